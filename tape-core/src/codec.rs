@@ -1,0 +1,234 @@
+//! The format of stored entries.
+//!
+//! An entry is stored as its *envelope*, a line of JSON, and beside it the bytes of its payloads one after the other. The
+//! envelope has the payloads' lengths and digests, so the payloads can be erased without touching it. The stored envelope bytes
+//! themselves are what the chain covers: they are kept, sent and verified as they were written, never written anew.
+//!
+//! Kinds and fields, once written, keep their meaning; a new optional field is a compatible change, anything else raises
+//! [`VERSION`]. The golden files under `tape-core/tests/golden/` hold every version ever written.
+
+use crate::chain;
+use crate::entry::{Entry, EntryBody, TraceParent};
+use crate::id::{Principal, RequestId, Seq};
+use crate::payload::{Digest, PayloadMismatch};
+use crate::time::Timestamp;
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// The version of the envelope this build writes.
+pub const VERSION: u32 = 1;
+
+/// An entry as it is stored and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// The envelope's bytes.
+    pub envelope: Bytes,
+    /// The payloads' bytes one after the other; none where they are erased.
+    pub payload: Option<Bytes>,
+    /// The chain up to and with this entry.
+    pub digest: Digest,
+}
+
+impl StoredEntry {
+    /// Bytes that the entry takes, without the store's own overhead.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.envelope.len() + self.payload.as_ref().map_or(0, Bytes::len) + 40
+    }
+}
+
+/// Why stored bytes are not an entry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A newer build wrote it.
+    #[error("entry {seq} has version {version}, this build knows {VERSION}: a newer build wrote it")]
+    NewerVersion {
+        /// The entry.
+        seq: Seq,
+        /// Its version.
+        version: u32,
+    },
+    /// A newer build wrote it.
+    #[error("entry {seq} has the kind '{kind}', which this build does not know: a newer build wrote it")]
+    UnknownKind {
+        /// The entry.
+        seq: Seq,
+        /// Its kind.
+        kind: String,
+    },
+    /// The bytes are damaged.
+    #[error("entry {seq} is damaged")]
+    Damaged {
+        /// The entry.
+        seq: Seq,
+        /// What does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The payload bytes are damaged.
+    #[error("the payload of entry {seq} is damaged")]
+    DamagedPayload {
+        /// The entry.
+        seq: Seq,
+        /// What does not agree.
+        #[source]
+        source: PayloadMismatch,
+    },
+    /// The payload bytes are more or fewer than the envelope says.
+    #[error("entry {seq} has {found} payload bytes, its envelope says {expected}")]
+    PayloadLength {
+        /// The entry.
+        seq: Seq,
+        /// What the envelope says.
+        expected: u64,
+        /// What there are.
+        found: u64,
+    },
+    /// The envelope is of another entry than the row says.
+    #[error("the row of entry {row} holds the envelope of entry {envelope}")]
+    WrongRow {
+        /// What the row says.
+        row: Seq,
+        /// What the envelope says.
+        envelope: Seq,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    v: u32,
+    seq: Seq,
+    at: Timestamp,
+    req: RequestId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Principal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceParent>,
+    entry: Cow<'a, EntryBody>,
+}
+
+/// What an entry says beside its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The request that caused it.
+    pub request: RequestId,
+    /// Who acted.
+    pub principal: Option<Principal>,
+    /// The trace of the request.
+    pub trace: Option<TraceParent>,
+}
+
+/// Makes `body` the entry after the one whose chain digest is `previous`, both as a value and as stored bytes.
+///
+/// # Panics
+/// Never for bodies that [`crate::run::Run::decide`] and its like made: their payloads have their bytes, and every
+/// value has a JSON form.
+#[must_use]
+pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Entry, StoredEntry) {
+    let envelope = Envelope {
+        v: VERSION,
+        seq,
+        at: stamp.at,
+        req: stamp.request,
+        by: stamp.principal.clone(),
+        trace: stamp.trace.clone(),
+        entry: Cow::Borrowed(&body),
+    };
+    let envelope = Bytes::from(serde_json::to_vec(&envelope).expect("every entry body has a JSON form"));
+    let digest = chain::link(previous, &envelope);
+    let stored = StoredEntry { seq, envelope, payload: Some(gather(&body)), digest };
+    let entry = Entry {
+        seq,
+        at: stamp.at,
+        request: stamp.request,
+        principal: stamp.principal.clone(),
+        trace: stamp.trace.clone(),
+        body,
+        digest,
+    };
+    (entry, stored)
+}
+
+/// The payloads' bytes one after the other; a single payload is shared, not copied.
+fn gather(body: &EntryBody) -> Bytes {
+    let payloads = body.payloads();
+    let bytes = |payload: &crate::payload::Payload| payload.bytes().expect("a new entry has its payloads").clone();
+    match payloads.as_slice() {
+        [] => Bytes::new(),
+        [payload] => bytes(payload),
+        many => many.iter().fold(BytesMut::new(), |mut all, payload| {
+            all.extend_from_slice(&bytes(payload));
+            all
+        }).freeze(),
+    }
+}
+
+/// Reads a stored entry. The chain is not verified here; see [`chain::Verifier`].
+///
+/// # Errors
+/// [`DecodeError`] says what is wrong with the bytes.
+pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
+    if envelope.v != VERSION {
+        return Err(DecodeError::NewerVersion { seq: stored.seq, version: envelope.v });
+    }
+    if envelope.seq != stored.seq {
+        return Err(DecodeError::WrongRow { row: stored.seq, envelope: envelope.seq });
+    }
+    let mut body = envelope.entry.into_owned();
+    if let Some(bytes) = &stored.payload {
+        scatter(stored.seq, &mut body, bytes)?;
+    }
+    Ok(Entry {
+        seq: envelope.seq,
+        at: envelope.at,
+        request: envelope.req,
+        principal: envelope.by,
+        trace: envelope.trace,
+        body,
+        digest: stored.digest,
+    })
+}
+
+fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeError> {
+    let mut payloads = body.payloads_mut();
+    let expected = payloads.iter().fold(0_u64, |sum, payload| sum.saturating_add(payload.len()));
+    let found = bytes.len() as u64;
+    if expected != found {
+        return Err(DecodeError::PayloadLength { seq, expected, found });
+    }
+    let mut rest = bytes.clone();
+    for payload in &mut payloads {
+        let len = usize::try_from(payload.len()).expect("no longer than the bytes there are");
+        payload.restore(rest.split_to(len)).map_err(|source| DecodeError::DamagedPayload { seq, source })?;
+    }
+    Ok(())
+}
+
+/// Tells bytes that a newer build wrote from bytes that are damaged.
+fn explain(stored: &StoredEntry, source: serde_json::Error) -> DecodeError {
+    #[derive(Deserialize)]
+    struct Probe {
+        v: u32,
+        entry: Option<Kind>,
+    }
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    let seq = stored.seq;
+    match serde_json::from_slice::<Probe>(&stored.envelope) {
+        Ok(probe) if probe.v > VERSION => DecodeError::NewerVersion { seq, version: probe.v },
+        Ok(Probe { entry: Some(Kind { kind }), .. }) if !EntryBody::KINDS.contains(&kind.as_str()) => {
+            DecodeError::UnknownKind { seq, kind }
+        }
+        _ => DecodeError::Damaged { seq, source },
+    }
+}

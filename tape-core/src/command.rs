@@ -1,0 +1,524 @@
+//! Commands: what callers ask of a stream. A command is decided against the stream's state and becomes entries, a reply or a
+//! rejection; it never becomes part of an entry as it is.
+
+use crate::budget::{Currency, Spend};
+use crate::effect::{EffectSpec, Outcome, Undo};
+use crate::entry::TraceParent;
+use crate::entry::decision::Usage;
+use crate::entry::obligation::ObligationId;
+use crate::entry::run::Lineage;
+use crate::fingerprint::Fingerprint;
+use crate::id::{
+    BudgetName, EffectId, EventId, Epoch, GateName, Holder, Invocation, Key, Position, Principal, RequestId, RunId, SampleName,
+    Scope, Seq, SessionId, SignalId, TimerName,
+};
+use crate::payload::Payload;
+use crate::session::Delta;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// A request to one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command<B> {
+    /// Names the request; repeated, it returns its first reply.
+    pub request: RequestId,
+    /// Who asks, where it is known.
+    pub principal: Option<Principal>,
+    /// The trace the request is part of.
+    pub trace: Option<TraceParent>,
+    /// What is asked.
+    pub body: B,
+}
+
+impl<B> Command<B> {
+    /// A command by nobody in particular.
+    pub const fn new(request: RequestId, body: B) -> Self {
+        Self { request, principal: None, trace: None, body }
+    }
+}
+
+/// What can be asked of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunCommand {
+    /// Begins the run, or takes up the one that is there; either way the caller becomes its driver.
+    Begin(Begin),
+    /// A driver's command; refused unless the epoch is the run's.
+    Drive(Epoch, DriverCommand),
+    /// A worker's command on one effect or obligation.
+    Work(WorkerCommand),
+    /// A command from outside: a person, a timer, a sender of signals.
+    Tell(OutsideCommand),
+}
+
+/// Begins a run, or takes up the one that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The run.
+    pub run: RunId,
+    /// What to begin it with; without it, only a run that is there is taken up.
+    pub create: Option<Create>,
+    /// The driver.
+    pub holder: Holder,
+    /// How long the lease lasts unless renewed, in milliseconds.
+    pub lease_ms: u64,
+    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease of another holder refuses the caller.
+    pub adopt: Option<Epoch>,
+    /// Whether the caller is recovery, which takes only runs that are due, and counts as a re-drive.
+    pub recovery: bool,
+}
+
+/// What a run is begun with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// What the run is found by.
+    pub labels: BTreeMap<Key, String>,
+    /// What the agent is given.
+    pub input: Payload,
+    /// The run whose prefix it replays.
+    pub forked_from: Option<Lineage>,
+}
+
+/// What the driver of a run can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DriverCommand {
+    /// Keeps the lease for another `lease_ms`.
+    RenewLease {
+        /// Milliseconds from now.
+        lease_ms: u64,
+    },
+    /// Lets the run go; recovery may take it after `redrive_in_ms`.
+    ReleaseLease {
+        /// Milliseconds from now.
+        redrive_in_ms: u64,
+    },
+    /// Records what the model answered.
+    RecordDecision(RecordDecision),
+    /// Sets part of budgets aside for the decision about to be asked at `position`.
+    ReserveForDecision {
+        /// The next decision of its scope.
+        position: Position,
+        /// How much.
+        spends: Vec<Spend>,
+    },
+    /// Frees what was set aside for a decision that will not be asked.
+    ReleaseReservation {
+        /// The decision.
+        position: Position,
+    },
+    /// Makes the intent of an effect durable. Inline, its first attempt starts too.
+    BeginEffect {
+        /// Which.
+        effect: EffectId,
+        /// What.
+        spec: EffectSpec,
+    },
+    /// Starts another attempt of an inline effect.
+    RestartEffect {
+        /// Which.
+        effect: EffectId,
+    },
+    /// Records how an attempt of an inline effect ended.
+    FinishEffect {
+        /// Which.
+        effect: EffectId,
+        /// The attempt that ended.
+        attempt: u32,
+        /// How.
+        ending: Ending,
+    },
+    /// Opens a gate.
+    OpenGate {
+        /// The gate.
+        gate: GateName,
+        /// The wait ends here without a signal.
+        deadline: Option<Deadline>,
+    },
+    /// Sets a timer.
+    SetTimer {
+        /// The timer.
+        timer: TimerName,
+        /// When it is due.
+        due: Deadline,
+        /// What it carries.
+        note: Payload,
+    },
+    /// Cancels a timer that has not fired.
+    CancelTimer {
+        /// The timer.
+        timer: TimerName,
+    },
+    /// Opens a budget.
+    OpenBudget {
+        /// The budget.
+        budget: BudgetName,
+        /// The budget it is part of.
+        parent: Option<BudgetName>,
+        /// What it counts.
+        currency: Currency,
+        /// The most that may be spent.
+        limit: u64,
+    },
+    /// Records a value from outside the rules.
+    RecordSample {
+        /// Whose.
+        scope: Scope,
+        /// Which sample of the scope.
+        n: u32,
+        /// What it is of.
+        name: SampleName,
+        /// The value.
+        value: Payload,
+    },
+    /// Records how far the agent is.
+    Checkpoint {
+        /// What was reached.
+        label: Key,
+        /// The agent's own state.
+        state: Payload,
+    },
+    /// Lets the run wait without a driver.
+    Suspend {
+        /// The last entry the driver has seen: where a gate, timer or effect came to its end after it, the run is not
+        /// suspended, since nothing would wake it.
+        seen: Seq,
+        /// Wakes it in any case.
+        resume: Option<Deadline>,
+    },
+    /// Ends the run well.
+    Complete {
+        /// What came of it.
+        output: Payload,
+    },
+    /// Ends the run in failure, once what it did is undone.
+    Fail {
+        /// What went wrong.
+        error: String,
+    },
+    /// Ends the run as cancelled, once what it did is undone.
+    AcceptCancel,
+}
+
+/// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// At a time.
+    At(Timestamp),
+    /// After so many milliseconds.
+    InMs(u64),
+}
+
+impl Deadline {
+    /// The time it means, where `now` is.
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::InMs(millis) => now.plus_millis(millis),
+        }
+    }
+}
+
+/// Records what the model answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordDecision {
+    /// Where: the next decision of its scope.
+    pub position: Position,
+    /// What the model was asked.
+    pub fingerprint: Fingerprint,
+    /// The answer.
+    pub response: Payload,
+    /// The model.
+    pub model: String,
+    /// What it used.
+    pub usage: Usage,
+    /// Why.
+    pub rationale: Option<Payload>,
+    /// The version of the policy it was made under.
+    pub policy_version: String,
+    /// What is charged to budgets.
+    pub spent: Vec<Spend>,
+}
+
+/// How an attempt of an effect ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The upstream acted.
+    Confirmed {
+        /// What it answered.
+        result: Payload,
+        /// How to undo it, where that became known only now.
+        undo: Option<Undo>,
+        /// What it cost; none where the reserved amounts were spent as they were.
+        spent: Option<Vec<Spend>>,
+    },
+    /// The upstream did not act and never will.
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// What it answered, where it did.
+        detail: Option<Payload>,
+    },
+    /// The upstream did not act; it may, later.
+    Retry {
+        /// What went wrong.
+        error: String,
+        /// The upstream's own wish, in milliseconds, such as `Retry-After`; else the backoff of the policy.
+        after_ms: Option<u64>,
+    },
+    /// The answer was lost.
+    Unknown {
+        /// Why nobody knows.
+        cause: String,
+    },
+}
+
+/// What a worker can ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerCommand {
+    /// Takes a due effect from the outbox and starts an attempt.
+    ClaimEffect {
+        /// Which.
+        effect: EffectId,
+        /// The worker.
+        holder: Holder,
+        /// How long the claim lasts unless renewed, in milliseconds.
+        claim_ms: u64,
+    },
+    /// Records how a claimed attempt ended.
+    FinishClaimed {
+        /// Which.
+        effect: EffectId,
+        /// The worker.
+        holder: Holder,
+        /// The attempt.
+        attempt: u32,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// Takes an effect whose claim has lapsed out of the hands of its worker: what is not idempotent becomes UNKNOWN.
+    LapseEffect {
+        /// Which.
+        effect: EffectId,
+    },
+    /// Takes a due UNKNOWN effect, to ask the upstream about it.
+    ClaimObservation {
+        /// Which.
+        effect: EffectId,
+        /// The worker.
+        holder: Holder,
+        /// How long the claim lasts unless renewed, in milliseconds.
+        claim_ms: u64,
+    },
+    /// Records what the upstream says.
+    RecordObservation {
+        /// Which.
+        effect: EffectId,
+        /// The worker.
+        holder: Holder,
+        /// The observation, as numbered by the claim.
+        observation: u32,
+        /// What the upstream says.
+        outcome: Outcome,
+        /// What it answered.
+        result: Payload,
+        /// How to undo the duplicate, where one was found and the effect itself names no way.
+        undo: Option<Undo>,
+    },
+    /// Keeps an effect that the worker is dispatching or observing.
+    RenewEffectClaim {
+        /// Which.
+        effect: EffectId,
+        /// The worker.
+        holder: Holder,
+        /// Milliseconds from now.
+        claim_ms: u64,
+    },
+    /// Takes the obligation that is next to be undone.
+    ClaimObligation {
+        /// Which.
+        obligation: ObligationId,
+        /// The worker.
+        holder: Holder,
+        /// How long the claim lasts unless renewed, in milliseconds.
+        claim_ms: u64,
+    },
+    /// Keeps an obligation that the worker is carrying out.
+    RenewObligationClaim {
+        /// Which.
+        obligation: ObligationId,
+        /// The worker.
+        holder: Holder,
+        /// Milliseconds from now.
+        claim_ms: u64,
+    },
+    /// Records how an attempt at undoing ended.
+    FinishObligation {
+        /// Which.
+        obligation: ObligationId,
+        /// The worker.
+        holder: Holder,
+        /// The attempt.
+        attempt: u32,
+        /// What the upstream answered, or what went wrong.
+        ending: Result<Payload, String>,
+    },
+}
+
+/// What can be asked from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutsideCommand {
+    /// Answers a gate, now or when it opens.
+    Signal {
+        /// The gate.
+        gate: GateName,
+        /// The sender's own name for the signal; a signal sent twice counts once.
+        id: SignalId,
+        /// What it carries.
+        answer: Payload,
+    },
+    /// Ends a gate whose deadline has passed.
+    ExpireGate {
+        /// The gate.
+        gate: GateName,
+    },
+    /// Fires a timer that is due.
+    FireTimer {
+        /// The timer.
+        timer: TimerName,
+    },
+    /// Asks for the run to end, and what it did to be undone.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// Lets the run of a vanished driver go; the server that saw its connection close asks for it.
+    DriverVanished {
+        /// The driver's epoch.
+        epoch: Epoch,
+        /// Recovery may take the run after so many milliseconds.
+        grace_ms: u64,
+    },
+    /// Settles an effect that is UNKNOWN or stuck, on a person's word.
+    SettleEffect {
+        /// Which.
+        effect: EffectId,
+        /// What the person says.
+        verdict: Verdict,
+        /// Why.
+        reason: String,
+    },
+    /// Settles a stuck obligation, on a person's word.
+    SettleObligation {
+        /// Which.
+        obligation: ObligationId,
+        /// Whether to try again; else it counts as done.
+        retry: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Lets a stuck run be re-driven again.
+    RetryRun {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a person says about an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It happened.
+    Confirmed {
+        /// What the upstream answered, as far as is known.
+        result: Payload,
+    },
+    /// It did not happen and shall not.
+    Failed,
+    /// It did not happen; send it again.
+    Resend,
+}
+
+/// What can be asked of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCommand {
+    /// Begins the session.
+    Create {
+        /// The session.
+        session: SessionId,
+        /// Its first state.
+        state: Delta,
+    },
+    /// Appends an event.
+    Append {
+        /// The event; a repeated one returns the first's place.
+        event: EventId,
+        /// The last entry the caller has seen, where it insists that nothing came after.
+        expected: Option<Seq>,
+        /// The invocation it is part of.
+        invocation: Option<Invocation>,
+        /// Who speaks.
+        author: String,
+        /// The change of state; `temp:` keys are left out.
+        delta: Delta,
+        /// The event itself.
+        content: Payload,
+    },
+    /// Records that shared state changes up to an event have reached their streams.
+    MarkMerged {
+        /// The last such event.
+        through: Seq,
+    },
+    /// Puts the session back to how it was after an entry.
+    Rewind {
+        /// The last entry that counts.
+        to: Seq,
+        /// The session's own state as it was then, read from its entries by the caller.
+        state: Delta,
+    },
+    /// Deletes the session.
+    Delete,
+}
+
+/// What can be asked of shared state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedCommand {
+    /// Carries the change of a session's event over.
+    Merge {
+        /// The session.
+        session: SessionId,
+        /// The event's entry there.
+        source: Seq,
+        /// The change, keys without their prefix.
+        delta: Delta,
+    },
+}
+
+/// What can be asked of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueCommand {
+    /// Sets it.
+    Put {
+        /// The value.
+        value: Payload,
+        /// The version it must have now, zero for none; without it, any.
+        expected: Option<u64>,
+    },
+    /// Deletes it.
+    Delete {
+        /// The version it must have now; without it, any.
+        expected: Option<u64>,
+    },
+}
+
+/// What can be asked of a business key's ownership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimCommand {
+    /// Takes the key for an effect.
+    Take {
+        /// The run.
+        run: RunId,
+        /// The effect.
+        effect: EffectId,
+        /// The owner it is taken from, which the caller has found to have no such effect and to never get one.
+        from: Option<(RunId, EffectId)>,
+    },
+}

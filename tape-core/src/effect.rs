@@ -1,0 +1,167 @@
+//! The words of effects: what they are, who runs them, what an upstream can say about them.
+
+use crate::budget::Spend;
+use crate::id::{BusinessKey, Connector, Holder, Operation};
+use crate::payload::Payload;
+use serde::{Deserialize, Serialize};
+
+/// What happens if the same effect is sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Semantics {
+    /// The upstream knows the effect key and acts once.
+    Idempotent,
+    /// The upstream would act twice.
+    NonIdempotent,
+    /// The upstream does not change.
+    ReadOnly,
+}
+
+/// Who runs an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The driver itself, between two commits.
+    Inline,
+    /// A worker that takes it from the outbox.
+    Outbox,
+}
+
+/// What an effect is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectSpec {
+    /// The upstream.
+    pub connector: Connector,
+    /// What is asked of it.
+    pub operation: Operation,
+    /// What happens if it is sent twice.
+    pub semantics: Semantics,
+    /// Who runs it.
+    pub mode: Mode,
+    /// The arguments.
+    pub args: Payload,
+    /// The business operation's own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub business_key: Option<BusinessKey>,
+    /// How to undo it once it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
+    /// What is set aside for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserve: Vec<Spend>,
+    /// How often it is tried and asked about.
+    #[serde(default, skip_serializing_if = "EffectPolicy::is_default")]
+    pub policy: EffectPolicy,
+}
+
+/// How to undo a confirmed effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// What is asked of the same connector.
+    pub operation: Operation,
+    /// The arguments.
+    pub args: Payload,
+}
+
+/// How often an effect is tried, asked about and undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectPolicy {
+    /// Most attempts that end in a definite failure worth a retry; then it fails for good. Also the most attempts at undoing.
+    pub attempts_max: u32,
+    /// Most observations that end inconclusive; then it is stuck.
+    pub observations_max: u32,
+    /// The first backoff, in milliseconds; it doubles each time.
+    pub backoff_ms: u64,
+    /// The longest backoff, in milliseconds.
+    pub backoff_max_ms: u64,
+    /// Whether a non-idempotent effect may be sent again, without a person, once an observation says that it is absent.
+    pub resend_absent: bool,
+}
+
+impl Default for EffectPolicy {
+    /// 10 attempts, 10 observations, backoff from 500 ms to 1 minute, no resend without a person.
+    fn default() -> Self {
+        Self { attempts_max: 10, observations_max: 10, backoff_ms: 500, backoff_max_ms: 60_000, resend_absent: false }
+    }
+}
+
+impl EffectPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The wait after the n-th failure, from 1, in milliseconds: doubled each time, without jitter; reactors add theirs.
+    #[must_use]
+    pub fn backoff_after(&self, n: u32) -> u64 {
+        let doublings = n.saturating_sub(1).min(40);
+        self.backoff_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
+    }
+}
+
+/// Where an effect stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for its first or next attempt; it has not happened.
+    Pending,
+    /// The upstream is being called, or was when its caller vanished.
+    Started,
+    /// It happened.
+    Confirmed,
+    /// It did not happen and will not.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+    /// A person must decide.
+    Stuck,
+}
+
+impl Status {
+    /// Whether nothing more will come of it.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Failed)
+    }
+}
+
+/// Who settled an effect or an obligation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "who", rename_all = "snake_case")]
+pub enum SettledBy {
+    /// The driver, inline.
+    Driver,
+    /// A worker that dispatched it.
+    Worker {
+        /// The worker.
+        holder: Holder,
+    },
+    /// A worker that asked the upstream.
+    Observer {
+        /// The worker.
+        holder: Holder,
+    },
+    /// A person; the entry's principal says who.
+    Person {
+        /// Why.
+        reason: String,
+    },
+    /// The rules themselves, as when a run fails before an effect was ever sent.
+    Rule {
+        /// Which.
+        reason: String,
+    },
+}
+
+/// What the upstream says about an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It happened once.
+    Found,
+    /// It did not happen, and no earlier attempt can still arrive.
+    Absent,
+    /// It happened more than once.
+    Duplicate,
+    /// The upstream could not say.
+    Inconclusive,
+}

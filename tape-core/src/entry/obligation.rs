@@ -1,0 +1,101 @@
+//! Undoing what was done.
+
+use super::effect::Claim;
+use super::has_payloads;
+use crate::effect::SettledBy;
+use crate::id::{EffectId, Operation};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A duplicate of an effect was found at the upstream; it is to be undone now, whatever becomes of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// The obligation.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// What undoes it.
+    pub operation: Operation,
+    /// With which arguments.
+    pub args: Payload,
+    /// When it is due.
+    pub due_at: Timestamp,
+}
+has_payloads!(Armed: args);
+
+/// Names an obligation: the one of the effect itself (copy 0) or of one of its duplicates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObligationId {
+    /// The effect that is undone.
+    pub effect: EffectId,
+    /// Zero for the effect itself, from 1 for its duplicates.
+    #[serde(default)]
+    pub copy: u16,
+}
+
+/// A worker is about to undo an effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// The worker.
+    pub claim: Claim,
+}
+
+/// A worker keeps an obligation that it is carrying out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRenewed {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// The new end of the claim.
+    pub until: Timestamp,
+}
+
+/// The effect is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// Who says so.
+    pub by: SettledBy,
+    /// What the upstream answered.
+    pub result: Payload,
+}
+has_payloads!(Done: result);
+
+/// Undoing failed and will be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// What went wrong.
+    pub error: String,
+    /// The next attempt is due here.
+    pub next_at: Timestamp,
+}
+
+/// Undoing needs a person; nothing further down is undone until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// Why.
+    pub reason: String,
+}
+
+/// A person asked for another attempt at undoing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Which.
+    #[serde(flatten)]
+    pub obligation: ObligationId,
+    /// Why.
+    pub reason: String,
+}

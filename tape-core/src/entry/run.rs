@@ -1,0 +1,117 @@
+//! The life of a run.
+
+use super::has_payloads;
+use crate::id::{Key, RunId, Seq};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A run began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The run, so that a journal names itself wherever it is found.
+    pub run: RunId,
+    /// What the run is found by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Key, String>,
+    /// What the agent was given.
+    pub input: Payload,
+    /// The run and entry whose prefix this run replays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<Lineage>,
+}
+has_payloads!(Begun: input);
+
+/// Where a fork left its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The origin.
+    pub run: RunId,
+    /// The last entry of the origin that the fork replays.
+    pub through: Seq,
+}
+
+/// The agent recorded how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// What was reached.
+    pub label: Key,
+    /// The agent's own state.
+    pub state: Payload,
+}
+has_payloads!(Checkpoint: state);
+
+/// The run waits without a driver, until a gate, timer or effect of its own wakes it or the time comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspended {
+    /// When to wake it in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_at: Option<Timestamp>,
+}
+
+/// Somebody asked for the run to be cancelled while a driver held it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequested {
+    /// Why.
+    pub reason: String,
+}
+
+/// How a run that did not end well ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case")]
+pub enum Unhappy {
+    /// It failed.
+    Failed {
+        /// What went wrong.
+        error: String,
+    },
+    /// It was cancelled.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The obligations of the run are released; it ends when they are done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compensating {
+    /// How the run ends then.
+    pub then: Unhappy,
+}
+
+/// The run cannot go on without a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuck {
+    /// Why.
+    pub reason: String,
+}
+
+/// A person let a stuck run go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Why.
+    pub reason: String,
+}
+
+/// The run ended well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completed {
+    /// What came of it.
+    pub output: Payload,
+}
+has_payloads!(Completed: output);
+
+/// The run ended in failure; what had to be undone is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// What went wrong.
+    pub error: String,
+}
+
+/// The run was cancelled; what had to be undone is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// Why.
+    pub reason: String,
+}

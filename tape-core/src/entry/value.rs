@@ -1,0 +1,38 @@
+//! Watchable values and the ownership of business keys.
+
+use super::has_payloads;
+use crate::id::{EffectId, RunId};
+use crate::payload::Payload;
+use serde::{Deserialize, Serialize};
+
+/// A value changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// The value's version, from 1.
+    pub version: u64,
+    /// The value now.
+    pub value: Payload,
+    /// The value before, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Payload>,
+}
+has_payloads!(Put: value; optional previous);
+
+/// A value was deleted; its version goes on counting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The version of the tombstone.
+    pub version: u64,
+    /// The value before.
+    pub previous: Payload,
+}
+has_payloads!(Deleted: previous);
+
+/// An effect took a business key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimTaken {
+    /// The run that owns the key now.
+    pub run: RunId,
+    /// The effect that owns it.
+    pub effect: EffectId,
+}

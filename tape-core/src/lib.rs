@@ -1,0 +1,25 @@
+//! The rules of Tape, the durable journal under agents that act. Pure: no I/O, no clock, no async, no randomness.
+//!
+//! A *stream* (a run, a session, a value) is a sequence of immutable [`entry::Entry`]s. A [`command::Command`] is decided
+//! against the state folded from them ([`stream::Stream::decide`]) and becomes new entries and a reply, or a
+//! rejection. Time, ids and randomness come in as arguments.
+//!
+//! What this crate must not know: how entries are stored, sent or scheduled; what time it is; where a random number
+//! comes from; any upstream. The workspace's tests check that nothing of the kind is reachable from here.
+
+pub mod agenda;
+pub mod budget;
+pub mod chain;
+pub mod codec;
+pub mod command;
+pub mod effect;
+pub mod entry;
+pub mod fingerprint;
+pub mod id;
+pub mod limits;
+pub mod payload;
+pub mod reply;
+pub mod session;
+pub mod stream;
+pub mod subject;
+pub mod time;

@@ -1,0 +1,70 @@
+//! Every bound of Tape, in one place.
+//!
+//! Each stays below what the smallest supported store allows (a Bigtable cell is at most 100 MiB and should stay
+//! under 10 MiB, a Spanner column value under 10 MiB, a gRPC message under 4 MiB by default). A caller that
+//! goes over one gets an error that names the limit; nothing is written.
+
+/// Longest identifier or name, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Longest business key, in bytes of UTF-8.
+pub const BUSINESS_KEY_BYTES_MAX: usize = 256;
+/// Longest human text that an entry carries inline (a reason, an error, a rationale), in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Largest payload, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Longest content type, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 100;
+/// Most labels on a run.
+pub const LABELS_MAX: usize = 32;
+/// Deepest scope path: agents inside agents.
+pub const SCOPE_DEPTH_MAX: usize = 16;
+/// Longest text form of a scope path, in bytes.
+pub const SCOPE_BYTES_MAX: usize = 512;
+/// Most scopes in one run.
+pub const SCOPES_MAX: usize = 4_096;
+/// Most calls under one decision.
+pub const CALLS_PER_DECISION_MAX: u16 = 256;
+/// Most effects of one run that are not settled at the same time.
+pub const OPEN_EFFECTS_MAX: usize = 1_024;
+/// Most armed obligations of one run.
+pub const OBLIGATIONS_MAX: usize = 16_384;
+/// Most gates in the life of one run.
+pub const GATES_MAX: usize = 1_024;
+/// Most timers in the life of one run.
+pub const TIMERS_MAX: usize = 1_024;
+/// Most signals that wait for their gate to open.
+pub const BUFFERED_SIGNALS_MAX: usize = 256;
+/// Most budgets in one run.
+pub const BUDGETS_MAX: usize = 64;
+/// Deepest budget tree.
+pub const BUDGET_DEPTH_MAX: usize = 8;
+/// Most spends in one reservation.
+pub const SPENDS_MAX: usize = 16;
+/// Most parts of a request fingerprint.
+pub const FINGERPRINT_PARTS_MAX: usize = 32;
+/// Longest preview of a fingerprint part, in bytes.
+pub const FINGERPRINT_PREVIEW_BYTES_MAX: usize = 160;
+/// Replies a stream remembers, so that a repeated request gets its first outcome.
+pub const REMEMBERED_REPLIES_MAX: usize = 128;
+/// Shortest lease or claim, in milliseconds.
+pub const LEASE_MS_MIN: u64 = 100;
+/// Longest lease or claim, in milliseconds (one hour).
+pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// Most attempts a retry policy may ask for.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// Longest backoff between attempts, in milliseconds (one day).
+pub const BACKOFF_MS_MAX: u64 = 86_400_000;
+/// Re-drives without progress after which a run is stuck and waits for a person.
+pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
+/// Most keys in the state of one session, or of one scope of state.
+pub const STATE_KEYS_MAX: usize = 4_096;
+/// Most keys that one event changes in a session's state.
+pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
+/// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over.
+pub const PENDING_MERGES_MAX: usize = 1_024;
+/// Most entries that one commit appends to one stream.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+/// Most bytes that one commit appends to one stream.
+pub const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Most entries in one page of a read or of the feed.
+pub const PAGE_ENTRIES_MAX: u32 = 4_096;

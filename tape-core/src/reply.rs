@@ -1,0 +1,325 @@
+//! Replies and rejections: what a command came to.
+
+use crate::effect::Status;
+use crate::entry::EntryBody;
+use crate::entry::gate::AnsweredBy;
+use crate::id::{BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RunId, Scope, Seq, TimerName};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What deciding a command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// What to append; empty where the command was a repeat.
+    pub entries: Vec<EntryBody>,
+    /// What to tell the caller once the entries are durable.
+    pub reply: Reply,
+}
+
+/// What a caller is told about a command that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The last entry the command appended, or that answers it.
+    pub seq: Seq,
+    /// What came of it.
+    pub result: ReplyResult,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReplyResult {
+    /// It is recorded.
+    Recorded,
+    /// The caller drives the run.
+    Leased {
+        /// Its fencing token.
+        epoch: Epoch,
+        /// The end of the lease.
+        until: Timestamp,
+    },
+    /// Where an effect stands now.
+    Effect {
+        /// Its status.
+        status: Status,
+        /// Its current attempt.
+        attempt: u32,
+        /// When the next attempt or observation is due, or the claim lapses.
+        until: Option<Timestamp>,
+    },
+    /// The observation may be made.
+    Observing {
+        /// Its number.
+        observation: u32,
+        /// The claim lapses here.
+        until: Timestamp,
+    },
+    /// Where an obligation stands now.
+    Obligation {
+        /// Its current attempt.
+        attempt: u32,
+        /// The claim lapses, or the next attempt is due, here.
+        until: Option<Timestamp>,
+        /// Whether it is done.
+        done: bool,
+        /// Whether it waits for a person.
+        stuck: bool,
+    },
+    /// The gate is open and waits.
+    GateOpen {
+        /// Its deadline.
+        deadline: Option<Timestamp>,
+    },
+    /// The gate is answered.
+    GateAnswered {
+        /// By what.
+        by: AnsweredBy,
+    },
+    /// The signal waits for its gate.
+    SignalBuffered,
+    /// The timer is due at a time.
+    TimerSet {
+        /// When.
+        due_at: Timestamp,
+    },
+    /// The run has ended.
+    Ended {
+        /// How.
+        ending: Ended,
+    },
+    /// The run ends once what it did is undone.
+    Compensating,
+    /// The run waits for a person.
+    Stuck {
+        /// Why.
+        reason: String,
+    },
+    /// The value has a version.
+    Version {
+        /// Which.
+        version: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum Ended {
+    /// Well; the entry has the output.
+    Completed,
+    /// In failure.
+    Failed {
+        /// What went wrong.
+        error: String,
+    },
+    /// Cancelled.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a command is refused. Nothing is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The stream does not exist.
+    #[error("there is no such {what}")]
+    NotFound {
+        /// What does not exist: `run`, `session`, `gate`, ...
+        what: &'static str,
+    },
+    /// What the command makes exists already with other contents.
+    #[error("{what} exists already with other contents")]
+    Exists {
+        /// What.
+        what: String,
+    },
+    /// Another driver took the run.
+    #[error("epoch {given} is no longer the driver's; the run is at epoch {current}")]
+    Fenced {
+        /// The caller's epoch.
+        given: Epoch,
+        /// The run's epoch.
+        current: Epoch,
+    },
+    /// Another driver holds the run.
+    #[error("the run is driven by {holder} until {until}")]
+    LeaseHeld {
+        /// The driver.
+        holder: Holder,
+        /// Its lease ends here.
+        until: Timestamp,
+    },
+    /// Recovery has nothing to do on the run yet.
+    #[error("the run is not due for recovery{}", .due.map(|at| format!(" before {at}")).unwrap_or_default())]
+    NotDue {
+        /// When it is.
+        due: Option<Timestamp>,
+    },
+    /// The run has ended.
+    #[error("the run has ended")]
+    RunEnded {
+        /// How.
+        ending: Ended,
+    },
+    /// The run is being cancelled, undone, or waits for a person: nothing new may begin.
+    #[error("the run is {phase}: nothing new may begin")]
+    Closing {
+        /// Its phase: `cancelling`, `compensating` or `stuck`.
+        phase: &'static str,
+    },
+    /// A run cannot end or wait while something is under way.
+    #[error("{what} is not settled")]
+    Unsettled {
+        /// What: an effect, an obligation.
+        what: String,
+    },
+    /// Something happened that the driver has not seen; look again before suspending.
+    #[error("entry {seq} came after what the driver has seen")]
+    Woken {
+        /// The entry.
+        seq: Seq,
+    },
+    /// The position is not the next one of its scope.
+    #[error("position {given} is not the next of its scope, which is {next}")]
+    WrongPosition {
+        /// The caller's position.
+        given: Position,
+        /// The next one of the scope.
+        next: Position,
+    },
+    /// The sample is not the next one of its scope.
+    #[error("sample {given} of scope '{scope}' is not the next, which is {next}")]
+    WrongSample {
+        /// The scope.
+        scope: Scope,
+        /// The caller's number.
+        given: u32,
+        /// The next.
+        next: u32,
+    },
+    /// Effects begin under the newest decision of their scope.
+    #[error("effect {effect} has no recorded decision, or a later decision of its scope is recorded")]
+    NoDecision {
+        /// The effect.
+        effect: EffectId,
+    },
+    /// The effect is not in a state that allows the command.
+    #[error("effect {effect} is {status:?}{}", attempt_text(*.attempt))]
+    WrongStatus {
+        /// The effect.
+        effect: EffectId,
+        /// Where it stands.
+        status: Status,
+        /// Its current attempt.
+        attempt: u32,
+    },
+    /// Non-idempotent effects go through the outbox.
+    #[error("effect {effect} is non-idempotent: it goes through the outbox")]
+    InlineNonIdempotent {
+        /// The effect.
+        effect: EffectId,
+    },
+    /// Another operation has the business key.
+    #[error("business key '{key}' of {connector} belongs to effect {effect} of run {run}", run = crate::id::StreamId::Run(.run.clone()))]
+    BusinessKeyTaken {
+        /// The connector.
+        connector: Connector,
+        /// The key.
+        key: String,
+        /// The owner.
+        run: RunId,
+        /// The owner's effect.
+        effect: EffectId,
+    },
+    /// The caller has no claim, or its claim has lapsed.
+    #[error("the claim of {holder} on {what} has lapsed or belongs to another")]
+    ClaimLost {
+        /// The caller.
+        holder: Holder,
+        /// On what.
+        what: String,
+    },
+    /// Another worker has it.
+    #[error("{what} is claimed by {holder} until {until}")]
+    Claimed {
+        /// What.
+        what: String,
+        /// The worker.
+        holder: Holder,
+        /// Its claim lapses here.
+        until: Timestamp,
+    },
+    /// Another obligation is undone first, or none may be undone now.
+    #[error("{what} is not the next to be undone")]
+    NotNext {
+        /// What.
+        what: String,
+    },
+    /// The gate was answered by something else.
+    #[error("gate '{gate}' is answered already")]
+    GateAnswered {
+        /// The gate.
+        gate: GateName,
+        /// By what.
+        by: AnsweredBy,
+    },
+    /// It is too early.
+    #[error("{what} is not due before {due}")]
+    TooEarly {
+        /// What.
+        what: String,
+        /// When it is due.
+        due: Timestamp,
+    },
+    /// The timer has fired or was cancelled.
+    #[error("timer '{timer}' has fired or was cancelled")]
+    TimerDone {
+        /// The timer.
+        timer: TimerName,
+    },
+    /// The budget does not have that much left.
+    #[error("budget '{budget}' has {left} left, {asked} were asked")]
+    BudgetExhausted {
+        /// The budget, or the one it is part of.
+        budget: BudgetName,
+        /// What is left.
+        left: u64,
+        /// What was asked.
+        asked: u64,
+    },
+    /// The value or session has moved on.
+    #[error("{what} is at version {current}, not {expected}")]
+    VersionConflict {
+        /// What.
+        what: &'static str,
+        /// The caller's version.
+        expected: u64,
+        /// The version now.
+        current: u64,
+    },
+    /// A bound of [`crate::limits`] is reached.
+    #[error("{limit} is {max}; {given} were given")]
+    LimitExceeded {
+        /// The limit's name, in words.
+        limit: &'static str,
+        /// The limit.
+        max: u64,
+        /// What was given.
+        given: u64,
+    },
+    /// A field makes no sense.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn attempt_text(attempt: u32) -> String {
+    if attempt == 0 { String::new() } else { format!(" in attempt {attempt}") }
+}

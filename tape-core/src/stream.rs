@@ -1,0 +1,192 @@
+//! What runs, sessions, shared state, values and claims have in common: each is a small decider over a stream.
+
+use crate::agenda::Agenda;
+use crate::command::Command;
+use crate::entry::Entry;
+use crate::id::{Epoch, Key, Seq, StreamId};
+use crate::reply::{Decided, Rejection};
+use crate::time::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The folded state of a stream, and the rules over it. `Default` is the state before the first entry.
+pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// What can be asked of the stream.
+    type Command: Clone + Send + Sync + 'static;
+
+    /// Raised whenever the serialized form of the state changes; snapshots of another version are not used.
+    const SNAPSHOT_VERSION: u32;
+
+    /// Whether this type decides the stream of that name.
+    fn accepts(stream: &StreamId) -> bool;
+
+    /// What a command means for the stream now. Pure; a repeated command returns its first reply with no entries.
+    ///
+    /// # Errors
+    /// [`Rejection`] says why the command is refused; nothing changes.
+    fn decide(&self, command: &Command<Self::Command>, now: Timestamp) -> Result<Decided, Rejection>;
+
+    /// Folds one stored entry.
+    ///
+    /// # Errors
+    /// [`ReplayError`] where the entry cannot follow this state: stored bytes can be wrong.
+    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError>;
+
+    /// The due work that this state implies.
+    fn agenda(&self) -> Agenda {
+        Agenda::default()
+    }
+
+    /// The fencing token of the stream's driver; zero for streams that have none.
+    fn epoch(&self) -> Epoch {
+        Epoch::default()
+    }
+
+    /// The last entry folded.
+    fn seq(&self) -> Seq;
+
+    /// What lists of runs show; none for streams that are not listed.
+    fn summary(&self) -> Option<Summary> {
+        None
+    }
+}
+
+/// A stored entry cannot follow the state before it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The entry is not the next.
+    #[error("entry {found} follows entry {after}")]
+    OutOfOrder {
+        /// The last entry folded.
+        after: Seq,
+        /// The entry that came.
+        found: Seq,
+    },
+    /// The entry contradicts the state.
+    #[error("entry {seq} ({kind}) cannot follow: {problem}")]
+    Impossible {
+        /// The entry.
+        seq: Seq,
+        /// Its kind.
+        kind: &'static str,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// What lists of runs show, and what runs are found by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Where the run stands.
+    pub status: RunStatus,
+    /// Its labels.
+    pub labels: BTreeMap<Key, String>,
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// When its status last changed.
+    pub changed_at: Timestamp,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// A driver works on it, or recovery will see to it.
+    Running,
+    /// It waits for a gate, a timer or an effect.
+    Suspended,
+    /// What it did is being undone.
+    Compensating,
+    /// It waits for a person.
+    Stuck,
+    /// It ended well.
+    Completed,
+    /// It ended in failure.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Suspended,
+        Self::Compensating,
+        Self::Stuck,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Suspended => "suspended",
+            Self::Compensating => "compensating",
+            Self::Stuck => "stuck",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the run is over.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Serializes a snapshot of `state`.
+///
+/// # Panics
+/// Never: every state has a JSON form.
+#[must_use]
+pub fn snapshot<S: Stream>(state: &S) -> Vec<u8> {
+    serde_json::to_vec(&(S::SNAPSHOT_VERSION, state)).expect("every state has a JSON form")
+}
+
+/// Reads a snapshot; none where it has another version or is damaged, since the entries are there to fold instead.
+#[must_use]
+pub fn restore<S: Stream>(bytes: &[u8]) -> Option<S> {
+    let (version,): (u32,) = serde_json::from_slice::<(u32, serde::de::IgnoredAny)>(bytes).ok().map(|(v, _)| (v,))?;
+    if version != S::SNAPSHOT_VERSION {
+        return None;
+    }
+    serde_json::from_slice::<(u32, S)>(bytes).ok().map(|(_, state)| state)
+}
+
+/// The last replies of a stream, by request, so that a repeated request gets its first outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remembered(std::collections::VecDeque<(crate::id::RequestId, crate::reply::Reply)>);
+
+impl Remembered {
+    pub(crate) fn get(&self, request: crate::id::RequestId) -> Option<crate::reply::Reply> {
+        self.0.iter().rev().find(|(id, _)| *id == request).map(|(_, reply)| reply.clone())
+    }
+
+    /// Entries of one request are neighbours: a later one refines what the earlier ones came to.
+    pub(crate) fn note(&mut self, entry: &Entry, result: Option<crate::reply::ReplyResult>) {
+        use crate::reply::{Reply, ReplyResult};
+        match self.0.back_mut() {
+            Some((request, reply)) if *request == entry.request => {
+                reply.seq = entry.seq;
+                if let Some(result) = result {
+                    reply.result = result;
+                }
+            }
+            _ => {
+                if self.0.len() == crate::limits::REMEMBERED_REPLIES_MAX {
+                    self.0.pop_front();
+                }
+                let result = result.unwrap_or(ReplyResult::Recorded);
+                self.0.push_back((entry.request, Reply { seq: entry.seq, result }));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reactors: what acts on due work of the Tape journal.

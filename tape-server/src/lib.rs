@@ -1,0 +1,1 @@
+//! The Tape server: the journal over gRPC.

@@ -1,0 +1,235 @@
+//! The storage contract: the handful of primitives a backend is.
+//!
+//! Everything else (rules, caches, retries, group commit, sessions, business keys) is written once above it.
+//! A backend stores bytes under keys; it never looks into an entry.
+
+use crate::error::{CommitError, StoreError};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Epoch, RunId, Seq, StreamId, Tenant};
+use tape_core::payload::Digest;
+use tape_core::stream::{RunStatus, Summary};
+use tape_core::time::Timestamp;
+
+/// A journal store. Cheap to share: one value serves a whole process.
+#[async_trait]
+pub trait JournalStore: Send + Sync + 'static {
+    /// Last sequence number, epoch, chain digest and newest snapshot of a stream; none where it has no entries.
+    ///
+    /// # Behavior
+    /// Reads what is committed: after a commit was acknowledged, by whatever process, it shows.
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError>;
+
+    /// Entries of the stream after `after`, oldest first, at most `limit` of them and at least one if there is one.
+    ///
+    /// # Behavior
+    /// A short page does not mean the end; an empty one does. `limit` is at most
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX); stores may return less to bound the bytes of a page.
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Appends each batch if its stream still ends where the batch says and its epoch still holds, else nothing of that
+    /// batch. Answers come in the order of the batches.
+    ///
+    /// # Behavior
+    /// Each batch is atomic. Batches are independent of each other and may share one physical commit: a batch that conflicts
+    /// drops out alone. At most one batch of a call is for the same stream. `Ok` means durable. Dropping the future does
+    /// not say whether the batches were committed. Of the reasons to refuse a batch, a wrong epoch comes before a
+    /// wrong end.
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>>;
+
+    /// Whether a batch whose commit had an unknown outcome was committed; asks for its id.
+    ///
+    /// # Behavior
+    /// Definite once no attempt to commit the batch can still be under way, which the store sees to.
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError>;
+
+    /// Due work: hints in the order of their due times, at most `limit`.
+    ///
+    /// # Behavior
+    /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
+    /// due, whatever the history.
+    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError>;
+
+    /// Durable entries of all streams of a shard after `cursor`, at most `limit` of them, with the cursor to go on from.
+    ///
+    /// # Behavior
+    /// Every durable entry is delivered at least once to a reader that goes on from the cursors it is given, in
+    /// order within a stream, also under concurrent and paused writers. An empty page means that nothing more is there yet.
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError>;
+
+    /// The cursor after everything that is durable now, to follow a shard from here on.
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError>;
+
+    /// Waits until something may have been committed after the call, by whatever process; returns now and then without reason.
+    ///
+    /// # Behavior
+    /// Costs the store nothing, or next to nothing, while nothing happens.
+    async fn changed(&self);
+
+    /// Runs of a tenant that fit a filter, newest first, after `from`.
+    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError>;
+
+    /// Erases the payload bytes of one entry; its envelope and the chain stay.
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
+
+    /// What this backend is and can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// Where a stream ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its last entry.
+    pub seq: Seq,
+    /// The fencing token in force.
+    pub epoch: Epoch,
+    /// The chain digest of the last entry.
+    pub digest: Digest,
+    /// The newest snapshot, where there is one; deleting it is harmless.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// The folded state of a stream after an entry. Opaque to stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last entry folded.
+    pub seq: Seq,
+    /// The state.
+    pub bytes: Bytes,
+}
+
+/// Names a batch, so that a lost answer can be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub uuid::Uuid);
+
+/// What one commit appends to one stream.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its name.
+    pub id: BatchId,
+    /// The stream.
+    pub stream: StreamId,
+    /// The last entry the stream must have; zero where it must not exist.
+    pub expected: Seq,
+    /// The epoch the stream must be at.
+    pub epoch: Epoch,
+    /// The epoch it is at afterwards: the same, or greater.
+    pub next_epoch: Epoch,
+    /// The entries, in order, from `expected + 1`; at least one.
+    pub entries: Vec<StoredEntry>,
+    /// How the index of due work changes.
+    pub agenda: Vec<AgendaChange>,
+    /// A snapshot after the last entry, where one is due.
+    pub snapshot: Option<Bytes>,
+    /// What lists of runs show, where that changed.
+    pub summary: Option<Summary>,
+}
+
+/// A batch is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The stream's last entry after the batch.
+    pub seq: Seq,
+}
+
+/// A part of the agenda and of the feed. Every stream has one, by its name alone; stores have
+/// [`Capabilities::shards`] of them, from zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(pub u16);
+
+impl Shard {
+    /// The shard of a stream in a store of so many.
+    #[must_use]
+    pub fn of(stream: &StreamId, shards: u16) -> Self {
+        let digest = Digest::of(stream.to_string().as_bytes());
+        Self(u16::from_be_bytes([digest.0[0], digest.0[1]]) % shards.max(1))
+    }
+}
+
+/// A piece of due work, as the index has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Whose work.
+    pub queue: Queue,
+    /// The stream.
+    pub stream: StreamId,
+    /// Which of its items.
+    pub item: Item,
+    /// When it was due.
+    pub due: Timestamp,
+}
+
+/// A place in the feed of one shard. Opaque: only the store that made it reads it; the default is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cursor(pub Bytes);
+
+/// An entry in the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// Its stream.
+    pub stream: StreamId,
+    /// The entry.
+    pub entry: StoredEntry,
+}
+
+/// A page of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailPage {
+    /// Entries in the order of the feed.
+    pub entries: Vec<FeedEntry>,
+    /// Where to go on.
+    pub cursor: Cursor,
+}
+
+/// Which runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Of this tenant.
+    pub tenant: Tenant,
+    /// Of this app.
+    pub app: Option<tape_core::id::App>,
+    /// In this status.
+    pub status: Option<RunStatus>,
+    /// With this label.
+    pub label: Option<(tape_core::id::Key, String)>,
+    /// Begun at or after.
+    pub begun_from: Option<Timestamp>,
+    /// Begun before.
+    pub begun_before: Option<Timestamp>,
+}
+
+impl RunFilter {
+    /// All runs of a tenant.
+    #[must_use]
+    pub const fn all(tenant: Tenant) -> Self {
+        Self { tenant, app: None, status: None, label: None, begun_from: None, begun_before: None }
+    }
+}
+
+/// Where the next page of a list begins. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageToken(pub String);
+
+/// A page of a list of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<(RunId, Summary)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<PageToken>,
+}
+
+/// What a backend is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Its name, such as `sqlite`.
+    pub name: &'static str,
+    /// In how many parts agenda and feed are kept.
+    pub shards: u16,
+    /// Whether committed entries outlive the process.
+    pub durable: bool,
+    /// Whether other processes can use the same store at the same time.
+    pub shared: bool,
+}

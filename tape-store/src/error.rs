@@ -1,0 +1,85 @@
+//! What can go wrong in a store, by what the caller can do about it.
+
+use crate::contract::BatchId;
+use tape_core::id::{Epoch, Seq, StreamId};
+
+/// The cause beneath a store's error.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A store could not do what was asked; nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Try again later: the store is busy, full, read-only or out of reach.
+    #[error("the store is unavailable while it {doing}")]
+    Unavailable {
+        /// What it was doing.
+        doing: &'static str,
+        /// What stood in the way.
+        #[source]
+        source: Source,
+    },
+    /// Stored bytes are not what was written; a person must look.
+    #[error("the store is damaged at {what}")]
+    Corrupt {
+        /// Where.
+        what: String,
+        /// What does not fit.
+        #[source]
+        source: Source,
+    },
+    /// A newer build made or migrated the store; use that build.
+    #[error("the store has schema version {found}, this build knows {known}: use a newer build")]
+    NewerSchema {
+        /// The store's version.
+        found: u32,
+        /// The newest this build knows.
+        known: u32,
+    },
+    /// What was asked for makes no sense to this store.
+    #[error("{what} is not valid here: {problem}")]
+    Invalid {
+        /// What: a URL, a cursor, a page token.
+        what: &'static str,
+        /// Why.
+        problem: String,
+    },
+}
+
+/// A batch was not committed, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The stream has moved on: load it, decide again.
+    #[error("{stream} ends at entry {current}, not {expected}")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// Where the batch said it ends.
+        expected: Seq,
+        /// Where it ends.
+        current: Seq,
+    },
+    /// Another driver has the stream: stop.
+    #[error("{stream} is at epoch {current}, not {given}")]
+    Fenced {
+        /// The stream.
+        stream: StreamId,
+        /// The epoch of the batch.
+        given: Epoch,
+        /// The epoch of the stream.
+        current: Epoch,
+    },
+    /// The answer was lost: read the batch back with [`find_batch`](crate::contract::JournalStore::find_batch).
+    #[error("the outcome of batch {} is unknown", .batch.0)]
+    OutcomeUnknown {
+        /// The batch.
+        batch: BatchId,
+        /// What happened to the answer.
+        #[source]
+        source: Source,
+    },
+    /// Nothing was written.
+    #[error("nothing was committed")]
+    Store(#[source] StoreError),
+}

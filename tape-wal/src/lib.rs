@@ -1,0 +1,1 @@
+//! The feed of the Tape journal: filters, cursors and sinks.

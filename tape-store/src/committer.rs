@@ -37,7 +37,14 @@ impl Committer {
     #[must_use]
     pub fn start(store: Arc<dyn JournalStore>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(Groups { store, waiting, deferred: VecDeque::new() }.run());
+        tokio::spawn(
+            Groups {
+                store,
+                waiting,
+                deferred: VecDeque::new(),
+            }
+            .run(),
+        );
         Self { queue }
     }
 
@@ -50,7 +57,10 @@ impl Committer {
         let (answer, answered) = oneshot::channel();
         // The task ends only when every sender is gone, or with its runtime; then nobody can tell what became of the batch.
         let lost = |_| CommitError::outcome_unknown(id, "the committer is gone");
-        self.queue.send(Waiting { batch, answer }).await.map_err(|_| lost(()))?;
+        self.queue
+            .send(Waiting { batch, answer })
+            .await
+            .map_err(|_| lost(()))?;
         answered.await.map_err(|_| lost(()))?
     }
 }
@@ -66,7 +76,10 @@ impl Groups {
     async fn run(mut self) {
         while let Some(group) = self.next().await {
             let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.batch, w.answer)).unzip();
-            for (answer, outcome) in answers.into_iter().zip(commit(self.store.as_ref(), batches).await) {
+            for (answer, outcome) in answers
+                .into_iter()
+                .zip(commit(self.store.as_ref(), batches).await)
+            {
                 // A caller that is gone does not want the answer.
                 let _ = answer.send(outcome);
             }
@@ -108,13 +121,24 @@ impl Groups {
 /// the committer.
 async fn commit(store: &dyn JournalStore, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
     let ids: Vec<BatchId> = batches.iter().map(|batch| batch.id).collect();
-    let committed = AssertUnwindSafe(async { store.commit(batches).await }).catch_unwind().await;
+    let committed = AssertUnwindSafe(async { store.commit(batches).await })
+        .catch_unwind()
+        .await;
     match committed {
         Ok(answers) if answers.len() == ids.len() => answers,
         Ok(answers) => {
-            let problem = format!("the store answered for {} of {} batches", answers.len(), ids.len());
-            ids.into_iter().map(|id| Err(CommitError::outcome_unknown(id, problem.clone()))).collect()
+            let problem = format!(
+                "the store answered for {} of {} batches",
+                answers.len(),
+                ids.len()
+            );
+            ids.into_iter()
+                .map(|id| Err(CommitError::outcome_unknown(id, problem.clone())))
+                .collect()
         }
-        Err(_) => ids.into_iter().map(|id| Err(CommitError::outcome_unknown(id, "the store panicked"))).collect(),
+        Err(_) => ids
+            .into_iter()
+            .map(|id| Err(CommitError::outcome_unknown(id, "the store panicked")))
+            .collect(),
     }
 }

@@ -57,7 +57,13 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
     /// due, whatever the history.
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError>;
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError>;
 
     /// Durable entries of all streams of a shard after `cursor`, at most `limit` of them, with the cursor to go on from.
     ///
@@ -81,7 +87,12 @@ pub trait JournalStore: Send + Sync + 'static {
     ///
     /// # Behavior
     /// The cost is that of the runs of the tenant that have the label, or else the app and the status, of the filter.
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError>;
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError>;
 
     /// Erases the payload bytes of one entry; its envelope and the chain stay. Nothing happens where there is no such entry.
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
@@ -157,7 +168,8 @@ impl Batch {
     /// Bytes of its entries and snapshot.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.entries.iter().map(StoredEntry::size).sum::<usize>() + self.snapshot.as_ref().map_or(0, Bytes::len)
+        self.entries.iter().map(StoredEntry::size).sum::<usize>()
+            + self.snapshot.as_ref().map_or(0, Bytes::len)
     }
 
     /// Checks what every store asks of a batch, whatever the stream is like.
@@ -167,21 +179,34 @@ impl Batch {
     /// the epoch would go back.
     pub fn check(&self) -> Result<(), StoreError> {
         let bytes: usize = self.entries.iter().map(StoredEntry::size).sum();
-        let follow = self.entries.iter().zip(self.expected.0 + 1..).all(|(entry, seq)| entry.seq.0 == seq);
+        let follow = self
+            .entries
+            .iter()
+            .zip(self.expected.0 + 1..)
+            .all(|(entry, seq)| entry.seq.0 == seq);
         let problem = if self.entries.is_empty() {
             "it has no entries".to_owned()
         } else if self.entries.len() > BATCH_ENTRIES_MAX {
-            format!("it has {} entries, the limit is {BATCH_ENTRIES_MAX}", self.entries.len())
+            format!(
+                "it has {} entries, the limit is {BATCH_ENTRIES_MAX}",
+                self.entries.len()
+            )
         } else if bytes > BATCH_BYTES_MAX {
             format!("it has {bytes} bytes, the limit is {BATCH_BYTES_MAX}")
         } else if !follow {
             format!("its entries do not follow entry {} one by one", self.expected)
         } else if self.next_epoch < self.epoch {
-            format!("it takes the epoch back from {} to {}", self.epoch, self.next_epoch)
+            format!(
+                "it takes the epoch back from {} to {}",
+                self.epoch, self.next_epoch
+            )
         } else {
             return Ok(());
         };
-        Err(StoreError::Invalid { what: "batch", problem })
+        Err(StoreError::Invalid {
+            what: "batch",
+            problem,
+        })
     }
 
     /// Checks the batch against where its stream ends: [`Epoch`] and [`Seq`] zero where there is no stream.
@@ -190,10 +215,18 @@ impl Batch {
     /// [`CommitError::Fenced`] before [`CommitError::Conflict`].
     pub fn check_end(&self, seq: Seq, epoch: Epoch) -> Result<(), CommitError> {
         if epoch != self.epoch {
-            return Err(CommitError::Fenced { stream: self.stream.clone(), given: self.epoch, current: epoch });
+            return Err(CommitError::Fenced {
+                stream: self.stream.clone(),
+                given: self.epoch,
+                current: epoch,
+            });
         }
         if seq != self.expected {
-            return Err(CommitError::Conflict { stream: self.stream.clone(), expected: self.expected, current: seq });
+            return Err(CommitError::Conflict {
+                stream: self.stream.clone(),
+                expected: self.expected,
+                current: seq,
+            });
         }
         Ok(())
     }
@@ -276,7 +309,14 @@ impl RunFilter {
     /// All runs of a tenant.
     #[must_use]
     pub const fn all(tenant: Tenant) -> Self {
-        Self { tenant, app: None, status: None, label: None, begun_from: None, begun_before: None }
+        Self {
+            tenant,
+            app: None,
+            status: None,
+            label: None,
+            begun_from: None,
+            begun_before: None,
+        }
     }
 }
 

@@ -86,19 +86,37 @@ pub enum CommitError {
 
 impl StoreError {
     /// Try again later.
-    pub fn unavailable(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Unavailable { doing, source: source.into().into() }
+    pub fn unavailable(
+        doing: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            doing,
+            source: source.into().into(),
+        }
     }
 
     /// Stored bytes are damaged.
-    pub fn corrupt(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Corrupt { what: what.into(), source: source.into().into() }
+    pub fn corrupt(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Corrupt {
+            what: what.into(),
+            source: source.into().into(),
+        }
     }
 }
 
 impl CommitError {
     /// The answer was lost.
-    pub fn outcome_unknown(batch: BatchId, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::OutcomeUnknown { batch, source: source.into().into() }
+    pub fn outcome_unknown(
+        batch: BatchId,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::OutcomeUnknown {
+            batch,
+            source: source.into().into(),
+        }
     }
 }

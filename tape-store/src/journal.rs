@@ -12,6 +12,8 @@ mod cache;
 mod desk;
 mod loaded;
 
+pub(crate) use loaded::damaged;
+
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::contract::JournalStore;
@@ -78,7 +80,9 @@ impl<S: Stream> Clone for Journal<S> {
 
 impl<S: Stream> std::fmt::Debug for Journal<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Journal").field("streams", &std::any::type_name::<S>()).finish_non_exhaustive()
+        f.debug_struct("Journal")
+            .field("streams", &std::any::type_name::<S>())
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,16 +95,31 @@ impl<S: Stream> Journal<S> {
         clock: Arc<dyn Clock>,
         cache_bytes: usize,
     ) -> Self {
-        let desks = Mutex::new(Desks { waiting: HashMap::new(), cache: Cache::new(cache_bytes) });
+        let desks = Mutex::new(Desks {
+            waiting: HashMap::new(),
+            cache: Cache::new(cache_bytes),
+        });
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self(Arc::new(Service { desk: Desk { store, committer, clock }, desks, places }))
+        Self(Arc::new(Service {
+            desk: Desk {
+                store,
+                committer,
+                clock,
+            },
+            desks,
+            places,
+        }))
     }
 
     /// Decides a command and makes what follows durable. Dropping the future does not take the command back.
     ///
     /// # Errors
     /// [`JournalError`] says what became of the command.
-    pub async fn command(&self, stream: &StreamId, command: Command<S::Command>) -> Result<Reply, JournalError> {
+    pub async fn command(
+        &self,
+        stream: &StreamId,
+        command: Command<S::Command>,
+    ) -> Result<Reply, JournalError> {
         let (answer, answered) = oneshot::channel();
         self.submit(stream, Request::Command { command, answer }).await?;
         answered.await.map_err(|_| lost(stream))?
@@ -119,10 +138,25 @@ impl<S: Stream> Journal<S> {
     async fn submit(&self, stream: &StreamId, request: Request<S>) -> Result<(), JournalError> {
         if !S::accepts(stream) {
             let problem = format!("{stream} is of another kind");
-            return Err(Rejection::Invalid { field: "stream", problem }.into());
+            return Err(Rejection::Invalid {
+                field: "stream",
+                problem,
+            }
+            .into());
         }
-        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| lost(stream))?;
-        let Some(cached) = self.0.enqueue(stream, Waiting { request, _place: place }) else { return Ok(()) };
+        let place = Arc::clone(&self.0.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| lost(stream))?;
+        let Some(cached) = self.0.enqueue(
+            stream,
+            Waiting {
+                request,
+                _place: place,
+            },
+        ) else {
+            return Ok(());
+        };
         tokio::spawn(Arc::clone(&self.0).work(stream.clone(), cached.0));
         Ok(())
     }
@@ -131,7 +165,10 @@ impl<S: Stream> Journal<S> {
 /// The task that worked on the stream is gone, by a panic or with its runtime.
 fn lost(stream: &StreamId) -> JournalError {
     let source: Box<dyn std::error::Error + Send + Sync> = "the task that decided it is gone".into();
-    JournalError::OutcomeUnknown { stream: stream.clone(), source: source.into() }
+    JournalError::OutcomeUnknown {
+        stream: stream.clone(),
+        source: source.into(),
+    }
 }
 
 struct Service<S: Stream> {
@@ -158,7 +195,9 @@ struct Cached<S>(Option<loaded::Loaded<S>>);
 
 impl<S: Stream> Service<S> {
     fn desks(&self) -> MutexGuard<'_, Desks<S>> {
-        self.desks.lock().expect("no code panics while it holds the desks")
+        self.desks
+            .lock()
+            .expect("no code panics while it holds the desks")
     }
 
     /// Queues a request. Where nobody works on the stream, the caller has to start a task.
@@ -179,7 +218,8 @@ impl<S: Stream> Service<S> {
             if requests.is_empty() {
                 return;
             }
-            let served = std::panic::AssertUnwindSafe(self.desk.serve(&stream, left, requests)).catch_unwind();
+            let served =
+                std::panic::AssertUnwindSafe(self.desk.serve(&stream, left, requests)).catch_unwind();
             // After a panic, which is a bug of a decider, the callers are told that nobody knows; the stream goes on.
             loaded = served.await.unwrap_or(None);
         }
@@ -192,7 +232,11 @@ impl<S: Stream> Service<S> {
         loaded: Option<loaded::Loaded<S>>,
     ) -> (Option<loaded::Loaded<S>>, VecDeque<Request<S>>) {
         let mut desks = self.desks();
-        let queue = desks.waiting.get_mut(stream).map(std::mem::take).unwrap_or_default();
+        let queue = desks
+            .waiting
+            .get_mut(stream)
+            .map(std::mem::take)
+            .unwrap_or_default();
         if !queue.is_empty() {
             return (loaded, queue.into_iter().map(|waiting| waiting.request).collect());
         }

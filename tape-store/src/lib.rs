@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod committer;
 pub mod contract;
+pub mod engine;
 pub mod error;
 pub mod journal;
 mod listing;

@@ -22,10 +22,16 @@ impl Place {
     pub(crate) fn read(token: &PageToken) -> Result<Self, StoreError> {
         let place = token.0.split_once('.').and_then(|(begun_at, stream)| {
             let begun_at = Timestamp::from_micros(begun_at.parse().ok()?);
-            Some(Self { begun_at, stream: stream.parse().ok()? })
+            Some(Self {
+                begun_at,
+                stream: stream.parse().ok()?,
+            })
         });
         let problem = || "it was not made by this store".to_owned();
-        place.ok_or_else(|| StoreError::Invalid { what: "page token", problem: problem() })
+        place.ok_or_else(|| StoreError::Invalid {
+            what: "page token",
+            problem: problem(),
+        })
     }
 }
 
@@ -43,7 +49,10 @@ pub(crate) fn read_cursor(cursor: &Cursor) -> Result<u64, StoreError> {
     let problem = || "it was not made by this store".to_owned();
     // Positions are kept as signed integers in some stores.
     let position = bytes.ok().filter(|position| i64::try_from(*position).is_ok());
-    position.ok_or_else(|| StoreError::Invalid { what: "cursor", problem: problem() })
+    position.ok_or_else(|| StoreError::Invalid {
+        what: "cursor",
+        problem: problem(),
+    })
 }
 
 impl RunFilter {

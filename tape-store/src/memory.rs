@@ -1,8 +1,8 @@
 //! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, FIND_BATCH_ENTRIES, FeedEntry, Head, Hint, JournalStore, PageToken,
-    RunFilter, RunPage, Shard, Snapshot, TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, FIND_BATCH_ENTRIES, FeedEntry, Head, Hint, JournalStore,
+    PageToken, RunFilter, RunPage, Shard, Snapshot, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
@@ -68,18 +68,27 @@ impl MemoryStore {
     /// An empty store with so many shards, at least one.
     #[must_use]
     pub fn with_shards(shards: u16) -> Self {
-        Self { shards: shards.max(1), state: Mutex::default(), wake: Wake::new() }
+        Self {
+            shards: shards.max(1),
+            state: Mutex::default(),
+            wake: Wake::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds the state")
+        self.state
+            .lock()
+            .expect("no code panics while it holds the state")
     }
 
     fn check_shard(&self, shard: Shard) -> Result<(), StoreError> {
         if shard.0 < self.shards {
             return Ok(());
         }
-        Err(StoreError::Invalid { what: "shard", problem: format!("{} of {}", shard.0, self.shards) })
+        Err(StoreError::Invalid {
+            what: "shard",
+            problem: format!("{} of {}", shard.0, self.shards),
+        })
     }
 }
 
@@ -87,7 +96,9 @@ impl MemoryStore {
 impl JournalStore for MemoryStore {
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         let state = self.lock();
-        let Some(log) = state.log(stream) else { return Ok(None) };
+        let Some(log) = state.log(stream) else {
+            return Ok(None);
+        };
         let head = log.entries.last().map(|last| Head {
             seq: last.seq,
             epoch: log.epoch,
@@ -99,7 +110,9 @@ impl JournalStore for MemoryStore {
 
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
         let state = self.lock();
-        let Some(log) = state.log(stream) else { return Ok(Vec::new()) };
+        let Some(log) = state.log(stream) else {
+            return Ok(Vec::new());
+        };
         let from = usize::try_from(after.0).unwrap_or(usize::MAX);
         Ok(log.entries.iter().skip(from).take(page(limit)).cloned().collect())
     }
@@ -107,7 +120,10 @@ impl JournalStore for MemoryStore {
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let answers: Vec<_> = {
             let mut state = self.lock();
-            batches.into_iter().map(|batch| state.commit(batch, self.shards)).collect()
+            batches
+                .into_iter()
+                .map(|batch| state.commit(batch, self.shards))
+                .collect()
         };
         if answers.iter().any(Result::is_ok) {
             self.wake.notify();
@@ -117,16 +133,27 @@ impl JournalStore for MemoryStore {
 
     async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
         let state = self.lock();
-        let Some(log) = state.log(stream) else { return Ok(None) };
+        let Some(log) = state.log(stream) else {
+            return Ok(None);
+        };
         let found = log.batches.iter().find(|(id, _)| *id == batch);
         Ok(found.map(|(_, seq)| Committed { seq: *seq }))
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         self.check_shard(shard)?;
         let state = self.lock();
         let first = (queue, shard, Timestamp::MIN, 0, Item::Run);
-        let due = state.agenda.range(first..).take_while(|key| (key.0, key.1) == (queue, shard) && key.2 <= until);
+        let due = state
+            .agenda
+            .range(first..)
+            .take_while(|key| (key.0, key.1) == (queue, shard) && key.2 <= until);
         let hint = |key: &(Queue, Shard, Timestamp, usize, Item)| Hint {
             queue,
             stream: state.streams[key.3].stream.clone(),
@@ -145,10 +172,16 @@ impl JournalStore for MemoryStore {
         let places = &places[..page(limit).min(places.len())];
         let entry = |(id, index): &(usize, usize)| {
             let log = &state.streams[*id];
-            FeedEntry { stream: log.stream.clone(), entry: log.entries[*index].clone() }
+            FeedEntry {
+                stream: log.stream.clone(),
+                entry: log.entries[*index].clone(),
+            }
         };
         let entries: Vec<_> = places.iter().map(entry).collect();
-        Ok(TailPage { cursor: crate::listing::cursor((from + entries.len()) as u64), entries })
+        Ok(TailPage {
+            cursor: crate::listing::cursor((from + entries.len()) as u64),
+            entries,
+        })
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
@@ -161,7 +194,12 @@ impl JournalStore for MemoryStore {
         self.wake.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         let from = from.map(Place::read).transpose()?;
         let state = self.lock();
         let after = |place: &Place| from.is_none_or(|from| *place < from);
@@ -175,12 +213,17 @@ impl JournalStore for MemoryStore {
         let page: Vec<_> = fitting.by_ref().take(page(limit)).collect();
         let more = fitting.next().is_some();
         let next = page.last().filter(|_| more).map(|(place, _)| place.token());
-        Ok(RunPage { runs: page.into_iter().map(|(_, run)| run).collect(), next })
+        Ok(RunPage {
+            runs: page.into_iter().map(|(_, run)| run).collect(),
+            next,
+        })
     }
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         let mut state = self.lock();
-        let Some(id) = state.ids.get(stream).copied() else { return Ok(()) };
+        let Some(id) = state.ids.get(stream).copied() else {
+            return Ok(());
+        };
         let index = usize::try_from(seq.0).ok().and_then(|n| n.checked_sub(1));
         if let Some(entry) = index.and_then(|index| state.streams[id].entries.get_mut(index)) {
             entry.payload = None;
@@ -189,7 +232,12 @@ impl JournalStore for MemoryStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "memory", shards: self.shards, durable: false, shared: false }
+        Capabilities {
+            name: "memory",
+            shards: self.shards,
+            durable: false,
+            shared: false,
+        }
     }
 }
 
@@ -205,7 +253,9 @@ impl State {
 
     fn commit(&mut self, batch: Batch, shards: u16) -> Result<Committed, CommitError> {
         batch.check().map_err(CommitError::Store)?;
-        let (seq, epoch) = self.log(&batch.stream).map_or_else(Default::default, |log| (log.seq(), log.epoch));
+        let (seq, epoch) = self
+            .log(&batch.stream)
+            .map_or_else(Default::default, |log| (log.seq(), log.epoch));
         batch.check_end(seq, epoch)?;
         let id = self.open(&batch.stream, shards);
         self.index(id, &batch);
@@ -243,7 +293,10 @@ impl State {
             }
         }
         if let Some(summary) = &batch.summary {
-            let place = |summary: &Summary| Place { begun_at: summary.begun_at, stream: id as u64 };
+            let place = |summary: &Summary| Place {
+                begun_at: summary.begun_at,
+                stream: id as u64,
+            };
             if let Some(old) = &log.summary {
                 self.runs.remove(&place(old));
             }
@@ -259,7 +312,11 @@ impl State {
         log.entries.extend(batch.entries);
         log.epoch = batch.next_epoch;
         log.batches.push_back((batch.id, seq));
-        while log.batches.front().is_some_and(|(_, last)| seq.0 - last.0 >= FIND_BATCH_ENTRIES) {
+        while log
+            .batches
+            .front()
+            .is_some_and(|(_, last)| seq.0 - last.0 >= FIND_BATCH_ENTRIES)
+        {
             log.batches.pop_front();
         }
         if let Some(bytes) = batch.snapshot {

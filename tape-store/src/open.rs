@@ -14,7 +14,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
         Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
         _ => {
             let problem = format!("'{url}' names no store that this build knows");
-            Err(StoreError::Invalid { what: "store URL", problem })
+            Err(StoreError::Invalid {
+                what: "store URL",
+                problem,
+            })
         }
     }
 }

@@ -43,20 +43,41 @@ impl Stream for Tally {
             Ask::Add(n) => n,
             Ask::From(expected, n) if expected == self.total => n,
             Ask::From(expected, _) => {
-                return Err(Rejection::VersionConflict { what: "tally", expected, current: self.total });
+                return Err(Rejection::VersionConflict {
+                    what: "tally",
+                    expected,
+                    current: self.total,
+                });
             }
         };
         let value = Payload::new("text/plain", Bytes::from(n.to_string())).unwrap();
-        let reply = Reply { seq: self.seq.next(), result: ReplyResult::Version { version: self.total + n } };
-        let put = value::Put { version: n, value, previous: None };
-        Ok(Decided { entries: if n == 0 { vec![] } else { vec![put.into()] }, reply })
+        let reply = Reply {
+            seq: self.seq.next(),
+            result: ReplyResult::Version {
+                version: self.total + n,
+            },
+        };
+        let put = value::Put {
+            version: n,
+            value,
+            previous: None,
+        };
+        Ok(Decided {
+            entries: if n == 0 { vec![] } else { vec![put.into()] },
+            reply,
+        })
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         if entry.seq != self.seq.next() {
-            return Err(ReplayError::OutOfOrder { after: self.seq, found: entry.seq });
+            return Err(ReplayError::OutOfOrder {
+                after: self.seq,
+                found: entry.seq,
+            });
         }
-        let EntryBody::ValuePut(put) = &entry.body else { unreachable!() };
+        let EntryBody::ValuePut(put) = &entry.body else {
+            unreachable!()
+        };
         (self.seq, self.total) = (entry.seq, self.total + put.version);
         Ok(())
     }
@@ -67,11 +88,19 @@ impl Stream for Tally {
 }
 
 fn stream(name: &str) -> StreamId {
-    StreamId::Value { tenant: Tenant::new("t").unwrap(), name: ValueName::new(name).unwrap() }
+    StreamId::Value {
+        tenant: Tenant::new("t").unwrap(),
+        name: ValueName::new(name).unwrap(),
+    }
 }
 
 fn journal(store: &Arc<dyn JournalStore>) -> Journal<Tally> {
-    Journal::new(Arc::clone(store), Committer::start(Arc::clone(store)), Arc::new(SystemClock), 1 << 20)
+    Journal::new(
+        Arc::clone(store),
+        Committer::start(Arc::clone(store)),
+        Arc::new(SystemClock),
+        1 << 20,
+    )
 }
 
 fn ask(n: u128, body: Ask) -> Command<Ask> {
@@ -94,7 +123,15 @@ async fn commands_of_many_callers_are_all_taken_once() {
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=1_000).collect::<Vec<_>>());
     assert_eq!(journal.state(&stream("a")).await.unwrap().unwrap().total, 1_000);
-    assert!(store.head(&stream("a")).await.unwrap().unwrap().snapshot.is_some());
+    assert!(
+        store
+            .head(&stream("a"))
+            .await
+            .unwrap()
+            .unwrap()
+            .snapshot
+            .is_some()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,7 +143,10 @@ async fn a_journal_with_an_old_state_answers_by_the_new_one() {
     // The first still has the total 1 in its cache.
     let refused = one.command(&stream("a"), ask(3, Ask::From(1, 1))).await;
     let current = |rejection: &Rejection| matches!(rejection, Rejection::VersionConflict { current: 2, .. });
-    assert!(matches!(&refused, Err(JournalError::Rejected(rejection)) if current(rejection)), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(JournalError::Rejected(rejection)) if current(rejection)),
+        "{refused:?}"
+    );
     let taken = two.command(&stream("a"), ask(4, Ask::From(2, 5))).await.unwrap();
     assert_eq!(taken.seq, Seq(3));
     let taken = one.command(&stream("a"), ask(5, Ask::From(7, 1))).await.unwrap();
@@ -124,7 +164,11 @@ async fn callers_that_go_away_take_nothing_with_them() {
     for n in 0..200_u128 {
         let journal = journal.clone();
         let caller = tokio::spawn(async move { journal.command(&stream("a"), ask(n, Ask::Add(1))).await });
-        if n % 2 == 0 { caller.abort() } else { kept.push(caller) }
+        if n % 2 == 0 {
+            caller.abort()
+        } else {
+            kept.push(caller)
+        }
     }
     for caller in kept {
         caller.await.unwrap().unwrap();

@@ -13,7 +13,11 @@ pub(super) struct Cache<S> {
 
 impl<S: Stream> Cache<S> {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { states: LruCache::unbounded(), bytes: 0, bytes_max }
+        Self {
+            states: LruCache::unbounded(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn take(&mut self, stream: &StreamId) -> Option<Loaded<S>> {

@@ -27,8 +27,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 pub(super) enum Request<S: Stream> {
-    Command { command: Command<S::Command>, answer: oneshot::Sender<Result<Reply, JournalError>> },
-    State { answer: oneshot::Sender<Result<Option<Arc<S>>, JournalError>> },
+    Command {
+        command: Command<S::Command>,
+        answer: oneshot::Sender<Result<Reply, JournalError>>,
+    },
+    State {
+        answer: oneshot::Sender<Result<Option<Arc<S>>, JournalError>>,
+    },
 }
 
 impl<S: Stream> Request<S> {
@@ -107,7 +112,8 @@ impl Desk {
                     (attempts, current, cached) = (0, true, Some(loaded));
                 }
                 Fate::Failed(error) => {
-                    let _: Option<Loaded<S>> = refuse(round.decided.into_iter().map(|(request, _)| request), &error);
+                    let _: Option<Loaded<S>> =
+                        refuse(round.decided.into_iter().map(|(request, _)| request), &error);
                     current = false;
                 }
                 Fate::Lost => {
@@ -115,7 +121,13 @@ impl Desk {
                     attempts += 1;
                     current = false;
                     if attempts == ATTEMPTS_MAX {
-                        return refuse(requests, &JournalError::Contended { stream: stream.clone(), attempts });
+                        return refuse(
+                            requests,
+                            &JournalError::Contended {
+                                stream: stream.clone(),
+                                attempts,
+                            },
+                        );
                     }
                     pause(attempts - 1).await;
                 }
@@ -138,7 +150,12 @@ impl Desk {
     }
 
     /// Commits what a round came to.
-    async fn settle<S: Stream>(&self, stream: &StreamId, loaded: &mut Loaded<S>, round: &mut Round<S>) -> Fate {
+    async fn settle<S: Stream>(
+        &self,
+        stream: &StreamId,
+        loaded: &mut Loaded<S>,
+        round: &mut Round<S>,
+    ) -> Fate {
         if round.extension.entries.is_empty() {
             return Fate::Committed;
         }
@@ -174,7 +191,10 @@ async fn pause(attempt: u32) {
     }
 }
 
-fn refuse<S: Stream>(requests: impl IntoIterator<Item = Request<S>>, error: &JournalError) -> Option<Loaded<S>> {
+fn refuse<S: Stream>(
+    requests: impl IntoIterator<Item = Request<S>>,
+    error: &JournalError,
+) -> Option<Loaded<S>> {
     for request in requests {
         request.refuse(error.clone());
     }
@@ -184,7 +204,11 @@ fn refuse<S: Stream>(requests: impl IntoIterator<Item = Request<S>>, error: &Jou
 impl<S: Stream> Round<S> {
     /// Decides requests one after the other until one batch is full.
     fn decide(loaded: &mut Loaded<S>, requests: &mut VecDeque<Request<S>>, now: Timestamp) -> Self {
-        let mut round = Self { decided: Vec::new(), extension: loaded.extend(), broken: None };
+        let mut round = Self {
+            decided: Vec::new(),
+            extension: loaded.extend(),
+            broken: None,
+        };
         while let Some(request) = requests.pop_front() {
             let Request::Command { command, .. } = &request else {
                 round.decided.push((request, Outcome::State));
@@ -263,9 +287,17 @@ enum Taken {
 
 /// The rejection of a command whose entries alone are more than one commit may have.
 fn too_large(entries: usize, bytes: usize) -> Option<Rejection> {
-    let over = |limit, given: usize, max: usize| Rejection::LimitExceeded { limit, max: max as u64, given: given as u64 };
+    let over = |limit, given: usize, max: usize| Rejection::LimitExceeded {
+        limit,
+        max: max as u64,
+        given: given as u64,
+    };
     if entries > BATCH_ENTRIES_MAX {
-        return Some(over("the most entries of one command", entries, BATCH_ENTRIES_MAX));
+        return Some(over(
+            "the most entries of one command",
+            entries,
+            BATCH_ENTRIES_MAX,
+        ));
     }
     (bytes > BATCH_BYTES_MAX).then(|| over("the most bytes of one command's entries", bytes, BATCH_BYTES_MAX))
 }

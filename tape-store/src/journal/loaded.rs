@@ -82,9 +82,15 @@ impl<S: Stream> Loaded<S> {
             Some((state, snapshot.bytes.len()))
         });
         let (state, snapshot_bytes) = restored.unwrap_or_default();
-        let at_head = head.filter(|head| head.seq == state.seq()).map(|head| head.digest);
+        let at_head = head
+            .filter(|head| head.seq == state.seq())
+            .map(|head| head.digest);
         Self {
-            digest: if state.seq() == Seq::ZERO { Some(Digest::default()) } else { at_head },
+            digest: if state.seq() == Seq::ZERO {
+                Some(Digest::default())
+            } else {
+                at_head
+            },
             snapshot_seq: state.seq(),
             snapshot_bytes,
             bytes_since: 0,
@@ -117,11 +123,17 @@ impl<S: Stream> Loaded<S> {
             let computed = chain::link(&previous, &stored.envelope);
             if computed != stored.digest {
                 let (seq, recorded) = (stored.seq, stored.digest);
-                return Err(Arc::new(chain::ChainError::Changed { seq, recorded, computed }));
+                return Err(Arc::new(chain::ChainError::Changed {
+                    seq,
+                    recorded,
+                    computed,
+                }));
             }
         }
         let entry = codec::decode(stored).map_err(|error| Arc::new(error) as Source)?;
-        Arc::make_mut(&mut self.state).apply(&entry).map_err(|error| Arc::new(error) as Source)?;
+        Arc::make_mut(&mut self.state)
+            .apply(&entry)
+            .map_err(|error| Arc::new(error) as Source)?;
         self.digest = Some(stored.digest);
         self.bytes_since += stored.size();
         Ok(())
@@ -134,7 +146,11 @@ impl<S: Stream> Loaded<S> {
             chain::ChainError::Truncated { end, head: head.seq }
         } else if end == head.seq && self.digest.is_some_and(|digest| digest != head.digest) {
             let found = self.digest.unwrap_or_default();
-            chain::ChainError::HeadMismatch { seq: end, found, published: head.digest }
+            chain::ChainError::HeadMismatch {
+                seq: end,
+                found,
+                published: head.digest,
+            }
         } else {
             return Ok(());
         };
@@ -147,8 +163,11 @@ impl<S: Stream> Loaded<S> {
     }
 }
 
-pub(super) fn damaged(stream: &StreamId, source: Source) -> JournalError {
-    JournalError::Damaged { stream: stream.clone(), source }
+pub(crate) fn damaged(stream: &StreamId, source: Source) -> JournalError {
+    JournalError::Damaged {
+        stream: stream.clone(),
+        source,
+    }
 }
 
 /// New entries on top of a state, to be committed as one batch.
@@ -176,12 +195,19 @@ impl Sealed {
 
 impl<S: Stream> Loaded<S> {
     pub(super) fn extend(&self) -> Extension {
-        Extension { expected: self.seq(), epoch: self.state.epoch(), entries: Vec::new(), bytes: 0 }
+        Extension {
+            expected: self.seq(),
+            epoch: self.state.epoch(),
+            entries: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Gives entries their places in the stream and their digests.
     pub(super) fn seal(&self, stamp: &Stamp, bodies: Vec<EntryBody>) -> Sealed {
-        let mut digest = self.digest.expect("a loaded stream is folded up to its head, which has the digest");
+        let mut digest = self
+            .digest
+            .expect("a loaded stream is folded up to its head, which has the digest");
         let mut seq = self.seq();
         let seal = |body| {
             seq = seq.next();
@@ -189,7 +215,9 @@ impl<S: Stream> Loaded<S> {
             digest = stored.digest;
             (entry, stored)
         };
-        Sealed { entries: bodies.into_iter().map(seal).collect() }
+        Sealed {
+            entries: bodies.into_iter().map(seal).collect(),
+        }
     }
 
     /// Folds sealed entries into the state, which is ahead of the store until they are committed.
@@ -209,7 +237,10 @@ impl<S: Stream> Loaded<S> {
         let agenda = self.state.agenda();
         let changes = self.agenda.changes_to(&agenda);
         self.agenda = agenda;
-        let summary = self.state.summary().filter(|summary| self.summary.as_ref() != Some(summary));
+        let summary = self
+            .state
+            .summary()
+            .filter(|summary| self.summary.as_ref() != Some(summary));
         if summary.is_some() {
             self.summary.clone_from(&summary);
         }

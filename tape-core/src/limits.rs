@@ -25,7 +25,7 @@ pub const SCOPES_MAX: usize = 4_096;
 /// Most calls under one decision.
 pub const CALLS_PER_DECISION_MAX: u16 = 256;
 /// Most effects of one run that are not settled at the same time.
-pub const OPEN_EFFECTS_MAX: usize = 1_024;
+pub const OPEN_EFFECTS_MAX: usize = 256;
 /// Most armed obligations of one run.
 pub const OBLIGATIONS_MAX: usize = 16_384;
 /// Most gates in the life of one run.

@@ -9,7 +9,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("tape.v1.bin"), set.encode_to_vec())?;
     // Payloads are taken out of received messages without copying them, and maps keep one order on the wire.
-    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(set)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .compile_fds(set)?;
     println!("cargo:rerun-if-changed=proto/{file}");
     Ok(())
 }

@@ -21,4 +21,5 @@ mod work;
 pub use command::{ExecuteCommand, execute_request};
 pub use field::InvalidField;
 pub use run::{DueQuery, RunListQuery};
-pub use session::{AppendEvent, SessionChange};
+pub use session::{SessionChange, SessionRequest, SessionRewind, read_state, session_request, write_state};
+pub use value::{ValueChange, ValueRequest};

@@ -22,6 +22,7 @@ mod words;
     clippy::missing_errors_doc,
     clippy::or_fun_call,
     clippy::use_self,
+    clippy::wildcard_enum_match_arm,
     reason = "generated"
 )]
 /// Messages, clients and servers of the package `tape.v1`.

@@ -25,11 +25,16 @@ pub fn execute_request(run: RunId, command: Command<RunCommand>) -> v1::ExecuteR
     use v1::execute_request::Command as Wire;
     let body = match command.body {
         RunCommand::Begin(begin) => Wire::Begin(begin.into()),
-        RunCommand::Drive(epoch, command) => {
-            Wire::Drive(v1::Drive { epoch: epoch.0, command: Some(command.into()) })
-        }
-        RunCommand::Work(command) => Wire::Work(v1::Work { command: Some(command.into()) }),
-        RunCommand::Tell(command) => Wire::Tell(v1::Tell { command: Some(command.into()) }),
+        RunCommand::Drive(epoch, command) => Wire::Drive(v1::Drive {
+            epoch: epoch.0,
+            command: Some(command.into()),
+        }),
+        RunCommand::Work(command) => Wire::Work(v1::Work {
+            command: Some(command.into()),
+        }),
+        RunCommand::Tell(command) => Wire::Tell(v1::Tell {
+            command: Some(command.into()),
+        }),
     };
     v1::ExecuteRequest {
         run: Some(run.into()),
@@ -76,10 +81,13 @@ pub(super) fn stamped<B>(
 fn read_body(wire: v1::execute_request::Command, run: &RunId) -> Result<RunCommand, InvalidField> {
     use v1::execute_request::Command as Wire;
     match wire {
-        Wire::Begin(begin) => read_begin(begin, run).map(RunCommand::Begin).map_err(|error| error.within("begin")),
-        Wire::Drive(drive) => {
-            Ok(RunCommand::Drive(Epoch(drive.epoch), required("drive", drive.command)?))
-        }
+        Wire::Begin(begin) => read_begin(begin, run)
+            .map(RunCommand::Begin)
+            .map_err(|error| error.within("begin")),
+        Wire::Drive(drive) => Ok(RunCommand::Drive(
+            Epoch(drive.epoch),
+            required("drive", drive.command)?,
+        )),
         Wire::Work(work) => required("work", work.command).map(RunCommand::Work),
         Wire::Tell(tell) => required("tell", tell.command).map(RunCommand::Tell),
     }
@@ -132,22 +140,33 @@ impl From<Create> for v1::begin::Create {
 impl TryFrom<v1::begin::Lineage> for Lineage {
     type Error = InvalidField;
     fn try_from(wire: v1::begin::Lineage) -> Result<Self, InvalidField> {
-        Ok(Self { run: required("run", wire.run)?, through: Seq(wire.through_seq) })
+        Ok(Self {
+            run: required("run", wire.run)?,
+            through: Seq(wire.through_seq),
+        })
     }
 }
 
 impl From<Lineage> for v1::begin::Lineage {
     fn from(lineage: Lineage) -> Self {
-        Self { run: Some(lineage.run.into()), through_seq: lineage.through.0 }
+        Self {
+            run: Some(lineage.run.into()),
+            through_seq: lineage.through.0,
+        }
     }
 }
 
 /// Labels of a run.
 pub(super) fn read_labels(wire: BTreeMap<String, String>) -> Result<BTreeMap<Key, String>, InvalidField> {
-    wire.into_iter().map(|(key, value)| Ok((name("labels", &key)?, value))).collect()
+    wire.into_iter()
+        .map(|(key, value)| Ok((name("labels", &key)?, value)))
+        .collect()
 }
 
 /// Labels of a run, for the wire.
 pub(super) fn write_labels(labels: BTreeMap<Key, String>) -> BTreeMap<String, String> {
-    labels.into_iter().map(|(key, value)| (key.into(), value)).collect()
+    labels
+        .into_iter()
+        .map(|(key, value)| (key.into(), value))
+        .collect()
 }

@@ -41,33 +41,41 @@ const fn field(wire: &Wire) -> &'static str {
 fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
     Ok(match wire {
         Wire::RenewLease(c) => DriverCommand::RenewLease { lease_ms: c.lease_ms },
-        Wire::ReleaseLease(c) => DriverCommand::ReleaseLease { redrive_in_ms: c.redrive_in_ms },
+        Wire::ReleaseLease(c) => DriverCommand::ReleaseLease {
+            redrive_in_ms: c.redrive_in_ms,
+        },
         Wire::RecordDecision(c) => DriverCommand::RecordDecision(c.try_into()?),
         Wire::ReserveForDecision(c) => DriverCommand::ReserveForDecision {
             position: required("position", c.position)?,
             spends: repeated("spends", c.spends)?,
         },
-        Wire::ReleaseReservation(c) => {
-            DriverCommand::ReleaseReservation { position: required("position", c.position)? }
-        }
-        Wire::BeginEffect(c) => {
-            DriverCommand::BeginEffect { effect: required("effect", c.effect)?, spec: required("spec", c.spec)? }
-        }
-        Wire::RestartEffect(c) => DriverCommand::RestartEffect { effect: required("effect", c.effect)? },
+        Wire::ReleaseReservation(c) => DriverCommand::ReleaseReservation {
+            position: required("position", c.position)?,
+        },
+        Wire::BeginEffect(c) => DriverCommand::BeginEffect {
+            effect: required("effect", c.effect)?,
+            spec: required("spec", c.spec)?,
+        },
+        Wire::RestartEffect(c) => DriverCommand::RestartEffect {
+            effect: required("effect", c.effect)?,
+        },
         Wire::FinishEffect(c) => DriverCommand::FinishEffect {
             effect: required("effect", c.effect)?,
             attempt: c.attempt,
             ending: required("ending", c.ending)?,
         },
-        Wire::OpenGate(c) => {
-            DriverCommand::OpenGate { gate: name("gate", &c.gate)?, deadline: optional("deadline", c.deadline)? }
-        }
+        Wire::OpenGate(c) => DriverCommand::OpenGate {
+            gate: name("gate", &c.gate)?,
+            deadline: optional("deadline", c.deadline)?,
+        },
         Wire::SetTimer(c) => DriverCommand::SetTimer {
             timer: name("timer", &c.timer)?,
             due: required("due", c.due)?,
             note: required("note", c.note)?,
         },
-        Wire::CancelTimer(c) => DriverCommand::CancelTimer { timer: name("timer", &c.timer)? },
+        Wire::CancelTimer(c) => DriverCommand::CancelTimer {
+            timer: name("timer", &c.timer)?,
+        },
         Wire::OpenBudget(c) => DriverCommand::OpenBudget {
             budget: name("budget", &c.budget)?,
             parent: optional_name("parent", c.parent.as_ref())?,
@@ -80,13 +88,17 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
             name: name("name", &c.name)?,
             value: required("value", c.value)?,
         },
-        Wire::Checkpoint(c) => {
-            DriverCommand::Checkpoint { label: name("label", &c.label)?, state: required("state", c.state)? }
-        }
-        Wire::Suspend(c) => {
-            DriverCommand::Suspend { seen: Seq(c.seen_seq), resume: optional("resume", c.resume)? }
-        }
-        Wire::Complete(c) => DriverCommand::Complete { output: required("output", c.output)? },
+        Wire::Checkpoint(c) => DriverCommand::Checkpoint {
+            label: name("label", &c.label)?,
+            state: required("state", c.state)?,
+        },
+        Wire::Suspend(c) => DriverCommand::Suspend {
+            seen: Seq(c.seen_seq),
+            resume: optional("resume", c.resume)?,
+        },
+        Wire::Complete(c) => DriverCommand::Complete {
+            output: required("output", c.output)?,
+        },
         Wire::Fail(c) => DriverCommand::Fail { error: c.error },
         Wire::AcceptCancel(_) => DriverCommand::AcceptCancel,
     })
@@ -125,15 +137,31 @@ impl From<RecordDecision> for v1::drive::RecordDecision {
 
 impl From<v1::drive::Usage> for Usage {
     fn from(wire: v1::drive::Usage) -> Self {
-        let v1::drive::Usage { input_tokens, output_tokens, cost_micro_usd } = wire;
-        Self { input_tokens, output_tokens, cost_micro_usd }
+        let v1::drive::Usage {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        } = wire;
+        Self {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        }
     }
 }
 
 impl From<Usage> for v1::drive::Usage {
     fn from(usage: Usage) -> Self {
-        let Usage { input_tokens, output_tokens, cost_micro_usd } = usage;
-        Self { input_tokens, output_tokens, cost_micro_usd }
+        let Usage {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        } = usage;
+        Self {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        }
     }
 }
 
@@ -148,47 +176,80 @@ impl From<DriverCommand> for Wire {
             DriverCommand::RecordDecision(decision) => Self::RecordDecision(decision.into()),
             DriverCommand::ReserveForDecision { position, spends } => {
                 let spends = spends.into_iter().map(Into::into).collect();
-                Self::ReserveForDecision(wire::ReserveForDecision { position: Some(position.into()), spends })
+                Self::ReserveForDecision(wire::ReserveForDecision {
+                    position: Some(position.into()),
+                    spends,
+                })
             }
             DriverCommand::ReleaseReservation { position } => {
-                Self::ReleaseReservation(wire::ReleaseReservation { position: Some(position.into()) })
+                Self::ReleaseReservation(wire::ReleaseReservation {
+                    position: Some(position.into()),
+                })
             }
-            DriverCommand::BeginEffect { effect, spec } => {
-                Self::BeginEffect(wire::BeginEffect { effect: Some(effect.into()), spec: Some(spec.into()) })
-            }
-            DriverCommand::RestartEffect { effect } => {
-                Self::RestartEffect(wire::RestartEffect { effect: Some(effect.into()) })
-            }
-            DriverCommand::FinishEffect { effect, attempt, ending } => {
+            DriverCommand::BeginEffect { effect, spec } => Self::BeginEffect(wire::BeginEffect {
+                effect: Some(effect.into()),
+                spec: Some(spec.into()),
+            }),
+            DriverCommand::RestartEffect { effect } => Self::RestartEffect(wire::RestartEffect {
+                effect: Some(effect.into()),
+            }),
+            DriverCommand::FinishEffect {
+                effect,
+                attempt,
+                ending,
+            } => {
                 let (effect, ending) = (Some(effect.into()), Some(ending.into()));
-                Self::FinishEffect(wire::FinishEffect { effect, attempt, ending })
+                Self::FinishEffect(wire::FinishEffect {
+                    effect,
+                    attempt,
+                    ending,
+                })
             }
-            DriverCommand::OpenGate { gate, deadline } => {
-                Self::OpenGate(wire::OpenGate { gate: gate.into(), deadline: deadline.map(Into::into) })
+            DriverCommand::OpenGate { gate, deadline } => Self::OpenGate(wire::OpenGate {
+                gate: gate.into(),
+                deadline: deadline.map(Into::into),
+            }),
+            DriverCommand::SetTimer { timer, due, note } => Self::SetTimer(wire::SetTimer {
+                timer: timer.into(),
+                due: Some(due.into()),
+                note: Some(note.into()),
+            }),
+            DriverCommand::CancelTimer { timer } => {
+                Self::CancelTimer(wire::CancelTimer { timer: timer.into() })
             }
-            DriverCommand::SetTimer { timer, due, note } => {
-                Self::SetTimer(wire::SetTimer { timer: timer.into(), due: Some(due.into()), note: Some(note.into()) })
-            }
-            DriverCommand::CancelTimer { timer } => Self::CancelTimer(wire::CancelTimer { timer: timer.into() }),
-            DriverCommand::OpenBudget { budget, parent, currency, limit } => Self::OpenBudget(wire::OpenBudget {
+            DriverCommand::OpenBudget {
+                budget,
+                parent,
+                currency,
+                limit,
+            } => Self::OpenBudget(wire::OpenBudget {
                 budget: budget.into(),
                 parent: parent.map(Into::into),
                 currency: Some(currency.into()),
                 limit,
             }),
-            DriverCommand::RecordSample { scope, n, name, value } => Self::RecordSample(wire::RecordSample {
+            DriverCommand::RecordSample {
+                scope,
+                n,
+                name,
+                value,
+            } => Self::RecordSample(wire::RecordSample {
                 scope: scope.into(),
                 n,
                 name: name.into(),
                 value: Some(value.into()),
             }),
-            DriverCommand::Checkpoint { label, state } => {
-                Self::Checkpoint(wire::Checkpoint { label: label.into(), state: Some(state.into()) })
-            }
-            DriverCommand::Suspend { seen, resume } => {
-                Self::Suspend(wire::Suspend { seen_seq: seen.0, resume: resume.map(Into::into) })
-            }
-            DriverCommand::Complete { output } => Self::Complete(wire::Complete { output: Some(output.into()) }),
+            DriverCommand::Checkpoint { label, state } => Self::Checkpoint(wire::Checkpoint {
+                label: label.into(),
+                state: Some(state.into()),
+            }),
+            DriverCommand::Suspend { seen, resume } => Self::Suspend(wire::Suspend {
+                seen_seq: seen.0,
+                resume: resume.map(Into::into),
+            }),
+            DriverCommand::Complete { output } => Self::Complete(wire::Complete {
+                output: Some(output.into()),
+            }),
             DriverCommand::Fail { error } => Self::Fail(wire::Fail { error }),
             DriverCommand::AcceptCancel => Self::AcceptCancel(wire::AcceptCancel {}),
         }

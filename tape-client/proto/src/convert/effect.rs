@@ -70,13 +70,19 @@ impl From<EffectSpec> for v1::EffectSpec {
 impl TryFrom<v1::Undo> for Undo {
     type Error = InvalidField;
     fn try_from(wire: v1::Undo) -> Result<Self, InvalidField> {
-        Ok(Self { operation: name("operation", &wire.operation)?, args: required("args", wire.args)? })
+        Ok(Self {
+            operation: name("operation", &wire.operation)?,
+            args: required("args", wire.args)?,
+        })
     }
 }
 
 impl From<Undo> for v1::Undo {
     fn from(undo: Undo) -> Self {
-        Self { operation: undo.operation.into(), args: Some(undo.args.into()) }
+        Self {
+            operation: undo.operation.into(),
+            args: Some(undo.args.into()),
+        }
     }
 }
 
@@ -112,17 +118,30 @@ impl TryFrom<v1::Ending> for Ending {
             How::Confirmed(confirmed) => read_confirmed(confirmed).map_err(|error| error.within("confirmed")),
             How::Failed(failed) => {
                 let detail = optional("failed.detail", failed.detail)?;
-                Ok(Self::Failed { error: failed.error, detail })
+                Ok(Self::Failed {
+                    error: failed.error,
+                    detail,
+                })
             }
-            How::Retry(retry) => Ok(Self::Retry { error: retry.error, after_ms: retry.after_ms }),
+            How::Retry(retry) => Ok(Self::Retry {
+                error: retry.error,
+                after_ms: retry.after_ms,
+            }),
             How::Unknown(unknown) => Ok(Self::Unknown { cause: unknown.cause }),
         }
     }
 }
 
 fn read_confirmed(wire: v1::ending::Confirmed) -> Result<Ending, InvalidField> {
-    let spent = wire.spent.map(|spent| repeated("spent.spends", spent.spends)).transpose()?;
-    Ok(Ending::Confirmed { result: required("result", wire.result)?, undo: optional("undo", wire.undo)?, spent })
+    let spent = wire
+        .spent
+        .map(|spent| repeated("spent.spends", spent.spends))
+        .transpose()?;
+    Ok(Ending::Confirmed {
+        result: required("result", wire.result)?,
+        undo: optional("undo", wire.undo)?,
+        spent,
+    })
 }
 
 impl From<Ending> for v1::Ending {
@@ -132,9 +151,14 @@ impl From<Ending> for v1::Ending {
             Ending::Confirmed { result, undo, spent } => How::Confirmed(Confirmed {
                 result: Some(result.into()),
                 undo: undo.map(Into::into),
-                spent: spent.map(|spends| Spends { spends: spends.into_iter().map(Into::into).collect() }),
+                spent: spent.map(|spends| Spends {
+                    spends: spends.into_iter().map(Into::into).collect(),
+                }),
             }),
-            Ending::Failed { error, detail } => How::Failed(Failed { error, detail: detail.map(Into::into) }),
+            Ending::Failed { error, detail } => How::Failed(Failed {
+                error,
+                detail: detail.map(Into::into),
+            }),
             Ending::Retry { error, after_ms } => How::Retry(Retry { error, after_ms }),
             Ending::Unknown { cause } => How::Unknown(Unknown { cause }),
         };

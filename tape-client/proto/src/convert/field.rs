@@ -26,7 +26,10 @@ pub struct InvalidField {
 impl InvalidField {
     /// A field and what is wrong with it.
     pub fn new(field: impl Into<String>, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self { path: field.into(), problem: problem.into() }
+        Self {
+            path: field.into(),
+            problem: problem.into(),
+        }
     }
 
     /// A required field that is not there.
@@ -38,7 +41,10 @@ impl InvalidField {
     /// The same field, seen from the message whose field `outer` holds it.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        Self { path: format!("{outer}.{}", self.path), problem: self.problem }
+        Self {
+            path: format!("{outer}.{}", self.path),
+            problem: self.problem,
+        }
     }
 }
 
@@ -63,7 +69,10 @@ pub(super) fn repeated<W, C>(field: &str, wire: Vec<W>) -> Result<Vec<C>, Invali
 where
     C: TryFrom<W, Error = InvalidField>,
 {
-    wire.into_iter().enumerate().map(|(i, wire)| convert_at(field, i, wire)).collect()
+    wire.into_iter()
+        .enumerate()
+        .map(|(i, wire)| convert_at(field, i, wire))
+        .collect()
 }
 
 /// A message that is there.
@@ -86,7 +95,8 @@ pub(super) fn name<N>(field: &str, text: &str) -> Result<N, InvalidField>
 where
     N: FromStr<Err = InvalidName>,
 {
-    text.parse().map_err(|error: InvalidName| InvalidField::new(field, error.problem.to_string()))
+    text.parse()
+        .map_err(|error: InvalidName| InvalidField::new(field, error.problem.to_string()))
 }
 
 /// A name that may be there.
@@ -103,9 +113,16 @@ where
     E: TryFrom<i32>,
     C: TryFrom<E, Error = InvalidField>,
 {
-    let value = E::try_from(number)
-        .map_err(|_| InvalidField::new(field, format!("has the value {number}, which this build does not know")))?;
-    C::try_from(value).map_err(|error| InvalidField { path: field.to_owned(), ..error })
+    let value = E::try_from(number).map_err(|_| {
+        InvalidField::new(
+            field,
+            format!("has the value {number}, which this build does not know"),
+        )
+    })?;
+    C::try_from(value).map_err(|error| InvalidField {
+        path: field.to_owned(),
+        ..error
+    })
 }
 
 /// The enum value zero, which stands for a field that was not set.

@@ -63,51 +63,73 @@ impl TryFrom<v1::ValueId> for (Tenant, ValueName) {
 
 impl From<(Tenant, ValueName)> for v1::ValueId {
     fn from((tenant, name): (Tenant, ValueName)) -> Self {
-        Self { tenant: tenant.into(), name: name.into() }
+        Self {
+            tenant: tenant.into(),
+            name: name.into(),
+        }
     }
 }
 
 impl TryFrom<v1::Position> for Position {
     type Error = InvalidField;
     fn try_from(wire: v1::Position) -> Result<Self, InvalidField> {
-        Ok(Self { scope: name("scope", &wire.scope)?, k: wire.k })
+        Ok(Self {
+            scope: name("scope", &wire.scope)?,
+            k: wire.k,
+        })
     }
 }
 
 impl From<Position> for v1::Position {
     fn from(position: Position) -> Self {
-        Self { scope: position.scope.into(), k: position.k }
+        Self {
+            scope: position.scope.into(),
+            k: position.k,
+        }
     }
 }
 
 impl TryFrom<v1::EffectId> for EffectId {
     type Error = InvalidField;
     fn try_from(wire: v1::EffectId) -> Result<Self, InvalidField> {
-        Ok(Self { position: required("position", wire.position)?, call: small("call", wire.call)? })
+        Ok(Self {
+            position: required("position", wire.position)?,
+            call: small("call", wire.call)?,
+        })
     }
 }
 
 impl From<EffectId> for v1::EffectId {
     fn from(effect: EffectId) -> Self {
-        Self { position: Some(effect.position.into()), call: effect.call.into() }
+        Self {
+            position: Some(effect.position.into()),
+            call: effect.call.into(),
+        }
     }
 }
 
 impl TryFrom<v1::ObligationId> for ObligationId {
     type Error = InvalidField;
     fn try_from(wire: v1::ObligationId) -> Result<Self, InvalidField> {
-        Ok(Self { effect: required("effect", wire.effect)?, copy: small("copy", wire.copy)? })
+        Ok(Self {
+            effect: required("effect", wire.effect)?,
+            copy: small("copy", wire.copy)?,
+        })
     }
 }
 
 impl From<ObligationId> for v1::ObligationId {
     fn from(obligation: ObligationId) -> Self {
-        Self { effect: Some(obligation.effect.into()), copy: obligation.copy.into() }
+        Self {
+            effect: Some(obligation.effect.into()),
+            copy: obligation.copy.into(),
+        }
     }
 }
 
 fn small(field: &str, number: u32) -> Result<u16, InvalidField> {
-    u16::try_from(number).map_err(|_| InvalidField::new(field, format!("is {number}, the limit is {}", u16::MAX)))
+    u16::try_from(number)
+        .map_err(|_| InvalidField::new(field, format!("is {number}, the limit is {}", u16::MAX)))
 }
 
 /// A request id: the 16 bytes of a UUID, or its text.
@@ -119,7 +141,10 @@ pub(super) fn request_id(bytes: &Bytes) -> Result<RequestId, InvalidField> {
     if bytes.is_empty() {
         return Err(InvalidField::missing("request_id"));
     }
-    std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(wrong)
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(wrong)
 }
 
 /// The 16 bytes of a request id.

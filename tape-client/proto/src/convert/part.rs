@@ -16,9 +16,17 @@ const COPIED_BYTES_MAX: usize = 4 * 1024;
 impl TryFrom<v1::Payload> for Payload {
     type Error = InvalidField;
     fn try_from(wire: v1::Payload) -> Result<Self, InvalidField> {
-        let data = if wire.data.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&wire.data) } else { wire.data };
+        let data = if wire.data.len() <= COPIED_BYTES_MAX {
+            Bytes::copy_from_slice(&wire.data)
+        } else {
+            wire.data
+        };
         Self::new(&wire.content_type, data).map_err(|error| {
-            let field = if error == InvalidPayload::ContentType { "content_type" } else { "data" };
+            let field = if error == InvalidPayload::ContentType {
+                "content_type"
+            } else {
+                "data"
+            };
             InvalidField::new(field, error.to_string())
         })
     }
@@ -27,7 +35,10 @@ impl TryFrom<v1::Payload> for Payload {
 impl From<Payload> for v1::Payload {
     /// An erased payload has no bytes.
     fn from(payload: Payload) -> Self {
-        Self { content_type: payload.content_type().to_owned(), data: payload.bytes().cloned().unwrap_or_default() }
+        Self {
+            content_type: payload.content_type().to_owned(),
+            data: payload.bytes().cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -55,13 +66,19 @@ impl From<Deadline> for v1::Deadline {
 impl TryFrom<v1::Spend> for Spend {
     type Error = InvalidField;
     fn try_from(wire: v1::Spend) -> Result<Self, InvalidField> {
-        Ok(Self { budget: name("budget", &wire.budget)?, amount: wire.amount })
+        Ok(Self {
+            budget: name("budget", &wire.budget)?,
+            amount: wire.amount,
+        })
     }
 }
 
 impl From<Spend> for v1::Spend {
     fn from(spend: Spend) -> Self {
-        Self { budget: spend.budget.into(), amount: spend.amount }
+        Self {
+            budget: spend.budget.into(),
+            amount: spend.amount,
+        }
     }
 }
 
@@ -93,7 +110,10 @@ impl From<Currency> for v1::Currency {
 impl TryFrom<v1::Fingerprint> for Fingerprint {
     type Error = InvalidField;
     fn try_from(wire: v1::Fingerprint) -> Result<Self, InvalidField> {
-        Ok(Self { digest: digest("digest", &wire.digest)?, parts: repeated("parts", wire.parts)? })
+        Ok(Self {
+            digest: digest("digest", &wire.digest)?,
+            parts: repeated("parts", wire.parts)?,
+        })
     }
 }
 
@@ -109,20 +129,30 @@ impl From<Fingerprint> for v1::Fingerprint {
 impl TryFrom<v1::FingerprintPart> for Part {
     type Error = InvalidField;
     fn try_from(wire: v1::FingerprintPart) -> Result<Self, InvalidField> {
-        Ok(Self { name: wire.name, digest: wire.digest, preview: wire.preview })
+        Ok(Self {
+            name: wire.name,
+            digest: wire.digest,
+            preview: wire.preview,
+        })
     }
 }
 
 impl From<Part> for v1::FingerprintPart {
     fn from(part: Part) -> Self {
-        Self { name: part.name, digest: part.digest, preview: part.preview }
+        Self {
+            name: part.name,
+            digest: part.digest,
+            preview: part.preview,
+        }
     }
 }
 
 /// A SHA-256 digest.
 pub(super) fn digest(field: &str, bytes: &Bytes) -> Result<Digest, InvalidField> {
     let digest = <[u8; 32]>::try_from(bytes.as_ref());
-    digest.map(Digest).map_err(|_| InvalidField::new(field, format!("has {} bytes, a digest has 32", bytes.len())))
+    digest
+        .map(Digest)
+        .map_err(|_| InvalidField::new(field, format!("has {} bytes, a digest has 32", bytes.len())))
 }
 
 /// The bytes of a digest.

@@ -7,16 +7,20 @@ use crate::v1;
 use std::collections::BTreeMap;
 use tape_core::command::{Command, SessionCommand};
 use tape_core::id::{Key, Seq, SessionId};
-use tape_core::session::{Delta, Json};
+use tape_core::session::{Delta, Json, State};
 
 impl TryFrom<v1::Delta> for Delta {
     type Error = InvalidField;
     fn try_from(wire: v1::Delta) -> Result<Self, InvalidField> {
-        let mut delta = read_state("set", wire.set)?;
+        let mut delta = read_texts("set", wire.set)?;
         for key in wire.removed {
             let key: Key = name("removed", &key)?;
             if let Some(twice) = delta.0.insert(key, None) {
-                let problem = if twice.is_some() { "removes a key that is set" } else { "has a key twice" };
+                let problem = if twice.is_some() {
+                    "removes a key that is set"
+                } else {
+                    "has a key twice"
+                };
                 return Err(InvalidField::new("removed", problem));
             }
         }
@@ -37,7 +41,7 @@ impl From<Delta> for v1::Delta {
     }
 }
 
-fn read_state(field: &str, wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
+fn read_texts(field: &str, wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
     let read = |(key, text): (String, String)| {
         let problem = |error: &dyn std::fmt::Display| format!("'{key}' is not JSON: {error}");
         let value = Json::try_from(text).map_err(|error| InvalidField::new(field, problem(&error)))?;
@@ -60,7 +64,10 @@ impl TryFrom<v1::CreateSessionRequest> for SessionChange {
     fn try_from(wire: v1::CreateSessionRequest) -> Result<Self, InvalidField> {
         let session: SessionId = required("session", wire.session)?;
         let state = optional("state", wire.state)?.unwrap_or_default();
-        let body = SessionCommand::Create { session: session.clone(), state };
+        let body = SessionCommand::Create {
+            session: session.clone(),
+            state,
+        };
         let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
         Ok(Self { session, command })
     }
@@ -78,15 +85,130 @@ impl TryFrom<v1::AppendEventRequest> for SessionChange {
             content: required("content", wire.content)?,
         };
         let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
-        Ok(Self { session: required("session", wire.session)?, command })
+        Ok(Self {
+            session: required("session", wire.session)?,
+            command,
+        })
     }
 }
 
 impl TryFrom<v1::DeleteSessionRequest> for SessionChange {
     type Error = InvalidField;
     fn try_from(wire: v1::DeleteSessionRequest) -> Result<Self, InvalidField> {
-        let command =
-            stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, SessionCommand::Delete)?;
-        Ok(Self { session: required("session", wire.session)?, command })
+        let body = SessionCommand::Delete;
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self {
+            session: required("session", wire.session)?,
+            command,
+        })
     }
+}
+
+/// A rewind as the wire asks for it. It becomes a command once the state as of `to` was read from the session's entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRewind {
+    /// The session.
+    pub session: SessionId,
+    /// Who asks and under which id; the body is the last entry that counts.
+    pub to: Command<Seq>,
+}
+
+impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
+    type Error = InvalidField;
+    fn try_from(wire: v1::RewindSessionRequest) -> Result<Self, InvalidField> {
+        let to = stamped(
+            &wire.request_id,
+            wire.principal.as_ref(),
+            wire.traceparent,
+            Seq(wire.to_seq),
+        )?;
+        Ok(Self {
+            session: required("session", wire.session)?,
+            to,
+        })
+    }
+}
+
+/// The request that one of the calls of the service takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionRequest {
+    /// For `Create`.
+    Create(v1::CreateSessionRequest),
+    /// For `Append`.
+    Append(v1::AppendEventRequest),
+    /// For `Rewind`.
+    Rewind(v1::RewindSessionRequest),
+    /// For `Delete`.
+    Delete(v1::DeleteSessionRequest),
+}
+
+/// The request that asks `command` of `session`; none where the wire has none, as for what servers do by themselves.
+#[must_use]
+pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> Option<SessionRequest> {
+    let (session, request_id) = (Some(session.into()), request_bytes(command.request));
+    let (principal, traceparent) = (command.principal.map(Into::into), command.trace.map(Into::into));
+    let delta = |delta: Delta| (!delta.is_empty()).then(|| delta.into());
+    Some(match command.body {
+        SessionCommand::Create { state, .. } => SessionRequest::Create(v1::CreateSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            state: delta(state),
+        }),
+        SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            author,
+            delta: change,
+            content,
+        } => SessionRequest::Append(v1::AppendEventRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            event: event.into(),
+            expected_seq: expected.map(|seq| seq.0),
+            invocation: invocation.map(Into::into),
+            author,
+            delta: delta(change),
+            content: Some(content.into()),
+        }),
+        SessionCommand::Rewind { to, .. } => SessionRequest::Rewind(v1::RewindSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            to_seq: to.0,
+        }),
+        SessionCommand::Delete => SessionRequest::Delete(v1::DeleteSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+        }),
+        SessionCommand::MarkMerged { .. } => return None,
+    })
+}
+
+/// State as JSON texts by key.
+#[must_use]
+pub fn write_state(state: State) -> BTreeMap<String, String> {
+    state
+        .0
+        .into_iter()
+        .map(|(key, json)| (key.into(), json.into()))
+        .collect()
+}
+
+/// State from JSON texts by key.
+///
+/// # Errors
+/// [`InvalidField`] names the key that is wrong.
+pub fn read_state(wire: BTreeMap<String, String>) -> Result<State, InvalidField> {
+    let delta = read_texts("state", wire)?;
+    let mut state = State::default();
+    state.change(&delta);
+    Ok(state)
 }

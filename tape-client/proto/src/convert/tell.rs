@@ -34,10 +34,17 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             id: name("id", &c.id)?,
             answer: required("answer", c.answer)?,
         },
-        Wire::ExpireGate(c) => OutsideCommand::ExpireGate { gate: name("gate", &c.gate)? },
-        Wire::FireTimer(c) => OutsideCommand::FireTimer { timer: name("timer", &c.timer)? },
+        Wire::ExpireGate(c) => OutsideCommand::ExpireGate {
+            gate: name("gate", &c.gate)?,
+        },
+        Wire::FireTimer(c) => OutsideCommand::FireTimer {
+            timer: name("timer", &c.timer)?,
+        },
         Wire::Cancel(c) => OutsideCommand::Cancel { reason: c.reason },
-        Wire::DriverVanished(c) => OutsideCommand::DriverVanished { epoch: Epoch(c.epoch), grace_ms: c.grace_ms },
+        Wire::DriverVanished(c) => OutsideCommand::DriverVanished {
+            epoch: Epoch(c.epoch),
+            grace_ms: c.grace_ms,
+        },
         Wire::SettleEffect(c) => OutsideCommand::SettleEffect {
             effect: required("effect", c.effect)?,
             verdict: required("verdict", c.verdict)?,
@@ -57,7 +64,9 @@ impl TryFrom<v1::tell::settle_effect::Verdict> for Verdict {
     fn try_from(wire: v1::tell::settle_effect::Verdict) -> Result<Self, InvalidField> {
         use v1::tell::settle_effect::Verdict as Wire;
         Ok(match wire {
-            Wire::Confirmed(result) => Self::Confirmed { result: convert("confirmed", result)? },
+            Wire::Confirmed(result) => Self::Confirmed {
+                result: convert("confirmed", result)?,
+            },
             Wire::Failed(_) => Self::Failed,
             Wire::Resend(_) => Self::Resend,
         })
@@ -79,23 +88,38 @@ impl From<OutsideCommand> for Wire {
     fn from(command: OutsideCommand) -> Self {
         use v1::tell as wire;
         match command {
-            OutsideCommand::Signal { gate, id, answer } => {
-                Self::Signal(wire::Signal { gate: gate.into(), id: id.into(), answer: Some(answer.into()) })
-            }
+            OutsideCommand::Signal { gate, id, answer } => Self::Signal(wire::Signal {
+                gate: gate.into(),
+                id: id.into(),
+                answer: Some(answer.into()),
+            }),
             OutsideCommand::ExpireGate { gate } => Self::ExpireGate(wire::ExpireGate { gate: gate.into() }),
             OutsideCommand::FireTimer { timer } => Self::FireTimer(wire::FireTimer { timer: timer.into() }),
             OutsideCommand::Cancel { reason } => Self::Cancel(wire::Cancel { reason }),
             OutsideCommand::DriverVanished { epoch, grace_ms } => {
-                Self::DriverVanished(wire::DriverVanished { epoch: epoch.0, grace_ms })
+                Self::DriverVanished(wire::DriverVanished {
+                    epoch: epoch.0,
+                    grace_ms,
+                })
             }
-            OutsideCommand::SettleEffect { effect, verdict, reason } => Self::SettleEffect(wire::SettleEffect {
+            OutsideCommand::SettleEffect {
+                effect,
+                verdict,
+                reason,
+            } => Self::SettleEffect(wire::SettleEffect {
                 effect: Some(effect.into()),
                 verdict: Some(verdict.into()),
                 reason,
             }),
-            OutsideCommand::SettleObligation { obligation, retry, reason } => {
-                Self::SettleObligation(wire::SettleObligation { obligation: Some(obligation.into()), retry, reason })
-            }
+            OutsideCommand::SettleObligation {
+                obligation,
+                retry,
+                reason,
+            } => Self::SettleObligation(wire::SettleObligation {
+                obligation: Some(obligation.into()),
+                retry,
+                reason,
+            }),
             OutsideCommand::RetryRun { reason } => Self::RetryRun(wire::RetryRun { reason }),
         }
     }

@@ -3,7 +3,9 @@
 use super::field::{InvalidField, convert, known, name, optional, required};
 use crate::v1;
 use crate::v1::work::Command as Wire;
-use crate::v1::work::{ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation};
+use crate::v1::work::{
+    ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation,
+};
 use tape_core::command::WorkerCommand;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
@@ -34,15 +36,27 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
     Ok(match wire {
         Wire::ClaimEffect(c) => {
             let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::ClaimEffect { effect, holder, claim_ms }
+            WorkerCommand::ClaimEffect {
+                effect,
+                holder,
+                claim_ms,
+            }
         }
         Wire::ClaimObservation(c) => {
             let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::ClaimObservation { effect, holder, claim_ms }
+            WorkerCommand::ClaimObservation {
+                effect,
+                holder,
+                claim_ms,
+            }
         }
         Wire::RenewEffectClaim(c) => {
             let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::RenewEffectClaim { effect, holder, claim_ms }
+            WorkerCommand::RenewEffectClaim {
+                effect,
+                holder,
+                claim_ms,
+            }
         }
         Wire::FinishClaimed(c) => WorkerCommand::FinishClaimed {
             effect: required("effect", c.effect)?,
@@ -50,7 +64,9 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
             attempt: c.attempt,
             ending: required("ending", c.ending)?,
         },
-        Wire::LapseEffect(c) => WorkerCommand::LapseEffect { effect: required("effect", c.effect)? },
+        Wire::LapseEffect(c) => WorkerCommand::LapseEffect {
+            effect: required("effect", c.effect)?,
+        },
         Wire::RecordObservation(c) => WorkerCommand::RecordObservation {
             effect: required("effect", c.effect)?,
             holder: name("holder", &c.holder)?,
@@ -61,22 +77,38 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
         },
         Wire::ClaimObligation(c) => {
             let (obligation, holder, claim_ms) = obligation_claim(c)?;
-            WorkerCommand::ClaimObligation { obligation, holder, claim_ms }
+            WorkerCommand::ClaimObligation {
+                obligation,
+                holder,
+                claim_ms,
+            }
         }
         Wire::RenewObligationClaim(c) => {
             let (obligation, holder, claim_ms) = obligation_claim(c)?;
-            WorkerCommand::RenewObligationClaim { obligation, holder, claim_ms }
+            WorkerCommand::RenewObligationClaim {
+                obligation,
+                holder,
+                claim_ms,
+            }
         }
         Wire::FinishObligation(c) => finish_obligation(c)?,
     })
 }
 
 fn effect_claim(wire: ClaimEffect) -> Result<(EffectId, Holder, u64), InvalidField> {
-    Ok((required("effect", wire.effect)?, name("holder", &wire.holder)?, wire.claim_ms))
+    Ok((
+        required("effect", wire.effect)?,
+        name("holder", &wire.holder)?,
+        wire.claim_ms,
+    ))
 }
 
 fn obligation_claim(wire: ClaimObligation) -> Result<(ObligationId, Holder, u64), InvalidField> {
-    Ok((required("obligation", wire.obligation)?, name("holder", &wire.holder)?, wire.claim_ms))
+    Ok((
+        required("obligation", wire.obligation)?,
+        name("holder", &wire.holder)?,
+        wire.claim_ms,
+    ))
 }
 
 fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidField> {
@@ -95,39 +127,66 @@ fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidFie
 impl From<WorkerCommand> for Wire {
     fn from(command: WorkerCommand) -> Self {
         match command {
-            WorkerCommand::ClaimEffect { effect, holder, claim_ms } => {
-                Self::ClaimEffect(write_effect_claim(effect, holder, claim_ms))
-            }
-            WorkerCommand::ClaimObservation { effect, holder, claim_ms } => {
-                Self::ClaimObservation(write_effect_claim(effect, holder, claim_ms))
-            }
-            WorkerCommand::RenewEffectClaim { effect, holder, claim_ms } => {
-                Self::RenewEffectClaim(write_effect_claim(effect, holder, claim_ms))
-            }
-            WorkerCommand::FinishClaimed { effect, holder, attempt, ending } => Self::FinishClaimed(FinishClaimed {
+            WorkerCommand::ClaimEffect {
+                effect,
+                holder,
+                claim_ms,
+            } => Self::ClaimEffect(write_effect_claim(effect, holder, claim_ms)),
+            WorkerCommand::ClaimObservation {
+                effect,
+                holder,
+                claim_ms,
+            } => Self::ClaimObservation(write_effect_claim(effect, holder, claim_ms)),
+            WorkerCommand::RenewEffectClaim {
+                effect,
+                holder,
+                claim_ms,
+            } => Self::RenewEffectClaim(write_effect_claim(effect, holder, claim_ms)),
+            WorkerCommand::FinishClaimed {
+                effect,
+                holder,
+                attempt,
+                ending,
+            } => Self::FinishClaimed(FinishClaimed {
                 effect: Some(effect.into()),
                 holder: holder.into(),
                 attempt,
                 ending: Some(ending.into()),
             }),
-            WorkerCommand::LapseEffect { effect } => Self::LapseEffect(LapseEffect { effect: Some(effect.into()) }),
-            WorkerCommand::RecordObservation { effect, holder, observation, outcome, result, undo } => {
-                Self::RecordObservation(RecordObservation {
-                    effect: Some(effect.into()),
-                    holder: holder.into(),
-                    observation,
-                    outcome: v1::Outcome::from(outcome).into(),
-                    result: Some(result.into()),
-                    undo: undo.map(Into::into),
-                })
-            }
-            WorkerCommand::ClaimObligation { obligation, holder, claim_ms } => {
-                Self::ClaimObligation(write_obligation_claim(obligation, holder, claim_ms))
-            }
-            WorkerCommand::RenewObligationClaim { obligation, holder, claim_ms } => {
-                Self::RenewObligationClaim(write_obligation_claim(obligation, holder, claim_ms))
-            }
-            WorkerCommand::FinishObligation { obligation, holder, attempt, ending } => {
+            WorkerCommand::LapseEffect { effect } => Self::LapseEffect(LapseEffect {
+                effect: Some(effect.into()),
+            }),
+            WorkerCommand::RecordObservation {
+                effect,
+                holder,
+                observation,
+                outcome,
+                result,
+                undo,
+            } => Self::RecordObservation(RecordObservation {
+                effect: Some(effect.into()),
+                holder: holder.into(),
+                observation,
+                outcome: v1::Outcome::from(outcome).into(),
+                result: Some(result.into()),
+                undo: undo.map(Into::into),
+            }),
+            WorkerCommand::ClaimObligation {
+                obligation,
+                holder,
+                claim_ms,
+            } => Self::ClaimObligation(write_obligation_claim(obligation, holder, claim_ms)),
+            WorkerCommand::RenewObligationClaim {
+                obligation,
+                holder,
+                claim_ms,
+            } => Self::RenewObligationClaim(write_obligation_claim(obligation, holder, claim_ms)),
+            WorkerCommand::FinishObligation {
+                obligation,
+                holder,
+                attempt,
+                ending,
+            } => {
                 use v1::work::finish_obligation::Ending;
                 Self::FinishObligation(FinishObligation {
                     obligation: Some(obligation.into()),
@@ -141,9 +200,17 @@ impl From<WorkerCommand> for Wire {
 }
 
 fn write_effect_claim(effect: EffectId, holder: Holder, claim_ms: u64) -> ClaimEffect {
-    ClaimEffect { effect: Some(effect.into()), holder: holder.into(), claim_ms }
+    ClaimEffect {
+        effect: Some(effect.into()),
+        holder: holder.into(),
+        claim_ms,
+    }
 }
 
 fn write_obligation_claim(obligation: ObligationId, holder: Holder, claim_ms: u64) -> ClaimObligation {
-    ClaimObligation { obligation: Some(obligation.into()), holder: holder.into(), claim_ms }
+    ClaimObligation {
+        obligation: Some(obligation.into()),
+        holder: holder.into(),
+        claim_ms,
+    }
 }

@@ -142,7 +142,13 @@ impl Payload {
     /// No bytes.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new("application/octet-stream", Bytes::new()).expect("no bytes are within every limit")
+        let content_type = "application/octet-stream".into();
+        Self {
+            content_type,
+            len: 0,
+            sha256: Digest::of(b""),
+            bytes: Some(Bytes::new()),
+        }
     }
 
     /// The content type.

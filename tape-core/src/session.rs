@@ -9,7 +9,7 @@ use crate::entry::session::{Created, Deleted, EventAppended, Merged, Rewound};
 use crate::entry::{Entry, EntryBody};
 use crate::id::{EventId, Key, Seq, SessionId, StreamId};
 use crate::limits::{
-    NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_REPLIES_MAX, STATE_DELTA_KEYS_MAX,
+    NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_REPLIES_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
     STATE_KEYS_MAX,
 };
 use crate::reply::{Decided, Rejection, ReplyResult};
@@ -249,7 +249,6 @@ impl Session {
     }
 
     fn mark_merged(&self, through: Seq) -> Result<Decided, Rejection> {
-        self.there()?;
         if self
             .pending
             .front()
@@ -262,7 +261,9 @@ impl Session {
 
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
         let (seq, at) = (entry.seq, entry.at);
-        if matches!(entry.body, EntryBody::SessionCreated(_)) == self.id.is_some() {
+        // Shared state changes of a deleted session are carried over all the same.
+        let created = matches!(entry.body, EntryBody::SessionCreated(_));
+        if created == self.id.is_some() && !matches!(entry.body, EntryBody::SessionMerged(_)) {
             return Err("a session is created once, until it is deleted");
         }
         match &entry.body {
@@ -409,9 +410,11 @@ pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> 
     if delta.0.len() > STATE_DELTA_KEYS_MAX {
         return over("keys of a change of state", STATE_DELTA_KEYS_MAX, delta.0.len());
     }
-    let bytes: usize = delta.0.values().flatten().map(|json| json.as_str().len()).sum();
-    if bytes > PAYLOAD_BYTES_MAX {
-        return over("bytes of a change of state", PAYLOAD_BYTES_MAX, bytes);
+    let changed: usize = delta.0.values().flatten().map(|json| json.as_str().len()).sum();
+    let kept = state.0.iter().filter(|(key, _)| !delta.0.contains_key(*key));
+    let bytes = kept.map(|(_, json)| json.as_str().len()).sum::<usize>() + changed;
+    if bytes > STATE_BYTES_MAX {
+        return over("bytes of state", STATE_BYTES_MAX, bytes);
     }
     let added = delta
         .0

@@ -29,7 +29,13 @@ pub enum Queue {
 
 impl Queue {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Recovery, Self::Outbox, Self::Reconcile, Self::Timers, Self::Compensation];
+    pub const ALL: [Self; 5] = [
+        Self::Recovery,
+        Self::Outbox,
+        Self::Reconcile,
+        Self::Timers,
+        Self::Compensation,
+    ];
 
     /// Its word.
     #[must_use]
@@ -96,7 +102,12 @@ impl FromStr for Item {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let form = || InvalidName { what: "agenda item", problem: NameProblem::Form { form: "word or word:name" } };
+        let form = || InvalidName {
+            what: "agenda item",
+            problem: NameProblem::Form {
+                form: "word or word:name",
+            },
+        };
         let (word, name) = text.split_once(':').unwrap_or((text, ""));
         Ok(match word {
             "run" if name.is_empty() => Self::Run,
@@ -107,7 +118,10 @@ impl FromStr for Item {
             "obligation" => {
                 let (copy, effect) = name.split_once(':').ok_or_else(form)?;
                 let copy = copy.parse().map_err(|_| form())?;
-                Self::Obligation(ObligationId { effect: effect.parse()?, copy })
+                Self::Obligation(ObligationId {
+                    effect: effect.parse()?,
+                    copy,
+                })
             }
             _ => return Err(form()),
         })

@@ -87,7 +87,11 @@ impl Verifier {
     /// A verifier for a journal whose head, where one is given, was published earlier.
     #[must_use]
     pub fn new(published: Option<(Seq, Digest)>) -> Self {
-        Self { seq: Seq::ZERO, digest: Digest::default(), published }
+        Self {
+            seq: Seq::ZERO,
+            digest: Digest::default(),
+            published,
+        }
     }
 
     /// Verifies the next entry.
@@ -101,14 +105,24 @@ impl Verifier {
         }
         let computed = link(&self.digest, &stored.envelope);
         if computed != stored.digest {
-            return Err(ChainError::Changed { seq: found, recorded: stored.digest, computed });
+            return Err(ChainError::Changed {
+                seq: found,
+                recorded: stored.digest,
+                computed,
+            });
         }
-        crate::codec::decode(stored)
-            .map_err(|error| ChainError::PayloadChanged { seq: found, problem: error.to_string() })?;
+        crate::codec::decode(stored).map_err(|error| ChainError::PayloadChanged {
+            seq: found,
+            problem: error.to_string(),
+        })?;
         (self.seq, self.digest) = (found, computed);
         match self.published {
             Some((seq, published)) if seq == found && published != computed => {
-                Err(ChainError::HeadMismatch { seq, found: computed, published })
+                Err(ChainError::HeadMismatch {
+                    seq,
+                    found: computed,
+                    published,
+                })
             }
             _ => Ok(()),
         }

@@ -142,7 +142,12 @@ pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Ent
     };
     let envelope = Bytes::from(serde_json::to_vec(&envelope).expect("every entry body has a JSON form"));
     let digest = chain::link(previous, &envelope);
-    let stored = StoredEntry { seq, envelope, payload: Some(gather(&body)), digest };
+    let stored = StoredEntry {
+        seq,
+        envelope,
+        payload: Some(gather(&body)),
+        digest,
+    };
     let entry = Entry {
         seq,
         at: stamp.at,
@@ -158,14 +163,18 @@ pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Ent
 /// The payloads' bytes one after the other; a single payload is shared, not copied.
 fn gather(body: &EntryBody) -> Bytes {
     let payloads = body.payloads();
-    let bytes = |payload: &crate::payload::Payload| payload.bytes().expect("a new entry has its payloads").clone();
+    let bytes =
+        |payload: &crate::payload::Payload| payload.bytes().expect("a new entry has its payloads").clone();
     match payloads.as_slice() {
         [] => Bytes::new(),
         [payload] => bytes(payload),
-        many => many.iter().fold(BytesMut::new(), |mut all, payload| {
-            all.extend_from_slice(&bytes(payload));
-            all
-        }).freeze(),
+        many => many
+            .iter()
+            .fold(BytesMut::new(), |mut all, payload| {
+                all.extend_from_slice(&bytes(payload));
+                all
+            })
+            .freeze(),
     }
 }
 
@@ -177,10 +186,16 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
     if envelope.v != VERSION {
-        return Err(DecodeError::NewerVersion { seq: stored.seq, version: envelope.v });
+        return Err(DecodeError::NewerVersion {
+            seq: stored.seq,
+            version: envelope.v,
+        });
     }
     if envelope.seq != stored.seq {
-        return Err(DecodeError::WrongRow { row: stored.seq, envelope: envelope.seq });
+        return Err(DecodeError::WrongRow {
+            row: stored.seq,
+            envelope: envelope.seq,
+        });
     }
     let mut body = envelope.entry.into_owned();
     if let Some(bytes) = &stored.payload {
@@ -199,7 +214,9 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
 
 fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeError> {
     let mut payloads = body.payloads_mut();
-    let expected = payloads.iter().fold(0_u64, |sum, payload| sum.saturating_add(payload.len()));
+    let expected = payloads
+        .iter()
+        .fold(0_u64, |sum, payload| sum.saturating_add(payload.len()));
     let found = bytes.len() as u64;
     if expected != found {
         return Err(DecodeError::PayloadLength { seq, expected, found });
@@ -207,7 +224,9 @@ fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeEr
     let mut rest = bytes.clone();
     for payload in &mut payloads {
         let len = usize::try_from(payload.len()).expect("no longer than the bytes there are");
-        payload.restore(rest.split_to(len)).map_err(|source| DecodeError::DamagedPayload { seq, source })?;
+        payload
+            .restore(rest.split_to(len))
+            .map_err(|source| DecodeError::DamagedPayload { seq, source })?;
     }
     Ok(())
 }
@@ -225,10 +244,14 @@ fn explain(stored: &StoredEntry, source: serde_json::Error) -> DecodeError {
     }
     let seq = stored.seq;
     match serde_json::from_slice::<Probe>(&stored.envelope) {
-        Ok(probe) if probe.v > VERSION => DecodeError::NewerVersion { seq, version: probe.v },
-        Ok(Probe { entry: Some(Kind { kind }), .. }) if !EntryBody::KINDS.contains(&kind.as_str()) => {
-            DecodeError::UnknownKind { seq, kind }
-        }
+        Ok(probe) if probe.v > VERSION => DecodeError::NewerVersion {
+            seq,
+            version: probe.v,
+        },
+        Ok(Probe {
+            entry: Some(Kind { kind }),
+            ..
+        }) if !EntryBody::KINDS.contains(&kind.as_str()) => DecodeError::UnknownKind { seq, kind },
         _ => DecodeError::Damaged { seq, source },
     }
 }

@@ -9,8 +9,8 @@ use crate::entry::obligation::ObligationId;
 use crate::entry::run::Lineage;
 use crate::fingerprint::Fingerprint;
 use crate::id::{
-    BudgetName, EffectId, EventId, Epoch, GateName, Holder, Invocation, Key, Position, Principal, RequestId, RunId, SampleName,
-    Scope, Seq, SessionId, SignalId, TimerName,
+    BudgetName, BusinessKey, Connector, EffectId, Epoch, EventId, GateName, Holder, Invocation, Key,
+    Position, Principal, RequestId, RunId, SampleName, Scope, Seq, SessionId, SignalId, TimerName,
 };
 use crate::payload::Payload;
 use crate::session::Delta;
@@ -33,7 +33,12 @@ pub struct Command<B> {
 impl<B> Command<B> {
     /// A command by nobody in particular.
     pub const fn new(request: RequestId, body: B) -> Self {
-        Self { request, principal: None, trace: None, body }
+        Self {
+            request,
+            principal: None,
+            trace: None,
+            body,
+        }
     }
 }
 
@@ -321,7 +326,7 @@ pub enum WorkerCommand {
         outcome: Outcome,
         /// What it answered.
         result: Payload,
-        /// How to undo the duplicate, where one was found and the effect itself names no way.
+        /// How to undo the duplicate, where one was found; without it the effect is stuck.
         undo: Option<Undo>,
     },
     /// Keeps an effect that the worker is dispatching or observing.
@@ -514,6 +519,10 @@ pub enum ValueCommand {
 pub enum ClaimCommand {
     /// Takes the key for an effect.
     Take {
+        /// The connector.
+        connector: Connector,
+        /// The business key.
+        key: BusinessKey,
         /// The run.
         run: RunId,
         /// The effect.

@@ -81,7 +81,13 @@ pub struct EffectPolicy {
 impl Default for EffectPolicy {
     /// 10 attempts, 10 observations, backoff from 500 ms to 1 minute, no resend without a person.
     fn default() -> Self {
-        Self { attempts_max: 10, observations_max: 10, backoff_ms: 500, backoff_max_ms: 60_000, resend_absent: false }
+        Self {
+            attempts_max: 10,
+            observations_max: 10,
+            backoff_ms: 500,
+            backoff_max_ms: 60_000,
+            resend_absent: false,
+        }
     }
 }
 
@@ -94,7 +100,9 @@ impl EffectPolicy {
     #[must_use]
     pub fn backoff_after(&self, n: u32) -> u64 {
         let doublings = n.saturating_sub(1).min(40);
-        self.backoff_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
+        self.backoff_ms
+            .saturating_mul(1 << doublings)
+            .min(self.backoff_max_ms)
     }
 }
 

@@ -62,10 +62,21 @@ impl TryFrom<String> for TraceParent {
     type Error = InvalidTraceParent;
     fn try_from(text: String) -> Result<Self, InvalidTraceParent> {
         let lengths = [2, 32, 16, 2];
-        let hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hex = |part: &str| {
+            part.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
         let parts: Vec<&str> = text.split('-').collect();
-        let formed = parts.len() == 4 && parts.iter().zip(lengths).all(|(part, len)| part.len() == len && hex(part));
-        if formed { Ok(Self(text)) } else { Err(InvalidTraceParent) }
+        let formed = parts.len() == 4
+            && parts
+                .iter()
+                .zip(lengths)
+                .all(|(part, len)| part.len() == len && hex(part));
+        if formed {
+            Ok(Self(text))
+        } else {
+            Err(InvalidTraceParent)
+        }
     }
 }
 

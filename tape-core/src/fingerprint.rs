@@ -42,7 +42,10 @@ impl Fingerprint {
     /// The fingerprint of a request without parts.
     #[must_use]
     pub fn of_bytes(request: &[u8]) -> Self {
-        Self { digest: Digest::of(request), parts: Vec::new() }
+        Self {
+            digest: Digest::of(request),
+            parts: Vec::new(),
+        }
     }
 
     /// The fingerprint of a JSON request. Objects count by content, not by the order of their keys. Each member of a top-level
@@ -55,12 +58,17 @@ impl Fingerprint {
             Value::Object(members) => {
                 let mut members: Vec<(&String, &Value)> = members.iter().collect();
                 members.sort_by_key(|(name, _)| *name);
-                members.into_iter().for_each(|(name, value)| push_parts(&mut parts, name, value));
+                members
+                    .into_iter()
+                    .for_each(|(name, value)| push_parts(&mut parts, name, value));
             }
             other => push_parts(&mut parts, "request", other),
         }
         parts.truncate(FINGERPRINT_PARTS_MAX);
-        Self { digest: Digest::of(canonical(request).as_bytes()), parts }
+        Self {
+            digest: Digest::of(canonical(request).as_bytes()),
+            parts,
+        }
     }
 
     /// How `asked` differs from this recorded request, in a line a person can read; none where they are the same.
@@ -76,10 +84,17 @@ impl Fingerprint {
                 part => lines.push(difference(&recorded.name, Some(recorded), part)),
             }
         }
-        let added = asked.parts.iter().filter(|part| self.parts.iter().all(|recorded| recorded.name != part.name));
+        let added = asked
+            .parts
+            .iter()
+            .filter(|part| self.parts.iter().all(|recorded| recorded.name != part.name));
         lines.extend(added.map(|part| difference(&part.name, None, Some(part))));
         if lines.is_empty() {
-            lines.push(format!("digest: recorded {}, asked {}", self.digest.short(), asked.digest.short()));
+            lines.push(format!(
+                "digest: recorded {}, asked {}",
+                self.digest.short(),
+                asked.digest.short()
+            ));
         }
         Some(lines.join("; "))
     }
@@ -87,7 +102,11 @@ impl Fingerprint {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.preview.is_empty() { write!(f, "digest {}", self.digest) } else { f.write_str(&self.preview) }
+        if self.preview.is_empty() {
+            write!(f, "digest {}", self.digest)
+        } else {
+            f.write_str(&self.preview)
+        }
     }
 }
 
@@ -101,7 +120,11 @@ fn push_parts(parts: &mut Vec<Part>, name: &str, value: &Value) {
         Some([earlier @ .., last]) => {
             if !earlier.is_empty() {
                 let all: Vec<String> = earlier.iter().map(canonical).collect();
-                parts.push(part(format!("{name}[0..{}]", earlier.len()), &all.join("\n"), false));
+                parts.push(part(
+                    format!("{name}[0..{}]", earlier.len()),
+                    &all.join("\n"),
+                    false,
+                ));
             }
             parts.push(part(format!("{name}[{}]", earlier.len()), &canonical(last), true));
         }
@@ -111,9 +134,17 @@ fn push_parts(parts: &mut Vec<Part>, name: &str, value: &Value) {
 
 fn part(name: String, text: &str, preview: bool) -> Part {
     let end = text.floor_char_boundary(FINGERPRINT_PREVIEW_BYTES_MAX.min(text.len()));
-    let preview = if preview { text[..end].to_owned() } else { String::new() };
+    let preview = if preview {
+        text[..end].to_owned()
+    } else {
+        String::new()
+    };
     let end = name.floor_char_boundary(FINGERPRINT_PREVIEW_BYTES_MAX.min(name.len()));
-    Part { name: name[..end].to_owned(), digest: Digest::of(text.as_bytes()).short(), preview }
+    Part {
+        name: name[..end].to_owned(),
+        digest: Digest::of(text.as_bytes()).short(),
+        preview,
+    }
 }
 
 /// JSON text with the members of every object in the order of their names.
@@ -122,12 +153,17 @@ fn canonical(value: &Value) -> String {
         Value::Object(members) => {
             let mut members: Vec<(&String, &Value)> = members.iter().collect();
             members.sort_by_key(|(name, _)| *name);
-            let members: Vec<String> =
-                members.into_iter().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value))).collect();
+            let members: Vec<String> = members
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
+                .collect();
             format!("{{{}}}", members.join(","))
         }
         Value::Array(elements) => {
-            format!("[{}]", elements.iter().map(canonical).collect::<Vec<_>>().join(","))
+            format!(
+                "[{}]",
+                elements.iter().map(canonical).collect::<Vec<_>>().join(",")
+            )
         }
         other => other.to_string(),
     }

@@ -52,9 +52,15 @@ fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), InvalidN
     let problem = if text.is_empty() {
         NameProblem::Empty
     } else if text.len() > max {
-        NameProblem::TooLong { bytes: text.len(), max }
+        NameProblem::TooLong {
+            bytes: text.len(),
+            max,
+        }
     } else if let Some((at, c)) = text.char_indices().find(|(_, c)| c.is_control()) {
-        NameProblem::Control { code: u32::from(c), at }
+        NameProblem::Control {
+            code: u32::from(c),
+            at,
+        }
     } else {
         return Ok(());
     };
@@ -216,7 +222,10 @@ impl fmt::Display for RequestId {
 impl FromStr for RequestId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let form = InvalidName { what: "request id", problem: NameProblem::Form { form: "a UUID" } };
+        let form = InvalidName {
+            what: "request id",
+            problem: NameProblem::Form { form: "a UUID" },
+        };
         uuid::Uuid::try_parse(text).map(Self).map_err(|_| form)
     }
 }
@@ -241,7 +250,13 @@ impl RunId {
     ///
     /// # Errors
     /// [`InvalidName`] names the part that is wrong.
-    pub fn new(tenant: &str, app: &str, user: &str, session: &str, invocation: &str) -> Result<Self, InvalidName> {
+    pub fn new(
+        tenant: &str,
+        app: &str,
+        user: &str,
+        session: &str,
+        invocation: &str,
+    ) -> Result<Self, InvalidName> {
         Ok(Self {
             tenant: Tenant::new(tenant)?,
             app: App::new(app)?,
@@ -349,14 +364,23 @@ impl StreamId {
     /// The run, where the stream is one.
     #[must_use]
     pub const fn as_run(&self) -> Option<&RunId> {
-        if let Self::Run(run) = self { Some(run) } else { None }
+        if let Self::Run(run) = self {
+            Some(run)
+        } else {
+            None
+        }
     }
 
     fn parts(&self) -> Vec<&str> {
         let mut parts = vec![self.tenant().as_str(), self.kind()];
         match self {
             Self::Run(run) => {
-                parts.extend([run.app.as_str(), run.user.as_str(), run.session.as_str(), run.invocation.as_str()]);
+                parts.extend([
+                    run.app.as_str(),
+                    run.user.as_str(),
+                    run.session.as_str(),
+                    run.invocation.as_str(),
+                ]);
             }
             Self::Session(s) => parts.extend([s.app.as_str(), s.user.as_str(), s.session.as_str()]),
             Self::Shared { app, user, .. } => {
@@ -394,9 +418,15 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let form = || InvalidName {
             what: "stream",
-            problem: NameProblem::Form { form: "tenant/run|session|shared|value|claim/..." },
+            problem: NameProblem::Form {
+                form: "tenant/run|session|shared|value|claim/...",
+            },
         };
-        let parts = text.split('/').map(unescape).collect::<Option<Vec<String>>>().ok_or_else(form)?;
+        let parts = text
+            .split('/')
+            .map(unescape)
+            .collect::<Option<Vec<String>>>()
+            .ok_or_else(form)?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let stream = match *parts.as_slice() {
             [tenant, "run", app, user, session, invocation] => {
@@ -408,13 +438,20 @@ impl FromStr for StreamId {
                 user: User::new(user)?,
                 session: SessionName::new(session)?,
             }),
-            [tenant, "shared", app] => {
-                Self::Shared { tenant: Tenant::new(tenant)?, app: App::new(app)?, user: None }
-            }
-            [tenant, "shared", app, user] => {
-                Self::Shared { tenant: Tenant::new(tenant)?, app: App::new(app)?, user: Some(User::new(user)?) }
-            }
-            [tenant, "value", name] => Self::Value { tenant: Tenant::new(tenant)?, name: ValueName::new(name)? },
+            [tenant, "shared", app] => Self::Shared {
+                tenant: Tenant::new(tenant)?,
+                app: App::new(app)?,
+                user: None,
+            },
+            [tenant, "shared", app, user] => Self::Shared {
+                tenant: Tenant::new(tenant)?,
+                app: App::new(app)?,
+                user: Some(User::new(user)?),
+            },
+            [tenant, "value", name] => Self::Value {
+                tenant: Tenant::new(tenant)?,
+                name: ValueName::new(name)?,
+            },
             [tenant, "claim", connector, key] => Self::Claim {
                 tenant: Tenant::new(tenant)?,
                 connector: Connector::new(connector)?,
@@ -455,7 +492,9 @@ fn unescape(part: &str) -> Option<String> {
         text.push_str(&rest[..at]);
         let byte = u8::from_str_radix(rest.get(at + 1..at + 3)?, 16).ok()?;
         // Only the form that `write_escaped` writes is taken: one stream has one text.
-        if !matches!(byte, b'%' | b'/' | b'.' | b'*' | b'>' | b' ') || rest[at + 1..at + 3].contains(char::is_lowercase) {
+        if !matches!(byte, b'%' | b'/' | b'.' | b'*' | b'>' | b' ')
+            || rest[at + 1..at + 3].contains(char::is_lowercase)
+        {
             return None;
         }
         text.push(char::from(byte));
@@ -493,9 +532,24 @@ impl Scope {
     /// # Errors
     /// [`InvalidName`] where the name is empty, has a `/`, `#` or control character, or the path gets too long or deep.
     pub fn child(&self, name: &str) -> Result<Self, InvalidName> {
-        if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }.parse().and_then(|scope: Self| {
-            let form = NameProblem::Form { form: "a path whose parts have no '/'" };
-            if name.contains('/') { Err(InvalidName { what: "scope", problem: form }) } else { Ok(scope) }
+        if self.0.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.0)
+        }
+        .parse()
+        .and_then(|scope: Self| {
+            let form = NameProblem::Form {
+                form: "a path whose parts have no '/'",
+            };
+            if name.contains('/') {
+                Err(InvalidName {
+                    what: "scope",
+                    problem: form,
+                })
+            } else {
+                Ok(scope)
+            }
         })
     }
 
@@ -526,10 +580,17 @@ impl FromStr for Scope {
             return Ok(Self::root());
         }
         check_text("scope", text, SCOPE_BYTES_MAX)?;
-        let wrong = text.contains('#') || text.split('/').any(str::is_empty) || text.split('/').count() > SCOPE_DEPTH_MAX;
+        let wrong = text.contains('#')
+            || text.split('/').any(str::is_empty)
+            || text.split('/').count() > SCOPE_DEPTH_MAX;
         if wrong {
-            let problem = NameProblem::Form { form: "a path of at most 16 parts, none empty, without '#'" };
-            return Err(InvalidName { what: "scope", problem });
+            let problem = NameProblem::Form {
+                form: "a path of at most 16 parts, none empty, without '#'",
+            };
+            return Err(InvalidName {
+                what: "scope",
+                problem,
+            });
         }
         Ok(Self(Arc::from(text)))
     }
@@ -568,9 +629,15 @@ impl FromStr for Position {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let form = || InvalidName { what: "position", problem: NameProblem::Form { form: "scope#k" } };
+        let form = || InvalidName {
+            what: "position",
+            problem: NameProblem::Form { form: "scope#k" },
+        };
         let (scope, k) = text.split_once('#').ok_or_else(form)?;
-        Ok(Self { scope: scope.parse()?, k: parse_number(k).ok_or_else(form)? })
+        Ok(Self {
+            scope: scope.parse()?,
+            k: parse_number(k).ok_or_else(form)?,
+        })
     }
 }
 
@@ -628,11 +695,20 @@ impl FromStr for EffectId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let form = || InvalidName { what: "effect", problem: NameProblem::Form { form: "scope#k.j" } };
+        let form = || InvalidName {
+            what: "effect",
+            problem: NameProblem::Form { form: "scope#k.j" },
+        };
         let (scope, numbers) = text.split_once('#').ok_or_else(form)?;
         let (k, call) = numbers.split_once('.').ok_or_else(form)?;
-        let position = Position { scope: scope.parse()?, k: parse_number(k).ok_or_else(form)? };
-        Ok(Self { position, call: parse_number(call).ok_or_else(form)? })
+        let position = Position {
+            scope: scope.parse()?,
+            k: parse_number(k).ok_or_else(form)?,
+        };
+        Ok(Self {
+            position,
+            call: parse_number(call).ok_or_else(form)?,
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod agenda;
 pub mod budget;
 pub mod chain;
+pub mod claim;
 pub mod codec;
 pub mod command;
 pub mod effect;
@@ -19,7 +20,10 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod reply;
+pub mod run;
 pub mod session;
+pub mod shared;
 pub mod stream;
 pub mod subject;
 pub mod time;
+pub mod value;

@@ -25,7 +25,7 @@ pub const SCOPES_MAX: usize = 4_096;
 /// Most calls under one decision.
 pub const CALLS_PER_DECISION_MAX: u16 = 256;
 /// Most effects of one run that are not settled at the same time.
-pub const OPEN_EFFECTS_MAX: usize = 1_024;
+pub const OPEN_EFFECTS_MAX: usize = 256;
 /// Most armed obligations of one run.
 pub const OBLIGATIONS_MAX: usize = 16_384;
 /// Most gates in the life of one run.
@@ -58,6 +58,8 @@ pub const BACKOFF_MS_MAX: u64 = 86_400_000;
 pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Most keys in the state of one session, or of one scope of state.
 pub const STATE_KEYS_MAX: usize = 4_096;
+/// Most bytes of JSON text in the state of one session, or of one scope of state.
+pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Most keys that one event changes in a session's state.
 pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
 /// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over.

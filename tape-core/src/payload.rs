@@ -122,7 +122,12 @@ impl Payload {
             Self::JSON => Self::JSON.into(),
             other => other.to_owned().into(),
         };
-        Ok(Self { content_type, len: bytes.len() as u64, sha256: Digest::of(&bytes), bytes: Some(bytes) })
+        Ok(Self {
+            content_type,
+            len: bytes.len() as u64,
+            sha256: Digest::of(&bytes),
+            bytes: Some(bytes),
+        })
     }
 
     /// The JSON text of `value`.
@@ -137,7 +142,13 @@ impl Payload {
     /// No bytes.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new("application/octet-stream", Bytes::new()).expect("no bytes are within every limit")
+        let content_type = "application/octet-stream".into();
+        Self {
+            content_type,
+            len: 0,
+            sha256: Digest::of(b""),
+            bytes: Some(Bytes::new()),
+        }
     }
 
     /// The content type.
@@ -173,7 +184,10 @@ impl Payload {
     /// The same payload without its bytes.
     #[must_use]
     pub fn erased(&self) -> Self {
-        Self { bytes: None, ..self.clone() }
+        Self {
+            bytes: None,
+            ..self.clone()
+        }
     }
 
     /// Puts stored bytes back behind their reference; the caller has checked nothing yet.
@@ -183,7 +197,10 @@ impl Payload {
     pub(crate) fn restore(&mut self, bytes: Bytes) -> Result<(), PayloadMismatch> {
         let found = Digest::of(&bytes);
         if bytes.len() as u64 != self.len || found != self.sha256 {
-            return Err(PayloadMismatch { recorded: self.sha256, found });
+            return Err(PayloadMismatch {
+                recorded: self.sha256,
+                found,
+            });
         }
         self.bytes = Some(bytes);
         Ok(())

@@ -1,9 +1,12 @@
 //! Replies and rejections: what a command came to.
 
-use crate::effect::Status;
+use crate::effect::{Mode, Status};
 use crate::entry::EntryBody;
+use crate::entry::effect::AfterObservation;
 use crate::entry::gate::AnsweredBy;
-use crate::id::{BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RunId, Scope, Seq, TimerName};
+use crate::id::{
+    BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RunId, Scope, Seq, TimerName,
+};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +46,7 @@ pub enum ReplyResult {
     Effect {
         /// Its status.
         status: Status,
-        /// Its current attempt.
+        /// The attempt that is started with this; zero where none is.
         attempt: u32,
         /// When the next attempt or observation is due, or the claim lapses.
         until: Option<Timestamp>,
@@ -57,7 +60,7 @@ pub enum ReplyResult {
     },
     /// Where an obligation stands now.
     Obligation {
-        /// Its current attempt.
+        /// The attempt that is started with this; zero where none is.
         attempt: u32,
         /// The claim lapses, or the next attempt is due, here.
         until: Option<Timestamp>,
@@ -100,6 +103,111 @@ pub enum ReplyResult {
         /// Which.
         version: u64,
     },
+}
+
+impl ReplyResult {
+    /// What a caller is told about an entry that its command appended; none where a neighbouring entry says more.
+    #[must_use]
+    pub fn of(body: &EntryBody) -> Option<Self> {
+        let effect = |status, attempt, until| {
+            Some(Self::Effect {
+                status,
+                attempt,
+                until,
+            })
+        };
+        let obligation = |attempt, until, done, stuck| {
+            Some(Self::Obligation {
+                attempt,
+                until,
+                done,
+                stuck,
+            })
+        };
+        match body {
+            EntryBody::LeaseAcquired(e) => Some(Self::Leased {
+                epoch: e.epoch,
+                until: e.until,
+            }),
+            EntryBody::LeaseRenewed(e) => Some(Self::Leased {
+                epoch: e.epoch,
+                until: e.until,
+            }),
+            EntryBody::EffectBegun(e) => match e.spec.mode {
+                Mode::Inline => effect(Status::Started, 1, None),
+                Mode::Outbox => effect(Status::Pending, 0, None),
+            },
+            EntryBody::EffectStarted(e) => {
+                effect(Status::Started, e.attempt, e.claim.as_ref().map(|c| c.until))
+            }
+            EntryBody::EffectClaimRenewed(e) => effect(Status::Started, 0, Some(e.until)),
+            EntryBody::EffectConfirmed(_) => effect(Status::Confirmed, 0, None),
+            EntryBody::EffectFailed(_) => effect(Status::Failed, 0, None),
+            EntryBody::EffectDeferred(e) => effect(Status::Pending, 0, Some(e.next_at)),
+            EntryBody::EffectUnknown(e) => effect(Status::Unknown, 0, Some(e.observe_at)),
+            EntryBody::EffectObserving(e) => Some(Self::Observing {
+                observation: e.observation,
+                until: e.claim.until,
+            }),
+            EntryBody::EffectObserved(e) => match e.then {
+                AfterObservation::Settle => None,
+                AfterObservation::Resend { at } => effect(Status::Pending, 0, Some(at)),
+                AfterObservation::ObserveAgain { at } => effect(Status::Unknown, 0, Some(at)),
+                AfterObservation::Stuck { .. } => effect(Status::Stuck, 0, None),
+            },
+            EntryBody::EffectResendAllowed(_) => effect(Status::Pending, 0, None),
+            EntryBody::ObligationStarted(e) => obligation(e.attempt, Some(e.claim.until), false, false),
+            EntryBody::ObligationClaimRenewed(e) => obligation(0, Some(e.until), false, false),
+            EntryBody::ObligationDone(_) => obligation(0, None, true, false),
+            EntryBody::ObligationDeferred(e) => obligation(0, Some(e.next_at), false, false),
+            EntryBody::ObligationStuck(_) => obligation(0, None, false, true),
+            EntryBody::ObligationRetried(_) => obligation(0, None, false, false),
+            EntryBody::GateOpened(e) => Some(Self::GateOpen { deadline: e.deadline }),
+            EntryBody::GateAnswered(e) => Some(Self::GateAnswered { by: e.by.clone() }),
+            EntryBody::SignalReceived(_) => Some(Self::SignalBuffered),
+            EntryBody::TimerSet(e) => Some(Self::TimerSet { due_at: e.due_at }),
+            EntryBody::RunCompensating(_) => Some(Self::Compensating),
+            EntryBody::RunStuck(e) => Some(Self::Stuck {
+                reason: e.reason.clone(),
+            }),
+            EntryBody::RunCompleted(_) => Some(Self::Ended {
+                ending: Ended::Completed,
+            }),
+            EntryBody::RunFailed(e) => Some(Self::Ended {
+                ending: Ended::Failed {
+                    error: e.error.clone(),
+                },
+            }),
+            EntryBody::RunCancelled(e) => Some(Self::Ended {
+                ending: Ended::Cancelled {
+                    reason: e.reason.clone(),
+                },
+            }),
+            EntryBody::ValuePut(e) => Some(Self::Version { version: e.version }),
+            EntryBody::ValueDeleted(e) => Some(Self::Version { version: e.version }),
+            EntryBody::RunBegun(_)
+            | EntryBody::RunCheckpoint(_)
+            | EntryBody::RunSuspended(_)
+            | EntryBody::RunCancelRequested(_)
+            | EntryBody::RunRetried(_)
+            | EntryBody::LeaseReleased(_)
+            | EntryBody::DecisionRecorded(_)
+            | EntryBody::ObligationArmed(_)
+            | EntryBody::TimerFired(_)
+            | EntryBody::TimerCancelled(_)
+            | EntryBody::BudgetOpened(_)
+            | EntryBody::BudgetReserved(_)
+            | EntryBody::BudgetReleased(_)
+            | EntryBody::SampleRecorded(_)
+            | EntryBody::SessionCreated(_)
+            | EntryBody::SessionEventAppended(_)
+            | EntryBody::SessionMerged(_)
+            | EntryBody::SessionRewound(_)
+            | EntryBody::SessionDeleted(_)
+            | EntryBody::SharedMerged(_)
+            | EntryBody::ClaimTaken(_) => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -321,5 +429,9 @@ pub enum Rejection {
 }
 
 fn attempt_text(attempt: u32) -> String {
-    if attempt == 0 { String::new() } else { format!(" in attempt {attempt}") }
+    if attempt == 0 {
+        String::new()
+    } else {
+        format!(" in attempt {attempt}")
+    }
 }

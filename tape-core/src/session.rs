@@ -1,8 +1,22 @@
 //! Sessions: events, and state in scopes.
+//!
+//! The prefix of a state key says how far it reaches: `app:` every session of the app, `user:` every session of the user in the
+//! app, `temp:` this invocation only (never recorded), anything else this session.
 
-use crate::id::Key;
+use crate::agenda::{Agenda, Item, Queue};
+use crate::command::{Command, SessionCommand};
+use crate::entry::session::{Created, Deleted, EventAppended, Merged, Rewound};
+use crate::entry::{Entry, EntryBody};
+use crate::id::{EventId, Key, Seq, SessionId, StreamId};
+use crate::limits::{
+    NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_REPLIES_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
+    STATE_KEYS_MAX,
+};
+use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::stream::{Remembered, ReplayError, Stream, already, decided};
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A change of state: keys with their new JSON text, or none where the key is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +28,77 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The changes of one scope, keys without their prefix.
+    #[must_use]
+    pub fn of(&self, scope: StateScope) -> Self {
+        let own = self
+            .0
+            .iter()
+            .filter_map(|(key, json)| Some((scope.strip(key)?, json.clone())));
+        Self(own.collect())
+    }
+}
+
+/// How far a piece of state reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateScope {
+    /// Every session of the app.
+    App,
+    /// Every session of the user in the app.
+    User,
+    /// This invocation only.
+    Temp,
+    /// This session.
+    Session,
+}
+
+impl StateScope {
+    /// The scope that a key's prefix says.
+    #[must_use]
+    pub fn of(key: &Key) -> Self {
+        match key.as_str().split_once(':') {
+            Some(("app", _)) => Self::App,
+            Some(("user", _)) => Self::User,
+            Some(("temp", _)) => Self::Temp,
+            _ => Self::Session,
+        }
+    }
+
+    /// The prefix of its keys.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::App => "app:",
+            Self::User => "user:",
+            Self::Temp => "temp:",
+            Self::Session => "",
+        }
+    }
+
+    fn strip(self, key: &Key) -> Option<Key> {
+        if Self::of(key) != self {
+            return None;
+        }
+        Key::new(key.as_str().strip_prefix(self.prefix())?).ok()
+    }
+}
+
+/// State: keys with their JSON texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct State(pub BTreeMap<Key, Json>);
+
+impl State {
+    /// Applies a change.
+    pub fn change(&mut self, delta: &Delta) {
+        for (key, json) in &delta.0 {
+            match json {
+                Some(json) => self.0.insert(key.clone(), json.clone()),
+                None => self.0.remove(key),
+            };
+        }
     }
 }
 
@@ -42,4 +127,314 @@ impl From<Json> for String {
     fn from(json: Json) -> Self {
         json.0
     }
+}
+
+/// The folded state of a session. Its events are in its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    seq: Seq,
+    id: Option<SessionId>,
+    created: Seq,
+    last_event: Option<(Seq, Timestamp)>,
+    state: State,
+    events: VecDeque<(EventId, Seq)>,
+    pending: VecDeque<PendingMerge>,
+    replies: Remembered,
+}
+
+/// A change of shared state that has not reached its stream yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingMerge {
+    /// The entry that recorded it.
+    pub source: Seq,
+    /// When.
+    pub at: Timestamp,
+    /// The change of `app:` state, keys without prefix.
+    pub app: Delta,
+    /// The change of `user:` state, keys without prefix.
+    pub user: Delta,
+}
+
+impl Session {
+    /// The session; none where it never was or is deleted.
+    #[must_use]
+    pub const fn id(&self) -> Option<&SessionId> {
+        self.id.as_ref()
+    }
+
+    /// The entry that created it: what came before belongs to a deleted session of the same name.
+    #[must_use]
+    pub const fn created(&self) -> Seq {
+        self.created
+    }
+
+    /// When something last happened.
+    #[must_use]
+    pub fn last_event_at(&self) -> Option<Timestamp> {
+        self.last_event.map(|(_, at)| at)
+    }
+
+    /// Its own state; shared state is in streams of its own.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Changes of shared state that still have to be carried over, oldest first.
+    #[must_use]
+    pub const fn pending(&self) -> &VecDeque<PendingMerge> {
+        &self.pending
+    }
+
+    fn there(&self) -> Result<&SessionId, Rejection> {
+        self.id.as_ref().ok_or(Rejection::NotFound { what: "session" })
+    }
+
+    fn create(&self, session: &SessionId, state: &Delta) -> Result<Decided, Rejection> {
+        if self.id.is_some() {
+            return Err(Rejection::Exists {
+                what: "session".to_owned(),
+            });
+        }
+        check_size(&State::default(), state)?;
+        let created = Created {
+            session: session.clone(),
+            state: recorded(state),
+        };
+        Ok(decided(self.seq, vec![created.into()]))
+    }
+
+    fn append(&self, event: EventAppended, expected: Option<Seq>) -> Result<Decided, Rejection> {
+        self.there()?;
+        if let Some((_, seq)) = self.events.iter().find(|(id, _)| *id == event.event) {
+            return Ok(already(*seq, ReplyResult::Recorded));
+        }
+        let last = self.last_event.map_or(self.created, |(seq, _)| seq);
+        if let Some(expected) = expected.filter(|expected| *expected < last) {
+            return Err(Rejection::VersionConflict {
+                what: "session",
+                expected: expected.0,
+                current: last.0,
+            });
+        }
+        if event.author.is_empty() || event.author.len() > NAME_BYTES_MAX {
+            let problem = format!("must have 1 to {NAME_BYTES_MAX} bytes");
+            return Err(Rejection::Invalid {
+                field: "author",
+                problem,
+            });
+        }
+        check_size(&self.state, &event.delta)?;
+        room(self.pending.len())?;
+        Ok(decided(self.seq, vec![event.into()]))
+    }
+
+    fn rewind(&self, to: Seq, state: &Delta) -> Result<Decided, Rejection> {
+        self.there()?;
+        if to < self.created || to > self.seq {
+            let problem = format!("must be between {} and {}", self.created, self.seq);
+            return Err(Rejection::Invalid { field: "to", problem });
+        }
+        check_size(&State::default(), state)?;
+        Ok(decided(
+            self.seq,
+            vec![
+                Rewound {
+                    to,
+                    state: state.clone(),
+                }
+                .into(),
+            ],
+        ))
+    }
+
+    fn mark_merged(&self, through: Seq) -> Result<Decided, Rejection> {
+        if self
+            .pending
+            .front()
+            .is_none_or(|pending| pending.source > through)
+        {
+            return Ok(already(self.seq, ReplyResult::Recorded));
+        }
+        Ok(decided(self.seq, vec![Merged { through }.into()]))
+    }
+
+    fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        let (seq, at) = (entry.seq, entry.at);
+        // Shared state changes of a deleted session are carried over all the same.
+        let created = matches!(entry.body, EntryBody::SessionCreated(_));
+        if created == self.id.is_some() && !matches!(entry.body, EntryBody::SessionMerged(_)) {
+            return Err("a session is created once, until it is deleted");
+        }
+        match &entry.body {
+            EntryBody::SessionCreated(e) => {
+                let (replies, pending) = (
+                    std::mem::take(&mut self.replies),
+                    std::mem::take(&mut self.pending),
+                );
+                *self = Self {
+                    id: Some(e.session.clone()),
+                    created: seq,
+                    replies,
+                    pending,
+                    ..Self::default()
+                };
+                self.change(&e.state, seq, at);
+            }
+            EntryBody::SessionEventAppended(e) => {
+                if self.events.len() == REMEMBERED_REPLIES_MAX {
+                    self.events.pop_front();
+                }
+                self.events.push_back((e.event.clone(), seq));
+                self.last_event = Some((seq, at));
+                self.change(&e.delta, seq, at);
+            }
+            EntryBody::SessionMerged(e) => self.pending.retain(|pending| pending.source > e.through),
+            EntryBody::SessionRewound(e) => {
+                self.state = State::default();
+                self.state.change(&e.state);
+                self.events.retain(|(_, event)| *event <= e.to);
+                self.last_event = Some((seq, at));
+            }
+            EntryBody::SessionDeleted(_) => self.id = None,
+            _ => return Err("it does not belong into a session"),
+        }
+        self.seq = seq;
+        Ok(())
+    }
+
+    fn change(&mut self, delta: &Delta, source: Seq, at: Timestamp) {
+        self.state.change(&delta.of(StateScope::Session));
+        let (app, user) = (delta.of(StateScope::App), delta.of(StateScope::User));
+        if !(app.is_empty() && user.is_empty()) {
+            self.pending.push_back(PendingMerge {
+                source,
+                at,
+                app,
+                user,
+            });
+        }
+    }
+}
+
+impl Stream for Session {
+    type Command = SessionCommand;
+    const SNAPSHOT_VERSION: u32 = 1;
+
+    fn accepts(stream: &StreamId) -> bool {
+        matches!(stream, StreamId::Session(_))
+    }
+
+    fn decide(&self, command: &Command<SessionCommand>, _now: Timestamp) -> Result<Decided, Rejection> {
+        if let Some(reply) = self.replies.get(command.request) {
+            return Ok(Decided {
+                entries: Vec::new(),
+                reply,
+            });
+        }
+        match &command.body {
+            SessionCommand::Create { session, state } => self.create(session, state),
+            SessionCommand::Append {
+                event,
+                expected,
+                invocation,
+                author,
+                delta,
+                content,
+            } => {
+                let appended = EventAppended {
+                    event: event.clone(),
+                    invocation: invocation.clone(),
+                    author: author.clone(),
+                    delta: recorded(delta),
+                    content: content.clone(),
+                };
+                self.append(appended, *expected)
+            }
+            SessionCommand::MarkMerged { through } => self.mark_merged(*through),
+            SessionCommand::Rewind { to, state } => self.rewind(*to, state),
+            SessionCommand::Delete => {
+                self.there()?;
+                Ok(decided(self.seq, vec![Deleted {}.into()]))
+            }
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
+        if entry.seq != self.seq.next() {
+            return Err(ReplayError::OutOfOrder {
+                after: self.seq,
+                found: entry.seq,
+            });
+        }
+        self.fold(entry).map_err(|problem| ReplayError::Impossible {
+            seq: entry.seq,
+            kind: entry.body.kind(),
+            problem: problem.to_owned(),
+        })?;
+        self.replies.note(entry);
+        Ok(())
+    }
+
+    fn agenda(&self) -> Agenda {
+        let mut agenda = Agenda::default();
+        if let Some(pending) = self.pending.front() {
+            agenda.add(Queue::Timers, Item::Merge, pending.at);
+        }
+        agenda
+    }
+
+    fn seq(&self) -> Seq {
+        self.seq
+    }
+}
+
+/// What of a change is recorded: all but `temp:` keys.
+fn recorded(delta: &Delta) -> Delta {
+    let kept = delta
+        .0
+        .iter()
+        .filter(|(key, _)| StateScope::of(key) != StateScope::Temp);
+    Delta(kept.map(|(key, json)| (key.clone(), json.clone())).collect())
+}
+
+/// Refuses a change that is too large, or makes the state too large.
+pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> {
+    let over = |limit, max: usize, given: usize| {
+        Err(Rejection::LimitExceeded {
+            limit,
+            max: max as u64,
+            given: given as u64,
+        })
+    };
+    if delta.0.len() > STATE_DELTA_KEYS_MAX {
+        return over("keys of a change of state", STATE_DELTA_KEYS_MAX, delta.0.len());
+    }
+    let changed: usize = delta.0.values().flatten().map(|json| json.as_str().len()).sum();
+    let kept = state.0.iter().filter(|(key, _)| !delta.0.contains_key(*key));
+    let bytes = kept.map(|(_, json)| json.as_str().len()).sum::<usize>() + changed;
+    if bytes > STATE_BYTES_MAX {
+        return over("bytes of state", STATE_BYTES_MAX, bytes);
+    }
+    let added = delta
+        .0
+        .iter()
+        .filter(|(key, json)| json.is_some() && !state.0.contains_key(*key))
+        .count();
+    if state.0.len() + added > STATE_KEYS_MAX {
+        return over("keys of state", STATE_KEYS_MAX, state.0.len() + added);
+    }
+    Ok(())
+}
+
+fn room(pending: usize) -> Result<(), Rejection> {
+    if pending < PENDING_MERGES_MAX {
+        return Ok(());
+    }
+    let (max, given) = (PENDING_MERGES_MAX as u64, pending as u64 + 1);
+    Err(Rejection::LimitExceeded {
+        limit: "changes of shared state under way",
+        max,
+        given,
+    })
 }

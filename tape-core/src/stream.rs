@@ -154,11 +154,38 @@ pub fn snapshot<S: Stream>(state: &S) -> Vec<u8> {
 /// Reads a snapshot; none where it has another version or is damaged, since the entries are there to fold instead.
 #[must_use]
 pub fn restore<S: Stream>(bytes: &[u8]) -> Option<S> {
-    let (version,): (u32,) = serde_json::from_slice::<(u32, serde::de::IgnoredAny)>(bytes).ok().map(|(v, _)| (v,))?;
+    let (version,): (u32,) = serde_json::from_slice::<(u32, serde::de::IgnoredAny)>(bytes)
+        .ok()
+        .map(|(v, _)| (v,))?;
     if version != S::SNAPSHOT_VERSION {
         return None;
     }
-    serde_json::from_slice::<(u32, S)>(bytes).ok().map(|(_, state)| state)
+    serde_json::from_slice::<(u32, S)>(bytes)
+        .ok()
+        .map(|(_, state)| state)
+}
+
+/// What a command that appends these entries after `last` replies: the same as a repeat of it will be told.
+pub(crate) fn decided(last: Seq, entries: Vec<crate::entry::EntryBody>) -> Decided {
+    use crate::reply::{Reply, ReplyResult};
+    let result = entries
+        .iter()
+        .filter_map(ReplyResult::of)
+        .next_back()
+        .unwrap_or(ReplyResult::Recorded);
+    let reply = Reply {
+        seq: Seq(last.0 + entries.len() as u64),
+        result,
+    };
+    Decided { entries, reply }
+}
+
+/// A command that changes nothing, since what it asks for is so already.
+pub(crate) const fn already(seq: Seq, result: crate::reply::ReplyResult) -> Decided {
+    Decided {
+        entries: Vec::new(),
+        reply: crate::reply::Reply { seq, result },
+    }
 }
 
 /// The last replies of a stream, by request, so that a repeated request gets its first outcome.
@@ -167,12 +194,17 @@ pub(crate) struct Remembered(std::collections::VecDeque<(crate::id::RequestId, c
 
 impl Remembered {
     pub(crate) fn get(&self, request: crate::id::RequestId) -> Option<crate::reply::Reply> {
-        self.0.iter().rev().find(|(id, _)| *id == request).map(|(_, reply)| reply.clone())
+        self.0
+            .iter()
+            .rev()
+            .find(|(id, _)| *id == request)
+            .map(|(_, reply)| reply.clone())
     }
 
     /// Entries of one request are neighbours: a later one refines what the earlier ones came to.
-    pub(crate) fn note(&mut self, entry: &Entry, result: Option<crate::reply::ReplyResult>) {
+    pub(crate) fn note(&mut self, entry: &Entry) {
         use crate::reply::{Reply, ReplyResult};
+        let result = ReplyResult::of(&entry.body);
         match self.0.back_mut() {
             Some((request, reply)) if *request == entry.request => {
                 reply.seq = entry.seq;
@@ -185,7 +217,13 @@ impl Remembered {
                     self.0.pop_front();
                 }
                 let result = result.unwrap_or(ReplyResult::Recorded);
-                self.0.push_back((entry.request, Reply { seq: entry.seq, result }));
+                self.0.push_back((
+                    entry.request,
+                    Reply {
+                        seq: entry.seq,
+                        result,
+                    },
+                ));
             }
         }
     }

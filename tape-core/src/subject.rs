@@ -83,7 +83,10 @@ impl FromStr for Pattern {
         let too_long = text.len() > 8 * crate::limits::NAME_BYTES_MAX;
         if too_long || tokens.iter().enumerate().any(misplaced) {
             let form = "tokens between dots, where a token may be '*' and the last one '>'";
-            return Err(InvalidName { what: "pattern", problem: NameProblem::Form { form } });
+            return Err(InvalidName {
+                what: "pattern",
+                problem: NameProblem::Form { form },
+            });
         }
         Ok(Self(text.to_owned()))
     }

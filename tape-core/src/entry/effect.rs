@@ -19,10 +19,14 @@ pub struct Begun {
 
 impl super::HasPayloads for Begun {
     fn payloads(&self) -> Vec<&Payload> {
-        std::iter::once(&self.spec.args).chain(self.spec.undo.as_ref().map(|undo| &undo.args)).collect()
+        std::iter::once(&self.spec.args)
+            .chain(self.spec.undo.as_ref().map(|undo| &undo.args))
+            .collect()
     }
     fn payloads_mut(&mut self) -> Vec<&mut Payload> {
-        std::iter::once(&mut self.spec.args).chain(self.spec.undo.as_mut().map(|undo| &mut undo.args)).collect()
+        std::iter::once(&mut self.spec.args)
+            .chain(self.spec.undo.as_mut().map(|undo| &mut undo.args))
+            .collect()
     }
 }
 

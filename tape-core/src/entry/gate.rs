@@ -1,7 +1,7 @@
 //! Waiting for a named signal.
 
 use super::has_payloads;
-use crate::id::{GateName, Principal, SignalId};
+use crate::id::{GateName, Principal, Seq, SignalId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Answered {
     pub gate: GateName,
     /// What ended the wait.
     pub by: AnsweredBy,
-    /// What the signal carried; empty where the deadline ended the wait.
+    /// What the signal carried; empty where the deadline ended the wait or an earlier signal's own entry has it.
     pub answer: Payload,
 }
 has_payloads!(Answered: answer);
@@ -39,6 +39,16 @@ pub enum AnsweredBy {
         /// Who sent it, where it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         who: Option<Principal>,
+    },
+    /// A signal that came before the gate opened.
+    EarlierSignal {
+        /// The sender's name for it.
+        id: SignalId,
+        /// Who sent it, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        who: Option<Principal>,
+        /// The entry that has what it carries.
+        received: Seq,
     },
     /// The deadline.
     Deadline,

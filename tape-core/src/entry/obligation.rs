@@ -2,8 +2,8 @@
 
 use super::effect::Claim;
 use super::has_payloads;
-use crate::effect::SettledBy;
-use crate::id::{EffectId, Operation};
+use crate::effect::{EffectPolicy, SettledBy};
+use crate::id::{Connector, EffectId, Operation};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,15 @@ pub struct Armed {
     /// The obligation.
     #[serde(flatten)]
     pub obligation: ObligationId,
+    /// The upstream.
+    pub connector: Connector,
     /// What undoes it.
     pub operation: Operation,
     /// With which arguments.
     pub args: Payload,
+    /// How often it is tried.
+    #[serde(default)]
+    pub policy: EffectPolicy,
     /// When it is due.
     pub due_at: Timestamp,
 }

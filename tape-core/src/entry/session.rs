@@ -1,10 +1,10 @@
 //! Sessions and the state they share.
 
 use super::has_payloads;
+use crate::id::Seq;
 use crate::id::{EventId, Invocation, SessionId};
 use crate::payload::Payload;
 use crate::session::Delta;
-use crate::id::Seq;
 use serde::{Deserialize, Serialize};
 
 /// A session began.

@@ -1,7 +1,7 @@
 //! Watchable values and the ownership of business keys.
 
 use super::has_payloads;
-use crate::id::{EffectId, RunId};
+use crate::id::{BusinessKey, Connector, EffectId, RunId};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,10 @@ has_payloads!(Deleted: previous);
 /// An effect took a business key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimTaken {
+    /// The connector.
+    pub connector: Connector,
+    /// The business key, unique per tenant and connector.
+    pub key: BusinessKey,
     /// The run that owns the key now.
     pub run: RunId,
     /// The effect that owns it.

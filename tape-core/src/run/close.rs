@@ -1,0 +1,156 @@
+//! How a run ends: well, or badly once what it did is undone.
+
+use super::{ObligationStatus, Phase, Run, obligation, text};
+use crate::effect::{Semantics, SettledBy, Status};
+use crate::entry::effect::{Failed, Unknown};
+use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unhappy};
+use crate::entry::{Entry, EntryBody, run};
+use crate::id::{RequestId, Seq};
+use crate::payload::{Digest, Payload};
+use crate::reply::{Decided, Ended, Rejection, ReplyResult};
+use crate::stream::decided;
+use crate::time::Timestamp;
+
+impl Run {
+    pub(super) fn complete(&self, output: &Payload) -> Result<Decided, Rejection> {
+        if let Some((effect, _)) = self.unsettled() {
+            return Err(Rejection::Unsettled {
+                what: format!("effect {effect}"),
+            });
+        }
+        // Only the obligations of duplicates are released in a healthy run.
+        if let Some(released) = self
+            .obligations
+            .iter()
+            .find(|o| o.status != ObligationStatus::Armed)
+        {
+            return Err(Rejection::Unsettled {
+                what: obligation::name(&released.id),
+            });
+        }
+        self.append(Completed {
+            output: output.clone(),
+        })
+    }
+
+    pub(super) fn cancel(&self, reason: &str, now: Timestamp) -> Result<Decided, Rejection> {
+        if let Phase::Ended {
+            ending: ending @ Ended::Cancelled { .. },
+        } = &self.phase
+        {
+            return Ok(self.already(ReplyResult::Ended {
+                ending: ending.clone(),
+            }));
+        }
+        self.alive()?;
+        text("reason", reason)?;
+        if matches!(self.phase, Phase::Compensating { .. }) {
+            return Err(Rejection::Closing {
+                phase: "compensating",
+            });
+        }
+        if self.cancel.is_some() {
+            return Ok(self.already(ReplyResult::Recorded));
+        }
+        let reason = reason.to_owned();
+        if self.driver_at(now) {
+            return self.append(CancelRequested { reason });
+        }
+        self.close(Unhappy::Cancelled { reason }, now)
+    }
+
+    pub(super) fn accept_cancel(&self, now: Timestamp) -> Result<Decided, Rejection> {
+        let invalid = Rejection::Invalid {
+            field: "cancel",
+            problem: "nobody asked for it".to_owned(),
+        };
+        let reason = self.cancel.clone().ok_or(invalid)?;
+        self.close(Unhappy::Cancelled { reason }, now)
+    }
+
+    /// Ends the run, once nothing is under way and everything is undone.
+    pub(super) fn close(&self, then: Unhappy, now: Timestamp) -> Result<Decided, Rejection> {
+        let mut entries: Vec<EntryBody> = self
+            .effects
+            .iter()
+            .filter_map(|(id, effect)| {
+                let effect_id = id.clone();
+                match effect.status {
+                    Status::Pending => Some(not_sent(effect_id)),
+                    Status::Started if effect.semantics == Semantics::ReadOnly => Some(not_sent(effect_id)),
+                    Status::Started if effect.is_inline() => {
+                        let cause = "the run ended while it was running".to_owned();
+                        Some(
+                            Unknown {
+                                effect: effect_id,
+                                cause,
+                                observe_at: now,
+                            }
+                            .into(),
+                        )
+                    }
+                    _ => None,
+                }
+            })
+            .collect();
+        entries.push(Compensating { then }.into());
+        Ok(decided(self.seq, entries))
+    }
+
+    /// Adds the end of the run to a command that undoes or settles the last thing.
+    pub(super) fn finish_unwinding(&self, decided: Decided, now: Timestamp) -> Result<Decided, Rejection> {
+        let unwinds = |body: &EntryBody| matches!(body, EntryBody::RunCompensating(_));
+        let compensating = matches!(self.phase, Phase::Compensating { .. });
+        if decided.entries.is_empty() || !(compensating || decided.entries.iter().any(unwinds)) {
+            return Ok(decided);
+        }
+        let after = self.after_entries(&decided.entries, now);
+        let Phase::Compensating { then } = &after.phase else {
+            return Ok(decided);
+        };
+        if after.unsettled().is_some() || !after.obligations.is_empty() {
+            return Ok(decided);
+        }
+        let mut entries = decided.entries;
+        // A run with nothing to undo ends at once.
+        entries.retain(|body| !unwinds(body));
+        entries.push(match then.clone() {
+            Unhappy::Failed { error } => run::Failed { error }.into(),
+            Unhappy::Cancelled { reason } => Cancelled { reason }.into(),
+        });
+        Ok(crate::stream::decided(self.seq, entries))
+    }
+
+    /// The state as it will be: the rules over what a command leads to are asked of the state itself.
+    fn after_entries(&self, entries: &[EntryBody], now: Timestamp) -> Self {
+        let mut after = self.clone();
+        let request = RequestId::from_u128(0);
+        for (i, body) in entries.iter().enumerate() {
+            let seq = Seq(self.seq.0 + 1 + i as u64);
+            let entry = Entry {
+                seq,
+                at: now,
+                request,
+                principal: None,
+                trace: None,
+                body: body.clone(),
+                digest: Digest::default(),
+            };
+            after.fold(&entry).expect("what was decided can be folded");
+        }
+        after
+    }
+}
+
+fn not_sent(effect: crate::id::EffectId) -> EntryBody {
+    let by = SettledBy::Rule {
+        reason: "the run ended before it was sent".to_owned(),
+    };
+    Failed {
+        effect,
+        by,
+        error: "not sent".to_owned(),
+        detail: None,
+    }
+    .into()
+}

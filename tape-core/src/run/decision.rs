@@ -1,0 +1,116 @@
+//! Decisions: each position is answered once.
+
+use super::{Run, room};
+use crate::budget::Spend;
+use crate::command::RecordDecision;
+use crate::entry::decision::Recorded;
+use crate::id::{Position, Scope};
+use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX, NAME_BYTES_MAX, SCOPES_MAX};
+use crate::reply::{Decided, Rejection};
+use serde::{Deserialize, Serialize};
+
+/// How far a scope is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ScopeState {
+    pub(super) decisions: u32,
+    pub(super) samples: u32,
+}
+
+impl Run {
+    /// The position of the next decision of a scope.
+    #[must_use]
+    pub fn next_position(&self, scope: &Scope) -> Position {
+        let k = self.scopes.get(scope).map_or(0, |state| state.decisions);
+        Position {
+            scope: scope.clone(),
+            k,
+        }
+    }
+
+    pub(super) fn record_decision(&self, decision: &RecordDecision) -> Result<Decided, Rejection> {
+        self.check_position(&decision.position)?;
+        check_decision(decision)?;
+        self.check_spends(&decision.spent)?;
+        self.append(Recorded {
+            position: decision.position.clone(),
+            fingerprint: decision.fingerprint.clone(),
+            response: decision.response.clone(),
+            model: decision.model.clone(),
+            usage: decision.usage,
+            rationale: decision.rationale.clone(),
+            policy_version: decision.policy_version.clone(),
+            spent: decision.spent.clone(),
+        })
+    }
+
+    /// Refuses a position that is not the next of its scope, and one scope more than there may be.
+    pub(super) fn check_position(&self, given: &Position) -> Result<(), Rejection> {
+        let next = self.next_position(&given.scope);
+        if *given != next {
+            return Err(Rejection::WrongPosition {
+                given: given.clone(),
+                next,
+            });
+        }
+        self.check_scope(&given.scope)
+    }
+
+    pub(super) fn check_scope(&self, scope: &Scope) -> Result<(), Rejection> {
+        if self.scopes.contains_key(scope) {
+            Ok(())
+        } else {
+            room("scopes of a run", self.scopes.len(), SCOPES_MAX)
+        }
+    }
+
+    pub(super) fn fold_decision(&mut self, e: &Recorded) -> Result<(), String> {
+        let next = self.next_position(&e.position.scope);
+        if e.position != next {
+            return Err(format!("it is at {}, the next position is {next}", e.position));
+        }
+        self.scopes.entry(next.scope).or_default().decisions += 1;
+        self.redrives = 0;
+        self.settle_reservation(&e.position, &e.spent);
+        // Settled effects of earlier decisions of the scope cannot be asked about again.
+        self.effects.retain(|id, effect| {
+            let earlier = id.position.scope == e.position.scope && id.position.k < e.position.k;
+            !(earlier && effect.status.is_settled())
+        });
+        Ok(())
+    }
+
+    fn settle_reservation(&mut self, position: &Position, spent: &[Spend]) {
+        self.fold_reservation_released(position);
+        self.charge(spent);
+    }
+}
+
+fn check_decision(decision: &RecordDecision) -> Result<(), Rejection> {
+    let over = |limit, max: usize, given: usize| Rejection::LimitExceeded {
+        limit,
+        max: max as u64,
+        given: given as u64,
+    };
+    let names = [decision.model.len(), decision.policy_version.len()];
+    if let Some(given) = names.into_iter().find(|len| *len > NAME_BYTES_MAX) {
+        return Err(over("bytes of a model's or policy's name", NAME_BYTES_MAX, given));
+    }
+    let parts = &decision.fingerprint.parts;
+    if parts.len() > FINGERPRINT_PARTS_MAX {
+        return Err(over("parts of a fingerprint", FINGERPRINT_PARTS_MAX, parts.len()));
+    }
+    let texts = parts
+        .iter()
+        .flat_map(|part| [&part.name, &part.digest, &part.preview]);
+    match texts
+        .map(String::len)
+        .find(|len| *len > FINGERPRINT_PREVIEW_BYTES_MAX)
+    {
+        Some(given) => Err(over(
+            "bytes of a fingerprint's text",
+            FINGERPRINT_PREVIEW_BYTES_MAX,
+            given,
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,255 @@
+//! Leases: one driver at a time, fenced by an epoch.
+
+use super::{Phase, Run, lease_length, room, text};
+use crate::agenda::{Item, Queue};
+use crate::command::{Begin, Create};
+use crate::entry::lease::{Acquired, Released, Renewed};
+use crate::entry::run::{Begun, Stuck, Unhappy};
+use crate::id::{Epoch, Holder, RunId};
+use crate::limits::{LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
+use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::stream::{Stream as _, decided};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The first wait after a re-drive that made no progress, in milliseconds; it doubles each time.
+const REDRIVE_BACKOFF_MS: u64 = 1_000;
+/// The longest such wait.
+const REDRIVE_BACKOFF_MS_MAX: u64 = 300_000;
+
+/// Who has the right to drive a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Lease {
+    /// Nobody, and nobody is looked for.
+    #[default]
+    None,
+    /// A driver, until a time.
+    Held {
+        /// The driver.
+        holder: Holder,
+        /// The end of its right.
+        until: Timestamp,
+        /// If it vanishes, recovery waits until then.
+        retry_at: Timestamp,
+    },
+    /// Nobody; recovery may take the run from a time on.
+    Released {
+        /// The driver that had it, where there was one.
+        holder: Option<Holder>,
+        /// The time.
+        redrive_at: Timestamp,
+    },
+}
+
+impl Lease {
+    pub(super) const fn redrive_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::None => None,
+            Self::Held { retry_at, .. } => Some(*retry_at),
+            Self::Released { redrive_at, .. } => Some(*redrive_at),
+        }
+    }
+
+    fn driver(&self) -> Option<Holder> {
+        match self {
+            Self::None => None,
+            Self::Held { holder, .. } => Some(holder.clone()),
+            Self::Released { holder, .. } => holder.clone(),
+        }
+    }
+
+    fn holder_at(&self, now: Timestamp) -> Option<(&Holder, Timestamp)> {
+        match self {
+            Self::Held { holder, until, .. } if *until >= now => Some((holder, *until)),
+            _ => None,
+        }
+    }
+}
+
+impl Run {
+    /// Whether a driver has the run.
+    pub(super) fn driver_at(&self, now: Timestamp) -> bool {
+        self.lease.holder_at(now).is_some()
+    }
+
+    pub(super) fn begin(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
+        lease_length(begin.lease_ms)?;
+        match &self.phase {
+            Phase::New => self.begin_new(begin, now),
+            Phase::Ended { ending } => Ok(self.already(ReplyResult::Ended {
+                ending: ending.clone(),
+            })),
+            Phase::Compensating { .. } => Ok(self.already(ReplyResult::Compensating)),
+            Phase::Running | Phase::Suspended { .. } => self.take_up(begin, now),
+        }
+    }
+
+    fn begin_new(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
+        let create = begin.create.as_ref().ok_or(Rejection::NotFound { what: "run" })?;
+        let begun = begun(&begin.run, create)?;
+        let acquired = self.acquired(begin, 0, now);
+        Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
+    }
+
+    fn take_up(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
+        if let Some(reason) = &self.stuck {
+            return Ok(self.already(ReplyResult::Stuck {
+                reason: reason.clone(),
+            }));
+        }
+        let adopts = begin.adopt == Some(self.epoch);
+        if let Some((holder, until)) = self.lease.holder_at(now).filter(|_| !adopts) {
+            return Err(Rejection::LeaseHeld {
+                holder: holder.clone(),
+                until,
+            });
+        }
+        if let Some(reason) = &self.cancel {
+            return self.close(
+                Unhappy::Cancelled {
+                    reason: reason.clone(),
+                },
+                now,
+            );
+        }
+        if !begin.recovery {
+            return self.append(self.acquired(begin, self.redrives, now));
+        }
+        let due = self.agenda().due(Queue::Recovery, &Item::Run);
+        if due.is_none_or(|due| due > now) {
+            return Err(Rejection::NotDue { due });
+        }
+        if self.redrives >= REDRIVES_WITHOUT_PROGRESS_MAX {
+            let reason = format!("{} re-drives in a row made no progress", self.redrives);
+            return self.append(Stuck { reason });
+        }
+        // A wake-up from a wait is no failure of the driver before.
+        let failed = matches!(self.phase, Phase::Running);
+        self.append(self.acquired(begin, self.redrives + u32::from(failed), now))
+    }
+
+    fn acquired(&self, begin: &Begin, redrives: u32, now: Timestamp) -> Acquired {
+        let until = now.plus_millis(begin.lease_ms);
+        Acquired {
+            epoch: self.epoch.next(),
+            holder: begin.holder.clone(),
+            until,
+            recovery: begin.recovery,
+            redrives,
+            retry_at: until.plus_millis(redrive_backoff(redrives)),
+        }
+    }
+
+    pub(super) fn renew_lease(&self, lease_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
+        let until = now.plus_millis(lease_length(lease_ms)?);
+        if self.lease.driver().is_none() {
+            return Err(Rejection::Fenced {
+                given: self.epoch,
+                current: self.epoch.next(),
+            });
+        }
+        let retry_at = until.plus_millis(redrive_backoff(self.redrives));
+        self.append(Renewed {
+            epoch: self.epoch,
+            until,
+            retry_at,
+        })
+    }
+
+    pub(super) fn release_lease(&self, redrive_in_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
+        let wait = redrive_in_ms.max(redrive_backoff(self.redrives));
+        self.append(Released {
+            epoch: self.epoch,
+            redrive_at: now.plus_millis(wait),
+        })
+    }
+
+    pub(super) fn driver_vanished(
+        &self,
+        epoch: Epoch,
+        grace_ms: u64,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
+        if gone {
+            Ok(self.already(ReplyResult::Recorded))
+        } else {
+            self.release_lease(grace_ms, now)
+        }
+    }
+
+    pub(super) fn fold_acquired(&mut self, e: &Acquired, at: Timestamp) -> Result<(), String> {
+        if e.epoch != self.epoch.next() {
+            return Err(format!("epoch {} follows epoch {}", e.epoch, self.epoch));
+        }
+        if matches!(self.phase, Phase::Suspended { .. }) {
+            self.enter(Phase::Running, at);
+        }
+        self.epoch = e.epoch;
+        self.redrives = e.redrives;
+        self.lease = Lease::Held {
+            holder: e.holder.clone(),
+            until: e.until,
+            retry_at: e.retry_at,
+        };
+        Ok(())
+    }
+
+    pub(super) fn fold_renewed(&mut self, e: &Renewed) -> Result<(), String> {
+        self.check_epoch(e.epoch)?;
+        // A driver that lost its connection may come back before anybody took the run.
+        let Some(holder) = self.lease.driver() else {
+            return Err("nobody drives the run".to_owned());
+        };
+        self.lease = Lease::Held {
+            holder,
+            until: e.until,
+            retry_at: e.retry_at,
+        };
+        Ok(())
+    }
+
+    pub(super) fn fold_released(&mut self, e: &Released) -> Result<(), String> {
+        self.check_epoch(e.epoch)?;
+        self.lease = Lease::Released {
+            holder: self.lease.driver(),
+            redrive_at: e.redrive_at,
+        };
+        Ok(())
+    }
+
+    fn check_epoch(&self, epoch: Epoch) -> Result<(), String> {
+        if epoch == self.epoch {
+            Ok(())
+        } else {
+            Err(format!("it has epoch {epoch}, the run is at {}", self.epoch))
+        }
+    }
+}
+
+fn begun(run: &RunId, create: &Create) -> Result<Begun, Rejection> {
+    let labels = create.labels.len();
+    room("labels of a run", labels.saturating_sub(1), LABELS_MAX)?;
+    create
+        .labels
+        .values()
+        .filter(|value| !value.is_empty())
+        .try_for_each(|value| text("label", value))?;
+    Ok(Begun {
+        run: run.clone(),
+        labels: create.labels.clone(),
+        input: create.input.clone(),
+        forked_from: create.forked_from.clone(),
+    })
+}
+
+/// How long recovery waits after so many re-drives without progress.
+fn redrive_backoff(redrives: u32) -> u64 {
+    match redrives.checked_sub(1) {
+        None => 0,
+        Some(n) => REDRIVE_BACKOFF_MS
+            .saturating_mul(1 << n.min(20))
+            .min(REDRIVE_BACKOFF_MS_MAX),
+    }
+}

@@ -1,0 +1,343 @@
+//! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
+
+use super::{Phase, Run, lease_length, text};
+use crate::effect::{EffectPolicy, SettledBy};
+use crate::entry::effect::Claim;
+use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
+use crate::id::{Connector, EffectId, Holder, Operation, Seq};
+use crate::payload::Payload;
+use crate::reply::{Decided, Rejection};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The recorded way to undo one act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obligation {
+    /// What is undone.
+    pub id: ObligationId,
+    /// The upstream.
+    pub connector: Connector,
+    /// What is asked of it.
+    pub operation: Operation,
+    /// The entry that has the arguments.
+    pub source: Seq,
+    /// How often it is tried.
+    pub policy: EffectPolicy,
+    /// Where it stands.
+    pub status: ObligationStatus,
+    /// Its attempts so far.
+    pub attempt: u32,
+}
+
+/// Where an obligation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum ObligationStatus {
+    /// Nothing happens unless the run ends badly.
+    Armed,
+    /// To be carried out from a time on.
+    Due {
+        /// The time.
+        at: Timestamp,
+    },
+    /// A worker carries it out.
+    Started {
+        /// The worker.
+        claim: Claim,
+    },
+    /// A person must decide.
+    Stuck {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Obligation {
+    pub(super) fn stuck(&self) -> Option<&str> {
+        if let ObligationStatus::Stuck { reason } = &self.status {
+            Some(reason)
+        } else {
+            None
+        }
+    }
+
+    pub(super) const fn due(&self) -> Option<Timestamp> {
+        match &self.status {
+            ObligationStatus::Armed | ObligationStatus::Stuck { .. } => None,
+            ObligationStatus::Due { at } => Some(*at),
+            ObligationStatus::Started { claim } => Some(claim.until),
+        }
+    }
+
+    fn claimed_by(&self, holder: &Holder, now: Timestamp) -> bool {
+        matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && claim.until >= now)
+    }
+}
+
+impl Run {
+    /// The one obligation that may be carried out now: the last released one. While a run ends badly, none before every effect
+    /// is settled, since what is still under way may be the last to have happened; of a duplicate that is known, only
+    /// itself.
+    pub(super) fn next_obligation(&self) -> Option<&Obligation> {
+        let settled = self.unsettled().is_none();
+        let last = self
+            .obligations
+            .iter()
+            .rev()
+            .find(|o| o.status != ObligationStatus::Armed)?;
+        let waits = matches!(self.phase, Phase::Compensating { .. }) && !settled && last.id.copy == 0;
+        (!waits).then_some(last)
+    }
+
+    fn obligation(&self, id: &ObligationId) -> Result<&Obligation, Rejection> {
+        self.obligations
+            .iter()
+            .find(|o| o.id == *id)
+            .ok_or(Rejection::NotFound { what: "obligation" })
+    }
+
+    pub(super) fn claim_obligation(
+        &self,
+        id: &ObligationId,
+        holder: &Holder,
+        claim_ms: u64,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let until = now.plus_millis(lease_length(claim_ms)?);
+        let obligation = self.obligation(id)?;
+        if self.next_obligation().is_none_or(|next| next.id != *id) {
+            return Err(Rejection::NotNext { what: name(id) });
+        }
+        match &obligation.status {
+            ObligationStatus::Due { at } if *at > now => Err(Rejection::TooEarly {
+                what: name(id),
+                due: *at,
+            }),
+            ObligationStatus::Started { claim } if claim.until >= now => Err(Rejection::Claimed {
+                what: name(id),
+                holder: claim.holder.clone(),
+                until: claim.until,
+            }),
+            ObligationStatus::Armed | ObligationStatus::Stuck { .. } => {
+                Err(Rejection::NotNext { what: name(id) })
+            }
+            ObligationStatus::Due { .. } | ObligationStatus::Started { .. } => {
+                let claim = Claim {
+                    holder: holder.clone(),
+                    until,
+                };
+                self.append(Started {
+                    obligation: id.clone(),
+                    attempt: obligation.attempt + 1,
+                    claim,
+                })
+            }
+        }
+    }
+
+    pub(super) fn renew_obligation_claim(
+        &self,
+        id: &ObligationId,
+        holder: &Holder,
+        claim_ms: u64,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let until = now.plus_millis(lease_length(claim_ms)?);
+        if !self.obligation(id)?.claimed_by(holder, now) {
+            return Err(Rejection::ClaimLost {
+                holder: holder.clone(),
+                what: name(id),
+            });
+        }
+        self.append(ClaimRenewed {
+            obligation: id.clone(),
+            until,
+        })
+    }
+
+    pub(super) fn finish_obligation(
+        &self,
+        id: &ObligationId,
+        holder: &Holder,
+        attempt: u32,
+        ending: &Result<Payload, String>,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let obligation = self.obligation(id)?;
+        if obligation.attempt != attempt || !obligation.claimed_by(holder, now) {
+            return Err(Rejection::ClaimLost {
+                holder: holder.clone(),
+                what: name(id),
+            });
+        }
+        let error = match ending {
+            Ok(result) => {
+                let by = SettledBy::Worker {
+                    holder: holder.clone(),
+                };
+                return self.append(Done {
+                    obligation: id.clone(),
+                    by,
+                    result: result.clone(),
+                });
+            }
+            Err(error) => error,
+        };
+        text("error", error)?;
+        if attempt >= obligation.policy.attempts_max {
+            let reason = format!("{} failed {attempt} times", name(id));
+            return self.append(Stuck {
+                obligation: id.clone(),
+                reason,
+            });
+        }
+        let next_at = now.plus_millis(obligation.policy.backoff_after(attempt));
+        self.append(Deferred {
+            obligation: id.clone(),
+            error: error.clone(),
+            next_at,
+        })
+    }
+
+    pub(super) fn settle_obligation(
+        &self,
+        id: &ObligationId,
+        retry: bool,
+        reason: &str,
+        _now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        self.alive()?;
+        text("reason", reason)?;
+        let reason = reason.to_owned();
+        if self.obligation(id)?.stuck().is_none() {
+            return Err(Rejection::Invalid {
+                field: "obligation",
+                problem: "is not stuck".to_owned(),
+            });
+        }
+        if retry {
+            return self.append(Retried {
+                obligation: id.clone(),
+                reason,
+            });
+        }
+        let by = SettledBy::Person { reason };
+        self.append(Done {
+            obligation: id.clone(),
+            by,
+            result: Payload::empty(),
+        })
+    }
+
+    pub(super) fn arm(
+        &mut self,
+        effect: &EffectId,
+        connector: Connector,
+        operation: Operation,
+        source: Seq,
+        policy: EffectPolicy,
+        at: Timestamp,
+    ) {
+        let compensating = matches!(self.phase, Phase::Compensating { .. });
+        let status = if compensating {
+            ObligationStatus::Due { at }
+        } else {
+            ObligationStatus::Armed
+        };
+        let id = ObligationId {
+            effect: effect.clone(),
+            copy: 0,
+        };
+        self.obligations.push(Obligation {
+            id,
+            connector,
+            operation,
+            source,
+            policy,
+            status,
+            attempt: 0,
+        });
+    }
+
+    pub(super) fn release_obligations(&mut self, at: Timestamp) {
+        let armed = self
+            .obligations
+            .iter_mut()
+            .filter(|o| o.status == ObligationStatus::Armed);
+        armed.for_each(|o| o.status = ObligationStatus::Due { at });
+    }
+
+    pub(super) fn fold_armed(&mut self, e: &Armed, source: Seq, at: Timestamp) -> Result<(), String> {
+        if self.obligations.iter().any(|o| o.id == e.obligation) {
+            return Err(format!("{} is armed already", name(&e.obligation)));
+        }
+        self.obligations.push(Obligation {
+            id: e.obligation.clone(),
+            connector: e.connector.clone(),
+            operation: e.operation.clone(),
+            source,
+            policy: e.policy,
+            status: ObligationStatus::Due { at: e.due_at.max(at) },
+            attempt: 0,
+        });
+        Ok(())
+    }
+
+    fn obligation_mut(&mut self, id: &ObligationId) -> Result<&mut Obligation, String> {
+        self.obligations
+            .iter_mut()
+            .find(|o| o.id == *id)
+            .ok_or_else(|| format!("there is no {}", name(id)))
+    }
+
+    pub(super) fn fold_obligation_started(&mut self, e: &Started) -> Result<(), String> {
+        let obligation = self.obligation_mut(&e.obligation)?;
+        obligation.attempt = e.attempt;
+        obligation.status = ObligationStatus::Started {
+            claim: e.claim.clone(),
+        };
+        Ok(())
+    }
+
+    pub(super) fn fold_obligation_claim_renewed(&mut self, e: &ClaimRenewed) -> Result<(), String> {
+        match &mut self.obligation_mut(&e.obligation)?.status {
+            ObligationStatus::Started { claim } => claim.until = e.until,
+            _ => return Err(format!("{} is not claimed", name(&e.obligation))),
+        }
+        Ok(())
+    }
+
+    pub(super) fn fold_obligation_done(&mut self, e: &Done) -> Result<(), String> {
+        self.obligation_mut(&e.obligation)?;
+        self.obligations.retain(|o| o.id != e.obligation);
+        Ok(())
+    }
+
+    pub(super) fn fold_obligation_deferred(&mut self, e: &Deferred) -> Result<(), String> {
+        self.obligation_mut(&e.obligation)?.status = ObligationStatus::Due { at: e.next_at };
+        Ok(())
+    }
+
+    pub(super) fn fold_obligation_stuck(&mut self, e: &Stuck, at: Timestamp) -> Result<(), String> {
+        self.obligation_mut(&e.obligation)?.status = ObligationStatus::Stuck {
+            reason: e.reason.clone(),
+        };
+        self.changed_at = at;
+        Ok(())
+    }
+
+    pub(super) fn fold_obligation_retried(&mut self, e: &Retried, at: Timestamp) -> Result<(), String> {
+        let obligation = self.obligation_mut(&e.obligation)?;
+        obligation.status = ObligationStatus::Due { at };
+        obligation.attempt = 0;
+        self.changed_at = at;
+        Ok(())
+    }
+}
+
+pub(super) fn name(id: &ObligationId) -> String {
+    match id.copy {
+        0 => format!("obligation of effect {}", id.effect),
+        n => format!("obligation of duplicate {n} of effect {}", id.effect),
+    }
+}

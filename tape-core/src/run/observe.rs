@@ -1,0 +1,181 @@
+//! Observations: what became of an effect whose answer was lost.
+
+use super::effect::{Effect, due, free};
+use super::{Phase, Run, lease_length, wrong_status};
+use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
+use crate::entry::EntryBody;
+use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
+use crate::entry::obligation::{Armed, ObligationId};
+use crate::id::{EffectId, Holder};
+use crate::payload::Payload;
+use crate::reply::{Decided, Rejection};
+use crate::stream::decided;
+use crate::time::Timestamp;
+
+/// A worker and the observation it claimed.
+pub(super) struct Observer<'a> {
+    pub(super) holder: &'a Holder,
+    pub(super) observation: u32,
+}
+
+impl Run {
+    pub(super) fn claim_observation(
+        &self,
+        id: &EffectId,
+        holder: &Holder,
+        claim_ms: u64,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let until = now.plus_millis(lease_length(claim_ms)?);
+        let effect = self.effect(id)?;
+        if effect.status != Status::Unknown {
+            return Err(wrong_status(id, effect.status, effect.attempt));
+        }
+        free(id, effect, now)?;
+        due(id, effect, now)?;
+        let claim = Claim {
+            holder: holder.clone(),
+            until,
+        };
+        self.append(Observing {
+            effect: id.clone(),
+            observation: effect.observations + 1,
+            claim,
+        })
+    }
+
+    pub(super) fn record_observation(
+        &self,
+        id: &EffectId,
+        by: &Observer<'_>,
+        outcome: Outcome,
+        result: &Payload,
+        undo: Option<&Undo>,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        let effect = self.effect(id)?;
+        let claimed = effect.status == Status::Unknown && effect.observations == by.observation;
+        if !claimed || !effect.claimed_by(by.holder, now) {
+            return Err(Rejection::ClaimLost {
+                holder: by.holder.clone(),
+                what: format!("effect {id}"),
+            });
+        }
+        let then = self.after(effect, outcome, undo, now);
+        let mut entries: Vec<EntryBody> = vec![
+            Observed {
+                effect: id.clone(),
+                outcome,
+                then: then.clone(),
+            }
+            .into(),
+        ];
+        if then == AfterObservation::Settle {
+            entries.extend(settle(id, effect, by, outcome, result, undo, now));
+        }
+        Ok(decided(self.seq, entries))
+    }
+
+    fn after(
+        &self,
+        effect: &Effect,
+        outcome: Outcome,
+        undo: Option<&Undo>,
+        now: Timestamp,
+    ) -> AfterObservation {
+        let stuck = |reason: &str| AfterObservation::Stuck {
+            reason: reason.to_owned(),
+        };
+        let ending = self.cancel.is_some() || matches!(self.phase, Phase::Compensating { .. });
+        match outcome {
+            Outcome::Found => AfterObservation::Settle,
+            Outcome::Duplicate if undo.is_none() => {
+                stuck("it happened more than once and nothing says how to undo it")
+            }
+            Outcome::Duplicate => AfterObservation::Settle,
+            // The run does not want it any more.
+            Outcome::Absent if ending => AfterObservation::Settle,
+            Outcome::Absent
+                if effect.semantics != Semantics::NonIdempotent || effect.policy.resend_absent =>
+            {
+                AfterObservation::Resend { at: now }
+            }
+            Outcome::Absent => stuck("it did not happen and may not be sent again without a person"),
+            Outcome::Inconclusive if effect.observations >= effect.policy.observations_max => {
+                stuck("the upstream could not say what happened")
+            }
+            Outcome::Inconclusive => AfterObservation::ObserveAgain {
+                at: now.plus_millis(effect.policy.backoff_after(effect.observations)),
+            },
+        }
+    }
+
+    pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
+        let effect = self.effect_mut(&e.effect)?;
+        effect.observations = e.observation;
+        effect.claim = Some(e.claim.clone());
+        Ok(())
+    }
+
+    pub(super) fn fold_observed(&mut self, e: &Observed, at: Timestamp) -> Result<(), String> {
+        let effect = self.effect_mut(&e.effect)?;
+        effect.claim = None;
+        match &e.then {
+            AfterObservation::Settle => effect.due = Some(at),
+            AfterObservation::Resend { at } => (effect.status, effect.due) = (Status::Pending, Some(*at)),
+            AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
+            AfterObservation::Stuck { reason } => {
+                (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries that settle an observed effect.
+fn settle(
+    id: &EffectId,
+    effect: &Effect,
+    by: &Observer<'_>,
+    outcome: Outcome,
+    result: &Payload,
+    undo: Option<&Undo>,
+    now: Timestamp,
+) -> Vec<EntryBody> {
+    let by = SettledBy::Observer {
+        holder: by.holder.clone(),
+    };
+    if outcome == Outcome::Absent {
+        let error = "it did not happen, and the run is ending".to_owned();
+        return vec![
+            Failed {
+                effect: id.clone(),
+                by,
+                error,
+                detail: None,
+            }
+            .into(),
+        ];
+    }
+    let confirmed = Confirmed {
+        effect: id.clone(),
+        by,
+        result: result.clone(),
+        undo: None,
+        spent: None,
+    };
+    let duplicate = undo.filter(|_| outcome == Outcome::Duplicate).map(|undo| Armed {
+        obligation: ObligationId {
+            effect: id.clone(),
+            copy: 1,
+        },
+        connector: effect.connector.clone(),
+        policy: effect.policy,
+        operation: undo.operation.clone(),
+        args: undo.args.clone(),
+        due_at: now,
+    });
+    std::iter::once(confirmed.into())
+        .chain(duplicate.map(EntryBody::from))
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! Timers: a time that wakes the run.
+
+use super::{Run, room};
+use crate::entry::timer::{Cancelled, Fired, Set};
+use crate::id::{Seq, TimerName};
+use crate::limits::TIMERS_MAX;
+use crate::payload::Payload;
+use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A timer of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Timer {
+    /// It waits.
+    Pending {
+        /// Due then.
+        due_at: Timestamp,
+    },
+    /// It fired.
+    Fired,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Timer {
+    pub(super) const fn due(&self) -> Option<Timestamp> {
+        if let Self::Pending { due_at } = self {
+            Some(*due_at)
+        } else {
+            None
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn set_timer(
+        &self,
+        timer: &TimerName,
+        due_at: Timestamp,
+        note: &Payload,
+    ) -> Result<Decided, Rejection> {
+        if self.timers.contains_key(timer) {
+            return Err(Rejection::Exists {
+                what: format!("timer '{timer}'"),
+            });
+        }
+        room("timers of a run", self.timers.len(), TIMERS_MAX)?;
+        self.append(Set {
+            timer: timer.clone(),
+            due_at,
+            note: note.clone(),
+        })
+    }
+
+    pub(super) fn cancel_timer(&self, timer: &TimerName) -> Result<Decided, Rejection> {
+        match self.timer(timer)? {
+            Timer::Pending { .. } => self.append(Cancelled { timer: timer.clone() }),
+            Timer::Cancelled => Ok(self.already(ReplyResult::Recorded)),
+            Timer::Fired => Err(Rejection::TimerDone { timer: timer.clone() }),
+        }
+    }
+
+    pub(super) fn fire_timer(&self, timer: &TimerName, now: Timestamp) -> Result<Decided, Rejection> {
+        self.open()?;
+        match self.timer(timer)? {
+            Timer::Pending { due_at } if due_at > now => Err(Rejection::TooEarly {
+                what: format!("timer '{timer}'"),
+                due: due_at,
+            }),
+            Timer::Pending { .. } => self.append(Fired { timer: timer.clone() }),
+            Timer::Fired => Ok(self.already(ReplyResult::Recorded)),
+            Timer::Cancelled => Err(Rejection::TimerDone { timer: timer.clone() }),
+        }
+    }
+
+    fn timer(&self, timer: &TimerName) -> Result<Timer, Rejection> {
+        self.timers
+            .get(timer)
+            .copied()
+            .ok_or(Rejection::NotFound { what: "timer" })
+    }
+
+    pub(super) fn fold_timer_set(&mut self, e: &Set) {
+        self.timers
+            .insert(e.timer.clone(), Timer::Pending { due_at: e.due_at });
+        self.redrives = 0;
+    }
+
+    pub(super) fn fold_timer_done(
+        &mut self,
+        timer: &TimerName,
+        fired: Option<(Seq, Timestamp)>,
+    ) -> Result<(), String> {
+        let there = self
+            .timers
+            .get_mut(timer)
+            .filter(|timer| matches!(timer, Timer::Pending { .. }));
+        let Some(there) = there else {
+            return Err(format!("timer '{timer}' is not pending"));
+        };
+        *there = if fired.is_some() {
+            Timer::Fired
+        } else {
+            Timer::Cancelled
+        };
+        if let Some((seq, at)) = fired {
+            self.wake(seq, at);
+        }
+        Ok(())
+    }
+}

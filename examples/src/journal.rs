@@ -36,35 +36,34 @@ pub struct Call {
 }
 
 /// What an agent stands on.
-pub trait Journal: Send {
+pub trait Journal {
     /// The epoch of this driver, where there is such a thing.
     fn epoch(&self) -> Option<u64>;
 
     /// Writes down what somebody said. Said again under the same name, it counts once.
-    fn hear(&mut self, event: &str, author: &str, content: &Value) -> impl Future<Output = Result<()>> + Send;
+    fn hear(&mut self, event: &str, author: &str, content: &Value) -> impl Future<Output = Result<()>>;
 
     /// A value that must not change when the agent is run again.
-    fn sample(&mut self, name: &str, fresh: Value) -> impl Future<Output = Result<Value>> + Send;
+    fn sample(&mut self, name: &str, fresh: Value) -> impl Future<Output = Result<Value>>;
 
     /// The model's next decision: the recorded one, or the one that `ask` brings.
-    fn decide<F, Fut>(&mut self, request: &Value, ask: F) -> impl Future<Output = Result<Value>> + Send
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<Answer>> + Send;
+    fn decide(
+        &mut self,
+        request: &Value,
+        ask: impl AsyncFnOnce() -> Result<Answer>,
+    ) -> impl Future<Output = Result<Value>>;
 
     /// The result of the next call of the newest decision: the recorded one, or the one that `run` brings. `run` gets the
-    /// idempotency key, where there is one.
-    fn act<F, Fut>(&mut self, call: Call, run: F) -> impl Future<Output = Result<Value>> + Send
-    where
-        F: Fn(Option<String>) -> Fut + Send + Sync,
-        Fut: Future<Output = Result<Value>> + Send;
+    /// idempotency key, where there is one; where its answer is lost, it is called again.
+    fn act(
+        &mut self,
+        call: Call,
+        run: impl AsyncFnMut(Option<String>) -> Result<Value>,
+    ) -> impl Future<Output = Result<Value>>;
 
-    /// Waits for a person's answer. `waiting` is called once the wait has begun.
-    fn approval<F, Fut>(&mut self, gate: &str, waiting: F) -> impl Future<Output = Result<Value>> + Send
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = ()> + Send;
+    /// Waits for a person's answer. `waiting` runs beside the wait.
+    fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> impl Future<Output = Result<Value>>;
 
     /// Ends the run well.
-    fn finish(&mut self, output: &Value) -> impl Future<Output = Result<()>> + Send;
+    fn finish(&mut self, output: &Value) -> impl Future<Output = Result<()>>;
 }

@@ -8,6 +8,7 @@ use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +46,7 @@ pub trait Mind: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why there is none.
-    fn answer(&self, question: &Question) -> Result<Value, String>;
+    fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>>;
 }
 
 struct Desk {
@@ -66,7 +67,7 @@ pub async fn serve(mind: impl Mind, parent: Parent) -> Result<()> {
 async fn ask(State(desk): State<Arc<Desk>>, Json(question): Json<Question>) -> Response {
     let entry = Asked { at_us: now_us(), run: question.run.clone(), k: question.k, epoch: question.epoch };
     desk.asked.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-    match desk.mind.answer(&question) {
+    match desk.mind.answer(&question).await {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     }

@@ -93,11 +93,7 @@ impl Journal for Notes {
         Ok(fresh)
     }
 
-    async fn decide<F, Fut>(&mut self, _request: &Value, ask: F) -> Result<Value>
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<Answer>> + Send,
-    {
+    async fn decide(&mut self, _request: &Value, ask: impl AsyncFnOnce() -> Result<Answer>) -> Result<Value> {
         if let Some(noted) = self.recall(DECISION) {
             return Ok(noted);
         }
@@ -106,11 +102,11 @@ impl Journal for Notes {
         Ok(decision)
     }
 
-    async fn act<F, Fut>(&mut self, call: Call, run: F) -> Result<Value>
-    where
-        F: Fn(Option<String>) -> Fut + Send + Sync,
-        Fut: Future<Output = Result<Value>> + Send,
-    {
+    async fn act(
+        &mut self,
+        call: Call,
+        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
+    ) -> Result<Value> {
         if let Some(noted) = self.recall(&call.operation) {
             return Ok(noted);
         }
@@ -123,11 +119,7 @@ impl Journal for Notes {
         Ok(result)
     }
 
-    async fn approval<F, Fut>(&mut self, gate: &str, waiting: F) -> Result<Value>
-    where
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = ()> + Send,
-    {
+    async fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> Result<Value> {
         if let Some(noted) = self.recall(gate) {
             return Ok(noted);
         }

@@ -2,6 +2,7 @@
 //! hits the point it was planned for.
 
 use crate::parent::Parent;
+use crate::upstream::Fault;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -39,7 +40,7 @@ impl fmt::Display for Point {
     }
 }
 
-/// Who dies at a stop.
+/// Who or what is lost at a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Victim {
@@ -47,6 +48,8 @@ pub enum Victim {
     Server(usize),
     /// The agent.
     Agent,
+    /// Nobody, but the upstream's answer is lost; the agent goes on.
+    Answer,
 }
 
 /// One planned stop.
@@ -56,7 +59,7 @@ pub struct Stop {
     pub step: String,
     /// The moment within it.
     pub point: Point,
-    /// Who dies.
+    /// Who or what is lost.
     pub victim: Victim,
 }
 
@@ -76,16 +79,22 @@ impl Stops {
 
     /// Passes a moment: where a stop is planned here, reports `stop` and waits until the parent says `go`, if it ever does.
     pub async fn pass(&self, step: &str, point: Point) {
-        while self.take(step, point) {
+        while self.take(step, point).is_some() {
             self.parent.say("stop");
             let _go = self.parent.command().await;
         }
     }
 
-    /// Whether the upstream is to hold back its answer in this step; the agent dies waiting for it.
+    /// How the upstream is to fail in this step: it holds back its answer until the agent is dead, or loses it.
     #[must_use]
-    pub fn held(&self, step: &str) -> bool {
-        self.take(step, Point::BeforeAnswer)
+    pub fn fault(&self, step: &str) -> Option<Fault> {
+        match self.take(step, Point::BeforeAnswer)?.victim {
+            Victim::Answer => {
+                self.parent.say("lost");
+                Some(Fault::Lose)
+            }
+            Victim::Agent | Victim::Server(_) => Some(Fault::Hold),
+        }
     }
 
     /// Checks that the next stop is not one during re-drive: the agent has come to something that is not recorded yet.
@@ -99,8 +108,8 @@ impl Stops {
         Ok(())
     }
 
-    fn take(&self, step: &str, point: Point) -> bool {
+    fn take(&self, step: &str, point: Point) -> Option<Stop> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.pop_front_if(|next| next.step == step && next.point == point).is_some()
+        left.pop_front_if(|next| next.step == step && next.point == point)
     }
 }

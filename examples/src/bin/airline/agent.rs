@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question};
 use tape_examples::stops::{Point, Stops};
-use tape_examples::upstream::{Fault, Request, Upstream};
+use tape_examples::upstream::{Request, Upstream};
 
 /// What the agent works with.
 pub(crate) struct Tools {
@@ -74,8 +74,8 @@ async fn decide<J: Journal>(
     let step = decision_step(k);
     tools.stops.pass(&step, Point::Redrive).await;
     let epoch = journal.epoch();
-    let request = json!({ "messages": messages });
-    let ask = || async {
+    let request = Value::from(messages);
+    let ask = async || {
         tools.stops.going_live(&step)?;
         let question = Question { run: talk.run.clone(), k, epoch, request: Value::Null };
         let answer: Answer = serde_json::from_value(tools.model.ask(&question).await?)?;
@@ -100,15 +100,14 @@ async fn act<J: Journal>(
     tools.stops.pass(&step, Point::BeforeIntent).await;
     let (connector, operation, args) = ("airline".to_owned(), request.operation.clone(), request.content.clone());
     let call = Call { connector, changes: changes(&operation), operation, args, undo: None };
-    journal.act(call, |key| send(tools, &step, &request, key)).await
+    journal.act(call, async |key| send(tools, &step, &request, key).await).await
 }
 
 async fn send(tools: &Tools, step: &str, request: &Request, key: Option<String>) -> Result<Value> {
     tools.stops.going_live(step)?;
     tools.stops.pass(step, Point::BeforeCall).await;
     let answer = if changes(&request.operation) {
-        let fault = tools.stops.held(step).then_some(Fault::Hold);
-        tools.airline.act(request, key.as_deref(), fault).await?
+        tools.airline.act(request, key.as_deref(), tools.stops.fault(step)).await?
     } else {
         tools.airline.look(request).await?
     };

@@ -171,6 +171,7 @@ impl Stage {
                 self.ground.kill_server(server).await?;
                 agent.command("go").await.context("the agent is gone")?;
             }
+            Victim::Answer => bail!("no lost answers are planned"),
         }
         self.hit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(stop.clone());
         Ok(stop.victim == Victim::Agent)

@@ -1,6 +1,7 @@
 //! The world around the agents: an airline and a model, each a process of its own that answers as recorded.
 
 use crate::recording::{Conversation, reference};
+use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::HashMap;
 use tape_examples::journal::Answer;
@@ -48,7 +49,13 @@ impl Recorded {
 }
 
 impl Mind for Recorded {
-    fn answer(&self, question: &Question) -> Result<Value, String> {
+    fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>> {
+        Box::pin(async { self.recorded(question) })
+    }
+}
+
+impl Recorded {
+    fn recorded(&self, question: &Question) -> Result<Value, String> {
         let decision = self.0.get(&question.run).and_then(|decisions| decisions.get(question.k));
         let decision = decision.ok_or("no decision is recorded")?.clone();
         let answer = Answer {

@@ -20,4 +20,5 @@ pub mod notes;
 pub mod parent;
 pub mod seed;
 pub mod stops;
+pub mod taped;
 pub mod upstream;

@@ -28,7 +28,9 @@ impl Ground {
     /// What an agent is told about it.
     pub(crate) fn args(&self, run: &str, begin: Begin) -> Vec<String> {
         match (self, begin) {
-            (Self::Notes(dir), Begin::Anew) => vec!["--notes".to_owned(), notes_file(dir, run).display().to_string()],
+            (Self::Notes(dir), Begin::Anew) => {
+                vec!["--notes".to_owned(), notes_file(dir, run).display().to_string()]
+            }
         }
     }
 
@@ -50,7 +52,10 @@ impl Ground {
     /// What was kept of the runs.
     pub(crate) async fn kept(&self, runs: &[Conversation]) -> Result<Vec<Kept>> {
         match self {
-            Self::Notes(dir) => runs.iter().map(|run| noted(&notes_file(dir, &run.name))).collect(),
+            Self::Notes(dir) => runs
+                .iter()
+                .map(|run| noted(&notes_file(dir, &run.name)))
+                .collect(),
         }
     }
 }
@@ -61,7 +66,10 @@ fn notes_file(dir: &Path, run: &str) -> PathBuf {
 
 fn noted(file: &Path) -> Result<Kept> {
     let notes = notes::read(file)?;
-    let decisions = notes.iter().filter(|note| note.step == notes::DECISION).enumerate();
+    let decisions = notes
+        .iter()
+        .filter(|note| note.step == notes::DECISION)
+        .enumerate();
     let decisions = decisions.map(|(k, note)| KeptDecision {
         k,
         message: note.value.clone(),
@@ -70,7 +78,14 @@ fn noted(file: &Path) -> Result<Kept> {
     });
     let decisions = decisions.collect();
     let heard = notes.iter().filter(|note| note.step.starts_with("user-"));
-    let said = heard.filter_map(|note| Some(note.value["content"].as_str()?.to_owned())).collect();
+    let said = heard
+        .filter_map(|note| Some(note.value["content"].as_str()?.to_owned()))
+        .collect();
     let ended = notes.last().is_some_and(|note| note.step == notes::FINISHED);
-    Ok(Kept { decisions, said, ended, chain: None })
+    Ok(Kept {
+        decisions,
+        said,
+        ended,
+        chain: None,
+    })
 }

@@ -122,7 +122,9 @@ impl Run {
         effect.claim = None;
         match &e.then {
             AfterObservation::Settle => effect.due = Some(at),
-            AfterObservation::Resend { at } => (effect.status, effect.due) = (Status::Pending, Some(*at)),
+            AfterObservation::Resend { at } => {
+                (effect.status, effect.due, effect.doubt) = (Status::Pending, Some(*at), false);
+            }
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));

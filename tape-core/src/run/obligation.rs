@@ -75,10 +75,14 @@ impl Obligation {
 }
 
 impl Run {
-    /// The one obligation that may be carried out now: the last released one. While a run ends badly, none before every effect
-    /// is settled, since what is still under way may be the last to have happened; of a duplicate that is known, only
-    /// itself.
+    /// The one obligation that may be carried out now: one that was started, else the last released one. While a run ends badly,
+    /// none before every effect is settled, since what is still under way may be the last to have happened; of a
+    /// duplicate that is known, only itself.
     pub(super) fn next_obligation(&self) -> Option<&Obligation> {
+        let started = |o: &&Obligation| matches!(o.status, ObligationStatus::Started { .. });
+        if let Some(started) = self.obligations.iter().rev().find(started) {
+            return Some(started);
+        }
         let settled = self.unsettled().is_none();
         let last = self
             .obligations

@@ -375,13 +375,28 @@ impl Run {
         if self.event > seen {
             return Err(Rejection::Woken { seq: self.event });
         }
-        let running = |(_, effect): &(&EffectId, &Effect)| effect.is_inline() && !effect.status.is_settled();
-        if let Some((effect, _)) = self.effects.iter().find(running) {
+        let drivers = |(_, effect): &(&EffectId, &Effect)| effect.is_drivers();
+        if let Some((effect, _)) = self.effects.iter().find(drivers) {
             return Err(Rejection::Unsettled {
                 what: format!("effect {effect}"),
             });
         }
+        if resume_at.is_none() && !self.will_be_woken() {
+            return Err(Rejection::Invalid {
+                field: "resume",
+                problem:
+                    "is needed, since no open gate, pending timer or unsettled effect would wake the run"
+                        .to_owned(),
+            });
+        }
         self.append(Suspended { resume_at })
+    }
+
+    /// Whether something is under way whose end wakes a run that waits.
+    fn will_be_woken(&self) -> bool {
+        self.unsettled().is_some()
+            || self.gates.values().any(|gate| matches!(gate, Gate::Open { .. }))
+            || self.timers.values().any(|timer| timer.due().is_some())
     }
 
     fn retry_run(&self, reason: &str) -> Result<Decided, Rejection> {
@@ -503,8 +518,8 @@ impl Run {
             EntryBody::EffectDeferred(e) => self.fold_deferred(e)?,
             EntryBody::EffectUnknown(e) => self.fold_unknown(e)?,
             EntryBody::EffectObserving(e) => self.fold_observing(e)?,
-            EntryBody::EffectObserved(e) => self.fold_observed(e, at)?,
-            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, at)?,
+            EntryBody::EffectObserved(e) => self.fold_observed(e, seq, at)?,
+            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, seq, at)?,
             EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
             EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
             EntryBody::ObligationClaimRenewed(e) => self.fold_obligation_claim_renewed(e)?,

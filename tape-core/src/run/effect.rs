@@ -61,6 +61,11 @@ impl Effect {
         self.mode == Mode::Inline
     }
 
+    /// Whether it waits for the driver: nobody else runs an inline effect.
+    pub(super) fn is_drivers(&self) -> bool {
+        self.is_inline() && matches!(self.status, Status::Pending | Status::Started)
+    }
+
     /// Whose work it is now, and from when.
     pub(super) fn due(&self) -> Option<(Queue, Timestamp)> {
         let due = self.claim.as_ref().map(|claim| claim.until).or(self.due);
@@ -81,6 +86,12 @@ impl Effect {
     /// Whether it is tried again after one more failure.
     const fn may_fail_again(&self) -> bool {
         self.failures + 1 < self.policy.attempts_max
+    }
+
+    /// It is known not to have happened, and waits for its next attempt.
+    pub(super) fn resend(&mut self, at: Timestamp) {
+        (self.status, self.doubt) = (Status::Pending, false);
+        (self.claim, self.due, self.stuck) = (None, Some(at), None);
     }
 
     fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
@@ -508,10 +519,17 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_resend_allowed(&mut self, e: &ResendAllowed, at: Timestamp) -> Result<(), String> {
+    pub(super) fn fold_resend_allowed(
+        &mut self,
+        e: &ResendAllowed,
+        seq: Seq,
+        at: Timestamp,
+    ) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
-        (effect.status, effect.doubt) = (Status::Pending, false);
-        (effect.claim, effect.due, effect.stuck) = (None, Some(at), None);
+        effect.resend(at);
+        if effect.is_drivers() {
+            self.wake(seq, at);
+        }
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
 use crate::entry::obligation::{Armed, ObligationId};
-use crate::id::{EffectId, Holder};
+use crate::id::{EffectId, Holder, Seq};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::stream::decided;
@@ -117,18 +117,19 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_observed(&mut self, e: &Observed, at: Timestamp) -> Result<(), String> {
+    pub(super) fn fold_observed(&mut self, e: &Observed, seq: Seq, at: Timestamp) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.claim = None;
         match &e.then {
             AfterObservation::Settle => effect.due = Some(at),
-            AfterObservation::Resend { at } => {
-                (effect.status, effect.due, effect.doubt) = (Status::Pending, Some(*at), false);
-            }
+            AfterObservation::Resend { at } => effect.resend(*at),
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
             }
+        }
+        if effect.is_drivers() {
+            self.wake(seq, at);
         }
         Ok(())
     }

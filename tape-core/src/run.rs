@@ -195,15 +195,23 @@ impl Run {
         }
     }
 
-    /// Refuses what would begin something new while the run comes to an end.
-    fn open(&self) -> Result<(), Rejection> {
+    /// Refuses what no longer counts once the run is being undone.
+    fn counts(&self) -> Result<(), Rejection> {
         self.alive()?;
         match &self.phase {
             Phase::Compensating { .. } => Err(Rejection::Closing {
                 phase: "compensating",
             }),
-            _ if self.cancel.is_some() => Err(Rejection::Closing { phase: "cancelling" }),
-            _ => Ok(()),
+            Phase::New | Phase::Running | Phase::Suspended { .. } | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what would begin something new while the run comes to an end.
+    fn open(&self) -> Result<(), Rejection> {
+        self.counts()?;
+        match self.cancel {
+            Some(_) => Err(Rejection::Closing { phase: "cancelling" }),
+            None => Ok(()),
         }
     }
 
@@ -561,11 +569,6 @@ impl Run {
             Phase::New | Phase::Compensating { .. } | Phase::Ended { .. } => None,
         }
     }
-
-    /// Whether gates and timers still count.
-    const fn waits(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Suspended { .. })
-    }
 }
 
 impl Stream for Run {
@@ -614,8 +617,13 @@ impl Stream for Run {
         if let Some(due) = self.recovery_due() {
             agenda.add(Queue::Recovery, Item::Run, due);
         }
+        let closing = self.open().is_err();
         for (id, effect) in &self.effects {
-            if let Some((queue, due)) = effect.due() {
+            // What is not sent yet will not be, once the run is being cancelled.
+            if let Some((queue, due)) = effect
+                .due()
+                .filter(|_| !(closing && effect.status == Status::Pending))
+            {
                 agenda.add(queue, Item::Effect(id.clone()), due);
             }
         }
@@ -626,7 +634,7 @@ impl Stream for Run {
                 due,
             );
         }
-        if self.waits() {
+        if self.counts().is_ok() {
             let gates = self
                 .gates
                 .iter()

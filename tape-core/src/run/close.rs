@@ -42,13 +42,8 @@ impl Run {
                 ending: ending.clone(),
             }));
         }
-        self.alive()?;
+        self.counts()?;
         text("reason", reason)?;
-        if matches!(self.phase, Phase::Compensating { .. }) {
-            return Err(Rejection::Closing {
-                phase: "compensating",
-            });
-        }
         if self.cancel.is_some() {
             return Ok(self.already(ReplyResult::Recorded));
         }

@@ -63,7 +63,7 @@ impl Run {
     }
 
     pub(super) fn fire_timer(&self, timer: &TimerName, now: Timestamp) -> Result<Decided, Rejection> {
-        self.open()?;
+        self.counts()?;
         match self.timer(timer)? {
             Timer::Pending { due_at } if due_at > now => Err(Rejection::TooEarly {
                 what: format!("timer '{timer}'"),

@@ -535,14 +535,14 @@ impl Run {
             EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
             EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
             EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,
-            EntryBody::GateOpened(e) => self.fold_gate_opened(e),
+            EntryBody::GateOpened(e) => self.fold_gate_opened(e)?,
             EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,
             EntryBody::SignalReceived(e) => self.fold_signal(e, seq, entry.principal.clone())?,
-            EntryBody::TimerSet(e) => self.fold_timer_set(e),
+            EntryBody::TimerSet(e) => self.fold_timer_set(e)?,
             EntryBody::TimerFired(e) => self.fold_timer_done(&e.timer, Some((seq, at)))?,
             EntryBody::TimerCancelled(e) => self.fold_timer_done(&e.timer, None)?,
-            EntryBody::BudgetOpened(e) => self.fold_budget_opened(e),
-            EntryBody::BudgetReserved(e) => self.fold_reserved(e),
+            EntryBody::BudgetOpened(e) => self.fold_budget_opened(e)?,
+            EntryBody::BudgetReserved(e) => self.fold_reserved(e)?,
             EntryBody::BudgetReleased(e) => self.fold_reservation_released(&e.position),
             EntryBody::SampleRecorded(e) => self.fold_sample(e)?,
             EntryBody::SessionCreated(_)
@@ -711,6 +711,15 @@ fn lease_length(lease_ms: u64) -> Result<u64, Rejection> {
         field: "lease or claim length",
         problem,
     })
+}
+
+/// Refuses a number in a stored journal that is not the one after the last.
+fn follows(what: &str, last: u32, given: u32) -> Result<(), String> {
+    if last.checked_add(1) == Some(given) {
+        Ok(())
+    } else {
+        Err(format!("{what} {given} follows {what} {last}"))
+    }
 }
 
 /// The word for a missing effect in a stored journal.

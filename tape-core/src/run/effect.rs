@@ -1,6 +1,6 @@
 //! Effects: intent before act, started before the call, never sent twice blindly.
 
-use super::{Run, lease_length, no_effect, room, text, wrong_status};
+use super::{Run, follows, lease_length, no_effect, room, text, wrong_status};
 use crate::agenda::Queue;
 use crate::budget::Spend;
 use crate::command::{Ending, Verdict};
@@ -110,7 +110,7 @@ impl Run {
                 what: format!("effect {id}"),
             });
         }
-        if self.next_position(&id.position.scope).k != id.position.k.wrapping_add(1) {
+        if !self.is_newest(&id.position) {
             return Err(Rejection::NoDecision { effect: id.clone() });
         }
         check_spec(id, spec)?;
@@ -401,6 +401,12 @@ impl Run {
     }
 
     pub(super) fn fold_begun(&mut self, e: &Begun, seq: Seq, at: Timestamp) -> Result<(), String> {
+        if !self.is_newest(&e.effect.position) {
+            return Err(format!(
+                "effect {} has no decision, or a later one came",
+                e.effect
+            ));
+        }
         let spec = &e.spec;
         let inline = spec.mode == Mode::Inline;
         let effect = Effect {
@@ -442,9 +448,11 @@ impl Run {
 
     pub(super) fn fold_started(&mut self, e: &Started) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
+        follows("attempt", effect.attempt, e.attempt)?;
         effect.doubt |= effect.semantics != Semantics::ReadOnly
             && matches!(effect.status, Status::Started | Status::Unknown);
-        effect.failures += u32::from(effect.status == Status::Started && effect.claim.is_some());
+        let lapsed = effect.status == Status::Started && effect.claim.is_some();
+        effect.failures = effect.failures.saturating_add(u32::from(lapsed));
         effect.status = Status::Started;
         effect.attempt = e.attempt;
         effect.claim.clone_from(&e.claim);
@@ -506,7 +514,7 @@ impl Run {
     pub(super) fn fold_deferred(&mut self, e: &Deferred) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.status = Status::Pending;
-        effect.failures += 1;
+        effect.failures = effect.failures.saturating_add(1);
         effect.doubt |= e.lapsed;
         (effect.claim, effect.due) = (None, Some(e.next_at));
         Ok(())

@@ -170,11 +170,18 @@ impl Run {
         }
     }
 
-    pub(super) fn fold_gate_opened(&mut self, e: &Opened) {
+    pub(super) fn fold_gate_opened(&mut self, e: &Opened) -> Result<(), String> {
+        if matches!(
+            self.gates.get(&e.gate),
+            Some(Gate::Open { .. } | Gate::Answered { .. })
+        ) {
+            return Err(format!("gate '{}' was opened before", e.gate));
+        }
         self.redrives = 0;
         // A signal that is there already answers in the entry after this one.
         self.gates
             .insert(e.gate.clone(), Gate::Open { deadline: e.deadline });
+        Ok(())
     }
 
     pub(super) fn fold_gate_answered(&mut self, e: &Answered, seq: Seq, at: Timestamp) -> Result<(), String> {

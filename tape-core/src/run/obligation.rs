@@ -1,6 +1,6 @@
 //! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
 
-use super::{Phase, Run, lease_length, text};
+use super::{Phase, Run, follows, lease_length, text};
 use crate::effect::{EffectPolicy, SettledBy};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
@@ -296,6 +296,7 @@ impl Run {
 
     pub(super) fn fold_obligation_started(&mut self, e: &Started) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
+        follows("attempt", obligation.attempt, e.attempt)?;
         obligation.attempt = e.attempt;
         obligation.status = ObligationStatus::Started {
             claim: e.claim.clone(),

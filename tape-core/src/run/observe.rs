@@ -1,7 +1,7 @@
 //! Observations: what became of an effect whose answer was lost.
 
 use super::effect::{Effect, due, free};
-use super::{Phase, Run, lease_length, wrong_status};
+use super::{Phase, Run, follows, lease_length, wrong_status};
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
@@ -112,6 +112,7 @@ impl Run {
 
     pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
+        follows("observation", effect.observations, e.observation)?;
         effect.observations = e.observation;
         effect.claim = Some(e.claim.clone());
         Ok(())

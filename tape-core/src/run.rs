@@ -119,7 +119,15 @@ impl Run {
     #[must_use]
     pub fn stuck(&self) -> Option<&str> {
         let obligation = || self.obligations.iter().find_map(Obligation::stuck);
-        self.stuck.as_deref().or_else(obligation)
+        // A driver that works on something else does not wait for the person yet.
+        let waits = matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. });
+        let effect = || {
+            self.effects
+                .values()
+                .filter(|_| waits)
+                .find_map(|effect| effect.stuck.as_deref())
+        };
+        self.stuck.as_deref().or_else(obligation).or_else(effect)
     }
 
     /// Who has the right to drive it.
@@ -531,7 +539,7 @@ impl Run {
             EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
             EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
             EntryBody::ObligationClaimRenewed(e) => self.fold_obligation_claim_renewed(e)?,
-            EntryBody::ObligationDone(e) => self.fold_obligation_done(e)?,
+            EntryBody::ObligationDone(e) => self.fold_obligation_done(e, at)?,
             EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
             EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
             EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,

@@ -259,6 +259,7 @@ fn what_is_not_there_cannot_change() {
         .into(),
         acts::ClaimRenewed {
             effect: effect.clone(),
+            observing: false,
             until: at,
         }
         .into(),
@@ -281,6 +282,7 @@ fn what_is_not_there_cannot_change() {
     let unclaimed = ["begin a1", "decide #0", "effect #0.0 inline idempotent"];
     let renewed = acts::ClaimRenewed {
         effect: support::names::effect("#0.0"),
+        observing: false,
         until: at,
     };
     assert_eq!(refused(&unclaimed, renewed), "effect #0.0 is not claimed");

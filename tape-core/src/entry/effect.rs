@@ -56,6 +56,9 @@ pub struct Claim {
 pub struct ClaimRenewed {
     /// Which.
     pub effect: EffectId,
+    /// Whether it is being observed; else dispatched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observing: bool,
     /// The new end of the claim.
     pub until: Timestamp,
 }

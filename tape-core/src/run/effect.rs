@@ -231,7 +231,8 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let until = now.plus_millis(lease_length(claim_ms)?);
-        if !self.effect(id)?.claimed_by(holder, now) {
+        let effect = self.effect(id)?;
+        if !effect.claimed_by(holder, now) {
             return Err(Rejection::ClaimLost {
                 holder: holder.clone(),
                 what: format!("effect {id}"),
@@ -239,6 +240,7 @@ impl Run {
         }
         self.append(ClaimRenewed {
             effect: id.clone(),
+            observing: effect.status == Status::Unknown,
             until,
         })
     }
@@ -502,11 +504,12 @@ impl Run {
         }
         match by {
             SettledBy::Driver => self.redrives = 0,
-            SettledBy::Worker { .. }
-            | SettledBy::Observer { .. }
-            | SettledBy::Person { .. }
-            | SettledBy::Rule { .. } => {
+            SettledBy::Worker { .. } | SettledBy::Observer { .. } | SettledBy::Rule { .. } => {
                 self.wake(seq, at);
+            }
+            SettledBy::Person { .. } => {
+                self.wake(seq, at);
+                self.changed_at = at;
             }
         }
     }
@@ -538,6 +541,7 @@ impl Run {
         if effect.is_drivers() {
             self.wake(seq, at);
         }
+        self.changed_at = at;
         Ok(())
     }
 }

@@ -312,8 +312,10 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_obligation_done(&mut self, e: &Done) -> Result<(), String> {
-        self.obligation_mut(&e.obligation)?;
+    pub(super) fn fold_obligation_done(&mut self, e: &Done, at: Timestamp) -> Result<(), String> {
+        if self.obligation_mut(&e.obligation)?.stuck().is_some() {
+            self.changed_at = at;
+        }
         self.obligations.retain(|o| o.id != e.obligation);
         Ok(())
     }

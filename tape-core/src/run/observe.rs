@@ -127,6 +127,8 @@ impl Run {
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
+                self.changed_at = at;
+                return Ok(());
             }
         }
         if effect.is_drivers() {

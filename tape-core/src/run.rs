@@ -119,14 +119,8 @@ impl Run {
     #[must_use]
     pub fn stuck(&self) -> Option<&str> {
         let obligation = || self.obligations.iter().find_map(Obligation::stuck);
-        // A driver that works on something else does not wait for the person yet.
-        let waits = matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. });
-        let effect = || {
-            self.effects
-                .values()
-                .filter(|_| waits)
-                .find_map(|effect| effect.stuck.as_deref())
-        };
+        let mut effects = self.effects.values().filter(|_| self.waits());
+        let effect = || effects.find_map(|effect| effect.stuck.as_deref());
         self.stuck.as_deref().or_else(obligation).or_else(effect)
     }
 
@@ -184,6 +178,11 @@ impl Run {
             Phase::Suspended { .. } => RunStatus::Suspended,
             Phase::New | Phase::Running => RunStatus::Running,
         }
+    }
+
+    /// Whether it waits without a driver, who may have something else to do.
+    const fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. })
     }
 
     fn unsettled(&self) -> Option<(&EffectId, &Effect)> {

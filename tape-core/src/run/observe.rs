@@ -127,7 +127,9 @@ impl Run {
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
-                self.changed_at = at;
+                if self.waits() {
+                    self.changed_at = at;
+                }
                 return Ok(());
             }
         }

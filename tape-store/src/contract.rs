@@ -6,12 +6,17 @@
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, RunId, Seq, StreamId, Tenant};
+use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::payload::Digest;
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
+
+/// How many of the last entries of a stream [`JournalStore::find_batch`] answers for.
+pub const FIND_BATCH_ENTRIES: u64 = 1024;
 
 /// A journal store. Cheap to share: one value serves a whole process.
 #[async_trait]
@@ -42,7 +47,9 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Whether a batch whose commit had an unknown outcome was committed; asks for its id.
     ///
     /// # Behavior
-    /// Definite once no attempt to commit the batch can still be under way, which the store sees to.
+    /// Definite once no attempt to commit the batch can still be under way, which the store sees to. A store need not remember
+    /// batches for ever: it answers for those within the last [`FIND_BATCH_ENTRIES`] entries of the stream, and for the
+    /// last batch however long it is.
     async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError>;
 
     /// Due work: hints in the order of their due times, at most `limit`.
@@ -50,7 +57,13 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
     /// due, whatever the history.
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError>;
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError>;
 
     /// Durable entries of all streams of a shard after `cursor`, at most `limit` of them, with the cursor to go on from.
     ///
@@ -65,13 +78,23 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Waits until something may have been committed after the call, by whatever process; returns now and then without reason.
     ///
     /// # Behavior
-    /// Costs the store nothing, or next to nothing, while nothing happens.
-    async fn changed(&self);
+    /// Counts from the call, not from the first poll of the future: who calls this first, then looks and then
+    /// waits, misses nothing. Costs the store nothing, or next to nothing, while nothing happens.
+    fn changed(&self) -> BoxFuture<'static, ()>;
 
-    /// Runs of a tenant that fit a filter, newest first, after `from`.
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError>;
+    /// Runs of a tenant that fit a filter, after `from`: the latest begun first, of those begun at the same time the
+    /// latest stored first.
+    ///
+    /// # Behavior
+    /// The cost is that of the runs of the tenant that have the label, or else the app and the status, of the filter.
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError>;
 
-    /// Erases the payload bytes of one entry; its envelope and the chain stay.
+    /// Erases the payload bytes of one entry; its envelope and the chain stay. Nothing happens where there is no such entry.
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
 
     /// What this backend is and can do.
@@ -104,6 +127,14 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub uuid::Uuid);
 
+impl BatchId {
+    /// A name that nobody has used.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(uuid::Uuid::new_v4())
+    }
+}
+
 /// What one commit appends to one stream.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -125,6 +156,80 @@ pub struct Batch {
     pub snapshot: Option<Bytes>,
     /// What lists of runs show, where that changed.
     pub summary: Option<Summary>,
+}
+
+impl Batch {
+    /// The last entry of the stream once the batch is committed.
+    #[must_use]
+    pub fn last(&self) -> Seq {
+        Seq(self.expected.0.saturating_add(self.entries.len() as u64))
+    }
+
+    /// Bytes of its entries and snapshot.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.entries.iter().map(StoredEntry::size).sum::<usize>()
+            + self.snapshot.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Checks what every store asks of a batch, whatever the stream is like.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where it has no entries or too many, where they do not follow `expected` one by one, or where
+    /// the epoch would go back.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let bytes: usize = self.entries.iter().map(StoredEntry::size).sum();
+        let follow = self
+            .entries
+            .iter()
+            .zip(self.expected.0 + 1..)
+            .all(|(entry, seq)| entry.seq.0 == seq);
+        let problem = if self.entries.is_empty() {
+            "it has no entries".to_owned()
+        } else if self.entries.len() > BATCH_ENTRIES_MAX {
+            format!(
+                "it has {} entries, the limit is {BATCH_ENTRIES_MAX}",
+                self.entries.len()
+            )
+        } else if bytes > BATCH_BYTES_MAX {
+            format!("it has {bytes} bytes, the limit is {BATCH_BYTES_MAX}")
+        } else if !follow {
+            format!("its entries do not follow entry {} one by one", self.expected)
+        } else if self.next_epoch < self.epoch {
+            format!(
+                "it takes the epoch back from {} to {}",
+                self.epoch, self.next_epoch
+            )
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Invalid {
+            what: "batch",
+            problem,
+        })
+    }
+
+    /// Checks the batch against where its stream ends: [`Epoch`] and [`Seq`] zero where there is no stream.
+    ///
+    /// # Errors
+    /// [`CommitError::Fenced`] before [`CommitError::Conflict`].
+    pub fn check_end(&self, seq: Seq, epoch: Epoch) -> Result<(), CommitError> {
+        if epoch != self.epoch {
+            return Err(CommitError::Fenced {
+                stream: self.stream.clone(),
+                given: self.epoch,
+                current: epoch,
+            });
+        }
+        if seq != self.expected {
+            return Err(CommitError::Conflict {
+                stream: self.stream.clone(),
+                expected: self.expected,
+                current: seq,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A batch is durable.
@@ -204,7 +309,14 @@ impl RunFilter {
     /// All runs of a tenant.
     #[must_use]
     pub const fn all(tenant: Tenant) -> Self {
-        Self { tenant, app: None, status: None, label: None, begun_from: None, begun_before: None }
+        Self {
+            tenant,
+            app: None,
+            status: None,
+            label: None,
+            begun_from: None,
+            begun_before: None,
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::contract::BatchId;
 use tape_core::id::{Epoch, Seq, StreamId};
 
-/// The cause beneath a store's error.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
+/// The cause beneath a store's error. Shared, because one failed commit answers everybody whose batch was in it.
+pub type Source = std::sync::Arc<dyn std::error::Error + Send + Sync>;
 
 /// A store could not do what was asked; nothing was written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Try again later: the store is busy, full, read-only or out of reach.
@@ -47,7 +47,7 @@ pub enum StoreError {
 }
 
 /// A batch was not committed, or nobody knows.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The stream has moved on: load it, decide again.
@@ -82,4 +82,41 @@ pub enum CommitError {
     /// Nothing was written.
     #[error("nothing was committed")]
     Store(#[source] StoreError),
+}
+
+impl StoreError {
+    /// Try again later.
+    pub fn unavailable(
+        doing: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable {
+            doing,
+            source: source.into().into(),
+        }
+    }
+
+    /// Stored bytes are damaged.
+    pub fn corrupt(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Corrupt {
+            what: what.into(),
+            source: source.into().into(),
+        }
+    }
+}
+
+impl CommitError {
+    /// The answer was lost.
+    pub fn outcome_unknown(
+        batch: BatchId,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::OutcomeUnknown {
+            batch,
+            source: source.into().into(),
+        }
+    }
 }

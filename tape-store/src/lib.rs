@@ -1,4 +1,14 @@
 //! The storage contract of the Tape journal, its backends, and what is written once above them.
 
+pub mod clock;
+pub mod committer;
 pub mod contract;
+pub mod engine;
 pub mod error;
+pub mod journal;
+mod listing;
+pub mod memory;
+pub mod open;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod wake;

@@ -1,0 +1,127 @@
+//! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
+
+use crate::access::{Access, AccessError, DueWork, request};
+use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::redrive::{Redrive, Redriver};
+use async_trait::async_trait;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::agenda::Queue;
+use tape_core::command::{Begin, Command, DriverCommand, RunCommand};
+use tape_core::id::{Epoch, Holder, RunId};
+use tape_core::reply::{Rejection, ReplyResult};
+use tracing::{info, warn};
+
+/// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
+/// adopted the run; lets it go where the agent could not be reached. How long a run that makes no progress waits between
+/// re-drives, and when it waits for a person, are rules of the run.
+pub struct Recovery {
+    access: Arc<dyn Access>,
+    redriver: Arc<dyn Redriver>,
+    holder: Holder,
+    lease: Duration,
+}
+
+impl std::fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recovery").field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
+impl Recovery {
+    /// A recovery worker named `holder`, which takes runs for `lease` at a time.
+    pub fn new(access: Arc<dyn Access>, redriver: Arc<dyn Redriver>, holder: Holder, lease: Duration) -> Self {
+        Self { access, redriver, holder, lease }
+    }
+
+    fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes the run; none where there is nothing to recover.
+    async fn claim(&self, run: &RunId) -> Result<Option<Epoch>, AccessError> {
+        let begin = Begin {
+            run: run.clone(),
+            create: None,
+            holder: self.holder.clone(),
+            lease_ms: self.lease_ms(),
+            adopt: None,
+            recovery: true,
+        };
+        match self.access.run(run, Command::new(request(), RunCommand::Begin(begin))).await {
+            Ok(reply) => match reply.result {
+                ReplyResult::Leased { epoch, .. } => Ok(Some(epoch)),
+                ReplyResult::Stuck { reason } => {
+                    warn!(run = %name(run), reason, "the run waits for a person");
+                    Ok(None)
+                }
+                _ => Ok(None),
+            },
+            Err(AccessError::Rejected(Rejection::NotDue { .. } | Rejection::LeaseHeld { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the run until somebody else has it.
+    async fn hold(&self, run: &RunId, epoch: Epoch) -> Infallible {
+        loop {
+            tokio::time::sleep(self.lease / 3).await;
+            let renew = DriverCommand::RenewLease { lease_ms: self.lease_ms() };
+            match self.drive(run, epoch, renew).await {
+                // It was adopted, or has ended: the agent's own lease counts from here.
+                Err(AccessError::Rejected(_)) => return std::future::pending().await,
+                Err(error) => warn!(run = %name(run), %error, "the lease was not renewed"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<(), AccessError> {
+        match self.drive(run, epoch, DriverCommand::ReleaseLease { redrive_in_ms: 0 }).await {
+            Err(AccessError::Rejected(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), AccessError> {
+        let command = Command::new(request(), RunCommand::Drive(epoch, command));
+        self.access.run(run, command).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Reactor for Recovery {
+    fn name(&self) -> &'static str {
+        "recovery"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Recovery
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        let Some(run) = work.stream.as_run() else { return Ok(Reaction::Nothing) };
+        let Some(epoch) = self.claim(run).await? else { return Ok(Reaction::Nothing) };
+        info!(run = %name(run), %epoch, "re-driving");
+        let redrive = Redrive { run: run.clone(), epoch };
+        let driven = tokio::select! {
+            driven = self.redriver.redrive(&redrive) => driven,
+            never = self.hold(run, epoch) => match never {},
+        };
+        // Where the agent adopted the run, this is refused and changes nothing.
+        self.release(run, epoch).await?;
+        match driven {
+            Ok(()) => Ok(Reaction::Done),
+            // The run itself says when it is due again: the driver need not wait on top.
+            Err(error) => {
+                warn!(run = %name(run), error = %error, "the re-drive failed");
+                Ok(Reaction::Done)
+            }
+        }
+    }
+}
+
+fn name(run: &RunId) -> tape_core::id::StreamId {
+    tape_core::id::StreamId::Run(run.clone())
+}

@@ -1,0 +1,195 @@
+//! The facade over a store: runs, sessions and values, by their names.
+//!
+//! One command changes one stream. What crosses streams is done here, as a recorded intent that is finished later and is safe
+//! at every crash point: a business key is claimed before the effect that wants it begins, and changes of shared
+//! state stand in the session's event until they are carried over.
+
+mod claims;
+mod sessions;
+
+pub use sessions::SessionState;
+
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::contract::JournalStore;
+use crate::journal::{Journal, JournalError};
+use std::sync::Arc;
+use tape_core::claim::Claim;
+use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::id::{RunId, SessionId, StreamId, Tenant, ValueName};
+use tape_core::reply::Reply;
+use tape_core::run::Run;
+use tape_core::session::Session;
+use tape_core::shared::Shared;
+use tape_core::time::Timestamp;
+use tape_core::value::Value;
+
+/// About how many bytes of the states of runs are kept in memory.
+const RUNS_CACHE_BYTES: usize = 64 << 20;
+/// The same for each of sessions, shared state, values and claims.
+const OTHERS_CACHE_BYTES: usize = 16 << 20;
+
+/// Everything that can be asked of a journal, over any store. Cheap to clone.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tape_core::command::{Command, ValueCommand};
+/// use tape_core::id::{RequestId, Tenant, ValueName};
+/// use tape_core::payload::Payload;
+/// use tape_store::{clock::SystemClock, engine::Engine, memory::MemoryStore};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let engine = Engine::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+/// let (tenant, name) = (Tenant::new("acme").unwrap(), ValueName::new("rate").unwrap());
+/// let value = Payload::json(&serde_json::json!(42));
+/// let put = |n, expected| Command::new(RequestId::from_u128(n), ValueCommand::Put { value: value.clone(), expected });
+/// engine.value(&tenant, &name, put(1, Some(0))).await.unwrap();
+/// assert_eq!(engine.value_state(&tenant, &name).await.unwrap().unwrap().version(), 1);
+/// // The value has moved on: a second caller that still expects none is told so.
+/// assert!(engine.value(&tenant, &name, put(2, Some(0))).await.is_err());
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Parts>);
+
+struct Parts {
+    store: Arc<dyn JournalStore>,
+    clock: Arc<dyn Clock>,
+    runs: Journal<Run>,
+    sessions: Journal<Session>,
+    shared: Journal<Shared>,
+    values: Journal<Value>,
+    claims: Journal<Claim>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("store", &self.store.capabilities())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine over a store.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: the engine commits in a task of its own.
+    #[must_use]
+    pub fn new(store: Arc<dyn JournalStore>, clock: Arc<dyn Clock>) -> Self {
+        let committer = Committer::start(Arc::clone(&store));
+        let own = || (Arc::clone(&store), committer.clone(), Arc::clone(&clock));
+        Self(Arc::new(Parts {
+            runs: journal(own(), RUNS_CACHE_BYTES),
+            sessions: journal(own(), OTHERS_CACHE_BYTES),
+            shared: journal(own(), OTHERS_CACHE_BYTES),
+            values: journal(own(), OTHERS_CACHE_BYTES),
+            claims: journal(own(), OTHERS_CACHE_BYTES),
+            store,
+            clock,
+        }))
+    }
+
+    /// The time by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Asks something of a run. An effect with a business key gets the key before it begins.
+    ///
+    /// Dropping the future does not take the command back; repeated with its request id, it returns its first outcome.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what became of the command.
+    pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        if let Some(wanted) = claims::Wanted::by(&command) {
+            self.0.take_business_key(run, &command, wanted).await?;
+        }
+        self.0.runs.command(&StreamId::Run(run.clone()), command).await
+    }
+
+    /// The state of a run as it is now; none where it never began.
+    ///
+    /// # Errors
+    /// [`JournalError`] where it cannot be read.
+    pub async fn run_state(&self, run: &RunId) -> Result<Option<Arc<Run>>, JournalError> {
+        self.0.runs.state(&StreamId::Run(run.clone())).await
+    }
+
+    /// Asks something of a session, and carries changes of `app:` and `user:` state over to the streams that sessions share. Where
+    /// that does not work out now, the command stands; the changes are carried over with the next command, when the
+    /// state is next read, or by who works off the agenda.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what became of the command.
+    pub async fn session(
+        &self,
+        session: &SessionId,
+        command: Command<SessionCommand>,
+    ) -> Result<Reply, JournalError> {
+        self.0.ask_session(session, command).await
+    }
+
+    /// The state of a session with what it shares with others; none where it never was or is deleted.
+    ///
+    /// # Errors
+    /// [`JournalError`] where it cannot be read, or changes of shared state that it recorded cannot be carried over.
+    pub async fn session_state(&self, session: &SessionId) -> Result<Option<SessionState>, JournalError> {
+        self.0.session_state(session).await
+    }
+
+    /// Carries changes of shared state over that a session recorded: the work of an agenda's
+    /// [`Merge`](tape_core::agenda::Item::Merge).
+    ///
+    /// # Errors
+    /// [`JournalError`] where that does not work out now.
+    pub async fn merge_session(&self, session: &SessionId) -> Result<(), JournalError> {
+        self.0.merge(session).await
+    }
+
+    /// Asks something of a watchable value.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what became of the command.
+    pub async fn value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        command: Command<ValueCommand>,
+    ) -> Result<Reply, JournalError> {
+        self.0.values.command(&value_stream(tenant, name), command).await
+    }
+
+    /// A watchable value as it is now, which may be that it was deleted; none where it never was.
+    ///
+    /// # Errors
+    /// [`JournalError`] where it cannot be read.
+    pub async fn value_state(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+    ) -> Result<Option<Arc<Value>>, JournalError> {
+        self.0.values.state(&value_stream(tenant, name)).await
+    }
+
+    /// The store, for reading entries, the feed, due work and lists.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn JournalStore> {
+        &self.0.store
+    }
+}
+
+fn journal<S: tape_core::stream::Stream>(
+    (store, committer, clock): (Arc<dyn JournalStore>, Committer, Arc<dyn Clock>),
+    cache_bytes: usize,
+) -> Journal<S> {
+    Journal::new(store, committer, clock, cache_bytes)
+}
+
+fn value_stream(tenant: &Tenant, name: &ValueName) -> StreamId {
+    StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Sessions, and the state that they share.
+
+use super::Parts;
+use crate::journal::JournalError;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tape_core::command::{Command, SessionCommand, SharedCommand};
+use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
+use tape_core::payload::Digest;
+use tape_core::reply::Reply;
+use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
+
+/// A session and the state it shares with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// The session itself, with its own state.
+    pub session: Arc<Session>,
+    /// The `app:` state, keys without prefix.
+    pub app: State,
+    /// The `user:` state, keys without prefix.
+    pub user: State,
+}
+
+impl SessionState {
+    /// All of the state as the agent sees it: keys with their prefixes.
+    #[must_use]
+    pub fn merged(&self) -> BTreeMap<String, Json> {
+        let own = |scope: StateScope, state: &State| {
+            let prefixed = |(key, json): (&Key, &Json)| (format!("{}{key}", scope.prefix()), json.clone());
+            state.0.iter().map(prefixed).collect::<Vec<_>>()
+        };
+        let session = own(StateScope::Session, self.session.state());
+        [
+            session,
+            own(StateScope::App, &self.app),
+            own(StateScope::User, &self.user),
+        ]
+        .concat()
+        .into_iter()
+        .collect()
+    }
+}
+
+impl Parts {
+    pub(super) async fn ask_session(
+        &self,
+        session: &SessionId,
+        command: Command<SessionCommand>,
+    ) -> Result<Reply, JournalError> {
+        if matches!(command.body, SessionCommand::Delete) {
+            // What the session recorded for others must not be lost with it.
+            self.merge(session).await?;
+        }
+        let shares = changes_shared_state(&command.body);
+        let reply = self
+            .sessions
+            .command(&StreamId::Session(session.clone()), command)
+            .await?;
+        if shares && let Err(error) = self.merge(session).await {
+            // The agenda has the work; the command itself is durable.
+            tracing::warn!(session = %StreamId::Session(session.clone()), %error, "shared state waits to be carried over");
+        }
+        Ok(reply)
+    }
+
+    pub(super) async fn session_state(
+        &self,
+        session: &SessionId,
+    ) -> Result<Option<SessionState>, JournalError> {
+        self.merge(session).await?;
+        let state = self.sessions.state(&StreamId::Session(session.clone())).await?;
+        let Some(state) = state.filter(|state| state.id().is_some()) else {
+            return Ok(None);
+        };
+        let app = self.shared_state(session, None).await?;
+        let user = self.shared_state(session, Some(session.user.clone())).await?;
+        Ok(Some(SessionState {
+            session: state,
+            app,
+            user,
+        }))
+    }
+
+    async fn shared_state(&self, session: &SessionId, user: Option<User>) -> Result<State, JournalError> {
+        let shared = self.shared.state(&shared_stream(session, user)).await?;
+        Ok(shared.map(|shared| shared.state().clone()).unwrap_or_default())
+    }
+
+    /// Carries what is pending over, oldest first. Safe to repeat and to race: each change counts once.
+    pub(super) async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
+        let stream = StreamId::Session(session.clone());
+        let Some(state) = self.sessions.state(&stream).await? else {
+            return Ok(());
+        };
+        let Some(last) = state.pending().back().map(|pending| pending.source) else {
+            return Ok(());
+        };
+        for pending in state.pending() {
+            self.merge_one(session, pending).await?;
+        }
+        if state.id().is_none() {
+            return Ok(());
+        }
+        let mark = SessionCommand::MarkMerged { through: last };
+        self.sessions
+            .command(&stream, Command::new(request(session, last, "marked"), mark))
+            .await
+            .map(drop)
+    }
+
+    async fn merge_one(&self, session: &SessionId, pending: &PendingMerge) -> Result<(), JournalError> {
+        let user = Some(session.user.clone());
+        for (delta, user, word) in [(&pending.app, None, "app"), (&pending.user, user, "user")] {
+            if !delta.is_empty() {
+                let (session, source, delta) = (session.clone(), pending.source, delta.clone());
+                let stream = shared_stream(&session, user);
+                let request = request(&session, source, word);
+                let merge = SharedCommand::Merge {
+                    session,
+                    source,
+                    delta,
+                };
+                self.shared.command(&stream, Command::new(request, merge)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changes_shared_state(command: &SessionCommand) -> bool {
+    let shares = |delta: &Delta| {
+        delta
+            .0
+            .keys()
+            .any(|key| matches!(StateScope::of(key), StateScope::App | StateScope::User))
+    };
+    match command {
+        SessionCommand::Create { state: delta, .. } | SessionCommand::Append { delta, .. } => shares(delta),
+        SessionCommand::MarkMerged { .. } | SessionCommand::Rewind { .. } | SessionCommand::Delete => false,
+    }
+}
+
+fn shared_stream(session: &SessionId, user: Option<User>) -> StreamId {
+    StreamId::Shared {
+        tenant: session.tenant.clone(),
+        app: session.app.clone(),
+        user,
+    }
+}
+
+/// The id of a request that everybody who carries this change over makes alike.
+fn request(session: &SessionId, source: Seq, word: &str) -> RequestId {
+    let name = format!(
+        "tape merge 1\n{}\n{source}\n{word}",
+        StreamId::Session(session.clone())
+    );
+    let digest = Digest::of(name.as_bytes()).0;
+    RequestId(uuid::Uuid::from_slice(&digest[..16]).expect("sixteen bytes are a UUID"))
+}

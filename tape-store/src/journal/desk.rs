@@ -1,0 +1,303 @@
+//! Serves the requests that queued for one stream.
+
+use super::JournalError;
+use super::loaded::{Extension, Loaded, damaged};
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::contract::{Batch, JournalStore};
+use crate::error::{CommitError, Source, StoreError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::codec::Stamp;
+use tape_core::command::Command;
+use tape_core::id::StreamId;
+use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use tape_core::reply::{Rejection, Reply};
+use tape_core::stream::Stream;
+use tape_core::time::Timestamp;
+use tokio::sync::oneshot;
+
+/// How often a command is decided again because others changed its stream.
+const ATTEMPTS_MAX: u32 = 64;
+/// How often a batch is asked for whose answer was lost.
+const LOOKUPS_MAX: u32 = 6;
+/// The first wait between two attempts; it doubles each time, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+pub(super) enum Request<S: Stream> {
+    Command {
+        command: Command<S::Command>,
+        answer: oneshot::Sender<Result<Reply, JournalError>>,
+    },
+    State {
+        answer: oneshot::Sender<Result<Option<Arc<S>>, JournalError>>,
+    },
+}
+
+impl<S: Stream> Request<S> {
+    fn refuse(self, error: JournalError) {
+        // A caller that is gone does not want the answer.
+        match self {
+            Self::Command { answer, .. } => drop(answer.send(Err(error))),
+            Self::State { answer } => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// What is needed to serve a stream.
+pub(super) struct Desk {
+    pub(super) store: Arc<dyn JournalStore>,
+    pub(super) committer: Committer,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Requests that were decided on one working state, with what they come to once it is durable.
+struct Round<S: Stream> {
+    decided: Vec<(Request<S>, Outcome)>,
+    extension: Extension,
+    /// A command whose entries do not fit the state that they were decided on, which is a bug of its decider. The working
+    /// state is spoiled.
+    broken: Option<(Request<S>, Source)>,
+}
+
+enum Outcome {
+    Reply(Result<Reply, Rejection>),
+    State,
+}
+
+/// What became of a batch.
+enum Fate {
+    Committed,
+    /// Decide again.
+    Lost,
+    Failed(JournalError),
+}
+
+impl Desk {
+    /// Serves all `requests`. Returns the state as it is in the store, or none where that is not known.
+    pub(super) async fn serve<S: Stream>(
+        &self,
+        stream: &StreamId,
+        mut cached: Option<Loaded<S>>,
+        mut requests: VecDeque<Request<S>>,
+    ) -> Option<Loaded<S>> {
+        let mut attempts = 0;
+        // Whether the state is known to be the store's at a time after the requests came.
+        let mut current = false;
+        while !requests.is_empty() {
+            let mut loaded = match self.take_up(stream, cached.take(), &mut current).await {
+                Ok(loaded) => loaded,
+                Err(error) => return refuse(requests, &error),
+            };
+            let mut round = Round::decide(&mut loaded, &mut requests, self.clock.now());
+            if let Some((request, source)) = round.broken.take() {
+                tracing::error!(%stream, %source, "a decider made entries that its state refuses");
+                request.refuse(damaged(stream, source));
+                round.undo(&mut requests);
+                continue;
+            }
+            if round.extension.entries.is_empty() && !current {
+                round.undo(&mut requests);
+                match loaded.refresh(self.store.as_ref(), stream).await {
+                    Ok(_) => (current, cached) = (true, Some(loaded)),
+                    Err(error) => return refuse(requests, &error),
+                }
+                continue;
+            }
+            match self.settle(stream, &mut loaded, &mut round).await {
+                Fate::Committed => {
+                    round.answer(&loaded);
+                    (attempts, current, cached) = (0, true, Some(loaded));
+                }
+                Fate::Failed(error) => {
+                    let _: Option<Loaded<S>> =
+                        refuse(round.decided.into_iter().map(|(request, _)| request), &error);
+                    current = false;
+                }
+                Fate::Lost => {
+                    round.undo(&mut requests);
+                    attempts += 1;
+                    current = false;
+                    if attempts == ATTEMPTS_MAX {
+                        return refuse(
+                            requests,
+                            &JournalError::Contended {
+                                stream: stream.clone(),
+                                attempts,
+                            },
+                        );
+                    }
+                    pause(attempts - 1).await;
+                }
+            }
+        }
+        cached
+    }
+
+    async fn take_up<S: Stream>(
+        &self,
+        stream: &StreamId,
+        cached: Option<Loaded<S>>,
+        current: &mut bool,
+    ) -> Result<Loaded<S>, JournalError> {
+        if let Some(loaded) = cached {
+            return Ok(loaded);
+        }
+        *current = true;
+        Loaded::load(self.store.as_ref(), stream).await
+    }
+
+    /// Commits what a round came to.
+    async fn settle<S: Stream>(
+        &self,
+        stream: &StreamId,
+        loaded: &mut Loaded<S>,
+        round: &mut Round<S>,
+    ) -> Fate {
+        if round.extension.entries.is_empty() {
+            return Fate::Committed;
+        }
+        let extension = std::mem::replace(&mut round.extension, loaded.extend());
+        self.commit(loaded.batch(stream, extension)).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Fate {
+        let (id, stream) = (batch.id, batch.stream.clone());
+        let source = match self.committer.commit(batch).await {
+            Ok(_) => return Fate::Committed,
+            Err(CommitError::Conflict { .. } | CommitError::Fenced { .. }) => return Fate::Lost,
+            Err(CommitError::Store(error)) => return Fate::Failed(error.into()),
+            Err(CommitError::OutcomeUnknown { source, .. }) => source,
+        };
+        for attempt in 0..LOOKUPS_MAX {
+            match self.store.find_batch(&stream, id).await {
+                Ok(Some(_)) => return Fate::Committed,
+                Ok(None) => return Fate::Lost,
+                Err(StoreError::Unavailable { .. }) => pause(attempt + 2).await,
+                Err(_) => break,
+            }
+        }
+        Fate::Failed(JournalError::OutcomeUnknown { stream, source })
+    }
+}
+
+async fn pause(attempt: u32) {
+    // The first try again is at once: mostly the other's commit is over by then.
+    if attempt > 0 {
+        let jitter = Duration::from_micros(u64::from(uuid::Uuid::new_v4().as_fields().1) % 1_000);
+        tokio::time::sleep((PAUSE_MIN * (1 << (attempt - 1).min(10))).min(PAUSE_MAX) + jitter).await;
+    }
+}
+
+fn refuse<S: Stream>(
+    requests: impl IntoIterator<Item = Request<S>>,
+    error: &JournalError,
+) -> Option<Loaded<S>> {
+    for request in requests {
+        request.refuse(error.clone());
+    }
+    None
+}
+
+impl<S: Stream> Round<S> {
+    /// Decides requests one after the other until one batch is full.
+    fn decide(loaded: &mut Loaded<S>, requests: &mut VecDeque<Request<S>>, now: Timestamp) -> Self {
+        let mut round = Self {
+            decided: Vec::new(),
+            extension: loaded.extend(),
+            broken: None,
+        };
+        while let Some(request) = requests.pop_front() {
+            let Request::Command { command, .. } = &request else {
+                round.decided.push((request, Outcome::State));
+                continue;
+            };
+            match round.take(loaded, command, now) {
+                Taken::Full => {
+                    requests.push_front(request);
+                    break;
+                }
+                Taken::Outcome(outcome) => round.decided.push((request, Outcome::Reply(outcome))),
+                Taken::Broken(source) => {
+                    round.broken = Some((request, source));
+                    break;
+                }
+            }
+        }
+        round
+    }
+
+    fn take(&mut self, loaded: &mut Loaded<S>, command: &Command<S::Command>, now: Timestamp) -> Taken {
+        let decided = match loaded.state().decide(command, now) {
+            Ok(decided) => decided,
+            Err(rejection) => return Taken::Outcome(Err(rejection)),
+        };
+        if decided.entries.is_empty() {
+            return Taken::Outcome(Ok(decided.reply));
+        }
+        let stamp = Stamp {
+            at: now,
+            request: command.request,
+            principal: command.principal.clone(),
+            trace: command.trace.clone(),
+        };
+        let sealed = loaded.seal(&stamp, decided.entries);
+        if let Some(rejection) = too_large(sealed.len(), sealed.bytes()) {
+            return Taken::Outcome(Err(rejection));
+        }
+        let entries = self.extension.entries.len() + sealed.len();
+        if entries > BATCH_ENTRIES_MAX || self.extension.bytes + sealed.bytes() > BATCH_BYTES_MAX {
+            return Taken::Full;
+        }
+        match loaded.push(&mut self.extension, sealed) {
+            Ok(()) => Taken::Outcome(Ok(decided.reply)),
+            Err(source) => Taken::Broken(source),
+        }
+    }
+
+    /// Puts the requests back, in their order, to be decided again.
+    fn undo(self, requests: &mut VecDeque<Request<S>>) {
+        for (request, _) in self.decided.into_iter().rev() {
+            requests.push_front(request);
+        }
+    }
+
+    fn answer(self, loaded: &Loaded<S>) {
+        let state = (loaded.seq().0 > 0).then(|| loaded.state());
+        for (request, outcome) in self.decided {
+            match (request, outcome) {
+                (Request::Command { answer, .. }, Outcome::Reply(reply)) => {
+                    drop(answer.send(reply.map_err(JournalError::Rejected)));
+                }
+                (Request::State { answer }, _) => drop(answer.send(Ok(state.cloned()))),
+                (Request::Command { .. }, Outcome::State) => unreachable!("a command comes to a reply"),
+            }
+        }
+    }
+}
+
+enum Taken {
+    Outcome(Result<Reply, Rejection>),
+    /// The batch has no room for the command's entries.
+    Full,
+    Broken(Source),
+}
+
+/// The rejection of a command whose entries alone are more than one commit may have.
+fn too_large(entries: usize, bytes: usize) -> Option<Rejection> {
+    let over = |limit, given: usize, max: usize| Rejection::LimitExceeded {
+        limit,
+        max: max as u64,
+        given: given as u64,
+    };
+    if entries > BATCH_ENTRIES_MAX {
+        return Some(over(
+            "the most entries of one command",
+            entries,
+            BATCH_ENTRIES_MAX,
+        ));
+    }
+    (bytes > BATCH_BYTES_MAX).then(|| over("the most bytes of one command's entries", bytes, BATCH_BYTES_MAX))
+}

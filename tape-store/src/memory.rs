@@ -1,0 +1,330 @@
+//! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, FIND_BATCH_ENTRIES, FeedEntry, Head, Hint, JournalStore,
+    PageToken, RunFilter, RunPage, Shard, Snapshot, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use crate::listing::Place;
+use crate::wake::Wake;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use tape_core::agenda::{Item, Queue};
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::stream::Summary;
+use tape_core::time::Timestamp;
+
+/// Keeps everything in the memory of this process. Linearizable; nothing outlives it.
+#[derive(Debug)]
+pub struct MemoryStore {
+    shards: u16,
+    state: Mutex<State>,
+    wake: Wake,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ids: HashMap<StreamId, usize>,
+    streams: Vec<Log>,
+    feeds: HashMap<Shard, Vec<(usize, usize)>>,
+    agenda: BTreeSet<(Queue, Shard, Timestamp, usize, Item)>,
+    runs: BTreeMap<Place, usize>,
+}
+
+#[derive(Debug)]
+struct Log {
+    stream: StreamId,
+    shard: Shard,
+    epoch: Epoch,
+    entries: Vec<StoredEntry>,
+    snapshot: Option<Snapshot>,
+    summary: Option<Summary>,
+    batches: VecDeque<(BatchId, Seq)>,
+}
+
+impl Log {
+    fn seq(&self) -> Seq {
+        Seq(self.entries.len() as u64)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store with one shard.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_shards(1)
+    }
+
+    /// An empty store with so many shards, at least one.
+    #[must_use]
+    pub fn with_shards(shards: u16) -> Self {
+        Self {
+            shards: shards.max(1),
+            state: Mutex::default(),
+            wake: Wake::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no code panics while it holds the state")
+    }
+
+    fn check_shard(&self, shard: Shard) -> Result<(), StoreError> {
+        if shard.0 < self.shards {
+            return Ok(());
+        }
+        Err(StoreError::Invalid {
+            what: "shard",
+            problem: format!("{} of {}", shard.0, self.shards),
+        })
+    }
+}
+
+#[async_trait]
+impl JournalStore for MemoryStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        let state = self.lock();
+        let Some(log) = state.log(stream) else {
+            return Ok(None);
+        };
+        let head = log.entries.last().map(|last| Head {
+            seq: last.seq,
+            epoch: log.epoch,
+            digest: last.digest,
+            snapshot: log.snapshot.clone(),
+        });
+        Ok(head)
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        let state = self.lock();
+        let Some(log) = state.log(stream) else {
+            return Ok(Vec::new());
+        };
+        let from = usize::try_from(after.0).unwrap_or(usize::MAX);
+        Ok(log.entries.iter().skip(from).take(page(limit)).cloned().collect())
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let answers: Vec<_> = {
+            let mut state = self.lock();
+            batches
+                .into_iter()
+                .map(|batch| state.commit(batch, self.shards))
+                .collect()
+        };
+        if answers.iter().any(Result::is_ok) {
+            self.wake.notify();
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        let state = self.lock();
+        let Some(log) = state.log(stream) else {
+            return Ok(None);
+        };
+        let found = log.batches.iter().find(|(id, _)| *id == batch);
+        Ok(found.map(|(_, seq)| Committed { seq: *seq }))
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.check_shard(shard)?;
+        let state = self.lock();
+        let first = (queue, shard, Timestamp::MIN, 0, Item::Run);
+        let due = state
+            .agenda
+            .range(first..)
+            .take_while(|key| (key.0, key.1) == (queue, shard) && key.2 <= until);
+        let hint = |key: &(Queue, Shard, Timestamp, usize, Item)| Hint {
+            queue,
+            stream: state.streams[key.3].stream.clone(),
+            item: key.4.clone(),
+            due: key.2,
+        };
+        Ok(due.take(page(limit)).map(hint).collect())
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.check_shard(shard)?;
+        let from = usize::try_from(crate::listing::read_cursor(cursor)?).unwrap_or(usize::MAX);
+        let state = self.lock();
+        let feed = state.feeds.get(&shard).map_or(&[][..], Vec::as_slice);
+        let places = &feed[from.min(feed.len())..];
+        let places = &places[..page(limit).min(places.len())];
+        let entry = |(id, index): &(usize, usize)| {
+            let log = &state.streams[*id];
+            FeedEntry {
+                stream: log.stream.clone(),
+                entry: log.entries[*index].clone(),
+            }
+        };
+        let entries: Vec<_> = places.iter().map(entry).collect();
+        Ok(TailPage {
+            cursor: crate::listing::cursor((from + entries.len()) as u64),
+            entries,
+        })
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.check_shard(shard)?;
+        let end = self.lock().feeds.get(&shard).map_or(0, Vec::len);
+        Ok(crate::listing::cursor(end as u64))
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.wake.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        let from = from.map(Place::read).transpose()?;
+        let state = self.lock();
+        let after = |place: &Place| from.is_none_or(|from| *place < from);
+        let listed = state.runs.iter().rev().filter(|(place, _)| after(place));
+        let mut fitting = listed.filter_map(|(place, id)| {
+            let log = &state.streams[*id];
+            let run = log.stream.as_run().filter(|run| run.tenant == filter.tenant)?;
+            let summary = log.summary.as_ref().filter(|summary| filter.fits(run, summary))?;
+            Some((*place, (run.clone(), summary.clone())))
+        });
+        let page: Vec<_> = fitting.by_ref().take(page(limit)).collect();
+        let more = fitting.next().is_some();
+        let next = page.last().filter(|_| more).map(|(place, _)| place.token());
+        Ok(RunPage {
+            runs: page.into_iter().map(|(_, run)| run).collect(),
+            next,
+        })
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let Some(id) = state.ids.get(stream).copied() else {
+            return Ok(());
+        };
+        let index = usize::try_from(seq.0).ok().and_then(|n| n.checked_sub(1));
+        if let Some(entry) = index.and_then(|index| state.streams[id].entries.get_mut(index)) {
+            entry.payload = None;
+        }
+        Ok(())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "memory",
+            shards: self.shards,
+            durable: false,
+            shared: false,
+        }
+    }
+}
+
+/// A page has at least one place, and at most [`PAGE_ENTRIES_MAX`].
+fn page(limit: u32) -> usize {
+    limit.clamp(1, PAGE_ENTRIES_MAX) as usize
+}
+
+impl State {
+    fn log(&self, stream: &StreamId) -> Option<&Log> {
+        self.ids.get(stream).map(|id| &self.streams[*id])
+    }
+
+    fn commit(&mut self, batch: Batch, shards: u16) -> Result<Committed, CommitError> {
+        batch.check().map_err(CommitError::Store)?;
+        let (seq, epoch) = self
+            .log(&batch.stream)
+            .map_or_else(Default::default, |log| (log.seq(), log.epoch));
+        batch.check_end(seq, epoch)?;
+        let id = self.open(&batch.stream, shards);
+        self.index(id, &batch);
+        Ok(self.append(id, batch))
+    }
+
+    fn open(&mut self, stream: &StreamId, shards: u16) -> usize {
+        if let Some(id) = self.ids.get(stream) {
+            return *id;
+        }
+        let id = self.streams.len();
+        self.streams.push(Log {
+            stream: stream.clone(),
+            shard: Shard::of(stream, shards),
+            epoch: Epoch::default(),
+            entries: Vec::new(),
+            snapshot: None,
+            summary: None,
+            batches: VecDeque::new(),
+        });
+        self.ids.insert(stream.clone(), id);
+        id
+    }
+
+    /// Changes the agenda and the list of runs.
+    fn index(&mut self, id: usize, batch: &Batch) {
+        let log = &self.streams[id];
+        for change in &batch.agenda {
+            let key = |due| (change.queue, log.shard, due, id, change.item.clone());
+            if let Some(was) = change.was {
+                self.agenda.remove(&key(was));
+            }
+            if let Some(due) = change.due {
+                self.agenda.insert(key(due));
+            }
+        }
+        if let Some(summary) = &batch.summary {
+            let place = |summary: &Summary| Place {
+                begun_at: summary.begun_at,
+                stream: id as u64,
+            };
+            if let Some(old) = &log.summary {
+                self.runs.remove(&place(old));
+            }
+            self.runs.insert(place(summary), id);
+        }
+    }
+
+    fn append(&mut self, id: usize, batch: Batch) -> Committed {
+        let log = &mut self.streams[id];
+        let seq = batch.last();
+        let feed = self.feeds.entry(log.shard).or_default();
+        feed.extend((log.entries.len()..log.entries.len() + batch.entries.len()).map(|index| (id, index)));
+        log.entries.extend(batch.entries);
+        log.epoch = batch.next_epoch;
+        log.batches.push_back((batch.id, seq));
+        while log
+            .batches
+            .front()
+            .is_some_and(|(_, last)| seq.0 - last.0 >= FIND_BATCH_ENTRIES)
+        {
+            log.batches.pop_front();
+        }
+        if let Some(bytes) = batch.snapshot {
+            log.snapshot = Some(Snapshot { seq, bytes });
+        }
+        if batch.summary.is_some() {
+            log.summary = batch.summary;
+        }
+        Committed { seq }
+    }
+}

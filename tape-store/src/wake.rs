@@ -1,0 +1,40 @@
+//! Waking those who wait for commits.
+
+use futures::future::BoxFuture;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A wait ends after this long without reason, so that a missed wake-up costs time, not work.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Wakes those who wait for something to be committed.
+#[derive(Debug)]
+pub(crate) struct Wake(watch::Sender<u64>);
+
+impl Wake {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    /// Something was committed.
+    pub(crate) fn notify(&self) {
+        self.0.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Waits until something is committed after this call.
+    pub(crate) fn changed(&self) -> BoxFuture<'static, ()> {
+        let mut receiver = self.0.subscribe();
+        Box::pin(async move {
+            // A closed channel means that the store is gone: then too there is nothing to wait for but time.
+            if let Ok(Err(_)) = tokio::time::timeout(PATIENCE, receiver.changed()).await {
+                tokio::time::sleep(PATIENCE).await;
+            }
+        })
+    }
+
+    /// How many wait.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.receiver_count()
+    }
+}

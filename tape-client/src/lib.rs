@@ -1,1 +1,43 @@
-//! The client of the Tape journal, over a server or an embedded store.
+//! The client of the Tape journal.
+//!
+//! An agent that is written against [`Run`] survives the death of its process: what its model decided is replayed, what it
+//! did is not done again, and what it was about to do is done. The same code runs over a server
+//! (`tape://host:port`) and over a store in the agent's own process (`sqlite:PATH`, `memory:`).
+//!
+//! What this crate must not know: how a journal stores its entries, and the rules of what may follow what.
+
+mod backend;
+mod budget;
+mod client;
+mod decision;
+mod effect;
+mod error;
+mod gate;
+mod json;
+mod lease;
+mod retry;
+mod run;
+mod sample;
+mod session;
+mod timer;
+mod url;
+mod value;
+
+pub use backend::{RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
+pub use client::{Connect, Tape};
+pub use decision::{Answer, Asking, Decision};
+pub use effect::{Call, CallError, Effect};
+pub use error::{Error, Source};
+pub use gate::{Gate, GateAnswer};
+pub use run::{Begun, Ending, Run, RunBuilder};
+pub use session::{Event, RecordedEvent, Session};
+pub use timer::Timer;
+pub use url::StoreUrl;
+pub use value::Value;
+
+pub use tape_core as core;
+pub use tape_core::budget::Currency;
+pub use tape_core::effect::EffectPolicy;
+pub use tape_core::entry::decision::Usage;
+pub use tape_core::id::{RunId, SessionId};
+pub use tape_core::payload::Payload;

@@ -19,6 +19,7 @@ pub mod fingerprint;
 pub mod id;
 pub mod limits;
 pub mod payload;
+pub mod replay;
 pub mod reply;
 pub mod run;
 pub mod session;

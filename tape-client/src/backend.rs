@@ -1,0 +1,164 @@
+//! What a journal is to the client: a server, or a store in this process.
+
+#[cfg(feature = "embedded")]
+pub(crate) mod embedded;
+
+use crate::error::Source;
+use crate::session::RecordedEvent;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use tape_core::codec::StoredEntry;
+use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::id::{App, Key, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::payload::Payload;
+use tape_core::reply::{Rejection, Reply};
+use tape_core::session::Json;
+use tape_core::stream::{RunStatus, Summary};
+use tape_core::subject::Pattern;
+use tape_core::time::Timestamp;
+
+/// A journal that answers commands. A command may be sent again with its request id: it returns its first outcome.
+#[async_trait]
+pub(crate) trait Backend: Debug + Send + Sync + 'static {
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure>;
+    /// All session commands but a rewind, which has a method of its own: it needs more than the command says.
+    async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure>;
+    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure>;
+    async fn session_view(
+        &self,
+        session: &SessionId,
+        events_max: u32,
+    ) -> Result<Option<SessionView>, Failure>;
+    async fn value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        command: Command<ValueCommand>,
+    ) -> Result<Reply, Failure>;
+    async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure>;
+
+    /// Transitions of a value after a version, for ever.
+    fn watch(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        after: u64,
+    ) -> BoxStream<'static, Result<Transition, Failure>>;
+
+    /// Entries of a run after `after`, in pages; up to its end, or for ever.
+    fn entries(
+        &self,
+        run: &RunId,
+        after: Seq,
+        until: Until,
+    ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
+
+    /// Entries of all streams of a tenant whose subjects fit, with those that are still to come where asked.
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>>;
+
+    async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure>;
+}
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the last entry there is now.
+    End,
+    /// For ever: entries that are still to come follow.
+    Dropped,
+}
+
+/// Why a journal did not answer a command.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It refuses; nothing is written.
+    Rejected(Rejection),
+    /// It is out of reach, busy, or its answer was lost: send the same request again.
+    Retryable(Source),
+    /// Sending it again does not help.
+    Fatal(Source),
+}
+
+/// A session as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its last entry.
+    pub seq: Seq,
+    /// Its state, with the state it shares under `app:` and `user:`.
+    pub state: BTreeMap<String, Json>,
+    /// Its newest events that count, as many as were asked for, oldest first.
+    pub events: Vec<RecordedEvent>,
+}
+
+/// A value with its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The version, from 1; it counts deletions too.
+    pub version: u64,
+    /// The value; none where it is deleted.
+    pub value: Option<Payload>,
+}
+
+/// One change of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The version it came to.
+    pub version: u64,
+    /// What it is; none where it was deleted.
+    pub value: Option<Payload>,
+    /// What it was; none where it was not set.
+    pub previous: Option<Payload>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Of this tenant.
+    pub tenant: Tenant,
+    /// Of this app.
+    pub app: Option<App>,
+    /// In this status.
+    pub status: Option<RunStatus>,
+    /// With this label.
+    pub label: Option<(Key, String)>,
+}
+
+impl RunQuery {
+    /// All runs of a tenant.
+    #[must_use]
+    pub const fn all(tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            app: None,
+            status: None,
+            label: None,
+        }
+    }
+}
+
+/// A page of a list of runs, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<(RunId, Summary)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// What to read of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Of this tenant.
+    pub tenant: Tenant,
+    /// Entries with these subjects.
+    pub pattern: Pattern,
+    /// Whether to begin with the first entry there is, instead of with those that come from now on.
+    pub from_start: bool,
+    /// Whether to wait for entries that are still to come, instead of stopping at the end.
+    pub follow: bool,
+}

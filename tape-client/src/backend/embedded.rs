@@ -1,0 +1,261 @@
+//! A journal in this process: the engine over a store.
+
+mod feed;
+mod sessions;
+
+use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tape_core::codec::{StoredEntry, decode};
+use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::entry::{Entry, EntryBody};
+use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::reply::{Rejection, Reply};
+use tape_store::clock::SystemClock;
+use tape_store::contract::{JournalStore, PageToken, RunFilter};
+use tape_store::engine::Engine;
+use tape_store::error::StoreError;
+use tape_store::journal::JournalError;
+
+/// The engine, as a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Embedded(Engine);
+
+impl Embedded {
+    /// Opens the store that `url` names.
+    pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
+        let store = tape_store::open::open(url).await?;
+        Ok(Self(Engine::new(store, Arc::new(SystemClock))))
+    }
+
+    pub(crate) const fn over(engine: Engine) -> Self {
+        Self(engine)
+    }
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
+        Ok(self.0.run(run, command).await?)
+    }
+
+    async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure> {
+        Ok(self.0.session(session, command).await?)
+    }
+
+    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
+        sessions::rewind(&self.0, session, to).await
+    }
+
+    async fn session_view(
+        &self,
+        session: &SessionId,
+        events_max: u32,
+    ) -> Result<Option<SessionView>, Failure> {
+        sessions::view(&self.0, session, events_max).await
+    }
+
+    async fn value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        command: Command<ValueCommand>,
+    ) -> Result<Reply, Failure> {
+        Ok(self.0.value(tenant, name, command).await?)
+    }
+
+    async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure> {
+        let state = self.0.value_state(tenant, name).await?;
+        Ok(state.map(|value| Versioned {
+            version: value.version(),
+            value: value.current(),
+        }))
+    }
+
+    fn watch(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        after: u64,
+    ) -> BoxStream<'static, Result<Transition, Failure>> {
+        let stream = StreamId::Value {
+            tenant: tenant.clone(),
+            name: name.clone(),
+        };
+        let pages = pages(self.0.store().clone(), stream, Seq::ZERO, Until::Dropped);
+        let entries = pages.flat_map(|page| {
+            let entries = page.and_then(|page| {
+                page.iter()
+                    .map(|stored| Ok(decode(stored)?))
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            stream::iter(match entries {
+                Ok(entries) => entries.into_iter().filter_map(transition).map(Ok).collect(),
+                Err(failure) => vec![Err(failure)],
+            })
+        });
+        let newer = move |change: &Result<Transition, Failure>| {
+            std::future::ready(change.as_ref().is_ok_and(|change| change.version > after) || change.is_err())
+        };
+        entries.filter(newer).boxed()
+    }
+
+    fn entries(
+        &self,
+        run: &RunId,
+        after: Seq,
+        until: Until,
+    ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+        pages(self.0.store().clone(), StreamId::Run(run.clone()), after, until)
+    }
+
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>> {
+        feed::tail(self.0.store().clone(), tail.clone())
+    }
+
+    async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure> {
+        let RunQuery {
+            tenant,
+            app,
+            status,
+            label,
+        } = query.clone();
+        let filter = RunFilter {
+            app,
+            status,
+            label,
+            ..RunFilter::all(tenant)
+        };
+        let page = self
+            .0
+            .store()
+            .runs(&filter, page.map(PageToken).as_ref(), limit)
+            .await?;
+        Ok(RunPage {
+            runs: page.runs,
+            next: page.next.map(|token| token.0),
+        })
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
+        let before = Seq(seq.0.saturating_sub(1));
+        let there = self.0.store().read(stream, before, 1).await?;
+        if there.first().is_none_or(|entry| entry.seq != seq) {
+            return Err(Failure::Rejected(Rejection::NotFound { what: "entry" }));
+        }
+        Ok(self.0.store().erase(stream, seq).await?)
+    }
+}
+
+/// A stream's entries in pages.
+pub(super) fn pages(
+    store: Arc<dyn JournalStore>,
+    stream: StreamId,
+    after: Seq,
+    until: Until,
+) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+    let next = move |at: Option<Seq>| {
+        let (store, stream) = (store.clone(), stream.clone());
+        async move {
+            let at = at?;
+            match page(store.as_ref(), &stream, at, until).await {
+                // An error ends the pages: the reader goes on from what it has.
+                Err(failure) => Some((Err(failure), None)),
+                Ok(page) => page
+                    .last()
+                    .map(|entry| entry.seq)
+                    .map(|last| (Ok(page), Some(last))),
+            }
+        }
+    };
+    stream::unfold(Some(after), next).boxed()
+}
+
+async fn page(
+    store: &dyn JournalStore,
+    stream: &StreamId,
+    after: Seq,
+    until: Until,
+) -> Result<Vec<StoredEntry>, Failure> {
+    loop {
+        // Asked for before looking, so that what comes in between is not missed.
+        let changed = store.changed();
+        let page = store.read(stream, after, PAGE_ENTRIES_MAX).await?;
+        if !page.is_empty() || until == Until::End {
+            return Ok(page);
+        }
+        changed.await;
+    }
+}
+
+/// All entries of a stream up to and with `last`, decoded.
+async fn read_through(
+    store: &Arc<dyn JournalStore>,
+    stream: StreamId,
+    last: Seq,
+) -> Result<VecDeque<Entry>, Failure> {
+    let mut entries = VecDeque::new();
+    let mut pages = pages(store.clone(), stream, Seq::ZERO, Until::End);
+    while let Some(page) = pages.next().await {
+        for stored in page? {
+            if stored.seq > last {
+                return Ok(entries);
+            }
+            entries.push_back(decode(&stored)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn transition(entry: Entry) -> Option<Transition> {
+    let at = entry.at;
+    match entry.body {
+        EntryBody::ValuePut(put) => Some(Transition {
+            version: put.version,
+            value: Some(put.value),
+            previous: put.previous,
+            at,
+        }),
+        EntryBody::ValueDeleted(deleted) => {
+            let (version, previous) = (deleted.version, Some(deleted.previous));
+            Some(Transition {
+                version,
+                value: None,
+                previous,
+                at,
+            })
+        }
+        _ => None,
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Rejected(rejection) => Self::Rejected(rejection),
+            JournalError::Store(error) => error.into(),
+            JournalError::Contended { .. } | JournalError::OutcomeUnknown { .. } => {
+                Self::Retryable(error.into())
+            }
+            _ => Self::Fatal(error.into()),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Retryable(error.into()),
+            _ => Self::Fatal(error.into()),
+        }
+    }
+}
+
+impl From<tape_core::codec::DecodeError> for Failure {
+    fn from(error: tape_core::codec::DecodeError) -> Self {
+        Self::Fatal(error.into())
+    }
+}

@@ -1,0 +1,344 @@
+//! A journal, as agents and tools see it.
+
+use crate::backend::{Backend, RunPage, RunQuery, Tail};
+use crate::error::Error;
+use crate::retry::{request_id, until_answered};
+use crate::run::RunBuilder;
+use crate::session::Session;
+use crate::url::StoreUrl;
+use crate::value::Value;
+use futures::stream::{BoxStream, StreamExt as _};
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::codec::StoredEntry;
+use tape_core::command::{Command, OutsideCommand, RunCommand, Verdict};
+use tape_core::entry::TraceParent;
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{
+    EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
+};
+use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use tape_core::payload::Payload;
+use tape_core::reply::Reply;
+
+/// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
+///
+/// Cheap to clone; one serves a whole process. All calls want a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Tape {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) holder: Holder,
+    pub(crate) principal: Option<Principal>,
+    pub(crate) lease: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) retry_for: Duration,
+}
+
+/// Sets up a [`Tape`].
+#[derive(Clone, Debug)]
+pub struct Connect {
+    target: Target,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Url(String),
+    #[cfg(feature = "embedded")]
+    Engine(tape_store::engine::Engine),
+}
+
+impl Tape {
+    /// Connects to the journal at `url` with the usual settings; see [`Tape::at`] for others.
+    ///
+    /// A store in this process is opened now. A server is connected to when it is first needed, and again whenever
+    /// the connection is lost.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the URL makes no sense, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot
+    /// be opened.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::at(url).connect().await
+    }
+
+    /// Sets up a client of the journal at `url`.
+    #[must_use]
+    pub fn at(url: &str) -> Connect {
+        Connect {
+            target: Target::Url(url.to_owned()),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Sets up a client of an engine in this process, which others in the process may use beside it.
+    #[cfg(feature = "embedded")]
+    #[must_use]
+    pub fn over(engine: tape_store::engine::Engine) -> Connect {
+        Connect {
+            target: Target::Engine(engine),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Begins a run, or takes up the one that is there.
+    pub fn run(&self, run: RunId) -> RunBuilder {
+        RunBuilder::new(self.clone(), run)
+    }
+
+    /// A session of a user with an app.
+    #[must_use]
+    pub fn session(&self, session: SessionId) -> Session {
+        Session::new(self.clone(), session)
+    }
+
+    /// A watchable value.
+    #[must_use]
+    pub fn value(&self, tenant: Tenant, name: ValueName) -> Value {
+        Value::new(self.clone(), tenant, name)
+    }
+
+    /// Answers a gate of a run, now or when it opens. A signal sent twice under one `id` counts once.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where the gate has been answered by something else, or there is no such run.
+    pub async fn signal(
+        &self,
+        run: &RunId,
+        gate: GateName,
+        id: SignalId,
+        answer: Payload,
+    ) -> Result<Reply, Error> {
+        self.tell(run, OutsideCommand::Signal { gate, id, answer }).await
+    }
+
+    /// Asks for a run to end, and for what it did to be undone.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] where it has ended.
+    pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<Reply, Error> {
+        self.tell(
+            run,
+            OutsideCommand::Cancel {
+                reason: reason.to_owned(),
+            },
+        )
+        .await
+    }
+
+    /// Settles an effect that is UNKNOWN or stuck, on a person's word.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where the effect is neither.
+    pub async fn settle(
+        &self,
+        run: &RunId,
+        effect: EffectId,
+        verdict: Verdict,
+        reason: &str,
+    ) -> Result<Reply, Error> {
+        self.tell(
+            run,
+            OutsideCommand::SettleEffect {
+                effect,
+                verdict,
+                reason: reason.to_owned(),
+            },
+        )
+        .await
+    }
+
+    /// Settles a stuck obligation, on a person's word: tries again, or counts it as done.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where the obligation is not stuck.
+    pub async fn settle_obligation(
+        &self,
+        run: &RunId,
+        obligation: ObligationId,
+        retry: bool,
+        reason: &str,
+    ) -> Result<Reply, Error> {
+        self.tell(
+            run,
+            OutsideCommand::SettleObligation {
+                obligation,
+                retry,
+                reason: reason.to_owned(),
+            },
+        )
+        .await
+    }
+
+    /// Lets a stuck run be re-driven again.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where the run is not stuck.
+    pub async fn retry(&self, run: &RunId, reason: &str) -> Result<Reply, Error> {
+        self.tell(
+            run,
+            OutsideCommand::RetryRun {
+                reason: reason.to_owned(),
+            },
+        )
+        .await
+    }
+
+    /// Lists runs, newest first, a page of at most `limit` at a time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Error> {
+        until_answered(self.settings.retry_for, || {
+            self.backend.runs(query, page.clone(), limit)
+        })
+        .await
+    }
+
+    /// All entries of a run, as they are stored, in pages.
+    pub fn journal(&self, run: &RunId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
+        let pages = self.backend.entries(run, Seq::ZERO, crate::backend::Until::End);
+        pages.map(|page| page.map_err(Error::from)).boxed()
+    }
+
+    /// The feed: entries of every stream of a tenant whose subjects fit.
+    pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Error>> {
+        self.backend
+            .tail(tail)
+            .map(|page| page.map_err(Error::from))
+            .boxed()
+    }
+
+    /// Erases the payload bytes of one entry; its envelope and the chain stay whole.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such entry.
+    pub async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Error> {
+        until_answered(self.settings.retry_for, || self.backend.erase(stream, seq)).await
+    }
+
+    pub(crate) async fn tell(&self, run: &RunId, command: OutsideCommand) -> Result<Reply, Error> {
+        self.command(run, RunCommand::Tell(command), None).await
+    }
+
+    /// Sends a command to a run until it is answered.
+    pub(crate) async fn command(
+        &self,
+        run: &RunId,
+        body: RunCommand,
+        trace: Option<TraceParent>,
+    ) -> Result<Reply, Error> {
+        let command = Command {
+            trace,
+            ..self.stamp(body)
+        };
+        until_answered(self.settings.retry_for, || self.backend.run(run, command.clone())).await
+    }
+
+    pub(crate) fn stamp<B>(&self, body: B) -> Command<B> {
+        Command {
+            principal: self.settings.principal.clone(),
+            ..Command::new(request_id(), body)
+        }
+    }
+}
+
+impl Connect {
+    /// Who acts, for the journal's record.
+    #[must_use]
+    pub fn principal(mut self, principal: Principal) -> Self {
+        self.settings.principal = Some(principal);
+        self
+    }
+
+    /// The name under which leases are held; by default one that no other process has.
+    #[must_use]
+    pub fn holder(mut self, holder: Holder) -> Self {
+        self.settings.holder = holder;
+        self
+    }
+
+    /// How long a lease lasts unless renewed, from 100 ms to an hour; 30 s by default. It is renewed in the background, at
+    /// a third of its length, so tool calls may take longer than this.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// How long a run waits in this process for a gate, a timer or an effect before it is suspended; 10 s by default.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self
+    }
+
+    /// How long a request is tried again while the journal is out of reach; 60 s by default.
+    #[must_use]
+    pub const fn retry_for(mut self, retry_for: Duration) -> Self {
+        self.settings.retry_for = retry_for;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Tape::connect`].
+    pub async fn connect(self) -> Result<Tape, Error> {
+        let backend = match &self.target {
+            Target::Url(url) => open(&url.parse()?).await?,
+            #[cfg(feature = "embedded")]
+            Target::Engine(engine) => Arc::new(crate::backend::embedded::Embedded::over(engine.clone())),
+        };
+        self.with(backend)
+    }
+
+    fn with(mut self, backend: Arc<dyn Backend>) -> Result<Tape, Error> {
+        let bounds = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
+        if !bounds.contains(&self.settings.lease) {
+            return Err(Error::invalid("lease", "lasts from 100 ms to an hour"));
+        }
+        // A deadline must have a point in time.
+        let longest = Duration::from_secs(365 * 86_400);
+        self.settings.patience = self.settings.patience.min(longest);
+        self.settings.retry_for = self.settings.retry_for.min(longest);
+        Ok(Tape {
+            backend,
+            settings: Arc::new(self.settings),
+        })
+    }
+}
+
+async fn open(url: &StoreUrl) -> Result<Arc<dyn Backend>, Error> {
+    match url {
+        #[cfg(feature = "embedded")]
+        StoreUrl::Embedded(url) => Ok(Arc::new(crate::backend::embedded::Embedded::open(url).await?)),
+        #[cfg(not(feature = "embedded"))]
+        StoreUrl::Embedded(_) => Err(Error::invalid(
+            "store URL",
+            "this build has no embedded store (feature `embedded`)",
+        )),
+        StoreUrl::Server(_) => Err(Error::invalid(
+            "store URL",
+            "this build has no remote client (feature `remote`)",
+        )),
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        Self {
+            holder: Holder::new(name).expect("digits and a hyphen are a name"),
+            principal: None,
+            lease: Duration::from_secs(30),
+            patience: Duration::from_secs(10),
+            retry_for: Duration::from_secs(60),
+        }
+    }
+}

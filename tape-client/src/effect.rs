@@ -1,0 +1,399 @@
+//! Effects: intent before act, and no act twice.
+
+mod call;
+
+pub use call::{Call, CallError};
+
+use crate::decision::{Decision, spends};
+use crate::error::Error;
+use crate::json;
+use crate::lease::millis;
+use crate::retry::Backoff;
+use crate::run::Run;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tape_core::command::{DriverCommand, Ending};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
+use tape_core::id::{BusinessKey, Connector, EffectId, Operation};
+use tape_core::payload::Payload;
+use tape_core::replay::{EffectRecord, Settled};
+use tape_core::reply::{Reply, ReplyResult};
+use tape_core::time::Timestamp;
+
+/// An effect about to be asked for. Unless told otherwise it is idempotent, and the agent runs it itself.
+#[derive(Debug)]
+#[must_use = "nothing happens before `run` or `settled`"]
+pub struct Effect {
+    run: Run,
+    id: EffectId,
+    spec: Result<EffectSpec, Error>,
+    reserve: Vec<(String, u64)>,
+}
+
+/// Where an effect stands, as far as the driver knows.
+enum Stand {
+    /// An attempt was started by this drive: call now.
+    Go { attempt: u32 },
+    /// An earlier attempt has no outcome, or is to be made again: start another.
+    Again { due: Option<Timestamp> },
+    /// It is settled.
+    Done(Settled),
+}
+
+impl Effect {
+    pub(crate) fn new(run: Run, by: &Decision, connector: &str, operation: &str) -> Self {
+        let spec = spec(connector, operation);
+        let id = EffectId {
+            position: by.position().clone(),
+            call: by.next_call(),
+        };
+        Self {
+            run,
+            id,
+            spec,
+            reserve: Vec::new(),
+        }
+    }
+
+    /// Which effect it is.
+    #[must_use]
+    pub const fn id(&self) -> &EffectId {
+        &self.id
+    }
+
+    /// The key handed to the upstream: the same in every attempt and every process.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.id.idempotency_key(self.run.id())
+    }
+
+    /// Makes it the `call`-th effect of its decision, instead of the next in order of creation.
+    pub const fn call(mut self, call: u16) -> Self {
+        self.id.call = call;
+        self
+    }
+
+    /// The arguments, for the journal and for whoever dispatches the effect.
+    pub fn args(self, args: &impl Serialize) -> Self {
+        let args = json::payload("effect arguments", args);
+        self.with(|spec| args.map(|args| spec.args = args))
+    }
+
+    /// The arguments, in any form.
+    pub fn args_payload(self, args: Payload) -> Self {
+        self.with(|spec| {
+            spec.args = args;
+            Ok(())
+        })
+    }
+
+    /// How to undo it once it happened: an operation of the same connector.
+    pub fn undo(self, operation: &str, args: &impl Serialize) -> Self {
+        let undo = undo(operation, args);
+        self.with(|spec| undo.map(|undo| spec.undo = Some(undo)))
+    }
+
+    /// Sets part of a budget aside, in the same commit as the intent.
+    pub fn reserve(mut self, budget: &str, amount: u64) -> Self {
+        self.reserve.push((budget.to_owned(), amount));
+        self
+    }
+
+    /// The business operation's own name: of one tenant and connector, only one effect ever gets it.
+    pub fn business_key(self, key: &str) -> Self {
+        let key = BusinessKey::new(key);
+        self.with(|spec| {
+            spec.business_key = Some(key?);
+            Ok(())
+        })
+    }
+
+    /// How often it is tried, asked about and undone.
+    pub fn policy(self, policy: EffectPolicy) -> Self {
+        self.with(|spec| {
+            spec.policy = policy;
+            Ok(())
+        })
+    }
+
+    /// The upstream does not change by it.
+    pub fn read_only(self) -> Self {
+        self.with(|spec| {
+            spec.semantics = Semantics::ReadOnly;
+            Ok(())
+        })
+    }
+
+    /// A worker dispatches it, not the agent.
+    pub fn outbox(self) -> Self {
+        self.with(|spec| {
+            spec.mode = Mode::Outbox;
+            Ok(())
+        })
+    }
+
+    /// The upstream would act twice if it were sent twice: a worker dispatches it, and nobody sends it again blindly.
+    pub fn non_idempotent(self) -> Self {
+        self.with(|spec| {
+            (spec.semantics, spec.mode) = (Semantics::NonIdempotent, Mode::Outbox);
+            Ok(())
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut EffectSpec) -> Result<(), Error>) -> Self {
+        self.spec = self.spec.and_then(|mut spec| change(&mut spec).map(|()| spec));
+        self
+    }
+
+    /// Runs it: `call` is made once the intent is durable, unless the journal has the outcome. A retryable failure and a lost
+    /// answer are tried again with the same key, as often as the policy says.
+    ///
+    /// # Errors
+    /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
+    /// answer was lost too; [`Error::Drift`] where the journal has another effect here.
+    pub async fn run<T, F>(self, mut call: impl FnMut(Call) -> F) -> Result<T, Error>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let what = format!("the result of effect {}", self.id);
+        let call = |this: Call| {
+            let called = call(this);
+            // It happened, so what cannot be recorded must not count as a failure.
+            async { json::payload("effect result", &called.await?).map_err(CallError::unknown) }
+        };
+        let result = self.run_payload(call).await?;
+        json::read(&what, &result)
+    }
+
+    /// As [`Effect::run`], with results in any form.
+    ///
+    /// # Errors
+    /// As [`Effect::run`].
+    pub async fn run_payload<F>(self, mut call: impl FnMut(Call) -> F) -> Result<Payload, Error>
+    where
+        F: Future<Output = Result<Payload, CallError>>,
+    {
+        let (run, id) = (self.run.clone(), self.id.clone());
+        let spec = self.checked(Mode::Inline)?;
+        let mut stand = first(&run, &id, &spec).await?;
+        let mut backoff = Backoff::default();
+        let mut calls = 0;
+        loop {
+            let attempt = match stand {
+                Stand::Done(settled) => return outcome(id, settled),
+                Stand::Go { attempt } => attempt,
+                Stand::Again { due } => {
+                    if let Some(due) = due {
+                        tokio::time::sleep(run.inner.lease.clock().until(due)).await;
+                    }
+                    stand = started(
+                        run.drive(DriverCommand::RestartEffect { effect: id.clone() })
+                            .await?,
+                    )?;
+                    continue;
+                }
+            };
+            calls += 1;
+            let this = Call::new(id.clone(), run.id(), attempt);
+            let busy = run.busy();
+            let answered = call(this.clone()).await;
+            drop(busy);
+            let unknown = match &answered {
+                Err(CallError::Unknown { cause }) => Some(cause.clone()),
+                _ => None,
+            };
+            stand = finish(&run, &id, attempt, this.ending(answered), spec.policy).await?;
+            if let Some(cause) = unknown {
+                if calls >= spec.policy.attempts_max {
+                    return Err(Error::EffectUnknown { effect: id, cause });
+                }
+                tokio::time::sleep(
+                    backoff
+                        .next()
+                        .min(Duration::from_millis(spec.policy.backoff_max_ms)),
+                )
+                .await;
+            }
+        }
+    }
+
+    /// Hands it to the outbox, and waits until a worker, or a person, has settled it. A long wait suspends the run.
+    ///
+    /// # Errors
+    /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver.
+    pub async fn settled<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let what = format!("the result of effect {}", self.id);
+        json::read(&what, &self.settled_payload().await?)
+    }
+
+    /// As [`Effect::settled`], with results in any form.
+    ///
+    /// # Errors
+    /// As [`Effect::settled`].
+    pub async fn settled_payload(self) -> Result<Payload, Error> {
+        let (run, id) = (self.run.clone(), self.id.clone());
+        let spec = self.checked(Mode::Outbox)?;
+        run.check()?;
+        let recorded = run.replay().ask_effect(&id, &spec)?.is_some();
+        if !recorded {
+            run.drive(DriverCommand::BeginEffect {
+                effect: id.clone(),
+                spec,
+            })
+            .await?;
+        }
+        let settled = run
+            .wait_until(None, |replay| replay.effect(&id)?.settled.clone())
+            .await?;
+        outcome(id, settled)
+    }
+
+    fn checked(self, mode: Mode) -> Result<EffectSpec, Error> {
+        let spec = EffectSpec {
+            reserve: spends(&self.reserve)?,
+            ..self.spec?
+        };
+        match (mode, spec.mode) {
+            (Mode::Inline, Mode::Outbox) => Err(Error::invalid(
+                "effect",
+                "is for the outbox: wait until it is `settled` instead",
+            )),
+            (Mode::Outbox, Mode::Inline) => {
+                Err(Error::invalid("effect", "is the agent's own: `run` it instead"))
+            }
+            _ => Ok(spec),
+        }
+    }
+}
+
+fn spec(connector: &str, operation: &str) -> Result<EffectSpec, Error> {
+    Ok(EffectSpec {
+        connector: Connector::new(connector)?,
+        operation: Operation::new(operation)?,
+        semantics: Semantics::Idempotent,
+        mode: Mode::Inline,
+        args: Payload::empty(),
+        business_key: None,
+        undo: None,
+        reserve: Vec::new(),
+        policy: EffectPolicy::default(),
+    })
+}
+
+pub(crate) fn undo(operation: &str, args: &impl Serialize) -> Result<Undo, Error> {
+    Ok(Undo {
+        operation: Operation::new(operation)?,
+        args: json::payload("undo arguments", args)?,
+    })
+}
+
+/// Finds the effect in the journal, or begins it.
+async fn first(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Stand, Error> {
+    run.check()?;
+    let recorded = run.replay().ask_effect(id, spec)?.map(stand);
+    match recorded {
+        Some(stand) => Ok(stand),
+        None => {
+            let begin = DriverCommand::BeginEffect {
+                effect: id.clone(),
+                spec: spec.clone(),
+            };
+            run.drive(begin).await.and_then(started)
+        }
+    }
+}
+
+fn stand(record: &EffectRecord) -> Stand {
+    match &record.settled {
+        Some(settled) => Stand::Done(settled.clone()),
+        // Started by a driver that is gone, or UNKNOWN: an idempotent effect is sent again with its key at once.
+        None if record.status == Status::Pending => Stand::Again { due: record.due },
+        None => Stand::Again { due: None },
+    }
+}
+
+fn started(reply: Reply) -> Result<Stand, Error> {
+    match reply.result {
+        ReplyResult::Effect {
+            status: Status::Started,
+            attempt,
+            ..
+        } => Ok(Stand::Go { attempt }),
+        other => Err(Error::unexpected("the start of an effect", other)),
+    }
+}
+
+/// Records how an attempt ended.
+async fn finish(
+    run: &Run,
+    id: &EffectId,
+    attempt: u32,
+    ending: Ending,
+    policy: EffectPolicy,
+) -> Result<Stand, Error> {
+    let settled = match &ending {
+        Ending::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
+        Ending::Failed { error, detail } => Some(Settled::Failed {
+            error: error.clone(),
+            detail: detail.clone(),
+        }),
+        Ending::Retry { error, .. } => {
+            let error = format!(
+                "gave up after {} attempts, the last: {error}",
+                policy.attempts_max
+            );
+            Some(Settled::Failed { error, detail: None })
+        }
+        Ending::Unknown { .. } => None,
+    };
+    let reply = run
+        .drive(DriverCommand::FinishEffect {
+            effect: id.clone(),
+            attempt,
+            ending,
+        })
+        .await?;
+    match (reply.result, settled) {
+        (
+            ReplyResult::Effect {
+                status: Status::Confirmed | Status::Failed,
+                ..
+            },
+            Some(settled),
+        ) => Ok(Stand::Done(settled)),
+        (
+            ReplyResult::Effect {
+                status: Status::Pending,
+                until,
+                ..
+            },
+            _,
+        ) => Ok(Stand::Again { due: until }),
+        (
+            ReplyResult::Effect {
+                status: Status::Unknown,
+                ..
+            },
+            _,
+        ) => Ok(Stand::Again { due: None }),
+        (other, _) => Err(Error::unexpected("the outcome of an effect", other)),
+    }
+}
+
+fn outcome(effect: EffectId, settled: Settled) -> Result<Payload, Error> {
+    match settled {
+        Settled::Confirmed(result) => Ok(result),
+        Settled::Failed { error, detail } => Err(Error::EffectFailed {
+            effect,
+            error,
+            detail: detail.map(Box::new),
+        }),
+    }
+}
+
+/// The wait that an upstream asks for, in the journal's unit.
+pub(crate) fn after_ms(after: Option<Duration>) -> Option<u64> {
+    after.map(millis)
+}

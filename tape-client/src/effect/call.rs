@@ -1,0 +1,188 @@
+//! One call of an upstream, and what can come of it.
+
+use super::{after_ms, undo};
+use crate::error::Error;
+use serde::Serialize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tape_core::budget::Spend;
+use tape_core::command::Ending;
+use tape_core::effect::Undo;
+use tape_core::id::{BudgetName, EffectId, RunId};
+use tape_core::limits::TEXT_BYTES_MAX;
+use tape_core::payload::Payload;
+
+/// One attempt at an effect, as its caller sees it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    effect: EffectId,
+    key: Arc<str>,
+    attempt: u32,
+    learnt: Arc<Mutex<Learnt>>,
+}
+
+/// What became known only with the upstream's answer.
+#[derive(Debug, Default)]
+struct Learnt {
+    undo: Option<Undo>,
+    spent: Option<Vec<Spend>>,
+}
+
+/// Why a call of an upstream gave no result.
+///
+/// Any other error becomes [`CallError::Unknown`] by `?`: an error that nobody looked at does not say that nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The upstream did not act and never will.
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// What it answered, where it did.
+        detail: Option<Payload>,
+    },
+    /// The upstream did not act; it may, later.
+    Retry {
+        /// What went wrong.
+        error: String,
+        /// The upstream's own wish, such as `Retry-After`; else the backoff of the policy.
+        after: Option<Duration>,
+    },
+    /// Nobody knows whether the upstream acted: the answer was lost.
+    Unknown {
+        /// Why nobody knows.
+        cause: String,
+    },
+}
+
+impl Call {
+    pub(super) fn new(effect: EffectId, run: &RunId, attempt: u32) -> Self {
+        let key = effect.idempotency_key(run).into();
+        Self {
+            effect,
+            key,
+            attempt,
+            learnt: Arc::default(),
+        }
+    }
+
+    /// The idempotency key for the upstream: the same in every attempt and every process.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Which attempt it is, from 1; it counts over crashes.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Which effect it is.
+    #[must_use]
+    pub const fn effect(&self) -> &EffectId {
+        &self.effect
+    }
+
+    /// How to undo the effect, where that is known only with the upstream's answer. It counts if the call succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the operation is no name or the arguments have no JSON form.
+    pub fn undo(&self, operation: &str, args: &impl Serialize) -> Result<(), Error> {
+        let undo = undo(operation, args)?;
+        self.learnt().undo = Some(undo);
+        Ok(())
+    }
+
+    /// What the effect cost, instead of what was reserved for it. It counts if the call succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the budget's name is none.
+    pub fn spent(&self, budget: &str, amount: u64) -> Result<(), Error> {
+        let spend = Spend {
+            budget: BudgetName::new(budget)?,
+            amount,
+        };
+        self.learnt().spent.get_or_insert_default().push(spend);
+        Ok(())
+    }
+
+    fn learnt(&self) -> std::sync::MutexGuard<'_, Learnt> {
+        self.learnt
+            .lock()
+            .expect("nothing panics while it holds what a call learnt")
+    }
+
+    pub(super) fn ending(&self, answered: Result<Payload, CallError>) -> Ending {
+        let learnt = std::mem::take(&mut *self.learnt());
+        match answered {
+            Ok(result) => Ending::Confirmed {
+                result,
+                undo: learnt.undo,
+                spent: learnt.spent,
+            },
+            Err(CallError::Failed { error, detail }) => Ending::Failed {
+                error: text(error),
+                detail,
+            },
+            Err(CallError::Retry { error, after }) => Ending::Retry {
+                error: text(error),
+                after_ms: after_ms(after),
+            },
+            Err(CallError::Unknown { cause }) => Ending::Unknown { cause: text(cause) },
+        }
+    }
+}
+
+impl CallError {
+    /// The upstream did not act and never will.
+    pub fn failed(error: impl ToString) -> Self {
+        Self::Failed {
+            error: error.to_string(),
+            detail: None,
+        }
+    }
+
+    /// The upstream did not act; it may, later.
+    pub fn retry(error: impl ToString) -> Self {
+        Self::Retry {
+            error: error.to_string(),
+            after: None,
+        }
+    }
+
+    /// The upstream did not act and wishes to be asked again after a while.
+    pub fn retry_after(error: impl ToString, after: Duration) -> Self {
+        Self::Retry {
+            error: error.to_string(),
+            after: Some(after),
+        }
+    }
+
+    /// Nobody knows whether the upstream acted.
+    pub fn unknown(cause: impl ToString) -> Self {
+        Self::Unknown {
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for CallError {
+    fn from(error: E) -> Self {
+        let mut cause = error.to_string();
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            cause = format!("{cause}: {deeper}");
+            source = deeper.source();
+        }
+        Self::Unknown { cause }
+    }
+}
+
+/// A text that an entry can carry: not empty, and cut to its bound.
+fn text(mut text: String) -> String {
+    if text.is_empty() {
+        text.push_str("no reason given");
+    }
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
+}

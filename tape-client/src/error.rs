@@ -1,0 +1,201 @@
+//! Errors of the run API, by what the author of an agent does next.
+
+use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
+use tape_core::payload::{InvalidPayload, Payload};
+use tape_core::replay::Drift;
+use tape_core::reply::{Ended, Rejection};
+
+/// The cause beneath an error.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a call of the client came to nothing, by what to do next.
+///
+/// An agent as a rule hands every one of them up with `?` and lets its process return: what is recorded is safe, and the next
+/// drive goes on from there. [`Error::next`] says the same in words.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Return: the run waits without a driver. It is re-driven when what it waits for has come.
+    #[error("the run is suspended until what it waits for has come")]
+    Suspended,
+    /// Stop: another driver has the run, and nothing that this one does counts any more.
+    #[error("the lease is lost: another driver has run {}", StreamId::Run(.run.clone()))]
+    LostLease {
+        /// The run.
+        run: RunId,
+    },
+    /// Leave it: another driver is at work on the run.
+    #[error("the run is driven by {holder}")]
+    Busy {
+        /// The driver.
+        holder: Holder,
+    },
+    /// Look at the agent: it asked something else than its journal has. Roll its code back, or start a new run.
+    #[error(transparent)]
+    Drift(#[from] Box<Drift>),
+    /// Return: the run has ended.
+    #[error("the run has ended: {}", ended_text(.0))]
+    Ended(Ended),
+    /// Tidy up and call [`Run::accept_cancel`](crate::Run::accept_cancel): somebody asked for the run to end.
+    #[error("the run is to be cancelled")]
+    Cancelled,
+    /// Return: what the run did is being undone, or it waits for a person.
+    #[error("the run is {phase}: nothing new may begin")]
+    Closing {
+        /// Its phase: `compensating` or `stuck`.
+        phase: &'static str,
+    },
+    /// Decide what that means for the run: the effect did not happen and will not.
+    #[error("effect {effect} failed: {error}")]
+    EffectFailed {
+        /// Which.
+        effect: EffectId,
+        /// What went wrong.
+        error: String,
+        /// What the upstream answered, where it did.
+        detail: Option<Box<Payload>>,
+    },
+    /// Return: the upstream may have acted. The next drive sends the effect again with the same key.
+    #[error("nobody knows whether effect {effect} happened: {cause}")]
+    EffectUnknown {
+        /// Which.
+        effect: EffectId,
+        /// Why nobody knows.
+        cause: String,
+    },
+    /// Ask the model again, or return and be re-driven: there was no answer, and nothing is recorded.
+    #[error("the model gave no answer")]
+    NoAnswer {
+        /// What stood in the way.
+        #[source]
+        source: Source,
+    },
+    /// Spend less, or raise the budget: nothing was begun.
+    #[error("budget '{budget}' has {left} left, {asked} were asked")]
+    OverBudget {
+        /// The budget, or the one it is part of.
+        budget: BudgetName,
+        /// What is left.
+        left: u64,
+        /// What was asked.
+        asked: u64,
+    },
+    /// Try again later: the journal is out of reach, and was so for as long as the client retries.
+    #[error("the journal is out of reach")]
+    Unavailable {
+        /// What stood in the way.
+        #[source]
+        source: Source,
+    },
+    /// Mend the call: the journal refuses it, and would again.
+    #[error(transparent)]
+    Rejected(Box<Rejection>),
+    /// Mend the call: an argument makes no sense. Nothing was sent.
+    #[error("{what}: {problem}")]
+    Invalid {
+        /// The argument.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Ask an operator: the journal is damaged, or of a newer version than this build.
+    #[error("the journal cannot be used as it is")]
+    Damaged {
+        /// What was found.
+        #[source]
+        source: Source,
+    },
+    /// Nothing can be replayed here: the recorded bytes were erased.
+    #[error("the recorded bytes of {what} were erased")]
+    Erased {
+        /// What they were.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What to do next, in words.
+    #[must_use]
+    pub const fn next(&self) -> &'static str {
+        match self {
+            Self::Suspended => "return; the run is re-driven when what it waits for has come",
+            Self::LostLease { .. } => "stop; another driver has the run",
+            Self::Busy { .. } => "leave the run to its driver",
+            Self::Drift(_) => "roll the agent's code back, or start a new run",
+            Self::Ended(_) => "return; the end is the end",
+            Self::Cancelled => "tidy up and accept the cancellation",
+            Self::Closing { .. } => "return; the journal or a person does the rest",
+            Self::EffectFailed { .. } => "decide what the failure means for the run",
+            Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
+            Self::NoAnswer { .. } => "ask again, or return and be re-driven",
+            Self::OverBudget { .. } => "spend less, or open a larger budget in a new run",
+            Self::Unavailable { .. } => "try again later; what was acknowledged is safe",
+            Self::Rejected(_) | Self::Invalid { .. } => "mend the call",
+            Self::Damaged { .. } => "ask an operator; verify the journal",
+            Self::Erased { .. } => "start a new run; this one cannot be replayed",
+        }
+    }
+
+    pub(crate) fn invalid(what: &'static str, problem: impl ToString) -> Self {
+        Self::Invalid {
+            what,
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn damaged(source: impl Into<Source>) -> Self {
+        Self::Damaged {
+            source: source.into(),
+        }
+    }
+
+    /// An answer that the journal gives to no such request.
+    pub(crate) fn unexpected(what: &'static str, found: impl std::fmt::Debug) -> Self {
+        Self::damaged(format!("the journal answered {what} with {found:?}"))
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::LeaseHeld { holder, .. } => Self::Busy { holder },
+            Rejection::RunEnded { ending } => Self::Ended(ending),
+            Rejection::Closing { phase: "cancelling" } => Self::Cancelled,
+            Rejection::Closing { phase: "suspended" } => Self::Suspended,
+            Rejection::Closing { phase } => Self::Closing { phase },
+            Rejection::BudgetExhausted { budget, left, asked } => Self::OverBudget { budget, left, asked },
+            other => Self::Rejected(Box::new(other)),
+        }
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(invalid: InvalidName) -> Self {
+        Self::invalid(invalid.what, invalid.problem)
+    }
+}
+
+impl From<InvalidPayload> for Error {
+    fn from(invalid: InvalidPayload) -> Self {
+        Self::invalid("payload", invalid)
+    }
+}
+
+fn ended_text(ended: &Ended) -> String {
+    match ended {
+        Ended::Completed => "it completed".to_owned(),
+        Ended::Failed { error } => format!("it failed: {error}"),
+        Ended::Cancelled { reason } => format!("it was cancelled: {reason}"),
+    }
+}
+
+impl From<crate::backend::Failure> for Error {
+    fn from(failure: crate::backend::Failure) -> Self {
+        use crate::backend::Failure;
+        match failure {
+            Failure::Rejected(rejection) => rejection.into(),
+            Failure::Retryable(source) => Self::Unavailable { source },
+            Failure::Fatal(source) => Self::Damaged { source },
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Gates: durable waits for a signal.
+
+use crate::error::Error;
+use crate::json;
+use crate::lease::millis;
+use crate::run::{Due, Run};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::entry::gate::AnsweredBy;
+use tape_core::id::{GateName, Principal};
+use tape_core::payload::Payload;
+use tape_core::time::Timestamp;
+
+/// A gate about to be waited at.
+#[derive(Debug)]
+#[must_use = "nothing is opened before `wait`"]
+pub struct Gate {
+    run: Run,
+    name: String,
+    deadline: Option<Deadline>,
+}
+
+/// What ended a wait at a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// A signal, or the deadline.
+    pub by: AnsweredBy,
+    /// What the signal carried; empty after a deadline.
+    pub payload: Payload,
+}
+
+impl GateAnswer {
+    /// Whether the deadline passed without a signal.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self.by, AnsweredBy::Deadline)
+    }
+
+    /// Who sent the signal, where it is known.
+    #[must_use]
+    pub const fn who(&self) -> Option<&Principal> {
+        match &self.by {
+            AnsweredBy::Signal { who, .. } | AnsweredBy::EarlierSignal { who, .. } => who.as_ref(),
+            AnsweredBy::Deadline => None,
+        }
+    }
+
+    /// What the signal carried, read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is no such value.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        json::read("the answer of the gate", &self.payload)
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(run: Run, name: &str) -> Self {
+        Self {
+            run,
+            name: name.to_owned(),
+            deadline: None,
+        }
+    }
+
+    /// Ends the wait after a while without a signal, counted from when the gate opens.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(Deadline::InMs(millis(after)));
+        self
+    }
+
+    /// Ends the wait at a time without a signal.
+    pub const fn deadline_at(mut self, at: Timestamp) -> Self {
+        self.deadline = Some(Deadline::At(at));
+        self
+    }
+
+    /// Waits for the signal or the deadline. After the client's patience the run is suspended.
+    ///
+    /// # Errors
+    /// [`Error::Suspended`] where the run waits without this driver: return, and be re-driven when the signal comes.
+    pub async fn wait(self) -> Result<GateAnswer, Error> {
+        let (run, gate) = (&self.run, GateName::new(&self.name)?);
+        run.check()?;
+        let recorded = run.replay().ask_gate(&gate).cloned();
+        let deadline = match recorded {
+            Some(record) => record.deadline,
+            None => {
+                let reply = run
+                    .drive(DriverCommand::OpenGate {
+                        gate: gate.clone(),
+                        deadline: self.deadline,
+                    })
+                    .await?;
+                opened(&reply.result)
+            }
+        };
+        let say = Some(OutsideCommand::ExpireGate { gate: gate.clone() });
+        let due = deadline.map(|at| Due { at, say });
+        let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());
+        let (by, payload) = answer.await?;
+        Ok(GateAnswer { by, payload })
+    }
+}
+
+const fn opened(result: &tape_core::reply::ReplyResult) -> Option<Timestamp> {
+    match result {
+        tape_core::reply::ReplyResult::GateOpen { deadline } => *deadline,
+        _ => None,
+    }
+}

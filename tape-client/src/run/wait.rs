@@ -1,0 +1,167 @@
+//! Waiting: in this process for a while, then without a driver.
+
+use super::Run;
+use crate::backend::{Failure, Until};
+use crate::error::Error;
+use crate::lease::Hold;
+use crate::retry::Backoff;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use std::time::Duration;
+use tape_core::codec::{self, StoredEntry};
+use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::replay::Replay;
+use tape_core::reply::Rejection;
+use tape_core::time::Timestamp;
+use tokio::time::Instant;
+
+type Pages = BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
+
+/// The wait before another attempt at suspending a run over which something is still under way.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// A time at which a wait is over, and what says so to the journal. Whoever waits says it, since no other process need be
+/// there to do it; if one is, the second to come is told that it is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Due {
+    pub(crate) at: Timestamp,
+    pub(crate) say: Option<OutsideCommand>,
+}
+
+impl Run {
+    /// Waits until `done` finds in the journal what it looks for. After the client's patience, or at once where `due`
+    /// is farther away, the run is suspended.
+    ///
+    /// # Errors
+    /// [`Error::Suspended`] once the run waits without this driver, and whatever else ends its right to wait.
+    pub(crate) async fn wait_until<T>(
+        &self,
+        due: Option<Due>,
+        mut done: impl FnMut(&Replay) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut wait = Wait::new(self, due);
+        loop {
+            self.check()?;
+            if let Some(found) = done(&self.replay()) {
+                return Ok(found);
+            }
+            wait.step().await?;
+        }
+    }
+
+    fn follow(&self) -> Pages {
+        let seen = self.replay().seq();
+        self.inner.tape.backend.entries(self.id(), seen, Until::Dropped)
+    }
+
+    /// Folds entries that came while the agent ran. Several waits of one run each see all of them; one folds them.
+    fn take_in(&self, page: &[StoredEntry]) -> Result<(), Error> {
+        let mut replay = self.replay();
+        for stored in page {
+            if stored.seq > replay.seq() {
+                let entry = codec::decode(stored).map_err(Error::damaged)?;
+                replay.apply(entry).map_err(Error::damaged)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Wait<'a> {
+    run: &'a Run,
+    pages: Pages,
+    backoff: Backoff,
+    due: Option<Due>,
+    /// When to say that the time has come.
+    say_at: Instant,
+    /// When to suspend the run.
+    give_up_at: Instant,
+}
+
+impl<'a> Wait<'a> {
+    fn new(run: &'a Run, due: Option<Due>) -> Self {
+        let patience = run.inner.tape.settings.patience;
+        let until_due = due.as_ref().map(|due| run.inner.lease.clock().until(due.at));
+        let give_up = if until_due.is_some_and(|until| until > patience) {
+            Duration::ZERO
+        } else {
+            patience
+        };
+        let now = Instant::now();
+        let say_at = now + until_due.unwrap_or_default();
+        Self {
+            run,
+            pages: run.follow(),
+            backoff: Backoff::default(),
+            due,
+            say_at,
+            give_up_at: now + give_up,
+        }
+    }
+
+    /// Until something happened that is worth a look.
+    async fn step(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.run.inner.lease.gone() => Ok(()),
+            page = self.pages.next() => self.page(page).await,
+            () = tokio::time::sleep_until(self.say_at), if self.due.is_some() => self.say().await,
+            () = tokio::time::sleep_until(self.give_up_at) => self.suspend().await,
+        }
+    }
+
+    async fn page(&mut self, page: Option<Result<Vec<StoredEntry>, Failure>>) -> Result<(), Error> {
+        match page {
+            Some(Ok(page)) => {
+                self.backoff = Backoff::default();
+                return self.run.take_in(&page);
+            }
+            Some(Err(Failure::Retryable(source))) => {
+                tracing::debug!(error = %source, "following the run broke off; going on");
+            }
+            Some(Err(failure)) => return Err(failure.into()),
+            None => {}
+        }
+        tokio::time::sleep(self.backoff.next()).await;
+        self.pages = self.run.follow();
+        Ok(())
+    }
+
+    /// The time has come, by this process's reckoning.
+    async fn say(&mut self) -> Result<(), Error> {
+        self.say_at = Instant::now() + self.backoff.next();
+        let Some(Due {
+            say: Some(command), ..
+        }) = &self.due
+        else {
+            self.due = None;
+            return Ok(());
+        };
+        match self.run.inner.tape.tell(self.run.id(), command.clone()).await {
+            // Its entry comes with the next page. Too early, or somebody else said it: look again.
+            Ok(_) | Err(Error::Rejected(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn suspend(&mut self) -> Result<(), Error> {
+        self.give_up_at = Instant::now() + AGAIN;
+        if self.run.is_busy() {
+            return Ok(());
+        }
+        let seen = self.run.replay().seq();
+        let resume = self.due.as_ref().map(|due| Deadline::At(due.at));
+        match self.run.drive(DriverCommand::Suspend { seen, resume }).await {
+            Ok(_) => {
+                self.run.inner.lease.let_go(Hold::Suspended);
+                Err(Error::Suspended)
+            }
+            Err(Error::Rejected(rejection))
+                if matches!(*rejection, Rejection::Woken { .. } | Rejection::Unsettled { .. }) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Samples: what an agent takes from outside the rules is recorded once, and replayed.
+
+use crate::error::{Error, Source};
+use crate::json;
+use crate::run::Run;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::future::ready;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tape_core::command::DriverCommand;
+use tape_core::id::SampleName;
+use tape_core::time::Timestamp;
+use uuid::Uuid;
+
+impl Run {
+    /// The time: the same in every drive.
+    ///
+    /// # Errors
+    /// As [`Run::sample`].
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        self.sample("now", || ready(Ok::<_, Infallible>(now()))).await
+    }
+
+    /// A new UUID: the same in every drive.
+    ///
+    /// # Errors
+    /// As [`Run::sample`].
+    pub async fn uuid(&self) -> Result<Uuid, Error> {
+        let fresh = || uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        self.sample("uuid", || ready(Ok::<_, Infallible>(fresh()))).await
+    }
+
+    /// A random number: the same in every drive.
+    ///
+    /// # Errors
+    /// As [`Run::sample`].
+    pub async fn random(&self) -> Result<u64, Error> {
+        self.sample("random", || ready(Ok::<_, Infallible>(rand::random())))
+            .await
+    }
+
+    /// Any value from outside: the recorded one, or else what `take` gives, recorded.
+    ///
+    /// For looking, not for acting: between taking and recording a crash may come, and it is taken again.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`] where `take` fails; [`Error::Drift`] where the journal has a sample of another name here.
+    pub async fn sample<T, E, F>(&self, name: &str, take: impl FnOnce() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, E>>,
+        T: Serialize + DeserializeOwned,
+        E: Into<Source>,
+    {
+        let name = SampleName::new(name)?;
+        self.check()?;
+        let _turn = self.take_turn("sample")?;
+        let next = self.replay().sample(&self.scope, &name)?;
+        if let Some(recorded) = next.recorded {
+            return json::read("the sample", &recorded);
+        }
+        let busy = self.busy();
+        let taken = take()
+            .await
+            .map_err(|error| Error::NoAnswer { source: error.into() })?;
+        drop(busy);
+        let (scope, n) = (self.scope.clone(), next.n);
+        let value = json::payload("sample", &taken)?;
+        self.drive(DriverCommand::RecordSample {
+            scope,
+            n,
+            name,
+            value: value.clone(),
+        })
+        .await?;
+        self.replay().sampled(&self.scope, n);
+        // What a re-drive will read is what this drive goes on with.
+        json::read("the sample", &value)
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

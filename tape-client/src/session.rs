@@ -1,0 +1,152 @@
+//! Sessions: the events of a conversation, and its state.
+
+use crate::backend::SessionView;
+use crate::client::Tape;
+use crate::error::Error;
+use crate::retry::until_answered;
+use tape_core::command::SessionCommand;
+use tape_core::entry::session::EventAppended;
+use tape_core::id::{EventId, Invocation, Seq, SessionId};
+use tape_core::payload::Payload;
+use tape_core::session::Delta;
+
+/// A conversation of a user with an app.
+#[derive(Clone, Debug)]
+pub struct Session {
+    tape: Tape,
+    id: SessionId,
+}
+
+/// An event to append to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    id: EventId,
+    author: String,
+    content: Payload,
+    delta: Delta,
+    invocation: Option<Invocation>,
+    expected: Option<Seq>,
+}
+
+/// An event of a session, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// What was recorded.
+    pub event: EventAppended,
+}
+
+impl Event {
+    /// An event by `author`: `user`, or the name of an agent. Its id is unique in the session; a repeated event counts once.
+    #[must_use]
+    pub fn new(id: EventId, author: &str, content: Payload) -> Self {
+        let (author, delta) = (author.to_owned(), Delta::default());
+        Self {
+            id,
+            author,
+            content,
+            delta,
+            invocation: None,
+            expected: None,
+        }
+    }
+
+    /// The change of state that comes with it. `app:` and `user:` keys are shared, `temp:` keys are not recorded.
+    #[must_use]
+    pub fn delta(mut self, delta: Delta) -> Self {
+        self.delta = delta;
+        self
+    }
+
+    /// The invocation it is part of.
+    #[must_use]
+    pub fn invocation(mut self, invocation: Invocation) -> Self {
+        self.invocation = Some(invocation);
+        self
+    }
+
+    /// Insists that nothing came after this entry.
+    #[must_use]
+    pub const fn expect(mut self, seq: Seq) -> Self {
+        self.expected = Some(seq);
+        self
+    }
+}
+
+impl Session {
+    pub(crate) const fn new(tape: Tape, id: SessionId) -> Self {
+        Self { tape, id }
+    }
+
+    /// Begins the session.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where it exists.
+    pub async fn create(&self, state: Delta) -> Result<Seq, Error> {
+        self.command(SessionCommand::Create {
+            session: self.id.clone(),
+            state,
+        })
+        .await
+    }
+
+    /// Appends an event; a repeated one returns the first's place.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such session, or it has moved on beyond what the event expects.
+    pub async fn append(&self, event: Event) -> Result<Seq, Error> {
+        let Event {
+            id,
+            author,
+            content,
+            delta,
+            invocation,
+            expected,
+        } = event;
+        self.command(SessionCommand::Append {
+            event: id,
+            expected,
+            invocation,
+            author,
+            delta,
+            content,
+        })
+        .await
+    }
+
+    /// The session as it is now, with at most `events_max` of its newest events; none where there is no such session.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn get(&self, events_max: u32) -> Result<Option<SessionView>, Error> {
+        let Tape { backend, settings } = &self.tape;
+        until_answered(settings.retry_for, || backend.session_view(&self.id, events_max)).await
+    }
+
+    /// Puts the session back to how it was after the entry `to`. What later events changed in shared state stays changed.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such entry.
+    pub async fn rewind(&self, to: Seq) -> Result<Seq, Error> {
+        let Tape { backend, settings } = &self.tape;
+        let command = self.tape.stamp(to);
+        let reply = until_answered(settings.retry_for, || backend.rewind(&self.id, command.clone())).await?;
+        Ok(reply.seq)
+    }
+
+    /// Deletes the session.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such session.
+    pub async fn delete(&self) -> Result<Seq, Error> {
+        self.command(SessionCommand::Delete).await
+    }
+
+    async fn command(&self, body: SessionCommand) -> Result<Seq, Error> {
+        let Tape { backend, settings } = &self.tape;
+        let command = self.tape.stamp(body);
+        let reply = until_answered(settings.retry_for, || backend.session(&self.id, command.clone())).await?;
+        Ok(reply.seq)
+    }
+}

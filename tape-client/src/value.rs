@@ -1,0 +1,88 @@
+//! Values: named, versioned, watchable.
+
+use crate::backend::{Transition, Versioned};
+use crate::client::Tape;
+use crate::error::Error;
+use crate::retry::until_answered;
+use futures::stream::{BoxStream, StreamExt as _};
+use tape_core::command::ValueCommand;
+use tape_core::id::{Tenant, ValueName};
+use tape_core::payload::Payload;
+use tape_core::reply::ReplyResult;
+
+/// A value that a tenant's agents share. Each change raises its version by one, deletion too.
+#[derive(Clone, Debug)]
+pub struct Value {
+    tape: Tape,
+    tenant: Tenant,
+    name: ValueName,
+}
+
+impl Value {
+    pub(crate) const fn new(tape: Tape, tenant: Tenant, name: ValueName) -> Self {
+        Self { tape, tenant, name }
+    }
+
+    /// The value as it is now; none where it was never set.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn get(&self) -> Result<Option<Versioned>, Error> {
+        let Tape { backend, settings } = &self.tape;
+        until_answered(settings.retry_for, || {
+            backend.value_state(&self.tenant, &self.name)
+        })
+        .await
+    }
+
+    /// Sets it, whatever it is. Returns its version.
+    ///
+    /// # Errors
+    /// As any call that writes.
+    pub async fn put(&self, value: Payload) -> Result<u64, Error> {
+        self.command(ValueCommand::Put {
+            value,
+            expected: None,
+        })
+        .await
+    }
+
+    /// Sets it if it has the version `expected`, zero for none. Returns its version.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with [`VersionConflict`](tape_core::reply::Rejection::VersionConflict) where it has another.
+    pub async fn compare_and_set(&self, expected: u64, value: Payload) -> Result<u64, Error> {
+        self.command(ValueCommand::Put {
+            value,
+            expected: Some(expected),
+        })
+        .await
+    }
+
+    /// Deletes it, in any case or only at a version. Returns the version of its tombstone.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where it has another version, or there is none.
+    pub async fn delete(&self, expected: Option<u64>) -> Result<u64, Error> {
+        self.command(ValueCommand::Delete { expected }).await
+    }
+
+    /// Each change after the version `after`, once and in order, also those that are still to come.
+    pub fn watch(&self, after: u64) -> BoxStream<'static, Result<Transition, Error>> {
+        let changes = self.tape.backend.watch(&self.tenant, &self.name, after);
+        changes.map(|change| change.map_err(Error::from)).boxed()
+    }
+
+    async fn command(&self, body: ValueCommand) -> Result<u64, Error> {
+        let Tape { backend, settings } = &self.tape;
+        let command = self.tape.stamp(body);
+        let reply = until_answered(settings.retry_for, || {
+            backend.value(&self.tenant, &self.name, command.clone())
+        })
+        .await?;
+        match reply.result {
+            ReplyResult::Version { version } => Ok(version),
+            other => Err(Error::unexpected("the change of a value", other)),
+        }
+    }
+}

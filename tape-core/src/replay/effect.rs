@@ -1,0 +1,168 @@
+//! Where recorded effects stand.
+
+use super::drift::{Drift, Place};
+use crate::effect::{EffectSpec, Mode, Status};
+use crate::entry::effect::AfterObservation;
+use crate::entry::{Entry, EntryBody};
+use crate::id::EffectId;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// A recorded effect and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectRecord {
+    /// What it is. Of the arguments and of those that undo it only the digests are kept.
+    pub spec: EffectSpec,
+    /// Where it stands.
+    pub status: Status,
+    /// Its newest attempt, from 1; zero where none has started.
+    pub attempt: u32,
+    /// When its next attempt or observation is due, where it waits for one.
+    pub due: Option<Timestamp>,
+    /// What came of it, once it is settled.
+    pub settled: Option<Settled>,
+    /// Why it waits, is unknown or is stuck; else empty.
+    pub why: String,
+}
+
+/// What came of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It happened; the upstream answered this.
+    Confirmed(Payload),
+    /// It did not happen and will not.
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// What the upstream answered, where it did.
+        detail: Option<Payload>,
+    },
+}
+
+impl EffectRecord {
+    pub(super) fn begun(mut spec: EffectSpec, at: Timestamp) -> Self {
+        spec.args = spec.args.erased();
+        if let Some(undo) = &mut spec.undo {
+            undo.args = undo.args.erased();
+        }
+        let (status, attempt, due) = match spec.mode {
+            Mode::Inline => (Status::Started, 1, None),
+            Mode::Outbox => (Status::Pending, 0, Some(at)),
+        };
+        Self {
+            spec,
+            status,
+            attempt,
+            due,
+            settled: None,
+            why: String::new(),
+        }
+    }
+
+    /// Folds an entry about this effect; entries that change nothing a driver asks about are passed over.
+    pub(super) fn fold(&mut self, entry: Entry) {
+        match entry.body {
+            EntryBody::EffectStarted(started) => {
+                self.attempt = started.attempt;
+                self.stand(Status::Started, None, String::new());
+            }
+            EntryBody::EffectConfirmed(confirmed) => {
+                self.settle(Status::Confirmed, Settled::Confirmed(confirmed.result));
+            }
+            EntryBody::EffectFailed(failed) => {
+                self.settle(
+                    Status::Failed,
+                    Settled::Failed {
+                        error: failed.error,
+                        detail: failed.detail,
+                    },
+                );
+            }
+            EntryBody::EffectDeferred(deferred) => {
+                self.stand(Status::Pending, Some(deferred.next_at), deferred.error);
+            }
+            EntryBody::EffectUnknown(unknown) => {
+                self.stand(Status::Unknown, Some(unknown.observe_at), unknown.cause);
+            }
+            EntryBody::EffectObserved(observed) => self.observed(observed.then),
+            EntryBody::EffectResendAllowed(allowed) => {
+                self.stand(Status::Pending, Some(entry.at), allowed.reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn observed(&mut self, then: AfterObservation) {
+        match then {
+            // The next entry says how.
+            AfterObservation::Settle => {}
+            AfterObservation::Resend { at } => self.stand(Status::Pending, Some(at), "absent".to_owned()),
+            AfterObservation::ObserveAgain { at } => {
+                (self.status, self.due) = (Status::Unknown, Some(at));
+            }
+            AfterObservation::Stuck { reason } => self.stand(Status::Stuck, None, reason),
+        }
+    }
+
+    fn stand(&mut self, status: Status, due: Option<Timestamp>, why: String) {
+        (self.status, self.due, self.why) = (status, due, why);
+    }
+
+    fn settle(&mut self, status: Status, settled: Settled) {
+        self.stand(status, None, String::new());
+        self.settled = Some(settled);
+    }
+
+    /// Whether `asked` is what was recorded. Policy, reservation and the way to undo may change between versions of an
+    /// agent; what is done to whom may not.
+    pub(super) fn compare(&self, effect: &EffectId, asked: &EffectSpec) -> Result<(), Box<Drift>> {
+        let recorded = &self.spec;
+        let mut lines = Vec::new();
+        let mut line = |name: &str, recorded: String, asked: String| {
+            if recorded != asked {
+                lines.push(format!("{name}: recorded {recorded}, asked {asked}"));
+            }
+        };
+        line(
+            "connector",
+            recorded.connector.to_string(),
+            asked.connector.to_string(),
+        );
+        line(
+            "operation",
+            recorded.operation.to_string(),
+            asked.operation.to_string(),
+        );
+        line(
+            "semantics",
+            format!("{:?}", recorded.semantics),
+            format!("{:?}", asked.semantics),
+        );
+        line(
+            "mode",
+            format!("{:?}", recorded.mode),
+            format!("{:?}", asked.mode),
+        );
+        line("args", args(recorded), args(asked));
+        line("business key", business_key(recorded), business_key(asked));
+        if lines.is_empty() {
+            Ok(())
+        } else {
+            Err(Drift::new(Place::Effect(effect.clone()), lines.join("; ")))
+        }
+    }
+}
+
+fn args(spec: &EffectSpec) -> String {
+    format!(
+        "{} bytes with digest {}",
+        spec.args.len(),
+        spec.args.digest().short()
+    )
+}
+
+fn business_key(spec: &EffectSpec) -> String {
+    spec.business_key
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |key| format!("'{key}'"))
+}

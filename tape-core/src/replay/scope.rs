@@ -1,0 +1,240 @@
+//! One scope's decisions, effects and samples, and how far a re-drive has come in it.
+
+use super::drift::{Drift, Place};
+use super::effect::EffectRecord;
+use super::{Next, NextSample};
+use crate::effect::EffectSpec;
+use crate::entry::decision::Recorded as Decision;
+use crate::entry::sample::Recorded as Sample;
+use crate::fingerprint::Fingerprint;
+use crate::id::{EffectId, Position, SampleName, Scope};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScopeReplay {
+    /// The k-th decision; none once it was handed out, since nobody asks twice.
+    decisions: Vec<Option<Box<Decision>>>,
+    next_decision: u32,
+    effects: BTreeMap<(u32, u16), EffectRecord>,
+    /// Effects that the journal has and the agent has not asked for.
+    unasked: BTreeSet<(u32, u16)>,
+    /// Effects that the agent asked for before the journal had them.
+    live: BTreeSet<(u32, u16)>,
+    samples: Vec<Option<Sample>>,
+    next_sample: u32,
+    /// Decisions with part of a budget set aside.
+    reserved: BTreeSet<u32>,
+}
+
+fn place<T>(all: &[T]) -> u32 {
+    u32::try_from(all.len()).unwrap_or(u32::MAX)
+}
+
+impl ScopeReplay {
+    /// Takes a recorded decision; refuses one that is not the next.
+    pub(super) fn record_decision(&mut self, recorded: Decision) -> Result<(), String> {
+        let k = place(&self.decisions);
+        if recorded.position.k != k {
+            return Err(format!("decision {k} of its scope comes next"));
+        }
+        self.reserved.remove(&k);
+        // The driver's own decisions come back with the journal; it has them already.
+        self.decisions
+            .push((k >= self.next_decision).then(|| Box::new(recorded)));
+        Ok(())
+    }
+
+    pub(super) fn decide(&mut self, scope: &Scope, asked: &Fingerprint) -> Result<Next, Box<Drift>> {
+        let k = self.next_decision;
+        let position = Position {
+            scope: scope.clone(),
+            k,
+        };
+        if place(&self.decisions) <= k {
+            self.all_effects_asked(scope)?;
+            return Ok(Next {
+                position,
+                recorded: None,
+            });
+        }
+        let slot = self.decisions.get_mut(usize::try_from(k).unwrap_or(usize::MAX));
+        let Some(slot) = slot else {
+            return Ok(Next {
+                position,
+                recorded: None,
+            });
+        };
+        if let Some(difference) = slot
+            .as_ref()
+            .and_then(|recorded| recorded.fingerprint.difference(asked))
+        {
+            return Err(Drift::new(Place::Decision(position), difference));
+        }
+        self.next_decision += 1;
+        Ok(Next {
+            position,
+            recorded: slot.take(),
+        })
+    }
+
+    /// The driver recorded decision `k` itself.
+    pub(super) fn decided(&mut self, k: u32) {
+        if self.next_decision <= k {
+            self.next_decision = k + 1;
+            self.reserved.remove(&k);
+            if let Some(slot) = self.decisions.get_mut(usize::try_from(k).unwrap_or(usize::MAX)) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// A new decision may only follow when everything that was done under the ones before was asked for again.
+    fn all_effects_asked(&self, scope: &Scope) -> Result<(), Box<Drift>> {
+        match self.unasked.first() {
+            Some(&(k, call)) => Err(Drift::unasked(Place::Effect(effect_id(scope, k, call)))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn begin_effect(&mut self, effect: &EffectId, record: EffectRecord) -> Result<(), String> {
+        let key = (effect.position.k, effect.call);
+        if effect.position.k >= place(&self.decisions) {
+            return Err(format!("effect {effect} has no decision"));
+        }
+        if !self.live.remove(&key) {
+            self.unasked.insert(key);
+        }
+        match self.effects.insert(key, record) {
+            None => Ok(()),
+            Some(_) => Err(format!("effect {effect} began before")),
+        }
+    }
+
+    pub(super) fn effect(&self, effect: &EffectId) -> Option<&EffectRecord> {
+        self.effects.get(&(effect.position.k, effect.call))
+    }
+
+    pub(super) fn effect_mut(&mut self, effect: &EffectId) -> Option<&mut EffectRecord> {
+        self.effects.get_mut(&(effect.position.k, effect.call))
+    }
+
+    pub(super) fn ask_effect(
+        &mut self,
+        effect: &EffectId,
+        asked: &EffectSpec,
+    ) -> Result<Option<&EffectRecord>, Box<Drift>> {
+        let key = (effect.position.k, effect.call);
+        match self.effects.get(&key) {
+            Some(record) => {
+                record.compare(effect, asked)?;
+                self.unasked.remove(&key);
+                Ok(Some(record))
+            }
+            None if place(&self.decisions) > effect.position.k.saturating_add(1) => {
+                let difference = "the journal has no such effect and went on to a later decision";
+                Err(Drift::new(Place::Effect(effect.clone()), difference))
+            }
+            None => {
+                self.live.insert(key);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn record_sample(&mut self, sample: Sample) -> Result<(), String> {
+        let n = place(&self.samples);
+        if sample.n != n {
+            return Err(format!("sample {n} of its scope comes next"));
+        }
+        self.samples.push((n >= self.next_sample).then_some(sample));
+        Ok(())
+    }
+
+    pub(super) fn sample(&mut self, scope: &Scope, asked: &SampleName) -> Result<NextSample, Box<Drift>> {
+        let n = self.next_sample;
+        let slot = self.samples.get_mut(usize::try_from(n).unwrap_or(usize::MAX));
+        let Some(slot) = slot else {
+            return Ok(NextSample { n, recorded: None });
+        };
+        if let Some(recorded) = slot.as_ref().filter(|recorded| recorded.name != *asked) {
+            let at = Place::Sample {
+                scope: scope.clone(),
+                n,
+                name: recorded.name.clone(),
+            };
+            return Err(Drift::new(
+                at,
+                format!("name: recorded {}, asked {asked}", recorded.name),
+            ));
+        }
+        self.next_sample += 1;
+        Ok(NextSample {
+            n,
+            recorded: slot.take().map(|sample| sample.value),
+        })
+    }
+
+    /// The driver recorded sample `n` itself.
+    pub(super) fn sampled(&mut self, n: u32) {
+        if self.next_sample <= n {
+            self.next_sample = n + 1;
+            if let Some(slot) = self.samples.get_mut(usize::try_from(n).unwrap_or(usize::MAX)) {
+                *slot = None;
+            }
+        }
+    }
+
+    pub(super) fn reserve(&mut self, k: u32) {
+        if k >= self.next_decision {
+            self.reserved.insert(k);
+        }
+    }
+
+    pub(super) fn release(&mut self, k: u32) {
+        self.reserved.remove(&k);
+    }
+
+    pub(super) fn is_reserved(&self, k: u32) -> bool {
+        self.reserved.contains(&k)
+    }
+
+    /// Effects that are not settled, oldest decision first.
+    pub(super) fn unsettled<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = EffectId> + 'a {
+        let open = self.effects.iter().filter(|(_, record)| record.settled.is_none());
+        open.map(|(&(k, call), _)| effect_id(scope, k, call))
+    }
+
+    /// The first thing that the journal has and the agent never asked for.
+    pub(super) fn leftover(&self, scope: &Scope) -> Option<Box<Drift>> {
+        if place(&self.decisions) > self.next_decision {
+            let position = Position {
+                scope: scope.clone(),
+                k: self.next_decision,
+            };
+            return Some(Drift::unasked(Place::Decision(position)));
+        }
+        if let Some(&(k, call)) = self.unasked.first() {
+            return Some(Drift::unasked(Place::Effect(effect_id(scope, k, call))));
+        }
+        let n = self.next_sample;
+        let sample = self
+            .samples
+            .get(usize::try_from(n).unwrap_or(usize::MAX))?
+            .as_ref()?;
+        Some(Drift::unasked(Place::Sample {
+            scope: scope.clone(),
+            n,
+            name: sample.name.clone(),
+        }))
+    }
+}
+
+fn effect_id(scope: &Scope, k: u32, call: u16) -> EffectId {
+    EffectId {
+        position: Position {
+            scope: scope.clone(),
+            k,
+        },
+        call,
+    }
+}

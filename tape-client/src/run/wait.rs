@@ -25,12 +25,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) at: Timestamp,
-    pub(crate) say: Option<OutsideCommand>,
+    pub(crate) say: OutsideCommand,
+    /// Whether nothing but the time ends the wait.
+    pub(crate) alone: bool,
 }
 
 impl Run {
-    /// Waits until `done` finds in the journal what it looks for. After the client's patience, or at once where `due`
-    /// is farther away, the run is suspended.
+    /// Waits until `done` finds in the journal what it looks for. After the client's patience the run is suspended, and at
+    /// once where only `due` ends the wait and is farther away.
     ///
     /// # Errors
     /// [`Error::Suspended`] once the run waits without this driver, and whatever else ends its right to wait.

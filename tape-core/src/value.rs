@@ -31,7 +31,7 @@ impl Value {
     /// The value now; none where there never was one or it was deleted.
     #[must_use]
     pub fn current(&self) -> Option<Payload> {
-        self.current.as_ref().map(Kept::payload)
+        self.current.as_ref().and_then(Kept::payload)
     }
 
     /// Its version; zero where there never was a value.
@@ -57,13 +57,16 @@ impl Kept {
     fn new(payload: &Payload) -> Option<Self> {
         let bytes = payload.bytes()?.to_vec();
         Some(Self {
-            payload: payload.clone(),
+            payload: payload.erased(),
             bytes,
         })
     }
 
-    fn payload(&self) -> Payload {
-        Payload::new(self.payload.content_type(), self.bytes.clone()).expect("it was a payload before")
+    /// None where a snapshot was damaged so that its bytes are not the payload's any more.
+    fn payload(&self) -> Option<Payload> {
+        let mut payload = self.payload.clone();
+        payload.restore(self.bytes.clone().into()).ok()?;
+        Some(payload)
     }
 }
 

@@ -73,7 +73,8 @@ impl Access for Engine {
             let shard = tape_store::contract::Shard(shard);
             let hints = self.store().due(queue, shard, until, limit).await.map_err(unavailable)?;
             work.extend(hints.into_iter().map(|hint| {
-                let due_in = Duration::from_millis(hint.due.millis_since(now));
+                let micros = hint.due.as_micros().saturating_sub(now.as_micros());
+                let due_in = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
                 DueWork { stream: hint.stream, item: hint.item, due_in }
             }));
         }

@@ -152,19 +152,22 @@ impl Driver {
         };
         self.under_way.remove(&piece);
         match result {
-            Ok(reaction) => {
+            Ok(Reaction::Done) => {
+                debug!(reactor = self.reactor.name(), stream = %piece.0, item = %piece.1, "done");
                 self.failed.remove(&piece);
-                debug!(reactor = self.reactor.name(), stream = %piece.0, item = %piece.1, ?reaction);
             }
+            // The hint was early or stale: looking at it again at once would be a busy loop.
+            Ok(Reaction::Nothing) => self.hold_off(piece),
             Err(error) => {
                 let (stream, item) = (&piece.0, &piece.1);
                 warn!(reactor = self.reactor.name(), %stream, %item, error = %Chain(&error), "will try again");
-                self.note_failure(piece);
+                self.hold_off(piece);
             }
         }
     }
 
-    fn note_failure(&mut self, piece: Piece) {
+    /// Leaves a piece alone for a while, longer each time.
+    fn hold_off(&mut self, piece: Piece) {
         let times = self.failed.get(&piece).map_or(1, |failure| failure.times.saturating_add(1));
         let wait = self.options.backoff.saturating_mul(1 << (times - 1).min(16)).min(self.options.backoff_max);
         let until = Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.0));

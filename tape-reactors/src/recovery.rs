@@ -4,6 +4,7 @@ use crate::access::{Access, AccessError, DueWork, request};
 use crate::reactor::{Reaction, ReactionError, Reactor};
 use crate::redrive::{Redrive, Redriver};
 use async_trait::async_trait;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
@@ -63,7 +64,7 @@ impl Recovery {
     }
 
     /// Keeps the run until somebody else has it.
-    async fn hold(&self, run: &RunId, epoch: Epoch) {
+    async fn hold(&self, run: &RunId, epoch: Epoch) -> Infallible {
         loop {
             tokio::time::sleep(self.lease / 3).await;
             let renew = DriverCommand::RenewLease { lease_ms: self.lease_ms() };
@@ -106,7 +107,7 @@ impl Reactor for Recovery {
         let redrive = Redrive { run: run.clone(), epoch };
         let driven = tokio::select! {
             driven = self.redriver.redrive(&redrive) => driven,
-            () = self.hold(run, epoch) => unreachable!("holding a run does not end"),
+            never = self.hold(run, epoch) => match never {},
         };
         // Where the agent adopted the run, this is refused and changes nothing.
         self.release(run, epoch).await?;

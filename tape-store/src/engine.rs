@@ -21,6 +21,7 @@ use tape_core::reply::Reply;
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
+use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
 /// About how many bytes of the states of runs are kept in memory.
@@ -87,6 +88,12 @@ impl Engine {
             store,
             clock,
         }))
+    }
+
+    /// The time by the engine's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     /// Asks something of a run. An effect with a business key gets the key before it begins.

@@ -9,4 +9,6 @@ pub mod journal;
 mod listing;
 pub mod memory;
 pub mod open;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod wake;

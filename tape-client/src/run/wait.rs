@@ -84,7 +84,8 @@ impl<'a> Wait<'a> {
     fn new(run: &'a Run, due: Option<Due>) -> Self {
         let patience = run.inner.tape.settings.patience;
         let until_due = due.as_ref().map(|due| run.inner.lease.clock().until(due.at));
-        let give_up = if until_due.is_some_and(|until| until > patience) {
+        let alone = due.as_ref().is_some_and(|due| due.alone);
+        let give_up = if alone && until_due.is_some_and(|until| until > patience) {
             Duration::ZERO
         } else {
             patience
@@ -132,14 +133,8 @@ impl<'a> Wait<'a> {
     /// The time has come, by this process's reckoning.
     async fn say(&mut self) -> Result<(), Error> {
         self.say_at = Instant::now() + self.backoff.next();
-        let Some(Due {
-            say: Some(command), ..
-        }) = &self.due
-        else {
-            self.due = None;
-            return Ok(());
-        };
-        match self.run.inner.tape.tell(self.run.id(), command.clone()).await {
+        let Some(due) = &self.due else { return Ok(()) };
+        match self.run.inner.tape.tell(self.run.id(), due.say.clone()).await {
             // Its entry comes with the next page. Too early, or somebody else said it: look again.
             Ok(_) | Err(Error::Rejected(_)) => Ok(()),
             Err(error) => Err(error),

@@ -73,11 +73,11 @@ impl Effect {
     pub(super) fn claimed_by(&self, holder: &Holder, now: Timestamp) -> bool {
         self.claim
             .as_ref()
-            .is_some_and(|claim| claim.holder == *holder && claim.until >= now)
+            .is_some_and(|claim| claim.holder == *holder && claim.until > now)
     }
 
     fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
-        self.claim.as_ref().filter(|claim| claim.until >= now)
+        self.claim.as_ref().filter(|claim| claim.until > now)
     }
 }
 

@@ -61,7 +61,7 @@ impl Lease {
 
     fn holder_at(&self, now: Timestamp) -> Option<(&Holder, Timestamp)> {
         match self {
-            Self::Held { holder, until, .. } if *until >= now => Some((holder, *until)),
+            Self::Held { holder, until, .. } if *until > now => Some((holder, *until)),
             _ => None,
         }
     }

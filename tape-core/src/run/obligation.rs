@@ -70,7 +70,7 @@ impl Obligation {
     }
 
     fn claimed_by(&self, holder: &Holder, now: Timestamp) -> bool {
-        matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && claim.until >= now)
+        matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && claim.until > now)
     }
 }
 
@@ -113,7 +113,7 @@ impl Run {
                 what: name(id),
                 due: *at,
             }),
-            ObligationStatus::Started { claim } if claim.until >= now => Err(Rejection::Claimed {
+            ObligationStatus::Started { claim } if claim.until > now => Err(Rejection::Claimed {
                 what: name(id),
                 holder: claim.holder.clone(),
                 until: claim.until,

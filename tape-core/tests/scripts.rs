@@ -1,0 +1,269 @@
+//! Scripts: commands in, entries and replies out. `UPDATE_EXPECT=1 cargo test -p tape-core --test scripts` writes them anew;
+//! the difference is for a person to read.
+//!
+//! A block is lines of commands, a line `----`, what they came to, and an empty line. Beside commands a block can have `wait MS`,
+//! `agenda` and `status`; a command that begins with `@N` has that request id.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use support::line::{Line, outcome};
+use support::names::{payload, session_id};
+use support::{Journal, run_line};
+use tape_core::agenda::Item;
+use tape_core::claim::Claim;
+use tape_core::command::{ClaimCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::id::{EffectId, Invocation, Key, Principal, RequestId, RunId, Seq, SessionId};
+use tape_core::run::Run;
+use tape_core::session::{Delta, Json, Session};
+use tape_core::shared::Shared;
+use tape_core::stream::Stream;
+use tape_core::value::Value;
+
+/// A stream that scripts can drive.
+trait Scripted: Stream + PartialEq + std::fmt::Debug {
+    fn command(&self, text: &str) -> Self::Command;
+    fn status(&self) -> String;
+}
+
+#[test]
+fn scripts() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut count = 0;
+    for file in std::fs::read_dir(&directory).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let script = std::fs::read_to_string(&path).unwrap();
+        let written = match name.split('-').next().unwrap() {
+            "session" => play::<Session>(&script),
+            "shared" => play::<Shared>(&script),
+            "value" => play::<Value>(&script),
+            "claim" => play::<Claim>(&script),
+            _ => play::<Run>(&script),
+        };
+        expect_test::expect_file![path].assert_eq(&written);
+        count += 1;
+    }
+    assert!(count > 15, "the scripts are found");
+}
+
+/// Plays a script and writes it anew, with what its commands came to.
+fn play<S: Scripted>(script: &str) -> String {
+    let mut journal = Journal::<S>::new();
+    let mut written = String::new();
+    for block in script.trim_end().split("\n\n") {
+        let asked = block.split("\n----").next().unwrap();
+        if !written.is_empty() {
+            written.push('\n');
+        }
+        writeln!(written, "{asked}").unwrap();
+        let commands = asked.lines().filter(|line| !line.starts_with('#'));
+        let answers: Vec<String> = commands
+            .map(|line| format!("> {line}\n{}", answer(&mut journal, line)))
+            .collect();
+        if !answers.is_empty() {
+            write!(written, "----\n{}", answers.concat()).unwrap();
+        }
+        journal.check();
+    }
+    written
+}
+
+fn answer<S: Scripted>(journal: &mut Journal<S>, line: &str) -> String {
+    let (request, line) = match line.strip_prefix('@') {
+        Some(rest) => {
+            let (n, line) = rest.split_once(' ').unwrap();
+            (Some(n.parse().unwrap()), line)
+        }
+        None => (None, line),
+    };
+    if let Some(millis) = line.strip_prefix("wait ") {
+        journal.wait(millis.parse().unwrap());
+        return format!("@ {}\n", journal.now);
+    }
+    if line == "agenda" {
+        return agenda(&journal.state);
+    }
+    if line == "status" {
+        return format!("{}\n", journal.state.status());
+    }
+    let (line, by) = line.split_once(" by ").map_or((line, None), |(line, by)| {
+        (line, Some(Principal::new(by).unwrap()))
+    });
+    let command = journal.state.command(line);
+    let before = journal.entries.len();
+    let decided = match request {
+        Some(n) => journal.ask_as(RequestId::from_u128(n), by, command),
+        None if by.is_some() => journal.ask_as(RequestId::from_u128(before as u128 + (1 << 64)), by, command),
+        None => journal.ask(command),
+    };
+    outcome(&journal.entries[before..], &decided)
+}
+
+fn agenda<S: Stream>(state: &S) -> String {
+    let agenda = state.agenda();
+    if agenda.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let lines = agenda.iter().map(|(queue, item, due)| {
+        assert_eq!(
+            item.to_string().parse::<Item>().unwrap(),
+            *item,
+            "an item reads as it is written"
+        );
+        format!("{queue} {item} {due}\n")
+    });
+    lines.collect()
+}
+
+impl Scripted for Run {
+    fn command(&self, text: &str) -> Self::Command {
+        run_line::command(text, self)
+    }
+
+    fn status(&self) -> String {
+        let mut text = self.summary().map_or_else(
+            || "none".to_owned(),
+            |summary| format!("{} since {}", summary.status.as_str(), summary.changed_at),
+        );
+        for (name, budget) in self.budgets() {
+            let (limit, reserved, spent) = (budget.limit, budget.reserved, budget.spent);
+            write!(
+                text,
+                "; budget {name}: {reserved} reserved, {spent} spent of {limit}"
+            )
+            .unwrap();
+        }
+        for (id, effect) in self.effects() {
+            write!(text, "; {id} {:?}", effect.status).unwrap();
+        }
+        text
+    }
+}
+
+fn delta(line: &mut Line) -> Delta {
+    let changes = line.pairs().into_iter().map(|(key, value)| {
+        let json = (value != "-").then(|| Json::try_from(value).unwrap());
+        (Key::new(key).unwrap(), json)
+    });
+    Delta(changes.collect())
+}
+
+impl Scripted for Session {
+    fn command(&self, text: &str) -> Self::Command {
+        let mut line = Line::new(text);
+        match line.word().as_str() {
+            "create" => SessionCommand::Create {
+                session: session_id("s1"),
+                state: delta(&mut line),
+            },
+            "append" => SessionCommand::Append {
+                event: line.parse(),
+                author: line.word(),
+                expected: line.pair("expected").map(Seq),
+                invocation: line.pair::<Invocation>("invocation"),
+                delta: delta(&mut line),
+                content: payload("said"),
+            },
+            "merged" => SessionCommand::MarkMerged {
+                through: Seq(line.parse()),
+            },
+            "rewind" => SessionCommand::Rewind {
+                to: Seq(line.parse()),
+                state: delta(&mut line),
+            },
+            "delete" => SessionCommand::Delete,
+            other => panic!("there is no command '{other}'"),
+        }
+    }
+
+    fn status(&self) -> String {
+        let state: Vec<String> = self
+            .state()
+            .0
+            .iter()
+            .map(|(key, json)| format!("{key}={}", json.as_str()))
+            .collect();
+        let pending: Vec<u64> = self.pending().iter().map(|pending| pending.source.0).collect();
+        format!(
+            "{} created {} state {{{}}} pending {pending:?}",
+            if self.id().is_some() { "there" } else { "none" },
+            self.created(),
+            state.join(" ")
+        )
+    }
+}
+
+impl Scripted for Shared {
+    fn command(&self, text: &str) -> Self::Command {
+        let mut line = Line::new(text);
+        assert_eq!(line.word(), "merge");
+        let session: SessionId = session_id(&line.word());
+        SharedCommand::Merge {
+            session,
+            source: Seq(line.parse()),
+            delta: delta(&mut line),
+        }
+    }
+
+    fn status(&self) -> String {
+        let state = self.state().0.iter();
+        let state: Vec<String> = state
+            .map(|(key, json)| format!("{key}={}", json.as_str()))
+            .collect();
+        format!("{{{}}}", state.join(" "))
+    }
+}
+
+impl Scripted for Value {
+    fn command(&self, text: &str) -> Self::Command {
+        let mut line = Line::new(text);
+        let expected = line.pair("expected");
+        match line.word().as_str() {
+            "put" => ValueCommand::Put {
+                value: payload(&line.word()),
+                expected,
+            },
+            "delete" => ValueCommand::Delete { expected },
+            other => panic!("there is no command '{other}'"),
+        }
+    }
+
+    fn status(&self) -> String {
+        let current = self.current().map_or_else(
+            || "none".to_owned(),
+            |payload| String::from_utf8(payload.bytes().unwrap().to_vec()).unwrap(),
+        );
+        format!("{current} at version {}", self.version())
+    }
+}
+
+impl Scripted for Claim {
+    fn command(&self, text: &str) -> Self::Command {
+        let mut line = Line::new(text);
+        assert_eq!(line.word(), "take");
+        let owner = |text: &str| -> (RunId, EffectId) {
+            let (invocation, effect) = text.split_once('/').unwrap();
+            let run = RunId::new("acme", "treasury", "ann", "s1", invocation).unwrap();
+            (run, effect.parse().unwrap())
+        };
+        let (run, effect) = owner(&line.word());
+        ClaimCommand::Take {
+            connector: "bank".parse().unwrap(),
+            key: "invoice-7".parse().unwrap(),
+            run,
+            effect,
+            from: line.pair::<String>("from").map(|text| owner(&text)),
+        }
+    }
+
+    fn status(&self) -> String {
+        self.owner().map_or_else(
+            || "nobody".to_owned(),
+            |(run, effect)| format!("{}/{effect}", run.invocation),
+        )
+    }
+}

@@ -1,0 +1,176 @@
+//! What the tests of the rules share: a journal in memory that checks, with every command, what must hold of every stream.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "each test file uses a part of it, and a panic is how a test fails"
+)]
+
+pub(crate) mod line;
+pub(crate) mod names;
+pub(crate) mod run_line;
+
+use std::collections::BTreeMap;
+use tape_core::agenda::{Agenda, Item, Queue};
+use tape_core::chain::Verifier;
+use tape_core::codec::{Stamp, StoredEntry, decode, seal};
+use tape_core::command::Command;
+use tape_core::entry::Entry;
+use tape_core::id::{Principal, RequestId, Seq};
+use tape_core::payload::Digest;
+use tape_core::reply::{Decided, Rejection};
+use tape_core::stream::{Stream, restore, snapshot};
+use tape_core::time::Timestamp;
+
+/// A stream in memory: what a store and its service do, without either.
+#[derive(Clone)]
+pub(crate) struct Journal<S> {
+    pub(crate) state: S,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) stored: Vec<StoredEntry>,
+    pub(crate) now: Timestamp,
+    index: BTreeMap<(Queue, Item), Timestamp>,
+    digest: Digest,
+    requests: u128,
+}
+
+impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: S::default(),
+            entries: Vec::new(),
+            stored: Vec::new(),
+            now: Timestamp::from_micros(0),
+            index: BTreeMap::new(),
+            digest: Digest::default(),
+            requests: 0,
+        }
+    }
+
+    pub(crate) fn wait(&mut self, millis: u64) {
+        self.now = self.now.plus_millis(millis);
+    }
+
+    /// Asks with a request id of its own.
+    pub(crate) fn ask(&mut self, body: S::Command) -> Result<Decided, Rejection> {
+        self.requests += 1;
+        let request = RequestId::from_u128(self.requests);
+        self.ask_as(request, None, body)
+    }
+
+    /// Asks, appends what was decided, and checks what holds of every command.
+    pub(crate) fn ask_as(
+        &mut self,
+        request: RequestId,
+        principal: Option<Principal>,
+        body: S::Command,
+    ) -> Result<Decided, Rejection> {
+        let mut command = Command::new(request, body);
+        command.principal = principal;
+        let decided = self.state.decide(&command, self.now);
+        assert_eq!(
+            decided,
+            self.state.decide(&command, self.now),
+            "deciding is repeatable"
+        );
+        let decided = decided?;
+        self.append(&command, &decided);
+        if !decided.entries.is_empty() {
+            self.repeated(&command, &decided);
+        }
+        Ok(decided)
+    }
+
+    fn append(&mut self, command: &Command<S::Command>, decided: &Decided) {
+        let stamp = Stamp {
+            at: self.now,
+            request: command.request,
+            principal: command.principal.clone(),
+            trace: command.trace.clone(),
+        };
+        for body in &decided.entries {
+            let seq = self.state.seq().next();
+            let (entry, stored) = seal(&self.digest, seq, &stamp, body.clone());
+            assert_eq!(
+                decode(&stored).unwrap(),
+                entry,
+                "an entry decodes to what was sealed"
+            );
+            let before = self.state.agenda();
+            self.state.apply(&entry).unwrap();
+            self.reindex(&before);
+            self.digest = stored.digest;
+            self.entries.push(entry);
+            self.stored.push(stored);
+        }
+        if !decided.entries.is_empty() {
+            assert_eq!(
+                decided.reply.seq,
+                self.state.seq(),
+                "a reply names the last entry"
+            );
+        }
+    }
+
+    fn reindex(&mut self, before: &Agenda) {
+        let after = self.state.agenda();
+        for change in before.changes_to(&after) {
+            let key = (change.queue, change.item);
+            assert_eq!(
+                self.index.get(&key).copied(),
+                change.was,
+                "a change says what was there"
+            );
+            match change.due {
+                Some(due) => self.index.insert(key, due),
+                None => self.index.remove(&key),
+            };
+        }
+        let expected: BTreeMap<(Queue, Item), Timestamp> = after
+            .iter()
+            .map(|(queue, item, due)| ((queue, item.clone()), due))
+            .collect();
+        assert_eq!(
+            self.index, expected,
+            "the changes lead from one agenda to the next"
+        );
+    }
+
+    /// A repeat gets the same reply and no entries, at once and later.
+    fn repeated(&self, command: &Command<S::Command>, decided: &Decided) {
+        for later in [self.now, self.now.plus_millis(10_000_000)] {
+            let again = self.state.decide(command, later).unwrap();
+            assert!(again.entries.is_empty(), "a repeat appends nothing");
+            assert_eq!(again.reply, decided.reply, "a repeat gets the first reply");
+        }
+    }
+
+    /// The state from the entries as they are stored.
+    pub(crate) fn folded(&self) -> S {
+        let mut state = S::default();
+        for stored in &self.stored {
+            state.apply(&decode(stored).unwrap()).unwrap();
+        }
+        state
+    }
+
+    /// Checks what holds of every journal: fold, snapshot and chain.
+    pub(crate) fn check(&self) {
+        let folded = self.folded();
+        assert_eq!(folded, self.state, "the state is the fold of its entries");
+        let restored: S = restore(&snapshot(&self.state)).expect("its own snapshot");
+        assert_eq!(restored, self.state, "a snapshot is the state");
+        assert_eq!(
+            restored.agenda(),
+            folded.agenda(),
+            "the agenda follows from the state"
+        );
+        let mut verifier = Verifier::new(Some((self.state.seq(), self.digest)));
+        self.stored
+            .iter()
+            .for_each(|stored| verifier.check(stored).unwrap());
+        let head = verifier.finish().unwrap();
+        assert_eq!(head, (Seq(self.stored.len() as u64), self.digest));
+    }
+}

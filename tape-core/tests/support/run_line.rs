@@ -1,0 +1,300 @@
+//! Commands of runs as lines of a script.
+
+use super::line::Line;
+use super::names::{begin, holder, obligation, payload};
+use tape_core::budget::Currency;
+use tape_core::command::{
+    Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, Verdict, WorkerCommand,
+};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
+use tape_core::entry::decision::Usage;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{BusinessKey, Connector, Epoch, Key, Operation, Seq};
+use tape_core::run::Run;
+use tape_core::stream::Stream as _;
+
+/// Reads a command; what it leaves out is taken from `run`.
+pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
+    let mut line = Line::new(text);
+    let word = line.word();
+    let epoch = line.pair("epoch").map_or_else(|| run.epoch(), Epoch);
+    let command = if word == "begin" {
+        begun(&mut line)
+    } else if let Some(command) = driver(&word, &mut line, run) {
+        RunCommand::Drive(epoch, command)
+    } else if let Some(command) = worker(&word, &mut line) {
+        RunCommand::Work(command)
+    } else {
+        RunCommand::Tell(outside(&word, &mut line))
+    };
+    line.end();
+    command
+}
+
+fn begun(line: &mut Line) -> RunCommand {
+    let mut begin = begin(&line.word(), line.pair("lease").unwrap_or(1_000));
+    begin.adopt = line.pair("adopt").map(Epoch);
+    begin.recovery = line.flag("recovery");
+    if line.flag("there") {
+        begin.create = None;
+    }
+    let labels = line.pairs();
+    if let Some(create) = &mut begin.create {
+        create.labels = labels
+            .into_iter()
+            .map(|(key, value)| (Key::new(key).unwrap(), value))
+            .collect();
+    }
+    RunCommand::Begin(begin)
+}
+
+fn driver(word: &str, line: &mut Line, run: &Run) -> Option<DriverCommand> {
+    use DriverCommand as C;
+    Some(match word {
+        "renew" => C::RenewLease {
+            lease_ms: line.pair("lease").unwrap_or(1_000),
+        },
+        "release" => C::ReleaseLease {
+            redrive_in_ms: line.pair("in").unwrap_or(0),
+        },
+        "decide" => C::RecordDecision(decision(line)),
+        "reserve" => C::ReserveForDecision {
+            position: line.parse(),
+            spends: line.spends("spends").unwrap_or_default(),
+        },
+        "unreserve" => C::ReleaseReservation {
+            position: line.parse(),
+        },
+        "effect" => C::BeginEffect {
+            effect: line.parse(),
+            spec: spec(line),
+        },
+        "restart" => C::RestartEffect { effect: line.parse() },
+        "finish" => C::FinishEffect {
+            effect: line.parse(),
+            attempt: line.parse(),
+            ending: ending(line),
+        },
+        "gate" => C::OpenGate {
+            gate: line.parse(),
+            deadline: line.pair("deadline").map(Deadline::InMs),
+        },
+        "timer" => C::SetTimer {
+            timer: line.parse(),
+            due: Deadline::InMs(line.pair("due").unwrap_or(1_000)),
+            note: payload("note"),
+        },
+        "untimer" => C::CancelTimer { timer: line.parse() },
+        "budget" => C::OpenBudget {
+            budget: line.parse(),
+            limit: line.parse(),
+            parent: line.pair("parent"),
+            currency: match line.pair::<String>("currency").as_deref() {
+                None | Some("micro_usd") => Currency::MicroUsd,
+                Some("tokens") => Currency::Tokens,
+                Some(unit) => Currency::Unit(Key::new(unit).unwrap()),
+            },
+        },
+        "sample" => C::RecordSample {
+            scope: line.pair("scope").unwrap_or_default(),
+            n: line.parse(),
+            name: line.parse(),
+            value: payload("sample"),
+        },
+        "checkpoint" => C::Checkpoint {
+            label: line.parse(),
+            state: payload("state"),
+        },
+        "suspend" => C::Suspend {
+            seen: line.pair("seen").map_or_else(|| run.seq(), Seq),
+            resume: line.pair("resume").map(Deadline::InMs),
+        },
+        "complete" => C::Complete {
+            output: payload("output"),
+        },
+        "fail" => C::Fail { error: line.rest() },
+        "accept-cancel" => C::AcceptCancel,
+        _ => return None,
+    })
+}
+
+fn decision(line: &mut Line) -> RecordDecision {
+    let asked: String = line.pair("asked").unwrap_or_else(|| "question".to_owned());
+    let answer: String = line.pair("answer").unwrap_or_else(|| "answer".to_owned());
+    RecordDecision {
+        position: line.parse(),
+        fingerprint: Fingerprint::of_bytes(asked.as_bytes()),
+        response: payload(&answer),
+        model: "m".to_owned(),
+        usage: Usage::default(),
+        rationale: line.pair::<String>("rationale").map(|text| payload(&text)),
+        policy_version: String::new(),
+        spent: line.spends("spent").unwrap_or_default(),
+    }
+}
+
+fn spec(line: &mut Line) -> EffectSpec {
+    let mode = match line.word().as_str() {
+        "inline" => Mode::Inline,
+        "outbox" => Mode::Outbox,
+        other => panic!("mode '{other}'"),
+    };
+    let semantics = match line.word().as_str() {
+        "idempotent" => Semantics::Idempotent,
+        "non-idempotent" => Semantics::NonIdempotent,
+        "read-only" => Semantics::ReadOnly,
+        other => panic!("semantics '{other}'"),
+    };
+    EffectSpec {
+        connector: Connector::new("bank").unwrap(),
+        operation: Operation::new("pay").unwrap(),
+        semantics,
+        mode,
+        args: payload("args"),
+        business_key: line.pair::<BusinessKey>("key"),
+        undo: undo(line),
+        reserve: line.spends("reserve").unwrap_or_default(),
+        policy: EffectPolicy {
+            attempts_max: line.pair("attempts").unwrap_or(10),
+            observations_max: line.pair("observations").unwrap_or(10),
+            backoff_ms: line.pair("backoff").unwrap_or(500),
+            backoff_max_ms: line.pair("backoff-max").unwrap_or(60_000),
+            resend_absent: line.flag("resend"),
+        },
+    }
+}
+
+fn undo(line: &mut Line) -> Option<Undo> {
+    line.pair("undo").map(|operation| Undo {
+        operation,
+        args: payload("undo args"),
+    })
+}
+
+fn ending(line: &mut Line) -> Ending {
+    match line.word().as_str() {
+        "ok" => Ending::Confirmed {
+            result: payload("result"),
+            undo: undo(line),
+            spent: line.spends("spent"),
+        },
+        "failed" => Ending::Failed {
+            error: line.rest(),
+            detail: line.pair::<String>("detail").map(|text| payload(&text)),
+        },
+        "retry" => Ending::Retry {
+            error: line.rest(),
+            after_ms: line.pair("after"),
+        },
+        "unknown" => Ending::Unknown { cause: line.rest() },
+        other => panic!("ending '{other}'"),
+    }
+}
+
+fn worker(word: &str, line: &mut Line) -> Option<WorkerCommand> {
+    use WorkerCommand as C;
+    Some(match word {
+        "claim" => C::ClaimEffect {
+            effect: line.parse(),
+            holder: line.parse(),
+            claim_ms: line.pair("ms").unwrap_or(1_000),
+        },
+        "done" => C::FinishClaimed {
+            effect: line.parse(),
+            holder: line.parse(),
+            attempt: line.parse(),
+            ending: ending(line),
+        },
+        "lapse" => C::LapseEffect { effect: line.parse() },
+        "observe" => C::ClaimObservation {
+            effect: line.parse(),
+            holder: line.parse(),
+            claim_ms: line.pair("ms").unwrap_or(1_000),
+        },
+        "observed" => C::RecordObservation {
+            effect: line.parse(),
+            holder: line.parse(),
+            observation: line.parse(),
+            outcome: outcome(&line.word()),
+            result: payload("seen"),
+            undo: undo(line),
+        },
+        "keep" => C::RenewEffectClaim {
+            effect: line.parse(),
+            holder: line.parse(),
+            claim_ms: line.pair("ms").unwrap_or(1_000),
+        },
+        "undo" => C::ClaimObligation {
+            obligation: obligation(&line.word()),
+            holder: line.parse(),
+            claim_ms: line.pair("ms").unwrap_or(1_000),
+        },
+        "keep-undo" => C::RenewObligationClaim {
+            obligation: obligation(&line.word()),
+            holder: line.parse(),
+            claim_ms: line.pair("ms").unwrap_or(1_000),
+        },
+        "undone" => C::FinishObligation {
+            obligation: obligation(&line.word()),
+            holder: holder(&line.word()),
+            attempt: line.parse(),
+            ending: match line.word().as_str() {
+                "ok" => Ok(payload("undone")),
+                "failed" => Err(line.rest()),
+                other => panic!("ending '{other}'"),
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn outcome(word: &str) -> Outcome {
+    match word {
+        "found" => Outcome::Found,
+        "absent" => Outcome::Absent,
+        "duplicate" => Outcome::Duplicate,
+        "inconclusive" => Outcome::Inconclusive,
+        other => panic!("outcome '{other}'"),
+    }
+}
+
+fn outside(word: &str, line: &mut Line) -> OutsideCommand {
+    use OutsideCommand as C;
+    match word {
+        "signal" => C::Signal {
+            gate: line.parse(),
+            id: line.parse(),
+            answer: payload(&line.pair::<String>("answer").unwrap_or_else(|| "yes".to_owned())),
+        },
+        "expire" => C::ExpireGate { gate: line.parse() },
+        "fire" => C::FireTimer { timer: line.parse() },
+        "cancel" => C::Cancel { reason: line.rest() },
+        "vanished" => C::DriverVanished {
+            epoch: Epoch(line.parse()),
+            grace_ms: line.pair("grace").unwrap_or(0),
+        },
+        "settle" => C::SettleEffect {
+            effect: line.parse(),
+            verdict: match line.word().as_str() {
+                "confirmed" => Verdict::Confirmed {
+                    result: payload("by a person"),
+                },
+                "failed" => Verdict::Failed,
+                "resend" => Verdict::Resend,
+                other => panic!("verdict '{other}'"),
+            },
+            reason: line.rest(),
+        },
+        "settle-undo" => C::SettleObligation {
+            obligation: obligation(&line.word()),
+            retry: match line.word().as_str() {
+                "retry" => true,
+                "done" => false,
+                other => panic!("'{other}' is neither retry nor done"),
+            },
+            reason: line.rest(),
+        },
+        "retry-run" => C::RetryRun { reason: line.rest() },
+        other => panic!("there is no command '{other}'"),
+    }
+}

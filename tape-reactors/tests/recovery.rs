@@ -1,0 +1,243 @@
+//! Recovery over a memory store, in virtual time: the clock of the journal is tokio's own, paused.
+
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+use tape_core::command::{Begin, Command, Create, DriverCommand, RunCommand};
+use tape_core::id::{App, Epoch, Holder, RequestId, RunId};
+use tape_core::payload::Payload;
+use tape_core::reply::{Reply, ReplyResult};
+use tape_core::stream::RunStatus;
+use tape_core::time::Timestamp;
+use tape_reactors::{Access, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry};
+use tape_store::clock::Clock;
+use tape_store::engine::Engine;
+use tape_store::memory::MemoryStore;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+struct VirtualClock(tokio::time::Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        let micros = self.0.elapsed().as_micros();
+        Timestamp::from_micros(1_000_000 + i64::try_from(micros).unwrap())
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(Arc::new(MemoryStore::new()), Arc::new(VirtualClock(tokio::time::Instant::now())))
+}
+
+fn request() -> RequestId {
+    RequestId(uuid::Uuid::new_v4())
+}
+
+fn run_id(app: &str, n: usize) -> RunId {
+    RunId::new("acme", app, "ann", "s", &format!("i{n}")).unwrap()
+}
+
+async fn begin(engine: &Engine, run: &RunId, adopt: Option<Epoch>, lease_ms: u64) -> Reply {
+    let create = Create { labels: BTreeMap::new(), input: Payload::empty(), forked_from: None };
+    let holder = Holder::new("agent").unwrap();
+    let begin = Begin { run: run.clone(), create: Some(create), holder, lease_ms, adopt, recovery: false };
+    engine.run(run, Command::new(request(), RunCommand::Begin(begin))).await.unwrap()
+}
+
+fn epoch(reply: &Reply) -> Epoch {
+    match reply.result {
+        ReplyResult::Leased { epoch, .. } => epoch,
+        ref other => panic!("not leased: {other:?}"),
+    }
+}
+
+async fn complete(engine: &Engine, run: &RunId, epoch: Epoch) {
+    let complete = RunCommand::Drive(epoch, DriverCommand::Complete { output: Payload::empty() });
+    engine.run(run, Command::new(request(), complete)).await.unwrap();
+}
+
+async fn status(engine: &Engine, run: &RunId) -> RunStatus {
+    engine.run_state(run).await.unwrap().unwrap().status()
+}
+
+/// Recovery workers over one engine.
+struct Workers {
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Workers {
+    fn start(n: usize, engine: &Engine, redriver: &Arc<dyn Redriver>, options: Options) -> Self {
+        let stop = CancellationToken::new();
+        let worker = |i| {
+            let access: Arc<dyn Access> = Arc::new(engine.clone());
+            let holder = Holder::new(format!("recovery-{i}")).unwrap();
+            let recovery =
+                Recovery::new(Arc::clone(&access), Arc::clone(redriver), holder, Duration::from_secs(10));
+            tokio::spawn(Driver::new(access, Arc::new(recovery), options).run(stop.clone()))
+        };
+        Self { tasks: (0..n).map(worker).collect(), stop }
+    }
+
+    async fn drain(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+/// Adopts each run and completes it; counts re-drives and how many ran at once.
+struct Finisher {
+    engine: Engine,
+    redrives: AtomicUsize,
+    at_once: AtomicUsize,
+    at_once_max: AtomicUsize,
+    done: mpsc::UnboundedSender<RunId>,
+}
+
+#[async_trait]
+impl Redriver for Finisher {
+    async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
+        self.redrives.fetch_add(1, Ordering::SeqCst);
+        let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.at_once_max.fetch_max(at_once, Ordering::SeqCst);
+        let adopted = epoch(&begin(&self.engine, &redrive.run, Some(redrive.epoch), 60_000).await);
+        assert_eq!(adopted, redrive.epoch.next());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        complete(&self.engine, &redrive.run, adopted).await;
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        self.done.send(redrive.run.clone()).unwrap();
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism() {
+    const RUNS: usize = 1_000;
+    const WORKERS: usize = 8;
+    let engine = engine();
+    for n in 0..RUNS {
+        begin(&engine, &run_id("treasury", n), None, 5_000).await;
+    }
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let finisher = Arc::new(Finisher {
+        engine: engine.clone(),
+        redrives: AtomicUsize::new(0),
+        at_once: AtomicUsize::new(0),
+        at_once_max: AtomicUsize::new(0),
+        done,
+    });
+    let redriver: Arc<dyn Redriver> = Arc::<Finisher>::clone(&finisher);
+    let options = Options { concurrency: 4, ..Options::default() };
+    let workers = Workers::start(WORKERS, &engine, &redriver, options);
+    for _ in 0..RUNS {
+        finished.recv().await.unwrap();
+    }
+    workers.drain().await;
+    assert_eq!(finisher.redrives.load(Ordering::SeqCst), RUNS);
+    assert!(finisher.at_once_max.load(Ordering::SeqCst) <= 4 * WORKERS);
+    for n in 0..RUNS {
+        assert_eq!(status(&engine, &run_id("treasury", n)).await, RunStatus::Completed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_up_others() {
+    let engine = engine();
+    begin(&engine, &run_id("poisoned", 0), None, 1_000).await;
+    let (stuck, mut attempts) = mpsc::unbounded_channel();
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let healthy = engine.clone();
+    let registry = Registry::new()
+        .agent(App::new("poisoned").unwrap(), move |_| {
+            stuck.send(tokio::time::Instant::now()).unwrap();
+            async { Err(RedriveError::Agent("it crashes each time".into())) }
+        })
+        .agent(App::new("healthy").unwrap(), move |redrive: Redrive| {
+            let (engine, done) = (healthy.clone(), done.clone());
+            async move {
+                let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
+                complete(&engine, &redrive.run, adopted).await;
+                done.send(()).unwrap();
+                Ok(())
+            }
+        });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    // Room for one at a time: a poisoned run that held on to it would stop everything.
+    let options = Options { concurrency: 1, ..Options::default() };
+    let workers = Workers::start(1, &engine, &redriver, options);
+    let mut times = Vec::new();
+    for n in 0..5 {
+        begin(&engine, &run_id("healthy", n), None, 1_000).await;
+        finished.recv().await.unwrap();
+    }
+    // Each attempt comes later after the one before it than that one did, until the rules stop them.
+    while status(&engine, &run_id("poisoned", 0)).await != RunStatus::Stuck {
+        while let Ok(at) = attempts.try_recv() {
+            times.push(at);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(times.len() as u32, tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX);
+    let waits: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits[0] >= Duration::from_secs(1), "{waits:?}");
+    assert!(waits[6] >= 16 * waits[0], "{waits:?}");
+    workers.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_outlasts_the_lease_is_not_doubled() {
+    let engine = engine();
+    let run = run_id("slow", 0);
+    begin(&engine, &run, None, 1_000).await;
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let redrives = Arc::new(AtomicU32::new(0));
+    let (agent, count) = (engine.clone(), Arc::clone(&redrives));
+    let registry = Registry::new().agent(App::new("slow").unwrap(), move |redrive: Redrive| {
+        let (engine, count, done) = (agent.clone(), Arc::clone(&count), done.clone());
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            // Longer than recovery's own lease before the agent is even up.
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
+            complete(&engine, &redrive.run, adopted).await;
+            done.send(()).unwrap();
+            Ok(())
+        }
+    });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let workers = Workers::start(3, &engine, &redriver, Options::default());
+    finished.recv().await.unwrap();
+    workers.drain().await;
+    assert_eq!(redrives.load(Ordering::SeqCst), 1);
+    assert_eq!(status(&engine, &run).await, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn an_agent_is_redriven_through_its_http_endpoint() {
+    let (seen, mut redrives) = mpsc::unbounded_channel();
+    let endpoint = move |axum::Json(body): axum::Json<serde_json::Value>| {
+        let seen = seen.clone();
+        async move { seen.send(body).unwrap() }
+    };
+    let app = axum::Router::new().route("/redrive", axum::routing::post(endpoint));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+
+    let redriver = HttpRedriver::new(format!("http://{address}/redrive"), Duration::from_secs(30)).unwrap();
+    let redrive = Redrive { run: run_id("treasury", 7), epoch: Epoch(3) };
+    redriver.redrive(&redrive).await.unwrap();
+    let body = redrives.recv().await.unwrap();
+    assert_eq!(body["epoch"], 3);
+    assert_eq!(body["run"]["invocation"], "i7");
+
+    let missing = HttpRedriver::new(format!("http://{address}/nothing"), Duration::from_secs(30)).unwrap();
+    assert!(missing.redrive(&redrive).await.is_err(), "a 404 is a failed re-drive");
+    server.abort();
+    let _ = server.await;
+    assert!(redriver.redrive(&redrive).await.is_err(), "so is an agent that is not there");
+}

@@ -1,0 +1,150 @@
+//! The store in a SQLite file: nothing to install, durable, for one machine.
+//!
+//! WAL mode with `synchronous=FULL`: an acknowledged commit survives the loss of power as far as the disk keeps its promises. One
+//! connection writes, a few read beside it. Several processes may use one file: they write one after the other, and
+//! the conditions within the statements decide, never what a process remembers.
+
+mod append;
+mod connect;
+mod due;
+mod error;
+mod index;
+mod names;
+mod read;
+mod runs;
+mod settings;
+mod watch;
+mod writer;
+
+pub use settings::Settings;
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use crate::wake::Wake;
+use async_trait::async_trait;
+use error::store_error;
+use futures::future::BoxFuture;
+use names::Names;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use std::path::Path;
+use std::sync::Arc;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::time::Timestamp;
+use tokio::sync::Mutex;
+use watch::Watch;
+use writer::Writer;
+
+/// A journal store in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Mutex<Writer>,
+    readers: SqlitePool,
+    names: Names,
+    wake: Arc<Wake>,
+    _watch: Watch,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where the file is not a Tape journal, [`StoreError::NewerSchema`] where a newer build made it; in both
+    /// cases it stays as it is. [`StoreError::Corrupt`] where it is damaged, [`StoreError::Unavailable`] otherwise.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, &Settings::default()).await
+    }
+
+    /// The same with settings.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`].
+    pub async fn open_with(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
+        let failed = |error| store_error("opens the database", error);
+        connect::prepare(path, settings).await?;
+        let reader = connect::reader(path, settings);
+        let watched = reader.connect().await.map_err(failed)?;
+        let pool = SqlitePoolOptions::new().max_connections(settings.readers.max(1)).test_before_acquire(false);
+        let readers = pool.connect_with(reader).await.map_err(failed)?;
+        let wake = Arc::new(Wake::new());
+        Ok(Self {
+            writer: Mutex::new(Writer::new(connect::writer(path, settings))),
+            readers,
+            names: Names::new(),
+            _watch: Watch::start(watched, Arc::clone(&wake)),
+            wake,
+        })
+    }
+}
+
+#[async_trait]
+impl JournalStore for SqliteStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        read::head(&self.readers, stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        read::entries(&self.readers, stream, after, page(limit)).await
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let answers = self.writer.lock().await.commit(batches, &self.names).await;
+        if answers.iter().any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. }))) {
+            self.wake.notify();
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        self.writer.lock().await.find_batch(stream, batch).await
+    }
+
+    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+        check_shard(shard)?;
+        due::due(&self.readers, queue, until, page(limit)).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        check_shard(shard)?;
+        read::tail(&self.readers, crate::listing::read_cursor(cursor)?, page(limit)).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        check_shard(shard)?;
+        read::tail_end(&self.readers).await.map(crate::listing::cursor)
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.wake.changed()
+    }
+
+    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+        runs::runs(&self.readers, filter, from, page(limit)).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        let Some(position) = read::position(&self.readers, stream, seq).await? else { return Ok(()) };
+        self.writer.lock().await.erase(position).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { name: "sqlite", shards: 1, durable: true, shared: true }
+    }
+}
+
+fn page(limit: u32) -> u32 {
+    limit.clamp(1, PAGE_ENTRIES_MAX)
+}
+
+fn check_shard(shard: Shard) -> Result<(), StoreError> {
+    if shard.0 == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Invalid { what: "shard", problem: format!("{} of 1", shard.0) })
+}

@@ -1,0 +1,106 @@
+//! What a batch changes beside its entries: due work, the list of runs, snapshots.
+
+use super::append::signed;
+use super::writer::Candidate;
+use crate::contract::Batch;
+use sqlx::Executor as _;
+use sqlx::sqlite::SqliteConnection;
+use tape_core::agenda::AgendaChange;
+use tape_core::id::{RunId, Seq};
+use tape_core::stream::Summary;
+use tape_core::time::Timestamp;
+
+const AGENDA_COLUMNS: usize = 4;
+/// Most rows of the agenda in one statement.
+const ROWS_MAX: usize = 1024;
+
+/// Whether there is anything to change.
+pub(super) fn is_due(batch: &Batch) -> bool {
+    !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot.is_some()
+}
+
+/// Changes what the committed batches say.
+pub(super) async fn change(
+    connection: &mut SqliteConnection,
+    committed: impl Iterator<Item = &Candidate> + Clone,
+) -> Result<(), sqlx::Error> {
+    let changes = || committed.clone().flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)));
+    let gone: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.was?))).collect();
+    let new: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.due?))).collect();
+    for rows in gone.chunks(ROWS_MAX) {
+        agenda(connection, "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ", ")", rows).await?;
+    }
+    for rows in new.chunks(ROWS_MAX) {
+        let insert = "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ";
+        agenda(connection, insert, ") WHERE column1 IS NOT NULL", rows).await?;
+    }
+    for won in committed {
+        if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
+            list(connection, won.stream, run, summary).await?;
+        }
+        if let Some(bytes) = &won.batch.snapshot {
+            keep(connection, won.stream, won.batch.last(), bytes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a statement over rows, padded with nulls to a power of two so that few statements need to stay prepared.
+async fn agenda(
+    connection: &mut SqliteConnection,
+    before: &str,
+    after: &str,
+    rows: &[(i64, &AgendaChange, Timestamp)],
+) -> Result<(), sqlx::Error> {
+    let padded = rows.len().next_power_of_two();
+    let values = vec!["(?,?,?,?)"; padded].join(",");
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{before}{values}{after}")));
+    for (stream, change, due) in rows {
+        let queue = i64::from(change.queue.number());
+        query = query.bind(queue).bind(due.as_micros()).bind(*stream).bind(change.item.to_string());
+    }
+    for _ in rows.len() * AGENDA_COLUMNS..padded * AGENDA_COLUMNS {
+        query = query.bind(None::<i64>);
+    }
+    query.execute(connection).await.map(drop)
+}
+
+/// Lists a run. What it is found by besides its status hardly ever changes, so the indexes on it are left alone.
+async fn list(
+    connection: &mut SqliteConnection,
+    stream: i64,
+    run: &RunId,
+    summary: &Summary,
+) -> Result<(), sqlx::Error> {
+    let labels = serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let query = sqlx::query(
+        "INSERT INTO run(stream, tenant, app, status, begun_at, changed_at, labels) VALUES (?, ?, ?, ?, ?, ?, ?) \
+           ON CONFLICT DO UPDATE SET status = excluded.status, changed_at = excluded.changed_at; \
+         UPDATE run SET begun_at = ?, labels = ? WHERE stream = ? AND (begun_at, labels) <> (?, ?)",
+    );
+    let begun_at = summary.begun_at.as_micros();
+    let query = query
+        .bind(stream)
+        .bind(run.tenant.as_str().to_owned())
+        .bind(run.app.as_str().to_owned())
+        .bind(summary.status.as_str())
+        .bind(begun_at)
+        .bind(summary.changed_at.as_micros())
+        .bind(labels.clone())
+        .bind(begun_at)
+        .bind(labels.clone())
+        .bind(stream)
+        .bind(begun_at)
+        .bind(labels);
+    connection.execute(query).await.map(drop)
+}
+
+async fn keep(
+    connection: &mut SqliteConnection,
+    stream: i64,
+    seq: Seq,
+    bytes: &bytes::Bytes,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query("INSERT OR REPLACE INTO snapshot(stream, seq, bytes) VALUES (?, ?, ?)");
+    query.bind(stream).bind(signed(seq.0)).bind(bytes.to_vec()).execute(connection).await.map(drop)
+}

@@ -1,0 +1,155 @@
+//! Reading streams and the feed.
+
+use super::append::signed;
+use super::error::{corrupt, store_error};
+use crate::contract::{FeedEntry, Head, Snapshot, TailPage};
+use crate::error::StoreError;
+use bytes::Bytes;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::Row as _;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::payload::Digest;
+
+/// Bytes of entries after which a page takes no further one.
+const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
+
+/// Where a stream ends.
+pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+    let query = sqlx::query(
+        "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
+         FROM stream s JOIN head h ON h.stream = s.id \
+         LEFT JOIN entry e ON e.pos = h.pos AND e.stream = s.id AND e.seq = h.seq \
+         LEFT JOIN snapshot p ON p.stream = s.id \
+         WHERE s.name = ? AND h.seq > 0",
+    );
+    let rows = query.bind(stream.to_string()).fetch_all(readers).await.map_err(failed)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let digest: Option<Vec<u8>> = get(row, 2)?;
+    let problem = || corrupt("head", stream, format!("its last entry, {seq}, is not there"));
+    let digest = read_digest(stream, seq, &digest.ok_or_else(problem)?)?;
+    let snapshot: Option<i64> = get(row, 3)?;
+    let snapshot = match snapshot {
+        Some(seq) => Some(Snapshot { seq: unsigned(seq), bytes: Bytes::from(get::<Vec<u8>>(row, 4)?) }),
+        None => None,
+    };
+    Ok(Some(Head { seq: unsigned(seq), epoch: Epoch(epoch.unsigned_abs()), digest, snapshot }))
+}
+
+/// Entries of a stream, found by walking back from the first place known at or after the page's end.
+pub(super) async fn entries(
+    readers: &SqlitePool,
+    stream: &StreamId,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let query = sqlx::query(
+        "WITH RECURSIVE \
+           head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
+           walk(pos, seq, prev, size) AS ( \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) FROM head CROSS JOIN entry e \
+               WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= ?3 ORDER BY w.seq LIMIT 1), head.pos) \
+             UNION ALL \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
+               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2), \
+           page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
+         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
+         FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
+         WHERE head.seq >= ?2 ORDER BY page.seq",
+    );
+    let (first, last) = (signed(after.0.saturating_add(1)), signed(after.0.saturating_add(u64::from(limit))));
+    let query = query.bind(stream.to_string()).bind(first).bind(last).bind(PAGE_BYTES_MAX);
+    let rows = query.fetch_all(readers).await.map_err(failed)?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for (row, expected) in rows.iter().zip(first..) {
+        let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
+        let seq: Option<i64> = get(row, 3)?;
+        if (of, seq) != (Some(own), Some(expected)) {
+            return Err(corrupt("entry", format!("{expected} of {stream}"), "the entry is not where it should be"));
+        }
+        entries.push(stored(stream, row, 3)?);
+    }
+    Ok(entries)
+}
+
+/// The feed: all entries in the order of their commits.
+pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Result<TailPage, StoreError> {
+    let query = sqlx::query(
+        "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
+             WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
+           page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
+         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
+         FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
+         WHERE page.total - page.size < ?3 ORDER BY e.pos",
+    );
+    let query = query.bind(signed(position)).bind(i64::from(limit)).bind(PAGE_BYTES_MAX);
+    let rows = query.fetch_all(readers).await.map_err(failed)?;
+    let mut entries = Vec::with_capacity(rows.len());
+    let mut end = position;
+    for row in &rows {
+        let pos: i64 = get(row, 0)?;
+        let name: Option<String> = get(row, 1)?;
+        let stream = name.as_deref().map(str::parse::<StreamId>);
+        let Some(Ok(stream)) = stream else {
+            return Err(corrupt("entry", pos, format!("it belongs to no stream: {name:?}")));
+        };
+        let entry = stored(&stream, row, 2)?;
+        entries.push(FeedEntry { stream, entry });
+        end = pos.unsigned_abs();
+    }
+    Ok(TailPage { entries, cursor: crate::listing::cursor(end) })
+}
+
+/// The place of the last entry in the feed.
+pub(super) async fn tail_end(readers: &SqlitePool) -> Result<u64, StoreError> {
+    let query = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(pos), 0) FROM entry");
+    query.fetch_one(readers).await.map(i64::unsigned_abs).map_err(failed)
+}
+
+/// The place of an entry of a stream in the file.
+pub(super) async fn position(readers: &SqlitePool, stream: &StreamId, seq: Seq) -> Result<Option<i64>, StoreError> {
+    let query = sqlx::query_scalar::<_, i64>(
+        "WITH RECURSIVE walk(pos, seq, prev) AS ( \
+           SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
+             WHERE s.name = ?1 AND e.pos = \
+               coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
+           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
+         SELECT pos FROM walk WHERE seq = ?2",
+    );
+    let found = query.bind(stream.to_string()).bind(signed(seq.0)).fetch_all(readers).await.map_err(failed)?;
+    Ok(found.first().copied())
+}
+
+fn failed(error: sqlx::Error) -> StoreError {
+    store_error("reads", error)
+}
+
+/// The entry whose sequence number, digest, envelope and payload begin at a column.
+fn stored(stream: &StreamId, row: &SqliteRow, at: usize) -> Result<StoredEntry, StoreError> {
+    let seq: i64 = get(row, at)?;
+    let digest: Vec<u8> = get(row, at + 1)?;
+    let (envelope, payload): (Vec<u8>, Option<Vec<u8>>) = (get(row, at + 2)?, get(row, at + 3)?);
+    Ok(StoredEntry {
+        seq: unsigned(seq),
+        envelope: Bytes::from(envelope),
+        payload: payload.map(Bytes::from),
+        digest: read_digest(stream, seq, &digest)?,
+    })
+}
+
+fn read_digest(stream: &StreamId, seq: i64, bytes: &[u8]) -> Result<Digest, StoreError> {
+    let problem = |_| corrupt("entry", format!("{seq} of {stream}"), format!("its digest has {} bytes", bytes.len()));
+    <[u8; 32]>::try_from(bytes).map(Digest).map_err(problem)
+}
+
+pub(super) fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(column).map_err(failed)
+}
+
+const fn unsigned(seq: i64) -> Seq {
+    Seq(seq.unsigned_abs())
+}

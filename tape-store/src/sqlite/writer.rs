@@ -1,0 +1,309 @@
+//! The one connection that writes, and how a group of batches becomes one transaction.
+
+use super::append::{self, append, signed};
+use super::error::{is_definite, store_error};
+use super::index;
+use super::names::Names;
+use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
+use crate::error::{CommitError, StoreError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
+use std::collections::{HashMap, HashSet};
+use tape_core::id::{Epoch, Seq, StreamId};
+
+type Answer = Result<Committed, CommitError>;
+
+/// Writes to the file. Commits of other processes are allowed for: what decides is the condition in the statement.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    connection: Option<SqliteConnection>,
+    /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
+    doubtful: bool,
+}
+
+/// A batch on its way, with the number of its stream.
+pub(super) struct Candidate {
+    /// Its place in the call.
+    place: usize,
+    pub(super) batch: Batch,
+    pub(super) stream: i64,
+}
+
+/// What came of a group.
+struct Settled {
+    won: HashSet<i64>,
+    /// Where the streams of the others end.
+    ends: HashMap<i64, (Seq, Epoch)>,
+}
+
+impl Writer {
+    pub(super) const fn new(options: SqliteConnectOptions) -> Self {
+        Self { options, connection: None, doubtful: false }
+    }
+
+    /// Commits batches in one transaction. Answers in their order.
+    pub(super) async fn commit(&mut self, batches: Vec<Batch>, names: &Names) -> Vec<Answer> {
+        let ids: Vec<BatchId> = batches.iter().map(|batch| batch.id).collect();
+        let mut answers: Vec<Option<Answer>> = ids.iter().map(|_| None).collect();
+        let batches = admit(batches, &mut answers);
+        if !batches.is_empty()
+            && let Err(error) = self.commit_admitted(batches, names, &mut answers).await
+        {
+            refuse_open(&mut answers, &ids, error);
+            // An open transaction would hold up other processes.
+            self.clear().await;
+        }
+        let answered = |answer: Option<Answer>| answer.expect("every batch of the group was answered");
+        answers.into_iter().map(answered).collect()
+    }
+
+    /// Whether a batch was committed. Definite: nobody writes while it looks, and what was left undone is undone.
+    pub(super) async fn find_batch(
+        &mut self,
+        stream: &StreamId,
+        batch: BatchId,
+    ) -> Result<Option<Committed>, StoreError> {
+        let failed = |error| store_error("looks for a batch", error);
+        let connection = self.connection().await.map_err(failed)?;
+        connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let query = sqlx::query_scalar::<_, i64>(
+            "WITH RECURSIVE walk(n, seq, prev, batch) AS ( \
+               SELECT 1, e.seq, e.prev, e.batch FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
+                 WHERE s.name = ? \
+               UNION ALL SELECT n + 1, e.seq, e.prev, e.batch FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND n < ?) \
+             SELECT seq FROM walk WHERE batch = ?",
+        );
+        let query = query.bind(stream.to_string()).bind(signed(FIND_BATCH_ENTRIES));
+        let found = query.bind(batch.0.as_bytes().to_vec()).fetch_all(&mut *connection).await.map_err(failed)?;
+        connection.execute("ROLLBACK").await.map_err(failed)?;
+        self.doubtful = false;
+        Ok(found.first().map(|seq| Committed { seq: Seq(seq.unsigned_abs()) }))
+    }
+
+    /// Erases the payload of an entry at a place in the file.
+    pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
+        let failed = |error| store_error("erases a payload", error);
+        let connection = self.connection().await.map_err(failed)?;
+        let query = sqlx::query("UPDATE entry SET payload = NULL WHERE pos = ?").bind(pos);
+        query.execute(connection).await.map_err(failed)?;
+        self.doubtful = false;
+        Ok(())
+    }
+
+    /// The connection, outside any transaction. It counts as doubtful until the caller says otherwise.
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        if std::mem::replace(&mut self.doubtful, true) {
+            self.clear().await;
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    async fn clear(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.connection = clear(connection).await;
+        }
+    }
+
+    async fn commit_admitted(
+        &mut self,
+        batches: Vec<(usize, Batch)>,
+        names: &Names,
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), sqlx::Error> {
+        let rows: usize = batches.iter().map(|(_, batch)| batch.entries.len()).sum();
+        let known = |(place, batch): (usize, Batch)| match names.get(&batch.stream) {
+            Some(stream) => Ok(Candidate { place, batch, stream }),
+            None => Err((place, batch)),
+        };
+        let (candidates, unknown): (Vec<_>, Vec<_>) = batches.into_iter().map(known).partition(Result::is_ok);
+        let mut candidates: Vec<Candidate> = candidates.into_iter().filter_map(Result::ok).collect();
+        let unknown: Vec<_> = unknown.into_iter().filter_map(Result::err).collect();
+        let plain = unknown.is_empty()
+            && rows <= append::ROWS_MAX
+            && !candidates.iter().any(|candidate| index::is_due(&candidate.batch));
+        let connection = self.connection().await?;
+        let settled = if plain {
+            settle_plain(connection, &candidates).await?
+        } else {
+            let named = begin(connection, &unknown).await?;
+            candidates.extend(number(unknown, &named, answers));
+            settle(connection, &candidates).await?
+        };
+        self.doubtful = false;
+        for candidate in candidates {
+            answers[candidate.place] = Some(settled.answer(&candidate, names));
+        }
+        Ok(())
+    }
+}
+
+impl Settled {
+    fn answer(&self, candidate: &Candidate, names: &Names) -> Answer {
+        let batch = &candidate.batch;
+        if self.won.contains(&candidate.stream) {
+            names.put(&batch.stream, candidate.stream);
+            return Ok(Committed { seq: batch.last() });
+        }
+        let (seq, epoch) = self.ends.get(&candidate.stream).copied().unwrap_or_default();
+        batch.check_end(seq, epoch)?;
+        // The statement refused the batch, and by now its stream ends where the batch wants it: the caller may try again.
+        Err(CommitError::Conflict { stream: batch.stream.clone(), expected: batch.expected, current: seq })
+    }
+}
+
+/// Refuses what no store takes, and the second batch for a stream.
+fn admit(batches: Vec<Batch>, answers: &mut [Option<Answer>]) -> Vec<(usize, Batch)> {
+    let mut streams: HashSet<StreamId> = HashSet::with_capacity(batches.len());
+    let mut admitted = Vec::with_capacity(batches.len());
+    for (place, batch) in batches.into_iter().enumerate() {
+        let problem = || "another batch of the call is for the same stream".to_owned();
+        let checked = batch.check().and_then(|()| {
+            let first = streams.insert(batch.stream.clone());
+            if first { Ok(()) } else { Err(StoreError::Invalid { what: "batch", problem: problem() }) }
+        });
+        match checked {
+            Ok(()) => admitted.push((place, batch)),
+            Err(error) => answers[place] = Some(Err(CommitError::Store(error))),
+        }
+    }
+    admitted
+}
+
+/// Answers all that have no answer yet with what went wrong.
+fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], error: sqlx::Error) {
+    let definite = is_definite(&error);
+    let store = store_error("commits", error);
+    for (answer, id) in answers.iter_mut().zip(ids) {
+        answer.get_or_insert_with(|| {
+            Err(if definite {
+                CommitError::Store(store.clone())
+            } else {
+                CommitError::outcome_unknown(*id, store.clone())
+            })
+        });
+    }
+}
+
+/// Ends a transaction that may be open; none where the connection is of no more use. A command that its caller abandoned
+/// is over when this returns, since a connection does one thing after the other.
+async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
+    const NO_TRANSACTION: u32 = 1;
+    match connection.execute("ROLLBACK").await {
+        Ok(_) => Some(connection),
+        Err(error) if super::error::primary_code(&error) == Some(NO_TRANSACTION) => Some(connection),
+        Err(_) => {
+            // Closing waits for the thread beneath; whether it liked to be closed does not matter.
+            let _ = connection.close().await;
+            None
+        }
+    }
+}
+
+/// Appends in one statement, which is a transaction of its own.
+async fn settle_plain(
+    connection: &mut SqliteConnection,
+    candidates: &[Candidate],
+) -> Result<Settled, sqlx::Error> {
+    let won = append(connection, candidates).await?;
+    // The winners are durable, whatever happens now: losers whose end cannot be read are told to look again.
+    let ends = ends(connection, candidates, &won).await.unwrap_or_default();
+    Ok(Settled { won, ends })
+}
+
+/// Begins a transaction, makes streams that are to begin, and returns the numbers of all that there are.
+async fn begin(
+    connection: &mut SqliteConnection,
+    unknown: &[(usize, Batch)],
+) -> Result<HashMap<String, i64>, sqlx::Error> {
+    if unknown.is_empty() {
+        connection.execute("BEGIN IMMEDIATE").await?;
+        return Ok(HashMap::new());
+    }
+    let padded = unknown.len().next_power_of_two();
+    let (rows, marks) = (vec!["(?)"; padded].join(","), vec!["?"; padded].join(","));
+    let statement = format!(
+        "BEGIN IMMEDIATE; \
+         INSERT INTO stream(name) SELECT column1 FROM (VALUES {rows}) WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING; \
+         SELECT name, id FROM stream WHERE name IN ({marks})"
+    );
+    let begins = |batch: &Batch| batch.expected == Seq::ZERO && batch.epoch == Epoch::default();
+    let padding = || (unknown.len()..padded).map(|_| None);
+    let made = unknown.iter().map(|(_, batch)| begins(batch).then(|| batch.stream.to_string())).chain(padding());
+    let asked = unknown.iter().map(|(_, batch)| Some(batch.stream.to_string())).chain(padding());
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
+    for name in made.chain(asked) {
+        query = query.bind(name);
+    }
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// The batches whose streams there are; the others are answered.
+fn number(
+    unknown: Vec<(usize, Batch)>,
+    named: &HashMap<String, i64>,
+    answers: &mut [Option<Answer>],
+) -> Vec<Candidate> {
+    let mut candidates = Vec::with_capacity(unknown.len());
+    for (place, batch) in unknown {
+        match named.get(&batch.stream.to_string()) {
+            Some(stream) => candidates.push(Candidate { place, batch, stream: *stream }),
+            None => answers[place] = Some(batch.check_end(Seq::ZERO, Epoch::default()).and_then(|()| missing(&batch))),
+        }
+    }
+    candidates
+}
+
+fn missing(batch: &Batch) -> Answer {
+    let error = super::error::corrupt("stream", &batch.stream, "a stream that was made is not there");
+    Err(CommitError::Store(error))
+}
+
+/// Appends within the transaction, changes the indexes for the winners, and commits; nothing is left of a transaction
+/// without a winner.
+async fn settle(connection: &mut SqliteConnection, candidates: &[Candidate]) -> Result<Settled, sqlx::Error> {
+    let mut won = HashSet::new();
+    for chunk in chunks(candidates) {
+        won.extend(append(connection, chunk).await?);
+    }
+    let ends = ends(connection, candidates, &won).await?;
+    index::change(connection, candidates.iter().filter(|candidate| won.contains(&candidate.stream))).await?;
+    connection.execute(if won.is_empty() { "ROLLBACK" } else { "COMMIT" }).await?;
+    Ok(Settled { won, ends })
+}
+
+/// Cuts the candidates into runs that fit one statement each.
+fn chunks(candidates: &[Candidate]) -> impl Iterator<Item = &[Candidate]> {
+    let mut rest = candidates;
+    std::iter::from_fn(move || {
+        let mut rows = 0;
+        let fits = |candidate: &&Candidate| {
+            rows += candidate.batch.entries.len();
+            rows <= append::ROWS_MAX
+        };
+        let n = rest.iter().take_while(fits).count();
+        let (chunk, later) = rest.split_at(n);
+        rest = later;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+async fn ends(
+    connection: &mut SqliteConnection,
+    candidates: &[Candidate],
+    won: &HashSet<i64>,
+) -> Result<HashMap<i64, (Seq, Epoch)>, sqlx::Error> {
+    let mut ends = HashMap::new();
+    for lost in candidates.iter().filter(|candidate| !won.contains(&candidate.stream)) {
+        let query = sqlx::query_as::<_, (i64, i64)>("SELECT seq, epoch FROM head WHERE stream = ?").bind(lost.stream);
+        if let Some((seq, epoch)) = query.fetch_all(&mut *connection).await?.first() {
+            ends.insert(lost.stream, (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())));
+        }
+    }
+    Ok(ends)
+}

@@ -1,0 +1,253 @@
+//! Replays recorded runs of an airline's service agent while agents and servers are killed, and counts what was done.
+//!
+//! ```text
+//! cargo run --release -p tape-examples --bin airline -- --trajectories FILE --store sqlite:PATH \
+//!     --agents 16 --agent-kills 400 --server-kills 50 --seed 1
+//! ```
+
+mod agent;
+mod ground;
+mod recording;
+mod schedule;
+mod stage;
+mod verdict;
+mod world;
+
+use crate::agent::{Talk, Tools, converse};
+use crate::ground::Ground;
+use crate::recording::Conversation;
+use crate::schedule::{Kills, Schedule};
+use crate::stage::{Played, Stage, conversation_file};
+use crate::verdict::Verdict;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tape_examples::child::Child;
+use tape_examples::model::{self, Model};
+use tape_examples::notes::Notes;
+use tape_examples::parent::Parent;
+use tape_examples::stops::{Stop, Stops, Victim};
+use tape_examples::upstream::{self, Upstream};
+use tape_examples::{interrupt, ledger};
+
+/// Replays recorded agent runs over Tape while agents and servers are killed.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    play: Option<Play>,
+}
+
+#[derive(Args)]
+struct Play {
+    /// The recorded runs.
+    #[arg(long)]
+    trajectories: PathBuf,
+    /// How many agents run at the same time.
+    #[arg(long, default_value_t = 16)]
+    agents: usize,
+    /// How many times an agent is killed.
+    #[arg(long, default_value_t = 400)]
+    agent_kills: usize,
+    /// How many times a server is killed.
+    #[arg(long, default_value_t = 50)]
+    server_kills: usize,
+    /// The seed of the schedule of kills: a number, or any other text.
+    #[arg(long, default_value = "1", value_parser = schedule::seed)]
+    seed: u64,
+    /// Runs the agents without Tape, on their own notes, under the same kills of agents.
+    #[arg(long)]
+    unprotected: bool,
+}
+
+/// The processes that the play starts.
+#[derive(Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Agent(AgentArgs),
+    #[command(hide = true)]
+    Airline { trajectories: PathBuf, ledger: PathBuf },
+    #[command(hide = true)]
+    Model { trajectories: PathBuf },
+}
+
+#[derive(Args)]
+struct AgentArgs {
+    #[arg(long)]
+    conversation: PathBuf,
+    #[arg(long)]
+    airline: String,
+    #[arg(long)]
+    model: String,
+    #[arg(long)]
+    stops: String,
+    #[arg(long)]
+    notes: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match (cli.role, cli.play) {
+        (Some(role), _) => play_role(role).await,
+        (None, Some(play)) => interrupt::or_interrupted(perform(&play)).await,
+        (None, None) => Err(anyhow::anyhow!("--trajectories is missing; see --help")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("airline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the person who watches.
+#[expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+async fn play_role(role: Role) -> Result<()> {
+    let parent = Parent::attach();
+    match role {
+        Role::Agent(args) => be_agent(args, parent).await,
+        Role::Airline { trajectories, ledger } => {
+            upstream::serve(
+                world::Airline::of(&recording::read(&trajectories)?),
+                &ledger,
+                parent,
+            )
+            .await
+        }
+        Role::Model { trajectories } => {
+            model::serve(world::Recorded::of(&recording::read(&trajectories)?), parent).await
+        }
+    }
+}
+
+async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
+    let conversation: Conversation = serde_json::from_slice(&std::fs::read(&args.conversation)?)?;
+    let stops = Stops::new(serde_json::from_str::<Vec<Stop>>(&args.stops)?, parent.clone());
+    let tools = Tools {
+        airline: Upstream::new(&args.airline),
+        model: Model::new(&args.model),
+        stops,
+    };
+    let talk = Talk::of(&conversation);
+    let mut notes = Notes::open(&args.notes, parent.clone())?;
+    converse(&mut notes, &tools, &talk).await?;
+    parent.say("done");
+    Ok(())
+}
+
+/// Performs the whole play and judges it.
+async fn perform(play: &Play) -> Result<()> {
+    let runs = recording::read(&play.trajectories)?;
+    let of_servers = 1;
+    let kills = Kills {
+        agents: play.agent_kills,
+        servers: play.server_kills,
+        of_servers,
+    };
+    let mut schedule = Schedule::plan(&runs, kills, play.seed)?;
+    announce(play, &runs, &schedule);
+    if play.unprotected {
+        // Without Tape there are no servers to kill.
+        schedule
+            .stops
+            .iter_mut()
+            .for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
+    }
+    let dir = tempfile::tempdir()?;
+    let verdict = on_stage(play, &runs, &schedule, dir.path()).await;
+    let verdict = verdict.with_context(|| errors(dir.path()))?;
+    say(&verdict.to_string());
+    if play.unprotected {
+        ensure!(verdict.done_twice + verdict.lost > 0, "the kills did no harm");
+        return Ok(());
+    }
+    verdict.check(&runs)
+}
+
+fn announce(play: &Play, runs: &[Conversation], schedule: &Schedule) {
+    let decisions: usize = runs.iter().map(|run| run.decisions.len()).sum();
+    let (agents, runs) = (play.agents, runs.len());
+    say(&format!(
+        "{runs} recorded conversations with {decisions} decisions, {agents} agents at a time"
+    ));
+    let seed = play.seed;
+    let stops = schedule.all().count();
+    say(&format!(
+        "{stops} kills are planned by seed {seed}; the digest of the schedule is {}",
+        schedule.digest()
+    ));
+}
+
+async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: &Path) -> Result<Verdict> {
+    for run in runs {
+        std::fs::write(conversation_file(dir, &run.name), serde_json::to_vec(run)?)?;
+    }
+    let (program, errors) = (std::env::current_exe()?, dir.join("errors"));
+    let trajectories = play.trajectories.display().to_string();
+    let ledger = dir.join("ledger");
+    let mut model = Child::start(&program, ["model", &trajectories], &errors)?;
+    let mut airline = Child::start(
+        &program,
+        ["airline", &trajectories, &ledger.display().to_string()],
+        &errors,
+    )?;
+    let (model_url, airline_url) = (model.report_of("ready").await?, airline.report_of("ready").await?);
+    let ground = Ground::notes(dir);
+    let stage = Arc::new(Stage::new(dir, &airline_url, &model_url, ground));
+    let played = Arc::clone(&stage)
+        .play(runs, &schedule.stops, play.agents, airline)
+        .await?;
+    report(&played);
+    let kept = stage.ground.kept(runs).await?;
+    let asked = Model::new(&model_url).asked().await?;
+    let verdict = Verdict::of(runs, &kept, &asked, &ledger::read(&ledger)?, played.hit.len());
+    say(&format!(
+        "the model was asked {} times for {} decisions",
+        verdict.asked, verdict.decisions
+    ));
+    Ok(verdict)
+}
+
+fn report(played: &Played) {
+    let mut counts = BTreeMap::new();
+    for stop in &played.hit {
+        *counts
+            .entry((stop.victim != Victim::Agent, stop.point))
+            .or_insert(0) += 1;
+    }
+    say("killed with SIGKILL:");
+    for ((server, point), count) in counts {
+        let who = if server { "servers" } else { "agents" };
+        say(&format!("  {count:>4} {who} {point}"));
+    }
+    if played.unplanned > 0 {
+        say(&format!(
+            "  {} drives ended early without a kill of their own and were taken up again",
+            played.unplanned
+        ));
+    }
+}
+
+/// The last lines that any process wrote to standard error.
+fn errors(dir: &Path) -> String {
+    let text = std::fs::read_to_string(dir.join("errors")).unwrap_or_default();
+    let last: Vec<&str> = text.lines().rev().take(20).collect();
+    if last.is_empty() {
+        return "the play failed".to_owned();
+    }
+    format!(
+        "the play failed; its processes last said:\n{}\n",
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    )
+}

@@ -1,0 +1,116 @@
+//! An upstream's own durable ledger: what was really done, whatever anybody's journal says.
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+
+/// One thing done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Its number, from 1.
+    pub n: usize,
+    /// The idempotency key it was asked with.
+    pub key: Option<String>,
+    /// The caller's own reference of the business act.
+    pub reference: String,
+    /// What was done.
+    pub operation: String,
+    /// With what.
+    pub content: Value,
+    /// What was answered.
+    pub answer: Value,
+}
+
+/// An append-only file of [`Line`]s, one a line of JSON, each on disk before it is answered.
+#[derive(Debug)]
+pub struct Ledger {
+    file: File,
+    lines: Vec<Line>,
+    by_key: HashMap<String, usize>,
+}
+
+impl Ledger {
+    /// Opens the ledger, or begins it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or has something else in it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let lines = if path.exists() { read(path)? } else { Vec::new() };
+        let keyed = lines
+            .iter()
+            .enumerate()
+            .filter_map(|(at, line)| Some((line.key.clone()?, at)));
+        let by_key = keyed.collect();
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { file, lines, by_key })
+    }
+
+    /// What was done under a key.
+    #[must_use]
+    pub fn of_key(&self, key: &str) -> Option<&Line> {
+        self.by_key.get(key).map(|at| &self.lines[*at])
+    }
+
+    /// Does one thing: appends it and brings it to the disk. Its number is given here.
+    ///
+    /// # Errors
+    /// Where the disk refuses, or the key was used already.
+    pub fn append(&mut self, mut line: Line) -> Result<&Line> {
+        line.n = self.lines.len() + 1;
+        if let Some(key) = &line.key
+            && self.by_key.insert(key.clone(), self.lines.len()).is_some()
+        {
+            bail!("key {key} is in the ledger already");
+        }
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        self.file.write_all(&text)?;
+        self.file.sync_data()?;
+        self.lines.push(line);
+        Ok(&self.lines[self.lines.len() - 1])
+    }
+}
+
+/// Reads a ledger's file.
+///
+/// # Errors
+/// Where the file cannot be read or has something else in it.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(key: Option<&str>) -> Line {
+        let key = key.map(str::to_owned);
+        Line {
+            n: 0,
+            key,
+            reference: "r".to_owned(),
+            operation: "pay".to_owned(),
+            content: Value::from(5),
+            answer: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_ledger_outlives_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.append(line(Some("a"))).unwrap();
+        ledger.append(line(None)).unwrap();
+        drop(ledger);
+        let mut ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.of_key("a").unwrap().n, 1);
+        assert!(ledger.append(line(Some("a"))).is_err());
+        assert_eq!(read(&path).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,145 @@
+//! A model that runs in a process of its own, so that "asked twice" can be counted from outside.
+
+use crate::parent::Parent;
+use crate::upstream::serve_router;
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A question to the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The run that asks.
+    pub run: String,
+    /// Which decision of the run, from 0.
+    pub k: usize,
+    /// The epoch of the run's driver that asks, where it has one.
+    pub epoch: Option<u64>,
+    /// What is asked.
+    pub request: Value,
+}
+
+/// A question that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// When it arrived, in microseconds since 1970, before it was answered.
+    pub at_us: i64,
+    /// The run that asked.
+    pub run: String,
+    /// Which decision of the run.
+    pub k: usize,
+    /// The epoch of the driver that asked.
+    pub epoch: Option<u64>,
+}
+
+/// What decides.
+pub trait Mind: Send + Sync + 'static {
+    /// The answer to a question.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>>;
+}
+
+struct Desk {
+    mind: Box<dyn Mind>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// Serves a model on a free local port until the parent is gone; reports `ready URL`.
+///
+/// # Errors
+/// Where no port is free.
+pub async fn serve(mind: impl Mind, parent: Parent) -> Result<()> {
+    let desk = Arc::new(Desk {
+        mind: Box::new(mind),
+        asked: Mutex::default(),
+    });
+    let router = Router::new()
+        .route("/ask", post(ask))
+        .route("/asked", get(asked))
+        .with_state(desk);
+    serve_router(router, &parent).await
+}
+
+async fn ask(State(desk): State<Arc<Desk>>, Json(question): Json<Question>) -> Response {
+    let entry = Asked {
+        at_us: now_us(),
+        run: question.run.clone(),
+        k: question.k,
+        epoch: question.epoch,
+    };
+    desk.asked
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(entry);
+    match desk.mind.answer(&question).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
+    }
+}
+
+async fn asked(State(desk): State<Arc<Desk>>) -> Response {
+    Json(desk.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()).into_response()
+}
+
+/// The time, in microseconds since 1970.
+#[must_use]
+pub fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A caller of a model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Model {
+    /// The model at `url`.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+        }
+    }
+
+    /// Asks the model.
+    ///
+    /// # Errors
+    /// Where the model has no answer or cannot be reached.
+    pub async fn ask(&self, question: &Question) -> Result<Value> {
+        let call = self.http.post(format!("{}/ask", self.url)).json(question);
+        let response = call.send().await.context("the model does not answer")?;
+        if response.status().is_success() {
+            return response.json().await.context("the model's answer is lost");
+        }
+        bail!("the model has no answer: {}", response.text().await?)
+    }
+
+    /// Everything the model was asked, in order.
+    ///
+    /// # Errors
+    /// Where the model cannot be reached.
+    pub async fn asked(&self) -> Result<Vec<Asked>> {
+        Ok(self
+            .http
+            .get(format!("{}/asked", self.url))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
+    }
+}

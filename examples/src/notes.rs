@@ -105,7 +105,7 @@ impl Journal for Notes {
     async fn act(
         &mut self,
         call: Call,
-        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
+        run: impl AsyncFn(Option<String>) -> Result<Value>,
     ) -> Result<Value> {
         if let Some(noted) = self.recall(&call.operation) {
             return Ok(noted);

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tape_client::core::id::{App, Holder};
 use tape_client::RunId;
+use tape_client::core::id::{App, Holder};
 use tape_reactors::{Access, Driver, Options, Recovery, Redrive, RedriveError, Redriver};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -46,16 +46,27 @@ impl Comeback {
         let stagehand = Arc::new(Stagehand::default());
         let stop = CancellationToken::new();
         let recovery = Recovery::new(access.clone(), stagehand.clone(), Holder::new("recovery")?, HOLD);
-        let options = Options { concurrency: agents + 1, sweep: Duration::from_secs(1), ..Options::default() };
+        let options = Options {
+            concurrency: agents + 1,
+            sweep: Duration::from_secs(1),
+            ..Options::default()
+        };
         tokio::spawn(Driver::new(access, Arc::new(recovery), options).run(stop.clone()));
-        Ok(Self { stagehand, _stop: stop.drop_guard() })
+        Ok(Self {
+            stagehand,
+            _stop: stop.drop_guard(),
+        })
     }
 
     /// Where recovery announces that a run waits for its agent. To be asked for before the run begins.
     #[must_use]
     pub fn of_run(&self, run: RunId) -> UnboundedReceiver<Handover> {
         let (tell, handovers) = unbounded_channel();
-        self.stagehand.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run, tell);
+        self.stagehand
+            .runs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(run, tell);
         handovers
     }
 }
@@ -65,10 +76,14 @@ impl Redriver for Stagehand {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let unknown = |app: &App| RedriveError::UnknownApp { app: app.clone() };
         let (driven, ended) = oneshot::channel();
-        let handover = Handover { epoch: redrive.epoch.0, _driven: driven };
+        let handover = Handover {
+            epoch: redrive.epoch.0,
+            _driven: driven,
+        };
         let told = {
             let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.get(&redrive.run).is_some_and(|tell| tell.send(handover).is_ok())
+            runs.get(&redrive.run)
+                .is_some_and(|tell| tell.send(handover).is_ok())
         };
         if !told {
             return Err(unknown(&redrive.run.app));

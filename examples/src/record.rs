@@ -21,11 +21,23 @@ pub struct Record {
 /// # Errors
 /// Where the journal is out of reach, or an entry cannot be read.
 pub async fn read(tape: &Tape, run: &RunId) -> Result<Record> {
-    let stored: Vec<StoredEntry> = tape.journal(run).try_concat().await.context("the journal cannot be read")?;
-    let entries = stored.iter().map(|stored| Ok(decode(stored)?)).collect::<Result<_>>()?;
+    let stored: Vec<StoredEntry> = tape
+        .journal(run)
+        .try_concat()
+        .await
+        .context("the journal cannot be read")?;
+    let entries = stored
+        .iter()
+        .map(|stored| Ok(decode(stored)?))
+        .collect::<Result<_>>()?;
     let mut verifier = Verifier::new(None);
-    let verified = stored.iter().try_for_each(|stored| verifier.check(stored)).and_then(|()| verifier.finish());
-    let chain = verified.map(|(_, digest)| digest.short()).map_err(|error| error.to_string());
+    let verified = stored
+        .iter()
+        .try_for_each(|stored| verifier.check(stored))
+        .and_then(|()| verifier.finish());
+    let chain = verified
+        .map(|(_, digest)| digest.short())
+        .map_err(|error| error.to_string());
     Ok(Record { entries, chain })
 }
 
@@ -57,7 +69,12 @@ impl Record {
                     let bytes = decision.response.bytes().context("an answer was erased")?;
                     let k = usize::try_from(decision.position.k)?;
                     let answer = serde_json::from_slice(bytes)?;
-                    decisions.push(Decided { k, answer, at_us: entry.at.as_micros(), epoch });
+                    decisions.push(Decided {
+                        k,
+                        answer,
+                        at_us: entry.at.as_micros(),
+                        epoch,
+                    });
                 }
                 _ => {}
             }
@@ -68,6 +85,8 @@ impl Record {
     /// Whether the run has ended well.
     #[must_use]
     pub fn completed(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry.body, EntryBody::RunCompleted(_)))
+        self.entries
+            .iter()
+            .any(|entry| matches!(entry.body, EntryBody::RunCompleted(_)))
     }
 }

@@ -35,7 +35,13 @@ impl Servers {
             running.push(Mutex::new(child));
         }
         let (store, errors) = (store.to_owned(), errors.to_owned());
-        Ok(Self { program, store, errors, addresses, running })
+        Ok(Self {
+            program,
+            store,
+            errors,
+            addresses,
+            running,
+        })
     }
 
     /// The URL under which clients reach all of them.
@@ -65,9 +71,21 @@ impl Servers {
 }
 
 async fn start(program: &Path, store: &str, listen: &str, errors: &Path) -> Result<(Child, String)> {
-    let args = ["--store", store, "--listen", listen, "--lease-grace-ms", LEASE_GRACE_MS, "--log", "warn"];
+    let args = [
+        "--store",
+        store,
+        "--listen",
+        listen,
+        "--lease-grace-ms",
+        LEASE_GRACE_MS,
+        "--log",
+        "warn",
+    ];
     let mut child = Child::start(program, args, errors)?;
-    let address = child.report_of(READY).await.context("tape-server does not start")?;
+    let address = child
+        .report_of(READY)
+        .await
+        .context("tape-server does not start")?;
     Ok((child, address))
 }
 
@@ -75,17 +93,38 @@ async fn start(program: &Path, store: &str, listen: &str, errors: &Path) -> Resu
 fn program() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     // Test programs are one directory below.
-    let beside = this.ancestors().skip(1).take(2).map(|dir| dir.join("tape-server"));
+    let beside = this
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("tape-server"));
     let candidates: Vec<PathBuf> = beside.collect();
     if let Some(found) = candidates.iter().find(|path| path.is_file()) {
         return Ok(found.clone());
     }
-    let release = this.ancestors().any(|dir| dir.file_name().is_some_and(|name| name == "release"));
+    let release = this
+        .ancestors()
+        .any(|dir| dir.file_name().is_some_and(|name| name == "release"));
     eprintln!("tape-server is not built yet; building it (once)");
     let profile = if release { "release" } else { "dev" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let args = ["build", "--quiet", "-p", "tape-server", "--bin", "tape-server", "--profile", profile];
-    let built = Command::new(cargo).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
+    let args = [
+        "build",
+        "--quiet",
+        "-p",
+        "tape-server",
+        "--bin",
+        "tape-server",
+        "--profile",
+        profile,
+    ];
+    let built = Command::new(cargo)
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
     ensure!(built.success(), "cargo build -p tape-server failed");
-    candidates.into_iter().find(|path| path.is_file()).context("tape-server was built, but not beside this program")
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("tape-server was built, but not beside this program")
 }

@@ -35,7 +35,14 @@ impl Taped {
         }
         let events_max = tape_client::core::limits::PAGE_ENTRIES_MAX;
         let said = session.get(events_max).await?.map_or(0, |view| view.events.len());
-        Ok(Self { run, session, said, heard: 0, newest: None, reserve: 0 })
+        Ok(Self {
+            run,
+            session,
+            said,
+            heard: 0,
+            newest: None,
+            reserve: 0,
+        })
     }
 
     /// Opens a budget for the model's answers, in millionths of a US dollar; `reserve` of it is set aside before each question.
@@ -43,16 +50,32 @@ impl Taped {
     /// # Errors
     /// Where the journal refuses.
     pub async fn with_model_budget(mut self, limit: u64, reserve: u64) -> Result<Self> {
-        self.run.open_budget(MODEL_BUDGET, Currency::MicroUsd, limit).await?;
+        self.run
+            .open_budget(MODEL_BUDGET, Currency::MicroUsd, limit)
+            .await?;
         self.reserve = reserve;
         Ok(self)
     }
 
     fn record(&self, answer: Answer) -> Result<tape_client::Answer> {
-        let Answer { decision, model, input_tokens, output_tokens, cost_micro_usd } = answer;
-        let usage = Usage { input_tokens, output_tokens, cost_micro_usd };
+        let Answer {
+            decision,
+            model,
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        } = answer;
+        let usage = Usage {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        };
         let answer = tape_client::Answer::json(&decision)?.model(&model).usage(usage);
-        if self.reserve == 0 { Ok(answer) } else { Ok(answer.spent(MODEL_BUDGET, cost_micro_usd)?) }
+        if self.reserve == 0 {
+            Ok(answer)
+        } else {
+            Ok(answer.spent(MODEL_BUDGET, cost_micro_usd)?)
+        }
     }
 }
 
@@ -74,7 +97,10 @@ impl Journal for Taped {
     }
 
     async fn sample(&mut self, name: &str, fresh: Value) -> Result<Value> {
-        Ok(self.run.sample(name, async || Ok::<_, std::convert::Infallible>(fresh)).await?)
+        Ok(self
+            .run
+            .sample(name, async || Ok::<_, std::convert::Infallible>(fresh))
+            .await?)
     }
 
     async fn decide(&mut self, request: &Value, ask: impl AsyncFnOnce() -> Result<Answer>) -> Result<Value> {
@@ -88,13 +114,12 @@ impl Journal for Taped {
         Ok(answer)
     }
 
-    async fn act(
-        &mut self,
-        call: Call,
-        run: impl AsyncFn(Option<String>) -> Result<Value>,
-    ) -> Result<Value> {
+    async fn act(&mut self, call: Call, run: impl AsyncFn(Option<String>) -> Result<Value>) -> Result<Value> {
         let decision = self.newest.as_ref().context("a call follows a decision")?;
-        let mut effect = self.run.effect(decision, &call.connector, &call.operation).args(&call.args);
+        let mut effect = self
+            .run
+            .effect(decision, &call.connector, &call.operation)
+            .args(&call.args);
         if !call.changes {
             effect = effect.read_only();
         }

@@ -185,10 +185,17 @@ fn gather(body: &EntryBody) -> Bytes {
 pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
-    if envelope.v != VERSION {
+    if envelope.v > VERSION {
         return Err(DecodeError::NewerVersion {
             seq: stored.seq,
             version: envelope.v,
+        });
+    }
+    if envelope.v < VERSION {
+        let source = serde::de::Error::custom(format_args!("there never was a version {}", envelope.v));
+        return Err(DecodeError::Damaged {
+            seq: stored.seq,
+            source,
         });
     }
     if envelope.seq != stored.seq {

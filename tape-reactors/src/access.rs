@@ -71,11 +71,19 @@ impl Access for Engine {
         let mut work = Vec::new();
         for shard in 0..self.store().capabilities().shards {
             let shard = tape_store::contract::Shard(shard);
-            let hints = self.store().due(queue, shard, until, limit).await.map_err(unavailable)?;
+            let hints = self
+                .store()
+                .due(queue, shard, until, limit)
+                .await
+                .map_err(unavailable)?;
             work.extend(hints.into_iter().map(|hint| {
                 let micros = hint.due.as_micros().saturating_sub(now.as_micros());
                 let due_in = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-                DueWork { stream: hint.stream, item: hint.item, due_in }
+                DueWork {
+                    stream: hint.stream,
+                    item: hint.item,
+                    due_in,
+                }
             }));
         }
         Ok(work)
@@ -93,7 +101,10 @@ impl Access for Engine {
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        self.store().read(&StreamId::Run(run.clone()), after, limit).await.map_err(unavailable)
+        self.store()
+            .read(&StreamId::Run(run.clone()), after, limit)
+            .await
+            .map_err(unavailable)
     }
 }
 

@@ -65,7 +65,9 @@ struct Failure {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("reactor", &self.reactor.name()).finish_non_exhaustive()
+        f.debug_struct("Driver")
+            .field("reactor", &self.reactor.name())
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,8 +110,16 @@ impl Driver {
         }
         // Work that is under way or waits after a failure is on the page too; it must not hide the rest.
         let known = u32::try_from(self.under_way.len() + self.failed.len()).unwrap_or(u32::MAX);
-        let limit = self.options.page.saturating_add(known).min(tape_core::limits::PAGE_ENTRIES_MAX);
-        match self.access.due(self.reactor.queue(), self.options.sweep, limit).await {
+        let limit = self
+            .options
+            .page
+            .saturating_add(known)
+            .min(tape_core::limits::PAGE_ENTRIES_MAX);
+        match self
+            .access
+            .due(self.reactor.queue(), self.options.sweep, limit)
+            .await
+        {
             Ok(work) => self.start(work, room),
             Err(error) => {
                 warn!(reactor = self.reactor.name(), error = %Chain(&error), "the agenda is out of reach");
@@ -123,7 +133,10 @@ impl Driver {
         let mut wait = self.options.sweep;
         for work in work {
             let piece = (work.stream.clone(), work.item.clone());
-            let held = self.failed.get(&piece).map_or(Duration::ZERO, |failure| failure.until - now);
+            let held = self
+                .failed
+                .get(&piece)
+                .map_or(Duration::ZERO, |failure| failure.until - now);
             let due_in = work.due_in.max(held);
             if self.under_way.contains(&piece) {
                 continue;
@@ -135,7 +148,8 @@ impl Driver {
             room -= 1;
             self.under_way.insert(piece.clone());
             let reactor = Arc::clone(&self.reactor);
-            self.tasks.spawn(async move { (piece, reactor.react(&work).await) });
+            self.tasks
+                .spawn(async move { (piece, reactor.react(&work).await) });
         }
         wait
     }
@@ -168,8 +182,15 @@ impl Driver {
 
     /// Leaves a piece alone for a while, longer each time.
     fn hold_off(&mut self, piece: Piece) {
-        let times = self.failed.get(&piece).map_or(1, |failure| failure.times.saturating_add(1));
-        let wait = self.options.backoff.saturating_mul(1 << (times - 1).min(16)).min(self.options.backoff_max);
+        let times = self
+            .failed
+            .get(&piece)
+            .map_or(1, |failure| failure.times.saturating_add(1));
+        let wait = self
+            .options
+            .backoff
+            .saturating_mul(1 << (times - 1).min(16))
+            .min(self.options.backoff_max);
         let until = Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.0));
         if self.failed.len() >= FAILED_MAX {
             self.failed.retain(|_, failure| failure.until > Instant::now());

@@ -33,15 +33,29 @@ fn main() -> Result<()> {
     println!("first life:");
     drive(&mut Journal::open(&file)?, &mut world, true)?;
     // The process died while it wrote its next line.
-    OpenOptions::new().append(true).open(&file)?.write_all(br#"{"seq":6,"enve"#)?;
+    OpenOptions::new()
+        .append(true)
+        .open(&file)?
+        .write_all(br#"{"seq":6,"enve"#)?;
 
     println!("second life:");
     drive(&mut Journal::open(&file)?, &mut world, false)?;
 
     let (entries, head) = verify(&file)?;
-    println!("the chain over {entries} entries verifies; it ends in {}", head.short());
-    println!("the model was asked {} time(s), the bank paid {} time(s)", world.asked, world.paid.len());
-    if (world.asked, world.paid.len()) == (1, 1) { Ok(()) } else { bail!("something was done twice") }
+    println!(
+        "the chain over {entries} entries verifies; it ends in {}",
+        head.short()
+    );
+    println!(
+        "the model was asked {} time(s), the bank paid {} time(s)",
+        world.asked,
+        world.paid.len()
+    );
+    if (world.asked, world.paid.len()) == (1, 1) {
+        Ok(())
+    } else {
+        bail!("something was done twice")
+    }
 }
 
 /// What the agent meets outside: a model and a bank that knows idempotency keys.
@@ -101,8 +115,19 @@ fn drive(journal: &mut Journal, world: &mut World, die: bool) -> Result<()> {
         println!("  the process dies before it can write down the answer");
         return Ok(());
     }
-    let ending = Ending::Confirmed { result: result.clone(), undo: None, spent: None };
-    journal.drive(epoch, DriverCommand::FinishEffect { effect, attempt, ending })?;
+    let ending = Ending::Confirmed {
+        result: result.clone(),
+        undo: None,
+        spent: None,
+    };
+    journal.drive(
+        epoch,
+        DriverCommand::FinishEffect {
+            effect,
+            attempt,
+            ending,
+        },
+    )?;
     journal.drive(epoch, DriverCommand::Complete { output: result })?;
     println!("  the run completes");
     Ok(())
@@ -144,15 +169,25 @@ struct Line {
 impl Journal {
     /// Opens the file, cuts off a line that was not written to its end, and folds the others.
     fn open(path: &Path) -> Result<Self> {
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
         file.try_lock().context("another process drives this journal")?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(u64::try_from(whole)?)?;
         let (state, replay) = (Run::default(), Replay::default());
-        let mut journal =
-            Self { file, state, replay, seq: Seq::ZERO, digest: Digest::default(), requests: 0 };
+        let mut journal = Self {
+            file,
+            state,
+            replay,
+            seq: Seq::ZERO,
+            digest: Digest::default(),
+            requests: 0,
+        };
         for line in text[..whole].lines() {
             journal.fold(&stored(line)?)?;
         }
@@ -174,7 +209,12 @@ impl Journal {
         let request = RequestId::from_u128(u128::from(self.seq.0) << 64 | self.requests);
         let (command, at) = (Command::new(request, command), now()?);
         let decided = self.state.decide(&command, at)?;
-        let stamp = Stamp { at, request, principal: None, trace: None };
+        let stamp = Stamp {
+            at,
+            request,
+            principal: None,
+            trace: None,
+        };
         let (mut lines, mut entries) = (Vec::new(), Vec::new());
         let (mut seq, mut digest) = (self.seq, self.digest);
         for body in decided.entries {
@@ -197,7 +237,11 @@ impl Journal {
     fn begin(&mut self, run: &RunId) -> Result<Epoch> {
         let begin = Begin {
             run: run.clone(),
-            create: Some(Create { labels: [].into(), input: Payload::empty(), forked_from: None }),
+            create: Some(Create {
+                labels: [].into(),
+                input: Payload::empty(),
+                forked_from: None,
+            }),
             holder: Holder::new("core-only")?,
             lease_ms: 60_000,
             adopt: Some(self.state.epoch()),
@@ -211,7 +255,10 @@ impl Journal {
 
     /// Makes the intent of an effect durable and starts an attempt; none where the effect is settled.
     fn intend(&mut self, epoch: Epoch, effect: &EffectId, spec: EffectSpec) -> Result<Option<u32>> {
-        let recorded = self.replay.ask_effect(effect, &spec)?.map(|record| record.settled.clone());
+        let recorded = self
+            .replay
+            .ask_effect(effect, &spec)?
+            .map(|record| record.settled.clone());
         let effect = effect.clone();
         let command = match recorded {
             Some(Some(Settled::Confirmed(_))) => return Ok(None),
@@ -240,8 +287,18 @@ fn line(entry: &StoredEntry) -> Result<Vec<u8>> {
 }
 
 fn stored(line: &str) -> Result<StoredEntry> {
-    let Line { seq, envelope, payload, digest } = serde_json::from_str(line)?;
-    Ok(StoredEntry { seq, envelope: envelope.into(), payload: Some(hex::decode(payload)?.into()), digest })
+    let Line {
+        seq,
+        envelope,
+        payload,
+        digest,
+    } = serde_json::from_str(line)?;
+    Ok(StoredEntry {
+        seq,
+        envelope: envelope.into(),
+        payload: Some(hex::decode(payload)?.into()),
+        digest,
+    })
 }
 
 /// Verifies the chain of a journal's file, as anybody can who has it.

@@ -1,1 +1,37 @@
-//! The wire contract of Tape.
+//! The wire contract of Tape: the messages and services of `proto/tape/v1/tape.proto`, and how they map onto the words
+//! of [`tape_core`].
+//!
+//! Read the `.proto` file for the contract itself. Messages become commands, and replies become messages, in [`convert`]
+//! alone; what goes wrong is a [`failure::Failure`] on both sides. This crate must not know how a journal is stored or how
+//! a client retries.
+
+pub mod convert;
+pub mod failure;
+mod rejection;
+mod words;
+
+#[allow(
+    rustdoc::all,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::large_futures,
+    clippy::missing_errors_doc,
+    clippy::or_fun_call,
+    clippy::use_self,
+    clippy::wildcard_enum_match_arm,
+    reason = "generated"
+)]
+/// Messages, clients and servers of the package `tape.v1`.
+pub mod v1 {
+    tonic::include_proto!("tape.v1");
+}
+
+/// The contract as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tape.v1.bin"));
+
+/// Largest message either side takes, in bytes: above the largest entry, command or page.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -24,11 +24,25 @@ pub(super) async fn change(
     connection: &mut SqliteConnection,
     committed: impl Iterator<Item = &Candidate> + Clone,
 ) -> Result<(), sqlx::Error> {
-    let changes = || committed.clone().flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)));
-    let gone: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.was?))).collect();
-    let new: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.due?))).collect();
+    let changes = || {
+        committed
+            .clone()
+            .flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)))
+    };
+    let gone: Vec<_> = changes()
+        .filter_map(|(stream, change)| Some((stream, change, change.was?)))
+        .collect();
+    let new: Vec<_> = changes()
+        .filter_map(|(stream, change)| Some((stream, change, change.due?)))
+        .collect();
     for rows in gone.chunks(ROWS_MAX) {
-        agenda(connection, "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ", ")", rows).await?;
+        agenda(
+            connection,
+            "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ",
+            ")",
+            rows,
+        )
+        .await?;
     }
     for rows in new.chunks(ROWS_MAX) {
         let insert = "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ";
@@ -57,7 +71,11 @@ async fn agenda(
     let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{before}{values}{after}")));
     for (stream, change, due) in rows {
         let queue = i64::from(change.queue.number());
-        query = query.bind(queue).bind(due.as_micros()).bind(*stream).bind(change.item.to_string());
+        query = query
+            .bind(queue)
+            .bind(due.as_micros())
+            .bind(*stream)
+            .bind(change.item.to_string());
     }
     for _ in rows.len() * AGENDA_COLUMNS..padded * AGENDA_COLUMNS {
         query = query.bind(None::<i64>);
@@ -72,7 +90,8 @@ async fn list(
     run: &RunId,
     summary: &Summary,
 ) -> Result<(), sqlx::Error> {
-    let labels = serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let labels =
+        serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let query = sqlx::query(
         "INSERT INTO run(stream, tenant, app, status, begun_at, changed_at, labels) VALUES (?, ?, ?, ?, ?, ?, ?) \
            ON CONFLICT DO UPDATE SET status = excluded.status, changed_at = excluded.changed_at; \
@@ -102,5 +121,11 @@ async fn keep(
     bytes: &bytes::Bytes,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query("INSERT OR REPLACE INTO snapshot(stream, seq, bytes) VALUES (?, ?, ?)");
-    query.bind(stream).bind(signed(seq.0)).bind(bytes.to_vec()).execute(connection).await.map(drop)
+    query
+        .bind(stream)
+        .bind(signed(seq.0))
+        .bind(bytes.to_vec())
+        .execute(connection)
+        .await
+        .map(drop)
 }

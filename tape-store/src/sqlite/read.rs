@@ -5,8 +5,8 @@ use super::error::{corrupt, store_error};
 use crate::contract::{FeedEntry, Head, Snapshot, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::Row as _;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
@@ -23,7 +23,11 @@ pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Opti
          LEFT JOIN snapshot p ON p.stream = s.id \
          WHERE s.name = ? AND h.seq > 0",
     );
-    let rows = query.bind(stream.to_string()).fetch_all(readers).await.map_err(failed)?;
+    let rows = query
+        .bind(stream.to_string())
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
     let digest: Option<Vec<u8>> = get(row, 2)?;
@@ -31,10 +35,18 @@ pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Opti
     let digest = read_digest(stream, seq, &digest.ok_or_else(problem)?)?;
     let snapshot: Option<i64> = get(row, 3)?;
     let snapshot = match snapshot {
-        Some(seq) => Some(Snapshot { seq: unsigned(seq), bytes: Bytes::from(get::<Vec<u8>>(row, 4)?) }),
+        Some(seq) => Some(Snapshot {
+            seq: unsigned(seq),
+            bytes: Bytes::from(get::<Vec<u8>>(row, 4)?),
+        }),
         None => None,
     };
-    Ok(Some(Head { seq: unsigned(seq), epoch: Epoch(epoch.unsigned_abs()), digest, snapshot }))
+    Ok(Some(Head {
+        seq: unsigned(seq),
+        epoch: Epoch(epoch.unsigned_abs()),
+        digest,
+        snapshot,
+    }))
 }
 
 /// Entries of a stream, found by walking back from the first place known at or after the page's end.
@@ -58,15 +70,26 @@ pub(super) async fn entries(
          FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
          WHERE head.seq >= ?2 ORDER BY page.seq",
     );
-    let (first, last) = (signed(after.0.saturating_add(1)), signed(after.0.saturating_add(u64::from(limit))));
-    let query = query.bind(stream.to_string()).bind(first).bind(last).bind(PAGE_BYTES_MAX);
+    let (first, last) = (
+        signed(after.0.saturating_add(1)),
+        signed(after.0.saturating_add(u64::from(limit))),
+    );
+    let query = query
+        .bind(stream.to_string())
+        .bind(first)
+        .bind(last)
+        .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
     let mut entries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(first..) {
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
         let seq: Option<i64> = get(row, 3)?;
         if (of, seq) != (Some(own), Some(expected)) {
-            return Err(corrupt("entry", format!("{expected} of {stream}"), "the entry is not where it should be"));
+            return Err(corrupt(
+                "entry",
+                format!("{expected} of {stream}"),
+                "the entry is not where it should be",
+            ));
         }
         entries.push(stored(stream, row, 3)?);
     }
@@ -83,7 +106,10 @@ pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Res
          FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
          WHERE page.total - page.size < ?3 ORDER BY e.pos",
     );
-    let query = query.bind(signed(position)).bind(i64::from(limit)).bind(PAGE_BYTES_MAX);
+    let query = query
+        .bind(signed(position))
+        .bind(i64::from(limit))
+        .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
     let mut entries = Vec::with_capacity(rows.len());
     let mut end = position;
@@ -92,23 +118,38 @@ pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Res
         let name: Option<String> = get(row, 1)?;
         let stream = name.as_deref().map(str::parse::<StreamId>);
         let Some(Ok(stream)) = stream else {
-            return Err(corrupt("entry", pos, format!("it belongs to no stream: {name:?}")));
+            return Err(corrupt(
+                "entry",
+                pos,
+                format!("it belongs to no stream: {name:?}"),
+            ));
         };
         let entry = stored(&stream, row, 2)?;
         entries.push(FeedEntry { stream, entry });
         end = pos.unsigned_abs();
     }
-    Ok(TailPage { entries, cursor: crate::listing::cursor(end) })
+    Ok(TailPage {
+        entries,
+        cursor: crate::listing::cursor(end),
+    })
 }
 
 /// The place of the last entry in the feed.
 pub(super) async fn tail_end(readers: &SqlitePool) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(pos), 0) FROM entry");
-    query.fetch_one(readers).await.map(i64::unsigned_abs).map_err(failed)
+    query
+        .fetch_one(readers)
+        .await
+        .map(i64::unsigned_abs)
+        .map_err(failed)
 }
 
 /// The place of an entry of a stream in the file.
-pub(super) async fn position(readers: &SqlitePool, stream: &StreamId, seq: Seq) -> Result<Option<i64>, StoreError> {
+pub(super) async fn position(
+    readers: &SqlitePool,
+    stream: &StreamId,
+    seq: Seq,
+) -> Result<Option<i64>, StoreError> {
     let query = sqlx::query_scalar::<_, i64>(
         "WITH RECURSIVE walk(pos, seq, prev) AS ( \
            SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
@@ -117,7 +158,12 @@ pub(super) async fn position(readers: &SqlitePool, stream: &StreamId, seq: Seq) 
            UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
          SELECT pos FROM walk WHERE seq = ?2",
     );
-    let found = query.bind(stream.to_string()).bind(signed(seq.0)).fetch_all(readers).await.map_err(failed)?;
+    let found = query
+        .bind(stream.to_string())
+        .bind(signed(seq.0))
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
     Ok(found.first().copied())
 }
 
@@ -139,7 +185,13 @@ fn stored(stream: &StreamId, row: &SqliteRow, at: usize) -> Result<StoredEntry, 
 }
 
 fn read_digest(stream: &StreamId, seq: i64, bytes: &[u8]) -> Result<Digest, StoreError> {
-    let problem = |_| corrupt("entry", format!("{seq} of {stream}"), format!("its digest has {} bytes", bytes.len()));
+    let problem = |_| {
+        corrupt(
+            "entry",
+            format!("{seq} of {stream}"),
+            format!("its digest has {} bytes", bytes.len()),
+        )
+    };
     <[u8; 32]>::try_from(bytes).map(Digest).map_err(problem)
 }
 

@@ -74,16 +74,30 @@ impl Ground {
         errors: &Path,
     ) -> Result<Self> {
         let tenant = format!("airline-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let servers = if servers == 0 { None } else { Some(Servers::start(store, servers, errors).await?) };
+        let servers = if servers == 0 {
+            None
+        } else {
+            Some(Servers::start(store, servers, errors).await?)
+        };
         let url = servers.as_ref().map_or_else(|| store.to_owned(), Servers::url);
         let engine = Engine::new(tape_store::open::open(store).await?, Arc::new(SystemClock));
         let comeback = Comeback::start(Arc::new(engine), agents)?;
         let mut handovers = HashMap::new();
         for run in runs {
-            handovers.insert(run.name.clone(), Mutex::new(comeback.of_run(run_id(&tenant, &run.name)?)));
+            handovers.insert(
+                run.name.clone(),
+                Mutex::new(comeback.of_run(run_id(&tenant, &run.name)?)),
+            );
         }
         let tape = Tape::connect(&url).await?;
-        Ok(Self::Tape(Box::new(Journals { tenant, tape, url, servers, handovers, _comeback: comeback })))
+        Ok(Self::Tape(Box::new(Journals {
+            tenant,
+            tape,
+            url,
+            servers,
+            handovers,
+            _comeback: comeback,
+        })))
     }
 
     /// What an agent is told about it.
@@ -91,7 +105,9 @@ impl Ground {
         match self {
             Self::Notes(dir) => vec!["--notes".to_owned(), notes_file(dir, run).display().to_string()],
             Self::Tape(journals) => {
-                let mut args = ["--tape", &journals.url, "--tenant", &journals.tenant].map(str::to_owned).to_vec();
+                let mut args = ["--tape", &journals.url, "--tenant", &journals.tenant]
+                    .map(str::to_owned)
+                    .to_vec();
                 if let Begin::HandedOver(handover) = begin {
                     args.extend(["--adopt".to_owned(), handover.epoch.to_string()]);
                 }
@@ -106,8 +122,16 @@ impl Ground {
             // Nobody looks after such an agent; it is started again.
             Self::Notes(_) => Ok(Begin::Anew),
             Self::Tape(journals) => {
-                let handovers = journals.handovers.get(run).context("every run has its handovers")?;
-                let handover = handovers.lock().await.recv().await.context("recovery has ended")?;
+                let handovers = journals
+                    .handovers
+                    .get(run)
+                    .context("every run has its handovers")?;
+                let handover = handovers
+                    .lock()
+                    .await
+                    .recv()
+                    .await
+                    .context("recovery has ended")?;
                 Ok(Begin::HandedOver(handover))
             }
         }
@@ -154,10 +178,18 @@ impl Journals {
         for event in session.map(|view| view.events).unwrap_or_default() {
             let content = event.event.content.bytes().context("an event was erased")?;
             let content: serde_json::Value = serde_json::from_slice(content)?;
-            said.push(content["content"].as_str().context("an event has a text")?.to_owned());
+            said.push(
+                content["content"]
+                    .as_str()
+                    .context("an event has a text")?
+                    .to_owned(),
+            );
         }
         if let Err(problem) = &record.chain {
-            crate::say(&format!("  the chain of {} is broken: {problem}", run.session.as_str()));
+            crate::say(&format!(
+                "  the chain of {} is broken: {problem}",
+                run.session.as_str()
+            ));
         }
         Ok(Kept {
             decisions: decisions.collect(),
@@ -178,7 +210,9 @@ fn confirmed(record: &Record, run: &RunId) -> Vec<String> {
     });
     let changing: std::collections::BTreeSet<_> = begun.collect();
     let keys = bodies().filter_map(|body| match body {
-        EntryBody::EffectConfirmed(done) if changing.contains(&done.effect) => Some(done.effect.idempotency_key(run)),
+        EntryBody::EffectConfirmed(done) if changing.contains(&done.effect) => {
+            Some(done.effect.idempotency_key(run))
+        }
         _ => None,
     });
     keys.collect()
@@ -190,7 +224,10 @@ fn notes_file(dir: &Path, run: &str) -> PathBuf {
 
 fn noted(file: &Path) -> Result<Kept> {
     let notes = notes::read(file)?;
-    let decisions = notes.iter().filter(|note| note.step == notes::DECISION).enumerate();
+    let decisions = notes
+        .iter()
+        .filter(|note| note.step == notes::DECISION)
+        .enumerate();
     let decisions = decisions.map(|(k, note)| KeptDecision {
         k,
         message: note.value.clone(),
@@ -199,7 +236,15 @@ fn noted(file: &Path) -> Result<Kept> {
     });
     let decisions = decisions.collect();
     let heard = notes.iter().filter(|note| note.step.starts_with("user-"));
-    let said = heard.filter_map(|note| Some(note.value["content"].as_str()?.to_owned())).collect();
+    let said = heard
+        .filter_map(|note| Some(note.value["content"].as_str()?.to_owned()))
+        .collect();
     let ended = notes.last().is_some_and(|note| note.step == notes::FINISHED);
-    Ok(Kept { decisions, said, keys: Vec::new(), ended, chain: None })
+    Ok(Kept {
+        decisions,
+        said,
+        keys: Vec::new(),
+        ended,
+        chain: None,
+    })
 }

@@ -32,8 +32,8 @@ use tape_examples::model::{self, Model};
 use tape_examples::notes::Notes;
 use tape_examples::parent::Parent;
 use tape_examples::stops::{Stop, Stops, Victim};
-use tape_examples::upstream::{self, Upstream};
 use tape_examples::taped::Taped;
+use tape_examples::upstream::{self, Upstream};
 use tape_examples::{interrupt, ledger};
 
 /// Replays recorded agent runs over Tape while agents and servers are killed.
@@ -133,7 +133,12 @@ async fn play_role(role: Role) -> Result<()> {
     match role {
         Role::Agent(args) => be_agent(args, parent).await,
         Role::Airline { trajectories, ledger } => {
-            upstream::serve(world::Airline::of(&recording::read(&trajectories)?), &ledger, parent).await
+            upstream::serve(
+                world::Airline::of(&recording::read(&trajectories)?),
+                &ledger,
+                parent,
+            )
+            .await
         }
         Role::Model { trajectories } => {
             model::serve(world::Recorded::of(&recording::read(&trajectories)?), parent).await
@@ -145,7 +150,12 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
     let conversation: Conversation = serde_json::from_slice(&std::fs::read(&args.conversation)?)?;
     let stops = Stops::new(serde_json::from_str::<Vec<Stop>>(&args.stops)?, parent.clone());
     let (airline, model) = (Upstream::new(&args.airline), Model::new(&args.model));
-    let tools = Tools { airline, model, stops, parent: parent.clone() };
+    let tools = Tools {
+        airline,
+        model,
+        stops,
+        parent: parent.clone(),
+    };
     let talk = Talk::of(&conversation);
     match (&args.notes, &args.tape, &args.tenant) {
         (Some(file), _, _) => {
@@ -166,11 +176,15 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
 /// Drives a conversation's run over its journal.
 async fn drive(url: &str, run: RunId, adopt: Option<u64>, tools: &Tools, talk: &Talk) -> Result<()> {
     let tape = Tape::at(url).lease(ground::LEASE).connect().await?;
-    let mut run = tape.run(run).input_json(&serde_json::json!({ "decisions_max": talk.decisions_max }));
+    let mut run = tape
+        .run(run)
+        .input_json(&serde_json::json!({ "decisions_max": talk.decisions_max }));
     if let Some(epoch) = adopt {
         run = run.adopt(Epoch(epoch));
     }
-    let Begun::Driving(run) = run.begin().await? else { return Ok(()) };
+    let Begun::Driving(run) = run.begin().await? else {
+        return Ok(());
+    };
     tools.parent.say("begun");
     let mut taped = Taped::new(&tape, run).await?;
     converse(&mut taped, tools, talk).await
@@ -179,13 +193,23 @@ async fn drive(url: &str, run: RunId, adopt: Option<u64>, tools: &Tools, talk: &
 /// Performs the whole play and judges it.
 async fn perform(play: &Play) -> Result<()> {
     let runs = recording::read(&play.trajectories)?;
-    ensure!(play.unprotected || play.servers > 0 || play.server_kills == 0, "without servers, none can be killed");
-    let kills = Kills { agents: play.agent_kills, servers: play.server_kills, of_servers: play.servers };
+    ensure!(
+        play.unprotected || play.servers > 0 || play.server_kills == 0,
+        "without servers, none can be killed"
+    );
+    let kills = Kills {
+        agents: play.agent_kills,
+        servers: play.server_kills,
+        of_servers: play.servers,
+    };
     let mut schedule = Schedule::plan(&runs, kills, play.seed)?;
     announce(play, &runs, &schedule);
     if play.unprotected {
         // Without Tape there are no servers to kill.
-        schedule.stops.iter_mut().for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
+        schedule
+            .stops
+            .iter_mut()
+            .for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
     }
     let dir = tempfile::tempdir()?;
     let verdict = on_stage(play, &runs, &schedule, dir.path()).await;
@@ -201,10 +225,15 @@ async fn perform(play: &Play) -> Result<()> {
 fn announce(play: &Play, runs: &[Conversation], schedule: &Schedule) {
     let decisions: usize = runs.iter().map(|run| run.decisions.len()).sum();
     let (agents, runs) = (play.agents, runs.len());
-    say(&format!("{runs} recorded conversations with {decisions} decisions, {agents} agents at a time"));
+    say(&format!(
+        "{runs} recorded conversations with {decisions} decisions, {agents} agents at a time"
+    ));
     let seed = play.seed;
     let stops = schedule.all().count();
-    say(&format!("{stops} kills are planned by seed {seed}; the digest of the schedule is {}", schedule.digest()));
+    say(&format!(
+        "{stops} kills are planned by seed {seed}; the digest of the schedule is {}",
+        schedule.digest()
+    ));
 }
 
 async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: &Path) -> Result<Verdict> {
@@ -215,28 +244,42 @@ async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: 
     let trajectories = play.trajectories.display().to_string();
     let ledger = dir.join("ledger");
     let mut model = Child::start(&program, ["model", &trajectories], &errors)?;
-    let mut airline = Child::start(&program, ["airline", &trajectories, &ledger.display().to_string()], &errors)?;
+    let mut airline = Child::start(
+        &program,
+        ["airline", &trajectories, &ledger.display().to_string()],
+        &errors,
+    )?;
     let (model_url, airline_url) = (model.report_of("ready").await?, airline.report_of("ready").await?);
     let ground = if play.unprotected {
         Ground::notes(dir)
     } else {
-        let store = play.store.clone().unwrap_or_else(|| format!("sqlite:{}", dir.join("journal.db").display()));
+        let store = play
+            .store
+            .clone()
+            .unwrap_or_else(|| format!("sqlite:{}", dir.join("journal.db").display()));
         Ground::tape(&store, play.servers, play.agents, runs, &errors).await?
     };
     let stage = Arc::new(Stage::new(dir, &airline_url, &model_url, ground));
-    let played = Arc::clone(&stage).play(runs, &schedule.stops, play.agents, airline).await?;
+    let played = Arc::clone(&stage)
+        .play(runs, &schedule.stops, play.agents, airline)
+        .await?;
     report(&played);
     let kept = stage.ground.kept(runs).await?;
     let asked = Model::new(&model_url).asked().await?;
     let verdict = Verdict::of(runs, &kept, &asked, &ledger::read(&ledger)?, played.hit.len());
-    say(&format!("the model was asked {} times for {} decisions", verdict.asked, verdict.decisions));
+    say(&format!(
+        "the model was asked {} times for {} decisions",
+        verdict.asked, verdict.decisions
+    ));
     Ok(verdict)
 }
 
 fn report(played: &Played) {
     let mut counts = BTreeMap::new();
     for stop in &played.hit {
-        *counts.entry((stop.victim != Victim::Agent, stop.point)).or_insert(0) += 1;
+        *counts
+            .entry((stop.victim != Victim::Agent, stop.point))
+            .or_insert(0) += 1;
     }
     say("killed with SIGKILL:");
     for ((server, point), count) in counts {
@@ -244,7 +287,10 @@ fn report(played: &Played) {
         say(&format!("  {count:>4} {who} {point}"));
     }
     if played.unplanned > 0 {
-        say(&format!("  {} drives ended early without a kill of their own and were taken up again", played.unplanned));
+        say(&format!(
+            "  {} drives ended early without a kill of their own and were taken up again",
+            played.unplanned
+        ));
     }
 }
 
@@ -255,5 +301,8 @@ fn errors(dir: &Path) -> String {
     if last.is_empty() {
         return "the play failed".to_owned();
     }
-    format!("the play failed; its processes last said:\n{}\n", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    format!(
+        "the play failed; its processes last said:\n{}\n",
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    )
 }

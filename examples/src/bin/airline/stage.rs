@@ -74,14 +74,27 @@ impl Stage {
             let (name, left) = (run.name.clone(), stops.clone());
             tasks.spawn(async move {
                 let _seat = seats.acquire_owned().await?;
-                stage.conversation(&name, left, held).await.with_context(|| format!("in run {name}"))
+                stage
+                    .conversation(&name, left, held)
+                    .await
+                    .with_context(|| format!("in run {name}"))
             });
         }
         while self.ended.load(Ordering::SeqCst) < runs.len() {
-            tasks.join_next().await.context("the airline is always heard")???;
+            tasks
+                .join_next()
+                .await
+                .context("the airline is always heard")???;
         }
-        let hit = self.hit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Ok(Played { hit, unplanned: self.unplanned.load(Ordering::SeqCst) })
+        let hit = self
+            .hit
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        Ok(Played {
+            hit,
+            unplanned: self.unplanned.load(Ordering::SeqCst),
+        })
     }
 
     /// Tells each conversation that the airline holds back its answer.
@@ -91,11 +104,19 @@ impl Stage {
             let run = reference.split('/').next().unwrap_or_default();
             let held = self.held.lock().await;
             // The receiver is gone only once its conversation has ended.
-            let _ = held.get(run).with_context(|| format!("there is no run {run}"))?.send(());
+            let _ = held
+                .get(run)
+                .with_context(|| format!("there is no run {run}"))?
+                .send(());
         }
     }
 
-    async fn conversation(&self, run: &str, mut left: Vec<Stop>, mut held: UnboundedReceiver<()>) -> Result<()> {
+    async fn conversation(
+        &self,
+        run: &str,
+        mut left: Vec<Stop>,
+        mut held: UnboundedReceiver<()>,
+    ) -> Result<()> {
         let (mut begin, mut begun) = (Begin::Anew, false);
         let mut unplanned = 0;
         loop {
@@ -107,12 +128,19 @@ impl Stage {
                 Drove::Astray => {
                     unplanned += 1;
                     self.unplanned.fetch_add(1, Ordering::SeqCst);
-                    ensure!(unplanned <= UNPLANNED_MAX, "its agent ended {unplanned} times without having to");
+                    ensure!(
+                        unplanned <= UNPLANNED_MAX,
+                        "its agent ended {unplanned} times without having to"
+                    );
                 }
             }
             // Recovery is told that the drive is over.
             drop((agent, begin));
-            begin = if begun { self.ground.recover(run).await? } else { Begin::Anew };
+            begin = if begun {
+                self.ground.recover(run).await?
+            } else {
+                Begin::Anew
+            };
         }
         ensure!(left.is_empty(), "it ended before {} planned kills", left.len());
         let ended = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
@@ -173,7 +201,10 @@ impl Stage {
             Victim::Server(server) => self.ground.kill_server(server, agent).await?,
             Victim::Answer => bail!("no lost answers are planned"),
         }
-        self.hit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(stop.clone());
+        self.hit
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(stop.clone());
         Ok(stop.victim == Victim::Agent)
     }
 

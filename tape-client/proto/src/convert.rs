@@ -1,0 +1,25 @@
+//! Messages to words of the core and back, one family a file.
+//!
+//! From the core to the wire is `From` and cannot fail. From the wire to the core is `TryFrom` with [`InvalidField`], which
+//! names the field by its path in the message: types that checked themselves are the only ones that get inside. Bounds
+//! that belong to the rules of a stream (how many, how long) are not repeated here.
+
+mod command;
+mod drive;
+mod effect;
+mod entry;
+mod field;
+mod name;
+mod part;
+mod reply;
+mod run;
+mod session;
+mod tell;
+mod value;
+mod work;
+
+pub use command::{ExecuteCommand, execute_request};
+pub use field::InvalidField;
+pub use run::{DueQuery, RunListQuery};
+pub use session::{SessionChange, SessionRequest, SessionRewind, read_state, session_request, write_state};
+pub use value::{ValueChange, ValueRequest};

@@ -1,0 +1,214 @@
+//! Sessions: their commands and their state.
+
+use super::command::stamped;
+use super::field::{InvalidField, name, optional, optional_name, required};
+use super::name::request_bytes;
+use crate::v1;
+use std::collections::BTreeMap;
+use tape_core::command::{Command, SessionCommand};
+use tape_core::id::{Key, Seq, SessionId};
+use tape_core::session::{Delta, Json, State};
+
+impl TryFrom<v1::Delta> for Delta {
+    type Error = InvalidField;
+    fn try_from(wire: v1::Delta) -> Result<Self, InvalidField> {
+        let mut delta = read_texts("set", wire.set)?;
+        for key in wire.removed {
+            let key: Key = name("removed", &key)?;
+            if let Some(twice) = delta.0.insert(key, None) {
+                let problem = if twice.is_some() {
+                    "removes a key that is set"
+                } else {
+                    "has a key twice"
+                };
+                return Err(InvalidField::new("removed", problem));
+            }
+        }
+        Ok(delta)
+    }
+}
+
+impl From<Delta> for v1::Delta {
+    fn from(delta: Delta) -> Self {
+        let mut wire = Self::default();
+        for (key, value) in delta.0 {
+            match value {
+                Some(value) => drop(wire.set.insert(key.into(), value.into())),
+                None => wire.removed.push(key.into()),
+            }
+        }
+        wire
+    }
+}
+
+fn read_texts(field: &str, wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
+    let read = |(key, text): (String, String)| {
+        let problem = |error: &dyn std::fmt::Display| format!("'{key}' is not JSON: {error}");
+        let value = Json::try_from(text).map_err(|error| InvalidField::new(field, problem(&error)))?;
+        Ok((name(field, &key)?, Some(value)))
+    };
+    Ok(Delta(wire.into_iter().map(read).collect::<Result<_, _>>()?))
+}
+
+/// A change of a session, as one of the calls of the service asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionChange {
+    /// The session.
+    pub session: SessionId,
+    /// What is asked.
+    pub command: Command<SessionCommand>,
+}
+
+impl TryFrom<v1::CreateSessionRequest> for SessionChange {
+    type Error = InvalidField;
+    fn try_from(wire: v1::CreateSessionRequest) -> Result<Self, InvalidField> {
+        let session: SessionId = required("session", wire.session)?;
+        let state = optional("state", wire.state)?.unwrap_or_default();
+        let body = SessionCommand::Create {
+            session: session.clone(),
+            state,
+        };
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self { session, command })
+    }
+}
+
+impl TryFrom<v1::AppendEventRequest> for SessionChange {
+    type Error = InvalidField;
+    fn try_from(wire: v1::AppendEventRequest) -> Result<Self, InvalidField> {
+        let body = SessionCommand::Append {
+            event: name("event", &wire.event)?,
+            expected: wire.expected_seq.map(Seq),
+            invocation: optional_name("invocation", wire.invocation.as_ref())?,
+            author: wire.author,
+            delta: optional("delta", wire.delta)?.unwrap_or_default(),
+            content: required("content", wire.content)?,
+        };
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self {
+            session: required("session", wire.session)?,
+            command,
+        })
+    }
+}
+
+impl TryFrom<v1::DeleteSessionRequest> for SessionChange {
+    type Error = InvalidField;
+    fn try_from(wire: v1::DeleteSessionRequest) -> Result<Self, InvalidField> {
+        let body = SessionCommand::Delete;
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self {
+            session: required("session", wire.session)?,
+            command,
+        })
+    }
+}
+
+/// A rewind as the wire asks for it. It becomes a command once the state as of `to` was read from the session's entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRewind {
+    /// The session.
+    pub session: SessionId,
+    /// Who asks and under which id; the body is the last entry that counts.
+    pub to: Command<Seq>,
+}
+
+impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
+    type Error = InvalidField;
+    fn try_from(wire: v1::RewindSessionRequest) -> Result<Self, InvalidField> {
+        let to = stamped(
+            &wire.request_id,
+            wire.principal.as_ref(),
+            wire.traceparent,
+            Seq(wire.to_seq),
+        )?;
+        Ok(Self {
+            session: required("session", wire.session)?,
+            to,
+        })
+    }
+}
+
+/// The request that one of the calls of the service takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionRequest {
+    /// For `Create`.
+    Create(v1::CreateSessionRequest),
+    /// For `Append`.
+    Append(v1::AppendEventRequest),
+    /// For `Rewind`.
+    Rewind(v1::RewindSessionRequest),
+    /// For `Delete`.
+    Delete(v1::DeleteSessionRequest),
+}
+
+/// The request that asks `command` of `session`; none where the wire has none, as for what servers do by themselves.
+#[must_use]
+pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> Option<SessionRequest> {
+    let (session, request_id) = (Some(session.into()), request_bytes(command.request));
+    let (principal, traceparent) = (command.principal.map(Into::into), command.trace.map(Into::into));
+    let delta = |delta: Delta| (!delta.is_empty()).then(|| delta.into());
+    Some(match command.body {
+        SessionCommand::Create { state, .. } => SessionRequest::Create(v1::CreateSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            state: delta(state),
+        }),
+        SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            author,
+            delta: change,
+            content,
+        } => SessionRequest::Append(v1::AppendEventRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            event: event.into(),
+            expected_seq: expected.map(|seq| seq.0),
+            invocation: invocation.map(Into::into),
+            author,
+            delta: delta(change),
+            content: Some(content.into()),
+        }),
+        SessionCommand::Rewind { to, .. } => SessionRequest::Rewind(v1::RewindSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+            to_seq: to.0,
+        }),
+        SessionCommand::Delete => SessionRequest::Delete(v1::DeleteSessionRequest {
+            session,
+            request_id,
+            principal,
+            traceparent,
+        }),
+        SessionCommand::MarkMerged { .. } => return None,
+    })
+}
+
+/// State as JSON texts by key.
+#[must_use]
+pub fn write_state(state: State) -> BTreeMap<String, String> {
+    state
+        .0
+        .into_iter()
+        .map(|(key, json)| (key.into(), json.into()))
+        .collect()
+}
+
+/// State from JSON texts by key.
+///
+/// # Errors
+/// [`InvalidField`] names the key that is wrong.
+pub fn read_state(wire: BTreeMap<String, String>) -> Result<State, InvalidField> {
+    let delta = read_texts("state", wire)?;
+    let mut state = State::default();
+    state.change(&delta);
+    Ok(state)
+}

@@ -1,0 +1,126 @@
+//! Commands from outside.
+
+use super::field::{InvalidField, convert, name, required};
+use crate::v1;
+use crate::v1::tell::Command as Wire;
+use tape_core::command::{OutsideCommand, Verdict};
+use tape_core::id::Epoch;
+
+impl TryFrom<Wire> for OutsideCommand {
+    type Error = InvalidField;
+    fn try_from(wire: Wire) -> Result<Self, InvalidField> {
+        let field = field(&wire);
+        read(wire).map_err(|error| error.within(field))
+    }
+}
+
+const fn field(wire: &Wire) -> &'static str {
+    match wire {
+        Wire::Signal(_) => "signal",
+        Wire::ExpireGate(_) => "expire_gate",
+        Wire::FireTimer(_) => "fire_timer",
+        Wire::Cancel(_) => "cancel",
+        Wire::DriverVanished(_) => "driver_vanished",
+        Wire::SettleEffect(_) => "settle_effect",
+        Wire::SettleObligation(_) => "settle_obligation",
+        Wire::RetryRun(_) => "retry_run",
+    }
+}
+
+fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
+    Ok(match wire {
+        Wire::Signal(c) => OutsideCommand::Signal {
+            gate: name("gate", &c.gate)?,
+            id: name("id", &c.id)?,
+            answer: required("answer", c.answer)?,
+        },
+        Wire::ExpireGate(c) => OutsideCommand::ExpireGate {
+            gate: name("gate", &c.gate)?,
+        },
+        Wire::FireTimer(c) => OutsideCommand::FireTimer {
+            timer: name("timer", &c.timer)?,
+        },
+        Wire::Cancel(c) => OutsideCommand::Cancel { reason: c.reason },
+        Wire::DriverVanished(c) => OutsideCommand::DriverVanished {
+            epoch: Epoch(c.epoch),
+            grace_ms: c.grace_ms,
+        },
+        Wire::SettleEffect(c) => OutsideCommand::SettleEffect {
+            effect: required("effect", c.effect)?,
+            verdict: required("verdict", c.verdict)?,
+            reason: c.reason,
+        },
+        Wire::SettleObligation(c) => OutsideCommand::SettleObligation {
+            obligation: required("obligation", c.obligation)?,
+            retry: c.retry,
+            reason: c.reason,
+        },
+        Wire::RetryRun(c) => OutsideCommand::RetryRun { reason: c.reason },
+    })
+}
+
+impl TryFrom<v1::tell::settle_effect::Verdict> for Verdict {
+    type Error = InvalidField;
+    fn try_from(wire: v1::tell::settle_effect::Verdict) -> Result<Self, InvalidField> {
+        use v1::tell::settle_effect::Verdict as Wire;
+        Ok(match wire {
+            Wire::Confirmed(result) => Self::Confirmed {
+                result: convert("confirmed", result)?,
+            },
+            Wire::Failed(_) => Self::Failed,
+            Wire::Resend(_) => Self::Resend,
+        })
+    }
+}
+
+impl From<Verdict> for v1::tell::settle_effect::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        use v1::tell::settle_effect::{Failed, Resend};
+        match verdict {
+            Verdict::Confirmed { result } => Self::Confirmed(result.into()),
+            Verdict::Failed => Self::Failed(Failed {}),
+            Verdict::Resend => Self::Resend(Resend {}),
+        }
+    }
+}
+
+impl From<OutsideCommand> for Wire {
+    fn from(command: OutsideCommand) -> Self {
+        use v1::tell as wire;
+        match command {
+            OutsideCommand::Signal { gate, id, answer } => Self::Signal(wire::Signal {
+                gate: gate.into(),
+                id: id.into(),
+                answer: Some(answer.into()),
+            }),
+            OutsideCommand::ExpireGate { gate } => Self::ExpireGate(wire::ExpireGate { gate: gate.into() }),
+            OutsideCommand::FireTimer { timer } => Self::FireTimer(wire::FireTimer { timer: timer.into() }),
+            OutsideCommand::Cancel { reason } => Self::Cancel(wire::Cancel { reason }),
+            OutsideCommand::DriverVanished { epoch, grace_ms } => {
+                Self::DriverVanished(wire::DriverVanished {
+                    epoch: epoch.0,
+                    grace_ms,
+                })
+            }
+            OutsideCommand::SettleEffect {
+                effect,
+                verdict,
+                reason,
+            } => Self::SettleEffect(wire::SettleEffect {
+                effect: Some(effect.into()),
+                verdict: Some(verdict.into()),
+                reason,
+            }),
+            OutsideCommand::SettleObligation {
+                obligation,
+                retry,
+                reason,
+            } => Self::SettleObligation(wire::SettleObligation {
+                obligation: Some(obligation.into()),
+                retry,
+                reason,
+            }),
+            OutsideCommand::RetryRun { reason } => Self::RetryRun(wire::RetryRun { reason }),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Values.
+
+use super::command::stamped;
+use super::field::{InvalidField, required};
+use super::name::request_bytes;
+use crate::v1;
+use tape_core::command::{Command, ValueCommand};
+use tape_core::id::{Tenant, ValueName};
+
+/// A change of a value, as one of the calls of the service asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueChange {
+    /// Whose value.
+    pub tenant: Tenant,
+    /// The value.
+    pub name: ValueName,
+    /// What is asked.
+    pub command: Command<ValueCommand>,
+}
+
+impl TryFrom<v1::PutValueRequest> for ValueChange {
+    type Error = InvalidField;
+    fn try_from(wire: v1::PutValueRequest) -> Result<Self, InvalidField> {
+        let (tenant, name) = required("value_id", wire.value_id)?;
+        let body = ValueCommand::Put {
+            value: required("value", wire.value)?,
+            expected: wire.expected_version,
+        };
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self {
+            tenant,
+            name,
+            command,
+        })
+    }
+}
+
+impl TryFrom<v1::DeleteValueRequest> for ValueChange {
+    type Error = InvalidField;
+    fn try_from(wire: v1::DeleteValueRequest) -> Result<Self, InvalidField> {
+        let (tenant, name) = required("value_id", wire.value_id)?;
+        let body = ValueCommand::Delete {
+            expected: wire.expected_version,
+        };
+        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        Ok(Self {
+            tenant,
+            name,
+            command,
+        })
+    }
+}
+
+/// The request that one of the calls of the service takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueRequest {
+    /// For `Put`.
+    Put(v1::PutValueRequest),
+    /// For `Delete`.
+    Delete(v1::DeleteValueRequest),
+}
+
+impl From<ValueChange> for ValueRequest {
+    fn from(change: ValueChange) -> Self {
+        let (value_id, command) = (Some((change.tenant, change.name).into()), change.command);
+        let request_id = request_bytes(command.request);
+        let (principal, traceparent) = (command.principal.map(Into::into), command.trace.map(Into::into));
+        match command.body {
+            ValueCommand::Put { value, expected } => Self::Put(v1::PutValueRequest {
+                value_id,
+                request_id,
+                principal,
+                traceparent,
+                value: Some(value.into()),
+                expected_version: expected,
+            }),
+            ValueCommand::Delete { expected } => Self::Delete(v1::DeleteValueRequest {
+                value_id,
+                request_id,
+                principal,
+                traceparent,
+                expected_version: expected,
+            }),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What goes wrong with a call: on the wire a [`v1::Error`] or a status, on both sides a [`Failure`].
+
+use crate::convert::InvalidField;
+use crate::rejection::{self, Metadata};
+use crate::v1;
+use crate::v1::error::Reason;
+use std::collections::HashMap;
+use tape_core::reply::Rejection;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of the reasons in a `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "tape.v1";
+
+/// Why a call was refused or did not come through. Variants are named by what the caller can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The rules of the stream refuse the command; nothing was written.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The message is wrong; nothing was written.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// The store is busy, full, read-only or out of reach; nothing was written. Try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server is shutting down. Go on with another, or with this one once it is back.
+    #[error("the server is shutting down")]
+    Draining,
+    /// Nobody knows whether it was written. Send it again with the same request id.
+    #[error("{0}")]
+    OutcomeUnknown(String),
+    /// Too many writers on one stream; nothing was written. Try again.
+    #[error("{0}")]
+    Contended(String),
+    /// The caller has too much under way. Wait for answers.
+    #[error("{limit} is {max}")]
+    Overloaded {
+        /// The limit, in words.
+        limit: String,
+        /// The limit.
+        max: u64,
+    },
+    /// Stored bytes are not what was written; a person must look.
+    #[error("{0}")]
+    Damaged(String),
+    /// The store was made or migrated by a newer build. Use that build.
+    #[error("{0}")]
+    NewerSchema(String),
+    /// The caller's deadline passed; a write may still happen. Send it again with the same request id.
+    #[error("the deadline of the call has passed")]
+    Deadline,
+    /// Something that this build has no word for: a transport's error, or a newer server's reason.
+    #[error("{message}")]
+    Other {
+        /// The status code.
+        code: Code,
+        /// The reason, where the other side gave one; else empty.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The status code that goes with it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Rejected(rejection) => rejection::code(rejection::write(rejection).0),
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::Unavailable(_) | Self::Draining | Self::OutcomeUnknown(_) => Code::Unavailable,
+            Self::Contended(_) => Code::Aborted,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Damaged(_) => Code::DataLoss,
+            Self::NewerSchema(_) => Code::FailedPrecondition,
+            Self::Deadline => Code::DeadlineExceeded,
+            Self::Other { code, .. } => *code,
+        }
+    }
+
+    fn reason(&self) -> (String, Metadata) {
+        let pairs: &[(&str, &dyn ToString)] = match self {
+            Self::Rejected(rejection) => {
+                let (reason, metadata) = rejection::write(rejection);
+                return (reason.as_str_name().to_owned(), metadata);
+            }
+            Self::Other { reason, .. } => return (reason.clone(), Metadata::new()),
+            Self::Invalid(field) => &[("field", &field.path), ("problem", &field.problem)],
+            Self::Overloaded { limit, max } => &[("limit", limit), ("max", max)],
+            _ => &[],
+        };
+        let metadata = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.to_string()));
+        (self.plain_reason().as_str_name().to_owned(), metadata.collect())
+    }
+
+    const fn plain_reason(&self) -> Reason {
+        match self {
+            Self::Invalid(_) => Reason::InvalidField,
+            Self::Unavailable(_) => Reason::Unavailable,
+            Self::Draining => Reason::Draining,
+            Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+            Self::Contended(_) => Reason::Contended,
+            Self::Overloaded { .. } => Reason::Overloaded,
+            Self::Damaged(_) => Reason::Damaged,
+            Self::NewerSchema(_) => Reason::NewerSchema,
+            Self::Deadline => Reason::Deadline,
+            Self::Rejected(_) | Self::Other { .. } => Reason::Unspecified,
+        }
+    }
+
+    fn from_parts(code: Code, reason: &str, message: &str, metadata: &Metadata) -> Self {
+        let other = || Self::Other {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        let field = |key: &str| metadata.get(key).cloned();
+        let Some(known) = Reason::from_str_name(reason) else {
+            return other();
+        };
+        match known {
+            Reason::InvalidField => {
+                field("field")
+                    .zip(field("problem"))
+                    .map_or_else(other, |(path, problem)| {
+                        Self::Invalid(InvalidField {
+                            path,
+                            problem: problem.into(),
+                        })
+                    })
+            }
+            Reason::Unavailable => Self::Unavailable(message.to_owned()),
+            Reason::Draining => Self::Draining,
+            Reason::OutcomeUnknown => Self::OutcomeUnknown(message.to_owned()),
+            Reason::Contended => Self::Contended(message.to_owned()),
+            Reason::Overloaded => {
+                let max = metadata.get("max").and_then(|max| max.parse().ok());
+                field("limit")
+                    .zip(max)
+                    .map_or_else(other, |(limit, max)| Self::Overloaded { limit, max })
+            }
+            Reason::Damaged => Self::Damaged(message.to_owned()),
+            Reason::NewerSchema => Self::NewerSchema(message.to_owned()),
+            Reason::Deadline => Self::Deadline,
+            rejected => rejection::read(rejected, metadata).map_or_else(other, Self::Rejected),
+        }
+    }
+}
+
+impl From<&Failure> for v1::Error {
+    fn from(failure: &Failure) -> Self {
+        let (reason, metadata) = failure.reason();
+        Self {
+            reason,
+            message: failure.to_string(),
+            metadata,
+            code: failure.code().into(),
+        }
+    }
+}
+
+impl From<v1::Error> for Failure {
+    fn from(error: v1::Error) -> Self {
+        Self::from_parts(
+            Code::from_i32(error.code),
+            &error.reason,
+            &error.message,
+            &error.metadata,
+        )
+    }
+}
+
+impl From<&Failure> for Status {
+    fn from(failure: &Failure) -> Self {
+        let (reason, metadata) = failure.reason();
+        let metadata: HashMap<String, String> = metadata.into_iter().collect();
+        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+        Self::with_error_details(failure.code(), failure.to_string(), details)
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        Self::from(&failure)
+    }
+}
+
+impl From<&Status> for Failure {
+    fn from(status: &Status) -> Self {
+        let info = status
+            .get_details_error_info()
+            .filter(|info| info.domain == ERROR_DOMAIN);
+        let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
+        Self::from_parts(
+            status.code(),
+            &reason,
+            status.message(),
+            &metadata.into_iter().collect(),
+        )
+    }
+}

@@ -1,0 +1,243 @@
+//! Wrong messages are refused by the path of the field that is wrong.
+
+use prost::Message;
+use tape_core::limits::{NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use tape_proto::convert::{ExecuteCommand, SessionChange};
+use tape_proto::v1;
+use tape_proto::v1::drive::{BeginEffect, Command as Drive, RecordDecision};
+use tape_proto::v1::execute_request::Command;
+
+fn run() -> v1::RunId {
+    let name = || "n".to_owned();
+    v1::RunId {
+        tenant: name(),
+        app: name(),
+        user: name(),
+        session: name(),
+        invocation: name(),
+    }
+}
+
+fn payload() -> v1::Payload {
+    v1::Payload {
+        content_type: "text/plain".into(),
+        data: "x".into(),
+    }
+}
+
+fn request(command: Command) -> v1::ExecuteRequest {
+    v1::ExecuteRequest {
+        run: Some(run()),
+        request_id: vec![1; 16].into(),
+        command: Some(command),
+        ..Default::default()
+    }
+}
+
+fn drive(command: Drive) -> v1::ExecuteRequest {
+    request(Command::Drive(v1::Drive {
+        epoch: 1,
+        command: Some(command),
+    }))
+}
+
+fn begin_effect(change: impl FnOnce(&mut v1::EffectSpec)) -> v1::ExecuteRequest {
+    let mut spec = v1::EffectSpec {
+        connector: "bank".into(),
+        operation: "pay".into(),
+        semantics: v1::Semantics::Idempotent.into(),
+        mode: v1::Mode::Inline.into(),
+        args: Some(payload()),
+        ..Default::default()
+    };
+    change(&mut spec);
+    let effect = v1::EffectId {
+        position: Some(v1::Position::default()),
+        call: 0,
+    };
+    drive(Drive::BeginEffect(BeginEffect {
+        effect: Some(effect),
+        spec: Some(spec),
+    }))
+}
+
+#[track_caller]
+fn refused(wire: v1::ExecuteRequest, error: &str) {
+    assert_eq!(ExecuteCommand::try_from(wire).unwrap_err().to_string(), error);
+}
+
+#[test]
+fn a_whole_request_is_taken() {
+    ExecuteCommand::try_from(begin_effect(|_| ())).unwrap();
+}
+
+#[test]
+fn missing_fields() {
+    refused(v1::ExecuteRequest::default(), "run: is missing");
+    refused(
+        v1::ExecuteRequest {
+            run: Some(run()),
+            ..Default::default()
+        },
+        "command: is missing",
+    );
+    refused(
+        request(Command::Drive(v1::Drive {
+            epoch: 1,
+            command: None,
+        })),
+        "drive: is missing",
+    );
+    refused(
+        request(Command::Begin(v1::Begin::default())),
+        "begin.holder: is empty",
+    );
+    refused(
+        drive(Drive::RecordDecision(RecordDecision {
+            position: Some(v1::Position::default()),
+            ..Default::default()
+        })),
+        "drive.record_decision.fingerprint: is missing",
+    );
+    refused(
+        begin_effect(|spec| spec.args = None),
+        "drive.begin_effect.spec.args: is missing",
+    );
+    refused(
+        begin_effect(|spec| spec.connector.clear()),
+        "drive.begin_effect.spec.connector: is empty",
+    );
+}
+
+#[test]
+fn enum_values_that_are_unspecified_or_unknown() {
+    refused(
+        begin_effect(|spec| spec.semantics = 0),
+        "drive.begin_effect.spec.semantics: is not specified",
+    );
+    refused(
+        begin_effect(|spec| spec.mode = 77),
+        "drive.begin_effect.spec.mode: has the value 77, which this build does not know",
+    );
+}
+
+#[test]
+fn names_and_payloads_over_their_limits() {
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    refused(
+        begin_effect(|spec| spec.connector.clone_from(&long)),
+        "drive.begin_effect.spec.connector: has 201 bytes, the limit is 200",
+    );
+    refused(
+        begin_effect(|spec| spec.operation = "a\nb".into()),
+        "drive.begin_effect.spec.operation: has the control character U+000A at byte 1",
+    );
+    let data = vec![0; PAYLOAD_BYTES_MAX + 1].into();
+    refused(
+        begin_effect(|spec| {
+            spec.args = Some(v1::Payload {
+                content_type: "x".into(),
+                data,
+            })
+        }),
+        "drive.begin_effect.spec.args.data: payload has 1048577 bytes, the limit is 1048576",
+    );
+    let spends = vec![
+        v1::Spend {
+            budget: "day".into(),
+            amount: 1,
+        },
+        v1::Spend {
+            budget: String::new(),
+            amount: 1,
+        },
+    ];
+    refused(
+        begin_effect(|spec| spec.reserve = spends),
+        "drive.begin_effect.spec.reserve[1].budget: is empty",
+    );
+    let mut wire = begin_effect(|_| ());
+    let effect = v1::EffectId {
+        position: Some(v1::Position::default()),
+        call: 70_000,
+    };
+    if let Some(Command::Drive(drive)) = &mut wire.command {
+        drive.command = Some(Drive::RestartEffect(v1::drive::RestartEffect {
+            effect: Some(effect),
+        }));
+    }
+    refused(
+        wire,
+        "drive.restart_effect.effect.call: is 70000, the limit is 65535",
+    );
+}
+
+#[test]
+fn request_ids_principals_and_traces() {
+    let with = |change: fn(&mut v1::ExecuteRequest)| {
+        let mut wire = begin_effect(|_| ());
+        change(&mut wire);
+        wire
+    };
+    refused(with(|r| r.request_id.clear()), "request_id: is missing");
+    refused(
+        with(|r| r.request_id = vec![0xff; 7].into()),
+        "request_id: is not a UUID: 16 bytes, or its text",
+    );
+    refused(with(|r| r.principal = Some(String::new())), "principal: is empty");
+    refused(
+        with(|r| r.traceparent = Some("00-xyz".into())),
+        "traceparent: traceparent must have the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
+    );
+    let text = with(|r| r.request_id = "67e55044-10b1-426f-9247-bb680e5fe0c8".into());
+    let id = ExecuteCommand::try_from(text).unwrap().command.request;
+    assert_eq!(id.to_string(), "67e5504410b1426f9247bb680e5fe0c8");
+}
+
+#[test]
+fn texts_that_are_not_utf8_do_not_decode() {
+    // Field 1 (run), of length 3: field 1 (tenant), of length 1, a lone continuation byte.
+    let bytes = [0x0a, 0x03, 0x0a, 0x01, 0x80];
+    let error = v1::ExecuteRequest::decode(bytes.as_slice())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("tenant") && error.contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn changes_of_state() {
+    let change = |set: &[(&str, &str)], removed: &[&str]| {
+        let delta = v1::Delta {
+            set: set
+                .iter()
+                .map(|(key, json)| ((*key).to_owned(), (*json).to_owned()))
+                .collect(),
+            removed: removed.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        let name = || "n".to_owned();
+        let session = v1::SessionId {
+            tenant: name(),
+            app: name(),
+            user: name(),
+            session: name(),
+        };
+        SessionChange::try_from(v1::CreateSessionRequest {
+            session: Some(session),
+            request_id: vec![1; 16].into(),
+            state: Some(delta),
+            ..Default::default()
+        })
+        .map_err(|error| error.to_string())
+    };
+    assert!(change(&[("a", "1.50")], &["b"]).is_ok());
+    assert_eq!(
+        change(&[("a", "1")], &["a"]).unwrap_err(),
+        "state.removed: removes a key that is set"
+    );
+    assert_eq!(
+        change(&[], &["a", "a"]).unwrap_err(),
+        "state.removed: has a key twice"
+    );
+    let not_json = change(&[("a", "{")], &[]).unwrap_err();
+    assert!(not_json.starts_with("state.set: 'a' is not JSON:"), "{not_json}");
+}

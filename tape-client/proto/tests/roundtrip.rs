@@ -1,0 +1,130 @@
+//! What the core says comes back from the wire as it was, through the bytes.
+
+mod strategies;
+
+use proptest::prelude::*;
+use prost::Message;
+use strategies as any;
+use tape_core::codec::StoredEntry;
+use tape_core::id::Seq;
+use tape_core::payload::Digest;
+use tape_core::reply::Reply;
+use tape_proto::convert::{
+    ExecuteCommand, SessionChange, SessionRequest, ValueChange, ValueRequest, execute_request,
+    session_request,
+};
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tonic::Status;
+
+/// Through the bytes of the wire.
+fn sent<M: Message + Default>(message: M) -> M {
+    M::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn run_commands((run, command) in any::run_command()) {
+        let wire = sent(execute_request(run.clone(), command.clone()));
+        prop_assert_eq!(ExecuteCommand::try_from(wire).unwrap(), ExecuteCommand { run, command });
+    }
+
+    #[test]
+    fn session_commands((session, command) in any::session_command()) {
+        let change = match session_request(session.clone(), command.clone()).unwrap() {
+            SessionRequest::Create(wire) => SessionChange::try_from(sent(wire)),
+            SessionRequest::Append(wire) => SessionChange::try_from(sent(wire)),
+            SessionRequest::Delete(wire) => SessionChange::try_from(sent(wire)),
+            SessionRequest::Rewind(_) => unreachable!("no rewind was made"),
+        };
+        prop_assert_eq!(change.unwrap(), SessionChange { session, command });
+    }
+
+    #[test]
+    fn value_commands(tenant in any::name(), name in any::name(), command in any::value_command()) {
+        let change = ValueChange { tenant, name, command };
+        let back = match ValueRequest::from(change.clone()) {
+            ValueRequest::Put(wire) => ValueChange::try_from(sent(wire)),
+            ValueRequest::Delete(wire) => ValueChange::try_from(sent(wire)),
+        };
+        prop_assert_eq!(back.unwrap(), change);
+    }
+
+    #[test]
+    fn replies(reply in any::reply()) {
+        let wire = sent(v1::ExecuteResponse::from(reply.clone()));
+        prop_assert_eq!(Reply::try_from(wire).unwrap(), reply);
+    }
+
+    #[test]
+    fn rejections_in_messages_and_in_statuses(rejection in any::rejection()) {
+        let failure = Failure::from(rejection);
+        prop_assert_eq!(Failure::from(sent(v1::Error::from(&failure))), failure.clone());
+        prop_assert_eq!(Failure::from(&Status::from(&failure)), failure);
+    }
+
+    #[test]
+    fn entries(seq: u64, envelope: Vec<u8>, payload: Option<Vec<u8>>, digest: [u8; 32]) {
+        let entry = StoredEntry {
+            seq: Seq(seq),
+            envelope: envelope.into(),
+            payload: payload.map(Into::into),
+            digest: Digest(digest),
+        };
+        prop_assert_eq!(StoredEntry::try_from(sent(v1::Entry::from(entry.clone()))).unwrap(), entry);
+    }
+
+    #[test]
+    fn any_bytes_are_a_request_or_a_named_field(bytes: Vec<u8>) {
+        if let Ok(wire) = v1::ExecuteRequest::decode(bytes.as_slice())
+            && let Err(error) = ExecuteCommand::try_from(wire)
+        {
+            prop_assert!(!error.path.is_empty());
+        }
+    }
+}
+
+#[test]
+fn other_failures_in_messages_and_in_statuses() {
+    let field = tape_proto::convert::InvalidField::new("run.app", "is empty");
+    let failures = [
+        Failure::Invalid(field),
+        Failure::Unavailable("the store is unavailable while it commits".into()),
+        Failure::Draining,
+        Failure::OutcomeUnknown("nobody knows".into()),
+        Failure::Contended("too many".into()),
+        Failure::Overloaded {
+            limit: "commands under way".into(),
+            max: 7,
+        },
+        Failure::Damaged("entry 3 is damaged".into()),
+        Failure::NewerSchema("use a newer build".into()),
+        Failure::Deadline,
+        Failure::Other {
+            code: tonic::Code::Internal,
+            reason: String::new(),
+            message: "h2".into(),
+        },
+    ];
+    for failure in failures {
+        assert_eq!(Failure::from(sent(v1::Error::from(&failure))), failure);
+        assert_eq!(Failure::from(&Status::from(&failure)), failure);
+    }
+}
+
+#[test]
+fn a_reason_from_a_newer_server_is_kept() {
+    let wire = v1::Error {
+        reason: "NEW_REASON".into(),
+        message: "new".into(),
+        code: 9,
+        ..Default::default()
+    };
+    let failure = Failure::from(wire);
+    let expected = Failure::Other {
+        code: tonic::Code::FailedPrecondition,
+        reason: "NEW_REASON".into(),
+        message: "new".into(),
+    };
+    assert_eq!(failure, expected);
+}

@@ -1,0 +1,558 @@
+//! Arbitrary words of the core.
+
+use proptest::collection::{btree_map, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use tape_core::budget::{Currency, Spend};
+use tape_core::command::{
+    Begin, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand,
+    SessionCommand, ValueCommand, Verdict, WorkerCommand,
+};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Status, Undo};
+use tape_core::entry::TraceParent;
+use tape_core::entry::decision::Usage;
+use tape_core::entry::gate::AnsweredBy;
+use tape_core::entry::obligation::ObligationId;
+use tape_core::entry::run::Lineage;
+use tape_core::fingerprint::{Fingerprint, Part};
+use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq, SessionId};
+use tape_core::payload::{Digest, Payload};
+use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tape_core::session::{Delta, Json};
+use tape_core::time::Timestamp;
+
+/// A name of any kind, with the characters that need care in paths.
+pub(crate) fn name<N: std::str::FromStr<Err = tape_core::id::InvalidName> + std::fmt::Debug>()
+-> impl Strategy<Value = N> {
+    "[a-z%/. *>#ü\\-]{1,12}".prop_map(|text| text.parse().unwrap())
+}
+
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,20}"
+}
+
+pub(crate) fn payload() -> impl Strategy<Value = Payload> {
+    ("[a-z/+;= -]{1,20}", vec(any::<u8>(), 0..80))
+        .prop_map(|(kind, bytes)| Payload::new(&kind, bytes).unwrap())
+}
+
+pub(crate) fn time() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_micros)
+}
+
+pub(crate) fn run() -> impl Strategy<Value = RunId> {
+    (name(), name(), name(), name(), name()).prop_map(|(tenant, app, user, session, invocation)| RunId {
+        tenant,
+        app,
+        user,
+        session,
+        invocation,
+    })
+}
+
+pub(crate) fn session() -> impl Strategy<Value = SessionId> {
+    run().prop_map(|run| run.session())
+}
+
+pub(crate) fn scope() -> impl Strategy<Value = Scope> {
+    vec("[a-z .%]{1,6}", 0..4).prop_map(|parts| parts.join("/").parse().unwrap())
+}
+
+pub(crate) fn position() -> impl Strategy<Value = Position> {
+    (scope(), any::<u32>()).prop_map(|(scope, k)| Position { scope, k })
+}
+
+pub(crate) fn effect() -> impl Strategy<Value = EffectId> {
+    (position(), any::<u16>()).prop_map(|(position, call)| EffectId { position, call })
+}
+
+pub(crate) fn obligation() -> impl Strategy<Value = ObligationId> {
+    (effect(), any::<u16>()).prop_map(|(effect, copy)| ObligationId { effect, copy })
+}
+
+pub(crate) fn spends() -> impl Strategy<Value = Vec<Spend>> {
+    vec(
+        (name(), any::<u64>()).prop_map(|(budget, amount)| Spend { budget, amount }),
+        0..3,
+    )
+}
+
+fn deadline() -> impl Strategy<Value = Deadline> {
+    prop_oneof![
+        time().prop_map(Deadline::At),
+        any::<u64>().prop_map(Deadline::InMs)
+    ]
+}
+
+fn undo() -> impl Strategy<Value = Undo> {
+    (name(), payload()).prop_map(|(operation, args)| Undo { operation, args })
+}
+
+fn policy() -> impl Strategy<Value = EffectPolicy> {
+    (
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<bool>(),
+    )
+        .prop_map(|(a, o, b, m, resend_absent)| EffectPolicy {
+            attempts_max: a,
+            observations_max: o,
+            backoff_ms: b,
+            backoff_max_ms: m,
+            resend_absent,
+        })
+}
+
+fn spec() -> impl Strategy<Value = EffectSpec> {
+    let semantics = prop_oneof![
+        Just(Semantics::Idempotent),
+        Just(Semantics::NonIdempotent),
+        Just(Semantics::ReadOnly)
+    ];
+    let mode = prop_oneof![Just(Mode::Inline), Just(Mode::Outbox)];
+    let policy = prop_oneof![Just(EffectPolicy::default()), policy()];
+    let head = (name(), name(), semantics, mode, payload());
+    (head, of(name()), of(undo()), spends(), policy).prop_map(
+        |(head, business_key, undo, reserve, policy)| {
+            let (connector, operation, semantics, mode, args) = head;
+            EffectSpec {
+                connector,
+                operation,
+                semantics,
+                mode,
+                args,
+                business_key,
+                undo,
+                reserve,
+                policy,
+            }
+        },
+    )
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        (payload(), of(undo()), of(spends())).prop_map(|(result, undo, spent)| Ending::Confirmed {
+            result,
+            undo,
+            spent
+        }),
+        (text(), of(payload())).prop_map(|(error, detail)| Ending::Failed { error, detail }),
+        (text(), of(any::<u64>())).prop_map(|(error, after_ms)| Ending::Retry { error, after_ms }),
+        text().prop_map(|cause| Ending::Unknown { cause }),
+    ]
+}
+
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    let part = (text(), text(), text()).prop_map(|(name, digest, preview)| Part {
+        name,
+        digest,
+        preview,
+    });
+    (any::<[u8; 32]>(), vec(part, 0..3)).prop_map(|(digest, parts)| Fingerprint {
+        digest: Digest(digest),
+        parts,
+    })
+}
+
+fn decision() -> impl Strategy<Value = RecordDecision> {
+    let usage = prop_oneof![
+        Just(Usage::default()),
+        any::<[u64; 3]>().prop_map(|[input_tokens, output_tokens, cost_micro_usd]| Usage {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd
+        })
+    ];
+    let head = (position(), fingerprint(), payload(), text(), usage);
+    (head, of(payload()), text(), spends()).prop_map(|(head, rationale, policy_version, spent)| {
+        let (position, fingerprint, response, model, usage) = head;
+        RecordDecision {
+            position,
+            fingerprint,
+            response,
+            model,
+            usage,
+            rationale,
+            policy_version,
+            spent,
+        }
+    })
+}
+
+fn currency() -> impl Strategy<Value = Currency> {
+    prop_oneof![
+        Just(Currency::MicroUsd),
+        Just(Currency::Tokens),
+        name().prop_map(Currency::Unit)
+    ]
+}
+
+pub(crate) fn driver_command() -> BoxedStrategy<DriverCommand> {
+    use DriverCommand as C;
+    prop_oneof![
+        any::<u64>().prop_map(|lease_ms| C::RenewLease { lease_ms }),
+        any::<u64>().prop_map(|redrive_in_ms| C::ReleaseLease { redrive_in_ms }),
+        decision().prop_map(C::RecordDecision),
+        (position(), spends()).prop_map(|(position, spends)| C::ReserveForDecision { position, spends }),
+        position().prop_map(|position| C::ReleaseReservation { position }),
+        (effect(), spec()).prop_map(|(effect, spec)| C::BeginEffect { effect, spec }),
+        effect().prop_map(|effect| C::RestartEffect { effect }),
+        (effect(), any::<u32>(), ending()).prop_map(|(effect, attempt, ending)| C::FinishEffect {
+            effect,
+            attempt,
+            ending
+        }),
+        (name(), of(deadline())).prop_map(|(gate, deadline)| C::OpenGate { gate, deadline }),
+        (name(), deadline(), payload()).prop_map(|(timer, due, note)| C::SetTimer { timer, due, note }),
+        name().prop_map(|timer| C::CancelTimer { timer }),
+        (name(), of(name()), currency(), any::<u64>()).prop_map(|(budget, parent, currency, limit)| {
+            C::OpenBudget {
+                budget,
+                parent,
+                currency,
+                limit,
+            }
+        }),
+        (scope(), any::<u32>(), name(), payload()).prop_map(|(scope, n, name, value)| C::RecordSample {
+            scope,
+            n,
+            name,
+            value
+        }),
+        (name(), payload()).prop_map(|(label, state)| C::Checkpoint { label, state }),
+        (any::<u64>(), of(deadline())).prop_map(|(seen, resume)| C::Suspend {
+            seen: Seq(seen),
+            resume
+        }),
+        payload().prop_map(|output| C::Complete { output }),
+        text().prop_map(|error| C::Fail { error }),
+        Just(C::AcceptCancel),
+    ]
+    .boxed()
+}
+
+pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
+    use WorkerCommand as C;
+    let outcome = prop_oneof![
+        Just(Outcome::Found),
+        Just(Outcome::Absent),
+        Just(Outcome::Duplicate),
+        Just(Outcome::Inconclusive)
+    ];
+    let undone = prop_oneof![payload().prop_map(Ok), text().prop_map(Err)];
+    prop_oneof![
+        (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::ClaimEffect {
+            effect,
+            holder,
+            claim_ms
+        }),
+        (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::ClaimObservation {
+            effect,
+            holder,
+            claim_ms
+        }),
+        (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::RenewEffectClaim {
+            effect,
+            holder,
+            claim_ms
+        }),
+        (effect(), name(), any::<u32>(), ending()).prop_map(|(effect, holder, attempt, ending)| {
+            C::FinishClaimed {
+                effect,
+                holder,
+                attempt,
+                ending,
+            }
+        }),
+        effect().prop_map(|effect| C::LapseEffect { effect }),
+        (effect(), name(), any::<u32>(), outcome, payload(), of(undo())).prop_map(
+            |(effect, holder, observation, outcome, result, undo)| C::RecordObservation {
+                effect,
+                holder,
+                observation,
+                outcome,
+                result,
+                undo
+            }
+        ),
+        (obligation(), name(), any::<u64>()).prop_map(|(obligation, holder, claim_ms)| C::ClaimObligation {
+            obligation,
+            holder,
+            claim_ms
+        }),
+        (obligation(), name(), any::<u64>()).prop_map(|(obligation, holder, claim_ms)| {
+            C::RenewObligationClaim {
+                obligation,
+                holder,
+                claim_ms,
+            }
+        }),
+        (obligation(), name(), any::<u32>(), undone).prop_map(|(obligation, holder, attempt, ending)| {
+            C::FinishObligation {
+                obligation,
+                holder,
+                attempt,
+                ending,
+            }
+        }),
+    ]
+    .boxed()
+}
+
+pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
+    use OutsideCommand as C;
+    let verdict = prop_oneof![
+        payload().prop_map(|result| Verdict::Confirmed { result }),
+        Just(Verdict::Failed),
+        Just(Verdict::Resend)
+    ];
+    prop_oneof![
+        (name(), name(), payload()).prop_map(|(gate, id, answer)| C::Signal { gate, id, answer }),
+        name().prop_map(|gate| C::ExpireGate { gate }),
+        name().prop_map(|timer| C::FireTimer { timer }),
+        text().prop_map(|reason| C::Cancel { reason }),
+        any::<[u64; 2]>().prop_map(|[epoch, grace_ms]| C::DriverVanished {
+            epoch: Epoch(epoch),
+            grace_ms
+        }),
+        (effect(), verdict, text()).prop_map(|(effect, verdict, reason)| C::SettleEffect {
+            effect,
+            verdict,
+            reason
+        }),
+        (obligation(), any::<bool>(), text()).prop_map(|(obligation, retry, reason)| C::SettleObligation {
+            obligation,
+            retry,
+            reason
+        }),
+        text().prop_map(|reason| C::RetryRun { reason }),
+    ]
+    .boxed()
+}
+
+fn begin(run: RunId) -> impl Strategy<Value = Begin> {
+    let lineage = (self::run(), any::<u64>()).prop_map(|(run, through)| Lineage {
+        run,
+        through: Seq(through),
+    });
+    let create =
+        (btree_map(name(), text(), 0..3), payload(), of(lineage)).prop_map(|(labels, input, forked_from)| {
+            Create {
+                labels,
+                input,
+                forked_from,
+            }
+        });
+    (of(create), name(), any::<u64>(), of(any::<u64>()), any::<bool>()).prop_map(
+        move |(create, holder, lease_ms, adopt, recovery)| Begin {
+            run: run.clone(),
+            create,
+            holder,
+            lease_ms,
+            adopt: adopt.map(Epoch),
+            recovery,
+        },
+    )
+}
+
+pub(crate) fn command<B: Clone + std::fmt::Debug>(
+    body: impl Strategy<Value = B>,
+) -> impl Strategy<Value = Command<B>> {
+    let trace =
+        "00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}".prop_map(|text| TraceParent::try_from(text).unwrap());
+    (any::<u128>(), of(name()), of(trace), body).prop_map(|(request, principal, trace, body)| Command {
+        request: RequestId::from_u128(request),
+        principal,
+        trace,
+        body,
+    })
+}
+
+pub(crate) fn run_command() -> impl Strategy<Value = (RunId, Command<RunCommand>)> {
+    run().prop_flat_map(|run| {
+        let body = prop_oneof![
+            1 => begin(run.clone()).prop_map(RunCommand::Begin),
+            6 => (any::<u64>(), driver_command())
+                .prop_map(|(epoch, command)| RunCommand::Drive(Epoch(epoch), command)),
+            3 => worker_command().prop_map(RunCommand::Work),
+            3 => outside_command().prop_map(RunCommand::Tell),
+        ];
+        (Just(run), command(body))
+    })
+}
+
+pub(crate) fn delta() -> impl Strategy<Value = Delta> {
+    let json = "[0-9]{1,5}".prop_map(|text| Json::try_from(format!("[{text}, 1.50]")));
+    btree_map(name(), of(json.prop_filter_map("json", Result::ok)), 0..4).prop_map(Delta)
+}
+
+/// Commands that the wire has, and the session they are for.
+pub(crate) fn session_command() -> impl Strategy<Value = (SessionId, Command<SessionCommand>)> {
+    session().prop_flat_map(|session| {
+        let created = session.clone();
+        let append = (name(), of(any::<u64>()), of(name()), text(), delta(), payload());
+        let body = prop_oneof![
+            delta().prop_map(move |state| SessionCommand::Create {
+                session: created.clone(),
+                state
+            }),
+            append.prop_map(
+                |(event, expected, invocation, author, delta, content)| SessionCommand::Append {
+                    event,
+                    expected: expected.map(Seq),
+                    invocation,
+                    author,
+                    delta,
+                    content
+                }
+            ),
+            Just(SessionCommand::Delete),
+        ];
+        (Just(session), command(body))
+    })
+}
+
+pub(crate) fn value_command() -> impl Strategy<Value = Command<ValueCommand>> {
+    command(prop_oneof![
+        (payload(), of(any::<u64>())).prop_map(|(value, expected)| ValueCommand::Put { value, expected }),
+        of(any::<u64>()).prop_map(|expected| ValueCommand::Delete { expected }),
+    ])
+}
+
+pub(crate) fn status() -> impl Strategy<Value = Status> {
+    prop_oneof![
+        Just(Status::Pending),
+        Just(Status::Started),
+        Just(Status::Confirmed),
+        Just(Status::Failed),
+        Just(Status::Unknown),
+        Just(Status::Stuck)
+    ]
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    prop_oneof![
+        Just(Ended::Completed),
+        text().prop_map(|error| Ended::Failed { error }),
+        text().prop_map(|reason| Ended::Cancelled { reason })
+    ]
+}
+
+fn answered_by() -> impl Strategy<Value = AnsweredBy> {
+    prop_oneof![
+        (name(), of(name())).prop_map(|(id, who)| AnsweredBy::Signal { id, who }),
+        (name(), of(name()), any::<u64>()).prop_map(|(id, who, received)| AnsweredBy::EarlierSignal {
+            id,
+            who,
+            received: Seq(received)
+        }),
+        Just(AnsweredBy::Deadline)
+    ]
+}
+
+pub(crate) fn reply() -> impl Strategy<Value = Reply> {
+    use ReplyResult as R;
+    let result = prop_oneof![
+        Just(R::Recorded),
+        (any::<u64>(), time()).prop_map(|(epoch, until)| R::Leased {
+            epoch: Epoch(epoch),
+            until
+        }),
+        (status(), any::<u32>(), of(time())).prop_map(|(status, attempt, until)| R::Effect {
+            status,
+            attempt,
+            until
+        }),
+        (any::<u32>(), time()).prop_map(|(observation, until)| R::Observing { observation, until }),
+        (any::<u32>(), of(time()), any::<bool>(), any::<bool>()).prop_map(|(attempt, until, done, stuck)| {
+            R::Obligation {
+                attempt,
+                until,
+                done,
+                stuck,
+            }
+        }),
+        of(time()).prop_map(|deadline| R::GateOpen { deadline }),
+        answered_by().prop_map(|by| R::GateAnswered { by }),
+        Just(R::SignalBuffered),
+        time().prop_map(|due_at| R::TimerSet { due_at }),
+        ended().prop_map(|ending| R::Ended { ending }),
+        Just(R::Compensating),
+        text().prop_map(|reason| R::Stuck { reason }),
+        any::<u64>().prop_map(|version| R::Version { version }),
+    ];
+    (any::<u64>(), result).prop_map(|(seq, result)| Reply {
+        seq: Seq(seq),
+        result,
+    })
+}
+
+pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
+    use Rejection as R;
+    let word = || prop_oneof![Just("run"), Just("session"), Just("bytes of a text")];
+    prop_oneof![
+        prop_oneof![
+            word().prop_map(|what| R::NotFound { what }),
+            text().prop_map(|what| R::Exists { what }),
+            any::<[u64; 2]>().prop_map(|[given, current]| R::Fenced {
+                given: Epoch(given),
+                current: Epoch(current)
+            }),
+            (name(), time()).prop_map(|(holder, until)| R::LeaseHeld { holder, until }),
+            of(time()).prop_map(|due| R::NotDue { due }),
+            ended().prop_map(|ending| R::RunEnded { ending }),
+            word().prop_map(|phase| R::Closing { phase }),
+            text().prop_map(|what| R::Unsettled { what }),
+            any::<u64>().prop_map(|seq| R::Woken { seq: Seq(seq) }),
+        ],
+        prop_oneof![
+            (position(), position()).prop_map(|(given, next)| R::WrongPosition { given, next }),
+            (scope(), any::<u32>(), any::<u32>()).prop_map(|(scope, given, next)| R::WrongSample {
+                scope,
+                given,
+                next
+            }),
+            effect().prop_map(|effect| R::NoDecision { effect }),
+            (effect(), status(), any::<u32>()).prop_map(|(effect, status, attempt)| R::WrongStatus {
+                effect,
+                status,
+                attempt
+            }),
+            effect().prop_map(|effect| R::InlineNonIdempotent { effect }),
+            (name(), text(), run(), effect()).prop_map(|(connector, key, run, effect)| R::BusinessKeyTaken {
+                connector,
+                key,
+                run,
+                effect
+            }),
+            (name(), text()).prop_map(|(holder, what)| R::ClaimLost { holder, what }),
+            (text(), name(), time()).prop_map(|(what, holder, until)| R::Claimed { what, holder, until }),
+            text().prop_map(|what| R::NotNext { what }),
+        ],
+        prop_oneof![
+            (name(), answered_by()).prop_map(|(gate, by)| R::GateAnswered { gate, by }),
+            (text(), time()).prop_map(|(what, due)| R::TooEarly { what, due }),
+            name().prop_map(|timer| R::TimerDone { timer }),
+            (name(), any::<u64>(), any::<u64>()).prop_map(|(budget, left, asked)| R::BudgetExhausted {
+                budget,
+                left,
+                asked
+            }),
+            (word(), any::<u64>(), any::<u64>()).prop_map(|(what, expected, current)| R::VersionConflict {
+                what,
+                expected,
+                current
+            }),
+            (word(), any::<u64>(), any::<u64>()).prop_map(|(limit, max, given)| R::LimitExceeded {
+                limit,
+                max,
+                given
+            }),
+            (word(), text()).prop_map(|(field, problem)| R::Invalid { field, problem }),
+        ],
+    ]
+    .boxed()
+}

@@ -30,7 +30,11 @@ fn stream(n: usize) -> StreamId {
 #[test]
 fn writer() {
     let Some(path) = role("writer") else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let store: Arc<dyn JournalStore> = Arc::new(SqliteStore::open(Path::new(&path)).await.unwrap());
         let committer = Committer::start(Arc::clone(&store));
@@ -50,9 +54,17 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
         for place in 1..=size {
             seq = seq.next();
             let state = Payload::new("text/plain", format!("{place}/{size} {}", "x".repeat(300))).unwrap();
-            let body = Checkpoint { label: Key::new("k").unwrap(), state };
+            let body = Checkpoint {
+                label: Key::new("k").unwrap(),
+                state,
+            };
             let request = RequestId::from_u128(u128::from(seq.0));
-            let stamp = Stamp { at: Timestamp::from_micros(1), request, principal: None, trace: None };
+            let stamp = Stamp {
+                at: Timestamp::from_micros(1),
+                request,
+                principal: None,
+                trace: None,
+            };
             let (_, stored) = codec::seal(&digest, seq, &stamp, body.into());
             digest = stored.digest;
             entries.push(stored);
@@ -86,7 +98,10 @@ fn what_a_killed_writer_acknowledged_is_there() {
         let lines = (kill * 7919) % 40;
         let before = total(&acknowledged);
         collect(Child::start("writer", &path), lines, kill, &mut acknowledged);
-        assert!(total(&acknowledged) >= before + lines as u64, "the writer goes on after a kill");
+        assert!(
+            total(&acknowledged) >= before + lines as u64,
+            "the writer goes on after a kill"
+        );
         if kill % 20 == 19 {
             check(&path, &acknowledged);
         }
@@ -106,7 +121,10 @@ fn collect(mut child: Child, lines: usize, kill: usize, acknowledged: &mut Ackno
     let mut seen = 0;
     while seen < lines {
         line.clear();
-        assert!(output.read_line(&mut line).unwrap() > 0, "the writer ended by itself");
+        assert!(
+            output.read_line(&mut line).unwrap() > 0,
+            "the writer ended by itself"
+        );
         seen += usize::from(note(&line, acknowledged));
     }
     // A moment that differs from kill to kill, measured in work and not in time.
@@ -126,7 +144,9 @@ fn collect(mut child: Child, lines: usize, kill: usize, acknowledged: &mut Ackno
 
 /// Whether the line is an acknowledgement.
 fn note(line: &str, acknowledged: &mut Acknowledged) -> bool {
-    let Some(said) = process::said(line) else { return false };
+    let Some(said) = process::said(line) else {
+        return false;
+    };
     let mut words = said.split(' ');
     let n = words.next().unwrap().parse().unwrap();
     let seq = Seq(words.next().unwrap().parse().unwrap());
@@ -139,7 +159,10 @@ fn note(line: &str, acknowledged: &mut Acknowledged) -> bool {
 
 /// Opens the file as the next process would, and compares.
 fn check(path: &Path, acknowledged: &Acknowledged) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let store = SqliteStore::open(path).await.unwrap();
         for (n, head) in acknowledged {
@@ -159,7 +182,11 @@ fn check(path: &Path, acknowledged: &Acknowledged) {
             let stored = store.head(&stream(*n)).await.unwrap().unwrap();
             assert_eq!((stored.seq, stored.digest), (end, digest));
             if let Some(snapshot) = stored.snapshot {
-                assert_eq!(snapshot.bytes, snapshot.seq.to_string().as_bytes(), "a snapshot comes with its batch");
+                assert_eq!(
+                    snapshot.bytes,
+                    snapshot.seq.to_string().as_bytes(),
+                    "a snapshot comes with its batch"
+                );
             }
         }
         integrity(path).await;
@@ -179,6 +206,9 @@ async fn integrity(path: &Path) {
     use sqlx::ConnectOptions as _;
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let mut connection = options.connect().await.unwrap();
-    let found: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
+    let found: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
     assert_eq!(found, "ok");
 }

@@ -33,7 +33,11 @@ pub struct Child(std::process::Child);
 impl Child {
     /// Starts the test that is named as the role.
     pub fn start(role: &str, path: &Path) -> Self {
-        Self(Self::command(&std::env::current_exe().unwrap(), role, path).spawn().unwrap())
+        Self(
+            Self::command(&std::env::current_exe().unwrap(), role, path)
+                .spawn()
+                .unwrap(),
+        )
     }
 
     /// The same as a user whom the permissions of files concern, also where the test runs as root.
@@ -53,7 +57,10 @@ impl Child {
 
     fn command(executable: &Path, role: &str, path: &Path) -> Command {
         let mut command = Command::new(executable);
-        command.args(["--exact", role, "--nocapture"]).env(ROLE, role).env(PATH, path);
+        command
+            .args(["--exact", role, "--nocapture"])
+            .env(ROLE, role)
+            .env(PATH, path);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         command
     }

@@ -11,7 +11,10 @@ use tape_store::memory::MemoryStore;
 use tape_store::sqlite::SqliteStore;
 
 fn test(name: &str) -> &'static Test {
-    TESTS.iter().find(|test| test.name == name).unwrap_or_else(|| panic!("there is no test {name}"))
+    TESTS
+        .iter()
+        .find(|test| test.name == name)
+        .unwrap_or_else(|| panic!("there is no test {name}"))
 }
 
 async fn whole(kind: &str) -> (Arc<dyn JournalStore>, Option<tempfile::TempDir>) {
@@ -19,7 +22,9 @@ async fn whole(kind: &str) -> (Arc<dyn JournalStore>, Option<tempfile::TempDir>)
         return (Arc::new(MemoryStore::with_shards(2)), None);
     }
     let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&directory.path().join("tape.db")).await.unwrap();
+    let store = SqliteStore::open(&directory.path().join("tape.db"))
+        .await
+        .unwrap();
     (Arc::new(store), Some(directory))
 }
 
@@ -32,7 +37,9 @@ async fn passes(name: &'static str, kind: &str, defect: Option<Defect>) -> bool 
             None => store,
         }
     };
-    let path = directory.as_ref().map(|directory| directory.path().join("tape.db"));
+    let path = directory
+        .as_ref()
+        .map(|directory| directory.path().join("tape.db"));
     let whole = Arc::clone(&store);
     let reopen = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
         let (path, whole) = (path.clone(), Arc::clone(&whole));
@@ -44,16 +51,25 @@ async fn passes(name: &'static str, kind: &str, defect: Option<Defect>) -> bool 
             }
         })
     };
-    let fixture = Fixture::new(broken(store)).reopening(Arc::new(reopen)).keeping(directory);
+    let fixture = Fixture::new(broken(store))
+        .reopening(Arc::new(reopen))
+        .keeping(directory);
     tokio::spawn(test(name).run(fixture)).await.is_ok()
 }
 
 /// Runs the test on the whole store, which passes, and on the broken one, which fails.
 fn caught_on(kind: &str, defect: Defect, by: &'static str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         assert!(passes(by, kind, None).await, "{by} fails on the whole store");
-        assert!(!passes(by, kind, Some(defect)).await, "{by} does not catch a store that {defect:?}");
+        assert!(
+            !passes(by, kind, Some(defect)).await,
+            "{by} does not catch a store that {defect:?}"
+        );
     });
 }
 

@@ -9,8 +9,8 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
 use tape_store::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    Snapshot, TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, Snapshot, TailPage,
 };
 use tape_store::error::{CommitError, StoreError};
 
@@ -67,7 +67,11 @@ struct State {
 
 impl BrokenStore {
     pub fn new(inner: Arc<dyn JournalStore>, defect: Defect) -> Self {
-        Self { inner, defect, state: Mutex::default() }
+        Self {
+            inner,
+            defect,
+            state: Mutex::default(),
+        }
     }
 
     fn is(&self, defect: Defect) -> bool {
@@ -83,12 +87,21 @@ impl BrokenStore {
         if !self.is(Defect::MixesTenants) {
             return stream.clone();
         }
-        let StreamId::Run(run) = stream else { return stream.clone() };
-        StreamId::Run(tape_core::id::RunId { tenant: Tenant::new("t").unwrap(), ..run.clone() })
+        let StreamId::Run(run) = stream else {
+            return stream.clone();
+        };
+        StreamId::Run(tape_core::id::RunId {
+            tenant: Tenant::new("t").unwrap(),
+            ..run.clone()
+        })
     }
 
     async fn end(&self, stream: &StreamId) -> (Seq, Epoch) {
-        self.inner.head(stream).await.unwrap().map_or_else(Default::default, |head| (head.seq, head.epoch))
+        self.inner
+            .head(stream)
+            .await
+            .unwrap()
+            .map_or_else(Default::default, |head| (head.seq, head.epoch))
     }
 
     /// What the defect makes of a batch before it is committed.
@@ -107,7 +120,9 @@ impl BrokenStore {
                 }
             }
             Defect::LosesAgenda => batch.agenda.clear(),
-            Defect::NeverMovesWork => batch.agenda.retain(|change| change.was.is_none() || change.due.is_none()),
+            Defect::NeverMovesWork => batch
+                .agenda
+                .retain(|change| change.was.is_none() || change.due.is_none()),
             Defect::NeverEndsWork => batch.agenda.retain(|change| change.due.is_some()),
             _ => {}
         }
@@ -121,7 +136,12 @@ impl BrokenStore {
             Defect::TearsBatches if spoiled.entries.len() > 1 => self.tear(spoiled).await,
             // Whatever comes in between, it is appended.
             Defect::IgnoresExpectedEnd => loop {
-                match self.inner.commit(vec![self.spoil(given.clone()).await]).await.remove(0) {
+                match self
+                    .inner
+                    .commit(vec![self.spoil(given.clone()).await])
+                    .await
+                    .remove(0)
+                {
                     Err(CommitError::Conflict { .. }) => {}
                     answer => break answer,
                 }
@@ -135,13 +155,21 @@ impl BrokenStore {
             (Err(_), Defect::IndexesRefusedBatches) => {
                 let hint = |change: &tape_core::agenda::AgendaChange| {
                     let (queue, item) = (change.queue, change.item.clone());
-                    Some(Hint { queue, stream: given.stream.clone(), item, due: change.due? })
+                    Some(Hint {
+                        queue,
+                        stream: given.stream.clone(),
+                        item,
+                        due: change.due?,
+                    })
                 };
                 self.state().refused.extend(given.agenda.iter().filter_map(hint));
             }
             (Ok(committed), Defect::SnapshotOfAnother) => {
                 if let Some(bytes) = given.snapshot {
-                    self.state().snapshot = Some(Snapshot { seq: committed.seq, bytes });
+                    self.state().snapshot = Some(Snapshot {
+                        seq: committed.seq,
+                        bytes,
+                    });
                 }
             }
             _ => {}
@@ -171,7 +199,10 @@ impl BrokenStore {
         if !before.is_empty() {
             self.inner.commit(before).await;
         }
-        let answers = batches.iter().map(|batch| Ok(Committed { seq: batch.last() })).collect();
+        let answers = batches
+            .iter()
+            .map(|batch| Ok(Committed { seq: batch.last() }))
+            .collect();
         self.state().buffered = batches;
         answers
     }
@@ -244,7 +275,10 @@ impl JournalStore for BrokenStore {
             Defect::FailsNeighbours => return self.commit_all_or_none(batches).await,
             Defect::RemembersHighest => {
                 let late = batches.iter().flat_map(|batch| {
-                    batch.entries.iter().map(|entry| (batch.stream.clone(), entry.seq))
+                    batch
+                        .entries
+                        .iter()
+                        .map(|entry| (batch.stream.clone(), entry.seq))
                 });
                 self.state().late = late.collect();
             }
@@ -260,12 +294,22 @@ impl JournalStore for BrokenStore {
     async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
         match self.defect {
             Defect::FindsNoBatch => Ok(None),
-            Defect::FindsEveryBatch => Ok(self.inner.head(stream).await?.map(|head| Committed { seq: head.seq })),
+            Defect::FindsEveryBatch => Ok(self
+                .inner
+                .head(stream)
+                .await?
+                .map(|head| Committed { seq: head.seq })),
             _ => self.inner.find_batch(&self.stream(stream), batch).await,
         }
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         let mut hints = self.inner.due(queue, shard, until, limit).await?;
         if self.is(Defect::FindsOnlyTheFirstDue) {
             hints.truncate(2);
@@ -285,7 +329,8 @@ impl JournalStore for BrokenStore {
             Defect::SkipsInFeed => page.entries.retain(|fed| fed.entry.seq != Seq(2)),
             Defect::RemembersHighest => {
                 let late = &self.state().late;
-                page.entries.retain(|fed| !late.contains(&(fed.stream.clone(), fed.entry.seq)));
+                page.entries
+                    .retain(|fed| !late.contains(&(fed.stream.clone(), fed.entry.seq)));
             }
             Defect::ReordersFeed => page.entries.reverse(),
             Defect::ForgetsCursors => page.cursor = self.inner.tail(shard, cursor, limit + 1).await?.cursor,
@@ -307,7 +352,12 @@ impl JournalStore for BrokenStore {
         self.inner.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         let mut filter = filter.clone();
         if self.is(Defect::IgnoresStatus) {
             filter.status = None;
@@ -317,7 +367,8 @@ impl JournalStore for BrokenStore {
             Defect::EndsListsEarly => page.next = None,
             Defect::ListsOtherTenants => {
                 filter.tenant = Tenant::new("t").unwrap();
-                page.runs.extend(self.inner.runs(&filter, None, limit).await?.runs);
+                page.runs
+                    .extend(self.inner.runs(&filter, None, limit).await?.runs);
             }
             _ => {}
         }
@@ -334,6 +385,9 @@ impl JournalStore for BrokenStore {
 
     fn capabilities(&self) -> Capabilities {
         let inner = self.inner.capabilities();
-        Capabilities { durable: inner.durable || self.is(Defect::AnswersEarly), ..inner }
+        Capabilities {
+            durable: inner.durable || self.is(Defect::AnswersEarly),
+            ..inner
+        }
     }
 }

@@ -119,12 +119,12 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     let mut followed = feed.tail(tail).await.unwrap().into_inner();
     // The tail begins at some time before this answer: only what comes after it is promised.
     let channel = server.connect().await;
-    let first = execute(&mut v1::runs_client::RunsClient::new(channel.clone()), {
-        let run = run("first");
-        request(&run, begin(&run, 60_000, false))
-    });
+    let first = run("first");
+    let begins = request(&first, begin(&first, 60_000, false));
+    execute(&mut v1::runs_client::RunsClient::new(channel.clone()), begins)
+        .await
+        .unwrap();
     let mut seen: HashMap<String, u64> = HashMap::new();
-    first.await.unwrap();
     let writers: Vec<_> = (0..16)
         .map(|i| {
             let mut runs = v1::runs_client::RunsClient::new(channel.clone());

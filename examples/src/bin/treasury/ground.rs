@@ -50,7 +50,7 @@ impl Ground {
     pub(crate) async fn tape(dir: &Path, errors: &Path) -> Result<Self> {
         let store = format!("sqlite:{}", dir.join("journal.db").display());
         let servers = Servers::start(&store, 1, errors).await?;
-        let url = servers.url();
+        let url = servers.url(0);
         let tape = Tape::at(&url)
             .principal(Principal::new(PERSON)?)
             .connect()

@@ -36,8 +36,7 @@ pub(super) fn tail(store: Arc<dyn JournalStore>, tail: Tail) -> BoxStream<'stati
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
-            Ok(Some(page)) => Some((Ok(page), Some(reader))),
-            Ok(None) => None,
+            Ok(page) => Some((Ok(page), Some(reader))),
             Err(failure) => Some((Err(failure), None)),
         }
     })
@@ -45,8 +44,8 @@ pub(super) fn tail(store: Arc<dyn JournalStore>, tail: Tail) -> BoxStream<'stati
 }
 
 impl Reader {
-    /// The next page that is not empty; none at the end.
-    async fn next(&mut self) -> Result<Option<Page>, Failure> {
+    /// The next page that is not empty.
+    async fn next(&mut self) -> Result<Page, Failure> {
         self.start().await?;
         let shards = self.store.capabilities().shards.max(1);
         loop {
@@ -59,14 +58,11 @@ impl Reader {
             let page: Page = self.chosen(entries)?;
             self.shard = (self.shard + 1) % shards;
             if self.quiet > shards {
-                if !self.tail.follow {
-                    return Ok(None);
-                }
                 self.quiet = 0;
                 std::mem::replace(&mut self.changed, self.store.changed()).await;
             }
             if !page.is_empty() {
-                return Ok(Some(page));
+                return Ok(page);
             }
         }
     }
@@ -103,13 +99,10 @@ impl Reader {
         Ok(page.entries)
     }
 
-    /// What of a page is of the tenant and fits the pattern.
+    /// What of a page fits the pattern.
     fn chosen(&self, entries: Vec<FeedEntry>) -> Result<Page, Failure> {
         let mut page = Page::new();
         for FeedEntry { stream, entry } in entries {
-            if *stream.tenant() != self.tail.tenant {
-                continue;
-            }
             let kind = decode(&entry)?.body.kind();
             if self.tail.pattern.matches(&Subject::new(&stream, kind)) {
                 page.push((stream, entry));

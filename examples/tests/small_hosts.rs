@@ -4,7 +4,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output};
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[test]
@@ -12,7 +16,11 @@ fn the_embedded_agent_survives_its_death_in_mid_payment() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("journal.db");
     let run = |args: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_embedded")).arg(&file).args(args).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_embedded"))
+            .arg(&file)
+            .args(args)
+            .output()
+            .unwrap()
     };
     let (first, second, third) = (run(&["--die"]), run(&[]), run(&[]));
     let aborted = 6;
@@ -21,7 +29,10 @@ fn the_embedded_agent_survives_its_death_in_mid_payment() {
     assert!(second.status.success(), "{}", text(&second));
     assert!(!text(&second).contains("the model is asked"), "{}", text(&second));
     let key = |output: &Output| {
-        text(output).lines().find(|line| line.starts_with("the bank pays under")).map(str::to_owned)
+        text(output)
+            .lines()
+            .find(|line| line.starts_with("the bank pays under"))
+            .map(str::to_owned)
     };
     assert!(key(&first).is_some());
     assert_eq!(key(&first), key(&second));
@@ -33,5 +44,8 @@ fn the_host_with_its_own_storage_does_nothing_twice() {
     let output = Command::new(env!("CARGO_BIN_EXE_core-only")).output().unwrap();
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.ends_with("the model was asked 1 time(s), the bank paid 1 time(s)\n"), "{text}");
+    assert!(
+        text.ends_with("the model was asked 1 time(s), the bank paid 1 time(s)\n"),
+        "{text}"
+    );
 }

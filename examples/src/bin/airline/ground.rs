@@ -81,7 +81,9 @@ impl Ground {
         } else {
             Some(Servers::start(store, servers, errors).await?)
         };
-        let url = servers.as_ref().map_or_else(|| store.to_owned(), |servers| servers.url(0));
+        let url = servers
+            .as_ref()
+            .map_or_else(|| store.to_owned(), |servers| servers.url(0));
         let engine = Engine::new(tape_store::open::open(store).await?, Arc::new(SystemClock));
         let comeback = Comeback::start(Arc::new(engine), agents)?;
         let mut handovers = HashMap::new();
@@ -169,7 +171,9 @@ impl Journals {
     /// Where the next agent finds its journal.
     fn url(&self) -> String {
         let client = self.clients.fetch_add(1, Ordering::Relaxed);
-        self.servers.as_ref().map_or_else(|| self.store.clone(), |servers| servers.url(client))
+        self.servers
+            .as_ref()
+            .map_or_else(|| self.store.clone(), |servers| servers.url(client))
     }
 
     async fn kept(&self, run: &str) -> Result<Kept> {

@@ -238,12 +238,19 @@ async fn write_until_fenced(store: Arc<dyn crate::contract::JournalStore>, mut p
                 pen.advance(&batch);
                 acknowledged += 1;
             }
-            Err(CommitError::Fenced { .. }) => return acknowledged,
-            // The new driver's second entry may be seen before its epoch could have been told apart.
+            Err(CommitError::Fenced { .. }) => break,
             Err(other) => panic!("the old driver was not fenced: {other}"),
         }
         tokio::task::yield_now().await;
     }
+    // It looks where the stream ends now, and tries again with the epoch it has.
+    for _ in 0..3 {
+        let head = store.head(&pen.stream).await.unwrap().expect("the stream is there");
+        (pen.seq, pen.digest) = (head.seq, head.digest);
+        let late = commit(store.as_ref(), pen.batch(&["old"])).await;
+        assert!(matches!(late, Err(CommitError::Fenced { .. })), "the old driver wrote: {late:?}");
+    }
+    acknowledged
 }
 
 async fn take_over(store: &Arc<dyn crate::contract::JournalStore>, name: &str) -> Seq {

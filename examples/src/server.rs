@@ -44,16 +44,10 @@ impl Servers {
         })
     }
 
-    /// The URL under which clients reach all of them.
+    /// The URL of the server that the `n`-th client is to use: all have their share.
     #[must_use]
-    pub fn url(&self) -> String {
-        format!("tape://{}", self.addresses.join(","))
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.running.len()
+    pub fn url(&self, n: usize) -> String {
+        format!("tape://{}", self.addresses[n % self.addresses.len()])
     }
 
     /// Kills a server and starts it again at its address. `while_down` is called between the two.

@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     OpenOptions::new()
         .append(true)
         .open(&file)?
-        .write_all(br#"{"seq":6,"enve"#)?;
+        .write_all(br#"{"seq":5,"enve"#)?;
 
     println!("second life:");
     drive(&mut Journal::open(&file)?, &mut world, false)?;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_client::core::effect::Semantics;
 use tape_client::core::entry::EntryBody;
@@ -47,7 +48,8 @@ pub(crate) struct Journals {
     /// The tenant, which no other play shares.
     tenant: String,
     tape: Tape,
-    url: String,
+    store: String,
+    clients: AtomicUsize,
     /// None where the agents open the store themselves.
     servers: Option<Servers>,
     handovers: HashMap<String, Mutex<UnboundedReceiver<Handover>>>,
@@ -79,7 +81,9 @@ impl Ground {
         } else {
             Some(Servers::start(store, servers, errors).await?)
         };
-        let url = servers.as_ref().map_or_else(|| store.to_owned(), Servers::url);
+        let url = servers
+            .as_ref()
+            .map_or_else(|| store.to_owned(), |servers| servers.url(0));
         let engine = Engine::new(tape_store::open::open(store).await?, Arc::new(SystemClock));
         let comeback = Comeback::start(Arc::new(engine), agents)?;
         let mut handovers = HashMap::new();
@@ -93,7 +97,8 @@ impl Ground {
         Ok(Self::Tape(Box::new(Journals {
             tenant,
             tape,
-            url,
+            store: store.to_owned(),
+            clients: AtomicUsize::new(0),
             servers,
             handovers,
             _comeback: comeback,
@@ -105,7 +110,7 @@ impl Ground {
         match self {
             Self::Notes(dir) => vec!["--notes".to_owned(), notes_file(dir, run).display().to_string()],
             Self::Tape(journals) => {
-                let mut args = ["--tape", &journals.url, "--tenant", &journals.tenant]
+                let mut args = ["--tape", &journals.url(), "--tenant", &journals.tenant]
                     .map(str::to_owned)
                     .to_vec();
                 if let Begin::HandedOver(handover) = begin {
@@ -163,6 +168,14 @@ impl Ground {
 }
 
 impl Journals {
+    /// Where the next agent finds its journal.
+    fn url(&self) -> String {
+        let client = self.clients.fetch_add(1, Ordering::Relaxed);
+        self.servers
+            .as_ref()
+            .map_or_else(|| self.store.clone(), |servers| servers.url(client))
+    }
+
     async fn kept(&self, run: &str) -> Result<Kept> {
         let run = run_id(&self.tenant, run)?;
         let record = record::read(&self.tape, &run).await?;

@@ -5,9 +5,9 @@ use futures::TryStreamExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_client::core::id::StreamId;
 use tape_client::core::id::{GateName, Principal, SignalId};
 use tape_client::core::subject::{Pattern, Subject};
-use tape_client::core::id::StreamId;
 use tape_client::{Payload, RunId, Tail, Tape};
 use tape_examples::child::Child;
 use tape_examples::comeback::{Comeback, Handover};
@@ -50,12 +50,22 @@ impl Ground {
     pub(crate) async fn tape(dir: &Path, errors: &Path) -> Result<Self> {
         let store = format!("sqlite:{}", dir.join("journal.db").display());
         let servers = Servers::start(&store, 1, errors).await?;
-        let url = servers.url();
-        let tape = Tape::at(&url).principal(Principal::new(PERSON)?).connect().await?;
+        let url = servers.url(0);
+        let tape = Tape::at(&url)
+            .principal(Principal::new(PERSON)?)
+            .connect()
+            .await?;
         let engine = Engine::new(tape_store::open::open(&store).await?, Arc::new(SystemClock));
         let comeback = Comeback::start(Arc::new(engine), 1)?;
         let handovers = comeback.of_run(run()?);
-        Ok(Self::Tape(Box::new(Journaled { tape, url, servers, _comeback: comeback, handovers, taken: None })))
+        Ok(Self::Tape(Box::new(Journaled {
+            tape,
+            url,
+            servers,
+            _comeback: comeback,
+            handovers,
+            taken: None,
+        })))
     }
 
     /// What the agent is told about it.
@@ -98,7 +108,12 @@ impl Ground {
         let Self::Tape(journal) = self else { return Ok(()) };
         let subject = Subject::new(&StreamId::Run(run()?), "gate.opened");
         let pattern: Pattern = subject.as_str().parse()?;
-        let tail = Tail { tenant: run()?.tenant, pattern, from_start: true, follow: true };
+        let tail = Tail {
+            tenant: run()?.tenant,
+            pattern,
+            from_start: true,
+            follow: true,
+        };
         let mut pages = journal.tape.tail(&tail);
         while let Some(page) = pages.try_next().await? {
             if !page.is_empty() {

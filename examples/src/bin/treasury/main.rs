@@ -137,21 +137,35 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
 
 /// Drives the run over its journal.
 async fn drive(url: &str, adopt: Option<u64>, tools: &Tools, book: &Book) -> Result<()> {
-    let tape = Tape::at(url).lease(ground::LEASE).patience(PATIENCE).connect().await?;
-    let mut run = tape.run(ground::run()?).label("desk", &book.desk).input_json(book);
+    let tape = Tape::at(url)
+        .lease(ground::LEASE)
+        .patience(PATIENCE)
+        .connect()
+        .await?;
+    let mut run = tape
+        .run(ground::run()?)
+        .label("desk", &book.desk)
+        .input_json(book);
     if let Some(epoch) = adopt {
         run = run.adopt(Epoch(epoch));
     }
-    let Begun::Driving(run) = run.begin().await? else { return Ok(()) };
+    let Begun::Driving(run) = run.begin().await? else {
+        return Ok(());
+    };
     let taped = Taped::new(&tape, run).await?;
-    let mut taped = taped.with_model_budget(book.model_budget_micro_usd, RESERVE_MICRO_USD).await?;
+    let mut taped = taped
+        .with_model_budget(book.model_budget_micro_usd, RESERVE_MICRO_USD)
+        .await?;
     agent::close(&mut taped, tools, book).await
 }
 
 /// Performs the whole play and judges it.
 async fn perform(unprotected: bool) -> Result<()> {
     let book = Book::of_the_day()?;
-    say(&format!("An agent closes the book of {} for {}. A model decides, a bank acts, and the", book.desk, book.day));
+    say(&format!(
+        "An agent closes the book of {} for {}. A model decides, a bank acts, and the",
+        book.desk, book.day
+    ));
     say("agent between them is killed (SIGKILL) at the worst moments. All are processes of their own.");
     say(if unprotected {
         "This time without Tape: the agent notes each step that is finished in a file.\n"
@@ -159,7 +173,9 @@ async fn perform(unprotected: bool) -> Result<()> {
         ""
     });
     let dir = tempfile::tempdir()?;
-    on_stage(unprotected, dir.path()).await.with_context(|| said_last(dir.path()))
+    on_stage(unprotected, dir.path())
+        .await
+        .with_context(|| said_last(dir.path()))
 }
 
 async fn on_stage(unprotected: bool, dir: &Path) -> Result<()> {
@@ -176,11 +192,25 @@ async fn on_stage(unprotected: bool, dir: &Path) -> Result<()> {
     } else {
         Ground::tape(dir, &errors).await?
     };
-    let args = ["agent", "--bank", &bank_url, "--model", &model_url].map(str::to_owned).to_vec();
-    let mut stage = Stage { program, errors, args, ground, bank, left, kills: 0 };
+    let args = ["agent", "--bank", &bank_url, "--model", &model_url]
+        .map(str::to_owned)
+        .to_vec();
+    let mut stage = Stage {
+        program,
+        errors,
+        args,
+        ground,
+        bank,
+        left,
+        kills: 0,
+    };
     stage.play().await?;
     let scripted = !cfg!(feature = "real-model");
-    ensure!(stage.left.is_empty() || !scripted, "the run ended before {} planned moments", stage.left.len());
+    ensure!(
+        stage.left.is_empty() || !scripted,
+        "the run ended before {} planned moments",
+        stage.left.len()
+    );
     let (ledger, asked) = (ledger::read(&books)?, Model::new(&model_url).asked().await?);
     match stage.ground.client() {
         Some(tape) => show_journal(tape, &ledger, &asked, stage.kills).await,
@@ -188,19 +218,44 @@ async fn on_stage(unprotected: bool, dir: &Path) -> Result<()> {
     }
 }
 
-async fn show_journal(tape: &Tape, ledger: &[ledger::Line], asked: &[model::Asked], kills: usize) -> Result<()> {
+async fn show_journal(
+    tape: &Tape,
+    ledger: &[ledger::Line],
+    asked: &[model::Asked],
+    kills: usize,
+) -> Result<()> {
     let run = ground::run()?;
     let record = record::read(tape, &run).await?;
     say(&format!("\n{}", report::journal(&record, &run, ledger)));
     let verdict = report::judge(&record, &run, ledger, asked)?;
-    let chain = record.chain.as_ref().map_err(|problem| anyhow::anyhow!("the chain is broken: {problem}"))?;
+    let chain = record
+        .chain
+        .as_ref()
+        .map_err(|problem| anyhow::anyhow!("the chain is broken: {problem}"))?;
     let (entries, decisions) = (record.entries.len(), record.decisions()?.len());
-    say(&format!("The chain over {entries} entries verifies; it ends in {chain}."));
-    say(&format!("The model was asked {} times for {decisions} decisions, never after one was recorded.", asked.len()));
+    say(&format!(
+        "The chain over {entries} entries verifies; it ends in {chain}."
+    ));
+    say(&format!(
+        "The model was asked {} times for {decisions} decisions, never after one was recorded.",
+        asked.len()
+    ));
     ensure!(record.completed(), "the run has not completed");
-    ensure!(verdict.asked_twice == 0, "{} decisions were asked again after they were recorded", verdict.asked_twice);
-    ensure!(verdict.done_twice == 0, "{} acts were done twice", verdict.done_twice);
-    ensure!(verdict.lost == 0 && verdict.acts > 0, "{} acts were lost", verdict.lost);
+    ensure!(
+        verdict.asked_twice == 0,
+        "{} decisions were asked again after they were recorded",
+        verdict.asked_twice
+    );
+    ensure!(
+        verdict.done_twice == 0,
+        "{} acts were done twice",
+        verdict.done_twice
+    );
+    ensure!(
+        verdict.lost == 0 && verdict.acts > 0,
+        "{} acts were lost",
+        verdict.lost
+    );
     say("Every act stands in the bank's ledger once.");
     say(&format!("treasury: kills={kills} {verdict} chain=ok"));
     Ok(())
@@ -210,8 +265,12 @@ fn show_notes(notes: &Path, ledger: &[ledger::Line], kills: usize) -> Result<()>
     say(&format!("\n{}", report::notes(&notes::read(notes)?, ledger)));
     let (acts, done_twice) = report::acts(ledger);
     ensure!(done_twice > 0, "the kills did no harm");
-    say(&format!("{done_twice} of {acts} acts were done twice. Nothing in the agent's notes shows it."));
-    say(&format!("treasury: kills={kills} acts={acts} done_twice={done_twice} chain=none"));
+    say(&format!(
+        "{done_twice} of {acts} acts were done twice. Nothing in the agent's notes shows it."
+    ));
+    say(&format!(
+        "treasury: kills={kills} acts={acts} done_twice={done_twice} chain=none"
+    ));
     Ok(())
 }
 

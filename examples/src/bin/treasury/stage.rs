@@ -11,7 +11,11 @@ const UNPLANNED_MAX: usize = 5;
 
 /// The worst moments, in the order in which the agent comes to them.
 pub(crate) fn worst_moments() -> Vec<Stop> {
-    let stop = |step: &str, point, victim| Stop { step: step.to_owned(), point, victim };
+    let stop = |step: &str, point, victim| Stop {
+        step: step.to_owned(),
+        point,
+        victim,
+    };
     vec![
         stop("sweep OPS-EUR", Point::BeforeIntent, Victim::Agent),
         stop("sweep OPS-GBP", Point::BeforeCall, Victim::Agent),
@@ -55,7 +59,10 @@ impl Stage {
                 Drove::Astray => {
                     unplanned += 1;
                     crate::say("    it ended early");
-                    ensure!(unplanned <= UNPLANNED_MAX, "the agent ended {unplanned} times without having to");
+                    ensure!(
+                        unplanned <= UNPLANNED_MAX,
+                        "the agent ended {unplanned} times without having to"
+                    );
                 }
             }
             drop(agent);
@@ -107,7 +114,10 @@ impl Stage {
             }
             "lost" => {
                 let stop = self.take()?;
-                crate::say(&format!("    the bank does {}, but its answer is lost; the agent asks again", stop.step));
+                crate::say(&format!(
+                    "    the bank does {}, but its answer is lost; the agent asks again",
+                    stop.step
+                ));
             }
             "done" => {
                 let status = agent.ended().await?;
@@ -133,7 +143,10 @@ impl Stage {
     }
 
     fn take(&mut self) -> Result<Stop> {
-        ensure!(!self.left.is_empty(), "the agent stopped where no stop was planned");
+        ensure!(
+            !self.left.is_empty(),
+            "the agent stopped where no stop was planned"
+        );
         Ok(self.left.remove(0))
     }
 
@@ -142,7 +155,9 @@ impl Stage {
         let Stop { step, point, victim } = stop;
         self.kills += 1;
         if matches!(victim, Victim::Server(_)) {
-            crate::say(&format!("    tape-server is killed {point}: {step}; it is started again, the agent goes on"));
+            crate::say(&format!(
+                "    tape-server is killed {point}: {step}; it is started again, the agent goes on"
+            ));
             self.ground.kill_server(agent).await?;
             return Ok(false);
         }

@@ -48,7 +48,8 @@ fn writer() {
 async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
     let stream = stream(n);
     let head = store.head(&stream).await.unwrap();
-    let (mut seq, mut digest): (Seq, Digest) = head.map_or_else(Default::default, |head| (head.seq, head.digest));
+    let (mut seq, mut digest): (Seq, Digest) =
+        head.map_or_else(Default::default, |head| (head.seq, head.digest));
     loop {
         let expected = seq;
         let size = 1 + (usize::try_from(seq.0).unwrap() + n) % 5;

@@ -15,6 +15,8 @@
 //! passes. Each test is a plain function that panics where the store breaks its promise, so a deliberately broken
 //! store can be seen to fail the test that is named for it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod agenda;
 mod append;
 mod commits;

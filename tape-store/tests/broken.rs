@@ -1,6 +1,8 @@
 //! Stores that are broken on purpose: each fails the conformance suite by the test that is named for it, and the same
 //! store passes that test while it is whole.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod broken_store;
 
 use broken_store::{BrokenStore, Defect};

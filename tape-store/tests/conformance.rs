@@ -1,5 +1,7 @@
 //! The conformance suite on the stores of this crate.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use tape_store::conformance::Fixture;
 use tape_store::contract::JournalStore;

@@ -1,6 +1,8 @@
 //! A writer that is killed with SIGKILL, again and again, while it commits to one SQLite file: what it acknowledged is
 //! there, nothing is half there, and every chain verifies.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod process;
 
 use process::{Child, role};
@@ -46,10 +48,11 @@ fn writer() {
 async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
     let stream = stream(n);
     let head = store.head(&stream).await.unwrap();
-    let (mut seq, mut digest) = head.map_or((Seq::ZERO, Digest::default()), |head| (head.seq, head.digest));
+    let (mut seq, mut digest): (Seq, Digest) =
+        head.map_or_else(Default::default, |head| (head.seq, head.digest));
     loop {
         let expected = seq;
-        let size = 1 + (seq.0 as usize + n) % 5;
+        let size = 1 + (usize::try_from(seq.0).unwrap() + n) % 5;
         let mut entries = Vec::new();
         for place in 1..=size {
             seq = seq.next();

@@ -1,5 +1,7 @@
 //! What is special about the store in a file: whose file it is, damage, limits, other processes, the cost of queries.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod process;
 
 use process::{Child, role};

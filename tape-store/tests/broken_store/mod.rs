@@ -16,7 +16,7 @@ use tape_store::error::{CommitError, StoreError};
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
+pub(crate) enum Defect {
     IgnoresEpoch,
     IgnoresExpectedEnd,
     LosesAgenda,
@@ -47,7 +47,7 @@ pub enum Defect {
     KeepsStaleHeads,
 }
 
-pub struct BrokenStore {
+pub(crate) struct BrokenStore {
     inner: Arc<dyn JournalStore>,
     defect: Defect,
     state: Mutex<State>,
@@ -66,7 +66,7 @@ struct State {
 }
 
 impl BrokenStore {
-    pub fn new(inner: Arc<dyn JournalStore>, defect: Defect) -> Self {
+    pub(crate) fn new(inner: Arc<dyn JournalStore>, defect: Defect) -> Self {
         Self {
             inner,
             defect,

@@ -10,12 +10,12 @@ const PATH: &str = "TAPE_TEST_PATH";
 const MARK: &str = "tape: ";
 
 /// Whether this process was started to play a role; if so, the path it was given.
-pub fn role(name: &str) -> Option<String> {
+pub(crate) fn role(name: &str) -> Option<String> {
     (std::env::var(ROLE).ok()?.as_str() == name).then(|| std::env::var(PATH).unwrap())
 }
 
 /// Says something to the parent.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut output = std::io::stdout().lock();
     // One write, so that a kill cuts at most the last line.
     output.write_all(format!("\n{MARK}{text}\n").as_bytes()).unwrap();
@@ -23,16 +23,17 @@ pub fn say(text: &str) {
 }
 
 /// What a line says to the parent.
-pub fn said(line: &str) -> Option<&str> {
+pub(crate) fn said(line: &str) -> Option<&str> {
     line.strip_prefix(MARK).map(str::trim_end)
 }
 
 /// A process that plays a role; killed when it is dropped.
-pub struct Child(std::process::Child);
+pub(crate) struct Child(std::process::Child);
 
+#[allow(dead_code, reason = "each test file needs some of it")]
 impl Child {
     /// Starts the test that is named as the role.
-    pub fn start(role: &str, path: &Path) -> Self {
+    pub(crate) fn start(role: &str, path: &Path) -> Self {
         Self(
             Self::command(&std::env::current_exe().unwrap(), role, path)
                 .spawn()
@@ -41,8 +42,7 @@ impl Child {
     }
 
     /// The same as a user whom the permissions of files concern, also where the test runs as root.
-    #[allow(dead_code, reason = "not every test file needs it")]
-    pub fn start_unprivileged(role: &str, path: &Path) -> Self {
+    pub(crate) fn start_unprivileged(role: &str, path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         use std::os::unix::process::CommandExt as _;
         // The executable may stand where only root can reach it.
@@ -65,12 +65,12 @@ impl Child {
         command
     }
 
-    pub fn output(&mut self) -> BufReader<ChildStdout> {
+    pub(crate) fn output(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.0.stdout.take().unwrap())
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }

@@ -237,6 +237,7 @@ impl Run {
             }),
             Phase::Suspended { .. } => Err(Rejection::Closing { phase: "suspended" }),
             _ if self.stuck.is_some() => Err(Rejection::Closing { phase: "stuck" }),
+            _ if self.lease == Lease::None => Err(Rejection::NotFound { what: "driver" }),
             _ => Ok(()),
         }
     }
@@ -502,11 +503,9 @@ impl Run {
             }
             EntryBody::RunRetried(_) => {
                 (self.stuck, self.redrives) = (None, 0);
-                self.lease = Lease::Released {
-                    holder: None,
-                    redrive_at: at,
-                };
-                self.enter(Phase::Running, at);
+                self.changed_at = at;
+                self.wake(seq, at);
+                self.lease = self.lease.released(at);
             }
             EntryBody::RunCompleted(_) => self.end(Ended::Completed, at),
             EntryBody::RunFailed(e) => self.end(

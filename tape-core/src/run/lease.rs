@@ -35,8 +35,8 @@ pub enum Lease {
     },
     /// Nobody; recovery may take the run from a time on.
     Released {
-        /// The driver that had it, where there was one.
-        holder: Option<Holder>,
+        /// The driver that had it.
+        holder: Holder,
         /// The time.
         redrive_at: Timestamp,
     },
@@ -51,12 +51,18 @@ impl Lease {
         }
     }
 
-    fn driver(&self) -> Option<Holder> {
+    fn driver(&self) -> Option<&Holder> {
         match self {
             Self::None => None,
-            Self::Held { holder, .. } => Some(holder.clone()),
-            Self::Released { holder, .. } => holder.clone(),
+            Self::Held { holder, .. } | Self::Released { holder, .. } => Some(holder),
         }
+    }
+
+    /// Recovery may take the run from a time on, where somebody has it.
+    pub(super) fn released(&self, redrive_at: Timestamp) -> Self {
+        self.driver()
+            .cloned()
+            .map_or(Self::None, |holder| Self::Released { holder, redrive_at })
     }
 
     fn holder_at(&self, now: Timestamp) -> Option<(&Holder, Timestamp)> {
@@ -143,12 +149,6 @@ impl Run {
 
     pub(super) fn renew_lease(&self, lease_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
         let until = now.plus_millis(lease_length(lease_ms)?);
-        if self.lease.driver().is_none() {
-            return Err(Rejection::Fenced {
-                given: self.epoch,
-                current: self.epoch.next(),
-            });
-        }
         let retry_at = until.plus_millis(redrive_backoff(self.redrives));
         self.append(Renewed {
             epoch: self.epoch,
@@ -202,9 +202,8 @@ impl Run {
     pub(super) fn fold_renewed(&mut self, e: &Renewed) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
         // A driver that lost its connection may come back before anybody took the run.
-        let Some(holder) = self.lease.driver() else {
-            return Err("nobody drives the run".to_owned());
-        };
+        let holder = self.lease.driver().cloned();
+        let holder = holder.ok_or_else(|| "nobody drives the run".to_owned())?;
         self.lease = Lease::Held {
             holder,
             until: e.until,
@@ -215,10 +214,7 @@ impl Run {
 
     pub(super) fn fold_released(&mut self, e: &Released) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
-        self.lease = Lease::Released {
-            holder: self.lease.driver(),
-            redrive_at: e.redrive_at,
-        };
+        self.lease = self.lease.released(e.redrive_at);
         Ok(())
     }
 

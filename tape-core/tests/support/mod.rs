@@ -10,6 +10,7 @@
 pub(crate) mod line;
 pub(crate) mod names;
 pub(crate) mod run_line;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use tape_core::agenda::{Agenda, Item, Queue};

@@ -9,7 +9,7 @@ use tape_core::command::{
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{BusinessKey, Connector, Epoch, Key, Operation, Seq};
+use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Key, Operation, Seq};
 use tape_core::run::Run;
 use tape_core::stream::Stream as _;
 
@@ -22,7 +22,7 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
         begun(&mut line)
     } else if let Some(command) = driver(&word, &mut line, run) {
         RunCommand::Drive(epoch, command)
-    } else if let Some(command) = worker(&word, &mut line) {
+    } else if let Some(command) = worker(&word, &mut line, run) {
         RunCommand::Work(command)
     } else {
         RunCommand::Tell(outside(&word, &mut line))
@@ -70,11 +70,14 @@ fn driver(word: &str, line: &mut Line, run: &Run) -> Option<DriverCommand> {
             spec: spec(line),
         },
         "restart" => C::RestartEffect { effect: line.parse() },
-        "finish" => C::FinishEffect {
-            effect: line.parse(),
-            attempt: line.parse(),
-            ending: ending(line),
-        },
+        "finish" => {
+            let (effect, attempt) = attempted(line, run);
+            C::FinishEffect {
+                effect,
+                attempt,
+                ending: ending(line),
+            }
+        }
         "gate" => C::OpenGate {
             gate: line.parse(),
             deadline: line.pair("deadline").map(Deadline::InMs),
@@ -116,6 +119,22 @@ fn driver(word: &str, line: &mut Line, run: &Run) -> Option<DriverCommand> {
         "accept-cancel" => C::AcceptCancel,
         _ => return None,
     })
+}
+
+fn attempted(line: &mut Line, run: &Run) -> (EffectId, u32) {
+    let effect: EffectId = line.parse();
+    let attempt = number(line, run.effects().get(&effect).map(|effect| effect.attempt));
+    (effect, attempt)
+}
+
+/// A number, or `last` for the one that the run has.
+fn number(line: &mut Line, last: Option<u32>) -> u32 {
+    match line.word().as_str() {
+        "last" => last.unwrap_or(0),
+        number => number
+            .parse()
+            .unwrap_or_else(|_| panic!("'{number}' is no number")),
+    }
 }
 
 fn decision(line: &mut Line) -> RecordDecision {
@@ -191,7 +210,7 @@ fn ending(line: &mut Line) -> Ending {
     }
 }
 
-fn worker(word: &str, line: &mut Line) -> Option<WorkerCommand> {
+fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
     use WorkerCommand as C;
     Some(match word {
         "claim" => C::ClaimEffect {
@@ -199,26 +218,36 @@ fn worker(word: &str, line: &mut Line) -> Option<WorkerCommand> {
             holder: line.parse(),
             claim_ms: line.pair("ms").unwrap_or(1_000),
         },
-        "done" => C::FinishClaimed {
-            effect: line.parse(),
-            holder: line.parse(),
-            attempt: line.parse(),
-            ending: ending(line),
-        },
+        "done" => {
+            let effect: EffectId = line.parse();
+            let holder = line.parse();
+            let attempt = number(line, run.effects().get(&effect).map(|effect| effect.attempt));
+            C::FinishClaimed {
+                effect,
+                holder,
+                attempt,
+                ending: ending(line),
+            }
+        }
         "lapse" => C::LapseEffect { effect: line.parse() },
         "observe" => C::ClaimObservation {
             effect: line.parse(),
             holder: line.parse(),
             claim_ms: line.pair("ms").unwrap_or(1_000),
         },
-        "observed" => C::RecordObservation {
-            effect: line.parse(),
-            holder: line.parse(),
-            observation: line.parse(),
-            outcome: outcome(&line.word()),
-            result: payload("seen"),
-            undo: undo(line),
-        },
+        "observed" => {
+            let effect: EffectId = line.parse();
+            let holder = line.parse();
+            let last = run.effects().get(&effect).map(|effect| effect.observations);
+            C::RecordObservation {
+                observation: number(line, last),
+                effect,
+                holder,
+                outcome: outcome(&line.word()),
+                result: payload("seen"),
+                undo: undo(line),
+            }
+        }
         "keep" => C::RenewEffectClaim {
             effect: line.parse(),
             holder: line.parse(),
@@ -234,16 +263,21 @@ fn worker(word: &str, line: &mut Line) -> Option<WorkerCommand> {
             holder: line.parse(),
             claim_ms: line.pair("ms").unwrap_or(1_000),
         },
-        "undone" => C::FinishObligation {
-            obligation: obligation(&line.word()),
-            holder: holder(&line.word()),
-            attempt: line.parse(),
-            ending: match line.word().as_str() {
-                "ok" => Ok(payload("undone")),
-                "failed" => Err(line.rest()),
-                other => panic!("ending '{other}'"),
-            },
-        },
+        "undone" => {
+            let obligation = obligation(&line.word());
+            let there = run.obligations().iter().find(|there| there.id == obligation);
+            let holder = holder(&line.word());
+            C::FinishObligation {
+                attempt: number(line, there.map(|there| there.attempt)),
+                obligation,
+                holder,
+                ending: match line.word().as_str() {
+                    "ok" => Ok(payload("undone")),
+                    "failed" => Err(line.rest()),
+                    other => panic!("ending '{other}'"),
+                },
+            }
+        }
         _ => return None,
     })
 }

@@ -1,0 +1,660 @@
+//! Golden bytes: an entry of every kind, with every optional field present and with none, as it was first written. They stay
+//! decodable for ever, and sealing the same value gives the same bytes. `UPDATE_EXPECT=1` writes files for kinds that have none yet; a
+//! file that is there is never changed.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use support::names::{begin_command, effect, obligation, payload, position, run_id, session_id, spend};
+use tape_core::budget::Currency;
+use tape_core::codec::{DecodeError, Stamp, StoredEntry, VERSION, decode, seal};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, SettledBy, Undo};
+use tape_core::entry::decision::Usage;
+use tape_core::entry::effect::{AfterObservation, Claim};
+use tape_core::entry::run::{Lineage, Unhappy};
+use tape_core::entry::{EntryBody, TraceParent};
+use tape_core::entry::{budget, decision, effect as acts, gate, lease, obligation as undoing};
+use tape_core::entry::{run, sample, session, timer, value};
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{Epoch, Key, RequestId, Scope, Seq};
+use tape_core::payload::Digest;
+use tape_core::session::{Delta, Json};
+use tape_core::stream::{restore, snapshot};
+use tape_core::time::Timestamp;
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_000).plus_millis(millis)
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn delta(pairs: &[(&str, Option<&str>)]) -> Delta {
+    let json = |text: &str| Json::try_from(text.to_owned()).unwrap();
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| (Key::new(key).unwrap(), value.map(json)));
+    Delta(pairs.collect())
+}
+
+fn undo() -> Undo {
+    Undo {
+        operation: name("refund"),
+        args: payload("undo args"),
+    }
+}
+
+fn claim() -> Claim {
+    Claim {
+        holder: name("w1"),
+        until: at(5_000),
+    }
+}
+
+fn spec(full: bool) -> EffectSpec {
+    EffectSpec {
+        connector: name("bank"),
+        operation: name("pay"),
+        semantics: if full {
+            Semantics::NonIdempotent
+        } else {
+            Semantics::Idempotent
+        },
+        mode: if full { Mode::Outbox } else { Mode::Inline },
+        args: payload("args"),
+        business_key: full.then(|| name("invoice-7")),
+        undo: full.then(undo),
+        reserve: if full { vec![spend("money", 7)] } else { Vec::new() },
+        policy: EffectPolicy {
+            resend_absent: full,
+            ..EffectPolicy::default()
+        },
+    }
+}
+
+/// A body of every kind: `full` with all that is optional, else with none of it.
+fn bodies(full: bool) -> Vec<EntryBody> {
+    let some = |text: &str| full.then(|| payload(text));
+    let text = |text: &str| text.to_owned();
+    let effect = effect("planner/b-2#3.1");
+    let obligation = obligation(if full { "#0.0/1" } else { "#0.0" });
+    let labels = [(name("topic"), text("sweep"))];
+    let lineage = Lineage {
+        run: run_id(),
+        through: Seq(9),
+    };
+    let by = if full {
+        SettledBy::Worker { holder: name("w1") }
+    } else {
+        SettledBy::Driver
+    };
+    vec![
+        run::Begun {
+            run: run_id(),
+            labels: labels.into_iter().filter(|_| full).collect(),
+            input: payload("input"),
+            forked_from: full.then_some(lineage),
+        }
+        .into(),
+        run::Checkpoint {
+            label: name("half-way"),
+            state: payload("state"),
+        }
+        .into(),
+        run::Suspended {
+            resume_at: full.then(|| at(1)),
+        }
+        .into(),
+        run::CancelRequested { reason: text("why") }.into(),
+        run::Compensating {
+            then: if full {
+                Unhappy::Failed { error: text("no") }
+            } else {
+                Unhappy::Cancelled { reason: text("why") }
+            },
+        }
+        .into(),
+        run::Stuck { reason: text("why") }.into(),
+        run::Retried { reason: text("why") }.into(),
+        run::Completed {
+            output: payload("output"),
+        }
+        .into(),
+        run::Failed { error: text("no") }.into(),
+        run::Cancelled { reason: text("why") }.into(),
+        lease::Acquired {
+            epoch: Epoch(2),
+            holder: name("a1"),
+            until: at(1),
+            recovery: full,
+            redrives: u32::from(full),
+            retry_at: at(2),
+        }
+        .into(),
+        lease::Renewed {
+            epoch: Epoch(2),
+            until: at(1),
+            retry_at: at(2),
+        }
+        .into(),
+        lease::Released {
+            epoch: Epoch(2),
+            redrive_at: at(1),
+        }
+        .into(),
+        decision::Recorded {
+            position: position("#0"),
+            fingerprint: if full {
+                Fingerprint::of_json(&json!({"model": "m", "messages": ["hi", "pay Ann"]}))
+            } else {
+                Fingerprint::of_bytes(b"request")
+            },
+            response: payload("answer"),
+            model: if full { text("m-1") } else { String::new() },
+            usage: Usage {
+                input_tokens: u64::from(full),
+                output_tokens: 2 * u64::from(full),
+                cost_micro_usd: 3 * u64::from(full),
+            },
+            rationale: some("since"),
+            policy_version: if full { text("p-1") } else { String::new() },
+            spent: if full {
+                vec![spend("money", 7), spend("tokens", 8)]
+            } else {
+                Vec::new()
+            },
+        }
+        .into(),
+        acts::Begun {
+            effect: effect.clone(),
+            spec: spec(full),
+        }
+        .into(),
+        acts::Started {
+            effect: effect.clone(),
+            attempt: 2,
+            claim: full.then(claim),
+        }
+        .into(),
+        acts::ClaimRenewed {
+            effect: effect.clone(),
+            observing: full,
+            until: at(1),
+        }
+        .into(),
+        acts::Confirmed {
+            effect: effect.clone(),
+            by: by.clone(),
+            result: payload("result"),
+            undo: full.then(undo),
+            spent: full.then(|| vec![spend("money", 6)]),
+        }
+        .into(),
+        acts::Failed {
+            effect: effect.clone(),
+            by: if full {
+                SettledBy::Person { reason: text("seen") }
+            } else {
+                SettledBy::Rule { reason: text("why") }
+            },
+            error: text("no"),
+            detail: some("detail"),
+        }
+        .into(),
+        acts::Deferred {
+            effect: effect.clone(),
+            error: text("busy"),
+            lapsed: full,
+            next_at: at(1),
+        }
+        .into(),
+        acts::Unknown {
+            effect: effect.clone(),
+            cause: text("lost"),
+            observe_at: at(1),
+        }
+        .into(),
+        acts::Observing {
+            effect: effect.clone(),
+            observation: 3,
+            claim: claim(),
+        }
+        .into(),
+        acts::Observed {
+            effect: effect.clone(),
+            outcome: if full { Outcome::Absent } else { Outcome::Found },
+            then: if full {
+                AfterObservation::Resend { at: at(1) }
+            } else {
+                AfterObservation::Settle
+            },
+        }
+        .into(),
+        acts::ResendAllowed {
+            effect: effect.clone(),
+            reason: text("seen"),
+        }
+        .into(),
+        undoing::Armed {
+            obligation: obligation.clone(),
+            connector: name("bank"),
+            operation: name("refund"),
+            args: payload("undo args"),
+            policy: EffectPolicy::default(),
+            due_at: at(1),
+        }
+        .into(),
+        undoing::Started {
+            obligation: obligation.clone(),
+            attempt: 1,
+            claim: claim(),
+        }
+        .into(),
+        undoing::ClaimRenewed {
+            obligation: obligation.clone(),
+            until: at(1),
+        }
+        .into(),
+        undoing::Done {
+            obligation: obligation.clone(),
+            by: if full {
+                SettledBy::Observer { holder: name("o1") }
+            } else {
+                by
+            },
+            result: payload("undone"),
+        }
+        .into(),
+        undoing::Deferred {
+            obligation: obligation.clone(),
+            error: text("busy"),
+            next_at: at(1),
+        }
+        .into(),
+        undoing::Stuck {
+            obligation: obligation.clone(),
+            reason: text("why"),
+        }
+        .into(),
+        undoing::Retried {
+            obligation,
+            reason: text("why"),
+        }
+        .into(),
+        gate::Opened {
+            gate: name("approval"),
+            deadline: full.then(|| at(1)),
+        }
+        .into(),
+        gate::Answered {
+            gate: name("approval"),
+            by: if full {
+                gate::AnsweredBy::EarlierSignal {
+                    id: name("s1"),
+                    who: Some(name("ann")),
+                    received: Seq(4),
+                }
+            } else {
+                gate::AnsweredBy::Signal {
+                    id: name("s1"),
+                    who: None,
+                }
+            },
+            answer: payload("yes"),
+        }
+        .into(),
+        gate::SignalReceived {
+            gate: name("approval"),
+            id: name("s1"),
+            answer: payload("yes"),
+        }
+        .into(),
+        timer::Set {
+            timer: name("t"),
+            due_at: at(1),
+            note: payload("note"),
+        }
+        .into(),
+        timer::Fired { timer: name("t") }.into(),
+        timer::Cancelled { timer: name("t") }.into(),
+        budget::Opened {
+            budget: name("money"),
+            parent: full.then(|| name("all")),
+            currency: if full {
+                Currency::Unit(name("seats"))
+            } else {
+                Currency::MicroUsd
+            },
+            limit: u64::MAX,
+        }
+        .into(),
+        budget::Reserved {
+            position: position("#0"),
+            spends: vec![spend("money", 7)],
+        }
+        .into(),
+        budget::Released {
+            position: position("#0"),
+        }
+        .into(),
+        sample::Recorded {
+            scope: if full {
+                "planner/b-2".parse().unwrap()
+            } else {
+                Scope::root()
+            },
+            n: 4,
+            name: name("now"),
+            value: payload("17"),
+        }
+        .into(),
+        session::Created {
+            session: session_id("s1"),
+            state: if full {
+                delta(&[("topic", Some("\"x\""))])
+            } else {
+                Delta::default()
+            },
+        }
+        .into(),
+        session::EventAppended {
+            event: name("e1"),
+            invocation: full.then(|| name("i1")),
+            author: text("user"),
+            delta: if full {
+                delta(&[("app:theme", Some("1.10")), ("topic", None)])
+            } else {
+                Delta::default()
+            },
+            content: payload("said"),
+        }
+        .into(),
+        session::Merged { through: Seq(3) }.into(),
+        session::Rewound {
+            to: Seq(3),
+            state: delta(&[("topic", Some("\"x\""))]),
+        }
+        .into(),
+        session::Deleted {}.into(),
+        session::SharedMerged {
+            session: session_id("s1"),
+            source: Seq(3),
+            delta: delta(&[("theme", Some("1.10"))]),
+        }
+        .into(),
+        value::Put {
+            version: 2,
+            value: payload("v2"),
+            previous: some("v1"),
+        }
+        .into(),
+        value::Deleted {
+            version: 3,
+            previous: payload("v2"),
+        }
+        .into(),
+        value::ClaimTaken {
+            connector: name("bank"),
+            key: name("invoice-7"),
+            run: run_id(),
+            effect,
+        }
+        .into(),
+    ]
+}
+
+const PREVIOUS: Digest = Digest([7; 32]);
+
+fn stamp(full: bool) -> Stamp {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    Stamp {
+        at: at(0),
+        request: RequestId::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+        principal: full.then(|| name("ann")),
+        trace: full.then(|| TraceParent::try_from(trace).unwrap()),
+    }
+}
+
+fn file(kind: &str, full: bool) -> PathBuf {
+    let form = if full { "full" } else { "bare" };
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{kind}.{form}.v{VERSION}.json"))
+}
+
+fn to_file(stored: &StoredEntry) -> Value {
+    json!({
+        "seq": stored.seq.0,
+        "envelope": std::str::from_utf8(&stored.envelope).unwrap(),
+        "payload": stored.payload.as_ref().map(|bytes| std::str::from_utf8(bytes).unwrap()),
+        "digest": stored.digest.to_string(),
+    })
+}
+
+fn from_file(value: &Value) -> StoredEntry {
+    let bytes = |field: &str| value[field].as_str().map(|text| Bytes::from(text.to_owned()));
+    StoredEntry {
+        seq: Seq(value["seq"].as_u64().unwrap()),
+        envelope: bytes("envelope").unwrap(),
+        payload: bytes("payload"),
+        digest: value["digest"].as_str().unwrap().parse().unwrap(),
+    }
+}
+
+#[test]
+fn every_kind_reads_and_writes_as_it_was_first_written() {
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    for full in [false, true] {
+        let mut kinds = BTreeSet::new();
+        for body in bodies(full) {
+            let kind = body.kind();
+            kinds.insert(kind);
+            let (entry, stored) = seal(&PREVIOUS, Seq(42), &stamp(full), body);
+            let path = file(kind, full);
+            if update && !path.exists() {
+                let text = serde_json::to_string_pretty(&to_file(&stored)).unwrap();
+                std::fs::write(&path, text + "\n").unwrap();
+            }
+            let text =
+                std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+            let golden = from_file(&serde_json::from_str(&text).unwrap());
+            assert_eq!(decode(&golden).unwrap(), entry, "{kind} reads as it was written");
+            assert_eq!(golden, stored, "{kind} is written as it was");
+            assert_eq!(
+                stored.size(),
+                stored.envelope.len() + stored.payload.as_ref().unwrap().len() + 40
+            );
+        }
+        assert_eq!(
+            kinds,
+            EntryBody::KINDS.iter().copied().collect(),
+            "every kind has golden bytes"
+        );
+    }
+}
+
+#[test]
+fn every_file_is_read() {
+    let known: BTreeSet<PathBuf> = [false, true]
+        .into_iter()
+        .flat_map(|full| EntryBody::KINDS.iter().map(move |kind| file(kind, full)))
+        .collect();
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let found = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    assert_eq!(found.collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn erased_payloads_leave_their_references() {
+    for full in [false, true] {
+        for body in bodies(full) {
+            let (entry, mut stored) = seal(&PREVIOUS, Seq(42), &stamp(full), body);
+            stored.payload = None;
+            let decoded = decode(&stored).unwrap();
+            assert_eq!(decoded.body.kind(), entry.body.kind());
+            let erased: Vec<_> = entry
+                .body
+                .payloads()
+                .iter()
+                .map(|payload| payload.erased())
+                .collect();
+            let found: Vec<_> = decoded.body.payloads().into_iter().cloned().collect();
+            assert_eq!(found, erased);
+        }
+    }
+}
+
+/// An entry with two payloads, to damage.
+fn put() -> StoredEntry {
+    let body = value::Put {
+        version: 2,
+        value: payload("v2"),
+        previous: Some(payload("v1")),
+    };
+    seal(&PREVIOUS, Seq(42), &stamp(false), body.into()).1
+}
+
+fn with_envelope(change: impl FnOnce(&mut Value)) -> StoredEntry {
+    let mut stored = put();
+    let mut envelope: Value = serde_json::from_slice(&stored.envelope).unwrap();
+    change(&mut envelope);
+    stored.envelope = serde_json::to_vec(&envelope).unwrap().into();
+    stored
+}
+
+#[test]
+fn a_newer_version_is_named() {
+    for version in [2, 3, u32::MAX] {
+        let stored = with_envelope(|envelope| envelope["v"] = json!(version));
+        let error = decode(&stored).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::NewerVersion { seq: Seq(42), version: v } if v == version),
+            "{error:?}"
+        );
+    }
+    // Also where nothing else of it is known here.
+    let mut stored = put();
+    stored.envelope = Bytes::from_static(br#"{"v":2,"new":true}"#);
+    assert!(matches!(
+        decode(&stored),
+        Err(DecodeError::NewerVersion { version: 2, .. })
+    ));
+}
+
+#[test]
+fn there_never_was_a_version_zero() {
+    let stored = with_envelope(|envelope| envelope["v"] = json!(0));
+    assert!(matches!(
+        decode(&stored),
+        Err(DecodeError::Damaged { seq: Seq(42), .. })
+    ));
+}
+
+#[test]
+fn an_unknown_kind_is_named() {
+    let stored = with_envelope(|envelope| envelope["entry"]["kind"] = json!("effect.dreamt"));
+    let error = decode(&stored).unwrap_err();
+    assert!(
+        matches!(&error, DecodeError::UnknownKind { seq: Seq(42), kind } if kind == "effect.dreamt"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn damaged_envelopes_are_found() {
+    let damaged = |stored: StoredEntry| {
+        let error = decode(&stored).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::Damaged { seq: Seq(42), .. }),
+            "{error:?}"
+        );
+    };
+    damaged(with_envelope(|envelope| {
+        envelope["entry"]["body"]["version"] = json!("two")
+    }));
+    damaged(with_envelope(|envelope| {
+        drop(envelope.as_object_mut().unwrap().remove("at"))
+    }));
+    damaged(with_envelope(|envelope| {
+        drop(envelope.as_object_mut().unwrap().remove("entry"))
+    }));
+    damaged(with_envelope(|envelope| envelope["by"] = json!("")));
+    damaged(with_envelope(|envelope| envelope["trace"] = json!("00-zz")));
+    let whole = put();
+    for len in 0..whole.envelope.len() {
+        let envelope = whole.envelope.slice(..len);
+        damaged(StoredEntry {
+            envelope,
+            ..whole.clone()
+        });
+    }
+    damaged(StoredEntry {
+        envelope: Bytes::from_static(b"\xff\xfe"),
+        ..whole
+    });
+}
+
+#[test]
+fn the_row_and_the_envelope_agree() {
+    let mut stored = put();
+    stored.seq = Seq(41);
+    let error = decode(&stored).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DecodeError::WrongRow {
+                row: Seq(41),
+                envelope: Seq(42)
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn payload_bytes_are_those_that_were_recorded() {
+    let with = |payload: &'static [u8]| StoredEntry {
+        payload: Some(Bytes::from_static(payload)),
+        ..put()
+    };
+    assert!(decode(&with(b"v2v1")).is_ok());
+    for (bytes, len) in [(&b"v2v"[..], 3), (b"v2v1v", 5), (b"", 0)] {
+        let error = decode(&with(bytes)).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::PayloadLength { seq: Seq(42), expected: 4, found } if found == len),
+            "{error:?}"
+        );
+    }
+    for bytes in [&b"v1v2"[..], b"v2v2", b"V2v1"] {
+        let error = decode(&with(bytes)).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::DamagedPayload { seq: Seq(42), .. }),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_version_or_damaged_is_not_used() {
+    let mut journal = support::Journal::<tape_core::run::Run>::new();
+    journal.ask(begin_command("a1")).unwrap();
+    let bytes = snapshot(&journal.state);
+    assert_eq!(restore(&bytes), Some(journal.state));
+    let (version, state): (u32, Value) = serde_json::from_slice(&bytes).unwrap();
+    for other in [0, version + 1] {
+        let bytes = serde_json::to_vec(&(other, &state)).unwrap();
+        assert_eq!(restore::<tape_core::run::Run>(&bytes), None);
+    }
+    assert_eq!(restore::<tape_core::run::Run>(&bytes[..bytes.len() - 1]), None);
+    assert_eq!(restore::<tape_core::run::Run>(b"[1,{}]"), None);
+    assert_eq!(restore::<tape_core::run::Run>(b""), None);
+    let damaged: BTreeMap<String, Value> = BTreeMap::from([("v".to_owned(), json!(1))]);
+    let damaged = serde_json::to_vec(&damaged).unwrap();
+    assert_eq!(restore::<tape_core::run::Run>(&damaged), None);
+}

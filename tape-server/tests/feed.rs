@@ -1,4 +1,5 @@
 //! Values, sessions and the feed over the wire, against the real binary.
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod harness;
 

@@ -1,4 +1,5 @@
 //! The server as a process: how it starts, says how it is, and stops.
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod harness;
 

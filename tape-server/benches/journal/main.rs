@@ -3,6 +3,7 @@
 //!
 //! One line a figure: `name value unit baseline ratio`. The baseline of a figure is measured in the same run, by a raw loop or
 //! an echo on the same machine; where it was measured elsewhere, the name of the figure says so.
+#![allow(clippy::print_stdout, reason = "figures are printed")]
 
 mod echo;
 mod figure;
@@ -61,7 +62,7 @@ async fn embedded(engine: &Engine, raw: &raw::Rates, span: Duration, figures: &m
     for runs in [1, 16, 64] {
         let name = format!("embedded_appends_{runs}_runs");
         if figures.wants(&name) {
-            let done = work::appends(&[caller.clone()], runs, span).await;
+            let done = work::appends(std::slice::from_ref(&caller), runs, span).await;
             figures.say(&name, rate(done.len(), span), "entries/s", raw.rows_in_64);
         }
     }

@@ -3,6 +3,7 @@
 //! `requests` sends messages to every call of the contract, made from the contract's own descriptor and then damaged, to a
 //! server in this process on a memory store. `stored` damages stored entries and snapshots and reads them back. Both stop
 //! with the seed and the round where something panics, answers without a typed error, or writes although it refused.
+#![allow(clippy::print_stdout, reason = "what was found is printed")]
 
 mod damage;
 mod message;

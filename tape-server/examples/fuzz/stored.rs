@@ -3,7 +3,6 @@
 use crate::damage::damage;
 use crate::message::Contract;
 use crate::{Clock, Tally};
-use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;

@@ -87,7 +87,10 @@ pub(crate) enum Failure {
     /// It is out of reach, busy, or its answer was lost: send the same request again.
     Retryable(Source),
     /// It does not take the request as it is; nothing is written.
-    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "an engine takes only what was checked"))]
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(dead_code, reason = "an engine takes only what was checked")
+    )]
     Invalid(String),
     /// Sending it again does not help.
     Fatal(Source),

@@ -4,13 +4,13 @@
 
 mod server;
 
+use futures::StreamExt as _;
 use serde_json::json;
 use server::Server;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use futures::StreamExt as _;
 use tape_client::core::codec::decode;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::id::{EventId, GateName, SignalId, Tenant, ValueName};
@@ -24,7 +24,11 @@ fn id(invocation: &str) -> RunId {
 }
 
 async fn connect(server: &Server) -> Tape {
-    Tape::at(&server.url()).lease(Duration::from_secs(5)).connect().await.unwrap()
+    Tape::at(&server.url())
+        .lease(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// What the world was asked, by key.
@@ -47,7 +51,11 @@ async fn steps(run: &Run, counts: &Counts, between: impl Fn(usize)) -> Result<En
             count(counts, call.key());
             std::future::ready(Ok::<_, CallError>(step))
         };
-        let done: usize = run.effect(&decision, "bank", "transfer").args(&step).run(act).await?;
+        let done: usize = run
+            .effect(&decision, "bank", "transfer")
+            .args(&step)
+            .run(act)
+            .await?;
         assert_eq!(done, step);
     }
     run.complete(&"done").await
@@ -73,7 +81,11 @@ async fn a_server_that_is_killed_and_restarted_in_mid_run_costs_nothing() {
     for kind in ["decision.recorded", "effect.begun", "effect.confirmed"] {
         assert_eq!(kinds.get(kind), Some(&STEPS), "{kind}");
     }
-    assert_eq!(kinds.get("lease.acquired"), Some(&1), "the run stays with its driver");
+    assert_eq!(
+        kinds.get("lease.acquired"),
+        Some(&1),
+        "the run stays with its driver"
+    );
 }
 
 async fn kinds(tape: &Tape, run: &RunId) -> BTreeMap<&'static str, usize> {
@@ -97,13 +109,18 @@ async fn a_killed_agent_is_taken_up_by_another_client_that_replays() {
     let dead = connect(&server).await;
     let run = dead.run(id("i1")).begin().await.unwrap().driving().unwrap();
     let killed = tokio::time::timeout(Duration::from_secs(60), async {
-        let decision = run.decide(&json!({"step": 0}), || async { Answer::json(&0) }).await.unwrap();
-        run.effect(&decision, "bank", "transfer").args(&0).run(|call| {
-            count(&counts, call.key());
-            std::future::ready(Ok::<_, CallError>(0_usize))
-        })
-        .await
-        .unwrap();
+        let decision = run
+            .decide(&json!({"step": 0}), || async { Answer::json(&0) })
+            .await
+            .unwrap();
+        run.effect(&decision, "bank", "transfer")
+            .args(&0)
+            .run(|call| {
+                count(&counts, call.key());
+                std::future::ready(Ok::<_, CallError>(0_usize))
+            })
+            .await
+            .unwrap();
     });
     killed.await.unwrap();
     // With its last clone the connection closes; the server lets the run go, and another client may take it.
@@ -140,7 +157,15 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
     for n in 0..32 {
         let (gate, signal) = (GateName::new("go").unwrap(), SignalId::new("s").unwrap());
         let told = loop {
-            match tape.signal(&id(&format!("i{n}")), gate.clone(), signal.clone(), Payload::json(&json!(n))).await {
+            match tape
+                .signal(
+                    &id(&format!("i{n}")),
+                    gate.clone(),
+                    signal.clone(),
+                    Payload::json(&json!(n)),
+                )
+                .await
+            {
                 Err(Error::Rejected(_)) => tokio::task::yield_now().await,
                 told => break told,
             }
@@ -150,11 +175,22 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
     for (n, agent) in agents.into_iter().enumerate() {
         assert_eq!(agent.await.unwrap().unwrap().output::<usize>().unwrap(), n);
     }
-    let runs = tape.runs(&tape_client::RunQuery::all(Tenant::new("acme").unwrap()), None, 100).await.unwrap();
+    let runs = tape
+        .runs(
+            &tape_client::RunQuery::all(Tenant::new("acme").unwrap()),
+            None,
+            100,
+        )
+        .await
+        .unwrap();
     assert_eq!(runs.runs.len(), 32);
     sessions(&tape).await;
     values(&tape).await;
-    let tail = Tail { pattern: "acme.run.*.*.*.*.run.completed".parse().unwrap(), from_start: true, follow: false };
+    let tail = Tail {
+        pattern: "acme.run.*.*.*.*.run.completed".parse().unwrap(),
+        from_start: true,
+        follow: false,
+    };
     let pages: Vec<_> = tape.tail(&tail).map(Result::unwrap).collect().await;
     let completed: Vec<_> = pages.concat();
     assert_eq!(completed.len(), 32);
@@ -166,13 +202,30 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
 async fn sessions(tape: &Tape) {
     let session = tape.session(id("i0").session());
     let state = |key: &str, json: &str| {
-        Delta([(key.parse().unwrap(), Some(json.to_owned().try_into().unwrap()))].into_iter().collect())
+        Delta(
+            [(key.parse().unwrap(), Some(json.to_owned().try_into().unwrap()))]
+                .into_iter()
+                .collect(),
+        )
     };
     session.create(state("mood", "\"new\"")).await.unwrap();
     let said = |n: &str| Event::new(EventId::new(n).unwrap(), "user", Payload::json(&json!(n)));
-    let first = session.append(said("e1").delta(state("app:limit", "5"))).await.unwrap();
-    session.append(said("e2").delta(state("mood", "\"old\""))).await.unwrap();
-    assert_eq!(session.append(said("e1").delta(state("app:limit", "5"))).await.unwrap(), first, "once");
+    let first = session
+        .append(said("e1").delta(state("app:limit", "5")))
+        .await
+        .unwrap();
+    session
+        .append(said("e2").delta(state("mood", "\"old\"")))
+        .await
+        .unwrap();
+    assert_eq!(
+        session
+            .append(said("e1").delta(state("app:limit", "5")))
+            .await
+            .unwrap(),
+        first,
+        "once"
+    );
     let view = session.get(10).await.unwrap().unwrap();
     assert_eq!(view.events.len(), 2);
     assert_eq!(view.state["mood"].as_str(), "\"old\"");
@@ -190,11 +243,17 @@ async fn values(tape: &Tape) {
     assert_eq!(value.get().await.unwrap(), None);
     let number = |n: u32| Payload::json(&json!(n));
     assert_eq!(value.compare_and_set(0, number(1)).await.unwrap(), 1);
-    assert!(matches!(value.compare_and_set(0, number(2)).await, Err(Error::Rejected(_))));
+    assert!(matches!(
+        value.compare_and_set(0, number(2)).await,
+        Err(Error::Rejected(_))
+    ));
     assert_eq!(value.put(number(2)).await.unwrap(), 2);
     assert_eq!(value.delete(Some(2)).await.unwrap(), 3);
     let changes: Vec<_> = value.watch(1).take(2).map(Result::unwrap).collect().await;
-    assert_eq!(changes.iter().map(|change| change.version).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(
+        changes.iter().map(|change| change.version).collect::<Vec<_>>(),
+        [2, 3]
+    );
     assert_eq!(changes[0].previous, Some(number(1)));
     assert_eq!(changes[1].value, None);
     assert_eq!(value.get().await.unwrap().unwrap().value, None);
@@ -209,7 +268,11 @@ async fn sessions_and_values_are_the_same_over_an_embedded_store() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_after_the_patience() {
-    let tape = Tape::at("tape://127.0.0.1:1").retry_for(Duration::from_millis(50)).connect().await.unwrap();
+    let tape = Tape::at("tape://127.0.0.1:1")
+        .retry_for(Duration::from_millis(50))
+        .connect()
+        .await
+        .unwrap();
     let outcome = tape.run(id("i1")).begin().await;
     assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
 }
@@ -219,19 +282,32 @@ async fn a_recorded_answer_is_read_back_by_content_type() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let tape = connect(&server).await;
-    let run = tape.run(id("i1")).input(Payload::new("text/plain", "hi").unwrap()).begin().await.unwrap();
+    let run = tape
+        .run(id("i1"))
+        .input(Payload::new("text/plain", "hi").unwrap())
+        .begin()
+        .await
+        .unwrap();
     let run = run.driving().unwrap();
     assert_eq!(run.input().content_type(), "text/plain");
     let answer = Answer::new(Payload::new("text/plain", "yes").unwrap());
-    let decision = run.decide(&json!("?"), || async { Ok::<_, Infallible>(answer) }).await.unwrap();
+    let decision = run
+        .decide(&json!("?"), || async { Ok::<_, Infallible>(answer) })
+        .await
+        .unwrap();
     assert_eq!(decision.response().bytes().unwrap().as_ref(), b"yes");
     let mut pages = tape.journal(&id("i1"));
     let mut found = false;
     while let Some(page) = pages.next().await {
-        found |= page.unwrap().iter().any(|stored| match decode(stored).unwrap().body {
-            EntryBody::DecisionRecorded(recorded) => recorded.response.bytes().unwrap().as_ref() == b"yes",
-            _ => false,
-        });
+        found |= page
+            .unwrap()
+            .iter()
+            .any(|stored| match decode(stored).unwrap().body {
+                EntryBody::DecisionRecorded(recorded) => {
+                    recorded.response.bytes().unwrap().as_ref() == b"yes"
+                }
+                _ => false,
+            });
     }
     assert!(found);
 }

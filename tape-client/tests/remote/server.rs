@@ -24,7 +24,11 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(dir: &Path) -> Self {
         let (child, address) = spawn(dir, "127.0.0.1:0");
-        Self { child, dir: dir.to_owned(), address }
+        Self {
+            child,
+            dir: dir.to_owned(),
+            address,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -69,7 +73,10 @@ async fn serve() {
     // Run by hand or by `--run-ignored`, it is no test.
     let Ok(store) = std::env::var(STORE) else { return };
     let listen = std::env::var(LISTEN).unwrap().parse().unwrap();
-    let config = Config { lease_grace_ms: 1, ..Config::new(&store, listen) };
+    let config = Config {
+        lease_grace_ms: 1,
+        ..Config::new(&store, listen)
+    };
     let server = Served::bind(config).await.unwrap();
     println!("{READY}{}", server.address());
     server.run(std::future::pending()).await.unwrap();

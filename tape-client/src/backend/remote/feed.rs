@@ -75,7 +75,11 @@ impl Reader {
             return if self.once { Ok(None) } else { Err(ended) };
         };
         self.backoff = Backoff::default();
-        let page = message.entries.into_iter().map(entry).collect::<Result<Page, Failure>>()?;
+        let page = message
+            .entries
+            .into_iter()
+            .map(entry)
+            .collect::<Result<Page, Failure>>()?;
         if let Some(position) = message.position {
             self.cursors.insert(position.shard, position);
         }
@@ -84,7 +88,11 @@ impl Reader {
 
     async fn open(&mut self) -> Result<&mut Streaming<v1::TailResponse>, Failure> {
         use v1::tail_request::From;
-        let from = if self.from_start { From::Beginning } else { From::Now };
+        let from = if self.from_start {
+            From::Beginning
+        } else {
+            From::Now
+        };
         let request = v1::TailRequest {
             pattern: self.pattern.clone(),
             from: from.into(),
@@ -99,7 +107,12 @@ impl Reader {
 }
 
 fn entry(entry: v1::FeedEntry) -> Result<(StreamId, StoredEntry), Failure> {
-    let stream = entry.stream.parse().map_err(|error: tape_core::id::InvalidName| Failure::Fatal(error.into()))?;
-    let stored = entry.entry.ok_or_else(|| Failure::Fatal("the server's feed has an entry without contents".into()))?;
+    let stream = entry
+        .stream
+        .parse()
+        .map_err(|error: tape_core::id::InvalidName| Failure::Fatal(error.into()))?;
+    let stored = entry
+        .entry
+        .ok_or_else(|| Failure::Fatal("the server's feed has an entry without contents".into()))?;
     Ok((stream, stored.try_into().map_err(Wire::from)?))
 }

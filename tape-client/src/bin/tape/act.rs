@@ -85,11 +85,19 @@ impl Signal {
 impl Settle {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let verdict = match self.verdict {
-            Said { confirmed: Some(result), .. } => Verdict::Confirmed { result: payload(&result)? },
+            Said {
+                confirmed: Some(result),
+                ..
+            } => Verdict::Confirmed {
+                result: payload(&result)?,
+            },
             Said { failed: true, .. } => Verdict::Failed,
             Said { .. } => Verdict::Resend,
         };
-        let reply = context.tape.settle(&self.run.0, self.effect, verdict, &self.reason).await?;
+        let reply = context
+            .tape
+            .settle(&self.run.0, self.effect, verdict, &self.reason)
+            .await?;
         done(context, &reply)
     }
 }
@@ -103,14 +111,20 @@ impl Cancel {
 
 impl Erase {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        context.tape.erase(&StreamId::Run(self.run.0), Seq(self.seq)).await?;
+        context
+            .tape
+            .erase(&StreamId::Run(self.run.0), Seq(self.seq))
+            .await?;
         say(context, self.seq, "erased")
     }
 }
 
 fn payload(text: &str) -> Result<Payload, Error> {
     let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    Ok(Payload::new(if is_json { Payload::JSON } else { "text/plain" }, text.to_owned())?)
+    Ok(Payload::new(
+        if is_json { Payload::JSON } else { "text/plain" },
+        text.to_owned(),
+    )?)
 }
 
 fn done(context: &mut Context<'_>, reply: &Reply) -> Result<ExitCode, Failure> {

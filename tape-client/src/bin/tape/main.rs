@@ -87,7 +87,11 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
     let tape = connect(cli.store, cli.principal).await?;
-    let mut context = Context { tape, json: cli.json, out };
+    let mut context = Context {
+        tape,
+        json: cli.json,
+        out,
+    };
     match cli.command {
         Command::Runs(command) => command.run(&mut context).await,
         Command::Show(command) => command.run(&mut context).await,
@@ -101,7 +105,10 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
 }
 
 async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Error> {
-    let invalid = |problem: String| Error::Invalid { what: "store", problem };
+    let invalid = |problem: String| Error::Invalid {
+        what: "store",
+        problem,
+    };
     let url = store.ok_or_else(|| invalid("say --store URL, or set TAPE_URL".to_owned()))?;
     // Opening would make an empty one: nobody who looks for a journal wants that.
     if let Some(path) = url.strip_prefix("sqlite:")

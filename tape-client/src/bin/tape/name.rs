@@ -15,7 +15,11 @@ impl FromStr for RunPath {
         let form = "a run is named tenant/app/user/session/invocation, such as acme/treasury/ann/s1/i1; \
                     in a part, write '/' as %2F, '.' as %2E, ' ' as %20";
         let (tenant, rest) = text.split_once('/').ok_or(form)?;
-        let own = if rest.starts_with("run/") && rest.split('/').count() == 5 { "" } else { "run/" };
+        let own = if rest.starts_with("run/") && rest.split('/').count() == 5 {
+            ""
+        } else {
+            "run/"
+        };
         match format!("{tenant}/{own}{rest}").parse() {
             Ok(StreamId::Run(run)) => Ok(Self(run)),
             Ok(_) => Err(form.to_owned()),

@@ -38,12 +38,20 @@ pub(crate) fn status(text: &str) -> Result<RunStatus, String> {
 
 fn label(text: &str) -> Result<(Key, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
-    Ok((Key::new(key).map_err(|error| error.to_string())?, value.to_owned()))
+    Ok((
+        Key::new(key).map_err(|error| error.to_string())?,
+        value.to_owned(),
+    ))
 }
 
 impl Runs {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let query = RunQuery { tenant: self.tenant, app: self.app, status: self.status, label: self.label };
+        let query = RunQuery {
+            tenant: self.tenant,
+            app: self.app,
+            status: self.status,
+            label: self.label,
+        };
         let (mut page, mut left) = (None, self.limit);
         while left > 0 {
             let runs = context.tape.runs(&query, page, left).await?;

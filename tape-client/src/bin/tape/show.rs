@@ -37,7 +37,10 @@ impl Show {
         let reading = read(context, &run).await?;
         let stream = StreamId::Run(run.clone());
         if context.json {
-            let entries = reading.entries.iter().map(|entry| Line::of(&stream, entry).json(&stream, entry));
+            let entries = reading
+                .entries
+                .iter()
+                .map(|entry| Line::of(&stream, entry).json(&stream, entry));
             let line = json!({"run": path(&run), "status": reading.state.status().as_str(),
                 "budgets": budgets(&reading.state), "effects": effects(&run, &reading.replay),
                 "entries": entries.collect::<Vec<_>>()});
@@ -47,7 +50,13 @@ impl Show {
         head(context, &run, &reading)?;
         for entry in &reading.entries {
             let line = Line::of(&stream, entry);
-            writeln!(context.out, "{:>5}  {}  {}", entry.seq.0, clock(entry.at), line.text())?;
+            writeln!(
+                context.out,
+                "{:>5}  {}  {}",
+                entry.seq.0,
+                clock(entry.at),
+                line.text()
+            )?;
         }
         effect_table(context, &run, &reading.replay)?;
         Ok(ExitCode::SUCCESS)
@@ -62,24 +71,41 @@ async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, Failure> {
         for stored in page? {
             let entry = decode(&stored).map_err(|error| damaged(error.into()))?;
             state.apply(&entry).map_err(|error| damaged(error.into()))?;
-            replay.apply(entry.clone()).map_err(|error| damaged(error.into()))?;
+            replay
+                .apply(entry.clone())
+                .map_err(|error| damaged(error.into()))?;
             entries.push(entry);
         }
     }
     if entries.is_empty() {
         return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
     }
-    Ok(Reading { entries, state, replay })
+    Ok(Reading {
+        entries,
+        state,
+        replay,
+    })
 }
 
 fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
-    let Reading { entries, state, replay } = reading;
+    let Reading {
+        entries,
+        state,
+        replay,
+    } = reading;
     writeln!(context.out, "run      {}", path(run))?;
-    let stuck = state.stuck().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let stuck = state
+        .stuck()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
     writeln!(context.out, "status   {}{stuck}", state.status().as_str())?;
     if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
         let seconds = last.at.millis_since(first.at) / 1000;
-        writeln!(context.out, "begun    {} UTC, last entry {seconds} s later", time(first.at))?;
+        writeln!(
+            context.out,
+            "begun    {} UTC, last entry {seconds} s later",
+            time(first.at)
+        )?;
     }
     let labels = replay.begun().map(|begun| &begun.labels).into_iter().flatten();
     let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
@@ -88,7 +114,11 @@ fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(),
     }
     for (name, budget) in state.budgets() {
         let (spent, reserved, limit) = (budget.spent, budget.reserved, budget.limit);
-        writeln!(context.out, "budget   {name}: {spent} spent, {reserved} reserved of {limit} {:?}", budget.currency)?;
+        writeln!(
+            context.out,
+            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {:?}",
+            budget.currency
+        )?;
     }
     writeln!(context.out)?;
     Ok(())
@@ -103,15 +133,24 @@ fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Resu
         let text = |field: &str| effect[field].as_str().unwrap_or_default().to_owned();
         let why = text("why");
         let why = if why.is_empty() { why } else { format!("  {why}") };
-        let (id, what) = (text("effect"), format!("{} {}", text("connector"), text("operation")));
+        let (id, what) = (
+            text("effect"),
+            format!("{} {}", text("connector"), text("operation")),
+        );
         let (status, attempt, key) = (text("status"), &effect["attempts"], text("key"));
-        writeln!(context.out, "  {id:<12} {what:<24} {status:<10} attempts {attempt}  key {key}{why}")?;
+        writeln!(
+            context.out,
+            "  {id:<12} {what:<24} {status:<10} attempts {attempt}  key {key}{why}"
+        )?;
     }
     Ok(())
 }
 
 fn effects(run: &RunId, replay: &Replay) -> Vec<Value> {
-    let effect = |(id, record): (tape_client::core::id::EffectId, &tape_client::core::replay::EffectRecord)| {
+    let effect = |(id, record): (
+        tape_client::core::id::EffectId,
+        &tape_client::core::replay::EffectRecord,
+    )| {
         json!({
             "effect": id.to_string(),
             "key": id.idempotency_key(run),
@@ -129,7 +168,10 @@ fn effects(run: &RunId, replay: &Replay) -> Vec<Value> {
 }
 
 fn budgets(state: &Run) -> Value {
-    let budget = |(name, budget): (&tape_client::core::id::BudgetName, &tape_client::core::run::Budget)| {
+    let budget = |(name, budget): (
+        &tape_client::core::id::BudgetName,
+        &tape_client::core::run::Budget,
+    )| {
         let budget = json!({"currency": budget.currency, "limit": budget.limit, "spent": budget.spent,
             "reserved": budget.reserved, "parent": budget.parent});
         (name.to_string(), budget)

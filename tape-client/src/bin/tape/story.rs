@@ -92,17 +92,28 @@ fn tell(stream: &StreamId, body: &EntryBody) -> String {
         | E::EffectObserving(_)
         | E::EffectObserved(_)
         | E::EffectResendAllowed(_) => effect(stream, body),
-        E::ObligationArmed(e) => format!("duplicate found; {} {} {}", e.connector, e.operation, preview(&e.args)),
+        E::ObligationArmed(e) => format!(
+            "duplicate found; {} {} {}",
+            e.connector,
+            e.operation,
+            preview(&e.args)
+        ),
         E::ObligationStarted(e) => format!("attempt {} by {}", e.attempt, e.claim.holder),
         E::ObligationDone(e) => format!("done by {} {}", by(&e.by), preview(&e.result)),
         E::ObligationDeferred(e) => format!("failed: {}; again at {}", e.error, time(e.next_at)),
         E::ObligationStuck(e) => format!("STUCK: {}", e.reason),
         E::ObligationRetried(e) => format!("to be tried again: {}", e.reason),
         E::DecisionRecorded(e) => {
-            let model = if e.model.is_empty() { String::new() } else { format!("{}: ", e.model) };
+            let model = if e.model.is_empty() {
+                String::new()
+            } else {
+                format!("{}: ", e.model)
+            };
             format!("{model}{}", preview(&e.response))
         }
-        E::GateOpened(e) => e.deadline.map_or_else(|| "waits".to_owned(), |at| format!("waits until {}", time(at))),
+        E::GateOpened(e) => e
+            .deadline
+            .map_or_else(|| "waits".to_owned(), |at| format!("waits until {}", time(at))),
         E::GateAnswered(e) => format!("answered by {} {}", answered(&e.by), preview(&e.answer)),
         E::SignalReceived(e) => format!("signal {} came early {}", e.id, preview(&e.answer)),
         E::TimerSet(e) => format!("due {}", time(e.due_at)),
@@ -118,12 +129,24 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
     use EntryBody as E;
     match body {
         E::EffectBegun(e) => {
-            let key = stream.as_run().map(|run| format!("  key {}", e.effect.idempotency_key(run))).unwrap_or_default();
+            let key = stream
+                .as_run()
+                .map(|run| format!("  key {}", e.effect.idempotency_key(run)))
+                .unwrap_or_default();
             let (spec, mode) = (&e.spec, format!("{:?}", e.spec.mode).to_lowercase());
-            format!("{} {} {}  {mode}{key}", spec.connector, spec.operation, preview(&spec.args))
+            format!(
+                "{} {} {}  {mode}{key}",
+                spec.connector,
+                spec.operation,
+                preview(&spec.args)
+            )
         }
         E::EffectStarted(e) => {
-            let who = e.claim.as_ref().map(|claim| format!(" by {}", claim.holder)).unwrap_or_default();
+            let who = e
+                .claim
+                .as_ref()
+                .map(|claim| format!(" by {}", claim.holder))
+                .unwrap_or_default();
             format!("attempt {}{who}", e.attempt)
         }
         E::EffectClaimRenewed(e) => format!("kept until {}", time(e.until)),
@@ -151,7 +174,10 @@ fn life(body: &EntryBody) -> String {
     match body {
         E::RunBegun(e) => preview(&e.input),
         E::RunCheckpoint(e) => preview(&e.state),
-        E::RunSuspended(e) => e.resume_at.map(|at| format!("until {} at the latest", time(at))).unwrap_or_default(),
+        E::RunSuspended(e) => e
+            .resume_at
+            .map(|at| format!("until {} at the latest", time(at)))
+            .unwrap_or_default(),
         E::RunCancelRequested(e) => e.reason.clone(),
         E::RunCompensating(e) => match &e.then {
             Unhappy::Failed { error } => format!("then failed: {error}"),
@@ -164,7 +190,12 @@ fn life(body: &EntryBody) -> String {
         E::RunCancelled(e) => e.reason.clone(),
         E::LeaseAcquired(e) => {
             let recovery = if e.recovery { ", for recovery" } else { "" };
-            format!("{} until {} (epoch {}{recovery})", e.holder, time(e.until), e.epoch)
+            format!(
+                "{} until {} (epoch {}{recovery})",
+                e.holder,
+                time(e.until),
+                e.epoch
+            )
         }
         E::LeaseRenewed(e) => format!("until {}", time(e.until)),
         E::LeaseReleased(e) => format!("recovery may take it from {}", time(e.redrive_at)),
@@ -180,7 +211,9 @@ fn life(body: &EntryBody) -> String {
 }
 
 fn spends(spends: &[tape_client::core::budget::Spend]) -> String {
-    let spends = spends.iter().map(|spend| format!("{} {}", spend.amount, spend.budget));
+    let spends = spends
+        .iter()
+        .map(|spend| format!("{} {}", spend.amount, spend.budget));
     spends.collect::<Vec<_>>().join(", ")
 }
 

@@ -26,8 +26,16 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let Self { pattern, from_start, once } = self;
-        let mut pages = context.tape.tail(&tape_client::Tail { pattern, from_start, follow: !once });
+        let Self {
+            pattern,
+            from_start,
+            once,
+        } = self;
+        let mut pages = context.tape.tail(&tape_client::Tail {
+            pattern,
+            from_start,
+            follow: !once,
+        });
         while let Some(page) = pages.next().await {
             for (stream, stored) in page? {
                 let entry = decode(&stored).map_err(|error| Error::Damaged { source: error.into() })?;
@@ -35,7 +43,13 @@ impl Tail {
                 if context.json {
                     writeln!(context.out, "{}", line.json(&stream, &entry))?;
                 } else {
-                    writeln!(context.out, "{}  {stream}  {}  {}", time(entry.at), entry.seq, line.text())?;
+                    writeln!(
+                        context.out,
+                        "{}  {stream}  {}  {}",
+                        time(entry.at),
+                        entry.seq,
+                        line.text()
+                    )?;
                 }
             }
             context.out.flush()?;

@@ -32,7 +32,10 @@ pub(crate) struct Verify {
 fn head(text: &str) -> Result<(Seq, Digest), String> {
     let form = || "a head is SEQ:DIGEST, as `tape verify` prints it".to_owned();
     let (seq, digest) = text.split_once(':').ok_or_else(form)?;
-    Ok((Seq(seq.parse().map_err(|_| form())?), digest.parse().map_err(|_| form())?))
+    Ok((
+        Seq(seq.parse().map_err(|_| form())?),
+        digest.parse().map_err(|_| form())?,
+    ))
 }
 
 impl Verify {
@@ -55,24 +58,40 @@ impl Verify {
             }
             (None, None) => {}
         }
-        Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if whole {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
 /// Verifies one run and says how it went; whether its chain is whole.
-async fn verify(context: &mut Context<'_>, run: &RunId, published: Option<(Seq, Digest)>) -> Result<bool, Failure> {
+async fn verify(
+    context: &mut Context<'_>,
+    run: &RunId,
+    published: Option<(Seq, Digest)>,
+) -> Result<bool, Failure> {
     let name = path(run);
     let (line, text) = match check(context, run, published).await? {
         Ok((seq, digest)) => {
             let head = format!("{seq}:{digest}");
-            (json!({"run": name, "ok": true, "head": head}), format!("ok      {name}  head {head}"))
+            (
+                json!({"run": name, "ok": true, "head": head}),
+                format!("ok      {name}  head {head}"),
+            )
         }
-        Err(broken) => {
-            (json!({"run": name, "ok": false, "broken": broken}), format!("BROKEN  {name}  {broken}"))
-        }
+        Err(broken) => (
+            json!({"run": name, "ok": false, "broken": broken}),
+            format!("BROKEN  {name}  {broken}"),
+        ),
     };
     let whole = line["ok"] == true;
-    writeln!(context.out, "{}", if context.json { line.to_string() } else { text })?;
+    writeln!(
+        context.out,
+        "{}",
+        if context.json { line.to_string() } else { text }
+    )?;
     Ok(whole)
 }
 

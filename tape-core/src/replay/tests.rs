@@ -17,7 +17,7 @@ struct Journal {
 impl Journal {
     fn new() -> Self {
         let mut journal = Self::default();
-        journal.add(run::Begun {
+        journal.add(Begun {
             run: RunId::new("acme", "treasury", "ann", "s1", "i1").unwrap(),
             labels: BTreeMap::new(),
             input: Payload::empty(),

@@ -40,6 +40,20 @@ pub struct Asked {
     pub epoch: Option<u64>,
 }
 
+impl Asked {
+    /// Whether this was asked after the decision had been recorded, at `at_us` by the driver of `epoch`: later by the clock of
+    /// this machine, or by a driver that came after. A decision's time is taken before its commit, so that a doubtful
+    /// question counts as one too many.
+    #[must_use]
+    pub fn again(&self, at_us: i64, epoch: Option<u64>) -> bool {
+        self.at_us > at_us
+            || self
+                .epoch
+                .zip(epoch)
+                .is_some_and(|(asked, recorded)| asked > recorded)
+    }
+}
+
 /// What decides.
 pub trait Mind: Send + Sync + 'static {
     /// The answer to a question.

@@ -111,11 +111,7 @@ impl Journal for Notes {
         Ok(decision)
     }
 
-    async fn act(
-        &mut self,
-        call: Call,
-        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
-    ) -> Result<Value> {
+    async fn act(&mut self, call: Call, run: impl AsyncFn(Option<String>) -> Result<Value>) -> Result<Value> {
         if let Some(noted) = self.recall(&call.operation) {
             return Ok(noted);
         }

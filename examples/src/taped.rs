@@ -114,11 +114,7 @@ impl Journal for Taped {
         Ok(answer)
     }
 
-    async fn act(
-        &mut self,
-        call: Call,
-        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
-    ) -> Result<Value> {
+    async fn act(&mut self, call: Call, run: impl AsyncFn(Option<String>) -> Result<Value>) -> Result<Value> {
         let decision = self.newest.as_ref().context("a call follows a decision")?;
         let mut effect = self
             .run
@@ -130,7 +126,8 @@ impl Journal for Taped {
         if let Some((operation, args)) = &call.undo {
             effect = effect.undo(operation, args);
         }
-        let result = effect.run(async |attempt: tape_client::Call| {
+        let run = &run;
+        let result = effect.run(|attempt| async move {
             let answer = run(Some(attempt.key().to_owned())).await;
             // Whatever went wrong on the way, the upstream may have acted: Tape sends it again, with the same key.
             answer.map_err(|error| CallError::unknown(format!("{error:#}")))

@@ -185,10 +185,17 @@ fn gather(body: &EntryBody) -> Bytes {
 pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
-    if envelope.v != VERSION {
+    if envelope.v > VERSION {
         return Err(DecodeError::NewerVersion {
             seq: stored.seq,
             version: envelope.v,
+        });
+    }
+    if envelope.v < VERSION {
+        let source = serde::de::Error::custom(format_args!("there never was a version {}", envelope.v));
+        return Err(DecodeError::Damaged {
+            seq: stored.seq,
+            source,
         });
     }
     if envelope.seq != stored.seq {
@@ -231,16 +238,35 @@ fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeEr
     Ok(())
 }
 
+/// The kind of a stored entry, read without the rest of it; also of kinds this build does not know.
+///
+/// # Errors
+/// [`DecodeError::Damaged`] where the envelope has none.
+pub fn kind(stored: &StoredEntry) -> Result<String, DecodeError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        entry: Kind,
+    }
+    let probe = serde_json::from_slice::<Probe>(&stored.envelope);
+    probe
+        .map(|probe| probe.entry.kind)
+        .map_err(|source| DecodeError::Damaged {
+            seq: stored.seq,
+            source,
+        })
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
 /// Tells bytes that a newer build wrote from bytes that are damaged.
 fn explain(stored: &StoredEntry, source: serde_json::Error) -> DecodeError {
     #[derive(Deserialize)]
     struct Probe {
         v: u32,
         entry: Option<Kind>,
-    }
-    #[derive(Deserialize)]
-    struct Kind {
-        kind: String,
     }
     let seq = stored.seq;
     match serde_json::from_slice::<Probe>(&stored.envelope) {

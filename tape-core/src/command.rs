@@ -66,7 +66,8 @@ pub struct Begin {
     pub holder: Holder,
     /// How long the lease lasts unless renewed, in milliseconds.
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease of another holder refuses the caller.
+    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease refuses the caller, whoever holds it:
+    /// two processes may go by one name.
     pub adopt: Option<Epoch>,
     /// Whether the caller is recovery, which takes only runs that are due, and counts as a re-drive.
     pub recovery: bool,

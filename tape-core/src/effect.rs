@@ -110,7 +110,7 @@ impl EffectPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits for its first or next attempt; it has not happened.
+    /// Waits for its first or next attempt; it has not happened, as far as is known.
     Pending,
     /// The upstream is being called, or was when its caller vanished.
     Started,

@@ -201,7 +201,7 @@ bodies! {
     EffectConfirmed(effect::Confirmed) = "effect.confirmed", payloads ();
     /// The effect did not happen and will not be tried again.
     EffectFailed(effect::Failed) = "effect.failed", payloads ();
-    /// The effect did not happen and will be tried again.
+    /// The effect will be tried again.
     EffectDeferred(effect::Deferred) = "effect.deferred";
     /// Nobody knows whether the effect happened.
     EffectUnknown(effect::Unknown) = "effect.unknown";

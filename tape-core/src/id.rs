@@ -532,24 +532,17 @@ impl Scope {
     /// # Errors
     /// [`InvalidName`] where the name is empty, has a `/`, `#` or control character, or the path gets too long or deep.
     pub fn child(&self, name: &str) -> Result<Self, InvalidName> {
-        if self.0.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}/{name}", self.0)
-        }
-        .parse()
-        .and_then(|scope: Self| {
-            let form = NameProblem::Form {
+        let problem = match name {
+            "" => NameProblem::Empty,
+            name if name.contains('/') => NameProblem::Form {
                 form: "a path whose parts have no '/'",
-            };
-            if name.contains('/') {
-                Err(InvalidName {
-                    what: "scope",
-                    problem: form,
-                })
-            } else {
-                Ok(scope)
-            }
+            },
+            name if self.0.is_empty() => return name.parse(),
+            name => return format!("{}/{name}", self.0).parse(),
+        };
+        Err(InvalidName {
+            what: "scope",
+            problem,
         })
     }
 

@@ -8,6 +8,8 @@
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest business key, in bytes of UTF-8.
 pub const BUSINESS_KEY_BYTES_MAX: usize = 256;
+/// Longest pattern over subjects, in bytes: the longest subject fits, also where every character of it is escaped.
+pub const PATTERN_BYTES_MAX: usize = 4_096;
 /// Longest human text that an entry carries inline (a reason, an error, a rationale), in bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Largest payload, in bytes.

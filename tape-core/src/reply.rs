@@ -140,6 +140,7 @@ impl ReplyResult {
             EntryBody::EffectStarted(e) => {
                 effect(Status::Started, e.attempt, e.claim.as_ref().map(|c| c.until))
             }
+            EntryBody::EffectClaimRenewed(e) if e.observing => effect(Status::Unknown, 0, Some(e.until)),
             EntryBody::EffectClaimRenewed(e) => effect(Status::Started, 0, Some(e.until)),
             EntryBody::EffectConfirmed(_) => effect(Status::Confirmed, 0, None),
             EntryBody::EffectFailed(_) => effect(Status::Failed, 0, None),

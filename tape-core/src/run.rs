@@ -119,7 +119,9 @@ impl Run {
     #[must_use]
     pub fn stuck(&self) -> Option<&str> {
         let obligation = || self.obligations.iter().find_map(Obligation::stuck);
-        self.stuck.as_deref().or_else(obligation)
+        let mut effects = self.effects.values().filter(|_| self.waits());
+        let effect = || effects.find_map(|effect| effect.stuck.as_deref());
+        self.stuck.as_deref().or_else(obligation).or_else(effect)
     }
 
     /// Who has the right to drive it.
@@ -178,6 +180,11 @@ impl Run {
         }
     }
 
+    /// Whether it waits without a driver, who may have something else to do.
+    const fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. })
+    }
+
     fn unsettled(&self) -> Option<(&EffectId, &Effect)> {
         self.effects
             .iter()
@@ -195,15 +202,23 @@ impl Run {
         }
     }
 
-    /// Refuses what would begin something new while the run comes to an end.
-    fn open(&self) -> Result<(), Rejection> {
+    /// Refuses what no longer counts once the run is being undone.
+    fn counts(&self) -> Result<(), Rejection> {
         self.alive()?;
         match &self.phase {
             Phase::Compensating { .. } => Err(Rejection::Closing {
                 phase: "compensating",
             }),
-            _ if self.cancel.is_some() => Err(Rejection::Closing { phase: "cancelling" }),
-            _ => Ok(()),
+            Phase::New | Phase::Running | Phase::Suspended { .. } | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what would begin something new while the run comes to an end.
+    fn open(&self) -> Result<(), Rejection> {
+        self.counts()?;
+        match self.cancel {
+            Some(_) => Err(Rejection::Closing { phase: "cancelling" }),
+            None => Ok(()),
         }
     }
 
@@ -375,13 +390,28 @@ impl Run {
         if self.event > seen {
             return Err(Rejection::Woken { seq: self.event });
         }
-        let running = |(_, effect): &(&EffectId, &Effect)| effect.is_inline() && !effect.status.is_settled();
-        if let Some((effect, _)) = self.effects.iter().find(running) {
+        let drivers = |(_, effect): &(&EffectId, &Effect)| effect.is_drivers();
+        if let Some((effect, _)) = self.effects.iter().find(drivers) {
             return Err(Rejection::Unsettled {
                 what: format!("effect {effect}"),
             });
         }
+        if resume_at.is_none() && !self.will_be_woken() {
+            return Err(Rejection::Invalid {
+                field: "resume",
+                problem:
+                    "is needed, since no open gate, pending timer or unsettled effect would wake the run"
+                        .to_owned(),
+            });
+        }
         self.append(Suspended { resume_at })
+    }
+
+    /// Whether something is under way whose end wakes a run that waits.
+    fn will_be_woken(&self) -> bool {
+        self.unsettled().is_some()
+            || self.gates.values().any(|gate| matches!(gate, Gate::Open { .. }))
+            || self.timers.values().any(|timer| timer.due().is_some())
     }
 
     fn retry_run(&self, reason: &str) -> Result<Decided, Rejection> {
@@ -503,23 +533,23 @@ impl Run {
             EntryBody::EffectDeferred(e) => self.fold_deferred(e)?,
             EntryBody::EffectUnknown(e) => self.fold_unknown(e)?,
             EntryBody::EffectObserving(e) => self.fold_observing(e)?,
-            EntryBody::EffectObserved(e) => self.fold_observed(e, at)?,
-            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, at)?,
+            EntryBody::EffectObserved(e) => self.fold_observed(e, seq, at)?,
+            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, seq, at)?,
             EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
             EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
             EntryBody::ObligationClaimRenewed(e) => self.fold_obligation_claim_renewed(e)?,
-            EntryBody::ObligationDone(e) => self.fold_obligation_done(e)?,
+            EntryBody::ObligationDone(e) => self.fold_obligation_done(e, at)?,
             EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
             EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
             EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,
-            EntryBody::GateOpened(e) => self.fold_gate_opened(e),
+            EntryBody::GateOpened(e) => self.fold_gate_opened(e)?,
             EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,
             EntryBody::SignalReceived(e) => self.fold_signal(e, seq, entry.principal.clone())?,
-            EntryBody::TimerSet(e) => self.fold_timer_set(e),
+            EntryBody::TimerSet(e) => self.fold_timer_set(e)?,
             EntryBody::TimerFired(e) => self.fold_timer_done(&e.timer, Some((seq, at)))?,
             EntryBody::TimerCancelled(e) => self.fold_timer_done(&e.timer, None)?,
-            EntryBody::BudgetOpened(e) => self.fold_budget_opened(e),
-            EntryBody::BudgetReserved(e) => self.fold_reserved(e),
+            EntryBody::BudgetOpened(e) => self.fold_budget_opened(e)?,
+            EntryBody::BudgetReserved(e) => self.fold_reserved(e)?,
             EntryBody::BudgetReleased(e) => self.fold_reservation_released(&e.position),
             EntryBody::SampleRecorded(e) => self.fold_sample(e)?,
             EntryBody::SessionCreated(_)
@@ -545,11 +575,6 @@ impl Run {
             Phase::Suspended { resume_at, woken_at } => [*resume_at, *woken_at].into_iter().flatten().min(),
             Phase::New | Phase::Compensating { .. } | Phase::Ended { .. } => None,
         }
-    }
-
-    /// Whether gates and timers still count.
-    const fn waits(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Suspended { .. })
     }
 }
 
@@ -599,8 +624,13 @@ impl Stream for Run {
         if let Some(due) = self.recovery_due() {
             agenda.add(Queue::Recovery, Item::Run, due);
         }
+        let closing = self.open().is_err();
         for (id, effect) in &self.effects {
-            if let Some((queue, due)) = effect.due() {
+            // What is not sent yet will not be, once the run is being cancelled.
+            if let Some((queue, due)) = effect
+                .due()
+                .filter(|_| !(closing && effect.status == Status::Pending))
+            {
                 agenda.add(queue, Item::Effect(id.clone()), due);
             }
         }
@@ -611,7 +641,7 @@ impl Stream for Run {
                 due,
             );
         }
-        if self.waits() {
+        if self.counts().is_ok() {
             let gates = self
                 .gates
                 .iter()
@@ -688,6 +718,15 @@ fn lease_length(lease_ms: u64) -> Result<u64, Rejection> {
         field: "lease or claim length",
         problem,
     })
+}
+
+/// Refuses a number in a stored journal that is not the one after the last.
+fn follows(what: &str, last: u32, given: u32) -> Result<(), String> {
+    if last.checked_add(1) == Some(given) {
+        Ok(())
+    } else {
+        Err(format!("{what} {given} follows {what} {last}"))
+    }
 }
 
 /// The word for a missing effect in a stored journal.

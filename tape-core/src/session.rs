@@ -197,6 +197,7 @@ impl Session {
             });
         }
         check_size(&State::default(), state)?;
+        self.check_shared(state)?;
         let created = Created {
             session: session.clone(),
             state: recorded(state),
@@ -225,8 +226,27 @@ impl Session {
             });
         }
         check_size(&self.state, &event.delta)?;
-        room(self.pending.len())?;
+        self.check_shared(&event.delta)?;
         Ok(decided(self.seq, vec![event.into()]))
+    }
+
+    /// Refuses keys of shared state without a name, and changes of it beyond those that may be under way.
+    fn check_shared(&self, delta: &Delta) -> Result<(), Rejection> {
+        let mut shared = delta
+            .0
+            .keys()
+            .filter(|key| matches!(StateScope::of(key), StateScope::App | StateScope::User))
+            .peekable();
+        if shared.peek().is_some() {
+            room(self.pending.len())?;
+        }
+        match shared.find(|key| StateScope::of(key).strip(key).is_none()) {
+            None => Ok(()),
+            Some(key) => Err(Rejection::Invalid {
+                field: "state",
+                problem: format!("the key '{key}' has no name after its prefix"),
+            }),
+        }
     }
 
     fn rewind(&self, to: Seq, state: &Delta) -> Result<Decided, Rejection> {
@@ -236,6 +256,17 @@ impl Session {
             return Err(Rejection::Invalid { field: "to", problem });
         }
         check_size(&State::default(), state)?;
+        if let Some(key) = state
+            .0
+            .keys()
+            .find(|key| StateScope::of(key) != StateScope::Session)
+        {
+            let problem = format!("has the key '{key}', which is not of the session alone");
+            return Err(Rejection::Invalid {
+                field: "state",
+                problem,
+            });
+        }
         Ok(decided(
             self.seq,
             vec![

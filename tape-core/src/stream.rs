@@ -85,7 +85,7 @@ pub struct Summary {
     pub labels: BTreeMap<Key, String>,
     /// When it began.
     pub begun_at: Timestamp,
-    /// When its status last changed.
+    /// When its status last changed, or a person last settled something of it.
     pub changed_at: Timestamp,
 }
 

@@ -1,6 +1,7 @@
 //! Subjects name entries in the feed; patterns choose them.
 
 use crate::id::{InvalidName, NameProblem, StreamId};
+use crate::limits::PATTERN_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -80,8 +81,14 @@ impl FromStr for Pattern {
             "*" => false,
             other => other.contains(['*', '>', ' ', '/']),
         };
-        let too_long = text.len() > 8 * crate::limits::NAME_BYTES_MAX;
-        if too_long || tokens.iter().enumerate().any(misplaced) {
+        if text.len() > PATTERN_BYTES_MAX {
+            let (bytes, max) = (text.len(), PATTERN_BYTES_MAX);
+            return Err(InvalidName {
+                what: "pattern",
+                problem: NameProblem::TooLong { bytes, max },
+            });
+        }
+        if tokens.iter().enumerate().any(misplaced) {
             let form = "tokens between dots, where a token may be '*' and the last one '>'";
             return Err(InvalidName {
                 what: "pattern",

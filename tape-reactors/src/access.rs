@@ -1,6 +1,7 @@
 //! What reactors need of the journal.
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
@@ -19,8 +20,9 @@ pub trait Access: Send + Sync + 'static {
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError>;
 
-    /// Waits until something may have changed since the last look; may return without reason.
-    async fn changed(&self);
+    /// Waits until something may have changed since the call; may return without reason. Who calls this first, then looks and
+    /// then waits, misses nothing.
+    fn changed(&self) -> BoxFuture<'static, ()>;
 
     /// A command on a run. It may be repeated with its request id.
     ///
@@ -89,8 +91,8 @@ impl Access for Engine {
         Ok(work)
     }
 
-    async fn changed(&self) {
-        self.store().changed().await;
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.store().changed()
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {

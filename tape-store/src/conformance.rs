@@ -42,7 +42,9 @@ pub struct Fixture {
 
 impl std::fmt::Debug for Fixture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fixture").field("store", &self.store.capabilities()).finish_non_exhaustive()
+        f.debug_struct("Fixture")
+            .field("store", &self.store.capabilities())
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +52,11 @@ impl Fixture {
     /// A fixture of an empty store.
     #[must_use]
     pub fn new(store: Arc<dyn JournalStore>) -> Self {
-        Self { store, reopen: None, kept: Vec::new() }
+        Self {
+            store,
+            reopen: None,
+            kept: Vec::new(),
+        }
     }
 
     /// Says how the same store is opened once more; needed where the store is durable.
@@ -98,8 +104,14 @@ impl Test {
 /// # Panics
 /// Where the store breaks a promise, or there is no such test.
 pub fn run<F: Future<Output = Fixture>>(name: &str, factory: impl FnOnce() -> F) {
-    let test = TESTS.iter().find(|test| test.name == name).expect("the macro and the table have the same list");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let test = TESTS
+        .iter()
+        .find(|test| test.name == name)
+        .expect("the macro and the table have the same list");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let runtime = runtime.expect("the machine has room for two threads");
     runtime.block_on(async { test.run(factory().await).await });
 }

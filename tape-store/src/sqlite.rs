@@ -10,6 +10,8 @@ mod due;
 mod error;
 mod index;
 mod names;
+#[cfg(test)]
+mod plans;
 mod read;
 mod runs;
 mod settings;

@@ -26,9 +26,13 @@ mod sqlite {
         let store = SqliteStore::open(&path).await.unwrap();
         let reopen = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
             let path = path.clone();
-            Box::pin(async move { Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn JournalStore> })
+            Box::pin(
+                async move { Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn JournalStore> },
+            )
         };
-        Fixture::new(Arc::new(store)).reopening(Arc::new(reopen)).keeping(directory)
+        Fixture::new(Arc::new(store))
+            .reopening(Arc::new(reopen))
+            .keeping(directory)
     }
 
     tape_store::conformance!(fixture);

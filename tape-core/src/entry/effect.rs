@@ -56,6 +56,9 @@ pub struct Claim {
 pub struct ClaimRenewed {
     /// Which.
     pub effect: EffectId,
+    /// Whether it is being observed; else dispatched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observing: bool,
     /// The new end of the claim.
     pub until: Timestamp,
 }
@@ -93,13 +96,16 @@ pub struct Failed {
 }
 has_payloads!(Failed: ; optional detail);
 
-/// The effect did not happen and will be tried again.
+/// The effect will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deferred {
     /// Which.
     pub effect: EffectId,
     /// What went wrong.
     pub error: String,
+    /// Whether the attempt ended without anybody knowing how, since its worker vanished; else it did not act.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lapsed: bool,
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }

@@ -4,7 +4,7 @@ use super::{Run, room};
 use crate::budget::{Currency, Spend};
 use crate::entry::budget::{Opened, Released, Reserved};
 use crate::id::{BudgetName, Position};
-use crate::limits::{BUDGET_DEPTH_MAX, BUDGETS_MAX, SPENDS_MAX};
+use crate::limits::{BUDGET_DEPTH_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,7 +87,8 @@ impl Run {
 
     /// A budget and those it is part of, from the inside out.
     fn line<'a>(&'a self, name: &'a BudgetName) -> impl Iterator<Item = &'a BudgetName> {
-        std::iter::successors(Some(name), |name| self.budgets.get(*name)?.parent.as_ref())
+        let line = std::iter::successors(Some(name), |name| self.budgets.get(*name)?.parent.as_ref());
+        line.take(BUDGET_DEPTH_MAX)
     }
 
     /// Refuses spends of budgets that are not there.
@@ -147,6 +148,11 @@ impl Run {
                 Err(exists)
             };
         }
+        room(
+            "decisions with a reservation",
+            self.reservations.len(),
+            SCOPES_MAX,
+        )?;
         self.check_reservation(spends)?;
         self.append(Reserved {
             position: position.clone(),
@@ -163,7 +169,14 @@ impl Run {
         })
     }
 
-    pub(super) fn fold_budget_opened(&mut self, e: &Opened) {
+    pub(super) fn fold_budget_opened(&mut self, e: &Opened) -> Result<(), String> {
+        // A budget is part of an older one, so that no line of budgets ever turns back on itself.
+        if e.parent
+            .as_ref()
+            .is_some_and(|parent| !self.budgets.contains_key(parent))
+        {
+            return Err(format!("budget '{}' is part of one that is not there", e.budget));
+        }
         let budget = Budget {
             parent: e.parent.clone(),
             currency: e.currency.clone(),
@@ -171,13 +184,20 @@ impl Run {
             reserved: 0,
             spent: 0,
         };
-        self.budgets.insert(e.budget.clone(), budget);
+        if self.budgets.insert(e.budget.clone(), budget).is_some() {
+            return Err(format!("budget '{}' was opened before", e.budget));
+        }
         self.redrives = 0;
+        Ok(())
     }
 
-    pub(super) fn fold_reserved(&mut self, e: &Reserved) {
+    pub(super) fn fold_reserved(&mut self, e: &Reserved) -> Result<(), String> {
+        let spends = e.spends.clone();
+        if self.reservations.insert(e.position.clone(), spends).is_some() {
+            return Err(format!("decision {} has a reservation already", e.position));
+        }
         self.set_aside(&e.spends);
-        self.reservations.insert(e.position.clone(), e.spends.clone());
+        Ok(())
     }
 
     pub(super) fn fold_reservation_released(&mut self, position: &Position) {

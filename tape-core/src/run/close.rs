@@ -1,11 +1,11 @@
 //! How a run ends: well, or badly once what it did is undone.
 
-use super::{ObligationStatus, Phase, Run, obligation, text};
+use super::{Effect, ObligationStatus, Phase, Run, effect, obligation, text};
 use crate::effect::{Semantics, SettledBy, Status};
-use crate::entry::effect::{Failed, Unknown};
+use crate::entry::effect::Failed;
 use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unhappy};
 use crate::entry::{Entry, EntryBody, run};
-use crate::id::{RequestId, Seq};
+use crate::id::{EffectId, RequestId, Seq};
 use crate::payload::{Digest, Payload};
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
 use crate::stream::decided;
@@ -42,13 +42,8 @@ impl Run {
                 ending: ending.clone(),
             }));
         }
-        self.alive()?;
+        self.counts()?;
         text("reason", reason)?;
-        if matches!(self.phase, Phase::Compensating { .. }) {
-            return Err(Rejection::Closing {
-                phase: "compensating",
-            });
-        }
         if self.cancel.is_some() {
             return Ok(self.already(ReplyResult::Recorded));
         }
@@ -73,25 +68,7 @@ impl Run {
         let mut entries: Vec<EntryBody> = self
             .effects
             .iter()
-            .filter_map(|(id, effect)| {
-                let effect_id = id.clone();
-                match effect.status {
-                    Status::Pending => Some(not_sent(effect_id)),
-                    Status::Started if effect.semantics == Semantics::ReadOnly => Some(not_sent(effect_id)),
-                    Status::Started if effect.is_inline() => {
-                        let cause = "the run ended while it was running".to_owned();
-                        Some(
-                            Unknown {
-                                effect: effect_id,
-                                cause,
-                                observe_at: now,
-                            }
-                            .into(),
-                        )
-                    }
-                    _ => None,
-                }
-            })
+            .filter_map(|(id, effect)| break_off(id, effect, now))
             .collect();
         entries.push(Compensating { then }.into());
         Ok(decided(self.seq, entries))
@@ -142,7 +119,19 @@ impl Run {
     }
 }
 
-fn not_sent(effect: crate::id::EffectId) -> EntryBody {
+/// What becomes of an effect when its run ends: what a worker has or the upstream is asked about goes on.
+fn break_off(id: &EffectId, effect: &Effect, now: Timestamp) -> Option<EntryBody> {
+    let unknown = |cause: &str| Some(effect::unknown(id.clone(), cause.to_owned(), now));
+    match effect.status {
+        Status::Pending if effect.doubt => unknown("the run ended before it was sent again"),
+        Status::Pending => Some(not_sent(id.clone())),
+        Status::Started if effect.semantics == Semantics::ReadOnly => Some(not_sent(id.clone())),
+        Status::Started if effect.is_inline() => unknown("the run ended while it was running"),
+        Status::Started | Status::Unknown | Status::Stuck | Status::Confirmed | Status::Failed => None,
+    }
+}
+
+fn not_sent(effect: EffectId) -> EntryBody {
     let by = SettledBy::Rule {
         reason: "the run ended before it was sent".to_owned(),
     };

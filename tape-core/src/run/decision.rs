@@ -27,6 +27,11 @@ impl Run {
         }
     }
 
+    /// Whether a position is that of the newest decision of its scope.
+    pub(super) fn is_newest(&self, position: &Position) -> bool {
+        position.k.checked_add(1) == Some(self.next_position(&position.scope).k)
+    }
+
     pub(super) fn record_decision(&self, decision: &RecordDecision) -> Result<Decided, Rejection> {
         self.check_position(&decision.position)?;
         check_decision(decision)?;

@@ -1,6 +1,6 @@
 //! Effects: intent before act, started before the call, never sent twice blindly.
 
-use super::{Run, lease_length, no_effect, room, text, wrong_status};
+use super::{Run, follows, lease_length, no_effect, room, text, wrong_status};
 use crate::agenda::Queue;
 use crate::budget::Spend;
 use crate::command::{Ending, Verdict};
@@ -11,7 +11,7 @@ use crate::entry::effect::{
 };
 use crate::id::{BusinessKey, Connector, EffectId, Holder, Operation, Seq};
 use crate::limits::{
-    ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX,
+    ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX, TEXT_BYTES_MAX,
 };
 use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
@@ -44,6 +44,8 @@ pub struct Effect {
     pub attempt: u32,
     /// How many of them ended in a failure worth a retry.
     pub failures: u32,
+    /// Whether an earlier attempt ended without anybody knowing how: it may have happened, whatever a later attempt says.
+    pub doubt: bool,
     /// Its observations so far.
     pub observations: u32,
     /// Who is dispatching or observing it.
@@ -57,6 +59,11 @@ pub struct Effect {
 impl Effect {
     pub(super) fn is_inline(&self) -> bool {
         self.mode == Mode::Inline
+    }
+
+    /// Whether it waits for the driver: nobody else runs an inline effect.
+    pub(super) fn is_drivers(&self) -> bool {
+        self.is_inline() && matches!(self.status, Status::Pending | Status::Started)
     }
 
     /// Whose work it is now, and from when.
@@ -76,6 +83,17 @@ impl Effect {
             .is_some_and(|claim| claim.holder == *holder && claim.until > now)
     }
 
+    /// Whether it is tried again after one more failure.
+    const fn may_fail_again(&self) -> bool {
+        self.failures + 1 < self.policy.attempts_max
+    }
+
+    /// It is known not to have happened, and waits for its next attempt.
+    pub(super) fn resend(&mut self, at: Timestamp) {
+        (self.status, self.doubt) = (Status::Pending, false);
+        (self.claim, self.due, self.stuck) = (None, Some(at), None);
+    }
+
     fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
         self.claim.as_ref().filter(|claim| claim.until > now)
     }
@@ -92,7 +110,7 @@ impl Run {
                 what: format!("effect {id}"),
             });
         }
-        if self.next_position(&id.position.scope).k != id.position.k.wrapping_add(1) {
+        if !self.is_newest(&id.position) {
             return Err(Rejection::NoDecision { effect: id.clone() });
         }
         check_spec(id, spec)?;
@@ -159,7 +177,7 @@ impl Run {
             Status::Pending => self.open().and_then(|()| due(id, effect, now))?,
             Status::Started => {
                 free(id, effect, now)?;
-                if effect.semantics == Semantics::NonIdempotent {
+                if !self.sends_again(effect) {
                     return self.lapse_effect(id, now);
                 }
             }
@@ -213,7 +231,8 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let until = now.plus_millis(lease_length(claim_ms)?);
-        if !self.effect(id)?.claimed_by(holder, now) {
+        let effect = self.effect(id)?;
+        if !effect.claimed_by(holder, now) {
             return Err(Rejection::ClaimLost {
                 holder: holder.clone(),
                 what: format!("effect {id}"),
@@ -221,6 +240,7 @@ impl Run {
         }
         self.append(ClaimRenewed {
             effect: id.clone(),
+            observing: effect.status == Status::Unknown,
             until,
         })
     }
@@ -233,20 +253,20 @@ impl Run {
         }
         free(id, effect, now)?;
         let cause = "the claim of its worker lapsed".to_owned();
-        let again =
-            effect.semantics != Semantics::NonIdempotent && effect.failures + 1 < effect.policy.attempts_max;
-        if again {
+        if self.sends_again(effect) {
             return self.append(Deferred {
                 effect: id.clone(),
                 error: cause,
+                lapsed: true,
                 next_at: now,
             });
         }
-        self.append(Unknown {
-            effect: id.clone(),
-            cause,
-            observe_at: now,
-        })
+        self.append(unknown(id.clone(), cause, now))
+    }
+
+    /// Whether an effect of the outbox is sent again after its worker vanished, without asking what happened first.
+    fn sends_again(&self, effect: &Effect) -> bool {
+        effect.semantics != Semantics::NonIdempotent && effect.may_fail_again() && self.open().is_ok()
     }
 
     fn finish(
@@ -282,10 +302,14 @@ impl Run {
             }
             Ending::Retry { error, after_ms } => {
                 text("error", error)?;
-                self.append(retry(id, effect, error, *after_ms, by, now))
+                self.append(self.retry(id, effect, error, *after_ms, by, now))
             }
             Ending::Unknown { cause } => {
                 text("cause", cause)?;
+                if effect.semantics == Semantics::ReadOnly {
+                    // There is nothing to ask the upstream about.
+                    return self.append(self.retry(id, effect, cause, None, by, now));
+                }
                 let observe_at = now.plus_millis(effect.policy.backoff_after(1));
                 self.append(Unknown {
                     effect: id,
@@ -294,6 +318,46 @@ impl Run {
                 })
             }
         }
+    }
+
+    /// What follows from a failure worth a retry.
+    fn retry(
+        &self,
+        id: EffectId,
+        effect: &Effect,
+        error: &str,
+        after_ms: Option<u64>,
+        by: SettledBy,
+        now: Timestamp,
+    ) -> EntryBody {
+        // Nothing is taken from the outbox of a run that ends.
+        let wanted = effect.is_inline() || self.open().is_ok();
+        if wanted && effect.may_fail_again() {
+            let backoff = || effect.policy.backoff_after(effect.failures + 1);
+            let wait = after_ms.unwrap_or_else(backoff).min(BACKOFF_MS_MAX);
+            return Deferred {
+                effect: id,
+                error: error.to_owned(),
+                lapsed: false,
+                next_at: now.plus_millis(wait),
+            }
+            .into();
+        }
+        let error = match effect.failures + 1 {
+            _ if !wanted => format!("not sent again since the run is ending: {error}"),
+            failures => format!("gave up after {failures} failures, the last: {error}"),
+        };
+        let error = error[..error.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+        if effect.doubt {
+            return unknown(id, error, now);
+        }
+        Failed {
+            effect: id,
+            by,
+            error,
+            detail: None,
+        }
+        .into()
     }
 
     pub(super) fn settle_effect(
@@ -339,6 +403,12 @@ impl Run {
     }
 
     pub(super) fn fold_begun(&mut self, e: &Begun, seq: Seq, at: Timestamp) -> Result<(), String> {
+        if !self.is_newest(&e.effect.position) {
+            return Err(format!(
+                "effect {} has no decision, or a later one came",
+                e.effect
+            ));
+        }
         let spec = &e.spec;
         let inline = spec.mode == Mode::Inline;
         let effect = Effect {
@@ -354,6 +424,7 @@ impl Run {
             status: if inline { Status::Started } else { Status::Pending },
             attempt: u32::from(inline),
             failures: 0,
+            doubt: false,
             observations: 0,
             claim: None,
             due: if inline { None } else { Some(at) },
@@ -379,6 +450,11 @@ impl Run {
 
     pub(super) fn fold_started(&mut self, e: &Started) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
+        follows("attempt", effect.attempt, e.attempt)?;
+        effect.doubt |= effect.semantics != Semantics::ReadOnly
+            && matches!(effect.status, Status::Started | Status::Unknown);
+        let lapsed = effect.status == Status::Started && effect.claim.is_some();
+        effect.failures = effect.failures.saturating_add(u32::from(lapsed));
         effect.status = Status::Started;
         effect.attempt = e.attempt;
         effect.claim.clone_from(&e.claim);
@@ -428,11 +504,12 @@ impl Run {
         }
         match by {
             SettledBy::Driver => self.redrives = 0,
-            SettledBy::Worker { .. }
-            | SettledBy::Observer { .. }
-            | SettledBy::Person { .. }
-            | SettledBy::Rule { .. } => {
+            SettledBy::Worker { .. } | SettledBy::Observer { .. } | SettledBy::Rule { .. } => {
                 self.wake(seq, at);
+            }
+            SettledBy::Person { .. } => {
+                self.wake(seq, at);
+                self.changed_at = at;
             }
         }
     }
@@ -440,7 +517,8 @@ impl Run {
     pub(super) fn fold_deferred(&mut self, e: &Deferred) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.status = Status::Pending;
-        effect.failures += 1;
+        effect.failures = effect.failures.saturating_add(1);
+        effect.doubt |= e.lapsed;
         (effect.claim, effect.due) = (None, Some(e.next_at));
         Ok(())
     }
@@ -452,10 +530,18 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_resend_allowed(&mut self, e: &ResendAllowed, at: Timestamp) -> Result<(), String> {
+    pub(super) fn fold_resend_allowed(
+        &mut self,
+        e: &ResendAllowed,
+        seq: Seq,
+        at: Timestamp,
+    ) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
-        effect.status = Status::Pending;
-        (effect.claim, effect.due, effect.stuck) = (None, Some(at), None);
+        effect.resend(at);
+        if effect.is_drivers() {
+            self.wake(seq, at);
+        }
+        self.changed_at = at;
         Ok(())
     }
 }
@@ -500,33 +586,12 @@ fn check_undo(semantics: Semantics, undo: Option<&Undo>) -> Result<(), Rejection
     Ok(())
 }
 
-fn retry(
-    effect: EffectId,
-    state: &Effect,
-    error: &str,
-    after_ms: Option<u64>,
-    by: SettledBy,
-    now: Timestamp,
-) -> EntryBody {
-    let failures = state.failures + 1;
-    if failures >= state.policy.attempts_max {
-        let error = format!("gave up after {failures} failures, the last: {error}");
-        let end = error.floor_char_boundary(crate::limits::TEXT_BYTES_MAX);
-        return Failed {
-            effect,
-            by,
-            error: error[..end].to_owned(),
-            detail: None,
-        }
-        .into();
-    }
-    let wait = after_ms
-        .unwrap_or_else(|| state.policy.backoff_after(failures))
-        .min(BACKOFF_MS_MAX);
-    Deferred {
+/// The upstream is to be asked at once.
+pub(super) fn unknown(effect: EffectId, cause: String, now: Timestamp) -> EntryBody {
+    Unknown {
         effect,
-        error: error.to_owned(),
-        next_at: now.plus_millis(wait),
+        cause,
+        observe_at: now,
     }
     .into()
 }

@@ -1,6 +1,6 @@
 //! Gates: durable waits for a named signal. The first answer counts; whoever comes later is told.
 
-use super::{Phase, Run, room};
+use super::{Run, room};
 use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Seq, SignalId};
@@ -93,11 +93,7 @@ impl Run {
         if let Some(repeat) = self.signal_repeat(gate, id) {
             return repeat;
         }
-        if matches!(self.phase, Phase::Compensating { .. }) {
-            return Err(Rejection::Closing {
-                phase: "compensating",
-            });
-        }
+        self.counts()?;
         let (gate, id, answer) = (gate.clone(), id.clone(), answer.clone());
         if self.gates.contains_key(&gate) {
             let by = AnsweredBy::Signal {
@@ -145,7 +141,7 @@ impl Run {
     }
 
     pub(super) fn expire_gate(&self, gate: &GateName, now: Timestamp) -> Result<Decided, Rejection> {
-        self.open()?;
+        self.counts()?;
         match self.gates.get(gate) {
             None | Some(Gate::Signalled { .. }) => Err(Rejection::NotFound { what: "open gate" }),
             Some(Gate::Open { deadline }) if deadline.is_none_or(|deadline| deadline > now) => {
@@ -174,11 +170,18 @@ impl Run {
         }
     }
 
-    pub(super) fn fold_gate_opened(&mut self, e: &Opened) {
+    pub(super) fn fold_gate_opened(&mut self, e: &Opened) -> Result<(), String> {
+        if matches!(
+            self.gates.get(&e.gate),
+            Some(Gate::Open { .. } | Gate::Answered { .. })
+        ) {
+            return Err(format!("gate '{}' was opened before", e.gate));
+        }
         self.redrives = 0;
         // A signal that is there already answers in the entry after this one.
         self.gates
             .insert(e.gate.clone(), Gate::Open { deadline: e.deadline });
+        Ok(())
     }
 
     pub(super) fn fold_gate_answered(&mut self, e: &Answered, seq: Seq, at: Timestamp) -> Result<(), String> {

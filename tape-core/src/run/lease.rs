@@ -171,6 +171,9 @@ impl Run {
         grace_ms: u64,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
+        if self.phase == Phase::New {
+            return Err(Rejection::NotFound { what: "run" });
+        }
         let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
         if gone {
             Ok(self.already(ReplyResult::Recorded))

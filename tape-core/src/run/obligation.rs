@@ -1,6 +1,6 @@
 //! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
 
-use super::{Phase, Run, lease_length, text};
+use super::{Phase, Run, follows, lease_length, text};
 use crate::effect::{EffectPolicy, SettledBy};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
@@ -75,10 +75,14 @@ impl Obligation {
 }
 
 impl Run {
-    /// The one obligation that may be carried out now: the last released one. While a run ends badly, none before every effect
-    /// is settled, since what is still under way may be the last to have happened; of a duplicate that is known, only
-    /// itself.
+    /// The one obligation that may be carried out now: one that was started, else the last released one. While a run ends badly,
+    /// none before every effect is settled, since what is still under way may be the last to have happened; of a
+    /// duplicate that is known, only itself.
     pub(super) fn next_obligation(&self) -> Option<&Obligation> {
+        let started = |o: &&Obligation| matches!(o.status, ObligationStatus::Started { .. });
+        if let Some(started) = self.obligations.iter().rev().find(started) {
+            return Some(started);
+        }
         let settled = self.unsettled().is_none();
         let last = self
             .obligations
@@ -292,6 +296,7 @@ impl Run {
 
     pub(super) fn fold_obligation_started(&mut self, e: &Started) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
+        follows("attempt", obligation.attempt, e.attempt)?;
         obligation.attempt = e.attempt;
         obligation.status = ObligationStatus::Started {
             claim: e.claim.clone(),
@@ -307,8 +312,10 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_obligation_done(&mut self, e: &Done) -> Result<(), String> {
-        self.obligation_mut(&e.obligation)?;
+    pub(super) fn fold_obligation_done(&mut self, e: &Done, at: Timestamp) -> Result<(), String> {
+        if self.obligation_mut(&e.obligation)?.stuck().is_some() {
+            self.changed_at = at;
+        }
         self.obligations.retain(|o| o.id != e.obligation);
         Ok(())
     }

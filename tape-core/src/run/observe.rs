@@ -1,12 +1,12 @@
 //! Observations: what became of an effect whose answer was lost.
 
 use super::effect::{Effect, due, free};
-use super::{Phase, Run, lease_length, wrong_status};
+use super::{Phase, Run, follows, lease_length, wrong_status};
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
 use crate::entry::obligation::{Armed, ObligationId};
-use crate::id::{EffectId, Holder};
+use crate::id::{EffectId, Holder, Seq};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::stream::decided;
@@ -112,21 +112,29 @@ impl Run {
 
     pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
+        follows("observation", effect.observations, e.observation)?;
         effect.observations = e.observation;
         effect.claim = Some(e.claim.clone());
         Ok(())
     }
 
-    pub(super) fn fold_observed(&mut self, e: &Observed, at: Timestamp) -> Result<(), String> {
+    pub(super) fn fold_observed(&mut self, e: &Observed, seq: Seq, at: Timestamp) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.claim = None;
         match &e.then {
             AfterObservation::Settle => effect.due = Some(at),
-            AfterObservation::Resend { at } => (effect.status, effect.due) = (Status::Pending, Some(*at)),
+            AfterObservation::Resend { at } => effect.resend(*at),
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
+                if self.waits() {
+                    self.changed_at = at;
+                }
+                return Ok(());
             }
+        }
+        if effect.is_drivers() {
+            self.wake(seq, at);
         }
         Ok(())
     }

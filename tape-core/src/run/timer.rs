@@ -63,7 +63,7 @@ impl Run {
     }
 
     pub(super) fn fire_timer(&self, timer: &TimerName, now: Timestamp) -> Result<Decided, Rejection> {
-        self.open()?;
+        self.counts()?;
         match self.timer(timer)? {
             Timer::Pending { due_at } if due_at > now => Err(Rejection::TooEarly {
                 what: format!("timer '{timer}'"),
@@ -82,10 +82,13 @@ impl Run {
             .ok_or(Rejection::NotFound { what: "timer" })
     }
 
-    pub(super) fn fold_timer_set(&mut self, e: &Set) {
-        self.timers
-            .insert(e.timer.clone(), Timer::Pending { due_at: e.due_at });
+    pub(super) fn fold_timer_set(&mut self, e: &Set) -> Result<(), String> {
+        let pending = Timer::Pending { due_at: e.due_at };
+        if self.timers.insert(e.timer.clone(), pending).is_some() {
+            return Err(format!("timer '{}' was set before", e.timer));
+        }
         self.redrives = 0;
+        Ok(())
     }
 
     pub(super) fn fold_timer_done(

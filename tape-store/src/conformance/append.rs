@@ -29,7 +29,12 @@ impl Pen {
     }
 
     pub(super) const fn on(stream: StreamId) -> Self {
-        Self { stream, seq: Seq::ZERO, epoch: Epoch(0), digest: Digest([0; 32]) }
+        Self {
+            stream,
+            seq: Seq::ZERO,
+            epoch: Epoch(0),
+            digest: Digest([0; 32]),
+        }
     }
 
     /// Entries after the end, one for each text.
@@ -45,7 +50,12 @@ impl Pen {
             let state = Payload::new("text/plain", payload).expect("a test's payloads are small");
             let label = Key::new("test").expect("it is a name");
             let request = RequestId::from_u128(u128::from(seq.0));
-            let stamp = Stamp { at: Timestamp::from_micros(1), request, principal: None, trace: None };
+            let stamp = Stamp {
+                at: Timestamp::from_micros(1),
+                request,
+                principal: None,
+                trace: None,
+            };
             let (_, stored) = codec::seal(&digest, seq, &stamp, Checkpoint { label, state }.into());
             digest = stored.digest;
             stored
@@ -82,7 +92,10 @@ impl Pen {
     /// Commits a batch that must be taken.
     pub(super) async fn put(&mut self, store: &dyn JournalStore, batch: Batch) {
         let advanced = batch.clone();
-        assert_eq!(commit(store, batch).await.expect("the batch fits its stream"), Committed { seq: advanced.last() });
+        assert_eq!(
+            commit(store, batch).await.expect("the batch fits its stream"),
+            Committed { seq: advanced.last() }
+        );
         self.advance(&advanced);
     }
 

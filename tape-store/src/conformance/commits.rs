@@ -22,21 +22,38 @@ pub(super) async fn a_batch_is_appended_as_it_is(fixture: Fixture) {
     written.extend(second.entries.clone());
     pen.put(store, second).await;
     assert_eq!(all(store, &pen.stream).await, written);
-    let head = Head { seq: Seq(4), epoch: Epoch(0), digest: pen.digest, snapshot: None };
+    let head = Head {
+        seq: Seq(4),
+        epoch: Epoch(0),
+        digest: pen.digest,
+        snapshot: None,
+    };
     assert_eq!(store.head(&pen.stream).await.unwrap(), Some(head));
 }
 
 pub(super) async fn a_wrong_end_conflicts(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
-    let early = Pen { seq: Seq(1), ..pen.clone() }.batch(&["no stream yet"]);
+    let early = Pen {
+        seq: Seq(1),
+        ..pen.clone()
+    }
+    .batch(&["no stream yet"]);
     assert_conflict(commit(store, early).await, Seq(1), Seq(0));
     let old = pen.clone();
     pen.write(store, &["one", "two"]).await;
     assert_conflict(commit(store, old.batch(&["again"])).await, Seq(0), Seq(2));
-    let middle = Pen { seq: Seq(1), ..pen.clone() }.batch(&["again"]);
+    let middle = Pen {
+        seq: Seq(1),
+        ..pen.clone()
+    }
+    .batch(&["again"]);
     assert_conflict(commit(store, middle).await, Seq(1), Seq(2));
-    let late = Pen { seq: Seq(3), ..pen.clone() }.batch(&["gap"]);
+    let late = Pen {
+        seq: Seq(3),
+        ..pen.clone()
+    }
+    .batch(&["gap"]);
     assert_conflict(commit(store, late).await, Seq(3), Seq(2));
     assert_eq!(all(store, &pen.stream).await.len(), 2);
     pen.write(store, &["three"]).await;
@@ -50,12 +67,26 @@ fn assert_conflict(answer: Result<Committed, CommitError>, given: Seq, is: Seq) 
 pub(super) async fn a_wrong_epoch_is_fenced(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
-    let future = Pen { epoch: Epoch(1), ..pen.clone() }.batch(&["no stream yet"]);
+    let future = Pen {
+        epoch: Epoch(1),
+        ..pen.clone()
+    }
+    .batch(&["no stream yet"]);
     assert_fenced(commit(store, future).await, Epoch(1), Epoch(0));
-    let takeover = Batch { next_epoch: Epoch(3), ..pen.batch(&["taken"]) };
+    let takeover = Batch {
+        next_epoch: Epoch(3),
+        ..pen.batch(&["taken"])
+    };
     pen.put(store, takeover).await;
     for wrong in [0, 2, 4] {
-        let stale = Batch { next_epoch: Epoch(9), ..Pen { epoch: Epoch(wrong), ..pen.clone() }.batch(&["stale"]) };
+        let stale = Batch {
+            next_epoch: Epoch(9),
+            ..Pen {
+                epoch: Epoch(wrong),
+                ..pen.clone()
+            }
+            .batch(&["stale"])
+        };
         assert_fenced(commit(store, stale).await, Epoch(wrong), Epoch(3));
     }
     assert_eq!(store.head(&pen.stream).await.unwrap().unwrap().epoch, Epoch(3));
@@ -65,7 +96,8 @@ pub(super) async fn a_wrong_epoch_is_fenced(fixture: Fixture) {
 }
 
 fn assert_fenced(answer: Result<Committed, CommitError>, by: Epoch, at: Epoch) {
-    let fits = matches!(&answer, Err(CommitError::Fenced { given, current, .. }) if (*given, *current) == (by, at));
+    let fits =
+        matches!(&answer, Err(CommitError::Fenced { given, current, .. }) if (*given, *current) == (by, at));
     assert!(fits, "epoch {by}, the stream is at {at}: {answer:?}");
 }
 
@@ -73,7 +105,10 @@ pub(super) async fn the_epoch_is_checked_before_the_end(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
     let old = pen.clone();
-    let takeover = Batch { next_epoch: Epoch(1), ..pen.batch(&["taken"]) };
+    let takeover = Batch {
+        next_epoch: Epoch(1),
+        ..pen.batch(&["taken"])
+    };
     pen.put(store, takeover).await;
     assert_fenced(commit(store, old.batch(&["stale"])).await, Epoch(0), Epoch(1));
 }
@@ -86,9 +121,21 @@ pub(super) async fn batches_of_a_commit_are_independent(fixture: Fixture) {
     }
     // Of the eight, the second is behind, the fourth has a wrong epoch, and the sixth and eighth come too early.
     let batch = |(n, pen): (usize, &Pen)| match n {
-        1 => Pen { seq: Seq(0), ..pen.clone() }.batch(&["conflicts"]),
-        3 => Pen { epoch: Epoch(7), ..pen.clone() }.batch(&["fenced"]),
-        5 | 7 => Pen { seq: Seq(5), ..pen.clone() }.batch(&["conflicts"]),
+        1 => Pen {
+            seq: Seq(0),
+            ..pen.clone()
+        }
+        .batch(&["conflicts"]),
+        3 => Pen {
+            epoch: Epoch(7),
+            ..pen.clone()
+        }
+        .batch(&["fenced"]),
+        5 | 7 => Pen {
+            seq: Seq(5),
+            ..pen.clone()
+        }
+        .batch(&["conflicts"]),
         _ => pen.batch(&["second", "third"]),
     };
     let answers = store.commit(pens.iter().enumerate().map(batch).collect()).await;
@@ -101,9 +148,20 @@ pub(super) async fn batches_of_a_commit_are_independent(fixture: Fixture) {
             3 => assert_fenced(answer, Epoch(7), Epoch(0)),
             5 => assert_conflict(answer, Seq(5), Seq(1)),
             7 => assert_conflict(answer, Seq(5), Seq(0)),
-            _ => assert_eq!(answer.expect("its neighbours do not matter"), Committed { seq: Seq(before + 2) }),
+            _ => assert_eq!(
+                answer.expect("its neighbours do not matter"),
+                Committed { seq: Seq(before + 2) }
+            ),
         }
-        assert_eq!(length, if matches!(n, 1 | 3 | 5 | 7) { before } else { before + 2 }, "run-{n}");
+        assert_eq!(
+            length,
+            if matches!(n, 1 | 3 | 5 | 7) {
+                before
+            } else {
+                before + 2
+            },
+            "run-{n}"
+        );
     }
 }
 
@@ -138,8 +196,19 @@ pub(super) async fn a_batch_is_never_half_there(fixture: Fixture) {
 pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
-    pen.put(store, Batch { next_epoch: Epoch(2), ..pen.batch(&["first"]) }).await;
-    let gap = Pen { seq: Seq(2), ..pen.clone() }.entries(&["gap"]);
+    pen.put(
+        store,
+        Batch {
+            next_epoch: Epoch(2),
+            ..pen.batch(&["first"])
+        },
+    )
+    .await;
+    let gap = Pen {
+        seq: Seq(2),
+        ..pen.clone()
+    }
+    .entries(&["gap"]);
     let many = pen.entries_of((0..=BATCH_ENTRIES_MAX).map(|_| Bytes::new()));
     let large = pen.entries_of((0..4).map(|_| Bytes::from(vec![b'x'; PAYLOAD_BYTES_MAX])));
     let bad = [
@@ -147,7 +216,10 @@ pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
         pen.batch_of(gap),
         pen.batch_of(many),
         pen.batch_of(large),
-        Batch { next_epoch: Epoch(1), ..pen.batch(&["epoch back"]) },
+        Batch {
+            next_epoch: Epoch(1),
+            ..pen.batch(&["epoch back"])
+        },
     ];
     for batch in bad {
         let mut other = Pen::new(&format!("other-{}", batch.id.0));
@@ -155,7 +227,11 @@ pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
         let answers = store.commit(vec![batch, good.clone()]).await;
         let refused = matches!(&answers[0], Err(CommitError::Store(StoreError::Invalid { .. })));
         assert!(refused, "{:?}", answers[0]);
-        assert!(answers[1].is_ok(), "bad input costs its neighbours nothing: {:?}", answers[1]);
+        assert!(
+            answers[1].is_ok(),
+            "bad input costs its neighbours nothing: {:?}",
+            answers[1]
+        );
         other.advance(&good);
         assert_eq!(all(store, &other.stream).await.len(), 1);
     }
@@ -165,7 +241,10 @@ pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
 pub(super) async fn a_batch_is_found_by_its_name(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
-    assert_eq!(store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(), None);
+    assert_eq!(
+        store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(),
+        None
+    );
     let mut committed = Vec::new();
     for n in 0..30 {
         let batch = pen.batch(if n % 3 == 0 { &["x", "y", "z"] } else { &["x"] });
@@ -173,21 +252,42 @@ pub(super) async fn a_batch_is_found_by_its_name(fixture: Fixture) {
         pen.put(store, batch).await;
         other.write(store, &["x"]).await;
     }
-    let refused = Pen { seq: Seq(1), ..pen.clone() }.batch(&["refused"]);
+    let refused = Pen {
+        seq: Seq(1),
+        ..pen.clone()
+    }
+    .batch(&["refused"]);
     let name = refused.id;
     commit(store, refused).await.expect_err("it is behind");
     for (id, seq) in &committed {
-        assert_eq!(store.find_batch(&pen.stream, *id).await.unwrap(), Some(Committed { seq: *seq }));
-        assert_eq!(store.find_batch(&other.stream, *id).await.unwrap(), None, "it is a batch of another stream");
+        assert_eq!(
+            store.find_batch(&pen.stream, *id).await.unwrap(),
+            Some(Committed { seq: *seq })
+        );
+        assert_eq!(
+            store.find_batch(&other.stream, *id).await.unwrap(),
+            None,
+            "it is a batch of another stream"
+        );
     }
-    assert_eq!(store.find_batch(&pen.stream, name).await.unwrap(), None, "it was refused");
-    assert_eq!(store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(), None);
+    assert_eq!(
+        store.find_batch(&pen.stream, name).await.unwrap(),
+        None,
+        "it was refused"
+    );
+    assert_eq!(
+        store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(),
+        None
+    );
     // As far back as the contract says.
     let long = pen.entries_of((0..500).map(|_| Bytes::new()));
     pen.put(store, pen.batch_of(long)).await;
     let (id, seq) = committed[committed.len() - 1];
     assert!(pen.seq.0 - seq.0 < FIND_BATCH_ENTRIES);
-    assert_eq!(store.find_batch(&pen.stream, id).await.unwrap(), Some(Committed { seq }));
+    assert_eq!(
+        store.find_batch(&pen.stream, id).await.unwrap(),
+        Some(Committed { seq })
+    );
 }
 
 /// Thirty-two writers commit on the same end, again and again: one of them wins each time, and the entry is the winner's.
@@ -196,11 +296,17 @@ pub(super) async fn racing_commits_have_one_winner(fixture: Fixture) {
     let mut pen = Pen::new("a");
     for round in 0..20 {
         let racer = |n: usize| {
-            let (store, batch) = (Arc::clone(store), pen.batch(&[format!("{round}-{n}").as_str(), "end"]));
+            let (store, batch) = (
+                Arc::clone(store),
+                pen.batch(&[format!("{round}-{n}").as_str(), "end"]),
+            );
             tokio::spawn(async move { (batch.clone(), commit(store.as_ref(), batch).await) })
         };
         let raced = futures::future::join_all((0..32).map(racer).collect::<Vec<_>>()).await;
-        let raced: Vec<_> = raced.into_iter().map(|answer| answer.expect("nobody panics")).collect();
+        let raced: Vec<_> = raced
+            .into_iter()
+            .map(|answer| answer.expect("nobody panics"))
+            .collect();
         let winners: Vec<_> = raced.iter().filter(|(_, answer)| answer.is_ok()).collect();
         assert_eq!(winners.len(), 1, "round {round}");
         for (_, answer) in raced.iter().filter(|(_, answer)| answer.is_err()) {
@@ -208,7 +314,10 @@ pub(super) async fn racing_commits_have_one_winner(fixture: Fixture) {
         }
         let before = pen.seq;
         pen.advance(&winners[0].0);
-        assert_eq!(store.read(&pen.stream, before, 10).await.unwrap(), winners[0].0.entries);
+        assert_eq!(
+            store.read(&pen.stream, before, 10).await.unwrap(),
+            winners[0].0.entries
+        );
     }
 }
 
@@ -221,10 +330,22 @@ pub(super) async fn after_a_takeover_nothing_of_the_old_driver_is_written(fixtur
         let taken = take_over(&store, &name).await;
         let acknowledged = old.await.unwrap();
         let entries = all(store.as_ref(), &Pen::new(&name).stream).await;
-        let of = |word: &str| entries.iter().filter(|entry| text(entry).starts_with(word)).count();
-        assert_eq!(of("old"), acknowledged, "each write that was acknowledged is there, and no other");
+        let of = |word: &str| {
+            entries
+                .iter()
+                .filter(|entry| text(entry).starts_with(word))
+                .count()
+        };
+        assert_eq!(
+            of("old"),
+            acknowledged,
+            "each write that was acknowledged is there, and no other"
+        );
         let after = entries.iter().skip_while(|entry| !text(entry).starts_with("new"));
-        assert!(after.clone().all(|entry| text(entry).starts_with("new")), "the old driver wrote after {taken}");
+        assert!(
+            after.clone().all(|entry| text(entry).starts_with("new")),
+            "the old driver wrote after {taken}"
+        );
         assert_eq!(after.count(), 2);
     }
 }
@@ -238,12 +359,26 @@ async fn write_until_fenced(store: Arc<dyn crate::contract::JournalStore>, mut p
                 pen.advance(&batch);
                 acknowledged += 1;
             }
-            Err(CommitError::Fenced { .. }) => return acknowledged,
-            // The new driver's second entry may be seen before its epoch could have been told apart.
+            Err(CommitError::Fenced { .. }) => break,
             Err(other) => panic!("the old driver was not fenced: {other}"),
         }
         tokio::task::yield_now().await;
     }
+    // It looks where the stream ends now, and tries again with the epoch it has.
+    for _ in 0..3 {
+        let head = store
+            .head(&pen.stream)
+            .await
+            .unwrap()
+            .expect("the stream is there");
+        (pen.seq, pen.digest) = (head.seq, head.digest);
+        let late = commit(store.as_ref(), pen.batch(&["old"])).await;
+        assert!(
+            matches!(late, Err(CommitError::Fenced { .. })),
+            "the old driver wrote: {late:?}"
+        );
+    }
+    acknowledged
 }
 
 async fn take_over(store: &Arc<dyn crate::contract::JournalStore>, name: &str) -> Seq {
@@ -252,7 +387,10 @@ async fn take_over(store: &Arc<dyn crate::contract::JournalStore>, name: &str) -
         if let Some(head) = store.head(&pen.stream).await.unwrap() {
             (pen.seq, pen.epoch, pen.digest) = (head.seq, head.epoch, head.digest);
         }
-        let batch = Batch { next_epoch: Epoch(1), ..pen.batch(&["new"]) };
+        let batch = Batch {
+            next_epoch: Epoch(1),
+            ..pen.batch(&["new"])
+        };
         match commit(store.as_ref(), batch.clone()).await {
             Ok(_) => {
                 pen.advance(&batch);

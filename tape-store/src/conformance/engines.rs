@@ -17,8 +17,8 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId, Scope, Seq,
-    StreamId, Tenant, ValueName,
+    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
+    Scope, Seq, StreamId, Tenant, ValueName,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
@@ -34,23 +34,47 @@ fn request() -> RequestId {
 
 /// Begins a run, or takes it up, for a lease of one second. The epoch.
 async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
-    let create = Create { labels: BTreeMap::new(), input: text("go"), forked_from: None };
+    let create = Create {
+        labels: BTreeMap::new(),
+        input: text("go"),
+        forked_from: None,
+    };
     let holder = Holder::new(holder).expect("it is a name");
-    let begin = Begin { run: run.clone(), create: Some(create), holder, lease_ms: 1_000, adopt: None, recovery: false };
-    let reply = engine.run(run, Command::new(request(), RunCommand::Begin(begin))).await.expect("it can be taken");
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(create),
+        holder,
+        lease_ms: 1_000,
+        adopt: None,
+        recovery: false,
+    };
+    let reply = engine
+        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .await
+        .expect("it can be taken");
     match reply.result {
         ReplyResult::Leased { epoch, .. } => epoch,
         other => panic!("{run:?} was not leased: {other:?}"),
     }
 }
 
-async fn drive(engine: &Engine, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<Reply, JournalError> {
-    engine.run(run, Command::new(request(), RunCommand::Drive(epoch, command))).await
+async fn drive(
+    engine: &Engine,
+    run: &RunId,
+    epoch: Epoch,
+    command: DriverCommand,
+) -> Result<Reply, JournalError> {
+    engine
+        .run(run, Command::new(request(), RunCommand::Drive(epoch, command)))
+        .await
 }
 
 fn decision(k: u32) -> DriverCommand {
     DriverCommand::RecordDecision(RecordDecision {
-        position: Position { scope: Scope::root(), k },
+        position: Position {
+            scope: Scope::root(),
+            k,
+        },
         fingerprint: Fingerprint::of_bytes(b"asked"),
         response: text("answered"),
         model: "m".to_owned(),
@@ -62,11 +86,20 @@ fn decision(k: u32) -> DriverCommand {
 }
 
 fn checkpoint(n: usize) -> DriverCommand {
-    DriverCommand::Checkpoint { label: Key::new("n").expect("it is a name"), state: text(&n.to_string()) }
+    DriverCommand::Checkpoint {
+        label: Key::new("n").expect("it is a name"),
+        state: text(&n.to_string()),
+    }
 }
 
 fn effect(call: u16) -> EffectId {
-    EffectId { position: Position { scope: Scope::root(), k: 0 }, call }
+    EffectId {
+        position: Position {
+            scope: Scope::root(),
+            k: 0,
+        },
+        call,
+    }
 }
 
 fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
@@ -88,7 +121,10 @@ fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
 pub(super) async fn a_fenced_driver_with_an_old_state_cannot_write(fixture: Fixture) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
     let metered = Arc::new(MeteredStore::new(Arc::clone(&fixture.store)));
-    let first = Engine::new(Arc::clone(&metered) as Arc<dyn JournalStore>, Arc::clone(&clock) as _);
+    let first = Engine::new(
+        Arc::clone(&metered) as Arc<dyn JournalStore>,
+        Arc::clone(&clock) as _,
+    );
     let second = Engine::new(Arc::clone(&fixture.store), Arc::clone(&clock) as _);
     for n in 0..5 {
         let run = run(&format!("run-{n}"));
@@ -103,16 +139,26 @@ pub(super) async fn a_fenced_driver_with_an_old_state_cannot_write(fixture: Fixt
             let fenced = matches!(&late, Err(JournalError::Rejected(Rejection::Fenced { given, .. })) if *given == old);
             assert!(fenced, "the late write: {late:?}");
         }
-        assert_eq!(all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await, written);
+        assert_eq!(
+            all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await,
+            written
+        );
         drive(&second, &run, new, decision(1)).await.unwrap();
     }
-    assert_eq!(metered.counts().fenced, 5, "each time it is the store's commit that refuses the first late write");
+    assert_eq!(
+        metered.counts().fenced,
+        5,
+        "each time it is the store's commit that refuses the first late write"
+    );
 }
 
 /// Answers get lost before and after commits: no command is lost, none is taken twice.
 pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
-    let engine = Engine::new(Arc::clone(&faulty) as Arc<dyn JournalStore>, Arc::new(SystemClock));
+    let engine = Engine::new(
+        Arc::clone(&faulty) as Arc<dyn JournalStore>,
+        Arc::new(SystemClock),
+    );
     let run = run("run");
     let epoch = begin(&engine, &run, "driver").await;
     for n in 0..60 {
@@ -129,17 +175,24 @@ pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
     }
     assert_eq!(faulty.left(), 0);
     let entries = all(fixture.store.as_ref(), &StreamId::Run(run)).await;
-    let decoded = entries.iter().map(|entry| tape_core::codec::decode(entry).unwrap().body);
-    let checkpoints: Vec<_> = decoded.filter(|body| matches!(body, EntryBody::RunCheckpoint(_))).collect();
-    let numbers = checkpoints.iter().map(|body| body.payloads()[0].bytes().unwrap().clone());
+    let decoded = entries
+        .iter()
+        .map(|entry| tape_core::codec::decode(entry).unwrap().body);
+    let checkpoints: Vec<_> = decoded
+        .filter(|body| matches!(body, EntryBody::RunCheckpoint(_)))
+        .collect();
+    let numbers = checkpoints
+        .iter()
+        .map(|body| body.payloads()[0].bytes().unwrap().clone());
     let expected = (0..60).map(|n: usize| n.to_string());
     assert_eq!(numbers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
 
 /// Sixteen runs want one business key at the same time.
 pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
-    let engines: Vec<_> =
-        (0..2).map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock))).collect();
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
     let mut runs = Vec::new();
     for n in 0..16 {
         let (engine, run) = (engines[n % 2].clone(), run(&format!("run-{n}")));
@@ -148,7 +201,10 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
         runs.push((engine, run, epoch));
     }
     let race = |(engine, run, epoch): (Engine, RunId, Epoch)| {
-        let begin = DriverCommand::BeginEffect { effect: effect(0), spec: spec(Some("invoice 7"), vec![]) };
+        let begin = DriverCommand::BeginEffect {
+            effect: effect(0),
+            spec: spec(Some("invoice 7"), vec![]),
+        };
         tokio::spawn(async move { drive(&engine, &run, epoch, begin).await })
     };
     let answers = futures::future::join_all(runs.iter().cloned().map(race).collect::<Vec<_>>()).await;
@@ -161,11 +217,17 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
         assert!(taken, "{answer:?}");
     }
     // Another key, another connector's same key, and a key of an owner that can no longer use it, are free.
-    let begin = |call, key: &str| DriverCommand::BeginEffect { effect: effect(call), spec: spec(Some(key), vec![]) };
+    let begin = |call, key: &str| DriverCommand::BeginEffect {
+        effect: effect(call),
+        spec: spec(Some(key), vec![]),
+    };
     drive(engine, owner, *epoch, begin(1, "invoice 8")).await.unwrap();
     let mut elsewhere = spec(Some("invoice 7"), vec![]);
     elsewhere.connector = Connector::new("other bank").unwrap();
-    let begin = DriverCommand::BeginEffect { effect: effect(2), spec: elsewhere };
+    let begin = DriverCommand::BeginEffect {
+        effect: effect(2),
+        spec: elsewhere,
+    };
     drive(engine, owner, *epoch, begin).await.unwrap();
 }
 
@@ -173,8 +235,9 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
 pub(super) async fn reservations_never_overspend(fixture: Fixture) {
     const CAP: u64 = 107;
     const EACH: u64 = 10;
-    let engines: Vec<_> =
-        (0..2).map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock))).collect();
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
     let run = run("run");
     let epoch = begin(&engines[0], &run, "driver").await;
     let budget = BudgetName::new("money").unwrap();
@@ -188,40 +251,72 @@ pub(super) async fn reservations_never_overspend(fixture: Fixture) {
     drive(&engines[0], &run, epoch, decision(0)).await.unwrap();
     let reserve = |call: u16| {
         let (engine, run) = (engines[usize::from(call) % 2].clone(), run.clone());
-        let reserve = vec![Spend { budget: budget.clone(), amount: EACH }];
-        let begin = DriverCommand::BeginEffect { effect: effect(call), spec: spec(None, reserve) };
+        let reserve = vec![Spend {
+            budget: budget.clone(),
+            amount: EACH,
+        }];
+        let begin = DriverCommand::BeginEffect {
+            effect: effect(call),
+            spec: spec(None, reserve),
+        };
         tokio::spawn(async move { drive(&engine, &run, epoch, begin).await })
     };
     let answers = futures::future::join_all((0..64).map(reserve).collect::<Vec<_>>()).await;
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count() as u64, CAP / EACH);
+    assert_eq!(
+        answers.iter().filter(|answer| answer.is_ok()).count() as u64,
+        CAP / EACH
+    );
     for answer in answers.iter().filter(|answer| answer.is_err()) {
-        let exhausted =
-            matches!(answer, Err(JournalError::Rejected(Rejection::BudgetExhausted { left: 7, asked: EACH, .. })));
+        let exhausted = matches!(
+            answer,
+            Err(JournalError::Rejected(Rejection::BudgetExhausted {
+                left: 7,
+                asked: EACH,
+                ..
+            }))
+        );
         assert!(exhausted, "{answer:?}");
     }
     let entries = all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await;
-    let intents = entries.iter().map(|entry| tape_core::codec::decode(entry).unwrap().body);
-    assert_eq!(intents.filter(|body| matches!(body, EntryBody::EffectBegun(_))).count() as u64, CAP / EACH);
+    let intents = entries
+        .iter()
+        .map(|entry| tape_core::codec::decode(entry).unwrap().body);
+    assert_eq!(
+        intents
+            .filter(|body| matches!(body, EntryBody::EffectBegun(_)))
+            .count() as u64,
+        CAP / EACH
+    );
     let state = engines[1].run_state(&run).await.unwrap().unwrap();
     assert_eq!(state.budgets()[&budget].left(), CAP % EACH);
 }
 
 /// Sixty-four compare-and-sets on one version, five times over; a watcher sees each transition once, in order.
 pub(super) async fn compare_and_sets_have_one_winner_a_version(fixture: Fixture) {
-    let engines: Vec<_> =
-        (0..2).map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock))).collect();
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
     let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
-    let stream = StreamId::Value { tenant: tenant.clone(), name: name.clone() };
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
     let watcher = tokio::spawn(watch(Arc::clone(&fixture.store), stream.clone(), 5));
     for version in 0..5 {
         let set = |n: usize| {
             let (engine, tenant, name) = (engines[n % 2].clone(), tenant.clone(), name.clone());
-            let put = ValueCommand::Put { value: text(&format!("{version}-{n}")), expected: Some(version) };
+            let put = ValueCommand::Put {
+                value: text(&format!("{version}-{n}")),
+                expected: Some(version),
+            };
             tokio::spawn(async move { engine.value(&tenant, &name, Command::new(request(), put)).await })
         };
         let answers = futures::future::join_all((0..64).map(set).collect::<Vec<_>>()).await;
-        let won: Vec<_> = answers.into_iter().filter_map(|answer| answer.unwrap().ok()).collect();
+        let won: Vec<_> = answers
+            .into_iter()
+            .filter_map(|answer| answer.unwrap().ok())
+            .collect();
         assert_eq!(won.len(), 1, "version {version}");
         assert_eq!(won[0].result, ReplyResult::Version { version: version + 1 });
     }

@@ -20,7 +20,11 @@ pub(super) async fn read_to_end(store: &dyn JournalStore, shard: Shard, limit: u
         if page.entries.is_empty() {
             return entries;
         }
-        assert!(page.entries.len() <= limit as usize, "a page of {limit} has {}", page.entries.len());
+        assert!(
+            page.entries.len() <= limit as usize,
+            "a page of {limit} has {}",
+            page.entries.len()
+        );
         entries.extend(page.entries);
         cursor = page.cursor;
     }
@@ -42,8 +46,13 @@ pub(super) async fn the_feed_has_every_entry_in_order(fixture: Fixture) {
     let mut dice = Dice(1);
     for _ in 0..100 {
         let first = usize::try_from(dice.roll(10)).unwrap();
-        let group: Vec<usize> = (0..1 + dice.roll(5)).map(|n| (first + usize::try_from(n).unwrap()) % 10).collect();
-        let batches: Vec<_> = group.iter().map(|n| pens[*n].batch(&["x", "y"][..1 + first % 2])).collect();
+        let group: Vec<usize> = (0..1 + dice.roll(5))
+            .map(|n| (first + usize::try_from(n).unwrap()) % 10)
+            .collect();
+        let batches: Vec<_> = group
+            .iter()
+            .map(|n| pens[*n].batch(&["x", "y"][..1 + first % 2]))
+            .collect();
         let answers = store.commit(batches.clone()).await;
         assert!(answers.iter().all(Result::is_ok));
         for (n, batch) in group.into_iter().zip(batches) {
@@ -60,7 +69,11 @@ pub(super) async fn the_feed_has_every_entry_in_order(fixture: Fixture) {
             }
             for (stream, entries) in &written {
                 let own = Shard::of(stream, store.capabilities().shards) == shard;
-                assert_eq!(fed.get(stream), own.then_some(entries), "{stream} by pages of {limit}");
+                assert_eq!(
+                    fed.get(stream),
+                    own.then_some(entries),
+                    "{stream} by pages of {limit}"
+                );
             }
         }
     }
@@ -98,7 +111,11 @@ pub(super) async fn the_feed_skips_nothing_under_writers(fixture: Fixture) {
         tokio::spawn(async move {
             let (mut pen, mut dice) = (Pen::new(&format!("run-{n}")), Dice(n as u64));
             for _ in 0..BATCHES {
-                pen.write(store.as_ref(), &["1", "2", "3"][..1 + usize::try_from(dice.roll(3)).unwrap()]).await;
+                pen.write(
+                    store.as_ref(),
+                    &["1", "2", "3"][..1 + usize::try_from(dice.roll(3)).unwrap()],
+                )
+                .await;
                 for _ in 0..dice.roll(if n < 2 { 200 } else { 3 }) {
                     tokio::task::yield_now().await;
                 }
@@ -113,11 +130,20 @@ pub(super) async fn the_feed_skips_nothing_under_writers(fixture: Fixture) {
         tokio::spawn(async move { follow(store.as_ref(), limit, &writing).await })
     };
     let readers: Vec<_> = [1, 5, 1_000].into_iter().map(reader).collect();
-    let pens: Vec<Pen> = futures::future::join_all(writers).await.into_iter().map(Result::unwrap).collect();
+    let pens: Vec<Pen> = futures::future::join_all(writers)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     for reader in readers {
         let seen = reader.await.unwrap();
         for pen in &pens {
-            assert_eq!(seen.get(&pen.stream), Some(&pen.seq), "the reader has all of {}", pen.stream);
+            assert_eq!(
+                seen.get(&pen.stream),
+                Some(&pen.seq),
+                "the reader has all of {}",
+                pen.stream
+            );
         }
     }
 }
@@ -135,7 +161,12 @@ async fn follow(store: &dyn JournalStore, limit: u32, writing: &AtomicUsize) -> 
                 news = true;
                 let last = seen.entry(fed.stream.clone()).or_default();
                 // At least once: an entry may come again, but none may be missing before it.
-                assert!(fed.entry.seq <= last.next(), "{} comes after {last} of {}", fed.entry.seq, fed.stream);
+                assert!(
+                    fed.entry.seq <= last.next(),
+                    "{} comes after {last} of {}",
+                    fed.entry.seq,
+                    fed.stream
+                );
                 *last = fed.entry.seq.max(*last);
             }
             *cursor = page.cursor;
@@ -160,7 +191,13 @@ pub(super) async fn the_end_of_the_feed_is_where_new_entries_come(fixture: Fixtu
     pen.write(store, &["three"]).await;
     for cursor in [end, nothing.cursor] {
         let page = store.tail(shard, &cursor, 10).await.unwrap();
-        assert_eq!(page.entries.iter().map(|fed| text(&fed.entry)).collect::<Vec<_>>(), ["three"]);
+        assert_eq!(
+            page.entries
+                .iter()
+                .map(|fed| text(&fed.entry))
+                .collect::<Vec<_>>(),
+            ["three"]
+        );
     }
 }
 

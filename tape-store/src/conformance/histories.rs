@@ -6,7 +6,7 @@ use crate::contract::{Batch, Committed, JournalStore, RunFilter, Shard};
 use crate::error::CommitError;
 use crate::memory::MemoryStore;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{Epoch, Key, Seq, StreamId, Tenant, TimerName};
 use tape_core::stream::{RunStatus, Summary};
@@ -25,7 +25,9 @@ pub(super) async fn random_histories_are_as_in_memory(fixture: Fixture) {
         let model = MemoryStore::with_shards(store.capabilities().shards);
         let mut history = History::new(seed);
         for step in 0..STEPS {
-            history.step(store, &model, &format!("seed {seed}, step {step}")).await;
+            history
+                .step(store, &model, &format!("seed {seed}, step {step}"))
+                .await;
         }
         history.compare(store, &model, &format!("seed {seed}")).await;
     }
@@ -45,10 +47,19 @@ impl History {
         let tenant = Tenant::new(format!("history-{seed}")).expect("it is a name");
         let run = |n: usize| {
             let run = super::append::run(&format!("run-{n}"));
-            Pen::on(StreamId::Run(tape_core::id::RunId { tenant: tenant.clone(), ..run }))
+            Pen::on(StreamId::Run(tape_core::id::RunId {
+                tenant: tenant.clone(),
+                ..run
+            }))
         };
         let pens = (0..STREAMS).map(run).collect();
-        Self { dice: Dice(seed), pens, agenda: vec![BTreeMap::new(); STREAMS], batches: Vec::new(), tenant }
+        Self {
+            dice: Dice(seed),
+            pens,
+            agenda: vec![BTreeMap::new(); STREAMS],
+            batches: Vec::new(),
+            tenant,
+        }
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -63,7 +74,9 @@ impl History {
         let batches: Vec<Batch> = streams.iter().map(|n| self.batch(*n)).collect();
         let answers = store.commit(batches.clone()).await;
         let expected = model.commit(batches.clone()).await;
-        for ((n, batch), (answer, expected)) in streams.iter().zip(&batches).zip(answers.iter().zip(&expected)) {
+        for ((n, batch), (answer, expected)) in
+            streams.iter().zip(&batches).zip(answers.iter().zip(&expected))
+        {
             assert_eq!(brief(answer), brief(expected), "{at}: {batch:?}");
             self.batches.push((batch.stream.clone(), batch.id));
             if answer.is_ok() {
@@ -72,14 +85,21 @@ impl History {
             }
         }
         if self.chance(5) {
-            let (n, seq) = (usize::try_from(self.dice.roll(STREAMS as u64)).unwrap(), Seq(self.dice.roll(20)));
+            let (n, seq) = (
+                usize::try_from(self.dice.roll(STREAMS as u64)).unwrap(),
+                Seq(self.dice.roll(20)),
+            );
             store.erase(&self.pens[n].stream, seq).await.unwrap();
             model.erase(&self.pens[n].stream, seq).await.unwrap();
         }
         let n = usize::try_from(self.dice.roll(STREAMS as u64)).unwrap();
         let after = Seq(self.dice.roll(self.pens[n].seq.0 + 2));
         let stream = &self.pens[n].stream;
-        assert_eq!(store.head(stream).await.unwrap(), model.head(stream).await.unwrap(), "{at}");
+        assert_eq!(
+            store.head(stream).await.unwrap(),
+            model.head(stream).await.unwrap(),
+            "{at}"
+        );
         let read = store.read(stream, after, 20).await.unwrap();
         assert_eq!(read, model.read(stream, after, 20).await.unwrap(), "{at}");
     }
@@ -95,10 +115,22 @@ impl History {
         }
         let texts: Vec<String> = (0..=self.dice.roll(4)).map(|m| format!("{n}-{m}")).collect();
         let batch = pen.batch(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-        let next_epoch = if self.chance(15) { pen.epoch.next() } else { pen.epoch };
-        let snapshot = self.chance(10).then(|| Bytes::from(format!("state of {n} at {}", batch.last())));
+        let next_epoch = if self.chance(15) {
+            pen.epoch.next()
+        } else {
+            pen.epoch
+        };
+        let snapshot = self
+            .chance(10)
+            .then(|| Bytes::from(format!("state of {n} at {}", batch.last())));
         let summary = self.chance(30).then(|| self.summary());
-        Batch { next_epoch, snapshot, summary, agenda: self.changes(n), ..batch }
+        Batch {
+            next_epoch,
+            snapshot,
+            summary,
+            agenda: self.changes(n),
+            ..batch
+        }
     }
 
     fn summary(&mut self) -> Summary {
@@ -106,7 +138,12 @@ impl History {
         let label = (Key::new("label").unwrap(), self.dice.roll(3).to_string());
         let begun_at = Timestamp::from_micros(i64::try_from(self.dice.roll(5)).unwrap());
         let labels = BTreeMap::from([label]);
-        Summary { status, labels, begun_at, changed_at: Timestamp::from_micros(9) }
+        Summary {
+            status,
+            labels,
+            begun_at,
+            changed_at: Timestamp::from_micros(9),
+        }
     }
 
     fn changes(&mut self, n: usize) -> Vec<AgendaChange> {
@@ -115,10 +152,23 @@ impl History {
             let queue = Queue::ALL[usize::try_from(self.dice.roll(5)).unwrap()];
             let item = Item::Timer(TimerName::new(self.dice.roll(4).to_string()).unwrap());
             let was = self.agenda[n].get(&(queue, item.clone())).copied();
-            let due = self.chance(60).then(|| Timestamp::from_micros(i64::try_from(self.dice.roll(10)).unwrap()));
-            changes.insert((queue, item.clone()), AgendaChange { queue, item, was, due });
+            let due = self
+                .chance(60)
+                .then(|| Timestamp::from_micros(i64::try_from(self.dice.roll(10)).unwrap()));
+            changes.insert(
+                (queue, item.clone()),
+                AgendaChange {
+                    queue,
+                    item,
+                    was,
+                    due,
+                },
+            );
         }
-        changes.into_values().filter(|change| change.was != change.due).collect()
+        changes
+            .into_values()
+            .filter(|change| change.was != change.due)
+            .collect()
     }
 
     fn note(&mut self, n: usize, changes: &[AgendaChange]) {
@@ -132,45 +182,85 @@ impl History {
     }
 
     async fn compare(&self, store: &dyn JournalStore, model: &MemoryStore, at: &str) {
+        let mut fed: HashMap<StreamId, Vec<_>> = HashMap::new();
+        for entry in super::feed::read_everything(store).await {
+            fed.entry(entry.stream).or_default().push(entry.entry);
+        }
         for pen in &self.pens {
-            assert_eq!(store.head(&pen.stream).await.unwrap(), model.head(&pen.stream).await.unwrap(), "{at}");
+            assert_eq!(
+                store.head(&pen.stream).await.unwrap(),
+                model.head(&pen.stream).await.unwrap(),
+                "{at}"
+            );
             let entries = super::append::all(store, &pen.stream).await;
             assert_eq!(entries, super::append::all(model, &pen.stream).await, "{at}");
-            let fed = feed_of(store, &pen.stream).await;
-            assert_eq!(fed, entries, "{at}: the feed of {}", pen.stream);
+            assert_eq!(
+                fed.remove(&pen.stream).unwrap_or_default(),
+                entries,
+                "{at}: the feed of {}",
+                pen.stream
+            );
         }
         for (stream, batch) in &self.batches {
             let found = store.find_batch(stream, *batch).await.unwrap();
             assert_eq!(found, model.find_batch(stream, *batch).await.unwrap(), "{at}");
         }
         for queue in Queue::ALL {
-            assert_eq!(self.due(store, queue).await, self.due(model, queue).await, "{at}: {queue}");
+            assert_eq!(
+                self.due(store, queue).await,
+                self.due(model, queue).await,
+                "{at}: {queue}"
+            );
         }
         for filter in self.filters() {
             let listed = store.runs(&filter, None, 100).await.unwrap().runs;
-            assert_eq!(sorted(listed), sorted(model.runs(&filter, None, 100).await.unwrap().runs), "{at}: {filter:?}");
+            assert_eq!(
+                sorted(listed),
+                sorted(model.runs(&filter, None, 100).await.unwrap().runs),
+                "{at}: {filter:?}"
+            );
         }
     }
 
     async fn due(&self, store: &dyn JournalStore, queue: Queue) -> Vec<(Timestamp, String, String)> {
         let mut due = Vec::new();
         for shard in (0..store.capabilities().shards).map(Shard) {
-            let hints = store.due(queue, shard, Timestamp::from_micros(7), 1_000).await.unwrap();
-            due.extend(hints.into_iter().filter(|hint| *hint.stream.tenant() == self.tenant));
+            let hints = store
+                .due(queue, shard, Timestamp::from_micros(7), 1_000)
+                .await
+                .unwrap();
+            due.extend(
+                hints
+                    .into_iter()
+                    .filter(|hint| *hint.stream.tenant() == self.tenant),
+            );
         }
-        let mut due: Vec<_> =
-            due.into_iter().map(|hint| (hint.due, hint.stream.to_string(), hint.item.to_string())).collect();
+        let mut due: Vec<_> = due
+            .into_iter()
+            .map(|hint| (hint.due, hint.stream.to_string(), hint.item.to_string()))
+            .collect();
         due.sort();
         due
     }
 
     fn filters(&self) -> Vec<RunFilter> {
         let all = RunFilter::all(self.tenant.clone());
-        let mut filters: Vec<_> =
-            RunStatus::ALL.iter().map(|status| RunFilter { status: Some(*status), ..all.clone() }).collect();
+        let mut filters: Vec<_> = RunStatus::ALL
+            .iter()
+            .map(|status| RunFilter {
+                status: Some(*status),
+                ..all.clone()
+            })
+            .collect();
         let label = |n: u64| Some((Key::new("label").unwrap(), n.to_string()));
-        filters.extend((0..3).map(|n| RunFilter { label: label(n), ..all.clone() }));
-        filters.push(RunFilter { begun_from: Some(Timestamp::from_micros(3)), ..all.clone() });
+        filters.extend((0..3).map(|n| RunFilter {
+            label: label(n),
+            ..all.clone()
+        }));
+        filters.push(RunFilter {
+            begun_from: Some(Timestamp::from_micros(3)),
+            ..all.clone()
+        });
         filters.push(all);
         filters
     }
@@ -182,17 +272,13 @@ fn sorted<T: Ord, U>(mut listed: Vec<(T, U)>) -> Vec<(T, U)> {
     listed
 }
 
-async fn feed_of(store: &dyn JournalStore, stream: &StreamId) -> Vec<tape_core::codec::StoredEntry> {
-    let shard = Shard::of(stream, store.capabilities().shards);
-    let fed = super::feed::read_to_end(store, shard, 1_000).await;
-    fed.into_iter().filter(|fed| fed.stream == *stream).map(|fed| fed.entry).collect()
-}
-
 /// What of an answer every store gives alike.
 fn brief(answer: &Result<Committed, CommitError>) -> String {
     match answer {
         Ok(committed) => format!("committed {}", committed.seq),
-        Err(CommitError::Conflict { expected, current, .. }) => format!("conflict {expected} {current}"),
+        Err(CommitError::Conflict {
+            expected, current, ..
+        }) => format!("conflict {expected} {current}"),
         Err(CommitError::Fenced { given, current, .. }) => format!("fenced {given} {current}"),
         Err(other) => format!("{other}"),
     }

@@ -1,8 +1,8 @@
 //! Faults on purpose: lost answers, stores out of reach, pauses at named points.
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -85,7 +85,11 @@ impl Paused {
 }
 
 async fn pass(semaphore: &Semaphore) {
-    semaphore.acquire().await.expect("a pause is never closed").forget();
+    semaphore
+        .acquire()
+        .await
+        .expect("a pause is never closed")
+        .forget();
 }
 
 /// A store that goes wrong when it is told to.
@@ -96,7 +100,9 @@ pub struct FaultyStore {
 
 impl std::fmt::Debug for FaultyStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FaultyStore").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("FaultyStore")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,7 +110,10 @@ impl FaultyStore {
     /// Passes everything on to `inner` until told otherwise.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>) -> Self {
-        Self { inner, plan: Mutex::default() }
+        Self {
+            inner,
+            plan: Mutex::default(),
+        }
     }
 
     /// The next call that comes to `point`, after those that have a fault already, meets `fault`.
@@ -123,7 +132,11 @@ impl FaultyStore {
     }
 
     async fn meet(&self, point: Point) -> Fault {
-        let fault = self.planned().get_mut(&point).and_then(VecDeque::pop_front).unwrap_or(Fault::None);
+        let fault = self
+            .planned()
+            .get_mut(&point)
+            .and_then(VecDeque::pop_front)
+            .unwrap_or(Fault::None);
         if let Fault::Pause(pause) = &fault {
             pause.hold().await;
         }
@@ -132,14 +145,18 @@ impl FaultyStore {
 
     async fn reach(&self, point: Point) -> Result<(), StoreError> {
         match self.meet(point).await {
-            Fault::Lost | Fault::Unavailable => Err(StoreError::unavailable("is tested", "a fault on purpose")),
+            Fault::Lost | Fault::Unavailable => {
+                Err(StoreError::unavailable("is tested", "a fault on purpose"))
+            }
             Fault::Pause(_) | Fault::None => Ok(()),
         }
     }
 }
 
 fn lost(ids: &[BatchId]) -> Vec<Result<Committed, CommitError>> {
-    ids.iter().map(|id| Err(CommitError::outcome_unknown(*id, "a fault on purpose"))).collect()
+    ids.iter()
+        .map(|id| Err(CommitError::outcome_unknown(*id, "a fault on purpose")))
+        .collect()
 }
 
 #[async_trait]
@@ -160,7 +177,10 @@ impl JournalStore for FaultyStore {
             Fault::Lost => return lost(&ids),
             Fault::Unavailable => {
                 let error = StoreError::unavailable("is tested", "a fault on purpose");
-                return ids.iter().map(|_| Err(CommitError::Store(error.clone()))).collect();
+                return ids
+                    .iter()
+                    .map(|_| Err(CommitError::Store(error.clone())))
+                    .collect();
             }
             Fault::Pause(_) | Fault::None => {}
         }
@@ -176,7 +196,13 @@ impl JournalStore for FaultyStore {
         self.inner.find_batch(stream, batch).await
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         self.reach(Point::Due).await?;
         self.inner.due(queue, shard, until, limit).await
     }
@@ -195,7 +221,12 @@ impl JournalStore for FaultyStore {
         self.inner.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         self.reach(Point::Runs).await?;
         self.inner.runs(filter, from, limit).await
     }

@@ -1,8 +1,8 @@
 //! Counts what is asked of a store.
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -97,7 +97,9 @@ pub struct MeteredStore {
 
 impl std::fmt::Debug for MeteredStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MeteredStore").field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("MeteredStore")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +107,10 @@ impl MeteredStore {
     /// Counts what is asked of `inner` from now on.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>) -> Self {
-        Self { inner, counters: Counters::default() }
+        Self {
+            inner,
+            counters: Counters::default(),
+        }
     }
 
     /// The counts so far.
@@ -159,7 +164,10 @@ impl JournalStore for MeteredStore {
         add(&self.counters.reads, 1);
         let page = self.note(self.inner.read(stream, after, limit).await)?;
         add(&self.counters.entries_read, page.len() as u64);
-        add(&self.counters.bytes_read, page.iter().map(StoredEntry::size).sum::<usize>() as u64);
+        add(
+            &self.counters.bytes_read,
+            page.iter().map(StoredEntry::size).sum::<usize>() as u64,
+        );
         Ok(page)
     }
 
@@ -172,7 +180,10 @@ impl JournalStore for MeteredStore {
         };
         let sizes: Vec<Size> = batches.iter().map(size).collect();
         let answers = self.inner.commit(batches).await;
-        sizes.iter().zip(&answers).for_each(|(size, answer)| self.note_batch(size, answer));
+        sizes
+            .iter()
+            .zip(&answers)
+            .for_each(|(size, answer)| self.note_batch(size, answer));
         answers
     }
 
@@ -181,7 +192,13 @@ impl JournalStore for MeteredStore {
         self.note(self.inner.find_batch(stream, batch).await)
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         add(&self.counters.dues, 1);
         let hints = self.note(self.inner.due(queue, shard, until, limit).await)?;
         add(&self.counters.hints, hints.len() as u64);
@@ -203,7 +220,12 @@ impl JournalStore for MeteredStore {
         self.inner.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         add(&self.counters.lists, 1);
         self.note(self.inner.runs(filter, from, limit).await)
     }

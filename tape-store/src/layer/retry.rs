@@ -1,8 +1,8 @@
 //! Tries again what a store could not do for the moment.
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -25,7 +25,10 @@ pub struct RetryingStore {
 impl std::fmt::Debug for RetryingStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { attempts, pause, .. } = self;
-        f.debug_struct("RetryingStore").field("attempts", attempts).field("pause", pause).finish_non_exhaustive()
+        f.debug_struct("RetryingStore")
+            .field("attempts", attempts)
+            .field("pause", pause)
+            .finish_non_exhaustive()
     }
 }
 
@@ -33,7 +36,11 @@ impl RetryingStore {
     /// Asks `inner` up to `attempts` times, at least once, and first waits for `pause` in between.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>, attempts: u32, pause: Duration) -> Self {
-        Self { inner, attempts: attempts.max(1), pause }
+        Self {
+            inner,
+            attempts: attempts.max(1),
+            pause,
+        }
     }
 
     async fn wait(&self, attempt: u32) {
@@ -70,7 +77,10 @@ impl JournalStore for RetryingStore {
         let mut answers = self.inner.commit(batches.clone()).await;
         for attempt in 0..self.attempts - 1 {
             let unavailable = |n: &usize| {
-                matches!(answers.get(*n), Some(Err(CommitError::Store(StoreError::Unavailable { .. }))))
+                matches!(
+                    answers.get(*n),
+                    Some(Err(CommitError::Store(StoreError::Unavailable { .. })))
+                )
             };
             let again: Vec<usize> = (0..batches.len()).filter(unavailable).collect();
             if again.is_empty() {
@@ -89,7 +99,13 @@ impl JournalStore for RetryingStore {
         again!(self, self.inner.find_batch(stream, batch))
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         again!(self, self.inner.due(queue, shard, until, limit))
     }
 
@@ -105,7 +121,12 @@ impl JournalStore for RetryingStore {
         self.inner.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         again!(self, self.inner.runs(filter, from, limit))
     }
 

@@ -8,6 +8,10 @@ use sqlx::sqlite::SqlitePool;
 use tape_core::agenda::Queue;
 use tape_core::time::Timestamp;
 
+/// At most ?3 hints of queue ?1 that are due until ?2.
+pub(super) const DUE: &str = "SELECT a.due, a.item, s.name FROM agenda a LEFT JOIN stream s ON s.id = a.stream \
+         WHERE a.queue = ? AND a.due <= ? ORDER BY a.due, a.stream, a.item LIMIT ?";
+
 /// Work of a queue that is due, in the order of the times.
 pub(super) async fn due(
     readers: &SqlitePool,
@@ -15,10 +19,7 @@ pub(super) async fn due(
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<Hint>, StoreError> {
-    let query = sqlx::query(
-        "SELECT a.due, a.item, s.name FROM agenda a LEFT JOIN stream s ON s.id = a.stream \
-         WHERE a.queue = ? AND a.due <= ? ORDER BY a.due, a.stream, a.item LIMIT ?",
-    );
+    let query = sqlx::query(DUE);
     let query = query
         .bind(i64::from(queue.number()))
         .bind(until.as_micros())

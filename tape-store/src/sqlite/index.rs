@@ -14,6 +14,21 @@ const AGENDA_COLUMNS: usize = 4;
 /// Most rows of the agenda in one statement.
 const ROWS_MAX: usize = 1024;
 
+/// What stands before and after the rows of a statement.
+type Around = (&'static str, &'static str);
+pub(super) const GONE: Around = (
+    "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ",
+    ")",
+);
+const NEW: Around = (
+    "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ",
+    ") WHERE column1 IS NOT NULL",
+);
+
+pub(super) fn agenda_statement((before, after): Around, rows: usize) -> String {
+    format!("{before}{}{after}", vec!["(?,?,?,?)"; rows].join(","))
+}
+
 /// Whether there is anything to change.
 pub(super) fn is_due(batch: &Batch) -> bool {
     !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot.is_some()
@@ -36,17 +51,10 @@ pub(super) async fn change(
         .filter_map(|(stream, change)| Some((stream, change, change.due?)))
         .collect();
     for rows in gone.chunks(ROWS_MAX) {
-        agenda(
-            connection,
-            "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ",
-            ")",
-            rows,
-        )
-        .await?;
+        agenda(connection, GONE, rows).await?;
     }
     for rows in new.chunks(ROWS_MAX) {
-        let insert = "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ";
-        agenda(connection, insert, ") WHERE column1 IS NOT NULL", rows).await?;
+        agenda(connection, NEW, rows).await?;
     }
     for won in committed {
         if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
@@ -62,13 +70,11 @@ pub(super) async fn change(
 /// Runs a statement over rows, padded with nulls to a power of two so that few statements need to stay prepared.
 async fn agenda(
     connection: &mut SqliteConnection,
-    before: &str,
-    after: &str,
+    statement: Around,
     rows: &[(i64, &AgendaChange, Timestamp)],
 ) -> Result<(), sqlx::Error> {
     let padded = rows.len().next_power_of_two();
-    let values = vec!["(?,?,?,?)"; padded].join(",");
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{before}{values}{after}")));
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(agenda_statement(statement, padded)));
     for (stream, change, due) in rows {
         let queue = i64::from(change.queue.number());
         query = query

@@ -14,15 +14,49 @@ use tape_core::payload::Digest;
 /// Bytes of entries after which a page takes no further one.
 const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
-/// Where a stream ends.
-pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
-    let query = sqlx::query(
-        "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
+/// The head of the stream named ?1, its last entry and its snapshot.
+pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
          FROM stream s JOIN head h ON h.stream = s.id \
          LEFT JOIN entry e ON e.pos = h.pos AND e.stream = s.id AND e.seq = h.seq \
          LEFT JOIN snapshot p ON p.stream = s.id \
-         WHERE s.name = ? AND h.seq > 0",
-    );
+         WHERE s.name = ? AND h.seq > 0";
+
+/// Entries ?2 to ?3 of the stream named ?1, up to ?4 bytes and the entry that goes over.
+pub(super) const ENTRIES: &str = "WITH RECURSIVE \
+           head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
+           walk(pos, seq, prev, size) AS ( \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) FROM head CROSS JOIN entry e \
+               WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= ?3 ORDER BY w.seq LIMIT 1), head.pos) \
+             UNION ALL \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
+               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2), \
+           page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
+         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
+         FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
+         WHERE head.seq >= ?2 ORDER BY page.seq";
+
+/// At most ?2 entries after place ?1, up to ?3 bytes and the entry that goes over.
+pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
+             WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
+           page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
+         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
+         FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
+         WHERE page.total - page.size < ?3 ORDER BY e.pos";
+
+/// The last place.
+pub(super) const TAIL_END: &str = "SELECT coalesce(max(pos), 0) FROM entry";
+
+/// The place of entry ?2 of the stream named ?1.
+pub(super) const POSITION: &str = "WITH RECURSIVE walk(pos, seq, prev) AS ( \
+           SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
+             WHERE s.name = ?1 AND e.pos = \
+               coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
+           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
+         SELECT pos FROM walk WHERE seq = ?2";
+
+/// Where a stream ends.
+pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+    let query = sqlx::query(HEAD);
     let rows = query
         .bind(stream.to_string())
         .fetch_all(readers)
@@ -56,20 +90,7 @@ pub(super) async fn entries(
     after: Seq,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
-    let query = sqlx::query(
-        "WITH RECURSIVE \
-           head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
-           walk(pos, seq, prev, size) AS ( \
-             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) FROM head CROSS JOIN entry e \
-               WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= ?3 ORDER BY w.seq LIMIT 1), head.pos) \
-             UNION ALL \
-             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
-               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2), \
-           page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
-         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
-         FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
-         WHERE head.seq >= ?2 ORDER BY page.seq",
-    );
+    let query = sqlx::query(ENTRIES);
     let (first, last) = (
         signed(after.0.saturating_add(1)),
         signed(after.0.saturating_add(u64::from(limit))),
@@ -98,14 +119,7 @@ pub(super) async fn entries(
 
 /// The feed: all entries in the order of their commits.
 pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Result<TailPage, StoreError> {
-    let query = sqlx::query(
-        "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
-             WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
-           page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
-         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
-         FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
-         WHERE page.total - page.size < ?3 ORDER BY e.pos",
-    );
+    let query = sqlx::query(TAIL);
     let query = query
         .bind(signed(position))
         .bind(i64::from(limit))
@@ -136,7 +150,7 @@ pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Res
 
 /// The place of the last entry in the feed.
 pub(super) async fn tail_end(readers: &SqlitePool) -> Result<u64, StoreError> {
-    let query = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(pos), 0) FROM entry");
+    let query = sqlx::query_scalar::<_, i64>(TAIL_END);
     query
         .fetch_one(readers)
         .await
@@ -150,14 +164,7 @@ pub(super) async fn position(
     stream: &StreamId,
     seq: Seq,
 ) -> Result<Option<i64>, StoreError> {
-    let query = sqlx::query_scalar::<_, i64>(
-        "WITH RECURSIVE walk(pos, seq, prev) AS ( \
-           SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
-             WHERE s.name = ?1 AND e.pos = \
-               coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
-           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
-         SELECT pos FROM walk WHERE seq = ?2",
-    );
+    let query = sqlx::query_scalar::<_, i64>(POSITION);
     let found = query
         .bind(stream.to_string())
         .bind(signed(seq.0))

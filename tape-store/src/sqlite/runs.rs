@@ -35,7 +35,7 @@ pub(super) async fn runs(
 }
 
 /// One row more than asked for says whether there is a next page.
-fn select(filter: &RunFilter, from: Option<Place>, limit: u32) -> QueryBuilder<Sqlite> {
+pub(super) fn select(filter: &RunFilter, from: Option<Place>, limit: u32) -> QueryBuilder<Sqlite> {
     let mut query =
         QueryBuilder::new("SELECT r.begun_at, r.stream, s.name, r.status, r.changed_at, r.labels FROM ");
     let index = match (&filter.label, &filter.app, filter.status) {

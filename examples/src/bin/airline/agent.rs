@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question};
+use tape_examples::parent::Parent;
 use tape_examples::stops::{Point, Stops};
 use tape_examples::upstream::{Request, Upstream};
 
@@ -14,6 +15,7 @@ pub(crate) struct Tools {
     pub(crate) airline: Upstream,
     pub(crate) model: Model,
     pub(crate) stops: Stops,
+    pub(crate) parent: Parent,
 }
 
 /// The user's side of a conversation; what the model will decide is not known here.

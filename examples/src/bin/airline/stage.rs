@@ -117,12 +117,12 @@ impl Stage {
         mut left: Vec<Stop>,
         mut held: UnboundedReceiver<()>,
     ) -> Result<()> {
-        let mut begin = Begin::Anew;
+        let (mut begin, mut begun) = (Begin::Anew, false);
         let mut unplanned = 0;
         loop {
-            let mut agent = self.start(run, next_drive(&left), begin)?;
+            let mut agent = self.start(run, next_drive(&left), &begin)?;
             while held.try_recv().is_ok() {}
-            match self.drive(&mut agent, &mut left, &mut held).await? {
+            match self.drive(&mut agent, &mut left, &mut held, &mut begun).await? {
                 Drove::ToTheEnd => break,
                 Drove::IntoAKill => {}
                 Drove::Astray => {
@@ -134,8 +134,13 @@ impl Stage {
                     );
                 }
             }
-            drop(agent);
-            begin = self.ground.recover(run).await?;
+            // Recovery is told that the drive is over.
+            drop((agent, begin));
+            begin = if begun {
+                self.ground.recover(run).await?
+            } else {
+                Begin::Anew
+            };
         }
         ensure!(left.is_empty(), "it ended before {} planned kills", left.len());
         let ended = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
@@ -151,10 +156,12 @@ impl Stage {
         agent: &mut Child,
         left: &mut Vec<Stop>,
         held: &mut UnboundedReceiver<()>,
+        begun: &mut bool,
     ) -> Result<Drove> {
         loop {
             tokio::select! {
                 report = agent.report() => match report?.as_deref() {
+                    Some("begun") => *begun = true,
                     Some("stop") => {
                         let stop = self.take(left)?;
                         if self.hit(&stop, agent).await? {
@@ -191,10 +198,7 @@ impl Stage {
     async fn hit(&self, stop: &Stop, agent: &mut Child) -> Result<bool> {
         match stop.victim {
             Victim::Agent => agent.kill().await.context("the agent cannot be killed")?,
-            Victim::Server(server) => {
-                self.ground.kill_server(server).await?;
-                agent.command("go").await.context("the agent is gone")?;
-            }
+            Victim::Server(server) => self.ground.kill_server(server, agent).await?,
             Victim::Answer => bail!("no lost answers are planned"),
         }
         self.hit
@@ -204,7 +208,7 @@ impl Stage {
         Ok(stop.victim == Victim::Agent)
     }
 
-    fn start(&self, run: &str, stops: &[Stop], begin: Begin) -> Result<Child> {
+    fn start(&self, run: &str, stops: &[Stop], begin: &Begin) -> Result<Child> {
         let mut args = vec![
             "agent".to_owned(),
             "--conversation".to_owned(),

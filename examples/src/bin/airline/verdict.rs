@@ -15,6 +15,8 @@ pub(crate) struct Kept {
     pub(crate) decisions: Vec<KeptDecision>,
     /// What the user said, in order.
     pub(crate) said: Vec<String>,
+    /// The keys of the acts that are confirmed, where acts have keys.
+    pub(crate) keys: Vec<String>,
     /// Whether the run has ended well.
     pub(crate) ended: bool,
     /// Whether the chain of its journal verifies; none where there is no chain.
@@ -45,6 +47,10 @@ pub(crate) struct Verdict {
     pub(crate) acts: usize,
     pub(crate) done_twice: usize,
     pub(crate) lost: usize,
+    /// Sayings of users that were not kept as they were said, once each and in order.
+    pub(crate) misheard: usize,
+    /// Acts that stand in the ledger or in a journal, but not in both under one key.
+    pub(crate) unmatched: usize,
     pub(crate) chains: Option<bool>,
     pub(crate) kills: usize,
 }
@@ -100,6 +106,12 @@ impl Verdict {
                     .zip(kept)
                     .map(|(run, kept)| lost_decisions(run, kept))
                     .sum::<usize>(),
+            misheard: runs
+                .iter()
+                .zip(kept)
+                .filter(|(run, kept)| run.said != kept.said)
+                .count(),
+            unmatched: unmatched(kept, ledger),
             chains: kept
                 .iter()
                 .map(|kept| kept.chain)
@@ -135,6 +147,16 @@ impl Verdict {
         ensure!(self.acts == acts, "{} acts were done, not {acts}", self.acts);
         ensure!(self.done_twice == 0, "{} acts were done twice", self.done_twice);
         ensure!(self.lost == 0, "{} decisions or acts are lost", self.lost);
+        ensure!(
+            self.misheard == 0,
+            "in {} runs, what the user said is not in the session once",
+            self.misheard
+        );
+        ensure!(
+            self.unmatched == 0,
+            "{} acts differ between the journals and the ledger",
+            self.unmatched
+        );
         ensure!(
             self.chains == Some(true),
             "the chain of a journal does not verify"
@@ -192,6 +214,18 @@ impl Acts {
     }
 }
 
+/// Keys of the journals that are not in the ledger exactly once, and lines of the ledger that no journal has.
+fn unmatched(kept: &[Kept], ledger: &[Line]) -> usize {
+    let mut keys = BTreeMap::new();
+    for key in kept.iter().flat_map(|kept| &kept.keys) {
+        *keys.entry(Some(key)).or_insert(0_i64) += 1;
+    }
+    for line in ledger {
+        *keys.entry(line.key.as_ref()).or_insert(0_i64) -= 1;
+    }
+    keys.values().filter(|difference| **difference != 0).count()
+}
+
 fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> usize {
     all.collect::<std::collections::BTreeSet<_>>().len()
 }
@@ -220,13 +254,9 @@ fn asked_twice(runs: &[Conversation], kept: &[Kept], asked: &[Asked]) -> usize {
     });
     let decisions: BTreeMap<(&str, usize), &KeptDecision> = decisions.collect();
     let again = |asked: &&Asked| {
-        decisions.get(&(asked.run.as_str(), asked.k)).is_some_and(|kept| {
-            asked.at_us > kept.at_us
-                || asked
-                    .epoch
-                    .zip(kept.epoch)
-                    .is_some_and(|(asked, kept)| asked > kept)
-        })
+        decisions
+            .get(&(asked.run.as_str(), asked.k))
+            .is_some_and(|kept| asked.again(kept.at_us, kept.epoch))
     };
     asked.iter().filter(again).count()
 }
@@ -264,6 +294,7 @@ mod tests {
         Kept {
             decisions,
             said: Vec::new(),
+            keys: vec!["key".to_owned()],
             ended: true,
             chain: Some(true),
         }
@@ -281,7 +312,7 @@ mod tests {
     fn line() -> Line {
         Line {
             n: 1,
-            key: None,
+            key: Some("key".to_owned()),
             reference: "r/0.0".to_owned(),
             operation: "book_reservation".to_owned(),
             content: json!({"seat": 1}),

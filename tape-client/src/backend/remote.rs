@@ -20,6 +20,7 @@ use tape_proto::convert::{
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
+use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
@@ -94,7 +95,11 @@ impl Backend for Remote {
             Some(SessionRequest::Append(request)) => self.sessions().append(request).await,
             Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
             Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
-            None => return Err(Failure::Invalid("only servers carry shared state over".to_owned())),
+            None => {
+                return Err(Failure::Invalid(
+                    "only servers carry shared state over".to_owned(),
+                ));
+            }
         };
         Ok(recorded(reply?.into_inner().seq))
     }
@@ -102,22 +107,50 @@ impl Backend for Remote {
     async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
         // The server reads the state of that time by itself.
         let state = tape_core::session::Delta::default();
-        let Command { request, principal, trace, body: to } = to;
+        let Command {
+            request,
+            principal,
+            trace,
+            body: to,
+        } = to;
         let body = SessionCommand::Rewind { to, state };
-        self.session(session, Command { request, principal, trace, body }).await
+        self.session(
+            session,
+            Command {
+                request,
+                principal,
+                trace,
+                body,
+            },
+        )
+        .await
     }
 
-    async fn session_view(&self, session: &SessionId, events_max: u32) -> Result<Option<SessionView>, Failure> {
-        let request = v1::GetSessionRequest { session: Some(session.clone().into()), after_seq: 0, events_max };
+    async fn session_view(
+        &self,
+        session: &SessionId,
+        events_max: u32,
+    ) -> Result<Option<SessionView>, Failure> {
+        let request = v1::GetSessionRequest {
+            session: Some(session.clone().into()),
+            after_seq: 0,
+            events_max,
+        };
         let view = match self.sessions().get(request).await.map_err(Failure::from) {
             Ok(view) => view.into_inner(),
             Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let state = read_state(view.state).map_err(Wire::from)?;
-        let state = state.0.into_iter().map(|(key, json)| (key.into(), json)).collect();
-        let events = view.events.into_iter().filter_map(|event| event_of(event).transpose());
-        Ok(Some(SessionView { seq: Seq(view.head_seq), state, events: events.collect::<Result<_, _>>()? }))
+        let events = view
+            .events
+            .into_iter()
+            .filter_map(|event| event_of(event).transpose());
+        Ok(Some(SessionView {
+            seq: Seq(view.head_seq),
+            state,
+            events: events.collect::<Result<_, _>>()?,
+        }))
     }
 
     async fn value(
@@ -126,25 +159,41 @@ impl Backend for Remote {
         name: &ValueName,
         command: Command<ValueCommand>,
     ) -> Result<Reply, Failure> {
-        let change = ValueChange { tenant: tenant.clone(), name: name.clone(), command };
+        let change = ValueChange {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            command,
+        };
         let reply = match change.into() {
             ValueRequest::Put(request) => self.values().put(request).await,
             ValueRequest::Delete(request) => self.values().delete(request).await,
         };
         // Where the change stands in the value's own journal is not told; its version is.
         let version = reply?.into_inner().version;
-        Ok(Reply { seq: Seq::ZERO, result: ReplyResult::Version { version } })
+        Ok(Reply {
+            seq: Seq::ZERO,
+            result: ReplyResult::Version { version },
+        })
     }
 
     async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure> {
-        let request = v1::GetValueRequest { value_id: Some((tenant.clone(), name.clone()).into()) };
+        let request = v1::GetValueRequest {
+            value_id: Some((tenant.clone(), name.clone()).into()),
+        };
         let state = match self.values().get(request).await.map_err(Failure::from) {
             Ok(state) => state.into_inner(),
             Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let value = state.value.map(TryInto::try_into).transpose().map_err(Wire::from)?;
-        Ok((state.version > 0).then_some(Versioned { version: state.version, value }))
+        let value = state
+            .value
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?;
+        Ok((state.version > 0).then_some(Versioned {
+            version: state.version,
+            value,
+        }))
     }
 
     fn watch(
@@ -154,7 +203,10 @@ impl Backend for Remote {
         after: u64,
     ) -> BoxStream<'static, Result<Transition, Failure>> {
         let value_id = Some((tenant.clone(), name.clone()).into());
-        let request = v1::WatchValueRequest { value_id, after_version: after };
+        let request = v1::WatchValueRequest {
+            value_id,
+            after_version: after,
+        };
         let mut values = self.values();
         let opening = async move { Ok(values.watch(request).await?.into_inner()) };
         messages(opening).map(|change| transition(change?)).boxed()
@@ -167,7 +219,12 @@ impl Backend for Remote {
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
         let follow = until == Until::Dropped;
-        let request = v1::ReadRequest { run: Some(run.clone().into()), after_seq: after.0, follow };
+        let request = v1::ReadRequest {
+            run: Some(run.clone().into()),
+            after_seq: after.0,
+            limit: 0,
+            follow,
+        };
         let mut runs = self.runs();
         let opening = async move { Ok(runs.read(request).await?.into_inner()) };
         let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
@@ -179,7 +236,12 @@ impl Backend for Remote {
     }
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure> {
-        let RunQuery { tenant, app, status, label } = query.clone();
+        let RunQuery {
+            tenant,
+            app,
+            status,
+            label,
+        } = query.clone();
         let query = RunListQuery {
             tenant,
             app,
@@ -190,13 +252,30 @@ impl Backend for Remote {
             page_size: Some(limit),
             page_token: page,
         };
-        let page = self.runs().list(v1::ListRunsRequest::from(query)).await?.into_inner();
-        let runs = page.runs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(Wire::from)?;
-        Ok(RunPage { runs, next: (!page.next_page_token.is_empty()).then_some(page.next_page_token) })
+        let page = self
+            .runs()
+            .list(v1::ListRunsRequest::from(query))
+            .await?
+            .into_inner();
+        let runs = page
+            .runs
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()
+            .map_err(Wire::from)?;
+        Ok(RunPage {
+            runs,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
     }
 
-    async fn erase(&self, _: &StreamId, _: Seq) -> Result<(), Failure> {
-        Err(Failure::Invalid("payloads are erased at the store itself, not through a server".to_owned()))
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
+        let request = v1::EraseRequest {
+            stream: stream.to_string(),
+            seq: seq.0,
+        };
+        EntriesClient::new(self.channel.clone()).erase(request).await?;
+        Ok(())
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {
@@ -222,7 +301,10 @@ fn stored(entry: v1::Entry) -> Result<StoredEntry, Failure> {
 fn event_of(event: v1::Entry) -> Result<Option<RecordedEvent>, Failure> {
     let entry = decode(&stored(event)?).map_err(|error| Failure::Fatal(error.into()))?;
     Ok(match entry.body {
-        EntryBody::SessionEventAppended(event) => Some(RecordedEvent { seq: entry.seq, event }),
+        EntryBody::SessionEventAppended(event) => Some(RecordedEvent {
+            seq: entry.seq,
+            event,
+        }),
         _ => None,
     })
 }
@@ -230,14 +312,25 @@ fn event_of(event: v1::Entry) -> Result<Option<RecordedEvent>, Failure> {
 fn transition(change: v1::WatchValueResponse) -> Result<Transition, Failure> {
     Ok(Transition {
         version: change.version,
-        value: change.value.map(TryInto::try_into).transpose().map_err(Wire::from)?,
-        previous: change.previous.map(TryInto::try_into).transpose().map_err(Wire::from)?,
+        value: change
+            .value
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?,
+        previous: change
+            .previous
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?,
         at: Timestamp::from_micros(change.at_us),
     })
 }
 
 const fn recorded(seq: u64) -> Reply {
-    Reply { seq: Seq(seq), result: ReplyResult::Recorded }
+    Reply {
+        seq: Seq(seq),
+        result: ReplyResult::Recorded,
+    }
 }
 
 impl From<Wire> for Failure {
@@ -251,7 +344,9 @@ impl From<Wire> for Failure {
             | Wire::Contended(_)
             | Wire::Overloaded { .. }
             | Wire::Deadline => Self::Retryable(failure.into()),
-            Wire::Other { code, ref message, .. } if refused(code) => Self::Invalid(message.clone()),
+            Wire::Other {
+                code, ref message, ..
+            } if refused(code) => Self::Invalid(message.clone()),
             // A transport that broke off says little: the request may have arrived, and may be sent again.
             Wire::Other { code, .. } if code != Code::DataLoss => Self::Retryable(failure.into()),
             _ => Self::Fatal(failure.into()),

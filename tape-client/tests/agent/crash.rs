@@ -12,7 +12,13 @@ use tape_client::{Ending, Error};
 async fn recover(world: &World) -> Ending {
     world.clock.advance(2 * LEASE);
     let tape = world.process("two", world.store.clone()).await;
-    match tape.run(crate::world::id()).input_json(&()).begin().await.unwrap() {
+    match tape
+        .run(crate::world::id())
+        .input_json(&())
+        .begin()
+        .await
+        .unwrap()
+    {
         tape_client::Begun::Driving(run) => {
             world.signal().await;
             agent(run, world.clone()).await.unwrap()
@@ -24,7 +30,11 @@ async fn recover(world: &World) -> Ending {
 fn check(world: &World, ending: &Ending, at: &str) {
     assert_eq!(world.wrongs(), Vec::<String>::new(), "{at}");
     assert_eq!(world.acts().len(), 4, "{at}");
-    assert!(world.asked().values().all(|asked| *asked <= 2), "{at}: {:?}", world.asked());
+    assert!(
+        world.asked().values().all(|asked| *asked <= 2),
+        "{at}: {:?}",
+        world.asked()
+    );
     assert!(matches!(ending, Ending::Completed(_)), "{at}: {ending:?}");
 }
 
@@ -91,7 +101,10 @@ async fn killed_at_every_await() {
         let tape = world.process("one", world.store.clone()).await;
         let run = begin(&tape).await.unwrap();
         world.signal().await;
-        let killed = Killed { future: Box::pin(agent(run, world.clone())), polls };
+        let killed = Killed {
+            future: Box::pin(agent(run, world.clone())),
+            polls,
+        };
         if let Some(outcome) = pin!(killed).await {
             outcome.unwrap();
             break;

@@ -21,7 +21,9 @@ async fn recorded() -> (World, Run) {
 async fn drive(run: &Run, world: &World, ask: &str, amount: u32) -> Result<(), Error> {
     let request = json!({"model": "m", "messages": ["hi", ask]});
     let decision = run.decide(&request, || world.model(ask)).await?;
-    let transfer = run.effect(&decision, "bank", "transfer").args(&json!({"amount": amount}));
+    let transfer = run
+        .effect(&decision, "bank", "transfer")
+        .args(&json!({"amount": amount}));
     let _: crate::world::Receipt = transfer.run(async |call| world.act(call).await).await?;
     run.random().await?;
     Ok(())
@@ -49,7 +51,9 @@ async fn another_request_is_drift() {
 async fn other_arguments_are_drift() {
     let (world, run) = recorded().await;
     let error = drive(&run, &world, "pay Ann", 6).await.unwrap_err();
-    let expected = expect_test::expect!["the agent drifted from its journal at effect #0.0: args: recorded 12 bytes with digest 7e84cbf0, asked 12 bytes with digest e4d23a63"];
+    let expected = expect_test::expect![
+        "the agent drifted from its journal at effect #0.0: args: recorded 12 bytes with digest 7e84cbf0, asked 12 bytes with digest e4d23a63"
+    ];
     expected.assert_eq(&error.to_string());
     assert_eq!(world.acts().len(), 1, "the upstream is not called");
 }
@@ -59,8 +63,13 @@ async fn an_effect_left_out_is_drift_before_the_next_decision() {
     let (world, run) = recorded().await;
     let request = json!({"model": "m", "messages": ["hi", "pay Ann"]});
     run.decide(&request, || world.model("pay Ann")).await.unwrap();
-    let error = run.decide(&json!("next"), || world.model("next")).await.unwrap_err();
-    let expected = expect_test::expect!["the agent drifted from its journal at effect #0.0: the journal has it, the agent went on without asking for it"];
+    let error = run
+        .decide(&json!("next"), || world.model("next"))
+        .await
+        .unwrap_err();
+    let expected = expect_test::expect![
+        "the agent drifted from its journal at effect #0.0: the journal has it, the agent went on without asking for it"
+    ];
     expected.assert_eq(&error.to_string());
     assert_eq!(world.asked().get("next"), None, "the model is not asked");
 }
@@ -69,8 +78,14 @@ async fn an_effect_left_out_is_drift_before_the_next_decision() {
 async fn what_is_left_over_at_the_end_is_drift() {
     let (world, run) = recorded().await;
     let error = run.complete(&()).await.unwrap_err();
-    let expected = expect_test::expect!["the agent drifted from its journal at decision #0: the journal has it, the agent went on without asking for it"];
+    let expected = expect_test::expect![
+        "the agent drifted from its journal at decision #0: the journal has it, the agent went on without asking for it"
+    ];
     expected.assert_eq(&error.to_string());
     let state = world.journal().await;
-    assert!(state.iter().all(|entry| entry.body.kind() != "run.completed"), "{}", StreamId::Run(run.id().clone()));
+    assert!(
+        state.iter().all(|entry| entry.body.kind() != "run.completed"),
+        "{}",
+        StreamId::Run(run.id().clone())
+    );
 }

@@ -22,10 +22,17 @@ async fn a_run_is_driven_to_its_end_and_the_end_is_the_end() {
     assert_eq!(output["approved"], json!(true));
     assert!(world.asked().values().all(|asked| *asked == 1));
     assert_eq!(world.wrongs(), Vec::<String>::new());
-    let Begun::Ended(again) = tape.run(id()).begin().await.unwrap() else { panic!("the end is the end") };
+    let Begun::Ended(again) = tape.run(id()).begin().await.unwrap() else {
+        panic!("the end is the end")
+    };
     assert_eq!(again, ending);
     let mut verifier = Verifier::new(None);
-    for entry in world.store.read(&StreamId::Run(id()), Seq::ZERO, 4096).await.unwrap() {
+    for entry in world
+        .store
+        .read(&StreamId::Run(id()), Seq::ZERO, 4096)
+        .await
+        .unwrap()
+    {
         verifier.check(&entry).unwrap();
     }
 }

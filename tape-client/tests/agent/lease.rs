@@ -13,12 +13,22 @@ async fn every_late_write_of_a_driver_that_was_overtaken_is_refused() {
     let decision = paused.decide(&json!("a"), || world.model("a")).await.unwrap();
     world.clock.advance(2 * LEASE);
     let two = world.process("two", world.store.clone()).await;
-    let busy = two.run(crate::world::id()).begin().await.unwrap().driving().unwrap();
+    let busy = two
+        .run(crate::world::id())
+        .begin()
+        .await
+        .unwrap()
+        .driving()
+        .unwrap();
     let before = world.journal().await.len();
-    let lost = |outcome: Result<(), Error>| assert!(matches!(outcome, Err(Error::LostLease { .. })), "{outcome:?}");
+    let lost =
+        |outcome: Result<(), Error>| assert!(matches!(outcome, Err(Error::LostLease { .. })), "{outcome:?}");
     let act = async |run: &Run| {
         let effect = run.effect(&decision, "bank", "transfer");
-        effect.run(async |call| world.act(call).await).await.map(|_: crate::world::Receipt| ())
+        effect
+            .run(async |call| world.act(call).await)
+            .await
+            .map(|_: crate::world::Receipt| ())
     };
     lost(act(&paused).await);
     lost(paused.decide(&json!("b"), || world.model("b")).await.map(drop));
@@ -31,7 +41,11 @@ async fn every_late_write_of_a_driver_that_was_overtaken_is_refused() {
     lost(paused.release(Duration::ZERO).await);
     assert_eq!(world.journal().await.len(), before, "nothing of it was written");
     assert_eq!(world.acts().len(), 0);
-    assert_eq!(world.asked().get("b"), None, "a driver that knows it is lost does not ask the model");
+    assert_eq!(
+        world.asked().get("b"),
+        None,
+        "a driver that knows it is lost does not ask the model"
+    );
     busy.decide(&json!("a"), || world.model("a")).await.unwrap();
     assert_eq!(world.wrongs(), Vec::<String>::new());
 }
@@ -67,8 +81,16 @@ async fn the_lease_outlives_a_tool_call_of_an_hour() {
     let (receipt, ()) = tokio::join!(slow, others);
     let _: crate::world::Receipt = receipt.unwrap();
     run.complete(&()).await.unwrap();
-    let renewals = world.journal().await.iter().filter(|entry| entry.body.kind() == "lease.renewed").count();
-    assert!((300..=420).contains(&renewals), "{renewals} renewals in an hour at a third of 30 s");
+    let renewals = world
+        .journal()
+        .await
+        .iter()
+        .filter(|entry| entry.body.kind() == "lease.renewed")
+        .count();
+    assert!(
+        (300..=420).contains(&renewals),
+        "{renewals} renewals in an hour at a third of 30 s"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,14 +14,24 @@ use tape_store::contract::{JournalStore as _, Shard};
 use tape_store::engine::Engine;
 
 async fn approval(run: &Run) -> Result<Ending, Error> {
-    let answer = run.gate("approval").deadline(Duration::from_secs(3600)).wait().await?;
+    let answer = run
+        .gate("approval")
+        .deadline(Duration::from_secs(3600))
+        .wait()
+        .await?;
     run.complete(&answer.is_timeout()).await
 }
 
 /// When recovery is to look at the run.
 async fn due(world: &World) -> Option<Timestamp> {
     let shard = Shard::of(&StreamId::Run(id()), world.store.capabilities().shards);
-    world.store.due(Queue::Recovery, shard, Timestamp::MAX, 10).await.unwrap().first().map(|hint| hint.due)
+    world
+        .store
+        .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+        .await
+        .unwrap()
+        .first()
+        .map(|hint| hint.due)
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,9 +41,15 @@ async fn a_long_wait_suspends_the_run_and_a_signal_brings_it_back() {
     let run = begin(&tape).await.unwrap();
     let waited = approval(&run).await;
     assert!(matches!(waited, Err(Error::Suspended)), "{waited:?}");
-    assert!(matches!(run.now().await, Err(Error::Suspended)), "the driver is done");
+    assert!(
+        matches!(run.now().await, Err(Error::Suspended)),
+        "the driver is done"
+    );
     let resume = due(&world).await.unwrap();
-    assert!(resume > Timestamp::from_micros(0).plus_millis(3_500_000), "it is woken at the deadline at the latest");
+    assert!(
+        resume > Timestamp::from_micros(0).plus_millis(3_500_000),
+        "it is woken at the deadline at the latest"
+    );
     world.signal_by(&tape).await;
     assert!(due(&world).await.unwrap() < resume, "the signal wakes it at once");
     let run = begin(&tape).await.unwrap();
@@ -45,9 +61,16 @@ async fn a_long_wait_suspends_the_run_and_a_signal_brings_it_back() {
 async fn a_deadline_that_passes_answers_the_gate_without_any_other_process() {
     let world = World::new();
     let tape = world.process_in_virtual_time("one").await;
-    assert!(matches!(approval(&begin(&tape).await.unwrap()).await, Err(Error::Suspended)));
+    assert!(matches!(
+        approval(&begin(&tape).await.unwrap()).await,
+        Err(Error::Suspended)
+    ));
     tokio::time::sleep(Duration::from_secs(3601)).await;
-    let output: bool = approval(&begin(&tape).await.unwrap()).await.unwrap().output().unwrap();
+    let output: bool = approval(&begin(&tape).await.unwrap())
+        .await
+        .unwrap()
+        .output()
+        .unwrap();
     assert!(output);
 }
 
@@ -57,7 +80,12 @@ async fn a_short_wait_stays_in_the_process() {
     let tape = world.process_in_virtual_time("one").await;
     let run = begin(&tape).await.unwrap();
     run.sleep("short", Duration::from_secs(3)).await.unwrap();
-    let gate = run.gate("quick").deadline(Duration::from_secs(2)).wait().await.unwrap();
+    let gate = run
+        .gate("quick")
+        .deadline(Duration::from_secs(2))
+        .wait()
+        .await
+        .unwrap();
     assert_eq!(gate.by, AnsweredBy::Deadline);
     let long = run.sleep("long", Duration::from_secs(600)).await;
     assert!(matches!(long, Err(Error::Suspended)), "{long:?}");
@@ -77,7 +105,10 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
     let run = begin(&tape).await.unwrap();
     let pay = async |run: &Run| {
         let decision = run.decide(&json!("pay"), || world.model("pay")).await?;
-        run.effect(&decision, "bank", "pay").non_idempotent().settled::<u32>().await
+        run.effect(&decision, "bank", "pay")
+            .non_idempotent()
+            .settled::<u32>()
+            .await
     };
     let suspended = pay(&run).await;
     assert!(matches!(suspended, Err(Error::Suspended)), "{suspended:?}");
@@ -85,12 +116,35 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
     let effect: EffectId = "#0.0".parse().unwrap();
     let holder = Holder::new("worker").unwrap();
     let work = async |n, work| {
-        engine.run(&id(), Command::new(RequestId::from_u128(n), RunCommand::Work(work))).await.unwrap()
+        engine
+            .run(
+                &id(),
+                Command::new(RequestId::from_u128(n), RunCommand::Work(work)),
+            )
+            .await
+            .unwrap()
     };
-    let claim = WorkerCommand::ClaimEffect { effect: effect.clone(), holder: holder.clone(), claim_ms: 1000 };
+    let claim = WorkerCommand::ClaimEffect {
+        effect: effect.clone(),
+        holder: holder.clone(),
+        claim_ms: 1000,
+    };
     work(1, claim).await;
-    let ending = Outcome::Confirmed { result: Payload::json(&json!(7)), undo: None, spent: None };
-    work(2, WorkerCommand::FinishClaimed { effect, holder, attempt: 1, ending }).await;
+    let ending = Outcome::Confirmed {
+        result: Payload::json(&json!(7)),
+        undo: None,
+        spent: None,
+    };
+    work(
+        2,
+        WorkerCommand::FinishClaimed {
+            effect,
+            holder,
+            attempt: 1,
+            ending,
+        },
+    )
+    .await;
     let run = begin(&tape).await.unwrap();
     assert_eq!(pay(&run).await.unwrap(), 7);
     assert_eq!(world.wrongs(), Vec::<String>::new());
@@ -117,10 +171,21 @@ async fn retryable_failures_and_lost_answers_are_tried_again_with_the_same_key()
     assert_eq!(paid.await.unwrap(), 5);
     let key = calls[0].0.clone();
     assert_eq!(calls, [(key.clone(), 1), (key.clone(), 2), (key, 3)]);
-    let kinds: Vec<&str> = world.journal().await.iter().map(|entry| entry.body.kind()).collect();
+    let kinds: Vec<&str> = world
+        .journal()
+        .await
+        .iter()
+        .map(|entry| entry.body.kind())
+        .collect();
     let effects: Vec<&&str> = kinds.iter().filter(|kind| kind.starts_with("effect.")).collect();
     let expected = ["begun", "deferred", "started", "unknown", "started", "confirmed"];
-    assert!(effects.iter().zip(expected).all(|(kind, end)| **kind == format!("effect.{end}")), "{effects:?}");
+    assert!(
+        effects
+            .iter()
+            .zip(expected)
+            .all(|(kind, end)| **kind == format!("effect.{end}")),
+        "{effects:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,21 +195,42 @@ async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
     let run = begin(&tape).await.unwrap();
     let pay = async |run: &Run| {
         let decision = run.decide(&json!("pay"), || world.model("pay")).await?;
-        let policy = EffectPolicy { attempts_max: 3, ..EffectPolicy::default() };
+        let policy = EffectPolicy {
+            attempts_max: 3,
+            ..EffectPolicy::default()
+        };
         let effect = run.effect(&decision, "bank", "pay").policy(policy);
-        effect.run(|_| std::future::ready(Err::<u32, _>(CallError::unknown("timeout")))).await
+        effect
+            .run(|_| std::future::ready(Err::<u32, _>(CallError::unknown("timeout"))))
+            .await
     };
     let unknown = pay(&run).await;
     assert!(matches!(unknown, Err(Error::EffectUnknown { .. })), "{unknown:?}");
     let refused = run.complete(&()).await;
     assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
     run.release(Duration::ZERO).await.unwrap();
-    let verdict = Verdict::Confirmed { result: Payload::json(&json!(9)) };
-    tape.settle(&id(), "#0.0".parse().unwrap(), verdict, "the bank's statement has it").await.unwrap();
+    let verdict = Verdict::Confirmed {
+        result: Payload::json(&json!(9)),
+    };
+    tape.settle(
+        &id(),
+        "#0.0".parse().unwrap(),
+        verdict,
+        "the bank's statement has it",
+    )
+    .await
+    .unwrap();
     let run = begin(&tape).await.unwrap();
     assert_eq!(pay(&run).await.unwrap(), 9);
-    let reply = tape.settle(&id(), "#0.0".parse().unwrap(), Verdict::Failed, "no").await;
-    assert!(reply.unwrap_err().to_string().contains(&format!("{:?}", Status::Confirmed)));
+    let reply = tape
+        .settle(&id(), "#0.0".parse().unwrap(), Verdict::Failed, "no")
+        .await;
+    assert!(
+        reply
+            .unwrap_err()
+            .to_string()
+            .contains(&format!("{:?}", Status::Confirmed))
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use tape_client::core::time::Timestamp;
 use tape_client::{Answer, Call, CallError, Currency, Ending, Error, Payload, Run, RunId, Tape};
 use tape_store::clock::{Clock, SystemClock};
 use tape_store::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
 };
 use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
@@ -72,7 +72,11 @@ impl World {
     /// A process whose journal's clock is tokio's, which stands still while somebody works and leaps while all wait.
     pub(crate) async fn process_in_virtual_time(&self, name: &str) -> Tape {
         let tape = Tape::over(Engine::new(self.store.clone(), self.virtual_clock()));
-        tape.holder(Holder::new(name).unwrap()).lease(LEASE).connect().await.unwrap()
+        tape.holder(Holder::new(name).unwrap())
+            .lease(LEASE)
+            .connect()
+            .await
+            .unwrap()
     }
 
     pub(crate) fn virtual_clock(&self) -> Arc<dyn Clock> {
@@ -86,17 +90,33 @@ impl World {
     }
 
     pub(crate) async fn signal(&self) {
-        self.signal_by(&self.process("person", self.store.clone()).await).await;
+        self.signal_by(&self.process("person", self.store.clone()).await)
+            .await;
     }
 
     pub(crate) async fn signal_by(&self, tape: &Tape) {
         let yes = Payload::json(&json!(true));
-        tape.signal(&id(), GateName::new("approval").unwrap(), SignalId::new("x").unwrap(), yes).await.unwrap();
+        tape.signal(
+            &id(),
+            GateName::new("approval").unwrap(),
+            SignalId::new("x").unwrap(),
+            yes,
+        )
+        .await
+        .unwrap();
     }
 
     pub(crate) async fn model(&self, request: &str) -> Result<Answer, Error> {
-        let answer = Answer::json(&format!("do {request}"))?.model("scripted").policy_version("p1");
-        *self.counts.lock().unwrap().asked.entry(request.to_owned()).or_default() += 1;
+        let answer = Answer::json(&format!("do {request}"))?
+            .model("scripted")
+            .policy_version("p1");
+        *self
+            .counts
+            .lock()
+            .unwrap()
+            .asked
+            .entry(request.to_owned())
+            .or_default() += 1;
         let recorded = self.journal().await.into_iter().any(|entry| match entry.body {
             EntryBody::DecisionRecorded(recorded) => {
                 recorded.response.bytes().unwrap().as_ref() == format!("\"do {request}\"").as_bytes()
@@ -104,7 +124,11 @@ impl World {
             _ => false,
         });
         if recorded {
-            self.counts.lock().unwrap().wrongs.push(format!("the model was asked again: {request}"));
+            self.counts
+                .lock()
+                .unwrap()
+                .wrongs
+                .push(format!("the model was asked again: {request}"));
         }
         Ok(answer)
     }
@@ -115,13 +139,18 @@ impl World {
         for entry in self.journal().await {
             match entry.body {
                 EntryBody::EffectBegun(begun) if begun.effect == *call.effect() => standing = "begun",
-                EntryBody::EffectConfirmed(confirmed) if confirmed.effect == *call.effect() => standing = "confirmed",
+                EntryBody::EffectConfirmed(confirmed) if confirmed.effect == *call.effect() => {
+                    standing = "confirmed"
+                }
                 _ => {}
             }
         }
         let mut counts = self.counts.lock().unwrap();
         if standing != "begun" {
-            counts.wrongs.push(format!("effect {} was called when it was {standing}", call.effect()));
+            counts.wrongs.push(format!(
+                "effect {} was called when it was {standing}",
+                call.effect()
+            ));
         }
         let number = u32::try_from(counts.acts.len()).unwrap() + 1;
         let number = *counts.acts.entry(call.key().to_owned()).or_insert(number);
@@ -148,28 +177,49 @@ pub(crate) fn id() -> RunId {
 }
 
 pub(crate) async fn begin(tape: &Tape) -> Result<Run, Error> {
-    tape.run(id()).label("desk", "fx").input_json(&json!({"day": 1})).begin().await?.driving()
+    tape.run(id())
+        .label("desk", "fx")
+        .input_json(&json!({"day": 1}))
+        .begin()
+        .await?
+        .driving()
 }
 
 /// Uses every feature of a run that the agent itself drives.
 pub(crate) async fn agent(run: Run, world: World) -> Result<Ending, Error> {
     run.open_budget("usd", Currency::MicroUsd, 1_000).await?;
-    let first = run.decide(&json!({"ask": "sweep"}), || world.model("sweep")).await?;
+    let first = run
+        .decide(&json!({"ask": "sweep"}), || world.model("sweep"))
+        .await?;
     let args = json!({"from": "a", "to": "b"});
-    let transfer = run.effect(&first, "bank", "transfer").args(&args).undo("reverse", &args).reserve("usd", 100);
+    let transfer = run
+        .effect(&first, "bank", "transfer")
+        .args(&args)
+        .undo("reverse", &args)
+        .reserve("usd", 100);
     let receipt: Receipt = transfer.run(async |call| world.act(call).await).await?;
     run.checkpoint("swept", &receipt).await?;
-    let hedges = futures::future::try_join(branch(&run, &world, "left"), branch(&run, &world, "right")).await?;
+    let hedges =
+        futures::future::try_join(branch(&run, &world, "left"), branch(&run, &world, "right")).await?;
     let (now, uuid) = (run.now().await?, run.uuid().await?);
     let price: u32 = run.sample("price", || async { Ok::<_, Error>(42) }).await?;
-    let answer = run.gate("approval").deadline(Duration::from_secs(3600)).wait().await?;
+    let answer = run
+        .gate("approval")
+        .deadline(Duration::from_secs(3600))
+        .wait()
+        .await?;
     run.sleep("cool down", Duration::from_millis(1)).await?;
-    let second = run.decision(&json!({"ask": "report"})).reserve("usd", 10).ask(|| world.model("report")).await?;
+    let second = run
+        .decision(&json!({"ask": "report"}))
+        .reserve("usd", 10)
+        .ask(|| world.model("report"))
+        .await?;
     let balance = run.effect(&second, "bank", "balance").read_only();
     let read: Receipt = balance.run(async |call| world.act(call).await).await?;
     let numbers = [receipt, hedges.0, hedges.1, read].map(|receipt| receipt.number);
     let seen = json!({"now": now.as_micros(), "uuid": uuid.to_string(), "price": price});
-    run.complete(&json!({"numbers": numbers, "approved": answer.json::<bool>()?, "seen": seen})).await
+    run.complete(&json!({"numbers": numbers, "approved": answer.json::<bool>()?, "seen": seen}))
+        .await
 }
 
 async fn branch(run: &Run, world: &World, name: &str) -> Result<Receipt, Error> {
@@ -185,7 +235,8 @@ pub(crate) struct ShiftedClock(AtomicU64);
 
 impl ShiftedClock {
     pub(crate) fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+        self.0
+            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -222,7 +273,11 @@ pub(crate) struct Dying {
 
 impl Dying {
     pub(crate) fn new(inner: Arc<MemoryStore>, dies: Dies) -> Self {
-        Self { inner, dies, commits: AtomicU64::new(0) }
+        Self {
+            inner,
+            dies,
+            commits: AtomicU64::new(0),
+        }
     }
 
     fn alive(&self) -> Result<(), StoreError> {
@@ -241,7 +296,10 @@ impl Dying {
 
 fn gone() -> StoreError {
     let source: Box<dyn std::error::Error + Send + Sync> = "the process is gone".into();
-    StoreError::Unavailable { doing: "dies", source: source.into() }
+    StoreError::Unavailable {
+        doing: "dies",
+        source: source.into(),
+    }
 }
 
 #[async_trait]
@@ -277,7 +335,13 @@ impl JournalStore for Dying {
         self.inner.find_batch(stream, batch).await
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         self.inner.due(queue, shard, until, limit).await
     }
 
@@ -293,7 +357,12 @@ impl JournalStore for Dying {
         self.inner.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         self.inner.runs(filter, from, limit).await
     }
 

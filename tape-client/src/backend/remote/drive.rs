@@ -42,7 +42,10 @@ impl Drive {
     pub(super) async fn ask(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, Failure> {
         let (answer, answered) = oneshot::channel();
         let gone = || Failure::Retryable("the connection was lost before the answer".into());
-        self.commands.send(Asked { request, answer }).await.map_err(|_| gone())?;
+        self.commands
+            .send(Asked { request, answer })
+            .await
+            .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -79,7 +82,12 @@ struct Connection {
 impl Connection {
     fn new(first: Asked) -> Self {
         let (send, sent) = mpsc::unbounded_channel();
-        let mut connection = Self { send, sent: Some(sent), waiting: HashMap::new(), calls: 0 };
+        let mut connection = Self {
+            send,
+            sent: Some(sent),
+            waiting: HashMap::new(),
+            calls: 0,
+        };
         connection.ask(first);
         connection
     }
@@ -96,7 +104,10 @@ impl Connection {
         self.calls += 1;
         self.waiting.insert(self.calls, answer);
         // Where the stream is gone, the answers' end is told next, and fails those who wait.
-        let _ = self.send.send(v1::DriveRequest { call: self.calls, request: Some(request) });
+        let _ = self.send.send(v1::DriveRequest {
+            call: self.calls,
+            request: Some(request),
+        });
     }
 
     /// Until the stream breaks, with its status, or until the client is gone.
@@ -118,7 +129,9 @@ impl Connection {
     }
 
     fn answer(&mut self, response: v1::DriveResponse) {
-        let Some(answer) = self.waiting.remove(&response.call) else { return };
+        let Some(answer) = self.waiting.remove(&response.call) else {
+            return;
+        };
         let outcome = match response.outcome {
             Some(Outcome::Reply(reply)) => Ok(reply),
             Some(Outcome::Error(error)) => Err(Wire::from(error).into()),

@@ -58,7 +58,7 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
 
-    /// Entries of all streams whose subjects fit, with those that are still to come, for ever.
+    /// Entries of all streams whose subjects fit, with those that are still to come where asked.
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>>;
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
@@ -168,4 +168,6 @@ pub struct Tail {
     pub pattern: Pattern,
     /// Whether to begin with the first entry there is, instead of with those that come from now on.
     pub from_start: bool,
+    /// Whether to wait for entries that are still to come, instead of stopping at the end.
+    pub follow: bool,
 }

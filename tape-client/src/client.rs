@@ -206,7 +206,7 @@ impl Tape {
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
-    /// The feed: entries of every stream whose subjects fit, also those that are still to come. It does not end by itself.
+    /// The feed: entries of every stream whose subjects fit, in order within each stream.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Error>> {
         self.backend
             .tail(tail)

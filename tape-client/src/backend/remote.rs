@@ -20,6 +20,7 @@ use tape_proto::convert::{
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
+use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
@@ -115,7 +116,6 @@ impl Backend for Remote {
             Err(failure) => return Err(failure),
         };
         let state = read_state(view.state).map_err(Wire::from)?;
-        let state = state.0.into_iter().map(|(key, json)| (key.into(), json)).collect();
         let events = view.events.into_iter().filter_map(|event| event_of(event).transpose());
         Ok(Some(SessionView { seq: Seq(view.head_seq), state, events: events.collect::<Result<_, _>>()? }))
     }
@@ -167,7 +167,7 @@ impl Backend for Remote {
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
         let follow = until == Until::Dropped;
-        let request = v1::ReadRequest { run: Some(run.clone().into()), after_seq: after.0, follow };
+        let request = v1::ReadRequest { run: Some(run.clone().into()), after_seq: after.0, limit: 0, follow };
         let mut runs = self.runs();
         let opening = async move { Ok(runs.read(request).await?.into_inner()) };
         let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
@@ -195,8 +195,10 @@ impl Backend for Remote {
         Ok(RunPage { runs, next: (!page.next_page_token.is_empty()).then_some(page.next_page_token) })
     }
 
-    async fn erase(&self, _: &StreamId, _: Seq) -> Result<(), Failure> {
-        Err(Failure::Invalid("payloads are erased at the store itself, not through a server".to_owned()))
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
+        let request = v1::EraseRequest { stream: stream.to_string(), seq: seq.0 };
+        EntriesClient::new(self.channel.clone()).erase(request).await?;
+        Ok(())
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {

@@ -36,7 +36,8 @@ pub(super) fn tail(store: Arc<dyn JournalStore>, tail: Tail) -> BoxStream<'stati
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
-            Ok(page) => Some((Ok(page), Some(reader))),
+            Ok(Some(page)) => Some((Ok(page), Some(reader))),
+            Ok(None) => None,
             Err(failure) => Some((Err(failure), None)),
         }
     })
@@ -44,8 +45,8 @@ pub(super) fn tail(store: Arc<dyn JournalStore>, tail: Tail) -> BoxStream<'stati
 }
 
 impl Reader {
-    /// The next page that is not empty.
-    async fn next(&mut self) -> Result<Page, Failure> {
+    /// The next page that is not empty; none at the end.
+    async fn next(&mut self) -> Result<Option<Page>, Failure> {
         self.start().await?;
         let shards = self.store.capabilities().shards.max(1);
         loop {
@@ -58,11 +59,14 @@ impl Reader {
             let page: Page = self.chosen(entries)?;
             self.shard = (self.shard + 1) % shards;
             if self.quiet > shards {
+                if !self.tail.follow {
+                    return Ok(None);
+                }
                 self.quiet = 0;
                 std::mem::replace(&mut self.changed, self.store.changed()).await;
             }
             if !page.is_empty() {
-                return Ok(page);
+                return Ok(Some(page));
             }
         }
     }

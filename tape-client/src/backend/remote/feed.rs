@@ -19,6 +19,8 @@ struct Reader {
     channel: Channel,
     pattern: String,
     from_start: bool,
+    /// Whether the feed ends once all is sent that is durable when it is opened.
+    once: bool,
     /// Where to go on, by shard.
     cursors: BTreeMap<u32, v1::ShardCursor>,
     open: Option<Streaming<v1::TailResponse>>,
@@ -30,6 +32,7 @@ pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<P
         channel,
         pattern: tail.pattern.to_string(),
         from_start: tail.from_start,
+        once: !tail.follow,
         cursors: BTreeMap::new(),
         open: None,
         backoff: Backoff::default(),
@@ -37,7 +40,8 @@ pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<P
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
-            Ok(page) => Some((Ok(page), Some(reader))),
+            Ok(Some(page)) => Some((Ok(page), Some(reader))),
+            Ok(None) => None,
             Err(failure) => Some((Err(failure), None)),
         }
     })
@@ -45,10 +49,11 @@ pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<P
 }
 
 impl Reader {
-    async fn next(&mut self) -> Result<Page, Failure> {
+    /// The next page that is not empty; none at the end.
+    async fn next(&mut self) -> Result<Option<Page>, Failure> {
         loop {
             match self.page().await {
-                Ok(page) if page.is_empty() => {}
+                Ok(Some(page)) if page.is_empty() => {}
                 Ok(page) => return Ok(page),
                 Err(Failure::Retryable(source)) => {
                     tracing::debug!(error = %source, "the feed broke off; going on");
@@ -60,18 +65,21 @@ impl Reader {
         }
     }
 
-    async fn page(&mut self) -> Result<Page, Failure> {
+    async fn page(&mut self) -> Result<Option<Page>, Failure> {
         let message = match &mut self.open {
             Some(open) => open.message().await?,
             None => self.open().await?.message().await?,
         };
-        let message = message.ok_or_else(|| Failure::Retryable("the server ended the feed".into()))?;
+        let Some(message) = message else {
+            let ended = Failure::Retryable("the server ended the feed".into());
+            return if self.once { Ok(None) } else { Err(ended) };
+        };
         self.backoff = Backoff::default();
         let page = message.entries.into_iter().map(entry).collect::<Result<Page, Failure>>()?;
         if let Some(position) = message.position {
             self.cursors.insert(position.shard, position);
         }
-        Ok(page)
+        Ok(Some(page))
     }
 
     async fn open(&mut self) -> Result<&mut Streaming<v1::TailResponse>, Failure> {
@@ -81,6 +89,8 @@ impl Reader {
             pattern: self.pattern.clone(),
             from: from.into(),
             cursors: self.cursors.values().cloned().collect(),
+            tenant: None,
+            once: self.once,
         };
         let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
         let opened = feed.tail(request).await?.into_inner();

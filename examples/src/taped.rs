@@ -136,8 +136,16 @@ impl Journal for Taped {
     }
 
     async fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> Result<Value> {
-        let (answer, ()) = tokio::join!(self.run.gate(gate).wait(), waiting());
-        Ok(answer?.json()?)
+        let waiting = async {
+            waiting().await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            // Looked at first: where the answer is on record, nobody waits.
+            biased;
+            answer = self.run.gate(gate).wait() => Ok(answer?.json()?),
+            never = waiting => never,
+        }
     }
 
     async fn finish(&mut self, output: &Value) -> Result<()> {

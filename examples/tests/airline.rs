@@ -9,7 +9,7 @@ fn trajectories(path: &Path, runs: usize) {
     let runs: Vec<Value> = (0..runs)
         .map(|n| json!({ "task_id": n, "trial": 0, "traj": conversation(n) }))
         .collect();
-    std::fs::write(path, Value::from(runs).to_string()).unwrap();
+    std::fs::write(path, Value::from(runs).to_string()).expect("the file is written");
 }
 
 fn conversation(n: usize) -> Vec<Value> {
@@ -35,7 +35,7 @@ fn conversation(n: usize) -> Vec<Value> {
 }
 
 fn play(runs: usize, args: &[&str]) -> (Output, String) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a directory is made");
     let file = dir.path().join("trajectories.json");
     trajectories(&file, runs);
     let output = Command::new(env!("CARGO_BIN_EXE_airline"))
@@ -43,7 +43,7 @@ fn play(runs: usize, args: &[&str]) -> (Output, String) {
         .arg(&file)
         .args(args)
         .output()
-        .unwrap();
+        .expect("the play starts");
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -6,7 +6,7 @@ fn play(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_treasury"))
         .args(args)
         .output()
-        .unwrap()
+        .expect("the play starts")
 }
 
 fn text(output: &Output) -> String {

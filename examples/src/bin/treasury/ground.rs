@@ -109,7 +109,6 @@ impl Ground {
         let subject = Subject::new(&StreamId::Run(run()?), "gate.opened");
         let pattern: Pattern = subject.as_str().parse()?;
         let tail = Tail {
-            tenant: run()?.tenant,
             pattern,
             from_start: true,
             follow: true,

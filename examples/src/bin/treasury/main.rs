@@ -236,10 +236,6 @@ async fn show_journal(
     say(&format!(
         "The chain over {entries} entries verifies; it ends in {chain}."
     ));
-    say(&format!(
-        "The model was asked {} times for {decisions} decisions, never after one was recorded.",
-        asked.len()
-    ));
     ensure!(record.completed(), "the run has not completed");
     ensure!(
         verdict.asked_twice == 0,
@@ -256,6 +252,10 @@ async fn show_journal(
         "{} acts were lost",
         verdict.lost
     );
+    say(&format!(
+        "The model was asked {} times for {decisions} decisions, never after one was recorded.",
+        asked.len()
+    ));
     say("Every act stands in the bank's ledger once.");
     say(&format!("treasury: kills={kills} {verdict} chain=ok"));
     Ok(())

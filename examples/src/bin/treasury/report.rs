@@ -54,7 +54,7 @@ pub(crate) fn journal(record: &Record, run: &RunId, ledger: &[Line]) -> Table {
             _ => None,
         };
         rows.push((
-            format!("{:>3}  {text}", entry.seq),
+            format!("{:>3}  {text}", entry.seq.0),
             done.map(|line| ledger_line(line)).unwrap_or_default(),
         ));
     }

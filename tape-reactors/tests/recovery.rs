@@ -1,5 +1,7 @@
 //! Recovery over a memory store, in virtual time: the clock of the journal is tokio's own, paused.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The feed over a memory store: filtered, resumed, woken.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use std::sync::Arc;
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{RequestId, Tenant, ValueName};

@@ -251,6 +251,7 @@ fn an_effect_is_followed_through_its_attempts() {
         effect: effect.clone(),
         error: "busy".to_owned(),
         next_at: at(5),
+        lapsed: false,
     });
     let record = journal.replay.effect(&effect).unwrap();
     assert_eq!(

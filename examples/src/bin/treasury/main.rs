@@ -109,7 +109,7 @@ async fn play_role(role: Role) -> Result<()> {
         Role::Agent(args) => be_agent(args, parent).await,
         Role::Bank { ledger } => upstream::serve(bank::Bank, &ledger, parent).await,
         #[cfg(feature = "real-model")]
-        Role::Model if real::key_is_there() => model::serve(real::Real::new(), parent).await,
+        Role::Model if real::key_is_there() => model::serve(real::Real::new()?, parent).await,
         Role::Model => model::serve(mind::Scripted, parent).await,
     }
 }

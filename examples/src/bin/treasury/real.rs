@@ -37,16 +37,16 @@ fn provider() -> Option<&'static str> {
 
 impl Real {
     /// The model that the environment names.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new() -> Result<Self> {
         // Where another part of the program has set it already, that one serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let model = std::env::var("TREASURY_MODEL")
             .ok()
             .or_else(|| provider().map(str::to_owned));
-        Self {
-            client: Client::default(),
+        Ok(Self {
+            client: Client::new()?,
             model: model.unwrap_or_default(),
-        }
+        })
     }
 
     async fn ask(&self, messages: &Value) -> Result<Value> {

@@ -47,6 +47,10 @@ struct Tally {
 struct Clock(Instant);
 
 impl Clock {
+    fn start(span: Duration) -> Self {
+        Self(Instant::now() + span)
+    }
+
     fn is_over(self) -> bool {
         Instant::now() >= self.0
     }
@@ -65,15 +69,15 @@ fn main() -> ExitCode {
         eprintln!("fuzz: FAILED with --seed {seed}");
         std::process::exit(1);
     }));
-    let clock = Clock(Instant::now() + Duration::from_secs(seconds));
+    let span = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let Tally {
         rounds,
         taken,
         refused,
     } = match target {
-        Target::Requests => runtime.block_on(requests::fuzz(seed, clock)),
-        Target::Stored => runtime.block_on(stored::fuzz(seed, clock)),
+        Target::Requests => runtime.block_on(requests::fuzz(seed, span)),
+        Target::Stored => runtime.block_on(stored::fuzz(seed, span)),
     };
     println!(
         "fuzz: {target:?} seed={seed} seconds={seconds} rounds={rounds} taken={taken} refused={refused}"

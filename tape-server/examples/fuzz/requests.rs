@@ -28,7 +28,8 @@ const STREAM_PATIENCE: Duration = Duration::from_millis(2);
 /// A fresh server and store after so many rounds: long runs are another test's business.
 const ROUNDS_PER_SERVER: u64 = 20_000;
 
-pub(crate) async fn fuzz(seed: u64, clock: Clock) -> Tally {
+pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
+    let clock = Clock::start(span);
     let mut rng = StdRng::seed_from_u64(seed);
     let (contract, mut tally) = (Contract::load(), Tally::default());
     while !clock.is_over() {

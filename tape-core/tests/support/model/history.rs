@@ -97,10 +97,8 @@ impl<'a> History<'a> {
             RunCommand::Drive(_, D::Suspend { .. }) => Some(Life::Suspended),
             _ => None,
         });
-        ended
-            .or(compensating.then_some(Life::Compensating))
-            .or(last)
-            .unwrap_or(Life::New)
+        let compensating = compensating.then_some(Life::Compensating);
+        ended.or(compensating).or(last).unwrap_or(Life::New)
     }
 
     pub(crate) fn cancelling(self) -> bool {

@@ -21,8 +21,15 @@ impl Child {
     ///
     /// # Errors
     /// Where the program cannot be started or the file not be opened.
-    pub fn start(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>, errors: &Path) -> Result<Self> {
-        let errors = std::fs::OpenOptions::new().create(true).append(true).open(errors)?;
+    pub fn start(
+        program: &Path,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        errors: &Path,
+    ) -> Result<Self> {
+        let errors = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(errors)?;
         let mut process = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
@@ -33,7 +40,11 @@ impl Child {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let commands = process.stdin.take();
         let reports = process.stdout.take().context("standard output is not piped")?;
-        Ok(Self { process, commands, reports: BufReader::new(reports).lines() })
+        Ok(Self {
+            process,
+            commands,
+            reports: BufReader::new(reports).lines(),
+        })
     }
 
     /// The next line the process reports; none once it has ended.
@@ -77,7 +88,11 @@ impl Child {
         const SIGKILL: i32 = 9;
         self.process.start_kill()?;
         let status = self.process.wait().await?;
-        if status.signal() == Some(SIGKILL) { Ok(()) } else { bail!("the process had ended before: {status}") }
+        if status.signal() == Some(SIGKILL) {
+            Ok(())
+        } else {
+            bail!("the process had ended before: {status}")
+        }
     }
 
     /// Waits until the process ends by itself.

@@ -58,7 +58,7 @@ pub trait Journal {
     fn act(
         &mut self,
         call: Call,
-        run: impl AsyncFnMut(Option<String>) -> Result<Value>,
+        run: impl AsyncFn(Option<String>) -> Result<Value>,
     ) -> impl Future<Output = Result<Value>>;
 
     /// Waits for a person's answer. `waiting` runs beside the wait.

@@ -40,7 +40,10 @@ impl Ledger {
     /// Where the file cannot be read or has something else in it.
     pub fn open(path: &Path) -> Result<Self> {
         let lines = if path.exists() { read(path)? } else { Vec::new() };
-        let keyed = lines.iter().enumerate().filter_map(|(at, line)| Some((line.key.clone()?, at)));
+        let keyed = lines
+            .iter()
+            .enumerate()
+            .filter_map(|(at, line)| Some((line.key.clone()?, at)));
         let by_key = keyed.collect();
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self { file, lines, by_key })

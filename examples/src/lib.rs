@@ -3,22 +3,26 @@
 //! Each demonstration is a play with real processes: a *supervisor* starts an upstream, a model, the journal's server and the
 //! agents, and kills agents and servers with `SIGKILL` at points planned beforehand. The parts:
 //!
-//! - [`journal`]: the small seam between an agent and what it stands on. [`notes`] is an agent's own notes file, which is what
-//!   it has without Tape.
+//! - [`journal`]: the small seam between an agent and what it stands on. [`taped`] is a run on Tape; [`notes`] is an agent's own
+//!   notes file, which is what it has without.
 //! - [`upstream`]: a service that acts, with a durable [`ledger`] of its own; [`model`]: a service that decides and counts how
 //!   often it is asked what.
 //! - [`stops`]: where a process is to be killed, and how an agent gets there; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
-//! - [`seed`]: random choices that are the same on every machine.
+//! - [`server`]: the journal's servers; [`comeback`]: Tape's recovery, which brings killed agents back.
+//! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
 pub mod child;
+pub mod comeback;
 pub mod interrupt;
 pub mod journal;
 pub mod ledger;
 pub mod model;
 pub mod notes;
 pub mod parent;
+pub mod record;
 pub mod seed;
+pub mod server;
 pub mod stops;
 pub mod taped;
 pub mod upstream;

@@ -40,6 +40,20 @@ pub struct Asked {
     pub epoch: Option<u64>,
 }
 
+impl Asked {
+    /// Whether this was asked after the decision had been recorded, at `at_us` by the driver of `epoch`: later by the clock of
+    /// this machine, or by a driver that came after. A decision's time is taken before its commit, so that a doubtful
+    /// question counts as one too many.
+    #[must_use]
+    pub fn again(&self, at_us: i64, epoch: Option<u64>) -> bool {
+        self.at_us > at_us
+            || self
+                .epoch
+                .zip(epoch)
+                .is_some_and(|(asked, recorded)| asked > recorded)
+    }
+}
+
 /// What decides.
 pub trait Mind: Send + Sync + 'static {
     /// The answer to a question.
@@ -59,14 +73,28 @@ struct Desk {
 /// # Errors
 /// Where no port is free.
 pub async fn serve(mind: impl Mind, parent: Parent) -> Result<()> {
-    let desk = Arc::new(Desk { mind: Box::new(mind), asked: Mutex::default() });
-    let router = Router::new().route("/ask", post(ask)).route("/asked", get(asked)).with_state(desk);
+    let desk = Arc::new(Desk {
+        mind: Box::new(mind),
+        asked: Mutex::default(),
+    });
+    let router = Router::new()
+        .route("/ask", post(ask))
+        .route("/asked", get(asked))
+        .with_state(desk);
     serve_router(router, &parent).await
 }
 
 async fn ask(State(desk): State<Arc<Desk>>, Json(question): Json<Question>) -> Response {
-    let entry = Asked { at_us: now_us(), run: question.run.clone(), k: question.k, epoch: question.epoch };
-    desk.asked.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    let entry = Asked {
+        at_us: now_us(),
+        run: question.run.clone(),
+        k: question.k,
+        epoch: question.epoch,
+    };
+    desk.asked
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(entry);
     match desk.mind.answer(&question).await {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
@@ -95,7 +123,10 @@ impl Model {
     /// The model at `url`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned() }
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+        }
     }
 
     /// Asks the model.
@@ -116,6 +147,13 @@ impl Model {
     /// # Errors
     /// Where the model cannot be reached.
     pub async fn asked(&self) -> Result<Vec<Asked>> {
-        Ok(self.http.get(format!("{}/asked", self.url)).send().await?.error_for_status()?.json().await?)
+        Ok(self
+            .http
+            .get(format!("{}/asked", self.url))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?)
     }
 }

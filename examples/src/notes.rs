@@ -51,11 +51,17 @@ impl Notes {
     }
 
     fn recall(&mut self, step: &str) -> Option<Value> {
-        self.noted.pop_front_if(|note| note.step == step).map(|note| note.value)
+        self.noted
+            .pop_front_if(|note| note.step == step)
+            .map(|note| note.value)
     }
 
     fn note(&mut self, step: &str, value: &Value) -> Result<()> {
-        let note = Note { at_us: now_us(), step: step.to_owned(), value: value.clone() };
+        let note = Note {
+            at_us: now_us(),
+            step: step.to_owned(),
+            value: value.clone(),
+        };
         let line = serde_json::to_string(&note)?;
         writeln!(self.file, "{line}").context("cannot write notes")
     }
@@ -70,7 +76,10 @@ pub fn read(path: &Path) -> Result<Vec<Note>> {
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path)?;
-    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .map_while(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 impl Journal for Notes {
@@ -102,11 +111,7 @@ impl Journal for Notes {
         Ok(decision)
     }
 
-    async fn act(
-        &mut self,
-        call: Call,
-        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
-    ) -> Result<Value> {
+    async fn act(&mut self, call: Call, run: impl AsyncFn(Option<String>) -> Result<Value>) -> Result<Value> {
         if let Some(noted) = self.recall(&call.operation) {
             return Ok(noted);
         }

@@ -28,7 +28,9 @@ impl Parent {
             }
             std::process::exit(ORPHANED);
         });
-        Self { commands: Arc::new(Mutex::new(commands)) }
+        Self {
+            commands: Arc::new(Mutex::new(commands)),
+        }
     }
 
     /// Reports a line.

@@ -38,6 +38,9 @@ mod tests {
     #[test]
     fn numbers_never_change() {
         let mut seed = Seed::new(0);
-        assert_eq!([seed.next(), seed.next()], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]);
+        assert_eq!(
+            [seed.next(), seed.next()],
+            [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]
+        );
     }
 }

@@ -74,7 +74,10 @@ impl Stops {
     /// The planned stops, reported to `parent`.
     #[must_use]
     pub fn new(stops: Vec<Stop>, parent: Parent) -> Self {
-        Self { left: Arc::new(Mutex::new(stops.into())), parent }
+        Self {
+            left: Arc::new(Mutex::new(stops.into())),
+            parent,
+        }
     }
 
     /// Passes a moment: where a stop is planned here, reports `stop` and waits until the parent says `go`, if it ever does.
@@ -104,7 +107,10 @@ impl Stops {
     pub fn going_live(&self, step: &str) -> Result<()> {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let replaying = left.front().is_some_and(|next| next.point == Point::Redrive);
-        ensure!(!replaying, "{step} is not recorded, although the agent has been beyond it");
+        ensure!(
+            !replaying,
+            "{step} is not recorded, although the agent has been beyond it"
+        );
         Ok(())
     }
 

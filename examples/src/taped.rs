@@ -35,7 +35,14 @@ impl Taped {
         }
         let events_max = tape_client::core::limits::PAGE_ENTRIES_MAX;
         let said = session.get(events_max).await?.map_or(0, |view| view.events.len());
-        Ok(Self { run, session, said, heard: 0, newest: None, reserve: 0 })
+        Ok(Self {
+            run,
+            session,
+            said,
+            heard: 0,
+            newest: None,
+            reserve: 0,
+        })
     }
 
     /// Opens a budget for the model's answers, in millionths of a US dollar; `reserve` of it is set aside before each question.
@@ -43,16 +50,32 @@ impl Taped {
     /// # Errors
     /// Where the journal refuses.
     pub async fn with_model_budget(mut self, limit: u64, reserve: u64) -> Result<Self> {
-        self.run.open_budget(MODEL_BUDGET, Currency::MicroUsd, limit).await?;
+        self.run
+            .open_budget(MODEL_BUDGET, Currency::MicroUsd, limit)
+            .await?;
         self.reserve = reserve;
         Ok(self)
     }
 
     fn record(&self, answer: Answer) -> Result<tape_client::Answer> {
-        let Answer { decision, model, input_tokens, output_tokens, cost_micro_usd } = answer;
-        let usage = Usage { input_tokens, output_tokens, cost_micro_usd };
+        let Answer {
+            decision,
+            model,
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        } = answer;
+        let usage = Usage {
+            input_tokens,
+            output_tokens,
+            cost_micro_usd,
+        };
         let answer = tape_client::Answer::json(&decision)?.model(&model).usage(usage);
-        if self.reserve == 0 { Ok(answer) } else { Ok(answer.spent(MODEL_BUDGET, cost_micro_usd)?) }
+        if self.reserve == 0 {
+            Ok(answer)
+        } else {
+            Ok(answer.spent(MODEL_BUDGET, cost_micro_usd)?)
+        }
     }
 }
 
@@ -74,7 +97,10 @@ impl Journal for Taped {
     }
 
     async fn sample(&mut self, name: &str, fresh: Value) -> Result<Value> {
-        Ok(self.run.sample(name, async || Ok::<_, std::convert::Infallible>(fresh)).await?)
+        Ok(self
+            .run
+            .sample(name, async || Ok::<_, std::convert::Infallible>(fresh))
+            .await?)
     }
 
     async fn decide(&mut self, request: &Value, ask: impl AsyncFnOnce() -> Result<Answer>) -> Result<Value> {
@@ -88,20 +114,20 @@ impl Journal for Taped {
         Ok(answer)
     }
 
-    async fn act(
-        &mut self,
-        call: Call,
-        mut run: impl AsyncFnMut(Option<String>) -> Result<Value>,
-    ) -> Result<Value> {
+    async fn act(&mut self, call: Call, run: impl AsyncFn(Option<String>) -> Result<Value>) -> Result<Value> {
         let decision = self.newest.as_ref().context("a call follows a decision")?;
-        let mut effect = self.run.effect(decision, &call.connector, &call.operation).args(&call.args);
+        let mut effect = self
+            .run
+            .effect(decision, &call.connector, &call.operation)
+            .args(&call.args);
         if !call.changes {
             effect = effect.read_only();
         }
         if let Some((operation, args)) = &call.undo {
             effect = effect.undo(operation, args);
         }
-        let result = effect.run(async |attempt: tape_client::Call| {
+        let run = &run;
+        let result = effect.run(|attempt| async move {
             let answer = run(Some(attempt.key().to_owned())).await;
             // Whatever went wrong on the way, the upstream may have acted: Tape sends it again, with the same key.
             answer.map_err(|error| CallError::unknown(format!("{error:#}")))
@@ -110,8 +136,16 @@ impl Journal for Taped {
     }
 
     async fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> Result<Value> {
-        let (answer, ()) = tokio::join!(self.run.gate(gate).wait(), waiting());
-        Ok(answer?.json()?)
+        let waiting = async {
+            waiting().await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            // Looked at first: where the answer is on record, nobody waits.
+            biased;
+            answer = self.run.gate(gate).wait() => Ok(answer?.json()?),
+            never = waiting => never,
+        }
     }
 
     async fn finish(&mut self, output: &Value) -> Result<()> {

@@ -72,7 +72,11 @@ struct Office {
 /// Where the ledger cannot be opened or no port is free.
 pub async fn serve(desk: impl Desk, ledger: &Path, parent: Parent) -> Result<()> {
     let ledger = Mutex::new(Ledger::open(ledger)?);
-    let office = Arc::new(Office { desk: Box::new(desk), ledger, parent: parent.clone() });
+    let office = Arc::new(Office {
+        desk: Box::new(desk),
+        ledger,
+        parent: parent.clone(),
+    });
     let router = Router::new()
         .route("/act", post(act))
         .route("/look", post(look))
@@ -91,8 +95,17 @@ pub async fn serve_router(router: Router, parent: &Parent) -> Result<()> {
     Ok(axum::serve(listener, router).await?)
 }
 
-async fn act(State(office): State<Arc<Office>>, headers: HeaderMap, Json(request): Json<Request>) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+async fn act(
+    State(office): State<Arc<Office>>,
+    headers: HeaderMap,
+    Json(request): Json<Request>,
+) -> Response {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     let reference = request.reference.clone();
     let answer = match office.act(text(KEY), request) {
         Ok(answer) => answer,
@@ -120,7 +133,10 @@ async fn look(State(office): State<Arc<Office>>, Json(request): Json<Request>) -
 
 async fn find(State(office): State<Arc<Office>>, UrlPath(key): UrlPath<String>) -> Response {
     let ledger = office.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    ledger.of_key(&key).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |line| Json(line).into_response())
+    ledger.of_key(&key).map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |line| Json(line).into_response(),
+    )
 }
 
 impl Office {
@@ -134,8 +150,19 @@ impl Office {
             return Ok(line.answer.clone());
         }
         let answer = self.desk.answer(&request).map_err(anyhow::Error::msg)?;
-        let Request { reference, operation, content } = request;
-        let line = Line { n: 0, key, reference, operation, content, answer };
+        let Request {
+            reference,
+            operation,
+            content,
+        } = request;
+        let line = Line {
+            n: 0,
+            key,
+            reference,
+            operation,
+            content,
+            answer,
+        };
         Ok(ledger.append(line)?.answer.clone())
     }
 }
@@ -151,7 +178,10 @@ impl Upstream {
     /// The upstream at `url`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned() }
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+        }
     }
 
     /// Asks for an act.

@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        .codec_path("crate::codec::Codec")
         .compile_fds(set)?;
     println!("cargo:rerun-if-changed=proto/{file}");
     Ok(())

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "embedded")]
 pub(crate) mod embedded;
+#[cfg(feature = "remote")]
+pub(crate) mod remote;
 
 use crate::error::Source;
 use crate::session::RecordedEvent;
@@ -18,6 +20,7 @@ use tape_core::session::Json;
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
+use tokio::sync::watch;
 
 /// A journal that answers commands. A command may be sent again with its request id: it returns its first outcome.
 #[async_trait]
@@ -55,11 +58,16 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
 
-    /// Entries of all streams of a tenant whose subjects fit, with those that are still to come where asked.
+    /// Entries of all streams whose subjects fit, with those that are still to come where asked.
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>>;
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure>;
+
+    /// Counts the connections that were lost. A server that sees one close may let the runs go that were driven on it.
+    fn lost_connections(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
 }
 
 /// How far to read.
@@ -78,6 +86,12 @@ pub(crate) enum Failure {
     Rejected(Rejection),
     /// It is out of reach, busy, or its answer was lost: send the same request again.
     Retryable(Source),
+    /// It does not take the request as it is; nothing is written.
+    #[cfg_attr(
+        not(feature = "remote"),
+        expect(dead_code, reason = "an engine takes only what was checked")
+    )]
+    Invalid(String),
     /// Sending it again does not help.
     Fatal(Source),
 }
@@ -153,9 +167,7 @@ pub struct RunPage {
 /// What to read of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
-    /// Of this tenant.
-    pub tenant: Tenant,
-    /// Entries with these subjects.
+    /// Entries with these subjects. A subject begins with the tenant.
     pub pattern: Pattern,
     /// Whether to begin with the first entry there is, instead of with those that come from now on.
     pub from_start: bool,

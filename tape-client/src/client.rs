@@ -206,7 +206,7 @@ impl Tape {
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
-    /// The feed: entries of every stream of a tenant whose subjects fit.
+    /// The feed: entries of every stream whose subjects fit, in order within each stream.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Error>> {
         self.backend
             .tail(tail)
@@ -323,6 +323,9 @@ async fn open(url: &StoreUrl) -> Result<Arc<dyn Backend>, Error> {
             "store URL",
             "this build has no embedded store (feature `embedded`)",
         )),
+        #[cfg(feature = "remote")]
+        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority)?)),
+        #[cfg(not(feature = "remote"))]
         StoreUrl::Server(_) => Err(Error::invalid(
             "store URL",
             "this build has no remote client (feature `remote`)",

@@ -195,6 +195,7 @@ impl From<crate::backend::Failure> for Error {
         match failure {
             Failure::Rejected(rejection) => rejection.into(),
             Failure::Retryable(source) => Self::Unavailable { source },
+            Failure::Invalid(problem) => Self::invalid("request", problem),
             Failure::Fatal(source) => Self::Damaged { source },
         }
     }

@@ -96,8 +96,12 @@ impl Gate {
                 opened(&reply.result)
             }
         };
-        let say = Some(OutsideCommand::ExpireGate { gate: gate.clone() });
-        let due = deadline.map(|at| Due { at, say });
+        let say = OutsideCommand::ExpireGate { gate: gate.clone() };
+        let due = deadline.map(|at| Due {
+            at,
+            say,
+            alone: false,
+        });
         let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());
         let (by, payload) = answer.await?;
         Ok(GateAnswer { by, payload })

@@ -139,8 +139,15 @@ async fn renew(
     clock: watch::Sender<ServerClock>,
 ) {
     let lease = tape.settings.lease;
+    let mut lost = tape.backend.lost_connections();
+    lost.mark_unchanged();
     loop {
-        tokio::time::sleep(lease / 3).await;
+        tokio::select! {
+            () = tokio::time::sleep(lease / 3) => {}
+            // The server may take the end of the connection for the end of the driver: it is told at once that it is not.
+            Ok(()) = lost.changed() => {}
+        }
+        lost.mark_unchanged();
         let body = RunCommand::Drive(
             epoch,
             DriverCommand::RenewLease {

@@ -25,11 +25,14 @@ where
     let deadline = Instant::now() + patience;
     let mut backoff = Backoff::default();
     loop {
-        let source = match send().await {
-            Ok(answer) => return Ok(answer),
-            Err(Failure::Rejected(rejection)) => return Err(rejection.into()),
-            Err(Failure::Fatal(source)) => return Err(Error::Damaged { source }),
-            Err(Failure::Retryable(source)) => source,
+        let failure = match tokio::time::timeout_at(deadline, send()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::Retryable("there was no answer in time".into()),
+        };
+        let source = match failure {
+            Failure::Retryable(source) => source,
+            other => return Err(other.into()),
         };
         let wait = backoff.next();
         if Instant::now() + wait > deadline {

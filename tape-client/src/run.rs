@@ -19,7 +19,7 @@ use std::time::Duration;
 use tape_core::budget::Currency;
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::entry::TraceParent;
-use tape_core::id::{Key, RunId, Scope};
+use tape_core::id::{Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::replay::Replay;
 use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
@@ -105,6 +105,12 @@ impl Run {
     #[must_use]
     pub fn id(&self) -> &RunId {
         &self.inner.lease.run
+    }
+
+    /// The epoch of this driver: it grows with every driver of the run.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.inner.lease.epoch
     }
 
     /// What the run was begun with.

@@ -75,7 +75,8 @@ impl Timer {
         };
         let due = Due {
             at,
-            say: Some(OutsideCommand::FireTimer { timer: timer.clone() }),
+            say: OutsideCommand::FireTimer { timer: timer.clone() },
+            alone: true,
         };
         run.wait_until(Some(due), |replay| {
             (replay.timer(&timer)?.state != TimerState::Waiting).then_some(())

@@ -238,16 +238,35 @@ fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeEr
     Ok(())
 }
 
+/// The kind of a stored entry, read without the rest of it; also of kinds this build does not know.
+///
+/// # Errors
+/// [`DecodeError::Damaged`] where the envelope has none.
+pub fn kind(stored: &StoredEntry) -> Result<String, DecodeError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        entry: Kind,
+    }
+    let probe = serde_json::from_slice::<Probe>(&stored.envelope);
+    probe
+        .map(|probe| probe.entry.kind)
+        .map_err(|source| DecodeError::Damaged {
+            seq: stored.seq,
+            source,
+        })
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: String,
+}
+
 /// Tells bytes that a newer build wrote from bytes that are damaged.
 fn explain(stored: &StoredEntry, source: serde_json::Error) -> DecodeError {
     #[derive(Deserialize)]
     struct Probe {
         v: u32,
         entry: Option<Kind>,
-    }
-    #[derive(Deserialize)]
-    struct Kind {
-        kind: String,
     }
     let seq = stored.seq;
     match serde_json::from_slice::<Probe>(&stored.envelope) {

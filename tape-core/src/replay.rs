@@ -363,9 +363,14 @@ impl Replay {
         self.scopes.get(&effect.position.scope)?.effect(effect)
     }
 
-    /// Effects that are not settled, by scope.
-    pub fn unsettled(&self) -> impl Iterator<Item = EffectId> {
-        self.scopes.iter().flat_map(|(name, scope)| scope.unsettled(name))
+    /// All effects, by scope and then by decision.
+    pub fn effects(&self) -> impl Iterator<Item = (EffectId, &EffectRecord)> {
+        self.scopes.iter().flat_map(|(name, scope)| scope.effects(name))
+    }
+
+    /// All gates that were opened, by name.
+    pub const fn gates(&self) -> &BTreeMap<GateName, GateRecord> {
+        &self.gates
     }
 
     /// The next sample of a scope. A recorded one is handed out and the scope moves on; else it is to be taken, and

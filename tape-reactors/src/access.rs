@@ -1,6 +1,7 @@
 //! What reactors need of the journal.
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
@@ -19,8 +20,9 @@ pub trait Access: Send + Sync + 'static {
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError>;
 
-    /// Waits until something may have changed since the last look; may return without reason.
-    async fn changed(&self);
+    /// Waits until something may have changed since the call; may return without reason. Who calls this first, then looks and
+    /// then waits, misses nothing.
+    fn changed(&self) -> BoxFuture<'static, ()>;
 
     /// A command on a run. It may be repeated with its request id.
     ///
@@ -71,18 +73,26 @@ impl Access for Engine {
         let mut work = Vec::new();
         for shard in 0..self.store().capabilities().shards {
             let shard = tape_store::contract::Shard(shard);
-            let hints = self.store().due(queue, shard, until, limit).await.map_err(unavailable)?;
+            let hints = self
+                .store()
+                .due(queue, shard, until, limit)
+                .await
+                .map_err(unavailable)?;
             work.extend(hints.into_iter().map(|hint| {
                 let micros = hint.due.as_micros().saturating_sub(now.as_micros());
                 let due_in = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-                DueWork { stream: hint.stream, item: hint.item, due_in }
+                DueWork {
+                    stream: hint.stream,
+                    item: hint.item,
+                    due_in,
+                }
             }));
         }
         Ok(work)
     }
 
-    async fn changed(&self) {
-        self.store().changed().await;
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.store().changed()
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
@@ -93,7 +103,10 @@ impl Access for Engine {
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        self.store().read(&StreamId::Run(run.clone()), after, limit).await.map_err(unavailable)
+        self.store()
+            .read(&StreamId::Run(run.clone()), after, limit)
+            .await
+            .map_err(unavailable)
     }
 }
 

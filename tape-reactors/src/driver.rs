@@ -3,18 +3,22 @@
 use crate::access::{Access, DueWork};
 use crate::reactor::{Reaction, ReactionError, Reactor};
 use rand::RngExt as _;
+use rand::seq::SliceRandom as _;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Failed pieces that are remembered; beyond that the oldest wait is forgotten, and its piece tried again early.
 const FAILED_MAX: usize = 10_000;
+
+/// However much is written, looks at the agenda are this far apart at least.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
@@ -45,16 +49,22 @@ impl Default for Options {
 }
 
 type Piece = (StreamId, Item);
-type Ended = (Piece, Result<Reaction, ReactionError>);
+type Ended = Result<(Id, Result<Reaction, ReactionError>), JoinError>;
 
 /// Runs one reactor over a journal until it is told to stop.
 pub struct Driver {
     access: Arc<dyn Access>,
     reactor: Arc<dyn Reactor>,
     options: Options,
+    /// Due work that was read and not yet taken up.
+    backlog: Vec<DueWork>,
+    looked: Instant,
+    /// The agenda is looked at from here on.
+    look_at: Instant,
     under_way: HashSet<Piece>,
     failed: HashMap<Piece, Failure>,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<Result<Reaction, ReactionError>>,
+    pieces: HashMap<Id, Piece>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,91 +75,124 @@ struct Failure {
 
 impl std::fmt::Debug for Driver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("reactor", &self.reactor.name()).finish_non_exhaustive()
+        f.debug_struct("Driver")
+            .field("reactor", &self.reactor.name())
+            .finish_non_exhaustive()
     }
 }
 
 impl Driver {
     /// A driver of `reactor` over `access`.
     pub fn new(access: Arc<dyn Access>, reactor: Arc<dyn Reactor>, options: Options) -> Self {
+        let now = Instant::now();
         Self {
             access,
             reactor,
             options,
+            backlog: Vec::new(),
+            looked: now,
+            look_at: now,
             under_way: HashSet::new(),
             failed: HashMap::new(),
             tasks: JoinSet::new(),
+            pieces: HashMap::new(),
         }
     }
 
     /// Works until `stop`; then takes up nothing new, and returns once what is under way is done.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let wait = self.take_up().await;
-            let access = Arc::clone(&self.access);
-            let idle = self.under_way.len() < self.options.concurrency;
+            // Asked for before looking, so that what is written in between is not missed.
+            let changed = self.access.changed();
+            self.take_up().await;
+            let idle = self.room() > 0;
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(ended),
-                () = access.changed(), if idle => {}
-                () = tokio::time::sleep(wait), if idle => {}
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+                () = changed, if idle => self.look_at = self.look_at.min(self.looked + PAUSE),
+                () = tokio::time::sleep_until(self.look_at), if idle => {}
             }
         }
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
             self.ended(ended);
         }
     }
 
-    /// Starts what is due and has room; says how long nothing more is due, as far as is known.
-    async fn take_up(&mut self) -> Duration {
-        let room = self.options.concurrency.saturating_sub(self.under_way.len());
-        if room == 0 {
-            return self.options.sweep;
+    fn room(&self) -> usize {
+        self.options.concurrency.saturating_sub(self.under_way.len())
+    }
+
+    /// Starts what is due and has room; looks at the agenda where it is time to.
+    async fn take_up(&mut self) {
+        self.start_backlog();
+        if self.room() > 0 && self.backlog.is_empty() && self.look_at <= Instant::now() {
+            self.look().await;
+            self.start_backlog();
         }
+    }
+
+    async fn look(&mut self) {
+        self.looked = Instant::now();
         // Work that is under way or waits after a failure is on the page too; it must not hide the rest.
         let known = u32::try_from(self.under_way.len() + self.failed.len()).unwrap_or(u32::MAX);
-        let limit = self.options.page.saturating_add(known).min(tape_core::limits::PAGE_ENTRIES_MAX);
-        match self.access.due(self.reactor.queue(), self.options.sweep, limit).await {
-            Ok(work) => self.start(work, room),
+        let limit = self
+            .options
+            .page
+            .saturating_add(known)
+            .min(tape_core::limits::PAGE_ENTRIES_MAX);
+        match self
+            .access
+            .due(self.reactor.queue(), self.options.sweep, limit)
+            .await
+        {
+            Ok(page) => self.sort_in(page),
             Err(error) => {
                 warn!(reactor = self.reactor.name(), error = %Chain(&error), "the agenda is out of reach");
-                self.options.backoff
+                self.look_at = Instant::now() + self.options.backoff;
             }
         }
     }
 
-    fn start(&mut self, work: Vec<DueWork>, mut room: usize) -> Duration {
+    /// Keeps what is due for now, and notes when there will be more.
+    fn sort_in(&mut self, page: Vec<DueWork>) {
         let now = Instant::now();
-        let mut wait = self.options.sweep;
-        for work in work {
+        self.look_at = now + self.options.sweep;
+        for work in page {
             let piece = (work.stream.clone(), work.item.clone());
-            let held = self.failed.get(&piece).map_or(Duration::ZERO, |failure| failure.until - now);
-            let due_in = work.due_in.max(held);
             if self.under_way.contains(&piece) {
                 continue;
             }
-            if !due_in.is_zero() || room == 0 {
-                wait = wait.min(due_in);
-                continue;
+            let held = self.failed.get(&piece).map_or(now, |failure| failure.until);
+            match (now + work.due_in).max(held) {
+                due if due <= now => self.backlog.push(work),
+                due => self.look_at = self.look_at.min(due),
             }
-            room -= 1;
-            self.under_way.insert(piece.clone());
-            let reactor = Arc::clone(&self.reactor);
-            self.tasks.spawn(async move { (piece, reactor.react(&work).await) });
         }
-        wait
+        if !self.backlog.is_empty() {
+            // There may be more than fits a page.
+            self.look_at = now + PAUSE;
+        }
+        // Copies of the reactor see the same page: they should not all begin with the same piece.
+        self.backlog.shuffle(&mut rand::rng());
     }
 
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let (piece, result) = match ended {
-            Ok(ended) => ended,
-            Err(error) => {
-                // Which piece panicked is not known; each is found again by the sweep.
-                warn!(reactor = self.reactor.name(), %error, "a reaction panicked");
-                self.under_way.clear();
-                return;
-            }
+    fn start_backlog(&mut self) {
+        while self.room() > 0 {
+            let Some(work) = self.backlog.pop() else { return };
+            let piece = (work.stream.clone(), work.item.clone());
+            self.under_way.insert(piece.clone());
+            let reactor = Arc::clone(&self.reactor);
+            let task = self.tasks.spawn(async move { reactor.react(&work).await });
+            self.pieces.insert(task.id(), piece);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            Err(panic) => (panic.id(), Err(ReactionError::Panicked)),
         };
+        let piece = self.pieces.remove(&id).expect("every task has its piece");
         self.under_way.remove(&piece);
         match result {
             Ok(Reaction::Done) => {
@@ -168,8 +211,15 @@ impl Driver {
 
     /// Leaves a piece alone for a while, longer each time.
     fn hold_off(&mut self, piece: Piece) {
-        let times = self.failed.get(&piece).map_or(1, |failure| failure.times.saturating_add(1));
-        let wait = self.options.backoff.saturating_mul(1 << (times - 1).min(16)).min(self.options.backoff_max);
+        let times = self
+            .failed
+            .get(&piece)
+            .map_or(1, |failure| failure.times.saturating_add(1));
+        let wait = self
+            .options
+            .backoff
+            .saturating_mul(1 << (times - 1).min(16))
+            .min(self.options.backoff_max);
         let until = Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.0));
         if self.failed.len() >= FAILED_MAX {
             self.failed.retain(|_, failure| failure.until > Instant::now());

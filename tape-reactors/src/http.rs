@@ -19,15 +19,27 @@ impl HttpRedriver {
     /// # Errors
     /// [`RedriveError::Agent`] where no HTTP client can be set up.
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, RedriveError> {
-        let client = reqwest::Client::builder().timeout(timeout).build().map_err(failed)?;
-        Ok(Self { client, url: url.into() })
+        let client = reqwest::Client::builder()
+            .timeout(timeout)
+            .build()
+            .map_err(failed)?;
+        Ok(Self {
+            client,
+            url: url.into(),
+        })
     }
 }
 
 #[async_trait]
 impl Redriver for HttpRedriver {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
-        let answer = self.client.post(&self.url).json(redrive).send().await.map_err(failed)?;
+        let answer = self
+            .client
+            .post(&self.url)
+            .json(redrive)
+            .send()
+            .await
+            .map_err(failed)?;
         answer.error_for_status().map_err(failed)?;
         Ok(())
     }

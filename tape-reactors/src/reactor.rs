@@ -37,6 +37,9 @@ pub enum ReactionError {
     /// The journal was out of reach or refused.
     #[error("the journal did not take it")]
     Access(#[from] AccessError),
+    /// The reactor panicked, which is a bug of its own.
+    #[error("the reactor panicked")]
+    Panicked,
     /// The world outside did not do its part.
     #[error("{what} failed")]
     Outside {

@@ -25,14 +25,26 @@ pub struct Recovery {
 
 impl std::fmt::Debug for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recovery").field("holder", &self.holder).finish_non_exhaustive()
+        f.debug_struct("Recovery")
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
     }
 }
 
 impl Recovery {
     /// A recovery worker named `holder`, which takes runs for `lease` at a time.
-    pub fn new(access: Arc<dyn Access>, redriver: Arc<dyn Redriver>, holder: Holder, lease: Duration) -> Self {
-        Self { access, redriver, holder, lease }
+    pub fn new(
+        access: Arc<dyn Access>,
+        redriver: Arc<dyn Redriver>,
+        holder: Holder,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            access,
+            redriver,
+            holder,
+            lease,
+        }
     }
 
     fn lease_ms(&self) -> u64 {
@@ -49,7 +61,11 @@ impl Recovery {
             adopt: None,
             recovery: true,
         };
-        match self.access.run(run, Command::new(request(), RunCommand::Begin(begin))).await {
+        match self
+            .access
+            .run(run, Command::new(request(), RunCommand::Begin(begin)))
+            .await
+        {
             Ok(reply) => match reply.result {
                 ReplyResult::Leased { epoch, .. } => Ok(Some(epoch)),
                 ReplyResult::Stuck { reason } => {
@@ -67,7 +83,9 @@ impl Recovery {
     async fn hold(&self, run: &RunId, epoch: Epoch) -> Infallible {
         loop {
             tokio::time::sleep(self.lease / 3).await;
-            let renew = DriverCommand::RenewLease { lease_ms: self.lease_ms() };
+            let renew = DriverCommand::RenewLease {
+                lease_ms: self.lease_ms(),
+            };
             match self.drive(run, epoch, renew).await {
                 // It was adopted, or has ended: the agent's own lease counts from here.
                 Err(AccessError::Rejected(_)) => return std::future::pending().await,
@@ -78,7 +96,10 @@ impl Recovery {
     }
 
     async fn release(&self, run: &RunId, epoch: Epoch) -> Result<(), AccessError> {
-        match self.drive(run, epoch, DriverCommand::ReleaseLease { redrive_in_ms: 0 }).await {
+        match self
+            .drive(run, epoch, DriverCommand::ReleaseLease { redrive_in_ms: 0 })
+            .await
+        {
             Err(AccessError::Rejected(_)) => Ok(()),
             other => other,
         }
@@ -101,10 +122,17 @@ impl Reactor for Recovery {
     }
 
     async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        let Some(run) = work.stream.as_run() else { return Ok(Reaction::Nothing) };
-        let Some(epoch) = self.claim(run).await? else { return Ok(Reaction::Nothing) };
+        let Some(run) = work.stream.as_run() else {
+            return Ok(Reaction::Nothing);
+        };
+        let Some(epoch) = self.claim(run).await? else {
+            return Ok(Reaction::Nothing);
+        };
         info!(run = %name(run), %epoch, "re-driving");
-        let redrive = Redrive { run: run.clone(), epoch };
+        let redrive = Redrive {
+            run: run.clone(),
+            epoch,
+        };
         let driven = tokio::select! {
             driven = self.redriver.redrive(&redrive) => driven,
             never = self.hold(run, epoch) => match never {},

@@ -62,7 +62,8 @@ impl Registry {
         F: Fn(Redrive) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), RedriveError>> + Send + 'static,
     {
-        self.0.insert(app, Box::new(move |redrive| Box::pin(agent(redrive))));
+        self.0
+            .insert(app, Box::new(move |redrive| Box::pin(agent(redrive))));
         self
     }
 }
@@ -77,7 +78,10 @@ impl std::fmt::Debug for Registry {
 impl Redriver for Registry {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let app = &redrive.run.app;
-        let agent = self.0.get(app).ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;
+        let agent = self
+            .0
+            .get(app)
+            .ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;
         agent(redrive.clone()).await
     }
 }

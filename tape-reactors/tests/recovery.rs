@@ -1,5 +1,7 @@
 //! Recovery over a memory store, in virtual time: the clock of the journal is tokio's own, paused.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
-use tape_reactors::{Access, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry};
+use tape_reactors::{
+    Access, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry,
+};
 use tape_store::clock::Clock;
 use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
@@ -28,7 +32,10 @@ impl Clock for VirtualClock {
 }
 
 fn engine() -> Engine {
-    Engine::new(Arc::new(MemoryStore::new()), Arc::new(VirtualClock(tokio::time::Instant::now())))
+    Engine::new(
+        Arc::new(MemoryStore::new()),
+        Arc::new(VirtualClock(tokio::time::Instant::now())),
+    )
 }
 
 fn request() -> RequestId {
@@ -40,10 +47,24 @@ fn run_id(app: &str, n: usize) -> RunId {
 }
 
 async fn begin(engine: &Engine, run: &RunId, adopt: Option<Epoch>, lease_ms: u64) -> Reply {
-    let create = Create { labels: BTreeMap::new(), input: Payload::empty(), forked_from: None };
+    let create = Create {
+        labels: BTreeMap::new(),
+        input: Payload::empty(),
+        forked_from: None,
+    };
     let holder = Holder::new("agent").unwrap();
-    let begin = Begin { run: run.clone(), create: Some(create), holder, lease_ms, adopt, recovery: false };
-    engine.run(run, Command::new(request(), RunCommand::Begin(begin))).await.unwrap()
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(create),
+        holder,
+        lease_ms,
+        adopt,
+        recovery: false,
+    };
+    engine
+        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .await
+        .unwrap()
 }
 
 fn epoch(reply: &Reply) -> Epoch {
@@ -54,7 +75,12 @@ fn epoch(reply: &Reply) -> Epoch {
 }
 
 async fn complete(engine: &Engine, run: &RunId, epoch: Epoch) {
-    let complete = RunCommand::Drive(epoch, DriverCommand::Complete { output: Payload::empty() });
+    let complete = RunCommand::Drive(
+        epoch,
+        DriverCommand::Complete {
+            output: Payload::empty(),
+        },
+    );
     engine.run(run, Command::new(request(), complete)).await.unwrap();
 }
 
@@ -74,11 +100,18 @@ impl Workers {
         let worker = |i| {
             let access: Arc<dyn Access> = Arc::new(engine.clone());
             let holder = Holder::new(format!("recovery-{i}")).unwrap();
-            let recovery =
-                Recovery::new(Arc::clone(&access), Arc::clone(redriver), holder, Duration::from_secs(10));
+            let recovery = Recovery::new(
+                Arc::clone(&access),
+                Arc::clone(redriver),
+                holder,
+                Duration::from_secs(10),
+            );
             tokio::spawn(Driver::new(access, Arc::new(recovery), options).run(stop.clone()))
         };
-        Self { tasks: (0..n).map(worker).collect(), stop }
+        Self {
+            tasks: (0..n).map(worker).collect(),
+            stop,
+        }
     }
 
     async fn drain(self) {
@@ -116,7 +149,7 @@ impl Redriver for Finisher {
 
 #[tokio::test(start_paused = true)]
 async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism() {
-    const RUNS: usize = 1_000;
+    const RUNS: usize = 300;
     const WORKERS: usize = 8;
     let engine = engine();
     for n in 0..RUNS {
@@ -131,7 +164,10 @@ async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism
         done,
     });
     let redriver: Arc<dyn Redriver> = Arc::<Finisher>::clone(&finisher);
-    let options = Options { concurrency: 4, ..Options::default() };
+    let options = Options {
+        concurrency: 4,
+        ..Options::default()
+    };
     let workers = Workers::start(WORKERS, &engine, &redriver, options);
     for _ in 0..RUNS {
         finished.recv().await.unwrap();
@@ -140,7 +176,10 @@ async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism
     assert_eq!(finisher.redrives.load(Ordering::SeqCst), RUNS);
     assert!(finisher.at_once_max.load(Ordering::SeqCst) <= 4 * WORKERS);
     for n in 0..RUNS {
-        assert_eq!(status(&engine, &run_id("treasury", n)).await, RunStatus::Completed);
+        assert_eq!(
+            status(&engine, &run_id("treasury", n)).await,
+            RunStatus::Completed
+        );
     }
 }
 
@@ -167,7 +206,10 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
         });
     let redriver: Arc<dyn Redriver> = Arc::new(registry);
     // Room for one at a time: a poisoned run that held on to it would stop everything.
-    let options = Options { concurrency: 1, ..Options::default() };
+    let options = Options {
+        concurrency: 1,
+        ..Options::default()
+    };
     let workers = Workers::start(1, &engine, &redriver, options);
     let mut times = Vec::new();
     for n in 0..5 {
@@ -181,7 +223,10 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(times.len() as u32, tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX);
+    assert_eq!(
+        times.len() as u32,
+        tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX
+    );
     let waits: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits[0] >= Duration::from_secs(1), "{waits:?}");
     assert!(waits[6] >= 16 * waits[0], "{waits:?}");
@@ -229,15 +274,24 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
 
     let redriver = HttpRedriver::new(format!("http://{address}/redrive"), Duration::from_secs(30)).unwrap();
-    let redrive = Redrive { run: run_id("treasury", 7), epoch: Epoch(3) };
+    let redrive = Redrive {
+        run: run_id("treasury", 7),
+        epoch: Epoch(3),
+    };
     redriver.redrive(&redrive).await.unwrap();
     let body = redrives.recv().await.unwrap();
     assert_eq!(body["epoch"], 3);
     assert_eq!(body["run"]["invocation"], "i7");
 
     let missing = HttpRedriver::new(format!("http://{address}/nothing"), Duration::from_secs(30)).unwrap();
-    assert!(missing.redrive(&redrive).await.is_err(), "a 404 is a failed re-drive");
+    assert!(
+        missing.redrive(&redrive).await.is_err(),
+        "a 404 is a failed re-drive"
+    );
     server.abort();
     let _ = server.await;
-    assert!(redriver.redrive(&redrive).await.is_err(), "so is an agent that is not there");
+    assert!(
+        redriver.redrive(&redrive).await.is_err(),
+        "so is an agent that is not there"
+    );
 }

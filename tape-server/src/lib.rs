@@ -1,1 +1,23 @@
-//! The Tape server: the journal over gRPC.
+//! The Tape server: the journal over gRPC, on one port.
+//!
+//! The binary is thin; this library is for programs and tests that run a server in their own process:
+//!
+//! ```
+//! use tape_server::{config::Config, server::Server};
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let server = Server::bind(Config::new("memory:", "127.0.0.1:0".parse().unwrap())).await.unwrap();
+//! println!("tape://{}", server.address());
+//! server.run(async { /* until the server is to stop */ }).await.unwrap();
+//! # });
+//! ```
+//!
+//! What this crate must not know: the rules of streams (tape-core has them), how entries are stored, who calls.
+
+pub mod config;
+mod drivers;
+mod failure;
+mod hub;
+pub mod server;
+mod service;
+pub mod shutdown;
+pub mod telemetry;

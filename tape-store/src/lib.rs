@@ -2,10 +2,12 @@
 
 pub mod clock;
 pub mod committer;
+pub mod conformance;
 pub mod contract;
 pub mod engine;
 pub mod error;
 pub mod journal;
+pub mod layer;
 mod listing;
 pub mod memory;
 pub mod open;

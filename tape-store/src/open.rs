@@ -14,13 +14,20 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
         #[cfg(feature = "sqlite")]
-        Some(("sqlite", path)) if !path.is_empty() => {
-            Ok(Arc::new(crate::sqlite::SqliteStore::open(std::path::Path::new(path)).await?))
-        }
+        Some(("sqlite", path)) if !path.is_empty() => Ok(Arc::new(
+            crate::sqlite::SqliteStore::open(std::path::Path::new(path)).await?,
+        )),
         _ => {
-            let sqlite = if cfg!(feature = "sqlite") { " and sqlite:PATH" } else { "" };
+            let sqlite = if cfg!(feature = "sqlite") {
+                " and sqlite:PATH"
+            } else {
+                ""
+            };
             let problem = format!("'{url}' names no store that this build knows: those are memory:{sqlite}");
-            Err(StoreError::Invalid { what: "store URL", problem })
+            Err(StoreError::Invalid {
+                what: "store URL",
+                problem,
+            })
         }
     }
 }

@@ -10,6 +10,8 @@ mod due;
 mod error;
 mod index;
 mod names;
+#[cfg(test)]
+mod plans;
 mod read;
 mod runs;
 mod settings;
@@ -19,8 +21,8 @@ mod writer;
 pub use settings::Settings;
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::wake::Wake;
@@ -70,7 +72,9 @@ impl SqliteStore {
         connect::prepare(path, settings).await?;
         let reader = connect::reader(path, settings);
         let watched = reader.connect().await.map_err(failed)?;
-        let pool = SqlitePoolOptions::new().max_connections(settings.readers.max(1)).test_before_acquire(false);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(settings.readers.max(1))
+            .test_before_acquire(false);
         let readers = pool.connect_with(reader).await.map_err(failed)?;
         let wake = Arc::new(Wake::new());
         Ok(Self {
@@ -95,7 +99,10 @@ impl JournalStore for SqliteStore {
 
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let answers = self.writer.lock().await.commit(batches, &self.names).await;
-        if answers.iter().any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. }))) {
+        if answers
+            .iter()
+            .any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. })))
+        {
             self.wake.notify();
         }
         answers
@@ -105,7 +112,13 @@ impl JournalStore for SqliteStore {
         self.writer.lock().await.find_batch(stream, batch).await
     }
 
-    async fn due(&self, queue: Queue, shard: Shard, until: Timestamp, limit: u32) -> Result<Vec<Hint>, StoreError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
         check_shard(shard)?;
         due::due(&self.readers, queue, until, page(limit)).await
     }
@@ -124,17 +137,29 @@ impl JournalStore for SqliteStore {
         self.wake.changed()
     }
 
-    async fn runs(&self, filter: &RunFilter, from: Option<&PageToken>, limit: u32) -> Result<RunPage, StoreError> {
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
         runs::runs(&self.readers, filter, from, page(limit)).await
     }
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        let Some(position) = read::position(&self.readers, stream, seq).await? else { return Ok(()) };
+        let Some(position) = read::position(&self.readers, stream, seq).await? else {
+            return Ok(());
+        };
         self.writer.lock().await.erase(position).await
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "sqlite", shards: 1, durable: true, shared: true }
+        Capabilities {
+            name: "sqlite",
+            shards: 1,
+            durable: true,
+            shared: true,
+        }
     }
 }
 
@@ -146,5 +171,8 @@ fn check_shard(shard: Shard) -> Result<(), StoreError> {
     if shard.0 == 0 {
         return Ok(());
     }
-    Err(StoreError::Invalid { what: "shard", problem: format!("{} of 1", shard.0) })
+    Err(StoreError::Invalid {
+        what: "shard",
+        problem: format!("{} of 1", shard.0),
+    })
 }

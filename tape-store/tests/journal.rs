@@ -1,5 +1,7 @@
 //! The journal service over the memory store: one batch for all who wait, stale caches, lost callers, snapshots.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! alone; what goes wrong is a [`failure::Failure`] on both sides. This crate must not know how a journal is stored or how
 //! a client retries.
 
+pub mod codec;
 pub mod convert;
 pub mod failure;
 mod rejection;

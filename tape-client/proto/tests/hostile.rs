@@ -1,4 +1,5 @@
 //! Wrong messages are refused by the path of the field that is wrong.
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 use prost::Message;
 use tape_core::limits::{NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};

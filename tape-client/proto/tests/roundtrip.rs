@@ -1,4 +1,5 @@
 //! What the core says comes back from the wire as it was, through the bytes.
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod strategies;
 

@@ -25,12 +25,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) at: Timestamp,
-    pub(crate) say: Option<OutsideCommand>,
+    pub(crate) say: OutsideCommand,
+    /// Whether nothing but the time ends the wait.
+    pub(crate) alone: bool,
 }
 
 impl Run {
-    /// Waits until `done` finds in the journal what it looks for. After the client's patience, or at once where `due`
-    /// is farther away, the run is suspended.
+    /// Waits until `done` finds in the journal what it looks for. After the client's patience the run is suspended, and at
+    /// once where only `due` ends the wait and is farther away.
     ///
     /// # Errors
     /// [`Error::Suspended`] once the run waits without this driver, and whatever else ends its right to wait.
@@ -82,7 +84,8 @@ impl<'a> Wait<'a> {
     fn new(run: &'a Run, due: Option<Due>) -> Self {
         let patience = run.inner.tape.settings.patience;
         let until_due = due.as_ref().map(|due| run.inner.lease.clock().until(due.at));
-        let give_up = if until_due.is_some_and(|until| until > patience) {
+        let alone = due.as_ref().is_some_and(|due| due.alone);
+        let give_up = if alone && until_due.is_some_and(|until| until > patience) {
             Duration::ZERO
         } else {
             patience
@@ -130,14 +133,8 @@ impl<'a> Wait<'a> {
     /// The time has come, by this process's reckoning.
     async fn say(&mut self) -> Result<(), Error> {
         self.say_at = Instant::now() + self.backoff.next();
-        let Some(Due {
-            say: Some(command), ..
-        }) = &self.due
-        else {
-            self.due = None;
-            return Ok(());
-        };
-        match self.run.inner.tape.tell(self.run.id(), command.clone()).await {
+        let Some(due) = &self.due else { return Ok(()) };
+        match self.run.inner.tape.tell(self.run.id(), due.say.clone()).await {
             // Its entry comes with the next page. Too early, or somebody else said it: look again.
             Ok(_) | Err(Error::Rejected(_)) => Ok(()),
             Err(error) => Err(error),

@@ -198,10 +198,14 @@ impl ScopeReplay {
         self.reserved.contains(&k)
     }
 
-    /// Effects that are not settled, oldest decision first.
-    pub(super) fn unsettled<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = EffectId> + 'a {
-        let open = self.effects.iter().filter(|(_, record)| record.settled.is_none());
-        open.map(|(&(k, call), _)| effect_id(scope, k, call))
+    /// All effects, oldest decision first.
+    pub(super) fn effects<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (EffectId, &'a EffectRecord)> + 'a {
+        self.effects
+            .iter()
+            .map(|(&(k, call), record)| (effect_id(scope, k, call), record))
     }
 
     /// The first thing that the journal has and the agent never asked for.

@@ -39,10 +39,16 @@ pub(super) async fn append(
     connection: &mut SqliteConnection,
     candidates: &[Candidate],
 ) -> Result<HashSet<i64>, sqlx::Error> {
-    let rows: usize = candidates.iter().map(|candidate| candidate.batch.entries.len()).sum();
+    let rows: usize = candidates
+        .iter()
+        .map(|candidate| candidate.batch.entries.len())
+        .sum();
     if let ([candidate], 1) = (candidates, rows) {
         let done = append_one(candidate).execute(connection).await?;
-        return Ok((done.rows_affected() == 1).then_some(candidate.stream).into_iter().collect());
+        return Ok((done.rows_affected() == 1)
+            .then_some(candidate.stream)
+            .into_iter()
+            .collect());
     }
     let statement = &MANY[rows.next_power_of_two().trailing_zeros() as usize - 1];
     let mut query = sqlx::query(statement.as_str());
@@ -52,7 +58,9 @@ pub(super) async fn append(
     }
     // Every row is taken, so that the statement runs to its end.
     let rows = query.fetch_all(connection).await?;
-    rows.iter().filter_map(|row| row.try_get::<Option<i64>, _>(0).transpose()).collect()
+    rows.iter()
+        .filter_map(|row| row.try_get::<Option<i64>, _>(0).transpose())
+        .collect()
 }
 
 type Statement = Query<'static, sqlx::Sqlite, SqliteArguments>;

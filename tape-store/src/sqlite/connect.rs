@@ -25,15 +25,23 @@ enum Found {
 pub(super) async fn prepare(path: &Path, settings: &Settings) -> Result<(), StoreError> {
     const DOING: &str = "opens the database";
     if path.exists() {
-        let plain = SqliteConnectOptions::new().filename(path).busy_timeout(settings.busy_timeout);
+        let plain = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(settings.busy_timeout);
         let mut found = plain.connect().await.map_err(|error| foreign(path, error))?;
         let looked = look(&mut found).await;
         found.close().await.map_err(|error| store_error(DOING, error))?;
-        if matches!(looked.map_err(|error| foreign(path, error))?.judge(path)?, Found::Journal) {
+        if matches!(
+            looked.map_err(|error| foreign(path, error))?.judge(path)?,
+            Found::Journal
+        ) {
             return Ok(());
         }
     }
-    let mut made = writer(path, settings).connect().await.map_err(|error| store_error(DOING, error))?;
+    let mut made = writer(path, settings)
+        .connect()
+        .await
+        .map_err(|error| store_error(DOING, error))?;
     let done = make(&mut made, path).await;
     made.close().await.map_err(|error| store_error(DOING, error))?;
     done
@@ -50,14 +58,19 @@ pub(super) fn writer(path: &Path, settings: &Settings) -> SqliteConnectOptions {
         .pragma("cache_size", "-65536")
         .row_buffer_size(1024);
     match settings.file_bytes_max {
-        Some(bytes) => options.pragma("max_page_count", (bytes / u64::from(PAGE_BYTES)).max(1).to_string()),
+        Some(bytes) => options.pragma(
+            "max_page_count",
+            (bytes / u64::from(PAGE_BYTES)).max(1).to_string(),
+        ),
         None => options,
     }
 }
 
 /// How connections that only read are opened.
 pub(super) fn reader(path: &Path, settings: &Settings) -> SqliteConnectOptions {
-    common(path, settings).pragma("query_only", "1").pragma("cache_size", "-16384")
+    common(path, settings)
+        .pragma("query_only", "1")
+        .pragma("cache_size", "-16384")
 }
 
 fn common(path: &Path, settings: &Settings) -> SqliteConnectOptions {
@@ -77,10 +90,20 @@ struct Look {
 }
 
 async fn look(connection: &mut SqliteConnection) -> Result<Look, sqlx::Error> {
-    let application_id = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await?;
-    let version = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
-    let tables = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await?;
-    Ok(Look { application_id, version, tables })
+    let application_id = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut *connection)
+        .await?;
+    let version = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *connection)
+        .await?;
+    let tables = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut *connection)
+        .await?;
+    Ok(Look {
+        application_id,
+        version,
+        tables,
+    })
 }
 
 impl Look {
@@ -90,11 +113,17 @@ impl Look {
         }
         if self.application_id != APPLICATION_ID {
             let problem = format!("{} is the database of another application", path.display());
-            return Err(StoreError::Invalid { what: "store", problem });
+            return Err(StoreError::Invalid {
+                what: "store",
+                problem,
+            });
         }
         if self.version > SCHEMA_VERSION {
             let known = u32::try_from(SCHEMA_VERSION).unwrap_or(u32::MAX);
-            return Err(StoreError::NewerSchema { found: u32::try_from(self.version).unwrap_or(u32::MAX), known });
+            return Err(StoreError::NewerSchema {
+                found: u32::try_from(self.version).unwrap_or(u32::MAX),
+                known,
+            });
         }
         Ok(Found::Journal)
     }
@@ -108,8 +137,13 @@ async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), Stor
         return connection.execute("ROLLBACK").await.map(drop).map_err(failed);
     }
     connection.execute(SCHEMA).await.map_err(failed)?;
-    let mark = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT");
-    connection.execute(sqlx::AssertSqlSafe(mark)).await.map(drop).map_err(failed)
+    let mark =
+        format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT");
+    connection
+        .execute(sqlx::AssertSqlSafe(mark))
+        .await
+        .map(drop)
+        .map_err(failed)
 }
 
 /// A file that SQLite cannot read is not ours to touch.
@@ -117,7 +151,10 @@ fn foreign(path: &Path, error: sqlx::Error) -> StoreError {
     const NOT_A_DATABASE: u32 = 26;
     if primary_code(&error) == Some(NOT_A_DATABASE) {
         let problem = format!("{} is no SQLite database", path.display());
-        return StoreError::Invalid { what: "store", problem };
+        return StoreError::Invalid {
+            what: "store",
+            problem,
+        };
     }
     store_error("opens the database", error)
 }

@@ -8,6 +8,10 @@ use sqlx::sqlite::SqlitePool;
 use tape_core::agenda::Queue;
 use tape_core::time::Timestamp;
 
+/// At most ?3 hints of queue ?1 that are due until ?2.
+pub(super) const DUE: &str = "SELECT a.due, a.item, s.name FROM agenda a LEFT JOIN stream s ON s.id = a.stream \
+         WHERE a.queue = ? AND a.due <= ? ORDER BY a.due, a.stream, a.item LIMIT ?";
+
 /// Work of a queue that is due, in the order of the times.
 pub(super) async fn due(
     readers: &SqlitePool,
@@ -15,19 +19,38 @@ pub(super) async fn due(
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<Hint>, StoreError> {
-    let query = sqlx::query(
-        "SELECT a.due, a.item, s.name FROM agenda a LEFT JOIN stream s ON s.id = a.stream \
-         WHERE a.queue = ? AND a.due <= ? ORDER BY a.due, a.stream, a.item LIMIT ?",
-    );
-    let query = query.bind(i64::from(queue.number())).bind(until.as_micros()).bind(i64::from(limit));
-    let rows = query.fetch_all(readers).await.map_err(|error| store_error("looks for due work", error))?;
+    let query = sqlx::query(DUE);
+    let query = query
+        .bind(i64::from(queue.number()))
+        .bind(until.as_micros())
+        .bind(i64::from(limit));
+    let rows = query
+        .fetch_all(readers)
+        .await
+        .map_err(|error| store_error("looks for due work", error))?;
     let hint = |row| {
         let (due, item): (i64, String) = (get(row, 0)?, get(row, 1)?);
         let name: Option<String> = get(row, 2)?;
-        let bad = || corrupt("agenda", format!("({queue}, {due}, {item})"), format!("its stream is {name:?}"));
-        let stream = name.as_deref().and_then(|name| name.parse().ok()).ok_or_else(bad)?;
-        let item = item.parse().map_err(|error| StoreError::corrupt(format!("the agenda of {stream}"), error))?;
-        Ok(Hint { queue, stream, item, due: Timestamp::from_micros(due) })
+        let bad = || {
+            corrupt(
+                "agenda",
+                format!("({queue}, {due}, {item})"),
+                format!("its stream is {name:?}"),
+            )
+        };
+        let stream = name
+            .as_deref()
+            .and_then(|name| name.parse().ok())
+            .ok_or_else(bad)?;
+        let item = item
+            .parse()
+            .map_err(|error| StoreError::corrupt(format!("the agenda of {stream}"), error))?;
+        Ok(Hint {
+            queue,
+            stream,
+            item,
+            due: Timestamp::from_micros(due),
+        })
     };
     rows.iter().map(hint).collect()
 }

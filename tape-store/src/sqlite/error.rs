@@ -19,7 +19,10 @@ pub(super) fn store_error(doing: &'static str, error: sqlx::Error) -> StoreError
     match primary_code(&error) {
         Some(CORRUPT | NOT_A_DATABASE) => StoreError::corrupt("the database file", error),
         _ if decoding => StoreError::corrupt("a row", error),
-        _ => StoreError::Unavailable { doing, source: Arc::new(error) },
+        _ => StoreError::Unavailable {
+            doing,
+            source: Arc::new(error),
+        },
     }
 }
 

@@ -14,6 +14,21 @@ const AGENDA_COLUMNS: usize = 4;
 /// Most rows of the agenda in one statement.
 const ROWS_MAX: usize = 1024;
 
+/// What stands before and after the rows of a statement.
+type Around = (&'static str, &'static str);
+pub(super) const GONE: Around = (
+    "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ",
+    ")",
+);
+const NEW: Around = (
+    "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ",
+    ") WHERE column1 IS NOT NULL",
+);
+
+pub(super) fn agenda_statement((before, after): Around, rows: usize) -> String {
+    format!("{before}{}{after}", vec!["(?,?,?,?)"; rows].join(","))
+}
+
 /// Whether there is anything to change.
 pub(super) fn is_due(batch: &Batch) -> bool {
     !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot.is_some()
@@ -24,15 +39,22 @@ pub(super) async fn change(
     connection: &mut SqliteConnection,
     committed: impl Iterator<Item = &Candidate> + Clone,
 ) -> Result<(), sqlx::Error> {
-    let changes = || committed.clone().flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)));
-    let gone: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.was?))).collect();
-    let new: Vec<_> = changes().filter_map(|(stream, change)| Some((stream, change, change.due?))).collect();
+    let changes = || {
+        committed
+            .clone()
+            .flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)))
+    };
+    let gone: Vec<_> = changes()
+        .filter_map(|(stream, change)| Some((stream, change, change.was?)))
+        .collect();
+    let new: Vec<_> = changes()
+        .filter_map(|(stream, change)| Some((stream, change, change.due?)))
+        .collect();
     for rows in gone.chunks(ROWS_MAX) {
-        agenda(connection, "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ", ")", rows).await?;
+        agenda(connection, GONE, rows).await?;
     }
     for rows in new.chunks(ROWS_MAX) {
-        let insert = "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ";
-        agenda(connection, insert, ") WHERE column1 IS NOT NULL", rows).await?;
+        agenda(connection, NEW, rows).await?;
     }
     for won in committed {
         if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
@@ -48,16 +70,18 @@ pub(super) async fn change(
 /// Runs a statement over rows, padded with nulls to a power of two so that few statements need to stay prepared.
 async fn agenda(
     connection: &mut SqliteConnection,
-    before: &str,
-    after: &str,
+    statement: Around,
     rows: &[(i64, &AgendaChange, Timestamp)],
 ) -> Result<(), sqlx::Error> {
     let padded = rows.len().next_power_of_two();
-    let values = vec!["(?,?,?,?)"; padded].join(",");
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(format!("{before}{values}{after}")));
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(agenda_statement(statement, padded)));
     for (stream, change, due) in rows {
         let queue = i64::from(change.queue.number());
-        query = query.bind(queue).bind(due.as_micros()).bind(*stream).bind(change.item.to_string());
+        query = query
+            .bind(queue)
+            .bind(due.as_micros())
+            .bind(*stream)
+            .bind(change.item.to_string());
     }
     for _ in rows.len() * AGENDA_COLUMNS..padded * AGENDA_COLUMNS {
         query = query.bind(None::<i64>);
@@ -72,7 +96,8 @@ async fn list(
     run: &RunId,
     summary: &Summary,
 ) -> Result<(), sqlx::Error> {
-    let labels = serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+    let labels =
+        serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let query = sqlx::query(
         "INSERT INTO run(stream, tenant, app, status, begun_at, changed_at, labels) VALUES (?, ?, ?, ?, ?, ?, ?) \
            ON CONFLICT DO UPDATE SET status = excluded.status, changed_at = excluded.changed_at; \
@@ -102,5 +127,11 @@ async fn keep(
     bytes: &bytes::Bytes,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query("INSERT OR REPLACE INTO snapshot(stream, seq, bytes) VALUES (?, ?, ?)");
-    query.bind(stream).bind(signed(seq.0)).bind(bytes.to_vec()).execute(connection).await.map(drop)
+    query
+        .bind(stream)
+        .bind(signed(seq.0))
+        .bind(bytes.to_vec())
+        .execute(connection)
+        .await
+        .map(drop)
 }

@@ -17,10 +17,17 @@ impl Names {
     }
 
     pub(super) fn get(&self, stream: &StreamId) -> Option<i64> {
-        self.0.lock().expect("no code panics while it holds the names").get(stream).copied()
+        self.0
+            .lock()
+            .expect("no code panics while it holds the names")
+            .get(stream)
+            .copied()
     }
 
     pub(super) fn put(&self, stream: &StreamId, number: i64) {
-        self.0.lock().expect("no code panics while it holds the names").put(stream.clone(), number);
+        self.0
+            .lock()
+            .expect("no code panics while it holds the names")
+            .put(stream.clone(), number);
     }
 }

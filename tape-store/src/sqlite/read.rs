@@ -5,8 +5,8 @@ use super::error::{corrupt, store_error};
 use crate::contract::{FeedEntry, Head, Snapshot, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::Row as _;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
@@ -14,38 +14,15 @@ use tape_core::payload::Digest;
 /// Bytes of entries after which a page takes no further one.
 const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
-/// Where a stream ends.
-pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
-    let query = sqlx::query(
-        "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
+/// The head of the stream named ?1, its last entry and its snapshot.
+pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
          FROM stream s JOIN head h ON h.stream = s.id \
          LEFT JOIN entry e ON e.pos = h.pos AND e.stream = s.id AND e.seq = h.seq \
          LEFT JOIN snapshot p ON p.stream = s.id \
-         WHERE s.name = ? AND h.seq > 0",
-    );
-    let rows = query.bind(stream.to_string()).fetch_all(readers).await.map_err(failed)?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
-    let digest: Option<Vec<u8>> = get(row, 2)?;
-    let problem = || corrupt("head", stream, format!("its last entry, {seq}, is not there"));
-    let digest = read_digest(stream, seq, &digest.ok_or_else(problem)?)?;
-    let snapshot: Option<i64> = get(row, 3)?;
-    let snapshot = match snapshot {
-        Some(seq) => Some(Snapshot { seq: unsigned(seq), bytes: Bytes::from(get::<Vec<u8>>(row, 4)?) }),
-        None => None,
-    };
-    Ok(Some(Head { seq: unsigned(seq), epoch: Epoch(epoch.unsigned_abs()), digest, snapshot }))
-}
+         WHERE s.name = ? AND h.seq > 0";
 
-/// Entries of a stream, found by walking back from the first place known at or after the page's end.
-pub(super) async fn entries(
-    readers: &SqlitePool,
-    stream: &StreamId,
-    after: Seq,
-    limit: u32,
-) -> Result<Vec<StoredEntry>, StoreError> {
-    let query = sqlx::query(
-        "WITH RECURSIVE \
+/// Entries ?2 to ?3 of the stream named ?1, up to ?4 bytes and the entry that goes over.
+pub(super) const ENTRIES: &str = "WITH RECURSIVE \
            head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
            walk(pos, seq, prev, size) AS ( \
              SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) FROM head CROSS JOIN entry e \
@@ -56,17 +33,84 @@ pub(super) async fn entries(
            page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
          SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
          FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
-         WHERE head.seq >= ?2 ORDER BY page.seq",
+         WHERE head.seq >= ?2 ORDER BY page.seq";
+
+/// At most ?2 entries after place ?1, up to ?3 bytes and the entry that goes over.
+pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
+             WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
+           page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
+         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
+         FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
+         WHERE page.total - page.size < ?3 ORDER BY e.pos";
+
+/// The last place.
+pub(super) const TAIL_END: &str = "SELECT coalesce(max(pos), 0) FROM entry";
+
+/// The place of entry ?2 of the stream named ?1.
+pub(super) const POSITION: &str = "WITH RECURSIVE walk(pos, seq, prev) AS ( \
+           SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
+             WHERE s.name = ?1 AND e.pos = \
+               coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
+           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
+         SELECT pos FROM walk WHERE seq = ?2";
+
+/// Where a stream ends.
+pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+    let query = sqlx::query(HEAD);
+    let rows = query
+        .bind(stream.to_string())
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let digest: Option<Vec<u8>> = get(row, 2)?;
+    let problem = || corrupt("head", stream, format!("its last entry, {seq}, is not there"));
+    let digest = read_digest(stream, seq, &digest.ok_or_else(problem)?)?;
+    let snapshot: Option<i64> = get(row, 3)?;
+    let snapshot = match snapshot {
+        Some(seq) => Some(Snapshot {
+            seq: unsigned(seq),
+            bytes: Bytes::from(get::<Vec<u8>>(row, 4)?),
+        }),
+        None => None,
+    };
+    Ok(Some(Head {
+        seq: unsigned(seq),
+        epoch: Epoch(epoch.unsigned_abs()),
+        digest,
+        snapshot,
+    }))
+}
+
+/// Entries of a stream, found by walking back from the first place known at or after the page's end.
+pub(super) async fn entries(
+    readers: &SqlitePool,
+    stream: &StreamId,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let query = sqlx::query(ENTRIES);
+    let (first, last) = (
+        signed(after.0.saturating_add(1)),
+        signed(after.0.saturating_add(u64::from(limit))),
     );
-    let (first, last) = (signed(after.0.saturating_add(1)), signed(after.0.saturating_add(u64::from(limit))));
-    let query = query.bind(stream.to_string()).bind(first).bind(last).bind(PAGE_BYTES_MAX);
+    let query = query
+        .bind(stream.to_string())
+        .bind(first)
+        .bind(last)
+        .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
     let mut entries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(first..) {
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
         let seq: Option<i64> = get(row, 3)?;
         if (of, seq) != (Some(own), Some(expected)) {
-            return Err(corrupt("entry", format!("{expected} of {stream}"), "the entry is not where it should be"));
+            return Err(corrupt(
+                "entry",
+                format!("{expected} of {stream}"),
+                "the entry is not where it should be",
+            ));
         }
         entries.push(stored(stream, row, 3)?);
     }
@@ -75,15 +119,11 @@ pub(super) async fn entries(
 
 /// The feed: all entries in the order of their commits.
 pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Result<TailPage, StoreError> {
-    let query = sqlx::query(
-        "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
-             WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
-           page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
-         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
-         FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
-         WHERE page.total - page.size < ?3 ORDER BY e.pos",
-    );
-    let query = query.bind(signed(position)).bind(i64::from(limit)).bind(PAGE_BYTES_MAX);
+    let query = sqlx::query(TAIL);
+    let query = query
+        .bind(signed(position))
+        .bind(i64::from(limit))
+        .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
     let mut entries = Vec::with_capacity(rows.len());
     let mut end = position;
@@ -92,32 +132,45 @@ pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Res
         let name: Option<String> = get(row, 1)?;
         let stream = name.as_deref().map(str::parse::<StreamId>);
         let Some(Ok(stream)) = stream else {
-            return Err(corrupt("entry", pos, format!("it belongs to no stream: {name:?}")));
+            return Err(corrupt(
+                "entry",
+                pos,
+                format!("it belongs to no stream: {name:?}"),
+            ));
         };
         let entry = stored(&stream, row, 2)?;
         entries.push(FeedEntry { stream, entry });
         end = pos.unsigned_abs();
     }
-    Ok(TailPage { entries, cursor: crate::listing::cursor(end) })
+    Ok(TailPage {
+        entries,
+        cursor: crate::listing::cursor(end),
+    })
 }
 
 /// The place of the last entry in the feed.
 pub(super) async fn tail_end(readers: &SqlitePool) -> Result<u64, StoreError> {
-    let query = sqlx::query_scalar::<_, i64>("SELECT coalesce(max(pos), 0) FROM entry");
-    query.fetch_one(readers).await.map(i64::unsigned_abs).map_err(failed)
+    let query = sqlx::query_scalar::<_, i64>(TAIL_END);
+    query
+        .fetch_one(readers)
+        .await
+        .map(i64::unsigned_abs)
+        .map_err(failed)
 }
 
 /// The place of an entry of a stream in the file.
-pub(super) async fn position(readers: &SqlitePool, stream: &StreamId, seq: Seq) -> Result<Option<i64>, StoreError> {
-    let query = sqlx::query_scalar::<_, i64>(
-        "WITH RECURSIVE walk(pos, seq, prev) AS ( \
-           SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
-             WHERE s.name = ?1 AND e.pos = \
-               coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
-           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
-         SELECT pos FROM walk WHERE seq = ?2",
-    );
-    let found = query.bind(stream.to_string()).bind(signed(seq.0)).fetch_all(readers).await.map_err(failed)?;
+pub(super) async fn position(
+    readers: &SqlitePool,
+    stream: &StreamId,
+    seq: Seq,
+) -> Result<Option<i64>, StoreError> {
+    let query = sqlx::query_scalar::<_, i64>(POSITION);
+    let found = query
+        .bind(stream.to_string())
+        .bind(signed(seq.0))
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
     Ok(found.first().copied())
 }
 
@@ -139,7 +192,13 @@ fn stored(stream: &StreamId, row: &SqliteRow, at: usize) -> Result<StoredEntry, 
 }
 
 fn read_digest(stream: &StreamId, seq: i64, bytes: &[u8]) -> Result<Digest, StoreError> {
-    let problem = |_| corrupt("entry", format!("{seq} of {stream}"), format!("its digest has {} bytes", bytes.len()));
+    let problem = |_| {
+        corrupt(
+            "entry",
+            format!("{seq} of {stream}"),
+            format!("its digest has {} bytes", bytes.len()),
+        )
+    };
     <[u8; 32]>::try_from(bytes).map(Digest).map_err(problem)
 }
 

@@ -19,6 +19,10 @@ pub struct Settings {
 impl Default for Settings {
     /// 5 seconds, no bound, 4 readers.
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5), file_bytes_max: None, readers: 4 }
+        Self {
+            busy_timeout: Duration::from_secs(5),
+            file_bytes_max: None,
+            readers: 4,
+        }
     }
 }

@@ -32,7 +32,9 @@ async fn run(mut connection: SqliteConnection, wake: Arc<Wake>) {
         if wake.waiting() == 0 {
             continue;
         }
-        let version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await;
+        let version = sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(&mut connection)
+            .await;
         // While the file cannot be read, those who wait find out for themselves.
         if version.as_ref().ok() != Some(&seen) {
             seen = version.unwrap_or(seen);

@@ -39,7 +39,11 @@ struct Settled {
 
 impl Writer {
     pub(super) const fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: None, doubtful: false }
+        Self {
+            options,
+            connection: None,
+            doubtful: false,
+        }
     }
 
     /// Commits batches in one transaction. Answers in their order.
@@ -75,10 +79,16 @@ impl Writer {
              SELECT seq FROM walk WHERE batch = ?",
         );
         let query = query.bind(stream.to_string()).bind(signed(FIND_BATCH_ENTRIES));
-        let found = query.bind(batch.0.as_bytes().to_vec()).fetch_all(&mut *connection).await.map_err(failed)?;
+        let found = query
+            .bind(batch.0.as_bytes().to_vec())
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?;
         connection.execute("ROLLBACK").await.map_err(failed)?;
         self.doubtful = false;
-        Ok(found.first().map(|seq| Committed { seq: Seq(seq.unsigned_abs()) }))
+        Ok(found.first().map(|seq| Committed {
+            seq: Seq(seq.unsigned_abs()),
+        }))
     }
 
     /// Erases the payload of an entry at a place in the file.
@@ -152,7 +162,11 @@ impl Settled {
         let (seq, epoch) = self.ends.get(&candidate.stream).copied().unwrap_or_default();
         batch.check_end(seq, epoch)?;
         // The statement refused the batch, and by now its stream ends where the batch wants it: the caller may try again.
-        Err(CommitError::Conflict { stream: batch.stream.clone(), expected: batch.expected, current: seq })
+        Err(CommitError::Conflict {
+            stream: batch.stream.clone(),
+            expected: batch.expected,
+            current: seq,
+        })
     }
 }
 
@@ -164,7 +178,14 @@ fn admit(batches: Vec<Batch>, answers: &mut [Option<Answer>]) -> Vec<(usize, Bat
         let problem = || "another batch of the call is for the same stream".to_owned();
         let checked = batch.check().and_then(|()| {
             let first = streams.insert(batch.stream.clone());
-            if first { Ok(()) } else { Err(StoreError::Invalid { what: "batch", problem: problem() }) }
+            if first {
+                Ok(())
+            } else {
+                Err(StoreError::Invalid {
+                    what: "batch",
+                    problem: problem(),
+                })
+            }
         });
         match checked {
             Ok(()) => admitted.push((place, batch)),
@@ -233,14 +254,22 @@ async fn begin(
     );
     let begins = |batch: &Batch| batch.expected == Seq::ZERO && batch.epoch == Epoch::default();
     let padding = || (unknown.len()..padded).map(|_| None);
-    let made = unknown.iter().map(|(_, batch)| begins(batch).then(|| batch.stream.to_string())).chain(padding());
-    let asked = unknown.iter().map(|(_, batch)| Some(batch.stream.to_string())).chain(padding());
+    let made = unknown
+        .iter()
+        .map(|(_, batch)| begins(batch).then(|| batch.stream.to_string()))
+        .chain(padding());
+    let asked = unknown
+        .iter()
+        .map(|(_, batch)| Some(batch.stream.to_string()))
+        .chain(padding());
     let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
     for name in made.chain(asked) {
         query = query.bind(name);
     }
     let rows = query.fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
 }
 
 /// The batches whose streams there are; the others are answered.
@@ -252,8 +281,18 @@ fn number(
     let mut candidates = Vec::with_capacity(unknown.len());
     for (place, batch) in unknown {
         match named.get(&batch.stream.to_string()) {
-            Some(stream) => candidates.push(Candidate { place, batch, stream: *stream }),
-            None => answers[place] = Some(batch.check_end(Seq::ZERO, Epoch::default()).and_then(|()| missing(&batch))),
+            Some(stream) => candidates.push(Candidate {
+                place,
+                batch,
+                stream: *stream,
+            }),
+            None => {
+                answers[place] = Some(
+                    batch
+                        .check_end(Seq::ZERO, Epoch::default())
+                        .and_then(|()| missing(&batch)),
+                )
+            }
         }
     }
     candidates
@@ -272,8 +311,16 @@ async fn settle(connection: &mut SqliteConnection, candidates: &[Candidate]) -> 
         won.extend(append(connection, chunk).await?);
     }
     let ends = ends(connection, candidates, &won).await?;
-    index::change(connection, candidates.iter().filter(|candidate| won.contains(&candidate.stream))).await?;
-    connection.execute(if won.is_empty() { "ROLLBACK" } else { "COMMIT" }).await?;
+    index::change(
+        connection,
+        candidates
+            .iter()
+            .filter(|candidate| won.contains(&candidate.stream)),
+    )
+    .await?;
+    connection
+        .execute(if won.is_empty() { "ROLLBACK" } else { "COMMIT" })
+        .await?;
     Ok(Settled { won, ends })
 }
 
@@ -299,10 +346,17 @@ async fn ends(
     won: &HashSet<i64>,
 ) -> Result<HashMap<i64, (Seq, Epoch)>, sqlx::Error> {
     let mut ends = HashMap::new();
-    for lost in candidates.iter().filter(|candidate| !won.contains(&candidate.stream)) {
-        let query = sqlx::query_as::<_, (i64, i64)>("SELECT seq, epoch FROM head WHERE stream = ?").bind(lost.stream);
+    for lost in candidates
+        .iter()
+        .filter(|candidate| !won.contains(&candidate.stream))
+    {
+        let query =
+            sqlx::query_as::<_, (i64, i64)>("SELECT seq, epoch FROM head WHERE stream = ?").bind(lost.stream);
         if let Some((seq, epoch)) = query.fetch_all(&mut *connection).await?.first() {
-            ends.insert(lost.stream, (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())));
+            ends.insert(
+                lost.stream,
+                (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())),
+            );
         }
     }
     Ok(ends)

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question};
+use tape_examples::parent::Parent;
 use tape_examples::stops::{Point, Stops};
 use tape_examples::upstream::{Request, Upstream};
 
@@ -14,6 +15,7 @@ pub(crate) struct Tools {
     pub(crate) airline: Upstream,
     pub(crate) model: Model,
     pub(crate) stops: Stops,
+    pub(crate) parent: Parent,
 }
 
 /// The user's side of a conversation; what the model will decide is not known here.
@@ -25,8 +27,16 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn of(conversation: &Conversation) -> Self {
-        let Conversation { name, said, decisions } = conversation.clone();
-        Self { run: name, said, decisions_max: decisions.len() }
+        let Conversation {
+            name,
+            said,
+            decisions,
+        } = conversation.clone();
+        Self {
+            run: name,
+            said,
+            decisions_max: decisions.len(),
+        }
     }
 }
 
@@ -77,7 +87,12 @@ async fn decide<J: Journal>(
     let request = Value::from(messages);
     let ask = async || {
         tools.stops.going_live(&step)?;
-        let question = Question { run: talk.run.clone(), k, epoch, request: Value::Null };
+        let question = Question {
+            run: talk.run.clone(),
+            k,
+            epoch,
+            request: Value::Null,
+        };
         let answer: Answer = serde_json::from_value(tools.model.ask(&question).await?)?;
         tools.stops.pass(&step, Point::BeforeRecord).await;
         Ok(answer)
@@ -93,21 +108,43 @@ async fn act<J: Journal>(
     function: &Value,
 ) -> Result<Value> {
     let step = call_step(k, j);
-    let operation = function["name"].as_str().context("a call names its tool")?.to_owned();
+    let operation = function["name"]
+        .as_str()
+        .context("a call names its tool")?
+        .to_owned();
     let args: Value = serde_json::from_str(function["arguments"].as_str().context("a call has arguments")?)?;
-    let request = Request { reference: reference(&talk.run, k, j), operation, content: args };
+    let request = Request {
+        reference: reference(&talk.run, k, j),
+        operation,
+        content: args,
+    };
     tools.stops.pass(&step, Point::Redrive).await;
     tools.stops.pass(&step, Point::BeforeIntent).await;
-    let (connector, operation, args) = ("airline".to_owned(), request.operation.clone(), request.content.clone());
-    let call = Call { connector, changes: changes(&operation), operation, args, undo: None };
-    journal.act(call, async |key| send(tools, &step, &request, key).await).await
+    let (connector, operation, args) = (
+        "airline".to_owned(),
+        request.operation.clone(),
+        request.content.clone(),
+    );
+    let call = Call {
+        connector,
+        changes: changes(&operation),
+        operation,
+        args,
+        undo: None,
+    };
+    journal
+        .act(call, async |key| send(tools, &step, &request, key).await)
+        .await
 }
 
 async fn send(tools: &Tools, step: &str, request: &Request, key: Option<String>) -> Result<Value> {
     tools.stops.going_live(step)?;
     tools.stops.pass(step, Point::BeforeCall).await;
     let answer = if changes(&request.operation) {
-        tools.airline.act(request, key.as_deref(), tools.stops.fault(step)).await?
+        tools
+            .airline
+            .act(request, key.as_deref(), tools.stops.fault(step))
+            .await?
     } else {
         tools.airline.look(request).await?
     };

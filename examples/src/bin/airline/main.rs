@@ -14,24 +14,27 @@ mod verdict;
 mod world;
 
 use crate::agent::{Talk, Tools, converse};
-use crate::ground::Ground;
+use crate::ground::{Ground, run_id};
 use crate::recording::Conversation;
 use crate::schedule::{Kills, Schedule};
 use crate::stage::{Played, Stage, conversation_file};
 use crate::verdict::Verdict;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use tape_client::core::id::Epoch;
+use tape_client::{Begun, RunId, Tape};
 use tape_examples::child::Child;
 use tape_examples::model::{self, Model};
 use tape_examples::notes::Notes;
 use tape_examples::parent::Parent;
 use tape_examples::stops::{Stop, Stops, Victim};
+use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
-use tape_examples::{ledger, interrupt};
+use tape_examples::{interrupt, ledger};
 
 /// Replays recorded agent runs over Tape while agents and servers are killed.
 #[derive(Parser)]
@@ -48,6 +51,12 @@ struct Play {
     /// The recorded runs.
     #[arg(long)]
     trajectories: PathBuf,
+    /// The store of the journals, such as `sqlite:airline.db`; without it, an SQLite file that is removed at the end.
+    #[arg(long)]
+    store: Option<String>,
+    /// How many servers serve the store; with none, the agents open it themselves.
+    #[arg(long, default_value_t = 1)]
+    servers: usize,
     /// How many agents run at the same time.
     #[arg(long, default_value_t = 16)]
     agents: usize,
@@ -86,8 +95,14 @@ struct AgentArgs {
     model: String,
     #[arg(long)]
     stops: String,
+    #[arg(long, requires = "tenant", required_unless_present = "notes")]
+    tape: Option<String>,
     #[arg(long)]
-    notes: PathBuf,
+    tenant: Option<String>,
+    #[arg(long)]
+    adopt: Option<u64>,
+    #[arg(long)]
+    notes: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -118,7 +133,12 @@ async fn play_role(role: Role) -> Result<()> {
     match role {
         Role::Agent(args) => be_agent(args, parent).await,
         Role::Airline { trajectories, ledger } => {
-            upstream::serve(world::Airline::of(&recording::read(&trajectories)?), &ledger, parent).await
+            upstream::serve(
+                world::Airline::of(&recording::read(&trajectories)?),
+                &ledger,
+                parent,
+            )
+            .await
         }
         Role::Model { trajectories } => {
             model::serve(world::Recorded::of(&recording::read(&trajectories)?), parent).await
@@ -129,24 +149,67 @@ async fn play_role(role: Role) -> Result<()> {
 async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
     let conversation: Conversation = serde_json::from_slice(&std::fs::read(&args.conversation)?)?;
     let stops = Stops::new(serde_json::from_str::<Vec<Stop>>(&args.stops)?, parent.clone());
-    let tools = Tools { airline: Upstream::new(&args.airline), model: Model::new(&args.model), stops };
+    let (airline, model) = (Upstream::new(&args.airline), Model::new(&args.model));
+    let tools = Tools {
+        airline,
+        model,
+        stops,
+        parent: parent.clone(),
+    };
     let talk = Talk::of(&conversation);
-    let mut notes = Notes::open(&args.notes, parent.clone())?;
-    converse(&mut notes, &tools, &talk).await?;
+    match (&args.notes, &args.tape, &args.tenant) {
+        (Some(file), _, _) => {
+            let mut notes = Notes::open(file, parent.clone())?;
+            parent.say("begun");
+            converse(&mut notes, &tools, &talk).await?;
+        }
+        (None, Some(url), Some(tenant)) => {
+            let run = run_id(tenant, &conversation.name)?;
+            drive(url, run, args.adopt, &tools, &talk).await?;
+        }
+        _ => bail!("an agent stands on something"),
+    }
     parent.say("done");
     Ok(())
+}
+
+/// Drives a conversation's run over its journal.
+async fn drive(url: &str, run: RunId, adopt: Option<u64>, tools: &Tools, talk: &Talk) -> Result<()> {
+    let tape = Tape::at(url).lease(ground::LEASE).connect().await?;
+    let mut run = tape
+        .run(run)
+        .input_json(&serde_json::json!({ "decisions_max": talk.decisions_max }));
+    if let Some(epoch) = adopt {
+        run = run.adopt(Epoch(epoch));
+    }
+    let Begun::Driving(run) = run.begin().await? else {
+        return Ok(());
+    };
+    tools.parent.say("begun");
+    let mut taped = Taped::new(&tape, run).await?;
+    converse(&mut taped, tools, talk).await
 }
 
 /// Performs the whole play and judges it.
 async fn perform(play: &Play) -> Result<()> {
     let runs = recording::read(&play.trajectories)?;
-    let of_servers = 1;
-    let kills = Kills { agents: play.agent_kills, servers: play.server_kills, of_servers };
+    ensure!(
+        play.unprotected || play.servers > 0 || play.server_kills == 0,
+        "without servers, none can be killed"
+    );
+    let kills = Kills {
+        agents: play.agent_kills,
+        servers: play.server_kills,
+        of_servers: play.servers,
+    };
     let mut schedule = Schedule::plan(&runs, kills, play.seed)?;
     announce(play, &runs, &schedule);
     if play.unprotected {
         // Without Tape there are no servers to kill.
-        schedule.stops.iter_mut().for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
+        schedule
+            .stops
+            .iter_mut()
+            .for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
     }
     let dir = tempfile::tempdir()?;
     let verdict = on_stage(play, &runs, &schedule, dir.path()).await;
@@ -162,10 +225,15 @@ async fn perform(play: &Play) -> Result<()> {
 fn announce(play: &Play, runs: &[Conversation], schedule: &Schedule) {
     let decisions: usize = runs.iter().map(|run| run.decisions.len()).sum();
     let (agents, runs) = (play.agents, runs.len());
-    say(&format!("{runs} recorded conversations with {decisions} decisions, {agents} agents at a time"));
+    say(&format!(
+        "{runs} recorded conversations with {decisions} decisions, {agents} agents at a time"
+    ));
     let seed = play.seed;
     let stops = schedule.all().count();
-    say(&format!("{stops} kills are planned by seed {seed}; the digest of the schedule is {}", schedule.digest()));
+    say(&format!(
+        "{stops} kills are planned by seed {seed}; the digest of the schedule is {}",
+        schedule.digest()
+    ));
 }
 
 async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: &Path) -> Result<Verdict> {
@@ -176,23 +244,42 @@ async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: 
     let trajectories = play.trajectories.display().to_string();
     let ledger = dir.join("ledger");
     let mut model = Child::start(&program, ["model", &trajectories], &errors)?;
-    let mut airline = Child::start(&program, ["airline", &trajectories, &ledger.display().to_string()], &errors)?;
+    let mut airline = Child::start(
+        &program,
+        ["airline", &trajectories, &ledger.display().to_string()],
+        &errors,
+    )?;
     let (model_url, airline_url) = (model.report_of("ready").await?, airline.report_of("ready").await?);
-    let ground = Ground::notes(dir);
+    let ground = if play.unprotected {
+        Ground::notes(dir)
+    } else {
+        let store = play
+            .store
+            .clone()
+            .unwrap_or_else(|| format!("sqlite:{}", dir.join("journal.db").display()));
+        Ground::tape(&store, play.servers, play.agents, runs, &errors).await?
+    };
     let stage = Arc::new(Stage::new(dir, &airline_url, &model_url, ground));
-    let played = Arc::clone(&stage).play(runs, &schedule.stops, play.agents, airline).await?;
+    let played = Arc::clone(&stage)
+        .play(runs, &schedule.stops, play.agents, airline)
+        .await?;
     report(&played);
     let kept = stage.ground.kept(runs).await?;
     let asked = Model::new(&model_url).asked().await?;
     let verdict = Verdict::of(runs, &kept, &asked, &ledger::read(&ledger)?, played.hit.len());
-    say(&format!("the model was asked {} times for {} decisions", verdict.asked, verdict.decisions));
+    say(&format!(
+        "the model was asked {} times for {} decisions",
+        verdict.asked, verdict.decisions
+    ));
     Ok(verdict)
 }
 
 fn report(played: &Played) {
     let mut counts = BTreeMap::new();
     for stop in &played.hit {
-        *counts.entry((stop.victim != Victim::Agent, stop.point)).or_insert(0) += 1;
+        *counts
+            .entry((stop.victim != Victim::Agent, stop.point))
+            .or_insert(0) += 1;
     }
     say("killed with SIGKILL:");
     for ((server, point), count) in counts {
@@ -200,7 +287,10 @@ fn report(played: &Played) {
         say(&format!("  {count:>4} {who} {point}"));
     }
     if played.unplanned > 0 {
-        say(&format!("  {} drives ended early without a kill of their own and were taken up again", played.unplanned));
+        say(&format!(
+            "  {} drives ended early without a kill of their own and were taken up again",
+            played.unplanned
+        ));
     }
 }
 
@@ -211,5 +301,8 @@ fn errors(dir: &Path) -> String {
     if last.is_empty() {
         return "the play failed".to_owned();
     }
-    format!("the play failed; its processes last said:\n{}\n", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    format!(
+        "the play failed; its processes last said:\n{}\n",
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    )
 }

@@ -88,20 +88,38 @@ struct Message {
 /// Reads a file of recorded runs.
 pub(crate) fn read(path: &Path) -> Result<Vec<Conversation>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let records: Vec<Record> = serde_json::from_slice(&text).context("the file is not an array of recorded runs")?;
-    let conversations = records.into_iter().map(conversation).collect::<Result<Vec<_>>>()?;
-    let names: BTreeSet<&str> = conversations.iter().map(|conversation| conversation.name.as_str()).collect();
-    ensure!(names.len() == conversations.len(), "two recorded runs have the same task and trial");
+    let records: Vec<Record> =
+        serde_json::from_slice(&text).context("the file is not an array of recorded runs")?;
+    let conversations = records
+        .into_iter()
+        .map(conversation)
+        .collect::<Result<Vec<_>>>()?;
+    let names: BTreeSet<&str> = conversations
+        .iter()
+        .map(|conversation| conversation.name.as_str())
+        .collect();
+    ensure!(
+        names.len() == conversations.len(),
+        "two recorded runs have the same task and trial"
+    );
     Ok(conversations)
 }
 
 fn conversation(record: Record) -> Result<Conversation> {
     let name = format!("task-{}-trial-{}", record.task_id, record.trial);
-    let mut conversation = Conversation { name, said: Vec::new(), decisions: Vec::new() };
+    let mut conversation = Conversation {
+        name,
+        said: Vec::new(),
+        decisions: Vec::new(),
+    };
     for message in record.traj {
         take(&mut conversation, message).with_context(|| format!("in run {}", conversation.name))?;
     }
-    let answered = conversation.decisions.iter().flat_map(|decision| &decision.calls).all(|call| !call.answer.is_null());
+    let answered = conversation
+        .decisions
+        .iter()
+        .flat_map(|decision| &decision.calls)
+        .all(|call| !call.answer.is_null());
     ensure!(answered, "a call in run {} has no answer", conversation.name);
     Ok(conversation)
 }
@@ -121,18 +139,37 @@ fn decision(message: &Message) -> Result<Decision> {
     let asked = message.tool_calls.as_deref().unwrap_or_default();
     let calls = asked.iter().map(|call| {
         let function = &call["function"];
-        let args = function["arguments"].as_str().context("a call has no arguments")?;
-        let tool = function["name"].as_str().context("a call has no name")?.to_owned();
-        Ok(Call { tool, args: serde_json::from_str(args)?, answer: Value::Null })
+        let args = function["arguments"]
+            .as_str()
+            .context("a call has no arguments")?;
+        let tool = function["name"]
+            .as_str()
+            .context("a call has no name")?
+            .to_owned();
+        Ok(Call {
+            tool,
+            args: serde_json::from_str(args)?,
+            answer: Value::Null,
+        })
     });
     let calls = calls.collect::<Result<_>>()?;
-    Ok(Decision { message: serde_json::json!({ "content": message.content, "tool_calls": asked }), calls })
+    Ok(Decision {
+        message: serde_json::json!({ "content": message.content, "tool_calls": asked }),
+        calls,
+    })
 }
 
 fn answer(conversation: &mut Conversation, message: Message) -> Result<()> {
-    let decision = conversation.decisions.last_mut().context("a tool answers before it is asked")?;
-    let asked = decision.message["tool_calls"].as_array().context("the calls are a list")?;
-    let place = asked.iter().position(|call| call["id"].as_str() == message.tool_call_id.as_deref());
+    let decision = conversation
+        .decisions
+        .last_mut()
+        .context("a tool answers before it is asked")?;
+    let asked = decision.message["tool_calls"]
+        .as_array()
+        .context("the calls are a list")?;
+    let place = asked
+        .iter()
+        .position(|call| call["id"].as_str() == message.tool_call_id.as_deref());
     let call = &mut decision.calls[place.context("a tool answers what it was not asked")?];
     call.answer = Value::from(message.content.unwrap_or_default());
     Ok(())

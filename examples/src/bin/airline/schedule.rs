@@ -63,7 +63,13 @@ impl Schedule {
     pub(crate) fn plan(runs: &[Conversation], kills: Kills, seed: u64) -> Result<Self> {
         let steps: Vec<Vec<(String, Kind)>> = runs.iter().map(steps).collect();
         let mut planner = Planner::new(&steps, seed);
-        let points = [Point::BeforeIntent, Point::BeforeCall, Point::BeforeAnswer, Point::BeforeRecord, Point::Redrive];
+        let points = [
+            Point::BeforeIntent,
+            Point::BeforeCall,
+            Point::BeforeAnswer,
+            Point::BeforeRecord,
+            Point::Redrive,
+        ];
         let mut redrives = 0;
         for point in points.into_iter().cycle().take(kills.agents) {
             if point == Point::Redrive {
@@ -96,7 +102,11 @@ fn steps(run: &Conversation) -> Vec<(String, Kind)> {
     for (k, decision) in run.decisions.iter().enumerate() {
         steps.push((decision_step(k), Kind::Decision));
         for (j, call) in decision.calls.iter().enumerate() {
-            let kind = if changes(&call.tool) { Kind::Act } else { Kind::Look };
+            let kind = if changes(&call.tool) {
+                Kind::Act
+            } else {
+                Kind::Look
+            };
             steps.push((call_step(k, j), kind));
         }
     }
@@ -113,10 +123,17 @@ impl Planner {
     fn new(steps: &[Vec<(String, Kind)>], seed: u64) -> Self {
         let of_run = |(run, steps): (usize, &Vec<(String, Kind)>)| {
             let kinds: Vec<Kind> = steps.iter().map(|(_, kind)| *kind).collect();
-            kinds.into_iter().enumerate().map(move |(order, kind)| Site { run, order, kind })
+            kinds
+                .into_iter()
+                .enumerate()
+                .map(move |(order, kind)| Site { run, order, kind })
         };
         let sites = steps.iter().enumerate().flat_map(of_run).collect();
-        Self { seed: Seed::new(seed), sites, runs: vec![Vec::new(); steps.len()] }
+        Self {
+            seed: Seed::new(seed),
+            sites,
+            runs: vec![Vec::new(); steps.len()],
+        }
     }
 
     /// Plans a kill at a point; of those that can hit any call, most hit one that changes something.
@@ -140,9 +157,16 @@ impl Planner {
     fn plan(&mut self, point: Point, victim: Victim, fits: impl Fn(&Site) -> bool) -> Result<()> {
         let free = |site: &&Site| self.runs[site.run].len() < KILLS_PER_RUN_MAX && fits(site);
         let free: Vec<Site> = self.sites.iter().filter(free).copied().collect();
-        ensure!(!free.is_empty(), "the recorded runs have no place left for a kill {point}");
+        ensure!(
+            !free.is_empty(),
+            "the recorded runs have no place left for a kill {point}"
+        );
         let site = free[self.seed.below(free.len())];
-        self.runs[site.run].push(Planned { order: site.order, point, victim });
+        self.runs[site.run].push(Planned {
+            order: site.order,
+            point,
+            victim,
+        });
         Ok(())
     }
 
@@ -157,24 +181,43 @@ impl Planner {
         }
         let name = |run: usize, stop: &Planned| {
             let step = steps[run][stop.order].0.clone();
-            Stop { step, point: stop.point, victim: stop.victim }
+            Stop {
+                step,
+                point: stop.point,
+                victim: stop.victim,
+            }
         };
-        let of_run = |(run, stops): (usize, &Vec<Planned>)| stops.iter().map(|stop| name(run, stop)).collect();
+        let of_run =
+            |(run, stops): (usize, &Vec<Planned>)| stops.iter().map(|stop| name(run, stop)).collect();
         Ok(self.runs.iter().enumerate().map(of_run).collect())
     }
 
     fn kill_in_redrive(&mut self) -> Result<()> {
         let kills = |(run, stops): (usize, &Vec<Planned>)| {
-            let agents = stops.iter().enumerate().filter(|(_, stop)| stop.victim == Victim::Agent);
+            let agents = stops
+                .iter()
+                .enumerate()
+                .filter(|(_, stop)| stop.victim == Victim::Agent);
             let places: Vec<(usize, usize)> = agents.map(|(at, _)| (run, at)).collect();
-            if stops.len() < KILLS_PER_RUN_MAX { places } else { Vec::new() }
+            if stops.len() < KILLS_PER_RUN_MAX {
+                places
+            } else {
+                Vec::new()
+            }
         };
         let places: Vec<(usize, usize)> = self.runs.iter().enumerate().flat_map(kills).collect();
-        ensure!(!places.is_empty(), "there is no kill left for a kill during re-drive to follow");
+        ensure!(
+            !places.is_empty(),
+            "there is no kill left for a kill during re-drive to follow"
+        );
         let (run, at) = places[self.seed.below(places.len())];
         // The steps before the one of the kill are recorded.
         let order = self.seed.below(self.runs[run][at].order.max(1));
-        let stop = Planned { order, point: Point::Redrive, victim: Victim::Agent };
+        let stop = Planned {
+            order,
+            point: Point::Redrive,
+            victim: Victim::Agent,
+        };
         self.runs[run].insert(at + 1, stop);
         Ok(())
     }
@@ -182,7 +225,10 @@ impl Planner {
 
 /// The stops of the next drive: up to the first that kills the agent.
 pub(crate) fn next_drive(left: &[Stop]) -> &[Stop] {
-    let end = left.iter().position(|stop| stop.victim == Victim::Agent).map_or(left.len(), |at| at + 1);
+    let end = left
+        .iter()
+        .position(|stop| stop.victim == Victim::Agent)
+        .map_or(left.len(), |at| at + 1);
     &left[..end]
 }
 
@@ -192,6 +238,8 @@ pub(crate) fn seed(text: &str) -> Result<u64> {
         return Ok(number);
     }
     let digest = Sha256::digest(text);
-    let bytes = digest[..8].try_into().context("a digest has more than eight bytes")?;
+    let bytes = digest[..8]
+        .try_into()
+        .context("a digest has more than eight bytes")?;
     Ok(u64::from_be_bytes(bytes))
 }

@@ -74,14 +74,27 @@ impl Stage {
             let (name, left) = (run.name.clone(), stops.clone());
             tasks.spawn(async move {
                 let _seat = seats.acquire_owned().await?;
-                stage.conversation(&name, left, held).await.with_context(|| format!("in run {name}"))
+                stage
+                    .conversation(&name, left, held)
+                    .await
+                    .with_context(|| format!("in run {name}"))
             });
         }
         while self.ended.load(Ordering::SeqCst) < runs.len() {
-            tasks.join_next().await.context("the airline is always heard")???;
+            tasks
+                .join_next()
+                .await
+                .context("the airline is always heard")???;
         }
-        let hit = self.hit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Ok(Played { hit, unplanned: self.unplanned.load(Ordering::SeqCst) })
+        let hit = self
+            .hit
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        Ok(Played {
+            hit,
+            unplanned: self.unplanned.load(Ordering::SeqCst),
+        })
     }
 
     /// Tells each conversation that the airline holds back its answer.
@@ -91,27 +104,43 @@ impl Stage {
             let run = reference.split('/').next().unwrap_or_default();
             let held = self.held.lock().await;
             // The receiver is gone only once its conversation has ended.
-            let _ = held.get(run).with_context(|| format!("there is no run {run}"))?.send(());
+            let _ = held
+                .get(run)
+                .with_context(|| format!("there is no run {run}"))?
+                .send(());
         }
     }
 
-    async fn conversation(&self, run: &str, mut left: Vec<Stop>, mut held: UnboundedReceiver<()>) -> Result<()> {
-        let mut begin = Begin::Anew;
+    async fn conversation(
+        &self,
+        run: &str,
+        mut left: Vec<Stop>,
+        mut held: UnboundedReceiver<()>,
+    ) -> Result<()> {
+        let (mut begin, mut begun) = (Begin::Anew, false);
         let mut unplanned = 0;
         loop {
-            let mut agent = self.start(run, next_drive(&left), begin)?;
+            let mut agent = self.start(run, next_drive(&left), &begin)?;
             while held.try_recv().is_ok() {}
-            match self.drive(&mut agent, &mut left, &mut held).await? {
+            match self.drive(&mut agent, &mut left, &mut held, &mut begun).await? {
                 Drove::ToTheEnd => break,
                 Drove::IntoAKill => {}
                 Drove::Astray => {
                     unplanned += 1;
                     self.unplanned.fetch_add(1, Ordering::SeqCst);
-                    ensure!(unplanned <= UNPLANNED_MAX, "its agent ended {unplanned} times without having to");
+                    ensure!(
+                        unplanned <= UNPLANNED_MAX,
+                        "its agent ended {unplanned} times without having to"
+                    );
                 }
             }
-            drop(agent);
-            begin = self.ground.recover(run).await?;
+            // Recovery is told that the drive is over.
+            drop((agent, begin));
+            begin = if begun {
+                self.ground.recover(run).await?
+            } else {
+                Begin::Anew
+            };
         }
         ensure!(left.is_empty(), "it ended before {} planned kills", left.len());
         let ended = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
@@ -127,10 +156,12 @@ impl Stage {
         agent: &mut Child,
         left: &mut Vec<Stop>,
         held: &mut UnboundedReceiver<()>,
+        begun: &mut bool,
     ) -> Result<Drove> {
         loop {
             tokio::select! {
                 report = agent.report() => match report?.as_deref() {
+                    Some("begun") => *begun = true,
                     Some("stop") => {
                         let stop = self.take(left)?;
                         if self.hit(&stop, agent).await? {
@@ -167,17 +198,17 @@ impl Stage {
     async fn hit(&self, stop: &Stop, agent: &mut Child) -> Result<bool> {
         match stop.victim {
             Victim::Agent => agent.kill().await.context("the agent cannot be killed")?,
-            Victim::Server(server) => {
-                self.ground.kill_server(server).await?;
-                agent.command("go").await.context("the agent is gone")?;
-            }
+            Victim::Server(server) => self.ground.kill_server(server, agent).await?,
             Victim::Answer => bail!("no lost answers are planned"),
         }
-        self.hit.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(stop.clone());
+        self.hit
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(stop.clone());
         Ok(stop.victim == Victim::Agent)
     }
 
-    fn start(&self, run: &str, stops: &[Stop], begin: Begin) -> Result<Child> {
+    fn start(&self, run: &str, stops: &[Stop], begin: &Begin) -> Result<Child> {
         let mut args = vec![
             "agent".to_owned(),
             "--conversation".to_owned(),

@@ -15,6 +15,8 @@ pub(crate) struct Kept {
     pub(crate) decisions: Vec<KeptDecision>,
     /// What the user said, in order.
     pub(crate) said: Vec<String>,
+    /// The keys of the acts that are confirmed, where acts have keys.
+    pub(crate) keys: Vec<String>,
     /// Whether the run has ended well.
     pub(crate) ended: bool,
     /// Whether the chain of its journal verifies; none where there is no chain.
@@ -45,13 +47,26 @@ pub(crate) struct Verdict {
     pub(crate) acts: usize,
     pub(crate) done_twice: usize,
     pub(crate) lost: usize,
+    /// Sayings of users that were not kept as they were said, once each and in order.
+    pub(crate) misheard: usize,
+    /// Acts that stand in the ledger or in a journal, but not in both under one key.
+    pub(crate) unmatched: usize,
     pub(crate) chains: Option<bool>,
     pub(crate) kills: usize,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs_ended, decisions, asked_twice, acts, done_twice, lost, kills, .. } = self;
+        let Self {
+            runs_ended,
+            decisions,
+            asked_twice,
+            acts,
+            done_twice,
+            lost,
+            kills,
+            ..
+        } = self;
         let chains = match self.chains {
             Some(true) => "ok",
             Some(false) => "broken",
@@ -85,8 +100,23 @@ impl Verdict {
             asked_twice: asked_twice(runs, kept, asked),
             acts: acts.done,
             done_twice: acts.twice,
-            lost: acts.lost + runs.iter().zip(kept).map(|(run, kept)| lost_decisions(run, kept)).sum::<usize>(),
-            chains: kept.iter().map(|kept| kept.chain).reduce(|all, chain| Some(all? && chain?)).flatten(),
+            lost: acts.lost
+                + runs
+                    .iter()
+                    .zip(kept)
+                    .map(|(run, kept)| lost_decisions(run, kept))
+                    .sum::<usize>(),
+            misheard: runs
+                .iter()
+                .zip(kept)
+                .filter(|(run, kept)| run.said != kept.said)
+                .count(),
+            unmatched: unmatched(kept, ledger),
+            chains: kept
+                .iter()
+                .map(|kept| kept.chain)
+                .reduce(|all, chain| Some(all? && chain?))
+                .flatten(),
             kills,
         }
     }
@@ -98,13 +128,39 @@ impl Verdict {
     pub(crate) fn check(&self, runs: &[Conversation]) -> Result<()> {
         let decisions: usize = runs.iter().map(|run| run.decisions.len()).sum();
         let acts: usize = expected(runs).values().sum();
-        ensure!(self.runs_ended == self.runs, "{} of {} runs have ended", self.runs_ended, self.runs);
-        ensure!(self.decisions == decisions, "{} decisions are recorded, not {decisions}", self.decisions);
-        ensure!(self.asked_twice == 0, "{} decisions were asked again after they were recorded", self.asked_twice);
+        ensure!(
+            self.runs_ended == self.runs,
+            "{} of {} runs have ended",
+            self.runs_ended,
+            self.runs
+        );
+        ensure!(
+            self.decisions == decisions,
+            "{} decisions are recorded, not {decisions}",
+            self.decisions
+        );
+        ensure!(
+            self.asked_twice == 0,
+            "{} decisions were asked again after they were recorded",
+            self.asked_twice
+        );
         ensure!(self.acts == acts, "{} acts were done, not {acts}", self.acts);
         ensure!(self.done_twice == 0, "{} acts were done twice", self.done_twice);
         ensure!(self.lost == 0, "{} decisions or acts are lost", self.lost);
-        ensure!(self.chains == Some(true), "the chain of a journal does not verify");
+        ensure!(
+            self.misheard == 0,
+            "in {} runs, what the user said is not in the session once",
+            self.misheard
+        );
+        ensure!(
+            self.unmatched == 0,
+            "{} acts differ between the journals and the ledger",
+            self.unmatched
+        );
+        ensure!(
+            self.chains == Some(true),
+            "the chain of a journal does not verify"
+        );
         Ok(())
     }
 }
@@ -118,7 +174,9 @@ fn expected(runs: &[Conversation]) -> Contents {
     for run in runs {
         let calls = run.decisions.iter().flat_map(|decision| &decision.calls);
         for call in calls.filter(|call| changes(&call.tool)) {
-            *contents.entry((run.name.clone(), call.tool.clone(), call.args.to_string())).or_default() += 1;
+            *contents
+                .entry((run.name.clone(), call.tool.clone(), call.args.to_string()))
+                .or_default() += 1;
         }
     }
     contents
@@ -136,16 +194,36 @@ impl Acts {
         let mut done = Contents::new();
         for line in ledger {
             let run = line.reference.split('/').next().unwrap_or_default().to_owned();
-            *done.entry((run, line.operation.clone(), line.content.to_string())).or_default() += 1;
+            *done
+                .entry((run, line.operation.clone(), line.content.to_string()))
+                .or_default() += 1;
         }
-        let missing = |(content, times): (_, &usize)| times.saturating_sub(done.get(content).copied().unwrap_or(0));
+        let missing =
+            |(content, times): (_, &usize)| times.saturating_sub(done.get(content).copied().unwrap_or(0));
         let lost: usize = expected.iter().map(missing).sum();
-        let beyond = |(content, times): (_, &usize)| times.saturating_sub(expected.get(content).copied().unwrap_or(0));
+        let beyond =
+            |(content, times): (_, &usize)| times.saturating_sub(expected.get(content).copied().unwrap_or(0));
         let by_content: usize = done.iter().map(beyond).sum();
         let by_reference = ledger.len() - distinct(ledger.iter().map(|line| &line.reference));
         let twice = by_content.max(by_reference);
-        Self { done: ledger.len() - twice, twice, lost }
+        Self {
+            done: ledger.len() - twice,
+            twice,
+            lost,
+        }
     }
+}
+
+/// Keys of the journals that are not in the ledger exactly once, and lines of the ledger that no journal has.
+fn unmatched(kept: &[Kept], ledger: &[Line]) -> usize {
+    let mut keys = BTreeMap::new();
+    for key in kept.iter().flat_map(|kept| &kept.keys) {
+        *keys.entry(Some(key)).or_insert(0_i64) += 1;
+    }
+    for line in ledger {
+        *keys.entry(line.key.as_ref()).or_insert(0_i64) -= 1;
+    }
+    keys.values().filter(|difference| **difference != 0).count()
 }
 
 fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> usize {
@@ -155,20 +233,30 @@ fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> usize {
 /// Recorded decisions that are not kept as they were made.
 fn lost_decisions(run: &Conversation, kept: &Kept) -> usize {
     let is_kept = |(k, decision): (usize, &crate::recording::Decision)| {
-        kept.decisions.iter().filter(|kept| kept.k == k && kept.message == decision.message).count() == 1
+        kept.decisions
+            .iter()
+            .filter(|kept| kept.k == k && kept.message == decision.message)
+            .count()
+            == 1
     };
-    run.decisions.iter().enumerate().filter(|decision| !is_kept(*decision)).count()
+    run.decisions
+        .iter()
+        .enumerate()
+        .filter(|decision| !is_kept(*decision))
+        .count()
 }
 
 fn asked_twice(runs: &[Conversation], kept: &[Kept], asked: &[Asked]) -> usize {
     let decisions = runs.iter().zip(kept).flat_map(|(run, kept)| {
-        kept.decisions.iter().map(move |decision| ((run.name.as_str(), decision.k), decision))
+        kept.decisions
+            .iter()
+            .map(move |decision| ((run.name.as_str(), decision.k), decision))
     });
     let decisions: BTreeMap<(&str, usize), &KeptDecision> = decisions.collect();
     let again = |asked: &&Asked| {
-        decisions.get(&(asked.run.as_str(), asked.k)).is_some_and(|kept| {
-            asked.at_us > kept.at_us || asked.epoch.zip(kept.epoch).is_some_and(|(asked, kept)| asked > kept)
-        })
+        decisions
+            .get(&(asked.run.as_str(), asked.k))
+            .is_some_and(|kept| asked.again(kept.at_us, kept.epoch))
     };
     asked.iter().filter(again).count()
 }
@@ -180,24 +268,51 @@ mod tests {
     use serde_json::json;
 
     fn run() -> Conversation {
-        let call = Call { tool: "book_reservation".to_owned(), args: json!({"seat": 1}), answer: json!("ok") };
-        let decision = Decision { message: json!({"n": 0}), calls: vec![call] };
-        Conversation { name: "r".to_owned(), said: Vec::new(), decisions: vec![decision] }
+        let call = Call {
+            tool: "book_reservation".to_owned(),
+            args: json!({"seat": 1}),
+            answer: json!("ok"),
+        };
+        let decision = Decision {
+            message: json!({"n": 0}),
+            calls: vec![call],
+        };
+        Conversation {
+            name: "r".to_owned(),
+            said: Vec::new(),
+            decisions: vec![decision],
+        }
     }
 
     fn kept(at_us: i64, epoch: Option<u64>) -> Kept {
-        let decisions = vec![KeptDecision { k: 0, message: json!({"n": 0}), at_us, epoch }];
-        Kept { decisions, said: Vec::new(), ended: true, chain: Some(true) }
+        let decisions = vec![KeptDecision {
+            k: 0,
+            message: json!({"n": 0}),
+            at_us,
+            epoch,
+        }];
+        Kept {
+            decisions,
+            said: Vec::new(),
+            keys: vec!["key".to_owned()],
+            ended: true,
+            chain: Some(true),
+        }
     }
 
     fn asked(at_us: i64, epoch: Option<u64>) -> Asked {
-        Asked { at_us, run: "r".to_owned(), k: 0, epoch }
+        Asked {
+            at_us,
+            run: "r".to_owned(),
+            k: 0,
+            epoch,
+        }
     }
 
     fn line() -> Line {
         Line {
             n: 1,
-            key: None,
+            key: Some("key".to_owned()),
             reference: "r/0.0".to_owned(),
             operation: "book_reservation".to_owned(),
             content: json!({"seat": 1}),
@@ -216,7 +331,13 @@ mod tests {
     #[test]
     fn asking_after_it_is_recorded_is_asking_twice() {
         for late in [asked(7, Some(2)), asked(5, Some(3))] {
-            let verdict = Verdict::of(&[run()], &[kept(6, Some(2))], &[asked(1, Some(2)), late], &[line()], 0);
+            let verdict = Verdict::of(
+                &[run()],
+                &[kept(6, Some(2))],
+                &[asked(1, Some(2)), late],
+                &[line()],
+                0,
+            );
             assert_eq!(verdict.asked_twice, 1);
         }
     }

@@ -19,7 +19,14 @@ impl Airline {
                 for (j, call) in decision.calls.iter().enumerate() {
                     let reference = reference(&run.name, k, j);
                     let (operation, content) = (call.tool.clone(), call.args.clone());
-                    asked.insert(reference.clone(), Request { reference: reference.clone(), operation, content });
+                    asked.insert(
+                        reference.clone(),
+                        Request {
+                            reference: reference.clone(),
+                            operation,
+                            content,
+                        },
+                    );
                     answers.insert(reference, call.answer.clone());
                 }
             }
@@ -34,7 +41,10 @@ impl Desk for Airline {
         if asked.get(&request.reference) != Some(request) {
             return Err(format!("{} is not what was recorded", request.reference));
         }
-        answers.get(&request.reference).cloned().ok_or_else(|| "no answer is recorded".to_owned())
+        answers
+            .get(&request.reference)
+            .cloned()
+            .ok_or_else(|| "no answer is recorded".to_owned())
     }
 }
 
@@ -43,7 +53,12 @@ pub(crate) struct Recorded(HashMap<String, Vec<Value>>);
 
 impl Recorded {
     pub(crate) fn of(runs: &[Conversation]) -> Self {
-        let messages = |run: &Conversation| run.decisions.iter().map(|decision| decision.message.clone()).collect();
+        let messages = |run: &Conversation| {
+            run.decisions
+                .iter()
+                .map(|decision| decision.message.clone())
+                .collect()
+        };
         Self(runs.iter().map(|run| (run.name.clone(), messages(run))).collect())
     }
 }
@@ -56,7 +71,10 @@ impl Mind for Recorded {
 
 impl Recorded {
     fn recorded(&self, question: &Question) -> Result<Value, String> {
-        let decision = self.0.get(&question.run).and_then(|decisions| decisions.get(question.k));
+        let decision = self
+            .0
+            .get(&question.run)
+            .and_then(|decisions| decisions.get(question.k));
         let decision = decision.ok_or("no decision is recorded")?.clone();
         let answer = Answer {
             decision,

@@ -32,7 +32,9 @@ pub(crate) async fn close<J: Journal>(journal: &mut J, tools: &Tools, book: &Boo
         let calls = decision["calls"].as_array().cloned().unwrap_or_default();
         messages.push(decision);
         if calls.is_empty() {
-            return journal.finish(&json!({ "closed": book.day, "decisions": k + 1 })).await;
+            return journal
+                .finish(&json!({ "closed": book.day, "decisions": k + 1 }))
+                .await;
         }
         for call in &calls {
             let answer = act(journal, tools, book, call).await?;
@@ -46,7 +48,12 @@ async fn decide<J: Journal>(journal: &mut J, tools: &Tools, k: usize, messages: 
     let step = format!("decision {k}");
     tools.stops.pass(&step, Point::Redrive).await;
     let (run, epoch, request) = (tools.run.clone(), journal.epoch(), Value::from(messages));
-    let question = Question { run, k, epoch, request };
+    let question = Question {
+        run,
+        k,
+        epoch,
+        request,
+    };
     let ask = async || {
         tools.stops.going_live(&step)?;
         let answer: Answer = serde_json::from_value(tools.model.ask(&question).await?)?;
@@ -59,7 +66,11 @@ async fn decide<J: Journal>(journal: &mut J, tools: &Tools, k: usize, messages: 
 async fn act<J: Journal>(journal: &mut J, tools: &Tools, book: &Book, call: &Value) -> Result<Value> {
     let tool = Tool::named(call["tool"].as_str().context("a call names its tool")?)?;
     let args = call["args"].clone();
-    let request = Request { reference: tool.reference(&args), operation: tool.name.to_owned(), content: args };
+    let request = Request {
+        reference: tool.reference(&args),
+        operation: tool.name.to_owned(),
+        content: args,
+    };
     if tool.name == "pay" && !approved(journal, tools, book, &request).await? {
         return Ok(json!({ "refused": "the person on duty did not approve" }));
     }
@@ -73,12 +84,21 @@ async fn act<J: Journal>(journal: &mut J, tools: &Tools, book: &Book, call: &Val
         changes: tool.changes,
         undo: tool.undo.map(|undo| (undo.to_owned(), request.content.clone())),
     };
-    journal.act(call, async |key| send(tools, tool, &request, key).await).await
+    journal
+        .act(call, async |key| send(tools, tool, &request, key).await)
+        .await
 }
 
 /// Whether a payment may be made: small ones may, others are for a person to say.
-async fn approved<J: Journal>(journal: &mut J, tools: &Tools, book: &Book, request: &Request) -> Result<bool> {
-    let amount = request.content["amount_micro"].as_u64().context("a payment has an amount")?;
+async fn approved<J: Journal>(
+    journal: &mut J,
+    tools: &Tools,
+    book: &Book,
+    request: &Request,
+) -> Result<bool> {
+    let amount = request.content["amount_micro"]
+        .as_u64()
+        .context("a payment has an amount")?;
     if amount <= book.approval_above_micro {
         return Ok(true);
     }
@@ -96,7 +116,10 @@ async fn send(tools: &Tools, tool: &Tool, request: &Request, key: Option<String>
     tools.stops.going_live(step)?;
     tools.stops.pass(step, Point::BeforeCall).await;
     let answer = if tool.changes {
-        tools.bank.act(request, key.as_deref(), tools.stops.fault(step)).await?
+        tools
+            .bank
+            .act(request, key.as_deref(), tools.stops.fault(step))
+            .await?
     } else {
         tools.bank.look(request).await?
     };

@@ -11,7 +11,11 @@ const PRICES: [(&str, u64); 3] = [("EUR", 1_081_250), ("GBP", 1_264_400), ("CHF"
 
 impl Desk for Bank {
     fn answer(&self, request: &Request) -> Result<Value, String> {
-        let Request { reference, operation, content } = request;
+        let Request {
+            reference,
+            operation,
+            content,
+        } = request;
         if operation == "price" {
             let currency = content["currency"].as_str().unwrap_or_default();
             let price = PRICES.iter().find(|(known, _)| *known == currency);
@@ -20,7 +24,9 @@ impl Desk for Bank {
         }
         match content["amount_micro"].as_u64() {
             Some(1..) => Ok(json!({ "receipt": reference, "status": "booked" })),
-            _ => Err(format!("{reference}: amount_micro must be a whole number above zero")),
+            _ => Err(format!(
+                "{reference}: amount_micro must be a whole number above zero"
+            )),
         }
     }
 }

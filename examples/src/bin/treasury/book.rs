@@ -56,7 +56,10 @@ pub(crate) struct Tool {
     /// The tool that undoes it; none where the bank does not change by it or a new entry is the way.
     pub(crate) undo: Option<&'static str>,
     pub(crate) changes: bool,
-    #[cfg_attr(not(feature = "real-model"), expect(dead_code, reason = "only a real model reads it"))]
+    #[cfg_attr(
+        not(feature = "real-model"),
+        expect(dead_code, reason = "only a real model reads it")
+    )]
     pub(crate) about: &'static str,
 }
 
@@ -101,7 +104,10 @@ pub(crate) const TOOLS: [Tool; 5] = [
 
 impl Tool {
     pub(crate) fn named(name: &str) -> Result<&'static Self> {
-        TOOLS.iter().find(|tool| tool.name == name).with_context(|| format!("there is no tool '{name}'"))
+        TOOLS
+            .iter()
+            .find(|tool| tool.name == name)
+            .with_context(|| format!("there is no tool '{name}'"))
     }
 
     /// What an act is called in the bank's books and in the plan of kills, such as `sweep OPS-EUR`.
@@ -122,8 +128,12 @@ pub(crate) fn brief(book: &Book, closing: &Value) -> Value {
 pub(crate) fn amount(micro: &Value) -> String {
     let cents = micro.as_u64().unwrap_or_default() / 10_000;
     let whole = (cents / 100).to_string();
-    let groups: Vec<&str> =
-        whole.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> = whole
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
     format!("{}.{:02}", groups.join(","), cents % 100)
 }
 

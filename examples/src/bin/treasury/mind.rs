@@ -20,13 +20,25 @@ impl Mind for Scripted {
 fn decide(messages: &Value) -> Result<Value> {
     let messages = messages.as_array().context("the request is a list of messages")?;
     let book: Book = serde_json::from_value(messages[0]["book"].clone())?;
-    let decided = messages.iter().filter(|message| message["role"] == "assistant").count();
+    let decided = messages
+        .iter()
+        .filter(|message| message["role"] == "assistant")
+        .count();
     let (text, calls) = match decided {
         0 => ("I need prices first.", prices(&book)),
-        1 => ("Each account keeps its floor; the rest goes to the pool.", sweeps(&book)),
-        2 => ("What was swept is hedged at today's prices.", vec![hedge(&book, messages)?]),
+        1 => (
+            "Each account keeps its floor; the rest goes to the pool.",
+            sweeps(&book),
+        ),
+        2 => (
+            "What was swept is hedged at today's prices.",
+            vec![hedge(&book, messages)?],
+        ),
         3 => ("The bill is due today.", vec![pay(&book)]),
-        4 => ("All parts are done; the day can be posted.", vec![post(&book, messages)?]),
+        4 => (
+            "All parts are done; the day can be posted.",
+            vec![post(&book, messages)?],
+        ),
         _ => ("The book is closed.", Vec::new()),
     };
     let length = |value: &Value| u64::try_from(value.to_string().len()).unwrap_or(u64::MAX);
@@ -48,14 +60,21 @@ fn call(tool: &str, args: Value) -> Value {
 }
 
 fn prices(book: &Book) -> Vec<Value> {
-    book.positions.iter().map(|position| call("price", json!({ "currency": position.currency }))).collect()
+    book.positions
+        .iter()
+        .map(|position| call("price", json!({ "currency": position.currency })))
+        .collect()
 }
 
 fn sweeps(book: &Book) -> Vec<Value> {
-    let above = book.positions.iter().filter(|position| position.balance_micro > position.keep_micro);
+    let above = book
+        .positions
+        .iter()
+        .filter(|position| position.balance_micro > position.keep_micro);
     let sweep = above.map(|position| {
         let surplus = position.balance_micro - position.keep_micro;
-        let args = json!({ "account": position.account, "currency": position.currency, "amount_micro": surplus });
+        let args =
+            json!({ "account": position.account, "currency": position.currency, "amount_micro": surplus });
         call("sweep", args)
     });
     sweep.collect()
@@ -68,7 +87,8 @@ fn hedge(book: &Book, messages: &[Value]) -> Result<Value> {
 
 fn pay(book: &Book) -> Value {
     let payment = &book.payment;
-    let args = json!({ "to": payment.to, "reference": payment.reference, "amount_micro": payment.amount_micro });
+    let args =
+        json!({ "to": payment.to, "reference": payment.reference, "amount_micro": payment.amount_micro });
     call("pay", args)
 }
 
@@ -81,7 +101,9 @@ fn post(book: &Book, messages: &[Value]) -> Result<Value> {
 fn swept_usd_micro(book: &Book, messages: &[Value]) -> Result<u64> {
     let price = |currency: &str| {
         let answers = messages.iter().map(|message| &message["answer"]);
-        let price = answers.filter(|answer| answer["currency"] == currency).find_map(|a| a["usd_micro"].as_u64());
+        let price = answers
+            .filter(|answer| answer["currency"] == currency)
+            .find_map(|a| a["usd_micro"].as_u64());
         price.with_context(|| format!("the price of {currency} was not asked"))
     };
     let mut sum = 0;

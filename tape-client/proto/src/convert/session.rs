@@ -7,12 +7,12 @@ use crate::v1;
 use std::collections::BTreeMap;
 use tape_core::command::{Command, SessionCommand};
 use tape_core::id::{Key, Seq, SessionId};
-use tape_core::session::{Delta, Json, State};
+use tape_core::session::{Delta, Json};
 
 impl TryFrom<v1::Delta> for Delta {
     type Error = InvalidField;
     fn try_from(wire: v1::Delta) -> Result<Self, InvalidField> {
-        let mut delta = read_texts("set", wire.set)?;
+        let mut delta = read_set(wire.set)?;
         for key in wire.removed {
             let key: Key = name("removed", &key)?;
             if let Some(twice) = delta.0.insert(key, None) {
@@ -41,12 +41,8 @@ impl From<Delta> for v1::Delta {
     }
 }
 
-fn read_texts(field: &str, wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
-    let read = |(key, text): (String, String)| {
-        let problem = |error: &dyn std::fmt::Display| format!("'{key}' is not JSON: {error}");
-        let value = Json::try_from(text).map_err(|error| InvalidField::new(field, problem(&error)))?;
-        Ok((name(field, &key)?, Some(value)))
-    };
+fn read_set(wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
+    let read = |(key, text): (String, String)| Ok((name("set", &key)?, Some(json("set", &key, text)?)));
     Ok(Delta(wire.into_iter().map(read).collect::<Result<_, _>>()?))
 }
 
@@ -194,21 +190,22 @@ pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> 
 
 /// State as JSON texts by key.
 #[must_use]
-pub fn write_state(state: State) -> BTreeMap<String, String> {
-    state
-        .0
-        .into_iter()
-        .map(|(key, json)| (key.into(), json.into()))
-        .collect()
+pub fn write_state(state: BTreeMap<String, Json>) -> BTreeMap<String, String> {
+    state.into_iter().map(|(key, json)| (key, json.into())).collect()
 }
 
 /// State from JSON texts by key.
 ///
 /// # Errors
-/// [`InvalidField`] names the key that is wrong.
-pub fn read_state(wire: BTreeMap<String, String>) -> Result<State, InvalidField> {
-    let delta = read_texts("state", wire)?;
-    let mut state = State::default();
-    state.change(&delta);
-    Ok(state)
+/// [`InvalidField`] names the key whose text is not JSON.
+pub fn read_state(wire: BTreeMap<String, String>) -> Result<BTreeMap<String, Json>, InvalidField> {
+    let read = |(key, text): (String, String)| {
+        let json = json("state", &key, text)?;
+        Ok((key, json))
+    };
+    wire.into_iter().map(read).collect()
+}
+
+fn json(field: &str, key: &str, text: String) -> Result<Json, InvalidField> {
+    Json::try_from(text).map_err(|error| InvalidField::new(field, format!("'{key}' is not JSON: {error}")))
 }

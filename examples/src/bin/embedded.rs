@@ -1,0 +1,59 @@
+//! An agent over a journal in its own process: no server, one file. Kill it whenever you like and start it again: the model is
+//! asked once and the bill is paid once. `embedded journal.db --die` dies between the bank's answer and its record.
+#![expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tape_client::{Answer, Begun, CallError, Error, RunId, Tape};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let file = std::env::args().nth(1).unwrap_or_else(|| "journal.db".to_owned());
+    // The journal is a file. A process that died holds its run until its lease has run out.
+    let url = format!("sqlite:{file}");
+    let tape = Tape::at(&url).lease(Duration::from_secs(1)).connect().await?;
+    // A run has a name: begun again, it is the same run, and its input is what it was first begun with.
+    let id = RunId::new("demo", "bills", "ann", "march", "bill-7")?;
+    let bill = json!({ "to": "Northwind", "cents": 12_050 });
+    let begun = loop {
+        match tape.run(id.clone()).input_json(&bill).begin().await {
+            Err(Error::Busy { .. }) => tokio::time::sleep(Duration::from_millis(200)).await,
+            begun => break begun?,
+        }
+    };
+    let Begun::Driving(run) = begun else {
+        println!("the run has ended");
+        return Ok(());
+    };
+    let bill: Value = run.input_json()?;
+
+    // The model decides. Once its answer is recorded, it is replayed, and the model is not asked again.
+    let decision = run.decide(&json!({ "pay?": bill }), ask_model).await?;
+    println!("decision: {}", decision.json::<Value>()?);
+
+    // The intent is durable before the bank is called, the key is the same in every attempt and every
+    // process, and a recorded receipt is replayed. If the run fails later, a refund undoes the payment.
+    let payment = run
+        .effect(&decision, "bank", "pay")
+        .args(&bill)
+        .undo("refund", &bill);
+    let receipt: Value = payment.run(|call| pay(call.key().to_owned())).await?;
+
+    // The end is the end: begun again, the run only says how it ended.
+    run.complete(&receipt).await?;
+    println!("completed: {receipt}");
+    Ok(())
+}
+
+async fn ask_model() -> Result<Answer, Error> {
+    println!("the model is asked");
+    Answer::json(&json!("yes"))
+}
+
+async fn pay(key: String) -> Result<Value, CallError> {
+    println!("the bank pays under {key}");
+    if std::env::args().any(|arg| arg == "--die") {
+        std::process::abort();
+    }
+    Ok(json!({ "paid_under": key }))
+}

@@ -1,0 +1,124 @@
+//! The journal's servers as processes that can be killed.
+
+use crate::child::Child;
+use anyhow::{Context as _, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tokio::sync::Mutex;
+
+/// What a server says once it is ready.
+const READY: &str = "tape-server listening on";
+/// A driver's connection that closed is held to be dead after so many milliseconds: in a play, agents die all the time.
+const LEASE_GRACE_MS: &str = "50";
+
+/// Several `tape-server` processes over one store.
+#[derive(Debug)]
+pub struct Servers {
+    program: PathBuf,
+    store: String,
+    errors: PathBuf,
+    addresses: Vec<String>,
+    running: Vec<Mutex<Child>>,
+}
+
+impl Servers {
+    /// Starts `count` servers over the store at a URL; what they log goes to the file `errors`.
+    ///
+    /// # Errors
+    /// Where the server's program cannot be built or started.
+    pub async fn start(store: &str, count: usize, errors: &Path) -> Result<Self> {
+        let program = program()?;
+        let (mut addresses, mut running) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (child, address) = start(&program, store, "127.0.0.1:0", errors).await?;
+            addresses.push(address);
+            running.push(Mutex::new(child));
+        }
+        let (store, errors) = (store.to_owned(), errors.to_owned());
+        Ok(Self {
+            program,
+            store,
+            errors,
+            addresses,
+            running,
+        })
+    }
+
+    /// The URL of the server that the `n`-th client is to use: all have their share.
+    #[must_use]
+    pub fn url(&self, n: usize) -> String {
+        format!("tape://{}", self.addresses[n % self.addresses.len()])
+    }
+
+    /// Kills a server and starts it again at its address. `while_down` is called between the two.
+    ///
+    /// # Errors
+    /// Where the server had ended by itself, or does not come up again.
+    pub async fn kill(&self, server: usize, while_down: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let mut running = self.running[server].lock().await;
+        running.kill().await.context("a server cannot be killed")?;
+        while_down().await?;
+        let (child, _) = start(&self.program, &self.store, &self.addresses[server], &self.errors).await?;
+        *running = child;
+        Ok(())
+    }
+}
+
+async fn start(program: &Path, store: &str, listen: &str, errors: &Path) -> Result<(Child, String)> {
+    let args = [
+        "--store",
+        store,
+        "--listen",
+        listen,
+        "--lease-grace-ms",
+        LEASE_GRACE_MS,
+        "--log",
+        "warn",
+    ];
+    let mut child = Child::start(program, args, errors)?;
+    let address = child
+        .report_of(READY)
+        .await
+        .context("tape-server does not start")?;
+    Ok((child, address))
+}
+
+/// The server's program, beside this one; built where it is absent.
+fn program() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    // Test programs are one directory below.
+    let beside = this
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("tape-server"));
+    let candidates: Vec<PathBuf> = beside.collect();
+    if let Some(found) = candidates.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let release = this
+        .ancestors()
+        .any(|dir| dir.file_name().is_some_and(|name| name == "release"));
+    eprintln!("tape-server is not built yet; building it (once)");
+    let profile = if release { "release" } else { "dev" };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let args = [
+        "build",
+        "--quiet",
+        "-p",
+        "tape-server",
+        "--bin",
+        "tape-server",
+        "--profile",
+        profile,
+    ];
+    let built = Command::new(cargo)
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
+    ensure!(built.success(), "cargo build -p tape-server failed");
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("tape-server was built, but not beside this program")
+}

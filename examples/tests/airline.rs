@@ -1,0 +1,170 @@
+//! The airline play from outside, over a few recorded runs made here.
+
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs of the recorded form: the user asks, the model looks, books twice the same, and says good-bye.
+fn trajectories(path: &Path, runs: usize) {
+    let runs: Vec<Value> = (0..runs)
+        .map(|n| json!({ "task_id": n, "trial": 0, "traj": conversation(n) }))
+        .collect();
+    std::fs::write(path, Value::from(runs).to_string()).expect("the file is written");
+}
+
+fn conversation(n: usize) -> Vec<Value> {
+    let mut traj = vec![
+        json!({ "role": "system", "content": "You are an airline's agent." }),
+        json!({ "role": "user", "content": format!("Two seats to Oslo, please; I am customer {n}.") }),
+    ];
+    let calls = [
+        ("get_user_details", json!({ "user_id": n })),
+        ("book_reservation", json!({ "user_id": n, "to": "OSL" })),
+        ("book_reservation", json!({ "user_id": n, "to": "OSL" })),
+        ("send_certificate", json!({ "user_id": n, "amount": 50 })),
+    ];
+    for (at, (tool, args)) in calls.into_iter().enumerate() {
+        let id = format!("call-{at}");
+        let call = json!({ "id": id, "type": "function", "function": { "name": tool, "arguments": args.to_string() } });
+        traj.push(json!({ "role": "assistant", "content": null, "tool_calls": [call] }));
+        traj.push(json!({ "role": "tool", "tool_call_id": id, "name": tool, "content": format!("{tool} {at}: ok") }));
+    }
+    traj.push(json!({ "role": "assistant", "content": "Both seats are booked." }));
+    traj.push(json!({ "role": "user", "content": "Thank you!" }));
+    traj
+}
+
+fn play(runs: usize, args: &[&str]) -> (Output, String) {
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let file = dir.path().join("trajectories.json");
+    trajectories(&file, runs);
+    let output = Command::new(env!("CARGO_BIN_EXE_airline"))
+        .arg("--trajectories")
+        .arg(&file)
+        .args(args)
+        .output()
+        .expect("the play starts");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (output, text)
+}
+
+fn last(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or_default()
+}
+
+#[test]
+fn over_a_server_that_is_killed_too_everything_is_done_once() {
+    let (output, text) = play(
+        4,
+        &[
+            "--agents",
+            "3",
+            "--agent-kills",
+            "10",
+            "--server-kills",
+            "3",
+            "--seed",
+            "7",
+        ],
+    );
+    assert!(output.status.success(), "{text}");
+    let expected =
+        "airline: runs=4 decisions=20 asked_twice=0 acts=12 done_twice=0 lost=0 chains=ok kills=13";
+    assert_eq!(last(&text), expected, "{text}");
+}
+
+#[test]
+fn over_an_embedded_store_everything_is_done_once() {
+    let args = [
+        "--servers",
+        "0",
+        "--agents",
+        "3",
+        "--agent-kills",
+        "10",
+        "--server-kills",
+        "0",
+        "--seed",
+        "7",
+    ];
+    let (output, text) = play(4, &args);
+    assert!(output.status.success(), "{text}");
+    let expected =
+        "airline: runs=4 decisions=20 asked_twice=0 acts=12 done_twice=0 lost=0 chains=ok kills=10";
+    assert_eq!(last(&text), expected, "{text}");
+}
+
+#[test]
+fn without_tape_acts_are_done_twice() {
+    let args = [
+        "--unprotected",
+        "--agents",
+        "3",
+        "--agent-kills",
+        "10",
+        "--server-kills",
+        "3",
+        "--seed",
+        "7",
+    ];
+    let (output, text) = play(4, &args);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        last(&text).starts_with("airline: runs=4 decisions=20 asked_twice=0 acts=12 done_twice="),
+        "{text}"
+    );
+    assert!(!last(&text).contains("done_twice=0"), "{text}");
+}
+
+#[test]
+fn the_schedule_is_a_function_of_the_seed() {
+    let digest = |seed: &str| {
+        let (_, text) = play(
+            4,
+            &[
+                "--unprotected",
+                "--agent-kills",
+                "5",
+                "--server-kills",
+                "2",
+                "--seed",
+                seed,
+            ],
+        );
+        text.lines()
+            .find(|line| line.contains("digest"))
+            .map(str::to_owned)
+            .unwrap()
+    };
+    let (one, again, other) = (digest("1"), digest("1"), digest("2"));
+    assert_eq!(one, again);
+    assert_ne!(one.replace("seed 1", ""), other.replace("seed 2", ""));
+}
+
+#[test]
+fn more_kills_than_there_is_room_for_are_refused_and_not_skipped() {
+    let (output, text) = play(
+        1,
+        &["--unprotected", "--agent-kills", "40", "--server-kills", "0"],
+    );
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("no place left for a kill"), "{text}");
+}
+
+#[test]
+fn a_file_of_another_form_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trajectories.json");
+    std::fs::write(&file, "{}").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_airline"))
+        .arg("--trajectories")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not an array of recorded runs"));
+}

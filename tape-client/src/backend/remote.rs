@@ -1,0 +1,376 @@
+//! A journal behind a server.
+
+mod drive;
+mod feed;
+
+use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
+use crate::session::RecordedEvent;
+use async_trait::async_trait;
+use drive::Drive;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use std::time::Duration;
+use tape_core::codec::{StoredEntry, decode};
+use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::entry::EntryBody;
+use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::time::Timestamp;
+use tape_proto::convert::{
+    RunListQuery, SessionRequest, ValueChange, ValueRequest, execute_request, read_state, session_request,
+};
+use tape_proto::failure::Failure as Wire;
+use tape_proto::v1;
+use tape_proto::v1::entries_client::EntriesClient;
+use tape_proto::v1::runs_client::RunsClient;
+use tape_proto::v1::sessions_client::SessionsClient;
+use tape_proto::v1::values_client::ValuesClient;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+/// The longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a quiet connection is tried, so that one that died without a word is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A server, connected to when it is first needed, and again whenever the connection is lost.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    channel: Channel,
+    drive: Drive,
+}
+
+impl Remote {
+    pub(crate) fn new(authority: &str) -> Result<Self, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|error| Failure::Invalid(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect_lazy();
+        let drive = Drive::new(runs(channel.clone()));
+        Ok(Self { channel, drive })
+    }
+
+    fn runs(&self) -> RunsClient<Channel> {
+        runs(self.channel.clone())
+    }
+
+    fn sessions(&self) -> SessionsClient<Channel> {
+        SessionsClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+    }
+
+    fn values(&self) -> ValuesClient<Channel> {
+        ValuesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+    }
+}
+
+fn runs(channel: Channel) -> RunsClient<Channel> {
+    RunsClient::new(channel).max_decoding_message_size(message_bytes_max())
+}
+
+const fn message_bytes_max() -> usize {
+    tape_proto::MESSAGE_BYTES_MAX
+}
+
+#[async_trait]
+impl Backend for Remote {
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
+        let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
+        let request = execute_request(run.clone(), command);
+        let response = if drives {
+            self.drive.ask(request).await?
+        } else {
+            self.runs().execute(request).await?.into_inner()
+        };
+        Ok(response.try_into().map_err(Wire::from)?)
+    }
+
+    async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure> {
+        let request = session_request(session.clone(), command);
+        let reply = match request {
+            Some(SessionRequest::Create(request)) => self.sessions().create(request).await,
+            Some(SessionRequest::Append(request)) => self.sessions().append(request).await,
+            Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
+            Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
+            None => {
+                return Err(Failure::Invalid(
+                    "only servers carry shared state over".to_owned(),
+                ));
+            }
+        };
+        Ok(recorded(reply?.into_inner().seq))
+    }
+
+    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
+        // The server reads the state of that time by itself.
+        let state = tape_core::session::Delta::default();
+        let Command {
+            request,
+            principal,
+            trace,
+            body: to,
+        } = to;
+        let body = SessionCommand::Rewind { to, state };
+        self.session(
+            session,
+            Command {
+                request,
+                principal,
+                trace,
+                body,
+            },
+        )
+        .await
+    }
+
+    async fn session_view(
+        &self,
+        session: &SessionId,
+        events_max: u32,
+    ) -> Result<Option<SessionView>, Failure> {
+        let request = v1::GetSessionRequest {
+            session: Some(session.clone().into()),
+            after_seq: 0,
+            events_max,
+        };
+        let view = match self.sessions().get(request).await.map_err(Failure::from) {
+            Ok(view) => view.into_inner(),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let state = read_state(view.state).map_err(Wire::from)?;
+        let events = view
+            .events
+            .into_iter()
+            .filter_map(|event| event_of(event).transpose());
+        Ok(Some(SessionView {
+            seq: Seq(view.head_seq),
+            state,
+            events: events.collect::<Result<_, _>>()?,
+        }))
+    }
+
+    async fn value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        command: Command<ValueCommand>,
+    ) -> Result<Reply, Failure> {
+        let change = ValueChange {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            command,
+        };
+        let reply = match change.into() {
+            ValueRequest::Put(request) => self.values().put(request).await,
+            ValueRequest::Delete(request) => self.values().delete(request).await,
+        };
+        // Where the change stands in the value's own journal is not told; its version is.
+        let version = reply?.into_inner().version;
+        Ok(Reply {
+            seq: Seq::ZERO,
+            result: ReplyResult::Version { version },
+        })
+    }
+
+    async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure> {
+        let request = v1::GetValueRequest {
+            value_id: Some((tenant.clone(), name.clone()).into()),
+        };
+        let state = match self.values().get(request).await.map_err(Failure::from) {
+            Ok(state) => state.into_inner(),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let value = state
+            .value
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?;
+        Ok((state.version > 0).then_some(Versioned {
+            version: state.version,
+            value,
+        }))
+    }
+
+    fn watch(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        after: u64,
+    ) -> BoxStream<'static, Result<Transition, Failure>> {
+        let value_id = Some((tenant.clone(), name.clone()).into());
+        let request = v1::WatchValueRequest {
+            value_id,
+            after_version: after,
+        };
+        let mut values = self.values();
+        let opening = async move { Ok(values.watch(request).await?.into_inner()) };
+        messages(opening).map(|change| transition(change?)).boxed()
+    }
+
+    fn entries(
+        &self,
+        run: &RunId,
+        after: Seq,
+        until: Until,
+    ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+        let follow = until == Until::Dropped;
+        let request = v1::ReadRequest {
+            run: Some(run.clone().into()),
+            after_seq: after.0,
+            limit: 0,
+            follow,
+        };
+        let mut runs = self.runs();
+        let opening = async move { Ok(runs.read(request).await?.into_inner()) };
+        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        messages(opening).map(move |message| page(message?)).boxed()
+    }
+
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>> {
+        feed::tail(self.channel.clone(), tail)
+    }
+
+    async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure> {
+        let RunQuery {
+            tenant,
+            app,
+            status,
+            label,
+        } = query.clone();
+        let query = RunListQuery {
+            tenant,
+            app,
+            status,
+            label,
+            begun_from: None,
+            begun_before: None,
+            page_size: Some(limit),
+            page_token: page,
+        };
+        let page = self
+            .runs()
+            .list(v1::ListRunsRequest::from(query))
+            .await?
+            .into_inner();
+        let runs = page
+            .runs
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()
+            .map_err(Wire::from)?;
+        Ok(RunPage {
+            runs,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
+        let request = v1::EraseRequest {
+            stream: stream.to_string(),
+            seq: seq.0,
+        };
+        EntriesClient::new(self.channel.clone()).erase(request).await?;
+        Ok(())
+    }
+
+    fn lost_connections(&self) -> watch::Receiver<u64> {
+        self.drive.lost_connections()
+    }
+}
+
+/// The messages of a stream that is being opened. An error is the last of them.
+fn messages<M: Send + 'static>(
+    opening: impl Future<Output = Result<Streaming<M>, Failure>> + Send + 'static,
+) -> BoxStream<'static, Result<M, Failure>> {
+    let opened = stream::once(opening).flat_map(|opened| match opened {
+        Ok(messages) => messages.map(|message| message.map_err(Failure::from)).boxed(),
+        Err(failure) => stream::once(std::future::ready(Err(failure))).boxed(),
+    });
+    opened.boxed()
+}
+
+fn stored(entry: v1::Entry) -> Result<StoredEntry, Failure> {
+    Ok(entry.try_into().map_err(Wire::from)?)
+}
+
+fn event_of(event: v1::Entry) -> Result<Option<RecordedEvent>, Failure> {
+    let entry = decode(&stored(event)?).map_err(|error| Failure::Fatal(error.into()))?;
+    Ok(match entry.body {
+        EntryBody::SessionEventAppended(event) => Some(RecordedEvent {
+            seq: entry.seq,
+            event,
+        }),
+        _ => None,
+    })
+}
+
+fn transition(change: v1::WatchValueResponse) -> Result<Transition, Failure> {
+    Ok(Transition {
+        version: change.version,
+        value: change
+            .value
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?,
+        previous: change
+            .previous
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(Wire::from)?,
+        at: Timestamp::from_micros(change.at_us),
+    })
+}
+
+const fn recorded(seq: u64) -> Reply {
+    Reply {
+        seq: Seq(seq),
+        result: ReplyResult::Recorded,
+    }
+}
+
+impl From<Wire> for Failure {
+    fn from(failure: Wire) -> Self {
+        match failure {
+            Wire::Rejected(rejection) => Self::Rejected(rejection),
+            Wire::Invalid(field) => Self::Invalid(field.to_string()),
+            Wire::Unavailable(_)
+            | Wire::Draining
+            | Wire::OutcomeUnknown(_)
+            | Wire::Contended(_)
+            | Wire::Overloaded { .. }
+            | Wire::Deadline => Self::Retryable(failure.into()),
+            Wire::Other {
+                code, ref message, ..
+            } if refused(code) => Self::Invalid(message.clone()),
+            // A transport that broke off says little: the request may have arrived, and may be sent again.
+            Wire::Other { code, .. } if code != Code::DataLoss => Self::Retryable(failure.into()),
+            _ => Self::Fatal(failure.into()),
+        }
+    }
+}
+
+/// Whether the other side understood the request and will not take it.
+const fn refused(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument
+            | Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::Unimplemented
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::NotFound
+            | Code::AlreadyExists
+    )
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Wire::from(&status).into()
+    }
+}

@@ -1,0 +1,148 @@
+//! What people tell runs: `tape signal`, `settle`, `cancel`, `erase`.
+
+use crate::name::RunPath;
+use crate::{Context, Failure};
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+use tape_client::core::command::Verdict;
+use tape_client::core::id::{EffectId, GateName, Seq, SignalId, StreamId};
+use tape_client::core::reply::{Reply, ReplyResult};
+use tape_client::{Error, Payload};
+
+/// Answers a gate of a run, now or when it opens.
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    /// The run.
+    run: RunPath,
+    /// The gate.
+    gate: GateName,
+    /// What the signal carries: JSON, or else a text.
+    #[arg(default_value = "true")]
+    answer: String,
+    /// A name for the signal: sent again under it, the signal counts once.
+    #[arg(long)]
+    id: Option<SignalId>,
+}
+
+/// Settles an effect that is unknown or stuck, on your word.
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// The run.
+    run: RunPath,
+    /// The effect, such as `#0.0`, or `planner#2.1` in a scope.
+    effect: EffectId,
+    #[command(flatten)]
+    verdict: Said,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Said {
+    /// It happened; what the upstream answered, as far as you know: JSON, or else a text.
+    #[arg(long, value_name = "RESULT", num_args = 0..=1, default_missing_value = "null")]
+    confirmed: Option<String>,
+    /// It did not happen, and shall not.
+    #[arg(long)]
+    failed: bool,
+    /// It did not happen: send it again.
+    #[arg(long)]
+    resend: bool,
+}
+
+/// Asks for a run to end, and for what it did to be undone.
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// The run.
+    run: RunPath,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+}
+
+/// Erases the payload bytes of an entry; the chain stays whole. Nobody gets them back.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// The run.
+    run: RunPath,
+    /// The entry, as `tape show` numbers it.
+    seq: u64,
+}
+
+impl Signal {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let fresh = || SignalId::new(format!("cli-{:016x}", rand::random::<u64>()));
+        let id = self.id.map_or_else(fresh, Ok).map_err(Error::from)?;
+        let answer = payload(&self.answer)?;
+        let reply = context.tape.signal(&self.run.0, self.gate, id, answer).await?;
+        done(context, &reply)
+    }
+}
+
+impl Settle {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let verdict = match self.verdict {
+            Said {
+                confirmed: Some(result),
+                ..
+            } => Verdict::Confirmed {
+                result: payload(&result)?,
+            },
+            Said { failed: true, .. } => Verdict::Failed,
+            Said { .. } => Verdict::Resend,
+        };
+        let reply = context
+            .tape
+            .settle(&self.run.0, self.effect, verdict, &self.reason)
+            .await?;
+        done(context, &reply)
+    }
+}
+
+impl Cancel {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let reply = context.tape.cancel(&self.run.0, &self.reason).await?;
+        done(context, &reply)
+    }
+}
+
+impl Erase {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        context
+            .tape
+            .erase(&StreamId::Run(self.run.0), Seq(self.seq))
+            .await?;
+        say(context, self.seq, "erased")
+    }
+}
+
+fn payload(text: &str) -> Result<Payload, Error> {
+    let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    Ok(Payload::new(
+        if is_json { Payload::JSON } else { "text/plain" },
+        text.to_owned(),
+    )?)
+}
+
+fn done(context: &mut Context<'_>, reply: &Reply) -> Result<ExitCode, Failure> {
+    let what = match &reply.result {
+        ReplyResult::SignalBuffered => "recorded; it answers the gate when the gate opens",
+        ReplyResult::GateAnswered { .. } => "the gate is answered",
+        ReplyResult::Compensating => "what the run did is being undone",
+        ReplyResult::Ended { .. } => "the run has ended",
+        _ => "recorded",
+    };
+    say(context, reply.seq.0, what)
+}
+
+fn say(context: &mut Context<'_>, seq: u64, what: &str) -> Result<ExitCode, Failure> {
+    if context.json {
+        writeln!(context.out, "{}", json!({"seq": seq, "done": what}))?;
+    } else {
+        writeln!(context.out, "entry {seq}: {what}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,138 @@
+//! `tape`: looks into a journal and answers for people what only people can answer.
+
+mod act;
+mod name;
+mod runs;
+mod show;
+mod story;
+mod tail;
+mod text;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+use tape_client::core::id::Principal;
+use tape_client::{Error, Tape};
+
+/// Looks into a Tape journal, and tells its runs what people decide.
+#[derive(Debug, Parser)]
+#[command(name = "tape", version)]
+struct Cli {
+    /// The journal: tape://HOST:PORT, or sqlite:PATH.
+    #[arg(long, env = "TAPE_URL", value_name = "URL", global = true)]
+    store: Option<String>,
+    /// Prints JSON, one value a line.
+    #[arg(long, global = true)]
+    json: bool,
+    /// In whose name, for the journal's record.
+    #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
+    principal: Option<Principal>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists runs, newest first.
+    Runs(runs::Runs),
+    /// Shows a run as a timeline: decisions, effects, gates, spend.
+    Show(show::Show),
+    /// Verifies the chains of runs, and prints their heads for publishing.
+    Verify(verify::Verify),
+    /// Follows the feed of all that is written.
+    Tail(tail::Tail),
+    /// Answers a gate of a run.
+    Signal(act::Signal),
+    /// Settles an effect that is unknown or stuck, on your word.
+    Settle(act::Settle),
+    /// Asks for a run to end, and for what it did to be undone.
+    Cancel(act::Cancel),
+    /// Erases the payload bytes of an entry; the chain stays whole.
+    Erase(act::Erase),
+}
+
+/// What every command gets.
+struct Context<'a> {
+    tape: Tape,
+    json: bool,
+    out: &'a mut (dyn Write + Send),
+}
+
+/// Why the command ends early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Tape(#[from] Error),
+    /// Who reads the output has gone.
+    #[error("cannot write")]
+    Io(#[from] std::io::Error),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = std::io::stdout();
+    match run(cli, &mut out).await {
+        Ok(code) => code,
+        // A pipe that was closed, as by `head`, is no failure.
+        Err(Failure::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            explain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
+    let tape = connect(cli.store, cli.principal).await?;
+    let mut context = Context {
+        tape,
+        json: cli.json,
+        out,
+    };
+    match cli.command {
+        Command::Runs(command) => command.run(&mut context).await,
+        Command::Show(command) => command.run(&mut context).await,
+        Command::Verify(command) => command.run(&mut context).await,
+        Command::Tail(command) => command.run(&mut context).await,
+        Command::Signal(command) => command.run(&mut context).await,
+        Command::Settle(command) => command.run(&mut context).await,
+        Command::Cancel(command) => command.run(&mut context).await,
+        Command::Erase(command) => command.run(&mut context).await,
+    }
+}
+
+async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Error> {
+    let invalid = |problem: String| Error::Invalid {
+        what: "store",
+        problem,
+    };
+    let url = store.ok_or_else(|| invalid("say --store URL, or set TAPE_URL".to_owned()))?;
+    // Opening would make an empty one: nobody who looks for a journal wants that.
+    if let Some(path) = url.strip_prefix("sqlite:")
+        && !std::path::Path::new(path).exists()
+    {
+        return Err(invalid(format!("there is no file {path}")));
+    }
+    let connect = Tape::at(&url).retry_for(Duration::from_secs(5));
+    match principal {
+        Some(principal) => connect.principal(principal).connect().await,
+        None => connect.connect().await,
+    }
+}
+
+fn explain(failure: &Failure) {
+    let mut lines = format!("tape: {failure}\n");
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        lines.push_str(&format!("  because: {cause}\n"));
+        source = cause.source();
+    }
+    if let Failure::Tape(Error::Unavailable { .. }) = failure {
+        lines.push_str("  is the server up, and --store right?\n");
+    }
+    // Where nobody can read the error, its exit code is left.
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+}

@@ -1,0 +1,180 @@
+//! `tape show`.
+
+use crate::name::{RunPath, path};
+use crate::story::Line;
+use crate::text::{clock, time};
+use crate::{Context, Failure};
+use clap::Args;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use tape_client::core::codec::decode;
+use tape_client::core::entry::Entry;
+use tape_client::core::id::StreamId;
+use tape_client::core::replay::Replay;
+use tape_client::core::reply::Rejection;
+use tape_client::core::run::Run;
+use tape_client::core::stream::Stream as _;
+use tape_client::{Error, RunId};
+
+/// Shows a run as a timeline: decisions, effects, gates, spend.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The run.
+    run: RunPath,
+}
+
+/// A run, read once.
+struct Reading {
+    entries: Vec<Entry>,
+    state: Run,
+    replay: Replay,
+}
+
+impl Show {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let run = self.run.0;
+        let reading = read(context, &run).await?;
+        let stream = StreamId::Run(run.clone());
+        if context.json {
+            let entries = reading
+                .entries
+                .iter()
+                .map(|entry| Line::of(&stream, entry).json(&stream, entry));
+            let line = json!({"run": path(&run), "status": reading.state.status().as_str(),
+                "budgets": budgets(&reading.state), "effects": effects(&run, &reading.replay),
+                "entries": entries.collect::<Vec<_>>()});
+            writeln!(context.out, "{line}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        head(context, &run, &reading)?;
+        for entry in &reading.entries {
+            let line = Line::of(&stream, entry);
+            writeln!(
+                context.out,
+                "{:>5}  {}  {}",
+                entry.seq.0,
+                clock(entry.at),
+                line.text()
+            )?;
+        }
+        effect_table(context, &run, &reading.replay)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, Failure> {
+    let damaged = |source: tape_client::Source| Error::Damaged { source };
+    let (mut entries, mut state, mut replay) = (Vec::new(), Run::default(), Replay::default());
+    let mut pages = context.tape.journal(run);
+    while let Some(page) = pages.next().await {
+        for stored in page? {
+            let entry = decode(&stored).map_err(|error| damaged(error.into()))?;
+            state.apply(&entry).map_err(|error| damaged(error.into()))?;
+            replay
+                .apply(entry.clone())
+                .map_err(|error| damaged(error.into()))?;
+            entries.push(entry);
+        }
+    }
+    if entries.is_empty() {
+        return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
+    }
+    Ok(Reading {
+        entries,
+        state,
+        replay,
+    })
+}
+
+fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
+    let Reading {
+        entries,
+        state,
+        replay,
+    } = reading;
+    writeln!(context.out, "run      {}", path(run))?;
+    let stuck = state
+        .stuck()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    writeln!(context.out, "status   {}{stuck}", state.status().as_str())?;
+    if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+        let seconds = last.at.millis_since(first.at) / 1000;
+        writeln!(
+            context.out,
+            "begun    {} UTC, last entry {seconds} s later",
+            time(first.at)
+        )?;
+    }
+    let labels = replay.begun().map(|begun| &begun.labels).into_iter().flatten();
+    let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    if !labels.is_empty() {
+        writeln!(context.out, "labels   {}", labels.join(" "))?;
+    }
+    for (name, budget) in state.budgets() {
+        let (spent, reserved, limit) = (budget.spent, budget.reserved, budget.limit);
+        writeln!(
+            context.out,
+            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {:?}",
+            budget.currency
+        )?;
+    }
+    writeln!(context.out)?;
+    Ok(())
+}
+
+fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Result<(), Failure> {
+    let effects = effects(run, replay);
+    if !effects.is_empty() {
+        writeln!(context.out, "\neffects")?;
+    }
+    for effect in effects {
+        let text = |field: &str| effect[field].as_str().unwrap_or_default().to_owned();
+        let why = text("why");
+        let why = if why.is_empty() { why } else { format!("  {why}") };
+        let (id, what) = (
+            text("effect"),
+            format!("{} {}", text("connector"), text("operation")),
+        );
+        let (status, attempt, key) = (text("status"), &effect["attempts"], text("key"));
+        writeln!(
+            context.out,
+            "  {id:<12} {what:<24} {status:<10} attempts {attempt}  key {key}{why}"
+        )?;
+    }
+    Ok(())
+}
+
+fn effects(run: &RunId, replay: &Replay) -> Vec<Value> {
+    let effect = |(id, record): (
+        tape_client::core::id::EffectId,
+        &tape_client::core::replay::EffectRecord,
+    )| {
+        json!({
+            "effect": id.to_string(),
+            "key": id.idempotency_key(run),
+            "connector": record.spec.connector,
+            "operation": record.spec.operation,
+            "semantics": record.spec.semantics,
+            "mode": record.spec.mode,
+            "business_key": record.spec.business_key,
+            "status": record.status,
+            "attempts": record.attempt,
+            "why": record.why,
+        })
+    };
+    replay.effects().map(effect).collect()
+}
+
+fn budgets(state: &Run) -> Value {
+    let budget = |(name, budget): (
+        &tape_client::core::id::BudgetName,
+        &tape_client::core::run::Budget,
+    )| {
+        let budget = json!({"currency": budget.currency, "limit": budget.limit, "spent": budget.spent,
+            "reserved": budget.reserved, "parent": budget.parent});
+        (name.to_string(), budget)
+    };
+    state.budgets().iter().map(budget).collect()
+}

@@ -1,0 +1,10 @@
+//! An agent that uses every feature: driven to its end, crashed everywhere, drifting, and fought over by two drivers.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod crash;
+mod drift;
+mod drive;
+mod lease;
+mod wait;
+mod world;

@@ -1,0 +1,376 @@
+//! The world around the tested agent: a model and an upstream that look into the journal before they act, and say so
+//! where the client should not have asked them.
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tape_client::core::agenda::Queue;
+use tape_client::core::codec::{StoredEntry, decode};
+use tape_client::core::entry::{Entry, EntryBody};
+use tape_client::core::id::{GateName, Holder, Seq, SignalId, StreamId};
+use tape_client::core::time::Timestamp;
+use tape_client::{Answer, Call, CallError, Currency, Ending, Error, Payload, Run, RunId, Tape};
+use tape_store::clock::{Clock, SystemClock};
+use tape_store::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use tape_store::engine::Engine;
+use tape_store::error::{CommitError, StoreError};
+use tape_store::memory::MemoryStore;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// Everything that outlives an agent process.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<ShiftedClock>,
+    started: tokio::time::Instant,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    asked: BTreeMap<String, u32>,
+    acts: BTreeMap<String, u32>,
+    /// What the client should not have done.
+    wrongs: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    pub(crate) number: u32,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::default(),
+            started: tokio::time::Instant::now(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// A process with a client of its own, on this world's store or a decorator of it.
+    pub(crate) async fn process(&self, name: &str, store: Arc<dyn JournalStore>) -> Tape {
+        Tape::over(Engine::new(store, self.clock.clone()))
+            .holder(Holder::new(name).unwrap())
+            .lease(LEASE)
+            .retry_for(Duration::from_millis(1))
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// A process whose journal's clock is tokio's, which stands still while somebody works and leaps while all wait.
+    pub(crate) async fn process_in_virtual_time(&self, name: &str) -> Tape {
+        let tape = Tape::over(Engine::new(self.store.clone(), self.virtual_clock()));
+        tape.holder(Holder::new(name).unwrap())
+            .lease(LEASE)
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn virtual_clock(&self) -> Arc<dyn Clock> {
+        Arc::new(VirtualClock(self.started))
+    }
+
+    pub(crate) async fn journal(&self) -> Vec<Entry> {
+        let stream = StreamId::Run(id());
+        let stored = self.store.read(&stream, Seq::ZERO, 4096).await.unwrap();
+        stored.iter().map(|stored| decode(stored).unwrap()).collect()
+    }
+
+    pub(crate) async fn signal(&self) {
+        self.signal_by(&self.process("person", self.store.clone()).await)
+            .await;
+    }
+
+    pub(crate) async fn signal_by(&self, tape: &Tape) {
+        let yes = Payload::json(&json!(true));
+        tape.signal(
+            &id(),
+            GateName::new("approval").unwrap(),
+            SignalId::new("x").unwrap(),
+            yes,
+        )
+        .await
+        .unwrap();
+    }
+
+    pub(crate) async fn model(&self, request: &str) -> Result<Answer, Error> {
+        let answer = Answer::json(&format!("do {request}"))?
+            .model("scripted")
+            .policy_version("p1");
+        *self
+            .counts
+            .lock()
+            .unwrap()
+            .asked
+            .entry(request.to_owned())
+            .or_default() += 1;
+        let recorded = self.journal().await.into_iter().any(|entry| match entry.body {
+            EntryBody::DecisionRecorded(recorded) => {
+                recorded.response.bytes().unwrap().as_ref() == format!("\"do {request}\"").as_bytes()
+            }
+            _ => false,
+        });
+        if recorded {
+            self.counts
+                .lock()
+                .unwrap()
+                .wrongs
+                .push(format!("the model was asked again: {request}"));
+        }
+        Ok(answer)
+    }
+
+    /// An upstream that honours idempotency keys: one act a key, however often it is sent.
+    pub(crate) async fn act(&self, call: Call) -> Result<Receipt, CallError> {
+        let mut standing = "not begun";
+        for entry in self.journal().await {
+            match entry.body {
+                EntryBody::EffectBegun(begun) if begun.effect == *call.effect() => standing = "begun",
+                EntryBody::EffectConfirmed(confirmed) if confirmed.effect == *call.effect() => {
+                    standing = "confirmed"
+                }
+                _ => {}
+            }
+        }
+        let mut counts = self.counts.lock().unwrap();
+        if standing != "begun" {
+            counts.wrongs.push(format!(
+                "effect {} was called when it was {standing}",
+                call.effect()
+            ));
+        }
+        let number = u32::try_from(counts.acts.len()).unwrap() + 1;
+        let number = *counts.acts.entry(call.key().to_owned()).or_insert(number);
+        Ok(Receipt { number })
+    }
+
+    /// What the client should not have done: nothing.
+    pub(crate) fn wrongs(&self) -> Vec<String> {
+        self.counts.lock().unwrap().wrongs.clone()
+    }
+
+    pub(crate) fn asked(&self) -> BTreeMap<String, u32> {
+        self.counts.lock().unwrap().asked.clone()
+    }
+
+    /// Acts by their keys.
+    pub(crate) fn acts(&self) -> BTreeSet<String> {
+        self.counts.lock().unwrap().acts.keys().cloned().collect()
+    }
+}
+
+pub(crate) fn id() -> RunId {
+    RunId::new("acme", "treasury", "ann", "s1", "i1").unwrap()
+}
+
+pub(crate) async fn begin(tape: &Tape) -> Result<Run, Error> {
+    tape.run(id())
+        .label("desk", "fx")
+        .input_json(&json!({"day": 1}))
+        .begin()
+        .await?
+        .driving()
+}
+
+/// Uses every feature of a run that the agent itself drives.
+pub(crate) async fn agent(run: Run, world: World) -> Result<Ending, Error> {
+    run.open_budget("usd", Currency::MicroUsd, 1_000).await?;
+    let first = run
+        .decide(&json!({"ask": "sweep"}), || world.model("sweep"))
+        .await?;
+    let args = json!({"from": "a", "to": "b"});
+    let transfer = run
+        .effect(&first, "bank", "transfer")
+        .args(&args)
+        .undo("reverse", &args)
+        .reserve("usd", 100);
+    let receipt: Receipt = transfer.run(async |call| world.act(call).await).await?;
+    run.checkpoint("swept", &receipt).await?;
+    let hedges =
+        futures::future::try_join(branch(&run, &world, "left"), branch(&run, &world, "right")).await?;
+    let (now, uuid) = (run.now().await?, run.uuid().await?);
+    let price: u32 = run.sample("price", || async { Ok::<_, Error>(42) }).await?;
+    let answer = run
+        .gate("approval")
+        .deadline(Duration::from_secs(3600))
+        .wait()
+        .await?;
+    run.sleep("cool down", Duration::from_millis(1)).await?;
+    let second = run
+        .decision(&json!({"ask": "report"}))
+        .reserve("usd", 10)
+        .ask(|| world.model("report"))
+        .await?;
+    let balance = run.effect(&second, "bank", "balance").read_only();
+    let read: Receipt = balance.run(async |call| world.act(call).await).await?;
+    let numbers = [receipt, hedges.0, hedges.1, read].map(|receipt| receipt.number);
+    let seen = json!({"now": now.as_micros(), "uuid": uuid.to_string(), "price": price});
+    run.complete(&json!({"numbers": numbers, "approved": answer.json::<bool>()?, "seen": seen}))
+        .await
+}
+
+async fn branch(run: &Run, world: &World, name: &str) -> Result<Receipt, Error> {
+    let branch = run.scope(name)?;
+    let decision = branch.decide(&json!({"ask": name}), || world.model(name)).await?;
+    let hedge = branch.effect(&decision, "market", "hedge");
+    hedge.run(async |call| world.act(call).await).await
+}
+
+/// The clock of the machine, moved on by hand.
+#[derive(Debug, Default)]
+pub(crate) struct ShiftedClock(AtomicU64);
+
+impl ShiftedClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0
+            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Tokio's clock, as the time of a journal.
+struct VirtualClock(tokio::time::Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(i64::try_from(self.0.elapsed().as_micros()).unwrap())
+    }
+}
+
+/// When a store of this kind stops to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dies {
+    /// Before the n-th commit, from 0.
+    Before(u64),
+    /// After the n-th commit, whose answer is lost.
+    After(u64),
+}
+
+/// A store that a process loses in the middle, as it loses everything when it is killed.
+pub(crate) struct Dying {
+    inner: Arc<MemoryStore>,
+    dies: Dies,
+    commits: AtomicU64,
+}
+
+impl Dying {
+    pub(crate) fn new(inner: Arc<MemoryStore>, dies: Dies) -> Self {
+        Self {
+            inner,
+            dies,
+            commits: AtomicU64::new(0),
+        }
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        let commits = self.commits.load(Ordering::SeqCst);
+        let dead = match self.dies {
+            Dies::Before(n) | Dies::After(n) => commits > n,
+        };
+        if dead { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Whether it died at all.
+    pub(crate) fn died(&self) -> bool {
+        self.alive().is_err()
+    }
+}
+
+fn gone() -> StoreError {
+    let source: Box<dyn std::error::Error + Send + Sync> = "the process is gone".into();
+    StoreError::Unavailable {
+        doing: "dies",
+        source: source.into(),
+    }
+}
+
+#[async_trait]
+impl JournalStore for Dying {
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let n = self.commits.fetch_add(1, Ordering::SeqCst);
+        let lost = || batches.iter().map(|_| Err(CommitError::Store(gone()))).collect();
+        match self.dies {
+            Dies::Before(last) if n >= last => lost(),
+            Dies::After(last) if n > last => lost(),
+            Dies::After(last) if n == last => {
+                let answers = lost();
+                let _ = self.inner.commit(batches).await;
+                self.commits.fetch_add(1, Ordering::SeqCst);
+                answers
+            }
+            _ => self.inner.commit(batches).await,
+        }
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        self.alive()?;
+        self.inner.head(stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.alive()?;
+        self.inner.read(stream, after, limit).await
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        self.alive()?;
+        self.inner.find_batch(stream, batch).await
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.inner.due(queue, shard, until, limit).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.inner.tail(shard, cursor, limit).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.inner.tail_end(shard).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        self.inner.runs(filter, from, limit).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        self.inner.erase(stream, seq).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}

@@ -1,0 +1,255 @@
+//! The command `tape` on a seeded store: what a tired operator sees.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![cfg(all(feature = "cli", feature = "embedded"))]
+
+use expect_test::{Expect, expect};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+use tape_client::core::id::{Holder, Principal};
+use tape_client::core::time::Timestamp;
+use tape_client::{Answer, CallError, Currency, EffectPolicy, RunId, Tape};
+use tape_store::clock::ManualClock;
+use tape_store::engine::Engine;
+
+/// A store with a run that completed, one that waits at a gate, and one with an effect that nobody knows about.
+struct Seeded {
+    dir: tempfile::TempDir,
+}
+
+const DONE: &str = "acme/treasury/ann/s1/done";
+
+fn id(invocation: &str) -> RunId {
+    RunId::new("acme", "treasury", "ann", "s1", invocation).unwrap()
+}
+
+impl Seeded {
+    async fn new() -> Self {
+        let seeded = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let store = tape_store::open::open(&seeded.url()).await.unwrap();
+        // 2026-11-22, at noon.
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_795_348_800_000_000)));
+        let connect = Tape::over(Engine::new(store, clock.clone())).holder(Holder::new("agent-1").unwrap());
+        let tape = connect.patience(Duration::ZERO).connect().await.unwrap();
+        done(&tape, &clock).await;
+        clock.advance_ms(1000);
+        waiting(&tape).await;
+        clock.advance_ms(1000);
+        unknown(&tape).await;
+        seeded
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("book.db")
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.path().display())
+    }
+
+    fn tape(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tape"));
+        command
+            .env_clear()
+            .env("TAPE_URL", self.url())
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    fn says(&self, args: &[&str], expected: &Expect) {
+        let output = self.tape(args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        expected.assert_eq(&String::from_utf8(output.stdout).unwrap());
+    }
+
+    fn refuses(&self, args: &[&str], expected: &Expect) {
+        let output = self.tape(args);
+        assert!(!output.status.success(), "{args:?}");
+        expected.assert_eq(&String::from_utf8(output.stderr).unwrap());
+    }
+}
+
+async fn done(tape: &Tape, clock: &ManualClock) {
+    let begin = tape
+        .run(id("done"))
+        .label("desk", "fx")
+        .input_json(&json!({"day": 1}));
+    let run = begin.begin().await.unwrap().driving().unwrap();
+    run.open_budget("usd", Currency::MicroUsd, 1_000).await.unwrap();
+    let answer = || async { Ok::<_, tape_client::Error>(Answer::json(&"sweep")?.model("scripted")) };
+    let decision = run.decide(&json!("what now?"), answer).await.unwrap();
+    clock.advance_ms(250);
+    let args = json!({"from": "a", "to": "b"});
+    let effect = run
+        .effect(&decision, "bank", "transfer")
+        .args(&args)
+        .undo("reverse", &args)
+        .reserve("usd", 100);
+    let act = |_| std::future::ready(Ok::<_, CallError>(json!({"receipt": 7})));
+    let _: serde_json::Value = effect.run(act).await.unwrap();
+    clock.advance_ms(1500);
+    run.complete(&json!({"booked": true})).await.unwrap();
+}
+
+async fn waiting(tape: &Tape) {
+    let run = tape.run(id("waiting")).begin().await.unwrap().driving().unwrap();
+    run.gate("approval").wait().await.unwrap_err();
+}
+
+async fn unknown(tape: &Tape) {
+    let run = tape.run(id("unknown")).begin().await.unwrap().driving().unwrap();
+    let answer = || async { Answer::json(&"pay") };
+    let decision = run.decide(&json!("what now?"), answer).await.unwrap();
+    let policy = EffectPolicy {
+        attempts_max: 1,
+        ..EffectPolicy::default()
+    };
+    let effect = run.effect(&decision, "bank", "pay").policy(policy);
+    effect
+        .run(|_| std::future::ready(Err::<(), _>(CallError::unknown("timeout"))))
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn runs_are_listed_newest_first() {
+    let seeded = Seeded::new().await;
+    seeded.says(
+        &["runs", "--tenant", "acme"],
+        &expect![[r#"
+        2026-11-22 12:00:03.750  running       acme/treasury/ann/s1/unknown
+        2026-11-22 12:00:02.750  suspended     acme/treasury/ann/s1/waiting
+        2026-11-22 12:00:00.000  completed     acme/treasury/ann/s1/done  desk=fx
+    "#]],
+    );
+    seeded.says(&["runs", "--tenant", "acme", "--status", "completed", "--label", "desk=fx", "--json"], &expect![[r#"
+        {"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
+    "#]]);
+    seeded.says(&["runs", "--tenant", "other"], &expect![""]);
+}
+
+#[tokio::test]
+async fn a_run_is_shown_as_a_timeline() {
+    let seeded = Seeded::new().await;
+    seeded.says(&["show", DONE], &expect![[r#"
+        run      acme/treasury/ann/s1/done
+        status   completed
+        begun    2026-11-22 12:00:00.000 UTC, last entry 1 s later
+        labels   desk=fx
+        budget   usd: 100 spent, 0 reserved of 1000 MicroUsd
+
+            1  12:00:00.000  run.begun               {"day":1}
+            2  12:00:00.000  lease.acquired          agent-1 until 2026-11-22 12:00:30.000 (epoch 1)
+            3  12:00:00.000  budget usd              1000 MicroUsd
+            4  12:00:00.000  decision #0             scripted: "sweep"
+            5  12:00:00.250  effect #0.0             bank transfer {"from":"a","to":"b"}  inline  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+            6  12:00:00.250  effect #0.0             confirmed by the driver {"receipt":7}
+            7  12:00:01.750  run.completed           {"booked":true}
+
+        effects
+          #0.0         bank transfer            confirmed  attempts 1  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+    "#]]);
+}
+
+#[tokio::test]
+async fn people_answer_gates_and_settle_effects() {
+    let seeded = Seeded::new().await;
+    let by = Principal::new("olga").unwrap();
+    let signal = [
+        "--as",
+        by.as_str(),
+        "signal",
+        "acme/treasury/ann/s1/waiting",
+        "approval",
+        "{\"ok\":true}",
+        "--id",
+        "x",
+    ];
+    seeded.says(&signal, &expect![[r#"
+        entry 5: the gate is answered
+    "#]]);
+    seeded.says(&signal, &expect![[r#"
+        entry 5: the gate is answered
+    "#]]);
+    seeded.says(
+        &["tail", "acme.run.*.*.*.*.effect.*", "--from-start", "--once"],
+        &expect![[r#"
+            2026-11-22 12:00:00.250  acme/run/treasury/ann/s1/done  5  effect #0.0             bank transfer {"from":"a","to":"b"}  inline  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+            2026-11-22 12:00:00.250  acme/run/treasury/ann/s1/done  6  effect #0.0             confirmed by the driver {"receipt":7}
+            2026-11-22 12:00:03.750  acme/run/treasury/ann/s1/unknown  4  effect #0.0             bank pay   inline  key tape-64219ad7eb90a93038b2e41ce49ee01a8a2
+            2026-11-22 12:00:03.750  acme/run/treasury/ann/s1/unknown  5  effect #0.0             UNKNOWN: timeout
+        "#]],
+    );
+    let settle = [
+        "settle",
+        "acme/treasury/ann/s1/unknown",
+        "#0.0",
+        "--confirmed",
+        "\"paid\"",
+        "--reason",
+        "statement",
+    ];
+    seeded.says(&settle, &expect![[r#"
+        entry 6: recorded
+    "#]]);
+    seeded.refuses(&settle, &expect![[r#"
+        tape: effect #0.0 is Confirmed in attempt 1
+    "#]]);
+}
+
+#[tokio::test]
+async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_found() {
+    let seeded = Seeded::new().await;
+    let head = || String::from_utf8(seeded.tape(&["verify", DONE]).stdout).unwrap();
+    let published = head();
+    let head_of = |line: &str| line.trim_end().rsplit(' ').next().unwrap().to_owned();
+    seeded.says(&["erase", DONE, "1"], &expect![[r#"
+        entry 1: erased
+    "#]]);
+    assert_eq!(head(), published);
+    let verify = |head: &str| seeded.tape(&["verify", DONE, "--head", head]);
+    assert!(verify(&head_of(&published)).status.success());
+    let (seq, digest) = head_of(&published)
+        .split_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let beyond = verify(&format!("{}:{digest}", seq.parse::<u64>().unwrap() + 1));
+    assert_eq!(beyond.status.code(), Some(1));
+    let broken = String::from_utf8(beyond.stdout).unwrap();
+    assert!(broken.contains("before the published head"), "{broken}");
+    let all = seeded.tape(&["verify", "--tenant", "acme"]);
+    assert!(all.status.success());
+    assert_eq!(String::from_utf8(all.stdout).unwrap().lines().count(), 3);
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong() {
+    let seeded = Seeded::new().await;
+    seeded.refuses(&["show", "acme/treasury/ann/s1/missing"], &expect![[r#"
+        tape: there is no such run
+    "#]]);
+    seeded.refuses(&["show", "acme"], &expect![[r#"
+        error: invalid value 'acme' for '<RUN>': a run is named tenant/app/user/session/invocation, such as acme/treasury/ann/s1/i1; in a part, write '/' as %2F, '.' as %2E, ' ' as %20
+
+        For more information, try '--help'.
+    "#]]);
+    seeded.refuses(
+        &["--store", "sqlite:/nowhere/book.db", "show", DONE],
+        &expect![[r#"
+            tape: store: there is no file /nowhere/book.db
+        "#]],
+    );
+    seeded.refuses(&["--store", "http://x", "show", DONE], &expect![[r#"
+        tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:
+    "#]]);
+}

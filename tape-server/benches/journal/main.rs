@@ -1,0 +1,81 @@
+//! What the journal costs, beside what the same rows or bytes cost without it:
+//! `cargo bench -p tape-server --bench journal -- --store sqlite [--seconds N] [--only WORD]`.
+//!
+//! One line a figure: `name value unit baseline ratio`. The baseline of a figure is measured in the same run, by a raw loop or
+//! an echo on the same machine; where it was measured elsewhere, the name of the figure says so.
+#![allow(clippy::print_stdout, reason = "figures are printed")]
+
+mod echo;
+mod figure;
+mod raw;
+mod served;
+mod work;
+
+use clap::Parser;
+use figure::{Figures, rate};
+use std::sync::Arc;
+use std::time::Duration;
+use tape_store::clock::SystemClock;
+use tape_store::engine::Engine;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The store: `sqlite` for a new file in a temporary directory, or `memory:`.
+    #[arg(long, default_value = "sqlite")]
+    store: String,
+    /// How long each figure is measured.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Only figures whose name has this in it, and baselines.
+    #[arg(long)]
+    only: Option<String>,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let Arguments {
+        store,
+        seconds,
+        only,
+        bench: _,
+    } = Arguments::parse();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let url = match store.as_str() {
+        "sqlite" => format!("sqlite:{}", dir.path().join("bench.db").display()),
+        other => other.to_owned(),
+    };
+    let span = Duration::from_secs(seconds);
+    let mut figures = Figures::new(only);
+    let raw = raw::measure(dir.path(), span, &mut figures).await;
+    let store = tape_store::open::open(&url).await.expect("the store opens");
+    let engine = Engine::new(store, Arc::new(SystemClock));
+    embedded(&engine, &raw, span, &mut figures).await;
+    served::measure(engine, span, &mut figures).await;
+}
+
+/// The engine in this process, without a server.
+async fn embedded(engine: &Engine, raw: &raw::Rates, span: Duration, figures: &mut Figures) {
+    let caller = work::Caller::Embedded(engine.clone());
+    for runs in [1, 16, 64] {
+        let name = format!("embedded_appends_{runs}_runs");
+        if figures.wants(&name) {
+            let done = work::appends(std::slice::from_ref(&caller), runs, span).await;
+            figures.say(&name, rate(done.len(), span), "entries/s", raw.rows_in_64);
+        }
+    }
+    if figures.wants("embedded_step_p50") {
+        let steps = work::steps(&[caller], 1, span).await;
+        figures.say(
+            "embedded_step_p50",
+            figure::p50_ms(steps),
+            "ms",
+            2.0 * raw.one_row_p50_ms,
+        );
+    }
+    if figures.wants("codec_and_chain") {
+        figures.say("codec_and_chain", work::seals(span), "entries/s", raw.rows_in_64);
+    }
+}

@@ -1,0 +1,218 @@
+//! The work that is measured: entries appended to runs, and steps.
+
+use crate::served::Connection;
+use std::time::{Duration, Instant};
+use tape_core::codec::{Stamp, seal};
+use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
+use tape_core::entry::decision::Usage;
+use tape_core::entry::run::Checkpoint;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq};
+use tape_core::payload::{Digest, Payload};
+use tape_core::time::Timestamp;
+use tape_store::engine::Engine;
+
+/// Bytes of each payload.
+pub(crate) const PAYLOAD_BYTES: usize = 512;
+/// Steps under one decision.
+const STEPS_PER_DECISION: u16 = 16;
+
+/// Who carries commands out.
+#[derive(Clone)]
+pub(crate) enum Caller {
+    /// The engine in this process.
+    Embedded(Engine),
+    /// A server, over one Drive stream that many runs share.
+    Served(Connection),
+}
+
+impl Caller {
+    async fn ask(&self, run: &RunId, body: RunCommand) {
+        let command = Command::new(RequestId(uuid::Uuid::new_v4()), body);
+        match self {
+            Self::Embedded(engine) => drop(engine.run(run, command).await.expect("the command is taken")),
+            Self::Served(connection) => connection.ask(run, command).await,
+        }
+    }
+
+    async fn drive(&self, run: &RunId, command: DriverCommand) {
+        self.ask(run, RunCommand::Drive(Epoch(1), command)).await;
+    }
+
+    pub(crate) async fn begin(&self) -> RunId {
+        let run = RunId::new(
+            "bench",
+            "bench",
+            "user",
+            "session",
+            &uuid::Uuid::new_v4().to_string(),
+        )
+        .expect("these are names");
+        let create = Create {
+            labels: [].into(),
+            input: Payload::empty(),
+            forked_from: None,
+        };
+        let begin = Begin {
+            run: run.clone(),
+            create: Some(create),
+            holder: "bench".parse().expect("a name"),
+            lease_ms: 3_600_000,
+            adopt: None,
+            recovery: false,
+        };
+        self.ask(&run, RunCommand::Begin(begin)).await;
+        run
+    }
+
+    /// Appends one entry.
+    pub(crate) async fn append(&self, run: &RunId) {
+        self.drive(
+            run,
+            DriverCommand::Checkpoint {
+                label: "step".parse().expect("a name"),
+                state: payload(),
+            },
+        )
+        .await;
+    }
+
+    /// One step: the intent durable, then the result durable.
+    async fn step(&self, run: &RunId, effect: EffectId) {
+        let spec = EffectSpec {
+            connector: "bank".parse().expect("a name"),
+            operation: "pay".parse().expect("a name"),
+            semantics: Semantics::Idempotent,
+            mode: Mode::Inline,
+            args: payload(),
+            business_key: None,
+            undo: None,
+            reserve: Vec::new(),
+            policy: EffectPolicy::default(),
+        };
+        self.drive(
+            run,
+            DriverCommand::BeginEffect {
+                effect: effect.clone(),
+                spec,
+            },
+        )
+        .await;
+        let ending = Ending::Confirmed {
+            result: payload(),
+            undo: None,
+            spent: None,
+        };
+        self.drive(
+            run,
+            DriverCommand::FinishEffect {
+                effect,
+                attempt: 1,
+                ending,
+            },
+        )
+        .await;
+    }
+}
+
+/// Entries appended by so many runs at once: how long each took.
+pub(crate) async fn appends(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
+    let end = Instant::now() + span;
+    at_once(callers, runs, |caller| async move {
+        let (run, mut times) = (caller.begin().await, Vec::new());
+        while Instant::now() < end {
+            let began = Instant::now();
+            caller.append(&run).await;
+            times.push(began.elapsed());
+        }
+        times
+    })
+    .await
+}
+
+/// Steps made by so many runs at once: how long each took.
+pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
+    let end = Instant::now() + span;
+    at_once(callers, runs, |caller| async move {
+        let (run, mut times) = (caller.begin().await, Vec::new());
+        for k in 0.. {
+            let position = Position {
+                scope: Scope::root(),
+                k,
+            };
+            caller.drive(&run, decision(position.clone())).await;
+            for call in 0..STEPS_PER_DECISION {
+                if Instant::now() >= end {
+                    return times;
+                }
+                let began = Instant::now();
+                caller
+                    .step(
+                        &run,
+                        EffectId {
+                            position: position.clone(),
+                            call,
+                        },
+                    )
+                    .await;
+                times.push(began.elapsed());
+            }
+        }
+        times
+    })
+    .await
+}
+
+async fn at_once<F>(callers: &[Caller], runs: usize, work: impl Fn(Caller) -> F) -> Vec<Duration>
+where
+    F: Future<Output = Vec<Duration>> + Send + 'static,
+{
+    let runs: Vec<_> = (0..runs)
+        .map(|i| tokio::spawn(work(callers[i % callers.len()].clone())))
+        .collect();
+    let mut times = Vec::new();
+    for run in runs {
+        times.extend(run.await.expect("no run panics"));
+    }
+    times
+}
+
+/// Entries a second that are encoded and linked into a chain, by one thread.
+pub(crate) fn seals(span: Duration) -> f64 {
+    let stamp = Stamp {
+        at: Timestamp::from_micros(1_700_000_000_000_000),
+        request: RequestId::from_u128(7),
+        principal: None,
+        trace: None,
+    };
+    let (start, mut digest, mut count) = (Instant::now(), Digest::default(), 0);
+    while start.elapsed() < span {
+        for seq in 1..=100 {
+            let body = Checkpoint {
+                label: "step".parse().expect("a name"),
+                state: payload(),
+            };
+            digest = seal(&digest, Seq(seq), &stamp, body.into()).1.digest;
+        }
+        count += 100;
+    }
+    crate::figure::rate(count, start.elapsed())
+}
+
+fn decision(position: Position) -> DriverCommand {
+    DriverCommand::RecordDecision(RecordDecision {
+        position,
+        fingerprint: Fingerprint::of_bytes(b"asked"),
+        response: payload(),
+        model: "model".to_owned(),
+        usage: Usage::default(),
+        rationale: None,
+        policy_version: String::new(),
+        spent: Vec::new(),
+    })
+}
+
+fn payload() -> Payload {
+    Payload::new("application/octet-stream", vec![3; PAYLOAD_BYTES]).expect("it is small")
+}

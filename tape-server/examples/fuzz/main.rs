@@ -1,0 +1,82 @@
+//! Fuzzing on a stable compiler: `fuzz requests|stored --seconds N --seed S`.
+//!
+//! `requests` sends messages to every call of the contract, made from the contract's own descriptor and then damaged, to a
+//! server in this process on a memory store. `stored` damages stored entries and snapshots and reads them back. Both stop
+//! with the seed and the round where something panics, answers without a typed error, or writes although it refused.
+#![allow(clippy::print_stdout, reason = "what was found is printed")]
+
+mod damage;
+mod message;
+mod requests;
+mod stored;
+
+use clap::{Parser, ValueEnum};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// What is fuzzed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Target {
+    /// Every call of the contract.
+    Requests,
+    /// Stored entries and snapshots.
+    Stored,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    target: Target,
+    /// How long.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The same seed makes the same rounds.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What a target has found so far.
+#[derive(Debug, Default)]
+struct Tally {
+    rounds: u64,
+    taken: u64,
+    refused: u64,
+}
+
+/// When a target stops.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
+fn main() -> ExitCode {
+    let Arguments {
+        target,
+        seconds,
+        seed,
+    } = Arguments::parse();
+    // A panic in a task of the server would only close a connection: here it ends everything.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        eprintln!("fuzz: FAILED with --seed {seed}");
+        std::process::exit(1);
+    }));
+    let clock = Clock(Instant::now() + Duration::from_secs(seconds));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let Tally {
+        rounds,
+        taken,
+        refused,
+    } = match target {
+        Target::Requests => runtime.block_on(requests::fuzz(seed, clock)),
+        Target::Stored => runtime.block_on(stored::fuzz(seed, clock)),
+    };
+    println!(
+        "fuzz: {target:?} seed={seed} seconds={seconds} rounds={rounds} taken={taken} refused={refused}"
+    );
+    ExitCode::SUCCESS
+}

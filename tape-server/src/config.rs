@@ -1,0 +1,117 @@
+//! What a server is told: flags, and for each a `TAPE_*` variable of the environment.
+
+use clap::Parser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The Tape server: the journal over gRPC.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tape-server", version)]
+pub struct Config {
+    /// The store: `sqlite:PATH`, or `memory:` for one that ends with the server.
+    #[arg(long, env = "TAPE_STORE", value_name = "URL")]
+    pub store: String,
+    /// Where to listen; port 0 takes a free one, and the address is printed once the server is ready.
+    #[arg(
+        long,
+        env = "TAPE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7878"
+    )]
+    pub listen: SocketAddr,
+    /// Serves whoever can reach the port, without authentication, also beyond this machine.
+    #[arg(long, env = "TAPE_INSECURE")]
+    pub insecure: bool,
+    /// Recovery may take the run of a driver whose connection closed after so many milliseconds.
+    #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000)]
+    pub lease_grace_ms: u64,
+    /// Most calls under way on one connection at a time, streams among them.
+    #[arg(long, env = "TAPE_MAX_STREAMS", value_name = "N", default_value_t = 16_384)]
+    pub max_streams: u32,
+    /// Most commands under way on one Drive stream at a time; further ones wait in the connection.
+    #[arg(long, env = "TAPE_MAX_COMMANDS", value_name = "N", default_value_t = 1_024)]
+    pub max_commands: usize,
+    /// When told to stop, calls under way have so many milliseconds to finish.
+    #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
+    pub drain_ms: u64,
+    /// The address is written to this file, whole or not at all, once the server is ready.
+    #[arg(long, env = "TAPE_READY_FILE", value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+    /// What is logged to standard error, such as `info` or `tape_server=debug,warn`.
+    #[arg(long, env = "TAPE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// The configuration would make a server that nobody should run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Whoever reaches the address could read and write everything.
+    #[error(
+        "refusing to listen on {listen}: it can be reached from other machines, and this server has no authentication. \
+         Listen on a loopback address such as 127.0.0.1:7878, or say --insecure if everybody who can reach {listen} \
+         may read and write every journal"
+    )]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+}
+
+impl Config {
+    /// The defaults, for a store and an address.
+    #[must_use]
+    pub fn new(store: &str, listen: SocketAddr) -> Self {
+        Self {
+            store: store.to_owned(),
+            listen,
+            insecure: false,
+            lease_grace_ms: 1_000,
+            max_streams: 16_384,
+            max_commands: 1_024,
+            drain_ms: 10_000,
+            ready_file: None,
+            log: "info".to_owned(),
+        }
+    }
+
+    /// Refuses what nobody should run.
+    ///
+    /// # Errors
+    /// [`Refused`] says what to change.
+    pub fn check(&self) -> Result<(), Refused> {
+        if self.insecure || self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        Err(Refused::Exposed { listen: self.listen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use clap::Parser as _;
+
+    #[test]
+    fn defaults_are_the_same_in_both_ways() {
+        let parsed = Config::parse_from(["tape-server", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+        let made = Config::new("memory:", "127.0.0.1:0".parse().unwrap());
+        assert_eq!(format!("{parsed:?}"), format!("{made:?}"));
+    }
+
+    #[test]
+    fn only_loopback_without_being_told() {
+        for (listen, fine) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+        ] {
+            let mut config = Config::new("memory:", listen.parse().unwrap());
+            assert_eq!(config.check().is_ok(), fine, "{listen}");
+            config.insecure = true;
+            assert!(config.check().is_ok());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What goes wrong below becomes what callers are told.
+
+use std::error::Error;
+use tape_proto::failure::Failure;
+use tape_store::error::StoreError;
+use tape_store::journal::JournalError;
+
+/// What a caller is told of an error of the journal.
+pub(crate) fn of_journal(error: JournalError) -> Failure {
+    match error {
+        JournalError::Rejected(rejection) => Failure::Rejected(rejection),
+        JournalError::Store(error) => of_store(&error),
+        JournalError::Contended { .. } => Failure::Contended(error.to_string()),
+        JournalError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(with_causes(&error)),
+        // What is damaged is for a person to look at; an error this build has no word for is too.
+        other => damaged(&other),
+    }
+}
+
+/// What a caller is told of an error of the store.
+pub(crate) fn of_store(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Unavailable { .. } => Failure::Unavailable(with_causes(error)),
+        StoreError::NewerSchema { .. } => Failure::NewerSchema(error.to_string()),
+        StoreError::Invalid { what, problem } => Failure::Invalid(tape_proto::convert::InvalidField::new(
+            what.replace(' ', "_"),
+            problem.clone(),
+        )),
+        other => damaged(other),
+    }
+}
+
+/// Stored bytes do not fit together: logged, since the operator of this server is who must look.
+pub(crate) fn damaged(error: &dyn Error) -> Failure {
+    let text = with_causes(error);
+    tracing::error!(error = %text, "damaged journal");
+    Failure::Damaged(text)
+}
+
+/// An error and what it comes from, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! A server: one port, one engine, until it is told to stop.
+
+use crate::config::Config;
+use crate::service::Context;
+use crate::shutdown::Gate;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_proto::v1;
+use tape_store::clock::SystemClock;
+use tape_store::engine::Engine;
+use tape_store::error::StoreError;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
+
+/// Flow-control window of one stream, in bytes: what a sender may have under way that was not taken yet.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// A silent connection is asked for a sign of life this often.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Without a sign of life for this long, its other side is gone, and its drivers with it.
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
+/// Connections have this long to close once no call is under way.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    address: SocketAddr,
+    incoming: TcpIncoming,
+    engine: Engine,
+}
+
+/// Why a server does not start, or stopped without being told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The configuration would make a server that nobody should run.
+    #[error(transparent)]
+    Refused(#[from] crate::config::Refused),
+    /// The store cannot be used.
+    #[error("cannot open the store")]
+    Store(#[from] StoreError),
+    /// The system does not let the server do something.
+    #[error("the system refuses while it {doing}")]
+    Io {
+        /// What.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The transport broke down.
+    #[error("the transport failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl ServerError {
+    /// The error with what it comes from, in one line.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        crate::failure::with_causes(self)
+    }
+}
+
+impl Server {
+    /// Opens the store and listens; calls wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// [`ServerError`] says what stands in the way.
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        config.check()?;
+        let store = tape_store::open::open(&config.store).await?;
+        Self::over(config, Engine::new(store, Arc::new(SystemClock)))
+    }
+
+    /// Listens, over an engine that is there already; the configuration's store is not opened.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what stands in the way.
+    pub fn over(config: Config, engine: Engine) -> Result<Self, ServerError> {
+        config.check()?;
+        let io = |source| ServerError::Io {
+            doing: "listens",
+            source,
+        };
+        let incoming = TcpIncoming::bind(config.listen)
+            .map_err(io)?
+            .with_nodelay(Some(true));
+        let address = incoming.local_addr().map_err(io)?;
+        Ok(Self {
+            config,
+            address,
+            incoming,
+            engine,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Writes the address into a file that appears whole.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write_address(&self, path: &Path) -> Result<(), ServerError> {
+        let io = |source| ServerError::Io {
+            doing: "writes the ready file",
+            source,
+        };
+        let part = path.with_extension("part");
+        std::fs::write(&part, format!("{}\n", self.address)).map_err(io)?;
+        std::fs::rename(&part, path).map_err(io)
+    }
+
+    /// Serves until `stop`, then lets what is under way finish within the configured time.
+    ///
+    /// # Errors
+    /// [`ServerError::Transport`] where the transport broke down.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let gate = Gate::default();
+        let Config {
+            lease_grace_ms,
+            max_commands,
+            drain_ms,
+            ..
+        } = self.config;
+        let context = Context::new(self.engine, gate.clone(), lease_grace_ms, max_commands);
+        let (health, routes) = routes(&context).await;
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let transport = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(self.config.max_streams)
+            .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
+            .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+            .add_routes(routes);
+        let serving = transport.serve_with_incoming_shutdown(self.incoming, async { drop(closed.await) });
+        let mut serving = std::pin::pin!(serving);
+        tracing::info!(address = %self.address, "serving");
+        tokio::select! {
+            ended = &mut serving => return Ok(ended?),
+            () = stop => {}
+        }
+        let draining = async {
+            set_health(&health, false).await;
+            if !gate.drain(Duration::from_millis(drain_ms)).await {
+                tracing::warn!("calls are still under way; they are cut off");
+            }
+            // The transport may have ended by itself, then nobody listens.
+            let _ = close.send(());
+            tokio::time::sleep(CLOSING_PATIENCE).await;
+        };
+        tokio::select! {
+            ended = &mut serving => Ok(ended?),
+            () = draining => Ok(()),
+        }
+    }
+}
+
+async fn routes(context: &Context) -> (HealthReporter, Routes) {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, true).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tape_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptor sets were made by the compiler");
+    let routes = Routes::new(context.runs())
+        .add_service(context.sessions())
+        .add_service(context.values())
+        .add_service(context.feed())
+        .add_service(context.entries())
+        .add_service(health_service)
+        .add_service(reflection);
+    (health, routes)
+}
+
+/// Says of the server as a whole and of each service whether it takes calls.
+async fn set_health(health: &HealthReporter, serving: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let status = if serving { Serving } else { NotServing };
+    let services = [
+        "",
+        <v1::runs_server::RunsServer<Context> as NamedService>::NAME,
+        <v1::sessions_server::SessionsServer<Context> as NamedService>::NAME,
+        <v1::values_server::ValuesServer<Context> as NamedService>::NAME,
+        <v1::feed_server::FeedServer<Context> as NamedService>::NAME,
+        <v1::entries_server::EntriesServer<Context> as NamedService>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,138 @@
+//! Due work, pushed as it becomes due.
+
+use super::{Context, Sink, Stop, from_now};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tape_core::agenda::Item;
+use tape_core::id::StreamId;
+use tape_core::time::Timestamp;
+use tape_proto::convert::DueQuery;
+use tape_proto::v1;
+use tape_store::clock::{Clock as _, SystemClock};
+use tape_store::contract::{Hint, Shard};
+
+/// What is still due is pushed again after this long, where the caller does not say.
+const REPEAT: Duration = Duration::from_secs(30);
+/// Under load, looks are this far apart at least.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends hints for ever, or once.
+pub(super) async fn serve(
+    context: Context,
+    query: DueQuery,
+    sink: Arc<Sink<v1::DueResponse>>,
+) -> Result<(), Stop> {
+    let repeat = query.repeat_ms.map_or(REPEAT, Duration::from_millis);
+    let mut pushed = Pushed {
+        at: HashMap::new(),
+        repeat,
+    };
+    loop {
+        let changed = from_now(context.store().changed()).await;
+        let now = SystemClock.now();
+        let (due, next) = look(&context, &query, now).await?;
+        let fresh = pushed.fresh(due, Instant::now());
+        if !fresh.is_empty() || query.once {
+            sink.send(v1::DueResponse {
+                hints: fresh.into_iter().map(write).collect(),
+            })
+            .await?;
+        }
+        if query.once {
+            return Ok(());
+        }
+        let next = next.map_or(repeat, |at| {
+            Duration::from_millis(at.millis_since(now) + 1).min(repeat)
+        });
+        tokio::select! {
+            () = changed => tokio::time::sleep(PAUSE).await,
+            () = tokio::time::sleep(next.max(PAUSE)) => {}
+        }
+    }
+}
+
+/// The work that is due now, and when more will be.
+async fn look(
+    context: &Context,
+    query: &DueQuery,
+    now: Timestamp,
+) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
+    let (mut due, mut next) = (Vec::new(), None);
+    for shard in (0..context.store().capabilities().shards).map(Shard) {
+        // In the order of their times: the first that is not due yet says when to look again.
+        let hints = context
+            .store()
+            .due(query.queue, shard, Timestamp::MAX, query.limit)
+            .await?;
+        let (ripe, later): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| hint.due <= now);
+        due.extend(ripe);
+        next = next.into_iter().chain(later.first().map(|hint| hint.due)).min();
+    }
+    Ok((due, next))
+}
+
+/// What was pushed and is still due.
+struct Pushed {
+    at: HashMap<(StreamId, Item), (Timestamp, Instant)>,
+    repeat: Duration,
+}
+
+impl Pushed {
+    /// What was not pushed yet with this time, or long ago. Forgets what is due no more, so it never grows beyond a look.
+    fn fresh(&mut self, due: Vec<Hint>, now: Instant) -> Vec<Hint> {
+        let mut before = std::mem::take(&mut self.at);
+        let mut fresh = Vec::new();
+        for hint in due {
+            let key = (hint.stream.clone(), hint.item.clone());
+            let last = before
+                .remove(&key)
+                .filter(|(at, pushed)| *at == hint.due && now - *pushed < self.repeat);
+            self.at.insert(key, last.unwrap_or((hint.due, now)));
+            if last.is_none() {
+                fresh.push(hint);
+            }
+        }
+        fresh
+    }
+}
+
+fn write(hint: Hint) -> v1::Hint {
+    v1::Hint {
+        stream: hint.stream.to_string(),
+        item: hint.item.to_string(),
+        due_us: hint.due.as_micros(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, HashMap, Hint, Instant, Item, Pushed, StreamId, Timestamp};
+    use tape_core::agenda::Queue;
+    use tape_core::id::RunId;
+
+    #[test]
+    fn a_hint_is_pushed_once_until_its_time_changes_or_it_lies_too_long() {
+        let stream = StreamId::Run(RunId::new("t", "a", "u", "s", "i").unwrap());
+        let hint = |due| Hint {
+            queue: Queue::Recovery,
+            stream: stream.clone(),
+            item: Item::Run,
+            due: Timestamp::from_micros(due),
+        };
+        let mut pushed = Pushed {
+            at: HashMap::new(),
+            repeat: Duration::from_secs(1),
+        };
+        let start = Instant::now();
+        assert_eq!(pushed.fresh(vec![hint(1)], start).len(), 1);
+        assert_eq!(pushed.fresh(vec![hint(1)], start).len(), 0);
+        assert_eq!(pushed.fresh(vec![hint(2)], start).len(), 1);
+        assert_eq!(
+            pushed.fresh(vec![hint(2)], start + Duration::from_secs(1)).len(),
+            1
+        );
+        assert_eq!(pushed.fresh(Vec::new(), start).len(), 0);
+        assert!(pushed.at.is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! A run's journal, read from a place on.
+
+use super::{Context, MESSAGE_BYTES, Sink, Stop};
+use std::sync::Arc;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{RunId, Seq, StreamId};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::reply::Rejection;
+use tape_proto::convert::InvalidField;
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+
+/// What is to be read.
+pub(super) struct Request {
+    stream: StreamId,
+    after: Seq,
+    follow: bool,
+    limit: u64,
+}
+
+impl TryFrom<v1::ReadRequest> for Request {
+    type Error = InvalidField;
+    fn try_from(wire: v1::ReadRequest) -> Result<Self, InvalidField> {
+        let run = wire.run.ok_or_else(|| InvalidField::missing("run"))?;
+        let run = RunId::try_from(run).map_err(|error| error.within("run"))?;
+        let limit = if wire.limit == 0 { u64::MAX } else { wire.limit };
+        Ok(Self {
+            stream: StreamId::Run(run),
+            after: Seq(wire.after_seq),
+            follow: wire.follow,
+            limit,
+        })
+    }
+}
+
+/// Sends entries until the end, or for ever.
+pub(super) async fn serve(
+    context: Context,
+    mut request: Request,
+    sink: Arc<Sink<v1::ReadResponse>>,
+) -> Result<(), Stop> {
+    if context.store().head(&request.stream).await?.is_none() {
+        return Err(Failure::from(Rejection::NotFound { what: "run" }).into());
+    }
+    let mut follower = None;
+    loop {
+        let page = context
+            .store()
+            .read(&request.stream, request.after, page_size(request.limit))
+            .await?;
+        if let Some(last) = page.last() {
+            request.after = last.seq;
+            request.limit -= page.len() as u64;
+            send(&sink, page).await?;
+        } else if !request.follow {
+            return Ok(());
+        } else {
+            match &mut follower {
+                // What came before there was a follower is looked for once more.
+                None => follower = Some(context.0.hub.follow(request.stream.clone()).await),
+                Some(follower) => follower.changed().await,
+            }
+        }
+        if request.limit == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn page_size(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX)
+}
+
+async fn send(sink: &Sink<v1::ReadResponse>, page: Vec<StoredEntry>) -> Result<(), Stop> {
+    for entries in chunks(page, StoredEntry::size) {
+        let entries = entries.into_iter().map(Into::into).collect();
+        sink.send(v1::ReadResponse { entries }).await?;
+    }
+    Ok(())
+}
+
+/// Cuts a page into messages of about [`MESSAGE_BYTES`].
+pub(super) fn chunks<T>(page: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut chunks: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for entry in page {
+        let bytes = size(&entry);
+        match chunks.last_mut() {
+            Some(chunk) if bytes <= room => chunk.push(entry),
+            _ => {
+                chunks.push(vec![entry]);
+                room = MESSAGE_BYTES;
+            }
+        }
+        room = room.saturating_sub(bytes);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MESSAGE_BYTES, chunks};
+
+    #[test]
+    fn messages_are_cut_by_size_and_lose_nothing() {
+        let half = MESSAGE_BYTES / 2;
+        let page = vec![half, half, 1, 3 * MESSAGE_BYTES, 1, 1];
+        let cut = chunks(page.clone(), |size| *size);
+        assert_eq!(
+            cut,
+            [vec![half, half], vec![1], vec![3 * MESSAGE_BYTES], vec![1, 1]]
+        );
+        assert_eq!(cut.concat(), page);
+    }
+}

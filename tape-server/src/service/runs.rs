@@ -1,0 +1,110 @@
+//! Runs: commands and what can be read.
+
+use super::{Context, Messages, drive, read};
+use crate::failure::{of_journal, of_store};
+use tape_core::id::{RunId, StreamId};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::reply::Rejection;
+use tape_core::stream::Stream as _;
+use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery};
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tape_proto::v1::runs_server::Runs;
+use tape_store::contract::{PageToken, RunFilter};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Runs of a page where the caller does not say.
+const PAGE_RUNS: u32 = 100;
+
+#[tonic::async_trait]
+impl Runs for Context {
+    type DriveStream = Messages<v1::DriveResponse>;
+    type ReadStream = Messages<v1::ReadResponse>;
+
+    async fn drive(
+        &self,
+        request: Request<Streaming<v1::DriveRequest>>,
+    ) -> Result<Response<Self::DriveStream>, Status> {
+        drive::serve(self, request.into_inner())
+    }
+
+    async fn execute(
+        &self,
+        request: Request<v1::ExecuteRequest>,
+    ) -> Result<Response<v1::ExecuteResponse>, Status> {
+        self.answer(self.execute_one(request.into_inner())).await
+    }
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let request = read::Request::try_from(request.into_inner()).map_err(Failure::from)?;
+        self.stream(|context, sink| read::serve(context, request, sink))
+    }
+
+    async fn get(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
+        self.answer(self.view(request.into_inner())).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
+        self.answer(self.list_page(request.into_inner())).await
+    }
+}
+
+impl Context {
+    async fn execute_one(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, Failure> {
+        let ExecuteCommand { run, command } = request.try_into()?;
+        self.engine()
+            .run(&run, command)
+            .await
+            .map(Into::into)
+            .map_err(of_journal)
+    }
+
+    async fn view(&self, request: v1::GetRunRequest) -> Result<v1::GetRunResponse, Failure> {
+        let run = request.run.ok_or_else(|| InvalidField::missing("run"))?;
+        let run = RunId::try_from(run).map_err(|error| error.within("run"))?;
+        let state = self.engine().run_state(&run).await.map_err(of_journal)?;
+        let state = state.ok_or(Rejection::NotFound { what: "run" })?;
+        // The digest of the state's own last entry: the run may have moved on since.
+        let before = tape_core::id::Seq(state.seq().0.saturating_sub(1));
+        let last = self
+            .store()
+            .read(&StreamId::Run(run), before, 1)
+            .await
+            .map_err(|error| of_store(&error))?;
+        let digest = last.first().map(|entry| entry.digest).unwrap_or_default();
+        Ok((state.as_ref(), digest).into())
+    }
+
+    async fn list_page(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Failure> {
+        let query = RunListQuery::try_from(request)?;
+        let limit = query.page_size.unwrap_or(PAGE_RUNS);
+        if limit > PAGE_ENTRIES_MAX {
+            return Err(InvalidField::new(
+                "page_size",
+                format!("is {limit}, the limit is {PAGE_ENTRIES_MAX}"),
+            )
+            .into());
+        }
+        let token = query.page_token.map(PageToken);
+        let filter = RunFilter {
+            tenant: query.tenant,
+            app: query.app,
+            status: query.status,
+            label: query.label,
+            begun_from: query.begun_from,
+            begun_before: query.begun_before,
+        };
+        let page = self
+            .store()
+            .runs(&filter, token.as_ref(), limit)
+            .await
+            .map_err(|error| of_store(&error))?;
+        Ok(v1::ListRunsResponse {
+            runs: page.runs.into_iter().map(Into::into).collect(),
+            next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+        })
+    }
+}

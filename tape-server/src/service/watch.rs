@@ -1,0 +1,53 @@
+//! The transitions of a value, as they come.
+
+use super::{Context, Sink, Stop};
+use crate::failure::damaged;
+use std::sync::Arc;
+use tape_core::codec::{StoredEntry, decode};
+use tape_core::entry::EntryBody;
+use tape_core::id::{Seq, StreamId, Tenant, ValueName};
+use tape_proto::v1;
+
+/// Transitions that are read in one go.
+const PAGE_ENTRIES: u32 = 256;
+
+/// Sends each transition after a version, once and in order, for ever.
+pub(super) async fn serve(
+    context: Context,
+    tenant: Tenant,
+    name: ValueName,
+    after_version: u64,
+    sink: Arc<Sink<v1::WatchValueResponse>>,
+) -> Result<(), Stop> {
+    let stream = StreamId::Value { tenant, name };
+    let mut follower = context.0.hub.follow(stream.clone()).await;
+    // Each entry of a value raises its version by one, so a version is a place in the stream.
+    let mut after = Seq(after_version);
+    loop {
+        let page = context.store().read(&stream, after, PAGE_ENTRIES).await?;
+        if page.is_empty() {
+            follower.changed().await;
+        }
+        for stored in page {
+            after = stored.seq;
+            if let Some(transition) = transition(&stored)? {
+                sink.send(transition).await?;
+            }
+        }
+    }
+}
+
+fn transition(stored: &StoredEntry) -> Result<Option<v1::WatchValueResponse>, Stop> {
+    let entry = decode(stored).map_err(|error| damaged(&error))?;
+    let (version, value, previous) = match entry.body {
+        EntryBody::ValuePut(put) => (put.version, Some(put.value), put.previous),
+        EntryBody::ValueDeleted(deleted) => (deleted.version, None, Some(deleted.previous)),
+        _ => return Ok(None),
+    };
+    Ok(Some(v1::WatchValueResponse {
+        version,
+        value: value.map(Into::into),
+        previous: previous.map(Into::into),
+        at_us: entry.at.as_micros(),
+    }))
+}

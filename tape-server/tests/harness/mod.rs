@@ -1,0 +1,291 @@
+//! Real servers on free ports, and the words that tests say to them.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tape_core::command::{Begin, Create, DriverCommand, RunCommand};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope};
+use tape_core::payload::Payload;
+use tape_core::reply::Reply;
+use tape_proto::convert::execute_request;
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tape_proto::v1::runs_client::RunsClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+/// A server process on a SQLite file, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    pub(crate) fn start_with(dir: &Path, flags: &[&str]) -> Self {
+        let store = format!("sqlite:{}", dir.join("tape.db").display());
+        let mut child = binary()
+            .args(["--store", &store, "--lease-grace-ms", "1"])
+            .args(if flags.contains(&"--listen") {
+                &[][..]
+            } else {
+                &["--listen", "127.0.0.1:0"]
+            })
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("tape-server listening on ")
+            .expect("the server is ready");
+        Self {
+            child,
+            address: address.to_owned(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Channel {
+        Channel::from_shared(self.url()).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn runs(&self) -> RunsClient<Channel> {
+        RunsClient::new(self.connect().await)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn binary() -> Command {
+    let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_tape-server")));
+    command.env_clear().env("TAPE_LOG", "warn");
+    command
+}
+
+pub(crate) fn run(name: &str) -> RunId {
+    RunId::new("acme", "treasury", "ann", "s1", name).unwrap()
+}
+
+pub(crate) fn begin(run: &RunId, lease_ms: u64, recovery: bool) -> RunCommand {
+    let create = Create {
+        labels: [("desk".parse().unwrap(), "rates".to_owned())].into(),
+        input: Payload::json(&serde_json::json!({"book": 7})),
+        forked_from: None,
+    };
+    RunCommand::Begin(Begin {
+        run: run.clone(),
+        create: (!recovery).then_some(create),
+        holder: "agent-1".parse().unwrap(),
+        lease_ms,
+        adopt: None,
+        recovery,
+    })
+}
+
+pub(crate) fn checkpoint(bytes: usize) -> DriverCommand {
+    let state = Payload::new("application/octet-stream", vec![7; bytes]).unwrap();
+    DriverCommand::Checkpoint {
+        label: "step".parse().unwrap(),
+        state,
+    }
+}
+
+pub(crate) fn decision(k: u32) -> DriverCommand {
+    DriverCommand::RecordDecision(tape_core::command::RecordDecision {
+        position: Position {
+            scope: Scope::root(),
+            k,
+        },
+        fingerprint: Fingerprint::of_bytes(b"asked"),
+        response: Payload::json(&serde_json::json!({"call": "pay"})),
+        model: "m".into(),
+        usage: tape_core::entry::decision::Usage::default(),
+        rationale: None,
+        policy_version: String::new(),
+        spent: Vec::new(),
+    })
+}
+
+pub(crate) fn begin_effect(k: u32, mode: Mode) -> DriverCommand {
+    DriverCommand::BeginEffect {
+        effect: EffectId {
+            position: Position {
+                scope: Scope::root(),
+                k,
+            },
+            call: 0,
+        },
+        spec: EffectSpec {
+            connector: "bank".parse().unwrap(),
+            operation: "pay".parse().unwrap(),
+            semantics: Semantics::Idempotent,
+            mode,
+            args: Payload::json(&serde_json::json!({"amount": 5})),
+            business_key: None,
+            undo: None,
+            reserve: Vec::new(),
+            policy: EffectPolicy::default(),
+        },
+    }
+}
+
+/// A request with an id of its own.
+pub(crate) fn request(run: &RunId, body: RunCommand) -> v1::ExecuteRequest {
+    request_as(RequestId::from_u128(rand::random()), run, body)
+}
+
+pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> v1::ExecuteRequest {
+    execute_request(run.clone(), tape_core::command::Command::new(id, body))
+}
+
+/// Asks in a call of its own.
+pub(crate) async fn execute(
+    runs: &mut RunsClient<Channel>,
+    request: v1::ExecuteRequest,
+) -> Result<Reply, Failure> {
+    let response = runs
+        .execute(request)
+        .await
+        .map_err(|status| Failure::from(&status))?;
+    Ok(response.into_inner().try_into().unwrap())
+}
+
+/// A Drive stream whose answers are awaited one by one.
+pub(crate) struct Driver {
+    commands: Option<mpsc::Sender<v1::DriveRequest>>,
+    answers: Streaming<v1::DriveResponse>,
+    calls: u64,
+}
+
+impl Driver {
+    pub(crate) async fn open(channel: Channel) -> Self {
+        let (commands, receiver) = mpsc::channel(64);
+        let answers = RunsClient::new(channel)
+            .drive(ReceiverStream::new(receiver))
+            .await
+            .unwrap()
+            .into_inner();
+        Self {
+            commands: Some(commands),
+            answers,
+            calls: 0,
+        }
+    }
+
+    pub(crate) async fn send(&mut self, request: v1::ExecuteRequest) -> u64 {
+        self.calls += 1;
+        let request = v1::DriveRequest {
+            call: self.calls,
+            request: Some(request),
+        };
+        self.commands.as_ref().unwrap().send(request).await.unwrap();
+        self.calls
+    }
+
+    /// The next answer, or how the stream ended.
+    pub(crate) async fn receive(&mut self) -> Result<Option<(u64, Result<Reply, Failure>)>, Failure> {
+        use v1::drive_response::Outcome;
+        let message = self
+            .answers
+            .message()
+            .await
+            .map_err(|status| Failure::from(&status))?;
+        Ok(message.map(|message| match message.outcome.unwrap() {
+            Outcome::Reply(reply) => (message.call, Ok(reply.try_into().unwrap())),
+            Outcome::Error(error) => (message.call, Err(error.into())),
+        }))
+    }
+
+    pub(crate) async fn ask(&mut self, run: &RunId, body: RunCommand) -> Result<Reply, Failure> {
+        let call = self.send(request(run, body)).await;
+        let (answered, outcome) = self.receive().await.unwrap().expect("the stream is open");
+        assert_eq!(answered, call);
+        outcome
+    }
+
+    pub(crate) async fn drive(
+        &mut self,
+        run: &RunId,
+        epoch: Epoch,
+        body: DriverCommand,
+    ) -> Result<Reply, Failure> {
+        self.ask(run, RunCommand::Drive(epoch, body)).await
+    }
+
+    /// Closes the client's side.
+    pub(crate) fn close(&mut self) {
+        self.commands = None;
+    }
+}
+
+/// The entries of a run's journal.
+pub(crate) async fn read(runs: &mut RunsClient<Channel>, run: &RunId, after_seq: u64) -> Vec<v1::Entry> {
+    let request = v1::ReadRequest {
+        run: Some(run.clone().into()),
+        after_seq,
+        ..Default::default()
+    };
+    let mut pages = runs.read(request).await.unwrap().into_inner();
+    let mut entries = Vec::new();
+    while let Some(page) = pages.message().await.unwrap() {
+        entries.extend(page.entries);
+    }
+    entries
+}
+
+/// The kinds of entries, after their chain was verified from the first on.
+pub(crate) fn verified_kinds(entries: &[v1::Entry]) -> Vec<&'static str> {
+    let mut verifier = tape_core::chain::Verifier::new(None);
+    let kinds = entries.iter().cloned().map(|wire| {
+        let stored = tape_core::codec::StoredEntry::try_from(wire).unwrap();
+        verifier.check(&stored).unwrap();
+        tape_core::codec::decode(&stored).unwrap().body.kind()
+    });
+    let kinds = kinds.collect();
+    verifier.finish().unwrap();
+    kinds
+}

@@ -1,0 +1,182 @@
+//! The server as a process: how it starts, says how it is, and stops.
+#![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+mod harness;
+
+use harness::{Driver, Server, begin, binary, checkpoint, execute, read, request, run};
+use std::process::Stdio;
+use tape_core::command::RunCommand;
+use tape_core::id::Epoch;
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tonic::Request;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+#[tokio::test]
+async fn health_and_reflection_speak_of_every_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let channel = server.connect().await;
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(Request::new(tokio_stream::iter([ask])))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else {
+        panic!("{answer:?}")
+    };
+    let services: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    let mut health = HealthClient::new(channel);
+    for service in ["Runs", "Sessions", "Values", "Feed", "Entries"].map(|name| format!("tape.v1.{name}")) {
+        assert!(services.contains(&service), "{services:?}");
+        let check = health
+            .check(HealthCheckRequest { service })
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(check.status(), ServingStatus::Serving);
+    }
+}
+
+#[tokio::test]
+async fn told_to_stop_it_finishes_what_is_under_way_and_refuses_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let run = run("i1");
+    let mut driver = Driver::open(server.connect().await).await;
+    driver.ask(&run, begin(&run, 60_000, false)).await.unwrap();
+    let mut runs = server.runs().await;
+    let follow = v1::ReadRequest {
+        run: Some(run.clone().into()),
+        follow: true,
+        after_seq: 2,
+        limit: 0,
+    };
+    let mut followed = runs.read(follow).await.unwrap().into_inner();
+    let mut health = HealthClient::new(server.connect().await)
+        .watch(HealthCheckRequest {
+            service: String::new(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
+
+    let mut sent = 0;
+    for _ in 0..20 {
+        sent = driver
+            .send(request(&run, RunCommand::Drive(Epoch(1), checkpoint(10))))
+            .await;
+    }
+    // The first of them is answered, so the others are there too, or on their way.
+    assert!(driver.receive().await.unwrap().unwrap().1.is_ok());
+    server.terminate();
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+
+    let mut acknowledged = 1;
+    let end = loop {
+        match driver.receive().await {
+            Ok(Some((call, outcome))) => {
+                assert!(call <= sent);
+                outcome.unwrap();
+                acknowledged += 1;
+            }
+            Ok(None) => panic!("the stream ends with a reason"),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!(end, Failure::Draining);
+    let end = loop {
+        match followed.message().await {
+            Ok(page) => assert!(page.is_some(), "the stream ends with a reason"),
+            Err(status) => break Failure::from(&status),
+        }
+    };
+    assert_eq!(end, Failure::Draining);
+    let refused = execute(&mut runs, request(&run, begin(&run, 60_000, false)))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    assert_eq!(server.exit_code(), Some(0));
+
+    // What was acknowledged is there, and the lease was left to the driver, which goes on with it.
+    let server = Server::start(dir.path());
+    let mut runs = server.runs().await;
+    let entries = read(&mut runs, &run, 2).await;
+    assert!(
+        entries.len() >= acknowledged,
+        "{} of {acknowledged}",
+        entries.len()
+    );
+    let mut driver = Driver::open(server.connect().await).await;
+    driver.drive(&run, Epoch(1), checkpoint(1)).await.unwrap();
+}
+
+#[test]
+fn it_refuses_to_be_reached_from_outside_unless_told_so() {
+    let refused = binary()
+        .args(["--store", "memory:", "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        text.contains("0.0.0.0:0") && text.contains("--insecure"),
+        "{text}"
+    );
+    assert!(refused.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn told_so_it_listens_beyond_loopback_and_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let ready = dir.path().join("ready");
+    let server = Server::start_with(
+        dir.path(),
+        &[
+            "--listen",
+            "0.0.0.0:0",
+            "--insecure",
+            "--ready-file",
+            ready.to_str().unwrap(),
+        ],
+    );
+    let address = std::fs::read_to_string(ready).unwrap();
+    assert_eq!(format!("http://{}", address.trim()), server.url());
+    assert!(!address.trim().ends_with(":0"));
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named() {
+    let failed = binary()
+        .args(["--store", "cassette:x", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(failed.status.code(), Some(1));
+    let text = String::from_utf8(failed.stderr).unwrap();
+    assert!(text.contains("cassette:x"), "{text}");
+}

@@ -1,0 +1,374 @@
+//! The journal service and the engine over the store: what they promise holds only if the store keeps its word.
+
+use super::Fixture;
+use super::append::{all, run};
+use crate::clock::{ManualClock, SystemClock};
+use crate::contract::{Cursor, JournalStore, Shard};
+use crate::engine::Engine;
+use crate::journal::JournalError;
+use crate::layer::{Fault, FaultyStore, MeteredStore, Point};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tape_core::budget::{Currency, Spend};
+use tape_core::chain::Verifier;
+use tape_core::command::{Begin, Command, Create, DriverCommand, RecordDecision, RunCommand, ValueCommand};
+use tape_core::effect::{EffectSpec, Mode, Semantics};
+use tape_core::entry::EntryBody;
+use tape_core::entry::decision::Usage;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{
+    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
+    Scope, Seq, StreamId, Tenant, ValueName,
+};
+use tape_core::payload::Payload;
+use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::time::Timestamp;
+
+fn text(text: &str) -> Payload {
+    Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
+}
+
+fn request() -> RequestId {
+    RequestId(uuid::Uuid::new_v4())
+}
+
+/// Begins a run, or takes it up, for a lease of one second. The epoch.
+async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
+    let create = Create {
+        labels: BTreeMap::new(),
+        input: text("go"),
+        forked_from: None,
+    };
+    let holder = Holder::new(holder).expect("it is a name");
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(create),
+        holder,
+        lease_ms: 1_000,
+        adopt: None,
+        recovery: false,
+    };
+    let reply = engine
+        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .await
+        .expect("it can be taken");
+    match reply.result {
+        ReplyResult::Leased { epoch, .. } => epoch,
+        other => panic!("{run:?} was not leased: {other:?}"),
+    }
+}
+
+async fn drive(
+    engine: &Engine,
+    run: &RunId,
+    epoch: Epoch,
+    command: DriverCommand,
+) -> Result<Reply, JournalError> {
+    engine
+        .run(run, Command::new(request(), RunCommand::Drive(epoch, command)))
+        .await
+}
+
+fn decision(k: u32) -> DriverCommand {
+    DriverCommand::RecordDecision(RecordDecision {
+        position: Position {
+            scope: Scope::root(),
+            k,
+        },
+        fingerprint: Fingerprint::of_bytes(b"asked"),
+        response: text("answered"),
+        model: "m".to_owned(),
+        usage: Usage::default(),
+        rationale: None,
+        policy_version: String::new(),
+        spent: Vec::new(),
+    })
+}
+
+fn checkpoint(n: usize) -> DriverCommand {
+    DriverCommand::Checkpoint {
+        label: Key::new("n").expect("it is a name"),
+        state: text(&n.to_string()),
+    }
+}
+
+fn effect(call: u16) -> EffectId {
+    EffectId {
+        position: Position {
+            scope: Scope::root(),
+            k: 0,
+        },
+        call,
+    }
+}
+
+fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
+    EffectSpec {
+        connector: Connector::new("bank").expect("it is a name"),
+        operation: Operation::new("pay").expect("it is a name"),
+        semantics: Semantics::Idempotent,
+        mode: Mode::Outbox,
+        args: text("args"),
+        business_key: business_key.map(|key| BusinessKey::new(key).expect("it is a name")),
+        undo: None,
+        reserve,
+        policy: tape_core::effect::EffectPolicy::default(),
+    }
+}
+
+/// The first driver pauses past its lease with the state in its cache, the second takes the run over; then the first
+/// writes on. What stops it is the store's own commit.
+pub(super) async fn a_fenced_driver_with_an_old_state_cannot_write(fixture: Fixture) {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
+    let metered = Arc::new(MeteredStore::new(Arc::clone(&fixture.store)));
+    let first = Engine::new(
+        Arc::clone(&metered) as Arc<dyn JournalStore>,
+        Arc::clone(&clock) as _,
+    );
+    let second = Engine::new(Arc::clone(&fixture.store), Arc::clone(&clock) as _);
+    for n in 0..5 {
+        let run = run(&format!("run-{n}"));
+        let old = begin(&first, &run, "first").await;
+        drive(&first, &run, old, decision(0)).await.unwrap();
+        clock.advance_ms(2_000);
+        let new = begin(&second, &run, "second").await;
+        assert!(new > old);
+        let written = all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await;
+        for _ in 0..3 {
+            let late = drive(&first, &run, old, decision(1)).await;
+            let fenced = matches!(&late, Err(JournalError::Rejected(Rejection::Fenced { given, .. })) if *given == old);
+            assert!(fenced, "the late write: {late:?}");
+        }
+        assert_eq!(
+            all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await,
+            written
+        );
+        drive(&second, &run, new, decision(1)).await.unwrap();
+    }
+    assert_eq!(
+        metered.counts().fenced,
+        5,
+        "each time it is the store's commit that refuses the first late write"
+    );
+}
+
+/// Answers get lost before and after commits: no command is lost, none is taken twice.
+pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
+    let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
+    let engine = Engine::new(
+        Arc::clone(&faulty) as Arc<dyn JournalStore>,
+        Arc::new(SystemClock),
+    );
+    let run = run("run");
+    let epoch = begin(&engine, &run, "driver").await;
+    for n in 0..60 {
+        match n % 6 {
+            0 => faulty.plan(Point::BeforeCommit, Fault::Lost),
+            1 => faulty.plan(Point::AfterCommit, Fault::Lost),
+            2 => {
+                faulty.plan(Point::AfterCommit, Fault::Lost);
+                faulty.plan(Point::FindBatch, Fault::Unavailable);
+            }
+            _ => {}
+        }
+        drive(&engine, &run, epoch, checkpoint(n)).await.unwrap();
+    }
+    assert_eq!(faulty.left(), 0);
+    let entries = all(fixture.store.as_ref(), &StreamId::Run(run)).await;
+    let decoded = entries
+        .iter()
+        .map(|entry| tape_core::codec::decode(entry).unwrap().body);
+    let checkpoints: Vec<_> = decoded
+        .filter(|body| matches!(body, EntryBody::RunCheckpoint(_)))
+        .collect();
+    let numbers = checkpoints
+        .iter()
+        .map(|body| body.payloads()[0].bytes().unwrap().clone());
+    let expected = (0..60).map(|n: usize| n.to_string());
+    assert_eq!(numbers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+/// Sixteen runs want one business key at the same time.
+pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
+    let mut runs = Vec::new();
+    for n in 0..16 {
+        let (engine, run) = (engines[n % 2].clone(), run(&format!("run-{n}")));
+        let epoch = begin(&engine, &run, "driver").await;
+        drive(&engine, &run, epoch, decision(0)).await.unwrap();
+        runs.push((engine, run, epoch));
+    }
+    let race = |(engine, run, epoch): (Engine, RunId, Epoch)| {
+        let begin = DriverCommand::BeginEffect {
+            effect: effect(0),
+            spec: spec(Some("invoice 7"), vec![]),
+        };
+        tokio::spawn(async move { drive(&engine, &run, epoch, begin).await })
+    };
+    let answers = futures::future::join_all(runs.iter().cloned().map(race).collect::<Vec<_>>()).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    let winners: Vec<usize> = (0..16).filter(|n| answers[*n].is_ok()).collect();
+    assert_eq!(winners.len(), 1, "{answers:?}");
+    let (engine, owner, epoch) = &runs[winners[0]];
+    for answer in answers.iter().filter(|answer| answer.is_err()) {
+        let taken = matches!(answer, Err(JournalError::Rejected(Rejection::BusinessKeyTaken { run, .. })) if run == owner);
+        assert!(taken, "{answer:?}");
+    }
+    // Another key, another connector's same key, and a key of an owner that can no longer use it, are free.
+    let begin = |call, key: &str| DriverCommand::BeginEffect {
+        effect: effect(call),
+        spec: spec(Some(key), vec![]),
+    };
+    drive(engine, owner, *epoch, begin(1, "invoice 8")).await.unwrap();
+    let mut elsewhere = spec(Some("invoice 7"), vec![]);
+    elsewhere.connector = Connector::new("other bank").unwrap();
+    let begin = DriverCommand::BeginEffect {
+        effect: effect(2),
+        spec: elsewhere,
+    };
+    drive(engine, owner, *epoch, begin).await.unwrap();
+}
+
+/// Sixty-four reservations against a cap that has room for ten of them.
+pub(super) async fn reservations_never_overspend(fixture: Fixture) {
+    const CAP: u64 = 107;
+    const EACH: u64 = 10;
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
+    let run = run("run");
+    let epoch = begin(&engines[0], &run, "driver").await;
+    let budget = BudgetName::new("money").unwrap();
+    let open = DriverCommand::OpenBudget {
+        budget: budget.clone(),
+        parent: None,
+        currency: Currency::MicroUsd,
+        limit: CAP,
+    };
+    drive(&engines[0], &run, epoch, open).await.unwrap();
+    drive(&engines[0], &run, epoch, decision(0)).await.unwrap();
+    let reserve = |call: u16| {
+        let (engine, run) = (engines[usize::from(call) % 2].clone(), run.clone());
+        let reserve = vec![Spend {
+            budget: budget.clone(),
+            amount: EACH,
+        }];
+        let begin = DriverCommand::BeginEffect {
+            effect: effect(call),
+            spec: spec(None, reserve),
+        };
+        tokio::spawn(async move { drive(&engine, &run, epoch, begin).await })
+    };
+    let answers = futures::future::join_all((0..64).map(reserve).collect::<Vec<_>>()).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        answers.iter().filter(|answer| answer.is_ok()).count() as u64,
+        CAP / EACH
+    );
+    for answer in answers.iter().filter(|answer| answer.is_err()) {
+        let exhausted = matches!(
+            answer,
+            Err(JournalError::Rejected(Rejection::BudgetExhausted {
+                left: 7,
+                asked: EACH,
+                ..
+            }))
+        );
+        assert!(exhausted, "{answer:?}");
+    }
+    let entries = all(fixture.store.as_ref(), &StreamId::Run(run.clone())).await;
+    let intents = entries
+        .iter()
+        .map(|entry| tape_core::codec::decode(entry).unwrap().body);
+    assert_eq!(
+        intents
+            .filter(|body| matches!(body, EntryBody::EffectBegun(_)))
+            .count() as u64,
+        CAP / EACH
+    );
+    let state = engines[1].run_state(&run).await.unwrap().unwrap();
+    assert_eq!(state.budgets()[&budget].left(), CAP % EACH);
+}
+
+/// Sixty-four compare-and-sets on one version, five times over; a watcher sees each transition once, in order.
+pub(super) async fn compare_and_sets_have_one_winner_a_version(fixture: Fixture) {
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
+    let watcher = tokio::spawn(watch(Arc::clone(&fixture.store), stream.clone(), 5));
+    for version in 0..5 {
+        let set = |n: usize| {
+            let (engine, tenant, name) = (engines[n % 2].clone(), tenant.clone(), name.clone());
+            let put = ValueCommand::Put {
+                value: text(&format!("{version}-{n}")),
+                expected: Some(version),
+            };
+            tokio::spawn(async move { engine.value(&tenant, &name, Command::new(request(), put)).await })
+        };
+        let answers = futures::future::join_all((0..64).map(set).collect::<Vec<_>>()).await;
+        let won: Vec<_> = answers
+            .into_iter()
+            .filter_map(|answer| answer.unwrap().ok())
+            .collect();
+        assert_eq!(won.len(), 1, "version {version}");
+        assert_eq!(won[0].result, ReplyResult::Version { version: version + 1 });
+    }
+    assert_eq!(watcher.await.unwrap(), [1, 2, 3, 4, 5]);
+}
+
+/// Follows a value as a watcher does: remembers the last entry it has seen.
+async fn watch(store: Arc<dyn JournalStore>, stream: StreamId, until: u64) -> Vec<u64> {
+    let shard = Shard::of(&stream, store.capabilities().shards);
+    let (mut cursor, mut last, mut versions) = (Cursor::default(), Seq::ZERO, Vec::new());
+    while versions.last() != Some(&until) {
+        let changed = store.changed();
+        let page = store.tail(shard, &cursor, 10).await.unwrap();
+        if page.entries.is_empty() {
+            changed.await;
+        }
+        for fed in page.entries.into_iter().filter(|fed| fed.stream == stream) {
+            if fed.entry.seq <= last {
+                continue;
+            }
+            last = fed.entry.seq;
+            let EntryBody::ValuePut(put) = tape_core::codec::decode(&fed.entry).unwrap().body else {
+                panic!("nothing but puts was asked for")
+            };
+            versions.push(put.version);
+        }
+        cursor = page.cursor;
+    }
+    versions
+}
+
+/// A long run: what an engine has from its snapshot is what it has from all entries.
+pub(super) async fn a_state_from_a_snapshot_is_the_one_replayed(fixture: Fixture) {
+    let run = run("run");
+    let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    let epoch = begin(&engine, &run, "driver").await;
+    for k in 0..700_u32 {
+        drive(&engine, &run, epoch, decision(k)).await.unwrap();
+    }
+    let stream = StreamId::Run(run.clone());
+    let head = fixture.store.head(&stream).await.unwrap().unwrap();
+    let snapshot = head.snapshot.expect("a long run has a snapshot");
+    assert!(snapshot.seq > Seq::ZERO && snapshot.seq <= head.seq);
+    let again = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    let opened = again.run_state(&run).await.unwrap().unwrap();
+    let entries = all(fixture.store.as_ref(), &stream).await;
+    let (mut replayed, mut verifier) = (tape_core::run::Run::default(), Verifier::new(None));
+    for stored in &entries {
+        verifier.check(stored).unwrap();
+        let entry = tape_core::codec::decode(stored).unwrap();
+        tape_core::stream::Stream::apply(&mut replayed, &entry).unwrap();
+    }
+    assert_eq!(*opened, replayed);
+    assert_eq!(*engine.run_state(&run).await.unwrap().unwrap(), replayed);
+}

@@ -1,0 +1,243 @@
+//! Reading streams: pages, snapshots, erased payloads.
+
+use super::Fixture;
+use super::append::{Pen, all, commit};
+use crate::clock::SystemClock;
+use crate::contract::{Batch, Shard, Snapshot};
+use crate::engine::Engine;
+use bytes::Bytes;
+use std::sync::Arc;
+use tape_core::chain::Verifier;
+use tape_core::command::{Command, ValueCommand};
+use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
+use tape_core::payload::Payload;
+
+pub(super) async fn pages_follow_each_other(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
+    let mut written = Vec::new();
+    while written.len() < 1_000 {
+        let texts: Vec<String> = (0..1 + written.len() % 7)
+            .map(|n| format!("{}-{n}", written.len()))
+            .collect();
+        let batch = pen.batch(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        written.extend(batch.entries.clone());
+        pen.put(store, batch).await;
+        other.write(store, &["between"]).await;
+    }
+    for after in [
+        0, 1, 2, 63, 64, 254, 255, 256, 257, 511, 512, 513, 700, 767, 768, 998, 999,
+    ] {
+        for limit in [1, 2, 10, 255, 256, 257, 1_000, 4_096] {
+            let page = store.read(&pen.stream, Seq(after), limit).await.unwrap();
+            let rest = &written[usize::try_from(after).unwrap()..];
+            assert!(!page.is_empty(), "there are entries after {after}");
+            assert!(
+                page.len() <= limit as usize,
+                "a page of {limit} has {}",
+                page.len()
+            );
+            assert_eq!(page, rest[..page.len()], "after {after}, at most {limit}");
+        }
+    }
+    assert_eq!(all(store, &pen.stream).await, written);
+    let end = pen.seq.0;
+    for beyond in [end, end + 1, end + 300, u64::MAX] {
+        assert_eq!(
+            store.read(&pen.stream, Seq(beyond), 10).await.unwrap(),
+            [],
+            "nothing is after {beyond}"
+        );
+    }
+}
+
+/// Forty entries of half a megabyte: no page has to have all of them, and none of them is left out.
+pub(super) async fn pages_of_large_entries_follow_each_other(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    for n in 0..10_u8 {
+        let payloads = (0..4).map(|m| Bytes::from(vec![b'a' + n * 2 + m % 2; 500_000]));
+        pen.put(store, pen.batch_of(pen.entries_of(payloads))).await;
+    }
+    let entries = all(store, &pen.stream).await;
+    assert_eq!(entries.len(), 40);
+    let mut verifier = Verifier::new(None);
+    entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+    let shard = Shard::of(&pen.stream, store.capabilities().shards);
+    let fed = super::feed::read_to_end(store, shard, 4_096).await;
+    assert_eq!(fed.into_iter().map(|fed| fed.entry).collect::<Vec<_>>(), entries);
+}
+
+pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
+    let snapshot = async |pen: &Pen| store.head(&pen.stream).await.unwrap().unwrap().snapshot;
+    pen.write(store, &["one"]).await;
+    assert_eq!(snapshot(&pen).await, None);
+    pen.put(
+        store,
+        Batch {
+            snapshot: Some(Bytes::from("first")),
+            ..pen.batch(&["two", "three"])
+        },
+    )
+    .await;
+    other
+        .put(
+            store,
+            Batch {
+                snapshot: Some(Bytes::from("other")),
+                ..other.batch(&["one"])
+            },
+        )
+        .await;
+    pen.write(store, &["four"]).await;
+    assert_eq!(
+        snapshot(&pen).await,
+        Some(Snapshot {
+            seq: Seq(3),
+            bytes: Bytes::from("first")
+        })
+    );
+    assert_eq!(
+        snapshot(&other).await,
+        Some(Snapshot {
+            seq: Seq(1),
+            bytes: Bytes::from("other")
+        })
+    );
+    let behind = Pen {
+        seq: Seq(1),
+        ..pen.clone()
+    }
+    .batch(&["behind"]);
+    commit(
+        store,
+        Batch {
+            snapshot: Some(Bytes::from("never")),
+            ..behind
+        },
+    )
+    .await
+    .expect_err("it is behind");
+    assert_eq!(
+        snapshot(&pen).await,
+        Some(Snapshot {
+            seq: Seq(3),
+            bytes: Bytes::from("first")
+        })
+    );
+    let large = Bytes::from(vec![7; 2_000_000]);
+    pen.put(
+        store,
+        Batch {
+            snapshot: Some(large.clone()),
+            ..pen.batch(&["five"])
+        },
+    )
+    .await;
+    assert_eq!(
+        snapshot(&pen).await,
+        Some(Snapshot {
+            seq: Seq(5),
+            bytes: large
+        })
+    );
+}
+
+/// The engine folds the entries where the snapshot is of no use.
+pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) {
+    let engine = || Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
+    let put = |n: u64| {
+        let value = Payload::new("text/plain", n.to_string()).unwrap();
+        Command::new(
+            RequestId::from_u128(u128::from(n)),
+            ValueCommand::Put {
+                value,
+                expected: None,
+            },
+        )
+    };
+    let first = engine();
+    for n in 0..600 {
+        first.value(&tenant, &name, put(n)).await.unwrap();
+    }
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
+    let head = fixture.store.head(&stream).await.unwrap().unwrap();
+    assert!(head.snapshot.is_some(), "the engine has put a snapshot");
+    let expected = first.value_state(&tenant, &name).await.unwrap().unwrap();
+    // Somebody writes garbage in its place, with an entry that the engine wrote in another stream.
+    let last = fixture
+        .store
+        .read(&stream, Seq(head.seq.0 - 1), 1)
+        .await
+        .unwrap()
+        .remove(0);
+    let decoded = tape_core::codec::decode(&last).unwrap();
+    let tape_core::entry::EntryBody::ValuePut(mut again) = decoded.body else {
+        panic!("it is a put")
+    };
+    again.version += 1;
+    let stamp = tape_core::codec::Stamp {
+        at: decoded.at,
+        request: decoded.request,
+        principal: None,
+        trace: None,
+    };
+    let (_, stored) = tape_core::codec::seal(&head.digest, head.seq.next(), &stamp, again.into());
+    let pen = Pen {
+        seq: head.seq,
+        epoch: head.epoch,
+        digest: head.digest,
+        ..Pen::on(stream.clone())
+    };
+    let garbage = Batch {
+        snapshot: Some(Bytes::from("[1, garbage")),
+        ..pen.batch_of(vec![stored])
+    };
+    commit(fixture.store.as_ref(), garbage).await.unwrap();
+    let folded = engine().value_state(&tenant, &name).await.unwrap().unwrap();
+    assert_eq!(folded.version(), expected.version() + 1);
+    assert_eq!(folded.current(), expected.current());
+}
+
+pub(super) async fn an_erased_payload_leaves_the_chain_whole(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
+    for n in 0..300 {
+        pen.write(store, &[format!("secret-{n}").as_str()]).await;
+    }
+    other.write(store, &["kept"]).await;
+    let before = all(store, &pen.stream).await;
+    for seq in [2, 299, 2] {
+        store.erase(&pen.stream, Seq(seq)).await.unwrap();
+    }
+    store.erase(&pen.stream, Seq(9_999)).await.unwrap();
+    store.erase(&pen.stream, Seq::ZERO).await.unwrap();
+    store.erase(&Pen::new("nobody").stream, Seq(1)).await.unwrap();
+    let mut expected = before.clone();
+    expected[1].payload = None;
+    expected[298].payload = None;
+    assert_eq!(
+        all(store, &pen.stream).await,
+        expected,
+        "only the payloads are gone"
+    );
+    let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+    expected.iter().for_each(|entry| verifier.check(entry).unwrap());
+    verifier.finish().unwrap();
+    let fed = super::feed::read_everything(store).await;
+    let of_pen = fed
+        .iter()
+        .filter(|fed| fed.stream == pen.stream)
+        .map(|fed| fed.entry.clone());
+    assert_eq!(of_pen.collect::<Vec<_>>(), expected, "the feed forgets too");
+    assert_eq!(
+        all(store, &other.stream).await[0].payload.as_deref(),
+        Some(&b"kept"[..])
+    );
+}

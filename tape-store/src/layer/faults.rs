@@ -1,0 +1,241 @@
+//! Faults on purpose: lost answers, stores out of reach, pauses at named points.
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+use tokio::sync::Semaphore;
+
+/// Where a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Point {
+    /// A commit was asked for and has not reached the store.
+    BeforeCommit,
+    /// A commit is done and its answers have not reached the caller.
+    AfterCommit,
+    /// `head` is asked for.
+    Head,
+    /// `read` is asked for.
+    Read,
+    /// `find_batch` is asked for.
+    FindBatch,
+    /// `due` is asked for.
+    Due,
+    /// `tail` or `tail_end` is asked for.
+    Tail,
+    /// `runs` is asked for.
+    Runs,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The answers of a commit are lost; before it, the commit is lost with them. Anything else is unavailable.
+    Lost,
+    /// The store is out of reach, and says so. After a commit, the answers are lost.
+    Unavailable,
+    /// The call waits until it is let go.
+    Pause(Paused),
+    /// Nothing: lets one call pass.
+    None,
+}
+
+/// A call that waits at a point; made before, and let go after.
+#[derive(Clone, Debug)]
+pub struct Paused(Arc<(Semaphore, Semaphore)>);
+
+impl Default for Paused {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Paused {
+    /// A pause that no call has reached yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new((Semaphore::new(0), Semaphore::new(0))))
+    }
+
+    /// Waits until a call has reached the point.
+    pub async fn reached(&self) {
+        pass(&self.0.0).await;
+    }
+
+    /// Lets the call go on, also where it has not come yet.
+    pub fn resume(&self) {
+        self.0.1.add_permits(1);
+    }
+
+    async fn hold(&self) {
+        self.0.0.add_permits(1);
+        pass(&self.0.1).await;
+    }
+}
+
+async fn pass(semaphore: &Semaphore) {
+    semaphore
+        .acquire()
+        .await
+        .expect("a pause is never closed")
+        .forget();
+}
+
+/// A store that goes wrong when it is told to.
+pub struct FaultyStore {
+    inner: Arc<dyn JournalStore>,
+    plan: Mutex<HashMap<Point, VecDeque<Fault>>>,
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FaultyStore {
+    /// Passes everything on to `inner` until told otherwise.
+    #[must_use]
+    pub fn new(inner: Arc<dyn JournalStore>) -> Self {
+        Self {
+            inner,
+            plan: Mutex::default(),
+        }
+    }
+
+    /// The next call that comes to `point`, after those that have a fault already, meets `fault`.
+    pub fn plan(&self, point: Point, fault: Fault) {
+        self.planned().entry(point).or_default().push_back(fault);
+    }
+
+    /// How many planned faults have not been met.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.planned().values().map(VecDeque::len).sum()
+    }
+
+    fn planned(&self) -> std::sync::MutexGuard<'_, HashMap<Point, VecDeque<Fault>>> {
+        self.plan.lock().expect("no code panics while it holds the plan")
+    }
+
+    async fn meet(&self, point: Point) -> Fault {
+        let fault = self
+            .planned()
+            .get_mut(&point)
+            .and_then(VecDeque::pop_front)
+            .unwrap_or(Fault::None);
+        if let Fault::Pause(pause) = &fault {
+            pause.hold().await;
+        }
+        fault
+    }
+
+    async fn reach(&self, point: Point) -> Result<(), StoreError> {
+        match self.meet(point).await {
+            Fault::Lost | Fault::Unavailable => {
+                Err(StoreError::unavailable("is tested", "a fault on purpose"))
+            }
+            Fault::Pause(_) | Fault::None => Ok(()),
+        }
+    }
+}
+
+fn lost(ids: &[BatchId]) -> Vec<Result<Committed, CommitError>> {
+    ids.iter()
+        .map(|id| Err(CommitError::outcome_unknown(*id, "a fault on purpose")))
+        .collect()
+}
+
+#[async_trait]
+impl JournalStore for FaultyStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        self.reach(Point::Head).await?;
+        self.inner.head(stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.reach(Point::Read).await?;
+        self.inner.read(stream, after, limit).await
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let ids: Vec<BatchId> = batches.iter().map(|batch| batch.id).collect();
+        match self.meet(Point::BeforeCommit).await {
+            Fault::Lost => return lost(&ids),
+            Fault::Unavailable => {
+                let error = StoreError::unavailable("is tested", "a fault on purpose");
+                return ids
+                    .iter()
+                    .map(|_| Err(CommitError::Store(error.clone())))
+                    .collect();
+            }
+            Fault::Pause(_) | Fault::None => {}
+        }
+        let answers = self.inner.commit(batches).await;
+        match self.meet(Point::AfterCommit).await {
+            Fault::Lost | Fault::Unavailable => lost(&ids),
+            Fault::Pause(_) | Fault::None => answers,
+        }
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        self.reach(Point::FindBatch).await?;
+        self.inner.find_batch(stream, batch).await
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.reach(Point::Due).await?;
+        self.inner.due(queue, shard, until, limit).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.reach(Point::Tail).await?;
+        self.inner.tail(shard, cursor, limit).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.reach(Point::Tail).await?;
+        self.inner.tail_end(shard).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        self.reach(Point::Runs).await?;
+        self.inner.runs(filter, from, limit).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        self.inner.erase(stream, seq).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}

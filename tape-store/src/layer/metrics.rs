@@ -1,0 +1,241 @@
+//! Counts what is asked of a store.
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// What was asked of a store so far, and what came of it.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        #[derive(Debug, Default)]
+        struct Counters {
+            $($name: AtomicU64,)+
+        }
+
+        impl Counters {
+            fn read(&self) -> Counts {
+                Counts { $($name: self.$name.load(Relaxed),)+ }
+            }
+        }
+
+        impl Counts {
+            /// All counts by name, for an exporter.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)+]
+            }
+        }
+    };
+}
+
+counts! {
+    /// Calls of `head`.
+    heads,
+    /// Calls of `read`.
+    reads,
+    /// Entries that `read` returned.
+    entries_read,
+    /// Bytes of these entries.
+    bytes_read,
+    /// Calls of `commit`: physical commits, where the store makes one of each.
+    commits,
+    /// Batches that were committed.
+    batches_committed,
+    /// Entries of these batches.
+    entries_committed,
+    /// Bytes of these entries and their snapshots.
+    bytes_committed,
+    /// Changes of the agenda in these batches.
+    agenda_changes,
+    /// Batches refused for their end.
+    conflicts,
+    /// Batches refused for their epoch.
+    fenced,
+    /// Batches whose answer was lost.
+    unknown,
+    /// Batches refused for another reason.
+    failed,
+    /// Calls of `find_batch`.
+    lookups,
+    /// Calls of `due`.
+    dues,
+    /// Hints that these returned.
+    hints,
+    /// Calls of `tail`.
+    tails,
+    /// Entries that these returned.
+    entries_tailed,
+    /// Calls of `runs`.
+    lists,
+    /// Calls of `erase`.
+    erased,
+    /// Calls other than commits that ended in an error.
+    errors,
+}
+
+/// A store that counts what is asked of it.
+pub struct MeteredStore {
+    inner: Arc<dyn JournalStore>,
+    counters: Counters,
+}
+
+impl std::fmt::Debug for MeteredStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeteredStore")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MeteredStore {
+    /// Counts what is asked of `inner` from now on.
+    #[must_use]
+    pub fn new(inner: Arc<dyn JournalStore>) -> Self {
+        Self {
+            inner,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counters.read()
+    }
+
+    fn note<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        if outcome.is_err() {
+            add(&self.counters.errors, 1);
+        }
+        outcome
+    }
+
+    fn note_batch(&self, size: &Size, answer: &Result<Committed, CommitError>) {
+        let counters = &self.counters;
+        match answer {
+            Ok(_) => {
+                add(&counters.batches_committed, 1);
+                add(&counters.entries_committed, size.entries);
+                add(&counters.bytes_committed, size.bytes);
+                add(&counters.agenda_changes, size.agenda);
+            }
+            Err(CommitError::Conflict { .. }) => add(&counters.conflicts, 1),
+            Err(CommitError::Fenced { .. }) => add(&counters.fenced, 1),
+            Err(CommitError::OutcomeUnknown { .. }) => add(&counters.unknown, 1),
+            Err(CommitError::Store(_)) => add(&counters.failed, 1),
+        }
+    }
+}
+
+struct Size {
+    entries: u64,
+    bytes: u64,
+    agenda: u64,
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Relaxed);
+}
+
+#[async_trait]
+impl JournalStore for MeteredStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        add(&self.counters.heads, 1);
+        self.note(self.inner.head(stream).await)
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        add(&self.counters.reads, 1);
+        let page = self.note(self.inner.read(stream, after, limit).await)?;
+        add(&self.counters.entries_read, page.len() as u64);
+        add(
+            &self.counters.bytes_read,
+            page.iter().map(StoredEntry::size).sum::<usize>() as u64,
+        );
+        Ok(page)
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        add(&self.counters.commits, 1);
+        let size = |batch: &Batch| Size {
+            entries: batch.entries.len() as u64,
+            bytes: batch.size() as u64,
+            agenda: batch.agenda.len() as u64,
+        };
+        let sizes: Vec<Size> = batches.iter().map(size).collect();
+        let answers = self.inner.commit(batches).await;
+        sizes
+            .iter()
+            .zip(&answers)
+            .for_each(|(size, answer)| self.note_batch(size, answer));
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        add(&self.counters.lookups, 1);
+        self.note(self.inner.find_batch(stream, batch).await)
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        add(&self.counters.dues, 1);
+        let hints = self.note(self.inner.due(queue, shard, until, limit).await)?;
+        add(&self.counters.hints, hints.len() as u64);
+        Ok(hints)
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        add(&self.counters.tails, 1);
+        let page = self.note(self.inner.tail(shard, cursor, limit).await)?;
+        add(&self.counters.entries_tailed, page.entries.len() as u64);
+        Ok(page)
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.note(self.inner.tail_end(shard).await)
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        add(&self.counters.lists, 1);
+        self.note(self.inner.runs(filter, from, limit).await)
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        add(&self.counters.erased, 1);
+        self.note(self.inner.erase(stream, seq).await)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}

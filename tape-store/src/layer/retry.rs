@@ -1,0 +1,140 @@
+//! Tries again what a store could not do for the moment.
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+
+/// A store that is asked again where it was [`Unavailable`](StoreError::Unavailable), with a pause that doubles each time.
+/// Lost answers of commits are none of its business: who has the batch resolves them.
+pub struct RetryingStore {
+    inner: Arc<dyn JournalStore>,
+    attempts: u32,
+    pause: Duration,
+}
+
+impl std::fmt::Debug for RetryingStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { attempts, pause, .. } = self;
+        f.debug_struct("RetryingStore")
+            .field("attempts", attempts)
+            .field("pause", pause)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RetryingStore {
+    /// Asks `inner` up to `attempts` times, at least once, and first waits for `pause` in between.
+    #[must_use]
+    pub fn new(inner: Arc<dyn JournalStore>, attempts: u32, pause: Duration) -> Self {
+        Self {
+            inner,
+            attempts: attempts.max(1),
+            pause,
+        }
+    }
+
+    async fn wait(&self, attempt: u32) {
+        tokio::time::sleep(self.pause.saturating_mul(1 << attempt.min(16))).await;
+    }
+}
+
+macro_rules! again {
+    ($self:ident, $call:expr) => {{
+        let mut attempt = 0;
+        loop {
+            let outcome = $call.await;
+            let last = attempt + 1 == $self.attempts;
+            if last || !matches!(outcome, Err(StoreError::Unavailable { .. })) {
+                break outcome;
+            }
+            $self.wait(attempt).await;
+            attempt += 1;
+        }
+    }};
+}
+
+#[async_trait]
+impl JournalStore for RetryingStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        again!(self, self.inner.head(stream))
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        again!(self, self.inner.read(stream, after, limit))
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let mut answers = self.inner.commit(batches.clone()).await;
+        for attempt in 0..self.attempts - 1 {
+            let unavailable = |n: &usize| {
+                matches!(
+                    answers.get(*n),
+                    Some(Err(CommitError::Store(StoreError::Unavailable { .. })))
+                )
+            };
+            let again: Vec<usize> = (0..batches.len()).filter(unavailable).collect();
+            if again.is_empty() {
+                break;
+            }
+            self.wait(attempt).await;
+            let asked = again.iter().map(|n| batches[*n].clone()).collect();
+            for (n, answer) in again.into_iter().zip(self.inner.commit(asked).await) {
+                answers[n] = answer;
+            }
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        again!(self, self.inner.find_batch(stream, batch))
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        again!(self, self.inner.due(queue, shard, until, limit))
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        again!(self, self.inner.tail(shard, cursor, limit))
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        again!(self, self.inner.tail_end(shard))
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        again!(self, self.inner.runs(filter, from, limit))
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        again!(self, self.inner.erase(stream, seq))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+}

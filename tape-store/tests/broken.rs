@@ -1,0 +1,126 @@
+//! Stores that are broken on purpose: each fails the conformance suite by the test that is named for it, and the same
+//! store passes that test while it is whole.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod broken_store;
+
+use broken_store::{BrokenStore, Defect};
+use std::sync::Arc;
+use tape_store::conformance::{Fixture, TESTS, Test};
+use tape_store::contract::JournalStore;
+use tape_store::memory::MemoryStore;
+use tape_store::sqlite::SqliteStore;
+
+fn test(name: &str) -> &'static Test {
+    TESTS
+        .iter()
+        .find(|test| test.name == name)
+        .unwrap_or_else(|| panic!("there is no test {name}"))
+}
+
+async fn whole(kind: &str) -> (Arc<dyn JournalStore>, Option<tempfile::TempDir>) {
+    if kind == "memory" {
+        return (Arc::new(MemoryStore::with_shards(2)), None);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("tape.db"))
+        .await
+        .unwrap();
+    (Arc::new(store), Some(directory))
+}
+
+/// Whether the test passes on such a store.
+async fn passes(name: &'static str, kind: &str, defect: Option<Defect>) -> bool {
+    let (store, directory) = whole(kind).await;
+    let broken = move |store: Arc<dyn JournalStore>| -> Arc<dyn JournalStore> {
+        match defect {
+            Some(defect) => Arc::new(BrokenStore::new(store, defect)),
+            None => store,
+        }
+    };
+    let path = directory
+        .as_ref()
+        .map(|directory| directory.path().join("tape.db"));
+    let whole = Arc::clone(&store);
+    let reopen = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+        let (path, whole) = (path.clone(), Arc::clone(&whole));
+        Box::pin(async move {
+            match path {
+                // What the broken store holds back in memory is not in the file.
+                Some(path) => Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn JournalStore>,
+                None => whole,
+            }
+        })
+    };
+    let fixture = Fixture::new(broken(store))
+        .reopening(Arc::new(reopen))
+        .keeping(directory);
+    tokio::spawn(test(name).run(fixture)).await.is_ok()
+}
+
+/// Runs the test on the whole store, which passes, and on the broken one, which fails.
+fn caught_on(kind: &str, defect: Defect, by: &'static str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        assert!(passes(by, kind, None).await, "{by} fails on the whole store");
+        assert!(
+            !passes(by, kind, Some(defect)).await,
+            "{by} does not catch a store that {defect:?}"
+        );
+    });
+}
+
+macro_rules! caught {
+    ($($name:ident: $defect:ident by $test:ident $(on $kind:literal)?;)+) => {$(
+        #[test]
+        fn $name() {
+            #[allow(unused_mut, unused_assignments, reason = "most are tried on both kinds")]
+            let mut kinds = vec!["memory", "sqlite"];
+            $(kinds = vec![$kind];)?
+            for kind in kinds {
+                caught_on(kind, Defect::$defect, stringify!($test));
+            }
+        }
+    )+};
+}
+
+caught! {
+    one_that_ignores_the_epoch: IgnoresEpoch by a_wrong_epoch_is_fenced;
+    one_that_ignores_the_epoch_lets_an_old_driver_write: IgnoresEpoch by after_a_takeover_nothing_of_the_old_driver_is_written;
+    one_that_fences_by_the_end_alone: IgnoresEpoch by the_epoch_is_checked_before_the_end;
+    one_that_ignores_the_expected_end: IgnoresExpectedEnd by a_wrong_end_conflicts;
+    one_that_lets_every_racer_win: IgnoresExpectedEnd by racing_commits_have_one_winner;
+    one_that_ignores_the_end_overspends: IgnoresExpectedEnd by reservations_never_overspend;
+    one_that_loses_the_agenda: LosesAgenda by work_is_found_when_it_is_due;
+    one_that_never_moves_work: NeverMovesWork by work_moves_and_goes;
+    one_that_never_ends_work: NeverEndsWork by work_moves_and_goes;
+    one_that_indexes_what_it_refuses: IndexesRefusedBatches by a_refused_batch_leaves_the_agenda_alone;
+    one_that_finds_only_the_first_due: FindsOnlyTheFirstDue by due_work_is_found_among_much_that_is_not;
+    one_that_skips_in_the_feed: SkipsInFeed by the_feed_has_every_entry_in_order;
+    one_that_skips_paused_writers: RemembersHighest by the_feed_skips_nothing_under_writers;
+    one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;
+    one_whose_cursors_are_pages: ForgetsCursors by the_feed_goes_on_from_every_cursor;
+    one_that_tears_batches: TearsBatches by a_batch_is_never_half_there;
+    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite";
+    one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;
+    one_that_mixes_tenants: MixesTenants by tenants_are_separate;
+    one_that_lists_other_tenants: ListsOtherTenants by tenants_are_separate;
+    one_that_finds_every_batch: FindsEveryBatch by a_batch_is_found_by_its_name;
+    one_that_finds_no_batch: FindsNoBatch by a_batch_is_found_by_its_name;
+    one_that_serves_the_snapshot_of_another: SnapshotOfAnother by a_snapshot_is_the_one_that_was_put;
+    one_that_gives_snapshots_the_seq_of_the_head: SnapshotAtHead by a_snapshot_is_the_one_that_was_put;
+    one_whose_snapshots_are_out_of_place: SnapshotAtHead by random_histories_are_as_in_memory on "memory";
+    one_that_ends_pages_early: TruncatesPages by pages_follow_each_other;
+    one_that_leaves_large_entries_out: LeavesLargeOut by pages_of_large_entries_follow_each_other;
+    one_that_erases_envelopes: ErasesEnvelope by an_erased_payload_leaves_the_chain_whole;
+    one_that_erases_nothing: ErasesNothing by an_erased_payload_leaves_the_chain_whole;
+    one_that_takes_anything: TakesAnything by batches_that_no_store_takes_are_refused;
+    one_that_ignores_the_status: IgnoresStatus by runs_are_listed_by_every_filter;
+    one_whose_lists_end_early: EndsListsEarly by pages_of_runs_follow_each_other;
+    one_that_keeps_stale_ends: KeepsStaleHeads by a_batch_is_appended_as_it_is;
+}

@@ -1,0 +1,393 @@
+//! A store around another one that breaks one promise.
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Epoch, Seq, StreamId, Tenant};
+use tape_core::time::Timestamp;
+use tape_store::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, Snapshot, TailPage,
+};
+use tape_store::error::{CommitError, StoreError};
+
+/// Which promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Defect {
+    IgnoresEpoch,
+    IgnoresExpectedEnd,
+    LosesAgenda,
+    NeverMovesWork,
+    NeverEndsWork,
+    IndexesRefusedBatches,
+    FindsOnlyTheFirstDue,
+    SkipsInFeed,
+    RemembersHighest,
+    ReordersFeed,
+    ForgetsCursors,
+    TearsBatches,
+    AnswersEarly,
+    FailsNeighbours,
+    MixesTenants,
+    ListsOtherTenants,
+    FindsEveryBatch,
+    FindsNoBatch,
+    SnapshotOfAnother,
+    SnapshotAtHead,
+    TruncatesPages,
+    LeavesLargeOut,
+    ErasesEnvelope,
+    ErasesNothing,
+    TakesAnything,
+    IgnoresStatus,
+    EndsListsEarly,
+    KeepsStaleHeads,
+}
+
+pub(crate) struct BrokenStore {
+    inner: Arc<dyn JournalStore>,
+    defect: Defect,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What refused batches wanted in the agenda.
+    refused: Vec<Hint>,
+    /// Entries that a reader of highest numbers does not see yet.
+    late: HashSet<(StreamId, Seq)>,
+    buffered: Vec<Batch>,
+    snapshot: Option<Snapshot>,
+    erased: HashSet<(StreamId, Seq)>,
+    heads: HashMap<StreamId, Option<Head>>,
+}
+
+impl BrokenStore {
+    pub(crate) fn new(inner: Arc<dyn JournalStore>, defect: Defect) -> Self {
+        Self {
+            inner,
+            defect,
+            state: Mutex::default(),
+        }
+    }
+
+    fn is(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// The stream that a store without tenants would take.
+    fn stream(&self, stream: &StreamId) -> StreamId {
+        if !self.is(Defect::MixesTenants) {
+            return stream.clone();
+        }
+        let StreamId::Run(run) = stream else {
+            return stream.clone();
+        };
+        StreamId::Run(tape_core::id::RunId {
+            tenant: Tenant::new("t").unwrap(),
+            ..run.clone()
+        })
+    }
+
+    async fn end(&self, stream: &StreamId) -> (Seq, Epoch) {
+        self.inner
+            .head(stream)
+            .await
+            .unwrap()
+            .map_or_else(Default::default, |head| (head.seq, head.epoch))
+    }
+
+    /// What the defect makes of a batch before it is committed.
+    async fn spoil(&self, mut batch: Batch) -> Batch {
+        batch.stream = self.stream(&batch.stream);
+        let (seq, epoch) = self.end(&batch.stream).await;
+        match self.defect {
+            Defect::IgnoresEpoch => {
+                batch.next_epoch = batch.next_epoch.max(epoch);
+                batch.epoch = epoch;
+            }
+            Defect::IgnoresExpectedEnd => {
+                batch.expected = seq;
+                for (entry, seq) in batch.entries.iter_mut().zip(seq.0 + 1..) {
+                    entry.seq = Seq(seq);
+                }
+            }
+            Defect::LosesAgenda => batch.agenda.clear(),
+            Defect::NeverMovesWork => batch
+                .agenda
+                .retain(|change| change.was.is_none() || change.due.is_none()),
+            Defect::NeverEndsWork => batch.agenda.retain(|change| change.due.is_some()),
+            _ => {}
+        }
+        batch
+    }
+
+    async fn commit_one(&self, batch: Batch) -> Result<Committed, CommitError> {
+        let given = batch.clone();
+        let spoiled = self.spoil(batch).await;
+        let answer = match self.defect {
+            Defect::TearsBatches if spoiled.entries.len() > 1 => self.tear(spoiled).await,
+            // Whatever comes in between, it is appended.
+            Defect::IgnoresExpectedEnd => loop {
+                match self
+                    .inner
+                    .commit(vec![self.spoil(given.clone()).await])
+                    .await
+                    .remove(0)
+                {
+                    Err(CommitError::Conflict { .. }) => {}
+                    answer => break answer,
+                }
+            },
+            _ => self.inner.commit(vec![spoiled]).await.remove(0),
+        };
+        match (&answer, self.defect) {
+            (Err(CommitError::Store(StoreError::Invalid { .. })), Defect::TakesAnything) => {
+                return Ok(Committed { seq: given.last() });
+            }
+            (Err(_), Defect::IndexesRefusedBatches) => {
+                let hint = |change: &tape_core::agenda::AgendaChange| {
+                    let (queue, item) = (change.queue, change.item.clone());
+                    Some(Hint {
+                        queue,
+                        stream: given.stream.clone(),
+                        item,
+                        due: change.due?,
+                    })
+                };
+                self.state().refused.extend(given.agenda.iter().filter_map(hint));
+            }
+            (Ok(committed), Defect::SnapshotOfAnother) => {
+                if let Some(bytes) = given.snapshot {
+                    self.state().snapshot = Some(Snapshot {
+                        seq: committed.seq,
+                        bytes,
+                    });
+                }
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    /// Commits the first entry, and a little later the others.
+    async fn tear(&self, batch: Batch) -> Result<Committed, CommitError> {
+        let (mut first, mut rest) = (batch.clone(), batch);
+        first.id = BatchId(uuid());
+        (first.summary, first.snapshot) = (None, None);
+        first.agenda.clear();
+        first.entries.truncate(1);
+        rest.entries.remove(0);
+        rest.expected = first.last();
+        rest.epoch = first.next_epoch;
+        self.inner.commit(vec![first]).await.remove(0)?;
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        self.inner.commit(vec![rest]).await.remove(0)
+    }
+
+    async fn commit_early(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let before = std::mem::take(&mut self.state().buffered);
+        if !before.is_empty() {
+            self.inner.commit(before).await;
+        }
+        let answers = batches
+            .iter()
+            .map(|batch| Ok(Committed { seq: batch.last() }))
+            .collect();
+        self.state().buffered = batches;
+        answers
+    }
+
+    async fn commit_all_or_none(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let mut fits = true;
+        for batch in &batches {
+            let (seq, epoch) = self.end(&batch.stream).await;
+            fits &= batch.check_end(seq, epoch).is_ok();
+        }
+        if fits {
+            return self.inner.commit(batches).await;
+        }
+        let conflict = |batch: Batch| CommitError::Conflict {
+            stream: batch.stream,
+            expected: batch.expected,
+            current: batch.expected,
+        };
+        batches.into_iter().map(|batch| Err(conflict(batch))).collect()
+    }
+
+    fn spoil_entries(&self, stream: &StreamId, entries: &mut Vec<StoredEntry>) {
+        match self.defect {
+            Defect::LeavesLargeOut => entries.retain(|entry| entry.size() < 100_000),
+            Defect::ErasesEnvelope => {
+                let erased = &self.state().erased;
+                for entry in entries {
+                    if erased.contains(&(stream.clone(), entry.seq)) {
+                        entry.envelope = bytes::Bytes::new();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn uuid() -> uuid::Uuid {
+    BatchId::fresh().0
+}
+
+#[async_trait]
+impl JournalStore for BrokenStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        let mut head = self.inner.head(&self.stream(stream)).await?;
+        if self.is(Defect::KeepsStaleHeads) {
+            head = self.state().heads.entry(stream.clone()).or_insert(head).clone();
+        }
+        let Some(head) = &mut head else { return Ok(None) };
+        match (self.defect, &mut head.snapshot) {
+            (Defect::SnapshotOfAnother, snapshot @ Some(_)) => snapshot.clone_from(&self.state().snapshot),
+            (Defect::SnapshotAtHead, Some(snapshot)) => snapshot.seq = head.seq,
+            _ => {}
+        }
+        Ok(Some(head.clone()))
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        if self.is(Defect::TruncatesPages) && after.0 > 0 && after.0.is_multiple_of(256) {
+            return Ok(Vec::new());
+        }
+        let mut entries = self.inner.read(&self.stream(stream), after, limit).await?;
+        self.spoil_entries(stream, &mut entries);
+        Ok(entries)
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        match self.defect {
+            Defect::AnswersEarly => return self.commit_early(batches).await,
+            Defect::FailsNeighbours => return self.commit_all_or_none(batches).await,
+            Defect::RemembersHighest => {
+                let late = batches.iter().flat_map(|batch| {
+                    batch
+                        .entries
+                        .iter()
+                        .map(|entry| (batch.stream.clone(), entry.seq))
+                });
+                self.state().late = late.collect();
+            }
+            _ => {}
+        }
+        let mut answers = Vec::new();
+        for batch in batches {
+            answers.push(self.commit_one(batch).await);
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        match self.defect {
+            Defect::FindsNoBatch => Ok(None),
+            Defect::FindsEveryBatch => Ok(self
+                .inner
+                .head(stream)
+                .await?
+                .map(|head| Committed { seq: head.seq })),
+            _ => self.inner.find_batch(&self.stream(stream), batch).await,
+        }
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        let mut hints = self.inner.due(queue, shard, until, limit).await?;
+        if self.is(Defect::FindsOnlyTheFirstDue) {
+            hints.truncate(2);
+        }
+        let shards = self.capabilities().shards;
+        let refused = self.state().refused.clone();
+        hints.extend(refused.into_iter().filter(|hint| {
+            hint.queue == queue && hint.due <= until && Shard::of(&hint.stream, shards) == shard
+        }));
+        hints.sort_by_key(|hint| hint.due);
+        Ok(hints)
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        let mut page = self.inner.tail(shard, cursor, limit).await?;
+        match self.defect {
+            Defect::SkipsInFeed => page.entries.retain(|fed| fed.entry.seq != Seq(2)),
+            Defect::RemembersHighest => {
+                let late = &self.state().late;
+                page.entries
+                    .retain(|fed| !late.contains(&(fed.stream.clone(), fed.entry.seq)));
+            }
+            Defect::ReordersFeed => page.entries.reverse(),
+            Defect::ForgetsCursors => page.cursor = self.inner.tail(shard, cursor, limit + 1).await?.cursor,
+            _ => {}
+        }
+        for fed in &mut page.entries {
+            let mut entries = vec![fed.entry.clone()];
+            self.spoil_entries(&fed.stream, &mut entries);
+            fed.entry = entries.pop().unwrap_or_else(|| fed.entry.clone());
+        }
+        Ok(page)
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.inner.tail_end(shard).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner.changed()
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        let mut filter = filter.clone();
+        if self.is(Defect::IgnoresStatus) {
+            filter.status = None;
+        }
+        let mut page = self.inner.runs(&filter, from, limit).await?;
+        match self.defect {
+            Defect::EndsListsEarly => page.next = None,
+            Defect::ListsOtherTenants => {
+                filter.tenant = Tenant::new("t").unwrap();
+                page.runs
+                    .extend(self.inner.runs(&filter, None, limit).await?.runs);
+            }
+            _ => {}
+        }
+        Ok(page)
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        self.state().erased.insert((stream.clone(), seq));
+        if self.is(Defect::ErasesNothing) {
+            return Ok(());
+        }
+        self.inner.erase(stream, seq).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let inner = self.inner.capabilities();
+        Capabilities {
+            durable: inner.durable || self.is(Defect::AnswersEarly),
+            ..inner
+        }
+    }
+}

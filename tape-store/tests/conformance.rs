@@ -1,0 +1,41 @@
+//! The conformance suite on the stores of this crate.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use tape_store::conformance::Fixture;
+use tape_store::contract::JournalStore;
+use tape_store::memory::MemoryStore;
+use tape_store::sqlite::SqliteStore;
+
+mod memory {
+    use super::*;
+    tape_store::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::new())) });
+}
+
+/// A store with several shards keeps the same promises in each.
+mod memory_in_shards {
+    use super::*;
+    tape_store::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::with_shards(5))) });
+}
+
+mod sqlite {
+    use super::*;
+
+    async fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tape.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let reopen = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+            let path = path.clone();
+            Box::pin(
+                async move { Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn JournalStore> },
+            )
+        };
+        Fixture::new(Arc::new(store))
+            .reopening(Arc::new(reopen))
+            .keeping(directory)
+    }
+
+    tape_store::conformance!(fixture);
+}

@@ -1,0 +1,321 @@
+//! What is special about the store in a file: whose file it is, damage, limits, other processes, the cost of queries.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod process;
+
+use process::{Child, role};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::command::{Command, ValueCommand};
+use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
+use tape_core::payload::Payload;
+use tape_store::clock::SystemClock;
+use tape_store::contract::{JournalStore, Shard};
+use tape_store::engine::Engine;
+use tape_store::error::StoreError;
+use tape_store::journal::JournalError;
+use tape_store::sqlite::{Settings, SqliteStore};
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    (directory, path)
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .connect()
+        .await
+        .unwrap()
+}
+
+async fn engine(path: &Path) -> Engine {
+    Engine::new(
+        Arc::new(SqliteStore::open(path).await.unwrap()),
+        Arc::new(SystemClock),
+    )
+}
+
+fn value() -> (Tenant, ValueName, StreamId) {
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
+    (tenant, name, stream)
+}
+
+async fn put(engine: &Engine, text: &str) -> Result<(), JournalError> {
+    let (tenant, name, _) = value();
+    let value = Payload::new("text/plain", text.to_owned()).unwrap();
+    let request = RequestId(tape_store::contract::BatchId::fresh().0);
+    let put = Command::new(
+        request,
+        ValueCommand::Put {
+            value,
+            expected: None,
+        },
+    );
+    engine.value(&tenant, &name, put).await.map(drop)
+}
+
+/// A journal of `n` entries of one value, closed.
+async fn journal(path: &Path, n: usize) {
+    let engine = engine(path).await;
+    for i in 0..n {
+        put(&engine, &i.to_string()).await.unwrap();
+    }
+}
+
+async fn execute(path: &Path, statement: &str) {
+    let mut connection = connect(path).await;
+    connection
+        .execute(AssertSqlSafe(statement.to_owned()))
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_database_of_another_application_stays_as_it_is() {
+    let (_directory, path) = file();
+    execute(&path, "CREATE TABLE theirs(a); INSERT INTO theirs VALUES (1)").await;
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open(&path).await.expect_err("it is not a journal");
+    assert!(matches!(refused, StoreError::Invalid { .. }), "{refused}");
+    assert!(refused.to_string().contains("another application"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_stays_as_it_is() {
+    let (_directory, path) = file();
+    let before = b"Dear diary, today I was a text file, and quite a long one.".repeat(100);
+    std::fs::write(&path, &before).unwrap();
+    let refused = SqliteStore::open(&path).await.expect_err("it is not a database");
+    assert!(matches!(refused, StoreError::Invalid { .. }), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_journal_of_a_newer_build_stays_as_it_is() {
+    let (_directory, path) = file();
+    journal(&path, 1).await;
+    execute(&path, "PRAGMA user_version = 7; PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let before = std::fs::read(&path).unwrap();
+    let refused = SqliteStore::open(&path).await.expect_err("a newer build made it");
+    assert!(
+        matches!(refused, StoreError::NewerSchema { found: 7, known: 1 }),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_path_that_leads_nowhere_is_unavailable() {
+    let (directory, _) = file();
+    let refused = SqliteStore::open(&directory.path().join("no/such/directory/tape.db")).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable { .. })),
+        "{refused:?}"
+    );
+    assert!(matches!(
+        tape_store::open::open("sqlite:").await,
+        Err(StoreError::Invalid { .. })
+    ));
+    assert!(matches!(
+        tape_store::open::open("mongodb://x").await,
+        Err(StoreError::Invalid { .. })
+    ));
+}
+
+#[tokio::test]
+async fn of_many_that_make_the_file_at_once_all_find_one_journal() {
+    let (_directory, path) = file();
+    let opened = futures::future::join_all((0..8).map(|_| SqliteStore::open(&path))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+}
+
+/// Each way in which rows can be damaged, and what says so.
+#[tokio::test]
+async fn damaged_rows_are_found_and_named() {
+    for (damage, names) in [
+        ("UPDATE entry SET digest = x'00' WHERE seq = 3", "entry"),
+        ("DELETE FROM entry WHERE seq = 3", "entry"),
+        ("UPDATE entry SET seq = 9 WHERE seq = 3", "entry"),
+        ("UPDATE entry SET stream = 99 WHERE seq = 3", "entry"),
+        ("DELETE FROM entry WHERE seq = 5", "head"),
+        ("UPDATE head SET pos = 77", "head"),
+    ] {
+        let (_directory, path) = file();
+        journal(&path, 5).await;
+        execute(&path, damage).await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        let (_, _, stream) = value();
+        let read = match store.head(&stream).await {
+            Ok(_) => store.read(&stream, Seq::ZERO, 10).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = read.expect_err(damage);
+        assert!(
+            matches!(&error, StoreError::Corrupt { what, .. } if what.contains(names)),
+            "{damage}: {error}"
+        );
+        // Nothing is written over the damage.
+        let refused = put(&Engine::new(Arc::new(store), Arc::new(SystemClock)), "on top").await;
+        assert!(
+            matches!(refused, Err(JournalError::Store(StoreError::Corrupt { .. }))),
+            "{damage}: {refused:?}"
+        );
+    }
+}
+
+/// Bytes that are changed within a row: the chain shows it.
+#[tokio::test]
+async fn damaged_bytes_are_found_by_the_chain() {
+    for damage in [
+        "UPDATE entry SET envelope = x'7b7d' WHERE seq = 3",
+        "UPDATE entry SET envelope = replace(envelope, 'value.put', 'value.pat') WHERE seq = 3",
+        "UPDATE entry SET payload = x'39' WHERE seq = 3",
+        "UPDATE entry SET payload = x'' WHERE seq = 3",
+        "UPDATE entry SET digest = zeroblob(32) WHERE seq = 5",
+    ] {
+        let (_directory, path) = file();
+        journal(&path, 5).await;
+        let damage = damage
+            .replace("replace(envelope", "CAST(replace(envelope")
+            .replace("'value.pat')", "'value.pat') AS BLOB)");
+        execute(&path, &damage).await;
+        let refused = put(&engine(&path).await, "on top").await;
+        assert!(
+            matches!(refused, Err(JournalError::Damaged { .. })),
+            "{damage}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_nothing_is_written() {
+    let (_directory, path) = file();
+    let mut settings = Settings::default();
+    settings.file_bytes_max = Some(400_000);
+    let store = Arc::new(SqliteStore::open_with(&path, &settings).await.unwrap());
+    let engine = Engine::new(Arc::clone(&store) as Arc<dyn JournalStore>, Arc::new(SystemClock));
+    let mut written = 0;
+    let refused = loop {
+        match put(&engine, &"x".repeat(20_000)).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "the file has a bound");
+    };
+    assert!(
+        matches!(refused, JournalError::Store(StoreError::Unavailable { .. })),
+        "{refused:?}"
+    );
+    let (_, _, stream) = value();
+    assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(written));
+    // With room again, it goes on.
+    let engine = self::engine(&path).await;
+    put(&engine, "on").await.unwrap();
+    assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(written + 1));
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_locks_is_unavailable_until_let_go() {
+    let (_directory, path) = file();
+    let mut settings = Settings::default();
+    settings.busy_timeout = Duration::from_millis(20);
+    let store = Arc::new(SqliteStore::open_with(&path, &settings).await.unwrap());
+    let engine = Engine::new(Arc::clone(&store) as Arc<dyn JournalStore>, Arc::new(SystemClock));
+    put(&engine, "before").await.unwrap();
+    let mut other = connect(&path).await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    for _ in 0..3 {
+        let refused = put(&engine, "while it is locked").await;
+        assert!(
+            matches!(refused, Err(JournalError::Store(StoreError::Unavailable { .. }))),
+            "{refused:?}"
+        );
+    }
+    other.execute("ROLLBACK").await.unwrap();
+    put(&engine, "after").await.unwrap();
+    let (_, _, stream) = value();
+    assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(2));
+}
+
+/// The process that may read the file and not write it.
+#[test]
+fn reader() {
+    let Some(path) = role("reader") else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(SqliteStore::open(Path::new(&path)).await.unwrap());
+        let (_, _, stream) = value();
+        let seq = store.head(&stream).await.unwrap().unwrap().seq;
+        let refused = put(&Engine::new(store, Arc::new(SystemClock)), "in vain").await;
+        let unavailable = matches!(refused, Err(JournalError::Store(StoreError::Unavailable { .. })));
+        process::say(&format!("{seq} {unavailable}"));
+    });
+}
+
+#[tokio::test]
+async fn a_file_that_may_only_be_read_is_read_and_not_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let (directory, path) = file();
+    journal(&path, 3).await;
+    // The directory may be written, since readers of a WAL need their shared memory beside the file.
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+    for other in ["tape.db-wal", "tape.db-shm"] {
+        let _ = std::fs::set_permissions(directory.path().join(other), PermissionsExt::from_mode(0o666));
+    }
+    let mut child = Child::start_unprivileged("reader", &path);
+    let said = child
+        .output()
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| process::said(&line).map(str::to_owned));
+    assert_eq!(said.as_deref(), Some("3 true"));
+}
+
+/// The commits of another process wake who waits, and an engine with an old state answers by the new one.
+#[tokio::test]
+async fn another_store_on_the_file_is_noticed() {
+    let (_directory, path) = file();
+    let (one, two) = (engine(&path).await, engine(&path).await);
+    let (tenant, name, _) = value();
+    for n in 0..5 {
+        let cursor = two.store().tail_end(Shard(0)).await.unwrap();
+        let mut changed = two.store().changed();
+        put(&one, "x").await.unwrap();
+        // It may be woken without reason, and has to look again.
+        while two
+            .store()
+            .tail(Shard(0), &cursor, 10)
+            .await
+            .unwrap()
+            .entries
+            .is_empty()
+        {
+            changed.await;
+            changed = two.store().changed();
+        }
+        assert_eq!(
+            two.value_state(&tenant, &name).await.unwrap().unwrap().version(),
+            2 * n + 1
+        );
+        put(&two, "y").await.unwrap();
+    }
+}

@@ -1,0 +1,165 @@
+//! Reading the feed: all shards of a store, each from its own cursor.
+
+use crate::filter::Filter;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use tape_core::codec::DecodeError;
+use tape_core::id::StreamId;
+use tape_store::contract::{Cursor, FeedEntry, JournalStore, Shard};
+use tape_store::error::StoreError;
+
+/// Entries in one look at a shard.
+const PAGE_ENTRIES: u32 = 1_024;
+
+/// Where a reader of the feed begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first entry there is.
+    Beginning,
+    /// With what is written from now on.
+    Now,
+    /// After the cursors of an earlier reader; shards without one from the beginning.
+    After(Vec<(Shard, Cursor)>),
+}
+
+/// Why the feed cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// The store could not be read; the feed can be asked again and misses nothing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A cursor is of a shard that the store does not have: it is of another store.
+    #[error("there is no shard {shard} in this store of {shards}")]
+    ForeignCursor {
+        /// The cursor's shard.
+        shard: u16,
+        /// How many the store has.
+        shards: u16,
+    },
+    /// An entry cannot be read; a person must look.
+    #[error("an entry of {stream} is damaged")]
+    Damaged {
+        /// Its stream.
+        stream: StreamId,
+        /// What is wrong with it.
+        #[source]
+        source: DecodeError,
+    },
+}
+
+/// A reader of the feed. Every durable entry that the filter chooses is in some page, at least once, and in order within its
+/// stream, as the store promises for its tail.
+pub struct Feed {
+    store: Arc<dyn JournalStore>,
+    filter: Filter,
+    cursors: Vec<Cursor>,
+    next_shard: usize,
+}
+
+/// Part of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its shard.
+    pub shard: Shard,
+    /// What was chosen, in order; may be nothing, where all that the cursor passed over was filtered out.
+    pub entries: Vec<FeedEntry>,
+    /// Where the shard was before the page.
+    pub before: Cursor,
+    /// Where it is after it: a reader that remembers this once it is done with the entries goes on from there.
+    pub after: Cursor,
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Feed {
+    /// A reader of `store`.
+    ///
+    /// # Errors
+    /// [`FeedError::ForeignCursor`] where a cursor is of another store; [`FeedError::Store`] where the end of the feed
+    /// cannot be read.
+    pub async fn open(store: Arc<dyn JournalStore>, filter: Filter, start: Start) -> Result<Self, FeedError> {
+        let shards = store.capabilities().shards.max(1);
+        let mut cursors = vec![Cursor::default(); usize::from(shards)];
+        match start {
+            Start::Beginning => {}
+            Start::Now => {
+                for (shard, cursor) in (0..shards).zip(&mut cursors) {
+                    *cursor = store.tail_end(Shard(shard)).await?;
+                }
+            }
+            Start::After(places) => {
+                for (Shard(shard), cursor) in places {
+                    let place = cursors.get_mut(usize::from(shard));
+                    *place.ok_or(FeedError::ForeignCursor { shard, shards })? = cursor;
+                }
+            }
+        }
+        Ok(Self {
+            store,
+            filter,
+            cursors,
+            next_shard: 0,
+        })
+    }
+
+    /// The next page; waits for one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`FeedError`]; after [`FeedError::Store`] the feed goes on where it was.
+    pub async fn next(&mut self) -> Result<Page, FeedError> {
+        loop {
+            // Asked for before looking, so that what is written in between is not missed.
+            let changed: BoxFuture<'static, ()> = self.store.changed();
+            if let Some(page) = self.ready().await? {
+                return Ok(page);
+            }
+            changed.await;
+        }
+    }
+
+    /// The next page, or none where all that is durable was read. Shards take turns, so a busy one does not starve the others.
+    ///
+    /// # Errors
+    /// As [`Feed::next`].
+    pub async fn ready(&mut self) -> Result<Option<Page>, FeedError> {
+        for _ in 0..self.cursors.len() {
+            let index = self.next_shard;
+            self.next_shard = (index + 1) % self.cursors.len();
+            if let Some(page) = self.look(index).await? {
+                return Ok(Some(page));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn look(&mut self, index: usize) -> Result<Option<Page>, FeedError> {
+        let shard = Shard(u16::try_from(index).expect("a store has at most 65536 shards"));
+        let before = self.cursors[index].clone();
+        let page = self.store.tail(shard, &before, PAGE_ENTRIES).await?;
+        let quiet = page.entries.is_empty();
+        let mut entries = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let damaged = |source| FeedError::Damaged {
+                stream: entry.stream.clone(),
+                source,
+            };
+            if self.filter.chooses(&entry).map_err(damaged)? {
+                entries.push(entry);
+            }
+        }
+        self.cursors[index] = page.cursor.clone();
+        Ok((!quiet).then_some(Page {
+            shard,
+            entries,
+            before,
+            after: page.cursor,
+        }))
+    }
+}

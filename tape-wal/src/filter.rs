@@ -1,0 +1,46 @@
+//! Which entries a reader of the feed wants.
+
+use tape_core::codec::{DecodeError, kind};
+use tape_core::id::Tenant;
+use tape_core::subject::{Pattern, Subject};
+use tape_store::contract::FeedEntry;
+
+/// Chooses entries by tenant and subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Only of this tenant, where one is named.
+    pub tenant: Option<Tenant>,
+    /// Only with subjects that fit.
+    pub pattern: Pattern,
+}
+
+impl Filter {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            tenant: None,
+            pattern: Pattern::all(),
+        }
+    }
+
+    /// Whether it chooses an entry.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the entry's kind is needed and cannot be read.
+    pub fn chooses(&self, feed: &FeedEntry) -> Result<bool, DecodeError> {
+        if self
+            .tenant
+            .as_ref()
+            .is_some_and(|tenant| tenant != feed.stream.tenant())
+        {
+            return Ok(false);
+        }
+        if self.pattern == Pattern::all() {
+            return Ok(true);
+        }
+        Ok(self
+            .pattern
+            .matches(&Subject::new(&feed.stream, &kind(&feed.entry)?)))
+    }
+}

@@ -162,7 +162,7 @@ impl World {
                 "budget {name}"
             );
         }
-        if self.run.seq().0 % 7 == 0 {
+        if self.run.seq().0.is_multiple_of(7) {
             let restored: Run = restore(&snapshot(&self.run)).unwrap();
             assert_eq!(restored, self.run, "a snapshot is the state");
         }

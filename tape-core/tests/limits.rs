@@ -1,0 +1,702 @@
+//! Every bound of the rules: taken just at it, refused just above it by an error that names it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use support::names::{payload, session_id};
+use support::run_line;
+use tape_core::command::Ending;
+use tape_core::command::{Command, DriverCommand, OutsideCommand, RunCommand, SessionCommand, SharedCommand};
+use tape_core::entry::Entry;
+use tape_core::fingerprint::{Fingerprint, Part};
+use tape_core::id::{BusinessKey, Connector, EventId, Key, RequestId, Scope, Seq, Tenant};
+use tape_core::limits::*;
+use tape_core::payload::{Digest, InvalidPayload, Payload};
+use tape_core::reply::{Decided, Rejection};
+use tape_core::run::Run;
+use tape_core::session::{Delta, Json, Session};
+use tape_core::shared::Shared;
+use tape_core::stream::Stream;
+use tape_core::subject::Pattern;
+use tape_core::time::Timestamp;
+
+/// A stream without checks, for many commands.
+#[derive(Default)]
+struct Quick<S> {
+    state: S,
+    requests: u128,
+}
+
+impl<S: Stream> Quick<S> {
+    fn ask(&mut self, body: S::Command) -> Result<Decided, Rejection> {
+        self.requests += 1;
+        let command = Command::new(RequestId::from_u128(self.requests), body);
+        self.command(&command)
+    }
+
+    fn command(&mut self, command: &Command<S::Command>) -> Result<Decided, Rejection> {
+        let now = Timestamp::from_micros(0);
+        let decided = self.state.decide(command, now)?;
+        for body in &decided.entries {
+            let entry = Entry {
+                seq: self.state.seq().next(),
+                at: now,
+                request: command.request,
+                principal: None,
+                trace: None,
+                body: body.clone(),
+                digest: Digest::default(),
+            };
+            self.state.apply(&entry).unwrap();
+        }
+        Ok(decided)
+    }
+}
+
+impl Quick<Run> {
+    fn begun() -> Self {
+        let mut run = Self::default();
+        run.line("begin a1").unwrap();
+        run
+    }
+
+    fn line(&mut self, line: &str) -> Result<Decided, Rejection> {
+        let command = run_line::command(line, &self.state);
+        self.ask(command)
+    }
+
+    fn drive(&mut self, command: DriverCommand) -> Result<Decided, Rejection> {
+        let epoch = self.state.epoch();
+        self.ask(RunCommand::Drive(epoch, command))
+    }
+}
+
+#[track_caller]
+fn over(found: Result<Decided, Rejection>, limit: &str, max: usize) {
+    match found {
+        Err(Rejection::LimitExceeded {
+            limit: name,
+            max: bound,
+            given,
+        }) => {
+            assert_eq!((name, bound, given), (limit, max as u64, max as u64 + 1));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `max` of `line` with `{}` for a number are taken, and one more is refused.
+#[track_caller]
+fn as_many_as(run: &mut Quick<Run>, max: usize, limit: &str, line: impl Fn(usize) -> String) {
+    for n in 0..max {
+        run.line(&line(n)).unwrap();
+    }
+    over(run.line(&line(max)), limit, max);
+}
+
+#[test]
+fn names() {
+    let long = "é".repeat(NAME_BYTES_MAX / 2);
+    assert_eq!(Tenant::new(&long).unwrap().as_str().len(), NAME_BYTES_MAX);
+    let error = Tenant::new(format!("{long}x")).unwrap_err();
+    assert_eq!(error.to_string(), "tenant: has 201 bytes, the limit is 200");
+    assert!(BusinessKey::new("k".repeat(BUSINESS_KEY_BYTES_MAX)).is_ok());
+    let error = BusinessKey::new("k".repeat(BUSINESS_KEY_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!(error.to_string(), "business key: has 257 bytes, the limit is 256");
+    assert_eq!(Connector::new("").unwrap_err().to_string(), "connector: is empty");
+    let error = Key::new("a\u{7}b").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "key: has the control character U+0007 at byte 1"
+    );
+}
+
+#[test]
+fn scopes_in_depth_and_length() {
+    let deep = vec!["s"; SCOPE_DEPTH_MAX].join("/");
+    let scope: Scope = deep.parse().unwrap();
+    assert!(
+        scope
+            .child("s")
+            .unwrap_err()
+            .to_string()
+            .contains("at most 16 parts")
+    );
+    let long = "s".repeat(SCOPE_BYTES_MAX);
+    assert!(long.parse::<Scope>().is_ok());
+    let error = format!("{long}s").parse::<Scope>().unwrap_err();
+    assert_eq!(error.to_string(), "scope: has 513 bytes, the limit is 512");
+}
+
+#[test]
+fn payloads() {
+    let largest = Payload::new("text/plain", vec![0; PAYLOAD_BYTES_MAX]).unwrap();
+    assert_eq!(largest.len(), PAYLOAD_BYTES_MAX as u64);
+    let error = Payload::new("text/plain", vec![0; PAYLOAD_BYTES_MAX + 1]).unwrap_err();
+    assert_eq!(
+        error,
+        InvalidPayload::TooLarge {
+            bytes: PAYLOAD_BYTES_MAX + 1
+        }
+    );
+    assert!(error.to_string().contains("1048576"));
+    assert!(Payload::new(&"t".repeat(CONTENT_TYPE_BYTES_MAX), "").is_ok());
+    for wrong in [
+        &"t".repeat(CONTENT_TYPE_BYTES_MAX + 1),
+        "",
+        "text/é",
+        "a\nb",
+        "\u{7f}",
+    ] {
+        assert_eq!(Payload::new(wrong, "").unwrap_err(), InvalidPayload::ContentType);
+    }
+    assert!(Payload::new(" ~", "").is_ok());
+    assert!(Payload::empty().is_empty() && !payload("x").is_empty());
+}
+
+#[test]
+fn texts() {
+    let (long, longer) = ("x".repeat(TEXT_BYTES_MAX), "x".repeat(TEXT_BYTES_MAX + 1));
+    let limit = "bytes of a text";
+    for (word, empty) in [("fail ", "error"), ("cancel ", "reason")] {
+        over(
+            Quick::begun().line(&format!("{word}{longer}")),
+            limit,
+            TEXT_BYTES_MAX,
+        );
+        Quick::begun().line(&format!("{word}{long}")).unwrap();
+        let error = Quick::begun().line(word).unwrap_err();
+        assert_eq!(error.to_string(), format!("{empty}: is empty"));
+    }
+    let effect = |ending: &str| {
+        let mut run = Quick::begun();
+        run.line("decide #0").unwrap();
+        run.line("effect #0.0 inline idempotent attempts=1").unwrap();
+        run.line(&format!("finish #0.0 1 {ending}"))
+    };
+    for ending in ["failed ", "retry ", "unknown "] {
+        over(effect(&format!("{ending}{longer}")), limit, TEXT_BYTES_MAX);
+        effect(&format!("{ending}{long}")).unwrap();
+        assert!(matches!(effect(ending), Err(Rejection::Invalid { .. })));
+    }
+    let mut run = Quick::begun();
+    let mut labelled = |text: &str| {
+        let mut begin = support::names::begin("a", 1_000);
+        let label = (Key::new("k").unwrap(), text.to_owned());
+        begin.create.as_mut().unwrap().labels.extend([label]);
+        run.state = Run::default();
+        run.ask(RunCommand::Begin(begin))
+    };
+    labelled(&long).unwrap();
+    labelled("").unwrap();
+    over(labelled(&longer), limit, TEXT_BYTES_MAX);
+}
+
+#[test]
+fn labels() {
+    let begin = |count: usize| {
+        let labels: Vec<String> = (0..count).map(|n| format!("k{n}=v")).collect();
+        Quick::<Run>::default().line(&format!("begin a {}", labels.join(" ")))
+    };
+    begin(LABELS_MAX).unwrap();
+    over(begin(LABELS_MAX + 1), "labels of a run", LABELS_MAX);
+}
+
+#[test]
+fn scopes() {
+    let mut run = Quick::begun();
+    as_many_as(&mut run, SCOPES_MAX, "scopes of a run", |n| {
+        format!("sample 0 now scope=s{n}")
+    });
+    over(run.line("decide more#0"), "scopes of a run", SCOPES_MAX);
+    over(run.line("reserve more#0"), "scopes of a run", SCOPES_MAX);
+    run.line("decide s0#0").unwrap();
+}
+
+#[test]
+fn reservations() {
+    let mut run = Quick::begun();
+    run.line("budget b 10").unwrap();
+    let limit = "decisions with a reservation";
+    as_many_as(&mut run, SCOPES_MAX, limit, |n| {
+        format!("reserve s{n}#0 spends=b:0")
+    });
+}
+
+#[test]
+fn calls_and_open_effects() {
+    let mut run = Quick::begun();
+    run.line("decide #0").unwrap();
+    let last = CALLS_PER_DECISION_MAX - 1;
+    run.line(&format!("effect #0.{last} inline idempotent")).unwrap();
+    let more = run.line(&format!("effect #0.{CALLS_PER_DECISION_MAX} inline idempotent"));
+    over(more, "calls of a decision", usize::from(CALLS_PER_DECISION_MAX));
+    run.line("decide sub#0").unwrap();
+    for n in 1..OPEN_EFFECTS_MAX {
+        run.line(&format!("effect sub#0.{n} inline idempotent")).unwrap();
+    }
+    over(
+        run.line("effect #0.0 inline idempotent"),
+        "effects under way",
+        OPEN_EFFECTS_MAX,
+    );
+    run.line("finish sub#0.1 1 ok").unwrap();
+    run.line("effect #0.0 inline idempotent").unwrap();
+}
+
+#[test]
+fn obligations() {
+    let mut run = Quick::begun();
+    let calls = usize::from(CALLS_PER_DECISION_MAX);
+    for n in 0..OBLIGATIONS_MAX {
+        let (k, call) = (n / calls, n % calls);
+        if call == 0 {
+            run.line(&format!("decide #{k}")).unwrap();
+        }
+        run.line(&format!("effect #{k}.{call} inline idempotent undo=u"))
+            .unwrap();
+        run.line(&format!("finish #{k}.{call} 1 ok")).unwrap();
+    }
+    assert_eq!(run.state.obligations().len(), OBLIGATIONS_MAX);
+    run.line("decide sub#0").unwrap();
+    over(
+        run.line("effect sub#0.0 inline idempotent"),
+        "obligations",
+        OBLIGATIONS_MAX,
+    );
+}
+
+#[test]
+fn effects_under_way_have_room_for_their_obligations() {
+    let mut run = Quick::begun();
+    let calls = usize::from(CALLS_PER_DECISION_MAX);
+    for n in 0..OBLIGATIONS_MAX - 3 {
+        let (k, call) = (n / calls, n % calls);
+        if call == 0 {
+            run.line(&format!("decide #{k}")).unwrap();
+        }
+        run.line(&format!("effect #{k}.{call} inline idempotent undo=u"))
+            .unwrap();
+        run.line(&format!("finish #{k}.{call} 1 ok")).unwrap();
+    }
+    run.line("decide sub#0").unwrap();
+    run.line("effect sub#0.0 inline idempotent").unwrap();
+    run.line("effect sub#0.1 inline idempotent").unwrap();
+    let Err(Rejection::LimitExceeded { limit, .. }) = run.line("effect sub#0.2 inline idempotent") else {
+        panic!("each effect under way may arm two")
+    };
+    assert_eq!(limit, "obligations");
+}
+
+#[test]
+fn gates_timers_and_signals() {
+    as_many_as(&mut Quick::begun(), GATES_MAX, "gates of a run", |n| {
+        format!("gate g{n}")
+    });
+    as_many_as(&mut Quick::begun(), TIMERS_MAX, "timers of a run", |n| {
+        format!("timer t{n}")
+    });
+    let mut run = Quick::begun();
+    let limit = "signals that wait for their gate";
+    as_many_as(&mut run, BUFFERED_SIGNALS_MAX, limit, |n| {
+        format!("signal g{n} s")
+    });
+    run.line("gate g0").unwrap();
+    run.line("signal more s").unwrap();
+    let mut run = Quick::begun();
+    (0..GATES_MAX).for_each(|n| drop(run.line(&format!("gate g{n}")).unwrap()));
+    over(run.line("signal more s"), "gates of a run", GATES_MAX);
+    run.line("signal g1 s").unwrap();
+}
+
+#[test]
+fn budgets() {
+    as_many_as(&mut Quick::begun(), BUDGETS_MAX, "budgets of a run", |n| {
+        format!("budget b{n} 1")
+    });
+    let mut run = Quick::begun();
+    run.line("budget b0 1").unwrap();
+    for n in 1..BUDGET_DEPTH_MAX {
+        run.line(&format!("budget b{n} 1 parent=b{}", n - 1)).unwrap();
+    }
+    let deeper = run.line(&format!("budget more 1 parent=b{}", BUDGET_DEPTH_MAX - 1));
+    over(deeper, "depth of a budget tree", BUDGET_DEPTH_MAX);
+    run.line(&format!("reserve #0 spends=b{}:1", BUDGET_DEPTH_MAX - 1))
+        .unwrap();
+    assert!(
+        run.state
+            .budgets()
+            .values()
+            .all(|budget| budget.reserved == 1 && budget.left() == 0)
+    );
+    let spends = |count| vec!["b:1"; count].join(",");
+    for line in ["reserve #0 spends=", "decide #0 spent="] {
+        let mut run = Quick::begun();
+        run.line("budget b 100").unwrap();
+        let more = run.line(&format!("{line}{}", spends(SPENDS_MAX + 1)));
+        over(more, "spends at once", SPENDS_MAX);
+        run.line(&format!("{line}{}", spends(SPENDS_MAX))).unwrap();
+    }
+}
+
+#[test]
+fn fingerprints_and_names_of_models() {
+    let decide = |change: &dyn Fn(&mut tape_core::command::RecordDecision)| {
+        let mut run = Quick::begun();
+        let RunCommand::Drive(_, DriverCommand::RecordDecision(mut decision)) =
+            run_line::command("decide #0", &run.state)
+        else {
+            panic!("a decision")
+        };
+        change(&mut decision);
+        run.drive(DriverCommand::RecordDecision(decision))
+    };
+    let part = |len: usize| Part {
+        name: "n".repeat(len),
+        digest: "d".repeat(len),
+        preview: "p".repeat(len),
+    };
+    let parts = |count: usize| Fingerprint {
+        digest: Digest::default(),
+        parts: vec![part(1); count],
+    };
+    decide(&|decision| decision.fingerprint = parts(FINGERPRINT_PARTS_MAX)).unwrap();
+    let more = decide(&|decision| decision.fingerprint = parts(FINGERPRINT_PARTS_MAX + 1));
+    over(more, "parts of a fingerprint", FINGERPRINT_PARTS_MAX);
+    decide(&|decision| decision.fingerprint.parts = vec![part(FINGERPRINT_PREVIEW_BYTES_MAX)]).unwrap();
+    let more = decide(&|decision| decision.fingerprint.parts = vec![part(FINGERPRINT_PREVIEW_BYTES_MAX + 1)]);
+    over(
+        more,
+        "bytes of a fingerprint's text",
+        FINGERPRINT_PREVIEW_BYTES_MAX,
+    );
+    let limit = "bytes of a model's or policy's name";
+    decide(&|decision| decision.model = "m".repeat(NAME_BYTES_MAX)).unwrap();
+    decide(&|decision| decision.policy_version = "m".repeat(NAME_BYTES_MAX)).unwrap();
+    over(
+        decide(&|decision| decision.model = "m".repeat(NAME_BYTES_MAX + 1)),
+        limit,
+        NAME_BYTES_MAX,
+    );
+    over(
+        decide(&|decision| decision.policy_version = "m".repeat(NAME_BYTES_MAX + 1)),
+        limit,
+        NAME_BYTES_MAX,
+    );
+}
+
+#[test]
+fn fingerprints_stay_small() {
+    let members = (0..100).map(|n| {
+        (
+            format!("{n:03}{}", "é".repeat(200)),
+            serde_json::json!("é".repeat(500)),
+        )
+    });
+    let asked = Fingerprint::of_json(&members.collect::<serde_json::Map<_, _>>().into());
+    assert_eq!(asked.parts.len(), FINGERPRINT_PARTS_MAX);
+    let fits = |text: &str| text.len() <= FINGERPRINT_PREVIEW_BYTES_MAX;
+    assert!(
+        asked
+            .parts
+            .iter()
+            .all(|part| fits(&part.name) && fits(&part.preview))
+    );
+}
+
+#[test]
+fn leases_and_claims() {
+    for wrong in [0, LEASE_MS_MIN - 1, LEASE_MS_MAX + 1, u64::MAX] {
+        for line in [
+            "begin a lease=",
+            "renew lease=",
+            "claim #0.0 w ms=",
+            "observe #0.0 w ms=",
+            "keep #0.0 w ms=",
+        ] {
+            let mut run = Quick::begun();
+            let error = run.line(&format!("{line}{wrong}")).unwrap_err();
+            let expected = format!("lease or claim length: {wrong} ms is not between 100 and 3600000 ms");
+            assert_eq!(error.to_string(), expected, "{line}");
+        }
+        for line in ["undo #0.0 w ms=", "keep-undo #0.0 w ms="] {
+            let error = Quick::begun().line(&format!("{line}{wrong}")).unwrap_err();
+            assert!(error.to_string().contains("is not between"), "{line}");
+        }
+    }
+    for right in [LEASE_MS_MIN, LEASE_MS_MAX] {
+        Quick::begun().line(&format!("renew lease={right}")).unwrap();
+    }
+}
+
+#[test]
+fn policies() {
+    let begin = |policy: &str| {
+        let mut run = Quick::begun();
+        run.line("decide #0").unwrap();
+        run.line(&format!("effect #0.0 inline idempotent {policy}"))
+    };
+    for right in [
+        "attempts=1",
+        "attempts=1000",
+        "observations=1",
+        "observations=1000",
+        "backoff=0 backoff-max=0",
+    ] {
+        begin(right).unwrap();
+    }
+    begin(&format!("backoff={BACKOFF_MS_MAX} backoff-max={BACKOFF_MS_MAX}")).unwrap();
+    let wrong = [
+        "attempts=0",
+        "attempts=1001",
+        "observations=0",
+        "observations=1001",
+        "backoff=2 backoff-max=1",
+        "backoff=0 backoff-max=86400001",
+    ];
+    for wrong in wrong {
+        let error = begin(wrong).unwrap_err();
+        assert!(
+            matches!(error, Rejection::Invalid { field: "policy", .. }),
+            "{wrong}: {error}"
+        );
+    }
+}
+
+#[test]
+fn an_upstreams_own_wish_is_bounded() {
+    let mut run = Quick::begun();
+    run.line("decide #0").unwrap();
+    run.line("effect #0.0 inline idempotent").unwrap();
+    let ending = Ending::Retry {
+        error: "busy".to_owned(),
+        after_ms: Some(u64::MAX),
+    };
+    let effect = support::names::effect("#0.0");
+    let finish = DriverCommand::FinishEffect {
+        effect: effect.clone(),
+        attempt: 1,
+        ending,
+    };
+    run.drive(finish).unwrap();
+    let due = Timestamp::from_micros(0).plus_millis(BACKOFF_MS_MAX);
+    assert_eq!(run.state.effects()[&effect].due, Some(due));
+}
+
+#[test]
+fn a_stream_remembers_its_last_replies() {
+    let mut run = Quick::begun();
+    let first = Command::new(
+        RequestId::from_u128(1_000_000),
+        run_line::command("checkpoint c", &run.state),
+    );
+    let reply = run.command(&first).unwrap().reply;
+    for _ in 0..REMEMBERED_REPLIES_MAX - 1 {
+        run.line("checkpoint c").unwrap();
+        assert_eq!(
+            run.command(&first).unwrap(),
+            Decided {
+                entries: Vec::new(),
+                reply: reply.clone()
+            }
+        );
+    }
+    run.line("checkpoint c").unwrap();
+    assert_eq!(
+        run.command(&first).unwrap().entries.len(),
+        1,
+        "it was too long ago"
+    );
+}
+
+fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {
+    let json = json.map(|text| Json::try_from(text.to_owned()).unwrap());
+    Delta(
+        keys.map(|n| (Key::new(format!("k{n}")).unwrap(), json.clone()))
+            .collect(),
+    )
+}
+
+fn create(state: Delta) -> SessionCommand {
+    SessionCommand::Create {
+        session: session_id("s1"),
+        state,
+    }
+}
+
+fn append(event: &str, delta: Delta) -> SessionCommand {
+    SessionCommand::Append {
+        event: EventId::new(event).unwrap(),
+        expected: None,
+        invocation: None,
+        author: "user".to_owned(),
+        delta,
+        content: payload("said"),
+    }
+}
+
+#[test]
+fn state_of_sessions() {
+    let keys = "keys of a change of state";
+    let mut session = Quick::<Session>::default();
+    over(
+        session.ask(create(delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")))),
+        keys,
+        STATE_DELTA_KEYS_MAX,
+    );
+    session
+        .ask(create(delta(0..STATE_DELTA_KEYS_MAX, Some("1"))))
+        .unwrap();
+    over(
+        session.ask(append("e", delta(0..STATE_DELTA_KEYS_MAX + 1, None))),
+        keys,
+        STATE_DELTA_KEYS_MAX,
+    );
+    for n in 1..STATE_KEYS_MAX / STATE_DELTA_KEYS_MAX {
+        let range = n * STATE_DELTA_KEYS_MAX..(n + 1) * STATE_DELTA_KEYS_MAX;
+        session
+            .ask(append(&format!("e{n}"), delta(range, Some("1"))))
+            .unwrap();
+    }
+    let one_more = delta(STATE_KEYS_MAX..STATE_KEYS_MAX + 1, Some("1"));
+    over(
+        session.ask(append("full", one_more)),
+        "keys of state",
+        STATE_KEYS_MAX,
+    );
+    session.ask(append("change", delta(0..1, Some("2")))).unwrap();
+    session.ask(append("remove", delta(5..6, None))).unwrap();
+    session
+        .ask(append(
+            "add",
+            delta(STATE_KEYS_MAX..STATE_KEYS_MAX + 1, Some("1")),
+        ))
+        .unwrap();
+}
+
+#[test]
+fn bytes_of_state() {
+    let json = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let (half, rest) = (STATE_BYTES_MAX / 2, STATE_BYTES_MAX - STATE_BYTES_MAX / 2);
+    let mut session = Quick::<Session>::default();
+    session.ask(create(delta(0..1, Some(&json(half))))).unwrap();
+    over(
+        session.ask(append("more", delta(1..2, Some(&json(rest + 1))))),
+        "bytes of state",
+        STATE_BYTES_MAX,
+    );
+    session
+        .ask(append("full", delta(1..2, Some(&json(rest)))))
+        .unwrap();
+    session
+        .ask(append("other", delta(0..1, Some(&json(half)))))
+        .unwrap();
+}
+
+#[test]
+fn authors() {
+    let mut session = Quick::<Session>::default();
+    session.ask(create(Delta::default())).unwrap();
+    let mut by = |event: &str, author: String| {
+        let SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            delta,
+            content,
+            ..
+        } = append(event, Delta::default())
+        else {
+            panic!("an event")
+        };
+        session.ask(SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            author,
+            delta,
+            content,
+        })
+    };
+    by("e1", "a".repeat(NAME_BYTES_MAX)).unwrap();
+    let error = by("e2", "a".repeat(NAME_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!(error.to_string(), "author: must have 1 to 200 bytes");
+    by("e3", String::new()).unwrap_err();
+}
+
+#[test]
+fn shared_changes_under_way() {
+    let shared = || {
+        let json = Json::try_from("1".to_owned()).unwrap();
+        Delta([(Key::new("app:theme").unwrap(), Some(json))].into())
+    };
+    let mut session = Quick::<Session>::default();
+    session.ask(create(shared())).unwrap();
+    for n in 1..PENDING_MERGES_MAX {
+        session.ask(append(&format!("e{n}"), shared())).unwrap();
+    }
+    let limit = "changes of shared state under way";
+    over(session.ask(append("more", shared())), limit, PENDING_MERGES_MAX);
+    session.ask(append("own", delta(0..1, Some("1")))).unwrap();
+    session.ask(SessionCommand::Delete).unwrap();
+    over(session.ask(create(shared())), limit, PENDING_MERGES_MAX);
+    session
+        .ask(SessionCommand::MarkMerged { through: Seq(1) })
+        .unwrap();
+    session.ask(create(shared())).unwrap();
+}
+
+#[test]
+fn shared_state_remembers_what_it_has() {
+    let merge = |source: usize| SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(source as u64),
+        delta: delta(0..1, Some("1")),
+    };
+    let mut shared = Quick::<Shared>::default();
+    for n in 1..=PENDING_MERGES_MAX {
+        assert_eq!(shared.ask(merge(n)).unwrap().entries.len(), 1);
+    }
+    assert!(shared.ask(merge(1)).unwrap().entries.is_empty());
+    shared.ask(merge(PENDING_MERGES_MAX + 1)).unwrap();
+    assert!(shared.ask(merge(2)).unwrap().entries.is_empty());
+    assert_eq!(
+        shared.ask(merge(1)).unwrap().entries.len(),
+        1,
+        "it was too long ago"
+    );
+    let many = SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(u64::MAX),
+        delta: delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")),
+    };
+    over(
+        shared.ask(many),
+        "keys of a change of state",
+        STATE_DELTA_KEYS_MAX,
+    );
+}
+
+#[test]
+fn patterns() {
+    let long = "t".repeat(PATTERN_BYTES_MAX);
+    assert!(long.parse::<Pattern>().is_ok());
+    let error = format!("{long}t").parse::<Pattern>().unwrap_err();
+    assert_eq!(error.to_string(), "pattern: has 4097 bytes, the limit is 4096");
+}
+
+#[test]
+fn a_signal_is_no_way_around_the_end() {
+    let mut run = Quick::begun();
+    run.line("complete").unwrap();
+    let signal = OutsideCommand::Signal {
+        gate: "g".parse().unwrap(),
+        id: "s".parse().unwrap(),
+        answer: payload("yes"),
+    };
+    assert!(matches!(
+        run.ask(RunCommand::Tell(signal)),
+        Err(Rejection::RunEnded { .. })
+    ));
+}

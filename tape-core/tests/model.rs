@@ -1,0 +1,352 @@
+//! Random histories of a run, decided by the rules and predicted by a naive model that reads the whole history for every
+//! answer; and entries of every kind in any order, which must never make the rules panic.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+#[path = "support/model/mod.rs"]
+mod naive;
+mod support;
+
+use naive::history::{History, Life, Past};
+use proptest::prelude::*;
+use proptest::sample::select;
+use support::{Journal, run_line};
+use tape_core::agenda::{Item, Queue};
+use tape_core::codec::{Stamp, decode, seal};
+use tape_core::command::Command;
+use tape_core::entry::EntryBody;
+use tape_core::id::RequestId;
+use tape_core::payload::Digest;
+use tape_core::reply::{Decided, Rejection};
+use tape_core::run::{Phase, Run};
+use tape_core::stream::Stream as _;
+use tape_core::time::Timestamp;
+
+/// Runs go wrong in the combinations; the alphabet has two of everything.
+const LINES: &[&str] = &[
+    "begin a",
+    "begin b there",
+    "begin r recovery",
+    "begin r recovery lease=300",
+    "begin h adopt=1",
+    "renew",
+    "renew epoch=1 lease=400",
+    "release in=200",
+    "vanished 1 grace=100",
+    "vanished 2",
+    "decide #0",
+    "decide #1",
+    "decide #2 spent=m:3",
+    "decide sub#0",
+    "reserve #1 spends=p:4",
+    "reserve #2 spends=m:4,p:1",
+    "unreserve #1",
+    "budget m 20",
+    "budget p 9 parent=m",
+    "effect #0.0 inline idempotent undo=u attempts=2",
+    "effect #0.1 outbox non-idempotent undo=u attempts=3 observations=2",
+    "effect #1.0 outbox idempotent attempts=3 reserve=p:3",
+    "effect #1.1 inline read-only reserve=m:2",
+    "effect sub#0.0 outbox non-idempotent resend backoff=100",
+    "effect #0.2 inline non-idempotent",
+    "effect #0.2 outbox read-only",
+    "restart #0.0",
+    "restart #1.1",
+    "finish #0.0 last ok",
+    "finish #0.0 last ok undo=v",
+    "finish #0.0 last retry busy",
+    "finish #0.0 last unknown lost",
+    "finish #1.1 last ok spent=m:5",
+    "finish #1.1 1 failed no",
+    "finish #1.1 last unknown lost",
+    "claim #0.1 w",
+    "claim #0.1 v ms=300",
+    "claim #1.0 w",
+    "claim sub#0.0 w",
+    "keep #0.1 w",
+    "keep #0.1 o",
+    "done #0.1 w last ok",
+    "done #0.1 w last retry after=50 busy",
+    "done #0.1 w last unknown lost",
+    "done #1.0 w last ok spent=p:1",
+    "done #1.0 w last retry busy",
+    "done #1.0 w 1 failed no",
+    "done sub#0.0 w last unknown lost",
+    "lapse #0.1",
+    "lapse #1.0",
+    "observe #0.0 o",
+    "observe #0.1 o",
+    "observe sub#0.0 o",
+    "observed #0.0 o last found",
+    "observed #0.0 o last absent",
+    "observed #0.1 o last found",
+    "observed #0.1 o last absent",
+    "observed #0.1 o last inconclusive",
+    "observed #0.1 o last duplicate undo=d",
+    "observed sub#0.0 o last absent",
+    "observed sub#0.0 o last duplicate",
+    "settle #0.1 resend please",
+    "settle #0.1 failed no",
+    "settle #0.0 confirmed seen",
+    "undo #0.0 w",
+    "undo #0.1 w",
+    "undo #0.1/1 w",
+    "undone #0.0 w last ok",
+    "undone #0.0 w last failed no",
+    "undone #0.1 w last ok",
+    "undone #0.1/1 w last ok",
+    "undone #0.1/1 w last failed no",
+    "settle-undo #0.0 retry go",
+    "settle-undo #0.0 done seen",
+    "keep-undo #0.0 w",
+    "gate g deadline=300",
+    "gate h",
+    "signal g s1",
+    "signal g s2",
+    "signal h s1",
+    "expire g",
+    "timer t due=200",
+    "untimer t",
+    "fire t",
+    "sample 0 now",
+    "sample 1 now",
+    "checkpoint c",
+    "suspend",
+    "suspend seen=5",
+    "suspend resume=300",
+    "complete",
+    "fail no",
+    "cancel no",
+    "accept-cancel",
+    "retry-run go",
+];
+
+fn step() -> impl Strategy<Value = (&'static str, u64)> {
+    (
+        select(LINES),
+        prop_oneof![6 => Just(0_u64), 2 => Just(100), 2 => Just(500), 1 => Just(1_000)],
+    )
+}
+
+/// Beginnings that lead to where random steps alone seldom come.
+fn opening() -> impl Strategy<Value = Vec<&'static str>> {
+    select(vec![
+        vec![],
+        vec!["begin a", "decide #0"],
+        vec![
+            "begin a",
+            "decide #0",
+            "effect #0.0 inline idempotent undo=u attempts=2",
+            "finish #0.0 1 ok",
+        ],
+        vec![
+            "begin a",
+            "decide #0",
+            "effect #0.1 outbox non-idempotent undo=u attempts=3 observations=2",
+            "claim #0.1 w",
+        ],
+        vec![
+            "begin a",
+            "decide #0",
+            "effect #0.0 inline idempotent undo=u attempts=2",
+            "effect #0.1 outbox non-idempotent undo=u",
+            "claim #0.1 w",
+            "done #0.1 w 1 unknown lost",
+            "finish #0.0 1 ok",
+            "fail no",
+        ],
+        vec![
+            "begin a",
+            "decide #0",
+            "budget m 20",
+            "budget p 9 parent=m",
+            "decide #1",
+        ],
+        vec![
+            "begin a",
+            "decide #0",
+            "decide sub#0",
+            "effect sub#0.0 outbox non-idempotent resend backoff=100",
+            "suspend",
+        ],
+    ])
+}
+
+/// The rules and the model, side by side.
+struct Pair {
+    journal: Journal<Run>,
+    past: Vec<Past>,
+}
+
+impl Pair {
+    fn play(&mut self, line: &str) {
+        let command = run_line::command(line, &self.journal.state);
+        let (now, next) = (self.journal.now, self.journal.state.seq().next());
+        let expected = History(&self.past).expect(&command, now, next);
+        let decided = self.journal.ask(command.clone());
+        let found = match &decided {
+            Ok(decided) => Ok(decided.reply.result.clone()),
+            Err(rejection) => Err(word(rejection)),
+        };
+        assert_eq!(found, expected.map_err(str::to_owned), "'{line}' at {now}");
+        if let Ok(Decided { entries, reply }) = decided
+            && !entries.is_empty()
+        {
+            let seq = reply.seq;
+            self.past.push(Past {
+                at: now,
+                command,
+                result: reply.result,
+                seq,
+            });
+        }
+        self.compare();
+    }
+
+    fn compare(&self) {
+        let (run, history) = (&self.journal.state, History(&self.past));
+        let life = match run.phase() {
+            Phase::New => Life::New,
+            Phase::Running => Life::Running,
+            Phase::Suspended { .. } => Life::Suspended,
+            Phase::Compensating { .. } => Life::Compensating,
+            Phase::Ended { ending } => Life::Ended(ending.clone()),
+        };
+        assert_eq!(life, history.life());
+        assert_eq!(run.epoch(), history.epoch());
+        assert_eq!(
+            run.agenda().due(Queue::Recovery, &Item::Run),
+            history.recovery_due()
+        );
+        for (id, act) in history.acts() {
+            match run.effects().get(&id) {
+                Some(effect) => {
+                    assert_eq!((effect.status, effect.attempt), (act.status, act.attempt), "{id}");
+                    assert!(!history.forgotten(&id), "{id}");
+                }
+                None => assert!(history.forgotten(&id), "{id}"),
+            }
+        }
+        if !matches!(life, Life::Ended(_)) {
+            let debts: Vec<_> = history.debts().into_iter().map(|debt| debt.id).collect();
+            let there: Vec<_> = run.obligations().iter().map(|there| there.id.clone()).collect();
+            assert_eq!(there, debts);
+        }
+        for (name, budget) in run.budgets() {
+            assert_eq!((budget.reserved, budget.spent), history.books(name), "{name}");
+        }
+    }
+}
+
+/// The name of a rejection.
+fn word(rejection: &Rejection) -> String {
+    let text = format!("{rejection:?}");
+    text.split([' ', '{', '(']).next().unwrap().to_owned()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_and_the_model_agree(opening in opening(), steps in prop::collection::vec(step(), 1..40)) {
+        let mut pair = Pair { journal: Journal::new(), past: Vec::new() };
+        opening.into_iter().for_each(|line| pair.play(line));
+        for (line, wait) in steps {
+            pair.journal.wait(wait);
+            pair.play(line);
+        }
+        pair.journal.check();
+    }
+
+    /// Entries of other histories in any order: each is taken or refused, and what is decided next can be folded.
+    #[test]
+    fn entries_in_any_order_never_panic(
+        steps in prop::collection::vec((select(LINES), 0..4_usize, any::<prop::sample::Index>()), 1..40),
+    ) {
+        let pool = pool();
+        let mut run = Run::default();
+        let mut now = Timestamp::from_micros(0);
+        for (line, skip, pick) in steps {
+            for body in pool.iter().cycle().skip(pick.index(pool.len())).take(skip) {
+                take(&mut run, body.clone(), now);
+            }
+            now = now.plus_millis(100);
+            let command = Command::new(RequestId::from_u128(u128::from(now.as_micros().unsigned_abs())), run_line::command(line, &run));
+            if let Ok(decided) = run.decide(&command, now) {
+                for body in decided.entries {
+                    prop_assert!(take(&mut run, body, now), "what was decided can be folded");
+                }
+            }
+            let _ = run.agenda();
+            let _ = run.summary();
+        }
+    }
+}
+
+fn take(run: &mut Run, body: EntryBody, now: Timestamp) -> bool {
+    let stamp = Stamp {
+        at: now,
+        request: RequestId::from_u128(1),
+        principal: None,
+        trace: None,
+    };
+    let (_, stored) = seal(&Digest::default(), run.seq().next(), &stamp, body);
+    let before = run.clone();
+    let taken = run.apply(&decode(&stored).unwrap()).is_ok();
+    if !taken {
+        *run = before;
+    }
+    taken
+}
+
+/// Entries from the life of a few runs.
+fn pool() -> Vec<EntryBody> {
+    let mut pool = Vec::new();
+    for script in [
+        &[
+            "begin a",
+            "decide #0",
+            "effect #0.0 inline idempotent undo=u",
+            "finish #0.0 1 ok",
+            "fail no",
+            "undo #0.0 w",
+            "undone #0.0 w 1 failed no",
+        ][..],
+        &[
+            "begin a",
+            "decide #0",
+            "effect #0.1 outbox non-idempotent",
+            "claim #0.1 w",
+            "done #0.1 w 1 unknown lost",
+            "wait",
+            "observe #0.1 o",
+            "observed #0.1 o 1 duplicate undo=d",
+            "undo #0.1/1 w",
+        ],
+        &[
+            "begin a",
+            "gate g",
+            "signal g s1",
+            "timer t",
+            "untimer t",
+            "budget m 9",
+            "reserve #0 spends=m:3",
+            "suspend resume=9",
+            "cancel no",
+        ],
+        &["begin a", "release", "begin b", "cancel no", "accept-cancel"],
+        &["begin a", "complete"],
+    ] {
+        let mut journal = Journal::<Run>::new();
+        for line in script {
+            if *line == "wait" {
+                journal.wait(900);
+                continue;
+            }
+            let command = run_line::command(line, &journal.state);
+            journal.ask(command).unwrap();
+        }
+        pool.extend(journal.entries.into_iter().map(|entry| entry.body));
+    }
+    pool
+}

@@ -1,0 +1,613 @@
+//! What the naive model expects of a command: the reply, or the name of the rejection.
+
+use super::history::{Act, Debt, Door, History, Life, ms};
+use std::collections::BTreeMap;
+use tape_core::budget::Spend;
+use tape_core::command::WorkerCommand as W;
+use tape_core::command::{Begin, DriverCommand as D, Ending, OutsideCommand as O, RunCommand, Verdict};
+use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
+use tape_core::entry::gate::AnsweredBy;
+use tape_core::id::{EffectId, Epoch, Holder, Seq};
+use tape_core::reply::{Ended, ReplyResult as R};
+use tape_core::time::Timestamp;
+
+pub(crate) type Expected = Result<R, &'static str>;
+
+fn no<T>(rejection: &'static str) -> Result<T, &'static str> {
+    Err(rejection)
+}
+
+fn need(holds: bool, rejection: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { no(rejection) }
+}
+
+impl History<'_> {
+    /// What `command` comes to; `next` is the entry that comes next.
+    pub(crate) fn expect(self, command: &RunCommand, now: Timestamp, next: Seq) -> Expected {
+        match command {
+            RunCommand::Begin(begin) => self.begin(begin, now),
+            RunCommand::Drive(epoch, drive) => self.drive(*epoch, drive, now, next),
+            RunCommand::Work(work) => {
+                self.alive()?;
+                self.work(work, now)
+            }
+            RunCommand::Tell(told) => self.tell(told, now),
+        }
+    }
+
+    fn alive(self) -> Result<(), &'static str> {
+        match self.life() {
+            Life::New => no("NotFound"),
+            Life::Ended(_) => no("RunEnded"),
+            _ => Ok(()),
+        }
+    }
+
+    fn counts(self) -> Result<(), &'static str> {
+        self.alive()?;
+        need(self.life() != Life::Compensating, "Closing")
+    }
+
+    /// How a run is told that it ends badly: at once, where nothing is left to do.
+    fn closing(self, ending: Ended) -> R {
+        let under_way = |act: &Act| {
+            let mut act = act.clone();
+            act.break_off(Timestamp::MIN);
+            !act.status.is_settled()
+        };
+        if self.acts().values().any(under_way) || !self.debts().is_empty() {
+            R::Compensating
+        } else {
+            R::Ended { ending }
+        }
+    }
+
+    /// Once a run is being undone, the last thing to be settled or undone ends it.
+    fn unwinding(self, result: R, settles: Option<&EffectId>, arms: bool, pays: bool) -> R {
+        if self.life() != Life::Compensating {
+            return result;
+        }
+        let open = |(id, act): (&EffectId, &Act)| !act.status.is_settled() && Some(id) != settles;
+        let left = self.debts().len() - usize::from(pays) + usize::from(arms);
+        if self.acts().iter().any(open) || left > 0 {
+            return result;
+        }
+        let ending = self.0.iter().find_map(|past| match &past.command {
+            _ if past.result != R::Compensating => None,
+            RunCommand::Drive(_, D::Fail { error }) => Some(Ended::Failed { error: error.clone() }),
+            RunCommand::Tell(O::Cancel { reason }) => Some(Ended::Cancelled {
+                reason: reason.clone(),
+            }),
+            _ => Some(Ended::Cancelled { reason: self.why() }),
+        });
+        R::Ended {
+            ending: ending.unwrap(),
+        }
+    }
+
+    fn why(self) -> String {
+        let why = self.0.iter().find_map(|past| match &past.command {
+            RunCommand::Tell(O::Cancel { reason }) => Some(reason.clone()),
+            _ => None,
+        });
+        why.unwrap()
+    }
+
+    fn begin(self, begin: &Begin, now: Timestamp) -> Expected {
+        let leased = R::Leased {
+            epoch: Epoch(self.epoch().0 + 1),
+            until: ms(now, begin.lease_ms),
+        };
+        match self.life() {
+            Life::New if begin.create.is_some() => return Ok(leased),
+            Life::New => return no("NotFound"),
+            Life::Ended(ending) => return Ok(R::Ended { ending }),
+            Life::Compensating => return Ok(R::Compensating),
+            Life::Running | Life::Suspended => {}
+        }
+        let adopts = begin.adopt == Some(self.epoch());
+        need(adopts || self.driver(now).is_none(), "LeaseHeld")?;
+        if self.cancelling() {
+            return Ok(self.closing(Ended::Cancelled { reason: self.why() }));
+        }
+        need(
+            !begin.recovery || self.recovery_due().is_some_and(|due| due <= now),
+            "NotDue",
+        )?;
+        Ok(leased)
+    }
+
+    fn drive(self, epoch: Epoch, drive: &D, now: Timestamp, next: Seq) -> Expected {
+        self.alive()?;
+        need(epoch == self.epoch(), "Fenced")?;
+        need(self.life() == Life::Running, "Closing")?;
+        let ends_something = matches!(
+            drive,
+            D::RenewLease { .. }
+                | D::ReleaseLease { .. }
+                | D::ReleaseReservation { .. }
+                | D::RestartEffect { .. }
+                | D::FinishEffect { .. }
+                | D::Complete { .. }
+                | D::Fail { .. }
+                | D::AcceptCancel
+        );
+        need(ends_something || !self.cancelling(), "Closing")?;
+        match drive {
+            D::RenewLease { lease_ms } => Ok(R::Leased {
+                epoch,
+                until: ms(now, *lease_ms),
+            }),
+            D::ReleaseLease { .. } | D::Checkpoint { .. } | D::ReleaseReservation { .. } => Ok(R::Recorded),
+            D::RecordDecision(decision) => {
+                need(
+                    decision.position.k == self.next(&decision.position.scope),
+                    "WrongPosition",
+                )?;
+                self.known(&decision.spent)?;
+                Ok(R::Recorded)
+            }
+            D::ReserveForDecision { position, spends } => {
+                need(position.k == self.next(&position.scope), "WrongPosition")?;
+                match self.set_aside(position) {
+                    Some(there) => need(there == *spends, "Exists")?,
+                    None => self.affordable(spends)?,
+                }
+                Ok(R::Recorded)
+            }
+            D::BeginEffect { effect, spec } => self.begin_effect(effect, spec),
+            D::RestartEffect { effect } => {
+                let act = self.act(effect).ok_or("NotFound")?;
+                let again = matches!(act.status, Status::Pending | Status::Started | Status::Unknown);
+                need(
+                    act.spec.mode == Mode::Inline && again && !self.forgotten(effect),
+                    self.wrong(effect),
+                )?;
+                Ok(effect_is(Status::Started, act.attempt + 1, None))
+            }
+            D::FinishEffect {
+                effect,
+                attempt,
+                ending,
+            } => {
+                let act = self.act(effect).ok_or("NotFound")?;
+                let mine =
+                    act.spec.mode == Mode::Inline && act.status == Status::Started && act.attempt == *attempt;
+                need(mine, self.wrong(effect))?;
+                self.finished(effect, &act, ending, now)
+            }
+            D::OpenGate { gate, deadline } => match self.door(gate) {
+                None => Ok(R::GateOpen {
+                    deadline: deadline.map(|deadline| deadline.resolve(now)),
+                }),
+                Some(Door::Signalled(id, received)) => Ok(R::GateAnswered {
+                    by: AnsweredBy::EarlierSignal {
+                        id,
+                        who: None,
+                        received,
+                    },
+                }),
+                Some(_) => no("Exists"),
+            },
+            D::SetTimer { timer, due, .. } => {
+                need(self.timer(timer).is_none(), "Exists")?;
+                Ok(R::TimerSet {
+                    due_at: due.resolve(now),
+                })
+            }
+            D::CancelTimer { timer } => match self.timer(timer) {
+                None => no("NotFound"),
+                Some(Err(true)) => no("TimerDone"),
+                Some(_) => Ok(R::Recorded),
+            },
+            D::OpenBudget {
+                budget,
+                parent,
+                limit,
+                ..
+            } => {
+                match self.budget(budget) {
+                    Some(there) => need(there == (parent.clone(), *limit), "Exists")?,
+                    None => need(
+                        parent.as_ref().is_none_or(|parent| self.budget(parent).is_some()),
+                        "NotFound",
+                    )?,
+                }
+                Ok(R::Recorded)
+            }
+            D::RecordSample { scope, n, .. } => {
+                need(*n == self.samples(scope), "WrongSample")?;
+                Ok(R::Recorded)
+            }
+            D::Suspend { seen, resume } => {
+                let _ = next;
+                need(self.news().is_none_or(|(seq, _)| seq <= *seen), "Woken")?;
+                let drivers = |act: &Act| {
+                    act.spec.mode == Mode::Inline && matches!(act.status, Status::Pending | Status::Started)
+                };
+                need(!self.acts().values().any(drivers), "Unsettled")?;
+                need(resume.is_some() || self.hopes(), "Invalid")?;
+                Ok(R::Recorded)
+            }
+            D::Complete { .. } => {
+                let duplicate = self.debts().iter().any(|debt| debt.id.copy > 0);
+                need(!self.unsettled() && !duplicate, "Unsettled")?;
+                Ok(R::Ended {
+                    ending: Ended::Completed,
+                })
+            }
+            D::Fail { error } => Ok(self.closing(Ended::Failed { error: error.clone() })),
+            D::AcceptCancel => {
+                need(self.cancelling(), "Invalid")?;
+                Ok(self.closing(Ended::Cancelled { reason: self.why() }))
+            }
+        }
+    }
+
+    fn known(self, spends: &[Spend]) -> Result<(), &'static str> {
+        need(
+            spends.iter().all(|spend| self.budget(&spend.budget).is_some()),
+            "NotFound",
+        )
+    }
+
+    fn affordable(self, spends: &[Spend]) -> Result<(), &'static str> {
+        self.known(spends)?;
+        let mut names = BTreeMap::new();
+        for spend in spends {
+            let mut at = Some(spend.budget.clone());
+            while let Some(name) = at {
+                let (parent, limit) = self.budget(&name).unwrap();
+                names.insert(name, limit);
+                at = parent;
+            }
+        }
+        for (name, limit) in names {
+            let (reserved, spent) = self.books(&name);
+            let asked = self.share(&name, spends);
+            need(asked == 0 || reserved + spent + asked <= limit, "BudgetExhausted")?;
+        }
+        Ok(())
+    }
+
+    fn begin_effect(self, effect: &EffectId, spec: &EffectSpec) -> Expected {
+        let newest = self.next(&effect.position.scope) == effect.position.k + 1;
+        need(self.act(effect).is_none() || self.forgotten(effect), "Exists")?;
+        need(newest, "NoDecision")?;
+        let (inline, by) = (spec.mode == Mode::Inline, spec.semantics);
+        need(!(inline && by == Semantics::NonIdempotent), "InlineNonIdempotent")?;
+        need(inline || by != Semantics::ReadOnly, "Invalid")?;
+        self.affordable(&spec.reserve)?;
+        Ok(if inline {
+            effect_is(Status::Started, 1, None)
+        } else {
+            effect_is(Status::Pending, 0, None)
+        })
+    }
+
+    /// Settled effects of decisions that were followed by another are asked about no more.
+    pub(crate) fn forgotten(self, effect: &EffectId) -> bool {
+        let settled = self.act(effect).is_some_and(|act| act.status.is_settled());
+        settled && self.next(&effect.position.scope) > effect.position.k + 1
+    }
+
+    fn wrong(self, effect: &EffectId) -> &'static str {
+        if self.forgotten(effect) {
+            "NotFound"
+        } else {
+            "WrongStatus"
+        }
+    }
+
+    /// The reply to an attempt's end.
+    fn finished(self, id: &EffectId, act: &Act, ending: &Ending, now: Timestamp) -> Expected {
+        let mut after = act.clone();
+        if let Ending::Confirmed {
+            spent: Some(spent), ..
+        } = ending
+        {
+            self.known(spent)?;
+        }
+        after.ends(ending, now, self.open());
+        let until = (!after.status.is_settled()).then_some(after.due);
+        let settles = after.status.is_settled().then_some(id);
+        let brings = matches!(ending, Ending::Confirmed { undo: Some(_), .. });
+        let arms = after.status == Status::Confirmed && (act.spec.undo.is_some() || brings);
+        Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
+    }
+
+    fn work(self, work: &W, now: Timestamp) -> Expected {
+        match work {
+            W::ClaimEffect { effect, claim_ms, .. } => {
+                let act = self.act(effect).ok_or("NotFound")?;
+                need(act.spec.mode == Mode::Outbox, self.wrong(effect))?;
+                match act.status {
+                    Status::Pending => {
+                        need(self.open(), "Closing")?;
+                        need(act.due <= now, "TooEarly")?;
+                    }
+                    Status::Started => {
+                        need(!held(&act.claim, now), "Claimed")?;
+                        if !act.again(self.open()) {
+                            return Ok(effect_is(Status::Unknown, 0, Some(now)));
+                        }
+                    }
+                    _ => return no(self.wrong(effect)),
+                }
+                Ok(effect_is(
+                    Status::Started,
+                    act.attempt + 1,
+                    Some(ms(now, *claim_ms)),
+                ))
+            }
+            W::FinishClaimed {
+                effect,
+                holder,
+                attempt,
+                ending,
+            } => {
+                let act = self.there(effect)?;
+                let mine = act.status == Status::Started
+                    && act.attempt == *attempt
+                    && owned(&act.claim, holder, now);
+                need(mine, "ClaimLost")?;
+                self.finished(effect, &act, ending, now)
+            }
+            W::LapseEffect { effect } => {
+                let act = self.there(effect)?;
+                need(
+                    act.spec.mode == Mode::Outbox && act.status == Status::Started,
+                    "WrongStatus",
+                )?;
+                need(!held(&act.claim, now), "Claimed")?;
+                let status = if act.again(self.open()) {
+                    Status::Pending
+                } else {
+                    Status::Unknown
+                };
+                Ok(effect_is(status, 0, Some(now)))
+            }
+            W::ClaimObservation { effect, claim_ms, .. } => {
+                let act = self.there(effect)?;
+                need(act.status == Status::Unknown, "WrongStatus")?;
+                need(!held(&act.claim, now), "Claimed")?;
+                need(act.due <= now, "TooEarly")?;
+                Ok(R::Observing {
+                    observation: act.observations + 1,
+                    until: ms(now, *claim_ms),
+                })
+            }
+            W::RecordObservation {
+                effect,
+                holder,
+                observation,
+                outcome,
+                undo,
+                ..
+            } => {
+                let act = self.there(effect)?;
+                let mine = act.status == Status::Unknown && act.observations == *observation;
+                need(mine && owned(&act.claim, holder, now), "ClaimLost")?;
+                let mut after = act.clone();
+                after.seen(*outcome, undo.is_some(), now, self.open());
+                let until = matches!(after.status, Status::Pending | Status::Unknown).then_some(after.due);
+                let settles = after.status.is_settled().then_some(effect);
+                let arms =
+                    after.status == Status::Confirmed && (act.spec.undo.is_some() || work.clone().doubled());
+                Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
+            }
+            W::RenewEffectClaim {
+                effect,
+                holder,
+                claim_ms,
+            } => {
+                let act = self.there(effect)?;
+                need(owned(&act.claim, holder, now), "ClaimLost")?;
+                Ok(effect_is(act.status, 0, Some(ms(now, *claim_ms))))
+            }
+            W::ClaimObligation {
+                obligation, claim_ms, ..
+            } => {
+                let debt = self.debt(obligation)?;
+                need(
+                    self.turn().is_some_and(|turn| turn.id == *obligation) && !debt.stuck,
+                    "NotNext",
+                )?;
+                need(!held(&debt.claim, now), "Claimed")?;
+                need(debt.due.is_none_or(|due| due <= now), "TooEarly")?;
+                Ok(owed(debt.attempt + 1, Some(ms(now, *claim_ms)), false, false))
+            }
+            W::RenewObligationClaim {
+                obligation,
+                holder,
+                claim_ms,
+            } => {
+                let debt = self.debt(obligation)?;
+                need(owned(&debt.claim, holder, now), "ClaimLost")?;
+                Ok(owed(0, Some(ms(now, *claim_ms)), false, false))
+            }
+            W::FinishObligation {
+                obligation,
+                holder,
+                attempt,
+                ending,
+            } => {
+                let debt = self.debt(obligation)?;
+                need(
+                    debt.attempt == *attempt && owned(&debt.claim, holder, now),
+                    "ClaimLost",
+                )?;
+                if ending.is_ok() {
+                    return Ok(self.unwinding(owed(0, None, true, false), None, false, true));
+                }
+                let mut after = debt;
+                after.happen(&RunCommand::Work(work.clone()), now);
+                Ok(owed(0, after.due, false, after.stuck))
+            }
+        }
+    }
+
+    fn there(self, effect: &EffectId) -> Result<Act, &'static str> {
+        need(!self.forgotten(effect), "NotFound")?;
+        self.act(effect).ok_or("NotFound")
+    }
+
+    fn debt(self, id: &tape_core::entry::obligation::ObligationId) -> Result<Debt, &'static str> {
+        let alive = !matches!(self.life(), Life::Ended(_));
+        self.debts()
+            .into_iter()
+            .find(|debt| debt.id == *id && alive)
+            .ok_or("NotFound")
+    }
+
+    fn tell(self, told: &O, now: Timestamp) -> Expected {
+        match told {
+            O::Signal { gate, id, .. } => {
+                self.alive()?;
+                match self.door(gate) {
+                    Some(Door::Signalled(there, _)) => {
+                        need(there == *id, "GateAnswered")?;
+                        Ok(R::SignalBuffered)
+                    }
+                    Some(Door::Answered(by)) => {
+                        let same = match &by {
+                            AnsweredBy::Signal { id: there, .. }
+                            | AnsweredBy::EarlierSignal { id: there, .. } => there == id,
+                            AnsweredBy::Deadline => false,
+                        };
+                        need(same, "GateAnswered")?;
+                        Ok(R::GateAnswered { by })
+                    }
+                    door => {
+                        self.counts()?;
+                        let by = AnsweredBy::Signal {
+                            id: id.clone(),
+                            who: None,
+                        };
+                        Ok(door.map_or(R::SignalBuffered, |_| R::GateAnswered { by }))
+                    }
+                }
+            }
+            O::ExpireGate { gate } => {
+                self.counts()?;
+                match self.door(gate) {
+                    None | Some(Door::Signalled(..)) => no("NotFound"),
+                    Some(Door::Open(deadline)) => {
+                        need(deadline.is_some_and(|deadline| deadline <= now), "TooEarly")?;
+                        Ok(R::GateAnswered {
+                            by: AnsweredBy::Deadline,
+                        })
+                    }
+                    Some(Door::Answered(by)) => {
+                        need(by == AnsweredBy::Deadline, "GateAnswered")?;
+                        Ok(R::GateAnswered { by })
+                    }
+                }
+            }
+            O::FireTimer { timer } => {
+                self.counts()?;
+                match self.timer(timer) {
+                    None => no("NotFound"),
+                    Some(Ok(due)) => {
+                        need(due <= now, "TooEarly")?;
+                        Ok(R::Recorded)
+                    }
+                    Some(Err(fired)) => {
+                        need(fired, "TimerDone")?;
+                        Ok(R::Recorded)
+                    }
+                }
+            }
+            O::Cancel { reason } => {
+                if let Life::Ended(ending @ Ended::Cancelled { .. }) = self.life() {
+                    return Ok(R::Ended { ending });
+                }
+                self.counts()?;
+                if self.cancelling() || self.driver(now).is_some() {
+                    return Ok(R::Recorded);
+                }
+                Ok(self.closing(Ended::Cancelled {
+                    reason: reason.clone(),
+                }))
+            }
+            O::DriverVanished { .. } => {
+                need(self.life() != Life::New, "NotFound")?;
+                Ok(R::Recorded)
+            }
+            O::SettleEffect { effect, verdict, .. } => {
+                self.alive()?;
+                let act = self.there(effect)?;
+                need(
+                    matches!(act.status, Status::Unknown | Status::Stuck),
+                    "WrongStatus",
+                )?;
+                need(!held(&act.claim, now), "Claimed")?;
+                match verdict {
+                    Verdict::Confirmed { .. } => {
+                        let result = effect_is(Status::Confirmed, 0, None);
+                        Ok(self.unwinding(result, Some(effect), act.spec.undo.is_some(), false))
+                    }
+                    Verdict::Failed => {
+                        Ok(self.unwinding(effect_is(Status::Failed, 0, None), Some(effect), false, false))
+                    }
+                    Verdict::Resend => {
+                        need(self.open(), "Closing")?;
+                        Ok(effect_is(Status::Pending, 0, None))
+                    }
+                }
+            }
+            O::SettleObligation {
+                obligation, retry, ..
+            } => {
+                self.alive()?;
+                need(self.debt(obligation)?.stuck, "Invalid")?;
+                if *retry {
+                    return Ok(owed(0, None, false, false));
+                }
+                Ok(self.unwinding(owed(0, None, true, false), None, false, true))
+            }
+            O::RetryRun { .. } => {
+                self.alive()?;
+                no("Invalid")
+            }
+        }
+    }
+}
+
+trait Doubled {
+    fn doubled(self) -> bool;
+}
+
+impl Doubled for W {
+    fn doubled(self) -> bool {
+        use super::history::Brings as _;
+        RunCommand::Work(self).finds_duplicate()
+    }
+}
+
+fn effect_is(status: Status, attempt: u32, until: Option<Timestamp>) -> R {
+    R::Effect {
+        status,
+        attempt,
+        until,
+    }
+}
+
+fn owed(attempt: u32, until: Option<Timestamp>, done: bool, stuck: bool) -> R {
+    R::Obligation {
+        attempt,
+        until,
+        done,
+        stuck,
+    }
+}
+
+fn held(claim: &Option<(Holder, Timestamp)>, now: Timestamp) -> bool {
+    claim.as_ref().is_some_and(|(_, until)| *until > now)
+}
+
+fn owned(claim: &Option<(Holder, Timestamp)>, by: &Holder, now: Timestamp) -> bool {
+    claim
+        .as_ref()
+        .is_some_and(|(holder, until)| holder == by && *until > now)
+}

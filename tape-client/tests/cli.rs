@@ -175,12 +175,18 @@ async fn people_answer_gates_and_settle_effects() {
         "--id",
         "x",
     ];
-    seeded.says(&signal, &expect![[r#"
+    seeded.says(
+        &signal,
+        &expect![[r#"
         entry 5: the gate is answered
-    "#]]);
-    seeded.says(&signal, &expect![[r#"
+    "#]],
+    );
+    seeded.says(
+        &signal,
+        &expect![[r#"
         entry 5: the gate is answered
-    "#]]);
+    "#]],
+    );
     seeded.says(
         &["tail", "acme.run.*.*.*.*.effect.*", "--from-start", "--once"],
         &expect![[r#"
@@ -199,12 +205,18 @@ async fn people_answer_gates_and_settle_effects() {
         "--reason",
         "statement",
     ];
-    seeded.says(&settle, &expect![[r#"
+    seeded.says(
+        &settle,
+        &expect![[r#"
         entry 6: recorded
-    "#]]);
-    seeded.refuses(&settle, &expect![[r#"
+    "#]],
+    );
+    seeded.refuses(
+        &settle,
+        &expect![[r#"
         tape: effect #0.0 is Confirmed in attempt 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[tokio::test]
@@ -213,9 +225,12 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     let head = || String::from_utf8(seeded.tape(&["verify", DONE]).stdout).unwrap();
     let published = head();
     let head_of = |line: &str| line.trim_end().rsplit(' ').next().unwrap().to_owned();
-    seeded.says(&["erase", DONE, "1"], &expect![[r#"
+    seeded.says(
+        &["erase", DONE, "1"],
+        &expect![[r#"
         entry 1: erased
-    "#]]);
+    "#]],
+    );
     assert_eq!(head(), published);
     let verify = |head: &str| seeded.tape(&["verify", DONE, "--head", head]);
     assert!(verify(&head_of(&published)).status.success());
@@ -235,9 +250,12 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
 #[tokio::test]
 async fn errors_say_what_is_wrong() {
     let seeded = Seeded::new().await;
-    seeded.refuses(&["show", "acme/treasury/ann/s1/missing"], &expect![[r#"
+    seeded.refuses(
+        &["show", "acme/treasury/ann/s1/missing"],
+        &expect![[r#"
         tape: there is no such run
-    "#]]);
+    "#]],
+    );
     seeded.refuses(&["show", "acme"], &expect![[r#"
         error: invalid value 'acme' for '<RUN>': a run is named tenant/app/user/session/invocation, such as acme/treasury/ann/s1/i1; in a part, write '/' as %2F, '.' as %2E, ' ' as %20
 
@@ -249,7 +267,10 @@ async fn errors_say_what_is_wrong() {
             tape: store: there is no file /nowhere/book.db
         "#]],
     );
-    seeded.refuses(&["--store", "http://x", "show", DONE], &expect![[r#"
+    seeded.refuses(
+        &["--store", "http://x", "show", DONE],
+        &expect![[r#"
         tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:
-    "#]]);
+    "#]],
+    );
 }

@@ -224,7 +224,7 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(
-        times.len() as u32,
+        u32::try_from(times.len()).unwrap(),
         tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX
     );
     let waits: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();

@@ -112,7 +112,7 @@ impl Hub {
             .values()
             .for_each(|sender| sender.send_replace(()));
         loop {
-            let changed = super::service::from_now(store.changed()).await;
+            let changed = store.changed();
             for (shard, cursor) in &mut cursors {
                 self.read_shard(*shard, cursor).await?;
             }

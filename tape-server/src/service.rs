@@ -15,7 +15,6 @@ use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::hub::Hub;
 use crate::shutdown::Gate;
-use futures::FutureExt as _;
 use std::sync::Arc;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
@@ -177,16 +176,5 @@ impl From<Failure> for Stop {
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         Self::Failed(of_store(&error))
-    }
-}
-
-/// Begins a wait at once, so that what comes between now and when the rest is awaited is not missed.
-pub(crate) async fn from_now<'a>(
-    wait: impl Future<Output = ()> + Send + 'a,
-) -> futures::future::BoxFuture<'a, ()> {
-    let mut wait = wait.boxed();
-    match futures::poll!(&mut wait) {
-        std::task::Poll::Ready(()) => std::future::ready(()).boxed(),
-        std::task::Poll::Pending => wait,
     }
 }

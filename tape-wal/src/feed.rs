@@ -11,15 +11,13 @@ use tape_store::error::StoreError;
 /// Entries in one look at a shard.
 const PAGE_ENTRIES: u32 = 1_024;
 
-/// Where a reader of the feed begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a reader of the feed begins, in the shards that it has no cursor for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With the first entry there is.
     Beginning,
     /// With what is written from now on.
     Now,
-    /// After the cursors of an earlier reader; shards without one from the beginning.
-    After(Vec<(Shard, Cursor)>),
 }
 
 /// Why the feed cannot go on.
@@ -79,27 +77,30 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// A reader of `store`.
+    /// A reader of `store` that goes on after the cursors of an earlier one, and begins at `start` in shards without one.
     ///
     /// # Errors
     /// [`FeedError::ForeignCursor`] where a cursor is of another store; [`FeedError::Store`] where the end of the feed
     /// cannot be read.
-    pub async fn open(store: Arc<dyn JournalStore>, filter: Filter, start: Start) -> Result<Self, FeedError> {
+    pub async fn open(
+        store: Arc<dyn JournalStore>,
+        filter: Filter,
+        start: Start,
+        after: Vec<(Shard, Cursor)>,
+    ) -> Result<Self, FeedError> {
         let shards = store.capabilities().shards.max(1);
-        let mut cursors = vec![Cursor::default(); usize::from(shards)];
-        match start {
-            Start::Beginning => {}
-            Start::Now => {
-                for (shard, cursor) in (0..shards).zip(&mut cursors) {
-                    *cursor = store.tail_end(Shard(shard)).await?;
-                }
-            }
-            Start::After(places) => {
-                for (Shard(shard), cursor) in places {
-                    let place = cursors.get_mut(usize::from(shard));
-                    *place.ok_or(FeedError::ForeignCursor { shard, shards })? = cursor;
-                }
-            }
+        let mut places: Vec<Option<Cursor>> = vec![None; usize::from(shards)];
+        for (Shard(shard), cursor) in after {
+            let place = places.get_mut(usize::from(shard));
+            *place.ok_or(FeedError::ForeignCursor { shard, shards })? = Some(cursor);
+        }
+        let mut cursors = Vec::with_capacity(places.len());
+        for (shard, place) in (0..shards).zip(places) {
+            cursors.push(match (place, start) {
+                (Some(cursor), _) => cursor,
+                (None, Start::Beginning) => Cursor::default(),
+                (None, Start::Now) => store.tail_end(Shard(shard)).await?,
+            });
         }
         Ok(Self {
             store,
@@ -107,6 +108,12 @@ impl Feed {
             cursors,
             next_shard: 0,
         })
+    }
+
+    /// In how many shards the feed is kept.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.cursors.len()
     }
 
     /// The next page; waits for one. Dropping the future loses nothing.

@@ -1,6 +1,6 @@
 //! Due work, pushed as it becomes due.
 
-use super::{Context, Sink, Stop, from_now};
+use super::{Context, Sink, Stop};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub(super) async fn serve(
         repeat,
     };
     loop {
-        let changed = from_now(context.store().changed()).await;
+        let changed = context.store().changed();
         let now = SystemClock.now();
         let (due, next) = look(&context, &query, now).await?;
         let fresh = pushed.fresh(due, Instant::now());

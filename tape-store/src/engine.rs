@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tape_core::claim::Claim;
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::id::{RunId, SessionId, StreamId, Tenant, ValueName};
-use tape_core::reply::Reply;
+use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
@@ -103,6 +103,11 @@ impl Engine {
     /// # Errors
     /// [`JournalError`] says what became of the command.
     pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        if let RunCommand::Begin(begin) = &command.body
+            && begin.run != *run
+        {
+            return Err(misaddressed("run"));
+        }
         if let Some(wanted) = claims::Wanted::by(&command) {
             self.0.take_business_key(run, &command, wanted).await?;
         }
@@ -178,6 +183,12 @@ impl Engine {
     pub fn store(&self) -> &Arc<dyn JournalStore> {
         &self.0.store
     }
+}
+
+/// A command that names another stream than the one it is sent to.
+fn misaddressed(field: &'static str) -> JournalError {
+    let problem = "is not the one that the command is sent to".to_owned();
+    Rejection::Invalid { field, problem }.into()
 }
 
 fn journal<S: tape_core::stream::Stream>(

@@ -6,7 +6,7 @@ use crate::command::{Begin, Create};
 use crate::entry::lease::{Acquired, Released, Renewed};
 use crate::entry::run::{Begun, Stuck, Unhappy};
 use crate::id::{Epoch, Holder, RunId};
-use crate::limits::{LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
+use crate::limits::{BACKOFF_MS_MAX, LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{Stream as _, decided};
 use crate::time::Timestamp;
@@ -158,6 +158,14 @@ impl Run {
     }
 
     pub(super) fn release_lease(&self, redrive_in_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
+        if redrive_in_ms > BACKOFF_MS_MAX {
+            let (limit, max) = ("milliseconds before a re-drive", BACKOFF_MS_MAX);
+            return Err(Rejection::LimitExceeded {
+                limit,
+                max,
+                given: redrive_in_ms,
+            });
+        }
         let wait = redrive_in_ms.max(redrive_backoff(self.redrives));
         self.append(Released {
             epoch: self.epoch,

@@ -8,6 +8,7 @@
 mod echo;
 mod figure;
 mod raw;
+mod scale;
 mod served;
 mod work;
 
@@ -54,6 +55,9 @@ async fn main() {
     let engine = Engine::new(store, Arc::new(SystemClock));
     embedded(&engine, &raw, span, &mut figures).await;
     served::measure(engine, span, &mut figures).await;
+    if url.starts_with("sqlite:") {
+        scale::measure(dir.path(), &mut figures).await;
+    }
 }
 
 /// The engine in this process, without a server.

@@ -4,8 +4,10 @@ use crate::served::Connection;
 use std::time::{Duration, Instant};
 use tape_core::codec::{Stamp, seal};
 use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
-use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
-use tape_core::entry::decision::Usage;
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy};
+use tape_core::entry::EntryBody;
+use tape_core::entry::decision::{Recorded, Usage};
+use tape_core::entry::effect::{Begun, Confirmed};
 use tape_core::entry::run::Checkpoint;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq};
@@ -80,17 +82,7 @@ impl Caller {
 
     /// One step: the intent durable, then the result durable.
     async fn step(&self, run: &RunId, effect: EffectId) {
-        let spec = EffectSpec {
-            connector: "bank".parse().expect("a name"),
-            operation: "pay".parse().expect("a name"),
-            semantics: Semantics::Idempotent,
-            mode: Mode::Inline,
-            args: payload(),
-            business_key: None,
-            undo: None,
-            reserve: Vec::new(),
-            policy: EffectPolicy::default(),
-        };
+        let spec = spec();
         self.drive(
             run,
             DriverCommand::BeginEffect {
@@ -215,4 +207,71 @@ fn decision(position: Position) -> DriverCommand {
 
 fn payload() -> Payload {
     Payload::new("application/octet-stream", vec![3; PAYLOAD_BYTES]).expect("it is small")
+}
+
+fn spec() -> EffectSpec {
+    EffectSpec {
+        connector: "bank".parse().expect("a name"),
+        operation: "pay".parse().expect("a name"),
+        semantics: Semantics::Idempotent,
+        mode: Mode::Inline,
+        args: payload(),
+        business_key: None,
+        undo: None,
+        reserve: Vec::new(),
+        policy: EffectPolicy::default(),
+    }
+}
+
+/// A step that a journal has: a decision and its one effect.
+pub(crate) struct RecordedStep {
+    pub(crate) position: Position,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) effect: EffectId,
+    pub(crate) spec: EffectSpec,
+}
+
+/// The k-th step of a run.
+pub(crate) fn recorded_step(k: u32) -> RecordedStep {
+    let position = Position {
+        scope: Scope::root(),
+        k,
+    };
+    RecordedStep {
+        fingerprint: Fingerprint::of_bytes(&k.to_be_bytes()),
+        effect: EffectId {
+            position: position.clone(),
+            call: 0,
+        },
+        position,
+        spec: spec(),
+    }
+}
+
+impl RecordedStep {
+    /// What the journal has of it.
+    pub(crate) fn entries(&self) -> Vec<EntryBody> {
+        let recorded = Recorded {
+            position: self.position.clone(),
+            fingerprint: self.fingerprint.clone(),
+            response: payload(),
+            model: "model".to_owned(),
+            usage: Usage::default(),
+            rationale: None,
+            policy_version: String::new(),
+            spent: Vec::new(),
+        };
+        let begun = Begun {
+            effect: self.effect.clone(),
+            spec: self.spec.clone(),
+        };
+        let confirmed = Confirmed {
+            effect: self.effect.clone(),
+            by: SettledBy::Driver,
+            result: payload(),
+            undo: None,
+            spent: None,
+        };
+        vec![recorded.into(), begun.into(), confirmed.into()]
+    }
 }

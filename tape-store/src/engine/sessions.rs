@@ -47,6 +47,11 @@ impl Parts {
         session: &SessionId,
         command: Command<SessionCommand>,
     ) -> Result<Reply, JournalError> {
+        if let SessionCommand::Create { session: named, .. } = &command.body
+            && named != session
+        {
+            return Err(super::misaddressed("session"));
+        }
         if matches!(command.body, SessionCommand::Delete) {
             // What the session recorded for others must not be lost with it.
             self.merge(session).await?;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 ///
 /// ```
 /// use tape_client::StoreUrl;
-/// assert_eq!("tape://127.0.0.1:7070".parse::<StoreUrl>().unwrap().to_string(), "tape://127.0.0.1:7070");
+/// assert_eq!("tape://127.0.0.1:7878".parse::<StoreUrl>().unwrap().to_string(), "tape://127.0.0.1:7878");
 /// assert!("sqlite:book.db".parse::<StoreUrl>().is_ok());
 /// let error = "http://127.0.0.1".parse::<StoreUrl>().unwrap_err().to_string();
 /// assert_eq!(error, "store URL: 'http://127.0.0.1' is none of tape://HOST:PORT, sqlite:PATH, memory:");

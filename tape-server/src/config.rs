@@ -26,11 +26,11 @@ pub struct Config {
     #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000)]
     pub lease_grace_ms: u64,
     /// Most calls under way on one connection at a time, streams among them.
-    #[arg(long, env = "TAPE_MAX_STREAMS", value_name = "N", default_value_t = 16_384)]
+    #[arg(long, env = "TAPE_MAX_STREAMS", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
     /// Most commands under way on one Drive stream at a time; further ones wait in the connection.
-    #[arg(long, env = "TAPE_MAX_COMMANDS", value_name = "N", default_value_t = 1_024)]
-    pub max_commands: usize,
+    #[arg(long, env = "TAPE_MAX_COMMANDS", value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_commands: u32,
     /// When told to stop, calls under way have so many milliseconds to finish.
     #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
     pub drain_ms: u64,

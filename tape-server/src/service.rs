@@ -45,14 +45,14 @@ struct Shared {
     hub: Hub,
     drivers: Drivers,
     lease_grace_ms: u64,
-    max_commands: usize,
+    max_commands: u32,
 }
 
 /// A stream of messages as the generated services want it.
 type Messages<T> = ReceiverStream<Result<T, Status>>;
 
 impl Context {
-    pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: usize) -> Self {
+    pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
         let hub = Hub::new(Arc::clone(engine.store()));
         let drivers = Drivers::default();
         Self(Arc::new(Shared {

@@ -151,6 +151,8 @@ async fn damaged_rows_are_found_and_named() {
         ("DELETE FROM entry WHERE seq = 3", "entry"),
         ("UPDATE entry SET seq = 9 WHERE seq = 3", "entry"),
         ("UPDATE entry SET stream = 99 WHERE seq = 3", "entry"),
+        ("UPDATE entry SET prev = pos WHERE seq = 3", "entry"),
+        ("UPDATE entry SET prev = pos + 1 WHERE seq = 3", "entry"),
         ("DELETE FROM entry WHERE seq = 5", "head"),
         ("UPDATE head SET pos = 77", "head"),
     ] {

@@ -52,7 +52,7 @@ async fn dies(world: &World, dies: Dies) -> (Arc<Dying>, Result<Ending, Error>) 
     (store, outcome)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn killed_before_or_after_every_commit() {
     let mut deaths = 0;
     for when in [Dies::Before as fn(u64) -> Dies, Dies::After] {
@@ -93,7 +93,7 @@ impl<F: Future> Future for Killed<F> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn killed_at_every_await() {
     let mut deaths = 0;
     for polls in 0.. {

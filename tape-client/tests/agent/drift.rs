@@ -33,7 +33,7 @@ async fn length(world: &World) -> usize {
     world.journal().await.len()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_request_is_drift() {
     let (world, run) = recorded().await;
     let before = length(&world).await;
@@ -47,7 +47,7 @@ async fn another_request_is_drift() {
     assert_eq!(length(&world).await, before, "nothing is written");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_arguments_are_drift() {
     let (world, run) = recorded().await;
     let error = drive(&run, &world, "pay Ann", 6).await.unwrap_err();
@@ -58,7 +58,7 @@ async fn other_arguments_are_drift() {
     assert_eq!(world.acts().len(), 1, "the upstream is not called");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_effect_left_out_is_drift_before_the_next_decision() {
     let (world, run) = recorded().await;
     let request = json!({"model": "m", "messages": ["hi", "pay Ann"]});
@@ -74,7 +74,7 @@ async fn an_effect_left_out_is_drift_before_the_next_decision() {
     assert_eq!(world.asked().get("next"), None, "the model is not asked");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_left_over_at_the_end_is_drift() {
     let (world, run) = recorded().await;
     let error = run.complete(&()).await.unwrap_err();

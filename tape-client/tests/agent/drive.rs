@@ -7,7 +7,7 @@ use tape_client::core::id::{Seq, StreamId};
 use tape_client::{Begun, Error};
 use tape_store::contract::JournalStore as _;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_is_driven_to_its_end_and_the_end_is_the_end() {
     let world = World::new();
     let tape = world.process("one", world.store.clone()).await;
@@ -37,7 +37,7 @@ async fn a_run_is_driven_to_its_end_and_the_end_is_the_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_there_is_needed_to_take_up_an_existing_one() {
     let world = World::new();
     let tape = world.process("one", world.store.clone()).await;

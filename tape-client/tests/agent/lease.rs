@@ -5,7 +5,7 @@ use serde_json::json;
 use std::time::Duration;
 use tape_client::{Error, Run};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_late_write_of_a_driver_that_was_overtaken_is_refused() {
     let world = World::new();
     let one = world.process("one", world.store.clone()).await;
@@ -50,7 +50,7 @@ async fn every_late_write_of_a_driver_that_was_overtaken_is_refused() {
     assert_eq!(world.wrongs(), Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_live_lease_keeps_others_away() {
     let world = World::new();
     let one = world.process("one", world.store.clone()).await;

@@ -53,7 +53,7 @@ struct Done {
 impl DriveStream {
     async fn run(mut self, call: Call, mut commands: Streaming<v1::DriveRequest>) {
         let mut under_way = FuturesUnordered::new();
-        let max = self.context.0.max_commands;
+        let max = usize::try_from(self.context.0.max_commands).unwrap_or(usize::MAX);
         loop {
             tokio::select! {
                 // Answers come first: a client that waits is worth more than one that asks.

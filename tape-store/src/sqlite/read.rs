@@ -21,7 +21,7 @@ pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
          LEFT JOIN snapshot p ON p.stream = s.id \
          WHERE s.name = ? AND h.seq > 0";
 
-/// Entries ?2 to ?3 of the stream named ?1, up to ?4 bytes and the entry that goes over.
+/// Entries ?2 to ?3 of the stream named ?1; a damaged link that leads on or around ends the walk. Up to ?4 bytes and the entry that goes over.
 pub(super) const ENTRIES: &str = "WITH RECURSIVE \
            head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
            walk(pos, seq, prev, size) AS ( \
@@ -29,7 +29,7 @@ pub(super) const ENTRIES: &str = "WITH RECURSIVE \
                WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= ?3 ORDER BY w.seq LIMIT 1), head.pos) \
              UNION ALL \
              SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
-               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2), \
+               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND e.pos < walk.pos AND walk.seq > ?2), \
            page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
          SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
          FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
@@ -51,7 +51,7 @@ pub(super) const POSITION: &str = "WITH RECURSIVE walk(pos, seq, prev) AS ( \
            SELECT e.pos, e.seq, e.prev FROM stream s CROSS JOIN head h ON h.stream = s.id CROSS JOIN entry e \
              WHERE s.name = ?1 AND e.pos = \
                coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = s.id AND w.seq >= ?2 ORDER BY w.seq LIMIT 1), h.pos) \
-           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND walk.seq > ?2) \
+           UNION ALL SELECT e.pos, e.seq, e.prev FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND e.pos < walk.pos AND walk.seq > ?2) \
          SELECT pos FROM walk WHERE seq = ?2";
 
 /// Where a stream ends.

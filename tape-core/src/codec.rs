@@ -127,7 +127,7 @@ pub struct Stamp {
 /// Makes `body` the entry after the one whose chain digest is `previous`, both as a value and as stored bytes.
 ///
 /// # Panics
-/// Never for bodies that [`crate::run::Run::decide`] and its like made: their payloads have their bytes, and every
+/// Never for bodies that [`decide`](crate::stream::Stream::decide) and its like made: their payloads have their bytes, and every
 /// value has a JSON form.
 #[must_use]
 pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Entry, StoredEntry) {

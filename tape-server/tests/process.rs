@@ -119,7 +119,12 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_refuses_the_rest() {
     let refused = execute(&mut runs, request(&run, begin(&run, 60_000, false)))
         .await
         .unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    // Told so, or cut off, where the connection had closed by then.
+    use tonic::Code::{Cancelled, Unavailable, Unknown};
+    assert!(
+        matches!(refused.code(), Unavailable | Unknown | Cancelled),
+        "{refused:?}"
+    );
     assert_eq!(server.exit_code(), Some(0));
 
     // What was acknowledged is there, and the lease was left to the driver, which goes on with it.

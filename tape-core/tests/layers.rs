@@ -3,6 +3,7 @@
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 /// Which crates of the workspace each crate may depend on, outside tests. What a crate must not know is what is not here.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
@@ -87,12 +88,24 @@ const OUTSIDE_WORDS: &[&str] = &[
 
 fn metadata() -> Metadata {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let offline = ["--offline".to_owned(), "--locked".to_owned()];
+    // Of other platforms' crates a machine that has built the workspace has nothing.
+    let options = ["--offline", "--locked", "--filter-platform", &host()].map(str::to_owned);
     let metadata = MetadataCommand::new()
         .manifest_path(manifest)
-        .other_options(offline)
+        .other_options(options)
         .exec();
     metadata.expect("cargo describes the workspace")
+}
+
+/// The platform that cargo builds for unless told otherwise.
+fn host() -> String {
+    let version = Command::new(env!("CARGO"))
+        .arg("-vV")
+        .output()
+        .expect("cargo tells its version");
+    let version = String::from_utf8(version.stdout).expect("cargo writes UTF-8");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("cargo tells its platform").to_owned()
 }
 
 /// For each package, what it depends on in a build: not what only its tests need.

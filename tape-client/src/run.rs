@@ -23,6 +23,7 @@ use tape_core::id::{Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::replay::Replay;
 use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tokio::sync::Semaphore;
 
 /// A run that this process drives.
 ///
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     taking: Mutex<BTreeSet<(Scope, &'static str)>>,
     /// Model and tool calls under way: the run is not suspended over them.
     busy: AtomicUsize,
+    /// Turns to send a command, fewer than the replies that the run remembers.
+    sending: Semaphore,
 }
 
 /// How a run ended.
@@ -326,6 +329,7 @@ impl Run {
 
     /// Sends a command as the driver. A lost lease is noted, so that every further call fails alike.
     pub(crate) async fn drive(&self, command: DriverCommand) -> Result<Reply, Error> {
+        let _turn = self.inner.sending.acquire().await;
         self.check()?;
         let lease = &self.inner.lease;
         let command = RunCommand::Drive(lease.epoch, command);

@@ -38,6 +38,8 @@ pub const TIMERS_MAX: usize = 1_024;
 pub const BUFFERED_SIGNALS_MAX: usize = 256;
 /// Most budgets in one run.
 pub const BUDGETS_MAX: usize = 64;
+/// Highest limit of a budget, in units of its currency: what every store and every language of a client counts exactly.
+pub const BUDGET_UNITS_MAX: u64 = i64::MAX as u64;
 /// Deepest budget tree.
 pub const BUDGET_DEPTH_MAX: usize = 8;
 /// Most spends in one reservation.
@@ -46,8 +48,11 @@ pub const SPENDS_MAX: usize = 16;
 pub const FINGERPRINT_PARTS_MAX: usize = 32;
 /// Longest preview of a fingerprint part, in bytes.
 pub const FINGERPRINT_PREVIEW_BYTES_MAX: usize = 160;
-/// Replies a stream remembers, so that a repeated request gets its first outcome.
+/// Replies a stream remembers, so that a repeated request gets its first outcome. A request that is repeated later is decided
+/// anew, and refused by the rules where it would count twice.
 pub const REMEMBERED_REPLIES_MAX: usize = 128;
+/// Most commands that one driver has under way at once: after a lost connection it repeats them all, while others write too.
+pub const COMMANDS_UNDER_WAY_MAX: usize = REMEMBERED_REPLIES_MAX / 2;
 /// Shortest lease or claim, in milliseconds.
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease or claim, in milliseconds (one hour).

@@ -316,6 +316,20 @@ fn budgets() {
         format!("budget b{n} 1")
     });
     let mut run = Quick::begun();
+    run.line(&format!("budget most {BUDGET_UNITS_MAX}")).unwrap();
+    let most = usize::try_from(BUDGET_UNITS_MAX).unwrap();
+    over(
+        run.line(&format!("budget more {}", BUDGET_UNITS_MAX + 1)),
+        "units of a budget",
+        most,
+    );
+    let uncountable = ["most:18446744073709551615"; 2].join(",");
+    let exhausted = run.line(&format!("reserve #0 spends={uncountable}"));
+    assert!(
+        matches!(exhausted, Err(Rejection::BudgetExhausted { .. })),
+        "{exhausted:?}"
+    );
+    let mut run = Quick::begun();
     run.line("budget b0 1").unwrap();
     for n in 1..BUDGET_DEPTH_MAX {
         run.line(&format!("budget b{n} 1 parent=b{}", n - 1)).unwrap();

@@ -15,9 +15,11 @@ use tape_core::codec;
 use tape_core::command::{Begin, Create, RunCommand};
 use tape_core::entry::TraceParent;
 use tape_core::id::{Epoch, Key, RunId, Scope, Seq, StreamId};
+use tape_core::limits::COMMANDS_UNDER_WAY_MAX;
 use tape_core::payload::Payload;
 use tape_core::replay::{Replay, Standing};
 use tape_core::reply::{Ended, Reply, ReplyResult};
+use tokio::sync::Semaphore;
 
 /// Sets up a run.
 #[derive(Debug)]
@@ -190,6 +192,7 @@ impl RunBuilder {
             replay: Mutex::new(replay),
             taking: Mutex::new(BTreeSet::new()),
             busy: AtomicUsize::new(0),
+            sending: Semaphore::new(COMMANDS_UNDER_WAY_MAX),
         };
         Ok(Begun::Driving(Run {
             inner: inner.into(),

@@ -4,7 +4,7 @@ use super::{Run, room};
 use crate::budget::{Currency, Spend};
 use crate::entry::budget::{Opened, Released, Reserved};
 use crate::id::{BudgetName, Position};
-use crate::limits::{BUDGET_DEPTH_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
+use crate::limits::{BUDGET_DEPTH_MAX, BUDGET_UNITS_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,6 +52,13 @@ impl Run {
             } else {
                 Err(exists)
             };
+        }
+        if limit > BUDGET_UNITS_MAX {
+            return Err(Rejection::LimitExceeded {
+                limit: "units of a budget",
+                max: BUDGET_UNITS_MAX,
+                given: limit,
+            });
         }
         room("budgets of a run", self.budgets.len(), BUDGETS_MAX)?;
         if let Some(parent) = parent {
@@ -120,7 +127,8 @@ impl Run {
         Ok(())
     }
 
-    /// What spends come to for each budget, counting those they are part of.
+    /// What spends come to for each budget, counting those they are part of. What is more than can be counted is more than any
+    /// budget has left, see [`BUDGET_UNITS_MAX`].
     fn totals(&self, spends: &[Spend]) -> BTreeMap<BudgetName, u64> {
         let mut totals = BTreeMap::new();
         for spend in spends {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Semantics {
-    /// The upstream knows the effect key and acts once.
+    /// The upstream knows the effect key and acts once, however often it is sent. Its answer to one attempt speaks for all: where
+    /// it says that the act failed for good, no attempt acted. An upstream that cannot promise this is [`Self::NonIdempotent`].
     Idempotent,
     /// The upstream would act twice.
     NonIdempotent,

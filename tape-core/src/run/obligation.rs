@@ -125,6 +125,14 @@ impl Run {
             ObligationStatus::Armed | ObligationStatus::Stuck { .. } => {
                 Err(Rejection::NotNext { what: name(id) })
             }
+            // Its workers vanish: somebody must see what becomes of them.
+            ObligationStatus::Started { .. } if obligation.attempt >= obligation.policy.attempts_max => {
+                let reason = format!("the claim on attempt {} to undo it lapsed", obligation.attempt);
+                self.append(Stuck {
+                    obligation: id.clone(),
+                    reason,
+                })
+            }
             ObligationStatus::Due { .. } | ObligationStatus::Started { .. } => {
                 let claim = Claim {
                     holder: holder.clone(),

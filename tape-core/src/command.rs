@@ -327,8 +327,10 @@ pub enum WorkerCommand {
         outcome: Outcome,
         /// What it answered.
         result: Payload,
-        /// How to undo the duplicate, where one was found; without it the effect is stuck.
+        /// How to undo the act, where the answer tells; otherwise what was said when the effect began holds.
         undo: Option<Undo>,
+        /// How to undo the duplicate, where one was found; without it the effect is stuck.
+        undo_duplicate: Option<Undo>,
     },
     /// Keeps an effect that the worker is dispatching or observing.
     RenewEffectClaim {
@@ -436,6 +438,8 @@ pub enum Verdict {
     Confirmed {
         /// What the upstream answered, as far as is known.
         result: Payload,
+        /// How to undo it, where that became known only now; otherwise what was said when the effect began holds.
+        undo: Option<Undo>,
     },
     /// It did not happen and shall not.
     Failed,

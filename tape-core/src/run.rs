@@ -329,12 +329,19 @@ impl Run {
                 outcome,
                 result,
                 undo,
+                undo_duplicate,
             } => {
                 let by = observe::Observer {
                     holder,
                     observation: *observation,
                 };
-                self.record_observation(effect, &by, *outcome, result, undo.as_ref(), now)
+                let seen = observe::Seen {
+                    outcome: *outcome,
+                    result,
+                    undo: undo.as_ref(),
+                    undo_duplicate: undo_duplicate.as_ref(),
+                };
+                self.record_observation(effect, &by, &seen, now)
             }
             C::RenewEffectClaim {
                 effect,

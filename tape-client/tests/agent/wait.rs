@@ -211,6 +211,7 @@ async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
     run.release(Duration::ZERO).await.unwrap();
     let verdict = Verdict::Confirmed {
         result: Payload::json(&json!(9)),
+        undo: None,
     };
     tape.settle(
         &id(),

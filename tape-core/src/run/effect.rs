@@ -376,13 +376,13 @@ impl Run {
         free(id, effect, now)?;
         let (effect, reason) = (id.clone(), reason.to_owned());
         match verdict {
-            Verdict::Confirmed { result } => {
+            Verdict::Confirmed { result, undo } => {
                 let by = SettledBy::Person { reason };
                 self.append(Confirmed {
                     effect,
                     by,
                     result: result.clone(),
-                    undo: None,
+                    undo: undo.clone(),
                     spent: None,
                 })
             }

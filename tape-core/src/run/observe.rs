@@ -12,6 +12,14 @@ use crate::reply::{Decided, Rejection};
 use crate::stream::decided;
 use crate::time::Timestamp;
 
+/// What the upstream says became of an effect.
+pub(super) struct Seen<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) result: &'a Payload,
+    pub(super) undo: Option<&'a Undo>,
+    pub(super) undo_duplicate: Option<&'a Undo>,
+}
+
 /// A worker and the observation it claimed.
 pub(super) struct Observer<'a> {
     pub(super) holder: &'a Holder,
@@ -48,9 +56,7 @@ impl Run {
         &self,
         id: &EffectId,
         by: &Observer<'_>,
-        outcome: Outcome,
-        result: &Payload,
-        undo: Option<&Undo>,
+        seen: &Seen<'_>,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
@@ -61,35 +67,29 @@ impl Run {
                 what: format!("effect {id}"),
             });
         }
-        let then = self.after(effect, outcome, undo, now);
+        let then = self.after(effect, seen, now);
         let mut entries: Vec<EntryBody> = vec![
             Observed {
                 effect: id.clone(),
-                outcome,
+                outcome: seen.outcome,
                 then: then.clone(),
             }
             .into(),
         ];
         if then == AfterObservation::Settle {
-            entries.extend(settle(id, effect, by, outcome, result, undo, now));
+            entries.extend(settle(id, effect, by, seen, now));
         }
         Ok(decided(self.seq, entries))
     }
 
-    fn after(
-        &self,
-        effect: &Effect,
-        outcome: Outcome,
-        undo: Option<&Undo>,
-        now: Timestamp,
-    ) -> AfterObservation {
+    fn after(&self, effect: &Effect, seen: &Seen<'_>, now: Timestamp) -> AfterObservation {
         let stuck = |reason: &str| AfterObservation::Stuck {
             reason: reason.to_owned(),
         };
         let ending = self.cancel.is_some() || matches!(self.phase, Phase::Compensating { .. });
-        match outcome {
+        match seen.outcome {
             Outcome::Found => AfterObservation::Settle,
-            Outcome::Duplicate if undo.is_none() => {
+            Outcome::Duplicate if seen.undo_duplicate.is_none() => {
                 stuck("it happened more than once and nothing says how to undo it")
             }
             Outcome::Duplicate => AfterObservation::Settle,
@@ -145,15 +145,13 @@ fn settle(
     id: &EffectId,
     effect: &Effect,
     by: &Observer<'_>,
-    outcome: Outcome,
-    result: &Payload,
-    undo: Option<&Undo>,
+    seen: &Seen<'_>,
     now: Timestamp,
 ) -> Vec<EntryBody> {
     let by = SettledBy::Observer {
         holder: by.holder.clone(),
     };
-    if outcome == Outcome::Absent {
+    if seen.outcome == Outcome::Absent {
         let error = "it did not happen, and the run is ending".to_owned();
         return vec![
             Failed {
@@ -168,11 +166,11 @@ fn settle(
     let confirmed = Confirmed {
         effect: id.clone(),
         by,
-        result: result.clone(),
-        undo: None,
+        result: seen.result.clone(),
+        undo: seen.undo.cloned(),
         spent: None,
     };
-    let duplicate = undo.filter(|_| outcome == Outcome::Duplicate).map(|undo| Armed {
+    let duplicate = (seen.undo_duplicate.filter(|_| seen.outcome == Outcome::Duplicate)).map(|undo| Armed {
         obligation: ObligationId {
             effect: id.clone(),
             copy: 1,

@@ -171,7 +171,7 @@ fn spec(line: &mut Line) -> EffectSpec {
         mode,
         args: payload("args"),
         business_key: line.pair::<BusinessKey>("key"),
-        undo: undo(line),
+        undo: undo(line, "undo"),
         reserve: line.spends("reserve").unwrap_or_default(),
         policy: EffectPolicy {
             attempts_max: line.pair("attempts").unwrap_or(10),
@@ -183,8 +183,8 @@ fn spec(line: &mut Line) -> EffectSpec {
     }
 }
 
-fn undo(line: &mut Line) -> Option<Undo> {
-    line.pair("undo").map(|operation| Undo {
+fn undo(line: &mut Line, name: &str) -> Option<Undo> {
+    line.pair(name).map(|operation| Undo {
         operation,
         args: payload("undo args"),
     })
@@ -194,7 +194,7 @@ fn ending(line: &mut Line) -> Ending {
     match line.word().as_str() {
         "ok" => Ending::Confirmed {
             result: payload("result"),
-            undo: undo(line),
+            undo: undo(line, "undo"),
             spent: line.spends("spent"),
         },
         "failed" => Ending::Failed {
@@ -245,7 +245,8 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
                 holder,
                 outcome: outcome(&line.word()),
                 result: payload("seen"),
-                undo: undo(line),
+                undo: undo(line, "undo"),
+                undo_duplicate: undo(line, "copy-undo"),
             }
         }
         "keep" => C::RenewEffectClaim {
@@ -312,6 +313,7 @@ fn outside(word: &str, line: &mut Line) -> OutsideCommand {
             verdict: match line.word().as_str() {
                 "confirmed" => Verdict::Confirmed {
                     result: payload("by a person"),
+                    undo: undo(line, "undo"),
                 },
                 "failed" => Verdict::Failed,
                 "resend" => Verdict::Resend,

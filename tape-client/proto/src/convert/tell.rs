@@ -1,6 +1,6 @@
 //! Commands from outside.
 
-use super::field::{InvalidField, convert, name, required};
+use super::field::{InvalidField, convert, name, optional, required};
 use crate::v1;
 use crate::v1::tell::Command as Wire;
 use tape_core::command::{OutsideCommand, Verdict};
@@ -64,8 +64,9 @@ impl TryFrom<v1::tell::settle_effect::Verdict> for Verdict {
     fn try_from(wire: v1::tell::settle_effect::Verdict) -> Result<Self, InvalidField> {
         use v1::tell::settle_effect::Verdict as Wire;
         Ok(match wire {
-            Wire::Confirmed(result) => Self::Confirmed {
-                result: convert("confirmed", result)?,
+            Wire::Confirmed(confirmed) => Self::Confirmed {
+                result: required("confirmed.result", confirmed.result)?,
+                undo: optional("confirmed.undo", confirmed.undo)?,
             },
             Wire::Failed(_) => Self::Failed,
             Wire::Resend(_) => Self::Resend,
@@ -75,9 +76,12 @@ impl TryFrom<v1::tell::settle_effect::Verdict> for Verdict {
 
 impl From<Verdict> for v1::tell::settle_effect::Verdict {
     fn from(verdict: Verdict) -> Self {
-        use v1::tell::settle_effect::{Failed, Resend};
+        use v1::tell::settle_effect::{Confirmed, Failed, Resend};
         match verdict {
-            Verdict::Confirmed { result } => Self::Confirmed(result.into()),
+            Verdict::Confirmed { result, undo } => Self::Confirmed(Confirmed {
+                result: Some(result.into()),
+                undo: undo.map(Into::into),
+            }),
             Verdict::Failed => Self::Failed(Failed {}),
             Verdict::Resend => Self::Resend(Resend {}),
         }

@@ -74,6 +74,7 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
             outcome: known::<v1::Outcome, _>("outcome", c.outcome)?,
             result: required("result", c.result)?,
             undo: optional("undo", c.undo)?,
+            undo_duplicate: optional("undo_duplicate", c.undo_duplicate)?,
         },
         Wire::ClaimObligation(c) => {
             let (obligation, holder, claim_ms) = obligation_claim(c)?;
@@ -163,6 +164,7 @@ impl From<WorkerCommand> for Wire {
                 outcome,
                 result,
                 undo,
+                undo_duplicate,
             } => Self::RecordObservation(RecordObservation {
                 effect: Some(effect.into()),
                 holder: holder.into(),
@@ -170,6 +172,7 @@ impl From<WorkerCommand> for Wire {
                 outcome: v1::Outcome::from(outcome).into(),
                 result: Some(result.into()),
                 undo: undo.map(Into::into),
+                undo_duplicate: undo_duplicate.map(Into::into),
             }),
             WorkerCommand::ClaimObligation {
                 obligation,

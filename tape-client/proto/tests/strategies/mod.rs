@@ -268,16 +268,26 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
             }
         }),
         effect().prop_map(|effect| C::LapseEffect { effect }),
-        (effect(), name(), any::<u32>(), outcome, payload(), of(undo())).prop_map(
-            |(effect, holder, observation, outcome, result, undo)| C::RecordObservation {
-                effect,
-                holder,
-                observation,
-                outcome,
-                result,
-                undo
-            }
-        ),
+        (
+            effect(),
+            name(),
+            any::<u32>(),
+            outcome,
+            payload(),
+            of(undo()),
+            of(undo())
+        )
+            .prop_map(
+                |(effect, holder, observation, outcome, result, undo, undo_duplicate)| C::RecordObservation {
+                    effect,
+                    holder,
+                    observation,
+                    outcome,
+                    result,
+                    undo,
+                    undo_duplicate
+                }
+            ),
         (obligation(), name(), any::<u64>()).prop_map(|(obligation, holder, claim_ms)| C::ClaimObligation {
             obligation,
             holder,
@@ -305,7 +315,7 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
 pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
     use OutsideCommand as C;
     let verdict = prop_oneof![
-        payload().prop_map(|result| Verdict::Confirmed { result }),
+        (payload(), of(undo())).prop_map(|(result, undo)| Verdict::Confirmed { result, undo }),
         Just(Verdict::Failed),
         Just(Verdict::Resend)
     ];

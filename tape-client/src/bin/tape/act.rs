@@ -90,6 +90,7 @@ impl Settle {
                 ..
             } => Verdict::Confirmed {
                 result: payload(&result)?,
+                undo: None,
             },
             Said { failed: true, .. } => Verdict::Failed,
             Said { .. } => Verdict::Resend,

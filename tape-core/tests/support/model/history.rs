@@ -222,7 +222,7 @@ impl<'a> History<'a> {
                 &past.command,
                 RunCommand::Work(W::RecordObservation {
                     outcome: Outcome::Duplicate,
-                    undo: Some(_),
+                    undo_duplicate: Some(_),
                     ..
                 })
             );
@@ -626,10 +626,10 @@ impl Act {
             RunCommand::Work(W::RecordObservation {
                 effect,
                 outcome,
-                undo,
+                undo_duplicate,
                 ..
             }) if effect == id => {
-                self.seen(*outcome, undo.is_some(), at, open);
+                self.seen(*outcome, undo_duplicate.is_some(), at, open);
             }
             RunCommand::Tell(O::SettleEffect { effect, verdict, .. }) if effect == id => match verdict {
                 Verdict::Confirmed { .. } => self.becomes(Status::Confirmed, at),
@@ -657,6 +657,11 @@ impl Debt {
         }
     }
 
+    /// Whether its last attempt was taken, and its worker may be gone.
+    pub(crate) fn spent(&self) -> bool {
+        self.claim.is_some() && self.attempt >= self.attempts_max
+    }
+
     fn is_paid(&self, command: &RunCommand) -> bool {
         match command {
             RunCommand::Work(W::FinishObligation {
@@ -671,6 +676,11 @@ impl Debt {
 
     pub(crate) fn happen(&mut self, command: &RunCommand, at: Timestamp) {
         match command {
+            RunCommand::Work(W::ClaimObligation { obligation, .. })
+                if *obligation == self.id && self.spent() =>
+            {
+                (self.claim, self.stuck) = (None, true);
+            }
             RunCommand::Work(W::ClaimObligation {
                 obligation,
                 holder,
@@ -727,8 +737,13 @@ impl Brings for RunCommand {
                     ending: Ending::Confirmed { undo: Some(_), .. },
                     ..
                 }
-            ) | Self::Work(W::FinishClaimed {
-                ending: Ending::Confirmed { undo: Some(_), .. },
+            ) | Self::Work(
+                W::FinishClaimed {
+                    ending: Ending::Confirmed { undo: Some(_), .. },
+                    ..
+                } | W::RecordObservation { undo: Some(_), .. }
+            ) | Self::Tell(O::SettleEffect {
+                verdict: Verdict::Confirmed { undo: Some(_), .. },
                 ..
             })
         )
@@ -739,7 +754,7 @@ impl Brings for RunCommand {
             self,
             Self::Work(W::RecordObservation {
                 outcome: Outcome::Duplicate,
-                undo: Some(_),
+                undo_duplicate: Some(_),
                 ..
             })
         )

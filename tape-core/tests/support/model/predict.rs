@@ -383,17 +383,18 @@ impl History<'_> {
                 observation,
                 outcome,
                 undo,
+                undo_duplicate,
                 ..
             } => {
                 let act = self.there(effect)?;
                 let mine = act.status == Status::Unknown && act.observations == *observation;
                 need(mine && owned(&act.claim, holder, now), "ClaimLost")?;
                 let mut after = act.clone();
-                after.seen(*outcome, undo.is_some(), now, self.open());
+                after.seen(*outcome, undo_duplicate.is_some(), now, self.open());
                 let until = matches!(after.status, Status::Pending | Status::Unknown).then_some(after.due);
                 let settles = after.status.is_settled().then_some(effect);
-                let arms =
-                    after.status == Status::Confirmed && (act.spec.undo.is_some() || work.clone().doubled());
+                let undone = act.spec.undo.is_some() || undo.is_some();
+                let arms = after.status == Status::Confirmed && (undone || work.clone().doubled());
                 Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
             }
             W::RenewEffectClaim {
@@ -415,6 +416,9 @@ impl History<'_> {
                 )?;
                 need(!held(&debt.claim, now), "Claimed")?;
                 need(debt.due.is_none_or(|due| due <= now), "TooEarly")?;
+                if debt.spent() {
+                    return Ok(owed(0, None, false, true));
+                }
                 Ok(owed(debt.attempt + 1, Some(ms(now, *claim_ms)), false, false))
             }
             W::RenewObligationClaim {
@@ -543,9 +547,10 @@ impl History<'_> {
                 )?;
                 need(!held(&act.claim, now), "Claimed")?;
                 match verdict {
-                    Verdict::Confirmed { .. } => {
+                    Verdict::Confirmed { undo, .. } => {
                         let result = effect_is(Status::Confirmed, 0, None);
-                        Ok(self.unwinding(result, Some(effect), act.spec.undo.is_some(), false))
+                        let arms = act.spec.undo.is_some() || undo.is_some();
+                        Ok(self.unwinding(result, Some(effect), arms, false))
                     }
                     Verdict::Failed => {
                         Ok(self.unwinding(effect_is(Status::Failed, 0, None), Some(effect), false, false))

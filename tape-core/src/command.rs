@@ -432,6 +432,7 @@ pub enum OutsideCommand {
 }
 
 /// What a person says about an effect.
+#[expect(clippy::large_enum_variant, reason = "a person settles one effect at a time")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It happened.

@@ -1,6 +1,6 @@
 //! Commands from outside.
 
-use super::field::{InvalidField, convert, name, optional, required};
+use super::field::{InvalidField, name, optional, required};
 use crate::v1;
 use crate::v1::tell::Command as Wire;
 use tape_core::command::{OutsideCommand, Verdict};

@@ -5,7 +5,6 @@ use serde_json::json;
 use tape_client::core::chain::Verifier;
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::{Begun, Error};
-use tape_store::contract::JournalStore as _;
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_driven_to_its_end_and_the_end_is_the_end() {

@@ -6,8 +6,17 @@ use std::time::Duration;
 use tape_client::{Error, Run};
 
 #[tokio::test(start_paused = true)]
-async fn every_late_write_of_a_driver_that_was_overtaken_is_refused() {
-    let world = World::new();
+async fn every_late_write_of_a_driver_that_was_overtaken_is_refused_in_memory() {
+    late_writes_are_refused(World::new()).await;
+}
+
+#[tokio::test]
+async fn every_late_write_of_a_driver_that_was_overtaken_is_refused_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    late_writes_are_refused(World::on_disk(dir.path()).await).await;
+}
+
+async fn late_writes_are_refused(world: World) {
     let one = world.process("one", world.store.clone()).await;
     let paused = begin(&one).await.unwrap();
     let decision = paused.decide(&json!("a"), || world.model("a")).await.unwrap();

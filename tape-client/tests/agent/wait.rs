@@ -10,7 +10,7 @@ use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::id::{EffectId, Holder, RequestId, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{CallError, EffectPolicy, Ending, Error, Payload, Run};
-use tape_store::contract::{JournalStore as _, Shard};
+use tape_store::contract::Shard;
 use tape_store::engine::Engine;
 
 async fn approval(run: &Run) -> Result<Ending, Error> {

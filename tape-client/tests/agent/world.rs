@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,9 +30,11 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// Everything that outlives an agent process.
 #[derive(Clone)]
 pub(crate) struct World {
-    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn JournalStore>,
     pub(crate) clock: Arc<ShiftedClock>,
     started: tokio::time::Instant,
+    /// How long its processes try to reach the journal.
+    patience: Duration,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -50,10 +53,24 @@ pub(crate) struct Receipt {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::on(Arc::new(MemoryStore::new()), Duration::from_millis(1))
+    }
+
+    /// A world on a store whose commits take real time.
+    pub(crate) async fn on_disk(dir: &Path) -> Self {
+        let url = format!("sqlite:{}", dir.join("tape.db").display());
+        Self::on(
+            tape_store::open::open(&url).await.unwrap(),
+            Duration::from_secs(60),
+        )
+    }
+
+    fn on(store: Arc<dyn JournalStore>, patience: Duration) -> Self {
         Self {
-            store: Arc::new(MemoryStore::new()),
+            store,
             clock: Arc::default(),
             started: tokio::time::Instant::now(),
+            patience,
             counts: Arc::default(),
         }
     }
@@ -63,7 +80,7 @@ impl World {
         Tape::over(Engine::new(store, self.clock.clone()))
             .holder(Holder::new(name).unwrap())
             .lease(LEASE)
-            .retry_for(Duration::from_millis(1))
+            .retry_for(self.patience)
             .connect()
             .await
             .unwrap()
@@ -266,13 +283,13 @@ pub(crate) enum Dies {
 
 /// A store that a process loses in the middle, as it loses everything when it is killed.
 pub(crate) struct Dying {
-    inner: Arc<MemoryStore>,
+    inner: Arc<dyn JournalStore>,
     dies: Dies,
     commits: AtomicU64,
 }
 
 impl Dying {
-    pub(crate) fn new(inner: Arc<MemoryStore>, dies: Dies) -> Self {
+    pub(crate) fn new(inner: Arc<dyn JournalStore>, dies: Dies) -> Self {
         Self {
             inner,
             dies,

@@ -7,6 +7,7 @@
 
 mod echo;
 mod figure;
+mod parked;
 mod raw;
 mod scale;
 mod served;
@@ -57,6 +58,7 @@ async fn main() {
     served::measure(engine, span, &mut figures).await;
     if url.starts_with("sqlite:") {
         scale::measure(dir.path(), &mut figures).await;
+        parked::measure(dir.path(), &mut figures).await;
     }
 }
 

@@ -151,7 +151,7 @@ async fn connect(url: &str, connections: usize) -> Vec<Channel> {
     channels
 }
 
-async fn callers(url: &str, connections: usize) -> Vec<Caller> {
+pub(crate) async fn callers(url: &str, connections: usize) -> Vec<Caller> {
     let channels = connect(url, connections).await;
     futures::future::join_all(channels.into_iter().map(Connection::open))
         .await

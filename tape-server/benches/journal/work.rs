@@ -80,6 +80,16 @@ impl Caller {
         .await;
     }
 
+    /// Leaves the run to wait for a person.
+    pub(crate) async fn park(&self, run: &RunId) {
+        let gate = "approval".parse().expect("a name");
+        self.drive(run, DriverCommand::OpenGate { gate, deadline: None })
+            .await;
+        let seen = Seq(u64::MAX);
+        self.drive(run, DriverCommand::Suspend { seen, resume: None })
+            .await;
+    }
+
     /// One step: the intent durable, then the result durable.
     async fn step(&self, run: &RunId, effect: EffectId) {
         let spec = spec();

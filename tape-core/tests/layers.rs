@@ -158,7 +158,7 @@ fn arrows_point_down_only() {
 #[test]
 fn the_core_reaches_no_outside_world() {
     // The core built by itself: the features that other crates ask of shared dependencies are not its own.
-    let tree = std::process::Command::new(env!("CARGO"))
+    let tree = Command::new(env!("CARGO"))
         .args([
             "tree",
             "--offline",

@@ -1,6 +1,7 @@
 //! Budgets: what is reserved and spent never passes the limit by reservation.
 
-use super::{Run, room};
+use super::Run;
+use super::check::room;
 use crate::budget::{Currency, Spend};
 use crate::entry::budget::{Opened, Released, Reserved};
 use crate::id::{BudgetName, Position};

@@ -1,6 +1,7 @@
 //! How a run ends: well, or badly once what it did is undone.
 
-use super::{Effect, ObligationStatus, Phase, Run, effect, obligation, text};
+use super::check::text;
+use super::{Effect, ObligationStatus, Phase, Run, effect, obligation};
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::effect::Failed;
 use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unhappy};

@@ -1,6 +1,7 @@
 //! Decisions: each position is answered once.
 
-use super::{Run, room};
+use super::Run;
+use super::check::room;
 use crate::budget::Spend;
 use crate::command::RecordDecision;
 use crate::entry::decision::Recorded;

@@ -1,17 +1,16 @@
 //! Effects: intent before act, started before the call, never sent twice blindly.
 
-use super::{Run, follows, lease_length, no_effect, room, text, wrong_status};
+use super::Run;
+use super::check::{no_effect, room, text, wrong_status};
 use crate::agenda::Queue;
 use crate::budget::Spend;
-use crate::command::{Ending, Verdict};
+use crate::command::Verdict;
 use crate::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
-use crate::entry::effect::{
-    Begun, Claim, ClaimRenewed, Confirmed, Deferred, Failed, ResendAllowed, Started, Unknown,
-};
+use crate::entry::effect::{Begun, Claim, Confirmed, Failed, ResendAllowed, Unknown};
 use crate::id::{BusinessKey, Connector, EffectId, Holder, Operation, Seq};
 use crate::limits::{
-    ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX, TEXT_BYTES_MAX,
+    ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX,
 };
 use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
@@ -84,7 +83,7 @@ impl Effect {
     }
 
     /// Whether it is tried again after one more failure.
-    const fn may_fail_again(&self) -> bool {
+    pub(super) const fn may_fail_again(&self) -> bool {
         self.failures + 1 < self.policy.attempts_max
     }
 
@@ -132,232 +131,6 @@ impl Run {
             effect: id.clone(),
             spec: spec.clone(),
         })
-    }
-
-    pub(super) fn restart_effect(&self, id: &EffectId) -> Result<Decided, Rejection> {
-        let effect = self.effect(id)?;
-        let again = matches!(effect.status, Status::Pending | Status::Started | Status::Unknown);
-        if !effect.is_inline() || !again {
-            return Err(wrong_status(id, effect.status, effect.attempt));
-        }
-        self.append(Started {
-            effect: id.clone(),
-            attempt: effect.attempt + 1,
-            claim: None,
-        })
-    }
-
-    pub(super) fn finish_effect(
-        &self,
-        id: &EffectId,
-        attempt: u32,
-        ending: &Ending,
-        now: Timestamp,
-    ) -> Result<Decided, Rejection> {
-        let effect = self.effect(id)?;
-        if !effect.is_inline() || effect.status != Status::Started || effect.attempt != attempt {
-            return Err(wrong_status(id, effect.status, effect.attempt));
-        }
-        self.finish(id, effect, ending, SettledBy::Driver, now)
-    }
-
-    pub(super) fn claim_effect(
-        &self,
-        id: &EffectId,
-        holder: &Holder,
-        claim_ms: u64,
-        now: Timestamp,
-    ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
-        let effect = self.effect(id)?;
-        if effect.is_inline() {
-            return Err(wrong_status(id, effect.status, effect.attempt));
-        }
-        match effect.status {
-            Status::Pending => self.open().and_then(|()| due(id, effect, now))?,
-            Status::Started => {
-                free(id, effect, now)?;
-                if !self.sends_again(effect) {
-                    return self.lapse_effect(id, now);
-                }
-            }
-            Status::Confirmed | Status::Failed | Status::Unknown | Status::Stuck => {
-                return Err(wrong_status(id, effect.status, effect.attempt));
-            }
-        }
-        let claim = Claim {
-            holder: holder.clone(),
-            until,
-        };
-        self.append(Started {
-            effect: id.clone(),
-            attempt: effect.attempt + 1,
-            claim: Some(claim),
-        })
-    }
-
-    pub(super) fn finish_claimed(
-        &self,
-        id: &EffectId,
-        holder: &Holder,
-        attempt: u32,
-        ending: &Ending,
-        now: Timestamp,
-    ) -> Result<Decided, Rejection> {
-        let effect = self.effect(id)?;
-        let started = effect.status == Status::Started && effect.attempt == attempt;
-        if !started || !effect.claimed_by(holder, now) {
-            return Err(Rejection::ClaimLost {
-                holder: holder.clone(),
-                what: format!("effect {id}"),
-            });
-        }
-        self.finish(
-            id,
-            effect,
-            ending,
-            SettledBy::Worker {
-                holder: holder.clone(),
-            },
-            now,
-        )
-    }
-
-    pub(super) fn renew_effect_claim(
-        &self,
-        id: &EffectId,
-        holder: &Holder,
-        claim_ms: u64,
-        now: Timestamp,
-    ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
-        let effect = self.effect(id)?;
-        if !effect.claimed_by(holder, now) {
-            return Err(Rejection::ClaimLost {
-                holder: holder.clone(),
-                what: format!("effect {id}"),
-            });
-        }
-        self.append(ClaimRenewed {
-            effect: id.clone(),
-            observing: effect.status == Status::Unknown,
-            until,
-        })
-    }
-
-    /// A worker vanished in mid-call. What is idempotent may be sent again; of the rest nobody knows.
-    pub(super) fn lapse_effect(&self, id: &EffectId, now: Timestamp) -> Result<Decided, Rejection> {
-        let effect = self.effect(id)?;
-        if effect.is_inline() || effect.status != Status::Started {
-            return Err(wrong_status(id, effect.status, effect.attempt));
-        }
-        free(id, effect, now)?;
-        let cause = "the claim of its worker lapsed".to_owned();
-        if self.sends_again(effect) {
-            return self.append(Deferred {
-                effect: id.clone(),
-                error: cause,
-                lapsed: true,
-                next_at: now,
-            });
-        }
-        self.append(unknown(id.clone(), cause, now))
-    }
-
-    /// Whether an effect of the outbox is sent again after its worker vanished, without asking what happened first.
-    fn sends_again(&self, effect: &Effect) -> bool {
-        effect.semantics != Semantics::NonIdempotent && effect.may_fail_again() && self.open().is_ok()
-    }
-
-    fn finish(
-        &self,
-        id: &EffectId,
-        effect: &Effect,
-        ending: &Ending,
-        by: SettledBy,
-        now: Timestamp,
-    ) -> Result<Decided, Rejection> {
-        let id = id.clone();
-        match ending {
-            Ending::Confirmed { result, undo, spent } => {
-                check_undo(effect.semantics, undo.as_ref())?;
-                self.check_spends(spent.as_deref().unwrap_or_default())?;
-                let (result, undo, spent) = (result.clone(), undo.clone(), spent.clone());
-                self.append(Confirmed {
-                    effect: id,
-                    by,
-                    result,
-                    undo,
-                    spent,
-                })
-            }
-            Ending::Failed { error, detail } => {
-                text("error", error)?;
-                self.append(Failed {
-                    effect: id,
-                    by,
-                    error: error.clone(),
-                    detail: detail.clone(),
-                })
-            }
-            Ending::Retry { error, after_ms } => {
-                text("error", error)?;
-                self.append(self.retry(id, effect, error, *after_ms, by, now))
-            }
-            Ending::Unknown { cause } => {
-                text("cause", cause)?;
-                if effect.semantics == Semantics::ReadOnly {
-                    // There is nothing to ask the upstream about.
-                    return self.append(self.retry(id, effect, cause, None, by, now));
-                }
-                let observe_at = now.plus_millis(effect.policy.backoff_after(1));
-                self.append(Unknown {
-                    effect: id,
-                    cause: cause.clone(),
-                    observe_at,
-                })
-            }
-        }
-    }
-
-    /// What follows from a failure worth a retry.
-    fn retry(
-        &self,
-        id: EffectId,
-        effect: &Effect,
-        error: &str,
-        after_ms: Option<u64>,
-        by: SettledBy,
-        now: Timestamp,
-    ) -> EntryBody {
-        // Nothing is taken from the outbox of a run that ends.
-        let wanted = effect.is_inline() || self.open().is_ok();
-        if wanted && effect.may_fail_again() {
-            let backoff = || effect.policy.backoff_after(effect.failures + 1);
-            let wait = after_ms.unwrap_or_else(backoff).min(BACKOFF_MS_MAX);
-            return Deferred {
-                effect: id,
-                error: error.to_owned(),
-                lapsed: false,
-                next_at: now.plus_millis(wait),
-            }
-            .into();
-        }
-        let error = match effect.failures + 1 {
-            _ if !wanted => format!("not sent again since the run is ending: {error}"),
-            failures => format!("gave up after {failures} failures, the last: {error}"),
-        };
-        let error = error[..error.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
-        if effect.doubt {
-            return unknown(id, error, now);
-        }
-        Failed {
-            effect: id,
-            by,
-            error,
-            detail: None,
-        }
-        .into()
     }
 
     pub(super) fn settle_effect(
@@ -448,28 +221,6 @@ impl Run {
         }
     }
 
-    pub(super) fn fold_started(&mut self, e: &Started) -> Result<(), String> {
-        let effect = self.effect_mut(&e.effect)?;
-        follows("attempt", effect.attempt, e.attempt)?;
-        effect.doubt |= effect.semantics != Semantics::ReadOnly
-            && matches!(effect.status, Status::Started | Status::Unknown);
-        let lapsed = effect.status == Status::Started && effect.claim.is_some();
-        effect.failures = effect.failures.saturating_add(u32::from(lapsed));
-        effect.status = Status::Started;
-        effect.attempt = e.attempt;
-        effect.claim.clone_from(&e.claim);
-        effect.due = None;
-        Ok(())
-    }
-
-    pub(super) fn fold_effect_claim_renewed(&mut self, e: &ClaimRenewed) -> Result<(), String> {
-        let claim = self.effect_mut(&e.effect)?.claim.as_mut();
-        claim
-            .ok_or_else(|| format!("effect {} is not claimed", e.effect))?
-            .until = e.until;
-        Ok(())
-    }
-
     pub(super) fn fold_confirmed(&mut self, e: &Confirmed, seq: Seq, at: Timestamp) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         let reserved = std::mem::take(&mut effect.reserved);
@@ -512,15 +263,6 @@ impl Run {
                 self.changed_at = at;
             }
         }
-    }
-
-    pub(super) fn fold_deferred(&mut self, e: &Deferred) -> Result<(), String> {
-        let effect = self.effect_mut(&e.effect)?;
-        effect.status = Status::Pending;
-        effect.failures = effect.failures.saturating_add(1);
-        effect.doubt |= e.lapsed;
-        (effect.claim, effect.due) = (None, Some(e.next_at));
-        Ok(())
     }
 
     pub(super) fn fold_unknown(&mut self, e: &Unknown) -> Result<(), String> {
@@ -575,7 +317,7 @@ fn check_spec(id: &EffectId, spec: &EffectSpec) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_undo(semantics: Semantics, undo: Option<&Undo>) -> Result<(), Rejection> {
+pub(super) fn check_undo(semantics: Semantics, undo: Option<&Undo>) -> Result<(), Rejection> {
     if semantics == Semantics::ReadOnly && undo.is_some() {
         let problem = "a read-only effect has nothing to undo".to_owned();
         return Err(Rejection::Invalid {

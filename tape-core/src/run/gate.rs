@@ -1,6 +1,7 @@
 //! Gates: durable waits for a named signal. The first answer counts; whoever comes later is told.
 
-use super::{Run, room};
+use super::Run;
+use super::check::room;
 use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Seq, SignalId};

@@ -1,6 +1,7 @@
 //! Leases: one driver at a time, fenced by an epoch.
 
-use super::{Phase, Run, lease_length, room, text};
+use super::check::{lease_length, room, text};
+use super::{Phase, Run};
 use crate::agenda::{Item, Queue};
 use crate::command::{Begin, Create};
 use crate::entry::lease::{Acquired, Released, Renewed};
@@ -232,6 +233,20 @@ impl Run {
         } else {
             Err(format!("it has epoch {epoch}, the run is at {}", self.epoch))
         }
+    }
+
+    pub(super) fn retry_run(&self, reason: &str) -> Result<Decided, Rejection> {
+        self.alive()?;
+        text("reason", reason)?;
+        if self.stuck.is_none() {
+            return Err(Rejection::Invalid {
+                field: "run",
+                problem: "is not stuck".to_owned(),
+            });
+        }
+        self.append(crate::entry::run::Retried {
+            reason: reason.to_owned(),
+        })
     }
 }
 

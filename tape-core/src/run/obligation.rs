@@ -1,6 +1,7 @@
 //! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
 
-use super::{Phase, Run, follows, lease_length, text};
+use super::check::{follows, lease_length, text};
+use super::{Phase, Run};
 use crate::effect::{EffectPolicy, SettledBy};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};

@@ -1,7 +1,8 @@
 //! Observations: what became of an effect whose answer was lost.
 
+use super::check::{follows, lease_length, wrong_status};
 use super::effect::{Effect, due, free};
-use super::{Phase, Run, follows, lease_length, wrong_status};
+use super::{Phase, Run};
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};

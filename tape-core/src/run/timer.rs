@@ -1,6 +1,7 @@
 //! Timers: a time that wakes the run.
 
-use super::{Run, room};
+use super::Run;
+use super::check::room;
 use crate::entry::timer::{Cancelled, Fired, Set};
 use crate::id::{Seq, TimerName};
 use crate::limits::TIMERS_MAX;

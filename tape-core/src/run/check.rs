@@ -1,0 +1,74 @@
+//! Checks that several families share.
+
+use crate::effect::Status;
+use crate::id::EffectId;
+use crate::limits::TEXT_BYTES_MAX;
+use crate::reply::Rejection;
+
+/// Checks a text that an entry carries inline.
+pub(super) fn text(field: &'static str, text: &str) -> Result<(), Rejection> {
+    if text.len() > TEXT_BYTES_MAX {
+        let given = text.len() as u64;
+        return Err(Rejection::LimitExceeded {
+            limit: "bytes of a text",
+            max: TEXT_BYTES_MAX as u64,
+            given,
+        });
+    }
+    if text.is_empty() {
+        return Err(Rejection::Invalid {
+            field,
+            problem: "is empty".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses one more where there are as many as there may be.
+pub(super) fn room(limit: &'static str, count: usize, max: usize) -> Result<(), Rejection> {
+    if count < max {
+        Ok(())
+    } else {
+        Err(Rejection::LimitExceeded {
+            limit,
+            max: max as u64,
+            given: count as u64 + 1,
+        })
+    }
+}
+
+/// Checks the length of a lease or claim.
+pub(super) fn lease_length(lease_ms: u64) -> Result<u64, Rejection> {
+    use crate::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+    if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
+        return Ok(lease_ms);
+    }
+    let problem = format!("{lease_ms} ms is not between {LEASE_MS_MIN} and {LEASE_MS_MAX} ms");
+    Err(Rejection::Invalid {
+        field: "lease or claim length",
+        problem,
+    })
+}
+
+/// Refuses a number in a stored journal that is not the one after the last.
+pub(super) fn follows(what: &str, last: u32, given: u32) -> Result<(), String> {
+    if last.checked_add(1) == Some(given) {
+        Ok(())
+    } else {
+        Err(format!("{what} {given} follows {what} {last}"))
+    }
+}
+
+/// The word for a missing effect in a stored journal.
+pub(super) fn no_effect(effect: &EffectId) -> String {
+    format!("there is no effect {effect}")
+}
+
+/// The rejection for an effect that is in the wrong state.
+pub(super) fn wrong_status(id: &EffectId, status: Status, attempt: u32) -> Rejection {
+    Rejection::WrongStatus {
+        effect: id.clone(),
+        status,
+        attempt,
+    }
+}

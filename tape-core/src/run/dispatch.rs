@@ -1,0 +1,168 @@
+//! Which family answers a command, and whether the run takes it at all in its phase.
+
+use super::check::text;
+use super::{Run, observe};
+use crate::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
+use crate::entry::run::Unhappy;
+use crate::id::Epoch;
+use crate::reply::{Decided, Rejection};
+use crate::time::Timestamp;
+
+impl Run {
+    pub(super) fn drive(
+        &self,
+        epoch: Epoch,
+        command: &DriverCommand,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        use DriverCommand as C;
+        self.driven(epoch)?;
+        let closes = matches!(
+            command,
+            C::RenewLease { .. }
+                | C::ReleaseLease { .. }
+                | C::ReleaseReservation { .. }
+                | C::RestartEffect { .. }
+                | C::FinishEffect { .. }
+                | C::Complete { .. }
+                | C::Fail { .. }
+                | C::AcceptCancel
+        );
+        if !closes {
+            self.open()?;
+        }
+        match command {
+            C::RenewLease { lease_ms } => self.renew_lease(*lease_ms, now),
+            C::ReleaseLease { redrive_in_ms } => self.release_lease(*redrive_in_ms, now),
+            C::RecordDecision(decision) => self.record_decision(decision),
+            C::ReserveForDecision { position, spends } => self.reserve_for_decision(position, spends),
+            C::ReleaseReservation { position } => self.release_reservation(position),
+            C::BeginEffect { effect, spec } => self.begin_effect(effect, spec),
+            C::RestartEffect { effect } => self.restart_effect(effect),
+            C::FinishEffect {
+                effect,
+                attempt,
+                ending,
+            } => self.finish_effect(effect, *attempt, ending, now),
+            C::OpenGate { gate, deadline } => self.open_gate(gate, deadline.map(|d| d.resolve(now))),
+            C::SetTimer { timer, due, note } => self.set_timer(timer, due.resolve(now), note),
+            C::CancelTimer { timer } => self.cancel_timer(timer),
+            C::OpenBudget {
+                budget,
+                parent,
+                currency,
+                limit,
+            } => self.open_budget(budget, parent.as_ref(), currency, *limit),
+            C::RecordSample {
+                scope,
+                n,
+                name,
+                value,
+            } => self.record_sample(scope, *n, name, value),
+            C::Checkpoint { label, state } => self.append(crate::entry::run::Checkpoint {
+                label: label.clone(),
+                state: state.clone(),
+            }),
+            C::Suspend { seen, resume } => self.suspend(*seen, resume.map(|d| d.resolve(now))),
+            C::Complete { output } => self.complete(output),
+            C::Fail { error } => {
+                text("error", error)?;
+                self.close(Unhappy::Failed { error: error.clone() }, now)
+            }
+            C::AcceptCancel => self.accept_cancel(now),
+        }
+    }
+
+    pub(super) fn work(&self, command: &WorkerCommand, now: Timestamp) -> Result<Decided, Rejection> {
+        use WorkerCommand as C;
+        self.alive()?;
+        match command {
+            C::ClaimEffect {
+                effect,
+                holder,
+                claim_ms,
+            } => self.claim_effect(effect, holder, *claim_ms, now),
+            C::FinishClaimed {
+                effect,
+                holder,
+                attempt,
+                ending,
+            } => self.finish_claimed(effect, holder, *attempt, ending, now),
+            C::LapseEffect { effect } => self.lapse_effect(effect, now),
+            C::ClaimObservation {
+                effect,
+                holder,
+                claim_ms,
+            } => self.claim_observation(effect, holder, *claim_ms, now),
+            C::RecordObservation {
+                effect,
+                holder,
+                observation,
+                outcome,
+                result,
+                undo,
+                undo_duplicate,
+            } => {
+                let by = observe::Observer {
+                    holder,
+                    observation: *observation,
+                };
+                let seen = observe::Seen {
+                    outcome: *outcome,
+                    result,
+                    undo: undo.as_ref(),
+                    undo_duplicate: undo_duplicate.as_ref(),
+                };
+                self.record_observation(effect, &by, &seen, now)
+            }
+            C::RenewEffectClaim {
+                effect,
+                holder,
+                claim_ms,
+            } => self.renew_effect_claim(effect, holder, *claim_ms, now),
+            C::ClaimObligation {
+                obligation,
+                holder,
+                claim_ms,
+            } => self.claim_obligation(obligation, holder, *claim_ms, now),
+            C::RenewObligationClaim {
+                obligation,
+                holder,
+                claim_ms,
+            } => self.renew_obligation_claim(obligation, holder, *claim_ms, now),
+            C::FinishObligation {
+                obligation,
+                holder,
+                attempt,
+                ending,
+            } => self.finish_obligation(obligation, holder, *attempt, ending, now),
+        }
+    }
+
+    pub(super) fn tell(
+        &self,
+        command: &Command<RunCommand>,
+        told: &OutsideCommand,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        use OutsideCommand as C;
+        match told {
+            C::Signal { gate, id, answer } => self.signal(gate, id, command.principal.as_ref(), answer),
+            C::ExpireGate { gate } => self.expire_gate(gate, now),
+            C::FireTimer { timer } => self.fire_timer(timer, now),
+            C::Cancel { reason } => self.cancel(reason, now),
+            C::DriverVanished { epoch, grace_ms } => self.driver_vanished(*epoch, *grace_ms, now),
+            C::SettleEffect {
+                effect,
+                verdict,
+                reason,
+            } => self.settle_effect(effect, verdict, reason, now),
+            C::SettleObligation {
+                obligation,
+                retry,
+                reason,
+            } => self.settle_obligation(obligation, *retry, reason, now),
+            C::RetryRun { reason } => self.retry_run(reason),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How entries change a run.
+
+use super::{Identity, Lease, Phase, Run};
+use crate::entry::run::Stuck;
+use crate::entry::{Entry, EntryBody};
+use crate::id::Seq;
+use crate::reply::Ended;
+use crate::time::Timestamp;
+
+impl Run {
+    /// Notes that something came to its end that a driver may wait for.
+    pub(super) fn wake(&mut self, seq: Seq, at: Timestamp) {
+        self.event = seq;
+        if let Phase::Suspended { woken_at, .. } = &mut self.phase {
+            woken_at.get_or_insert(at);
+        }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, at: Timestamp) {
+        self.phase = phase;
+        self.changed_at = at;
+    }
+
+    fn end(&mut self, ending: Ended, at: Timestamp) {
+        self.enter(Phase::Ended { ending }, at);
+        self.lease = Lease::None;
+        (self.cancel, self.stuck) = (None, None);
+        self.obligations.clear();
+    }
+
+    /// Changes the state by one entry.
+    pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), String> {
+        let (seq, at) = (entry.seq, entry.at);
+        let begins = matches!(entry.body, EntryBody::RunBegun(_));
+        if begins != (self.phase == Phase::New) {
+            return Err("a run begins once, with its first entry".to_owned());
+        }
+        if matches!(self.phase, Phase::Ended { .. }) {
+            return Err("the run has ended".to_owned());
+        }
+        match &entry.body {
+            EntryBody::RunBegun(e) => {
+                self.begun = Some(Identity {
+                    run: e.run.clone(),
+                    labels: e.labels.clone(),
+                    at,
+                });
+                self.enter(Phase::Running, at);
+            }
+            EntryBody::RunCheckpoint(_) => self.redrives = 0,
+            EntryBody::RunSuspended(e) => {
+                self.lease = Lease::None;
+                self.enter(
+                    Phase::Suspended {
+                        resume_at: e.resume_at,
+                        woken_at: None,
+                    },
+                    at,
+                );
+            }
+            EntryBody::RunCancelRequested(e) => {
+                self.cancel = Some(e.reason.clone());
+                self.wake(seq, at);
+            }
+            EntryBody::RunCompensating(e) => {
+                self.lease = Lease::None;
+                (self.cancel, self.stuck) = (None, None);
+                self.enter(Phase::Compensating { then: e.then.clone() }, at);
+                self.release_obligations(at);
+            }
+            EntryBody::RunStuck(Stuck { reason }) => {
+                self.stuck = Some(reason.clone());
+                self.changed_at = at;
+            }
+            EntryBody::RunRetried(_) => {
+                (self.stuck, self.redrives) = (None, 0);
+                self.changed_at = at;
+                self.wake(seq, at);
+                self.lease = self.lease.released(at);
+            }
+            EntryBody::RunCompleted(_) => self.end(Ended::Completed, at),
+            EntryBody::RunFailed(e) => self.end(
+                Ended::Failed {
+                    error: e.error.clone(),
+                },
+                at,
+            ),
+            EntryBody::RunCancelled(e) => self.end(
+                Ended::Cancelled {
+                    reason: e.reason.clone(),
+                },
+                at,
+            ),
+            EntryBody::LeaseAcquired(e) => self.fold_acquired(e, at)?,
+            EntryBody::LeaseRenewed(e) => self.fold_renewed(e)?,
+            EntryBody::LeaseReleased(e) => self.fold_released(e)?,
+            EntryBody::DecisionRecorded(e) => self.fold_decision(e)?,
+            EntryBody::EffectBegun(e) => self.fold_begun(e, seq, at)?,
+            EntryBody::EffectStarted(e) => self.fold_started(e)?,
+            EntryBody::EffectClaimRenewed(e) => self.fold_effect_claim_renewed(e)?,
+            EntryBody::EffectConfirmed(e) => self.fold_confirmed(e, seq, at)?,
+            EntryBody::EffectFailed(e) => self.fold_failed(e, seq, at)?,
+            EntryBody::EffectDeferred(e) => self.fold_deferred(e)?,
+            EntryBody::EffectUnknown(e) => self.fold_unknown(e)?,
+            EntryBody::EffectObserving(e) => self.fold_observing(e)?,
+            EntryBody::EffectObserved(e) => self.fold_observed(e, seq, at)?,
+            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, seq, at)?,
+            EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
+            EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
+            EntryBody::ObligationClaimRenewed(e) => self.fold_obligation_claim_renewed(e)?,
+            EntryBody::ObligationDone(e) => self.fold_obligation_done(e, at)?,
+            EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
+            EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
+            EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,
+            EntryBody::GateOpened(e) => self.fold_gate_opened(e)?,
+            EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,
+            EntryBody::SignalReceived(e) => self.fold_signal(e, seq, entry.principal.clone())?,
+            EntryBody::TimerSet(e) => self.fold_timer_set(e)?,
+            EntryBody::TimerFired(e) => self.fold_timer_done(&e.timer, Some((seq, at)))?,
+            EntryBody::TimerCancelled(e) => self.fold_timer_done(&e.timer, None)?,
+            EntryBody::BudgetOpened(e) => self.fold_budget_opened(e)?,
+            EntryBody::BudgetReserved(e) => self.fold_reserved(e)?,
+            EntryBody::BudgetReleased(e) => self.fold_reservation_released(&e.position),
+            EntryBody::SampleRecorded(e) => self.fold_sample(e)?,
+            EntryBody::SessionCreated(_)
+            | EntryBody::SessionEventAppended(_)
+            | EntryBody::SessionMerged(_)
+            | EntryBody::SessionRewound(_)
+            | EntryBody::SessionDeleted(_)
+            | EntryBody::SharedMerged(_)
+            | EntryBody::ValuePut(_)
+            | EntryBody::ValueDeleted(_)
+            | EntryBody::ClaimTaken(_) => return Err("it does not belong into a run".to_owned()),
+        }
+        self.seq = seq;
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a run is in its life, and what it takes there.
+
+use super::{Effect, Lease, Run};
+use crate::entry::run::Unhappy;
+use crate::id::{EffectId, Epoch};
+use crate::reply::{Ended, Rejection};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a run is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Phase {
+    /// It has no entries.
+    #[default]
+    New,
+    /// It has a driver, or waits for one.
+    Running,
+    /// It waits without a driver.
+    Suspended {
+        /// Wake it here in any case.
+        resume_at: Option<Timestamp>,
+        /// Something it may wait for came to its end here.
+        woken_at: Option<Timestamp>,
+    },
+    /// What it did is being undone.
+    Compensating {
+        /// How it ends then.
+        then: Unhappy,
+    },
+    /// It is over.
+    Ended {
+        /// How.
+        ending: Ended,
+    },
+}
+
+impl Run {
+    /// Whether it waits without a driver, who may have something else to do.
+    pub(super) const fn waits(&self) -> bool {
+        matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. })
+    }
+
+    pub(super) fn unsettled(&self) -> Option<(&EffectId, &Effect)> {
+        self.effects
+            .iter()
+            .find(|(_, effect)| !effect.status.is_settled())
+    }
+
+    /// Refuses everything once the run is over, and before it began.
+    pub(super) fn alive(&self) -> Result<(), Rejection> {
+        match &self.phase {
+            Phase::New => Err(Rejection::NotFound { what: "run" }),
+            Phase::Ended { ending } => Err(Rejection::RunEnded {
+                ending: ending.clone(),
+            }),
+            Phase::Running | Phase::Suspended { .. } | Phase::Compensating { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what no longer counts once the run is being undone.
+    pub(super) fn counts(&self) -> Result<(), Rejection> {
+        self.alive()?;
+        match &self.phase {
+            Phase::Compensating { .. } => Err(Rejection::Closing {
+                phase: "compensating",
+            }),
+            Phase::New | Phase::Running | Phase::Suspended { .. } | Phase::Ended { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what would begin something new while the run comes to an end.
+    pub(super) fn open(&self) -> Result<(), Rejection> {
+        self.counts()?;
+        match self.cancel {
+            Some(_) => Err(Rejection::Closing { phase: "cancelling" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses who is not the driver, and the driver where there is nothing to drive.
+    pub(super) fn driven(&self, epoch: Epoch) -> Result<(), Rejection> {
+        self.alive()?;
+        if epoch != self.epoch {
+            return Err(Rejection::Fenced {
+                given: epoch,
+                current: self.epoch,
+            });
+        }
+        match &self.phase {
+            Phase::Compensating { .. } => Err(Rejection::Closing {
+                phase: "compensating",
+            }),
+            Phase::Suspended { .. } => Err(Rejection::Closing { phase: "suspended" }),
+            _ if self.stuck.is_some() => Err(Rejection::Closing { phase: "stuck" }),
+            _ if self.lease == Lease::None => Err(Rejection::NotFound { what: "driver" }),
+            _ => Ok(()),
+        }
+    }
+}

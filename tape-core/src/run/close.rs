@@ -6,7 +6,7 @@ use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::effect::Failed;
 use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unhappy};
 use crate::entry::{Entry, EntryBody, run};
-use crate::id::{EffectId, RequestId, Seq};
+use crate::id::{EffectId, RequestId};
 use crate::payload::{Digest, Payload};
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
 use crate::stream::decided;
@@ -103,10 +103,9 @@ impl Run {
     fn after_entries(&self, entries: &[EntryBody], now: Timestamp) -> Self {
         let mut after = self.clone();
         let request = RequestId::from_u128(0);
-        for (i, body) in entries.iter().enumerate() {
-            let seq = Seq(self.seq.0 + 1 + i as u64);
+        for body in entries {
             let entry = Entry {
-                seq,
+                seq: after.seq.next(),
                 at: now,
                 request,
                 principal: None,

@@ -16,7 +16,7 @@ use crate::journal::{Journal, JournalError};
 use std::sync::Arc;
 use tape_core::claim::Claim;
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{RunId, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -134,6 +134,16 @@ impl Engine {
         command: Command<SessionCommand>,
     ) -> Result<Reply, JournalError> {
         self.0.ask_session(session, command).await
+    }
+
+    /// Puts a session back to how it was after the entry `to`. What later events changed in shared state stays changed.
+    ///
+    /// The state of that time is read from the entries, in pages; it is the same however often the command is repeated.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what became of the command.
+    pub async fn rewind_session(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, JournalError> {
+        self.0.rewind_session(session, to).await
     }
 
     /// The state of a session with what it shares with others; none where it never was or is deleted.

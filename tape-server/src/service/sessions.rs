@@ -4,12 +4,10 @@ use super::Context;
 use crate::failure::{damaged, of_journal, of_store};
 use std::collections::VecDeque;
 use tape_core::codec::{StoredEntry, decode};
-use tape_core::command::{Command, SessionCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, SessionId, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::{Rejection, Reply};
-use tape_core::session::{Delta, Session};
 use tape_core::stream::Stream as _;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_state};
@@ -76,52 +74,11 @@ impl Context {
 
     async fn rewind_session(&self, wire: v1::RewindSessionRequest) -> Result<v1::SessionReply, Failure> {
         let SessionRewind { session, to } = wire.try_into()?;
-        let state = self.state_as_of(&session, to.body).await?;
-        let Command {
-            request,
-            principal,
-            trace,
-            body: to,
-        } = to;
-        let command = Command {
-            request,
-            principal,
-            trace,
-            body: SessionCommand::Rewind { to, state },
-        };
         self.engine()
-            .session(&session, command)
+            .rewind_session(&session, to)
             .await
             .map(|reply| write(&reply))
             .map_err(of_journal)
-    }
-
-    /// The session's own state as it was after an entry.
-    async fn state_as_of(&self, session: &SessionId, to: Seq) -> Result<Delta, Failure> {
-        let stream = StreamId::Session(session.clone());
-        let mut then = Session::default();
-        while then.seq() < to {
-            let left = to.0 - then.seq().0;
-            let limit = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX);
-            let page = self
-                .store()
-                .read(&stream, then.seq(), limit)
-                .await
-                .map_err(|error| of_store(&error))?;
-            if page.is_empty() {
-                break;
-            }
-            for stored in &page {
-                let entry = decode(stored).map_err(|error| damaged(&error))?;
-                then.apply(&entry).map_err(|error| damaged(&error))?;
-            }
-        }
-        let state = then
-            .state()
-            .0
-            .iter()
-            .map(|(key, json)| (key.clone(), Some(json.clone())));
-        Ok(Delta(state.collect()))
     }
 
     async fn session_view(&self, wire: v1::GetSessionRequest) -> Result<v1::GetSessionResponse, Failure> {

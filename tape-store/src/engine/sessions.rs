@@ -4,11 +4,14 @@ use super::Parts;
 use crate::journal::JournalError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tape_core::codec::decode;
 use tape_core::command::{Command, SessionCommand, SharedCommand};
 use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
+use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
+use tape_core::stream::Stream as _;
 
 /// A session and the state it shares with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +69,48 @@ impl Parts {
             tracing::warn!(session = %StreamId::Session(session.clone()), %error, "shared state waits to be carried over");
         }
         Ok(reply)
+    }
+
+    pub(super) async fn rewind_session(
+        &self,
+        session: &SessionId,
+        to: Command<Seq>,
+    ) -> Result<Reply, JournalError> {
+        let state = self
+            .state_as_of(&StreamId::Session(session.clone()), to.body)
+            .await?;
+        let Command {
+            request,
+            principal,
+            trace,
+            body: to,
+        } = to;
+        let command = Command {
+            request,
+            principal,
+            trace,
+            body: SessionCommand::Rewind { to, state },
+        };
+        self.ask_session(session, command).await
+    }
+
+    /// The session's own state as it was after an entry, or at the end where there is no such entry.
+    async fn state_as_of(&self, stream: &StreamId, to: Seq) -> Result<Delta, JournalError> {
+        let mut then = Session::default();
+        while then.seq() < to {
+            let left = to.0 - then.seq().0;
+            let limit = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX);
+            let page = self.store.read(stream, then.seq(), limit).await?;
+            if page.is_empty() {
+                break;
+            }
+            for stored in &page {
+                let entry = decode(stored).map_err(|error| damaged(stream, error))?;
+                then.apply(&entry).map_err(|error| damaged(stream, error))?;
+            }
+        }
+        let set = |(key, json): (&Key, &Json)| (key.clone(), Some(json.clone()));
+        Ok(Delta(then.state().0.iter().map(set).collect()))
     }
 
     pub(super) async fn session_state(
@@ -129,6 +174,13 @@ impl Parts {
             }
         }
         Ok(())
+    }
+}
+
+fn damaged(stream: &StreamId, source: impl std::error::Error + Send + Sync + 'static) -> JournalError {
+    JournalError::Damaged {
+        stream: stream.clone(),
+        source: Arc::new(source),
     }
 }
 

@@ -1,56 +1,15 @@
-//! What of a session is read from its entries: its events, and its state at an earlier time.
+//! What of a session is read from its entries: its events.
 
-use super::{pages, read_through};
+use super::pages;
 use crate::backend::{Failure, SessionView, Until};
 use crate::session::RecordedEvent;
 use futures::StreamExt as _;
 use std::collections::VecDeque;
 use tape_core::codec::decode;
-use tape_core::command::{Command, SessionCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, SessionId, StreamId};
-use tape_core::reply::{Rejection, Reply};
-use tape_core::session::{Delta, Session};
 use tape_core::stream::Stream as _;
 use tape_store::engine::Engine;
-
-pub(super) async fn rewind(engine: &Engine, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
-    let stream = StreamId::Session(session.clone());
-    let mut then = Session::default();
-    for entry in read_through(engine.store(), stream, to.body).await? {
-        then.apply(&entry).map_err(|error| Failure::Fatal(error.into()))?;
-    }
-    if then.id().is_none() {
-        return Err(Failure::Rejected(Rejection::NotFound { what: "session" }));
-    }
-    let state = then
-        .state()
-        .0
-        .iter()
-        .map(|(key, json)| (key.clone(), Some(json.clone())))
-        .collect();
-    let Command {
-        request,
-        principal,
-        trace,
-        body,
-    } = to;
-    let body = SessionCommand::Rewind {
-        to: body,
-        state: Delta(state),
-    };
-    Ok(engine
-        .session(
-            session,
-            Command {
-                request,
-                principal,
-                trace,
-                body,
-            },
-        )
-        .await?)
-}
 
 pub(super) async fn view(
     engine: &Engine,

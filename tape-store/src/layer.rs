@@ -7,3 +7,168 @@ mod retry;
 pub use faults::{Fault, FaultyStore, Paused, Point};
 pub use metrics::{Counts, MeteredStore};
 pub use retry::RetryingStore;
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+
+/// A store around another one. What a layer does not do itself, the store within does: a layer writes only the methods that it
+/// changes, and is a [`JournalStore`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use tape_store::contract::{Capabilities, JournalStore};
+/// use tape_store::layer::Layer;
+/// use tape_store::memory::MemoryStore;
+///
+/// struct Renamed(MemoryStore);
+///
+/// impl Layer for Renamed {
+///     fn inner(&self) -> &dyn JournalStore {
+///         &self.0
+///     }
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities { name: "renamed", ..self.inner().capabilities() }
+///     }
+/// }
+///
+/// let store: Arc<dyn JournalStore> = Arc::new(Renamed(MemoryStore::new()));
+/// assert_eq!(store.capabilities().name, "renamed");
+/// ```
+#[async_trait]
+pub trait Layer: Send + Sync + 'static {
+    /// The store within.
+    fn inner(&self) -> &dyn JournalStore;
+
+    /// As [`JournalStore::head`].
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        self.inner().head(stream).await
+    }
+
+    /// As [`JournalStore::read`].
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.inner().read(stream, after, limit).await
+    }
+
+    /// As [`JournalStore::commit`].
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        self.inner().commit(batches).await
+    }
+
+    /// As [`JournalStore::find_batch`].
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        self.inner().find_batch(stream, batch).await
+    }
+
+    /// As [`JournalStore::due`].
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.inner().due(queue, shard, until, limit).await
+    }
+
+    /// As [`JournalStore::tail`].
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.inner().tail(shard, cursor, limit).await
+    }
+
+    /// As [`JournalStore::tail_end`].
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.inner().tail_end(shard).await
+    }
+
+    /// As [`JournalStore::runs`].
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        self.inner().runs(filter, from, limit).await
+    }
+
+    /// As [`JournalStore::erase`].
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        self.inner().erase(stream, seq).await
+    }
+
+    /// As [`JournalStore::changed`].
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        self.inner().changed()
+    }
+
+    /// As [`JournalStore::capabilities`].
+    fn capabilities(&self) -> Capabilities {
+        self.inner().capabilities()
+    }
+}
+
+#[async_trait]
+impl<L: Layer> JournalStore for L {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        Layer::head(self, stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        Layer::read(self, stream, after, limit).await
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        Layer::commit(self, batches).await
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        Layer::find_batch(self, stream, batch).await
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        Layer::due(self, queue, shard, until, limit).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        Layer::tail(self, shard, cursor, limit).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        Layer::tail_end(self, shard).await
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        Layer::runs(self, filter, from, limit).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        Layer::erase(self, stream, seq).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        Layer::changed(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Layer::capabilities(self)
+    }
+}

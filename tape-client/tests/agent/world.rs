@@ -2,7 +2,6 @@
 //! where the client should not have asked them.
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,19 +9,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tape_client::core::agenda::Queue;
 use tape_client::core::codec::{StoredEntry, decode};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{Answer, Call, CallError, Currency, Ending, Error, Payload, Run, RunId, Tape};
 use tape_store::clock::{Clock, SystemClock};
-use tape_store::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
-};
+use tape_store::contract::{Batch, BatchId, Committed, Head, JournalStore};
 use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
+use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -320,7 +316,11 @@ fn gone() -> StoreError {
 }
 
 #[async_trait]
-impl JournalStore for Dying {
+impl Layer for Dying {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let n = self.commits.fetch_add(1, Ordering::SeqCst);
         let lost = || batches.iter().map(|_| Err(CommitError::Store(gone()))).collect();
@@ -350,44 +350,5 @@ impl JournalStore for Dying {
     async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
         self.alive()?;
         self.inner.find_batch(stream, batch).await
-    }
-
-    async fn due(
-        &self,
-        queue: Queue,
-        shard: Shard,
-        until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Hint>, StoreError> {
-        self.inner.due(queue, shard, until, limit).await
-    }
-
-    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
-        self.inner.tail(shard, cursor, limit).await
-    }
-
-    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
-        self.inner.tail_end(shard).await
-    }
-
-    fn changed(&self) -> BoxFuture<'static, ()> {
-        self.inner.changed()
-    }
-
-    async fn runs(
-        &self,
-        filter: &RunFilter,
-        from: Option<&PageToken>,
-        limit: u32,
-    ) -> Result<RunPage, StoreError> {
-        self.inner.runs(filter, from, limit).await
-    }
-
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        self.inner.erase(stream, seq).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
     }
 }

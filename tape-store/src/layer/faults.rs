@@ -1,12 +1,12 @@
 //! Faults on purpose: lost answers, stores out of reach, pauses at named points.
 
+use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tape_core::agenda::Queue;
@@ -160,7 +160,11 @@ fn lost(ids: &[BatchId]) -> Vec<Result<Committed, CommitError>> {
 }
 
 #[async_trait]
-impl JournalStore for FaultyStore {
+impl Layer for FaultyStore {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         self.reach(Point::Head).await?;
         self.inner.head(stream).await
@@ -217,10 +221,6 @@ impl JournalStore for FaultyStore {
         self.inner.tail_end(shard).await
     }
 
-    fn changed(&self) -> BoxFuture<'static, ()> {
-        self.inner.changed()
-    }
-
     async fn runs(
         &self,
         filter: &RunFilter,
@@ -229,13 +229,5 @@ impl JournalStore for FaultyStore {
     ) -> Result<RunPage, StoreError> {
         self.reach(Point::Runs).await?;
         self.inner.runs(filter, from, limit).await
-    }
-
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        self.inner.erase(stream, seq).await
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
     }
 }

@@ -1,12 +1,12 @@
 //! Counts what is asked of a store.
 
+use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tape_core::agenda::Queue;
@@ -154,7 +154,11 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 #[async_trait]
-impl JournalStore for MeteredStore {
+impl Layer for MeteredStore {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         add(&self.counters.heads, 1);
         self.note(self.inner.head(stream).await)
@@ -216,10 +220,6 @@ impl JournalStore for MeteredStore {
         self.note(self.inner.tail_end(shard).await)
     }
 
-    fn changed(&self) -> BoxFuture<'static, ()> {
-        self.inner.changed()
-    }
-
     async fn runs(
         &self,
         filter: &RunFilter,
@@ -233,9 +233,5 @@ impl JournalStore for MeteredStore {
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         add(&self.counters.erased, 1);
         self.note(self.inner.erase(stream, seq).await)
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
     }
 }

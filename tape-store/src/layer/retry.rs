@@ -1,12 +1,12 @@
 //! Tries again what a store could not do for the moment.
 
+use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
@@ -64,7 +64,11 @@ macro_rules! again {
 }
 
 #[async_trait]
-impl JournalStore for RetryingStore {
+impl Layer for RetryingStore {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         again!(self, self.inner.head(stream))
     }
@@ -117,10 +121,6 @@ impl JournalStore for RetryingStore {
         again!(self, self.inner.tail_end(shard))
     }
 
-    fn changed(&self) -> BoxFuture<'static, ()> {
-        self.inner.changed()
-    }
-
     async fn runs(
         &self,
         filter: &RunFilter,
@@ -132,9 +132,5 @@ impl JournalStore for RetryingStore {
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         again!(self, self.inner.erase(stream, seq))
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
     }
 }

@@ -1,7 +1,6 @@
 //! A store around another one that breaks one promise.
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use tape_core::agenda::Queue;
@@ -13,6 +12,7 @@ use tape_store::contract::{
     Shard, Snapshot, TailPage,
 };
 use tape_store::error::{CommitError, StoreError};
+use tape_store::layer::Layer;
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +245,11 @@ fn uuid() -> uuid::Uuid {
 }
 
 #[async_trait]
-impl JournalStore for BrokenStore {
+impl Layer for BrokenStore {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         let mut head = self.inner.head(&self.stream(stream)).await?;
         if self.is(Defect::KeepsStaleHeads) {
@@ -314,7 +318,7 @@ impl JournalStore for BrokenStore {
         if self.is(Defect::FindsOnlyTheFirstDue) {
             hints.truncate(2);
         }
-        let shards = self.capabilities().shards;
+        let shards = Layer::capabilities(self).shards;
         let refused = self.state().refused.clone();
         hints.extend(refused.into_iter().filter(|hint| {
             hint.queue == queue && hint.due <= until && Shard::of(&hint.stream, shards) == shard
@@ -342,14 +346,6 @@ impl JournalStore for BrokenStore {
             fed.entry = entries.pop().unwrap_or_else(|| fed.entry.clone());
         }
         Ok(page)
-    }
-
-    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
-        self.inner.tail_end(shard).await
-    }
-
-    fn changed(&self) -> BoxFuture<'static, ()> {
-        self.inner.changed()
     }
 
     async fn runs(

@@ -95,6 +95,10 @@ pub trait JournalStore: Send + Sync + 'static {
     ) -> Result<RunPage, StoreError>;
 
     /// Erases the payload bytes of one entry; its envelope and the chain stay. Nothing happens where there is no such entry.
+    ///
+    /// # Behavior
+    /// The store remembers what was erased. Bytes that are gone in another way are [`StoreError::Corrupt`] to who reads the
+    /// entry, never an erased payload.
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
 
     /// What this backend is and can do.

@@ -112,7 +112,7 @@ async fn a_journal_of_a_newer_build_stays_as_it_is() {
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.expect_err("a newer build made it");
     assert!(
-        matches!(refused, StoreError::NewerSchema { found: 7, known: 1 }),
+        matches!(refused, StoreError::NewerSchema { found: 7, known: 2 }),
         "{refused}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -147,14 +147,38 @@ async fn of_many_that_make_the_file_at_once_all_find_one_journal() {
 #[tokio::test]
 async fn damaged_rows_are_found_and_named() {
     for (damage, names) in [
-        ("UPDATE entry SET digest = x'00' WHERE seq = 3", "entry"),
-        ("DELETE FROM entry WHERE seq = 3", "entry"),
-        ("UPDATE entry SET seq = 9 WHERE seq = 3", "entry"),
-        ("UPDATE entry SET stream = 99 WHERE seq = 3", "entry"),
-        ("UPDATE entry SET prev = pos WHERE seq = 3", "entry"),
-        ("UPDATE entry SET prev = pos + 1 WHERE seq = 3", "entry"),
+        (
+            "UPDATE entry SET digest = x'00' WHERE seq = 3",
+            "row 3 of t/value/v of table entry",
+        ),
+        (
+            "UPDATE entry SET payload = NULL WHERE seq = 3",
+            "row 3 of t/value/v of table entry",
+        ),
+        (
+            "DELETE FROM entry WHERE seq = 3",
+            "row 3 of t/value/v of table entry",
+        ),
+        (
+            "UPDATE entry SET seq = 9 WHERE seq = 3",
+            "row 3 of t/value/v of table entry",
+        ),
+        (
+            "UPDATE entry SET stream = 99 WHERE seq = 3",
+            "row 3 of t/value/v of table entry",
+        ),
+        (
+            "UPDATE entry SET prev = pos WHERE seq = 3",
+            "row 2 of t/value/v of table entry",
+        ),
+        (
+            "UPDATE entry SET prev = pos + 1 WHERE seq = 3",
+            "row 2 of t/value/v of table entry",
+        ),
         ("DELETE FROM entry WHERE seq = 5", "head"),
         ("UPDATE head SET pos = 77", "head"),
+        ("UPDATE head SET seq = 4", "head"),
+        ("UPDATE head SET seq = 7", "head"),
     ] {
         let (_directory, path) = file();
         journal(&path, 5).await;
@@ -175,6 +199,41 @@ async fn damaged_rows_are_found_and_named() {
         assert!(
             matches!(refused, Err(JournalError::Store(StoreError::Corrupt { .. }))),
             "{damage}: {refused:?}"
+        );
+    }
+}
+
+/// What was erased is no damage, also where it was erased before the file said so.
+#[tokio::test]
+async fn an_erased_payload_is_told_from_a_lost_one() {
+    let (_directory, path) = file();
+    journal(&path, 5).await;
+    let (_, _, stream) = value();
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.erase(&stream, Seq(2)).await.unwrap();
+    store.erase(&stream, Seq(2)).await.unwrap();
+    drop(store);
+    // As the first version of the schema had it.
+    execute(&path, "DROP TABLE erased; PRAGMA user_version = 1").await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let payloads = |read: Vec<tape_core::codec::StoredEntry>| {
+        let there = read.iter().map(|entry| entry.payload.is_some());
+        there.collect::<Vec<_>>()
+    };
+    let read = store.read(&stream, Seq::ZERO, 10).await.unwrap();
+    assert_eq!(payloads(read), [true, false, true, true, true]);
+    store.erase(&stream, Seq(4)).await.unwrap();
+    let read = store.read(&stream, Seq::ZERO, 10).await.unwrap();
+    assert_eq!(payloads(read), [true, false, true, false, true]);
+    execute(&path, "UPDATE entry SET payload = NULL WHERE seq = 3").await;
+    for lost in [
+        store.read(&stream, Seq::ZERO, 10).await.map(drop),
+        store.tail(Shard(0), &Default::default(), 10).await.map(drop),
+    ] {
+        let error = lost.expect_err("nobody erased it");
+        assert!(
+            matches!(&error, StoreError::Corrupt { what, .. } if what == "row 3 of t/value/v of table entry"),
+            "{error}"
         );
     }
 }

@@ -10,13 +10,19 @@ use std::path::Path;
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
 /// The version of the schema this build writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
+/// What version 2 added.
+const ERASED: &str = include_str!("erased.sql");
+/// A journal of version 1 did not say what was erased: what is gone in it counts as erased.
+const ERASED_BEFORE: &str = "INSERT INTO erased SELECT pos FROM entry WHERE payload IS NULL";
 const PAGE_BYTES: u32 = 4096;
 
 /// What a file is.
 enum Found {
     Nothing,
+    /// A journal of version 1.
+    Older,
     Journal,
 }
 
@@ -125,18 +131,27 @@ impl Look {
                 known,
             });
         }
-        Ok(Found::Journal)
+        Ok(if self.version < SCHEMA_VERSION {
+            Found::Older
+        } else {
+            Found::Journal
+        })
     }
 }
 
-/// Makes an empty file a journal, in one transaction; of several processes that try, one does.
+/// Makes an empty file or an older journal a journal of this version, in one transaction; of several processes that try, one
+/// does.
 async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let failed = |error| store_error("makes the tables", error);
     connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
-    if let Found::Journal = look(connection).await.map_err(failed)?.judge(path)? {
-        return connection.execute("ROLLBACK").await.map(drop).map_err(failed);
+    let steps: &[&'static str] = match look(connection).await.map_err(failed)?.judge(path)? {
+        Found::Journal => return connection.execute("ROLLBACK").await.map(drop).map_err(failed),
+        Found::Older => &[ERASED, ERASED_BEFORE],
+        Found::Nothing => &[SCHEMA, ERASED],
+    };
+    for step in steps {
+        connection.execute(*step).await.map_err(failed)?;
     }
-    connection.execute(SCHEMA).await.map_err(failed)?;
     let mark =
         format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT");
     connection

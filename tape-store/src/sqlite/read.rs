@@ -31,7 +31,7 @@ pub(super) const ENTRIES: &str = "WITH RECURSIVE \
              SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
                FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND e.pos < walk.pos AND walk.seq > ?2), \
            page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
-         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload \
+         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload, e.payload IS NULL AND NOT EXISTS (SELECT 1 FROM erased WHERE erased.pos = e.pos) \
          FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
          WHERE head.seq >= ?2 ORDER BY page.seq";
 
@@ -39,7 +39,7 @@ pub(super) const ENTRIES: &str = "WITH RECURSIVE \
 pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
              WHERE pos > ?1 ORDER BY pos LIMIT ?2), \
            page AS (SELECT pos, size, sum(size) OVER (ORDER BY pos) AS total FROM next) \
-         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload \
+         SELECT e.pos, s.name, e.seq, e.digest, e.envelope, e.payload, e.payload IS NULL AND NOT EXISTS (SELECT 1 FROM erased WHERE erased.pos = e.pos) \
          FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
          WHERE page.total - page.size < ?3 ORDER BY e.pos";
 
@@ -106,9 +106,15 @@ pub(super) async fn entries(
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
         let seq: Option<i64> = get(row, 3)?;
         if (of, seq) != (Some(own), Some(expected)) {
+            // The walk goes back from the end: what stops it stands before the first entry that it found.
+            let missing = match seq {
+                Some(found) if found > expected => found - 1,
+                Some(_) => expected,
+                None => last.min(get(row, 0)?),
+            };
             return Err(corrupt(
                 "entry",
-                format!("{expected} of {stream}"),
+                format!("{missing} of {stream}"),
                 "the entry is not where it should be",
             ));
         }
@@ -178,11 +184,18 @@ fn failed(error: sqlx::Error) -> StoreError {
     store_error("reads", error)
 }
 
-/// The entry whose sequence number, digest, envelope and payload begin at a column.
+/// The entry whose sequence number, digest, envelope and payload begin at a column, with whether the payload is lost.
 fn stored(stream: &StreamId, row: &SqliteRow, at: usize) -> Result<StoredEntry, StoreError> {
     let seq: i64 = get(row, at)?;
     let digest: Vec<u8> = get(row, at + 1)?;
     let (envelope, payload): (Vec<u8>, Option<Vec<u8>>) = (get(row, at + 2)?, get(row, at + 3)?);
+    if get(row, at + 4)? {
+        return Err(corrupt(
+            "entry",
+            format!("{seq} of {stream}"),
+            "its payload is gone, and nobody erased it",
+        ));
+    }
     Ok(StoredEntry {
         seq: unsigned(seq),
         envelope: Bytes::from(envelope),

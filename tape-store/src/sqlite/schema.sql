@@ -1,4 +1,4 @@
--- Version 1. Entries of all streams stand in one table in the order of their commits, so that a commit appends at one place however
+-- Version 2. Entries of all streams stand in one table in the order of their commits, so that a commit appends at one place however
 -- many streams it is for. A stream's entries are found from its end: each has the place of the one before, and every
 -- 256th one stands in waypoint too. Only small rows are ever updated in place.
 
@@ -13,7 +13,7 @@ CREATE TABLE entry(
   batch BLOB,                   -- name of the batch, on the last entry of a batch
   digest BLOB NOT NULL,
   envelope BLOB NOT NULL,
-  payload BLOB                  -- null where erased
+  payload BLOB                  -- null where erased, which erased.sql marks
 ) STRICT;
 
 CREATE TABLE head(stream INTEGER PRIMARY KEY, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, pos INTEGER) STRICT;

@@ -91,11 +91,11 @@ impl Writer {
         }))
     }
 
-    /// Erases the payload of an entry at a place in the file.
+    /// Erases the payload of an entry at a place in the file, and marks it as erased.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
         let failed = |error| store_error("erases a payload", error);
         let connection = self.connection().await.map_err(failed)?;
-        let query = sqlx::query("UPDATE entry SET payload = NULL WHERE pos = ?").bind(pos);
+        let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
         query.execute(connection).await.map_err(failed)?;
         self.doubtful = false;
         Ok(())

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod harness;
+#[path = "harness/raw.rs"]
+mod raw_bytes;
 
 use harness::{Driver, Server, begin, checkpoint, execute, read, request, run};
 use prost::bytes::Bytes;
+use raw_bytes::Raw;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
 use tape_core::reply::Rejection;
@@ -15,7 +18,6 @@ use tape_proto::v1::feed_client::FeedClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -251,43 +253,6 @@ async fn a_bad_command_on_a_stream_is_its_own_affair() {
     assert_eq!(field.path, "request.drive.checkpoint.state.data");
     driver.drive(&run, Epoch(1), checkpoint(1)).await.unwrap();
     assert_eq!(read(&mut server.runs().await, &run, 0).await.len(), 3);
-}
-
-/// Sends bytes as they are.
-#[derive(Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-    fn encode(&mut self, item: Vec<u8>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        prost::bytes::BufMut::put_slice(buf, &item);
-        Ok(())
-    }
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        Ok(Some(()))
-    }
 }
 
 async fn raw(channel: Channel, bytes: Vec<u8>) -> Status {

@@ -7,6 +7,8 @@
 
 mod damage;
 mod message;
+#[path = "../../tests/harness/raw.rs"]
+mod raw;
 mod requests;
 mod stored;
 

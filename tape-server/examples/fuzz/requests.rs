@@ -2,8 +2,8 @@
 
 use crate::damage::damage;
 use crate::message::{Contract, Method};
+use crate::raw::Raw;
 use crate::{Clock, Tally};
-use prost::bytes::{Buf as _, BufMut as _};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::HashMap;
@@ -18,7 +18,6 @@ use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, JournalStore, Shard};
 use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -181,39 +180,5 @@ impl Caller {
                 }
             }
         }
-    }
-}
-
-/// Sends bytes as they are, and takes whatever comes.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-    fn encode(&mut self, item: Vec<u8>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        buf.advance(buf.remaining());
-        Ok(Some(()))
     }
 }

@@ -1,6 +1,7 @@
 //! What a server is told: flags, and for each a `TAPE_*` variable of the environment.
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub struct Config {
     )]
     pub listen: SocketAddr,
     /// Serves whoever can reach the port, without authentication, also beyond this machine.
-    #[arg(long, env = "TAPE_INSECURE")]
+    #[arg(long, env = "TAPE_INSECURE", value_parser = BoolishValueParser::new())]
     pub insecure: bool,
     /// Recovery may take the run of a driver whose connection closed after so many milliseconds.
     #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000)]

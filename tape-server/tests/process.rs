@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::{Driver, Server, begin, binary, checkpoint, execute, read, request, run};
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
@@ -153,6 +154,52 @@ fn it_refuses_to_be_reached_from_outside_unless_told_so() {
         "{text}"
     );
     assert!(refused.stdout.is_empty());
+}
+
+#[test]
+fn a_no_in_the_environment_is_a_no() {
+    let start = |insecure: &str| {
+        let refused = binary()
+            .args(["--store", "memory:", "--listen", "0.0.0.0:0"])
+            .env("TAPE_INSECURE", insecure)
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{insecure}");
+        String::from_utf8(refused.stderr).unwrap()
+    };
+    for no in ["0", "false", "no"] {
+        let text = start(no);
+        assert!(text.contains("refusing to listen on 0.0.0.0:0"), "{no}: {text}");
+    }
+    let text = start("perhaps");
+    assert!(
+        text.contains("'perhaps'") && text.contains("--insecure"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_log_that_is_no_terminal_has_no_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut server = binary()
+        .args(["--store", "memory:", "--listen", "127.0.0.1:0", "--log", "info"])
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let ended = std::process::Command::new("kill")
+        .args(["-TERM", &server.id().to_string()])
+        .status();
+    assert!(ended.unwrap().success());
+    server.wait().unwrap();
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains("SIGTERM"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
 }
 
 #[tokio::test]

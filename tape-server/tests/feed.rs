@@ -297,3 +297,37 @@ fn contents(session: &v1::GetSessionResponse) -> Vec<String> {
         .map(|event| String::from_utf8(event.payload.to_vec()).unwrap())
         .collect()
 }
+
+/// Who loses the connection before anything was written knows where to go on, and misses nothing.
+#[tokio::test]
+async fn a_tail_says_at_once_where_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut feed = FeedClient::new(server.connect().await);
+    let tail = v1::TailRequest {
+        pattern: ">".into(),
+        from: v1::tail_request::From::Now.into(),
+        ..Default::default()
+    };
+    let mut followed = feed.tail(tail.clone()).await.unwrap().into_inner();
+    let first = followed.message().await.unwrap().unwrap();
+    assert_eq!(first.entries, []);
+    drop(followed);
+    let run = run("i1");
+    execute(
+        &mut server.runs().await,
+        request(&run, begin(&run, 60_000, false)),
+    )
+    .await
+    .unwrap();
+    let again = v1::TailRequest {
+        cursors: first.position.into_iter().collect(),
+        ..tail
+    };
+    let mut followed = feed.tail(again).await.unwrap().into_inner();
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        seen = followed.message().await.unwrap().unwrap().entries;
+    }
+    assert_eq!(seen[0].entry.as_ref().unwrap().seq, 1);
+}

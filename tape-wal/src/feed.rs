@@ -116,6 +116,11 @@ impl Feed {
         self.cursors.len()
     }
 
+    /// Where each shard is: a reader that remembers this goes on from here.
+    pub fn places(&self) -> impl Iterator<Item = (Shard, &Cursor)> {
+        (0..).map(Shard).zip(&self.cursors)
+    }
+
     /// The next page; waits for one. Dropping the future loses nothing.
     ///
     /// # Errors

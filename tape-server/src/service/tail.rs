@@ -70,10 +70,26 @@ pub(super) async fn serve(
         }
         return Ok(());
     }
+    // Said at once, so that who loses the connection before the first entry comes misses nothing of what comes then.
+    for place in places(&feed, shards) {
+        sink.send(place).await?;
+    }
     loop {
         let page = feed.next().await?;
         send(&sink, page, shards).await?;
     }
+}
+
+fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
+    let message = |(shard, cursor): (Shard, &Cursor)| v1::TailResponse {
+        position: Some(v1::ShardCursor {
+            shard: shard.0.into(),
+            cursor: cursor.0.clone(),
+        }),
+        entries: Vec::new(),
+        shards,
+    };
+    feed.places().map(message).collect()
 }
 
 /// A page may take several messages; only with the last one has the reader all before the new cursor.

@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::id::{App, Key, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
-use tape_core::payload::Payload;
+use tape_core::payload::{Digest, Payload};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::session::Json;
 use tape_core::stream::{RunStatus, Summary};
@@ -50,6 +50,9 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         after: u64,
     ) -> BoxStream<'static, Result<Transition, Failure>>;
 
+    /// The last entry of a run and the chain digest there, by the journal's own account.
+    async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure>;
+
     /// Entries of a run after `after`, in pages; up to its end, or for ever.
     fn entries(
         &self,
@@ -58,7 +61,8 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
 
-    /// Entries of all streams whose subjects fit, with those that are still to come where asked.
+    /// Entries of all streams whose subjects fit, with those that are still to come where asked. A failure that may pass is not
+    /// the end: the next page is tried for again, from where the feed was.
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>>;
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;

@@ -18,7 +18,7 @@ use tape_core::id::{
     EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
 };
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
-use tape_core::payload::Payload;
+use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
 
 /// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
@@ -200,13 +200,24 @@ impl Tape {
         .await
     }
 
+    /// Where a run ends by the journal's own account: its last entry and the chain digest there; none where there is no such run.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
+    pub async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Error> {
+        until_answered(self.settings.retry_for, || self.backend.head(run)).await
+    }
+
     /// All entries of a run, as they are stored, in pages.
     pub fn journal(&self, run: &RunId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
         let pages = self.backend.entries(run, Seq::ZERO, crate::backend::Until::End);
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
-    /// The feed: entries of every stream whose subjects fit, in order within each stream.
+    /// The feed: entries of every stream whose subjects fit, in order within each stream. Pages may be empty.
+    ///
+    /// An [`Error::Unavailable`] is not the end: polled again, the feed goes on where it was, after a pause that grows with
+    /// each failure. Any other error is the last item.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Error>> {
         self.backend
             .tail(tail)

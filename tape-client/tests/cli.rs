@@ -5,6 +5,7 @@
 
 use expect_test::{Expect, expect};
 use serde_json::json;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -60,6 +61,15 @@ impl Seeded {
             .args(args)
             .output()
             .unwrap()
+    }
+
+    /// Runs a statement on the file itself.
+    async fn execute(&self, statement: &str) {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path());
+        let mut connection = options.connect().await.unwrap();
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        connection.execute(statement).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     fn says(&self, args: &[&str], expected: &Expect) {
@@ -222,16 +232,34 @@ async fn people_answer_gates_and_settle_effects() {
 #[tokio::test]
 async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_found() {
     let seeded = Seeded::new().await;
-    let head = || String::from_utf8(seeded.tape(&["verify", DONE]).stdout).unwrap();
-    let published = head();
-    let head_of = |line: &str| line.trim_end().rsplit(' ').next().unwrap().to_owned();
+    let said = || String::from_utf8(seeded.tape(&["verify", DONE]).stdout).unwrap();
+    let head_of = |said: &str| {
+        said.lines()
+            .next()
+            .unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let published = said();
+    let head = head_of(&published);
+    assert_eq!(
+        published,
+        format!("ok      {DONE}  head {head}\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n")
+    );
     seeded.says(
         &["erase", DONE, "1"],
         &expect![[r#"
         entry 1: erased
     "#]],
     );
-    assert_eq!(head(), published);
+    assert_eq!(
+        said(),
+        format!(
+            "ok      {DONE}  1 payload erased  head {head}\n1 run, 7 entries verified, 1 payload erased, 0 broken\n"
+        )
+    );
     let verify = |head: &str| seeded.tape(&["verify", DONE, "--head", head]);
     assert!(verify(&head_of(&published)).status.success());
     let (seq, digest) = head_of(&published)
@@ -244,7 +272,142 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     assert!(broken.contains("before the published head"), "{broken}");
     let all = seeded.tape(&["verify", "--tenant", "acme"]);
     assert!(all.status.success());
-    assert_eq!(String::from_utf8(all.stdout).unwrap().lines().count(), 3);
+    let all = String::from_utf8(all.stdout).unwrap();
+    assert_eq!(all.lines().count(), 4, "{all}");
+    assert!(
+        all.ends_with("3 runs, 16 entries verified, 1 payload erased, 0 broken\n"),
+        "{all}"
+    );
+    let json = String::from_utf8(seeded.tape(&["verify", DONE, "--json"]).stdout).unwrap();
+    assert!(
+        json.ends_with("{\"broken\":0,\"entries\":7,\"erased\":1,\"runs\":1}\n"),
+        "{json}"
+    );
+}
+
+/// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
+#[tokio::test]
+async fn damage_of_one_run_is_told_and_the_others_are_verified() {
+    const STREAM: &str = "(SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')";
+    let row = "row 4 of acme/run/treasury/ann/s1/done of table entry: ";
+    for (damage, tells) in [
+        (
+            "UPDATE entry SET payload = NULL WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "its payload is gone, and nobody erased it",
+        ),
+        (
+            "UPDATE entry SET payload = x'00' WHERE seq = 4 AND stream = ID",
+            "the payload of entry 4 was changed".to_owned(),
+        ),
+        (
+            "UPDATE entry SET envelope = x'7b7d' WHERE seq = 4 AND stream = ID",
+            "entry 4 was changed".to_owned(),
+        ),
+        (
+            "UPDATE entry SET digest = x'00' WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "its digest has 1 bytes",
+        ),
+        (
+            "DELETE FROM entry WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "the entry is not where it should be",
+        ),
+        (
+            "DELETE FROM entry WHERE seq = 7 AND stream = ID",
+            "row 7 of acme/run/treasury/ann/s1/done".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 5 WHERE stream = ID",
+            "its last entry, 5, is not there".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 9 WHERE stream = ID",
+            "row 9 of acme/run/treasury/ann/s1/done".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 5, pos = (SELECT pos FROM entry WHERE seq = 5 AND stream = ID) WHERE stream = ID",
+            "its entries end at 5, the feed is at entry 7".to_owned(),
+        ),
+        (
+            "DELETE FROM run WHERE stream = ID",
+            "it is not in the list of runs".to_owned(),
+        ),
+        (
+            "DELETE FROM head WHERE stream = ID",
+            "its entries end at 0, the feed is at entry 7".to_owned(),
+        ),
+    ] {
+        let seeded = Seeded::new().await;
+        seeded.execute(&damage.replace("ID", STREAM)).await;
+        let output = seeded.tape(&["verify", "--tenant", "acme"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{damage}: {said}");
+        let broken = said
+            .lines()
+            .find(|line| line.starts_with(&format!("BROKEN  {DONE}  ")));
+        assert!(
+            broken.is_some_and(|line| line.contains(&tells)),
+            "{damage}: {said}"
+        );
+        for other in ["waiting", "unknown"] {
+            assert!(
+                said.contains(&format!("ok      acme/treasury/ann/s1/{other}  head ")),
+                "{damage}: {said}"
+            );
+        }
+        assert!(
+            said.lines()
+                .last()
+                .unwrap()
+                .starts_with("3 runs, 9 entries verified, 0 payloads erased, "),
+            "{damage}: {said}"
+        );
+        let one = seeded.tape(&["verify", DONE]);
+        // A run that is asked for by its name need not be listed.
+        let found = damage.starts_with("DELETE FROM run");
+        assert_eq!(one.status.code(), Some(i32::from(!found)), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_is_told_and_the_feed_has_the_runs() {
+    let seeded = Seeded::new().await;
+    seeded
+        .execute("UPDATE run SET status = 'dancing' WHERE rowid = 1")
+        .await;
+    let output = seeded.tape(&["verify", "--tenant", "acme"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("BROKEN  the list of acme  "), "{said}");
+    assert!(said.lines().last().unwrap().starts_with("3 runs, "), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_to_verify_is_an_error() {
+    let seeded = Seeded::new().await;
+    seeded.refuses(
+        &["verify", "--tenant", "other"],
+        &expect![[r#"
+        tape: tenant: 'other' has no runs
+    "#]],
+    );
+    seeded.refuses(
+        &["verify", "acme/treasury/ann/s1/missing"],
+        &expect![[r#"
+        tape: there is no such run
+    "#]],
+    );
+    seeded.refuses(
+        &["verify"],
+        &expect![[r#"
+        error: the following required arguments were not provided:
+          <RUN>
+
+        Usage: tape verify [OPTIONS] <RUN>
+               tape verify [OPTIONS] --tenant <TENANT>
+
+        For more information, try '--help'.
+    "#]],
+    );
 }
 
 #[tokio::test]
@@ -261,6 +424,19 @@ async fn errors_say_what_is_wrong() {
 
         For more information, try '--help'.
     "#]]);
+    seeded.refuses(
+        &["runs", "--tenant", "acme", "--limit", "0"],
+        &expect![[r#"
+        error: invalid value '0' for '--limit <LIMIT>': 0 is not in 1..=4294967295
+
+        For more information, try '--help'.
+    "#]],
+    );
+    let long = "x".repeat(100_000);
+    for args in [&["show", &long][..], &["--store", &long, "show", DONE]] {
+        let told = seeded.tape(args).stderr;
+        assert!(told.len() < 1_000, "{}", String::from_utf8_lossy(&told));
+    }
     seeded.refuses(
         &["--store", "sqlite:/nowhere/book.db", "show", DONE],
         &expect![[r#"

@@ -80,6 +80,7 @@ pub enum ChainError {
 pub struct Verifier {
     seq: Seq,
     digest: Digest,
+    erased: u64,
     published: Option<(Seq, Digest)>,
 }
 
@@ -90,6 +91,7 @@ impl Verifier {
         Self {
             seq: Seq::ZERO,
             digest: Digest::default(),
+            erased: 0,
             published,
         }
     }
@@ -111,11 +113,17 @@ impl Verifier {
                 computed,
             });
         }
-        crate::codec::decode(stored).map_err(|error| ChainError::PayloadChanged {
+        let entry = crate::codec::decode(stored).map_err(|error| ChainError::PayloadChanged {
             seq: found,
             problem: error.to_string(),
         })?;
         (self.seq, self.digest) = (found, computed);
+        let erased = entry
+            .body
+            .payloads()
+            .into_iter()
+            .filter(|payload| payload.bytes().is_none());
+        self.erased += erased.count() as u64;
         match self.published {
             Some((seq, published)) if seq == found && published != computed => {
                 Err(ChainError::HeadMismatch {
@@ -126,6 +134,18 @@ impl Verifier {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The last entry that verified; zero before the first.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// How many payloads of the entries that verified are erased: behind their digests there are no bytes.
+    #[must_use]
+    pub const fn erased(&self) -> u64 {
+        self.erased
     }
 
     /// Ends the journal: returns its head.

@@ -6,13 +6,13 @@ mod sessions;
 use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_store::clock::SystemClock;
 use tape_store::contract::{JournalStore, PageToken, RunFilter};
@@ -47,7 +47,7 @@ impl Backend for Embedded {
     }
 
     async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
-        sessions::rewind(&self.0, session, to).await
+        Ok(self.0.rewind_session(session, to).await?)
     }
 
     async fn session_view(
@@ -101,6 +101,11 @@ impl Backend for Embedded {
             std::future::ready(change.as_ref().is_ok_and(|change| change.version > after) || change.is_err())
         };
         entries.filter(newer).boxed()
+    }
+
+    async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure> {
+        let head = self.0.store().head(&StreamId::Run(run.clone())).await?;
+        Ok(head.map(|head| (head.seq, head.digest)))
     }
 
     fn entries(
@@ -189,25 +194,6 @@ async fn page(
         }
         changed.await;
     }
-}
-
-/// All entries of a stream up to and with `last`, decoded.
-async fn read_through(
-    store: &Arc<dyn JournalStore>,
-    stream: StreamId,
-    last: Seq,
-) -> Result<VecDeque<Entry>, Failure> {
-    let mut entries = VecDeque::new();
-    let mut pages = pages(store.clone(), stream, Seq::ZERO, Until::End);
-    while let Some(page) = pages.next().await {
-        for stored in page? {
-            if stored.seq > last {
-                return Ok(entries);
-            }
-            entries.push_back(decode(&stored)?);
-        }
-    }
-    Ok(entries)
 }
 
 fn transition(entry: Entry) -> Option<Transition> {

@@ -13,6 +13,7 @@ use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tape_proto::convert::{
@@ -210,6 +211,20 @@ impl Backend for Remote {
         let mut values = self.values();
         let opening = async move { Ok(values.watch(request).await?.into_inner()) };
         messages(opening).map(|change| transition(change?)).boxed()
+    }
+
+    async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure> {
+        let request = v1::GetRunRequest {
+            run: Some(run.clone().into()),
+        };
+        let view = match self.runs().get(request).await.map_err(Failure::from) {
+            Ok(view) => view.into_inner(),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let digest = <[u8; 32]>::try_from(view.head_digest.as_ref())
+            .map_err(|_| Failure::Fatal("the server's digest of a run's head is not one".into()))?;
+        Ok(Some((Seq(view.head_seq), Digest(digest))))
     }
 
     fn entries(

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod server;
+mod tail;
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_client::core::codec::decode;
 use tape_client::core::entry::EntryBody;
-use tape_client::core::id::{EventId, GateName, SignalId, Tenant, ValueName};
+use tape_client::core::id::{EventId, GateName, Seq, SignalId, Tenant, ValueName};
 use tape_client::core::session::Delta;
 use tape_client::{Answer, CallError, Ending, Error, Event, Payload, Run, RunId, Tail, Tape};
 
@@ -229,6 +230,8 @@ async fn sessions(tape: &Tape) {
     let view = session.get(10).await.unwrap().unwrap();
     assert_eq!(view.events.len(), 2);
     assert_eq!(view.state["mood"].as_str(), "\"old\"");
+    let beyond = session.rewind(Seq(99)).await;
+    assert!(matches!(beyond, Err(Error::Rejected(_))), "{beyond:?}");
     session.rewind(first).await.unwrap();
     let view = session.get(10).await.unwrap().unwrap();
     assert_eq!(view.events.len(), 1);

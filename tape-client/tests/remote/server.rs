@@ -37,8 +37,17 @@ impl Server {
 
     /// SIGKILL, and another process at the same address.
     pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.come_back();
+    }
+
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Another process at the same address, after a kill.
+    pub(crate) fn come_back(&mut self) {
         (self.child, self.address) = spawn(&self.dir, &self.address.to_string());
     }
 }

@@ -5,6 +5,7 @@ use crate::backend::{Failure, Tail};
 use crate::retry::Backoff;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::id::StreamId;
 use tape_proto::failure::Failure as Wire;
@@ -25,6 +26,8 @@ struct Reader {
     cursors: BTreeMap<u32, v1::ShardCursor>,
     open: Option<Streaming<v1::TailResponse>>,
     backoff: Backoff,
+    /// What to wait for before the next try, after a failure.
+    pause: Option<Duration>,
 }
 
 pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<Page, Failure>> {
@@ -36,12 +39,14 @@ pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<P
         cursors: BTreeMap::new(),
         open: None,
         backoff: Backoff::default(),
+        pause: None,
     };
     stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
             Ok(Some(page)) => Some((Ok(page), Some(reader))),
             Ok(None) => None,
+            Err(failure @ Failure::Retryable(_)) => Some((Err(failure), Some(reader))),
             Err(failure) => Some((Err(failure), None)),
         }
     })
@@ -49,20 +54,18 @@ pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<P
 }
 
 impl Reader {
-    /// The next page that is not empty; none at the end.
+    /// The next page; none at the end. After a failure that may pass, it connects again.
     async fn next(&mut self) -> Result<Option<Page>, Failure> {
-        loop {
-            match self.page().await {
-                Ok(Some(page)) if page.is_empty() => {}
-                Ok(page) => return Ok(page),
-                Err(Failure::Retryable(source)) => {
-                    tracing::debug!(error = %source, "the feed broke off; going on");
-                    self.open = None;
-                    tokio::time::sleep(self.backoff.next()).await;
-                }
-                Err(failure) => return Err(failure),
-            }
+        if let Some(pause) = self.pause.take() {
+            tokio::time::sleep(pause).await;
         }
+        let page = self.page().await;
+        if let Err(Failure::Retryable(source)) = &page {
+            tracing::debug!(error = %source, "the feed broke off; going on");
+            self.open = None;
+            self.pause = Some(self.backoff.next());
+        }
+        page
     }
 
     async fn page(&mut self) -> Result<Option<Page>, Failure> {

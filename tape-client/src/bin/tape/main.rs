@@ -16,6 +16,9 @@ use std::time::Duration;
 use tape_client::core::id::Principal;
 use tape_client::{Error, Tape};
 
+/// The exit code for arguments that cannot be read.
+const MISUSED: u8 = 2;
+
 /// Looks into a Tape journal, and tells its runs what people decide.
 #[derive(Debug, Parser)]
 #[command(name = "tape", version)]
@@ -72,7 +75,10 @@ enum Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let mut out = std::io::stdout();
     match run(cli, &mut out).await {
         Ok(code) => code,
@@ -123,6 +129,18 @@ async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<
     }
 }
 
+/// Says what is wrong with the arguments, or what was asked to be said about them.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let short = text::cut(&text);
+    if short == text {
+        // With colours, where they can be seen.
+        error.exit();
+    }
+    let _ = std::io::stderr().write_all(short.as_bytes());
+    ExitCode::from(MISUSED)
+}
+
 fn explain(failure: &Failure) {
     let mut lines = format!("tape: {failure}\n");
     let mut source = std::error::Error::source(failure);
@@ -134,5 +152,5 @@ fn explain(failure: &Failure) {
         lines.push_str("  is the server up, and --store right?\n");
     }
     // Where nobody can read the error, its exit code is left.
-    let _ = std::io::stderr().write_all(lines.as_bytes());
+    let _ = std::io::stderr().write_all(text::cut(&lines).as_bytes());
 }

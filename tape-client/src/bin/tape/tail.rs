@@ -1,16 +1,21 @@
 //! `tape tail`.
 
 use crate::story::Line;
-use crate::text::time;
+use crate::text::{time, with_causes};
 use crate::{Context, Failure};
 use clap::Args;
 use futures::StreamExt as _;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use tape_client::Error;
 use tape_client::core::codec::decode;
 use tape_client::core::subject::Pattern;
 
-/// Follows the feed of all that is written.
+/// How long a journal may be out of reach from the beginning, or where the end is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Follows the feed of all that is written. Where the connection is lost, it is made again, and nothing is missed.
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     /// Which subjects, such as `acme.run.treasury.>` or `*.run.*.*.*.*.effect.*`: `*` is one token, a last `>` the rest.
@@ -36,8 +41,10 @@ impl Tail {
             from_start,
             follow: !once,
         });
+        let mut outage = Outage::new(once);
         while let Some(page) = pages.next().await {
-            for (stream, stored) in page? {
+            let Some(page) = outage.note(page)? else { continue };
+            for (stream, stored) in page {
                 let entry = decode(&stored).map_err(|error| Error::Damaged { source: error.into() })?;
                 let line = Line::of(&stream, &entry);
                 if context.json {
@@ -56,4 +63,55 @@ impl Tail {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Whether the journal can be reached; whoever watches is told when that changes.
+struct Outage {
+    once: bool,
+    /// Whether the journal has ever been reached.
+    reached: bool,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    const fn new(once: bool) -> Self {
+        Self {
+            once,
+            reached: false,
+            since: None,
+        }
+    }
+
+    /// The page, or none where the journal is out of reach for now.
+    fn note<T>(&mut self, page: Result<T, Error>) -> Result<Option<T>, Error> {
+        match page {
+            Ok(page) => {
+                if self.since.take().is_some() {
+                    tell("the journal is back");
+                }
+                self.reached = true;
+                Ok(Some(page))
+            }
+            Err(Error::Unavailable { source }) => self.lost(source).map(|()| None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lost(&mut self, source: tape_client::Source) -> Result<(), Error> {
+        if self.since.is_none() {
+            let cause = with_causes(source.as_ref());
+            tell(&format!("the journal is out of reach, trying again: {cause}"));
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let bounded = self.once || !self.reached;
+        if bounded && since.elapsed() >= PATIENCE {
+            return Err(Error::Unavailable { source });
+        }
+        Ok(())
+    }
+}
+
+fn tell(what: &str) {
+    // Where nobody can read it, the feed still goes on.
+    let _ = writeln!(std::io::stderr(), "tape: {what}");
 }

@@ -6,6 +6,8 @@ use tape_client::core::time::Timestamp;
 
 /// Most characters of a payload in a line.
 const PREVIEW_CHARS: usize = 80;
+/// Most characters of a line of an error.
+const LINE_CHARS: usize = 600;
 
 /// A point in time, in UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -55,4 +57,56 @@ pub(crate) fn value(payload: &Payload) -> Value {
     parsed().or_else(|| text.map(Value::from)).unwrap_or_else(|| {
         json!({"type": payload.content_type(), "len": payload.len(), "sha256": payload.digest().to_string()})
     })
+}
+
+/// So many of something.
+pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// An error and what it comes from, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A text with the middle of its overlong lines left out, such as a name that somebody pasted a file into.
+pub(crate) fn cut(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(cut_line).collect();
+    lines.join("\n")
+}
+
+fn cut_line(line: &str) -> String {
+    let chars = line.chars().count();
+    if chars <= LINE_CHARS {
+        return line.to_owned();
+    }
+    let part = LINE_CHARS / 2;
+    let begin: String = line.chars().take(part).collect();
+    let end: String = line.chars().skip(chars - part).collect();
+    format!("{begin} [{} characters] {end}", chars - 2 * part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LINE_CHARS, cut};
+
+    #[test]
+    fn only_overlong_lines_are_cut() {
+        let fine = format!("error: a\n{}\n", "é".repeat(LINE_CHARS));
+        assert_eq!(cut(&fine), fine);
+        let long = format!("error: {}: why\nusage", "é".repeat(100_000));
+        let short = cut(&long);
+        assert!(
+            short.starts_with("error: éé") && short.ends_with("éé: why\nusage"),
+            "{short}"
+        );
+        assert!(short.contains(" characters] "), "{short}");
+        assert!(short.chars().count() < LINE_CHARS + 40, "{short}");
+    }
 }

@@ -1,22 +1,31 @@
 //! `tape verify`.
 
+mod audit;
+
 use crate::name::{RunPath, path};
+use crate::text::counted;
 use crate::{Context, Failure};
+use audit::{Finding, Known, Verified, audit, damage};
 use clap::Args;
 use futures::StreamExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use tape_client::core::chain::Verifier;
-use tape_client::core::id::{Seq, Tenant};
+use tape_client::core::id::{Seq, StreamId, Tenant, ValueName};
 use tape_client::core::payload::Digest;
 use tape_client::core::reply::Rejection;
-use tape_client::{Error, RunId, RunQuery};
+use tape_client::{Error, RunId, RunQuery, Tail};
 
 /// Most runs of a page.
 const PAGE: u32 = 500;
 
-/// Verifies the chains of runs, and prints their heads for publishing. Exits with 1 where a chain is broken.
+/// Verifies the chains of runs, and prints their heads for publishing. Exits with 1 where anything is broken.
+///
+/// A run's entries must form a chain, and end where its head and the feed say. The runs of a tenant are those that are listed, and
+/// those that the feed has. What is gone from entries, head, list and feed alike shows only against a head that was
+/// published (--head).
 #[derive(Debug, Args)]
+#[command(override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --tenant <TENANT>")]
 pub(crate) struct Verify {
     /// The run; without it, all runs of a tenant.
     #[arg(required_unless_present = "tenant")]
@@ -27,6 +36,10 @@ pub(crate) struct Verify {
     /// A head that was published earlier: the journal must still have it.
     #[arg(long, value_name = "SEQ:DIGEST", value_parser = head, requires = "run")]
     head: Option<(Seq, Digest)>,
+    /// Does without the feed, all of which is read otherwise: a run that is no longer listed, or was cut off together
+    /// with its head, is not found then.
+    #[arg(long)]
+    quick: bool,
 }
 
 fn head(text: &str) -> Result<(Seq, Digest), String> {
@@ -38,81 +51,213 @@ fn head(text: &str) -> Result<(Seq, Digest), String> {
     ))
 }
 
+/// The last entry that the feed has of each run.
+type Ends = BTreeMap<RunId, Known>;
+
+/// What was found so far.
+#[derive(Default)]
+struct Count {
+    runs: u64,
+    entries: u64,
+    erased: u64,
+    broken: u64,
+}
+
 impl Verify {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let mut whole = true;
-        match (&self.run, self.tenant) {
-            (Some(RunPath(run)), _) => whole = verify(context, run, self.head).await?,
-            (None, Some(tenant)) => {
-                let (query, mut page) = (RunQuery::all(tenant), None);
-                loop {
-                    let runs = context.tape.runs(&query, page, PAGE).await?;
-                    for (run, _) in runs.runs {
-                        whole &= verify(context, &run, None).await?;
-                    }
-                    page = runs.next;
-                    if page.is_none() {
-                        break;
-                    }
-                }
-            }
+        let mut count = Count::default();
+        match (&self.run, &self.tenant) {
+            (Some(RunPath(run)), _) => self.one(context, run, &mut count).await?,
+            (None, Some(tenant)) => self.all(context, tenant, &mut count).await?,
             (None, None) => {}
         }
-        Ok(if whole {
+        count.say(context)?;
+        Ok(if count.broken == 0 {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         })
     }
-}
 
-/// Verifies one run and says how it went; whether its chain is whole.
-async fn verify(
-    context: &mut Context<'_>,
-    run: &RunId,
-    published: Option<(Seq, Digest)>,
-) -> Result<bool, Failure> {
-    let name = path(run);
-    let (line, text) = match check(context, run, published).await? {
-        Ok((seq, digest)) => {
-            let head = format!("{seq}:{digest}");
-            (
-                json!({"run": name, "ok": true, "head": head}),
-                format!("ok      {name}  head {head}"),
-            )
+    async fn one(&self, context: &mut Context<'_>, run: &RunId, count: &mut Count) -> Result<(), Failure> {
+        let stream = StreamId::Run(run.clone());
+        let mut ends = self.ends(context, &stream.to_string(), count).await?;
+        let finding = audit(context, run, self.head, ends.remove(run)).await?;
+        let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
+        if nothing && self.head.is_none() {
+            return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
         }
-        Err(broken) => (
-            json!({"run": name, "ok": false, "broken": broken}),
-            format!("BROKEN  {name}  {broken}"),
-        ),
-    };
-    let whole = line["ok"] == true;
-    writeln!(
-        context.out,
-        "{}",
-        if context.json { line.to_string() } else { text }
-    )?;
-    Ok(whole)
-}
+        count.add(context, run, finding)
+    }
 
-async fn check(
-    context: &Context<'_>,
-    run: &RunId,
-    published: Option<(Seq, Digest)>,
-) -> Result<Result<(Seq, Digest), String>, Failure> {
-    let mut verifier = Verifier::new(published);
-    let mut pages = context.tape.journal(run);
-    let mut empty = true;
-    while let Some(page) = pages.next().await {
-        for stored in page? {
-            empty = false;
-            if let Err(broken) = verifier.check(&stored) {
-                return Ok(Err(broken.to_string()));
+    async fn all(
+        &self,
+        context: &mut Context<'_>,
+        tenant: &Tenant,
+        count: &mut Count,
+    ) -> Result<(), Failure> {
+        let mut ends = self.ends(context, &runs_of(tenant), count).await?;
+        let (query, mut page) = (RunQuery::all(tenant.clone()), None);
+        loop {
+            let runs = match context.tape.runs(&query, page, PAGE).await {
+                Ok(runs) => runs,
+                Err(error) => {
+                    count.broken(context, "list", tenant.as_str(), damage(error)?)?;
+                    break;
+                }
+            };
+            for (run, _) in runs.runs {
+                let finding = audit(context, &run, None, ends.remove(&run)).await?;
+                count.add(context, &run, has_entries(finding))?;
+            }
+            page = runs.next;
+            if page.is_none() {
+                break;
             }
         }
+        for (run, end) in ends {
+            let finding = audit(context, &run, None, Some(end)).await?;
+            let unlisted = |_| Err("the feed has it, but it is not in the list of runs".to_owned());
+            count.add(context, &run, finding.and_then(unlisted))?;
+        }
+        if count.runs == 0 && count.broken == 0 {
+            let problem = format!("'{tenant}' has no runs");
+            return Err(Error::Invalid {
+                what: "tenant",
+                problem,
+            }
+            .into());
+        }
+        Ok(())
     }
-    if empty && published.is_none() {
-        return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
+
+    /// What the feed has of the runs below a path; as much of it as can be read.
+    async fn ends(&self, context: &mut Context<'_>, below: &str, count: &mut Count) -> Result<Ends, Failure> {
+        let mut ends = Ends::new();
+        if self.quick {
+            return Ok(ends);
+        }
+        let pattern = format!("{}.>", below.replace('/', "."));
+        let mut pages = context.tape.tail(&Tail {
+            pattern: pattern.parse().map_err(Error::from)?,
+            from_start: true,
+            follow: false,
+        });
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => {
+                    count.broken(context, "feed", below, damage(error)?)?;
+                    break;
+                }
+            };
+            for (stream, stored) in page {
+                if let StreamId::Run(run) = stream {
+                    let (seq, digest) = (stored.seq, stored.digest);
+                    ends.insert(
+                        run,
+                        Known {
+                            by: "the feed",
+                            seq,
+                            digest,
+                        },
+                    );
+                }
+            }
+        }
+        Ok(ends)
     }
-    Ok(verifier.finish().map_err(|broken| broken.to_string()))
+}
+
+/// The path that the names of all runs of a tenant begin with.
+fn runs_of(tenant: &Tenant) -> String {
+    // Any stream's path begins with the tenant, written as in paths.
+    let name = ValueName::new("any").expect("it is a name");
+    let tenant = tenant.clone();
+    let path = StreamId::Value { tenant, name }.to_string();
+    let tenant = path.split('/').next().unwrap_or_default();
+    format!("{tenant}/run")
+}
+
+fn has_entries(finding: Finding) -> Finding {
+    match finding {
+        Ok(Verified {
+            head: (Seq::ZERO, _), ..
+        }) => Err("it is listed, but has no entries".to_owned()),
+        other => other,
+    }
+}
+
+impl Count {
+    /// Counts a run and says how it is.
+    fn add(&mut self, context: &mut Context<'_>, run: &RunId, finding: Finding) -> Result<(), Failure> {
+        self.runs += 1;
+        let Verified {
+            head: (seq, digest),
+            erased,
+        } = match finding {
+            Ok(verified) => verified,
+            Err(broken) => return self.broken(context, "run", &path(run), broken),
+        };
+        self.entries += seq.0;
+        self.erased += erased;
+        let (name, head) = (path(run), format!("{seq}:{digest}"));
+        let gone = match erased {
+            0 => String::new(),
+            n => format!("{}  ", payloads_erased(n)),
+        };
+        let line = json!({"run": name, "ok": true, "head": head, "erased": erased});
+        say(context, &line, &format!("ok      {name}  {gone}head {head}"))
+    }
+
+    /// Counts what is broken and says so.
+    fn broken(
+        &mut self,
+        context: &mut Context<'_>,
+        what: &'static str,
+        name: &str,
+        broken: String,
+    ) -> Result<(), Failure> {
+        self.broken += 1;
+        let of = if what == "run" {
+            String::new()
+        } else {
+            format!("the {what} of ")
+        };
+        let text = format!("BROKEN  {of}{name}  {broken}");
+        say(
+            context,
+            &json!({what: name, "ok": false, "broken": broken}),
+            &text,
+        )
+    }
+
+    fn say(&self, context: &mut Context<'_>) -> Result<(), Failure> {
+        let Self {
+            runs,
+            entries,
+            erased,
+            broken,
+        } = *self;
+        let line = json!({"runs": runs, "entries": entries, "erased": erased, "broken": broken});
+        let (runs, entries) = (counted(runs, "run", "runs"), counted(entries, "entry", "entries"));
+        let text = format!(
+            "{runs}, {entries} verified, {}, {broken} broken",
+            payloads_erased(erased)
+        );
+        say(context, &line, &text)
+    }
+}
+
+fn payloads_erased(n: u64) -> String {
+    format!("{} erased", counted(n, "payload", "payloads"))
+}
+
+fn say(context: &mut Context<'_>, line: &Value, text: &str) -> Result<(), Failure> {
+    if context.json {
+        writeln!(context.out, "{line}")?;
+    } else {
+        writeln!(context.out, "{text}")?;
+    }
+    Ok(())
 }

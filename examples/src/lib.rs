@@ -9,6 +9,7 @@
 //!   often it is asked what.
 //! - [`stops`]: where a process is to be killed, and how an agent gets there; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
+//! - [`supervisor`]: what every supervisor does, whatever is played.
 //! - [`server`]: the journal's servers; [`comeback`]: Tape's recovery, which brings killed agents back.
 //! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
@@ -24,5 +25,6 @@ pub mod record;
 pub mod seed;
 pub mod server;
 pub mod stops;
+pub mod supervisor;
 pub mod taped;
 pub mod upstream;

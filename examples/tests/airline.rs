@@ -156,6 +156,39 @@ fn more_kills_than_there_is_room_for_are_refused_and_not_skipped() {
 }
 
 #[test]
+fn a_store_that_the_processes_cannot_share_is_refused() {
+    for servers in ["0", "1"] {
+        let (output, text) = play(1, &["--store", "memory:", "--servers", servers]);
+        assert!(!output.status.success(), "{text}");
+        assert!(
+            text.contains("is not shared") && text.contains("sqlite:PATH"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn after_its_deadline_the_play_says_what_is_still_open() {
+    // More kills than a second is enough for.
+    let args = [
+        "--agents",
+        "1",
+        "--agent-kills",
+        "200",
+        "--server-kills",
+        "0",
+        "--deadline-seconds",
+        "1",
+    ];
+    let (output, text) = play(20, &args);
+    assert!(!output.status.success(), "{text}");
+    assert!(
+        text.contains("after 1 s ") && text.contains(" runs are still open: "),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_file_of_another_form_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("trajectories.json");

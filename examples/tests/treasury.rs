@@ -17,11 +17,30 @@ fn text(output: &Output) -> String {
     )
 }
 
+/// Every entry of the journal is shown or counted.
+fn shows_everything(text: &str) {
+    let of = |what: &str| {
+        let line = text.lines().find(|line| line.contains(what)).expect(what);
+        let numbers = line
+            .split_whitespace()
+            .find_map(|word| word.parse::<usize>().ok());
+        numbers.expect("it says how many")
+    };
+    let numbered = |line: &&str| line.get(..5).is_some_and(|n| n.trim().parse::<usize>().is_ok());
+    let shown = text.lines().filter(numbered).count();
+    assert_eq!(
+        shown + of(" more entries are not shown: "),
+        of("The chain over "),
+        "{text}"
+    );
+}
+
 #[test]
 fn with_tape_every_act_is_done_once() {
     let output = play(&[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
+    shows_everything(&text);
     let last = text.trim_end().lines().last().unwrap();
     assert_eq!(
         last,

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
 
 use anyhow::{Context as _, Result, bail};
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,12 @@ use tape_core::run::Run;
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
+/// Drives an agent twice over a journal that the host keeps itself in a file of lines; its first life ends amid a line.
+#[derive(Parser)]
+struct Cli {}
+
 fn main() -> Result<()> {
+    Cli::parse();
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("journal.lines");
     let mut world = World::default();

@@ -17,24 +17,25 @@ use crate::agent::{Talk, Tools, converse};
 use crate::ground::{Ground, run_id};
 use crate::recording::Conversation;
 use crate::schedule::{Kills, Schedule};
-use crate::stage::{Played, Stage, conversation_file};
+use crate::stage::{Open, Played, Stage, conversation_file};
 use crate::verdict::Verdict;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tape_client::core::id::Epoch;
 use tape_client::{Begun, RunId, Tape};
-use tape_examples::child::Child;
 use tape_examples::model::{self, Model};
 use tape_examples::notes::Notes;
 use tape_examples::parent::Parent;
 use tape_examples::stops::{Stop, Stops, Victim};
+use tape_examples::supervisor::{Troupe, say};
 use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
-use tape_examples::{interrupt, ledger};
+use tape_examples::{ledger, supervisor};
 
 /// Replays recorded agent runs over Tape while agents and servers are killed.
 #[derive(Parser)]
@@ -46,13 +47,16 @@ struct Cli {
     play: Option<Play>,
 }
 
+/// The longest deadline.
+const MONTH_SECONDS: u64 = 31 * 86_400;
+
 #[derive(Args)]
 struct Play {
     /// The recorded runs.
     #[arg(long)]
     trajectories: PathBuf,
     /// The store of the journals, such as `sqlite:airline.db`; without it, an SQLite file that is removed at the end.
-    #[arg(long)]
+    #[arg(long, value_parser = shared_store)]
     store: Option<String>,
     /// How many servers serve the store; with none, the agents open it themselves.
     #[arg(long, default_value_t = 1)]
@@ -69,9 +73,25 @@ struct Play {
     /// The seed of the schedule of kills: a number, or any other text.
     #[arg(long, default_value = "1", value_parser = schedule::seed)]
     seed: u64,
+    /// After so many seconds the play fails and says which runs are still open.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MONTH_SECONDS))]
+    deadline_seconds: u64,
     /// Runs the agents without Tape, on their own notes, under the same kills of agents.
     #[arg(long)]
     unprotected: bool,
+}
+
+/// Under which name it says why it fails.
+const NAME: &str = "airline";
+
+/// A store that all processes of the play see alike.
+fn shared_store(url: &str) -> Result<String> {
+    ensure!(
+        url != "memory:",
+        "a store in memory is not shared: servers, agents and recovery are processes of their own, and each would have an empty \
+         one; say sqlite:PATH, or leave --store out for a file that is removed at the end"
+    );
+    Ok(url.to_owned())
 }
 
 /// The processes that the play starts.
@@ -108,24 +128,11 @@ struct AgentArgs {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match (cli.role, cli.play) {
-        (Some(role), _) => play_role(role).await,
-        (None, Some(play)) => interrupt::or_interrupted(perform(&play)).await,
-        (None, None) => Err(anyhow::anyhow!("--trajectories is missing; see --help")),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("airline: {error:#}");
-            ExitCode::FAILURE
-        }
+    match (cli.role, cli.play) {
+        (Some(role), _) => supervisor::told(NAME, play_role(role).await),
+        (None, Some(play)) => supervisor::perform(NAME, perform(&play)).await,
+        (None, None) => supervisor::told(NAME, Err(anyhow!("--trajectories is missing; see --help"))),
     }
-}
-
-/// Tells the person who watches.
-#[expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
-pub(crate) fn say(line: &str) {
-    println!("{line}");
 }
 
 async fn play_role(role: Role) -> Result<()> {
@@ -212,8 +219,20 @@ async fn perform(play: &Play) -> Result<()> {
             .for_each(|stops| stops.retain(|stop| stop.victim == Victim::Agent));
     }
     let dir = tempfile::tempdir()?;
-    let verdict = on_stage(play, &runs, &schedule, dir.path()).await;
-    let verdict = verdict.with_context(|| errors(dir.path()))?;
+    let troupe = Troupe::new(dir.path())?;
+    let open = Open::of(&runs);
+    let deadline = Duration::from_secs(play.deadline_seconds);
+    let verdict = tokio::time::timeout(
+        deadline,
+        on_stage(play, &runs, &schedule, dir.path(), &troupe, &open),
+    );
+    let verdict = verdict.await.unwrap_or_else(|_| {
+        Err(anyhow!(
+            "after {} s {open} (--deadline-seconds)",
+            play.deadline_seconds
+        ))
+    });
+    let verdict = verdict.with_context(|| troupe.said_last())?;
     say(&verdict.to_string());
     if play.unprotected {
         ensure!(verdict.done_twice + verdict.lost > 0, "the kills did no harm");
@@ -236,20 +255,23 @@ fn announce(play: &Play, runs: &[Conversation], schedule: &Schedule) {
     ));
 }
 
-async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: &Path) -> Result<Verdict> {
+async fn on_stage(
+    play: &Play,
+    runs: &[Conversation],
+    schedule: &Schedule,
+    dir: &Path,
+    troupe: &Troupe,
+    open: &Open,
+) -> Result<Verdict> {
     for run in runs {
         std::fs::write(conversation_file(dir, &run.name), serde_json::to_vec(run)?)?;
     }
-    let (program, errors) = (std::env::current_exe()?, dir.join("errors"));
     let trajectories = play.trajectories.display().to_string();
     let ledger = dir.join("ledger");
-    let mut model = Child::start(&program, ["model", &trajectories], &errors)?;
-    let mut airline = Child::start(
-        &program,
-        ["airline", &trajectories, &ledger.display().to_string()],
-        &errors,
-    )?;
-    let (model_url, airline_url) = (model.report_of("ready").await?, airline.report_of("ready").await?);
+    let (_model, model_url) = troupe.serve(["model", &trajectories]).await?;
+    let (airline, airline_url) = troupe
+        .serve(["airline", &trajectories, &ledger.display().to_string()])
+        .await?;
     let ground = if play.unprotected {
         Ground::notes(dir)
     } else {
@@ -257,9 +279,9 @@ async fn on_stage(play: &Play, runs: &[Conversation], schedule: &Schedule, dir: 
             .store
             .clone()
             .unwrap_or_else(|| format!("sqlite:{}", dir.join("journal.db").display()));
-        Ground::tape(&store, play.servers, play.agents, runs, &errors).await?
+        Ground::tape(&store, play.servers, play.agents, runs, troupe.errors()).await?
     };
-    let stage = Arc::new(Stage::new(dir, &airline_url, &model_url, ground));
+    let stage = Arc::new(Stage::new(dir, troupe, &airline_url, &model_url, ground, open));
     let played = Arc::clone(&stage)
         .play(runs, &schedule.stops, play.agents, airline)
         .await?;
@@ -292,17 +314,4 @@ fn report(played: &Played) {
             played.unplanned
         ));
     }
-}
-
-/// The last lines that any process wrote to standard error.
-fn errors(dir: &Path) -> String {
-    let text = std::fs::read_to_string(dir.join("errors")).unwrap_or_default();
-    let last: Vec<&str> = text.lines().rev().take(20).collect();
-    if last.is_empty() {
-        return "the play failed".to_owned();
-    }
-    format!(
-        "the play failed; its processes last said:\n{}\n",
-        last.into_iter().rev().collect::<Vec<_>>().join("\n")
-    )
 }

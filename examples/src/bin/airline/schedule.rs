@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Stop, Victim};
+use tape_examples::supervisor::Left;
 
 /// Most kills in one run: fewer than Tape lets a run be driven again without progress before it asks for a person.
 const KILLS_PER_RUN_MAX: usize = 12;
@@ -224,12 +225,11 @@ impl Planner {
 }
 
 /// The stops of the next drive: up to the first that kills the agent.
-pub(crate) fn next_drive(left: &[Stop]) -> &[Stop] {
-    let end = left
-        .iter()
-        .position(|stop| stop.victim == Victim::Agent)
-        .map_or(left.len(), |at| at + 1);
-    &left[..end]
+pub(crate) fn next_drive(left: &Left) -> Vec<&Stop> {
+    let mut killed = false;
+    left.iter()
+        .take_while(|stop| !std::mem::replace(&mut killed, stop.victim == Victim::Agent))
+        .collect()
 }
 
 /// The seed that a person gave, as a number or any other text.

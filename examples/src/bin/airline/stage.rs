@@ -4,18 +4,22 @@ use crate::ground::{Begin, Ground};
 use crate::recording::Conversation;
 use crate::schedule::next_drive;
 use anyhow::{Context as _, Result, bail, ensure};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use tape_examples::child::Child;
 use tape_examples::stops::{Point, Stop, Victim};
+use tape_examples::supervisor::{Drove, Left, Strays, Troupe, say};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 /// Most drives of one run that may end in another way than planned, such as by losing the lease on a busy machine.
 const UNPLANNED_MAX: usize = 20;
+/// Most open runs that are told by name.
+const OPEN_TOLD: usize = 20;
 
 /// Where everything of one play is kept.
 pub(crate) struct Stage {
@@ -26,7 +30,44 @@ pub(crate) struct Stage {
     held: Mutex<HashMap<String, UnboundedSender<()>>>,
     hit: std::sync::Mutex<Vec<Stop>>,
     unplanned: AtomicUsize,
-    ended: AtomicUsize,
+    open: Open,
+    troupe: Troupe,
+}
+
+/// The runs that have not ended yet.
+#[derive(Clone)]
+pub(crate) struct Open(Arc<std::sync::Mutex<BTreeSet<String>>>);
+
+impl Open {
+    pub(crate) fn of(runs: &[Conversation]) -> Self {
+        let names = runs.iter().map(|run| run.name.clone()).collect();
+        Self(Arc::new(std::sync::Mutex::new(names)))
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run has ended; how many are left.
+    fn close(&self, run: &str) -> usize {
+        let mut names = self.names();
+        names.remove(run);
+        names.len()
+    }
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names();
+        let some: Vec<&str> = names.iter().take(OPEN_TOLD).map(String::as_str).collect();
+        let more = if names.len() > OPEN_TOLD { ", ..." } else { "" };
+        write!(
+            f,
+            "{} runs are still open: {}{more}",
+            names.len(),
+            some.join(", ")
+        )
+    }
 }
 
 /// What was hit and what happened besides.
@@ -35,15 +76,16 @@ pub(crate) struct Played {
     pub(crate) unplanned: usize,
 }
 
-enum Drove {
-    ToTheEnd,
-    IntoAKill,
-    Astray,
-}
-
 impl Stage {
     /// A stage whose airline and model are up.
-    pub(crate) fn new(dir: &Path, airline: &str, model: &str, ground: Ground) -> Self {
+    pub(crate) fn new(
+        dir: &Path,
+        troupe: &Troupe,
+        airline: &str,
+        model: &str,
+        ground: Ground,
+        open: &Open,
+    ) -> Self {
         Self {
             dir: dir.to_owned(),
             airline: airline.to_owned(),
@@ -52,7 +94,8 @@ impl Stage {
             held: Mutex::default(),
             hit: std::sync::Mutex::default(),
             unplanned: AtomicUsize::new(0),
-            ended: AtomicUsize::new(0),
+            open: open.clone(),
+            troupe: troupe.clone(),
         }
     }
 
@@ -71,7 +114,7 @@ impl Stage {
             let (tell, held) = unbounded_channel();
             self.held.lock().await.insert(run.name.clone(), tell);
             let (stage, seats) = (Arc::clone(&self), Arc::clone(&seats));
-            let (name, left) = (run.name.clone(), stops.clone());
+            let (name, left) = (run.name.clone(), Left::all(stops.clone()));
             tasks.spawn(async move {
                 let _seat = seats.acquire_owned().await?;
                 stage
@@ -80,17 +123,13 @@ impl Stage {
                     .with_context(|| format!("in run {name}"))
             });
         }
-        while self.ended.load(Ordering::SeqCst) < runs.len() {
+        while !self.open.names().is_empty() {
             tasks
                 .join_next()
                 .await
                 .context("the airline is always heard")???;
         }
-        let hit = self
-            .hit
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
+        let hit = self.hit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Played {
             hit,
             unplanned: self.unplanned.load(Ordering::SeqCst),
@@ -111,27 +150,18 @@ impl Stage {
         }
     }
 
-    async fn conversation(
-        &self,
-        run: &str,
-        mut left: Vec<Stop>,
-        mut held: UnboundedReceiver<()>,
-    ) -> Result<()> {
+    async fn conversation(&self, run: &str, mut left: Left, mut held: UnboundedReceiver<()>) -> Result<()> {
         let (mut begin, mut begun) = (Begin::Anew, false);
-        let mut unplanned = 0;
+        let mut strays = Strays::at_most(UNPLANNED_MAX);
         loop {
-            let mut agent = self.start(run, next_drive(&left), &begin)?;
+            let mut agent = self.start(run, &next_drive(&left), &begin)?;
             while held.try_recv().is_ok() {}
             match self.drive(&mut agent, &mut left, &mut held, &mut begun).await? {
                 Drove::ToTheEnd => break,
                 Drove::IntoAKill => {}
                 Drove::Astray => {
-                    unplanned += 1;
                     self.unplanned.fetch_add(1, Ordering::SeqCst);
-                    ensure!(
-                        unplanned <= UNPLANNED_MAX,
-                        "its agent ended {unplanned} times without having to"
-                    );
+                    strays.forgive()?;
                 }
             }
             // Recovery is told that the drive is over.
@@ -142,10 +172,10 @@ impl Stage {
                 Begin::Anew
             };
         }
-        ensure!(left.is_empty(), "it ended before {} planned kills", left.len());
-        let ended = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
-        if ended.is_multiple_of(50) {
-            crate::say(&format!("  {ended} conversations have ended"));
+        left.none()?;
+        let open = self.open.close(run);
+        if open.is_multiple_of(50) && open > 0 {
+            say(&format!("  {open} conversations are still open"));
         }
         Ok(())
     }
@@ -154,7 +184,7 @@ impl Stage {
     async fn drive(
         &self,
         agent: &mut Child,
-        left: &mut Vec<Stop>,
+        left: &mut Left,
         held: &mut UnboundedReceiver<()>,
         begun: &mut bool,
     ) -> Result<Drove> {
@@ -163,35 +193,23 @@ impl Stage {
                 report = agent.report() => match report?.as_deref() {
                     Some("begun") => *begun = true,
                     Some("stop") => {
-                        let stop = self.take(left)?;
+                        let stop = left.take()?;
                         if self.hit(&stop, agent).await? {
                             return Ok(Drove::IntoAKill);
                         }
                     }
-                    Some("done") => {
-                        let status = agent.ended().await?;
-                        ensure!(status.success(), "its agent ended with {status}");
-                        return Ok(Drove::ToTheEnd);
-                    }
+                    Some("done") => return Drove::to_the_end(agent).await,
                     Some(other) => bail!("its agent says '{other}'"),
-                    None => {
-                        agent.ended().await?;
-                        return Ok(Drove::Astray);
-                    }
+                    None => return Drove::astray(agent).await,
                 },
                 Some(()) = held.recv() => {
-                    let stop = self.take(left)?;
+                    let stop = left.take()?;
                     ensure!(stop.point == Point::BeforeAnswer, "an answer is held back that was not planned to be");
                     self.hit(&stop, agent).await?;
                     return Ok(Drove::IntoAKill);
                 }
             }
         }
-    }
-
-    fn take(&self, left: &mut Vec<Stop>) -> Result<Stop> {
-        ensure!(!left.is_empty(), "its agent stopped where no stop was planned");
-        Ok(left.remove(0))
     }
 
     /// Kills whom the stop is for; true where that is the agent.
@@ -203,12 +221,12 @@ impl Stage {
         }
         self.hit
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .push(stop.clone());
         Ok(stop.victim == Victim::Agent)
     }
 
-    fn start(&self, run: &str, stops: &[Stop], begin: &Begin) -> Result<Child> {
+    fn start(&self, run: &str, stops: &[&Stop], begin: &Begin) -> Result<Child> {
         let mut args = vec![
             "agent".to_owned(),
             "--conversation".to_owned(),
@@ -221,7 +239,7 @@ impl Stage {
             serde_json::to_string(stops)?,
         ];
         args.extend(self.ground.args(run, begin));
-        Child::start(&std::env::current_exe()?, args, &self.dir.join("errors"))
+        self.troupe.start(args)
     }
 }
 

@@ -1,14 +1,14 @@
 //! What the agent stands on: Tape, or nothing but its own notes.
 
 use anyhow::{Context as _, Result, bail};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_client::core::id::StreamId;
 use tape_client::core::id::{GateName, Principal, SignalId};
 use tape_client::core::subject::{Pattern, Subject};
-use tape_client::{Payload, RunId, Tail, Tape};
+use tape_client::{Error, Payload, RunId, Tail, Tape};
 use tape_examples::child::Child;
 use tape_examples::comeback::{Comeback, Handover};
 use tape_examples::server::Servers;
@@ -114,9 +114,13 @@ impl Ground {
             follow: true,
         };
         let mut pages = journal.tape.tail(&tail);
-        while let Some(page) = pages.try_next().await? {
-            if !page.is_empty() {
-                return Ok(());
+        while let Some(page) = pages.next().await {
+            match page {
+                // Polled again, the feed goes on.
+                Err(Error::Unavailable { .. }) => {}
+                Err(error) => return Err(error.into()),
+                Ok(page) if page.is_empty() => {}
+                Ok(_) => return Ok(()),
             }
         }
         bail!("the feed has ended")

@@ -29,15 +29,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tape_client::core::id::Epoch;
 use tape_client::{Begun, Tape};
-use tape_examples::child::Child;
 use tape_examples::model::{self, Model};
 use tape_examples::notes::{self, Notes};
 use tape_examples::parent::Parent;
 use tape_examples::stops::{Stop, Stops, Victim};
+use tape_examples::supervisor::{Left, Troupe, say};
 use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
-use tape_examples::{interrupt, ledger, record};
+use tape_examples::{ledger, record, supervisor};
 
+/// Under which name it says why it fails.
+const NAME: &str = "treasury";
 /// How long the agent waits in its process for a person before it leaves the wait to the journal.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What is set aside of the model's budget before each question, in millionths of a US dollar.
@@ -84,23 +86,10 @@ struct AgentArgs {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.role {
-        Some(role) => play_role(role).await,
-        None => interrupt::or_interrupted(perform(cli.unprotected)).await,
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("treasury: {error:#}");
-            ExitCode::FAILURE
-        }
+    match cli.role {
+        Some(role) => supervisor::told(NAME, play_role(role).await),
+        None => supervisor::perform(NAME, perform(cli.unprotected)).await,
     }
-}
-
-/// Tells the person who watches.
-#[expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
-pub(crate) fn say(line: &str) {
-    println!("{line}");
 }
 
 async fn play_role(role: Role) -> Result<()> {
@@ -173,44 +162,40 @@ async fn perform(unprotected: bool) -> Result<()> {
         ""
     });
     let dir = tempfile::tempdir()?;
-    on_stage(unprotected, dir.path())
+    let troupe = Troupe::new(dir.path())?;
+    on_stage(unprotected, dir.path(), &troupe)
         .await
-        .with_context(|| said_last(dir.path()))
+        .with_context(|| troupe.said_last())
 }
 
-async fn on_stage(unprotected: bool, dir: &Path) -> Result<()> {
-    let (program, errors) = (std::env::current_exe()?, dir.join("errors"));
+async fn on_stage(unprotected: bool, dir: &Path, troupe: &Troupe) -> Result<()> {
     let (books, notes) = (dir.join("ledger"), dir.join("notes"));
-    let mut model = Child::start(&program, ["model"], &errors)?;
-    let mut bank = Child::start(&program, ["bank", &books.display().to_string()], &errors)?;
-    let (model_url, bank_url) = (model.report_of("ready").await?, bank.report_of("ready").await?);
+    let (_model, model_url) = troupe.serve(["model"]).await?;
+    let (bank, bank_url) = troupe.serve(["bank", &books.display().to_string()]).await?;
     let mut left = stage::worst_moments();
     let ground = if unprotected {
         // There is no server that could be killed.
         left.retain(|stop| !matches!(stop.victim, Victim::Server(_)));
         Ground::Notes(notes.clone())
     } else {
-        Ground::tape(dir, &errors).await?
+        Ground::tape(dir, troupe.errors()).await?
     };
     let args = ["agent", "--bank", &bank_url, "--model", &model_url]
         .map(str::to_owned)
         .to_vec();
     let mut stage = Stage {
-        program,
-        errors,
+        troupe: troupe.clone(),
         args,
         ground,
         bank,
-        left,
+        left: Left::all(left),
         kills: 0,
     };
     stage.play().await?;
     let scripted = !cfg!(feature = "real-model");
-    ensure!(
-        stage.left.is_empty() || !scripted,
-        "the run ended before {} planned moments",
-        stage.left.len()
-    );
+    if scripted {
+        stage.left.none()?;
+    }
     let (ledger, asked) = (ledger::read(&books)?, Model::new(&model_url).asked().await?);
     match stage.ground.client() {
         Some(tape) => show_journal(tape, &ledger, &asked, stage.kills).await,
@@ -272,12 +257,4 @@ fn show_notes(notes: &Path, ledger: &[ledger::Line], kills: usize) -> Result<()>
         "treasury: kills={kills} acts={acts} done_twice={done_twice} chain=none"
     ));
     Ok(())
-}
-
-/// The last lines that any process wrote to standard error.
-fn said_last(dir: &Path) -> String {
-    let text = std::fs::read_to_string(dir.join("errors")).unwrap_or_default();
-    let last: Vec<&str> = text.lines().rev().take(20).collect();
-    let last: Vec<&str> = last.into_iter().rev().collect();
-    format!("the play failed; its processes last said:\n{}\n", last.join("\n"))
 }

@@ -2,7 +2,7 @@
 
 use crate::book::amount;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tape_client::RunId;
 use tape_client::core::entry::gate::AnsweredBy;
@@ -38,7 +38,8 @@ pub(crate) fn journal(record: &Record, run: &RunId, ledger: &[Line]) -> Table {
         .iter()
         .filter_map(|line| Some((line.key.as_deref()?, line)))
         .collect();
-    let mut acts = BTreeMap::new();
+    let (mut acts, mut shown) = (BTreeMap::new(), BTreeSet::new());
+    let mut hidden: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in &record.entries {
         if let EntryBody::EffectBegun(begun) = &entry.body {
             acts.insert(
@@ -46,19 +47,33 @@ pub(crate) fn journal(record: &Record, run: &RunId, ledger: &[Line]) -> Table {
                 act(begun.spec.operation.as_str(), &json(&begun.spec.args)),
             );
         }
-        let Some(text) = text(entry, &acts) else { continue };
+        let Some(text) = text(entry, &acts) else {
+            *hidden.entry(entry.body.kind()).or_default() += 1;
+            continue;
+        };
         let done = match &entry.body {
             EntryBody::EffectConfirmed(confirmed) => {
                 by_key.get(confirmed.effect.idempotency_key(run).as_str())
             }
             _ => None,
         };
+        shown.extend(done.map(|line| line.n));
         rows.push((
             format!("{:>3}  {text}", entry.seq.0),
             done.map(|line| ledger_line(line)).unwrap_or_default(),
         ));
     }
+    let others = ledger.iter().filter(|line| !shown.contains(&line.n));
+    rows.extend(others.map(|line| (String::new(), ledger_line(line))));
+    rows.extend(not_shown(&hidden).map(|text| (text, String::new())));
     Table { rows }
+}
+
+/// How many entries of which kinds only keep the machinery going.
+fn not_shown(hidden: &BTreeMap<&str, usize>) -> Option<String> {
+    let count: usize = hidden.values().sum();
+    let kinds: Vec<String> = hidden.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    (count > 0).then(|| format!("{count} more entries are not shown: {}", kinds.join(", ")))
 }
 
 /// Notes beside the bank's ledger.

@@ -1,10 +1,10 @@
 //! The play: one agent, killed and brought back until the book is closed.
 
 use crate::ground::{Ground, PERSON};
-use anyhow::{Context as _, Result, bail, ensure};
-use std::path::PathBuf;
+use anyhow::{Context as _, Result, bail};
 use tape_examples::child::Child;
 use tape_examples::stops::{Point, Stop, Victim};
+use tape_examples::supervisor::{Drove, Left, Strays, Troupe, say};
 
 /// Most drives that may end in another way than planned.
 const UNPLANNED_MAX: usize = 5;
@@ -30,54 +30,46 @@ pub(crate) fn worst_moments() -> Vec<Stop> {
 
 /// One play.
 pub(crate) struct Stage {
-    pub(crate) program: PathBuf,
-    pub(crate) errors: PathBuf,
+    pub(crate) troupe: Troupe,
     /// What every agent is told, beside what it stands on.
     pub(crate) args: Vec<String>,
     pub(crate) ground: Ground,
     pub(crate) bank: Child,
-    pub(crate) left: Vec<Stop>,
+    pub(crate) left: Left,
     pub(crate) kills: usize,
-}
-
-enum Drove {
-    ToTheEnd,
-    IntoAKill,
-    Astray,
 }
 
 impl Stage {
     /// Plays until the run has ended.
     pub(crate) async fn play(&mut self) -> Result<()> {
-        let mut unplanned = 0;
-        crate::say("  agent 1 is started");
+        let mut strays = Strays::at_most(UNPLANNED_MAX);
+        say("  agent 1 is started");
         for n in 2.. {
             let mut agent = self.start()?;
             match self.drive(&mut agent).await? {
                 Drove::ToTheEnd => break,
                 Drove::IntoAKill => {}
                 Drove::Astray => {
-                    unplanned += 1;
-                    crate::say("    it ended early");
-                    ensure!(
-                        unplanned <= UNPLANNED_MAX,
-                        "the agent ended {unplanned} times without having to"
-                    );
+                    say("    it ended early");
+                    strays.forgive()?;
                 }
             }
             drop(agent);
             let who = self.ground.recover().await?;
-            crate::say(&format!("  agent {n} is {who}"));
+            say(&format!("  agent {n} is {who}"));
         }
-        crate::say("    closes the book");
+        say("    closes the book");
         Ok(())
     }
 
     fn start(&self) -> Result<Child> {
         let mut args = self.args.clone();
-        args.extend(["--stops".to_owned(), serde_json::to_string(&self.left)?]);
+        args.extend([
+            "--stops".to_owned(),
+            serde_json::to_string(&self.left.iter().collect::<Vec<_>>())?,
+        ]);
         args.extend(self.ground.args());
-        Child::start(&self.program, args, &self.errors)
+        self.troupe.start(args)
     }
 
     async fn drive(&mut self, agent: &mut Child) -> Result<Drove> {
@@ -89,14 +81,11 @@ impl Stage {
                             return Ok(drove);
                         }
                     }
-                    None => {
-                        agent.ended().await?;
-                        return Ok(Drove::Astray);
-                    }
+                    None => return Drove::astray(agent).await,
                 },
                 held = self.bank.report_of("held") => {
                     held?;
-                    let stop = self.take()?;
+                    let stop = self.left.take()?;
                     self.hit(&stop, agent).await?;
                     return Ok(Drove::IntoAKill);
                 }
@@ -108,22 +97,18 @@ impl Stage {
     async fn heard(&mut self, report: &str, agent: &mut Child) -> Result<Option<Drove>> {
         match report {
             "stop" => {
-                let stop = self.take()?;
+                let stop = self.left.take()?;
                 let killed = self.hit(&stop, agent).await?;
                 return Ok(killed.then_some(Drove::IntoAKill));
             }
             "lost" => {
-                let stop = self.take()?;
-                crate::say(&format!(
+                let stop = self.left.take()?;
+                say(&format!(
                     "    the bank does {}, but its answer is lost; the agent asks again",
                     stop.step
                 ));
             }
-            "done" => {
-                let status = agent.ended().await?;
-                ensure!(status.success(), "the agent ended with {status}");
-                return Ok(Some(Drove::ToTheEnd));
-            }
+            "done" => return Drove::to_the_end(agent).await.map(Some),
             other => match other.strip_prefix("waiting ") {
                 Some(gate) => self.waits(gate, agent).await?,
                 None => bail!("the agent says '{other}'"),
@@ -134,20 +119,12 @@ impl Stage {
 
     /// The agent waits for a person, who comes unless the agent is to be killed first.
     async fn waits(&self, gate: &str, agent: &mut Child) -> Result<()> {
-        crate::say(&format!("    waits for a person at the gate '{gate}'"));
-        if self.left.first().is_some_and(|next| next.point == Point::AtGate) {
+        say(&format!("    waits for a person at the gate '{gate}'"));
+        if self.left.next().is_some_and(|next| next.point == Point::AtGate) {
             return Ok(());
         }
-        crate::say(&format!("    {PERSON} approves"));
+        say(&format!("    {PERSON} approves"));
         self.ground.approve(gate, agent).await
-    }
-
-    fn take(&mut self) -> Result<Stop> {
-        ensure!(
-            !self.left.is_empty(),
-            "the agent stopped where no stop was planned"
-        );
-        Ok(self.left.remove(0))
     }
 
     /// Kills whom the stop is for; true where that is the agent.
@@ -155,7 +132,7 @@ impl Stage {
         let Stop { step, point, victim } = stop;
         self.kills += 1;
         if matches!(victim, Victim::Server(_)) {
-            crate::say(&format!(
+            say(&format!(
                 "    tape-server is killed {point}: {step}; it is started again, the agent goes on"
             ));
             self.ground.kill_server(agent).await?;
@@ -165,7 +142,7 @@ impl Stage {
             self.ground.gate_is_open().await?;
         }
         agent.kill().await.context("the agent cannot be killed")?;
-        crate::say(&format!("    is killed {point}: {step}"));
+        say(&format!("    is killed {point}: {step}"));
         Ok(true)
     }
 }

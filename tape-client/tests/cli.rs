@@ -212,6 +212,10 @@ async fn people_answer_gates_and_settle_effects() {
         "#0.0",
         "--confirmed",
         "\"paid\"",
+        "--undo",
+        "refund",
+        "--undo-args",
+        "{\"receipt\":7}",
         "--reason",
         "statement",
     ];
@@ -226,6 +230,18 @@ async fn people_answer_gates_and_settle_effects() {
         &expect![[r#"
         tape: effect #0.0 is Confirmed in attempt 1
     "#]],
+    );
+    let confirmed = [
+        "tail",
+        "acme.run.*.*.*.*.effect.confirmed",
+        "--from-start",
+        "--once",
+    ];
+    let told = String::from_utf8(seeded.tape(&confirmed).stdout).unwrap();
+    let told = told.trim_end();
+    assert!(
+        told.ends_with(r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7}"#),
+        "{told}"
     );
 }
 

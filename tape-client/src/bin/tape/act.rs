@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::command::Verdict;
-use tape_client::core::id::{EffectId, GateName, Seq, SignalId, StreamId};
+use tape_client::core::effect::Undo;
+use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId, StreamId};
 use tape_client::core::reply::{Reply, ReplyResult};
 use tape_client::{Error, Payload};
 
@@ -34,6 +35,13 @@ pub(crate) struct Settle {
     effect: EffectId,
     #[command(flatten)]
     verdict: Said,
+    /// What to ask of the upstream should it have to be undone, where the upstream's answer tells; otherwise what the
+    /// agent said when the effect began holds.
+    #[arg(long, value_name = "OPERATION", requires = "confirmed")]
+    undo: Option<Operation>,
+    /// The arguments of that: JSON, or else a text.
+    #[arg(long, value_name = "ARGS", requires = "undo", default_value = "null")]
+    undo_args: String,
     /// Why, for the record.
     #[arg(long)]
     reason: String,
@@ -84,13 +92,19 @@ impl Signal {
 
 impl Settle {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let undo = |operation| {
+            Ok::<_, Failure>(Undo {
+                operation,
+                args: payload(&self.undo_args)?,
+            })
+        };
         let verdict = match self.verdict {
             Said {
                 confirmed: Some(result),
                 ..
             } => Verdict::Confirmed {
                 result: payload(&result)?,
-                undo: None,
+                undo: self.undo.map(undo).transpose()?,
             },
             Said { failed: true, .. } => Verdict::Failed,
             Said { .. } => Verdict::Resend,

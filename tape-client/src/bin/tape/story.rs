@@ -2,7 +2,7 @@
 
 use crate::text::{preview, time, value};
 use serde_json::{Value, json};
-use tape_client::core::effect::SettledBy;
+use tape_client::core::effect::{SettledBy, Undo};
 use tape_client::core::entry::effect::AfterObservation;
 use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::entry::run::Unhappy;
@@ -150,7 +150,11 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
             format!("attempt {}{who}", e.attempt)
         }
         E::EffectClaimRenewed(e) => format!("kept until {}", time(e.until)),
-        E::EffectConfirmed(e) => format!("confirmed by {} {}", by(&e.by), preview(&e.result)),
+        E::EffectConfirmed(e) => {
+            let undo = |undo: &Undo| format!(", undone by {} {}", undo.operation, preview(&undo.args));
+            let undo = e.undo.as_ref().map(undo).unwrap_or_default();
+            format!("confirmed by {} {}{undo}", by(&e.by), preview(&e.result))
+        }
         E::EffectFailed(e) => format!("FAILED, says {}: {}", by(&e.by), e.error),
         E::EffectDeferred(e) => format!("not done: {}; again at {}", e.error, time(e.next_at)),
         E::EffectUnknown(e) => format!("UNKNOWN: {}", e.cause),

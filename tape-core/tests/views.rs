@@ -1,0 +1,44 @@
+//! What a stream says of itself to those who show and store it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use support::Journal;
+use support::names::{run_id, session_id};
+use support::run_line::command;
+use tape_core::id::StreamId;
+use tape_core::run::Run;
+use tape_core::session::Session;
+use tape_core::stream::Stream as _;
+
+fn after(lines: &[&str]) -> Run {
+    let mut journal = Journal::<Run>::new();
+    for line in lines {
+        let body = command(line, &journal.state);
+        journal.ask(body).unwrap();
+    }
+    journal.state
+}
+
+#[test]
+fn a_run_tells_its_name_from_its_beginning_on() {
+    assert_eq!(Run::default().id(), None);
+    assert_eq!(after(&["begin a1"]).id(), Some(&run_id()));
+}
+
+#[test]
+fn a_run_tells_that_a_cancel_waits_for_its_driver() {
+    assert_eq!(after(&["begin a1"]).cancel_requested(), None);
+    let asked = ["begin a1", "cancel it is late"];
+    assert_eq!(after(&asked).cancel_requested(), Some("it is late"));
+    let accepted = ["begin a1", "cancel it is late", "accept-cancel"];
+    assert_eq!(after(&accepted).cancel_requested(), None);
+}
+
+#[test]
+fn a_decider_takes_the_streams_of_its_kind() {
+    let (run, session) = (StreamId::Run(run_id()), StreamId::Session(session_id("s1")));
+    assert!(Run::accepts(&run) && !Run::accepts(&session));
+    assert!(Session::accepts(&session) && !Session::accepts(&run));
+}

@@ -2,25 +2,13 @@
 //! asked once and the bill is paid once. `embedded journal.db --die` dies between the bank's answer and its record.
 #![expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
 
-use clap::Parser;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tape_client::{Answer, Begun, CallError, Error, RunId, Tape};
 
-/// Pays a bill over a journal in this process. Kill it whenever you like and start it again: the bill is paid once.
-#[derive(Parser)]
-struct Cli {
-    /// The file of the journal.
-    #[arg(default_value = "journal.db")]
-    file: String,
-    /// Dies between the bank's answer and its record.
-    #[arg(long)]
-    die: bool,
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let Cli { file, die } = Cli::parse();
+    let file = std::env::args().nth(1).unwrap_or_else(|| "journal.db".to_owned());
     // The journal is a file. A process that died holds its run until its lease has run out.
     let url = format!("sqlite:{file}");
     let tape = Tape::at(&url).lease(Duration::from_secs(1)).connect().await?;
@@ -49,7 +37,7 @@ async fn main() -> Result<(), Error> {
         .effect(&decision, "bank", "pay")
         .args(&bill)
         .undo("refund", &bill);
-    let receipt: Value = payment.run(|call| pay(call.key().to_owned(), die)).await?;
+    let receipt: Value = payment.run(|call| pay(call.key().to_owned())).await?;
 
     // The end is the end: begun again, the run only says how it ended.
     run.complete(&receipt).await?;
@@ -62,9 +50,9 @@ async fn ask_model() -> Result<Answer, Error> {
     Answer::json(&json!("yes"))
 }
 
-async fn pay(key: String, die: bool) -> Result<Value, CallError> {
+async fn pay(key: String) -> Result<Value, CallError> {
     println!("the bank pays under {key}");
-    if die {
+    if std::env::args().any(|arg| arg == "--die") {
         std::process::abort();
     }
     Ok(json!({ "paid_under": key }))

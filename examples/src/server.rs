@@ -83,7 +83,8 @@ async fn start(program: &Path, store: &str, listen: &str, errors: &Path) -> Resu
     Ok((child, address))
 }
 
-/// The server's program, beside this one; built where it is absent.
+/// The server's program, beside this one. It is built where it is absent, and where cargo runs this program, so that nobody sees
+/// the server of yesterday; the tests' runner has built it already.
 fn program() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     // Test programs are one directory below.
@@ -93,13 +94,17 @@ fn program() -> Result<PathBuf> {
         .take(2)
         .map(|dir| dir.join("tape-server"));
     let candidates: Vec<PathBuf> = beside.collect();
-    if let Some(found) = candidates.iter().find(|path| path.is_file()) {
+    let found = candidates.iter().find(|path| path.is_file());
+    let by_cargo = std::env::var_os("CARGO").is_some() && std::env::var_os("NEXTEST").is_none();
+    if let Some(found) = found.filter(|_| !by_cargo) {
         return Ok(found.clone());
     }
     let release = this
         .ancestors()
         .any(|dir| dir.file_name().is_some_and(|name| name == "release"));
-    eprintln!("tape-server is not built yet; building it (once)");
+    if found.is_none() {
+        eprintln!("tape-server is not built yet; building it (once)");
+    }
     let profile = if release { "release" } else { "dev" };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let args = [

@@ -37,6 +37,8 @@ enum Stand {
     Go { attempt: u32 },
     /// An earlier attempt has no outcome, or is to be made again: start another.
     Again { due: Option<Timestamp> },
+    /// Nobody knows what came of its attempts: start another after a while, or leave it to who can tell.
+    Unknown { cause: String },
     /// It is settled.
     Done(Settled),
 }
@@ -184,10 +186,17 @@ impl Effect {
             let attempt = match stand {
                 Stand::Done(settled) => return outcome(id, settled),
                 Stand::Go { attempt } => attempt,
-                Stand::Again { due } => {
-                    if let Some(due) = due {
-                        tokio::time::sleep(run.inner.lease.clock().until(due)).await;
-                    }
+                Stand::Unknown { cause } if calls >= spec.policy.attempts_max => {
+                    return Err(Error::EffectUnknown { effect: id, cause });
+                }
+                Stand::Again { .. } | Stand::Unknown { .. } => {
+                    let longest = Duration::from_millis(spec.policy.backoff_max_ms);
+                    let wait = match stand {
+                        Stand::Again { due: Some(due) } => run.inner.lease.clock().until(due),
+                        Stand::Unknown { .. } => backoff.next().min(longest),
+                        _ => Duration::ZERO,
+                    };
+                    tokio::time::sleep(wait).await;
                     stand = started(
                         run.drive(DriverCommand::RestartEffect { effect: id.clone() })
                             .await?,
@@ -200,22 +209,7 @@ impl Effect {
             let busy = run.busy();
             let answered = call(this.clone()).await;
             drop(busy);
-            let unknown = match &answered {
-                Err(CallError::Unknown { cause }) => Some(cause.clone()),
-                _ => None,
-            };
             stand = finish(&run, &id, attempt, this.ending(answered), spec.policy).await?;
-            if let Some(cause) = unknown {
-                if calls >= spec.policy.attempts_max {
-                    return Err(Error::EffectUnknown { effect: id, cause });
-                }
-                tokio::time::sleep(
-                    backoff
-                        .next()
-                        .min(Duration::from_millis(spec.policy.backoff_max_ms)),
-                )
-                .await;
-            }
         }
     }
 
@@ -333,6 +327,10 @@ async fn finish(
     ending: Ending,
     policy: EffectPolicy,
 ) -> Result<Stand, Error> {
+    let doubt = match &ending {
+        Ending::Retry { error: cause, .. } | Ending::Unknown { cause } => cause.clone(),
+        Ending::Confirmed { .. } | Ending::Failed { .. } => String::new(),
+    };
     let settled = match &ending {
         Ending::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
         Ending::Failed { error, detail } => Some(Settled::Failed {
@@ -377,7 +375,7 @@ async fn finish(
                 ..
             },
             _,
-        ) => Ok(Stand::Again { due: None }),
+        ) => Ok(Stand::Unknown { cause: doubt }),
         (other, _) => Err(Error::unexpected("the outcome of an effect", other)),
     }
 }

@@ -189,6 +189,33 @@ async fn retryable_failures_and_lost_answers_are_tried_again_with_the_same_key()
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_after_a_lost_answer_are_bounded_and_come_to_unknown() {
+    let world = World::new();
+    let tape = world.process_in_virtual_time("one").await;
+    let run = begin(&tape).await.unwrap();
+    let decision = run.decide(&json!("pay"), || world.model("pay")).await.unwrap();
+    let policy = EffectPolicy {
+        attempts_max: 3,
+        ..EffectPolicy::default()
+    };
+    let mut calls = 0;
+    let paid = run.effect(&decision, "bank", "pay").policy(policy).run(|_| {
+        calls += 1;
+        let answer = match calls {
+            1 => CallError::unknown("timeout"),
+            _ => CallError::retry("busy"),
+        };
+        std::future::ready(Err::<u32, _>(answer))
+    });
+    let unknown = paid.await;
+    assert!(
+        matches!(&unknown, Err(Error::EffectUnknown { cause, .. }) if cause == "busy"),
+        "{unknown:?}"
+    );
+    assert_eq!(calls, 4, "one is lost, three fail");
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
     let world = World::new();
     let tape = world.process_in_virtual_time("one").await;

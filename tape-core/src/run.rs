@@ -263,6 +263,10 @@ impl Stream for Run {
         self.seq
     }
 
+    fn named(&self) -> Option<StreamId> {
+        self.id().cloned().map(StreamId::Run)
+    }
+
     fn summary(&self) -> Option<Summary> {
         let identity = self.begun.as_ref()?;
         Some(Summary {

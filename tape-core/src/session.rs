@@ -418,6 +418,10 @@ impl Stream for Session {
     fn seq(&self) -> Seq {
         self.seq
     }
+
+    fn named(&self) -> Option<StreamId> {
+        self.id.clone().map(StreamId::Session)
+    }
 }
 
 /// What of a change is recorded: all but `temp:` keys.

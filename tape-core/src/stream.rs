@@ -46,6 +46,12 @@ pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned +
     /// The last entry folded.
     fn seq(&self) -> Seq;
 
+    /// The stream whose journal this is by its own word, where its entries say so. One that is found under another name was
+    /// moved there.
+    fn named(&self) -> Option<StreamId> {
+        None
+    }
+
     /// What lists of runs show; none for streams that are not listed.
     fn summary(&self) -> Option<Summary> {
         None
@@ -63,6 +69,12 @@ pub enum ReplayError {
         after: Seq,
         /// The entry that came.
         found: Seq,
+    },
+    /// The entries are those of another stream.
+    #[error("the entries are those of {named}")]
+    OtherStream {
+        /// The stream that they name.
+        named: StreamId,
     },
     /// The entry contradicts the state.
     #[error("entry {seq} ({kind}) cannot follow: {problem}")]

@@ -420,6 +420,15 @@ fn fingerprints_stay_small() {
 }
 
 #[test]
+fn waits_before_a_redrive() {
+    let mut run = Quick::begun();
+    let longer = run.line(&format!("release in={}", BACKOFF_MS_MAX + 1));
+    let max = usize::try_from(BACKOFF_MS_MAX).unwrap();
+    over(longer, "milliseconds before a re-drive", max);
+    run.line(&format!("release in={BACKOFF_MS_MAX}")).unwrap();
+}
+
+#[test]
 fn leases_and_claims() {
     for wrong in [0, LEASE_MS_MIN - 1, LEASE_MS_MAX + 1, u64::MAX] {
         for line in [

@@ -11,8 +11,8 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::command::{Command, ValueCommand};
-use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
+use tape_core::command::{Begin, Command, Create, RunCommand, ValueCommand};
+use tape_core::id::{RequestId, RunId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{JournalStore, Shard};
@@ -260,6 +260,47 @@ async fn damaged_bytes_are_found_by_the_chain() {
             "{damage}: {refused:?}"
         );
     }
+}
+
+/// A run under another name would give its effects other keys, and the upstream would act again.
+#[tokio::test]
+async fn a_run_that_was_moved_under_another_name_is_refused() {
+    let (_directory, path) = file();
+    let run = |invocation| RunId::new("t", "bills", "ann", "march", invocation).unwrap();
+    let begin = |run: &RunId, create| {
+        let begin = Begin {
+            run: run.clone(),
+            create,
+            holder: "a".parse().unwrap(),
+            lease_ms: 1_000,
+            adopt: None,
+            recovery: false,
+        };
+        let request = RequestId(tape_store::contract::BatchId::fresh().0);
+        Command::new(request, RunCommand::Begin(begin))
+    };
+    let create = Create {
+        labels: [].into(),
+        input: Payload::empty(),
+        forked_from: None,
+    };
+    let (seven, eight) = (run("bill-7"), run("bill-8"));
+    let engine_before = engine(&path).await;
+    engine_before
+        .run(&seven, begin(&seven, Some(create)))
+        .await
+        .unwrap();
+    drop(engine_before);
+    execute(
+        &path,
+        "UPDATE stream SET name = replace(name, 'bill-7', 'bill-8')",
+    )
+    .await;
+    let refused = engine(&path).await.run(&eight, begin(&eight, None)).await;
+    assert!(
+        matches!(refused, Err(JournalError::Damaged { .. })),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
-use tape_core::stream::{self, Stream, Summary};
+use tape_core::stream::{self, ReplayError, Stream, Summary};
 
 /// A snapshot is taken after at least so many entries...
 const SNAPSHOT_ENTRIES_MIN: u64 = 256;
@@ -40,6 +40,7 @@ impl<S: Stream> Loaded<S> {
         if let Some(head) = &head {
             loaded.catch_up(store, stream, head.seq).await?;
             loaded.check_head(stream, head)?;
+            loaded.check_name(stream)?;
         }
         loaded.derive();
         Ok(loaded)
@@ -97,6 +98,16 @@ impl<S: Stream> Loaded<S> {
             agenda: Agenda::default(),
             summary: None,
             state: Arc::new(state),
+        }
+    }
+
+    /// Refuses a journal that was moved under another name: its effects would get other keys, and happen again.
+    fn check_name(&self, stream: &StreamId) -> Result<(), JournalError> {
+        match self.state.named() {
+            Some(named) if named != *stream => {
+                Err(damaged(stream, Arc::new(ReplayError::OtherStream { named })))
+            }
+            _ => Ok(()),
         }
     }
 

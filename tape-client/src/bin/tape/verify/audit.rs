@@ -4,7 +4,9 @@ use crate::text::with_causes;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
 use tape_client::core::chain::Verifier;
-use tape_client::core::id::Seq;
+use tape_client::core::codec::{StoredEntry, decode};
+use tape_client::core::entry::EntryBody;
+use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
 use tape_client::core::reply::Rejection;
 use tape_client::{Error, RunId};
@@ -68,6 +70,10 @@ async fn walk(
             if let Err(broken) = verifier.check(&stored) {
                 return Ok(Err(broken.to_string()));
             }
+            if let Some(other) = named(&stored).filter(|named| named != run) {
+                let other = StreamId::Run(other);
+                return Ok(Err(format!("its entries are those of {other}")));
+            }
             let other = known
                 .iter()
                 .find(|known| known.seq == stored.seq && known.digest != stored.digest);
@@ -83,6 +89,15 @@ async fn walk(
     }
     let head = verifier.finish().map_err(|broken| broken.to_string());
     Ok(head.map(|head| Verified { head, erased }))
+}
+
+/// The run whose journal begins with this entry.
+fn named(stored: &StoredEntry) -> Option<RunId> {
+    let first = (stored.seq == Seq(1)).then(|| decode(stored).ok())??;
+    match first.body {
+        EntryBody::RunBegun(begun) => Some(begun.run),
+        _ => None,
+    }
 }
 
 /// What is damaged, in a line.

@@ -41,3 +41,8 @@ pub use tape_core::effect::EffectPolicy;
 pub use tape_core::entry::decision::Usage;
 pub use tape_core::id::{RunId, SessionId};
 pub use tape_core::payload::Payload;
+
+/// The agent of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

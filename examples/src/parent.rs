@@ -1,7 +1,8 @@
 //! A started process's end of the pipe to the process that started it.
 //!
 //! Lines on standard output report, lines on standard input command. When standard input closes, the parent is gone and
-//! this process ends too: nothing stays behind, however the parent died.
+//! this process ends too, however the parent died. Only `tape-server` does not listen for that: where the parent itself is killed
+//! with SIGKILL, it stays behind.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use clap::Parser;
 use clap::builder::BoolishValueParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tape_core::limits::BACKOFF_MS_MAX;
 
 /// The Tape server: the journal over gRPC.
 #[derive(Clone, Debug, Parser)]
@@ -23,8 +24,9 @@ pub struct Config {
     /// Serves whoever can reach the port, without authentication, also beyond this machine.
     #[arg(long, env = "TAPE_INSECURE", value_parser = BoolishValueParser::new())]
     pub insecure: bool,
-    /// Recovery may take the run of a driver whose connection closed after so many milliseconds.
-    #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000)]
+    /// Recovery may take the run of a driver whose connection closed after so many milliseconds, at most a
+    /// day.
+    #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=BACKOFF_MS_MAX))]
     pub lease_grace_ms: u64,
     /// Most calls under way on one connection at a time, streams among them.
     #[arg(long, env = "TAPE_MAX_STREAMS", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]

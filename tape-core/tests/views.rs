@@ -7,6 +7,7 @@ mod support;
 use support::Journal;
 use support::names::{run_id, session_id};
 use support::run_line::command;
+use tape_core::agenda::Queue;
 use tape_core::id::StreamId;
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -41,4 +42,17 @@ fn a_decider_takes_the_streams_of_its_kind() {
     let (run, session) = (StreamId::Run(run_id()), StreamId::Session(session_id("s1")));
     assert!(Run::accepts(&run) && !Run::accepts(&session));
     assert!(Session::accepts(&session) && !Session::accepts(&run));
+}
+
+#[test]
+fn the_numbers_of_queues_in_stores_never_change() {
+    let numbers = Queue::ALL.map(|queue| (queue.as_str(), queue.number()));
+    let ever = [
+        ("recovery", 1),
+        ("outbox", 2),
+        ("reconcile", 3),
+        ("timers", 4),
+        ("compensation", 5),
+    ];
+    assert_eq!(numbers, ever);
 }

@@ -245,6 +245,55 @@ async fn people_answer_gates_and_settle_effects() {
     );
 }
 
+/// A reason, a label or a model's name that looks like a line of the timeline, and would colour the terminal.
+const FORGED: &str = "x\n    8  12:00:00.000  run.completed\u{1b}[31mRED";
+
+#[tokio::test]
+async fn free_text_forges_no_line_and_steers_no_terminal() {
+    let seeded = Seeded::new().await;
+    let tape = Tape::at(&seeded.url()).connect().await.unwrap();
+    let begin = tape.run(id("forged")).label("desk", FORGED);
+    let run = begin.begin().await.unwrap().driving().unwrap();
+    let answer = || async { Ok::<_, tape_client::Error>(Answer::json(&"pay")?.model(FORGED)) };
+    let decision = run.decide(&json!("what now?"), answer).await.unwrap();
+    let refuse = |_| std::future::ready(Err::<(), _>(CallError::failed(FORGED)));
+    run.effect(&decision, "bank", "pay")
+        .run(refuse)
+        .await
+        .unwrap_err();
+    let forged = "acme/treasury/ann/s1/forged";
+    assert!(
+        seeded
+            .tape(&["cancel", forged, "--reason", FORGED])
+            .status
+            .success()
+    );
+    let lines_of = |args: &[&str]| {
+        let said = String::from_utf8(seeded.tape(args).stdout).unwrap();
+        assert!(
+            !said.contains(|char: char| char.is_control() && char != '\n'),
+            "{said:?}"
+        );
+        assert!(
+            !said.lines().any(|line| line.starts_with("    8  12:00:00.000")),
+            "{said}"
+        );
+        let escaped = said.matches(r"x\n    8  12:00:00.000  run.completed\u{1b}[31mRED");
+        (said.lines().count(), escaped.count())
+    };
+    let entries = lines_of(&["tail", "acme.run.*.*.*.forged.>", "--from-start", "--once"]);
+    // The model, the effect's error and the reason; the timeline has the label too.
+    assert_eq!(entries.1, 3);
+    let around_entries = "run status begun labels - - effects #0.0".split(' ').count();
+    assert_eq!(lines_of(&["show", forged]), (entries.0 + around_entries, 4));
+    assert_eq!(lines_of(&["runs", "--tenant", "acme"]), (4, 1));
+    let shown = String::from_utf8(seeded.tape(&["show", forged, "--json"]).stdout).unwrap();
+    assert!(
+        shown.contains(&format!("\"reason\":{}", json!(FORGED))),
+        "{shown}"
+    );
+}
+
 #[tokio::test]
 async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_found() {
     let seeded = Seeded::new().await;

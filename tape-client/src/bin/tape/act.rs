@@ -154,10 +154,9 @@ fn done(context: &mut Context<'_>, reply: &Reply) -> Result<ExitCode, Failure> {
 }
 
 fn say(context: &mut Context<'_>, seq: u64, what: &str) -> Result<ExitCode, Failure> {
-    if context.json {
-        writeln!(context.out, "{}", json!({"seq": seq, "done": what}))?;
-    } else {
-        writeln!(context.out, "entry {seq}: {what}")?;
-    }
+    context.say(
+        &json!({"seq": seq, "done": what}),
+        &format!("entry {seq}: {what}"),
+    )?;
     Ok(ExitCode::SUCCESS)
 }

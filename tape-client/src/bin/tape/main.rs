@@ -10,6 +10,7 @@ mod text;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,6 +62,26 @@ struct Context<'a> {
     tape: Tape,
     json: bool,
     out: &'a mut (dyn Write + Send),
+}
+
+impl Context<'_> {
+    /// Writes what is to be said: the value where JSON was asked for, a line of the text otherwise.
+    fn say(&mut self, value: &Value, text: &str) -> Result<(), Failure> {
+        if self.json {
+            self.value(value)
+        } else {
+            self.line(text)
+        }
+    }
+
+    fn value(&mut self, value: &Value) -> Result<(), Failure> {
+        Ok(writeln!(self.out, "{value}")?)
+    }
+
+    /// Writes one line, whatever the text has in it.
+    fn line(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.out, "{}", text::plain(text))?)
+    }
 }
 
 /// Why the command ends early.
@@ -142,10 +163,10 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn explain(failure: &Failure) {
-    let mut lines = format!("tape: {failure}\n");
+    let mut lines = format!("tape: {}\n", text::plain(&failure.to_string()));
     let mut source = std::error::Error::source(failure);
     while let Some(cause) = source {
-        lines.push_str(&format!("  because: {cause}\n"));
+        lines.push_str(&format!("  because: {}\n", text::plain(&cause.to_string())));
         source = cause.source();
     }
     if let Failure::Tape(Error::Unavailable { .. }) = failure {

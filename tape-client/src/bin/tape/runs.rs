@@ -60,14 +60,10 @@ impl Runs {
                 let labels = summary.labels.iter().map(|(key, value)| format!("{key}={value}"));
                 let labels = labels.collect::<Vec<_>>().join(" ");
                 let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
-                if context.json {
-                    let line = json!({"run": path(&run), "status": status, "begun": begun,
-                        "changed": time(summary.changed_at), "labels": summary.labels});
-                    writeln!(context.out, "{line}")?;
-                } else {
-                    let line = format!("{begun}  {status:<12}  {}  {labels}", path(&run));
-                    writeln!(context.out, "{}", line.trim_end())?;
-                }
+                let value = json!({"run": path(&run), "status": status, "begun": begun,
+                    "changed": time(summary.changed_at), "labels": summary.labels});
+                let line = format!("{begun}  {status:<12}  {}  {labels}", path(&run));
+                context.say(&value, line.trim_end())?;
             }
             page = runs.next;
             if page.is_none() {

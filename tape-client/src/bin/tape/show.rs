@@ -44,19 +44,13 @@ impl Show {
             let line = json!({"run": path(&run), "status": reading.state.status().as_str(),
                 "budgets": budgets(&reading.state), "effects": effects(&run, &reading.replay),
                 "entries": entries.collect::<Vec<_>>()});
-            writeln!(context.out, "{line}")?;
+            context.value(&line)?;
             return Ok(ExitCode::SUCCESS);
         }
         head(context, &run, &reading)?;
         for entry in &reading.entries {
-            let line = Line::of(&stream, entry);
-            writeln!(
-                context.out,
-                "{:>5}  {}  {}",
-                entry.seq.0,
-                clock(entry.at),
-                line.text()
-            )?;
+            let (seq, at, line) = (entry.seq.0, clock(entry.at), Line::of(&stream, entry));
+            context.line(&format!("{seq:>5}  {at}  {}", line.text()))?;
         }
         effect_table(context, &run, &reading.replay)?;
         Ok(ExitCode::SUCCESS)
@@ -93,41 +87,37 @@ fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(),
         state,
         replay,
     } = reading;
-    writeln!(context.out, "run      {}", path(run))?;
+    context.line(&format!("run      {}", path(run)))?;
     let stuck = state
         .stuck()
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
-    writeln!(context.out, "status   {}{stuck}", state.status().as_str())?;
+    context.line(&format!("status   {}{stuck}", state.status().as_str()))?;
     if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
         let seconds = last.at.millis_since(first.at) / 1000;
-        writeln!(
-            context.out,
-            "begun    {} UTC, last entry {seconds} s later",
-            time(first.at)
-        )?;
+        let begun = time(first.at);
+        context.line(&format!("begun    {begun} UTC, last entry {seconds} s later"))?;
     }
     let labels = replay.begun().map(|begun| &begun.labels).into_iter().flatten();
     let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
     if !labels.is_empty() {
-        writeln!(context.out, "labels   {}", labels.join(" "))?;
+        context.line(&format!("labels   {}", labels.join(" ")))?;
     }
     for (name, budget) in state.budgets() {
         let (spent, reserved, limit) = (budget.spent, budget.reserved, budget.limit);
-        writeln!(
-            context.out,
-            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {:?}",
-            budget.currency
-        )?;
+        let currency = &budget.currency;
+        context.line(&format!(
+            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {currency:?}"
+        ))?;
     }
-    writeln!(context.out)?;
-    Ok(())
+    context.line("")
 }
 
 fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Result<(), Failure> {
     let effects = effects(run, replay);
     if !effects.is_empty() {
-        writeln!(context.out, "\neffects")?;
+        context.line("")?;
+        context.line("effects")?;
     }
     for effect in effects {
         let text = |field: &str| effect[field].as_str().unwrap_or_default().to_owned();
@@ -138,10 +128,9 @@ fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Resu
             format!("{} {}", text("connector"), text("operation")),
         );
         let (status, attempt, key) = (text("status"), &effect["attempts"], text("key"));
-        writeln!(
-            context.out,
+        context.line(&format!(
             "  {id:<12} {what:<24} {status:<10} attempts {attempt}  key {key}{why}"
-        )?;
+        ))?;
     }
     Ok(())
 }

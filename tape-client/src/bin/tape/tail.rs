@@ -1,7 +1,7 @@
 //! `tape tail`.
 
 use crate::story::Line;
-use crate::text::{time, with_causes};
+use crate::text::{plain, time, with_causes};
 use crate::{Context, Failure};
 use clap::Args;
 use futures::StreamExt as _;
@@ -48,15 +48,10 @@ impl Tail {
                 let entry = decode(&stored).map_err(|error| Error::Damaged { source: error.into() })?;
                 let line = Line::of(&stream, &entry);
                 if context.json {
-                    writeln!(context.out, "{}", line.json(&stream, &entry))?;
+                    context.value(&line.json(&stream, &entry))?;
                 } else {
-                    writeln!(
-                        context.out,
-                        "{}  {stream}  {}  {}",
-                        time(entry.at),
-                        entry.seq,
-                        line.text()
-                    )?;
+                    let (at, seq, line) = (time(entry.at), entry.seq, line.text());
+                    context.line(&format!("{at}  {stream}  {seq}  {line}"))?;
                 }
             }
             context.out.flush()?;
@@ -113,5 +108,5 @@ impl Outage {
 
 fn tell(what: &str) {
     // Where nobody can read it, the feed still goes on.
-    let _ = writeln!(std::io::stderr(), "tape: {what}");
+    let _ = writeln!(std::io::stderr(), "tape: {}", plain(what));
 }

@@ -1,6 +1,7 @@
 //! Times, payloads and amounts, for people and as JSON.
 
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use tape_client::core::payload::Payload;
 use tape_client::core::time::Timestamp;
 
@@ -59,6 +60,30 @@ pub(crate) fn value(payload: &Payload) -> Value {
     })
 }
 
+/// A text with what could end its line, or steer a terminal, written as an escape such as `\n` or `\u{1b}`: nobody who names a
+/// reason, a label or an error can make it look like another line, or like other text.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(steers) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if steers(char) {
+            safe.extend(char.escape_default());
+        } else {
+            safe.push(char);
+        }
+    }
+    safe.into()
+}
+
+/// Whether a character does something to the text around it instead of standing in it.
+fn steers(char: char) -> bool {
+    // Unicode's separators of lines and paragraphs, and what turns the direction of writing, are no controls by their category.
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// So many of something.
 pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -94,7 +119,17 @@ fn cut_line(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_CHARS, cut};
+    use super::{LINE_CHARS, cut, plain};
+
+    #[test]
+    fn what_steers_a_terminal_is_written_as_an_escape() {
+        let fine = "naïve \\n {\"a\": \"\u{4f60}\"}";
+        assert_eq!(plain(fine), fine);
+        assert_eq!(
+            plain("a\r\n\t\u{1b}[31m \u{7f}\u{9b}2J \u{2028}\u{202e}\u{2066}"),
+            r"a\r\n\t\u{1b}[31m \u{7f}\u{9b}2J \u{2028}\u{202e}\u{2066}"
+        );
+    }
 
     #[test]
     fn only_overlong_lines_are_cut() {

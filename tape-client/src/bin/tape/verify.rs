@@ -8,7 +8,7 @@ use crate::{Context, Failure};
 use audit::{Finding, Known, Verified, audit, damage};
 use clap::Args;
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use tape_client::core::id::{Seq, StreamId, Tenant, ValueName};
@@ -207,7 +207,7 @@ impl Count {
             n => format!("{}  ", payloads_erased(n)),
         };
         let line = json!({"run": name, "ok": true, "head": head, "erased": erased});
-        say(context, &line, &format!("ok      {name}  {gone}head {head}"))
+        context.say(&line, &format!("ok      {name}  {gone}head {head}"))
     }
 
     /// Counts what is broken and says so.
@@ -225,11 +225,7 @@ impl Count {
             format!("the {what} of ")
         };
         let text = format!("BROKEN  {of}{name}  {broken}");
-        say(
-            context,
-            &json!({what: name, "ok": false, "broken": broken}),
-            &text,
-        )
+        context.say(&json!({what: name, "ok": false, "broken": broken}), &text)
     }
 
     fn say(&self, context: &mut Context<'_>) -> Result<(), Failure> {
@@ -245,19 +241,10 @@ impl Count {
             "{runs}, {entries} verified, {}, {broken} broken",
             payloads_erased(erased)
         );
-        say(context, &line, &text)
+        context.say(&line, &text)
     }
 }
 
 fn payloads_erased(n: u64) -> String {
     format!("{} erased", counted(n, "payload", "payloads"))
-}
-
-fn say(context: &mut Context<'_>, line: &Value, text: &str) -> Result<(), Failure> {
-    if context.json {
-        writeln!(context.out, "{line}")?;
-    } else {
-        writeln!(context.out, "{text}")?;
-    }
-    Ok(())
 }

@@ -3,6 +3,11 @@
 //! WAL mode with `synchronous=FULL`: an acknowledged commit survives the loss of power as far as the disk keeps its promises. One
 //! connection writes, a few read beside it. Several processes may use one file: they write one after the other, and
 //! the conditions within the statements decide, never what a process remembers.
+//!
+//! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. A reader that
+//! keeps the log in use for longer than [`Settings::busy_timeout`] does not stop the erasure, but the log then has the bytes until
+//! the next checkpoint writes over them or the last process closes the file; erasing the entry again empties it at once. Copies
+//! of the file keep what they have. The state of a session or a value, which later entries and snapshots have too, goes with those.
 
 mod append;
 mod connect;

@@ -238,6 +238,59 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     }
 }
 
+/// Whether the file, or its log, has the bytes.
+fn has(path: &Path, marker: &str) -> [bool; 2] {
+    let log = path.with_extension("db-wal");
+    [path, &log].map(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes
+            .windows(marker.len())
+            .any(|window| window == marker.as_bytes())
+    })
+}
+
+/// Of a payload that fits a page and of one that fills many.
+#[tokio::test]
+async fn the_bytes_of_an_erased_payload_are_nowhere_in_an_open_file() {
+    let (_directory, path) = file();
+    let engine = engine(&path).await;
+    let (_, _, stream) = value();
+    let marker = "account DE02-1203-0000";
+    for text in ["before", marker, &marker.repeat(5_000), "after"] {
+        put(&engine, text).await.unwrap();
+    }
+    assert_eq!(has(&path, marker), [false, true], "the log has what is new");
+    execute(&path, "PRAGMA wal_checkpoint(PASSIVE)").await;
+    assert_eq!(has(&path, marker), [true, true], "and then the file too");
+    // The entry of a value has the value before it too.
+    for seq in [2, 3, 4] {
+        engine.store().erase(&stream, Seq(seq)).await.unwrap();
+    }
+    assert_eq!(has(&path, marker), [false, false]);
+}
+
+/// A reader that keeps the log in use.
+#[tokio::test]
+async fn a_reader_does_not_stop_an_erasure() {
+    let (_directory, path) = file();
+    let mut settings = Settings::default();
+    settings.busy_timeout = Duration::from_millis(1);
+    let store = Arc::new(SqliteStore::open_with(&path, &settings).await.unwrap());
+    let engine = Engine::new(store.clone(), Arc::new(SystemClock));
+    let (_, _, stream) = value();
+    let marker = "account DE02-1203-0000";
+    put(&engine, marker).await.unwrap();
+    let mut reader = connect(&path).await;
+    reader.execute("BEGIN; SELECT count(*) FROM entry").await.unwrap();
+    store.erase(&stream, Seq(1)).await.unwrap();
+    let read = store.read(&stream, Seq::ZERO, 1).await.unwrap();
+    assert_eq!(read.first().map(|entry| entry.payload.is_some()), Some(false));
+    assert!(has(&path, marker)[1], "the log is in use");
+    reader.close().await.unwrap();
+    store.erase(&stream, Seq(1)).await.unwrap();
+    assert_eq!(has(&path, marker), [false, false]);
+}
+
 /// Bytes that are changed within a row: the chain shows it.
 #[tokio::test]
 async fn damaged_bytes_are_found_by_the_chain() {

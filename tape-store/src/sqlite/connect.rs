@@ -61,6 +61,8 @@ pub(super) fn writer(path: &Path, settings: &Settings) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", "4000")
+        // What is deleted is overwritten: erased bytes must not stay in the file's free space.
+        .pragma("secure_delete", "ON")
         .pragma("cache_size", "-65536")
         .row_buffer_size(1024);
     match settings.file_bytes_max {

@@ -91,12 +91,16 @@ impl Writer {
         }))
     }
 
-    /// Erases the payload of an entry at a place in the file, and marks it as erased.
+    /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
         let failed = |error| store_error("erases a payload", error);
         let connection = self.connection().await.map_err(failed)?;
         let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
-        query.execute(connection).await.map_err(failed)?;
+        query.execute(&mut *connection).await.map_err(failed)?;
+        // The log still has the bytes as they were written. Readers that hold it up are no error here but a row that says so:
+        // the payload is erased all the same, and the log goes with a later checkpoint.
+        let truncated = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        truncated.map_err(failed)?;
         self.doubtful = false;
         Ok(())
     }

@@ -72,6 +72,11 @@ pub(crate) struct Cancel {
 }
 
 /// Erases the payload bytes of an entry; the chain stays whole. Nobody gets them back.
+///
+/// What is not payload stays: reasons, errors, labels and names, and of what a model was asked the begin of each part, at most
+/// 160 bytes, which is how a re-drive tells what has changed. Backups and
+/// copies of the store keep the bytes, and so does who read them from the feed. The store remembers that the payload was erased,
+/// but the journal gets no entry that says by whom or why.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
     /// The run.

@@ -39,21 +39,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lists runs, newest first.
     Runs(runs::Runs),
-    /// Shows a run as a timeline: decisions, effects, gates, spend.
     Show(show::Show),
-    /// Verifies the chains of runs, and prints their heads for publishing.
     Verify(verify::Verify),
-    /// Follows the feed of all that is written.
     Tail(tail::Tail),
-    /// Answers a gate of a run.
     Signal(act::Signal),
-    /// Settles an effect that is unknown or stuck, on your word.
     Settle(act::Settle),
-    /// Asks for a run to end, and for what it did to be undone.
     Cancel(act::Cancel),
-    /// Erases the payload bytes of an entry; the chain stays whole.
     Erase(act::Erase),
 }
 

@@ -433,6 +433,24 @@ async fn damage_of_one_run_is_told_and_the_others_are_verified() {
     }
 }
 
+/// A run that is missing from the list is found by the feed, unless the feed is done without.
+#[tokio::test]
+async fn quick_verification_does_without_the_feed() {
+    let seeded = Seeded::new().await;
+    seeded
+        .execute("DELETE FROM run WHERE stream = (SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')")
+        .await;
+    let thorough = seeded.tape(&["verify", "--tenant", "acme"]);
+    assert_eq!(thorough.status.code(), Some(1));
+    let quick = seeded.tape(&["verify", "--tenant", "acme", "--quick"]);
+    let said = String::from_utf8(quick.stdout).unwrap();
+    assert!(quick.status.success(), "{said}");
+    assert!(
+        said.ends_with("2 runs, 9 entries verified, 0 payloads erased, 0 broken\n"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn a_list_that_cannot_be_read_is_told_and_the_feed_has_the_runs() {
     let seeded = Seeded::new().await;

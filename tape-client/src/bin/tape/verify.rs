@@ -248,3 +248,22 @@ impl Count {
 fn payloads_erased(n: u64) -> String {
     format!("{} erased", counted(n, "payload", "payloads"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::has_entries;
+    use crate::verify::audit::Verified;
+    use tape_client::core::id::Seq;
+    use tape_client::core::payload::Digest;
+
+    #[test]
+    fn a_run_without_entries_is_no_run() {
+        let of = |seq| {
+            let head = (Seq(seq), Digest::of(b"head"));
+            has_entries(Ok(Verified { head, erased: 0 }))
+        };
+        assert!(of(0).is_err_and(|broken| broken == "it is listed, but has no entries"));
+        assert!(of(1).is_ok());
+        assert!(has_entries(Err("gone".to_owned())).is_err_and(|broken| broken == "gone"));
+    }
+}

@@ -74,18 +74,14 @@ async fn walk(
                 let other = StreamId::Run(other);
                 return Ok(Err(format!("its entries are those of {other}")));
             }
-            let other = known
-                .iter()
-                .find(|known| known.seq == stored.seq && known.digest != stored.digest);
-            if let Some(Known { by, seq, digest }) = other {
-                let found = stored.digest;
-                return Ok(Err(format!("entry {seq} has digest {found}, {by} has {digest}")));
+            if let Some(other) = another(known, stored.seq, stored.digest) {
+                return Ok(Err(other));
             }
         }
     }
     let (end, erased) = (verifier.seq(), verifier.erased());
-    if let Some(Known { by, seq, .. }) = known.iter().find(|known| known.seq > end) {
-        return Ok(Err(format!("its entries end at {end}, {by} is at entry {seq}")));
+    if let Some(missing) = missing(known, end) {
+        return Ok(Err(missing));
     }
     let head = verifier.finish().map_err(|broken| broken.to_string());
     Ok(head.map(|head| Verified { head, erased }))
@@ -100,6 +96,22 @@ fn named(stored: &StoredEntry) -> Option<RunId> {
     }
 }
 
+/// Who knows an entry as another than it is.
+fn another(known: &[Known], seq: Seq, digest: Digest) -> Option<String> {
+    let Known {
+        by, digest: other, ..
+    } = known
+        .iter()
+        .find(|known| known.seq == seq && known.digest != digest)?;
+    Some(format!("entry {seq} has digest {digest}, {by} has {other}"))
+}
+
+/// Who knows of entries after the last.
+fn missing(known: &[Known], end: Seq) -> Option<String> {
+    let Known { by, seq, .. } = known.iter().find(|known| known.seq > end)?;
+    Some(format!("its entries end at {end}, {by} is at entry {seq}"))
+}
+
 /// What is damaged, in a line.
 ///
 /// # Errors
@@ -108,5 +120,45 @@ pub(super) fn damage(error: Error) -> Result<String, Failure> {
     match error {
         Error::Damaged { source } => Ok(with_causes(source.as_ref())),
         other => Err(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Known, another, missing};
+    use tape_client::core::id::Seq;
+    use tape_client::core::payload::Digest;
+
+    fn known(by: &'static str, seq: u64, of: &str) -> Known {
+        let (seq, digest) = (Seq(seq), Digest::of(of.as_bytes()));
+        Known { by, seq, digest }
+    }
+
+    #[test]
+    fn an_entry_that_somebody_knows_as_another_is_told() {
+        let knows = [known("its head", 3, "c"), known("the feed", 2, "b")];
+        let told = |seq, of: &str| another(&knows, Seq(seq), Digest::of(of.as_bytes()));
+        let (found, expected) = (Digest::of(b"x"), Digest::of(b"b"));
+        let changed = format!("entry 2 has digest {found}, the feed has {expected}");
+        assert_eq!(told(2, "x"), Some(changed));
+        assert!(told(3, "b").is_some_and(|told| told.contains("its head has")));
+        for (seq, of) in [(1, "x"), (2, "b"), (3, "c"), (4, "x")] {
+            assert_eq!(told(seq, of), None, "entry {seq}");
+        }
+    }
+
+    #[test]
+    fn entries_that_somebody_knows_of_are_missed() {
+        let knows = [known("its head", 3, "c"), known("the feed", 5, "e")];
+        let told = |end| missing(&knows, Seq(end));
+        assert_eq!(
+            told(2).as_deref(),
+            Some("its entries end at 2, its head is at entry 3")
+        );
+        assert_eq!(
+            told(4).as_deref(),
+            Some("its entries end at 4, the feed is at entry 5")
+        );
+        assert_eq!(told(5), None);
     }
 }

@@ -526,6 +526,45 @@ async fn errors_say_what_is_wrong() {
             tape: store: there is no file /nowhere/book.db
         "#]],
     );
+    let at = |name: &str| seeded.dir.path().join(name);
+    std::fs::write(at("empty.db"), "").unwrap();
+    std::fs::write(
+        at("broken.db"),
+        [b"SQLite format 3\0", &[0xff; 4096][..]].concat(),
+    )
+    .unwrap();
+    let told = |name: &str| {
+        let output = seeded.tape(&["--store", &format!("sqlite:{}", at(name).display()), "show", DONE]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let dir = seeded.dir.path().display().to_string();
+        String::from_utf8(output.stderr).unwrap().replace(&dir, "DIR")
+    };
+    expect![[r#"
+        tape: store: DIR/empty.db is empty: there is no journal in it
+    "#]]
+    .assert_eq(&told("empty.db"));
+    assert_eq!(std::fs::metadata(at("empty.db")).unwrap().len(), 0);
+    expect![[r#"
+        tape: the journal cannot be used as it is
+          because: store is not valid here: DIR/broken.db is no SQLite database
+    "#]]
+    .assert_eq(&told("broken.db"));
+    // A directory.
+    expect![[r#"
+        tape: the journal is out of reach
+          because: the store is unavailable while it opens the database
+          because: error returned from database: (code: 14) unable to open database file
+    "#]]
+    .assert_eq(&told(""));
+    seeded
+        .execute("PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'no' WHERE name = 'head'")
+        .await;
+    expect![[r#"
+        tape: the journal cannot be used as it is
+          because: the store is damaged at the database file
+          because: error returned from database: (code: 11) malformed database schema (head)
+    "#]]
+    .assert_eq(&told("book.db"));
     seeded.refuses(
         &["--store", "http://x", "show", DONE],
         &expect![[r#"

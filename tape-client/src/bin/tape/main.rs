@@ -92,13 +92,14 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    let server = cli.store.as_ref().is_some_and(|url| url.starts_with("tape:"));
     let mut out = std::io::stdout();
     match run(cli, &mut out).await {
         Ok(code) => code,
         // A pipe that was closed, as by `head`, is no failure.
         Err(Failure::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            explain(&failure);
+            explain(&failure, server);
             ExitCode::FAILURE
         }
     }
@@ -130,10 +131,17 @@ async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<
     };
     let url = store.ok_or_else(|| invalid("say --store URL, or set TAPE_URL".to_owned()))?;
     // Opening would make an empty one: nobody who looks for a journal wants that.
-    if let Some(path) = url.strip_prefix("sqlite:")
-        && !std::path::Path::new(path).exists()
-    {
-        return Err(invalid(format!("there is no file {path}")));
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(invalid(format!("there is no file {path}")));
+            }
+            Ok(file) if file.is_file() && file.len() == 0 => {
+                return Err(invalid(format!("{path} is empty: there is no journal in it")));
+            }
+            // What else is wrong with it, the store says.
+            _ => {}
+        }
     }
     let connect = Tape::at(&url).retry_for(Duration::from_secs(5));
     match principal {
@@ -154,14 +162,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(MISUSED)
 }
 
-fn explain(failure: &Failure) {
-    let mut lines = format!("tape: {}\n", text::plain(&failure.to_string()));
-    let mut source = std::error::Error::source(failure);
-    while let Some(cause) = source {
-        lines.push_str(&format!("  because: {}\n", text::plain(&cause.to_string())));
-        source = cause.source();
-    }
-    if let Failure::Tape(Error::Unavailable { .. }) = failure {
+fn explain(failure: &Failure, server: bool) {
+    let said = text::causes(failure);
+    let said: Vec<_> = said.iter().map(|cause| text::plain(cause)).collect();
+    let mut lines = format!("tape: {}\n", said.join("\n  because: "));
+    if server && matches!(failure, Failure::Tape(Error::Unavailable { .. })) {
         lines.push_str("  is the server up, and --store right?\n");
     }
     // Where nobody can read the error, its exit code is left.

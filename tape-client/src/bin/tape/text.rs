@@ -91,13 +91,21 @@ pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
 
 /// An error and what it comes from, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    causes(error).join(": ")
+}
+
+/// An error and what it comes from. What an error says of its own cause is not said again.
+pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let mut said = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let text = cause.to_string();
+        if said.last().is_none_or(|last| !last.ends_with(&text)) {
+            said.push(text);
+        }
         source = cause.source();
     }
-    text
+    said
 }
 
 /// A text with the middle of its overlong lines left out, such as a name that somebody pasted a file into.

@@ -61,6 +61,13 @@ impl Fixture {
         }
     }
 
+    /// The same with another store around the one that is tested.
+    #[must_use]
+    pub fn wrapped(mut self, wrap: impl FnOnce(Arc<dyn JournalStore>) -> Arc<dyn JournalStore>) -> Self {
+        self.store = wrap(self.store);
+        self
+    }
+
     /// Says how the same store is opened once more; needed where the store is durable.
     #[must_use]
     pub fn reopening(mut self, reopen: Reopen) -> Self {

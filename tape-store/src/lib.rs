@@ -6,11 +6,15 @@ pub mod conformance;
 pub mod contract;
 pub mod engine;
 pub mod error;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod group;
 pub mod journal;
 pub mod layer;
 mod listing;
 pub mod memory;
 pub mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wake;

@@ -6,7 +6,7 @@ use crate::memory::MemoryStore;
 use std::sync::Arc;
 
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
-/// is none. Which URLs are known depends on the features of this build.
+/// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded. Which URLs are known depends on the features of this build.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where the URL is none of these; otherwise what stands in the way of opening the store.
@@ -17,13 +17,27 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
         Some(("sqlite", path)) if !path.is_empty() => Ok(Arc::new(
             crate::sqlite::SqliteStore::open(std::path::Path::new(path)).await?,
         )),
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql" | "alloydb", _)) => Ok(Arc::new(
+            crate::postgres::PostgresStore::open(&url.parse()?).await?,
+        )),
         _ => {
-            let sqlite = if cfg!(feature = "sqlite") {
-                " and sqlite:PATH"
-            } else {
-                ""
-            };
-            let problem = format!("'{url}' names no store that this build knows: those are memory:{sqlite}");
+            let known = [
+                (true, "memory:"),
+                (cfg!(feature = "sqlite"), "sqlite:PATH"),
+                (cfg!(feature = "postgres"), "postgres://... and alloydb://..."),
+            ];
+            let known: Vec<&str> = known
+                .iter()
+                .filter(|(built, _)| *built)
+                .map(|(_, url)| *url)
+                .collect();
+            // Only the scheme is repeated: what follows may have a password.
+            let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+            let problem = format!(
+                "'{scheme}:' names no store that this build knows: those are {}",
+                known.join(", ")
+            );
             Err(StoreError::Invalid {
                 what: "store URL",
                 problem,

@@ -30,6 +30,7 @@ use crate::contract::{
     Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
+use crate::group::{check_shard, page};
 use crate::wake::Wake;
 use async_trait::async_trait;
 use error::store_error;
@@ -42,7 +43,6 @@ use std::sync::Arc;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
-use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::time::Timestamp;
 use tokio::sync::Mutex;
 use watch::Watch;
@@ -166,18 +166,4 @@ impl JournalStore for SqliteStore {
             shared: true,
         }
     }
-}
-
-fn page(limit: u32) -> u32 {
-    limit.clamp(1, PAGE_ENTRIES_MAX)
-}
-
-fn check_shard(shard: Shard) -> Result<(), StoreError> {
-    if shard.0 == 0 {
-        return Ok(());
-    }
-    Err(StoreError::Invalid {
-        what: "shard",
-        problem: format!("{} of 1", shard.0),
-    })
 }

@@ -4,13 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod broken_store;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 
 use broken_store::{BrokenStore, Defect};
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use tape_store::conformance::{Fixture, TESTS, Test};
 use tape_store::contract::JournalStore;
 use tape_store::memory::MemoryStore;
-use tape_store::sqlite::SqliteStore;
 
 fn test(name: &str) -> &'static Test {
     TESTS
@@ -19,43 +21,48 @@ fn test(name: &str) -> &'static Test {
         .unwrap_or_else(|| panic!("there is no test {name}"))
 }
 
-async fn whole(kind: &str) -> (Arc<dyn JournalStore>, Option<tempfile::TempDir>) {
-    if kind == "memory" {
-        return (Arc::new(MemoryStore::with_shards(2)), None);
+/// A store that keeps its promises, and how it is opened once more.
+async fn whole(kind: &str) -> Fixture {
+    match kind {
+        "memory" => {
+            let store: Arc<dyn JournalStore> = Arc::new(MemoryStore::with_shards(2));
+            let same = Arc::clone(&store);
+            Fixture::new(store).reopening(Arc::new(move || {
+                let same = Arc::clone(&same);
+                Box::pin(async move { same })
+            }))
+        }
+        "sqlite" => {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("sqlite:{}", directory.path().join("tape.db").display());
+            opened(url).await.keeping(directory)
+        }
+        #[cfg(feature = "postgres")]
+        _ => {
+            let database = postgres_server::Database::create();
+            opened(database.url()).await.keeping(database)
+        }
+        #[cfg(not(feature = "postgres"))]
+        _ => unreachable!("{kind} is not built"),
     }
-    let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&directory.path().join("tape.db"))
-        .await
-        .unwrap();
-    (Arc::new(store), Some(directory))
+}
+
+/// What a broken store holds back in memory is not in the store that is opened once more.
+async fn opened(url: String) -> Fixture {
+    let open = move || -> BoxFuture<'static, Arc<dyn JournalStore>> {
+        let url = url.clone();
+        Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
+    };
+    Fixture::new(open().await).reopening(Arc::new(open))
 }
 
 /// Whether the test passes on such a store.
 async fn passes(name: &'static str, kind: &str, defect: Option<Defect>) -> bool {
-    let (store, directory) = whole(kind).await;
-    let broken = move |store: Arc<dyn JournalStore>| -> Arc<dyn JournalStore> {
-        match defect {
-            Some(defect) => Arc::new(BrokenStore::new(store, defect)),
-            None => store,
-        }
+    let fixture = whole(kind).await;
+    let fixture = match defect {
+        Some(defect) => fixture.wrapped(|store| Arc::new(BrokenStore::new(store, defect))),
+        None => fixture,
     };
-    let path = directory
-        .as_ref()
-        .map(|directory| directory.path().join("tape.db"));
-    let whole = Arc::clone(&store);
-    let reopen = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
-        let (path, whole) = (path.clone(), Arc::clone(&whole));
-        Box::pin(async move {
-            match path {
-                // What the broken store holds back in memory is not in the file.
-                Some(path) => Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn JournalStore>,
-                None => whole,
-            }
-        })
-    };
-    let fixture = Fixture::new(broken(store))
-        .reopening(Arc::new(reopen))
-        .keeping(directory);
     tokio::spawn(test(name).run(fixture)).await.is_ok()
 }
 
@@ -75,14 +82,22 @@ fn caught_on(kind: &str, defect: Defect, by: &'static str) {
     });
 }
 
+/// The kinds of stores that are broken and built: all, or those that are named.
+fn kinds(named: &[&'static str]) -> Vec<&'static str> {
+    let built = ["memory", "sqlite", "postgres"];
+    let built = built
+        .into_iter()
+        .filter(|kind| *kind != "postgres" || cfg!(feature = "postgres"));
+    built
+        .filter(|kind| named.is_empty() || named.contains(kind))
+        .collect()
+}
+
 macro_rules! caught {
-    ($($name:ident: $defect:ident by $test:ident $(on $kind:literal)?;)+) => {$(
+    ($($name:ident: $defect:ident by $test:ident $(on $($kind:literal)and+)?;)+) => {$(
         #[test]
         fn $name() {
-            #[allow(unused_mut, unused_assignments, reason = "most are tried on both kinds")]
-            let mut kinds = vec!["memory", "sqlite"];
-            $(kinds = vec![$kind];)?
-            for kind in kinds {
+            for kind in kinds(&[$($($kind),+)?]) {
                 caught_on(kind, Defect::$defect, stringify!($test));
             }
         }
@@ -106,7 +121,7 @@ caught! {
     one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;
     one_whose_cursors_are_pages: ForgetsCursors by the_feed_goes_on_from_every_cursor;
     one_that_tears_batches: TearsBatches by a_batch_is_never_half_there;
-    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite";
+    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres";
     one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;
     one_that_mixes_tenants: MixesTenants by tenants_are_separate;
     one_that_lists_other_tenants: ListsOtherTenants by tenants_are_separate;

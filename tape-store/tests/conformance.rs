@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "postgres")]
+mod postgres_server;
+
 use std::sync::Arc;
 use tape_store::conformance::Fixture;
 use tape_store::contract::JournalStore;
@@ -35,6 +38,26 @@ mod sqlite {
         Fixture::new(Arc::new(store))
             .reopening(Arc::new(reopen))
             .keeping(directory)
+    }
+
+    tape_store::conformance!(fixture);
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use super::*;
+    use crate::postgres_server::Database;
+
+    async fn fixture() -> Fixture {
+        let database = Database::create();
+        let url = database.url();
+        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+            let url = url.clone();
+            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
+        };
+        Fixture::new(open().await)
+            .reopening(Arc::new(open))
+            .keeping(database)
     }
 
     tape_store::conformance!(fixture);

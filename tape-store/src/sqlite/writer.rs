@@ -6,12 +6,11 @@ use super::index;
 use super::names::Names;
 use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
 use crate::error::{CommitError, StoreError};
+use crate::group::{Answer, admit};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use std::collections::{HashMap, HashSet};
 use tape_core::id::{Epoch, Seq, StreamId};
-
-type Answer = Result<Committed, CommitError>;
 
 /// Writes to the file. Commits of other processes are allowed for: what decides is the condition in the statement.
 #[derive(Debug)]
@@ -172,31 +171,6 @@ impl Settled {
             current: seq,
         })
     }
-}
-
-/// Refuses what no store takes, and the second batch for a stream.
-fn admit(batches: Vec<Batch>, answers: &mut [Option<Answer>]) -> Vec<(usize, Batch)> {
-    let mut streams: HashSet<StreamId> = HashSet::with_capacity(batches.len());
-    let mut admitted = Vec::with_capacity(batches.len());
-    for (place, batch) in batches.into_iter().enumerate() {
-        let problem = || "another batch of the call is for the same stream".to_owned();
-        let checked = batch.check().and_then(|()| {
-            let first = streams.insert(batch.stream.clone());
-            if first {
-                Ok(())
-            } else {
-                Err(StoreError::Invalid {
-                    what: "batch",
-                    problem: problem(),
-                })
-            }
-        });
-        match checked {
-            Ok(()) => admitted.push((place, batch)),
-            Err(error) => answers[place] = Some(Err(CommitError::Store(error))),
-        }
-    }
-    admitted
 }
 
 /// Answers all that have no answer yet with what went wrong.

@@ -1,0 +1,51 @@
+//! What stores of databases ask of a call, whatever the database.
+
+use crate::contract::{Batch, Committed, Shard};
+use crate::error::{CommitError, StoreError};
+use std::collections::HashSet;
+use tape_core::id::StreamId;
+use tape_core::limits::PAGE_ENTRIES_MAX;
+
+/// What a batch of a commit is told.
+pub(crate) type Answer = Result<Committed, CommitError>;
+
+/// Refuses what no store takes, and the second batch for a stream. The others with their places in the call.
+pub(crate) fn admit(batches: Vec<Batch>, answers: &mut [Option<Answer>]) -> Vec<(usize, Batch)> {
+    let mut streams: HashSet<StreamId> = HashSet::with_capacity(batches.len());
+    let mut admitted = Vec::with_capacity(batches.len());
+    for (place, batch) in batches.into_iter().enumerate() {
+        let problem = || "another batch of the call is for the same stream".to_owned();
+        let checked = batch.check().and_then(|()| {
+            let first = streams.insert(batch.stream.clone());
+            if first {
+                Ok(())
+            } else {
+                Err(StoreError::Invalid {
+                    what: "batch",
+                    problem: problem(),
+                })
+            }
+        });
+        match checked {
+            Ok(()) => admitted.push((place, batch)),
+            Err(error) => answers[place] = Some(Err(CommitError::Store(error))),
+        }
+    }
+    admitted
+}
+
+/// A page has at least one place, and at most [`PAGE_ENTRIES_MAX`].
+pub(crate) fn page(limit: u32) -> u32 {
+    limit.clamp(1, PAGE_ENTRIES_MAX)
+}
+
+/// Refuses every shard but the only one.
+pub(crate) fn check_shard(shard: Shard) -> Result<(), StoreError> {
+    if shard.0 == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Invalid {
+        what: "shard",
+        problem: format!("{} of 1", shard.0),
+    })
+}

@@ -1,0 +1,155 @@
+//! The store in a PostgreSQL or AlloyDB database: for any number of servers.
+//!
+//! A commit is one statement and one round trip for any number of batches (`append.rs`); the conditions in it decide, never what
+//! a server remembers, so any server serves any stream. The feed is read up to the oldest transaction under way (`tail.rs`).
+
+mod append;
+mod due;
+mod error;
+mod links;
+mod migrate;
+mod read;
+mod runs;
+mod settings;
+mod tail;
+mod watch;
+mod writer;
+
+pub use migrate::{Migrated, migrate};
+pub use settings::{Settings, Target};
+
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use crate::group::{check_shard, page};
+use crate::wake::Wake;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use links::Links;
+use std::sync::Arc;
+use std::time::Duration;
+use tail::Tail;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+use watch::Watch;
+
+/// How soon to look again for entries that another transaction held up: nobody tells when it ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A journal store in a PostgreSQL or AlloyDB database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    commits: Links,
+    reads: Links,
+    tail: Tail,
+    wake: Arc<Wake>,
+    watch: Watch,
+}
+
+impl PostgresStore {
+    /// Opens the database. Makes its tables, or upgrades them, unless the settings say not to.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] where a newer build made the tables for newer builds only, [`StoreError::Invalid`] where they are too
+    /// old and are not to be upgraded, [`StoreError::Unavailable`] where the database cannot be reached.
+    pub async fn open(target: &Target) -> Result<Self, StoreError> {
+        if target.settings.migrate {
+            migrate(target, false).await?;
+        } else {
+            migrate::check(target).await?;
+        }
+        let wake = Arc::new(Wake::new());
+        Ok(Self {
+            commits: Links::new(target, target.settings.commit_connections),
+            reads: Links::new(target, target.settings.read_connections),
+            tail: Tail::default(),
+            watch: Watch::start(target, Arc::clone(&wake)),
+            wake,
+        })
+    }
+}
+
+#[async_trait]
+impl JournalStore for PostgresStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        read::head(&self.reads, stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        read::entries(&self.reads, stream, after, page(limit)).await
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let answers = writer::commit(&self.commits, batches).await;
+        if answers
+            .iter()
+            .any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. })))
+        {
+            self.wake.notify();
+            self.watch.committed();
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        writer::find_batch(&self.commits, stream, batch).await
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        check_shard(shard)?;
+        due::due(&self.reads, queue, until, page(limit)).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        check_shard(shard)?;
+        self.tail.page(&self.reads, cursor, page(limit)).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        check_shard(shard)?;
+        self.tail.end(&self.reads).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        let changed = self.wake.changed();
+        if !self.tail.is_held_up() {
+            return changed;
+        }
+        Box::pin(async {
+            // Either is reason to look again.
+            let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        })
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        runs::runs(&self.reads, filter, from, page(limit)).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        read::erase(&self.reads, stream, seq).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "postgres",
+            shards: 1,
+            durable: true,
+            shared: true,
+        }
+    }
+}

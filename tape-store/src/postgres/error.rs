@@ -1,0 +1,85 @@
+//! What an error of Postgres means for the caller.
+
+use crate::error::StoreError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A statement that came to nothing, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    #[error("there is no connection to the database")]
+    Connect(#[source] sqlx::Error),
+    /// Nothing was sent.
+    #[error("making a connection to the database took longer than {0:?}")]
+    ConnectTimeout(Duration),
+    /// Nothing was sent.
+    #[error("no connection to the database was free within {0:?}")]
+    Busy(Duration),
+    #[error(transparent)]
+    Statement(#[from] sqlx::Error),
+    #[error("the database did not answer within {0:?}")]
+    Silent(Duration),
+}
+
+impl Failure {
+    /// Whether the statement certainly left nothing behind.
+    pub(super) fn is_definite(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::ConnectTimeout(_) | Self::Busy(_) => true,
+            Self::Statement(error) => is_refusal(error),
+            Self::Silent(_) => false,
+        }
+    }
+
+    /// Whether the statement fell victim to others and may simply be sent again.
+    pub(super) fn is_collision(&self) -> bool {
+        const SERIALIZATION: &str = "40001";
+        const DEADLOCK: &str = "40P01";
+        matches!(self, Self::Statement(error) if matches!(code(error).as_deref(), Some(SERIALIZATION | DEADLOCK)))
+    }
+
+    /// Whether the connection was of no use, which says nothing about the database.
+    pub(super) fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Statement(error) if !is_refusal(error))
+    }
+
+    /// What could not be done, and who can do something about it.
+    pub(super) fn store_error(self, doing: &'static str) -> StoreError {
+        const DATA_CORRUPTED: &str = "XX001";
+        const INDEX_CORRUPTED: &str = "XX002";
+        if let Self::Statement(error) = &self {
+            if matches!(code(error).as_deref(), Some(DATA_CORRUPTED | INDEX_CORRUPTED)) {
+                return StoreError::corrupt("the database", self);
+            }
+            if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+                return StoreError::corrupt("a row", self);
+            }
+        }
+        StoreError::Unavailable {
+            doing,
+            source: Arc::new(self),
+        }
+    }
+}
+
+/// Whether the database refused the statement and took it back. An error that ends the session may come after the commit.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    const COMPLETION_UNKNOWN: &str = "40003";
+    let error = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    error.is_some_and(|error| {
+        matches!(error.severity(), PgSeverity::Error) && error.code() != COMPLETION_UNKNOWN
+    })
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// A row that cannot be what was written.
+pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
+    StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
+}

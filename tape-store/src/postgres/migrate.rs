@@ -1,0 +1,198 @@
+//! The tables and their versions.
+//!
+//! A migration adds to what is there so that servers of the version before go on writing; what old servers cannot bear waits
+//! for a later version. So each version says which is the oldest that can work with it. One process migrates, others that
+//! come meanwhile wait for its lock; each migration is a transaction.
+
+use super::error::Failure;
+use super::settings::Target;
+use crate::error::StoreError;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Migration {
+    /// The version after it.
+    pub(super) version: i32,
+    /// The oldest version of a build that works with it.
+    pub(super) compatible_from: i32,
+    pub(super) sql: &'static str,
+}
+
+/// All of them, oldest first; never changed once released.
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    compatible_from: 1,
+    sql: include_str!("schema.sql"),
+}];
+
+/// What a migration comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version before; zero where there were no tables.
+    pub from: u32,
+    /// The version after.
+    pub to: u32,
+}
+
+const DOING: &str = "migrates the database";
+/// Names the lock of the migration: "Tape" in ASCII.
+const LOCK: i64 = 0x5461_7065;
+const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tape_schema( \
+       version int PRIMARY KEY, compatible_from int NOT NULL, migrated_at timestamptz NOT NULL DEFAULT now())";
+
+/// Where the database stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    version: i32,
+    compatible_from: i32,
+}
+
+impl Found {
+    /// Refuses a schema that a newer build made for newer builds only.
+    fn check(self, known: i32) -> Result<Self, StoreError> {
+        let number = |version: i32| u32::try_from(version).unwrap_or_default();
+        if self.compatible_from > known {
+            return Err(StoreError::NewerSchema {
+                found: number(self.version),
+                known: number(known),
+            });
+        }
+        Ok(self)
+    }
+}
+
+/// Brings the tables to the version of this build; with `dry_run`, only says what would be done.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] where a newer build made the tables for newer builds only; [`StoreError::Unavailable`] where
+/// the database cannot be reached or does not allow it.
+pub async fn migrate(target: &Target, dry_run: bool) -> Result<Migrated, StoreError> {
+    migrate_to(target, MIGRATIONS, dry_run).await
+}
+
+pub(super) async fn migrate_to(
+    target: &Target,
+    migrations: &[Migration],
+    dry_run: bool,
+) -> Result<Migrated, StoreError> {
+    let mut connection = connect(target).await?;
+    let known = migrations.last().map_or(0, |last| last.version);
+    let done = async {
+        let found = look(&mut connection).await?.check(known)?;
+        if !dry_run && found.version < known {
+            apply(&mut connection, migrations).await?;
+        }
+        if !dry_run {
+            realign(&mut connection).await?;
+        }
+        let number = |version: i32| u32::try_from(version).unwrap_or_default();
+        Ok(Migrated {
+            from: number(found.version),
+            to: number(found.version.max(known)),
+        })
+    };
+    let done = done.await;
+    // What was done is done, however the connection ends.
+    let _ = connection.close().await;
+    done
+}
+
+/// Checks that the tables are ones this build can work with, without changing them.
+pub(super) async fn check(target: &Target) -> Result<(), StoreError> {
+    let known = MIGRATIONS.last().map_or(0, |last| last.version);
+    let mut connection = connect(target).await?;
+    let found = look(&mut connection).await;
+    let _ = connection.close().await;
+    if found?.check(known)?.version < known {
+        let problem = "its tables are not there or older than this build: run 'tape-server migrate'";
+        return Err(StoreError::Invalid {
+            what: "store",
+            problem: problem.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+async fn connect(target: &Target) -> Result<PgConnection, StoreError> {
+    let limit = target.settings.connect_timeout;
+    let connected = tokio::time::timeout(limit, target.options.connect()).await;
+    let connected = connected.map_err(|_| Failure::ConnectTimeout(limit));
+    connected
+        .and_then(|connected| connected.map_err(Failure::Connect))
+        .map_err(|failure| failure.store_error("opens the database"))
+}
+
+async fn look(connection: &mut PgConnection) -> Result<Found, StoreError> {
+    let there: bool = sqlx::query_scalar("SELECT to_regclass('tape_schema') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let newest = "SELECT version, compatible_from FROM tape_schema ORDER BY version DESC LIMIT 1";
+    let row: Option<(i32, i32)> = if there {
+        sqlx::query_as(newest)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed)?
+    } else {
+        None
+    };
+    let (version, compatible_from) = row.unwrap_or_default();
+    Ok(Found {
+        version,
+        compatible_from,
+    })
+}
+
+/// Applies what is missing, under the lock. Who waited for the lock mostly finds nothing left to do.
+async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Result<(), StoreError> {
+    run(connection, &format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    run(connection, VERSIONS).await?;
+    let found = look(connection).await?;
+    for migration in migrations
+        .iter()
+        .filter(|migration| migration.version > found.version)
+    {
+        let Migration {
+            version,
+            compatible_from,
+            sql,
+        } = migration;
+        let note = format!(
+            "INSERT INTO tape_schema(version, compatible_from) VALUES ({version}, {compatible_from})"
+        );
+        // Sent together, the statements are one transaction.
+        run(connection, &format!("BEGIN; {sql}; {note}; COMMIT")).await?;
+        tracing::info!(version, "the database was migrated");
+    }
+    run(connection, &format!("SELECT pg_advisory_unlock({LOCK})")).await
+}
+
+/// Places in the feed are transaction ids. In a copy that was loaded into another cluster, the ids begin anew; what they are counted
+/// from is raised, so that new entries come after those that are there.
+async fn realign(connection: &mut PgConnection) -> Result<(), StoreError> {
+    const BEHIND: &str = "SELECT coalesce((SELECT max(ord) FROM tape_entry), 0) >= \
+         pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (SELECT base FROM tape_store)";
+    const RAISE: &str = "BEGIN; LOCK TABLE tape_entry IN EXCLUSIVE MODE; \
+         UPDATE tape_store SET base = base + greatest(0, 1 + (SELECT max(ord) FROM tape_entry) \
+           - pg_snapshot_xmin(pg_current_snapshot())::text::bigint - base); COMMIT";
+    let behind: bool = sqlx::query_scalar(BEHIND)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if behind {
+        run(connection, RAISE).await?;
+        tracing::warn!("the database is a copy from another cluster: the feed goes on after what is there");
+    }
+    Ok(())
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), StoreError> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    done.map(drop).map_err(failed)
+}
+
+fn failed(error: sqlx::Error) -> StoreError {
+    Failure::from(error).store_error(DOING)
+}

@@ -1,0 +1,132 @@
+//! Reading streams.
+
+use super::append::{key, signed};
+use super::error::{Failure, corrupt};
+use super::links::Links;
+use crate::contract::{Head, Snapshot};
+use crate::error::StoreError;
+use bytes::Bytes;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::payload::Digest;
+
+/// Bytes of entries after which a page takes no further one.
+pub(super) const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
+
+/// The head of the stream with key $1 and name $2, and its snapshot.
+pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, h.digest, s.seq, s.bytes \
+         FROM tape_head h LEFT JOIN tape_snapshot s ON s.stream = h.stream WHERE h.key = $1 AND h.name = $2";
+
+/// Entries $3 to $4 of the stream with key $1 and name $2, up to $5 bytes and the entry that goes over.
+pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload FROM ( \
+           SELECT e.seq, e.digest, e.envelope, e.payload, octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size, \
+             sum(octet_length(e.envelope) + coalesce(octet_length(e.payload), 0)) OVER (ORDER BY e.seq) AS total \
+           FROM tape_head h JOIN tape_entry e ON e.part = h.part AND e.stream = h.stream \
+           WHERE h.key = $1 AND h.name = $2 AND e.seq >= $3 AND e.seq <= $4 AND e.seq <= h.seq) page \
+         WHERE total - size < $5 ORDER BY seq";
+
+/// Erases the payload of entry $3 of the stream with key $1 and name $2.
+pub(super) const ERASE: &str = "UPDATE tape_entry e SET payload = NULL FROM tape_head h \
+         WHERE h.key = $1 AND h.name = $2 AND e.part = h.part AND e.stream = h.stream AND e.seq = $3";
+
+/// Where a stream ends.
+pub(super) async fn head(links: &Links, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+    let name = stream.to_string();
+    let query = || sqlx::query(HEAD).bind(key(&name)).bind(name.clone());
+    let rows = links.query("reads", query).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let snapshot: Option<i64> = get(row, 3)?;
+    let snapshot = match snapshot {
+        Some(seq) => Some(Snapshot {
+            seq: unsigned(seq),
+            bytes: Bytes::from(get::<Vec<u8>>(row, 4)?),
+        }),
+        None => None,
+    };
+    Ok(Some(Head {
+        seq: unsigned(seq),
+        epoch: Epoch(epoch.unsigned_abs()),
+        digest: digest(stream, seq, &get::<Vec<u8>>(row, 2)?)?,
+        snapshot,
+    }))
+}
+
+/// Entries of a stream, by its index.
+pub(super) async fn entries(
+    links: &Links,
+    stream: &StreamId,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let name = stream.to_string();
+    let (first, last) = (
+        signed(after.0.saturating_add(1)),
+        signed(after.0.saturating_add(u64::from(limit))),
+    );
+    let query = || {
+        sqlx::query(ENTRIES)
+            .bind(key(&name))
+            .bind(name.clone())
+            .bind(first)
+            .bind(last)
+            .bind(PAGE_BYTES_MAX)
+    };
+    let rows = links.query("reads", query).await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for (row, expected) in rows.iter().zip(first..) {
+        let seq: i64 = get(row, 0)?;
+        if seq != expected {
+            let problem = "the entry is not there, and a later one is";
+            return Err(corrupt("tape_entry", format!("{expected} of {stream}"), problem));
+        }
+        entries.push(stored(stream, row, 0)?);
+    }
+    Ok(entries)
+}
+
+/// Erases the payload of one entry, if there is such an entry.
+pub(super) async fn erase(links: &Links, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+    let name = stream.to_string();
+    let query = || {
+        sqlx::query(ERASE)
+            .bind(key(&name))
+            .bind(name.clone())
+            .bind(signed(seq.0))
+    };
+    links.query("erases a payload", query).await.map(drop)
+}
+
+/// The entry whose sequence number, digest, envelope and payload begin at a column.
+pub(super) fn stored(stream: &StreamId, row: &PgRow, at: usize) -> Result<StoredEntry, StoreError> {
+    let seq: i64 = get(row, at)?;
+    let (envelope, payload): (Vec<u8>, Option<Vec<u8>>) = (get(row, at + 2)?, get(row, at + 3)?);
+    Ok(StoredEntry {
+        seq: unsigned(seq),
+        envelope: Bytes::from(envelope),
+        payload: payload.map(Bytes::from),
+        digest: digest(stream, seq, &get::<Vec<u8>>(row, at + 1)?)?,
+    })
+}
+
+fn digest(stream: &StreamId, seq: i64, bytes: &[u8]) -> Result<Digest, StoreError> {
+    let problem = |_| {
+        let problem = format!("its digest has {} bytes", bytes.len());
+        corrupt("tape_entry", format!("{seq} of {stream}"), problem)
+    };
+    <[u8; 32]>::try_from(bytes).map(Digest).map_err(problem)
+}
+
+pub(super) fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(column)
+        .map_err(|error| Failure::from(error).store_error("reads"))
+}
+
+const fn unsigned(seq: i64) -> Seq {
+    Seq(seq.unsigned_abs())
+}

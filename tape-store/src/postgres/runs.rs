@@ -1,0 +1,115 @@
+//! Lists of runs. Each filter reads one index from its newest end.
+
+use super::append::{label_key, signed};
+use super::error::corrupt;
+use super::links::{Links, Statement};
+use super::read::get;
+use crate::contract::{PageToken, RunFilter, RunPage};
+use crate::error::StoreError;
+use crate::listing::Place;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
+use tape_core::id::{RunId, StreamId};
+use tape_core::stream::{RunStatus, Summary};
+use tape_core::time::Timestamp;
+
+pub(super) async fn runs(
+    links: &Links,
+    filter: &RunFilter,
+    from: Option<&PageToken>,
+    limit: u32,
+) -> Result<RunPage, StoreError> {
+    let from = from.map(Place::read).transpose()?;
+    let text = select(filter);
+    let query = || bind(sqlx::query(AssertSqlSafe(text.clone())), filter, from, limit);
+    let rows = links.query("lists runs", query).await?;
+    let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+    let limit = limit as usize;
+    let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
+    Ok(RunPage {
+        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
+        next,
+    })
+}
+
+/// The statement for a filter: of each kind of filter there is one, so that it stays prepared. Times and places that are not given
+/// are those beyond all others.
+pub(super) fn select(filter: &RunFilter) -> String {
+    let (from, index) = if filter.label.is_some() {
+        ("tape_label k JOIN tape_run r USING (stream)", "k")
+    } else {
+        ("tape_run r", "r")
+    };
+    let label = if filter.label.is_some() {
+        " AND k.label = $8"
+    } else {
+        " AND $8::bytea IS NULL"
+    };
+    let app = if filter.app.is_some() {
+        " AND r.app = $6"
+    } else {
+        " AND $6::text IS NULL"
+    };
+    let status = if filter.status.is_some() {
+        " AND r.status = $7"
+    } else {
+        " AND $7::text IS NULL"
+    };
+    format!(
+        "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels FROM {from} \
+         JOIN tape_head h ON h.stream = r.stream WHERE {index}.tenant = $1{app}{status}{label} \
+         AND {index}.begun_at >= $2 AND {index}.begun_at <= $3 AND ({index}.begun_at, {index}.stream) < ($3, $4) \
+         ORDER BY {index}.begun_at DESC, {index}.stream DESC LIMIT $5"
+    )
+}
+
+/// One row more than asked for says whether there is a next page.
+fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit: u32) -> Statement<'q> {
+    // What begun before a time comes before the first place of that time.
+    let before = filter.begun_before.map(|time| (time.as_micros(), 0));
+    let from = from.map(|place| (place.begun_at.as_micros(), signed(place.stream)));
+    let (begun_at, stream) = [before, from]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or((i64::MAX, i64::MAX));
+    let label = filter
+        .label
+        .as_ref()
+        .map(|(key, value)| label_key(key.as_str(), value));
+    query
+        .bind(filter.tenant.to_string())
+        .bind(filter.begun_from.map_or(i64::MIN, Timestamp::as_micros))
+        .bind(begun_at)
+        .bind(stream)
+        .bind(i64::from(limit) + 1)
+        .bind(filter.app.as_ref().map(ToString::to_string))
+        .bind(filter.status.map(RunStatus::as_str))
+        .bind(label)
+}
+
+fn listed(row: &PgRow) -> Result<(Place, (RunId, Summary)), StoreError> {
+    let (begun_at, stream): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let (name, status): (String, String) = (get(row, 2)?, get(row, 3)?);
+    let (changed_at, labels): (i64, String) = (get(row, 4)?, get(row, 5)?);
+    let bad = |problem: String| corrupt("tape_run", stream, problem);
+    let Ok(StreamId::Run(run)) = name.parse() else {
+        return Err(bad(format!("its stream is {name}")));
+    };
+    let known = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
+    let status = known.ok_or_else(|| bad(format!("its status is {status}")))?;
+    let labels =
+        serde_json::from_str(&labels).map_err(|error| bad(format!("its labels do not read: {error}")))?;
+    let begun_at = Timestamp::from_micros(begun_at);
+    let place = Place {
+        begun_at,
+        stream: stream.unsigned_abs(),
+    };
+    let summary = Summary {
+        status,
+        labels,
+        begun_at,
+        changed_at: Timestamp::from_micros(changed_at),
+    };
+    Ok((place, (run, summary)))
+}

@@ -1,0 +1,192 @@
+//! The feed: entries in the order of their transactions' ids, up to the oldest transaction that is still under way.
+//!
+//! What a transaction under way has written may come at its id, so nobody reads past the smallest such id, the horizon. Behind
+//! the horizon nothing comes any more, so a reader that goes on from a place there skips nothing. Entries of one
+//! transaction stand in the order of streams and sequence numbers; `append` says why that keeps each stream in order.
+
+use super::error::corrupt;
+use super::links::Links;
+use super::read::{PAGE_BYTES_MAX, get, stored};
+use crate::contract::{Cursor, FeedEntry, TailPage};
+use crate::error::StoreError;
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tape_core::id::StreamId;
+
+/// How long a reader waits at most for transactions that hold up entries it could have otherwise.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over.
+pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload FROM ( \
+           SELECT n.*, sum(n.size) OVER (ORDER BY n.ord, n.stream, n.seq) AS total FROM ( \
+             SELECT e.ord, e.stream, e.seq, e.digest, e.envelope, e.payload, \
+               octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size FROM tape_entry e \
+             WHERE (e.ord, e.stream, e.seq) > ($1, $2, $3) \
+               AND e.ord < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base FROM tape_store) \
+             ORDER BY e.ord, e.stream, e.seq LIMIT $4) n) page \
+         JOIN tape_head h ON h.stream = page.stream WHERE page.total - page.size < $5 \
+         ORDER BY page.ord, page.stream, page.seq";
+
+/// Whether any entry stands after place ($1, $2, $3).
+pub(super) const BEYOND: &str =
+    "SELECT EXISTS (SELECT FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3))";
+
+/// The horizon, and whether any entry stands at or beyond it.
+pub(super) const TAIL_END: &str = "SELECT ord, EXISTS (SELECT FROM tape_entry e WHERE e.ord >= h.ord) FROM ( \
+           SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base AS ord FROM tape_store OFFSET 0) h";
+
+/// The place of an entry in the feed. The places of one transaction begin with (its id, 0, 0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    ord: i64,
+    stream: i64,
+    seq: i64,
+}
+
+impl Place {
+    fn read(cursor: &Cursor) -> Result<Self, StoreError> {
+        if cursor.0.is_empty() {
+            return Ok(Self::default());
+        }
+        let problem = || StoreError::Invalid {
+            what: "cursor",
+            problem: "it was not made by this store".to_owned(),
+        };
+        let (numbers, []) = cursor.0.as_chunks::<8>() else {
+            return Err(problem());
+        };
+        let numbers: Vec<i64> = numbers.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect();
+        match numbers[..] {
+            [ord, stream, seq] if ord >= 0 && stream >= 0 && seq >= 0 => Ok(Self { ord, stream, seq }),
+            _ => Err(problem()),
+        }
+    }
+
+    fn cursor(self) -> Cursor {
+        let Self { ord, stream, seq } = self;
+        Cursor(Bytes::from([ord, stream, seq].map(i64::to_be_bytes).concat()))
+    }
+}
+
+/// Reads the feed, and remembers whether something was held up.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    held_up: AtomicBool,
+}
+
+impl Tail {
+    /// Whether a reader came to the horizon and saw entries beyond it, which nobody announces once they can be read.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed)
+    }
+
+    /// Entries after a place. An empty page comes only when there are none, or transactions under way hold them up for long.
+    pub(super) async fn page(
+        &self,
+        links: &Links,
+        cursor: &Cursor,
+        limit: u32,
+    ) -> Result<TailPage, StoreError> {
+        let place = Place::read(cursor)?;
+        let mut patience = Patience::default();
+        loop {
+            let rows = links
+                .query("reads", || {
+                    bind(TAIL, place).bind(i64::from(limit)).bind(PAGE_BYTES_MAX)
+                })
+                .await?;
+            if !rows.is_empty() {
+                return page(&rows);
+            }
+            let beyond = links.query("reads", || bind(BEYOND, place)).await?;
+            let beyond: bool = get(first(&beyond)?, 0)?;
+            if !self.is_worth_waiting(beyond, &mut patience).await {
+                return Ok(TailPage {
+                    entries: Vec::new(),
+                    cursor: cursor.clone(),
+                });
+            }
+        }
+    }
+
+    /// The place after everything that is durable.
+    pub(super) async fn end(&self, links: &Links) -> Result<Cursor, StoreError> {
+        let mut patience = Patience::default();
+        loop {
+            let rows = links.query("reads", || sqlx::query(TAIL_END)).await?;
+            let row = first(&rows)?;
+            let (ord, beyond): (i64, bool) = (get(row, 0)?, get(row, 1)?);
+            if !self.is_worth_waiting(beyond, &mut patience).await {
+                return Ok(Place {
+                    ord,
+                    stream: 0,
+                    seq: 0,
+                }
+                .cursor());
+            }
+        }
+    }
+
+    /// Waits a little where entries stand beyond the horizon; false where there are none, or they have been waited for long enough.
+    async fn is_worth_waiting(&self, beyond: bool, patience: &mut Patience) -> bool {
+        let waited = beyond && patience.wait().await;
+        self.held_up.store(beyond && !waited, Ordering::Relaxed);
+        waited
+    }
+}
+
+/// Waits that double, up to [`PATIENCE`] in all.
+#[derive(Default)]
+struct Patience {
+    waited: Duration,
+}
+
+impl Patience {
+    async fn wait(&mut self) -> bool {
+        if self.waited >= PATIENCE {
+            return false;
+        }
+        let pause = self.waited.clamp(PAUSE_MIN, PAUSE_MAX);
+        tokio::time::sleep(pause).await;
+        self.waited += pause;
+        true
+    }
+}
+
+fn bind(query: &'static str, place: Place) -> super::links::Statement<'static> {
+    sqlx::query(query)
+        .bind(place.ord)
+        .bind(place.stream)
+        .bind(place.seq)
+}
+
+fn first(rows: &[PgRow]) -> Result<&PgRow, StoreError> {
+    rows.first()
+        .ok_or_else(|| corrupt("tape_store", "of the whole store", "it is not there"))
+}
+
+fn page(rows: &[PgRow]) -> Result<TailPage, StoreError> {
+    let mut entries = Vec::with_capacity(rows.len());
+    let mut end = Place::default();
+    for row in rows {
+        end = Place {
+            ord: get(row, 0)?,
+            stream: get(row, 1)?,
+            seq: get(row, 3)?,
+        };
+        let name: String = get(row, 2)?;
+        let stream: StreamId = name
+            .parse()
+            .map_err(|error| StoreError::corrupt(format!("the name of stream {}", end.stream), error))?;
+        let entry = stored(&stream, row, 3)?;
+        entries.push(FeedEntry { stream, entry });
+    }
+    Ok(TailPage {
+        entries,
+        cursor: end.cursor(),
+    })
+}

@@ -1,0 +1,253 @@
+//! A real PostgreSQL for tests, started by the tests themselves.
+//!
+//! One server is shared by all test processes that run at about the same time, whoever starts first starts it. Each process
+//! holds a lock that ends with it, however it ends; a watchdog stops the server and removes its files once nobody has
+//! held the lock for some seconds. Each test has a database of its own.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// Settings of the test's server: everything durable as in earnest.
+const SETTINGS: &str =
+    "fsync=on synchronous_commit=on max_connections=300 max_wal_size=4GB max_prepared_transactions=10";
+
+/// What stops a shared server: waits until nobody has used it for some seconds.
+const WATCHDOG: &str = r#"
+exec 9>>users
+while :; do
+  flock -x 9; before=$(cat last); flock -u 9
+  sleep 8
+  if flock -n -x 9; then
+    if [ "$before" = "$(cat last)" ]; then
+      server=$(head -n 1 data/postmaster.pid)
+      kill -QUIT "$server"
+      while kill -0 "$server" 2>/dev/null; do sleep 0.1; done
+      rm -rf data port
+      exit
+    fi
+    flock -u 9
+  fi
+done
+"#;
+
+/// A database of its own on the shared server; dropped with the value.
+pub(crate) struct Database {
+    port: u16,
+    name: String,
+}
+
+impl Database {
+    /// Makes an empty database.
+    pub(crate) fn create() -> Self {
+        let port = shared().port;
+        let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+        psql(port, "postgres", &format!("CREATE DATABASE {name}"));
+        Self { port, name }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://tape@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// What `psql` prints for a statement: rows as lines, columns with `|` between them.
+    #[allow(dead_code, reason = "each test file needs some of it")]
+    pub(crate) fn psql(&self, statement: &str) -> String {
+        psql(self.port, &self.name, statement)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // Where the server is gone, so is the database.
+        let _ = psql_command(self.port, "postgres", &statement).output();
+    }
+}
+
+struct Server {
+    port: u16,
+    /// Locked as long as the process lives.
+    _user: File,
+}
+
+fn shared() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| attach(&directory()))
+}
+
+/// Where the shared server of this target directory has its files: the path of a socket must be short.
+fn directory() -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
+    std::env::temp_dir().join(format!("tape-test-postgres-{:x}", hasher.finish()))
+}
+
+fn attach(directory: &Path) -> Server {
+    std::fs::create_dir_all(directory).unwrap();
+    let starting = File::create(directory.join("starting")).unwrap();
+    starting.lock().unwrap();
+    let user = File::options()
+        .append(true)
+        .create(true)
+        .open(directory.join("users"))
+        .unwrap();
+    user.lock_shared().unwrap();
+    std::fs::write(directory.join("last"), uuid::Uuid::new_v4().to_string()).unwrap();
+    let port = running(directory).unwrap_or_else(|| start(directory));
+    Server { port, _user: user }
+}
+
+fn running(directory: &Path) -> Option<u16> {
+    let port = std::fs::read_to_string(directory.join("port"))
+        .ok()?
+        .parse()
+        .ok()?;
+    let asked = psql_command(port, "postgres", "SELECT 1").output().ok()?;
+    asked.status.success().then_some(port)
+}
+
+fn start(directory: &Path) -> u16 {
+    let data = directory.join("data");
+    // What a crash of the machine left behind.
+    let _ = std::fs::remove_dir_all(&data);
+    let port = init_and_start(&data);
+    std::fs::write(directory.join("port"), port.to_string()).unwrap();
+    let mut watchdog = Command::new("sh");
+    watchdog
+        .args(["-c", WATCHDOG])
+        .current_dir(directory)
+        .process_group(0);
+    watchdog
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    watchdog.spawn().unwrap();
+    port
+}
+
+/// Makes a cluster in a directory and starts it on a free port.
+fn init_and_start(data: &Path) -> u16 {
+    std::fs::create_dir_all(data).unwrap();
+    give_to_postgres(data);
+    let mut initdb = as_postgres(&program("initdb"), data);
+    initdb.args([
+        "--auth=trust",
+        "--username=tape",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+        "-D",
+    ]);
+    run(initdb.arg(data));
+    for attempt in 0.. {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let options = SETTINGS
+            .split(' ')
+            .map(|setting| format!("-c {setting} "))
+            .collect::<String>();
+        let options =
+            format!("{options} -c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''");
+        let mut pg_ctl = as_postgres(&program("pg_ctl"), data);
+        pg_ctl
+            .arg("start")
+            .arg("-w")
+            .arg("-D")
+            .arg(data)
+            .arg("-l")
+            .arg(data.join("log"))
+            .args(["-o", &options]);
+        let started = pg_ctl
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        if started.success() {
+            return port;
+        }
+        // Somebody else may have taken the port.
+        assert!(
+            attempt < 5,
+            "PostgreSQL does not start: {}",
+            std::fs::read_to_string(data.join("log")).unwrap_or_default()
+        );
+    }
+    unreachable!("the loop returns or fails")
+}
+
+/// A program of PostgreSQL, from the path or from where distributions put it.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        directories.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    let found = directories
+        .into_iter()
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not installed; it comes with PostgreSQL 15 or later (apt-get install postgresql)")
+    })
+}
+
+/// PostgreSQL refuses to run as root: then it runs as the owner of its directory.
+fn as_postgres(program: &Path, data: &Path) -> Command {
+    let mut command = Command::new(program);
+    let (own, owner) = (
+        std::fs::metadata("/proc/self").unwrap().uid(),
+        std::fs::metadata(data).unwrap(),
+    );
+    if own == 0 {
+        command.uid(owner.uid()).gid(owner.gid());
+    }
+    command.current_dir(data);
+    command
+}
+
+fn give_to_postgres(data: &Path) {
+    const NOBODY: u32 = 65_534;
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        std::os::unix::fs::chown(data, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+fn psql_command(port: u16, database: &str, statement: &str) -> Command {
+    let mut command = Command::new(program("psql"));
+    command.args([
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "tape",
+    ]);
+    command.args(["-p", &port.to_string(), "-d", database, "-c", statement]);
+    command
+}
+
+fn psql(port: u16, database: &str, statement: &str) -> String {
+    let output = run(&mut psql_command(port, database, statement));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{command:?}: {said}{complained}");
+    output
+}

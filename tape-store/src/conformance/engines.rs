@@ -249,6 +249,8 @@ pub(super) async fn reservations_never_overspend(fixture: Fixture) {
     };
     drive(&engines[0], &run, epoch, open).await.unwrap();
     drive(&engines[0], &run, epoch, decision(0)).await.unwrap();
+    // Both remember the run as it is now, so that both decide on the same state.
+    engines[1].run_state(&run).await.unwrap();
     let reserve = |call: u16| {
         let (engine, run) = (engines[usize::from(call) % 2].clone(), run.clone());
         let reserve = vec![Spend {

@@ -180,7 +180,8 @@ async fn link(options: &PgConnectOptions, settings: &Settings) -> Result<Link, s
         "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; \
          SET default_transaction_isolation = 'read committed'; SET client_min_messages = error; \
          SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off; SET enable_bitmapscan = off; \
-         SET enable_hashjoin = off; SET enable_mergejoin = off; SET seq_page_cost = 0; SET random_page_cost = 0; \
+         SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off; \
+         SET max_parallel_workers_per_gather = 0; SET seq_page_cost = 0; SET random_page_cost = 0; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     );
     sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection).await?;

@@ -16,6 +16,9 @@ use std::sync::OnceLock;
 const SETTINGS: &str =
     "fsync=on synchronous_commit=on max_connections=300 max_wal_size=4GB max_prepared_transactions=10";
 
+/// The database that others are copied from.
+const TEMPLATE: &str = "tape_template";
+
 /// What stops a shared server: waits until nobody has used it for some seconds.
 const WATCHDOG: &str = r#"
 exec 9>>users
@@ -35,37 +38,57 @@ while :; do
 done
 "#;
 
-/// A database of its own on the shared server; dropped with the value.
+/// A database of its own on the shared server. It goes with the server: dropping it alone costs a checkpoint.
 pub(crate) struct Database {
     port: u16,
     name: String,
 }
 
 impl Database {
-    /// Makes an empty database.
+    /// Makes a database with an empty journal.
     pub(crate) fn create() -> Self {
-        let port = shared().port;
+        Self::on(shared().port, TEMPLATE)
+    }
+
+    /// Makes a database with nothing in it.
+    #[allow(dead_code, reason = "each test file needs some of it")]
+    pub(crate) fn bare() -> Self {
+        Self::on(shared().port, "template1")
+    }
+
+    fn on(port: u16, template: &str) -> Self {
         let name = format!("t_{}", uuid::Uuid::new_v4().simple());
-        psql(port, "postgres", &format!("CREATE DATABASE {name}"));
+        psql(
+            port,
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE {template}"),
+        );
         Self { port, name }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgres://tape@127.0.0.1:{}/{}", self.port, self.name)
+        self.url_at(self.port)
+    }
+
+    /// The same database at another port, where something is in between.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        format!("postgres://tape@127.0.0.1:{port}/{}", self.name)
+    }
+
+    #[allow(dead_code, reason = "each test file needs some of it")]
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[allow(dead_code, reason = "each test file needs some of it")]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What `psql` prints for a statement: rows as lines, columns with `|` between them.
     #[allow(dead_code, reason = "each test file needs some of it")]
     pub(crate) fn psql(&self, statement: &str) -> String {
         psql(self.port, &self.name, statement)
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // Where the server is gone, so is the database.
-        let _ = psql_command(self.port, "postgres", &statement).output();
     }
 }
 
@@ -80,10 +103,10 @@ fn shared() -> &'static Server {
     SERVER.get_or_init(|| attach(&directory()))
 }
 
-/// Where the shared server of this target directory has its files: the path of a socket must be short.
+/// Where the shared server of this source tree has its files: the path of a socket must be short.
 fn directory() -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
+    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
     std::env::temp_dir().join(format!("tape-test-postgres-{:x}", hasher.finish()))
 }
 
@@ -116,6 +139,7 @@ fn start(directory: &Path) -> u16 {
     // What a crash of the machine left behind.
     let _ = std::fs::remove_dir_all(&data);
     let port = init_and_start(&data);
+    make_template(port);
     std::fs::write(directory.join("port"), port.to_string()).unwrap();
     let mut watchdog = Command::new("sh");
     watchdog
@@ -128,6 +152,25 @@ fn start(directory: &Path) -> u16 {
         .stderr(Stdio::null());
     watchdog.spawn().unwrap();
     port
+}
+
+/// A database with an empty journal, which is faster to copy than to make.
+fn make_template(port: u16) {
+    psql(port, "postgres", &format!("CREATE DATABASE {TEMPLATE}"));
+    let target = format!("postgres://tape@127.0.0.1:{port}/{TEMPLATE}")
+        .parse()
+        .unwrap();
+    // The test that came first may be within a runtime already.
+    let made = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime
+            .block_on(tape_store::postgres::migrate(&target, false))
+            .unwrap();
+    });
+    made.join().unwrap();
 }
 
 /// Makes a cluster in a directory and starts it on a free port.

@@ -1,0 +1,545 @@
+//! What only a store with many servers has to show: races across connections, writers that sit amid a commit, answers that are
+//! lost on the way, schemas of two versions, a database that refuses.
+
+#![cfg(feature = "postgres")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pen;
+mod postgres_server;
+mod proxy;
+
+use pen::Pen;
+use postgres_server::Database;
+use proxy::Proxy;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tape_core::chain::Verifier;
+use tape_core::id::Seq;
+use tape_store::contract::{Cursor, JournalStore, Shard};
+use tape_store::error::{CommitError, StoreError};
+use tape_store::postgres::{Migrated, PostgresStore, Target, migrate};
+
+const FEED: Shard = Shard(0);
+
+async fn open(url: &str) -> Arc<PostgresStore> {
+    Arc::new(PostgresStore::open(&url.parse().unwrap()).await.unwrap())
+}
+
+fn with(url: &str, parameters: &str) -> Target {
+    format!("{url}?{parameters}").parse().unwrap()
+}
+
+/// A number that a run of the test at full size sets greater.
+fn scale(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+/// Everything the feed has, checked: no stream skips or goes back.
+async fn feed(store: &dyn JournalStore) -> HashMap<String, u64> {
+    let (mut cursor, mut seen) = (Cursor::default(), HashMap::new());
+    loop {
+        let page = store.tail(FEED, &cursor, 1_000).await.unwrap();
+        if page.entries.is_empty() {
+            return seen;
+        }
+        note(&mut seen, &page.entries);
+        cursor = page.cursor;
+    }
+}
+
+fn note(seen: &mut HashMap<String, u64>, entries: &[tape_store::contract::FeedEntry]) {
+    for fed in entries {
+        let last = seen.entry(fed.stream.to_string()).or_default();
+        assert_eq!(fed.entry.seq.0, *last + 1, "{} in the feed", fed.stream);
+        *last += 1;
+    }
+}
+
+/// Four servers commit groups over the same twelve streams, each in an order of its own, and half of them on ends that they
+/// guess: groups never wait for each other in a circle, each end has one winner, and the feed has each stream in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_many_servers_neither_lock_each_other_out_nor_both_win() {
+    const STREAMS: usize = 12;
+    let database = Database::create();
+    let url = database.url();
+    let servers = futures::future::join_all((0..4).map(|_| open(&url))).await;
+    let write = |(n, store): (usize, Arc<PostgresStore>)| async move {
+        let mut won = 0;
+        for round in 0..scale("TAPE_RACE_ROUNDS", 60) {
+            let mut batches = Vec::new();
+            for i in 0..STREAMS {
+                let mut pen = Pen::new(&format!("run-{}", (i * (n * 2 + 1) + round) % STREAMS));
+                if let Some(head) = store.head(&pen.stream).await.unwrap() {
+                    (pen.seq, pen.digest) = (head.seq, head.digest);
+                }
+                if pen.seq.0 > 0 && (i + n) % 2 == 0 {
+                    pen.seq = pen.seq.next();
+                }
+                batches.push(pen.batch(&format!("{n}"), 1 + i % 3));
+            }
+            for answer in store.commit(batches).await {
+                match answer {
+                    Ok(_) => won += 1,
+                    Err(CommitError::Conflict { .. }) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        }
+        won
+    };
+    let writers = servers
+        .iter()
+        .cloned()
+        .enumerate()
+        .map(|server| tokio::spawn(write(server)));
+    let won: usize = futures::future::join_all(writers)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .sum();
+    let batches = database.psql("SELECT count(*) FROM tape_entry WHERE batch IS NOT NULL");
+    assert_eq!(batches, won.to_string(), "each batch that won is there once");
+    let seen = feed(servers[0].as_ref()).await;
+    assert_eq!(seen.len(), STREAMS);
+    let deadlocks =
+        database.psql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
+    assert_eq!(deadlocks, "0");
+}
+
+/// Writers of which some sit for long between taking their transaction id and committing. The feed skips nothing; a reader
+/// that remembers the highest place does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
+    const WRITERS: usize = 32;
+    let entries = scale("TAPE_TAIL_ENTRIES", 20_000);
+    let seconds = scale("TAPE_TAIL_PAUSE_MS", 300) as f64 / 1_000.0;
+    let database = Database::create();
+    // Some transactions pause once their entries are written. The sleep is what is tested, not how the test waits.
+    database.psql(&format!(
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF random() < 0.02 THEN PERFORM pg_sleep({seconds}); END IF; RETURN NULL; END $$; \
+         CREATE TRIGGER dawdle AFTER INSERT ON tape_snapshot FOR EACH ROW EXECUTE FUNCTION dawdle()"
+    ));
+    let url = database.url();
+    let target = with(&url, "commit_connections=8");
+    let servers: Vec<_> = futures::future::join_all((0..4).map(|_| PostgresStore::open(&target)))
+        .await
+        .into_iter()
+        .map(|store| Arc::new(store.unwrap()))
+        .collect();
+    let (written, writing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(WRITERS)));
+    let write = |n: usize| {
+        let (store, written, writing) = (
+            Arc::clone(&servers[n % 4]),
+            Arc::clone(&written),
+            Arc::clone(&writing),
+        );
+        async move {
+            let mut pen = Pen::new(&format!("run-{n}"));
+            while written.load(Ordering::Relaxed) < entries {
+                let mut batch = pen.batch("x", 16);
+                if n < 8 {
+                    batch.snapshot = Some(bytes::Bytes::from_static(b"{}"));
+                }
+                let answers = store.commit(vec![batch.clone()]).await;
+                assert!(answers[0].is_ok(), "{answers:?}");
+                pen.advance(&batch);
+                written.fetch_add(16, Ordering::Relaxed);
+            }
+            writing.fetch_sub(1, Ordering::Release);
+            (pen.stream.to_string(), pen.seq.0)
+        }
+    };
+    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(n))).collect();
+    let read = |store: Arc<PostgresStore>, writing: Arc<AtomicUsize>| async move {
+        let (mut cursor, mut seen) = (Cursor::default(), HashMap::new());
+        loop {
+            let over = writing.load(Ordering::Acquire) == 0;
+            let changed = store.changed();
+            let page = store.tail(FEED, &cursor, 1_000).await.unwrap();
+            note(&mut seen, &page.entries);
+            cursor = page.cursor;
+            match (page.entries.is_empty(), over) {
+                (true, true) => return seen,
+                (true, false) => changed.await,
+                _ => {}
+            }
+        }
+    };
+    let reader = tokio::spawn(read(open(&url).await, Arc::clone(&writing)));
+    let naive = tokio::spawn(naive(url.clone(), Arc::clone(&writing)));
+    let ends: HashMap<_, _> = futures::future::join_all(writers)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let total: u64 = ends.values().sum();
+    assert_eq!(reader.await.unwrap(), ends, "the reader has all of every stream");
+    let naive = naive.await.unwrap();
+    assert!(
+        naive < total,
+        "a reader of the highest place skips: it has {naive} of {total}"
+    );
+}
+
+/// How many entries a reader finds that goes on from the highest place it has seen.
+async fn naive(url: String, writing: Arc<AtomicUsize>) -> u64 {
+    use sqlx::Row as _;
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let (mut place, mut found) = ((0_i64, 0_i64, 0_i64), 0);
+    loop {
+        let over = writing.load(Ordering::Acquire) == 0;
+        let query = "SELECT ord, stream, seq FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3) ORDER BY 1, 2, 3 LIMIT 1000";
+        let rows = sqlx::query(query)
+            .bind(place.0)
+            .bind(place.1)
+            .bind(place.2)
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+        match rows.last() {
+            Some(row) => place = (row.get(0), row.get(1), row.get(2)),
+            None if over => return found,
+            None => {}
+        }
+        found += rows.len() as u64;
+    }
+}
+
+/// A transaction that comes by its id before another one, and by the lock of a stream after it, does not turn the stream round.
+#[tokio::test]
+async fn a_transaction_that_waits_with_an_early_id_does_not_win_on_an_end_it_could_not_see() {
+    let database = Database::create();
+    let url = database.url();
+    let (early, late) = (open(&url).await, open(&url).await);
+    let (mut first, mut second) = (Pen::new("a"), Pen::new("b"));
+    for pen in [&mut first, &mut second] {
+        pen.put(early.as_ref(), "one", 1).await;
+    }
+    // A third party holds the head that the group locks first, so that the group waits with its id taken for a third stream.
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let mut holder = pool.begin().await.unwrap();
+    let lock = "SELECT name FROM tape_head ORDER BY key LIMIT 1 FOR UPDATE";
+    let held: String = sqlx::query_scalar(lock).fetch_one(&mut *holder).await.unwrap();
+    let (held, free) = if held == first.stream.to_string() {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let mut guess = free.clone();
+    let next = free.batch("two", 1);
+    guess.advance(&next);
+    let new = Pen::new("c").batch("new", 1);
+    let group = vec![new, held.batch("two", 1), guess.batch("three", 1)];
+    let group = tokio::spawn(async move { early.commit(group).await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        == 0
+    {
+        tokio::task::yield_now().await;
+    }
+    assert!(late.commit(vec![next]).await[0].is_ok());
+    holder.rollback().await.unwrap();
+    let answers = group.await.unwrap();
+    assert!(answers[0].is_ok() && answers[1].is_ok(), "{answers:?}");
+    let refused = matches!(answers[2], Err(CommitError::Conflict { .. }));
+    assert!(
+        refused,
+        "the end that it guessed was not there when the group began: {answers:?}"
+    );
+    feed(late.as_ref()).await;
+}
+
+/// The request is held up on the way. Once a batch was said not to be there, it never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed() {
+    let database = Database::create();
+    let proxy = Proxy::start(database.port()).await;
+    let through = database.url_at(proxy.port());
+    let store = PostgresStore::open(&with(&through, "statement_timeout_ms=500&commit_connections=2"))
+        .await
+        .unwrap();
+    let mut pen = Pen::new("a");
+    pen.put(&store, "one", 1).await;
+    for _ in 0..3 {
+        proxy.hold();
+        let batch = pen.batch("two", 1);
+        let answer = store.commit(vec![batch.clone()]).await.remove(0);
+        assert!(
+            matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        // New connections get through, the one with the request is still held up.
+        proxy.pass_new();
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        proxy.release().await;
+        assert_eq!(
+            store.head(&pen.stream).await.unwrap().unwrap().seq,
+            pen.seq,
+            "the batch came after all"
+        );
+        pen.put(&store, "again", 1).await;
+    }
+}
+
+/// Connections that are cut or half closed, and answers that are held up, amid commits: each lost answer is resolved by reading
+/// back, nothing is written twice and nothing acknowledged is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_are_resolved_by_reading_back() {
+    let database = Database::create();
+    let proxy = Proxy::start(database.port()).await;
+    let through = database.url_at(proxy.port());
+    let store = Arc::new(
+        PostgresStore::open(&with(&through, "statement_timeout_ms=1000"))
+            .await
+            .unwrap(),
+    );
+    proxy.havoc(true);
+    let write = |n: usize| {
+        let store = Arc::clone(&store);
+        async move {
+            let (mut pen, mut lost) = (Pen::new(&format!("run-{n}")), 0);
+            while pen.seq.0 < 3 * scale("TAPE_PROXY_BATCHES", 150) as u64 {
+                let batch = pen.batch("x", 3);
+                match store.commit(vec![batch.clone()]).await.remove(0) {
+                    Ok(_) => pen.advance(&batch),
+                    Err(CommitError::Store(StoreError::Unavailable { .. })) => {}
+                    Err(CommitError::OutcomeUnknown { .. }) => {
+                        lost += 1;
+                        let found = loop {
+                            match store.find_batch(&pen.stream, batch.id).await {
+                                Ok(found) => break found,
+                                Err(StoreError::Unavailable { .. }) => tokio::task::yield_now().await,
+                                Err(other) => panic!("{other:?}"),
+                            }
+                        };
+                        if found.is_some() {
+                            pen.advance(&batch);
+                        }
+                    }
+                    Err(other) => panic!("a batch was told that it is not there, and it is: {other:?}"),
+                }
+            }
+            (pen, lost)
+        }
+    };
+    let writers: Vec<_> = (0..4).map(|n| tokio::spawn(write(n))).collect();
+    let written: Vec<_> = futures::future::join_all(writers)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    proxy.havoc(false);
+    assert!(
+        written.iter().map(|(_, lost)| lost).sum::<usize>() > 0,
+        "no answer was lost: the test shows nothing"
+    );
+    let straight = open(&database.url()).await;
+    for (pen, _) in written {
+        let entries = pen::all(straight.as_ref(), &pen.stream).await;
+        assert_eq!(entries.len() as u64, pen.seq.0);
+        let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+        entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+        verifier.finish().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_migrates_and_others_wait() {
+    let database = Database::bare();
+    let target: Target = database.url().parse().unwrap();
+    assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 1 });
+    assert_eq!(
+        database.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'tape%'"),
+        "0",
+        "a dry run changes nothing"
+    );
+    let never = with(&database.url(), "migrate=never");
+    assert!(matches!(
+        PostgresStore::open(&never).await,
+        Err(StoreError::Invalid { .. })
+    ));
+    let opened = futures::future::join_all((0..8).map(|_| PostgresStore::open(&target))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    assert_eq!(database.psql("SELECT count(*) FROM tape_schema"), "1");
+    assert_eq!(
+        migrate(&target, false).await.unwrap(),
+        Migrated { from: 1, to: 1 }
+    );
+    PostgresStore::open(&never).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
+    let database = Database::create();
+    let target: Target = database.url().parse().unwrap();
+    database.psql("INSERT INTO tape_schema VALUES (2, 1)");
+    PostgresStore::open(&target)
+        .await
+        .expect("version 2 says that builds of version 1 work with it");
+    database.psql("INSERT INTO tape_schema VALUES (3, 2)");
+    let refused = PostgresStore::open(&target).await.unwrap_err();
+    assert!(
+        matches!(refused, StoreError::NewerSchema { found: 3, known: 1 }),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("use a newer build"), "{refused}");
+}
+
+/// A copy in a cluster whose transaction ids are smaller goes on after what is there.
+#[tokio::test]
+async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
+    let database = Database::create();
+    let mut pen = Pen::new("a");
+    pen.put(open(&database.url()).await.as_ref(), "one", 2).await;
+    database.psql("UPDATE tape_entry SET ord = ord + 1000000000");
+    let store = open(&database.url()).await;
+    let end = store.tail_end(FEED).await.unwrap();
+    pen.put(store.as_ref(), "two", 1).await;
+    let page = store.tail(FEED, &end, 10).await.unwrap();
+    assert_eq!(
+        page.entries.iter().map(|fed| fed.entry.seq).collect::<Vec<_>>(),
+        [Seq(3)]
+    );
+    assert_eq!(feed(store.as_ref()).await.into_values().collect::<Vec<_>>(), [3]);
+}
+
+/// Every way in which a database refuses is told with its cause, leaves nothing behind, and ends by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_refuses_is_unavailable_and_comes_back() {
+    let database = Database::create();
+    let store = PostgresStore::open(&with(&database.url(), "statement_timeout_ms=300"))
+        .await
+        .unwrap();
+    let mut pen = Pen::new("a");
+    pen.put(&store, "one", 1).await;
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                  RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$; \
+                CREATE TRIGGER full_disk BEFORE INSERT ON tape_entry FOR EACH ROW EXECUTE FUNCTION full_disk()";
+    refuses(
+        &store,
+        &mut pen,
+        "No space left",
+        || database.psql(full),
+        || database.psql("DROP FUNCTION full_disk CASCADE"),
+    )
+    .await;
+    let read_only = |on: &str| {
+        database.psql(&format!(
+            "ALTER DATABASE {} SET default_transaction_read_only = {on}",
+            database.name()
+        ));
+        // It holds for new sessions.
+        database.psql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    };
+    read_only("on");
+    let lost = store.commit(vec![pen.batch("x", 1)]).await.remove(0).unwrap_err();
+    assert!(
+        matches!(
+            lost,
+            CommitError::OutcomeUnknown { .. } | CommitError::Store(StoreError::Unavailable { .. })
+        ),
+        "{lost:?}"
+    );
+    refuses(&store, &mut pen, "read-only", String::new, || {
+        database.psql(&format!("SET default_transaction_read_only = off; ALTER DATABASE {} RESET default_transaction_read_only", database.name()));
+        database.psql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    })
+    .await;
+    // A lock that is not let go for long: the statement is given up by the database itself.
+    let pool = sqlx::PgPool::connect(&database.url()).await.unwrap();
+    let mut holder = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE tape_head IN EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let error = store.commit(vec![pen.batch("x", 1)]).await.remove(0).unwrap_err();
+    assert!(
+        matches!(&error, CommitError::Store(StoreError::Unavailable { source, .. }) if source.to_string().contains("timeout")),
+        "{error:?}"
+    );
+    holder.rollback().await.unwrap();
+    pen.put(&store, "and on", 1).await;
+    // Nobody listens.
+    let gone = with("postgres://tape@127.0.0.1:1/none", "connect_timeout=1");
+    assert!(matches!(
+        PostgresStore::open(&gone).await,
+        Err(StoreError::Unavailable { .. })
+    ));
+}
+
+/// While the database is as `spoil` makes it, a commit is refused with a cause; once it is mended, the store goes on.
+async fn refuses(
+    store: &PostgresStore,
+    pen: &mut Pen,
+    cause: &str,
+    spoil: impl FnOnce() -> String,
+    mend: impl FnOnce() -> String,
+) {
+    spoil();
+    let error = store.commit(vec![pen.batch("x", 1)]).await.remove(0).unwrap_err();
+    let CommitError::Store(StoreError::Unavailable { source, .. }) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(source.to_string().contains(cause), "{source}");
+    mend();
+    // Connections that were made meanwhile may be gone: what a journal service does with it.
+    loop {
+        let batch = pen.batch("y", 1);
+        match store.commit(vec![batch.clone()]).await.remove(0) {
+            Ok(_) => return pen.advance(&batch),
+            Err(CommitError::OutcomeUnknown { .. }) => {
+                assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What one server commits wakes those who wait at another, long before they would look by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_wakes_who_waits_at_another_server() {
+    const BEFORE_A_LOOK: Duration = Duration::from_secs(4);
+    let database = Database::create();
+    let url = database.url();
+    let (writer, reader) = (open(&url).await, open(&url).await);
+    let mut pen = Pen::new("a");
+    // Both have to be connected before the first notice can come.
+    pen.put(writer.as_ref(), "first", 1).await;
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN \"tape\"'";
+    while database.psql(listening) != "2" {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..5 {
+        let changed = reader.changed();
+        pen.put(writer.as_ref(), "x", 1).await;
+        tokio::time::timeout(BEFORE_A_LOOK, changed)
+            .await
+            .expect("the notice comes");
+    }
+}
+
+/// A person reads entries with psql.
+#[tokio::test]
+async fn entries_are_readable_with_psql() {
+    let database = Database::create();
+    let store = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "what a person reads", 1).await;
+    let row = database.psql("SELECT seq, kind, payload, stream, at FROM tape_entries WHERE key = tape_key('t/run/app/user/session/a')");
+    assert_eq!(
+        row,
+        "1|checkpoint|what a person reads|t/run/app/user/session/a|1970-01-01 00:00:00.000001+00"
+    );
+    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    assert_eq!(
+        database.psql("SELECT seq, kind, payload FROM tape_entries"),
+        "1|checkpoint|"
+    );
+    assert_eq!(database.psql(r"SELECT tape_text('\xff00')"), r"\xff00");
+}

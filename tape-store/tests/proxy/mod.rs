@@ -1,0 +1,172 @@
+//! A TCP proxy between a store and its database that loses, cuts and holds up what goes through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) struct Proxy {
+    port: u16,
+    state: Arc<State>,
+    accepting: JoinHandle<()>,
+}
+
+struct State {
+    /// Requests of connections up to this number are held up.
+    held: watch::Sender<u64>,
+    connections: AtomicU64,
+    /// Requests that are held up, or were let go and have not come to anything yet.
+    pending: watch::Sender<usize>,
+    havoc: AtomicBool,
+    dice: AtomicUsize,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Proxy {
+    pub(crate) async fn start(upstream: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State {
+            held: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+            pending: watch::Sender::new(0),
+            havoc: AtomicBool::new(false),
+            dice: AtomicUsize::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&state)));
+        Self {
+            port,
+            state,
+            accepting,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Holds up what clients send from now on.
+    pub(crate) fn hold(&self) {
+        self.state.held.send_replace(u64::MAX);
+    }
+
+    /// Lets new connections through; those there are stay held up.
+    pub(crate) fn pass_new(&self) {
+        self.state
+            .held
+            .send_replace(self.state.connections.load(Ordering::SeqCst));
+    }
+
+    /// Lets everything through that was held up, and waits until the database has answered it or has closed the connection.
+    pub(crate) async fn release(&self) {
+        self.state.held.send_replace(0);
+        let mut pending = self.state.pending.subscribe();
+        pending.wait_for(|pending| *pending == 0).await.unwrap();
+    }
+
+    /// Makes trouble, or stops making it: requests and answers are lost, connections cut or half closed.
+    pub(crate) fn havoc(&self, on: bool) {
+        self.state.havoc.store(on, Ordering::SeqCst);
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            return;
+        };
+        let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
+            continue;
+        };
+        let number = state.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let answered = watch::Sender::new(());
+        let closed = answered.subscribe();
+        let answers = tokio::spawn(answers(from_server, to_client, answered));
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let end = requests(from_client, to_server, closed, &state, number).await;
+            if let End::Cut = end {
+                answers.abort();
+            }
+        });
+    }
+}
+
+enum End {
+    /// Both ways end.
+    Cut,
+    /// The answers still come.
+    HalfClosed,
+}
+
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut answered: watch::Receiver<()>,
+    state: &State,
+    number: u64,
+) -> End {
+    let mut chunk = vec![0; 64 * 1024];
+    let mut held = state.held.subscribe();
+    loop {
+        let Ok(len @ 1..) = from.read(&mut chunk).await else {
+            return End::HalfClosed;
+        };
+        let holds = *held.borrow() >= number;
+        if holds {
+            state.pending.send_modify(|pending| *pending += 1);
+            held.wait_for(|held| *held < number)
+                .await
+                .expect("the proxy is there");
+        }
+        let fault = state
+            .havoc
+            .load(Ordering::SeqCst)
+            .then(|| state.dice.fetch_add(1, Ordering::SeqCst) % 40);
+        // The request is lost.
+        if fault == Some(7) {
+            return End::Cut;
+        }
+        answered.mark_unchanged();
+        let sent = to.write_all(&chunk[..len]).await;
+        if holds {
+            if sent.is_ok() {
+                // An error says that the connection is closed.
+                let _ = answered.changed().await;
+            }
+            state.pending.send_modify(|pending| *pending -= 1);
+        }
+        match (sent, fault) {
+            // The answer is lost, perhaps after the database has begun to work.
+            (Err(_), _) | (_, Some(17)) => return End::Cut,
+            (_, Some(27)) => {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                return End::Cut;
+            }
+            (_, Some(37)) => return End::HalfClosed,
+            _ => {}
+        }
+    }
+}
+
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, answered: watch::Sender<()>) {
+    let mut chunk = vec![0; 64 * 1024];
+    while let Ok(len @ 1..) = from.read(&mut chunk).await {
+        answered.send_replace(());
+        if to.write_all(&chunk[..len]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -13,7 +13,7 @@ use std::str::FromStr;
 /// let error = "http://127.0.0.1".parse::<StoreUrl>().unwrap_err().to_string();
 /// assert_eq!(error, "store URL: 'http://127.0.0.1' is none of tape://HOST:PORT, sqlite:PATH, memory:");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// A tape-server at `host:port`.
     Server(String),
@@ -39,7 +39,16 @@ impl FromStr for StoreUrl {
         if text == "memory:" || text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()) {
             return Ok(Self::Embedded(text.to_owned()));
         }
-        let problem = format!("'{text}' is none of tape://HOST:PORT, sqlite:PATH, memory:");
+        if cfg!(feature = "postgres") && DATABASES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Ok(Self::Embedded(text.to_owned()));
+        }
+        let shown = without_secrets(text);
+        let databases = if cfg!(feature = "postgres") {
+            ", postgres://..., alloydb://..."
+        } else {
+            ""
+        };
+        let problem = format!("'{shown}' is none of tape://HOST:PORT, sqlite:PATH, memory:{databases}");
         Err(Error::invalid("store URL", problem))
     }
 }
@@ -48,7 +57,44 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(authority) => write!(f, "tape://{authority}"),
-            Self::Embedded(url) => f.write_str(url),
+            Self::Embedded(url) => f.write_str(&without_secrets(url)),
         }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+const DATABASES: [&str; 3] = ["postgres://", "postgresql://", "alloydb://"];
+
+/// The URL without what may have a password: user and parameters.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = StoreUrl::Embedded("postgres://ann:secret@db/tape?password=secret".to_owned());
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "postgres://db/tape StoreUrl(postgres://db/tape)"
+        );
+        let unknown = "postgress://ann:secret@db/tape"
+            .parse::<StoreUrl>()
+            .unwrap_err()
+            .to_string();
+        assert!(!unknown.contains("secret"), "{unknown}");
     }
 }

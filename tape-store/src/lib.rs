@@ -1,5 +1,9 @@
 //! The storage contract of the Tape journal, its backends, and what is written once above them.
 
+// The harness of the tests of Postgres is used from within the crate too.
+#[cfg(all(test, feature = "postgres"))]
+extern crate self as tape_store;
+
 pub mod clock;
 pub mod committer;
 pub mod conformance;

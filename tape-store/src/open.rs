@@ -5,6 +5,15 @@ use crate::error::StoreError;
 use crate::memory::MemoryStore;
 use std::sync::Arc;
 
+/// What bringing a store to the version of this build comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version before; zero where there were no tables.
+    pub from: u32,
+    /// The version after.
+    pub to: u32,
+}
+
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
 /// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded. Which URLs are known depends on the features of this build.
 ///
@@ -44,4 +53,28 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
             })
         }
     }
+}
+
+/// Brings the tables of a database to the version of this build; with `dry_run`, only says what would be done. Servers of the
+/// version before go on meanwhile; of several that migrate, one does and the others wait.
+///
+/// # Errors
+/// [`StoreError::Invalid`] where the URL names no store whose tables are migrated; otherwise what stands in the way.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(clippy::unused_async, reason = "databases are opt-in")
+)]
+pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
+    #[cfg(feature = "postgres")]
+    if let Some(("postgres" | "postgresql" | "alloydb", _)) = url.split_once(':') {
+        return crate::postgres::migrate(&url.parse()?, dry_run).await;
+    }
+    let _ = dry_run;
+    let (scheme, _) = url.split_once(':').unwrap_or((url, ""));
+    let problem =
+        format!("there is nothing to migrate in a '{scheme}:' store, or this build does not know it");
+    Err(StoreError::Invalid {
+        what: "store URL",
+        problem,
+    })
 }

@@ -8,6 +8,8 @@ mod due;
 mod error;
 mod links;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod read;
 mod runs;
 mod settings;
@@ -15,7 +17,7 @@ mod tail;
 mod watch;
 mod writer;
 
-pub use migrate::{Migrated, migrate};
+pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
 use crate::contract::{

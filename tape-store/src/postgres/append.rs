@@ -120,13 +120,17 @@ static STATEMENTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     })
 });
 
+/// The text of the statement for a group in which streams begin, or not, and in which there is more than entries, or not.
+pub(super) fn text(begins: bool, work: bool) -> &'static str {
+    &STATEMENTS[usize::from(begins) * 2 + usize::from(work)]
+}
+
 /// The statement for a group. Its one row has, for each batch, the number of its stream, or zero where the batch lost. The candidates
 /// are in the order of their keys.
 pub(super) fn statement(candidates: &[Candidate]) -> Statement<'_> {
     let begins = candidates.iter().any(Candidate::begins);
     let work = candidates.iter().any(Candidate::has_work);
-    let text = &STATEMENTS[usize::from(begins) * 2 + usize::from(work)];
-    let query = bind_batches(sqlx::query(AssertSqlSafe(text.as_str())), candidates);
+    let query = bind_batches(sqlx::query(AssertSqlSafe(text(begins, work))), candidates);
     let query = bind_entries(query, candidates);
     if !work {
         return query;

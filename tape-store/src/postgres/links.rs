@@ -123,15 +123,16 @@ impl Links {
     }
 
     async fn end(&self, session: &Session, doing: &'static str) -> Result<(), StoreError> {
-        const WAIT_MS: i64 = 5_000;
         // The function waits until the session is gone, and says whether it is.
+        let wait = self.settings.statement_timeout / 2;
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).max(1);
         let end = || {
             sqlx::query(
                 "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2",
             )
             .bind(session.process)
             .bind(session.started.clone())
-            .bind(WAIT_MS)
+            .bind(wait_ms)
         };
         let rows = self.query(doing, end).await?;
         let gone = |row: &PgRow| row.try_get::<bool, _>(0).is_ok_and(|gone| gone);

@@ -7,6 +7,7 @@
 use super::error::Failure;
 use super::settings::Target;
 use crate::error::StoreError;
+use crate::open::Migrated;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
@@ -26,15 +27,6 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     compatible_from: 1,
     sql: include_str!("schema.sql"),
 }];
-
-/// What a migration comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migrated {
-    /// The version before; zero where there were no tables.
-    pub from: u32,
-    /// The version after.
-    pub to: u32,
-}
 
 const DOING: &str = "migrates the database";
 /// Names the lock of the migration: "Tape" in ASCII.

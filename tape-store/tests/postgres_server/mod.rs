@@ -75,6 +75,12 @@ impl Database {
         format!("postgres://tape@127.0.0.1:{port}/{}", self.name)
     }
 
+    /// The same beside the database, for what concerns it as a whole.
+    #[allow(dead_code, reason = "each test file needs some of it")]
+    pub(crate) fn psql_server(&self, statement: &str) -> String {
+        psql(self.port, "postgres", statement)
+    }
+
     #[allow(dead_code, reason = "each test file needs some of it")]
     pub(crate) fn port(&self) -> u16 {
         self.port

@@ -21,19 +21,20 @@ const PAGES_MORE: u64 = 60;
 
 /// Runs that ended, each with [`ENTRIES`] entries and a label; of every thousandth something is due.
 fn grow(from: usize, to: usize) -> String {
+    let mark = format!("sha256('{from}')");
     format!(
         "INSERT INTO tape_head(key, name, seq, epoch, part, digest) \
-           SELECT tape_key(n), n, {ENTRIES}, 0, 1, sha256('') FROM (SELECT 't/run/a/u/s/' || i AS n FROM generate_series({from}, {to} - 1) i) runs; \
+           SELECT tape_key(n), n, {ENTRIES}, 0, 1, {mark} FROM (SELECT 't/run/a/u/s/' || i AS n FROM generate_series({from}, {to} - 1) i) runs; \
          INSERT INTO tape_entry(ord, stream, seq, part, digest, batch, envelope, payload) \
            SELECT h.stream, h.stream, q, 1, sha256(''), sha256((h.stream * 100 + q)::text::bytea), repeat('e', 200)::bytea, 'p' \
-           FROM tape_head h, generate_series(1, {ENTRIES}) q WHERE h.stream > {from} AND h.stream <= {to}; \
+           FROM tape_head h, generate_series(1, {ENTRIES}) q WHERE h.digest = {mark}; \
          INSERT INTO tape_run(stream, begun_at, changed_at, tenant, app, status, labels, label_keys) \
            SELECT stream, stream, stream, 't', 'a', 'completed', '{{}}', sha256(('k' || chr(1) || stream % 100)::bytea) \
-           FROM tape_head WHERE stream > {from} AND stream <= {to}; \
-         INSERT INTO tape_snapshot(stream, seq, bytes) SELECT stream, {ENTRIES}, '' FROM tape_head WHERE stream > {from} AND stream <= {to}; \
+           FROM tape_head WHERE digest = {mark}; \
+         INSERT INTO tape_snapshot(stream, seq, bytes) SELECT stream, {ENTRIES}, '' FROM tape_head WHERE digest = {mark}; \
          INSERT INTO tape_agenda(queue, due, stream, item) \
            SELECT 1, stream + CASE WHEN stream % 1000 = 0 THEN 0 ELSE 1000000000 END, stream, 'run' \
-           FROM tape_head WHERE stream > {from} AND stream <= {to}; \
+           FROM tape_head WHERE digest = {mark}; \
          ANALYZE"
     )
 }

@@ -222,14 +222,14 @@ mod tests {
     fn a_password_is_read_from_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
-        std::fs::write(&path, "from-the-file\n").unwrap();
+        std::fs::write(&path, "fromafile\n").unwrap();
         let read = target(&format!(
             "postgres://ann@db.example/tape?password_file={}",
             path.display()
         ))
         .unwrap();
         let connected = read.options.to_url_lossy();
-        assert_eq!(connected.password(), Some("from-the-file"));
+        assert_eq!(connected.password(), Some("fromafile"));
     }
 
     #[test]

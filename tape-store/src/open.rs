@@ -60,10 +60,6 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where the URL names no store whose tables are migrated; otherwise what stands in the way.
-#[cfg_attr(
-    not(feature = "postgres"),
-    expect(clippy::unused_async, reason = "databases are opt-in")
-)]
 pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     #[cfg(feature = "postgres")]
     if let Some(("postgres" | "postgresql" | "alloydb", _)) = url.split_once(':') {

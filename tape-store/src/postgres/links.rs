@@ -81,9 +81,8 @@ impl Links {
         let limit = self.settings.statement_timeout + GRACE;
         let link = held.link.as_mut().expect("a connection in use is there");
         // All rows are taken: only then has the database said that the commit is done.
-        let outcome = match timeout(limit, statement.fetch_all(&mut link.connection)).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(Failure::Silent(limit)),
+        let Ok(outcome) = timeout(limit, statement.fetch_all(&mut link.connection)).await else {
+            return Err(Failure::Silent(limit));
         };
         match outcome {
             Err(error) if !is_refusal(&error) => {

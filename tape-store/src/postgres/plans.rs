@@ -174,7 +174,7 @@ fn check(node: &Value, statement: &str) {
 #[tokio::test]
 async fn statements_cost_what_they_return_whatever_the_history() {
     const SMALL: usize = 2_000;
-    let large = std::env::var("TAPE_PLAN_RUNS").map_or(30_000, |runs| runs.parse().unwrap());
+    let large = std::env::var("TAPE_PLAN_RUNS").map_or(8_000, |runs| runs.parse().unwrap());
     let database = Database::create();
     let target: Target = format!("{}?statement_timeout_ms=600000", database.url())
         .parse()

@@ -140,6 +140,7 @@ fn running(directory: &Path) -> Option<u16> {
     asked.status.success().then_some(port)
 }
 
+#[expect(clippy::zombie_processes, reason = "the watchdog outlives the process that starts it")]
 fn start(directory: &Path) -> u16 {
     let data = directory.join("data");
     // What a crash of the machine left behind.

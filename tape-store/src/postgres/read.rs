@@ -22,8 +22,8 @@ pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, h.digest, s.seq, s.bytes \
 // A subquery of its own keeps the planner from going through entries to find their head.
 
 /// Entries $3 to $4 of the stream with key $1 and name $2, up to $5 bytes and the entry that goes over.
-pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload FROM ( \
-           SELECT e.seq, e.digest, e.envelope, e.payload, octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size, \
+pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload, payload IS NULL AND NOT erased FROM ( \
+           SELECT e.seq, e.digest, e.envelope, e.payload, e.erased, octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size, \
              sum(octet_length(e.envelope) + coalesce(octet_length(e.payload), 0)) OVER (ORDER BY e.seq) AS total \
            FROM tape_head h CROSS JOIN LATERAL ( \
              SELECT * FROM tape_entry e WHERE e.part = h.part AND e.stream = h.stream \
@@ -32,7 +32,7 @@ pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload FROM ( \
          WHERE total - size < $5 ORDER BY seq";
 
 /// Erases the payload of entry $3 of the stream with key $1 and name $2.
-pub(super) const ERASE: &str = "UPDATE tape_entry e SET payload = NULL \
+pub(super) const ERASE: &str = "UPDATE tape_entry e SET payload = NULL, erased = true \
          WHERE e.part = (SELECT part FROM tape_head WHERE key = $1 AND name = $2) \
            AND e.stream = (SELECT stream FROM tape_head WHERE key = $1 AND name = $2) AND e.seq = $3";
 
@@ -104,10 +104,14 @@ pub(super) async fn erase(links: &Links, stream: &StreamId, seq: Seq) -> Result<
     links.query("erases a payload", query).await.map(drop)
 }
 
-/// The entry whose sequence number, digest, envelope and payload begin at a column.
+/// The entry whose sequence number, digest, envelope and payload begin at a column, with whether the payload is lost.
 pub(super) fn stored(stream: &StreamId, row: &PgRow, at: usize) -> Result<StoredEntry, StoreError> {
     let seq: i64 = get(row, at)?;
     let (envelope, payload): (Vec<u8>, Option<Vec<u8>>) = (get(row, at + 2)?, get(row, at + 3)?);
+    if get(row, at + 4)? {
+        let problem = "its payload is gone, and nobody erased it";
+        return Err(corrupt("tape_entry", format!("{seq} of {stream}"), problem));
+    }
     Ok(StoredEntry {
         seq: unsigned(seq),
         envelope: Bytes::from(envelope),

@@ -31,7 +31,8 @@ CREATE TABLE tape_entry(
   digest bytea NOT NULL,
   batch bytea,                    -- name of the batch, on the last entry of a batch
   envelope bytea NOT NULL,
-  payload bytea                   -- null where erased
+  payload bytea,                  -- null where erased
+  erased boolean NOT NULL DEFAULT false   -- a payload that is gone without this mark was destroyed
 ) PARTITION BY LIST (part);
 CREATE INDEX tape_entry_feed ON tape_entry(ord, stream, seq);
 

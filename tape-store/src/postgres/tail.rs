@@ -21,9 +21,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over.
-pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload FROM ( \
+pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload, \
+           page.payload IS NULL AND NOT page.erased FROM ( \
            SELECT n.*, sum(n.size) OVER (ORDER BY n.ord, n.stream, n.seq) AS total FROM ( \
-             SELECT e.ord, e.stream, e.seq, e.digest, e.envelope, e.payload, \
+             SELECT e.ord, e.stream, e.seq, e.digest, e.envelope, e.payload, e.erased, \
                octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size FROM tape_entry e \
              WHERE (e.ord, e.stream, e.seq) > ($1, $2, $3) \
                AND e.ord < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base FROM tape_store) \

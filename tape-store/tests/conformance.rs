@@ -48,16 +48,15 @@ mod postgres {
     use super::*;
     use crate::postgres_server::Database;
 
-    async fn fixture() -> Fixture {
-        let database = Database::create();
+    async fn fixture() -> Option<Fixture> {
+        let database = Database::create()?;
         let url = database.url();
         let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
             let url = url.clone();
             Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
         };
-        Fixture::new(open().await)
-            .reopening(Arc::new(open))
-            .keeping(database)
+        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
+        Some(fixture.keeping(database))
     }
 
     tape_store::conformance!(fixture);

@@ -63,7 +63,9 @@ fn note(seen: &mut HashMap<String, u64>, entries: &[tape_store::contract::FeedEn
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_many_servers_neither_lock_each_other_out_nor_both_win() {
     const STREAMS: usize = 11;
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let url = database.url();
     let servers = futures::future::join_all((0..4).map(|_| open(&url))).await;
     let write = |(n, store): (usize, Arc<PostgresStore>)| async move {
@@ -116,7 +118,9 @@ async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
     const WRITERS: usize = 32;
     let entries = scale("TAPE_TAIL_ENTRIES", 20_000);
     let seconds = scale("TAPE_TAIL_PAUSE_MS", 300) as f64 / 1_000.0;
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     // Some transactions pause once their entries are written. The sleep is what is tested, not how the test waits.
     database.psql(&format!(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
@@ -212,7 +216,9 @@ async fn naive(url: String, writing: Arc<AtomicUsize>) -> u64 {
 /// A transaction that comes by its id before another one, and by the lock of a stream after it, does not turn the stream round.
 #[tokio::test]
 async fn a_transaction_that_waits_with_an_early_id_does_not_win_on_an_end_it_could_not_see() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let url = database.url();
     let (early, late) = (open(&url).await, open(&url).await);
     let (mut first, mut second) = (Pen::new("a"), Pen::new("b"));
@@ -259,7 +265,9 @@ async fn a_transaction_that_waits_with_an_early_id_does_not_win_on_an_end_it_cou
 /// The request is held up on the way. Once a batch was said not to be there, it never comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let proxy = Proxy::start(database.port()).await;
     let through = database.url_at(proxy.port());
     let store = PostgresStore::open(&with(&through, "statement_timeout_ms=500&commit_connections=2"))
@@ -292,7 +300,9 @@ async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed(
 /// back, nothing is written twice and nothing acknowledged is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_are_resolved_by_reading_back() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let proxy = Proxy::start(database.port()).await;
     let through = database.url_at(proxy.port());
     let store = Arc::new(
@@ -352,7 +362,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_server_migrates_and_others_wait() {
-    let database = Database::bare();
+    let Some(database) = Database::bare() else { return };
     let target: Target = database.url().parse().unwrap();
     assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 1 });
     assert_eq!(
@@ -377,7 +387,9 @@ async fn one_server_migrates_and_others_wait() {
 
 #[tokio::test]
 async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let target: Target = database.url().parse().unwrap();
     database.psql("INSERT INTO tape_schema VALUES (2, 1)");
     PostgresStore::open(&target)
@@ -395,7 +407,9 @@ async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
 /// A copy in a cluster whose transaction ids are smaller goes on after what is there.
 #[tokio::test]
 async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let mut pen = Pen::new("a");
     pen.put(open(&database.url()).await.as_ref(), "one", 2).await;
     database.psql("UPDATE tape_entry SET ord = ord + 1000000000");
@@ -413,7 +427,9 @@ async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
 /// Every way in which a database refuses is told with its cause, leaves nothing behind, and ends by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_refuses_is_unavailable_and_comes_back() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let store = PostgresStore::open(&with(&database.url(), "statement_timeout_ms=300"))
         .await
         .unwrap();
@@ -502,7 +518,9 @@ async fn refuses(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_wakes_who_waits_at_another_server() {
     const BEFORE_A_LOOK: Duration = Duration::from_secs(4);
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let url = database.url();
     let (writer, reader) = (open(&url).await, open(&url).await);
     let mut pen = Pen::new("a");
@@ -524,7 +542,9 @@ async fn a_commit_wakes_who_waits_at_another_server() {
 /// A person reads entries with psql.
 #[tokio::test]
 async fn entries_are_readable_with_psql() {
-    let database = Database::create();
+    let Some(database) = Database::create() else {
+        return;
+    };
     let store = open(&database.url()).await;
     let mut pen = Pen::new("a");
     pen.put(store.as_ref(), "what a person reads", 1).await;
@@ -539,4 +559,32 @@ async fn entries_are_readable_with_psql() {
         "1|run.checkpoint|"
     );
     assert_eq!(database.psql(r"SELECT tape_text('\xff00')"), r"\xff00");
+}
+
+/// A payload that is gone without having been erased is damage.
+#[tokio::test]
+async fn an_erased_payload_is_told_from_a_lost_one() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let store = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "x", 3).await;
+    store.erase(&pen.stream, Seq(2)).await.unwrap();
+    store.erase(&pen.stream, Seq(2)).await.unwrap();
+    let there = pen::all(store.as_ref(), &pen.stream).await.into_iter();
+    let there: Vec<bool> = there.map(|entry| entry.payload.is_some()).collect();
+    assert_eq!(there, [true, false, true]);
+    database.psql("UPDATE tape_entry SET payload = NULL WHERE seq = 3");
+    for lost in [
+        store.read(&pen.stream, Seq::ZERO, 10).await.map(drop),
+        store.tail(FEED, &Cursor::default(), 10).await.map(drop),
+    ] {
+        let error = lost.expect_err("nobody erased it");
+        let named = format!("row 3 of {} of table tape_entry", pen.stream);
+        assert!(
+            matches!(&error, StoreError::Corrupt { what, .. } if *what == named),
+            "{error}"
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The binary `tape-server`.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use std::process::ExitCode;
 use tape_server::config::Config;
 use tape_server::server::{Server, ServerError};
@@ -9,28 +9,9 @@ use tape_server::{shutdown, telemetry};
 /// The exit code for a configuration that cannot be served, as for flags that cannot be read.
 const MISCONFIGURED: u8 = 2;
 
-/// The Tape server: the journal over gRPC.
+/// Makes the tables of a database, or brings them to the version of this build; servers may run meanwhile.
 #[derive(Parser)]
-#[command(
-    name = "tape-server",
-    version,
-    subcommand_negates_reqs = true,
-    args_conflicts_with_subcommands = true
-)]
-struct Cli {
-    #[command(subcommand)]
-    task: Option<Task>,
-    #[command(flatten)]
-    config: Option<Config>,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Makes the tables of a database, or brings them to the version of this build; servers may run meanwhile.
-    Migrate(Migrate),
-}
-
-#[derive(Args)]
+#[command(name = "migrate")]
 struct Migrate {
     /// The database: `postgres://...` or `alloydb://...`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
@@ -40,13 +21,35 @@ struct Migrate {
     dry_run: bool,
 }
 
+/// What the program is asked to do.
+enum Task {
+    Serve(Box<Config>),
+    Migrate(Migrate),
+}
+
+impl Task {
+    fn of_arguments() -> Result<Self, clap::Error> {
+        let command = Config::command()
+            .subcommand(Migrate::command())
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true);
+        let matches = command.get_matches();
+        match matches.subcommand() {
+            Some((_, given)) => Ok(Self::Migrate(Migrate::from_arg_matches(given)?)),
+            None => Ok(Self::Serve(Box::new(Config::from_arg_matches(&matches)?))),
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(Task::Migrate(task)) = cli.task {
-        return migrate(&task).await;
+    match Task::of_arguments().unwrap_or_else(|error| error.exit()) {
+        Task::Serve(config) => serve_until_told(*config).await,
+        Task::Migrate(task) => migrate(&task).await,
     }
-    let config = cli.config.unwrap_or_else(Config::parse);
+}
+
+async fn serve_until_told(config: Config) -> ExitCode {
     let started = telemetry::start(&config.log);
     if let Err(problem) = started.and_then(|()| config.check().map_err(|refused| refused.to_string())) {
         eprintln!("tape-server: {problem}");

@@ -230,5 +230,5 @@ fn a_store_that_cannot_be_used_is_named() {
         .unwrap();
     assert_eq!(failed.status.code(), Some(1));
     let text = String::from_utf8(failed.stderr).unwrap();
-    assert!(text.contains("cassette:x"), "{text}");
+    assert!(text.contains("'cassette:'"), "{text}");
 }

@@ -27,9 +27,13 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
             crate::sqlite::SqliteStore::open(std::path::Path::new(path)).await?,
         )),
         #[cfg(feature = "postgres")]
-        Some(("postgres" | "postgresql" | "alloydb", _)) => Ok(Arc::new(
-            crate::postgres::PostgresStore::open(&url.parse()?).await?,
-        )),
+        Some(("postgres" | "postgresql" | "alloydb", _)) => {
+            // Making a connection with TLS has a large state, which callers should not have to carry.
+            let target = url.parse()?;
+            Ok(Arc::new(
+                Box::pin(crate::postgres::PostgresStore::open(&target)).await?,
+            ))
+        }
         _ => {
             let known = [
                 (true, "memory:"),
@@ -63,7 +67,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
 pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     #[cfg(feature = "postgres")]
     if let Some(("postgres" | "postgresql" | "alloydb", _)) = url.split_once(':') {
-        return crate::postgres::migrate(&url.parse()?, dry_run).await;
+        return Box::pin(crate::postgres::migrate(&url.parse()?, dry_run)).await;
     }
     let _ = dry_run;
     let (scheme, _) = url.split_once(':').unwrap_or((url, ""));

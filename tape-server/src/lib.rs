@@ -16,6 +16,7 @@
 pub mod config;
 mod drivers;
 mod failure;
+mod health;
 mod hub;
 pub mod server;
 mod service;

@@ -1,20 +1,18 @@
 //! A server: one port, one engine, until it is told to stop.
 
 use crate::config::Config;
+use crate::health::{Doubt, Doubted, Health};
 use crate::service::Context;
 use crate::shutdown::Gate;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_proto::v1;
 use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
-use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::server::HealthReporter;
 
 /// Flow-control window of one stream, in bytes: what a sender may have under way that was not taken yet.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -34,6 +32,7 @@ pub struct Server {
     address: SocketAddr,
     incoming: TcpIncoming,
     engine: Engine,
+    doubt: Doubt,
 }
 
 /// Why a server does not start, or stopped without being told.
@@ -76,7 +75,10 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
         config.check()?;
         let store = tape_store::open::open(&config.store).await?;
-        Self::over(config, Engine::new(store, Arc::new(SystemClock)))
+        let doubt = Doubt::default();
+        let store = Arc::new(Doubted::new(store, &doubt));
+        let server = Self::over(config, Engine::new(store, Arc::new(SystemClock)))?;
+        Ok(Self { doubt, ..server })
     }
 
     /// Listens, over an engine that is there already; the configuration's store is not opened.
@@ -98,6 +100,7 @@ impl Server {
             address,
             incoming,
             engine,
+            doubt: Doubt::default(),
         })
     }
 
@@ -133,6 +136,7 @@ impl Server {
             drain_ms,
             ..
         } = self.config;
+        let store = Arc::clone(self.engine.store());
         let context = Context::new(self.engine, gate.clone(), lease_grace_ms, max_commands);
         let (health, routes) = routes(&context).await;
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
@@ -149,9 +153,10 @@ impl Server {
         tokio::select! {
             ended = &mut serving => return Ok(ended?),
             () = stop => {}
+            never = health.follow(store.as_ref(), &self.doubt) => match never {},
         }
         let draining = async {
-            set_health(&health, false).await;
+            health.set(false).await;
             if !gate.drain(Duration::from_millis(drain_ms)).await {
                 tracing::warn!("calls are still under way; they are cut off");
             }
@@ -166,9 +171,9 @@ impl Server {
     }
 }
 
-async fn routes(context: &Context) -> (HealthReporter, Routes) {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    set_health(&health, true).await;
+async fn routes(context: &Context) -> (Health, Routes) {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health::new(reporter).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(tape_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -182,21 +187,4 @@ async fn routes(context: &Context) -> (HealthReporter, Routes) {
         .add_service(health_service)
         .add_service(reflection);
     (health, routes)
-}
-
-/// Says of the server as a whole and of each service whether it takes calls.
-async fn set_health(health: &HealthReporter, serving: bool) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    let status = if serving { Serving } else { NotServing };
-    let services = [
-        "",
-        <v1::runs_server::RunsServer<Context> as NamedService>::NAME,
-        <v1::sessions_server::SessionsServer<Context> as NamedService>::NAME,
-        <v1::values_server::ValuesServer<Context> as NamedService>::NAME,
-        <v1::feed_server::FeedServer<Context> as NamedService>::NAME,
-        <v1::entries_server::EntriesServer<Context> as NamedService>::NAME,
-    ];
-    for service in services {
-        health.set_service_status(service, status).await;
-    }
 }

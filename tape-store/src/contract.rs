@@ -101,6 +101,12 @@ pub trait JournalStore: Send + Sync + 'static {
     /// entry, never an erased payload.
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
 
+    /// Whether the store would take a commit now: it is reachable, may be written to and, as far as it can tell, has room.
+    ///
+    /// # Behavior
+    /// Leaves nothing behind, and costs about a commit.
+    async fn probe(&self) -> Result<(), StoreError>;
+
     /// What this backend is and can do.
     fn capabilities(&self) -> Capabilities;
 }

@@ -104,6 +104,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().erase(stream, seq).await
     }
 
+    /// As [`JournalStore::probe`].
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.inner().probe().await
+    }
+
     /// As [`JournalStore::changed`].
     fn changed(&self) -> BoxFuture<'static, ()> {
         self.inner().changed()
@@ -162,6 +167,10 @@ impl<L: Layer> JournalStore for L {
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         Layer::erase(self, stream, seq).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Layer::probe(self).await
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

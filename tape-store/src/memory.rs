@@ -231,6 +231,10 @@ impl JournalStore for MemoryStore {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "memory",

@@ -10,6 +10,7 @@ mod links;
 mod migrate;
 #[cfg(test)]
 mod plans;
+mod probe;
 mod read;
 mod runs;
 mod settings;
@@ -67,7 +68,7 @@ impl PostgresStore {
         let wake = Arc::new(Wake::new());
         Ok(Self {
             commits: Links::new(target, target.settings.commit_connections),
-            reads: Links::new(target, target.settings.read_connections),
+            reads: Links::that_only_read(target, target.settings.read_connections),
             tail: Tail::default(),
             watch: Watch::start(target, Arc::clone(&wake)),
             wake,
@@ -144,6 +145,10 @@ impl JournalStore for PostgresStore {
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         read::erase(&self.reads, stream, seq).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        probe::probe(&self.reads).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -158,6 +158,10 @@ impl JournalStore for SqliteStore {
         self.writer.lock().await.erase(position).await
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.lock().await.probe().await
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "sqlite",

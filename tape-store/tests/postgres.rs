@@ -310,7 +310,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
             .await
             .unwrap(),
     );
-    proxy.havoc(true);
+    proxy.havoc(100);
     let write = |n: usize| {
         let store = Arc::clone(&store);
         async move {
@@ -345,7 +345,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    proxy.havoc(false);
+    proxy.havoc(0);
     assert!(
         written.iter().map(|(_, lost)| lost).sum::<usize>() > 0,
         "no answer was lost: the test shows nothing"
@@ -446,24 +446,17 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
         || database.psql("DROP FUNCTION full_disk CASCADE"),
     )
     .await;
-    let read_only = |on: &str| {
-        database.psql_server(&format!(
-            "ALTER DATABASE {} SET default_transaction_read_only = {on}",
-            database.name()
-        ));
-        // It holds for new sessions.
-        database.psql_server(&format!(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
-            database.name()
-        ))
-    };
-    read_only("on");
+    database.set_read_only(true);
     // The connection that was closed meanwhile is found out first.
     let batch = pen.batch("x", 1);
     if let Err(CommitError::OutcomeUnknown { .. }) = store.commit(vec![batch.clone()]).await.remove(0) {
         assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
     }
-    refuses(&store, &mut pen, "read-only", String::new, || read_only("off")).await;
+    let mend = || {
+        database.set_read_only(false);
+        String::new()
+    };
+    refuses(&store, &mut pen, "read-only", String::new, mend).await;
     // A lock that is not let go for long: the statement is given up by the database itself.
     let pool = sqlx::PgPool::connect(&database.url()).await.unwrap();
     let mut holder = pool.begin().await.unwrap();

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-/// A server process on a SQLite file, killed when dropped.
+/// A server process, killed when dropped.
 pub(crate) struct Server {
     child: Child,
     address: String,
@@ -31,9 +31,13 @@ impl Server {
     }
 
     pub(crate) fn start_with(dir: &Path, flags: &[&str]) -> Self {
-        let store = format!("sqlite:{}", dir.join("tape.db").display());
+        Self::start_on(&format!("sqlite:{}", dir.join("tape.db").display()), flags)
+    }
+
+    /// A server on the store at a URL.
+    pub(crate) fn start_on(store: &str, flags: &[&str]) -> Self {
         let mut child = binary()
-            .args(["--store", &store, "--lease-grace-ms", "1"])
+            .args(["--store", store, "--lease-grace-ms", "1"])
             .args(if flags.contains(&"--listen") {
                 &[][..]
             } else {

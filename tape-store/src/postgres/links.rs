@@ -26,8 +26,8 @@ pub(super) struct Links {
     settings: Settings,
     idle: Mutex<Vec<Link>>,
     places: Semaphore,
-    /// Sessions that may still carry out what was sent.
-    doubtful: Mutex<Vec<Session>>,
+    /// Sessions that may still carry out what was sent; none are kept where nobody asks what became of it.
+    doubtful: Option<Mutex<Vec<Session>>>,
 }
 
 #[derive(Debug)]
@@ -52,8 +52,8 @@ struct Held<'l> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            lock(&self.links.doubtful).push(link.session);
+        if let (Some(link), Some(doubtful)) = (self.link.take(), &self.links.doubtful) {
+            lock(doubtful).push(link.session);
         }
     }
 }
@@ -71,7 +71,15 @@ impl Links {
             settings: target.settings.clone(),
             idle: Mutex::default(),
             places: Semaphore::new(connections.max(1) as usize),
-            doubtful: Mutex::default(),
+            doubtful: Some(Mutex::default()),
+        }
+    }
+
+    /// The same for statements of which nobody asks later whether they were carried out.
+    pub(super) fn that_only_read(target: &Target, connections: u32) -> Self {
+        Self {
+            doubtful: None,
+            ..Self::new(target, connections)
         }
     }
 
@@ -113,10 +121,13 @@ impl Links {
 
     /// Sees to it that nothing sent over a connection that was given up is carried out from now on.
     pub(super) async fn settle(&self, doing: &'static str) -> Result<(), StoreError> {
-        let doubtful = lock(&self.doubtful).clone();
-        for session in doubtful {
+        let Some(doubtful) = &self.doubtful else {
+            return Ok(());
+        };
+        let sessions = lock(doubtful).clone();
+        for session in sessions {
             self.end(&session, doing).await?;
-            lock(&self.doubtful).retain(|other| *other != session);
+            lock(doubtful).retain(|other| *other != session);
         }
         Ok(())
     }

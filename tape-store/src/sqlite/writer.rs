@@ -90,6 +90,18 @@ impl Writer {
         }))
     }
 
+    /// Whether the file may be written to.
+    pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
+        let failed = |error| store_error("asks for the right to write", error);
+        let connection = self.connection().await.map_err(failed)?;
+        connection
+            .execute("BEGIN IMMEDIATE; ROLLBACK")
+            .await
+            .map_err(failed)?;
+        self.doubtful = false;
+        Ok(())
+    }
+
     /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
         let failed = |error| store_error("erases a payload", error);

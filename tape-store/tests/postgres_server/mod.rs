@@ -4,6 +4,8 @@
 //! holds a lock that ends with it, however it ends; a watchdog stops the server and removes its files once nobody has
 //! held the lock for some seconds. Each test has a database of its own.
 
+#![allow(dead_code, reason = "each test file needs some of it")]
+
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,13 +18,16 @@ use std::sync::OnceLock;
 const SETTINGS: &str =
     "fsync=on synchronous_commit=on max_connections=300 max_wal_size=4GB max_prepared_transactions=10";
 
+/// Whom the server runs as where the tests run as root.
+const NOBODY: u32 = 65_534;
+
 /// The database that others are copied from.
 const TEMPLATE: &str = "tape_template";
 
 /// What stops a shared server: waits until nobody has used it for some seconds.
 const WATCHDOG: &str = r#"
 exec 9>>users
-while :; do
+while [ -e last ]; do
   flock -x 9; before=$(cat last); flock -u 9
   sleep 8
   if flock -n -x 9; then
@@ -51,7 +56,6 @@ impl Database {
     }
 
     /// Makes a database with nothing in it; none where PostgreSQL is not installed, which is said.
-    #[allow(dead_code, reason = "each test file needs some of it")]
     pub(crate) fn bare() -> Option<Self> {
         is_installed().then(|| Self::on(shared().port, "template1"))
     }
@@ -76,23 +80,28 @@ impl Database {
     }
 
     /// The same beside the database, for what concerns it as a whole.
-    #[allow(dead_code, reason = "each test file needs some of it")]
-    pub(crate) fn psql_server(&self, statement: &str) -> String {
+    fn psql_server(&self, statement: &str) -> String {
         psql(self.port, "postgres", statement)
     }
 
-    #[allow(dead_code, reason = "each test file needs some of it")]
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    #[allow(dead_code, reason = "each test file needs some of it")]
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Lets the database be written to, or not.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.psql_server(&format!(
+            "ALTER DATABASE {} SET default_transaction_read_only = {read_only}",
+            self.name
+        ));
+        // It holds for new sessions.
+        self.psql_server(&format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        ));
     }
 
     /// What `psql` prints for a statement: rows as lines, columns with `|` between them.
-    #[allow(dead_code, reason = "each test file needs some of it")]
     pub(crate) fn psql(&self, statement: &str) -> String {
         psql(self.port, &self.name, statement)
     }
@@ -104,9 +113,106 @@ struct Server {
     _user: File,
 }
 
+/// A server that nobody else uses, so that a test may do to it what it wants. It goes when this is dropped.
+pub(crate) struct Cluster {
+    server: Server,
+    directory: PathBuf,
+}
+
+/// How large the small disk is: little more than an empty database.
+const SMALL_DISK: &str = "64m";
+
+impl Cluster {
+    /// Starts a server; none where PostgreSQL is not installed, which is said.
+    pub(crate) fn own() -> Option<Self> {
+        is_installed().then(|| Self::start(Disk::Plain))
+    }
+
+    /// Starts a server that has a small disk beside its own; none where PostgreSQL is not installed or nothing can be mounted, which
+    /// is said.
+    pub(crate) fn with_small_disk() -> Option<Self> {
+        is_installed().then_some(())?;
+        let mount = Command::new("unshare")
+            .args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+            .output();
+        if mount.is_ok_and(|mount| mount.status.success()) {
+            return Some(Self::start(Disk::Small));
+        }
+        eprintln!("NOT TESTED: a disk can only be mounted by root");
+        None
+    }
+
+    fn start(disk: Disk) -> Self {
+        let name = format!("tape-test-postgres-{}", uuid::Uuid::new_v4().simple());
+        let directory = std::env::temp_dir().join(name);
+        Self {
+            server: attach(&directory, disk),
+            directory,
+        }
+    }
+
+    /// A database with an empty journal.
+    pub(crate) fn database(&self) -> Database {
+        Database::on(self.server.port, TEMPLATE)
+    }
+
+    /// The same on the small disk.
+    pub(crate) fn database_on_small_disk(&self) -> Database {
+        let location = small_disk(&self.directory.join("data"));
+        psql(
+            self.server.port,
+            "postgres",
+            &format!("CREATE TABLESPACE small LOCATION '{}'", location.display()),
+        );
+        Database::on(self.server.port, &format!("{TEMPLATE} TABLESPACE small"))
+    }
+
+    /// Stops the server amid whatever it does.
+    pub(crate) fn stop(&self) {
+        self.control(&["stop", "-m", "immediate"]);
+    }
+
+    /// Starts it again; it recovers from its log first.
+    pub(crate) fn resume(&self) {
+        self.control(&["start", "-o", &options(self.server.port), "-l", "log"]);
+    }
+
+    /// Stops the server amid whatever it does, and starts it again.
+    pub(crate) fn crash(&self) {
+        self.control(&["restart", "-m", "immediate", "-l", "log"]);
+    }
+
+    fn control(&self, args: &[&str]) {
+        let data = self.directory.join("data");
+        let mut pg_ctl = as_postgres(&program("pg_ctl"), &data);
+        pg_ctl.arg("-D").arg(&data).arg("-w").args(args);
+        assert!(quietly(&mut pg_ctl), "pg_ctl {args:?} in {}", data.display());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let data = self.directory.join("data");
+        // It may be stopped already.
+        quietly(as_postgres(&program("pg_ctl"), &data).args(["stop", "-m", "immediate", "-w", "-D", "."]));
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// What a server writes to beside its own directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Plain,
+    Small,
+}
+
+fn small_disk(data: &Path) -> PathBuf {
+    data.with_file_name("small")
+}
+
 fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| attach(&directory()))
+    SERVER.get_or_init(|| attach(&directory(), Disk::Plain))
 }
 
 /// Where the shared server of this source tree has its files: the path of a socket must be short.
@@ -116,7 +222,7 @@ fn directory() -> PathBuf {
     std::env::temp_dir().join(format!("tape-test-postgres-{:x}", hasher.finish()))
 }
 
-fn attach(directory: &Path) -> Server {
+fn attach(directory: &Path, disk: Disk) -> Server {
     std::fs::create_dir_all(directory).unwrap();
     let starting = File::create(directory.join("starting")).unwrap();
     starting.lock().unwrap();
@@ -127,7 +233,7 @@ fn attach(directory: &Path) -> Server {
         .unwrap();
     user.lock_shared().unwrap();
     std::fs::write(directory.join("last"), uuid::Uuid::new_v4().to_string()).unwrap();
-    let port = running(directory).unwrap_or_else(|| start(directory));
+    let port = running(directory).unwrap_or_else(|| start(directory, disk));
     Server { port, _user: user }
 }
 
@@ -144,11 +250,11 @@ fn running(directory: &Path) -> Option<u16> {
     clippy::zombie_processes,
     reason = "the watchdog outlives the process that starts it"
 )]
-fn start(directory: &Path) -> u16 {
+fn start(directory: &Path, disk: Disk) -> u16 {
     let data = directory.join("data");
     // What a crash of the machine left behind.
     let _ = std::fs::remove_dir_all(&data);
-    let port = init_and_start(&data);
+    let port = init_and_start(&data, disk);
     make_template(port);
     std::fs::write(directory.join("port"), port.to_string()).unwrap();
     let mut watchdog = Command::new("sh");
@@ -184,9 +290,8 @@ fn make_template(port: u16) {
 }
 
 /// Makes a cluster in a directory and starts it on a free port.
-fn init_and_start(data: &Path) -> u16 {
-    std::fs::create_dir_all(data).unwrap();
-    give_to_postgres(data);
+fn init_and_start(data: &Path, disk: Disk) -> u16 {
+    make_directory(data);
     let mut initdb = as_postgres(&program("initdb"), data);
     initdb.args([
         "--auth=trust",
@@ -197,32 +302,16 @@ fn init_and_start(data: &Path) -> u16 {
         "-D",
     ]);
     run(initdb.arg(data));
+    if disk == Disk::Small {
+        make_directory(&small_disk(data));
+    }
     for attempt in 0.. {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let options = SETTINGS
-            .split(' ')
-            .map(|setting| format!("-c {setting} "))
-            .collect::<String>();
-        let options =
-            format!("{options} -c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''");
-        let mut pg_ctl = as_postgres(&program("pg_ctl"), data);
-        pg_ctl
-            .arg("start")
-            .arg("-w")
-            .arg("-D")
-            .arg(data)
-            .arg("-l")
-            .arg(data.join("log"))
-            .args(["-o", &options]);
-        let started = pg_ctl
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
-        if started.success() {
+        let mut pg_ctl = starter(data, disk);
+        pg_ctl.args(["start", "-w", "-l", "log", "-D"]).arg(data);
+        if quietly(pg_ctl.args(["-o", &options(port)])) {
             return port;
         }
         // Somebody else may have taken the port.
@@ -233,6 +322,40 @@ fn init_and_start(data: &Path) -> u16 {
         );
     }
     unreachable!("the loop returns or fails")
+}
+
+fn make_directory(directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    give_to_postgres(directory);
+}
+
+fn options(port: u16) -> String {
+    let settings = SETTINGS.split(' ').map(|setting| format!("-c {setting} "));
+    let settings = settings.collect::<String>();
+    format!("{settings} -c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''")
+}
+
+/// What starts a server: where it has a small disk, in a world of mounts that ends with it.
+fn starter(data: &Path, disk: Disk) -> Command {
+    const MOUNT: &str = "mount -t tmpfs -o size=$1,uid=$3,gid=$3,mode=700 tmpfs \"$2\" && shift 2 && exec setpriv --reuid $1 --regid $1 --clear-groups \"${@:2}\"";
+    let pg_ctl = program("pg_ctl");
+    if disk == Disk::Plain {
+        return as_postgres(&pg_ctl, data);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "bash", "-c", MOUNT, "bash", SMALL_DISK]);
+    command.arg(small_disk(data)).arg(NOBODY.to_string()).arg(pg_ctl);
+    command.current_dir(data);
+    command
+}
+
+/// Whether a command succeeds that leaves a process behind, which must not keep the output open.
+fn quietly(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().unwrap().success()
 }
 
 /// Whether there is a PostgreSQL to test with. In CI there has to be one.
@@ -281,7 +404,6 @@ fn as_postgres(program: &Path, data: &Path) -> Command {
 }
 
 fn give_to_postgres(data: &Path) {
-    const NOBODY: u32 = 65_534;
     if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
         std::os::unix::fs::chown(data, Some(NOBODY), Some(NOBODY)).unwrap();
     }

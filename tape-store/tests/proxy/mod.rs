@@ -1,7 +1,10 @@
 //! A TCP proxy between a store and its database that loses, cuts and holds up what goes through.
 
+#![allow(dead_code, reason = "each test file needs some of it")]
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +23,8 @@ struct State {
     connections: AtomicU64,
     /// Requests that are held up, or were let go and have not come to anything yet.
     pending: watch::Sender<usize>,
-    havoc: AtomicBool,
+    /// Of a thousand requests, with so many something goes wrong.
+    havoc: AtomicUsize,
     dice: AtomicUsize,
 }
 
@@ -38,7 +42,7 @@ impl Proxy {
             held: watch::Sender::new(0),
             connections: AtomicU64::new(0),
             pending: watch::Sender::new(0),
-            havoc: AtomicBool::new(false),
+            havoc: AtomicUsize::new(0),
             dice: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&state)));
@@ -72,9 +76,10 @@ impl Proxy {
         pending.wait_for(|pending| *pending == 0).await.unwrap();
     }
 
-    /// Makes trouble, or stops making it: requests and answers are lost, connections cut or half closed.
-    pub(crate) fn havoc(&self, on: bool) {
-        self.state.havoc.store(on, Ordering::SeqCst);
+    /// Makes trouble with about `faults` of a thousand requests: they or their answers are lost or late, connections cut or half
+    /// closed.
+    pub(crate) fn havoc(&self, faults: usize) {
+        self.state.havoc.store(faults, Ordering::SeqCst);
     }
 }
 
@@ -99,6 +104,36 @@ async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
                 answers.abort();
             }
         });
+    }
+}
+
+/// What goes wrong with a request.
+#[derive(Clone, Copy)]
+enum Fault {
+    RequestLost,
+    AnswerLost,
+    AnswerLostLater,
+    HalfClosed,
+    Late,
+}
+
+/// How late a request is.
+const LATE: Duration = Duration::from_millis(30);
+
+impl State {
+    /// What goes wrong with the next request: faults come in turn, at even distances.
+    fn fault(&self) -> Option<Fault> {
+        const FAULTS: [Fault; 5] = [
+            Fault::RequestLost,
+            Fault::AnswerLost,
+            Fault::Late,
+            Fault::AnswerLostLater,
+            Fault::HalfClosed,
+        ];
+        let faults = self.havoc.load(Ordering::SeqCst);
+        let n = self.dice.fetch_add(1, Ordering::SeqCst);
+        let nth = |n: usize| n * faults / 1_000;
+        (nth(n + 1) > nth(n)).then(|| FAULTS[nth(n) % FAULTS.len()])
     }
 }
 
@@ -129,13 +164,11 @@ async fn requests(
                 .await
                 .expect("the proxy is there");
         }
-        let fault = state
-            .havoc
-            .load(Ordering::SeqCst)
-            .then(|| state.dice.fetch_add(1, Ordering::SeqCst) % 40);
-        // The request is lost.
-        if fault == Some(7) {
-            return End::Cut;
+        let fault = state.fault();
+        match fault {
+            Some(Fault::RequestLost) => return End::Cut,
+            Some(Fault::Late) => tokio::time::sleep(LATE).await,
+            _ => {}
         }
         answered.mark_unchanged();
         let sent = to.write_all(&chunk[..len]).await;
@@ -148,14 +181,14 @@ async fn requests(
         }
         match (sent, fault) {
             // The answer is lost, perhaps after the database has begun to work.
-            (Err(_), _) | (_, Some(17)) => return End::Cut,
-            (_, Some(27)) => {
+            (Err(_), _) | (_, Some(Fault::AnswerLost)) => return End::Cut,
+            (_, Some(Fault::AnswerLostLater)) => {
                 for _ in 0..20 {
                     tokio::task::yield_now().await;
                 }
                 return End::Cut;
             }
-            (_, Some(37)) => return End::HalfClosed,
+            (_, Some(Fault::HalfClosed)) => return End::HalfClosed,
             _ => {}
         }
     }

@@ -1,0 +1,131 @@
+//! Whether the server takes calls, as health checks are told: it does while its store would take a commit.
+//!
+//! The store is asked now and then, and at once when it could not do its part for a caller.
+
+use crate::failure::with_causes;
+use crate::service::Context;
+use async_trait::async_trait;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::id::StreamId;
+use tape_proto::v1;
+use tape_store::contract::{Batch, Committed, Head, JournalStore};
+use tape_store::error::{CommitError, StoreError};
+use tape_store::layer::Layer;
+use tokio::sync::Notify;
+use tonic::server::NamedService;
+use tonic_health::server::HealthReporter;
+
+/// How often a store is asked that was well the last time.
+const WELL_EVERY: Duration = Duration::from_secs(5);
+/// How often one is asked that was not.
+const UNWELL_EVERY: Duration = Duration::from_secs(1);
+/// A store that takes longer to answer is too slow to serve from.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reason to ask the store how it is. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doubt(Arc<Notify>);
+
+/// A store that raises doubt where it cannot do its part.
+pub(crate) struct Doubted {
+    inner: Arc<dyn JournalStore>,
+    doubt: Doubt,
+}
+
+impl Doubted {
+    pub(crate) fn new(inner: Arc<dyn JournalStore>, doubt: &Doubt) -> Self {
+        Self {
+            inner,
+            doubt: doubt.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl Layer for Doubted {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        let head = self.inner.head(stream).await;
+        if matches!(head, Err(StoreError::Unavailable { .. })) {
+            self.doubt.0.notify_one();
+        }
+        head
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let answers = self.inner.commit(batches).await;
+        let failed = |answer: &Result<_, CommitError>| {
+            matches!(
+                answer,
+                Err(CommitError::Store(_) | CommitError::OutcomeUnknown { .. })
+            )
+        };
+        if answers.iter().any(failed) {
+            self.doubt.0.notify_one();
+        }
+        answers
+    }
+}
+
+/// What health checks are told.
+pub(crate) struct Health(HealthReporter);
+
+impl Health {
+    /// Takes calls.
+    pub(crate) async fn new(reporter: HealthReporter) -> Self {
+        let health = Self(reporter);
+        health.set(true).await;
+        health
+    }
+
+    /// Says of the server as a whole and of each service whether it takes calls.
+    pub(crate) async fn set(&self, serving: bool) {
+        use tonic_health::ServingStatus::{NotServing, Serving};
+        let status = if serving { Serving } else { NotServing };
+        let services = [
+            "",
+            <v1::runs_server::RunsServer<Context> as NamedService>::NAME,
+            <v1::sessions_server::SessionsServer<Context> as NamedService>::NAME,
+            <v1::values_server::ValuesServer<Context> as NamedService>::NAME,
+            <v1::feed_server::FeedServer<Context> as NamedService>::NAME,
+            <v1::entries_server::EntriesServer<Context> as NamedService>::NAME,
+        ];
+        for service in services {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+
+    /// Follows how the store is.
+    pub(crate) async fn follow(&self, store: &dyn JournalStore, doubt: &Doubt) -> Infallible {
+        let mut well = true;
+        loop {
+            let problem = problem(store).await;
+            if well != problem.is_none() {
+                well = problem.is_none();
+                match problem {
+                    Some(problem) => tracing::error!(%problem, "not ready: the store would take no commit"),
+                    None => tracing::info!("ready again"),
+                }
+                self.set(well).await;
+            }
+            let again = if well { WELL_EVERY } else { UNWELL_EVERY };
+            tokio::select! {
+                () = tokio::time::sleep(again) => {}
+                () = doubt.0.notified(), if well => {}
+            }
+        }
+    }
+}
+
+/// Why the store would take no commit, if it would not.
+async fn problem(store: &dyn JournalStore) -> Option<String> {
+    match tokio::time::timeout(PATIENCE, store.probe()).await {
+        Ok(probed) => probed.err().map(|error| with_causes(&error)),
+        Err(_) => Some(format!("it has not answered within {PATIENCE:?}")),
+    }
+}

@@ -1,0 +1,208 @@
+//! The server on PostgreSQL: what callers and health checks are told while the database is gone, slow, read-only or full, and how tables
+//! are made from the command line.
+
+#![cfg(feature = "postgres")]
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+mod harness;
+#[path = "../../tape-store/tests/postgres_server/mod.rs"]
+mod postgres_server;
+#[path = "../../tape-store/tests/proxy/mod.rs"]
+mod proxy;
+
+use harness::{Server, begin, binary, checkpoint, execute, read, request, request_as, run, verified_kinds};
+use postgres_server::{Cluster, Database};
+use proxy::Proxy;
+use tape_core::command::RunCommand;
+use tape_core::id::{Epoch, RequestId, RunId};
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tape_proto::v1::runs_client::RunsClient;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+/// Little patience, so that the tests do not take long.
+const IMPATIENT: &str = "statement_timeout_ms=500&connect_timeout=1&wait_timeout_ms=500";
+const CHECKPOINT_BYTES: usize = 50_000;
+
+/// A server, a run that it has, and what its health checks are told.
+struct Patient {
+    server: Server,
+    runs: RunsClient<Channel>,
+    health: Streaming<HealthCheckResponse>,
+    run: RunId,
+    /// Commands that were acknowledged.
+    taken: usize,
+}
+
+impl Patient {
+    async fn on(store: &str) -> Self {
+        let server = Server::start_on(&format!("{store}?{IMPATIENT}"), &[]);
+        let service = String::new();
+        let health = HealthClient::new(server.connect().await)
+            .watch(HealthCheckRequest { service })
+            .await
+            .unwrap()
+            .into_inner();
+        let (runs, run) = (server.runs().await, run("i1"));
+        let mut patient = Self {
+            server,
+            runs,
+            health,
+            run,
+            taken: 0,
+        };
+        patient.is_told(ServingStatus::Serving).await;
+        let begin = request(&patient.run, begin(&patient.run, 60_000, false));
+        execute(&mut patient.runs, begin).await.unwrap();
+        patient
+    }
+
+    /// Waits until health checks are told so.
+    async fn is_told(&mut self, expected: ServingStatus) {
+        while self.health.message().await.unwrap().unwrap().status() != expected {}
+    }
+
+    fn command(&self) -> v1::ExecuteRequest {
+        let id = RequestId::from_u128(rand::random());
+        let body = RunCommand::Drive(Epoch(1), checkpoint(CHECKPOINT_BYTES));
+        request_as(id, &self.run, body)
+    }
+
+    /// Writes until the database does not take it any more; the command that it did not take, and why.
+    async fn write_until_refused(&mut self) -> (v1::ExecuteRequest, Failure) {
+        loop {
+            let command = self.command();
+            match execute(&mut self.runs, command.clone()).await {
+                Ok(_) => self.taken += 1,
+                Err(failure) => return (command, failure),
+            }
+        }
+    }
+
+    /// While the database is spoiled, callers are told to come again, and why; health checks, to stay away. Once it is mended, the
+    /// server goes on by itself: the same command is taken, once.
+    async fn suffers(mut self, cause: &str, mend: impl AsyncFnOnce()) {
+        let (command, failure) = self.write_until_refused().await;
+        let again = matches!(failure, Failure::Unavailable(_) | Failure::OutcomeUnknown(_));
+        assert!(again && failure.to_string().contains(cause), "{failure:?}");
+        self.is_told(ServingStatus::NotServing).await;
+        mend().await;
+        self.is_told(ServingStatus::Serving).await;
+        execute(&mut self.runs, command.clone()).await.unwrap();
+        execute(&mut self.runs, command).await.unwrap();
+        let entries = read(&mut self.runs, &self.run, 0).await;
+        let checkpoints = verified_kinds(&entries)
+            .into_iter()
+            .filter(|kind| *kind == "run.checkpoint");
+        assert_eq!(checkpoints.count(), self.taken + 1);
+        drop(self.server);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_gone() {
+    let Some(cluster) = Cluster::own() else { return };
+    let patient = Patient::on(&cluster.database().url()).await;
+    cluster.stop();
+    patient.suffers("database", async || cluster.resume()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_read_only() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let patient = Patient::on(&database.url()).await;
+    database.set_read_only(true);
+    patient
+        .suffers("read-only", async || database.set_read_only(false))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_full() {
+    let Some(cluster) = Cluster::with_small_disk() else {
+        return;
+    };
+    let database = cluster.database_on_small_disk();
+    database.psql("CREATE TABLE ballast(bytes bytea); ALTER TABLE ballast ALTER bytes SET STORAGE EXTERNAL");
+    let patient = Patient::on(&database.url()).await;
+    // Down to the last page; what the server writes comes to the end of the room at once or a little later.
+    for kilobytes in [1_024, 64, 8] {
+        database.psql(&format!(
+            "DO $$ BEGIN LOOP INSERT INTO ballast SELECT convert_to(repeat('x', {kilobytes} * 1000), 'UTF8'); END LOOP; \
+             EXCEPTION WHEN disk_full THEN NULL; END $$"
+        ));
+    }
+    patient
+        .suffers("No space left on device", async || {
+            database.psql("DROP TABLE ballast");
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_does_not_answer() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let proxy = Proxy::start(database.port()).await;
+    let mut patient = Patient::on(&database.url_at(proxy.port())).await;
+    proxy.hold();
+    // The caller's own deadline holds, however long the server still waits.
+    let mut impatient = tonic::Request::new(patient.command());
+    impatient.set_timeout(std::time::Duration::from_millis(100));
+    let status = patient.runs.execute(impatient).await.unwrap_err();
+    assert!(
+        matches!(
+            status.code(),
+            tonic::Code::DeadlineExceeded | tonic::Code::Cancelled
+        ),
+        "{status:?}"
+    );
+    // Nobody knows yet whether that one was taken.
+    let abandoned = request(&patient.run, RunCommand::Drive(Epoch(1), checkpoint(1)));
+    assert_eq!(
+        execute(&mut patient.runs, abandoned).await.unwrap_err().code(),
+        tonic::Code::Unavailable
+    );
+    patient.is_told(ServingStatus::NotServing).await;
+    proxy.release().await;
+    patient.is_told(ServingStatus::Serving).await;
+    let last = patient.command();
+    execute(&mut patient.runs, last).await.unwrap();
+    verified_kinds(&read(&mut patient.runs, &patient.run, 0).await);
+}
+
+#[test]
+fn tables_are_made_from_the_command_line() {
+    let Some(database) = Database::bare() else { return };
+    let url = database.url();
+    let migrate = |flags: &[&str]| {
+        let done = binary()
+            .args(["migrate", "--store", &url])
+            .args(flags)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let [would, did, had] = [&["--dry-run"][..], &[], &[]].map(migrate);
+    let by_environment = binary().arg("migrate").env("TAPE_STORE", &url).output().unwrap();
+    assert!(by_environment.status.success(), "{by_environment:?}");
+    assert_eq!(would, "would migrate the database from schema version 0 to 1\n");
+    assert_eq!(did, "migrated the database from schema version 0 to 1\n");
+    assert_eq!(had, "the database is at schema version 1\n");
+    database.psql("INSERT INTO tape_schema VALUES (3, 2)");
+    let refused = binary().args(["migrate", "--store", &url]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        text.contains("schema version 3") && text.contains("newer build"),
+        "{text}"
+    );
+}

@@ -117,8 +117,14 @@ fn program() -> Result<PathBuf> {
         "--profile",
         profile,
     ];
+    let features: &[&str] = if cfg!(feature = "postgres") {
+        &["--features", "postgres"]
+    } else {
+        &[]
+    };
     let built = Command::new(cargo)
         .args(args)
+        .args(features)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
     ensure!(built.success(), "cargo build -p tape-server failed");

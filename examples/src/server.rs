@@ -4,12 +4,18 @@ use crate::child::Child;
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// What a server says once it is ready.
 const READY: &str = "tape-server listening on";
 /// A driver's connection that closed is held to be dead after so many milliseconds: in a play, agents die all the time.
 const LEASE_GRACE_MS: &str = "50";
+
+/// Most starts of a server in a row.
+const STARTS_MAX: usize = 40;
+/// The time between two of them.
+const START_PAUSE: Duration = Duration::from_millis(250);
 
 /// Several `tape-server` processes over one store.
 #[derive(Debug)]
@@ -58,9 +64,21 @@ impl Servers {
         let mut running = self.running[server].lock().await;
         running.kill().await.context("a server cannot be killed")?;
         while_down().await?;
-        let (child, _) = start(&self.program, &self.store, &self.addresses[server], &self.errors).await?;
-        *running = child;
+        *running = self.start_again(server).await?;
         Ok(())
+    }
+
+    /// Starts a server as often as it takes, up to a limit: one that finds its database gone ends, as whoever runs servers knows.
+    async fn start_again(&self, server: usize) -> Result<Child> {
+        let mut starts = 1;
+        loop {
+            match start(&self.program, &self.store, &self.addresses[server], &self.errors).await {
+                Ok((child, _)) => return Ok(child),
+                Err(error) if starts == STARTS_MAX => return Err(error),
+                Err(_) => tokio::time::sleep(START_PAUSE).await,
+            }
+            starts += 1;
+        }
     }
 }
 

@@ -19,6 +19,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 
+/// Of a thousand requests to the database, with so many something goes wrong.
+const FAULTS: usize = 10;
+
 /// How much is played, and how much goes wrong.
 struct Size {
     trajectories: PathBuf,
@@ -74,12 +77,14 @@ async fn whatever_goes_down_everything_is_done_once() {
     let size = Size::of_environment(&dir);
     let database = cluster.database();
     let proxy = Proxy::start(database.port()).await;
-    proxy.havoc(10);
     let store = format!("{}?statement_timeout_ms=2000", database.url_at(proxy.port()));
     let play = tokio::spawn(size.play(&store).wait_with_output());
     let mut crashes = 0;
     while !play.is_finished() {
         let entries: usize = database.psql("SELECT count(*) FROM tape_entry").parse().unwrap();
+        if entries > 0 {
+            proxy.havoc(FAULTS);
+        }
         if entries >= (crashes + 1) * size.crash_every {
             cluster.crash();
             crashes += 1;

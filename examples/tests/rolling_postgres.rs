@@ -43,11 +43,15 @@ impl Writer {
             let mut n = 0;
             while !*stop.borrow() {
                 let answer = async || Answer::json(&n);
-                run.decide(&n, answer).await.expect("a client that retries sees no error");
+                run.decide(&n, answer)
+                    .await
+                    .expect("a client that retries sees no error");
                 n += 1;
                 tell.send_replace(n);
             }
-            run.complete(&n).await.expect("a client that retries sees no error");
+            run.complete(&n)
+                .await
+                .expect("a client that retries sees no error");
             n
         });
         Self {
@@ -71,7 +75,9 @@ async fn all_go_on(writers: &mut [Writer]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_two_schema_versions_work_side_by_side() {
-    let Some(database) = Database::create() else { return };
+    let Some(database) = Database::create() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let errors = dir.path().join("errors");
     let servers = Servers::start(&database.url(), SERVERS, &errors).await.unwrap();

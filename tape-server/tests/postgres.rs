@@ -13,6 +13,7 @@ mod proxy;
 use harness::{Server, begin, binary, checkpoint, execute, read, request, request_as, run, verified_kinds};
 use postgres_server::{Cluster, Database};
 use proxy::Proxy;
+use std::time::Duration;
 use tape_core::command::RunCommand;
 use tape_core::id::{Epoch, RequestId, RunId};
 use tape_proto::failure::Failure;
@@ -26,6 +27,8 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// Little patience, so that the tests do not take long.
 const IMPATIENT: &str = "statement_timeout_ms=500&connect_timeout=1&wait_timeout_ms=500";
+/// A test that waits longer waits in vain.
+const FOR_EVER: Duration = Duration::from_secs(90);
 const CHECKPOINT_BYTES: usize = 50_000;
 
 /// A server, a run that it has, and what its health checks are told.
@@ -63,7 +66,9 @@ impl Patient {
 
     /// Waits until health checks are told so.
     async fn is_told(&mut self, expected: ServingStatus) {
-        while self.health.message().await.unwrap().unwrap().status() != expected {}
+        let told = async { while self.health.message().await.unwrap().unwrap().status() != expected {} };
+        let told = tokio::time::timeout(FOR_EVER, told).await;
+        assert!(told.is_ok(), "health checks are never told {expected:?}");
     }
 
     fn command(&self) -> v1::ExecuteRequest {
@@ -155,7 +160,7 @@ async fn a_database_that_does_not_answer() {
     proxy.hold();
     // The caller's own deadline holds, however long the server still waits.
     let mut impatient = tonic::Request::new(patient.command());
-    impatient.set_timeout(std::time::Duration::from_millis(100));
+    impatient.set_timeout(Duration::from_millis(100));
     let status = patient.runs.execute(impatient).await.unwrap_err();
     assert!(
         matches!(

@@ -35,7 +35,7 @@ while [ -e last ]; do
       server=$(head -n 1 data/postmaster.pid)
       kill -QUIT "$server"
       while kill -0 "$server" 2>/dev/null; do sleep 0.1; done
-      rm -rf data port
+      rm -rf data port small
       exit
     fi
     flock -u 9

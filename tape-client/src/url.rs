@@ -11,7 +11,7 @@ use std::str::FromStr;
 /// assert_eq!("tape://127.0.0.1:7878".parse::<StoreUrl>().unwrap().to_string(), "tape://127.0.0.1:7878");
 /// assert!("sqlite:book.db".parse::<StoreUrl>().is_ok());
 /// let error = "http://127.0.0.1".parse::<StoreUrl>().unwrap_err().to_string();
-/// assert_eq!(error, "store URL: 'http://127.0.0.1' is none of tape://HOST:PORT, sqlite:PATH, memory:");
+/// assert!(error.starts_with("store URL: 'http://127.0.0.1' is none of tape://HOST:PORT, sqlite:PATH, memory:"));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {

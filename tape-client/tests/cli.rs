@@ -565,10 +565,12 @@ async fn errors_say_what_is_wrong() {
           because: error returned from database: (code: 11) malformed database schema (head)
     "#]]
     .assert_eq(&told("book.db"));
-    seeded.refuses(
-        &["--store", "http://x", "show", DONE],
-        &expect![[r#"
-        tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:
-    "#]],
+    let told = seeded.tape(&["--store", "http://x", "show", DONE]).stderr;
+    let known = "tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:";
+    // Databases follow, where this build knows them.
+    assert!(
+        told.starts_with(known.as_bytes()),
+        "{}",
+        String::from_utf8_lossy(&told)
     );
 }

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tape_core::id::StreamId;
 
-/// How long a reader waits at most for transactions that hold up entries it could have otherwise.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a reader waits at most for transactions that hold up entries it could have otherwise; they may be of any database of the
+/// cluster, such as one that copies a whole database.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 

@@ -153,6 +153,7 @@ macro_rules! __conformance_list {
             commits::a_batch_is_found_by_its_name if always;
             commits::racing_commits_have_one_winner if always;
             commits::after_a_takeover_nothing_of_the_old_driver_is_written if always;
+            commits::a_probe_leaves_nothing_behind if always;
             agenda::work_is_found_when_it_is_due if always;
             agenda::work_moves_and_goes if always;
             agenda::a_refused_batch_leaves_the_agenda_alone if always;

@@ -402,3 +402,15 @@ async fn take_over(store: &Arc<dyn crate::contract::JournalStore>, name: &str) -
         }
     }
 }
+
+pub(super) async fn a_probe_leaves_nothing_behind(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    pen.write(store, &["one"]).await;
+    store.probe().await.unwrap();
+    store.probe().await.unwrap();
+    pen.write(store, &["two"]).await;
+    store.probe().await.unwrap();
+    assert_eq!(all(store, &pen.stream).await.len(), 2);
+    assert_eq!(super::feed::read_everything(store).await.len(), 2);
+}

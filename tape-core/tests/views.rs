@@ -7,8 +7,9 @@ mod support;
 use support::Journal;
 use support::names::{run_id, session_id};
 use support::run_line::command;
-use tape_core::agenda::Queue;
-use tape_core::id::StreamId;
+use tape_core::agenda::{Item, Queue};
+use tape_core::claim::Claim;
+use tape_core::id::{BusinessKey, StreamId};
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::stream::Stream as _;
@@ -42,6 +43,20 @@ fn a_decider_takes_the_streams_of_its_kind() {
     let (run, session) = (StreamId::Run(run_id()), StreamId::Session(session_id("s1")));
     assert!(Run::accepts(&run) && !Run::accepts(&session));
     assert!(Session::accepts(&session) && !Session::accepts(&run));
+    let claim = StreamId::Claim {
+        tenant: "acme".parse().unwrap(),
+        connector: "bank".parse().unwrap(),
+        key: BusinessKey::new("bill-7").unwrap(),
+    };
+    assert!(Claim::accepts(&claim) && !Claim::accepts(&run) && !Run::accepts(&claim));
+}
+
+#[test]
+fn items_without_a_name_take_none() {
+    for item in ["run", "merge"] {
+        assert_eq!(item.parse::<Item>().unwrap().to_string(), item);
+        assert!(format!("{item}:x").parse::<Item>().is_err());
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the naive model expects of a command: the reply, or the name of the rejection.
 
-use super::history::{Act, Debt, Door, History, Life, ms};
+use super::act::Act;
+use super::debt::{Brings as _, Debt};
+use super::history::{Door, History, Life, ms};
 use std::collections::BTreeMap;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
@@ -394,7 +396,8 @@ impl History<'_> {
                 let until = matches!(after.status, Status::Pending | Status::Unknown).then_some(after.due);
                 let settles = after.status.is_settled().then_some(effect);
                 let undone = act.spec.undo.is_some() || undo.is_some();
-                let arms = after.status == Status::Confirmed && (undone || work.clone().doubled());
+                let arms = after.status == Status::Confirmed
+                    && (undone || RunCommand::Work(work.clone()).finds_duplicate());
                 Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
             }
             W::RenewEffectClaim {
@@ -576,17 +579,6 @@ impl History<'_> {
                 no("Invalid")
             }
         }
-    }
-}
-
-trait Doubled {
-    fn doubled(self) -> bool;
-}
-
-impl Doubled for W {
-    fn doubled(self) -> bool {
-        use super::history::Brings as _;
-        RunCommand::Work(self).finds_duplicate()
     }
 }
 

@@ -1,0 +1,178 @@
+//! An effect as the naive model sees it.
+
+use super::history::ms;
+use tape_core::command::WorkerCommand as W;
+use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, Verdict};
+use tape_core::effect::{EffectSpec, Mode, Outcome, Semantics, Status};
+use tape_core::id::{EffectId, Holder};
+use tape_core::time::Timestamp;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Act {
+    pub(crate) spec: EffectSpec,
+    pub(crate) status: Status,
+    pub(crate) attempt: u32,
+    failures: u32,
+    pub(crate) observations: u32,
+    doubt: bool,
+    pub(crate) claim: Option<(Holder, Timestamp)>,
+    pub(crate) due: Timestamp,
+}
+
+impl Act {
+    pub(super) fn new(spec: &EffectSpec, at: Timestamp) -> Self {
+        let inline = spec.mode == Mode::Inline;
+        Self {
+            spec: spec.clone(),
+            status: if inline { Status::Started } else { Status::Pending },
+            attempt: u32::from(inline),
+            failures: 0,
+            observations: 0,
+            doubt: false,
+            claim: None,
+            due: at,
+        }
+    }
+
+    pub(super) fn becomes(&mut self, status: Status, due: Timestamp) {
+        (self.status, self.due, self.claim) = (status, due, None);
+    }
+
+    pub(crate) fn break_off(&mut self, at: Timestamp) {
+        let read = self.spec.semantics == Semantics::ReadOnly;
+        match self.status {
+            Status::Pending if !self.doubt => self.becomes(Status::Failed, at),
+            Status::Pending => self.becomes(Status::Unknown, at),
+            Status::Started if read => self.becomes(Status::Failed, at),
+            Status::Started if self.spec.mode == Mode::Inline => self.becomes(Status::Unknown, at),
+            _ => {}
+        }
+    }
+
+    fn backoff(&self, n: u32) -> u64 {
+        let policy = &self.spec.policy;
+        (1..n)
+            .fold(policy.backoff_ms, |wait, _| wait * 2)
+            .min(policy.backoff_max_ms)
+    }
+
+    /// Whether a vanished worker's effect is sent again at once.
+    pub(crate) fn again(&self, open: bool) -> bool {
+        let tries = self.failures + 1 < self.spec.policy.attempts_max;
+        self.spec.semantics == Semantics::Idempotent && tries && open
+    }
+
+    fn fails(&mut self, after: Option<u64>, at: Timestamp, open: bool) {
+        self.failures += 1;
+        let wanted = open || self.spec.mode == Mode::Inline;
+        let wait = after.unwrap_or_else(|| self.backoff(self.failures));
+        if wanted && self.failures < self.spec.policy.attempts_max {
+            self.becomes(Status::Pending, ms(at, wait));
+        } else if self.doubt {
+            self.becomes(Status::Unknown, at);
+        } else {
+            self.becomes(Status::Failed, at);
+        }
+    }
+
+    fn starts(&mut self, claim: Option<(Holder, Timestamp)>) {
+        let unsure = matches!(self.status, Status::Started | Status::Unknown);
+        self.doubt |= unsure && self.spec.semantics != Semantics::ReadOnly;
+        self.failures += u32::from(self.status == Status::Started && self.claim.is_some());
+        self.attempt += 1;
+        (self.status, self.claim) = (Status::Started, claim);
+    }
+
+    pub(crate) fn ends(&mut self, ending: &Ending, at: Timestamp, open: bool) {
+        match ending {
+            Ending::Confirmed { .. } => self.becomes(Status::Confirmed, at),
+            Ending::Failed { .. } => self.becomes(Status::Failed, at),
+            Ending::Retry { after_ms, .. } => self.fails(*after_ms, at, open),
+            Ending::Unknown { .. } if self.spec.semantics == Semantics::ReadOnly => {
+                self.fails(None, at, open)
+            }
+            Ending::Unknown { .. } => self.becomes(Status::Unknown, ms(at, self.backoff(1))),
+        }
+    }
+
+    pub(crate) fn seen(&mut self, outcome: Outcome, undo: bool, at: Timestamp, open: bool) {
+        let policy = self.spec.policy;
+        match outcome {
+            Outcome::Found => self.becomes(Status::Confirmed, at),
+            Outcome::Duplicate if undo => self.becomes(Status::Confirmed, at),
+            Outcome::Absent if !open => self.becomes(Status::Failed, at),
+            Outcome::Absent if self.spec.semantics == Semantics::Idempotent || policy.resend_absent => {
+                self.resent(at)
+            }
+            Outcome::Inconclusive if self.observations < policy.observations_max => {
+                self.becomes(Status::Unknown, ms(at, self.backoff(self.observations)));
+            }
+            _ => self.becomes(Status::Stuck, at),
+        }
+    }
+
+    fn resent(&mut self, at: Timestamp) {
+        self.becomes(Status::Pending, at);
+        self.doubt = false;
+    }
+
+    pub(super) fn happen(&mut self, id: &EffectId, command: &RunCommand, at: Timestamp, open: bool) {
+        match command {
+            RunCommand::Drive(_, D::RestartEffect { effect }) if effect == id => self.starts(None),
+            RunCommand::Drive(_, D::FinishEffect { effect, ending, .. })
+            | RunCommand::Work(W::FinishClaimed { effect, ending, .. })
+                if effect == id =>
+            {
+                self.ends(ending, at, open);
+            }
+            RunCommand::Work(W::ClaimEffect {
+                effect,
+                holder,
+                claim_ms,
+            }) if effect == id => {
+                if self.status == Status::Pending || self.again(open) {
+                    self.starts(Some((holder.clone(), ms(at, *claim_ms))));
+                } else {
+                    self.becomes(Status::Unknown, at);
+                }
+            }
+            RunCommand::Work(W::LapseEffect { effect }) if effect == id => {
+                if self.again(open) {
+                    (self.failures, self.doubt) = (self.failures + 1, true);
+                    self.becomes(Status::Pending, at);
+                } else {
+                    self.becomes(Status::Unknown, at);
+                }
+            }
+            RunCommand::Work(W::ClaimObservation {
+                effect,
+                holder,
+                claim_ms,
+            }) if effect == id => {
+                self.observations += 1;
+                self.claim = Some((holder.clone(), ms(at, *claim_ms)));
+            }
+            RunCommand::Work(W::RenewEffectClaim {
+                effect,
+                holder,
+                claim_ms,
+            }) if effect == id => {
+                self.claim = Some((holder.clone(), ms(at, *claim_ms)));
+            }
+            RunCommand::Work(W::RecordObservation {
+                effect,
+                outcome,
+                undo_duplicate,
+                ..
+            }) if effect == id => {
+                self.seen(*outcome, undo_duplicate.is_some(), at, open);
+            }
+            RunCommand::Tell(O::SettleEffect { effect, verdict, .. }) if effect == id => match verdict {
+                Verdict::Confirmed { .. } => self.becomes(Status::Confirmed, at),
+                Verdict::Failed => self.becomes(Status::Failed, at),
+                Verdict::Resend => self.resent(at),
+            },
+            _ => {}
+        }
+    }
+}

@@ -9,6 +9,7 @@
 
 pub(crate) mod line;
 pub(crate) mod names;
+pub(crate) mod quick;
 pub(crate) mod run_line;
 pub(crate) mod watch;
 

@@ -1,0 +1,181 @@
+//! Every bound of sessions and shared state: taken just at it, refused just above it by an error that names it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use support::names::{payload, session_id};
+use support::quick::{Quick, over};
+use tape_core::command::{SessionCommand, SharedCommand};
+use tape_core::id::{EventId, Key, Seq};
+use tape_core::limits::*;
+use tape_core::session::{Delta, Json, Session};
+use tape_core::shared::Shared;
+
+fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {
+    let json = json.map(|text| Json::try_from(text.to_owned()).unwrap());
+    Delta(
+        keys.map(|n| (Key::new(format!("k{n}")).unwrap(), json.clone()))
+            .collect(),
+    )
+}
+
+fn create(state: Delta) -> SessionCommand {
+    SessionCommand::Create {
+        session: session_id("s1"),
+        state,
+    }
+}
+
+fn append(event: &str, delta: Delta) -> SessionCommand {
+    SessionCommand::Append {
+        event: EventId::new(event).unwrap(),
+        expected: None,
+        invocation: None,
+        author: "user".to_owned(),
+        delta,
+        content: payload("said"),
+    }
+}
+
+#[test]
+fn state_of_sessions() {
+    let keys = "keys of a change of state";
+    let mut session = Quick::<Session>::default();
+    over(
+        session.ask(create(delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")))),
+        keys,
+        STATE_DELTA_KEYS_MAX,
+    );
+    session
+        .ask(create(delta(0..STATE_DELTA_KEYS_MAX, Some("1"))))
+        .unwrap();
+    over(
+        session.ask(append("e", delta(0..STATE_DELTA_KEYS_MAX + 1, None))),
+        keys,
+        STATE_DELTA_KEYS_MAX,
+    );
+    for n in 1..STATE_KEYS_MAX / STATE_DELTA_KEYS_MAX {
+        let range = n * STATE_DELTA_KEYS_MAX..(n + 1) * STATE_DELTA_KEYS_MAX;
+        session
+            .ask(append(&format!("e{n}"), delta(range, Some("1"))))
+            .unwrap();
+    }
+    let one_more = delta(STATE_KEYS_MAX..STATE_KEYS_MAX + 1, Some("1"));
+    over(
+        session.ask(append("full", one_more)),
+        "keys of state",
+        STATE_KEYS_MAX,
+    );
+    session.ask(append("change", delta(0..1, Some("2")))).unwrap();
+    session.ask(append("remove", delta(5..6, None))).unwrap();
+    session
+        .ask(append(
+            "add",
+            delta(STATE_KEYS_MAX..STATE_KEYS_MAX + 1, Some("1")),
+        ))
+        .unwrap();
+}
+
+#[test]
+fn bytes_of_state() {
+    let json = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let (half, rest) = (STATE_BYTES_MAX / 2, STATE_BYTES_MAX - STATE_BYTES_MAX / 2);
+    let mut session = Quick::<Session>::default();
+    session.ask(create(delta(0..1, Some(&json(half))))).unwrap();
+    over(
+        session.ask(append("more", delta(1..2, Some(&json(rest + 1))))),
+        "bytes of state",
+        STATE_BYTES_MAX,
+    );
+    session
+        .ask(append("full", delta(1..2, Some(&json(rest)))))
+        .unwrap();
+    session
+        .ask(append("other", delta(0..1, Some(&json(half)))))
+        .unwrap();
+}
+
+#[test]
+fn authors() {
+    let mut session = Quick::<Session>::default();
+    session.ask(create(Delta::default())).unwrap();
+    let mut by = |event: &str, author: String| {
+        let SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            delta,
+            content,
+            ..
+        } = append(event, Delta::default())
+        else {
+            panic!("an event")
+        };
+        session.ask(SessionCommand::Append {
+            event,
+            expected,
+            invocation,
+            author,
+            delta,
+            content,
+        })
+    };
+    by("e1", "a".repeat(NAME_BYTES_MAX)).unwrap();
+    let error = by("e2", "a".repeat(NAME_BYTES_MAX + 1)).unwrap_err();
+    assert_eq!(error.to_string(), "author: must have 1 to 200 bytes");
+    by("e3", String::new()).unwrap_err();
+}
+
+#[test]
+fn shared_changes_under_way() {
+    let shared = || {
+        let json = Json::try_from("1".to_owned()).unwrap();
+        Delta([(Key::new("app:theme").unwrap(), Some(json))].into())
+    };
+    let mut session = Quick::<Session>::default();
+    session.ask(create(shared())).unwrap();
+    for n in 1..PENDING_MERGES_MAX {
+        session.ask(append(&format!("e{n}"), shared())).unwrap();
+    }
+    let limit = "changes of shared state under way";
+    over(session.ask(append("more", shared())), limit, PENDING_MERGES_MAX);
+    session.ask(append("own", delta(0..1, Some("1")))).unwrap();
+    session.ask(SessionCommand::Delete).unwrap();
+    over(session.ask(create(shared())), limit, PENDING_MERGES_MAX);
+    session
+        .ask(SessionCommand::MarkMerged { through: Seq(1) })
+        .unwrap();
+    session.ask(create(shared())).unwrap();
+}
+
+#[test]
+fn shared_state_remembers_what_it_has() {
+    let merge = |source: usize| SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(source as u64),
+        delta: delta(0..1, Some("1")),
+    };
+    let mut shared = Quick::<Shared>::default();
+    for n in 1..=PENDING_MERGES_MAX {
+        assert_eq!(shared.ask(merge(n)).unwrap().entries.len(), 1);
+    }
+    assert!(shared.ask(merge(1)).unwrap().entries.is_empty());
+    shared.ask(merge(PENDING_MERGES_MAX + 1)).unwrap();
+    assert!(shared.ask(merge(2)).unwrap().entries.is_empty());
+    assert_eq!(
+        shared.ask(merge(1)).unwrap().entries.len(),
+        1,
+        "it was too long ago"
+    );
+    let many = SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(u64::MAX),
+        delta: delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")),
+    };
+    over(
+        shared.ask(many),
+        "keys of a change of state",
+        STATE_DELTA_KEYS_MAX,
+    );
+}

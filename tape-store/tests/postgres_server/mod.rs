@@ -6,9 +6,9 @@
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -165,6 +165,23 @@ impl Cluster {
             &format!("CREATE TABLESPACE small LOCATION '{}'", location.display()),
         );
         Database::on(self.server.port, &format!("{TEMPLATE} TABLESPACE small"))
+    }
+
+    /// From now on the server shows this certificate, and takes nobody who does not speak TLS.
+    pub(crate) fn speak_tls_only(&self, certificate: &str, key: &str) {
+        let data = self.directory.join("data");
+        for (name, contents) in [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("pg_hba.conf", "hostssl all all all trust\n"),
+        ] {
+            let path = data.join(name);
+            std::fs::write(&path, contents).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            give_to_postgres(&path);
+        }
+        psql(self.server.port, "postgres", "ALTER SYSTEM SET ssl = on");
+        self.crash();
     }
 
     /// Stops the server amid whatever it does.

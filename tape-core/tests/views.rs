@@ -5,14 +5,16 @@
 mod support;
 
 use support::Journal;
-use support::names::{run_id, session_id};
+use support::names::{payload, run_id, session_id};
 use support::run_line::command;
 use tape_core::agenda::{Item, Queue};
 use tape_core::claim::Claim;
-use tape_core::id::{BusinessKey, StreamId};
+use tape_core::command::{Command, SessionCommand};
+use tape_core::id::{BusinessKey, EventId, RequestId, StreamId};
 use tape_core::run::Run;
-use tape_core::session::Session;
+use tape_core::session::{Delta, Session};
 use tape_core::stream::Stream as _;
+use tape_core::time::Timestamp;
 
 fn after(lines: &[&str]) -> Run {
     let mut journal = Journal::<Run>::new();
@@ -49,6 +51,44 @@ fn a_decider_takes_the_streams_of_its_kind() {
         key: BusinessKey::new("bill-7").unwrap(),
     };
     assert!(Claim::accepts(&claim) && !Claim::accepts(&run) && !Run::accepts(&claim));
+}
+
+#[test]
+fn a_command_repeated_after_its_session_was_made_anew_returns_its_first_reply() {
+    let mut journal = Journal::<Session>::new();
+    let create = || SessionCommand::Create {
+        session: session_id("s1"),
+        state: Delta::default(),
+    };
+    journal.ask(create()).unwrap();
+    let request = RequestId::from_u128(99);
+    journal.ask_as(request, None, SessionCommand::Delete).unwrap();
+    journal.ask(create()).unwrap();
+    let again = Command::new(request, SessionCommand::Delete);
+    let decided = journal.state.decide(&again, journal.now).unwrap();
+    assert!(decided.entries.is_empty(), "the new session stays");
+}
+
+#[test]
+fn a_session_tells_when_something_last_happened() {
+    let mut journal = Journal::<Session>::new();
+    let create = SessionCommand::Create {
+        session: session_id("s1"),
+        state: Delta::default(),
+    };
+    journal.ask(create).unwrap();
+    assert_eq!(journal.state.last_event_at(), None);
+    journal.wait(7);
+    let append = SessionCommand::Append {
+        event: EventId::new("e1").unwrap(),
+        expected: None,
+        invocation: None,
+        author: "user".to_owned(),
+        delta: Delta::default(),
+        content: payload("said"),
+    };
+    journal.ask(append).unwrap();
+    assert_eq!(journal.state.last_event_at(), Some(Timestamp::from_micros(7_000)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the journal costs, beside what the same rows or bytes cost without it:
-//! `cargo bench -p tape-server --bench journal -- --store sqlite [--seconds N] [--only WORD]`.
+//! `cargo bench -p tape-server --bench journal -- --store sqlite [--seconds N] [--only WORD]`; with `--features postgres`, a
+//! `postgres://` URL of an empty database is measured, beside rows of its own and `pgbench`.
 //!
 //! One line a figure: `name value unit baseline ratio`. The baseline of a figure is measured in the same run, by a raw loop or
 //! an echo on the same machine; where it was measured elsewhere, the name of the figure says so.
@@ -22,7 +23,7 @@ use tape_store::engine::Engine;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The store: `sqlite` for a new file in a temporary directory, or `memory:`.
+    /// The store: `sqlite` for a new file in a temporary directory, or the URL of one, such as `memory:`.
     #[arg(long, default_value = "sqlite")]
     store: String,
     /// How long each figure is measured.
@@ -51,7 +52,7 @@ async fn main() {
     };
     let span = Duration::from_secs(seconds);
     let mut figures = Figures::new(only);
-    let raw = raw::measure(dir.path(), span, &mut figures).await;
+    let raw = raw::measure(&url, dir.path(), span, &mut figures).await;
     let store = tape_store::open::open(&url).await.expect("the store opens");
     let engine = Engine::new(store, Arc::new(SystemClock));
     embedded(&engine, &raw, span, &mut figures).await;
@@ -65,11 +66,15 @@ async fn main() {
 /// The engine in this process, without a server.
 async fn embedded(engine: &Engine, raw: &raw::Rates, span: Duration, figures: &mut Figures) {
     let caller = work::Caller::Embedded(engine.clone());
-    for runs in [1, 16, 64] {
+    for runs in [1, 16, 64, 256] {
         let name = format!("embedded_appends_{runs}_runs");
         if figures.wants(&name) {
             let done = work::appends(std::slice::from_ref(&caller), runs, span).await;
-            figures.say(&name, rate(done.len(), span), "entries/s", raw.rows_in_64);
+            let done = rate(done.len(), span);
+            figures.say(&name, done, "entries/s", raw.rows_in_64);
+            if let Some(one_row) = raw.one_row_at_once {
+                figures.say(&format!("{name}_vs_one_row_commits"), done, "entries/s", one_row);
+            }
         }
     }
     if figures.wants("embedded_step_p50") {

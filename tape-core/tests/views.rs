@@ -11,10 +11,13 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::claim::Claim;
 use tape_core::command::{Command, SessionCommand};
 use tape_core::id::{BusinessKey, EventId, RequestId, StreamId};
+use tape_core::limits::REMEMBERED_REPLIES_MAX;
 use tape_core::run::Run;
 use tape_core::session::{Delta, Session};
-use tape_core::stream::Stream as _;
+use tape_core::shared::Shared;
+use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
+use tape_core::value::Value;
 
 fn after(lines: &[&str]) -> Run {
     let mut journal = Journal::<Run>::new();
@@ -51,6 +54,27 @@ fn a_decider_takes_the_streams_of_its_kind() {
         key: BusinessKey::new("bill-7").unwrap(),
     };
     assert!(Claim::accepts(&claim) && !Claim::accepts(&run) && !Run::accepts(&claim));
+    let value = StreamId::Value {
+        tenant: "acme".parse().unwrap(),
+        name: "rate".parse().unwrap(),
+    };
+    assert!(Value::accepts(&value) && !Value::accepts(&run) && !Claim::accepts(&value));
+    let shared = StreamId::Shared {
+        user: None,
+        tenant: "acme".parse().unwrap(),
+        app: "treasury".parse().unwrap(),
+    };
+    assert!(Shared::accepts(&shared) && !Shared::accepts(&session) && !Session::accepts(&shared));
+}
+
+#[test]
+fn three_statuses_are_the_end() {
+    let ends: Vec<&str> = RunStatus::ALL
+        .into_iter()
+        .filter(|status| status.is_final())
+        .map(RunStatus::as_str)
+        .collect();
+    assert_eq!(ends, ["completed", "failed", "cancelled"]);
 }
 
 #[test]
@@ -70,7 +94,7 @@ fn a_command_repeated_after_its_session_was_made_anew_returns_its_first_reply() 
 }
 
 #[test]
-fn a_session_tells_when_something_last_happened() {
+fn a_session_tells_its_name_and_when_something_last_happened() {
     let mut journal = Journal::<Session>::new();
     let create = SessionCommand::Create {
         session: session_id("s1"),
@@ -78,6 +102,11 @@ fn a_session_tells_when_something_last_happened() {
     };
     journal.ask(create).unwrap();
     assert_eq!(journal.state.last_event_at(), None);
+    assert_eq!(
+        journal.state.named(),
+        Some(StreamId::Session(session_id("s1"))),
+        "its entries say whose they are"
+    );
     journal.wait(7);
     let append = SessionCommand::Append {
         event: EventId::new("e1").unwrap(),
@@ -110,4 +139,46 @@ fn the_numbers_of_queues_in_stores_never_change() {
         ("compensation", 5),
     ];
     assert_eq!(numbers, ever);
+}
+
+#[test]
+fn as_many_replies_are_remembered_as_the_limit_says() {
+    let mut journal = Journal::<Session>::new();
+    let create = SessionCommand::Create {
+        session: session_id("s1"),
+        state: Delta::default(),
+    };
+    journal.ask(create).unwrap();
+    let append = |n: u128| SessionCommand::Append {
+        event: EventId::new(format!("e{n}")).unwrap(),
+        expected: None,
+        invocation: None,
+        author: "user".to_owned(),
+        delta: Delta::default(),
+        content: payload("said"),
+    };
+    let request = |n: u128| RequestId::from_u128(1_000_000 + n);
+    let count = REMEMBERED_REPLIES_MAX as u128;
+    for n in 0..count {
+        journal.ask_as(request(n), None, append(n)).unwrap();
+    }
+    // The oldest that is still remembered is answered whatever it asks now.
+    let again = Command::new(request(0), SessionCommand::Delete);
+    assert!(
+        journal
+            .state
+            .decide(&again, journal.now)
+            .unwrap()
+            .entries
+            .is_empty()
+    );
+    journal.ask_as(request(count), None, append(count)).unwrap();
+    assert!(
+        !journal
+            .state
+            .decide(&again, journal.now)
+            .unwrap()
+            .entries
+            .is_empty()
+    );
 }

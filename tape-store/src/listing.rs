@@ -1,11 +1,13 @@
-//! Cursors and page tokens of stores that number streams and entries as they come.
+//! Cursors and lists of runs of stores that number streams and entries as they come.
 
-use crate::contract::{Cursor, PageToken, RunFilter};
+use crate::contract::{Cursor, PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use tape_core::id::RunId;
 use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use tape_core::{id::StreamId, stream::RunStatus};
 
 /// The place of a run in the list of runs, which is read from its greatest place down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,56 @@ impl Place {
             what: "page token",
             problem: problem(),
         })
+    }
+}
+
+/// A run in a list, with its place there.
+pub(crate) type Listed = (Place, (RunId, Summary));
+
+/// The page of those that were asked for: one more says that there is a next page.
+pub(crate) fn page(listed: Vec<Listed>, limit: u32) -> RunPage {
+    let limit = limit as usize;
+    let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
+    RunPage {
+        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
+        next,
+    }
+}
+
+/// A run as the row of a table has it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) struct Row {
+    pub(crate) begun_at: i64,
+    pub(crate) stream: i64,
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) changed_at: i64,
+    /// A JSON object.
+    pub(crate) labels: String,
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl Row {
+    /// The run; what is wrong with the row where it has none.
+    pub(crate) fn run(self) -> Result<Listed, String> {
+        let Ok(StreamId::Run(run)) = self.name.parse() else {
+            return Err(format!("its stream is {}", self.name));
+        };
+        let known = RunStatus::ALL
+            .into_iter()
+            .find(|known| known.as_str() == self.status);
+        let status = known.ok_or_else(|| format!("its status is {}", self.status))?;
+        let labels = serde_json::from_str(&self.labels);
+        let labels = labels.map_err(|error| format!("its labels do not read: {error}"))?;
+        let begun_at = Timestamp::from_micros(self.begun_at);
+        let summary = Summary {
+            status,
+            labels,
+            begun_at,
+            changed_at: Timestamp::from_micros(self.changed_at),
+        };
+        let stream = self.stream.unsigned_abs();
+        Ok((Place { begun_at, stream }, (run, summary)))
     }
 }
 
@@ -66,4 +118,24 @@ impl RunFilter {
             && self.begun_from.is_none_or(|from| summary.begun_at >= from)
             && self.begun_before.is_none_or(|before| summary.begun_at < before)
     }
+}
+
+/// A filter of each kind, for tests of how they are read.
+#[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
+pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
+    use tape_core::id::{App, Key, Tenant};
+    let all = RunFilter::all(Tenant::new("t").expect("a name"));
+    let app = Some(App::new("a").expect("a name"));
+    let status = Some(RunStatus::Completed);
+    let label = Some((Key::new("k").expect("a name"), "v".to_owned()));
+    let mut filters = Vec::new();
+    for chosen in 0..8 {
+        filters.push(RunFilter {
+            app: app.clone().filter(|_| chosen & 1 > 0),
+            status: status.filter(|_| chosen & 2 > 0),
+            label: label.clone().filter(|_| chosen & 4 > 0),
+            ..all.clone()
+        });
+    }
+    filters
 }

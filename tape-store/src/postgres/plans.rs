@@ -7,12 +7,10 @@ mod postgres_server;
 use super::links::Links;
 use super::settings::Target;
 use super::{append, due, read, runs, tail, writer};
-use crate::contract::RunFilter;
+use crate::listing::filters_of_each_kind;
 use postgres_server::Database;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
-use tape_core::id::{App, Key, Tenant};
-use tape_core::stream::RunStatus;
 
 /// Entries of each run.
 const ENTRIES: usize = 10;
@@ -59,7 +57,7 @@ fn statements(run: usize) -> Vec<(String, String)> {
             batch(&format!("{name}-new"), 0) + ", " + &work(run),
         ),
     ];
-    statements.extend(filters().iter().map(|filter| {
+    statements.extend(filters_of_each_kind().iter().map(|filter| {
         let app = filter.app.as_ref().map_or("NULL", |_| "'a'");
         let status = filter.status.map_or("NULL", |_| "'completed'");
         let label = filter
@@ -89,39 +87,6 @@ fn work(run: usize) -> String {
         "'{{1}}', '{{1}}', '{{{run}}}', '{{run}}', '{{1}}', '{{1}}', '{{2000000000}}', '{{run}}', '{{1}}', '{{5}}', '{{5}}', '{{t}}', '{{a}}', \
          '{{running}}', '{{x}}', ARRAY[sha256('l')], '{{1}}', '{{1}}', ARRAY[sha256('s')]"
     )
-}
-
-fn filters() -> Vec<RunFilter> {
-    let all = RunFilter::all(Tenant::new("t").unwrap());
-    let app = Some(App::new("a").unwrap());
-    let status = Some(RunStatus::Completed);
-    let label = Some((Key::new("k").unwrap(), "v".to_owned()));
-    vec![
-        RunFilter {
-            app: app.clone(),
-            ..all.clone()
-        },
-        RunFilter {
-            status,
-            ..all.clone()
-        },
-        RunFilter {
-            app: app.clone(),
-            status,
-            ..all.clone()
-        },
-        RunFilter {
-            label: label.clone(),
-            ..all.clone()
-        },
-        RunFilter {
-            label,
-            app,
-            status,
-            ..all.clone()
-        },
-        all,
-    ]
 }
 
 /// How many pages a statement touches. Fails where it reads a table or an index from one end to the other.

@@ -6,11 +6,10 @@ use super::links::{Links, Statement};
 use super::read::get;
 use crate::contract::{PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
-use crate::listing::Place;
+use crate::listing::{Listed, Place, Row, page};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
-use tape_core::id::{RunId, StreamId};
-use tape_core::stream::{RunStatus, Summary};
+use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 
 pub(super) async fn runs(
@@ -24,12 +23,7 @@ pub(super) async fn runs(
     let query = || bind(sqlx::query(AssertSqlSafe(text.clone())), filter, from, limit);
     let rows = links.query("lists runs", query).await?;
     let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
-    let limit = limit as usize;
-    let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
-    Ok(RunPage {
-        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
-        next,
-    })
+    Ok(page(listed, limit))
 }
 
 /// The statement for a filter: of each kind of filter there is one, so that it stays prepared. Times and places that are not given
@@ -88,28 +82,15 @@ fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit
         .bind(label)
 }
 
-fn listed(row: &PgRow) -> Result<(Place, (RunId, Summary)), StoreError> {
-    let (begun_at, stream): (i64, i64) = (get(row, 0)?, get(row, 1)?);
-    let (name, status): (String, String) = (get(row, 2)?, get(row, 3)?);
-    let (changed_at, labels): (i64, String) = (get(row, 4)?, get(row, 5)?);
-    let bad = |problem: String| corrupt("tape_run", stream, problem);
-    let Ok(StreamId::Run(run)) = name.parse() else {
-        return Err(bad(format!("its stream is {name}")));
+fn listed(row: &PgRow) -> Result<Listed, StoreError> {
+    let stream = get(row, 1)?;
+    let row = Row {
+        begun_at: get(row, 0)?,
+        stream,
+        name: get(row, 2)?,
+        status: get(row, 3)?,
+        changed_at: get(row, 4)?,
+        labels: get(row, 5)?,
     };
-    let known = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
-    let status = known.ok_or_else(|| bad(format!("its status is {status}")))?;
-    let labels =
-        serde_json::from_str(&labels).map_err(|error| bad(format!("its labels do not read: {error}")))?;
-    let begun_at = Timestamp::from_micros(begun_at);
-    let place = Place {
-        begun_at,
-        stream: stream.unsigned_abs(),
-    };
-    let summary = Summary {
-        status,
-        labels,
-        begun_at,
-        changed_at: Timestamp::from_micros(changed_at),
-    };
-    Ok((place, (run, summary)))
+    row.run().map_err(|problem| corrupt("tape_run", stream, problem))
 }

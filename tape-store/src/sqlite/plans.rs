@@ -2,11 +2,9 @@
 
 use super::{SqliteStore, connect, due, index, read, runs, settings::Settings};
 use crate::contract::RunFilter;
-use crate::listing::Place;
+use crate::listing::{Place, filters_of_each_kind};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
-use tape_core::id::{App, Key, Tenant};
-use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 
 async fn plan(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
@@ -62,38 +60,15 @@ async fn lists_of_runs_are_searches_in_their_order() {
         .connect()
         .await
         .unwrap();
-    let all = RunFilter::all(Tenant::new("t").unwrap());
-    let (app, status) = (Some(App::new("a").unwrap()), Some(RunStatus::Stuck));
-    let label = Some((Key::new("k").unwrap(), "v".to_owned()));
     let at = Some(Timestamp::from_micros(1));
-    for filter in [
-        all.clone(),
-        RunFilter {
-            app: app.clone(),
-            ..all.clone()
-        },
-        RunFilter {
-            status,
-            ..all.clone()
-        },
-        RunFilter {
-            app: app.clone(),
-            status,
-            ..all.clone()
-        },
-        RunFilter {
-            label: label.clone(),
-            ..all.clone()
-        },
-        RunFilter {
-            label,
-            app,
-            status,
-            begun_from: at,
-            begun_before: at,
-            ..all
-        },
-    ] {
+    let mut filters = filters_of_each_kind();
+    let bounded = |filter: &RunFilter| RunFilter {
+        begun_from: at,
+        begun_before: at,
+        ..filter.clone()
+    };
+    filters.extend(filters.iter().map(bounded).collect::<Vec<_>>());
+    for filter in filters {
         let from = Place {
             begun_at: Timestamp::from_micros(5),
             stream: 7,

@@ -5,11 +5,9 @@ use super::error::{corrupt, store_error};
 use super::read::get;
 use crate::contract::{PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
-use crate::listing::Place;
+use crate::listing::{Listed, Place, Row, page};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
-use tape_core::id::{RunId, StreamId};
-use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 pub(super) async fn runs(
@@ -26,12 +24,7 @@ pub(super) async fn runs(
         .await
         .map_err(|error| store_error("lists runs", error))?;
     let listed = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
-    let limit = limit as usize;
-    let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
-    Ok(RunPage {
-        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
-        next,
-    })
+    Ok(page(listed, limit))
 }
 
 /// One row more than asked for says whether there is a next page.
@@ -97,30 +90,15 @@ pub(super) fn select(filter: &RunFilter, from: Option<Place>, limit: u32) -> Que
     query
 }
 
-fn listed(row: &SqliteRow) -> Result<(Place, (RunId, Summary)), StoreError> {
-    let (begun_at, stream): (i64, i64) = (get(row, 0)?, get(row, 1)?);
-    let (name, status): (String, String) = (get(row, 2)?, get(row, 3)?);
-    let (changed_at, labels): (i64, String) = (get(row, 4)?, get(row, 5)?);
-    let bad = |problem: String| corrupt("run", stream, problem);
-    let Ok(StreamId::Run(run)) = name.parse() else {
-        return Err(bad(format!("its stream is {name}")));
+fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
+    let stream = get(row, 1)?;
+    let row = Row {
+        begun_at: get(row, 0)?,
+        stream,
+        name: get(row, 2)?,
+        status: get(row, 3)?,
+        changed_at: get(row, 4)?,
+        labels: get(row, 5)?,
     };
-    let known = RunStatus::ALL.into_iter().find(|known| known.as_str() == status);
-    let status = known.ok_or_else(|| bad(format!("its status is {status}")))?;
-    let labels =
-        serde_json::from_str(&labels).map_err(|error| bad(format!("its labels do not read: {error}")))?;
-    let begun_at = Timestamp::from_micros(begun_at);
-    let summary = Summary {
-        status,
-        labels,
-        begun_at,
-        changed_at: Timestamp::from_micros(changed_at),
-    };
-    Ok((
-        Place {
-            begun_at,
-            stream: stream.unsigned_abs(),
-        },
-        (run, summary),
-    ))
+    row.run().map_err(|problem| corrupt("run", stream, problem))
 }

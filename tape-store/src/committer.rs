@@ -1,8 +1,13 @@
-//! Group commit: what queues while a commit is in flight shares the next one.
+//! Group commit: what queues while commits are under way shares the next one.
+//!
+//! A store says how many commits are worth having under way at once. Each of them takes its fair share of the batches that are under way
+//! or wait: with one, that is everything that waits; with many, a batch hardly ever waits for others.
 
 use crate::contract::{Batch, BatchId, Committed, JournalStore};
 use crate::error::CommitError;
-use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,11 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE_MAX: usize = 1024;
 /// Most batches in one physical commit.
 const GROUP_BATCHES_MAX: usize = 256;
+/// Batches that are taken from the queue before they are committed.
+const WAITING_MAX: usize = 2 * GROUP_BATCHES_MAX;
 /// Bytes of entries after which a physical commit takes no further batch.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Commits batches to a store in groups: one task takes everything that queued while its last commit was in flight, at most
-/// one batch per stream, and commits it as one. Cheap to clone; the task ends with the last clone.
+/// Commits batches to a store in groups, at most one batch per stream in each. Cheap to clone; its task ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct Committer {
     queue: mpsc::Sender<Waiting>,
@@ -37,14 +43,17 @@ impl Committer {
     #[must_use]
     pub fn start(store: Arc<dyn JournalStore>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(
-            Groups {
-                store,
-                waiting,
-                deferred: VecDeque::new(),
-            }
-            .run(),
-        );
+        let at_once = usize::from(store.capabilities().commits_at_once.max(1));
+        let groups = Groups {
+            store,
+            at_once,
+            queue: waiting,
+            waiting: VecDeque::new(),
+            closed: false,
+            under_way: HashSet::new(),
+            commits: FuturesUnordered::new(),
+        };
+        tokio::spawn(groups.run());
         Self { queue }
     }
 
@@ -67,57 +76,94 @@ impl Committer {
 
 struct Groups {
     store: Arc<dyn JournalStore>,
-    waiting: mpsc::Receiver<Waiting>,
-    /// Batches whose stream was already in the group that was made last.
-    deferred: VecDeque<Waiting>,
+    /// How many commits are under way at most.
+    at_once: usize,
+    queue: mpsc::Receiver<Waiting>,
+    waiting: VecDeque<Waiting>,
+    /// Whether nobody is left who could send more.
+    closed: bool,
+    /// Streams of the batches under way: a later batch of the same stream waits for the one before.
+    under_way: HashSet<StreamId>,
+    /// The commits under way; each returns its streams.
+    commits: FuturesUnordered<BoxFuture<'static, Vec<StreamId>>>,
 }
 
 impl Groups {
     async fn run(mut self) {
-        while let Some(group) = self.next().await {
-            let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.batch, w.answer)).unzip();
-            for (answer, outcome) in answers
-                .into_iter()
-                .zip(commit(self.store.as_ref(), batches).await)
-            {
-                // A caller that is gone does not want the answer.
-                let _ = answer.send(outcome);
+        while !(self.closed && self.commits.is_empty() && self.waiting.is_empty()) {
+            tokio::select! {
+                Some(streams) = self.commits.next() => {
+                    for stream in streams {
+                        self.under_way.remove(&stream);
+                    }
+                    // Those who were answered mostly come again at once: with them the next group is twice as large, and a
+                    // commit costs nearly the same. Where nobody else is ready to run, this takes no time.
+                    tokio::task::yield_now().await;
+                }
+                next = self.queue.recv(), if !self.closed && self.waiting.len() < WAITING_MAX => match next {
+                    Some(next) => self.waiting.push_back(next),
+                    None => self.closed = true,
+                },
             }
-            // Those who were answered mostly come again at once: with them the next group is twice as large, and a
-            // commit costs nearly the same. Where nobody else is ready to run, this takes no time.
-            tokio::task::yield_now().await;
+            self.start();
         }
     }
 
-    async fn next(&mut self) -> Option<Vec<Waiting>> {
-        if self.deferred.is_empty() {
-            let first = self.waiting.recv().await?;
-            self.deferred.push_back(first);
-        }
-        while self.deferred.len() < GROUP_BATCHES_MAX
-            && let Ok(waiting) = self.waiting.try_recv()
+    /// Starts the commits that there are enough batches for.
+    fn start(&mut self) {
+        while self.waiting.len() < WAITING_MAX
+            && let Ok(waiting) = self.queue.try_recv()
         {
-            self.deferred.push_back(waiting);
+            self.waiting.push_back(waiting);
         }
-        Some(self.group())
+        while self.commits.len() < self.at_once {
+            let share = (self.under_way.len() + self.waiting.len()).div_ceil(self.at_once);
+            let group = if self.waiting.len() < share {
+                Vec::new()
+            } else {
+                self.group(share.min(GROUP_BATCHES_MAX))
+            };
+            if group.is_empty() {
+                return;
+            }
+            self.commits
+                .push(commit_and_answer(Arc::clone(&self.store), group).boxed());
+        }
     }
 
-    fn group(&mut self) -> Vec<Waiting> {
-        let mut group = Vec::new();
-        let mut streams: HashSet<StreamId> = HashSet::new();
+    /// Takes at most so many of the batches that wait, none for a stream that has one under way.
+    fn group(&mut self, batches: usize) -> Vec<Waiting> {
+        let mut group: Vec<Waiting> = Vec::new();
         let mut bytes = 0;
-        for waiting in std::mem::take(&mut self.deferred) {
+        // Streams whose first batch waits on: their later ones stay behind it.
+        let mut passed = HashSet::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let stream = &waiting.batch.stream;
             let fits = group.is_empty() || bytes + waiting.batch.size() <= GROUP_BYTES_MAX;
-            if fits && streams.insert(waiting.batch.stream.clone()) {
+            let free = !passed.contains(stream) && !self.under_way.contains(stream);
+            if group.len() < batches && fits && free {
                 bytes += waiting.batch.size();
+                self.under_way.insert(stream.clone());
                 group.push(waiting);
             } else {
-                streams.insert(waiting.batch.stream.clone());
-                self.deferred.push_back(waiting);
+                passed.insert(stream.clone());
+                self.waiting.push_back(waiting);
             }
         }
         group
     }
+}
+
+/// Commits a group, tells each caller what became of its batch, and returns the streams.
+async fn commit_and_answer(store: Arc<dyn JournalStore>, group: Vec<Waiting>) -> Vec<StreamId> {
+    let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.batch, w.answer)).unzip();
+    let streams = batches.iter().map(|batch| batch.stream.clone()).collect();
+    let outcomes = commit(store.as_ref(), batches).await;
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // A caller that is gone does not want the answer.
+        let _ = answer.send(outcome);
+    }
+    streams
 }
 
 /// Commits a group. A store that panics or answers for too few batches leaves the outcome unknown; it does not stop

@@ -354,4 +354,7 @@ pub struct Capabilities {
     pub durable: bool,
     /// Whether other processes can use the same store at the same time.
     pub shared: bool,
+    /// How many commits of one process are worth having under way at once: one where a commit excludes every other; many where
+    /// batches gain nothing from sharing one.
+    pub commits_at_once: u16,
 }

@@ -241,6 +241,7 @@ impl JournalStore for MemoryStore {
             shards: self.shards,
             durable: false,
             shared: false,
+            commits_at_once: 1,
         }
     }
 }

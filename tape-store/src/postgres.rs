@@ -157,6 +157,7 @@ impl JournalStore for PostgresStore {
             shards: 1,
             durable: true,
             shared: true,
+            commits_at_once: self.commits.at_once(),
         }
     }
 }

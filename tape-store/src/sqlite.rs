@@ -168,6 +168,7 @@ impl JournalStore for SqliteStore {
             shards: 1,
             durable: true,
             shared: true,
+            commits_at_once: 1,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(super) struct Links {
     settings: Settings,
     idle: Mutex<Vec<Link>>,
     places: Semaphore,
+    connections: u16,
     /// Sessions that may still carry out what was sent; none are kept where nobody asks what became of it.
     doubtful: Option<Mutex<Vec<Session>>>,
 }
@@ -65,22 +66,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Links {
-    pub(super) fn new(target: &Target, connections: u32) -> Self {
+    pub(super) fn new(target: &Target, connections: u16) -> Self {
+        let connections = connections.max(1);
         Self {
+            connections,
             options: target.options.clone(),
             settings: target.settings.clone(),
             idle: Mutex::default(),
-            places: Semaphore::new(connections.max(1) as usize),
+            places: Semaphore::new(usize::from(connections)),
             doubtful: Some(Mutex::default()),
         }
     }
 
     /// The same for statements of which nobody asks later whether they were carried out.
-    pub(super) fn that_only_read(target: &Target, connections: u32) -> Self {
+    pub(super) fn that_only_read(target: &Target, connections: u16) -> Self {
         Self {
             doubtful: None,
             ..Self::new(target, connections)
         }
+    }
+
+    /// How many connections there are at most.
+    pub(super) fn at_once(&self) -> u16 {
+        self.connections
     }
 
     /// Runs a statement to its end, once.

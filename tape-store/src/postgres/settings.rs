@@ -30,9 +30,9 @@ const CONNECTION_PARAMETERS: [&str; 12] = [
 #[non_exhaustive]
 pub struct Settings {
     /// How many connections commit at the same time, at least one.
-    pub commit_connections: u32,
+    pub commit_connections: u16,
     /// How many connections read at the same time, at least one.
-    pub read_connections: u32,
+    pub read_connections: u16,
     /// How long making a connection may take; `connect_timeout`, in seconds.
     pub connect_timeout: Duration,
     /// How long one statement may take in the database; `statement_timeout_ms`. An answer that has not come a little later
@@ -126,10 +126,14 @@ impl Settings {
             let number = value.parse::<u32>().ok().filter(|number| *number > 0);
             number.ok_or_else(|| invalid(format!("{name} is not a positive number")))
         };
+        let connections = || {
+            let given = number()?;
+            u16::try_from(given).map_err(|_| invalid(format!("{name} is at most {}", u16::MAX)))
+        };
         let millis = || number().map(|number| Duration::from_millis(number.into()));
         match name {
-            "commit_connections" => self.commit_connections = number()?,
-            "read_connections" => self.read_connections = number()?,
+            "commit_connections" => self.commit_connections = connections()?,
+            "read_connections" => self.read_connections = connections()?,
             "connect_timeout" => self.connect_timeout = Duration::from_secs(number()?.into()),
             "statement_timeout_ms" => self.statement_timeout = millis()?,
             "wait_timeout_ms" => self.wait_timeout = millis()?,

@@ -15,7 +15,9 @@ const INSERT: &str = "INSERT INTO raw_log (envelope, payload) SELECT * FROM unne
 const CONNECTIONS: [usize; 2] = [16, 64];
 
 pub(super) async fn measure(url: &str, dir: &Path, span: Duration, figures: &mut Figures) -> Rates {
-    let options: PgConnectOptions = url.parse().expect("the bench takes a plain URL");
+    // What follows concerns the journal's connections.
+    let url = url.split('?').next().unwrap_or(url);
+    let options: PgConnectOptions = url.parse().expect("it is the URL of a database");
     let mut connection = options.connect().await.expect("the database is there");
     connection.execute(TABLE).await.expect("the table is made");
     let one = commits(&mut connection, 1, span).await;

@@ -40,6 +40,7 @@ pub(crate) fn page(limit: u32) -> u32 {
 }
 
 /// Refuses every shard but the only one.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn check_shard(shard: Shard) -> Result<(), StoreError> {
     if shard.0 == 0 {
         return Ok(());

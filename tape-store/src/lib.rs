@@ -4,13 +4,15 @@
 #[cfg(all(test, feature = "postgres"))]
 extern crate self as tape_store;
 
+#[cfg(feature = "bigtable")]
+pub mod bigtable;
 pub mod clock;
 pub mod committer;
 pub mod conformance;
 pub mod contract;
 pub mod engine;
 pub mod error;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "bigtable"))]
 mod group;
 pub mod journal;
 pub mod layer;

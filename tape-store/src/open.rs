@@ -15,7 +15,8 @@ pub struct Migrated {
 }
 
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
-/// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded. Which URLs are known depends on the features of this build.
+/// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded,
+/// `bigtable://PROJECT/INSTANCE/TABLE` for a table, which is made where there is none. Which URLs are known depends on the features of this build.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where the URL is none of these; otherwise what stands in the way of opening the store.
@@ -34,11 +35,19 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
                 Box::pin(crate::postgres::PostgresStore::open(&target)).await?,
             ))
         }
+        #[cfg(feature = "bigtable")]
+        Some(("bigtable", _)) => {
+            let target = url.parse()?;
+            Ok(Arc::new(
+                Box::pin(crate::bigtable::BigtableStore::open(&target)).await?,
+            ))
+        }
         _ => {
             let known = [
                 (true, "memory:"),
                 (cfg!(feature = "sqlite"), "sqlite:PATH"),
                 (cfg!(feature = "postgres"), "postgres://... and alloydb://..."),
+                (cfg!(feature = "bigtable"), "bigtable://PROJECT/INSTANCE/TABLE"),
             ];
             let known: Vec<&str> = known
                 .iter()
@@ -68,6 +77,10 @@ pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     #[cfg(feature = "postgres")]
     if let Some(("postgres" | "postgresql" | "alloydb", _)) = url.split_once(':') {
         return Box::pin(crate::postgres::migrate(&url.parse()?, dry_run)).await;
+    }
+    #[cfg(feature = "bigtable")]
+    if let Some(("bigtable", _)) = url.split_once(':') {
+        return Box::pin(crate::bigtable::migrate(&url.parse()?, dry_run)).await;
     }
     let _ = dry_run;
     let (scheme, _) = url.split_once(':').unwrap_or((url, ""));

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "bigtable")]
+mod bigtable_emulator;
 #[cfg(feature = "postgres")]
 mod postgres_server;
 
@@ -57,6 +59,25 @@ mod postgres {
         };
         let fixture = Fixture::new(open().await).reopening(Arc::new(open));
         Some(fixture.keeping(database))
+    }
+
+    tape_store::conformance!(fixture);
+}
+
+#[cfg(feature = "bigtable")]
+mod bigtable {
+    use super::*;
+    use crate::bigtable_emulator::Table;
+
+    async fn fixture() -> Option<Fixture> {
+        let table = Table::new()?;
+        let url = table.url();
+        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+            let url = url.clone();
+            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
+        };
+        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
+        Some(fixture.keeping(table))
     }
 
     tape_store::conformance!(fixture);

@@ -1,0 +1,277 @@
+//! The store in a Bigtable table: for any number of servers, and more work than one database takes.
+//!
+//! A stream is a row: a batch is committed by one conditional change of it (`writer.rs`), after hints were written that say where
+//! to look (`hint.rs`). Rows that get large move their entries to segments (`segment.rs`). The feed is put in order by its readers
+//! (`tail.rs`). The conditions in the table decide, never what a server remembers, so any server serves any stream.
+
+mod append;
+mod due;
+mod end;
+mod error;
+mod hint;
+mod keys;
+mod links;
+mod migrate;
+mod probe;
+mod read;
+mod runs;
+mod segment;
+mod settings;
+mod table;
+mod tail;
+mod writer;
+
+pub use migrate::migrate;
+pub use settings::{Settings, Target};
+
+use crate::clock::{Clock as _, SystemClock};
+use crate::contract::{
+    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Shard, TailPage,
+};
+use crate::error::{CommitError, StoreError};
+use crate::group::page;
+use crate::wake::Wake;
+use async_trait::async_trait;
+use end::{End, Ends};
+use futures::future::BoxFuture;
+use hint::Leftovers;
+use links::{Access, Links};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use table::{Change, Row, RowFilter, Rows, Table};
+use tail::Raised;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::time::Timestamp;
+
+/// How soon to look again: nobody tells of the commits of other servers.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Most rows of streams that are read in one call.
+const ROWS_MAX: usize = 512;
+
+/// A journal store in a Bigtable table.
+pub struct BigtableStore {
+    ground: Ground,
+    wake: Wake,
+}
+
+/// What every part of the store works on.
+struct Ground {
+    table: Arc<dyn Table>,
+    ends: Ends,
+    leftovers: Leftovers,
+    raised: Raised,
+    shards: u16,
+    given_up_after_micros: i64,
+    last_moment: AtomicI64,
+}
+
+impl std::fmt::Debug for BigtableStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BigtableStore")
+            .field("shards", &self.ground.shards)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BigtableStore {
+    /// Opens the table. Makes it where it is not there, unless the settings say not to.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] where a newer build made the table for newer builds only, [`StoreError::Invalid`] where it is not
+    /// there and is not to be made, [`StoreError::Unavailable`] where the service cannot be reached or the caller is not known to it.
+    pub async fn open(target: &Target) -> Result<Self, StoreError> {
+        let access = Access::new(target)?;
+        let links = Links::new(target, &access)?;
+        let version = migrate::prepare(target, &access, &links).await?;
+        Ok(Self::over(
+            Arc::new(links),
+            version.shards,
+            target.settings.given_up_after,
+        ))
+    }
+
+    fn over(table: Arc<dyn Table>, shards: u16, given_up_after: Duration) -> Self {
+        let ground = Ground {
+            table,
+            ends: Ends::default(),
+            leftovers: Leftovers::default(),
+            raised: Raised::new(shards),
+            shards,
+            given_up_after_micros: i64::try_from(given_up_after.as_micros()).unwrap_or(i64::MAX),
+            last_moment: AtomicI64::new(i64::MIN),
+        };
+        Self {
+            ground,
+            wake: Wake::new(),
+        }
+    }
+
+    fn check_shard(&self, shard: Shard) -> Result<(), StoreError> {
+        let shards = self.ground.shards;
+        if shard.0 < shards {
+            return Ok(());
+        }
+        Err(StoreError::Invalid {
+            what: "shard",
+            problem: format!("{} of {shards}", shard.0),
+        })
+    }
+}
+
+impl Ground {
+    fn shard_of(&self, stream: &StreamId) -> Shard {
+        Shard::of(stream, self.shards)
+    }
+
+    /// A time by this server's clock, later than any that it was given before.
+    fn next_moment(&self) -> Timestamp {
+        let now = SystemClock.now().as_micros();
+        let later = |last: i64| now.max(last.saturating_add(1));
+        let last = self
+            .last_moment
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
+        Timestamp::from_micros(later(last.unwrap_or_else(|last| last)))
+    }
+
+    /// Cells of a stream's row; none of them where there is no row.
+    async fn read_stream(
+        &self,
+        doing: &'static str,
+        stream: &StreamId,
+        cells: RowFilter,
+    ) -> Result<Row, StoreError> {
+        let key = Rows::Keys(vec![keys::stream(stream)]);
+        let read = self.table.read(key, cells, 1).await;
+        let mut rows = read.map_err(|failure| failure.store_error(doing))?;
+        Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// Cells of the rows of streams, each once.
+    async fn read_streams(
+        &self,
+        doing: &'static str,
+        streams: impl Iterator<Item = &StreamId>,
+        cells: RowFilter,
+    ) -> Result<HashMap<StreamId, Row>, StoreError> {
+        let mut rows: HashMap<StreamId, Row> =
+            streams.map(|stream| (stream.clone(), Row::default())).collect();
+        let wanted: Vec<StreamId> = rows.keys().cloned().collect();
+        for streams in wanted.chunks(ROWS_MAX) {
+            let by_key: HashMap<_, _> = streams
+                .iter()
+                .map(|stream| (keys::stream(stream), stream))
+                .collect();
+            let asked = Rows::Keys(by_key.keys().cloned().collect());
+            let read = self.table.read(asked, cells.clone(), streams.len()).await;
+            for row in read.map_err(|failure| failure.store_error(doing))? {
+                if let Some(stream) = by_key.get(&row.key) {
+                    rows.insert((*stream).clone(), row);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Where streams end, in their order.
+    async fn read_ends(&self, doing: &'static str, streams: &[StreamId]) -> Result<Vec<End>, StoreError> {
+        let cells = table::any_of([end::cells()]);
+        let rows = self.read_streams(doing, streams.iter(), cells).await?;
+        streams
+            .iter()
+            .map(|stream| End::read(stream, &rows[stream]))
+            .collect()
+    }
+
+    /// Makes all changes, or says that some were not made.
+    async fn change_all(&self, doing: &'static str, changes: Vec<Change>) -> Result<(), StoreError> {
+        let outcomes = self.table.mutate(changes).await;
+        let changed: Result<Vec<()>, error::Failure> = outcomes.into_iter().collect();
+        changed.map(drop).map_err(|failure| failure.store_error(doing))
+    }
+}
+
+#[async_trait]
+impl JournalStore for BigtableStore {
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        read::head(&self.ground, stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        read::entries(&self.ground, stream, after, page(limit)).await
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let answers = writer::commit(&self.ground, batches).await;
+        if answers
+            .iter()
+            .any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. })))
+        {
+            self.wake.notify();
+        }
+        answers
+    }
+
+    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+        writer::find_batch(&self.ground, stream, batch).await
+    }
+
+    async fn due(
+        &self,
+        queue: Queue,
+        shard: Shard,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Hint>, StoreError> {
+        self.check_shard(shard)?;
+        due::due(&self.ground, queue, shard, until, page(limit)).await
+    }
+
+    async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
+        self.check_shard(shard)?;
+        tail::page(&self.ground, shard, cursor, page(limit)).await
+    }
+
+    async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
+        self.check_shard(shard)?;
+        tail::end(&self.ground, shard).await
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        let changed = self.wake.changed();
+        Box::pin(async {
+            // Either is reason to look.
+            let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
+        })
+    }
+
+    async fn runs(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RunPage, StoreError> {
+        runs::runs(&self.ground, filter, from, page(limit)).await
+    }
+
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        read::erase(&self.ground, stream, seq).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        probe::probe(&self.ground).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "bigtable",
+            shards: self.ground.shards,
+            durable: true,
+            shared: true,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What a stream's row says beside its entries, and what a server remembers of it.
+//!
+//! The head cell has the sequence number, the epoch and the generation: what a commit's predicate tests. Sequence number plus generation is
+//! the row's *ordinal*: every change of the head raises it, so it numbers the states of the row.
+
+use super::error::corrupt;
+use super::table::{self, Check, Mutation, Row, RowFilter, Table};
+use super::{Ground, keys};
+use crate::contract::Batch;
+use crate::error::StoreError;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::payload::Digest;
+use tape_core::stream::Summary;
+use tape_core::time::Timestamp;
+
+/// The family of what a row says about itself.
+pub(super) const ABOUT: &str = "h";
+/// How far the log has the stream; its cells carry the sequence number as ordinal, so that it never goes back.
+pub(super) const LOGGED: &str = "f";
+/// Of [`ABOUT`]: what commits are conditional on.
+const HEAD: &[u8] = b"e";
+const LAST: &[u8] = b"l";
+const OPEN: &[u8] = b"o";
+const LISTED: &[u8] = b"r";
+pub(super) const SNAPSHOT: &[u8] = b"s";
+
+/// How many streams a server remembers the ends of.
+const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("it is not zero");
+
+/// What a stream's row says beside its entries; all zero where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) seq: Seq,
+    pub(super) epoch: Epoch,
+    pub(super) generation: u64,
+    pub(super) digest: Digest,
+    /// Bytes of the entries that are in no segment; may be more than there are.
+    pub(super) bytes: u64,
+    pub(super) open: Open,
+    pub(super) listed: Option<Arc<Listed>>,
+}
+
+/// Where the entries that are in no segment begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// The last entry in a segment.
+    pub(super) sealed: Seq,
+    /// How many payloads were erased here; a segment that is being made must not miss one.
+    pub(super) erasures: u64,
+    /// The last entry of the segment that is being made; zero where none is.
+    pub(super) sealing: Seq,
+}
+
+/// What lists show of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// When it was first listed, by the clock of the server that did: orders runs that began at the same time.
+    pub(super) stored_at: Timestamp,
+    pub(super) summary: Summary,
+}
+
+impl Open {
+    pub(super) fn cell(self) -> Mutation {
+        table::set(ABOUT, OPEN, self.bytes())
+    }
+
+    /// That the row still has this one. A row that never had one is made so by its first commit.
+    pub(super) fn predicate(self) -> RowFilter {
+        table::exactly(ABOUT, OPEN, self.bytes())
+    }
+
+    fn bytes(self) -> Bytes {
+        numbers([self.sealed.0, self.erasures, self.sealing.0])
+    }
+}
+
+impl End {
+    /// Reads the cells that [`cells`] asks for.
+    pub(super) fn read(stream: &StreamId, row: &Row) -> Result<Self, StoreError> {
+        let cell = |qualifier: &[u8]| row.cell(ABOUT, qualifier).map(|cell| &cell.value);
+        let Some(head) = cell(HEAD) else {
+            return Ok(Self::default());
+        };
+        let damaged = |what: &str| corrupt(stream, format!("{what} has a form that nobody wrote"));
+        let [seq, epoch, generation] = read_numbers(head).ok_or_else(|| damaged("its head"))?;
+        let mut end = Self {
+            seq: Seq(seq),
+            epoch: Epoch(epoch),
+            generation,
+            ..Self::default()
+        };
+        if let Some(open) = cell(OPEN) {
+            let [sealed, erasures, sealing] =
+                read_numbers(open).ok_or_else(|| damaged("its boundary of segments"))?;
+            end.open = Open {
+                sealed: Seq(sealed),
+                erasures,
+                sealing: Seq(sealing),
+            };
+        }
+        if end.is_begun() {
+            let last = cell(LAST).and_then(|last| last.split_last_chunk::<8>());
+            let (digest, bytes) = last.ok_or_else(|| damaged("its last digest"))?;
+            end.digest = Digest(digest.try_into().map_err(|_| damaged("its last digest"))?);
+            end.bytes = u64::from_be_bytes(*bytes);
+        }
+        if let Some(listed) = cell(LISTED) {
+            end.listed = Some(Arc::new(
+                Listed::read(listed).ok_or_else(|| damaged("its summary"))?,
+            ));
+        }
+        Ok(end)
+    }
+
+    /// Whether there is a stream. A row of a stream that never began has a generation at most.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.seq.0 > 0
+    }
+
+    pub(super) const fn ordinal(&self) -> u64 {
+        self.seq.0.saturating_add(self.generation)
+    }
+
+    /// How many entries are in no segment.
+    pub(super) const fn open_entries(&self) -> u64 {
+        self.seq.0.saturating_sub(self.open.sealed.0)
+    }
+
+    /// The end after a batch that is committed on this one.
+    pub(super) fn after(&self, batch: &Batch, listed: Option<&Arc<Listed>>) -> Self {
+        let bytes: usize = batch.entries.iter().map(|entry| entry.size()).sum();
+        Self {
+            seq: batch.last(),
+            epoch: batch.next_epoch,
+            digest: batch.entries.last().map_or(self.digest, |entry| entry.digest),
+            bytes: self.bytes.saturating_add(bytes as u64),
+            listed: listed.cloned().or_else(|| self.listed.clone()),
+            ..*self
+        }
+    }
+
+    /// The cells that a commit which leads here sets.
+    pub(super) fn cells(&self) -> Vec<Mutation> {
+        let mut last = BytesMut::from(&self.digest.0[..]);
+        last.put_u64(self.bytes);
+        vec![self.head_cell(), table::set(ABOUT, LAST, last)]
+    }
+
+    fn head_cell(&self) -> Mutation {
+        table::set(ABOUT, HEAD, self.head())
+    }
+
+    fn head(&self) -> Bytes {
+        numbers([self.seq.0, self.epoch.0, self.generation])
+    }
+
+    /// Whether there is no row.
+    pub(super) fn is_absent(&self) -> bool {
+        !self.is_begun() && self.generation == 0
+    }
+
+    /// A change that is made only if the row still ends here.
+    pub(super) fn check(&self, key: Bytes, mutations: Vec<Mutation>) -> Condition {
+        let absent = self.is_absent();
+        let (predicate, then, otherwise) = if absent {
+            (table::columns(ABOUT, HEAD, HEAD), Vec::new(), mutations)
+        } else {
+            (table::exactly(ABOUT, HEAD, self.head()), mutations, Vec::new())
+        };
+        let check = Check {
+            key,
+            predicate,
+            then,
+            otherwise,
+        };
+        Condition {
+            check,
+            holds_if: !absent,
+        }
+    }
+
+    /// The same end one generation later.
+    fn raised(&self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            ..self.clone()
+        }
+    }
+}
+
+/// A change that depends on where the row ends.
+pub(super) struct Condition {
+    check: Check,
+    holds_if: bool,
+}
+
+impl Condition {
+    /// Whether the row ended there, and so was changed.
+    pub(super) async fn make(self, table: &dyn Table) -> Result<bool, super::error::Failure> {
+        Ok(table.check_and_mutate(self.check).await? == self.holds_if)
+    }
+}
+
+impl Listed {
+    pub(super) fn cell(&self) -> Mutation {
+        let mut value = BytesMut::from(&self.stored_at.as_micros().to_be_bytes()[..]);
+        let summary = serde_json::to_vec(&self.summary).expect("every summary has a JSON form");
+        value.put_slice(&summary);
+        table::set(ABOUT, LISTED, value)
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
+        let (stored_at, summary) = value.split_first_chunk::<8>()?;
+        Some(Self {
+            stored_at: Timestamp::from_micros(i64::from_be_bytes(*stored_at)),
+            summary: serde_json::from_slice(summary).ok()?,
+        })
+    }
+}
+
+/// The cells that an [`End`] is read from.
+pub(super) fn cells() -> RowFilter {
+    table::columns(ABOUT, HEAD, LISTED)
+}
+
+/// The same and the snapshot.
+pub(super) fn cells_and_snapshot() -> RowFilter {
+    table::columns(ABOUT, HEAD, SNAPSHOT)
+}
+
+fn numbers(numbers: [u64; 3]) -> Bytes {
+    Bytes::from(numbers.map(u64::to_be_bytes).concat())
+}
+
+fn read_numbers(bytes: &[u8]) -> Option<[u64; 3]> {
+    let (numbers, []) = bytes.as_chunks::<8>() else {
+        return None;
+    };
+    let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
+    numbers.try_into().ok()
+}
+
+/// The ends of streams as they were last seen here. Nothing depends on their being right but how many calls a commit takes.
+pub(super) struct Ends(Mutex<LruCache<StreamId, End>>);
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED_MAX)))
+    }
+}
+
+impl Ends {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<StreamId, End>> {
+        self.0.lock().expect("no code panics while it holds the ends")
+    }
+
+    pub(super) fn get(&self, stream: &StreamId) -> Option<End> {
+        self.lock().get(stream).cloned()
+    }
+
+    /// Remembers an end, unless a later one is known.
+    pub(super) fn note(&self, stream: &StreamId, end: &End) {
+        let mut ends = self.lock();
+        if ends
+            .peek(stream)
+            .is_none_or(|known| known.ordinal() <= end.ordinal())
+        {
+            ends.put(stream.clone(), end.clone());
+        }
+    }
+
+    pub(super) fn forget(&self, stream: &StreamId) {
+        self.lock().pop(stream);
+    }
+}
+
+/// Makes every commit under way on this end fail: what they test is there no more. Whether the row still ended here.
+pub(super) async fn raise_generation(
+    ground: &Ground,
+    stream: &StreamId,
+    end: &End,
+) -> Result<bool, StoreError> {
+    let raised = end.raised();
+    let mut cells = vec![raised.head_cell()];
+    if end.is_absent() {
+        cells.push(raised.open.cell());
+    }
+    let condition = end.check(keys::stream(stream), cells);
+    let held = condition.make(ground.table.as_ref()).await;
+    let held = held.map_err(|failure| failure.store_error("fences a stream"))?;
+    if held {
+        ground.ends.note(stream, &raised);
+    } else {
+        ground.ends.forget(stream);
+    }
+    Ok(held)
+}

@@ -1,0 +1,81 @@
+//! What an error of Bigtable means for the caller.
+
+use crate::error::StoreError;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// A call that came to nothing, or nobody knows.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    #[error("there are no credentials for the service")]
+    Credentials(#[source] Arc<google_cloud_auth::errors::CredentialsError>),
+    #[error("the service answered {}", .0.code())]
+    Refused(#[source] Status),
+    #[error("the service did not answer within {0:?}")]
+    Silent(Duration),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+impl Failure {
+    /// Whether the call certainly changed nothing. Codes that something on the way can answer with after the service has acted are not.
+    pub(super) fn is_definite(&self) -> bool {
+        match self {
+            Self::Credentials(_) => true,
+            Self::Refused(status) => {
+                was_never_connected(status)
+                    || matches!(
+                        status.code(),
+                        Code::InvalidArgument
+                            | Code::NotFound
+                            | Code::AlreadyExists
+                            | Code::PermissionDenied
+                            | Code::Unauthenticated
+                            | Code::FailedPrecondition
+                            | Code::OutOfRange
+                            | Code::Unimplemented
+                    )
+            }
+            Self::Silent(_) => false,
+        }
+    }
+
+    /// Whether the same call may well be answered when it is repeated at once.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused(status)
+            if matches!(status.code(), Code::Unavailable | Code::Aborted | Code::Internal | Code::Unknown))
+    }
+
+    /// What could not be done, and who can do something about it.
+    pub(super) fn store_error(self, doing: &'static str) -> StoreError {
+        match &self {
+            Self::Refused(status) if status.code() == Code::DataLoss => {
+                StoreError::corrupt("the table", self)
+            }
+            _ => StoreError::unavailable(doing, self),
+        }
+    }
+}
+
+/// Whether it was the connection that could not be made.
+fn was_never_connected(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// A row that cannot be what was written.
+pub(super) fn corrupt(what: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
+    StoreError::corrupt(format!("the row of {what}"), problem.into())
+}

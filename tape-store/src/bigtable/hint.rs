@@ -1,0 +1,132 @@
+//! Hints: rows that say where to look. They are written before the commit that makes them true, and hold only if the stream's row
+//! says so.
+//!
+//! The cell of a hint has as its timestamp the ordinal after the one that its commit leads away from. Where a stream's row is at ordinal *o* and
+//! does not bear a hint out, its cells up to *o* are of commits that are undone by later ones or can no longer succeed;
+//! later ones may be of a commit that is under way. So a hint that is needed is never deleted, whoever does what when.
+
+use super::Ground;
+use super::end::{self, End};
+use super::table::{self, Change, Row, RowFilter};
+use crate::clock::{Clock as _, SystemClock};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use tape_core::id::StreamId;
+use tape_core::time::Timestamp;
+
+/// The family of hints.
+pub(super) const HINTS: &str = "i";
+/// The column that says when a hint was written, by the clock of the writer.
+const WRITTEN: &[u8] = b"w";
+
+/// Most generations that one call raises for hints that were given up.
+const SETTLED_MAX: usize = 16;
+/// Most changes that wait for a later commit to take them along; beyond that, readers clean up.
+const LEFTOVERS_MAX: usize = 4_096;
+/// Most that one commit takes along.
+const TAKEN_ALONG_MAX: usize = 256;
+
+/// A hint as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    key: Bytes,
+    ordinal: u64,
+    written_at: Timestamp,
+}
+
+impl Seen {
+    pub(super) fn read(row: &Row) -> Option<Self> {
+        let cell = row.cell(HINTS, WRITTEN)?;
+        let written_at = cell.value.as_ref().try_into().map_or(0, i64::from_be_bytes);
+        Some(Self {
+            key: row.key.clone(),
+            ordinal: cell.ordinal,
+            written_at: Timestamp::from_micros(written_at),
+        })
+    }
+}
+
+pub(super) fn cells() -> RowFilter {
+    table::family(HINTS)
+}
+
+/// Writes a hint for a commit that leads away from `end`.
+pub(super) fn write(key: Bytes, end: &End) -> Change {
+    let written_at = SystemClock.now().as_micros().to_be_bytes().to_vec();
+    let cell = table::set_at(HINTS, WRITTEN, end.ordinal().saturating_add(1), written_at);
+    Change {
+        key,
+        mutations: vec![cell],
+    }
+}
+
+/// Deletes what a hint has up to an ordinal at which the stream's row did not bear it out.
+pub(super) fn forget(key: Bytes, ordinal: u64) -> Change {
+    let cells = table::unset_up_to(HINTS, WRITTEN, ordinal);
+    Change {
+        key,
+        mutations: vec![cells],
+    }
+}
+
+/// Cleans up after hints that the rows of their streams, as they were read after them, do not bear out. What fails is left to who reads them next.
+pub(super) async fn clean(ground: &Ground, stale: Vec<(Seen, StreamId, End)>) {
+    let mut changes = Vec::with_capacity(stale.len());
+    let now = SystemClock.now();
+    let mut settled = 0;
+    for (seen, stream, end) in stale {
+        if seen.ordinal <= end.ordinal() {
+            changes.push(forget(seen.key, end.ordinal()));
+            continue;
+        }
+        let age = now.as_micros().saturating_sub(seen.written_at.as_micros());
+        let given_up = age >= ground.given_up_after_micros && settled < SETTLED_MAX;
+        // Its writer may be dead: a generation later it is not under way, whether it is or not.
+        if given_up {
+            settled += 1;
+            if let Ok(true) = end::raise_generation(ground, &stream, &end).await {
+                changes.push(forget(seen.key, end.ordinal() + 1));
+            }
+        }
+    }
+    if !changes.is_empty() {
+        for failure in ground
+            .table
+            .mutate(changes)
+            .await
+            .into_iter()
+            .filter_map(Result::err)
+        {
+            tracing::debug!(error = %failure, "a stale hint was not deleted");
+        }
+    }
+}
+
+/// Deletions of hints that commits made obsolete; they go along with a later commit.
+#[derive(Default)]
+pub(super) struct Leftovers(Mutex<VecDeque<Change>>);
+
+impl Leftovers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Change>> {
+        self.0
+            .lock()
+            .expect("no code panics while it holds the leftovers")
+    }
+
+    pub(super) fn add(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut leftovers = self.lock();
+        for change in changes {
+            if leftovers.len() == LEFTOVERS_MAX {
+                leftovers.pop_front();
+            }
+            leftovers.push_back(change);
+        }
+    }
+
+    pub(super) fn take(&self) -> Vec<Change> {
+        let mut leftovers = self.lock();
+        let count = leftovers.len().min(TAKEN_ALONG_MAX);
+        leftovers.drain(..count).collect()
+    }
+}

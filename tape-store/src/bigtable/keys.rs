@@ -1,0 +1,291 @@
+//! The keys of rows.
+//!
+//! The first byte says what a row is; then comes what spreads the load: digits of a hash, or the shard. Names in keys end with a zero
+//! byte, which no name has, and numbers are of fixed length with the greatest byte first, so that keys are ordered as what they
+//! say and none runs into another. The longest key has some 3,700 bytes; Bigtable takes 4,096.
+
+use super::end::Listed;
+use crate::contract::Shard;
+use bytes::Bytes;
+use tape_core::agenda::{Item, Queue};
+use tape_core::id::{RunId, Seq, StreamId, Tenant};
+use tape_core::payload::Digest;
+use tape_core::stream::RunStatus;
+use tape_core::time::Timestamp;
+
+/// The row that says which version the table has.
+pub(super) const META: &[u8] = b"m";
+
+const SEPARATOR: u8 = 0;
+
+/// A range of keys: from the first on and before the second.
+pub(super) type Range = (Bytes, Bytes);
+
+/// A key being put together.
+struct Key(Vec<u8>);
+
+impl Key {
+    fn of_shard(kind: u8, shard: Shard) -> Self {
+        let mut key = vec![kind];
+        key.extend_from_slice(format!("{:02x}", shard.0).as_bytes());
+        Self(key)
+    }
+
+    fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    fn text(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.0.extend_from_slice(text.as_ref());
+        self
+    }
+
+    fn name(self, name: impl AsRef<[u8]>) -> Self {
+        self.text(name).byte(SEPARATOR)
+    }
+
+    fn number(self, number: u64) -> Self {
+        self.text(number.to_be_bytes())
+    }
+
+    /// The first key after all that begin with this one.
+    fn after(mut self) -> Bytes {
+        while self.0.last() == Some(&u8::MAX) {
+            self.0.pop();
+        }
+        if let Some(last) = self.0.last_mut() {
+            *last += 1;
+        }
+        self.done()
+    }
+
+    fn done(self) -> Bytes {
+        Bytes::from(self.0)
+    }
+
+    fn copy(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Times as numbers in the same order.
+const fn ordered(time: Timestamp) -> u64 {
+    time.as_micros().cast_unsigned() ^ (1 << 63)
+}
+
+const fn time(ordered: u64) -> Timestamp {
+    Timestamp::from_micros((ordered ^ (1 << 63)).cast_signed())
+}
+
+fn of_stream(stream: &StreamId) -> Key {
+    let name = stream.to_string();
+    let digest = Digest::of(name.as_bytes()).0;
+    Key(vec![b's'])
+        .text(format!("{:02x}{:02x}", digest[2], digest[3]))
+        .byte(b'/')
+        .text(name)
+}
+
+/// The row of a stream.
+pub(super) fn stream(stream: &StreamId) -> Bytes {
+    of_stream(stream).done()
+}
+
+/// The row of the entries of a stream up to `last` that are not in the segment before.
+pub(super) fn segment(stream: &StreamId, last: Seq) -> Bytes {
+    of_stream(stream).byte(SEPARATOR).number(last.0).done()
+}
+
+/// The segments of a stream from the one that has entry `seq`.
+pub(super) fn segments(stream: &StreamId, seq: Seq) -> Range {
+    (segment(stream, seq), of_stream(stream).byte(SEPARATOR).after())
+}
+
+fn of_queue(shard: Shard, queue: Queue) -> Key {
+    Key::of_shard(b'a', shard).byte(queue.number())
+}
+
+/// The hint that an item of a stream is due.
+pub(super) fn due(shard: Shard, queue: Queue, due: Timestamp, stream: &StreamId, item: &Item) -> Bytes {
+    of_queue(shard, queue)
+        .number(ordered(due))
+        .name(stream.to_string())
+        .text(item.to_string())
+        .done()
+}
+
+/// Hints of what is due at `until` or before.
+pub(super) fn due_until(shard: Shard, queue: Queue, until: Timestamp) -> Range {
+    let queue = of_queue(shard, queue);
+    (queue.copy().done(), queue.number(ordered(until)).after())
+}
+
+/// What a hint says.
+pub(super) fn read_due(key: &[u8]) -> Option<(Timestamp, StreamId, Item)> {
+    let rest = key.get(4..)?;
+    let (due, rest) = rest.split_first_chunk::<8>()?;
+    let at = rest.iter().position(|byte| *byte == SEPARATOR)?;
+    let stream = std::str::from_utf8(&rest[..at]).ok()?.parse().ok()?;
+    let item = std::str::from_utf8(&rest[at + 1..]).ok()?.parse().ok()?;
+    Some((time(u64::from_be_bytes(*due)), stream, item))
+}
+
+/// The hint that a stream has entries that the log has not.
+pub(super) fn news(shard: Shard, stream: &StreamId) -> Bytes {
+    Key::of_shard(b'n', shard).text(stream.to_string()).done()
+}
+
+/// All such hints of a shard.
+pub(super) fn all_news(shard: Shard) -> Range {
+    let shard = Key::of_shard(b'n', shard);
+    (shard.copy().done(), shard.after())
+}
+
+/// The stream that a hint of news is of.
+pub(super) fn read_news(key: &[u8]) -> Option<StreamId> {
+    std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
+}
+
+/// A row of a shard's log.
+pub(super) fn log(shard: Shard, number: u64) -> Bytes {
+    Key::of_shard(b'l', shard).number(number).done()
+}
+
+/// The log of a shard from a row on.
+pub(super) fn log_from(shard: Shard, number: u64) -> Range {
+    (log(shard, number), Key::of_shard(b'l', shard).after())
+}
+
+/// The number of a row of the log.
+pub(super) fn read_log(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(3..)?.try_into().ok()?))
+}
+
+/// The row that says about where the log of a shard ends.
+pub(super) fn log_end(shard: Shard) -> Bytes {
+    Key::of_shard(b'z', shard).done()
+}
+
+/// A row that nobody else uses.
+pub(super) fn probe() -> Bytes {
+    Key(vec![b'p'])
+        .text(uuid::Uuid::new_v4().simple().to_string())
+        .done()
+}
+
+/// A list that runs of a tenant stand in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum List<'a> {
+    Tenant,
+    Status(RunStatus),
+    App(&'a str),
+    AppStatus(&'a str, RunStatus),
+    Label(&'a str, &'a str),
+}
+
+impl List<'_> {
+    fn key(&self, shard: Shard, tenant: &Tenant) -> Key {
+        let of = |kind: u8| Key::of_shard(b'r', shard).byte(kind).name(tenant.as_str());
+        match self {
+            Self::Tenant => of(b't'),
+            Self::Status(status) => of(b's').name(status.as_str()),
+            Self::App(app) => of(b'a').name(app),
+            Self::AppStatus(app, status) => of(b'b').name(app).name(status.as_str()),
+            // Values may have any character and any length.
+            Self::Label(key, value) => of(b'l').text(Digest::of(format!("{key}\0{value}").as_bytes()).0),
+        }
+    }
+
+    /// The part of the list after `after`, from `from` on and before `before`.
+    pub(super) fn part(
+        &self,
+        shard: Shard,
+        tenant: &Tenant,
+        (from, before): (Option<Timestamp>, Option<Timestamp>),
+        after: Option<&Place>,
+    ) -> Range {
+        let key = self.key(shard, tenant);
+        let last = from.map(|from| key.copy().number(!ordered(from)).after());
+        // The latest come first, so the list begins after everything that began at `before`.
+        let first = before.map(|before| key.copy().number(!ordered(before)).after());
+        let after = after.map(|place| place.append_to(key.copy()).byte(SEPARATOR).done());
+        let begin = first.max(after).unwrap_or_else(|| key.copy().done());
+        let end = last.unwrap_or_else(|| key.after());
+        let empty = begin > end;
+        (begin.clone(), if empty { begin } else { end })
+    }
+}
+
+/// The place of a run in the lists it stands in: the latest begun come first, of those begun at the same time the latest stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) begun_at: Timestamp,
+    pub(super) stored_at: Timestamp,
+    pub(super) name: String,
+}
+
+impl Place {
+    pub(super) fn of(run: &RunId, listed: &Listed) -> Self {
+        Self {
+            begun_at: listed.summary.begun_at,
+            stored_at: listed.stored_at,
+            name: StreamId::Run(run.clone()).to_string(),
+        }
+    }
+
+    fn append_to(&self, key: Key) -> Key {
+        key.number(!ordered(self.begun_at))
+            .number(!ordered(self.stored_at))
+            .text(&self.name)
+    }
+
+    /// The run at the end of a key of a list, found by the length of what comes before.
+    pub(super) fn read(rest: &[u8]) -> Option<Self> {
+        let (begun_at, rest) = rest.split_first_chunk::<8>()?;
+        let (stored_at, rest) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            begun_at: time(!u64::from_be_bytes(*begun_at)),
+            stored_at: time(!u64::from_be_bytes(*stored_at)),
+            name: std::str::from_utf8(rest).ok()?.to_owned(),
+        })
+    }
+
+    /// What the list is sorted by.
+    pub(super) fn order(&self) -> (std::cmp::Reverse<(Timestamp, Timestamp)>, &str) {
+        (std::cmp::Reverse((self.begun_at, self.stored_at)), &self.name)
+    }
+}
+
+/// The length of what comes before the place in keys of a list.
+pub(super) fn before_place(list: &List<'_>, shard: Shard, tenant: &Tenant) -> usize {
+    list.key(shard, tenant).0.len()
+}
+
+/// The keys of a run in all lists that it stands in.
+pub(super) fn listings(shard: Shard, run: &RunId, listed: &Listed) -> Vec<Bytes> {
+    let summary = &listed.summary;
+    let (app, status) = (run.app.as_str(), summary.status);
+    let mut lists = vec![
+        List::Tenant,
+        List::Status(status),
+        List::App(app),
+        List::AppStatus(app, status),
+    ];
+    lists.extend(
+        summary
+            .labels
+            .iter()
+            .map(|(key, value)| List::Label(key.as_str(), value)),
+    );
+    let place = Place::of(run, listed);
+    lists
+        .iter()
+        .map(|list| place.append_to(list.key(shard, &run.tenant)).done())
+        .collect()
+}
+
+/// The first key after this one.
+pub(super) fn right_after(key: &[u8]) -> Bytes {
+    Key(key.to_vec()).byte(0).done()
+}

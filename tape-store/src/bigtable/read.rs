@@ -1,0 +1,224 @@
+//! Reading streams, and erasing payloads.
+
+use super::append::{ENTRIES, ERASED, PAYLOADS, erased_cell, qualifier};
+use super::end::{self, ABOUT, End, SNAPSHOT};
+use super::error::corrupt;
+use super::table::{self, Check, Row, RowFilter, Rows};
+use super::{Ground, keys};
+use crate::contract::{Head, Snapshot};
+use crate::error::StoreError;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+use tape_core::codec::StoredEntry;
+use tape_core::id::{Seq, StreamId};
+use tape_core::payload::Digest;
+
+const DOING: &str = "reads";
+/// Bytes of entries after which a page takes no further one.
+pub(super) const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most segments that are read at once: each may have some megabytes.
+const SEGMENTS_MAX: usize = 4;
+/// How often erasing is tried while others change the same row.
+const ERASE_ATTEMPTS_MAX: u32 = 16;
+
+/// Where a stream ends.
+pub(super) async fn head(ground: &Ground, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+    let cells = table::any_of([end::cells_and_snapshot()]);
+    let row = ground.read_stream(DOING, stream, cells).await?;
+    let end = End::read(stream, &row)?;
+    ground.ends.note(stream, &end);
+    if !end.is_begun() {
+        return Ok(None);
+    }
+    let snapshot = row
+        .cell(ABOUT, SNAPSHOT)
+        .map(|cell| snapshot(stream, &cell.value));
+    Ok(Some(Head {
+        seq: end.seq,
+        epoch: end.epoch,
+        digest: end.digest,
+        snapshot: snapshot.transpose()?,
+    }))
+}
+
+fn snapshot(stream: &StreamId, value: &Bytes) -> Result<Snapshot, StoreError> {
+    let seq = value.first_chunk::<8>().map(|seq| u64::from_be_bytes(*seq));
+    let damaged = || corrupt(stream, "its snapshot does not say of which entry it is");
+    Ok(Snapshot {
+        seq: Seq(seq.ok_or_else(damaged)?),
+        bytes: value.slice(8..),
+    })
+}
+
+/// The cells of entries `from` to `to`.
+pub(super) fn cells_of_entries(from: Seq, to: Seq) -> [RowFilter; 3] {
+    [ENTRIES, PAYLOADS, ERASED].map(|family| table::columns(family, qualifier(from), qualifier(to)))
+}
+
+/// Entries of a stream.
+pub(super) async fn entries(
+    ground: &Ground,
+    stream: &StreamId,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let mut page = Page::default();
+    if after.0 == u64::MAX {
+        return Ok(page.entries);
+    }
+    let (first, last) = (after.next(), Seq(after.0.saturating_add(u64::from(limit))));
+    let cells = cells_of_entries(first, last).into_iter().chain([end::cells()]);
+    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+    let end = End::read(stream, &row)?;
+    ground.ends.note(stream, &end);
+    let (last, sealed) = (last.min(end.seq), last.min(end.open.sealed));
+    let mut next = first;
+    while next <= sealed && !page.is_full() {
+        next = read_segments(ground, stream, next, sealed, &mut page).await?;
+    }
+    if next > sealed {
+        page.take(stream, &row, next, last)?;
+    }
+    Ok(page.entries)
+}
+
+/// Reads entries `from` to `to`, or the first of them, from segments. The entry to go on from.
+async fn read_segments(
+    ground: &Ground,
+    stream: &StreamId,
+    from: Seq,
+    to: Seq,
+    page: &mut Page,
+) -> Result<Seq, StoreError> {
+    let (begin, end) = keys::segments(stream, from);
+    let cells = table::any_of(cells_of_entries(from, to));
+    let read = ground
+        .table
+        .read(Rows::Range(begin, end), cells, SEGMENTS_MAX)
+        .await;
+    let mut next = from;
+    for row in read.map_err(|failure| failure.store_error(DOING))? {
+        if page.is_full() || next > to {
+            break;
+        }
+        let in_row = row.family(ENTRIES).last().and_then(seq_of).unwrap_or(Seq::ZERO);
+        page.take(stream, &row, next, in_row.min(to))?;
+        next = page.entries.last().map_or(next, |entry| entry.seq.next());
+    }
+    if next == from {
+        let problem = format!("entry {from} is in no segment, and later ones are there");
+        return Err(corrupt(stream, problem));
+    }
+    Ok(next)
+}
+
+fn seq_of(cell: &table::Cell) -> Option<Seq> {
+    let seq = cell.qualifier.as_ref().try_into().ok()?;
+    Some(Seq(u64::from_be_bytes(seq)))
+}
+
+/// Entries up to a number of bytes, and the one that goes over.
+#[derive(Default)]
+struct Page {
+    entries: Vec<StoredEntry>,
+    bytes: usize,
+}
+
+impl Page {
+    const fn is_full(&self) -> bool {
+        self.bytes >= PAGE_BYTES_MAX
+    }
+
+    /// Takes entries `from` to `to` from a row that has them.
+    fn take(&mut self, stream: &StreamId, row: &Row, from: Seq, to: Seq) -> Result<(), StoreError> {
+        let payloads: HashMap<Seq, &Bytes> = row
+            .family(PAYLOADS)
+            .filter_map(|cell| Some((seq_of(cell)?, &cell.value)))
+            .collect();
+        let erased: HashSet<Seq> = row.family(ERASED).filter_map(seq_of).collect();
+        let mut envelopes = row
+            .family(ENTRIES)
+            .filter_map(|cell| Some((seq_of(cell)?, &cell.value)))
+            .skip_while(|(seq, _)| *seq < from);
+        let mut next = from;
+        while next <= to && !self.is_full() {
+            let envelope = envelopes.next().filter(|(seq, _)| *seq == next);
+            let (_, envelope) =
+                envelope.ok_or_else(|| corrupt(stream, format!("entry {next} is not there")))?;
+            let payload = payloads.get(&next).map(|payload| (*payload).clone());
+            if payload.is_none() && !erased.contains(&next) {
+                let problem = format!("the payload of entry {next} is gone, and nobody erased it");
+                return Err(corrupt(stream, problem));
+            }
+            let damaged = || corrupt(stream, format!("entry {next} has no digest"));
+            let digest = envelope.first_chunk::<32>().ok_or_else(damaged)?;
+            let entry = StoredEntry {
+                seq: next,
+                digest: Digest(*digest),
+                envelope: envelope.slice(32..),
+                payload: payload.filter(|_| !erased.contains(&next)),
+            };
+            self.bytes += entry.size();
+            self.entries.push(entry);
+            next = next.next();
+        }
+        Ok(())
+    }
+}
+
+/// Erases the payload of one entry, if there is such an entry.
+pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+    const DOING: &str = "erases a payload";
+    for _ in 0..ERASE_ATTEMPTS_MAX {
+        let row = ground
+            .read_stream(DOING, stream, table::any_of([end::cells()]))
+            .await?;
+        let end = End::read(stream, &row)?;
+        if seq == Seq::ZERO || seq > end.seq {
+            return Ok(());
+        }
+        if seq <= end.open.sealed {
+            return erase_in_segment(ground, stream, seq).await;
+        }
+        // The count keeps a segment from being finished that was copied before.
+        let mut counted = end.open;
+        counted.erasures += 1;
+        let mutations = [
+            erased_cell(seq),
+            table::unset(PAYLOADS, qualifier(seq)),
+            counted.cell(),
+        ];
+        let check = Check {
+            key: keys::stream(stream),
+            predicate: end.open.predicate(),
+            then: mutations.to_vec(),
+            otherwise: Vec::new(),
+        };
+        let erased = ground.table.check_and_mutate(check).await;
+        ground.ends.forget(stream);
+        if erased.map_err(|failure| failure.store_error(DOING))? {
+            return Ok(());
+        }
+    }
+    Err(StoreError::unavailable(
+        DOING,
+        "others changed the stream's row again and again",
+    ))
+}
+
+/// A segment that the stream's row counts as finished is never written again, but for this.
+async fn erase_in_segment(ground: &Ground, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+    const DOING: &str = "erases a payload";
+    let (begin, end) = keys::segments(stream, seq);
+    let cells = table::any_of([table::columns(ENTRIES, qualifier(seq), qualifier(seq))]);
+    let found = ground.table.read(Rows::Range(begin, end), cells, 1).await;
+    let found = found.map_err(|failure| failure.store_error(DOING))?;
+    let row = found
+        .first()
+        .ok_or_else(|| corrupt(stream, format!("entry {seq} is in no segment")))?;
+    let change = table::Change {
+        key: row.key.clone(),
+        mutations: vec![erased_cell(seq), table::unset(PAYLOADS, qualifier(seq))],
+    };
+    ground.change_all(DOING, vec![change]).await
+}

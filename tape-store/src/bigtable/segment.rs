@@ -1,0 +1,181 @@
+//! Segments: what a stream's row has too much of moves to rows of its own, which never change again but for erased payloads.
+//!
+//! 1. The stream's row is told where the segment ends, so that all who make it make the same.
+//! 2. The segment's row is written if there is none.
+//! 3. Payloads that were erased in the stream's row are erased in the segment.
+//! 4. The stream's row moves its boundary and drops its copies, if its boundary and its count of erased payloads are what they were
+//!    when the entries were read.
+//!
+//! After a crash between any two steps whoever commits next goes on; all steps can be made again, also late. Readers go by
+//! the boundary.
+
+use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, erased_cell, qualifier};
+use super::end::{self, End, Open};
+use super::error::Failure;
+use super::table::{self, Cell, Change, Check, Mutation, Row};
+use super::{Ground, keys};
+use crate::contract::FIND_BATCH_ENTRIES;
+use crate::error::StoreError;
+use tape_core::id::{Seq, StreamId};
+
+/// Entries in a row after which they are moved.
+const ENTRIES_MAX: u64 = 256;
+/// Bytes of entries in a row after which they are moved.
+const BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Where entries could not be moved, a row takes no further ones beyond so many times as much.
+const OVERFULL: u64 = 8;
+/// Most segments that are made before one commit.
+const SEGMENTS_MAX: usize = 2 * OVERFULL as usize;
+
+const DOING: &str = "moves entries to a segment";
+
+/// Whether a row has enough for a segment.
+pub(super) const fn is_full(end: &End) -> bool {
+    end.open_entries() >= ENTRIES_MAX || end.bytes >= BYTES_MAX
+}
+
+const fn is_overfull(end: &End) -> bool {
+    end.open_entries() >= ENTRIES_MAX * OVERFULL || end.bytes >= BYTES_MAX * OVERFULL
+}
+
+/// Moves entries of a full row to segments. Where that does not work out, the row may get fuller, within bounds. The end as it is then.
+pub(super) async fn make_room(ground: &Ground, stream: &StreamId, end: End) -> Result<End, StoreError> {
+    match seal(ground, stream).await {
+        Err(StoreError::Unavailable { source, .. }) if !is_overfull(&end) => {
+            tracing::debug!(%stream, error = %source, "a full row was not emptied");
+            Ok(end)
+        }
+        outcome => outcome,
+    }
+}
+
+async fn seal(ground: &Ground, stream: &StreamId) -> Result<End, StoreError> {
+    for _ in 0..SEGMENTS_MAX {
+        let (end, row) = read(ground, stream).await?;
+        if !is_full(&end) && end.open.sealing == Seq::ZERO {
+            ground.ends.note(stream, &end);
+            return Ok(end);
+        }
+        step(ground, stream, &end, &row)
+            .await
+            .map_err(|failure| failure.store_error(DOING))?;
+    }
+    Err(StoreError::unavailable(
+        DOING,
+        "others changed the stream's row again and again",
+    ))
+}
+
+/// The row with all entries that are in no segment, and its end with the bytes that they have.
+async fn read(ground: &Ground, stream: &StreamId) -> Result<(End, Row), StoreError> {
+    let families = [ENTRIES, PAYLOADS, ERASED, BATCHES].map(table::family);
+    let cells = families.into_iter().chain([end::cells()]);
+    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+    let mut end = End::read(stream, &row)?;
+    let of_entries = |cell: &&Cell| [ENTRIES, PAYLOADS].contains(&cell.family.as_str());
+    end.bytes = row
+        .cells
+        .iter()
+        .filter(of_entries)
+        .map(|cell| cell.value.len() as u64)
+        .sum();
+    Ok((end, row))
+}
+
+/// Makes one segment of the row as it was read, or begins to.
+async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Result<(), Failure> {
+    let mut open = end.open;
+    if open.sealing == Seq::ZERO {
+        open.sealing = boundary(end, row);
+        if !change(ground, stream, end.open, vec![open.cell()]).await? {
+            return Ok(());
+        }
+    }
+    let moved: Vec<&Cell> = row
+        .cells
+        .iter()
+        .filter(|cell| is_of_entry(cell) && seq(cell) <= open.sealing)
+        .collect();
+    write(ground, stream, open.sealing, &moved).await?;
+    let sealed = Open {
+        sealed: open.sealing,
+        sealing: Seq::ZERO,
+        ..open
+    };
+    let forgotten = Seq(end.seq.0.saturating_sub(FIND_BATCH_ENTRIES));
+    let names = row.family(BATCHES).filter(|cell| seq(cell) <= forgotten);
+    let dropped = moved.iter().copied().chain(names);
+    let mut mutations: Vec<Mutation> = dropped
+        .map(|cell| table::unset(&cell.family, cell.qualifier.clone()))
+        .collect();
+    mutations.push(sealed.cell());
+    // Where it is not so any more, somebody has done it or a payload was erased meanwhile: the caller looks again.
+    change(ground, stream, open, mutations).await.map(drop)
+}
+
+/// The last entry of the next segment.
+fn boundary(end: &End, row: &Row) -> Seq {
+    let (mut last, mut bytes) = (end.open.sealed, 0);
+    let payload = |qualifier: &[u8]| row.cell(PAYLOADS, qualifier).map_or(0, |cell| cell.value.len());
+    for cell in row.family(ENTRIES) {
+        last = seq(cell);
+        bytes += cell.value.len() + payload(&cell.qualifier);
+        if last.0 - end.open.sealed.0 >= ENTRIES_MAX || bytes as u64 >= BYTES_MAX {
+            break;
+        }
+    }
+    last
+}
+
+/// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased.
+async fn write(ground: &Ground, stream: &StreamId, last: Seq, cells: &[&Cell]) -> Result<(), Failure> {
+    let key = keys::segment(stream, last);
+    let copies = cells
+        .iter()
+        .map(|cell| table::set(&cell.family, cell.qualifier.clone(), cell.value.clone()));
+    let check = Check {
+        key: key.clone(),
+        predicate: table::columns(ENTRIES, qualifier(last), qualifier(last)),
+        then: Vec::new(),
+        otherwise: copies.collect(),
+    };
+    let was_there = ground.table.check_and_mutate(check).await?;
+    let erased = cells.iter().filter(|cell| cell.family == ERASED);
+    let erase = erased.flat_map(|cell| {
+        [
+            erased_cell(seq(cell)),
+            table::unset(PAYLOADS, cell.qualifier.clone()),
+        ]
+    });
+    let mutations: Vec<Mutation> = erase.collect();
+    if was_there && !mutations.is_empty() {
+        let outcome = ground.table.mutate(vec![Change { key, mutations }]).await;
+        outcome.into_iter().collect::<Result<Vec<()>, Failure>>()?;
+    }
+    Ok(())
+}
+
+/// Changes the stream's row if it has this boundary.
+async fn change(
+    ground: &Ground,
+    stream: &StreamId,
+    open: Open,
+    mutations: Vec<Mutation>,
+) -> Result<bool, Failure> {
+    let check = Check {
+        key: keys::stream(stream),
+        predicate: open.predicate(),
+        then: mutations,
+        otherwise: Vec::new(),
+    };
+    ground.ends.forget(stream);
+    ground.table.check_and_mutate(check).await
+}
+
+fn is_of_entry(cell: &Cell) -> bool {
+    [ENTRIES, PAYLOADS, ERASED].contains(&cell.family.as_str())
+}
+
+fn seq(cell: &Cell) -> Seq {
+    Seq(cell.qualifier.as_ref().try_into().map_or(0, u64::from_be_bytes))
+}

@@ -1,0 +1,174 @@
+//! What can be set about a Bigtable store, and how its URL is read.
+
+use crate::error::StoreError;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Names the emulator, as with Google's own clients: `HOST:PORT`.
+const EMULATOR: &str = "BIGTABLE_EMULATOR_HOST";
+
+/// What can be set about a Bigtable store. Each has a parameter of the same name in the URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The app profile; it must route to a single cluster and allow single-row transactions. Empty for the default one.
+    pub app_profile: String,
+    /// How many connections share the calls, at least one.
+    pub connections: u32,
+    /// How long one call may take; `timeout_ms`. An answer that has not come by then counts as lost.
+    pub timeout: Duration,
+    /// How old a hint is whose writer is taken for dead; `given_up_after_ms`. A writer that is not just tries again.
+    pub given_up_after: Duration,
+    /// Whether opening the store makes its table; `migrate=auto` or `migrate=never`.
+    pub migrate: bool,
+    /// An emulator, as `HOST:PORT`, instead of the service; without it the variable `BIGTABLE_EMULATOR_HOST` of the environment counts.
+    pub emulator: Option<String>,
+}
+
+impl Default for Settings {
+    /// The default app profile of the service, 4 connections, 10 seconds for a call, 60 until a writer is given up; the table is made.
+    fn default() -> Self {
+        Self {
+            app_profile: String::new(),
+            connections: 4,
+            timeout: Duration::from_secs(10),
+            given_up_after: Duration::from_secs(60),
+            migrate: true,
+            emulator: None,
+        }
+    }
+}
+
+/// A table, and how it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(super) project: String,
+    pub(super) instance: String,
+    pub(super) table: String,
+    /// How the table is used.
+    pub settings: Settings,
+}
+
+impl FromStr for Target {
+    type Err = StoreError;
+
+    /// Reads `bigtable://PROJECT/INSTANCE/TABLE?PARAMETERS`. A parameter that is not known is refused.
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        let form = || invalid("it is not of the form bigtable://PROJECT/INSTANCE/TABLE".to_owned());
+        let rest = text.strip_prefix("bigtable://").ok_or_else(form)?;
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let names: Vec<&str> = path.split('/').collect();
+        let [project, instance, table] = names[..] else {
+            return Err(form());
+        };
+        if names.iter().any(|name| !is_name(name)) {
+            return Err(form());
+        }
+        let mut settings = Settings {
+            emulator: std::env::var(EMULATOR).ok().filter(|host| !host.is_empty()),
+            ..Settings::default()
+        };
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            settings.set(name, value)?;
+        }
+        Ok(Self {
+            project: project.to_owned(),
+            instance: instance.to_owned(),
+            table: table.to_owned(),
+            settings,
+        })
+    }
+}
+
+/// What projects (also those of a domain), instances and tables are named with.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    !name.is_empty() && name.chars().all(allowed)
+}
+
+impl Settings {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
+        let wrong = |what: &str| invalid(format!("the parameter {name} is not {what}: '{value}'"));
+        let number = || value.parse::<u32>().ok().filter(|n| *n > 0);
+        let millis = || number().map(|n| Duration::from_millis(n.into()));
+        match name {
+            "app_profile" => self.app_profile = value.to_owned(),
+            "connections" => self.connections = number().ok_or_else(|| wrong("a number over zero"))?,
+            "timeout_ms" => self.timeout = millis().ok_or_else(|| wrong("a number over zero"))?,
+            "given_up_after_ms" => {
+                self.given_up_after = millis().ok_or_else(|| wrong("a number over zero"))?;
+            }
+            "migrate" => {
+                self.migrate = match value {
+                    "auto" => true,
+                    "never" => false,
+                    _ => return Err(wrong("auto or never")),
+                }
+            }
+            "emulator" => self.emulator = Some(value.to_owned()),
+            _ => return Err(invalid(format!("the parameter {name} is not known"))),
+        }
+        Ok(())
+    }
+}
+
+fn invalid(problem: String) -> StoreError {
+    StoreError::Invalid {
+        what: "store URL",
+        problem,
+    }
+}
+
+impl Target {
+    pub(super) fn instance_name(&self) -> String {
+        format!("projects/{}/instances/{}", self.project, self.instance)
+    }
+
+    pub(super) fn table_name(&self) -> String {
+        format!("{}/tables/{}", self.instance_name(), self.table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Result<Target, String> {
+        text.parse().map_err(|error: StoreError| error.to_string())
+    }
+
+    #[test]
+    fn a_url_names_a_table() {
+        let read = target("bigtable://my-project/journal/tape?app_profile=tape&timeout_ms=1500&migrate=never&emulator=127.0.0.1:1&connections=2").unwrap();
+        assert_eq!(
+            read.table_name(),
+            "projects/my-project/instances/journal/tables/tape"
+        );
+        let expected = Settings {
+            app_profile: "tape".to_owned(),
+            connections: 2,
+            timeout: Duration::from_millis(1_500),
+            migrate: false,
+            emulator: Some("127.0.0.1:1".to_owned()),
+            ..Settings::default()
+        };
+        assert_eq!(read.settings, expected);
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_table_is_refused() {
+        for bad in [
+            "bigtable://p/i",
+            "bigtable:p/i/t",
+            "bigtable://p//t",
+            "bigtable://p/i/t/x",
+            "bigtable://p/i/t t",
+            "bigtable://p/i/t?connections=0",
+            "bigtable://p/i/t?migrate=maybe",
+            "bigtable://p/i/t?shards=9",
+        ] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+}

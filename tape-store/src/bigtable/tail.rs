@@ -1,0 +1,470 @@
+//! The feed: a log a shard, which readers put together.
+//!
+//! Each row of the log says of some streams from which entry to which they come next. Before a commit its stream goes into the set of
+//! streams with news; a reader that finds nothing more in the log looks there, and makes the next row, if there is none yet.
+//! How far the log has a stream stands in the stream's row, and is raised after the row of the log was made. Whoever makes the next
+//! row first raises what the last one should have raised, so what a row says follows what all rows before it say.
+//!
+//! No clock is asked: what a paused writer commits later is found then, since its stream stays in the set until its row has moved on.
+
+use super::end::{self, ABOUT, End, LOGGED};
+use super::hint::{self, Seen};
+use super::read;
+use super::table::{self, Change, Check, Row, Rows};
+use super::{Ground, keys};
+use crate::contract::{Cursor, FeedEntry, Shard, TailPage};
+use crate::error::StoreError;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tape_core::id::{Seq, StreamId};
+
+const DOING: &str = "reads the feed";
+/// The column of a row of the log that says what comes next.
+const PARTS: &[u8] = b"parts";
+/// The column of [`LOGGED`].
+const UP_TO: &[u8] = b"n";
+/// Streams with news that are looked at together; a row of the log has no more.
+const NEWS_MAX: usize = 256;
+/// Rows of the log that are read at once.
+const LOG_ROWS_MAX: usize = 8;
+/// Streams that are read at the same time.
+const UNDER_WAY_MAX: usize = 16;
+/// How often a reader looks again that others overtake.
+const OVERTAKEN_MAX: u32 = 64;
+
+/// Entries of one stream that follow in the feed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Part {
+    stream: StreamId,
+    from: Seq,
+    to: Seq,
+}
+
+impl Part {
+    const fn len(&self) -> u64 {
+        self.to.0 - self.from.0 + 1
+    }
+}
+
+/// A place in the log: `passed` entries of row `row` have been read. Rows are numbered from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    row: u64,
+    passed: u64,
+}
+
+impl Place {
+    const BEGINNING: Self = Self { row: 1, passed: 0 };
+
+    fn read(cursor: &Cursor) -> Result<Self, StoreError> {
+        if cursor.0.is_empty() {
+            return Ok(Self::BEGINNING);
+        }
+        match cursor.0.as_chunks::<8>() {
+            ([row, passed], []) => Ok(Self {
+                row: u64::from_be_bytes(*row),
+                passed: u64::from_be_bytes(*passed),
+            }),
+            _ => Err(foreign()),
+        }
+    }
+
+    fn cursor(self) -> Cursor {
+        Cursor(Bytes::from(
+            [self.row, self.passed].map(u64::to_be_bytes).concat(),
+        ))
+    }
+
+    const fn after_row(row: u64) -> Self {
+        Self {
+            row: row + 1,
+            passed: 0,
+        }
+    }
+}
+
+fn foreign() -> StoreError {
+    StoreError::Invalid {
+        what: "cursor",
+        problem: "it was not made by this store".to_owned(),
+    }
+}
+
+/// What became of looking for news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// There is none.
+    None,
+    /// The log has another row; `all` where that is all there was.
+    Logged { all: bool },
+    /// Somebody else made the row.
+    Overtaken,
+}
+
+/// What this server knows of each log: up to which row the streams' rows were raised.
+pub(super) struct Raised(Vec<AtomicU64>);
+
+impl Raised {
+    pub(super) fn new(shards: u16) -> Self {
+        Self((0..shards).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn is(&self, shard: Shard, row: u64) -> bool {
+        self.0[usize::from(shard.0)].load(Ordering::Acquire) >= row
+    }
+
+    fn note(&self, shard: Shard, row: u64) {
+        self.0[usize::from(shard.0)].fetch_max(row, Ordering::AcqRel);
+    }
+}
+
+/// Entries after a cursor.
+pub(super) async fn page(
+    ground: &Ground,
+    shard: Shard,
+    cursor: &Cursor,
+    limit: u32,
+) -> Result<TailPage, StoreError> {
+    let mut place = Place::read(cursor)?;
+    let mut overtaken = 0;
+    loop {
+        let log = Log::read(ground, shard, place.row).await?;
+        let mut page = Page::default();
+        for (number, parts) in &log.rows {
+            if *number > place.row {
+                // Rows before the first that is left were taken away.
+                place = Place::after_row(*number - 1);
+            }
+            place = page.take(ground, *number, parts, place, limit as usize).await?;
+            if page.is_full(limit as usize) || place.row == *number {
+                break;
+            }
+        }
+        if !page.entries.is_empty() {
+            return Ok(TailPage {
+                entries: page.entries,
+                cursor: place.cursor(),
+            });
+        }
+        if !log.rows.is_empty() {
+            continue;
+        }
+        match find_news(ground, shard, place.row, log.last).await? {
+            News::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            News::Logged { .. } => {}
+            News::None | News::Overtaken => {
+                return Ok(TailPage {
+                    entries: Vec::new(),
+                    cursor: place.cursor(),
+                });
+            }
+        }
+    }
+}
+
+/// The cursor after everything that is durable.
+pub(super) async fn end(ground: &Ground, shard: Shard) -> Result<Cursor, StoreError> {
+    let mut row = known_end(ground, shard).await?.max(1);
+    let mut overtaken = 0;
+    loop {
+        let log = Log::read(ground, shard, row).await?;
+        if let Some((number, _)) = log.rows.last() {
+            row = number + 1;
+            continue;
+        }
+        match find_news(ground, shard, row, log.last).await? {
+            News::Logged { all: false } => {}
+            News::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            News::Logged { all: true } => return Ok(Place::after_row(row).cursor()),
+            News::None => return Ok(Place { row, passed: 0 }.cursor()),
+            News::Overtaken => {
+                let busy = "other readers made the log longer again and again";
+                return Err(StoreError::unavailable(DOING, busy));
+            }
+        }
+    }
+}
+
+/// A row of the log that is not long before its end.
+async fn known_end(ground: &Ground, shard: Shard) -> Result<u64, StoreError> {
+    let key = Rows::Keys(vec![keys::log_end(shard)]);
+    let read = ground
+        .table
+        .read(key, table::any_of([table::family(LOGGED)]), 1)
+        .await;
+    let rows = read.map_err(|failure| failure.store_error(DOING))?;
+    let cell = rows.first().and_then(|row| row.cell(LOGGED, UP_TO));
+    Ok(cell.map_or(0, |cell| cell.ordinal))
+}
+
+/// Some rows of the log.
+struct Log {
+    /// Rows from the one that was asked for.
+    rows: Vec<(u64, Vec<Part>)>,
+    /// The row before it.
+    last: Option<Vec<Part>>,
+}
+
+impl Log {
+    /// Reads the log from a row on; and the row before it, unless it is known that nothing has to be done for that one.
+    async fn read(ground: &Ground, shard: Shard, from: u64) -> Result<Self, StoreError> {
+        let before = from.checked_sub(1).ok_or_else(foreign)?;
+        let first = if ground.raised.is(shard, before) {
+            from
+        } else {
+            before
+        };
+        let (begin, end) = keys::log_from(shard, first);
+        let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS)]);
+        let read = ground
+            .table
+            .read(Rows::Range(begin, end), cells, LOG_ROWS_MAX)
+            .await;
+        let read = read.map_err(|failure| failure.store_error(DOING))?;
+        let mut log = Self {
+            rows: Vec::with_capacity(read.len()),
+            last: None,
+        };
+        for row in &read {
+            let (number, parts) = parse(shard, row)?;
+            if number < from {
+                log.last = Some(parts);
+            } else {
+                log.rows.push((number, parts));
+            }
+        }
+        Ok(log)
+    }
+}
+
+fn parse(shard: Shard, row: &Row) -> Result<(u64, Vec<Part>), StoreError> {
+    let damaged = |problem: &str| {
+        let what = format!("the log of shard {} at {}", shard.0, row.key.escape_ascii());
+        StoreError::corrupt(what, problem.to_owned())
+    };
+    let number = keys::read_log(&row.key).ok_or_else(|| damaged("it has no number"))?;
+    let cell = row.cell(ABOUT, PARTS).ok_or_else(|| damaged("it says nothing"))?;
+    let parts: Vec<Part> =
+        serde_json::from_slice(&cell.value).map_err(|error| damaged(&error.to_string()))?;
+    if parts
+        .iter()
+        .any(|part| part.from > part.to || part.from == Seq::ZERO)
+    {
+        return Err(damaged("it has entries in no order"));
+    }
+    Ok((number, parts))
+}
+
+/// A page of the feed that is being filled.
+#[derive(Default)]
+struct Page {
+    entries: Vec<FeedEntry>,
+    bytes: usize,
+}
+
+impl Page {
+    const fn is_full(&self, limit: usize) -> bool {
+        self.entries.len() >= limit || self.bytes >= read::PAGE_BYTES_MAX
+    }
+
+    /// Takes entries of a row of the log from a place on, as far as there is room. The place after them.
+    async fn take(
+        &mut self,
+        ground: &Ground,
+        row: u64,
+        parts: &[Part],
+        place: Place,
+        limit: usize,
+    ) -> Result<Place, StoreError> {
+        if place.passed >= total(parts) {
+            return Ok(Place::after_row(row));
+        }
+        let room = (limit - self.entries.len()) as u64;
+        let (wanted, mut passed) = (wanted(parts, place.passed, room), place.passed);
+        let reads: Vec<_> = wanted
+            .iter()
+            .cloned()
+            .map(|part| entries_of(ground, part))
+            .collect();
+        let mut reads = futures::stream::iter(reads).buffered(UNDER_WAY_MAX);
+        let mut whole = wanted.iter().map(Part::len).sum::<u64>() + place.passed == total(parts);
+        for part in &wanted {
+            if self.is_full(limit) {
+                whole = false;
+                break;
+            }
+            let read = reads.try_next().await?.unwrap_or_default();
+            let complete = read.len() as u64 == part.len();
+            passed += read.len() as u64;
+            for entry in read {
+                self.bytes += entry.size();
+                self.entries.push(FeedEntry {
+                    stream: part.stream.clone(),
+                    entry,
+                });
+            }
+            if !complete {
+                // There was no room for the rest of them in a page of the stream.
+                whole = false;
+                break;
+            }
+        }
+        Ok(if whole {
+            Place::after_row(row)
+        } else {
+            Place { row, passed }
+        })
+    }
+}
+
+fn total(parts: &[Part]) -> u64 {
+    parts.iter().map(Part::len).sum()
+}
+
+/// What follows after the first `passed` entries, at most `room` entries of it.
+fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
+    let mut wanted = Vec::new();
+    for part in parts {
+        if room == 0 {
+            break;
+        }
+        if passed >= part.len() {
+            passed -= part.len();
+            continue;
+        }
+        let from = Seq(part.from.0 + passed);
+        let to = Seq(part.to.0.min(from.0 + room - 1));
+        let part = Part {
+            from,
+            to,
+            stream: part.stream.clone(),
+        };
+        room -= part.len();
+        passed = 0;
+        wanted.push(part);
+    }
+    wanted
+}
+
+/// The entries of a part, or the first of them.
+async fn entries_of(ground: &Ground, part: Part) -> Result<Vec<tape_core::codec::StoredEntry>, StoreError> {
+    let limit = u32::try_from(part.len()).unwrap_or(u32::MAX);
+    let before = Seq(part.from.0 - 1);
+    let entries = read::entries(ground, &part.stream, before, limit).await?;
+    if entries.is_empty() {
+        let problem = format!("the feed has entry {} of it", part.from);
+        return Err(super::error::corrupt(&part.stream, problem));
+    }
+    Ok(entries)
+}
+
+/// Looks which streams have more than the log, and makes row `next` of it of them. `last` is the row before, unless it is known that the
+/// streams' rows were raised as it says.
+async fn find_news(
+    ground: &Ground,
+    shard: Shard,
+    next: u64,
+    last: Option<Vec<Part>>,
+) -> Result<News, StoreError> {
+    let before = next - 1;
+    if !ground.raised.is(shard, before) {
+        // Where there is no such row, the cursor is of another table.
+        let last = last.ok_or_else(foreign)?;
+        ground.change_all(DOING, last.iter().map(raise).collect()).await?;
+        ground.raised.note(shard, before);
+    }
+    let found = search(ground, shard).await?;
+    if found.parts.is_empty() {
+        hint::clean(ground, found.stale).await;
+        return Ok(News::None);
+    }
+    if !make_row(ground, shard, next, &found.parts).await? {
+        return Ok(News::Overtaken);
+    }
+    let raised = found.parts.iter().map(raise);
+    let about_end = Change {
+        key: keys::log_end(shard),
+        mutations: vec![table::set_at(LOGGED, UP_TO, next, Bytes::new())],
+    };
+    ground
+        .change_all(DOING, raised.chain([about_end]).collect())
+        .await?;
+    ground.raised.note(shard, next);
+    hint::clean(ground, found.stale).await;
+    Ok(News::Logged { all: found.all })
+}
+
+/// Says in a stream's row that the log has its entries to the end of the part.
+fn raise(part: &Part) -> Change {
+    Change {
+        key: keys::stream(&part.stream),
+        mutations: vec![table::set_at(LOGGED, UP_TO, part.to.0, Bytes::new())],
+    }
+}
+
+async fn make_row(ground: &Ground, shard: Shard, number: u64, parts: &[Part]) -> Result<bool, StoreError> {
+    let value = serde_json::to_vec(parts).expect("parts have a JSON form");
+    let check = Check {
+        key: keys::log(shard, number),
+        predicate: table::columns(ABOUT, PARTS, PARTS),
+        then: Vec::new(),
+        otherwise: vec![table::set(ABOUT, PARTS, value)],
+    };
+    let was_there = ground.table.check_and_mutate(check).await;
+    Ok(!was_there.map_err(|failure| failure.store_error(DOING))?)
+}
+
+/// Streams that have more than the log.
+struct Found {
+    parts: Vec<Part>,
+    /// Hints that are, or will be once the parts are logged, of no use.
+    stale: Vec<(Seen, StreamId, End)>,
+    /// Whether all streams with news were looked at.
+    all: bool,
+}
+
+/// Looks through the set of streams with news until some have entries; writers that pause before their commit do not hide others.
+async fn search(ground: &Ground, shard: Shard) -> Result<Found, StoreError> {
+    let (mut begin, end) = keys::all_news(shard);
+    let mut found = Found {
+        parts: Vec::new(),
+        stale: Vec::new(),
+        all: false,
+    };
+    while found.parts.is_empty() && !found.all {
+        let range = Rows::Range(begin, end.clone());
+        let rows = ground
+            .table
+            .read(range, table::any_of([hint::cells()]), NEWS_MAX)
+            .await;
+        let rows = rows.map_err(|failure| failure.store_error(DOING))?;
+        found.all = rows.len() < NEWS_MAX;
+        begin = rows
+            .last()
+            .map_or_else(Bytes::new, |last| keys::right_after(&last.key));
+        let hints = rows
+            .iter()
+            .filter_map(|row| Some((Seen::read(row)?, keys::read_news(&row.key)?)));
+        let hints: Vec<(Seen, StreamId)> = hints.collect();
+        let cells = table::any_of([end::cells(), table::family(LOGGED)]);
+        let streams = hints.iter().map(|(_, stream)| stream);
+        let read: HashMap<StreamId, Row> = ground.read_streams(DOING, streams, cells).await?;
+        for (seen, stream) in hints {
+            let row = &read[&stream];
+            let end = End::read(&stream, row)?;
+            let logged = row.cell(LOGGED, UP_TO).map_or(0, |cell| cell.ordinal);
+            if end.seq.0 > logged {
+                found.parts.push(Part {
+                    stream: stream.clone(),
+                    from: Seq(logged + 1),
+                    to: end.seq,
+                });
+            }
+            found.stale.push((seen, stream, end));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,217 @@
+//! How batches are committed: hints first, all of them in one call; then each batch by one conditional change of its stream's row.
+
+use super::append::{BATCHES, Candidate, Fitting};
+use super::end::{self, End};
+use super::error::Failure;
+use super::{Ground, keys, segment, table};
+use crate::contract::{Batch, BatchId, Committed};
+use crate::error::{CommitError, StoreError};
+use crate::group::{Answer, admit};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use std::collections::HashMap;
+use tape_core::id::{Epoch, Seq, StreamId};
+
+/// How often a batch is tried that fits its stream but for the generation, or whose stream moves while it is looked at.
+const ATTEMPTS_MAX: u32 = 8;
+/// Batches of a call that are on their way at the same time.
+const UNDER_WAY_MAX: usize = 64;
+/// Most rows that are read or changed in one call.
+const ROWS_MAX: usize = 1_024;
+
+const DOING: &str = "commits";
+
+/// Commits batches. Answers in their order.
+pub(super) async fn commit(ground: &Ground, batches: Vec<Batch>) -> Vec<Answer> {
+    let mut answers: Vec<Option<Answer>> = batches.iter().map(|_| None).collect();
+    let admitted = admit(batches, &mut answers).into_iter();
+    let mut left: Vec<Candidate> = admitted
+        .map(|(place, batch)| Candidate {
+            place,
+            end: likely_end(ground, &batch),
+            batch,
+        })
+        .collect();
+    for _ in 0..ATTEMPTS_MAX {
+        if left.is_empty() {
+            break;
+        }
+        let fitting = fit(ground, left, &mut answers).await;
+        let fitting = make_room(ground, fitting, &mut answers).await;
+        let announced = announce(ground, fitting, &mut answers).await;
+        left = append(ground, announced, &mut answers).await;
+    }
+    for candidate in left {
+        let busy = StoreError::unavailable(DOING, "others changed the stream's row again and again");
+        answers[candidate.place] = Some(Err(CommitError::Store(busy)));
+    }
+    let answered = |answer: Option<Answer>| answer.expect("every batch of the call was answered");
+    answers.into_iter().map(answered).collect()
+}
+
+/// The end that a batch wants, if it is the one that was last seen here, or that of a stream that nobody has seen.
+fn likely_end(ground: &Ground, batch: &Batch) -> Option<End> {
+    match ground.ends.get(&batch.stream) {
+        Some(end) => batch.check_end(end.seq, end.epoch).is_ok().then_some(end),
+        None => (batch.expected == Seq::ZERO && batch.epoch == Epoch::default()).then(End::default),
+    }
+}
+
+/// Finds out where the streams end of which that is not known, and answers the batches that do not fit.
+async fn fit(ground: &Ground, candidates: Vec<Candidate>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+    let unknown = candidates.iter().filter(|candidate| candidate.end.is_none());
+    let mut ends = HashMap::new();
+    let unknown: Vec<StreamId> = unknown.map(|candidate| candidate.stream().clone()).collect();
+    for streams in unknown.chunks(ROWS_MAX) {
+        match ground.read_ends(DOING, streams).await {
+            Ok(read) => ends.extend(streams.iter().cloned().zip(read.into_iter().map(Ok))),
+            Err(error) => ends.extend(streams.iter().map(|stream| (stream.clone(), Err(error.clone())))),
+        }
+    }
+    let mut fitting = Vec::with_capacity(candidates.len());
+    for Candidate { place, batch, end } in candidates {
+        let end = end.map_or_else(|| ends[&batch.stream].clone(), Ok);
+        let checked = end.map_err(CommitError::Store).and_then(|end| {
+            batch.check_end(end.seq, end.epoch)?;
+            Ok(end)
+        });
+        match checked {
+            Ok(end) => fitting.push(Fitting::new(ground, place, batch, end)),
+            Err(error) => answers[place] = Some(Err(error)),
+        }
+    }
+    fitting
+}
+
+/// Moves entries out of rows that have many.
+async fn make_room(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+    let with_room = async |fitting: Fitting| {
+        let Fitting {
+            place, batch, end, ..
+        } = fitting;
+        let end = match segment::make_room(ground, &batch.stream, end).await {
+            Ok(end) => end,
+            Err(error) => return Err((place, CommitError::Store(error))),
+        };
+        match batch.check_end(end.seq, end.epoch) {
+            Ok(()) => Ok(Fitting::new(ground, place, batch, end)),
+            Err(error) => Err((place, error)),
+        }
+    };
+    let mut ready = Vec::with_capacity(fitting.len());
+    let (full, mut rest): (Vec<_>, Vec<_>) = fitting
+        .into_iter()
+        .partition(|fitting| segment::is_full(&fitting.end));
+    ready.append(&mut rest);
+    let mut made = futures::stream::iter(full.into_iter().map(with_room)).buffer_unordered(UNDER_WAY_MAX);
+    while let Some(outcome) = made.next().await {
+        match outcome {
+            Ok(fitting) => ready.push(fitting),
+            Err((place, error)) => answers[place] = Some(Err(error)),
+        }
+    }
+    ready
+}
+
+/// Writes the hints of all batches, and deletes some that earlier commits made obsolete.
+async fn announce(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+    if fitting.is_empty() {
+        return fitting;
+    }
+    let mut owners = Vec::new();
+    let mut changes = Vec::new();
+    for batch in &fitting {
+        let hints = batch.hints();
+        owners.extend(hints.iter().map(|_| batch.place));
+        changes.extend(hints);
+    }
+    changes.extend(ground.leftovers.take());
+    let mut failed: HashMap<usize, Failure> = HashMap::new();
+    let mut done = 0;
+    while !changes.is_empty() {
+        let rest = changes.split_off(changes.len().min(ROWS_MAX));
+        let outcomes = ground.table.mutate(std::mem::replace(&mut changes, rest)).await;
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            // Deletions have no owner: where they fail, readers clean up.
+            if let (Err(failure), Some(owner)) = (outcome, owners.get(done + n)) {
+                failed.insert(*owner, failure);
+            }
+        }
+        done += ROWS_MAX;
+    }
+    let announced = fitting.into_iter().filter_map(|fitting| {
+        let Some(failure) = failed.remove(&fitting.place) else {
+            return Some(fitting);
+        };
+        let error = CommitError::Store(failure.store_error(DOING));
+        answers[fitting.place] = Some(Err(error));
+        None
+    });
+    announced.collect()
+}
+
+/// Commits the batches. Gives back those whose streams do not end as they were thought to.
+async fn append(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Candidate> {
+    let make = async |fitting: Fitting| {
+        let condition = fitting
+            .end
+            .check(keys::stream(&fitting.batch.stream), fitting.mutations());
+        let outcome = condition.make(ground.table.as_ref()).await;
+        (fitting, outcome)
+    };
+    let mut made = futures::stream::iter(fitting.into_iter().map(make)).buffer_unordered(UNDER_WAY_MAX);
+    let mut lost = Vec::new();
+    while let Some((fitting, outcome)) = made.next().await {
+        let (place, stream) = (fitting.place, &fitting.batch.stream);
+        if let Ok(true) = outcome {
+            ground.ends.note(stream, &fitting.end_after());
+            ground.leftovers.add(fitting.obsolete());
+            let seq = fitting.batch.last();
+            answers[place] = Some(Ok(Committed { seq }));
+            continue;
+        }
+        ground.ends.forget(stream);
+        match outcome {
+            Ok(_) => lost.push(Candidate {
+                place,
+                batch: fitting.batch,
+                end: None,
+            }),
+            Err(failure) if failure.is_definite() => {
+                answers[place] = Some(Err(CommitError::Store(failure.store_error(DOING))));
+            }
+            Err(failure) => {
+                let error = failure.store_error(DOING);
+                answers[place] = Some(Err(CommitError::outcome_unknown(fitting.batch.id, error)));
+            }
+        }
+    }
+    lost
+}
+
+/// Whether a batch was committed. Definite: where it was not, attempts that may be under way are made to fail first.
+pub(super) async fn find_batch(
+    ground: &Ground,
+    stream: &StreamId,
+    batch: BatchId,
+) -> Result<Option<Committed>, StoreError> {
+    const DOING: &str = "looks for a batch";
+    let name = Bytes::copy_from_slice(batch.0.as_bytes());
+    let cells = table::any_of([end::cells(), table::in_family(BATCHES, name)]);
+    for _ in 0..ATTEMPTS_MAX {
+        let row = ground.read_stream(DOING, stream, cells.clone()).await?;
+        if let Some(cell) = row.family(BATCHES).next() {
+            let seq = cell.qualifier.as_ref().try_into().map(u64::from_be_bytes);
+            let damaged = |_| super::error::corrupt(stream, "the name of a batch is at no entry");
+            return Ok(Some(Committed {
+                seq: Seq(seq.map_err(damaged)?),
+            }));
+        }
+        let end = End::read(stream, &row)?;
+        if end::raise_generation(ground, stream, &end).await? {
+            return Ok(None);
+        }
+    }
+    let busy = "others changed the stream's row again and again";
+    Err(StoreError::unavailable(DOING, busy))
+}

@@ -135,11 +135,12 @@ fn program() -> Result<PathBuf> {
         "--profile",
         profile,
     ];
-    let features: &[&str] = if cfg!(feature = "postgres") {
-        &["--features", "postgres"]
-    } else {
-        &[]
-    };
+    let stores = [
+        (cfg!(feature = "postgres"), "postgres"),
+        (cfg!(feature = "bigtable"), "bigtable"),
+    ];
+    let built = stores.iter().filter(|(built, _)| *built);
+    let features = built.flat_map(|(_, store)| ["--features", store]);
     let built = Command::new(cargo)
         .args(args)
         .args(features)

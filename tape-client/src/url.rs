@@ -39,15 +39,13 @@ impl FromStr for StoreUrl {
         if text == "memory:" || text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()) {
             return Ok(Self::Embedded(text.to_owned()));
         }
-        if cfg!(feature = "postgres") && DATABASES.iter().any(|scheme| text.starts_with(scheme)) {
+        let mut databases = DATABASES.iter().filter(|(built, _)| *built);
+        if databases.any(|(_, scheme)| text.starts_with(scheme)) {
             return Ok(Self::Embedded(text.to_owned()));
         }
         let shown = without_secrets(text);
-        let databases = if cfg!(feature = "postgres") {
-            ", postgres://..., alloydb://..."
-        } else {
-            ""
-        };
+        let databases = DATABASES.iter().filter(|(built, _)| *built);
+        let databases: String = databases.map(|(_, scheme)| format!(", {scheme}...")).collect();
         let problem = format!("'{shown}' is none of tape://HOST:PORT, sqlite:PATH, memory:{databases}");
         Err(Error::invalid("store URL", problem))
     }
@@ -68,7 +66,13 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-const DATABASES: [&str; 3] = ["postgres://", "postgresql://", "alloydb://"];
+/// Where journals are kept beyond this process: whether this build knows it, and how its URLs begin.
+const DATABASES: [(bool, &str); 4] = [
+    (cfg!(feature = "postgres"), "postgres://"),
+    (cfg!(feature = "postgres"), "postgresql://"),
+    (cfg!(feature = "postgres"), "alloydb://"),
+    (cfg!(feature = "bigtable"), "bigtable://"),
+];
 
 /// The URL without what may have a password: user and parameters.
 fn without_secrets(url: &str) -> String {

@@ -13,7 +13,7 @@ const MISCONFIGURED: u8 = 2;
 #[derive(Parser)]
 #[command(name = "migrate")]
 struct Migrate {
-    /// The database: `postgres://...` or `alloydb://...`.
+    /// The database: `postgres://...`, `alloydb://...` or `bigtable://PROJECT/INSTANCE/TABLE`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     store: String,
     /// Only says what would be done.

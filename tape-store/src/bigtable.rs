@@ -19,6 +19,8 @@ mod segment;
 mod settings;
 mod table;
 mod tail;
+#[cfg(test)]
+mod trials;
 mod writer;
 
 pub use migrate::migrate;

@@ -1,7 +1,7 @@
 //! The storage contract of the Tape journal, its backends, and what is written once above them.
 
-// The harness of the tests of Postgres is used from within the crate too.
-#[cfg(all(test, feature = "postgres"))]
+// The harnesses of the tests of Postgres and Bigtable are used from within the crate too.
+#[cfg(all(test, any(feature = "postgres", feature = "bigtable")))]
 extern crate self as tape_store;
 
 #[cfg(feature = "bigtable")]

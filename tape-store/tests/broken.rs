@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "bigtable")]
+mod bigtable_emulator;
 mod broken_store;
 #[cfg(feature = "postgres")]
 mod postgres_server;
@@ -37,12 +39,16 @@ async fn whole(kind: &str) -> Option<Fixture> {
             let url = format!("sqlite:{}", directory.path().join("tape.db").display());
             opened(url).await.keeping(directory)
         }
+        #[cfg(feature = "bigtable")]
+        "bigtable" => {
+            let table = bigtable_emulator::Table::new()?;
+            opened(table.url()).await.keeping(table)
+        }
         #[cfg(feature = "postgres")]
-        _ => {
+        "postgres" => {
             let database = postgres_server::Database::create()?;
             opened(database.url()).await.keeping(database)
         }
-        #[cfg(not(feature = "postgres"))]
         _ => unreachable!("{kind} is not built"),
     };
     Some(fixture)
@@ -90,10 +96,16 @@ fn caught_on(kind: &str, defect: Defect, by: &'static str) {
 
 /// The kinds of stores that are broken and built: all, or those that are named.
 fn kinds(named: &[&'static str]) -> Vec<&'static str> {
-    let built = ["memory", "sqlite", "postgres"];
-    let built = built
+    let kinds = [
+        ("memory", true),
+        ("sqlite", true),
+        ("postgres", cfg!(feature = "postgres")),
+        ("bigtable", cfg!(feature = "bigtable")),
+    ];
+    let built = kinds
         .into_iter()
-        .filter(|kind| *kind != "postgres" || cfg!(feature = "postgres"));
+        .filter(|(_, built)| *built)
+        .map(|(kind, _)| kind);
     built
         .filter(|kind| named.is_empty() || named.contains(kind))
         .collect()
@@ -127,7 +139,7 @@ caught! {
     one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;
     one_whose_cursors_are_pages: ForgetsCursors by the_feed_goes_on_from_every_cursor;
     one_that_tears_batches: TearsBatches by a_batch_is_never_half_there;
-    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres";
+    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres" and "bigtable";
     one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;
     one_that_mixes_tenants: MixesTenants by tenants_are_separate;
     one_that_lists_other_tenants: ListsOtherTenants by tenants_are_separate;

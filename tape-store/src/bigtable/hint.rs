@@ -22,10 +22,9 @@ const WRITTEN: &[u8] = b"w";
 
 /// Most generations that one call raises for hints that were given up.
 const SETTLED_MAX: usize = 16;
-/// Most changes that wait for a later commit to take them along; beyond that, readers clean up.
+/// Most changes that wait for a later commit, which takes all of them along; beyond that, readers clean up. A commit of many batches
+/// leaves some for each of them, and the next one must not fall behind.
 const LEFTOVERS_MAX: usize = 4_096;
-/// Most that one commit takes along.
-const TAKEN_ALONG_MAX: usize = 256;
 
 /// A hint as it was read.
 #[derive(Clone, Debug)]
@@ -125,8 +124,6 @@ impl Leftovers {
     }
 
     pub(super) fn take(&self) -> Vec<Change> {
-        let mut leftovers = self.lock();
-        let count = leftovers.len().min(TAKEN_ALONG_MAX);
-        leftovers.drain(..count).collect()
+        self.lock().drain(..).collect()
     }
 }

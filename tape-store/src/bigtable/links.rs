@@ -285,7 +285,6 @@ struct Assembly {
 }
 
 impl Assembly {
-    #[expect(clippy::result_large_err, reason = "it is what the calls around it fail with")]
     fn add(&mut self, chunk: CellChunk) -> Result<(), Status> {
         let damaged = || Status::data_loss("the service sent rows in no order");
         if let Some(RowStatus::ResetRow(true)) = chunk.row_status {

@@ -25,7 +25,7 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Where entries could not be moved, a row takes no further ones beyond so many times as much.
 const OVERFULL: u64 = 8;
 /// Most segments that are made before one commit.
-const SEGMENTS_MAX: usize = 2 * OVERFULL as usize;
+const SEGMENTS_MAX: u64 = 2 * OVERFULL;
 
 const DOING: &str = "moves entries to a segment";
 

@@ -1,0 +1,218 @@
+//! What things cost, in calls and rows.
+
+use super::pen::Pen;
+use super::wire::{Counts, Wire};
+use super::{NEVER, SHARDS, shared, store, table};
+use crate::bigtable::BigtableStore;
+use crate::bigtable::table::Table;
+use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::id::Tenant;
+use tape_core::stream::{RunStatus, Summary};
+use tape_core::time::Timestamp;
+
+const fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn moved(was: Option<i64>, due: Option<i64>) -> Vec<AgendaChange> {
+    vec![AgendaChange {
+        queue: Queue::Recovery,
+        item: Item::Run,
+        was: was.map(at),
+        due: due.map(at),
+    }]
+}
+
+fn summary(status: RunStatus, begun_at: i64) -> Option<Summary> {
+    Some(Summary {
+        status,
+        labels: BTreeMap::new(),
+        begun_at: at(begun_at),
+        changed_at: at(1),
+    })
+}
+
+/// A store whose calls are counted.
+fn counted(table: &Arc<dyn Table>) -> (Arc<Wire>, BigtableStore) {
+    let wire = Arc::new(Wire::new(table));
+    let over: Arc<dyn Table> = Arc::clone(&wire) as _;
+    (wire, store(&over, NEVER))
+}
+
+/// What a call costs.
+async fn cost<T>(wire: &Wire, call: impl Future<Output = T>) -> (Counts, T) {
+    let before = wire.counts();
+    let outcome = call.await;
+    let after = wire.counts();
+    let counts = Counts {
+        reads: after.reads - before.reads,
+        rows_read: after.rows_read - before.rows_read,
+        mutates: after.mutates - before.mutates,
+        rows_changed: after.rows_changed - before.rows_changed,
+        checks: after.checks - before.checks,
+    };
+    (counts, outcome)
+}
+
+/// One call for all hints and one conditional change; nothing is read.
+#[tokio::test]
+async fn a_step_is_two_calls() {
+    let Some(table) = table().await else { return };
+    let (wire, store) = counted(&table);
+    let mut pen = Pen::new("a");
+    let two_calls = |rows_changed| Counts {
+        mutates: 1,
+        rows_changed,
+        checks: 1,
+        ..Counts::default()
+    };
+    let steps = [
+        // News, due work, and the four lists of a run without labels.
+        (moved(None, Some(10)), summary(RunStatus::Running, 1), 6),
+        (Vec::new(), None, 1),
+        (Vec::new(), None, 1),
+        (moved(Some(10), Some(20)), None, 2),
+        // Takes the hint along that the step before made obsolete.
+        (Vec::new(), None, 2),
+        // Two of the lists are new.
+        (moved(Some(20), None), summary(RunStatus::Completed, 1), 3),
+        // A hint and two places in lists are obsolete.
+        (Vec::new(), None, 4),
+        (Vec::new(), None, 1),
+    ];
+    for (n, (agenda, summary, rows)) in steps.into_iter().enumerate() {
+        let batch = Batch {
+            agenda,
+            summary,
+            ..pen.batch("step", 3)
+        };
+        pen.advance(&batch);
+        let (counts, answers) = cost(&wire, store.commit(vec![batch])).await;
+        assert!(answers[0].is_ok());
+        assert_eq!(counts, two_calls(rows), "step {n}");
+    }
+    // Hints of many batches share their call.
+    let pens: Vec<Pen> = (0..20).map(|n| Pen::new(&format!("run-{n}"))).collect();
+    let batches: Vec<Batch> = pens.iter().map(|pen| pen.batch("step", 1)).collect();
+    let (counts, answers) = cost(&wire, store.commit(batches)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    let expected = Counts {
+        checks: 20,
+        ..two_calls(20)
+    };
+    assert_eq!(counts, expected);
+}
+
+/// A server that has not seen a run reads its end first, with its state or alone.
+#[tokio::test]
+async fn the_first_step_on_a_run_reads_its_end_once() {
+    let Some(table) = table().await else { return };
+    let mut pen = Pen::new("a");
+    pen.put(shared(&table).as_ref(), "first", 1).await;
+    let (wire, store) = counted(&table);
+    let (counts, answers) = cost(&wire, store.commit(vec![pen.batch("second", 1)])).await;
+    assert!(answers[0].is_ok());
+    assert_eq!((counts.reads, counts.rows_read, counts.checks), (1, 1, 1));
+}
+
+/// How many runs ended before the ones that are due.
+fn finished() -> usize {
+    let wanted = std::env::var("TAPE_BIGTABLE_FINISHED_RUNS").ok();
+    wanted.map_or(10_500, |wanted| wanted.parse().expect("it is a number"))
+}
+
+/// Runs that ended do not cost those who look for work, nor those who list what runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn due_work_costs_what_is_due_whatever_has_ended() {
+    let Some(table) = table().await else { return };
+    let writer = store(&table, NEVER);
+    let mut costs = Vec::new();
+    for runs in [100, finished()] {
+        end_runs(&writer, costs.len(), runs).await;
+        let (wire, reader) = counted(&table);
+        let name = format!("due-{}", costs.len());
+        let pen = Pen::new(&name);
+        let batch = Batch {
+            agenda: moved(None, Some(1_000_000)),
+            summary: summary(RunStatus::Running, 5),
+            ..pen.batch("due", 1)
+        };
+        assert!(writer.commit(vec![batch]).await[0].is_ok());
+        let (counts, due) = cost(&wire, async {
+            let mut due = 0;
+            for shard in (0..SHARDS).map(Shard) {
+                let hints = reader.due(Queue::Recovery, shard, Timestamp::MAX, 10).await;
+                due += hints.unwrap().len();
+            }
+            let running = RunFilter {
+                status: Some(RunStatus::Running),
+                ..RunFilter::all(Tenant::new("t").unwrap())
+            };
+            let listed = reader.runs(&running, None, 10).await.unwrap().runs.len();
+            (due, listed)
+        })
+        .await;
+        costs.push(counts.rows_read);
+        assert_eq!(due, (costs.len(), costs.len()));
+    }
+    // Each run that is due is a hint and a row, both times it is looked for; the second time there is one more of them.
+    assert_eq!(costs, [4, 8], "rows read among 100 finished runs and among many");
+}
+
+/// Runs that were due before anything else, and ended.
+async fn end_runs(store: &BigtableStore, nth: usize, runs: usize) {
+    for first in (0..runs).step_by(250) {
+        let mut pens: Vec<Pen> = (first..runs.min(first + 250))
+            .map(|n| Pen::new(&format!("ended-{nth}-{n}")))
+            .collect();
+        for (was, due, status) in [
+            (None, Some(1), RunStatus::Running),
+            (Some(1), None, RunStatus::Completed),
+        ] {
+            let batches: Vec<Batch> = pens
+                .iter()
+                .map(|pen| Batch {
+                    agenda: moved(was, due),
+                    summary: summary(status, 7),
+                    ..pen.batch("x", 1)
+                })
+                .collect();
+            let answers = store.commit(batches.clone()).await;
+            assert!(answers.iter().all(Result::is_ok));
+            pens.iter_mut()
+                .zip(&batches)
+                .for_each(|(pen, batch)| pen.advance(batch));
+        }
+    }
+    // What the last commit made obsolete goes along with another.
+    Pen::new(&format!("last-{nth}")).put(store, "x", 1).await;
+}
+
+/// Looking for news where there is none is one scan of the log's end and one of the streams with news.
+#[tokio::test]
+async fn a_feed_without_news_is_two_reads_of_no_rows() {
+    let Some(table) = table().await else { return };
+    let (wire, store) = counted(&table);
+    let mut pen = Pen::new("a");
+    let shard = Shard::of(&pen.stream, SHARDS);
+    pen.put(&store, "x", 3).await;
+    let page = store.tail(shard, &Cursor::default(), 10).await.unwrap();
+    assert_eq!(page.entries.len(), 3);
+    let (counts, page) = cost(&wire, store.tail(shard, &page.cursor, 10)).await;
+    assert!(page.unwrap().entries.is_empty());
+    let expected = Counts {
+        reads: 2,
+        ..Counts::default()
+    };
+    assert_eq!(counts, expected);
+    // With news: the log twice, the set, the stream's end and its entries; the row of the log, and what it makes obsolete.
+    pen.put(&store, "x", 3).await;
+    let cursor = store.tail_end(shard).await.unwrap();
+    pen.put(&store, "x", 3).await;
+    let (counts, page) = cost(&wire, store.tail(shard, &cursor, 10)).await;
+    assert_eq!(page.unwrap().entries.len(), 3);
+    assert_eq!((counts.reads, counts.mutates, counts.checks), (5, 2, 1));
+}

@@ -1,0 +1,179 @@
+//! Conditional changes that arrive long after they were sent: they come to nothing.
+
+use super::pen::{Pen, all};
+use super::wire::Wire;
+use super::{AT_ONCE, NEVER, SHARDS, rows_of, shared, store, table};
+use crate::bigtable::append::PAYLOADS;
+use crate::bigtable::table::{self, Table};
+use crate::contract::{Batch, JournalStore, Shard};
+use crate::error::CommitError;
+use std::sync::Arc;
+use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::id::Seq;
+use tape_core::time::Timestamp;
+
+/// Sends a batch over a wire that holds it up: nobody knows what became of it.
+async fn send(wire: &Arc<Wire>, batch: Batch) {
+    let held: Arc<dyn Table> = Arc::clone(wire) as _;
+    let answer = store(&held, NEVER).commit(vec![batch]).await.remove(0);
+    assert!(
+        matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_was_missed_is_never_committed_later() {
+    let Some(table) = table().await else { return };
+    let store = shared(&table);
+    for begun in [false, true] {
+        let mut pen = Pen::new(&format!("begun-{begun}"));
+        if begun {
+            pen.put(store.as_ref(), "first", 2).await;
+        }
+        let wire = Arc::new(Wire::holding(&table));
+        let batch = pen.batch("held up", 1);
+        send(&wire, batch.clone()).await;
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        wire.deliver().await;
+        assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        // The caller may send it again, and others may go on.
+        pen.put(store.as_ref(), "instead", 1).await;
+        assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_arrives_before_anybody_looks_is_found() {
+    let Some(table) = table().await else { return };
+    let store = shared(&table);
+    let wire = Arc::new(Wire::holding(&table));
+    let pen = Pen::new("a");
+    let batch = pen.batch("held up", 1);
+    send(&wire, batch.clone()).await;
+    wire.deliver().await;
+    let found = store.find_batch(&pen.stream, batch.id).await.unwrap();
+    assert_eq!(found.map(|found| found.seq), Some(Seq(1)));
+}
+
+/// The hint of a commit under way stays, whoever finds it premature; also where it is the same hint as a stale one.
+#[tokio::test]
+async fn due_work_of_a_commit_under_way_is_not_cleaned_up() {
+    let Some(table) = table().await else { return };
+    let reader = store(&table, NEVER);
+    let mut pen = Pen::new("a");
+    let time = Timestamp::from_micros;
+    let moved = |was: Option<i64>, due: i64| AgendaChange {
+        queue: Queue::Recovery,
+        item: Item::Run,
+        was: was.map(time),
+        due: Some(time(due)),
+    };
+    for (was, due) in [(None, 1), (Some(1), 2), (Some(2), 3)] {
+        let batch = Batch {
+            agenda: vec![moved(was, due)],
+            ..pen.batch("moved", 1)
+        };
+        // Each from a process of its own, which does not clean up after the one before.
+        assert!(store(&table, NEVER).commit(vec![batch.clone()]).await[0].is_ok());
+        pen.advance(&batch);
+    }
+    let wire = Arc::new(Wire::holding(&table));
+    let batch = Batch {
+        agenda: vec![moved(Some(3), 1)],
+        ..pen.batch("back", 1)
+    };
+    send(&wire, batch).await;
+    let shard = Shard::of(&pen.stream, SHARDS);
+    let due = async || {
+        let hints = reader
+            .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+            .await
+            .unwrap();
+        hints
+            .into_iter()
+            .map(|hint| hint.due.as_micros())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(due().await, [3]);
+    assert_eq!(due().await, [3]);
+    wire.deliver().await;
+    assert_eq!(due().await, [1]);
+}
+
+/// A writer that is given up, but lives, finds its hints gone and its commit refused; it tries again by itself and everything is there.
+#[tokio::test]
+async fn a_writer_that_was_given_up_tries_again() {
+    let Some(table) = table().await else { return };
+    let mut pen = Pen::new("a");
+    pen.put(shared(&table).as_ref(), "first", 1).await;
+    let wire = Arc::new(Wire::holding(&table));
+    let work = AgendaChange {
+        queue: Queue::Timers,
+        item: Item::Merge,
+        was: None,
+        due: Some(Timestamp::from_micros(1)),
+    };
+    let batch = Batch {
+        agenda: vec![work],
+        ..pen.batch("held up", 1)
+    };
+    send(&wire, batch.clone()).await;
+    let impatient = store(&table, AT_ONCE);
+    let shard = Shard::of(&pen.stream, SHARDS);
+    let due = async || {
+        impatient
+            .due(Queue::Timers, shard, Timestamp::MAX, 10)
+            .await
+            .unwrap()
+            .len()
+    };
+    assert_eq!(due().await, 0);
+    assert_eq!(wire.deliver().await, [false], "it was given up");
+    // What the store does by itself where it still waits for the answer.
+    let known = store(&table, NEVER);
+    known.head(&pen.stream).await.unwrap();
+    let raised = known.ground.ends.get(&pen.stream).unwrap();
+    let mut old = raised.clone();
+    old.generation -= 1;
+    known.ground.ends.forget(&pen.stream);
+    known.ground.ends.note(&pen.stream, &old);
+    assert!(known.commit(vec![batch]).await[0].is_ok());
+    assert_eq!(due().await, 1);
+}
+
+/// Somebody copied entries for a segment and pauses; a payload is erased, the segment is made by another; then the copy arrives.
+#[tokio::test]
+async fn a_late_segment_does_not_bring_an_erased_payload_back() {
+    let Some(table) = table().await else { return };
+    for steps_that_arrive in 0..3 {
+        let mut pen = Pen::new(&format!("run-{steps_that_arrive}"));
+        let other = shared(&table);
+        pen.put(other.as_ref(), "secret", 200).await;
+        pen.put(other.as_ref(), "secret", 100).await;
+        let wire = Arc::new(Wire::dying_after(
+            &table,
+            1 + steps_that_arrive,
+            super::wire::Order::Given,
+        ));
+        let dying: Arc<dyn Table> = Arc::clone(&wire) as _;
+        // It dies before, or after, it has written a segment with what is about to be erased.
+        let _ = store(&dying, NEVER).commit(vec![pen.batch("dies", 1)]).await;
+        let late = Arc::new(Wire::holding(&table));
+        let held: Arc<dyn Table> = Arc::clone(&late) as _;
+        let _ = store(&held, NEVER).commit(vec![pen.batch("is late", 1)]).await;
+        for seq in 1..=pen.seq.0 {
+            other.erase(&pen.stream, Seq(seq)).await.unwrap();
+        }
+        pen.put(other.as_ref(), "goes on", 1).await;
+        late.deliver().await;
+        let entries = all(other.as_ref(), &pen.stream).await;
+        assert_eq!(entries.len(), 301);
+        assert!(entries[..300].iter().all(|entry| entry.payload.is_none()));
+        let rows = rows_of(table.as_ref(), b's', table::any_of([table::family(PAYLOADS)])).await;
+        let secrets = rows.iter().flat_map(|row| &row.cells);
+        let left = secrets.filter(|cell| cell.value.starts_with(b"secret")).count();
+        assert_eq!(left, 0, "{steps_that_arrive} steps had been made");
+    }
+}

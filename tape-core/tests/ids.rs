@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use support::names::{effect, run_id};
 use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::entry::obligation::ObligationId;
+use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::id::{
     BusinessKey, Connector, EffectId, Position, RequestId, RunId, Scope, SessionName, StreamId,
@@ -208,6 +209,18 @@ fn keys_of_effects_name_run_decision_and_call() {
         );
         assert!(keys.insert(key.clone()) && keys.insert(undo.clone()));
         assert!(undo.starts_with(&key));
+        let copy = |copy| {
+            ObligationId {
+                effect: effect(id),
+                copy,
+            }
+            .key(&run)
+        };
+        assert_eq!(copy(0), undo);
+        assert!(
+            keys.insert(copy(1)) && keys.insert(copy(2)),
+            "each duplicate is undone under its own key"
+        );
     }
     let other = RunId::new("acme", "treasury", "ann", "s1", "i2").unwrap();
     assert!(keys.insert(effect("#0.0").idempotency_key(&other)));

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
-use tape_core::id::{RequestId, RunId, Seq, StreamId};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::{Rejection, Reply};
+use tape_core::run::Run;
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 
@@ -35,6 +37,46 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError>;
+
+    /// Where an effect stands; none where it is settled and forgotten, or never was.
+    ///
+    /// # Errors
+    /// [`AccessError::Unavailable`] where the journal is out of reach for now.
+    async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError>;
+
+    /// Where an obligation stands; none where it is done, or never was.
+    ///
+    /// # Errors
+    /// [`AccessError::Unavailable`] where the journal is out of reach for now.
+    async fn obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<ObligationAt>, AccessError>;
+
+    /// Carries changes of shared state over that a session recorded.
+    ///
+    /// # Errors
+    /// [`AccessError::Unavailable`] where that does not work out for now.
+    async fn merge(&self, session: &SessionId) -> Result<(), AccessError>;
+}
+
+/// An effect, as far as a worker has to know before it claims it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectAt {
+    /// The upstream.
+    pub connector: Connector,
+    /// The entry that began it, which says what it is.
+    pub begun: Seq,
+}
+
+/// An obligation, as far as a worker has to know before it claims it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObligationAt {
+    /// The upstream.
+    pub connector: Connector,
+    /// The entry that says how it is undone.
+    pub source: Seq,
 }
 
 /// A piece of work and when it is due. A hint: the command that takes it up says whether it is still there.
@@ -58,6 +100,9 @@ pub enum AccessError {
     /// It is out of reach, or nobody knows what became of the command: repeat it later with its request id.
     #[error("the journal is out of reach")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored does not fit together: a person must look.
+    #[error("the journal is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A request id of its own for each command.
@@ -96,10 +141,7 @@ impl Access for Engine {
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
-        Self::run(self, run, command).await.map_err(|error| match error {
-            JournalError::Rejected(rejection) => AccessError::Rejected(rejection),
-            other => unavailable(other),
-        })
+        Self::run(self, run, command).await.map_err(refused)
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
@@ -107,6 +149,51 @@ impl Access for Engine {
             .read(&StreamId::Run(run.clone()), after, limit)
             .await
             .map_err(unavailable)
+    }
+
+    async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
+        let state = self.run_state(run).await.map_err(refused)?;
+        Ok(state.and_then(|run| effect_at(&run, effect)))
+    }
+
+    async fn obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<ObligationAt>, AccessError> {
+        let state = self.run_state(run).await.map_err(refused)?;
+        Ok(state.and_then(|run| obligation_at(&run, obligation)))
+    }
+
+    async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
+        self.merge_session(session).await.map_err(refused)
+    }
+}
+
+fn effect_at(run: &Run, id: &EffectId) -> Option<EffectAt> {
+    let effect = run
+        .effects()
+        .get(id)
+        .filter(|effect| !effect.status.is_settled())?;
+    Some(EffectAt {
+        connector: effect.connector.clone(),
+        begun: effect.begun,
+    })
+}
+
+fn obligation_at(run: &Run, id: &ObligationId) -> Option<ObligationAt> {
+    let obligation = run.obligations().iter().find(|obligation| obligation.id == *id)?;
+    Some(ObligationAt {
+        connector: obligation.connector.clone(),
+        source: obligation.source,
+    })
+}
+
+fn refused(error: JournalError) -> AccessError {
+    match error {
+        JournalError::Rejected(rejection) => AccessError::Rejected(rejection),
+        JournalError::Damaged { .. } => AccessError::Damaged(error.into()),
+        other => unavailable(other),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
 
 use crate::access::{Access, DueWork};
+use crate::backoff::jittered;
+use crate::fair::in_turns;
 use crate::reactor::{Reaction, ReactionError, Reactor};
-use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,13 +19,16 @@ use tracing::{debug, warn};
 /// Failed pieces that are remembered; beyond that the oldest wait is forgotten, and its piece tried again early.
 const FAILED_MAX: usize = 10_000;
 
+/// Pieces that wait for their lane, beside those under way in the queue; while there are more, nothing new is taken up.
+const PARKED_MAX: usize = 4_096;
+
 /// However much is written, looks at the agenda are this far apart at least.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Pieces of work under way at once.
+    /// Pieces of work under way at once, at least one.
     pub concurrency: usize,
     /// The agenda is looked at this often even where nothing wakes the driver: the safety net under lost wake-ups.
     pub sweep: Duration,
@@ -56,8 +61,9 @@ pub struct Driver {
     access: Arc<dyn Access>,
     reactor: Arc<dyn Reactor>,
     options: Options,
-    /// Due work that was read and not yet taken up.
-    backlog: Vec<DueWork>,
+    slots: Slots,
+    /// Due work that was read and not yet taken up, in the order in which it will be.
+    backlog: VecDeque<DueWork>,
     looked: Instant,
     /// The agenda is looked at from here on.
     look_at: Instant,
@@ -65,6 +71,15 @@ pub struct Driver {
     failed: HashMap<Piece, Failure>,
     tasks: JoinSet<Result<Reaction, ReactionError>>,
     pieces: HashMap<Id, Piece>,
+}
+
+/// The places of a queue.
+#[derive(Clone)]
+struct Slots {
+    free: Arc<Semaphore>,
+    /// A piece gave its place back before it ended.
+    given_back: Arc<Notify>,
+    stop: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +104,14 @@ impl Driver {
             access,
             reactor,
             options,
-            backlog: Vec::new(),
+            slots: Slots {
+                free: Arc::new(Semaphore::new(
+                    options.concurrency.clamp(1, Semaphore::MAX_PERMITS),
+                )),
+                given_back: Arc::new(Notify::new()),
+                stop: CancellationToken::new(),
+            },
+            backlog: VecDeque::new(),
             looked: now,
             look_at: now,
             under_way: HashSet::new(),
@@ -101,14 +123,17 @@ impl Driver {
 
     /// Works until `stop`; then takes up nothing new, and returns once what is under way is done.
     pub async fn run(mut self, stop: CancellationToken) {
+        self.slots.stop = stop.clone();
+        let given_back = Arc::clone(&self.slots.given_back);
         while !stop.is_cancelled() {
             // Asked for before looking, so that what is written in between is not missed.
             let changed = self.access.changed();
             self.take_up().await;
-            let idle = self.room() > 0;
+            let idle = self.has_room();
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+                () = given_back.notified() => {}
                 () = changed, if idle => self.look_at = self.look_at.min(self.looked + PAUSE),
                 () = tokio::time::sleep_until(self.look_at), if idle => {}
             }
@@ -118,14 +143,18 @@ impl Driver {
         }
     }
 
-    fn room(&self) -> usize {
-        self.options.concurrency.saturating_sub(self.under_way.len())
+    fn has_room(&self) -> bool {
+        self.slots.free.available_permits() > 0 && self.under_way.len() < self.under_way_max()
+    }
+
+    fn under_way_max(&self) -> usize {
+        self.options.concurrency.saturating_add(PARKED_MAX)
     }
 
     /// Starts what is due and has room; looks at the agenda where it is time to.
     async fn take_up(&mut self) {
         self.start_backlog();
-        if self.room() > 0 && self.backlog.is_empty() && self.look_at <= Instant::now() {
+        if self.has_room() && self.backlog.is_empty() && self.look_at <= Instant::now() {
             self.look().await;
             self.start_backlog();
         }
@@ -157,6 +186,7 @@ impl Driver {
     fn sort_in(&mut self, page: Vec<DueWork>) {
         let now = Instant::now();
         self.look_at = now + self.options.sweep;
+        let mut due_now = Vec::new();
         for work in page {
             let piece = (work.stream.clone(), work.item.clone());
             if self.under_way.contains(&piece) {
@@ -164,25 +194,31 @@ impl Driver {
             }
             let held = self.failed.get(&piece).map_or(now, |failure| failure.until);
             match (now + work.due_in).max(held) {
-                due if due <= now => self.backlog.push(work),
-                due => self.look_at = self.look_at.min(due),
+                due if due <= now => due_now.push(work),
+                due => self.look_at = self.look_at.min(due).max(now + PAUSE),
             }
         }
-        if !self.backlog.is_empty() {
+        if !due_now.is_empty() {
             // There may be more than fits a page.
             self.look_at = now + PAUSE;
         }
         // Copies of the reactor see the same page: they should not all begin with the same piece.
-        self.backlog.shuffle(&mut rand::rng());
+        due_now.shuffle(&mut rand::rng());
+        self.backlog = in_turns(due_now);
     }
 
     fn start_backlog(&mut self) {
-        while self.room() > 0 {
-            let Some(work) = self.backlog.pop() else { return };
+        while self.under_way.len() < self.under_way_max() {
+            let Ok(slot) = Arc::clone(&self.slots.free).try_acquire_owned() else {
+                return;
+            };
+            let Some(work) = self.backlog.pop_front() else {
+                return;
+            };
             let piece = (work.stream.clone(), work.item.clone());
             self.under_way.insert(piece.clone());
             let reactor = Arc::clone(&self.reactor);
-            let task = self.tasks.spawn(async move { reactor.react(&work).await });
+            let task = self.tasks.spawn(self.slots.clone().see_to(reactor, work, slot));
             self.pieces.insert(task.id(), piece);
         }
     }
@@ -220,11 +256,45 @@ impl Driver {
             .backoff
             .saturating_mul(1 << (times - 1).min(16))
             .min(self.options.backoff_max);
-        let until = Instant::now() + wait.mul_f64(rand::rng().random_range(0.5..1.0));
+        let until = Instant::now() + jittered(wait);
         if self.failed.len() >= FAILED_MAX {
             self.failed.retain(|_, failure| failure.until > Instant::now());
         }
         self.failed.insert(piece, Failure { times, until });
+    }
+}
+
+impl Slots {
+    /// Has the reactor see to a piece. While the piece waits for its lane, it gives its place in the queue to others: a slow upstream
+    /// does not hold up the work of the rest.
+    async fn see_to(
+        self,
+        reactor: Arc<dyn Reactor>,
+        work: DueWork,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Reaction, ReactionError> {
+        let Some(lane) = reactor.lane(&work).await? else {
+            let reacted = reactor.react(&work).await;
+            drop(slot);
+            return reacted;
+        };
+        let (_place, _slot) = if let Some(place) = lane.try_enter() {
+            (place, slot)
+        } else {
+            drop(slot);
+            self.given_back.notify_one();
+            let both = async {
+                let place = lane.enter().await;
+                let slot = self.free.acquire_owned().await;
+                (place, slot.expect("nobody closes the queue"))
+            };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(Reaction::Nothing),
+                both = both => both,
+            }
+        };
+        reactor.react(&work).await
     }
 }
 

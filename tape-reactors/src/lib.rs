@@ -4,21 +4,46 @@
 //! - [`Reactor`] is what a reactor is; [`Driver`] runs it: woken by the feed, swept by the agenda, bounded, fair, drained.
 //! - [`Access`] is what it needs of the journal, from a server or from a store.
 //! - [`Recovery`] takes runs whose drivers are gone and has them driven again through a [`Redriver`].
+//! - [`Outbox`] dispatches effects, [`Reconciler`] asks what became of those whose answer was lost, [`Compensation`] undoes; all
+//!   three through a [`Connector`], as a [`Worker`] that claims what it takes up.
+//! - [`Timers`] ends gates and fires timers.
 //!
 //! What this crate must not know: how entries are stored or sent, and what any agent does.
 
 mod access;
+mod backoff;
+mod compensation;
+mod connector;
+#[cfg(any(feature = "command", feature = "http"))]
+mod connectors;
 mod driver;
+mod fair;
 #[cfg(feature = "http")]
 mod http;
+mod outbox;
 mod reactor;
+mod reconciler;
 mod recovery;
 mod redrive;
+mod timers;
+mod worker;
 
-pub use access::{Access, AccessError, DueWork};
+pub use access::{Access, AccessError, DueWork, EffectAt, ObligationAt};
+pub use compensation::Compensation;
+pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, Place};
+#[cfg(feature = "command")]
+pub use connectors::CommandConnector;
+#[cfg(feature = "http")]
+pub use connectors::{HttpConnector, HttpEndpoints};
 pub use driver::{Driver, Options};
 #[cfg(feature = "http")]
-pub use http::HttpRedriver;
+pub use http::HttpError;
+pub use outbox::Outbox;
 pub use reactor::{Reaction, ReactionError, Reactor};
+pub use reconciler::Reconciler;
 pub use recovery::Recovery;
+#[cfg(feature = "http")]
+pub use redrive::{HttpRedriver, SIGNATURE_HEADER, sign, verify};
 pub use redrive::{Redrive, RedriveError, Redriver, Registry};
+pub use timers::Timers;
+pub use worker::{Terms, Worker};

@@ -125,6 +125,10 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Reaction::Nothing);
         };
+        // Taken and let go again, it would count as driven without progress, and get stuck.
+        if !self.redriver.drives(&run.app) {
+            return Err(ReactionError::UnknownApp { app: run.app.clone() });
+        }
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
         };

@@ -1,7 +1,16 @@
 //! Having a run driven again.
 
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod signature;
+
+#[cfg(feature = "http")]
+pub use http::HttpRedriver;
+#[cfg(feature = "http")]
+pub use signature::{SIGNATURE_HEADER, sign, verify};
+
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::HashMap;
 use tape_core::id::{App, Epoch, RunId};
@@ -19,6 +28,12 @@ pub struct Redrive {
 /// Has agents driven again.
 #[async_trait]
 pub trait Redriver: Send + Sync + 'static {
+    /// Whether it drives runs of an app. Runs of others are left to other processes.
+    fn drives(&self, app: &App) -> bool {
+        let _ = app;
+        true
+    }
+
     /// Starts the agent of the run over its journal. It may return once the agent has adopted the run, or once the agent
     /// is done with it: recovery keeps its hold of the run until it is adopted or this returns.
     ///
@@ -37,16 +52,23 @@ pub enum RedriveError {
         /// The app.
         app: App,
     },
-    /// The agent could not be reached or refused.
+    /// The agent refused.
+    #[error("the agent answered with status {status}")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// The agent could not be reached, or did not answer.
     #[error("the agent did not take the run")]
     Agent(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-type Agent = Box<dyn Fn(Redrive) -> BoxFuture<'static, Result<(), RedriveError>> + Send + Sync>;
-
-/// Agents of this process, by app.
+/// Agents by app: functions of this process, or anything else that drives runs again.
 #[derive(Default)]
-pub struct Registry(HashMap<App, Agent>);
+pub struct Registry(HashMap<App, Box<dyn Redriver>>);
+
+/// An agent of this process.
+struct Function<F>(F);
 
 impl Registry {
     /// No agents.
@@ -57,13 +79,18 @@ impl Registry {
 
     /// Adds the agent of an app: a function that drives a run to its end or its next wait.
     #[must_use]
-    pub fn agent<F, R>(mut self, app: App, agent: F) -> Self
+    pub fn agent<F, R>(self, app: App, agent: F) -> Self
     where
         F: Fn(Redrive) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), RedriveError>> + Send + 'static,
     {
-        self.0
-            .insert(app, Box::new(move |redrive| Box::pin(agent(redrive))));
+        self.redriver(app, Function(agent))
+    }
+
+    /// Adds what drives the runs of an app again.
+    #[must_use]
+    pub fn redriver(mut self, app: App, redriver: impl Redriver) -> Self {
+        self.0.insert(app, Box::new(redriver));
         self
     }
 }
@@ -76,12 +103,27 @@ impl std::fmt::Debug for Registry {
 
 #[async_trait]
 impl Redriver for Registry {
+    fn drives(&self, app: &App) -> bool {
+        self.0.contains_key(app)
+    }
+
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let app = &redrive.run.app;
         let agent = self
             .0
             .get(app)
             .ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;
-        agent(redrive.clone()).await
+        agent.redrive(redrive).await
+    }
+}
+
+#[async_trait]
+impl<F, R> Redriver for Function<F>
+where
+    F: Fn(Redrive) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), RedriveError>> + Send + 'static,
+{
+    async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
+        (self.0)(redrive.clone()).await
     }
 }

@@ -3,7 +3,7 @@
 use super::effect::Claim;
 use super::has_payloads;
 use crate::effect::{EffectPolicy, SettledBy};
-use crate::id::{Connector, EffectId, Operation};
+use crate::id::{Connector, EffectId, Operation, RunId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,18 @@ pub struct ObligationId {
     /// Zero for the effect itself, from 1 for its duplicates.
     #[serde(default)]
     pub copy: u16,
+}
+
+impl ObligationId {
+    /// The key under which it is undone: another for each duplicate, and never the key of the effect itself.
+    #[must_use]
+    pub fn key(&self, run: &RunId) -> String {
+        let key = self.effect.undo_key(run);
+        match self.copy {
+            0 => key,
+            n => format!("{key}-{n}"),
+        }
+    }
 }
 
 /// A worker is about to undo an effect.

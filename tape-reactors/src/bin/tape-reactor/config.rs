@@ -1,0 +1,189 @@
+//! What the program is told: flags, `TAPE_*` variables, and one TOML file for what flags are too short for.
+
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tape_core::id::{App, Connector, Holder};
+use tape_reactors::HttpEndpoints;
+
+/// Sees to the due work of a Tape journal: drives runs again whose drivers are gone, dispatches effects, asks what became of
+/// those whose answer was lost, fires timers, and undoes. Run as many copies as you like.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tape-reactor", version)]
+pub(crate) struct Flags {
+    /// The journal: a store, `sqlite:PATH`, `postgres://...` or `alloydb://...`.
+    #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
+    pub(crate) store: String,
+    /// Connectors, agents and bounds.
+    #[arg(long, env = "TAPE_REACTOR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Runs these reactors alone.
+    #[arg(
+        long,
+        env = "TAPE_REACTOR_ONLY",
+        value_name = "REACTOR",
+        value_delimiter = ',',
+        value_enum
+    )]
+    pub(crate) only: Vec<Kind>,
+    /// Where health and readiness are answered, at `/healthz` and `/readyz`; port 0 takes a free one.
+    #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The port to listen on at all addresses, as Cloud Run sets it.
+    #[arg(long, env = "PORT", value_name = "PORT", conflicts_with = "listen")]
+    pub(crate) port: Option<u16>,
+    /// The name under which work is claimed; by default one that no other process has.
+    #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
+    pub(crate) holder: Option<Holder>,
+    /// When told to stop, calls under way have so many milliseconds to finish; what does not is taken up by others.
+    #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
+    pub(crate) drain_ms: u64,
+    /// What is logged to standard error, such as `info` or `tape_reactors=debug,warn`.
+    #[arg(long, env = "TAPE_LOG", value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// The reactors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub(crate) enum Kind {
+    Recovery,
+    Outbox,
+    Reconciler,
+    Timers,
+    Compensation,
+}
+
+/// The file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    /// A claim lapses after this long unless it is renewed.
+    claim_ms: Option<u64>,
+    /// An upstream has this long to answer.
+    patience_ms: Option<u64>,
+    /// Recovery holds a run for this long at a time until its agent has adopted it.
+    lease_ms: Option<u64>,
+    /// Pieces of work under way at once, of each reactor.
+    concurrency: Option<usize>,
+    /// The agenda is looked at this often even where nothing wakes the reactors.
+    sweep_ms: Option<u64>,
+    pub(crate) connectors: BTreeMap<Connector, ConnectorEntry>,
+    pub(crate) agents: BTreeMap<App, AgentEntry>,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConnectorEntry {
+    pub(crate) http: Option<HttpEndpoints>,
+    /// Headers with each request, by name.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// Headers whose values are in variables of the environment: the variables, by name of the header.
+    #[serde(default)]
+    pub(crate) headers_env: BTreeMap<String, String>,
+    /// The program and its arguments.
+    pub(crate) command: Option<Vec<String>>,
+    /// Calls under way at once.
+    #[serde(default = "sixteen")]
+    pub(crate) concurrency: usize,
+}
+
+/// An agent that drives runs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentEntry {
+    pub(crate) url: String,
+    /// The longest that the agent works on a run in one go.
+    #[serde(default = "an_hour")]
+    pub(crate) timeout_ms: u64,
+    /// The variable of the environment with the secret under which requests are signed.
+    pub(crate) secret_env: Option<String>,
+}
+
+const fn sixteen() -> usize {
+    16
+}
+
+const fn an_hour() -> u64 {
+    3_600_000
+}
+
+/// The configuration makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Misconfigured {
+    #[error("{path} cannot be read")]
+    Unreadable {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} makes no sense")]
+    Nonsense {
+        path: String,
+        #[source]
+        source: toml::de::Error,
+    },
+    #[error("connector '{connector}' is either `http` or `command`")]
+    Neither { connector: Connector },
+    #[error("'{of}' wants the variable {variable}, which is not set")]
+    NoVariable { of: String, variable: String },
+    #[error("'{of}' cannot be set up")]
+    Http {
+        of: String,
+        #[source]
+        source: tape_reactors::HttpError,
+    },
+}
+
+impl File {
+    pub(crate) fn read(path: &Path) -> Result<Self, Misconfigured> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| Misconfigured::Unreadable {
+            path: shown.clone(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| Misconfigured::Nonsense { path: shown, source })
+    }
+
+    pub(crate) fn terms(&self) -> tape_reactors::Terms {
+        let usual = tape_reactors::Terms::default();
+        tape_reactors::Terms {
+            claim: self.claim_ms.map_or(usual.claim, Duration::from_millis),
+            patience: self.patience_ms.map_or(usual.patience, Duration::from_millis),
+        }
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease_ms
+            .map_or(Duration::from_secs(30), Duration::from_millis)
+    }
+
+    pub(crate) fn options(&self) -> tape_reactors::Options {
+        let usual = tape_reactors::Options::default();
+        tape_reactors::Options {
+            concurrency: self.concurrency.unwrap_or(usual.concurrency),
+            sweep: self.sweep_ms.map_or(usual.sweep, Duration::from_millis),
+            ..usual
+        }
+    }
+}
+
+impl Flags {
+    /// The reactors to run.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        if self.only.is_empty() {
+            Kind::value_variants()
+        } else {
+            &self.only
+        }
+    }
+
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        self.listen.or_else(|| self.port.map(everywhere))
+    }
+}

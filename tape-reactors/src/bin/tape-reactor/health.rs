@@ -1,0 +1,43 @@
+//! Health and readiness over HTTP.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::agenda::Queue;
+use tape_reactors::Access;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A journal that takes longer to answer is out of reach.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[derive(Clone)]
+struct Asked {
+    access: Arc<dyn Access>,
+    stop: CancellationToken,
+}
+
+/// Answers `/healthz` as long as the process lives, and `/readyz` with 200 while it takes up work and can reach the journal.
+pub(crate) async fn serve(listener: TcpListener, access: Arc<dyn Access>, stop: CancellationToken) {
+    let router = Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .with_state(Asked { access, stop });
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "health is not answered any more");
+    }
+}
+
+async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
+    if asked.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+    }
+    let look = asked.access.due(Queue::Timers, Duration::ZERO, 1);
+    match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),
+    }
+}

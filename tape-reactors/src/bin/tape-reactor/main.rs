@@ -1,0 +1,168 @@
+//! `tape-reactor`: the reactors as a process.
+
+mod config;
+mod health;
+mod parts;
+
+use clap::Parser as _;
+use config::{File, Flags, Kind, Misconfigured};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::id::Holder;
+use tape_reactors::{
+    Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Worker,
+};
+use tape_store::clock::SystemClock;
+use tape_store::engine::Engine;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// The exit code for a configuration that makes no sense, as for flags that cannot be read.
+const MISCONFIGURED: u8 = 2;
+
+/// Why the program ends early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Misconfigured(#[from] Misconfigured),
+    #[error("the journal cannot be opened")]
+    Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot {doing}")]
+    Io {
+        doing: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(&flags.log)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("tape-reactor: {}", with_causes(&failure));
+            match failure {
+                Failure::Misconfigured(_) => ExitCode::from(MISCONFIGURED),
+                Failure::Journal(_) | Failure::Io { .. } => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<(), Failure> {
+    let io = |doing| move |source| Failure::Io { doing, source };
+    let file = flags
+        .config
+        .as_deref()
+        .map(File::read)
+        .transpose()?
+        .unwrap_or_default();
+    let holder = flags.holder.clone().unwrap_or_else(own_name);
+    let connectors = parts::connectors(&file)?;
+    let agents = Arc::new(parts::agents(&file)?);
+    // Listened for before anything is announced: a signal that follows the announcement is not lost.
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
+        signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
+    );
+    let access = open(&flags.store).await?;
+    let stop = CancellationToken::new();
+    let mut reactors = Vec::new();
+    let worker = Worker::new(Arc::clone(&access), connectors, holder.clone(), file.terms());
+    for kind in flags.kinds() {
+        let reactor: Arc<dyn Reactor> = match kind {
+            Kind::Recovery => {
+                let (access, agents) = (Arc::clone(&access), Arc::clone(&agents));
+                Arc::new(Recovery::new(access, agents, holder.clone(), file.lease()))
+            }
+            Kind::Outbox => Arc::new(Outbox::new(worker.clone())),
+            Kind::Reconciler => Arc::new(Reconciler::new(worker.clone())),
+            Kind::Timers => Arc::new(Timers::new(Arc::clone(&access))),
+            Kind::Compensation => Arc::new(Compensation::new(worker.clone())),
+        };
+        reactors.push(reactor);
+    }
+    let mut tasks = start(&access, reactors, file.options(), &stop);
+    announce(&flags, &access, &stop).await?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        // A driver ends only when it is told to, or by a panic of its own.
+        _ = tasks.join_next() => {}
+    }
+    drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
+    Ok(())
+}
+
+fn start(
+    access: &Arc<dyn Access>,
+    reactors: Vec<Arc<dyn Reactor>>,
+    options: Options,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for reactor in reactors {
+        let driver = Driver::new(Arc::clone(access), reactor, options);
+        tasks.spawn(driver.run(stop.clone()));
+    }
+    tasks
+}
+
+async fn open(url: &str) -> Result<Arc<dyn Access>, Failure> {
+    let store = Box::pin(tape_store::open::open(url))
+        .await
+        .map_err(|error| Failure::Journal(Box::new(error)))?;
+    Ok(Arc::new(Engine::new(store, Arc::new(SystemClock))))
+}
+
+/// A name that no other process has.
+fn own_name() -> Holder {
+    let name = format!("reactor-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+    Holder::new(name).expect("letters, digits and hyphens are a name")
+}
+
+#[expect(clippy::print_stdout, reason = "the line says that the program is ready")]
+async fn announce(flags: &Flags, access: &Arc<dyn Access>, stop: &CancellationToken) -> Result<(), Failure> {
+    let io = |doing| move |source| Failure::Io { doing, source };
+    let Some(address) = flags.address() else {
+        println!("tape-reactor ready");
+        return Ok(());
+    };
+    let listener = TcpListener::bind(address).await.map_err(io("listen"))?;
+    let address = listener.local_addr().map_err(io("listen"))?;
+    tokio::spawn(health::serve(listener, Arc::clone(access), stop.clone()));
+    println!("tape-reactor ready on {address}");
+    Ok(())
+}
+
+/// Takes up nothing new, and waits for what is under way as long as it may take.
+async fn drain(tasks: &mut JoinSet<()>, stop: &CancellationToken, patience: Duration) {
+    info!("stopping");
+    stop.cancel();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        warn!("not everything under way was done in time; others take it up once its claims lapse");
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

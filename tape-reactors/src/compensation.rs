@@ -1,0 +1,153 @@
+//! Compensation: what a run did is undone, last in, first out, one at a time.
+
+use crate::access::{AccessError, DueWork};
+use crate::connector::{Call, Lane, NotUndone, text};
+use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::worker::{Waited, Worker};
+use async_trait::async_trait;
+use tape_core::agenda::{Item, Queue};
+use tape_core::command::WorkerCommand;
+use tape_core::effect::{Semantics, Undo};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{Connector as Name, RunId};
+use tape_core::payload::Payload;
+use tape_core::reply::{Rejection, ReplyResult};
+use tracing::{error, info, warn};
+
+/// Carries out released obligations. Which one is next, how long to wait after a failure and when a person must look are rules of
+/// the run: an agenda has at most one obligation of each run.
+#[derive(Clone, Debug)]
+pub struct Compensation(Worker);
+
+impl Compensation {
+    /// The compensation of a worker.
+    #[must_use]
+    pub const fn new(worker: Worker) -> Self {
+        Self(worker)
+    }
+
+    async fn claim(&self, run: &RunId, obligation: &ObligationId) -> Result<Claimed, AccessError> {
+        let claim = WorkerCommand::ClaimObligation {
+            obligation: obligation.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        match self.0.claim(run, claim).await {
+            Ok(None) => Ok(Claimed::Nothing),
+            Ok(Some(reply)) => Ok(match reply.result {
+                ReplyResult::Obligation { stuck: true, .. } => Claimed::Stuck,
+                ReplyResult::Obligation { attempt, .. } => Claimed::Attempt(attempt),
+                _ => Claimed::Nothing,
+            }),
+            Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn finish(
+        &self,
+        obligation: &ObligationId,
+        call: &Call,
+        undone: Result<Payload, NotUndone>,
+    ) -> Result<(), AccessError> {
+        let ending = undone.map_err(|error| text(error.to_string()));
+        if let Err(error) = &ending {
+            warn!(effect = %call.effect, attempt = call.attempt, error, "not undone");
+        }
+        let finish = WorkerCommand::FinishObligation {
+            obligation: obligation.clone(),
+            holder: self.0.holder(),
+            attempt: call.attempt,
+            ending,
+        };
+        match self.0.ask(&call.run, finish).await {
+            Ok(reply) => {
+                if let ReplyResult::Obligation { stuck: true, .. } = reply.result {
+                    error!(effect = %call.effect, "the undo is stuck: a person must look");
+                }
+                Ok(())
+            }
+            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+                warn!(effect = %call.effect, "the undo was answered after its claim had lapsed");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn call(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+        connector: Name,
+        undo: Undo,
+        attempt: u32,
+    ) -> Call {
+        Call {
+            run: run.clone(),
+            effect: obligation.effect.clone(),
+            connector,
+            operation: undo.operation,
+            args: undo.args,
+            key: obligation.key(run),
+            business_key: None,
+            semantics: Semantics::Idempotent,
+            attempt,
+            deadline: self.0.deadline(),
+        }
+    }
+}
+
+enum Claimed {
+    Attempt(u32),
+    Stuck,
+    Nothing,
+}
+
+#[async_trait]
+impl Reactor for Compensation {
+    fn name(&self) -> &'static str {
+        "compensation"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Compensation
+    }
+
+    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
+        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        let (Some(run), Item::Obligation(obligation)) = (work.stream.as_run(), &work.item) else {
+            return Ok(Reaction::Nothing);
+        };
+        let Some(at) = self.0.obligation(run, obligation).await? else {
+            return Ok(Reaction::Nothing);
+        };
+        let connector = self.0.connector(&at.connector)?;
+        let undo = self.0.undo(run, at.source).await?;
+        let attempt = match self.claim(run, obligation).await? {
+            Claimed::Attempt(attempt) => attempt,
+            Claimed::Stuck => return Ok(Reaction::Done),
+            Claimed::Nothing => return Ok(Reaction::Nothing),
+        };
+        let call = self.call(run, obligation, at.connector.clone(), undo, attempt);
+        let renew = WorkerCommand::RenewObligationClaim {
+            obligation: obligation.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        let undone = match self.0.call(run, renew, connector.compensate(&call)).await {
+            Waited::Answered(undone) => undone,
+            Waited::TooLong => Err(NotUndone::new(format_args!(
+                "no answer within {:?}",
+                self.0.patience()
+            ))),
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        info!(stream = %work.stream, effect = %obligation.effect, attempt, done = undone.is_ok(), "undoing");
+        self.finish(obligation, &call, undone).await?;
+        Ok(Reaction::Done)
+    }
+}

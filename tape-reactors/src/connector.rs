@@ -1,0 +1,191 @@
+//! Connectors: what calls an upstream, asks it what happened, and undoes.
+
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use tape_core::command::Ending;
+use tape_core::effect::{Outcome, Semantics, Undo};
+use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
+use tape_core::limits::TEXT_BYTES_MAX;
+use tape_core::payload::Payload;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::Instant;
+
+/// Knows one upstream. Every answer says how much is known: an error that nobody looked at is [`Ending::Unknown`], never a failure.
+///
+/// A call may be dropped at any await, as when its claim is lost; what it sent may have arrived all the same, and the journal counts
+/// on that. A panic counts as a worker that vanished in mid-call.
+#[async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Has the upstream act. The attempt is recorded as started before this is called.
+    async fn dispatch(&self, call: &Call) -> Ending;
+
+    /// Asks the upstream what became of all earlier attempts, by effect key or business key.
+    async fn observe(&self, call: &Call) -> Observation;
+
+    /// Has the upstream undo what it did: the operation and arguments are those of the obligation, the key is the obligation's own and
+    /// the same in each attempt. It may be called again after an attempt of which nobody knows what came, so an upstream that
+    /// ignores keys has to be asked first whether it is undone already.
+    ///
+    /// # Errors
+    /// [`NotUndone`] says why; it is tried again with backoff, as often as the effect's policy says, then a person must look.
+    async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone>;
+}
+
+/// One call of an upstream.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The run.
+    pub run: RunId,
+    /// The effect that is done, asked about or undone.
+    pub effect: EffectId,
+    /// The connector's name.
+    pub connector: Name,
+    /// What is asked of the upstream.
+    pub operation: Operation,
+    /// With which arguments.
+    pub args: Payload,
+    /// The idempotency key: the same in every attempt and every process. That of an undo is another than that of the effect.
+    pub key: String,
+    /// The business operation's own name.
+    pub business_key: Option<BusinessKey>,
+    /// What happens if it is sent twice.
+    pub semantics: Semantics,
+    /// Which attempt, observation or attempt at undoing it is, from 1.
+    pub attempt: u32,
+    /// Nobody waits for the answer any longer than this.
+    pub deadline: Instant,
+}
+
+/// What an upstream says became of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// It happened once.
+    Found {
+        /// What the upstream answered, as far as it tells.
+        result: Payload,
+        /// How to undo it, where that is known only now.
+        undo: Option<Undo>,
+    },
+    /// It did not happen, and no earlier attempt can still arrive.
+    Absent,
+    /// It happened more than once.
+    Duplicate {
+        /// What the upstream answered to the one that stands.
+        result: Payload,
+        /// How to undo the one that stands, where that is known only now.
+        undo: Option<Undo>,
+        /// How to undo the other; without it a person must look.
+        undo_duplicate: Option<Undo>,
+    },
+    /// The upstream could not say.
+    Inconclusive {
+        /// Why, for the log.
+        why: String,
+    },
+}
+
+impl Observation {
+    /// The upstream could not say.
+    pub fn inconclusive(why: impl fmt::Display) -> Self {
+        Self::Inconclusive { why: why.to_string() }
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Found { .. } => Outcome::Found,
+            Self::Absent => Outcome::Absent,
+            Self::Duplicate { .. } => Outcome::Duplicate,
+            Self::Inconclusive { .. } => Outcome::Inconclusive,
+        }
+    }
+}
+
+/// An effect was not undone, or nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotUndone(String);
+
+impl NotUndone {
+    /// It was not undone for this reason.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A bound on what goes on at once in one place, such as at one upstream. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Lane(Arc<Semaphore>);
+
+/// A place in a [`Lane`], until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lane {
+    /// A lane for so many at once, at least one.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self(Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    pub(crate) fn try_enter(&self) -> Option<Place> {
+        match Arc::clone(&self.0).try_acquire_owned() {
+            Ok(permit) => Some(Place { _permit: permit }),
+            Err(TryAcquireError::NoPermits) => None,
+            Err(TryAcquireError::Closed) => unreachable!("nobody closes a lane"),
+        }
+    }
+
+    /// Waits for a place; who came first gets the first.
+    pub(crate) async fn enter(&self) -> Place {
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        Place {
+            _permit: permit.expect("nobody closes a lane"),
+        }
+    }
+}
+
+/// The connectors that a process has, by name, each with its own bound on calls at once. Reactors that share it share the bounds.
+#[derive(Clone, Default)]
+pub struct Connectors(HashMap<Name, (Arc<dyn Connector>, Lane)>);
+
+impl Connectors {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a connector, of which at most `concurrency` calls are under way at once.
+    #[must_use]
+    pub fn with(mut self, name: Name, connector: impl Connector, concurrency: usize) -> Self {
+        self.0.insert(name, (Arc::new(connector), Lane::new(concurrency)));
+        self
+    }
+
+    pub(crate) fn get(&self, name: &Name) -> Option<&Arc<dyn Connector>> {
+        self.0.get(name).map(|(connector, _)| connector)
+    }
+
+    pub(crate) fn lane(&self, name: &Name) -> Option<Lane> {
+        self.0.get(name).map(|(_, lane)| lane.clone())
+    }
+}
+
+impl fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A text that an entry can carry: not empty, and cut to its bound.
+pub(crate) fn text(mut text: String) -> String {
+    if text.is_empty() {
+        text.push_str("no reason given");
+    }
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text
+}

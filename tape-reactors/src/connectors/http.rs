@@ -1,0 +1,372 @@
+//! A connector for upstreams that speak HTTP.
+
+use super::answer::{CONTENT_TYPE, Compensated, Dispatched, Observed};
+use crate::connector::{Call, Connector, NotUndone, Observation};
+use crate::http::{HttpError, client};
+use async_trait::async_trait;
+use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::fmt::Write as _;
+use std::time::Duration;
+use tape_core::command::Ending;
+use tape_core::effect::Semantics;
+use tape_core::id::StreamId;
+use tape_core::limits::PAYLOAD_BYTES_MAX;
+use tape_core::payload::Payload;
+
+/// Longest part of an answer that goes into an error, in bytes.
+const QUOTE_BYTES_MAX: usize = 300;
+
+/// Where an upstream takes what. In each, `{key}`, `{business_key}`, `{operation}`, `{effect}` and `{tenant}` stand for those of the call,
+/// percent-encoded.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpEndpoints {
+    /// `POST`ed to: does what is asked.
+    pub dispatch: String,
+    /// `GET`: what became of it. Without it, an idempotent effect is sent again instead, and of any other a person must say.
+    pub observe: Option<String>,
+    /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
+    pub compensate: Option<String>,
+}
+
+/// Calls an upstream over HTTP. The body is the payload as it is; the headers `Idempotency-Key`, `Tape-Operation`, `Tape-Attempt`,
+/// `Tape-Run`, `Tape-Effect` and, where there is one, `Tape-Business-Key` say the rest, percent-encoded.
+///
+/// What an answer to a dispatch means:
+///
+/// | answer | meaning |
+/// |---|---|
+/// | 2xx but 202 | confirmed |
+/// | 202, 408, 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
+/// | 409 | to a first attempt, failed; to a later one, unknown: an earlier attempt may be what it conflicts with |
+/// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection | not done, to be tried again |
+/// | anything else | failed for good |
+///
+/// To an observation, 2xx means found, 404 and 410 absent, anything else inconclusive: an upstream whose 404 may still turn into
+/// something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the content type
+/// `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status.
+#[derive(Clone, Debug)]
+pub struct HttpConnector {
+    client: Client,
+    endpoints: HttpEndpoints,
+}
+
+/// An answer that came whole.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// No answer.
+enum Lost {
+    /// Nothing was sent.
+    NotSent(String),
+    /// It cannot be sent.
+    Impossible(String),
+    /// It may have arrived.
+    Sent(String),
+}
+
+impl HttpConnector {
+    /// Calls the upstream at `endpoints`, with these headers beside its own, such as one with a token.
+    ///
+    /// # Errors
+    /// [`HttpError`] where a header makes no sense or TLS cannot be set up.
+    pub fn new<'a>(
+        endpoints: HttpEndpoints,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, HttpError> {
+        let mut fixed = HeaderMap::new();
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value).map_err(HttpError::new)?;
+            value.set_sensitive(true);
+            fixed.insert(
+                HeaderName::from_bytes(name.as_bytes()).map_err(HttpError::new)?,
+                value,
+            );
+        }
+        let builder = client()
+            .default_headers(fixed)
+            // A request that is sent elsewhere is sent again.
+            .redirect(reqwest::redirect::Policy::none());
+        Ok(Self {
+            client: builder.build().map_err(HttpError::new)?,
+            endpoints,
+        })
+    }
+
+    async fn post(&self, template: &str, call: &Call) -> Result<Answer, Lost> {
+        let body = call.args.bytes().cloned().unwrap_or_default();
+        let request = self
+            .client
+            .post(fill(template, call))
+            .header(CONTENT_TYPE_HEADER, call.args.content_type())
+            .body(body);
+        send(request, call).await
+    }
+}
+
+async fn send(request: RequestBuilder, call: &Call) -> Result<Answer, Lost> {
+    let mut request = request
+        .header("idempotency-key", &call.key)
+        .header("tape-operation", encoded(call.operation.as_str()))
+        .header("tape-attempt", call.attempt)
+        .header("tape-effect", encoded(&call.effect.to_string()))
+        .header("tape-run", StreamId::Run(call.run.clone()).to_string());
+    if let Some(key) = &call.business_key {
+        request = request.header("tape-business-key", encoded(key.as_str()));
+    }
+    let response = request.send().await.map_err(lost)?;
+    whole(response).await
+}
+
+/// Reads an answer, up to what a payload may have.
+async fn whole(mut response: Response) -> Result<Answer, Lost> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| Lost::Sent(causes(&error)))?
+    {
+        body.extend_from_slice(&chunk);
+        if body.len() > PAYLOAD_BYTES_MAX {
+            return Err(Lost::Sent(format!(
+                "the answer ({status}) has more than {PAYLOAD_BYTES_MAX} bytes"
+            )));
+        }
+    }
+    Ok(Answer {
+        status,
+        headers,
+        body,
+    })
+}
+
+fn lost(error: reqwest::Error) -> Lost {
+    if error.is_builder() {
+        Lost::Impossible(causes(&error))
+    } else if error.is_connect() {
+        Lost::NotSent(causes(&error))
+    } else {
+        Lost::Sent(causes(&error))
+    }
+}
+
+impl Answer {
+    /// The answer in Tape's own words, where it is in those.
+    fn typed<A: DeserializeOwned>(&self) -> Option<Result<A, String>> {
+        let kind = self.headers.get(CONTENT_TYPE_HEADER)?.to_str().ok()?;
+        let own = kind.split(';').next()?.trim().eq_ignore_ascii_case(CONTENT_TYPE);
+        own.then(|| {
+            serde_json::from_slice(&self.body).map_err(|error| format!("the answer makes no sense: {error}"))
+        })
+    }
+
+    fn payload(&self) -> Option<Payload> {
+        let kind = self
+            .headers
+            .get(CONTENT_TYPE_HEADER)
+            .and_then(|kind| kind.to_str().ok());
+        let kind = kind
+            .and_then(|kind| kind.split(';').next())
+            .map_or("application/octet-stream", str::trim);
+        Payload::new(kind, self.body.clone()).ok()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        // A date would need the upstream's clock; the policy's own backoff serves as well.
+        let seconds = self
+            .headers
+            .get(RETRY_AFTER)?
+            .to_str()
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// The status and the begin of the body.
+    fn said(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let quote = &text[..text.floor_char_boundary(QUOTE_BYTES_MAX)];
+        format!("{} {quote}", self.status).trim_end().to_owned()
+    }
+}
+
+#[async_trait]
+impl Connector for HttpConnector {
+    async fn dispatch(&self, call: &Call) -> Ending {
+        match self.post(&self.endpoints.dispatch, call).await {
+            Ok(answer) => ending(&answer, call.attempt),
+            Err(Lost::NotSent(error)) => Ending::Retry {
+                error,
+                after_ms: None,
+            },
+            Err(Lost::Impossible(error)) => Ending::Failed { error, detail: None },
+            Err(Lost::Sent(cause)) => Ending::Unknown { cause },
+        }
+    }
+
+    async fn observe(&self, call: &Call) -> Observation {
+        let Some(template) = &self.endpoints.observe else {
+            return self.observe_by_repeating(call).await;
+        };
+        match send(self.client.get(fill(template, call)), call).await {
+            Ok(answer) => seen(&answer),
+            Err(Lost::NotSent(why) | Lost::Impossible(why) | Lost::Sent(why)) => {
+                Observation::Inconclusive { why }
+            }
+        }
+    }
+
+    async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
+        let template = self
+            .endpoints
+            .compensate
+            .as_ref()
+            .unwrap_or(&self.endpoints.dispatch);
+        let answer = match self.post(template, call).await {
+            Ok(answer) => answer,
+            Err(Lost::NotSent(error) | Lost::Impossible(error) | Lost::Sent(error)) => {
+                return Err(NotUndone::new(error));
+            }
+        };
+        match answer.typed::<Compensated>() {
+            Some(Ok(typed)) => typed.outcome(),
+            Some(Err(error)) => Err(NotUndone::new(error)),
+            None if confirms(answer.status) => Ok(answer.payload().unwrap_or_else(Payload::empty)),
+            None => Err(NotUndone::new(answer.said())),
+        }
+    }
+}
+
+impl HttpConnector {
+    /// Sends an idempotent effect again under its key, which tells what became of it: the upstream acts once.
+    async fn observe_by_repeating(&self, call: &Call) -> Observation {
+        if call.semantics != Semantics::Idempotent {
+            return Observation::inconclusive("there is no endpoint to ask at");
+        }
+        // Not the first attempt: of what it conflicts with, nobody knows.
+        let again = Call {
+            attempt: call.attempt.saturating_add(1),
+            ..call.clone()
+        };
+        match self.dispatch(&again).await {
+            Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
+            Ending::Failed { .. } => Observation::Absent,
+            Ending::Retry { error: why, .. } | Ending::Unknown { cause: why } => {
+                Observation::Inconclusive { why }
+            }
+        }
+    }
+}
+
+fn confirms(status: StatusCode) -> bool {
+    status.is_success() && status != StatusCode::ACCEPTED
+}
+
+fn ending(answer: &Answer, attempt: u32) -> Ending {
+    use StatusCode as S;
+    if let Some(typed) = answer.typed::<Dispatched>() {
+        return typed.map_or_else(|cause| Ending::Unknown { cause }, Dispatched::ending);
+    }
+    let after = answer.retry_after();
+    let said = answer.said();
+    match answer.status {
+        status if confirms(status) => Ending::Confirmed {
+            result: answer.payload().unwrap_or_else(Payload::empty),
+            undo: None,
+            spent: None,
+        },
+        S::UNAUTHORIZED | S::PROXY_AUTHENTICATION_REQUIRED | S::TOO_EARLY | S::TOO_MANY_REQUESTS => {
+            retry(said, after)
+        }
+        S::SERVICE_UNAVAILABLE if after.is_some() => retry(said, after),
+        S::ACCEPTED | S::REQUEST_TIMEOUT => Ending::Unknown { cause: said },
+        S::CONFLICT if attempt > 1 => Ending::Unknown { cause: said },
+        S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => failed(said, answer),
+        status if status.is_server_error() => Ending::Unknown { cause: said },
+        _ => failed(said, answer),
+    }
+}
+
+fn retry(error: String, after: Option<Duration>) -> Ending {
+    let after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    Ending::Retry { error, after_ms }
+}
+
+fn failed(error: String, answer: &Answer) -> Ending {
+    Ending::Failed {
+        error,
+        detail: answer.payload(),
+    }
+}
+
+fn seen(answer: &Answer) -> Observation {
+    if let Some(typed) = answer.typed::<Observed>() {
+        return typed.map_or_else(|why| Observation::Inconclusive { why }, Observed::observation);
+    }
+    match answer.status {
+        status if confirms(status) => Observation::Found {
+            result: answer.payload().unwrap_or_else(Payload::empty),
+            undo: None,
+        },
+        StatusCode::NOT_FOUND | StatusCode::GONE => Observation::Absent,
+        _ => Observation::Inconclusive { why: answer.said() },
+    }
+}
+
+/// A template with the words of a call in it.
+fn fill(template: &str, call: &Call) -> String {
+    let business_key = call.business_key.as_ref().map(|key| key.as_str());
+    let words = [
+        ("{key}", call.key.as_str()),
+        ("{business_key}", business_key.unwrap_or_default()),
+        ("{operation}", call.operation.as_str()),
+        ("{effect}", &call.effect.to_string()),
+        ("{tenant}", call.run.tenant.as_str()),
+    ];
+    let mut url = String::with_capacity(template.len() + 64);
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        url.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let word = words.iter().find(|(name, _)| rest.starts_with(name));
+        let (name, value) = word.copied().unwrap_or(("{", "{"));
+        url.push_str(&if name == "{" {
+            name.to_owned()
+        } else {
+            encoded(value)
+        });
+        rest = &rest[name.len()..];
+    }
+    url + rest
+}
+
+/// Percent-encoded but for what no part of a URL or header minds.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,185 @@
+//! The outbox: effects that a worker dispatches, recorded as started before the upstream is called.
+
+use crate::access::{AccessError, DueWork};
+use crate::backoff::jittered;
+use crate::connector::{Call, Lane, text};
+use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::worker::{Waited, Worker};
+use async_trait::async_trait;
+use std::time::Duration;
+use tape_core::agenda::{Item, Queue};
+use tape_core::command::{Ending, WorkerCommand};
+use tape_core::effect::{EffectSpec, Status};
+use tape_core::id::{EffectId, RunId};
+use tape_core::reply::{Rejection, ReplyResult};
+use tracing::{info, warn};
+
+/// Takes due effects from the outbox. It claims an effect, which records the attempt as started, before it calls the upstream; keeps
+/// the claim while it waits; and records what came of it. Where its worker vanished in mid-call, an effect that is not idempotent
+/// becomes UNKNOWN instead of being sent again: that is a rule of the run, which a claim only asks for.
+#[derive(Clone, Debug)]
+pub struct Outbox(Worker);
+
+impl Outbox {
+    /// The outbox of a worker.
+    #[must_use]
+    pub const fn new(worker: Worker) -> Self {
+        Self(worker)
+    }
+
+    /// Starts an attempt: its number; none where there is nothing to send.
+    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Claimed, AccessError> {
+        let claim = WorkerCommand::ClaimEffect {
+            effect: effect.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        match self.0.claim(run, claim).await {
+            Ok(None) => Ok(Claimed::Nothing),
+            Ok(Some(reply)) => Ok(match reply.result {
+                ReplyResult::Effect {
+                    status: Status::Started,
+                    attempt,
+                    ..
+                } => Claimed::Attempt(attempt),
+                // Its worker had vanished: it is for the reconciler now.
+                _ => Claimed::Seen,
+            }),
+            // Another was faster, or the run does not want it any more.
+            Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn finish(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
+        let known = matches!(ending, Ending::Confirmed { .. });
+        match self.record(call, ending).await {
+            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+                warn!(effect = %call.effect, attempt = call.attempt, "the answer came after the claim had lapsed");
+                Ok(())
+            }
+            // It happened, whatever is wrong with what the connector says of it: that must not be forgotten.
+            Err(AccessError::Rejected(rejection)) if known => {
+                let cause = text(format!(
+                    "it happened, but what came of it was refused: {rejection}"
+                ));
+                match self.record(call, Ending::Unknown { cause }).await {
+                    Err(AccessError::Rejected(_)) => Ok(()),
+                    other => other,
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn record(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
+        let finish = WorkerCommand::FinishClaimed {
+            effect: call.effect.clone(),
+            holder: self.0.holder(),
+            attempt: call.attempt,
+            ending,
+        };
+        self.0.ask(&call.run, finish).await.map(drop)
+    }
+}
+
+enum Claimed {
+    /// An attempt is started.
+    Attempt(u32),
+    /// The claim changed something, and there is nothing more to do.
+    Seen,
+    /// There is nothing to do.
+    Nothing,
+}
+
+#[async_trait]
+impl Reactor for Outbox {
+    fn name(&self) -> &'static str {
+        "outbox"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Outbox
+    }
+
+    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
+        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
+            return Ok(Reaction::Nothing);
+        };
+        let Some(at) = self.0.effect(run, effect).await? else {
+            return Ok(Reaction::Nothing);
+        };
+        let connector = self.0.connector(&at.connector)?;
+        let spec = self.0.spec(run, at.begun).await?;
+        let attempt = match self.claim(run, effect).await? {
+            Claimed::Attempt(attempt) => attempt,
+            Claimed::Seen => return Ok(Reaction::Done),
+            Claimed::Nothing => return Ok(Reaction::Nothing),
+        };
+        let call = call(&self.0, run, effect, &spec, attempt);
+        let renew = WorkerCommand::RenewEffectClaim {
+            effect: effect.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        let ending = match self.0.call(run, renew, connector.dispatch(&call)).await {
+            Waited::Answered(ending) => fitted(ending, &spec, attempt),
+            Waited::TooLong => Ending::Unknown {
+                cause: format!("no answer within {:?}", self.0.patience()),
+            },
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        info!(stream = %work.stream, %effect, attempt, ending = word(&ending), "dispatched");
+        self.finish(&call, ending).await?;
+        Ok(Reaction::Done)
+    }
+}
+
+/// A call about an effect as it was begun.
+pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &EffectSpec, attempt: u32) -> Call {
+    Call {
+        run: run.clone(),
+        effect: effect.clone(),
+        connector: spec.connector.clone(),
+        operation: spec.operation.clone(),
+        args: spec.args.clone(),
+        key: effect.idempotency_key(run),
+        business_key: spec.business_key.clone(),
+        semantics: spec.semantics,
+        attempt,
+        deadline: worker.deadline(),
+    }
+}
+
+/// An ending as an entry can carry it. Where the upstream has no wish of its own, the next attempt is spread out.
+fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
+    match ending {
+        Ending::Confirmed { .. } => ending,
+        Ending::Failed { error, detail } => Ending::Failed {
+            error: text(error),
+            detail,
+        },
+        Ending::Retry { error, after_ms } => {
+            let backoff = || jittered(Duration::from_millis(spec.policy.backoff_after(attempt)));
+            let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            Ending::Retry {
+                error: text(error),
+                after_ms: Some(after_ms.unwrap_or_else(|| millis(backoff()))),
+            }
+        }
+        Ending::Unknown { cause } => Ending::Unknown { cause: text(cause) },
+    }
+}
+
+const fn word(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Confirmed { .. } => "confirmed",
+        Ending::Failed { .. } => "failed",
+        Ending::Retry { .. } => "retry",
+        Ending::Unknown { .. } => "unknown",
+    }
+}

@@ -1,0 +1,143 @@
+//! The reconciler: effects of which nobody knows whether they happened are asked about, until that is known or a person must look.
+
+use crate::access::{AccessError, DueWork};
+use crate::connector::{Call, Lane, Observation};
+use crate::outbox::call;
+use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::worker::{Waited, Worker};
+use async_trait::async_trait;
+use tape_core::agenda::{Item, Queue};
+use tape_core::command::WorkerCommand;
+use tape_core::effect::Undo;
+use tape_core::id::{EffectId, RunId};
+use tape_core::payload::Payload;
+use tape_core::reply::{Rejection, ReplyResult};
+use tracing::{info, warn};
+
+/// Observes UNKNOWN effects. When the next observation is due, what follows from one, and when a person must look, are rules of
+/// the run.
+#[derive(Clone, Debug)]
+pub struct Reconciler(Worker);
+
+impl Reconciler {
+    /// The reconciler of a worker.
+    #[must_use]
+    pub const fn new(worker: Worker) -> Self {
+        Self(worker)
+    }
+
+    /// Takes the observation: its number; none where there is nothing to observe.
+    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<u32>, AccessError> {
+        let claim = WorkerCommand::ClaimObservation {
+            effect: effect.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        match self.0.claim(run, claim).await {
+            Ok(reply) => Ok(reply.and_then(|reply| match reply.result {
+                ReplyResult::Observing { observation, .. } => Some(observation),
+                _ => None,
+            })),
+            Err(AccessError::Rejected(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn record(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
+        let conclusive = !matches!(seen, Observation::Inconclusive { .. });
+        match self.send(call, seen).await {
+            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+                warn!(effect = %call.effect, "the observation came after its claim had lapsed");
+                Ok(())
+            }
+            // What the connector says cannot be recorded as it is: the observation still counts towards its bound.
+            Err(AccessError::Rejected(rejection)) if conclusive => {
+                let why = format!("what was seen was refused: {rejection}");
+                match self.send(call, Observation::Inconclusive { why }).await {
+                    Err(AccessError::Rejected(_)) => Ok(()),
+                    other => other,
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn send(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
+        let outcome = seen.outcome();
+        info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
+        let (result, undo, undo_duplicate) = parts(seen);
+        let record = WorkerCommand::RecordObservation {
+            effect: call.effect.clone(),
+            holder: self.0.holder(),
+            observation: call.attempt,
+            outcome,
+            result,
+            undo,
+            undo_duplicate,
+        };
+        self.0.ask(&call.run, record).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Reactor for Reconciler {
+    fn name(&self) -> &'static str {
+        "reconciler"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Reconcile
+    }
+
+    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
+        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
+            return Ok(Reaction::Nothing);
+        };
+        let Some(at) = self.0.effect(run, effect).await? else {
+            return Ok(Reaction::Nothing);
+        };
+        let connector = self.0.connector(&at.connector)?;
+        let spec = self.0.spec(run, at.begun).await?;
+        let Some(observation) = self.claim(run, effect).await? else {
+            return Ok(Reaction::Nothing);
+        };
+        let call = call(&self.0, run, effect, &spec, observation);
+        let renew = WorkerCommand::RenewEffectClaim {
+            effect: effect.clone(),
+            holder: self.0.holder(),
+            claim_ms: self.0.claim_ms(),
+        };
+        let seen = match self.0.call(run, renew, connector.observe(&call)).await {
+            Waited::Answered(seen) => seen,
+            Waited::TooLong => {
+                Observation::inconclusive(format_args!("no answer within {:?}", self.0.patience()))
+            }
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        self.record(&call, seen).await?;
+        Ok(Reaction::Done)
+    }
+}
+
+fn parts(seen: Observation) -> (Payload, Option<Undo>, Option<Undo>) {
+    match seen {
+        Observation::Found { result, undo } => (result, undo, None),
+        Observation::Duplicate {
+            result,
+            undo,
+            undo_duplicate,
+        } => (result, undo, undo_duplicate),
+        Observation::Absent | Observation::Inconclusive { .. } => (Payload::empty(), None, None),
+    }
+}
+
+fn why(seen: &Observation) -> Option<&str> {
+    match seen {
+        Observation::Inconclusive { why } => Some(why),
+        Observation::Found { .. } | Observation::Absent | Observation::Duplicate { .. } => None,
+    }
+}

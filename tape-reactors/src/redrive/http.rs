@@ -1,0 +1,79 @@
+//! Re-drives through an agent's own HTTP endpoint.
+
+use super::signature::{SIGNATURE_HEADER, sign};
+use super::{Redrive, RedriveError, Redriver};
+use crate::http::{HttpError, client};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
+/// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done or has made sure that it
+/// goes on without the request; any other status, or no answer in time, counts as a failed re-drive.
+#[derive(Clone)]
+pub struct HttpRedriver {
+    client: reqwest::Client,
+    url: String,
+    secret: Option<Arc<[u8]>>,
+}
+
+impl HttpRedriver {
+    /// Posts to `url`; an answer may take as long as `timeout`, which is the longest that an agent works on a run in one go.
+    ///
+    /// # Errors
+    /// [`HttpError`] where no HTTP client can be set up.
+    pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
+        let client = client()
+            .timeout(timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(HttpError::new)?;
+        Ok(Self {
+            client,
+            url: url.into(),
+            secret: None,
+        })
+    }
+
+    /// Signs each request under a secret that the agent has too, in the header [`SIGNATURE_HEADER`]; the agent checks it with
+    /// [`verify`](crate::verify).
+    #[must_use]
+    pub fn signed(mut self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secret = Some(secret.into().into());
+        self
+    }
+}
+
+impl std::fmt::Debug for HttpRedriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpRedriver")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Redriver for HttpRedriver {
+    async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
+        let body = serde_json::to_vec(redrive).map_err(|error| RedriveError::Agent(Box::new(error)))?;
+        let mut request = self
+            .client
+            .post(&self.url)
+            .header("content-type", "application/json");
+        if let Some(secret) = &self.secret {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            request = request.header(SIGNATURE_HEADER, sign(secret, now.as_secs(), &body));
+        }
+        let answer = request.body(body).send().await.map_err(failed)?;
+        if !answer.status().is_success() {
+            return Err(RedriveError::Refused {
+                status: answer.status().as_u16(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: reqwest::Error) -> RedriveError {
+    RedriveError::Agent(Box::new(error))
+}

@@ -1,0 +1,65 @@
+//! Timers: gates whose deadline has passed, timers that are due, and changes of shared state that are to be carried over.
+
+use crate::access::{Access, AccessError, DueWork, request};
+use crate::reactor::{Reaction, ReactionError, Reactor};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tape_core::agenda::{Item, Queue};
+use tape_core::command::{Command, OutsideCommand, RunCommand};
+use tape_core::id::{RunId, StreamId};
+
+/// Fires what is due. There is nothing to claim: that a timer fires is the one entry that says so, and the rules of the run take it
+/// once, from whichever worker comes first. Of a gate's deadline and its signal, the one that is recorded first counts.
+pub struct Timers(Arc<dyn Access>);
+
+impl Timers {
+    /// Fires the timers of a journal.
+    pub fn new(access: Arc<dyn Access>) -> Self {
+        Self(access)
+    }
+
+    async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, AccessError> {
+        let command = Command::new(request(), RunCommand::Tell(told));
+        match self.0.run(run, command).await {
+            Ok(_) => Ok(Reaction::Done),
+            // Answered, fired, cancelled or over by now; or not due yet by the journal's clock.
+            Err(AccessError::Rejected(_)) => Ok(Reaction::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for Timers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Timers").finish()
+    }
+}
+
+#[async_trait]
+impl Reactor for Timers {
+    fn name(&self) -> &'static str {
+        "timers"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Timers
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        match (&work.stream, &work.item) {
+            (StreamId::Run(run), Item::Gate(gate)) => {
+                let gate = gate.clone();
+                Ok(self.tell(run, OutsideCommand::ExpireGate { gate }).await?)
+            }
+            (StreamId::Run(run), Item::Timer(timer)) => {
+                let timer = timer.clone();
+                Ok(self.tell(run, OutsideCommand::FireTimer { timer }).await?)
+            }
+            (StreamId::Session(session), Item::Merge) => {
+                self.0.merge(session).await?;
+                Ok(Reaction::Done)
+            }
+            _ => Ok(Reaction::Nothing),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
+
+use crate::access::{Access, AccessError, EffectAt, ObligationAt, request};
+use crate::backoff::Backoff;
+use crate::connector::{Connector, Connectors, Lane};
+use crate::reactor::ReactionError;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::agenda::Item;
+use tape_core::command::{Command, RunCommand, WorkerCommand};
+use tape_core::effect::{EffectSpec, Undo};
+use tape_core::entry::{EntryBody, obligation::ObligationId};
+use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq};
+use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use tape_core::reply::Reply;
+use tokio::time::Instant;
+use tracing::warn;
+
+/// How long workers hold on to work and wait for upstreams.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// A claim lapses after this long unless it is renewed, which happens at a third of it; from 100 ms to an hour. If a worker
+    /// vanishes, its work waits this long.
+    pub claim: Duration,
+    /// An upstream has this long to answer; then its answer counts as lost.
+    pub patience: Duration,
+}
+
+impl Default for Terms {
+    /// Claims of 30 s, answers within 60 s.
+    fn default() -> Self {
+        Self {
+            claim: Duration::from_secs(30),
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One worker: a name under which work is claimed, the connectors it has, and a journal. Cheap to clone; the reactors of a process
+/// share one.
+#[derive(Clone)]
+pub struct Worker {
+    access: Arc<dyn Access>,
+    connectors: Arc<Connectors>,
+    holder: Holder,
+    terms: Terms,
+}
+
+/// What came of waiting for an upstream.
+pub(crate) enum Waited<T> {
+    /// It answered.
+    Answered(T),
+    /// It took longer than anybody waits.
+    TooLong,
+    /// Another worker may have the work by now: what this one would record counts no more.
+    Lost,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker named `holder`; no two processes may have the same name.
+    #[must_use]
+    pub fn new(access: Arc<dyn Access>, connectors: Connectors, holder: Holder, terms: Terms) -> Self {
+        let bounds = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
+        let claim = terms.claim.clamp(*bounds.start(), *bounds.end());
+        Self {
+            access,
+            connectors: Arc::new(connectors),
+            holder,
+            terms: Terms { claim, ..terms },
+        }
+    }
+
+    pub(crate) fn holder(&self) -> Holder {
+        self.holder.clone()
+    }
+
+    pub(crate) fn claim_ms(&self) -> u64 {
+        u64::try_from(self.terms.claim.as_millis()).unwrap_or(LEASE_MS_MAX)
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        self.terms.patience
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.terms.patience
+    }
+
+    pub(crate) fn connector(&self, name: &Name) -> Result<&Arc<dyn Connector>, ReactionError> {
+        self.connectors
+            .get(name)
+            .ok_or_else(|| ReactionError::UnknownConnector {
+                connector: name.clone(),
+            })
+    }
+
+    /// The lane of the connector that a piece of work needs; none where the work is gone or the connector not known.
+    pub(crate) async fn lane(&self, run: Option<&RunId>, item: &Item) -> Result<Option<Lane>, AccessError> {
+        let connector = match (run, item) {
+            (Some(run), Item::Effect(id)) => self.effect(run, id).await?.map(|effect| effect.connector),
+            (Some(run), Item::Obligation(id)) => self.obligation(run, id).await?.map(|o| o.connector),
+            _ => None,
+        };
+        Ok(connector.and_then(|name| self.connectors.lane(&name)))
+    }
+
+    pub(crate) async fn effect(&self, run: &RunId, id: &EffectId) -> Result<Option<EffectAt>, AccessError> {
+        self.access.effect(run, id).await
+    }
+
+    pub(crate) async fn obligation(
+        &self,
+        run: &RunId,
+        id: &ObligationId,
+    ) -> Result<Option<ObligationAt>, AccessError> {
+        self.access.obligation(run, id).await
+    }
+
+    /// What an effect was begun with.
+    pub(crate) async fn spec(&self, run: &RunId, begun: Seq) -> Result<EffectSpec, AccessError> {
+        match self.entry(run, begun).await? {
+            EntryBody::EffectBegun(begun) => Ok(begun.spec),
+            other => Err(damaged(format!("entry {begun} is {}, no effect", other.kind()))),
+        }
+    }
+
+    /// What undoes an effect, from the entry that says so.
+    pub(crate) async fn undo(&self, run: &RunId, source: Seq) -> Result<Undo, AccessError> {
+        let undo = match self.entry(run, source).await? {
+            EntryBody::EffectBegun(begun) => begun.spec.undo,
+            EntryBody::EffectConfirmed(confirmed) => confirmed.undo,
+            EntryBody::ObligationArmed(armed) => Some(Undo {
+                operation: armed.operation,
+                args: armed.args,
+            }),
+            _ => None,
+        };
+        undo.ok_or_else(|| damaged(format!("entry {source} says nothing about undoing")))
+    }
+
+    async fn entry(&self, run: &RunId, seq: Seq) -> Result<EntryBody, AccessError> {
+        let page = self.access.read(run, Seq(seq.0.saturating_sub(1)), 1).await?;
+        let stored = page.first().filter(|entry| entry.seq == seq);
+        let stored = stored.ok_or_else(|| damaged(format!("there is no entry {seq}")))?;
+        let entry = tape_core::codec::decode(stored).map_err(|error| AccessError::Damaged(error.into()))?;
+        Ok(entry.body)
+    }
+
+    /// Asks for a claim. None where its answer took so long that the claim may have lapsed: whoever has the work now decides.
+    pub(crate) async fn claim(
+        &self,
+        run: &RunId,
+        command: WorkerCommand,
+    ) -> Result<Option<Reply>, AccessError> {
+        let asked = Instant::now();
+        let reply = self.ask(run, command).await?;
+        Ok((asked.elapsed() < self.terms.claim).then_some(reply))
+    }
+
+    /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth some patience.
+    pub(crate) async fn ask(&self, run: &RunId, command: WorkerCommand) -> Result<Reply, AccessError> {
+        let command = Command::new(request(), RunCommand::Work(command));
+        let give_up = Instant::now() + self.terms.claim;
+        let mut backoff = Backoff::new(Duration::from_millis(20), self.terms.claim / 4);
+        loop {
+            match self.access.run(run, command.clone()).await {
+                Err(AccessError::Unavailable(error)) if Instant::now() < give_up => {
+                    warn!(%error, "the journal did not answer; asking again");
+                    tokio::time::sleep(backoff.next()).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits for an upstream's answer and keeps the claim meanwhile, by repeating `renew`.
+    pub(crate) async fn call<T>(
+        &self,
+        run: &RunId,
+        renew: WorkerCommand,
+        call: impl Future<Output = T>,
+    ) -> Waited<T> {
+        tokio::select! {
+            biased;
+            answer = tokio::time::timeout(self.terms.patience, call) => {
+                answer.map_or(Waited::TooLong, Waited::Answered)
+            }
+            () = self.keep(run, renew) => Waited::Lost,
+        }
+    }
+
+    /// Renews a claim until it is lost.
+    async fn keep(&self, run: &RunId, renew: WorkerCommand) {
+        loop {
+            tokio::time::sleep(self.terms.claim / 3).await;
+            let command = Command::new(request(), RunCommand::Work(renew.clone()));
+            match self.access.run(run, command).await {
+                Ok(_) => {}
+                Err(AccessError::Rejected(rejection)) => {
+                    warn!(%rejection, "a claim was lost while the upstream was called");
+                    return;
+                }
+                Err(error) => warn!(%error, "a claim was not renewed"),
+            }
+        }
+    }
+}
+
+fn damaged(problem: String) -> AccessError {
+    AccessError::Damaged(problem.into())
+}

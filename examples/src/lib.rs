@@ -6,7 +6,7 @@
 //! - [`journal`]: the small seam between an agent and what it stands on. [`taped`] is a run on Tape; [`notes`] is an agent's own
 //!   notes file, which is what it has without.
 //! - [`upstream`]: a service that acts, with a durable [`ledger`] of its own; [`model`]: a service that decides and counts how
-//!   often it is asked what.
+//!   often it is asked what; [`http`] calls them.
 //! - [`stops`]: where a process is to be killed, and how an agent gets there; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
 //! - [`supervisor`]: what every supervisor does, whatever is played.
@@ -15,6 +15,7 @@
 
 pub mod child;
 pub mod comeback;
+pub mod http;
 pub mod interrupt;
 pub mod journal;
 pub mod ledger;

@@ -124,7 +124,7 @@ impl Model {
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: crate::http::client(),
             url: url.to_owned(),
         }
     }

@@ -179,7 +179,7 @@ impl Upstream {
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: crate::http::client(),
             url: url.to_owned(),
         }
     }

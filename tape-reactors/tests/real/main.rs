@@ -1,0 +1,13 @@
+//! The real program `tape-reactor`, really killed, between a journal that processes share and an upstream that keeps its own ledger.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod answers;
+mod killed;
+mod observed;
+#[cfg(feature = "postgres")]
+#[path = "../../../tape-store/tests/postgres_server/mod.rs"]
+mod postgres_server;
+mod process;
+mod upstream;
+mod world;

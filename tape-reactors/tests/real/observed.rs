@@ -1,0 +1,128 @@
+//! What follows from what the upstream says happened.
+
+use crate::upstream::{Eyes, Fault, Upstream};
+use crate::world::{World, effect, spec};
+use tape_core::command::{OutsideCommand, Verdict};
+use tape_core::effect::{EffectPolicy, Semantics, Status};
+use tape_core::entry::EntryBody;
+use tape_core::payload::Payload;
+
+#[tokio::test]
+async fn observations_of_all_kinds() {
+    each(&World::sqlite().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn observations_of_all_kinds_on_postgres() {
+    if let Some(world) = World::postgres().await {
+        each(&world).await;
+    }
+}
+
+const FAILING: Fault = Fault::Refuse {
+    status: 500,
+    retry_after: None,
+};
+
+async fn each(world: &World) {
+    let upstream = Upstream::start(world.dir.path(), false);
+    let _worker = world.worker(&upstream);
+    what_is_absent_and_idempotent_is_sent_again(world, &upstream).await;
+    what_is_absent_otherwise_waits_for_a_person(world, &upstream).await;
+    a_duplicate_is_confirmed_and_taken_back(world, &upstream).await;
+    what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world, &upstream).await;
+}
+
+async fn what_is_absent_and_idempotent_is_sent_again(world: &World, upstream: &Upstream) {
+    let run = world.run("absent").await;
+    upstream.faults(&[FAILING]).await;
+    run.begin(0, spec(Semantics::Idempotent, "absent")).await;
+    run.until_effect(0, Status::Confirmed).await;
+    assert_eq!(upstream.acts("absent"), 1);
+    assert_eq!(run.count("effect.observed").await, 1);
+    assert_eq!(run.count("effect.started").await, 2);
+}
+
+async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &Upstream) {
+    let run = world.run("held").await;
+    upstream.faults(&[FAILING]).await;
+    run.begin(0, spec(Semantics::NonIdempotent, "held")).await;
+    run.until_effect(0, Status::Stuck).await;
+    assert_eq!(upstream.acts("held"), 0);
+    run.tell(OutsideCommand::SettleEffect {
+        effect: effect(0),
+        verdict: Verdict::Resend,
+        reason: "I asked the bank".to_owned(),
+    })
+    .await
+    .unwrap();
+    run.until_effect(0, Status::Confirmed).await;
+    assert_eq!(upstream.acts("held"), 1);
+}
+
+async fn a_duplicate_is_confirmed_and_taken_back(world: &World, upstream: &Upstream) {
+    let run = world.run("double").await;
+    // Somebody acts twice for one request, as a retrying proxy would.
+    upstream.faults(&[Fault::Lose]).await;
+    upstream.act_beside("double").await;
+    run.begin(0, spec(Semantics::NonIdempotent, "double")).await;
+    run.until(|run| {
+        let confirmed = run.effects().get(&effect(0));
+        confirmed.is_some_and(|effect| effect.status == Status::Confirmed)
+            && run.obligations().iter().all(|o| o.id.copy == 0)
+    })
+    .await;
+    let entries = run.entries().await;
+    let at = |kind: &str| entries.iter().position(|body| body.kind() == kind).unwrap();
+    let observed = at("effect.observed");
+    assert_eq!(
+        [at("effect.confirmed"), at("obligation.armed")],
+        [observed + 1, observed + 2],
+        "one after the other, in one commit"
+    );
+    let ledger = upstream.ledger();
+    let taken_back: Vec<_> = ledger
+        .iter()
+        .filter(|line| line.operation == "take-back")
+        .collect();
+    let [line] = taken_back[..] else {
+        panic!("taken back {} times", taken_back.len());
+    };
+    let act = usize::try_from(line.args["act"].as_u64().unwrap()).unwrap();
+    assert_eq!(ledger[act - 1].business_key.as_deref(), Some("double"));
+    assert_eq!(
+        run.state().await.obligations().len(),
+        1,
+        "the act itself can still be undone"
+    );
+}
+
+async fn what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world: &World, upstream: &Upstream) {
+    let run = world.run("blind").await;
+    upstream.faults(&[Fault::Lose]).await;
+    upstream.eyes(Eyes::Shut).await;
+    let mut spec = spec(Semantics::NonIdempotent, "blind");
+    spec.policy = EffectPolicy {
+        observations_max: 3,
+        ..spec.policy
+    };
+    run.begin(0, spec).await;
+    run.until_effect(0, Status::Stuck).await;
+    assert_eq!(run.count("effect.observing").await, 3);
+    upstream.eyes(Eyes::Open).await;
+    run.tell(OutsideCommand::SettleEffect {
+        effect: effect(0),
+        verdict: Verdict::Confirmed {
+            result: Payload::empty(),
+            undo: None,
+        },
+        reason: "I saw it on the statement".to_owned(),
+    })
+    .await
+    .unwrap();
+    run.until_effect(0, Status::Confirmed).await;
+    assert_eq!(upstream.acts("blind"), 1);
+    let by_person = |body: &EntryBody| matches!(body, EntryBody::EffectConfirmed(e) if format!("{:?}", e.by).contains("I saw it"));
+    assert!(run.entries().await.iter().any(by_person));
+}

@@ -1,0 +1,345 @@
+//! An upstream in a process of its own. It acts on request and keeps a ledger of what it did, one line each, on disk before it
+//! answers. Whether it heeds idempotency keys, and how it fails, it is told.
+
+use crate::process::{Child, role, say};
+use axum::body::Body;
+use axum::extract::{Json, Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What is to happen to a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It acts, and never answers.
+    Hold,
+    /// It acts, and the answer breaks off.
+    Lose,
+    /// It does not act until it is told to go on; then it acts and answers.
+    Wait,
+    /// It does not act, and answers this.
+    Refuse { status: u16, retry_after: Option<u64> },
+    /// It acts, and answers this.
+    ActAndAnswer { status: u16 },
+}
+
+/// One act.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) key: String,
+    pub(crate) business_key: Option<String>,
+    pub(crate) operation: String,
+    pub(crate) args: Value,
+}
+
+/// What it answers to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Eyes {
+    /// What is in the ledger.
+    Open,
+    /// That it cannot say.
+    Shut,
+}
+
+struct Office {
+    ledger: Mutex<Vec<Line>>,
+    path: PathBuf,
+    heeds_keys: bool,
+    faults: Mutex<VecDeque<Fault>>,
+    eyes: Mutex<Eyes>,
+    /// How many requests are held or wait.
+    held: watch::Sender<usize>,
+    go: watch::Sender<usize>,
+}
+
+/// The process.
+#[test]
+fn upstream() {
+    let Some(path) = role("upstream::upstream") else {
+        return;
+    };
+    let heeds_keys = std::env::var_os("UPSTREAM_HEEDS_KEYS").is_some();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(serve(path.into(), heeds_keys));
+}
+
+async fn serve(path: PathBuf, heeds_keys: bool) {
+    let ledger = read(&path);
+    let office = Arc::new(Office {
+        ledger: Mutex::new(ledger),
+        path,
+        heeds_keys,
+        faults: Mutex::default(),
+        eyes: Mutex::new(Eyes::Open),
+        held: watch::Sender::new(0),
+        go: watch::Sender::new(0),
+    });
+    let router = axum::Router::new()
+        .route("/act/{operation}", post(act))
+        .route("/find/{business_key}", get(find))
+        .route("/faults", post(script))
+        .route("/eyes", post(eyes))
+        .route("/held", get(held_so_far))
+        .route("/held/{n}", get(held))
+        .route("/beside", post(beside))
+        .route("/go", post(go))
+        .with_state(office);
+    let address = std::env::var("UPSTREAM_LISTEN").unwrap_or_else(|_| "127.0.0.1:0".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    say(&listener.local_addr().unwrap().to_string());
+    axum::serve(listener, router).await.unwrap();
+}
+
+async fn act(
+    State(office): State<Arc<Office>>,
+    UrlPath(operation): UrlPath<String>,
+    headers: HeaderMap,
+    Json(args): Json<Value>,
+) -> Response {
+    let header = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let line = Line {
+        key: header("idempotency-key").unwrap(),
+        business_key: header("tape-business-key"),
+        operation,
+        args,
+    };
+    let fault = office.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+    match fault {
+        Fault::None => answer(office.act(line)),
+        Fault::Hold => {
+            office.act(line);
+            office.held.send_modify(|held| *held += 1);
+            std::future::pending().await
+        }
+        Fault::Lose => {
+            office.act(line);
+            let broken = async { Err::<Vec<u8>, _>(std::io::Error::other("as told")) };
+            Body::from_stream(futures::stream::once(broken)).into_response()
+        }
+        Fault::Wait => {
+            let mut go = office.go.subscribe();
+            office.held.send_modify(|held| *held += 1);
+            go.changed().await.unwrap();
+            answer(office.act(line))
+        }
+        Fault::Refuse { status, retry_after } => refuse(status, retry_after),
+        Fault::ActAndAnswer { status } => {
+            office.act(line);
+            refuse(status, None)
+        }
+    }
+}
+
+fn answer(n: usize) -> Response {
+    Json(json!({ "act": n })).into_response()
+}
+
+fn refuse(status: u16, retry_after: Option<u64>) -> Response {
+    let mut response = (StatusCode::from_u16(status).unwrap(), "as told").into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// What became of a business act. Of one that was done twice, the second can be taken back by its number.
+async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
+    if *office.eyes.lock().unwrap() == Eyes::Shut {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let ledger = office.ledger.lock().unwrap();
+    let of_it = |line: &Line| line.business_key.as_deref() == Some(&business_key);
+    let acts: Vec<usize> = (1..)
+        .zip(ledger.iter())
+        .filter_map(|(n, line)| of_it(line).then_some(n))
+        .collect();
+    match acts[..] {
+        [] => StatusCode::NOT_FOUND.into_response(),
+        [n] => answer(n),
+        [first, second, ..] => {
+            let undo = json!({"operation": "take-back", "args": {"act": second}});
+            let duplicate = json!({"duplicate": {"result": {"act": first}, "undo_duplicate": undo}});
+            let kind = [(header::CONTENT_TYPE, "application/vnd.tape.answer+json")];
+            (kind, duplicate.to_string()).into_response()
+        }
+    }
+}
+
+async fn script(State(office): State<Arc<Office>>, Json(faults): Json<Vec<Fault>>) {
+    office.faults.lock().unwrap().extend(faults);
+}
+
+async fn eyes(State(office): State<Arc<Office>>, Json(eyes): Json<Eyes>) {
+    *office.eyes.lock().unwrap() = eyes;
+}
+
+async fn held(State(office): State<Arc<Office>>, UrlPath(n): UrlPath<usize>) {
+    let mut held = office.held.subscribe();
+    held.wait_for(|held| *held >= n).await.unwrap();
+}
+
+async fn held_so_far(State(office): State<Arc<Office>>) -> Json<usize> {
+    Json(*office.held.borrow())
+}
+
+async fn beside(State(office): State<Arc<Office>>, Json(business_key): Json<String>) {
+    office.act(Line {
+        key: "somebody else's".to_owned(),
+        business_key: Some(business_key),
+        operation: "pay".to_owned(),
+        args: Value::Null,
+    });
+}
+
+async fn go(State(office): State<Arc<Office>>) {
+    office.go.send_modify(|go| *go += 1);
+}
+
+impl Office {
+    /// Acts, unless it heeds keys and has acted under this one: the number of the act.
+    fn act(&self, line: Line) -> usize {
+        let mut ledger = self.ledger.lock().unwrap();
+        let before = ledger.iter().position(|done| done.key == line.key);
+        if let Some(at) = before.filter(|_| self.heeds_keys) {
+            return at + 1;
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .unwrap();
+        let mut text = serde_json::to_vec(&line).unwrap();
+        text.push(b'\n');
+        file.write_all(&text).unwrap();
+        file.sync_data().unwrap();
+        ledger.push(line);
+        ledger.len()
+    }
+}
+
+fn read(path: &Path) -> Vec<Line> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// A client of upstreams.
+pub(crate) fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().timeout(Duration::from_secs(60));
+    builder.build().unwrap()
+}
+
+/// The test's end of an upstream. It can be killed and come back at its address.
+pub(crate) struct Upstream {
+    child: Child,
+    ledger: PathBuf,
+    address: String,
+    heeds_keys: bool,
+    http: reqwest::Client,
+}
+
+impl Upstream {
+    pub(crate) fn start(dir: &Path, heeds_keys: bool) -> Self {
+        let ledger = dir.join("ledger");
+        let (child, address) = launch(&ledger, heeds_keys, "127.0.0.1:0");
+        Self {
+            child,
+            ledger,
+            address,
+            heeds_keys,
+            http: http(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill();
+    }
+
+    pub(crate) fn come_back(&mut self) {
+        (self.child, _) = launch(&self.ledger, self.heeds_keys, &self.address);
+    }
+
+    /// What it did.
+    pub(crate) fn ledger(&self) -> Vec<Line> {
+        read(&self.ledger)
+    }
+
+    /// How often a business act was done.
+    pub(crate) fn acts(&self, business_key: &str) -> usize {
+        let of_it = |line: &&Line| line.business_key.as_deref() == Some(business_key);
+        self.ledger().iter().filter(of_it).count()
+    }
+
+    /// What is to happen to the next requests, one after the other.
+    pub(crate) async fn faults(&self, faults: &[Fault]) {
+        self.tell("faults", &json!(faults)).await;
+    }
+
+    pub(crate) async fn eyes(&self, eyes: Eyes) {
+        self.tell("eyes", &json!(eyes)).await;
+    }
+
+    /// Waits until so many requests in all were held or wait.
+    pub(crate) async fn held(&self, n: usize) {
+        let url = format!("{}/held/{n}", self.url());
+        self.http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .error_for_status()
+            .unwrap();
+    }
+
+    /// How many requests were held or wait so far.
+    pub(crate) async fn held_so_far(&self) -> usize {
+        let url = format!("{}/held", self.url());
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Acts for somebody else under a business key.
+    pub(crate) async fn act_beside(&self, business_key: &str) {
+        self.tell("beside", &json!(business_key)).await;
+    }
+
+    /// Lets those go on that wait.
+    pub(crate) async fn go(&self) {
+        self.tell("go", &json!(null)).await;
+    }
+
+    async fn tell(&self, path: &str, what: &Value) {
+        let request = self.http.post(format!("{}/{path}", self.url())).json(what);
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+}
+
+fn launch(ledger: &Path, heeds_keys: bool, listen: &str) -> (Child, String) {
+    let mut env = vec![("UPSTREAM_LISTEN", listen.to_owned())];
+    if heeds_keys {
+        env.push(("UPSTREAM_HEEDS_KEYS", "yes".to_owned()));
+    }
+    let mut child = Child::start_role("upstream::upstream", ledger, &env);
+    let address = child.said();
+    (child, address)
+}

@@ -1,0 +1,266 @@
+//! A journal that several processes share, the runs in it, and real workers on it.
+
+use crate::process::Child;
+use crate::upstream::Upstream;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::process::Command as Program;
+use std::sync::Arc;
+use tape_core::codec::decode;
+use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RecordDecision, RunCommand};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
+use tape_core::entry::EntryBody;
+use tape_core::entry::decision::Usage;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{
+    BusinessKey, Connector, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, StreamId,
+};
+use tape_core::payload::Payload;
+use tape_core::reply::{Reply, ReplyResult};
+use tape_core::run::Run;
+use tape_core::stream::RunStatus;
+use tape_core::time::Timestamp;
+use tape_store::clock::SystemClock;
+use tape_store::engine::Engine;
+use tape_store::journal::JournalError;
+
+/// Claims of the workers, in milliseconds: short, since they are killed all the time.
+const CLAIM_MS: u64 = 400;
+
+/// A journal in a place of its own.
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) url: String,
+    pub(crate) engine: Engine,
+    #[cfg(feature = "postgres")]
+    _database: Option<crate::postgres_server::Database>,
+}
+
+impl World {
+    pub(crate) async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("tape.db").display());
+        Self {
+            engine: engine(&url).await,
+            dir,
+            url,
+            #[cfg(feature = "postgres")]
+            _database: None,
+        }
+    }
+
+    /// None where PostgreSQL is not installed, which is said.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn postgres() -> Option<Self> {
+        let database = crate::postgres_server::Database::create()?;
+        let url = database.url();
+        Some(Self {
+            dir: tempfile::tempdir().unwrap(),
+            engine: engine(&url).await,
+            url,
+            _database: Some(database),
+        })
+    }
+
+    /// A worker with the connector `bank` for an upstream.
+    pub(crate) fn worker(&self, upstream: &Upstream) -> Child {
+        self.worker_with(upstream, "", &[])
+    }
+
+    /// A worker with more in its configuration, and more flags.
+    pub(crate) fn worker_with(&self, upstream: &Upstream, more: &str, flags: &[&str]) -> Child {
+        let url = upstream.url();
+        let config = self.dir.path().join(format!("{}.toml", uuid::Uuid::new_v4()));
+        let text = format!(
+            "claim_ms = {CLAIM_MS}\n{more}\n[connectors.bank.http]\n\
+             dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut program = Program::new(env!("CARGO_BIN_EXE_tape-reactor"));
+        program
+            .env_clear()
+            .args(["--store", &self.url, "--log", "warn", "--config"])
+            .arg(&config)
+            .args(flags);
+        let mut child = Child::start(&mut program);
+        assert!(child.line().starts_with("tape-reactor ready"));
+        child
+    }
+
+    /// Begins a run that has taken its first decision, and is driven for an hour.
+    pub(crate) async fn run(&self, name: &str) -> Driven {
+        let run = RunId::new("acme", "treasury", "ann", "s1", name).unwrap();
+        let begin = Begin {
+            run: run.clone(),
+            create: Some(Create {
+                labels: BTreeMap::new(),
+                input: Payload::empty(),
+                forked_from: None,
+            }),
+            holder: Holder::new("agent").unwrap(),
+            lease_ms: 3_600_000,
+            adopt: None,
+            recovery: false,
+        };
+        let reply = ask(&self.engine, &run, RunCommand::Begin(begin)).await.unwrap();
+        let ReplyResult::Leased { epoch, .. } = reply.result else {
+            panic!("not leased: {reply:?}");
+        };
+        let driven = Driven {
+            engine: self.engine.clone(),
+            run,
+            epoch,
+        };
+        driven.drive(decision()).await;
+        driven
+    }
+}
+
+async fn engine(url: &str) -> Engine {
+    let store = tape_store::open::open(url).await.unwrap();
+    Engine::new(store, Arc::new(SystemClock))
+}
+
+async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {
+    let request = RequestId(uuid::Uuid::new_v4());
+    engine.run(run, Command::new(request, command)).await
+}
+
+fn decision() -> DriverCommand {
+    DriverCommand::RecordDecision(RecordDecision {
+        position: "#0".parse().unwrap(),
+        fingerprint: Fingerprint::of_bytes(b"asked"),
+        response: Payload::empty(),
+        model: "m".to_owned(),
+        usage: Usage::default(),
+        rationale: None,
+        policy_version: String::new(),
+        spent: Vec::new(),
+    })
+}
+
+/// A run that this process drives.
+#[derive(Clone)]
+pub(crate) struct Driven {
+    pub(crate) engine: Engine,
+    pub(crate) run: RunId,
+    pub(crate) epoch: Epoch,
+}
+
+/// An effect of the outbox: one act at the bank under a business key.
+pub(crate) fn spec(semantics: Semantics, business_key: &str) -> EffectSpec {
+    EffectSpec {
+        connector: Connector::new("bank").unwrap(),
+        operation: Operation::new("pay").unwrap(),
+        semantics,
+        mode: Mode::Outbox,
+        args: Payload::json(&json!({"for": business_key})),
+        business_key: Some(BusinessKey::new(business_key).unwrap()),
+        undo: Some(Undo {
+            operation: Operation::new("refund").unwrap(),
+            args: Payload::json(&json!({"of": business_key})),
+        }),
+        reserve: Vec::new(),
+        policy: EffectPolicy {
+            backoff_ms: 50,
+            backoff_max_ms: 400,
+            ..EffectPolicy::default()
+        },
+    }
+}
+
+pub(crate) fn effect(call: usize) -> EffectId {
+    format!("#0.{call}").parse().unwrap()
+}
+
+impl Driven {
+    pub(crate) async fn drive(&self, command: DriverCommand) -> Reply {
+        let command = RunCommand::Drive(self.epoch, command);
+        ask(&self.engine, &self.run, command).await.unwrap()
+    }
+
+    pub(crate) async fn tell(&self, told: OutsideCommand) -> Result<Reply, JournalError> {
+        ask(&self.engine, &self.run, RunCommand::Tell(told)).await
+    }
+
+    pub(crate) async fn begin(&self, call: usize, spec: EffectSpec) {
+        self.drive(DriverCommand::BeginEffect {
+            effect: effect(call),
+            spec,
+        })
+        .await;
+    }
+
+    pub(crate) async fn state(&self) -> Arc<Run> {
+        self.engine.run_state(&self.run).await.unwrap().unwrap()
+    }
+
+    /// Waits until the state of the run is as wanted.
+    pub(crate) async fn until(&self, what: impl Fn(&Run) -> bool) {
+        loop {
+            // Asked for before looking, so that what comes in between is not missed.
+            let changed = self.engine.store().changed();
+            if what(&*self.state().await) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until an effect stands so.
+    pub(crate) async fn until_effect(&self, call: usize, status: Status) {
+        let id = effect(call);
+        self.until(|run| {
+            run.effects()
+                .get(&id)
+                .is_some_and(|effect| effect.status == status)
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_run(&self, status: RunStatus) {
+        use tape_core::stream::Stream as _;
+        self.until(|run| run.summary().is_some_and(|summary| summary.status == status))
+            .await;
+    }
+
+    /// The journal.
+    pub(crate) async fn entries(&self) -> Vec<EntryBody> {
+        let stream = StreamId::Run(self.run.clone());
+        let (mut entries, mut after) = (Vec::new(), Seq::ZERO);
+        loop {
+            let page = self.engine.store().read(&stream, after, 1_000).await.unwrap();
+            let Some(last) = page.last() else { return entries };
+            after = last.seq;
+            entries.extend(page.iter().map(|stored| decode(stored).unwrap().body));
+        }
+    }
+
+    /// When entries of some kind were made.
+    pub(crate) async fn times(&self, which: impl Fn(&EntryBody) -> bool) -> Vec<Timestamp> {
+        let stream = StreamId::Run(self.run.clone());
+        let page = self.engine.store().read(&stream, Seq::ZERO, 1_000).await.unwrap();
+        let entries = page.iter().map(|stored| decode(stored).unwrap());
+        entries
+            .filter(|entry| which(&entry.body))
+            .map(|entry| entry.at)
+            .collect()
+    }
+
+    /// Waits until the journal has so many entries of a kind.
+    pub(crate) async fn until_count(&self, kind: &str, n: usize) {
+        loop {
+            let changed = self.engine.store().changed();
+            if self.count(kind).await >= n {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// How many entries of a kind the journal has.
+    pub(crate) async fn count(&self, kind: &str) -> usize {
+        let entries = self.entries().await;
+        entries.iter().filter(|body| body.kind() == kind).count()
+    }
+}

@@ -25,6 +25,10 @@ const PARKED_MAX: usize = 4_096;
 /// However much is written, looks at the agenda are this far apart at least.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
+/// at nothing for longer than this is woken at once.
+const PAUSE_MAX: Duration = Duration::from_millis(80);
+
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -65,6 +69,7 @@ pub struct Driver {
     /// Due work that was read and not yet taken up, in the order in which it will be.
     backlog: VecDeque<DueWork>,
     looked: Instant,
+    pause: Duration,
     /// The agenda is looked at from here on.
     look_at: Instant,
     under_way: HashSet<Piece>,
@@ -113,6 +118,7 @@ impl Driver {
             },
             backlog: VecDeque::new(),
             looked: now,
+            pause: PAUSE,
             look_at: now,
             under_way: HashSet::new(),
             failed: HashMap::new(),
@@ -134,7 +140,7 @@ impl Driver {
                 () = stop.cancelled() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 () = given_back.notified() => {}
-                () = changed, if idle => self.look_at = self.look_at.min(self.looked + PAUSE),
+                () = changed, if idle => self.look_at = self.look_at.min(self.looked + self.pause),
                 () = tokio::time::sleep_until(self.look_at), if idle => {}
             }
         }
@@ -198,7 +204,10 @@ impl Driver {
                 due => self.look_at = self.look_at.min(due).max(now + PAUSE),
             }
         }
-        if !due_now.is_empty() {
+        if due_now.is_empty() {
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        } else {
+            self.pause = PAUSE;
             // There may be more than fits a page.
             self.look_at = now + PAUSE;
         }

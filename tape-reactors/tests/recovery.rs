@@ -149,7 +149,7 @@ impl Redriver for Finisher {
 
 #[tokio::test(start_paused = true)]
 async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism() {
-    const RUNS: usize = 300;
+    const RUNS: usize = 1_000;
     const WORKERS: usize = 8;
     let engine = engine();
     for n in 0..RUNS {

@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answers;
+mod gates;
 mod killed;
 mod observed;
 #[cfg(feature = "postgres")]
 #[path = "../../../tape-store/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod process;
+mod race;
+mod recovered;
+mod undone;
 mod upstream;
 mod world;

@@ -86,11 +86,6 @@ impl Child {
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
         assert!(sent.unwrap().success());
     }
-
-    /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
-        self.process.wait().unwrap()
-    }
 }
 
 impl Drop for Child {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -59,6 +60,9 @@ struct Office {
     heeds_keys: bool,
     faults: Mutex<VecDeque<Fault>>,
     eyes: Mutex<Eyes>,
+    /// Of each so many answers, one is lost; zero for none.
+    lose_every: AtomicUsize,
+    requests: AtomicUsize,
     /// How many requests are held or wait.
     held: watch::Sender<usize>,
     go: watch::Sender<usize>,
@@ -83,6 +87,8 @@ async fn serve(path: PathBuf, heeds_keys: bool) {
         heeds_keys,
         faults: Mutex::default(),
         eyes: Mutex::new(Eyes::Open),
+        lose_every: AtomicUsize::new(0),
+        requests: AtomicUsize::new(0),
         held: watch::Sender::new(0),
         go: watch::Sender::new(0),
     });
@@ -91,6 +97,7 @@ async fn serve(path: PathBuf, heeds_keys: bool) {
         .route("/find/{business_key}", get(find))
         .route("/faults", post(script))
         .route("/eyes", post(eyes))
+        .route("/lose_every", post(lose_every))
         .route("/held", get(held_so_far))
         .route("/held/{n}", get(held))
         .route("/beside", post(beside))
@@ -118,8 +125,7 @@ async fn act(
         operation,
         args,
     };
-    let fault = office.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
-    match fault {
+    match office.fault() {
         Fault::None => answer(office.act(line)),
         Fault::Hold => {
             office.act(line);
@@ -188,6 +194,10 @@ async fn eyes(State(office): State<Arc<Office>>, Json(eyes): Json<Eyes>) {
     *office.eyes.lock().unwrap() = eyes;
 }
 
+async fn lose_every(State(office): State<Arc<Office>>, Json(every): Json<usize>) {
+    office.lose_every.store(every, Ordering::Relaxed);
+}
+
 async fn held(State(office): State<Arc<Office>>, UrlPath(n): UrlPath<usize>) {
     let mut held = office.held.subscribe();
     held.wait_for(|held| *held >= n).await.unwrap();
@@ -211,6 +221,18 @@ async fn go(State(office): State<Arc<Office>>) {
 }
 
 impl Office {
+    fn fault(&self) -> Fault {
+        if let Some(told) = self.faults.lock().unwrap().pop_front() {
+            return told;
+        }
+        let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.lose_every.load(Ordering::Relaxed) {
+            0 => Fault::None,
+            every if n.is_multiple_of(every) => Fault::Lose,
+            _ => Fault::None,
+        }
+    }
+
     /// Acts, unless it heeds keys and has acted under this one: the number of the act.
     fn act(&self, line: Line) -> usize {
         let mut ledger = self.ledger.lock().unwrap();
@@ -298,6 +320,11 @@ impl Upstream {
 
     pub(crate) async fn eyes(&self, eyes: Eyes) {
         self.tell("eyes", &json!(eyes)).await;
+    }
+
+    /// Loses one of each so many answers.
+    pub(crate) async fn lose_every(&self, n: usize) {
+        self.tell("lose_every", &json!(n)).await;
     }
 
     /// Waits until so many requests in all were held or wait.

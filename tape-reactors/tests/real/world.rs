@@ -69,10 +69,31 @@ impl World {
 
     /// A worker with more in its configuration, and more flags.
     pub(crate) fn worker_with(&self, upstream: &Upstream, more: &str, flags: &[&str]) -> Child {
+        self.start(upstream, CLAIM_MS, more, flags, &[])
+    }
+
+    /// A worker with more in its configuration and its environment.
+    pub(crate) fn worker_in(&self, upstream: &Upstream, more: &str, env: &[(&str, &str)]) -> Child {
+        self.start(upstream, CLAIM_MS, more, &[], env)
+    }
+
+    /// A worker with claims of its own length.
+    pub(crate) fn worker_claiming(&self, upstream: &Upstream, claim_ms: u64, more: &str) -> Child {
+        self.start(upstream, claim_ms, more, &[], &[])
+    }
+
+    fn start(
+        &self,
+        upstream: &Upstream,
+        claim_ms: u64,
+        more: &str,
+        flags: &[&str],
+        env: &[(&str, &str)],
+    ) -> Child {
         let url = upstream.url();
         let config = self.dir.path().join(format!("{}.toml", uuid::Uuid::new_v4()));
         let text = format!(
-            "claim_ms = {CLAIM_MS}\n{more}\n[connectors.bank.http]\n\
+            "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
              dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -81,7 +102,8 @@ impl World {
             .env_clear()
             .args(["--store", &self.url, "--log", "warn", "--config"])
             .arg(&config)
-            .args(flags);
+            .args(flags)
+            .envs(env.iter().copied());
         let mut child = Child::start(&mut program);
         assert!(child.line().starts_with("tape-reactor ready"));
         child
@@ -89,7 +111,17 @@ impl World {
 
     /// Begins a run that has taken its first decision, and is driven for an hour.
     pub(crate) async fn run(&self, name: &str) -> Driven {
-        let run = RunId::new("acme", "treasury", "ann", "s1", name).unwrap();
+        self.run_of("acme", name).await
+    }
+
+    /// The same of another tenant.
+    pub(crate) async fn run_of(&self, tenant: &str, name: &str) -> Driven {
+        let run = RunId::new(tenant, "treasury", "ann", "s1", name).unwrap();
+        self.begin(run, 3_600_000).await
+    }
+
+    /// Begins a run whose driver is gone after a while.
+    pub(crate) async fn begin(&self, run: RunId, lease_ms: u64) -> Driven {
         let begin = Begin {
             run: run.clone(),
             create: Some(Create {
@@ -98,7 +130,7 @@ impl World {
                 forked_from: None,
             }),
             holder: Holder::new("agent").unwrap(),
-            lease_ms: 3_600_000,
+            lease_ms,
             adopt: None,
             recovery: false,
         };

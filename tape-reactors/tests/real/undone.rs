@@ -1,0 +1,143 @@
+//! What runs did is undone, last in, first out, and nothing else is.
+
+use crate::upstream::{Fault, Upstream};
+use crate::world::{Driven, World, effect, spec};
+use tape_core::command::{DriverCommand, OutsideCommand};
+use tape_core::effect::{EffectPolicy, Semantics, Status};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::payload::Payload;
+use tape_core::stream::RunStatus;
+
+const STEPS: usize = 5;
+
+#[tokio::test]
+async fn what_a_run_did_is_undone_in_order_or_not_at_all() {
+    each(&World::sqlite().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_a_run_did_is_undone_in_order_or_not_at_all_on_postgres() {
+    if let Some(world) = World::postgres().await {
+        each(&world).await;
+    }
+}
+
+async fn each(world: &World) {
+    // Undoing again under the same key does nothing: that is what a connector has to see to.
+    let upstream = Upstream::start(world.dir.path(), true);
+    over_a_crash_at_each_step(world, &upstream).await;
+    one_that_keeps_failing_stops_the_rest_until_a_person_retries(world, &upstream).await;
+    nothing_of_a_healthy_run(world, &upstream).await;
+}
+
+/// A run with so many confirmed effects.
+async fn acted(world: &World, name: &str, policy: EffectPolicy) -> Driven {
+    let run = world.run(name).await;
+    for n in 0..STEPS {
+        let mut spec = spec(Semantics::NonIdempotent, &format!("{name}-{n}"));
+        spec.policy = policy;
+        run.begin(n, spec).await;
+        // One after the other: the order is what is looked at.
+        run.until_effect(n, Status::Confirmed).await;
+    }
+    run
+}
+
+fn patient() -> EffectPolicy {
+    EffectPolicy {
+        backoff_ms: 50,
+        backoff_max_ms: 100,
+        ..EffectPolicy::default()
+    }
+}
+
+async fn fail(run: &Driven) {
+    let error = "the desk closed".to_owned();
+    run.drive(DriverCommand::Fail { error }).await;
+}
+
+/// The business acts that were undone, in order.
+fn refunds(upstream: &Upstream, name: &str) -> Vec<String> {
+    let ledger = upstream.ledger();
+    let refunds = ledger.iter().filter(|line| line.operation == "refund");
+    let of = refunds.map(|line| line.args["of"].as_str().unwrap().to_owned());
+    of.filter(|of| of.starts_with(name)).collect()
+}
+
+fn backwards(name: &str) -> Vec<String> {
+    (0..STEPS).rev().map(|n| format!("{name}-{n}")).collect()
+}
+
+async fn over_a_crash_at_each_step(world: &World, upstream: &Upstream) {
+    let mut worker = world.worker(upstream);
+    let run = acted(world, "failed", patient()).await;
+    let held = upstream.held_so_far().await;
+    upstream.faults(&[Fault::Hold]).await;
+    fail(&run).await;
+    for step in 1..=STEPS {
+        upstream.held(held + step).await;
+        worker.kill();
+        // The one whose worker was killed is sent again and answered, then the next is held.
+        let next = (step < STEPS).then_some(Fault::Hold);
+        upstream
+            .faults(&[vec![Fault::None], next.into_iter().collect()].concat())
+            .await;
+        worker = world.worker(upstream);
+    }
+    run.until_run(RunStatus::Failed).await;
+    assert_eq!(
+        refunds(upstream, "failed"),
+        backwards("failed"),
+        "each once, in reverse"
+    );
+    assert_eq!(run.count("obligation.started").await, 2 * STEPS);
+}
+
+async fn one_that_keeps_failing_stops_the_rest_until_a_person_retries(world: &World, upstream: &Upstream) {
+    let _worker = world.worker(upstream);
+    let twice = EffectPolicy {
+        attempts_max: 2,
+        ..patient()
+    };
+    let run = acted(world, "stuck", twice).await;
+    let refused = Fault::Refuse {
+        status: 500,
+        retry_after: None,
+    };
+    upstream.faults(&[Fault::None, refused.clone(), refused]).await;
+    fail(&run).await;
+    run.until_run(RunStatus::Stuck).await;
+    assert_eq!(
+        refunds(upstream, "stuck"),
+        ["stuck-4"],
+        "nothing further down is undone"
+    );
+    assert_eq!(run.count("obligation.stuck").await, 1, "the feed has it");
+    let obligation = ObligationId {
+        effect: effect(3),
+        copy: 0,
+    };
+    run.tell(OutsideCommand::SettleObligation {
+        obligation,
+        retry: true,
+        reason: "the bank is back".to_owned(),
+    })
+    .await
+    .unwrap();
+    run.until_run(RunStatus::Failed).await;
+    assert_eq!(refunds(upstream, "stuck"), backwards("stuck"));
+}
+
+async fn nothing_of_a_healthy_run(world: &World, upstream: &Upstream) {
+    let _worker = world.worker(upstream);
+    let healthy = acted(world, "healthy", patient()).await;
+    let output = Payload::empty();
+    healthy.drive(DriverCommand::Complete { output }).await;
+    // The worker has seen to other undos meanwhile.
+    let other = acted(world, "other", patient()).await;
+    fail(&other).await;
+    other.until_run(RunStatus::Failed).await;
+    assert_eq!(refunds(upstream, "healthy"), Vec::<String>::new());
+    assert_eq!(healthy.count("obligation.started").await, 0);
+}

@@ -6,6 +6,7 @@ use crate::effect::{EffectPolicy, SettledBy};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
 use crate::id::{Connector, EffectId, Holder, Operation, Seq};
+use crate::limits::TEXT_BYTES_MAX;
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
@@ -198,7 +199,8 @@ impl Run {
         };
         text("error", error)?;
         if attempt >= obligation.policy.attempts_max {
-            let reason = format!("{} failed {attempt} times", name(id));
+            let mut reason = format!("{} failed {attempt} times, the last: {error}", name(id));
+            reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
             return self.append(Stuck {
                 obligation: id.clone(),
                 reason,

@@ -30,7 +30,7 @@ async fn eight_workers_of_each_kind_do_each_thing_once_on_postgres() {
 }
 
 fn items() -> usize {
-    std::env::var("TAPE_RACE_ITEMS").map_or(250, |items| items.parse().unwrap())
+    std::env::var("TAPE_RACE_ITEMS").map_or(100, |items| items.parse().unwrap())
 }
 
 async fn race(world: &World) {

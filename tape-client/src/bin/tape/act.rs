@@ -1,4 +1,4 @@
-//! What people tell runs: `tape signal`, `settle`, `cancel`, `erase`.
+//! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`, `erase`.
 
 use crate::name::RunPath;
 use crate::{Context, Failure};
@@ -7,6 +7,7 @@ use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::command::Verdict;
 use tape_client::core::effect::Undo;
+use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId, StreamId};
 use tape_client::core::reply::{Reply, ReplyResult};
 use tape_client::{Error, Payload};
@@ -26,7 +27,25 @@ pub(crate) struct Signal {
     id: Option<SignalId>,
 }
 
-/// Settles an effect that is unknown or stuck, on your word.
+/// Answers a gate with a yes or a no, and why: `{"approved": true, "reason": WHY}`.
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// The run.
+    run: RunPath,
+    /// The gate.
+    gate: GateName,
+    /// Says no instead.
+    #[arg(long)]
+    deny: bool,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+    /// A name for the answer: sent again under it, it counts once.
+    #[arg(long)]
+    id: Option<SignalId>,
+}
+
+/// Settles an effect that is unknown or stuck, or an undo that is stuck, on your word.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
     /// The run.
@@ -42,6 +61,9 @@ pub(crate) struct Settle {
     /// The arguments of that: JSON, or else a text.
     #[arg(long, value_name = "ARGS", requires = "undo", default_value = "null")]
     undo_args: String,
+    /// With `--undone`: not the undo of the effect itself, but of its n-th duplicate.
+    #[arg(long, value_name = "N", requires = "undone", default_value_t = 0)]
+    duplicate: u16,
     /// Why, for the record.
     #[arg(long)]
     reason: String,
@@ -59,6 +81,25 @@ struct Said {
     /// It did not happen: send it again.
     #[arg(long)]
     resend: bool,
+    /// It is undone: whatever stood in the way of undoing it, you have seen to it.
+    #[arg(long)]
+    undone: bool,
+}
+
+/// Lets a run go on that is stuck: it is driven again, or, with `--undo`, the undo that is stuck is tried again.
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// The run.
+    run: RunPath,
+    /// The effect whose undo is stuck.
+    #[arg(long, value_name = "EFFECT")]
+    undo: Option<EffectId>,
+    /// Not the undo of the effect itself, but of its n-th duplicate.
+    #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
+    duplicate: u16,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
 }
 
 /// Asks for a run to end, and for what it did to be undone.
@@ -87,16 +128,62 @@ pub(crate) struct Erase {
 
 impl Signal {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let fresh = || SignalId::new(format!("cli-{:016x}", rand::random::<u64>()));
-        let id = self.id.map_or_else(fresh, Ok).map_err(Error::from)?;
         let answer = payload(&self.answer)?;
-        let reply = context.tape.signal(&self.run.0, self.gate, id, answer).await?;
+        send(context, &self.run, self.gate, self.id, answer).await
+    }
+}
+
+impl Approve {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let answer = Payload::json(&json!({"approved": !self.deny, "reason": self.reason}));
+        send(context, &self.run, self.gate, self.id, answer).await
+    }
+}
+
+async fn send(
+    context: &mut Context<'_>,
+    run: &RunPath,
+    gate: GateName,
+    id: Option<SignalId>,
+    answer: Payload,
+) -> Result<ExitCode, Failure> {
+    let fresh = || SignalId::new(format!("cli-{:016x}", rand::random::<u64>()));
+    let id = id.map_or_else(fresh, Ok).map_err(Error::from)?;
+    let reply = context.tape.signal(&run.0, gate, id, answer).await?;
+    done(context, &reply)
+}
+
+impl Retry {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let (tape, run) = (&context.tape, &self.run.0);
+        let reply = match self.undo {
+            Some(effect) => {
+                let obligation = ObligationId {
+                    effect,
+                    copy: self.duplicate,
+                };
+                tape.settle_obligation(run, obligation, true, &self.reason)
+                    .await?
+            }
+            None => tape.retry(run, &self.reason).await?,
+        };
         done(context, &reply)
     }
 }
 
 impl Settle {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        if self.verdict.undone {
+            let obligation = ObligationId {
+                effect: self.effect,
+                copy: self.duplicate,
+            };
+            let settled = context
+                .tape
+                .settle_obligation(&self.run.0, obligation, false, &self.reason);
+            let reply = settled.await?;
+            return done(context, &reply);
+        }
         let undo = |operation| {
             Ok::<_, Failure>(Undo {
                 operation,

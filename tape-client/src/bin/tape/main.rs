@@ -5,6 +5,7 @@ mod name;
 mod runs;
 mod show;
 mod story;
+mod stuck;
 mod tail;
 mod text;
 mod verify;
@@ -40,11 +41,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Runs(runs::Runs),
+    Stuck(stuck::Stuck),
     Show(show::Show),
     Verify(verify::Verify),
     Tail(tail::Tail),
     Signal(act::Signal),
+    Approve(act::Approve),
     Settle(act::Settle),
+    Retry(act::Retry),
     Cancel(act::Cancel),
     Erase(act::Erase),
 }
@@ -114,11 +118,14 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
     };
     match cli.command {
         Command::Runs(command) => command.run(&mut context).await,
+        Command::Stuck(command) => command.run(&mut context).await,
         Command::Show(command) => command.run(&mut context).await,
         Command::Verify(command) => command.run(&mut context).await,
         Command::Tail(command) => command.run(&mut context).await,
         Command::Signal(command) => command.run(&mut context).await,
+        Command::Approve(command) => command.run(&mut context).await,
         Command::Settle(command) => command.run(&mut context).await,
+        Command::Retry(command) => command.run(&mut context).await,
         Command::Cancel(command) => command.run(&mut context).await,
         Command::Erase(command) => command.run(&mut context).await,
     }

@@ -25,9 +25,9 @@ pub(crate) struct Show {
 }
 
 /// A run, read once.
-struct Reading {
+pub(crate) struct Reading {
     entries: Vec<Entry>,
-    state: Run,
+    pub(crate) state: Run,
     replay: Replay,
 }
 
@@ -57,7 +57,7 @@ impl Show {
     }
 }
 
-async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, Failure> {
+pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, Failure> {
     let damaged = |source: tape_client::Source| Error::Damaged { source };
     let (mut entries, mut state, mut replay) = (Vec::new(), Run::default(), Replay::default());
     let mut pages = context.tape.journal(run);

@@ -1,0 +1,339 @@
+//! `tape stuck`, `settle`, `retry` and `approve`: what waits for a person is listed with what can be done, and what is done says who
+//! did it and why.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![cfg(all(feature = "cli", feature = "embedded"))]
+
+use expect_test::{Expect, expect};
+use std::process::{Command as Program, Output};
+use std::sync::Arc;
+use tape_client::core::command::{
+    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+};
+use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
+use tape_client::core::entry::decision::Usage;
+use tape_client::core::entry::obligation::ObligationId;
+use tape_client::core::fingerprint::Fingerprint;
+use tape_client::core::id::{Connector, EffectId, Epoch, Holder, Operation, RequestId};
+use tape_client::core::time::Timestamp;
+use tape_client::{Payload, RunId};
+use tape_store::clock::{Clock as _, ManualClock, SystemClock};
+use tape_store::engine::Engine;
+
+/// A journal whose clock stands.
+struct World {
+    dir: tempfile::TempDir,
+    engine: Engine,
+    clock: Arc<ManualClock>,
+}
+
+fn id(invocation: &str) -> RunId {
+    RunId::new("acme", "treasury", "ann", "s1", invocation).unwrap()
+}
+
+fn effect() -> EffectId {
+    "#0.0".parse().unwrap()
+}
+
+fn holder() -> Holder {
+    Holder::new("w").unwrap()
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = tape_store::open::open(&url(&dir)).await.unwrap();
+        // 2026-11-22, at noon.
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_795_348_800_000_000)));
+        let engine = Engine::new(store, clock.clone());
+        Self { dir, engine, clock }
+    }
+
+    async fn ask(&self, run: &RunId, command: RunCommand) {
+        let request = RequestId(uuid::Uuid::from_u128(rand::random()));
+        self.engine
+            .run(run, Command::new(request, command))
+            .await
+            .unwrap();
+    }
+
+    async fn drive(&self, run: &RunId, command: DriverCommand) {
+        self.ask(run, RunCommand::Drive(Epoch(1), command)).await;
+    }
+
+    async fn work(&self, run: &RunId, command: WorkerCommand) {
+        self.ask(run, RunCommand::Work(command)).await;
+    }
+
+    /// A run with an effect in the outbox that a worker has dispatched, and how that ended.
+    async fn dispatched(&self, run: &RunId, ending: Ending) {
+        let begin = Begin {
+            run: run.clone(),
+            create: Some(Create {
+                labels: Default::default(),
+                input: Payload::empty(),
+                forked_from: None,
+            }),
+            holder: holder(),
+            lease_ms: 3_600_000,
+            adopt: None,
+            recovery: false,
+        };
+        self.ask(run, RunCommand::Begin(begin)).await;
+        let decision = RecordDecision {
+            position: "#0".parse().unwrap(),
+            fingerprint: Fingerprint::of_bytes(b"asked"),
+            response: Payload::empty(),
+            model: "m".to_owned(),
+            usage: Usage::default(),
+            rationale: None,
+            policy_version: String::new(),
+            spent: Vec::new(),
+        };
+        self.drive(run, DriverCommand::RecordDecision(decision)).await;
+        let spec = EffectSpec {
+            connector: Connector::new("bank").unwrap(),
+            operation: Operation::new("pay").unwrap(),
+            semantics: Semantics::NonIdempotent,
+            mode: Mode::Outbox,
+            args: Payload::empty(),
+            business_key: None,
+            undo: Some(Undo {
+                operation: Operation::new("refund").unwrap(),
+                args: Payload::empty(),
+            }),
+            reserve: Vec::new(),
+            policy: EffectPolicy {
+                attempts_max: 1,
+                backoff_ms: 0,
+                ..EffectPolicy::default()
+            },
+        };
+        self.drive(
+            run,
+            DriverCommand::BeginEffect {
+                effect: effect(),
+                spec,
+            },
+        )
+        .await;
+        let claim = WorkerCommand::ClaimEffect {
+            effect: effect(),
+            holder: holder(),
+            claim_ms: 1_000,
+        };
+        self.work(run, claim).await;
+        let finish = WorkerCommand::FinishClaimed {
+            effect: effect(),
+            holder: holder(),
+            attempt: 1,
+            ending,
+        };
+        self.work(run, finish).await;
+    }
+
+    /// A run that waits for what a person says of its effect.
+    async fn with_a_stuck_effect(&self, run: &RunId) {
+        let cause = "the connection broke".to_owned();
+        self.dispatched(run, Ending::Unknown { cause }).await;
+        let claim = WorkerCommand::ClaimObservation {
+            effect: effect(),
+            holder: holder(),
+            claim_ms: 1_000,
+        };
+        self.work(run, claim).await;
+        let seen = WorkerCommand::RecordObservation {
+            effect: effect(),
+            holder: holder(),
+            observation: 1,
+            outcome: Outcome::Absent,
+            result: Payload::empty(),
+            undo: None,
+            undo_duplicate: None,
+        };
+        self.work(run, seen).await;
+        let seen = self
+            .engine
+            .store()
+            .head(&run.clone().into())
+            .await
+            .unwrap()
+            .unwrap();
+        let suspend = DriverCommand::Suspend {
+            seen: seen.seq,
+            resume: None,
+        };
+        self.drive(run, suspend).await;
+    }
+
+    /// A run whose effect cannot be undone.
+    async fn with_a_stuck_undo(&self, run: &RunId) {
+        let confirmed = Ending::Confirmed {
+            result: Payload::empty(),
+            undo: None,
+            spent: None,
+        };
+        self.dispatched(run, confirmed).await;
+        let error = "the desk closed".to_owned();
+        self.drive(run, DriverCommand::Fail { error }).await;
+        self.fail_to_undo(run).await;
+    }
+
+    async fn fail_to_undo(&self, run: &RunId) {
+        let obligation = ObligationId {
+            effect: effect(),
+            copy: 0,
+        };
+        let claim = WorkerCommand::ClaimObligation {
+            obligation: obligation.clone(),
+            holder: holder(),
+            claim_ms: 1_000,
+        };
+        self.work(run, claim).await;
+        let failed = WorkerCommand::FinishObligation {
+            obligation,
+            holder: holder(),
+            attempt: 1,
+            ending: Err("no such account".to_owned()),
+        };
+        self.work(run, failed).await;
+    }
+
+    fn tape(&self, args: &[&str]) -> Output {
+        let mut command = Program::new(env!("CARGO_BIN_EXE_tape"));
+        command
+            .env_clear()
+            .env("TAPE_URL", url(&self.dir))
+            .args(["--as", "ann"])
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    fn says(&self, args: &[&str], expected: &Expect) {
+        let output = self.tape(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        expected.assert_eq(&String::from_utf8(output.stdout).unwrap());
+    }
+
+    /// The last lines of a run's journal, without their times.
+    fn ends(&self, run: &str, lines: usize) -> Vec<String> {
+        let output = String::from_utf8(self.tape(&["show", run]).stdout).unwrap();
+        let entry = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        let entries: Vec<&str> = output.lines().filter(entry).collect();
+        let last = entries[entries.len() - lines..].iter();
+        let told = last.map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>().join(" "));
+        told.collect()
+    }
+}
+
+fn url(dir: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", dir.path().join("tape.db").display())
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_listed_with_its_remedies() {
+    let world = World::new().await;
+    world.with_a_stuck_effect(&id("effect")).await;
+    world.clock.advance_ms(1_000);
+    world.with_a_stuck_undo(&id("undo")).await;
+    world.says(
+        &["stuck", "--tenant", "acme"],
+        &expect![[r#"
+        acme/treasury/ann/s1/undo  since 2026-11-22 12:00:01.000
+          undo of effect #0.0 bank refund: obligation of effect #0.0 failed 1 times, the last: no such account
+            tape retry acme/treasury/ann/s1/undo --undo '#0.0' --reason WHY
+            tape settle acme/treasury/ann/s1/undo '#0.0' --undone --reason WHY
+        acme/treasury/ann/s1/effect  since 2026-11-22 12:00:00.000
+          effect #0.0 bank pay: it did not happen and may not be sent again without a person
+            tape settle acme/treasury/ann/s1/effect '#0.0' --confirmed RESULT --reason WHY
+            tape settle acme/treasury/ann/s1/effect '#0.0' --failed --reason WHY
+            tape settle acme/treasury/ann/s1/effect '#0.0' --resend --reason WHY
+    "#]],
+    );
+    world.says(&["stuck", "--tenant", "other"], &expect![[""]]);
+}
+
+#[tokio::test]
+async fn who_settles_or_retries_is_recorded_with_the_reason() {
+    let world = World::new().await;
+    let (effect, undo) = ("acme/treasury/ann/s1/effect", "acme/treasury/ann/s1/undo");
+    world.with_a_stuck_effect(&id("effect")).await;
+    world.with_a_stuck_undo(&id("undo")).await;
+    world.says(
+        &[
+            "settle",
+            effect,
+            "#0.0",
+            "--resend",
+            "--reason",
+            "I asked the bank",
+        ],
+        &expect![[r#"
+            entry 10: recorded
+        "#]],
+    );
+    world.says(
+        &[
+            "retry",
+            undo,
+            "--undo",
+            "#0.0",
+            "--reason",
+            "the account is open again",
+        ],
+        &expect![[r#"
+            entry 10: recorded
+        "#]],
+    );
+    // The command has told the time by the clock of the machine.
+    world.clock.set(SystemClock.now().plus_millis(1_000));
+    world.fail_to_undo(&id("undo")).await;
+    world.says(
+        &[
+            "settle",
+            undo,
+            "#0.0",
+            "--undone",
+            "--reason",
+            "paid back in cash",
+        ],
+        &expect![[r#"
+            entry 14: the run has ended
+        "#]],
+    );
+    world.says(
+        &[
+            "approve",
+            effect,
+            "desk",
+            "--reason",
+            "within the limit",
+            "--id",
+            "yes",
+        ],
+        &expect![[r#"
+            entry 11: recorded; it answers the gate when the gate opens
+        "#]],
+    );
+    expect![[r#"
+        [
+            "effect #0.0 may be sent again: I asked the bank (by ann)",
+            "gate desk signal yes came early {\"approved\":true,\"reason\":\"within the limit\"} (by ann)",
+        ]
+    "#]]
+    .assert_debug_eq(&world.ends(effect, 2));
+    expect![[r#"
+        [
+            "undo of #0.0 to be tried again: the account is open again (by ann)",
+            "undo of #0.0 attempt 1 by w",
+            "undo of #0.0 STUCK: obligation of effect #0.0 failed 1 times, the last: no such account",
+            "undo of #0.0 done by a person (paid back in cash) (by ann)",
+            "run.failed the desk closed (by ann)",
+        ]
+    "#]]
+    .assert_debug_eq(&world.ends(undo, 5));
+    let again = world.tape(&["retry", undo, "--reason", "once more"]);
+    assert!(!again.status.success(), "it is over");
+}

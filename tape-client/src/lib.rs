@@ -22,6 +22,8 @@ mod session;
 mod timer;
 mod url;
 mod value;
+#[cfg(feature = "remote")]
+mod work;
 
 pub use backend::{RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
 pub use client::{Connect, Tape};
@@ -34,6 +36,8 @@ pub use session::{Event, RecordedEvent, Session};
 pub use timer::Timer;
 pub use url::StoreUrl;
 pub use value::Value;
+#[cfg(feature = "remote")]
+pub use work::{DueHint, WorkError, Workbench};
 
 pub use tape_core as core;
 pub use tape_core::budget::Currency;

@@ -16,6 +16,7 @@ use crate::payload::Payload;
 use crate::session::Delta;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A request to one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,6 +277,25 @@ pub enum Ending {
         /// Why nobody knows.
         cause: String,
     },
+}
+
+impl Ending {
+    /// The upstream acted and answered this; nothing else became known with it.
+    #[must_use]
+    pub const fn confirmed(result: Payload) -> Self {
+        Self::Confirmed {
+            result,
+            undo: None,
+            spent: None,
+        }
+    }
+
+    /// Nobody knows whether the upstream acted.
+    pub fn unknown(cause: impl fmt::Display) -> Self {
+        Self::Unknown {
+            cause: cause.to_string(),
+        }
+    }
 }
 
 /// What a worker can ask.

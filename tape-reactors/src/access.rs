@@ -22,9 +22,9 @@ pub trait Access: Send + Sync + 'static {
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError>;
 
-    /// Waits until something may have changed since the call; may return without reason. Who calls this first, then looks and
-    /// then waits, misses nothing.
-    fn changed(&self) -> BoxFuture<'static, ()>;
+    /// Waits until something may have become due in a queue since the call; may return without reason. Who calls this first, then looks
+    /// and then waits, misses nothing that was written; of what becomes due by time alone, [`DueWork::due_in`] may say so before.
+    fn changed(&self, queue: Queue) -> BoxFuture<'static, ()>;
 
     /// A command on a run. It may be repeated with its request id.
     ///
@@ -136,7 +136,7 @@ impl Access for Engine {
         Ok(work)
     }
 
-    fn changed(&self) -> BoxFuture<'static, ()> {
+    fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
         self.store().changed()
     }
 

@@ -87,6 +87,12 @@ pub enum Observation {
 }
 
 impl Observation {
+    /// It happened once, and this was the answer; nothing else became known.
+    #[must_use]
+    pub const fn found(result: Payload) -> Self {
+        Self::Found { result, undo: None }
+    }
+
     /// The upstream could not say.
     pub fn inconclusive(why: impl fmt::Display) -> Self {
         Self::Inconclusive { why: why.to_string() }

@@ -133,7 +133,7 @@ impl Driver {
         let given_back = Arc::clone(&self.slots.given_back);
         while !stop.is_cancelled() {
             // Asked for before looking, so that what is written in between is not missed.
-            let changed = self.access.changed();
+            let changed = self.access.changed(self.reactor.queue());
             self.take_up().await;
             let idle = self.has_room();
             tokio::select! {

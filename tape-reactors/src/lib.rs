@@ -25,6 +25,8 @@ mod reactor;
 mod reconciler;
 mod recovery;
 mod redrive;
+#[cfg(feature = "remote")]
+mod remote;
 mod timers;
 mod worker;
 
@@ -43,7 +45,9 @@ pub use reactor::{Reaction, ReactionError, Reactor};
 pub use reconciler::Reconciler;
 pub use recovery::Recovery;
 #[cfg(feature = "http")]
-pub use redrive::{HttpRedriver, SIGNATURE_HEADER, sign, verify};
+pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
 pub use redrive::{Redrive, RedriveError, Redriver, Registry};
+#[cfg(feature = "remote")]
+pub use remote::RemoteAccess;
 pub use timers::Timers;
 pub use worker::{Terms, Worker};

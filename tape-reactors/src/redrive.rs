@@ -1,10 +1,14 @@
 //! Having a run driven again.
 
 #[cfg(feature = "http")]
+mod agent_engine;
+#[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod signature;
 
+#[cfg(feature = "http")]
+pub use agent_engine::AgentEngineRedriver;
 #[cfg(feature = "http")]
 pub use http::HttpRedriver;
 #[cfg(feature = "http")]

@@ -14,7 +14,8 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 use tape_reactors::{
-    Access, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry,
+    Access, AgentEngineRedriver, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver,
+    Registry,
 };
 use tape_store::clock::Clock;
 use tape_store::engine::Engine;
@@ -294,4 +295,55 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
         redriver.redrive(&redrive).await.is_err(),
         "so is an agent that is not there"
     );
+}
+
+#[tokio::test]
+async fn an_agent_is_redriven_through_agent_engine() {
+    use axum::http::{HeaderMap, StatusCode};
+    let (seen, mut redrives) = mpsc::unbounded_channel();
+    let tokens = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tokens);
+    let token = move |headers: HeaderMap| {
+        assert_eq!(headers["metadata-flavor"], "Google");
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { axum::Json(serde_json::json!({"access_token": "t0ken", "expires_in": 3600})) }
+    };
+    let query = move |headers: HeaderMap, axum::Json(body): axum::Json<serde_json::Value>| {
+        let seen = seen.clone();
+        async move {
+            if headers["authorization"] != "Bearer t0ken" {
+                return StatusCode::UNAUTHORIZED;
+            }
+            seen.send(body).unwrap();
+            StatusCode::OK
+        }
+    };
+    let app = axum::Router::new()
+        .route("/token", axum::routing::get(token))
+        .route("/v1/engines/7:streamQuery", axum::routing::post(query));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+
+    let engine = |id| {
+        let url = format!("http://{address}/v1/engines/{id}");
+        AgentEngineRedriver::new(url, Duration::from_secs(30))
+            .unwrap()
+            .method("redrive")
+            .tokens(format!("http://{address}/token"))
+    };
+    let redrive = Redrive {
+        run: run_id("treasury", 7),
+        epoch: Epoch(3),
+    };
+    let there = engine(7);
+    for _ in 0..2 {
+        there.redrive(&redrive).await.unwrap();
+        let body = redrives.recv().await.unwrap();
+        assert_eq!(body["classMethod"], "redrive");
+        assert_eq!(body["input"]["epoch"], 3);
+        assert_eq!(body["input"]["run"]["invocation"], "i7");
+    }
+    assert_eq!(tokens.load(Ordering::SeqCst), 1, "a token is kept while it lives");
+    assert!(engine(8).redrive(&redrive).await.is_err());
 }

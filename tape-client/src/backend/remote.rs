@@ -2,6 +2,7 @@
 
 mod drive;
 mod feed;
+mod work;
 
 use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
 use crate::session::RecordedEvent;
@@ -65,6 +66,27 @@ impl Remote {
 
     fn values(&self) -> ValuesClient<Channel> {
         ValuesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+    }
+
+    /// Entries of a run, at most `limit`; zero for no such bound.
+    fn entries_up_to(
+        &self,
+        run: &RunId,
+        after: Seq,
+        until: Until,
+        limit: u64,
+    ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+        let follow = until == Until::Dropped;
+        let request = v1::ReadRequest {
+            run: Some(run.clone().into()),
+            after_seq: after.0,
+            limit,
+            follow,
+        };
+        let mut runs = self.runs();
+        let opening = async move { Ok(runs.read(request).await?.into_inner()) };
+        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        messages(opening).map(move |message| page(message?)).boxed()
     }
 }
 
@@ -233,17 +255,7 @@ impl Backend for Remote {
         after: Seq,
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
-        let follow = until == Until::Dropped;
-        let request = v1::ReadRequest {
-            run: Some(run.clone().into()),
-            after_seq: after.0,
-            limit: 0,
-            follow,
-        };
-        let mut runs = self.runs();
-        let opening = async move { Ok(runs.read(request).await?.into_inner()) };
-        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
-        messages(opening).map(move |message| page(message?)).boxed()
+        self.entries_up_to(run, after, until, 0)
     }
 
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>> {

@@ -90,7 +90,7 @@ fn blind_worker() {
             tape_store::engine::Engine::new(store, std::sync::Arc::new(tape_store::clock::SystemClock));
         say("ready");
         loop {
-            let changed = Access::changed(&engine);
+            let changed = Access::changed(&engine, Queue::Outbox);
             for work in engine.due(Queue::Outbox, Duration::ZERO, 10).await.unwrap() {
                 call_first(&engine, &upstream, &work).await;
             }

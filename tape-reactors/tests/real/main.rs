@@ -12,6 +12,7 @@ mod postgres_server;
 mod process;
 mod race;
 mod recovered;
+mod served;
 mod undone;
 mod upstream;
 mod world;

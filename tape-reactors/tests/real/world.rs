@@ -1,6 +1,7 @@
 //! A journal that several processes share, the runs in it, and real workers on it.
 
 use crate::process::Child;
+use crate::served::Server;
 use crate::upstream::Upstream;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -47,6 +48,12 @@ impl World {
             #[cfg(feature = "postgres")]
             _database: None,
         }
+    }
+
+    /// The same journal, for workers that reach it through a server.
+    pub(crate) fn behind(mut self, server: &Server) -> Self {
+        self.url = server.url();
+        self
     }
 
     /// None where PostgreSQL is not installed, which is said.

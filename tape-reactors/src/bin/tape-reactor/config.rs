@@ -14,7 +14,7 @@ use tape_reactors::HttpEndpoints;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-reactor", version)]
 pub(crate) struct Flags {
-    /// The journal: a store, `sqlite:PATH`, `postgres://...` or `alloydb://...`.
+    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...` or `alloydb://...`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: String,
     /// Connectors, agents and bounds.
@@ -97,11 +97,25 @@ pub(crate) struct ConnectorEntry {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AgentEntry {
     pub(crate) url: String,
+    /// Who is there; by default an endpoint of the agent's own.
+    #[serde(default)]
+    pub(crate) kind: AgentKind,
+    /// The method of the agent's class that Agent Engine is to call.
+    pub(crate) method: Option<String>,
     /// The longest that the agent works on a run in one go.
     #[serde(default = "an_hour")]
     pub(crate) timeout_ms: u64,
     /// The variable of the environment with the secret under which requests are signed.
     pub(crate) secret_env: Option<String>,
+}
+
+/// How an agent is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AgentKind {
+    #[default]
+    Http,
+    AgentEngine,
 }
 
 const fn sixteen() -> usize {

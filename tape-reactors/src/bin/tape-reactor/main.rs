@@ -118,6 +118,13 @@ fn start(
 }
 
 async fn open(url: &str) -> Result<Arc<dyn Access>, Failure> {
+    #[cfg(feature = "remote")]
+    if let Some(authority) = url.strip_prefix("tape://") {
+        let server = tape_reactors::RemoteAccess::new(authority.trim_end_matches('/'));
+        return Ok(Arc::new(
+            server.map_err(|error| Failure::Journal(Box::new(error)))?,
+        ));
+    }
     let store = Box::pin(tape_store::open::open(url))
         .await
         .map_err(|error| Failure::Journal(Box::new(error)))?;

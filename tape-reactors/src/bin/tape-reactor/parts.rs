@@ -1,9 +1,11 @@
 //! Connectors and agents, as the configuration says.
 
-use crate::config::{AgentEntry, ConnectorEntry, File, Misconfigured};
+use crate::config::{AgentEntry, AgentKind, ConnectorEntry, File, Misconfigured};
 use std::time::Duration;
 use tape_core::id::Connector;
-use tape_reactors::{CommandConnector, Connectors, HttpConnector, HttpRedriver, Registry};
+use tape_reactors::{
+    AgentEngineRedriver, CommandConnector, Connectors, HttpConnector, HttpError, HttpRedriver, Registry,
+};
 
 pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
     let mut all = Connectors::new();
@@ -37,32 +39,43 @@ fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misco
     let headers = headers
         .iter()
         .map(|(header, value)| (header.as_str(), value.as_str()));
-    HttpConnector::new(endpoints, headers).map_err(|source| Misconfigured::Http {
-        of: name.to_string(),
-        source,
-    })
+    HttpConnector::new(endpoints, headers).map_err(|source| unusable(name.as_str(), source))
 }
 
 pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
     let mut all = Registry::new();
     for (app, entry) in &file.agents {
-        all = all.redriver(app.clone(), agent(app.as_str(), entry)?);
+        all = match entry.kind {
+            AgentKind::Http => all.redriver(app.clone(), endpoint(app.as_str(), entry)?),
+            AgentKind::AgentEngine => all.redriver(app.clone(), engine(app.as_str(), entry)?),
+        };
     }
     Ok(all)
 }
 
-fn agent(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured> {
-    let redriver =
-        HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms)).map_err(|source| {
-            Misconfigured::Http {
-                of: app.to_owned(),
-                source,
-            }
-        })?;
+fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured> {
+    let redriver = HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
+    let redriver = redriver.map_err(|source| unusable(app, source))?;
     Ok(match &entry.secret_env {
         Some(from) => redriver.signed(variable(app, from)?),
         None => redriver,
     })
+}
+
+fn engine(app: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver, Misconfigured> {
+    let redriver = AgentEngineRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
+    let redriver = redriver.map_err(|source| unusable(app, source))?;
+    Ok(match &entry.method {
+        Some(method) => redriver.method(method),
+        None => redriver,
+    })
+}
+
+fn unusable(of: &str, source: HttpError) -> Misconfigured {
+    Misconfigured::Http {
+        of: of.to_owned(),
+        source,
+    }
 }
 
 fn variable(of: &str, name: &str) -> Result<String, Misconfigured> {

@@ -1,0 +1,79 @@
+//! A reactor of one's own: it cancels every run in which a payment over its limit is confirmed. docs/reactors.md explains it.
+#![expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
+
+use anyhow::{Result, bail};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tape_client::core::codec::{StoredEntry, decode};
+use tape_client::core::entry::EntryBody;
+use tape_client::{Answer, Begun, CallError, Ending, Error, RunId, Tail, Tape};
+
+const LIMIT: u64 = 1_000;
+
+/// Watches for ever. Started again, it begins with the first entry there is: to cancel a run twice is to cancel it once.
+async fn watch(tape: Tape) -> Result<()> {
+    let mut feed = tape.tail(&Tail {
+        pattern: "demo.run.*.*.*.*.effect.confirmed".parse()?,
+        from_start: true,
+        follow: true,
+    });
+    while let Some(page) = feed.next().await {
+        // While the journal is out of reach, the feed tries by itself to go on where it was.
+        let Ok(page) = page else { continue };
+        for (stream, entry) in page {
+            let too_much = paid(&entry)?.filter(|paid| *paid > LIMIT);
+            if let (Some(run), Some(paid)) = (stream.as_run(), too_much) {
+                println!("watchdog: {paid} paid in {stream}");
+                cancel(&tape, run, &format!("{paid} is over {LIMIT}")).await?;
+            }
+        }
+    }
+    bail!("the feed ended")
+}
+
+fn paid(entry: &StoredEntry) -> Result<Option<u64>> {
+    let EntryBody::EffectConfirmed(effect) = decode(entry)?.body else {
+        return Ok(None);
+    };
+    let receipt: Value = serde_json::from_slice(effect.result.bytes().unwrap_or(&"null".into()))?;
+    Ok(receipt["paid"].as_u64())
+}
+
+async fn cancel(tape: &Tape, run: &RunId, why: &str) -> Result<(), Error> {
+    match tape.cancel(run, why).await {
+        // It is over, or about to be.
+        Ok(_) | Err(Error::Ended(_) | Error::Closing { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Pays two bills, then waits for a person. It knows nothing of the watchdog.
+async fn agent(tape: &Tape) -> Result<Ending, Error> {
+    let id = RunId::new("demo", "bills", "ann", "s1", "i1")?;
+    let run = match tape.run(id).begin().await? {
+        Begun::Driving(run) => run,
+        Begun::Ended(ending) => return Ok(ending),
+    };
+    let ask = async || Answer::json(&json!([50, 9_000]));
+    let decision = run.decide(&"what to pay?", ask).await?;
+    for cents in [50, 9_000] {
+        let pay = run.effect(&decision, "bank", "pay").args(&cents);
+        let receipt = json!({ "paid": cents });
+        let _: Value = pay.run(async |_| Ok::<_, CallError>(receipt.clone())).await?;
+    }
+    match run.gate("desk").wait().await {
+        Err(Error::Cancelled) => run.accept_cancel().await,
+        waited => waited.map(|_| Ending::Undoing),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let connect = Tape::at("memory:").patience(Duration::from_secs(1));
+    let tape = connect.connect().await?;
+    tokio::select! {
+        watched = watch(tape.clone()) => watched,
+        ending = agent(&tape) => Ok(println!("the run has ended: {:?}", ending?)),
+    }
+}

@@ -1,0 +1,115 @@
+//! What workers ask of a server beside commands.
+
+use super::{Remote, message_bytes_max, messages};
+use crate::backend::{Failure, Until};
+use crate::work::DueHint;
+use futures::stream::{BoxStream, StreamExt as _};
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{Connector, EffectId, RunId, Seq};
+use tape_core::reply::Rejection;
+use tape_proto::convert::{DueQuery, InvalidField};
+use tape_proto::failure::Failure as Wire;
+use tape_proto::v1;
+use tape_proto::v1::feed_client::FeedClient;
+
+impl Remote {
+    /// Due work, as it becomes due; where it is asked for once, up to what is due now.
+    pub(crate) fn due(
+        &self,
+        queue: Queue,
+        limit: u32,
+        once: bool,
+    ) -> BoxStream<'static, Result<Vec<DueHint>, Failure>> {
+        let request = v1::DueRequest::from(DueQuery {
+            queue,
+            limit,
+            repeat_ms: None,
+            once,
+        });
+        let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
+        let opening = async move { Ok(feed.due(request).await?.into_inner()) };
+        messages(opening)
+            .map(|page| page?.hints.into_iter().map(hint).collect())
+            .boxed()
+    }
+
+    /// Entries of a run after `after`, at most `limit`.
+    pub(crate) async fn page(
+        &self,
+        run: &RunId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<Vec<StoredEntry>, Failure> {
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut pages = self.entries_up_to(run, after, Until::End, u64::from(limit));
+        let mut entries = Vec::new();
+        while entries.len() < wanted
+            && let Some(page) = pages.next().await
+        {
+            entries.extend(page?);
+        }
+        Ok(entries)
+    }
+
+    /// The connector of an effect that is not settled, and the entry that began it.
+    pub(crate) async fn effect(
+        &self,
+        run: &RunId,
+        effect: &EffectId,
+    ) -> Result<Option<(Connector, Seq)>, Failure> {
+        let wanted = v1::EffectId::from(effect.clone());
+        let settled = [v1::EffectStatus::Confirmed, v1::EffectStatus::Failed];
+        let effects = self.standing(run).await?.effects.into_iter();
+        let mut open = effects.filter(|effect| !settled.contains(&effect.status()));
+        let found = open.find(|effect| effect.effect.as_ref() == Some(&wanted));
+        found
+            .map(|effect| Ok((connector(&effect.connector)?, Seq(effect.begun_seq))))
+            .transpose()
+    }
+
+    /// The connector of an obligation, and the entry that says how it is undone.
+    pub(crate) async fn obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<(Connector, Seq)>, Failure> {
+        let wanted = v1::ObligationId::from(obligation.clone());
+        let mut obligations = self.standing(run).await?.obligations.into_iter();
+        let found = obligations.find(|obligation| obligation.obligation.as_ref() == Some(&wanted));
+        found
+            .map(|found| Ok((connector(&found.connector)?, Seq(found.source_seq))))
+            .transpose()
+    }
+
+    async fn standing(&self, run: &RunId) -> Result<v1::GetRunResponse, Failure> {
+        let request = v1::GetRunRequest {
+            run: Some(run.clone().into()),
+        };
+        match self.runs().get(request).await.map_err(Failure::from) {
+            Ok(view) => Ok(view.into_inner()),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(v1::GetRunResponse::default()),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+fn connector(name: &str) -> Result<Connector, Failure> {
+    Connector::new(name).map_err(|error| Failure::Fatal(error.into()))
+}
+
+fn hint(hint: v1::Hint) -> Result<DueHint, Failure> {
+    let wrong =
+        |field: &'static str, problem: String| Failure::from(Wire::from(InvalidField::new(field, problem)));
+    Ok(DueHint {
+        stream: hint
+            .stream
+            .parse()
+            .map_err(|error| wrong("stream", format!("{error}")))?,
+        item: hint
+            .item
+            .parse()
+            .map_err(|error| wrong("item", format!("{error}")))?,
+    })
+}

@@ -1,0 +1,132 @@
+//! A server as those see it who work off its agenda.
+
+use crate::backend::remote::Remote;
+use crate::backend::{Backend as _, Failure};
+use crate::error::{Error, Source};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use tape_core::agenda::{Item, Queue};
+use tape_core::codec::StoredEntry;
+use tape_core::command::{Command, RunCommand};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{Connector, EffectId, RunId, Seq, SessionId, StreamId};
+use tape_core::reply::{Rejection, Reply};
+
+/// What workers ask of a server: what is due, what is to be done, and commands. Cheap to clone. Nothing is tried again here.
+#[derive(Clone, Debug)]
+pub struct Workbench(Arc<Remote>);
+
+/// A piece of due work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueHint {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// Which of its items.
+    pub item: Item,
+}
+
+/// Why a server did not do what a worker asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkError {
+    /// The rules refuse it; nothing was written.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It is out of reach, or nobody knows what became of the command: repeat it later with its request id.
+    #[error("the server did not answer")]
+    Unavailable(#[source] Source),
+    /// It does not take the request, or answers what makes no sense.
+    #[error("the server does not take the request")]
+    Refused(#[source] Source),
+}
+
+impl Workbench {
+    /// The server at `HOST:PORT`, connected to when it is first needed. Wants a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where that is no address.
+    pub fn new(authority: &str) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Remote::new(authority)?)))
+    }
+
+    /// What is due now, at most `limit` of each of the server's shards.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why there is no answer.
+    pub async fn due(&self, queue: Queue, limit: u32) -> Result<Vec<DueHint>, WorkError> {
+        let mut pages = self.0.due(queue, limit, true);
+        let mut due = Vec::new();
+        while let Some(page) = pages.next().await {
+            due.extend(page?);
+        }
+        Ok(due)
+    }
+
+    /// What is due, as it becomes due. The first error is the end.
+    pub fn pushed(&self, queue: Queue, limit: u32) -> BoxStream<'static, Result<Vec<DueHint>, WorkError>> {
+        let pages = self.0.due(queue, limit, false);
+        pages.map(|page| Ok(page?)).boxed()
+    }
+
+    /// Asks something of a run.
+    ///
+    /// # Errors
+    /// [`WorkError`] says what became of it.
+    pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, WorkError> {
+        Ok(self.0.run(run, command).await?)
+    }
+
+    /// Entries of a run after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why there is no answer.
+    pub async fn entries(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, WorkError> {
+        Ok(self.0.page(run, after, limit).await?)
+    }
+
+    /// The connector of an effect that is not settled, and the entry that began it.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why there is no answer.
+    pub async fn effect(
+        &self,
+        run: &RunId,
+        effect: &EffectId,
+    ) -> Result<Option<(Connector, Seq)>, WorkError> {
+        Ok(self.0.effect(run, effect).await?)
+    }
+
+    /// The connector of an obligation, and the entry that says how it is undone.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why there is no answer.
+    pub async fn obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<(Connector, Seq)>, WorkError> {
+        Ok(self.0.obligation(run, obligation).await?)
+    }
+
+    /// Has the server carry changes of shared state over that a session recorded.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why that did not work out.
+    pub async fn merge(&self, session: &SessionId) -> Result<(), WorkError> {
+        // Who asks for a session's state gets it with what it shares, so the server sees to that first.
+        self.0.session_view(session, 0).await?;
+        Ok(())
+    }
+}
+
+impl From<Failure> for WorkError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rejected(rejection) => Self::Rejected(rejection),
+            Failure::Retryable(source) => Self::Unavailable(source),
+            Failure::Invalid(problem) => Self::Refused(problem.into()),
+            Failure::Fatal(source) => Self::Refused(source),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Re-drives of agents that Google's Agent Engine runs.
+
+use super::{Redrive, RedriveError, Redriver};
+use crate::http::{HttpError, client};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Where a machine of Google's cloud gets the access tokens of its service account.
+const METADATA: &str =
+    "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token";
+/// A token is not used in the last minute of its life.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Calls `streamQuery` of a reasoning engine with the class method `stream_query`, unless told otherwise, and the input
+/// `{"run": {...}, "epoch": N}`. The agent adopts the run with that epoch and drives it; the call is over when its stream ends. Requests
+/// carry an access token of the service account that this process runs as.
+#[derive(Debug)]
+pub struct AgentEngineRedriver {
+    client: reqwest::Client,
+    url: String,
+    method: String,
+    tokens: String,
+    token: Mutex<Option<(String, Instant)>>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    access_token: String,
+    expires_in: u64,
+}
+
+impl AgentEngineRedriver {
+    /// Calls the engine at `url`, such as
+    /// `https://europe-west1-aiplatform.googleapis.com/v1/projects/P/locations/europe-west1/reasoningEngines/ID`; its stream may last as
+    /// long as `timeout`.
+    ///
+    /// # Errors
+    /// [`HttpError`] where no HTTP client can be set up.
+    pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
+        let client = client().timeout(timeout).build().map_err(HttpError::new)?;
+        Ok(Self {
+            client,
+            url: url.into(),
+            method: "stream_query".to_owned(),
+            tokens: METADATA.to_owned(),
+            token: Mutex::default(),
+        })
+    }
+
+    /// Calls another method of the agent's class.
+    #[must_use]
+    pub fn method(mut self, method: impl Into<String>) -> Self {
+        self.method = method.into();
+        self
+    }
+
+    /// Gets its access tokens elsewhere than from the metadata server.
+    #[must_use]
+    pub fn tokens(mut self, url: impl Into<String>) -> Self {
+        self.tokens = url.into();
+        self
+    }
+
+    async fn token(&self) -> Result<String, reqwest::Error> {
+        let mut kept = self.token.lock().await;
+        if let Some((token, until)) = kept.as_ref()
+            && *until > Instant::now()
+        {
+            return Ok(token.clone());
+        }
+        let request = self.client.get(&self.tokens).header("metadata-flavor", "Google");
+        let answer = request.send().await?.error_for_status()?;
+        let token: Token = answer.json().await?;
+        let lasts = Duration::from_secs(token.expires_in).saturating_sub(MARGIN);
+        *kept = Some((token.access_token.clone(), Instant::now() + lasts));
+        Ok(token.access_token)
+    }
+}
+
+#[async_trait]
+impl Redriver for AgentEngineRedriver {
+    async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
+        let token = self.token().await.map_err(failed)?;
+        let mut answer = self
+            .client
+            .post(format!("{}:streamQuery", self.url))
+            .bearer_auth(token)
+            .json(&json!({"classMethod": self.method, "input": redrive}))
+            .send()
+            .await
+            .map_err(failed)?;
+        if !answer.status().is_success() {
+            return Err(RedriveError::Refused {
+                status: answer.status().as_u16(),
+            });
+        }
+        // What the agent says on its way is in the journal; here it only matters when it is done.
+        while answer.chunk().await.map_err(failed)?.is_some() {}
+        Ok(())
+    }
+}
+
+fn failed(error: reqwest::Error) -> RedriveError {
+    RedriveError::Agent(Box::new(error))
+}

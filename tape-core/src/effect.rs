@@ -67,7 +67,8 @@ pub struct Undo {
 /// How often an effect is tried, asked about and undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectPolicy {
-    /// Most attempts that end in a definite failure worth a retry; then it fails for good. Also the most attempts at undoing.
+    /// Most attempts that end in a definite failure worth a retry; then it fails for good. So does what an observation finds absent after so
+    /// many attempts. Also the most attempts at undoing.
     pub attempts_max: u32,
     /// Most observations that end inconclusive; then it is stuck.
     pub observations_max: u32,

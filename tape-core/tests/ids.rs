@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use support::names::{effect, run_id};
 use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::id::{
     BusinessKey, Connector, EffectId, Position, RequestId, RunId, Scope, SessionName, StreamId,

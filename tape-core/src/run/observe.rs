@@ -78,7 +78,7 @@ impl Run {
             .into(),
         ];
         if then == AfterObservation::Settle {
-            entries.extend(settle(id, effect, by, seen, now));
+            entries.extend(self.settle(id, effect, by, seen, now));
         }
         Ok(decided(self.seq, entries))
     }
@@ -87,7 +87,6 @@ impl Run {
         let stuck = |reason: &str| AfterObservation::Stuck {
             reason: reason.to_owned(),
         };
-        let ending = self.cancel.is_some() || matches!(self.phase, Phase::Compensating { .. });
         match seen.outcome {
             Outcome::Found => AfterObservation::Settle,
             Outcome::Duplicate if seen.undo_duplicate.is_none() => {
@@ -95,11 +94,11 @@ impl Run {
             }
             Outcome::Duplicate => AfterObservation::Settle,
             // The run does not want it any more.
-            Outcome::Absent if ending => AfterObservation::Settle,
+            Outcome::Absent if self.is_ending() => AfterObservation::Settle,
             Outcome::Absent
                 if effect.semantics != Semantics::NonIdempotent || effect.policy.resend_absent =>
             {
-                AfterObservation::Resend { at: now }
+                resend(effect, now)
             }
             Outcome::Absent => stuck("it did not happen and may not be sent again without a person"),
             Outcome::Inconclusive if effect.observations >= effect.policy.observations_max => {
@@ -109,6 +108,41 @@ impl Run {
                 at: now.plus_millis(effect.policy.backoff_after(effect.observations)),
             },
         }
+    }
+
+    const fn is_ending(&self) -> bool {
+        self.cancel.is_some() || matches!(self.phase, Phase::Compensating { .. })
+    }
+
+    /// The entries that settle an observed effect.
+    fn settle(
+        &self,
+        id: &EffectId,
+        effect: &Effect,
+        by: &Observer<'_>,
+        seen: &Seen<'_>,
+        now: Timestamp,
+    ) -> Vec<EntryBody> {
+        let settled_by = SettledBy::Observer {
+            holder: by.holder.clone(),
+        };
+        if seen.outcome == Outcome::Absent {
+            let error = if self.is_ending() {
+                "it did not happen, and the run is ending".to_owned()
+            } else {
+                format!("it did not happen in {} attempts", effect.attempt)
+            };
+            return vec![
+                Failed {
+                    effect: id.clone(),
+                    by: settled_by,
+                    error,
+                    detail: None,
+                }
+                .into(),
+            ];
+        }
+        happened(id, effect, settled_by, seen, now)
     }
 
     pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
@@ -141,29 +175,27 @@ impl Run {
     }
 }
 
-/// The entries that settle an observed effect.
-fn settle(
+/// What is known not to have happened is sent again: the first time at once, then later each time, until its attempts are used up.
+fn resend(effect: &Effect, now: Timestamp) -> AfterObservation {
+    if effect.attempt >= effect.policy.attempts_max {
+        return AfterObservation::Settle;
+    }
+    let wait = match effect.attempt {
+        0 | 1 => 0,
+        n => effect.policy.backoff_after(n - 1),
+    };
+    AfterObservation::Resend {
+        at: now.plus_millis(wait),
+    }
+}
+
+fn happened(
     id: &EffectId,
     effect: &Effect,
-    by: &Observer<'_>,
+    by: SettledBy,
     seen: &Seen<'_>,
     now: Timestamp,
 ) -> Vec<EntryBody> {
-    let by = SettledBy::Observer {
-        holder: by.holder.clone(),
-    };
-    if seen.outcome == Outcome::Absent {
-        let error = "it did not happen, and the run is ending".to_owned();
-        return vec![
-            Failed {
-                effect: id.clone(),
-                by,
-                error,
-                detail: None,
-            }
-            .into(),
-        ];
-    }
     let confirmed = Confirmed {
         effect: id.clone(),
         by,

@@ -102,7 +102,13 @@ impl Act {
             Outcome::Duplicate if undo => self.becomes(Status::Confirmed, at),
             Outcome::Absent if !open => self.becomes(Status::Failed, at),
             Outcome::Absent if self.spec.semantics == Semantics::Idempotent || policy.resend_absent => {
-                self.resent(at)
+                let wait = self.attempt.checked_sub(1).filter(|n| *n > 0);
+                let wait = wait.map_or(0, |n| self.backoff(n));
+                if self.attempt >= policy.attempts_max {
+                    self.becomes(Status::Failed, at);
+                } else {
+                    self.resent(ms(at, wait));
+                }
             }
             Outcome::Inconclusive if self.observations < policy.observations_max => {
                 self.becomes(Status::Unknown, ms(at, self.backoff(self.observations)));

@@ -192,6 +192,10 @@ impl Driver {
     fn sort_in(&mut self, page: Vec<DueWork>) {
         let now = Instant::now();
         self.look_at = now + self.options.sweep;
+        // What failed and is not due any more begins anew when it comes back.
+        let there: HashSet<_> = page.iter().map(|work| (&work.stream, &work.item)).collect();
+        self.failed
+            .retain(|(stream, item), failure| failure.until > now || there.contains(&(stream, item)));
         let mut due_now = Vec::new();
         for work in page {
             let piece = (work.stream.clone(), work.item.clone());

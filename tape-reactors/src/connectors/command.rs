@@ -153,3 +153,72 @@ impl std::fmt::Display for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape_core::effect::Semantics;
+    use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
+    use tokio::time::{Duration, Instant};
+
+    fn call() -> Call {
+        Call {
+            run: RunId::new("acme", "a", "u", "s", "i").unwrap(),
+            effect: "#0.0".parse::<EffectId>().unwrap(),
+            connector: Name::new("mail").unwrap(),
+            operation: Operation::new("send").unwrap(),
+            args: Payload::json(&json!({"to": "ann"})),
+            key: "k-1".to_owned(),
+            business_key: None,
+            semantics: Semantics::NonIdempotent,
+            attempt: 2,
+            deadline: Instant::now() + Duration::from_secs(9),
+        }
+    }
+
+    fn shell(script: &str) -> CommandConnector {
+        CommandConnector::new("sh", ["-c".to_owned(), script.to_owned()])
+    }
+
+    #[tokio::test]
+    async fn a_command_is_asked_and_answers_in_json() {
+        // What it was asked is what it answers.
+        let echo = shell(r#"printf '{"confirmed": {"result": %s}}' "$(cat)""#);
+        let Ending::Confirmed { result, .. } = echo.dispatch(&call()).await else {
+            panic!("not confirmed");
+        };
+        let asked: Value = serde_json::from_slice(result.bytes().unwrap()).unwrap();
+        assert_eq!(asked["do"], "dispatch");
+        assert_eq!(asked["key"], "k-1");
+        assert_eq!(asked["attempt"], 2);
+        assert_eq!(asked["args"]["to"], "ann");
+        assert_eq!(asked["semantics"], "non_idempotent");
+        assert_eq!(
+            shell("echo '\"absent\"'").observe(&call()).await,
+            Observation::Absent
+        );
+        assert!(shell(r#"echo '{"done": {}}'"#).compensate(&call()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_breaks_may_have_done_anything_and_one_that_is_not_there_nothing() {
+        for script in [
+            "exit 1",
+            "kill -9 $$",
+            "echo nonsense",
+            r#"echo '{"confirmed": {}}'; exit 3"#,
+        ] {
+            let ending = shell(script).dispatch(&call()).await;
+            assert!(matches!(ending, Ending::Unknown { .. }), "{script}: {ending:?}");
+            let seen = shell(script).observe(&call()).await;
+            assert!(
+                matches!(seen, Observation::Inconclusive { .. }),
+                "{script}: {seen:?}"
+            );
+            assert!(shell(script).compensate(&call()).await.is_err(), "{script}");
+        }
+        let missing = CommandConnector::new("/no/such/program", []);
+        let ending = missing.dispatch(&call()).await;
+        assert!(matches!(ending, Ending::Retry { .. }), "{ending:?}");
+    }
+}

@@ -18,6 +18,9 @@ use tape_core::payload::Payload;
 /// Longest part of an answer that goes into an error, in bytes.
 const QUOTE_BYTES_MAX: usize = 300;
 
+/// What stands for the business key in a template.
+const BUSINESS_KEY: &str = "{business_key}";
+
 /// Where an upstream takes what. In each, `{key}`, `{business_key}`, `{operation}`, `{effect}` and `{tenant}` stand for those of the call,
 /// percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -216,6 +219,10 @@ impl Connector for HttpConnector {
         let Some(template) = &self.endpoints.observe else {
             return self.observe_by_repeating(call).await;
         };
+        // Asked by no name, an upstream would find nothing, which says nothing.
+        if call.business_key.is_none() && template.contains(BUSINESS_KEY) {
+            return Observation::inconclusive("the effect has no business key to ask by");
+        }
         match send(self.client.get(fill(template, call)), call).await {
             Ok(answer) => seen(&answer),
             Err(Lost::NotSent(why) | Lost::Impossible(why) | Lost::Sent(why)) => {
@@ -326,7 +333,7 @@ fn fill(template: &str, call: &Call) -> String {
     let business_key = call.business_key.as_ref().map(|key| key.as_str());
     let words = [
         ("{key}", call.key.as_str()),
-        ("{business_key}", business_key.unwrap_or_default()),
+        (BUSINESS_KEY, business_key.unwrap_or_default()),
         ("{operation}", call.operation.as_str()),
         ("{effect}", &call.effect.to_string()),
         ("{tenant}", call.run.tenant.as_str()),
@@ -369,4 +376,134 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
+
+    fn answer(status: u16, retry_after: Option<u64>) -> Answer {
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers,
+            body: b"{}".to_vec(),
+        }
+    }
+
+    fn word(status: u16, retry_after: Option<u64>, attempt: u32) -> &'static str {
+        match ending(&answer(status, retry_after), attempt) {
+            Ending::Confirmed { .. } => "confirmed",
+            Ending::Failed { .. } => "failed",
+            Ending::Retry { .. } => "retry",
+            Ending::Unknown { .. } => "unknown",
+        }
+    }
+
+    #[test]
+    fn what_answers_to_a_dispatch_mean() {
+        for (status, first, later) in [
+            (200, "confirmed", "confirmed"),
+            (201, "confirmed", "confirmed"),
+            (202, "unknown", "unknown"),
+            (301, "failed", "failed"),
+            (400, "failed", "failed"),
+            (401, "retry", "retry"),
+            (404, "failed", "failed"),
+            (408, "unknown", "unknown"),
+            (409, "failed", "unknown"),
+            (422, "failed", "failed"),
+            (425, "retry", "retry"),
+            (429, "retry", "retry"),
+            (500, "unknown", "unknown"),
+            (501, "failed", "failed"),
+            (502, "unknown", "unknown"),
+            (503, "unknown", "unknown"),
+            (504, "unknown", "unknown"),
+        ] {
+            assert_eq!(word(status, None, 1), first, "{status}");
+            assert_eq!(word(status, None, 2), later, "{status}");
+        }
+        assert_eq!(word(503, Some(7), 1), "retry");
+        let wish = ending(&answer(429, Some(7)), 1);
+        assert!(
+            matches!(
+                wish,
+                Ending::Retry {
+                    after_ms: Some(7_000),
+                    ..
+                }
+            ),
+            "{wish:?}"
+        );
+    }
+
+    #[test]
+    fn what_answers_to_an_observation_mean() {
+        let outcome = |status| seen(&answer(status, None)).outcome();
+        use tape_core::effect::Outcome as O;
+        assert_eq!(outcome(200), O::Found);
+        assert_eq!([outcome(404), outcome(410)], [O::Absent, O::Absent]);
+        for status in [202, 401, 429, 500, 503] {
+            assert_eq!(outcome(status), O::Inconclusive, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_knows_tape_says_what_it_means() {
+        let typed = |body: &str| {
+            let mut answer = answer(500, None);
+            let kind = HeaderValue::from_static("application/vnd.tape.answer+json; charset=utf-8");
+            answer.headers.insert(CONTENT_TYPE_HEADER, kind);
+            answer.body = body.into();
+            answer
+        };
+        let refused = typed(r#"{"failed": {"error": "no such account"}}"#);
+        assert!(matches!(ending(&refused, 1), Ending::Failed { error, .. } if error == "no such account"));
+        let nonsense = typed(r#"{"perhaps": {}}"#);
+        assert!(matches!(ending(&nonsense, 1), Ending::Unknown { .. }));
+        assert_eq!(seen(&typed(r#""absent""#)), Observation::Absent);
+    }
+
+    #[tokio::test]
+    async fn what_has_no_name_is_not_asked_about() {
+        let endpoints = HttpEndpoints {
+            dispatch: "http://127.0.0.1:1/".to_owned(),
+            observe: Some("http://127.0.0.1:1/{business_key}".to_owned()),
+            compensate: None,
+        };
+        let connector = HttpConnector::new(endpoints, []).unwrap();
+        let nameless = Call {
+            business_key: None,
+            ..call()
+        };
+        let seen = connector.observe(&nameless).await;
+        assert!(matches!(seen, Observation::Inconclusive { why } if why.contains("no business key")));
+    }
+
+    fn call() -> Call {
+        Call {
+            run: RunId::new("acme", "a", "u", "s", "i").unwrap(),
+            effect: "#0.0".parse::<EffectId>().unwrap(),
+            connector: Name::new("bank").unwrap(),
+            operation: Operation::new("pay").unwrap(),
+            args: Payload::empty(),
+            key: "k-1".to_owned(),
+            business_key: Some(BusinessKey::new("a/b?c {key}").unwrap()),
+            semantics: Semantics::Idempotent,
+            attempt: 1,
+            deadline: tokio::time::Instant::now(),
+        }
+    }
+
+    #[test]
+    fn what_a_template_stands_for_is_encoded() {
+        let template = "http://h/{tenant}/{operation}/{key}/{business_key}/{effect}/{other}";
+        let url = fill(template, &call());
+        assert_eq!(url, "http://h/acme/pay/k-1/a%2Fb%3Fc%20%7Bkey%7D/%230.0/{other}");
+    }
 }

@@ -1,0 +1,252 @@
+//! The driver over a fake agenda, in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tape_core::agenda::{Item, Queue};
+use tape_core::codec::StoredEntry;
+use tape_core::command::{Command, RunCommand};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::id::{EffectId, RunId, Seq, SessionId, StreamId};
+use tape_core::reply::Reply;
+use tape_reactors::{
+    Access, AccessError, Driver, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction, ReactionError,
+    Reactor,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Work that is due until it is done, and what was done with it.
+#[derive(Default)]
+struct Desk {
+    due: Mutex<Vec<DueWork>>,
+    changed: Notify,
+    /// How often each run was begun with.
+    begun: Mutex<HashMap<String, usize>>,
+    done: Mutex<Vec<String>>,
+    at_once: Mutex<HashMap<&'static str, (usize, usize)>>,
+    lanes: HashMap<&'static str, Lane>,
+}
+
+/// A reactor that does with each run what its name says.
+struct Clerk(Arc<Desk>);
+
+fn piece(tenant: &str, run: &str) -> DueWork {
+    DueWork {
+        stream: StreamId::Run(RunId::new(tenant, "a", "u", "s", run).unwrap()),
+        item: Item::Run,
+        due_in: Duration::ZERO,
+    }
+}
+
+fn name(work: &DueWork) -> String {
+    work.stream.as_run().unwrap().invocation.to_string()
+}
+
+/// The word that a run's name begins with.
+fn kind(work: &DueWork) -> &'static str {
+    let name = name(work);
+    let kinds = ["stuck", "slow", "quick", "panics"];
+    kinds.into_iter().find(|kind| name.starts_with(kind)).unwrap()
+}
+
+impl Desk {
+    fn with(lanes: &[(&'static str, usize)]) -> Arc<Self> {
+        let lanes = lanes.iter().map(|(kind, places)| (*kind, Lane::new(*places)));
+        Arc::new(Self {
+            lanes: lanes.collect(),
+            ..Self::default()
+        })
+    }
+
+    fn give(&self, work: impl IntoIterator<Item = DueWork>) {
+        self.due.lock().unwrap().extend(work);
+        self.changed.notify_waiters();
+    }
+
+    fn enter(&self, kind: &'static str) {
+        let mut at_once = self.at_once.lock().unwrap();
+        for kind in [kind, "all"] {
+            let (now, most) = at_once.entry(kind).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
+        }
+    }
+
+    fn leave(&self, work: &DueWork) {
+        let mut at_once = self.at_once.lock().unwrap();
+        for kind in [kind(work), "all"] {
+            at_once.get_mut(kind).unwrap().0 -= 1;
+        }
+        self.due.lock().unwrap().retain(|due| due.stream != work.stream);
+        self.done.lock().unwrap().push(name(work));
+    }
+
+    fn most(&self, kind: &'static str) -> usize {
+        self.at_once.lock().unwrap()[kind].1
+    }
+
+    fn done(&self) -> Vec<String> {
+        self.done.lock().unwrap().clone()
+    }
+
+    async fn until_done(&self, n: usize) {
+        while self.done().len() < n {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The desk as a journal.
+struct Agenda(Arc<Desk>);
+
+#[async_trait]
+impl Access for Agenda {
+    async fn due(&self, _queue: Queue, _within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
+        let due = self.0.due.lock().unwrap();
+        Ok(due
+            .iter()
+            .take(usize::try_from(limit).unwrap())
+            .cloned()
+            .collect())
+    }
+
+    fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
+        let desk = Arc::clone(&self.0);
+        Box::pin(async move { desk.changed.notified().await })
+    }
+
+    async fn run(&self, _: &RunId, _: Command<RunCommand>) -> Result<Reply, AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
+
+    async fn read(&self, _: &RunId, _: Seq, _: u32) -> Result<Vec<StoredEntry>, AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
+
+    async fn effect(&self, _: &RunId, _: &EffectId) -> Result<Option<EffectAt>, AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
+
+    async fn obligation(&self, _: &RunId, _: &ObligationId) -> Result<Option<ObligationAt>, AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
+
+    async fn merge(&self, _: &SessionId) -> Result<(), AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
+}
+
+#[async_trait]
+impl Reactor for Clerk {
+    fn name(&self) -> &'static str {
+        "clerk"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Outbox
+    }
+
+    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
+        Ok(self.0.lanes.get(kind(work)).cloned())
+    }
+
+    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        *self.0.begun.lock().unwrap().entry(name(work)).or_default() += 1;
+        self.0.enter(kind(work));
+        match kind(work) {
+            "stuck" => std::future::pending().await,
+            "slow" => tokio::time::sleep(Duration::from_secs(10)).await,
+            "panics" if self.0.begun.lock().unwrap()[&name(work)] < 3 => {
+                self.0.at_once.lock().unwrap().get_mut("all").unwrap().0 -= 1;
+                panic!("a bug");
+            }
+            _ => tokio::task::yield_now().await,
+        }
+        self.0.leave(work);
+        Ok(Reaction::Done)
+    }
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn start(desk: &Arc<Desk>, concurrency: usize) -> Running {
+    let options = Options {
+        concurrency,
+        ..Options::default()
+    };
+    let access: Arc<dyn Access> = Arc::new(Agenda(Arc::clone(desk)));
+    let driver = Driver::new(access, Arc::new(Clerk(Arc::clone(desk))), options);
+    let stop = CancellationToken::new();
+    Running {
+        task: tokio::spawn(driver.run(stop.clone())),
+        stop,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_lane_holds_up_neither_the_queue_nor_other_lanes() {
+    let desk = Desk::with(&[("stuck", 1), ("quick", 1)]);
+    // The queue has room for two, the upstream that never answers for one of its five hundred.
+    desk.give((0..500).map(|n| piece("acme", &format!("stuck-{n}"))));
+    desk.give((0..500).map(|n| piece("acme", &format!("quick-{n}"))));
+    let _running = start(&desk, 2);
+    desk.until_done(500).await;
+    assert_eq!(desk.most("stuck"), 1);
+    assert_eq!(desk.most("quick"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_under_way_than_queue_and_lane_allow() {
+    let desk = Desk::with(&[("slow", 3)]);
+    desk.give((0..20).map(|n| piece("acme", &format!("slow-{n}"))));
+    desk.give((0..200).map(|n| piece("acme", &format!("quick-{n}"))));
+    let _running = start(&desk, 5);
+    desk.until_done(220).await;
+    assert_eq!(desk.most("slow"), 3);
+    assert!(desk.most("all") <= 5, "{}", desk.most("all"));
+    let begun = desk.begun.lock().unwrap();
+    assert!(begun.values().all(|times| *times == 1), "none twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_much_work_does_not_hold_up_another() {
+    let desk = Desk::with(&[]);
+    desk.give((0..100).map(|n| piece("big", &format!("slow-big-{n}"))));
+    desk.give([piece("small", "slow-small")]);
+    let _running = start(&desk, 2);
+    desk.until_done(10).await;
+    let place = desk.done().iter().position(|name| name == "slow-small");
+    assert!(place.is_some_and(|place| place < 4), "{place:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_panics_comes_back_and_holds_up_nobody() {
+    let desk = Desk::with(&[]);
+    desk.give([piece("acme", "panics")]);
+    desk.give((0..50).map(|n| piece("acme", &format!("quick-{n}"))));
+    let _running = start(&desk, 1);
+    desk.until_done(51).await;
+    assert_eq!(desk.begun.lock().unwrap()["panics"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_told_to_stop_finishes_what_is_under_way_and_no_more() {
+    let desk = Desk::with(&[("slow", 2)]);
+    desk.give((0..10).map(|n| piece("acme", &format!("slow-{n}"))));
+    let running = start(&desk, 4);
+    while desk.begun.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running.stop.cancel();
+    running.task.await.unwrap();
+    assert_eq!(desk.done().len(), 2, "those under way are done");
+    assert_eq!(desk.begun.lock().unwrap().len(), 2, "those that waited were left");
+}

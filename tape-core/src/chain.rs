@@ -5,6 +5,7 @@
 //! digest) that was published somewhere else makes truncation evident too.
 
 use crate::codec::StoredEntry;
+use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
 use crate::payload::Digest;
 use sha2::{Digest as _, Sha256};
@@ -49,6 +50,22 @@ pub enum ChainError {
         /// What does not agree.
         problem: String,
     },
+    /// An entry does not agree with those before it, for which it is to stand.
+    #[error(
+        "entry {seq} retires the run, but names another number or another last one of the entries before it"
+    )]
+    Retirement {
+        /// The entry.
+        seq: Seq,
+    },
+    /// The published head was dropped when the run was retired, and is not the last that was dropped.
+    #[error("entry {head}, the published head, was dropped: the journal verifies from entry {first} on")]
+    HeadDropped {
+        /// The published head.
+        head: Seq,
+        /// The first entry there is.
+        first: Seq,
+    },
     /// The journal ends before a head that was published.
     #[error("the journal ends at entry {end}, before the published head at entry {head}")]
     Truncated {
@@ -69,7 +86,8 @@ pub enum ChainError {
     },
 }
 
-/// Verifies a journal from its first entry on, offline and in one pass.
+/// Verifies a journal from its first entry on, offline and in one pass. That of a retired run begins with the entry that stands for
+/// those that were dropped, and names the end of their chain.
 ///
 /// ```
 /// use tape_core::chain::Verifier;
@@ -81,6 +99,7 @@ pub struct Verifier {
     seq: Seq,
     digest: Digest,
     erased: u64,
+    dropped: u64,
     published: Option<(Seq, Digest)>,
 }
 
@@ -92,6 +111,7 @@ impl Verifier {
             seq: Seq::ZERO,
             digest: Digest::default(),
             erased: 0,
+            dropped: 0,
             published,
         }
     }
@@ -101,10 +121,10 @@ impl Verifier {
     /// # Errors
     /// Where and how the chain breaks.
     pub fn check(&mut self, stored: &StoredEntry) -> Result<(), ChainError> {
-        let (expected, found) = (self.seq.next(), stored.seq);
-        if expected != found {
-            return Err(ChainError::Gap { expected, found });
+        if stored.seq != self.seq.next() {
+            self.begin_retired(stored)?;
         }
+        let found = stored.seq;
         let computed = link(&self.digest, &stored.envelope);
         if computed != stored.digest {
             return Err(ChainError::Changed {
@@ -117,6 +137,7 @@ impl Verifier {
             seq: found,
             problem: error.to_string(),
         })?;
+        check_retirement(&entry, &self.digest)?;
         (self.seq, self.digest) = (found, computed);
         let erased = entry
             .body
@@ -124,11 +145,34 @@ impl Verifier {
             .into_iter()
             .filter(|payload| payload.bytes().is_none());
         self.erased += erased.count() as u64;
+        self.compare()
+    }
+
+    /// Takes the end of the chain that was dropped from the entry that stands for it.
+    fn begin_retired(&mut self, stored: &StoredEntry) -> Result<(), ChainError> {
+        let gap = ChainError::Gap {
+            expected: self.seq.next(),
+            found: stored.seq,
+        };
+        let decoded = crate::codec::decode(stored).map(|entry| entry.body);
+        let Ok(EntryBody::RunRetired(retired)) = decoded else {
+            return Err(gap);
+        };
+        if self.seq != Seq::ZERO || stored.seq != Seq(retired.dropped).next() {
+            return Err(gap);
+        }
+        (self.seq, self.digest) = (Seq(retired.dropped), retired.previous);
+        self.dropped = retired.dropped;
+        self.compare()
+    }
+
+    /// Compares the last entry with the published head, where it is that.
+    fn compare(&self) -> Result<(), ChainError> {
         match self.published {
-            Some((seq, published)) if seq == found && published != computed => {
+            Some((seq, published)) if seq == self.seq && published != self.digest => {
                 Err(ChainError::HeadMismatch {
                     seq,
-                    found: computed,
+                    found: self.digest,
                     published,
                 })
             }
@@ -148,14 +192,40 @@ impl Verifier {
         self.erased
     }
 
+    /// How many entries were dropped before the first one there is, by what that one says.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Ends the journal: returns its head.
     ///
     /// # Errors
-    /// [`ChainError::Truncated`] where a published head lies beyond the last entry.
+    /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::HeadDropped`] where it
+    /// is among those that were dropped and nothing is left to compare it with.
     pub fn finish(self) -> Result<(Seq, Digest), ChainError> {
         match self.published {
             Some((head, _)) if head > self.seq => Err(ChainError::Truncated { end: self.seq, head }),
+            Some((head, _)) if head.0 < self.dropped => Err(ChainError::HeadDropped {
+                head,
+                first: Seq(self.dropped).next(),
+            }),
             _ => Ok((self.seq, self.digest)),
         }
+    }
+}
+
+/// Checks what an entry that retires its run says of the entries before it against their end.
+///
+/// # Errors
+/// [`ChainError::Retirement`] where it is about others.
+pub fn check_retirement(entry: &Entry, previous: &Digest) -> Result<(), ChainError> {
+    match &entry.body {
+        EntryBody::RunRetired(retired)
+            if retired.previous != *previous || Seq(retired.dropped).next() != entry.seq =>
+        {
+            Err(ChainError::Retirement { seq: entry.seq })
+        }
+        _ => Ok(()),
     }
 }

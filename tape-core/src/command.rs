@@ -3,10 +3,10 @@
 
 use crate::budget::{Currency, Spend};
 use crate::effect::{EffectSpec, Outcome, Undo};
-use crate::entry::TraceParent;
 use crate::entry::decision::Usage;
 use crate::entry::obligation::ObligationId;
 use crate::entry::run::Lineage;
+use crate::entry::{Entry, TraceParent};
 use crate::fingerprint::Fingerprint;
 use crate::id::{
     BudgetName, BusinessKey, Connector, EffectId, Epoch, EventId, GateName, Holder, Invocation, Key,
@@ -448,6 +448,14 @@ pub enum OutsideCommand {
     RetryRun {
         /// Why.
         reason: String,
+    },
+    /// Lets the entries of a run that has ended be dropped, but for the one that this appends.
+    Retire {
+        /// Why.
+        reason: String,
+        /// The run's last entry, which has what came of it and the end of its chain. Who has the journal at hand reads it and
+        /// puts it here; without it, nothing can be decided.
+        last: Option<Box<Entry>>,
     },
 }
 

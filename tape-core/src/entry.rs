@@ -183,6 +183,8 @@ bodies! {
     RunFailed(run::Failed) = "run.failed";
     /// The run was cancelled.
     RunCancelled(run::Cancelled) = "run.cancelled";
+    /// The entries before this one are dropped or about to be; it says what outlives them.
+    RunRetired(run::Retired) = "run.retired", payloads ();
     /// A driver took the run.
     LeaseAcquired(lease::Acquired) = "lease.acquired";
     /// The driver keeps the run.

@@ -77,3 +77,5 @@ pub const BATCH_ENTRIES_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Most entries in one page of a read or of the feed.
 pub const PAGE_ENTRIES_MAX: u32 = 4_096;
+/// Most runs of one page that retention looks at.
+pub const RETIRED_PER_PAGE_MAX: u32 = 256;

@@ -139,7 +139,9 @@ impl Replay {
     /// [`ReplayError`] where the entry cannot follow the ones before it: stored bytes can be wrong.
     pub fn apply(&mut self, entry: Entry) -> Result<(), ReplayError> {
         let (seq, kind) = (entry.seq, entry.body.kind());
-        if seq != self.seq.next() {
+        // It stands for all entries before it, which may be dropped.
+        let stands = matches!(entry.body, EntryBody::RunRetired(_)) && seq > self.seq.next();
+        if seq != self.seq.next() && !stands {
             return Err(ReplayError::OutOfOrder {
                 after: self.seq,
                 found: seq,
@@ -281,6 +283,10 @@ impl Replay {
                     },
                     None,
                 );
+            }
+            EntryBody::RunRetired(retired) => {
+                self.epoch = retired.epoch;
+                self.standing = Standing::Ended(retired.ending, retired.output.or(retired.output_erased));
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use crate::entry::gate::AnsweredBy;
 use crate::id::{
     BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RunId, Scope, Seq, TimerName,
 };
+use crate::stream::RunStatus;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +185,9 @@ impl ReplyResult {
                     reason: e.reason.clone(),
                 },
             }),
+            EntryBody::RunRetired(e) => Some(Self::Ended {
+                ending: e.ending.clone(),
+            }),
             EntryBody::ValuePut(e) => Some(Self::Version { version: e.version }),
             EntryBody::ValueDeleted(e) => Some(Self::Version { version: e.version }),
             EntryBody::RunBegun(_)
@@ -272,6 +276,12 @@ pub enum Rejection {
     RunEnded {
         /// How.
         ending: Ended,
+    },
+    /// Only what has ended can be retired.
+    #[error("the run has not ended: it is {}", .status.as_str())]
+    NotEnded {
+        /// Where the run stands.
+        status: RunStatus,
     },
     /// The run is being cancelled, undone, or waits for a person: nothing new may begin.
     #[error("the run is {phase}: nothing new may begin")]

@@ -16,6 +16,7 @@ mod lease;
 mod obligation;
 mod observe;
 mod phase;
+mod retire;
 mod sample;
 mod suspend;
 mod timer;
@@ -64,6 +65,8 @@ pub struct Run {
     budgets: BTreeMap<BudgetName, Budget>,
     reservations: BTreeMap<Position, Vec<crate::budget::Spend>>,
     replies: Remembered,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    retired: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +205,7 @@ impl Stream for Run {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
-        if entry.seq != self.seq.next() {
+        if entry.seq != self.seq.next() && !self.is_stood_for(entry) {
             return Err(ReplayError::OutOfOrder {
                 after: self.seq,
                 found: entry.seq,

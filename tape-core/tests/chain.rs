@@ -10,7 +10,9 @@ use tape_core::chain::{ChainError, Verifier, link};
 use tape_core::codec::StoredEntry;
 use tape_core::id::Seq;
 use tape_core::payload::Digest;
+use tape_core::reply::Ended;
 use tape_core::run::Run;
+use tape_core::stream::Stream as _;
 
 type Head = (Seq, Digest);
 
@@ -230,4 +232,144 @@ fn an_erased_run_folds_to_the_same_state() {
     }
     journal.stored.iter_mut().for_each(|stored| stored.payload = None);
     assert_eq!(journal.folded(), journal.state);
+}
+
+/// A journal of eight entries and the one that retires it, and its head.
+fn retired() -> (Vec<StoredEntry>, Head) {
+    let mut journal = Journal::<Run>::new();
+    for line in [
+        "begin a1",
+        "decide #0 rationale=since",
+        "effect #0.0 inline idempotent undo=u",
+        "finish #0.0 1 ok",
+        "decide #1",
+        "checkpoint c",
+        "complete",
+        "retire old",
+    ] {
+        let command = run_line::command_in(line, &journal);
+        journal.ask(command).unwrap();
+    }
+    let last = journal.stored.last().unwrap();
+    let head = (last.seq, last.digest);
+    (journal.stored, head)
+}
+
+#[test]
+fn the_rest_of_a_retired_journal_verifies_to_its_head() {
+    let (whole, head) = retired();
+    assert_eq!(verify(&whole, Some(head)), Ok(head));
+    let rest = &whole[8..];
+    assert_eq!(verify(rest, None), Ok(head));
+    assert_eq!(verify(rest, Some(head)), Ok(head));
+    let mut verifier = Verifier::new(None);
+    verifier.check(&rest[0]).unwrap();
+    assert_eq!((verifier.dropped(), verifier.seq()), (8, Seq(9)));
+    let ended = (whole[7].seq, whole[7].digest);
+    assert_eq!(
+        verify(rest, Some(ended)),
+        Ok(head),
+        "it names the end of what was dropped"
+    );
+    let other = (ended.0, Digest::of(b"other"));
+    assert!(matches!(
+        verify(rest, Some(other)),
+        Err(ChainError::HeadMismatch { seq: Seq(8), .. })
+    ));
+    for dropped in &whole[..7] {
+        let error = verify(rest, Some((dropped.seq, dropped.digest))).unwrap_err();
+        let (head, first) = (dropped.seq, Seq(9));
+        assert_eq!(error, ChainError::HeadDropped { head, first });
+    }
+}
+
+#[test]
+fn only_what_retires_a_run_stands_for_entries_that_are_gone() {
+    let (whole, _) = retired();
+    for i in 1..8 {
+        let error = verify(&whole[i..], None).unwrap_err();
+        let found = whole[i].seq;
+        assert_eq!(
+            error,
+            ChainError::Gap {
+                expected: Seq(1),
+                found
+            }
+        );
+    }
+    let torn = [&whole[..3], &whole[8..]].concat();
+    let (expected, found) = (Seq(4), Seq(9));
+    assert_eq!(verify(&torn, None), Err(ChainError::Gap { expected, found }));
+}
+
+#[test]
+fn an_edit_of_what_retires_a_run_is_found() {
+    let (whole, head) = retired();
+    for (from, to) in [("completed", "cancelled"), ("\"dropped\":8", "\"dropped\":7")] {
+        let mut rest = whole[8..].to_vec();
+        rest[0].envelope = replaced(&rest[0], from, to);
+        verify(&rest, None).unwrap_err();
+    }
+    // Somebody who can write to the store makes it fit itself; the entries that it is about tell, or a head.
+    let ended = whole[7].digest.to_string();
+    let mut forged = whole.clone();
+    forged[8].envelope = replaced(&forged[8], &ended, &Digest::of(b"other").to_string());
+    forged[8].digest = link(&forged[7].digest, &forged[8].envelope);
+    assert_eq!(verify(&forged, None), Err(ChainError::Retirement { seq: Seq(9) }));
+    let mut rest = forged[8..].to_vec();
+    rest[0].digest = link(&Digest::of(b"other"), &rest[0].envelope);
+    assert!(
+        verify(&rest, None).is_ok(),
+        "without a published head, nobody can tell"
+    );
+    let error = verify(&rest, Some(head)).unwrap_err();
+    assert!(matches!(error, ChainError::HeadMismatch { .. }), "{error}");
+}
+
+#[test]
+fn what_is_left_of_a_retired_run_says_how_it_ended() {
+    let mut journal = Journal::<Run>::new();
+    for line in ["begin a1 topic=sweep", "decide #0", "complete"] {
+        let command = run_line::command_in(line, &journal);
+        journal.ask(command).unwrap();
+    }
+    let before = journal.state.summary();
+    journal.ask(run_line::command_in("retire old", &journal)).unwrap();
+    let left = tape_core::codec::decode(journal.stored.last().unwrap()).unwrap();
+    let mut run = Run::default();
+    run.apply(&left).unwrap();
+    assert_eq!(run, journal.state);
+    assert_eq!(run.summary(), before);
+    let mut replay = tape_core::replay::Replay::default();
+    replay.apply(left).unwrap();
+    let output = support::names::payload("output");
+    assert_eq!(
+        *replay.standing(),
+        tape_core::replay::Standing::Ended(Ended::Completed, Some(output))
+    );
+}
+
+/// What was erased before is not kept by retirement: its reference is.
+#[test]
+fn an_erased_output_stays_erased() {
+    let mut journal = Journal::<Run>::new();
+    for line in ["begin a1", "complete"] {
+        let command = run_line::command_in(line, &journal);
+        journal.ask(command).unwrap();
+    }
+    let last = journal.entries.last_mut().unwrap();
+    let tape_core::entry::EntryBody::RunCompleted(completed) = &mut last.body else {
+        panic!("it completed")
+    };
+    let output = completed.output.clone();
+    completed.output = output.erased();
+    journal.ask(run_line::command_in("retire old", &journal)).unwrap();
+    let left = journal.entries.pop().unwrap();
+    assert_eq!(left.body.payloads(), Vec::<&tape_core::payload::Payload>::new());
+    let mut replay = tape_core::replay::Replay::default();
+    replay.apply(left).unwrap();
+    assert_eq!(
+        *replay.standing(),
+        tape_core::replay::Standing::Ended(Ended::Completed, Some(output.erased()))
+    );
 }

@@ -137,6 +137,137 @@ fn a_run_begins_first_and_once_and_ends_once() {
     assert_eq!(after, "the run has ended");
 }
 
+/// The entry that retires a run of four entries: begun, leased, a decision, completed.
+fn retirement() -> run::Retired {
+    let mut journal = Journal::<Run>::new();
+    for line in ["begin a1 topic=sweep", "decide #0", "complete", "retire old"] {
+        let command = run_line::command_in(line, &journal);
+        journal.ask(command).unwrap();
+    }
+    match journal.entries.pop().unwrap().body {
+        EntryBody::RunRetired(retired) => retired,
+        other => panic!("{other:?}"),
+    }
+}
+
+const COMPLETED: &[&str] = &["begin a1 topic=sweep", "decide #0", "complete"];
+
+#[test]
+fn a_run_is_retired_once_it_has_ended_and_once() {
+    let retired = retirement();
+    assert_eq!(retired.dropped, 4);
+    for script in [&["begin a1"][..], STARTED] {
+        let dropped = run(script).seq().0;
+        let now = run::Retired {
+            dropped,
+            ..retired.clone()
+        };
+        assert_eq!(refused(script, now), "only a run that has ended is retired");
+    }
+    let script = [COMPLETED, &["retire old"]].concat();
+    let again = run::Retired {
+        dropped: 5,
+        ..retired.clone()
+    };
+    assert_eq!(refused(&script, again), "the run is retired");
+    let error = run(&script).apply(&entry(
+        9,
+        run::Retired {
+            dropped: 8,
+            ..retired.clone()
+        },
+    ));
+    assert!(error.unwrap_err().to_string().contains("the run is retired"));
+    let after = run::Retried {
+        reason: String::new(),
+    };
+    assert_eq!(refused(&script, after), "the run is retired");
+}
+
+#[test]
+fn what_retires_a_run_says_what_the_entries_before_said() {
+    let retired = retirement();
+    let said = "it does not say what the entries before it say";
+    for other in [
+        run::Retired {
+            ending: tape_core::reply::Ended::Failed {
+                error: "no".to_owned(),
+            },
+            ..retired.clone()
+        },
+        run::Retired {
+            epoch: Epoch(2),
+            ..retired.clone()
+        },
+        run::Retired {
+            labels: std::collections::BTreeMap::new(),
+            ..retired.clone()
+        },
+        run::Retired {
+            begun_at: Timestamp::from_micros(1),
+            ..retired.clone()
+        },
+        run::Retired {
+            ended_at: Timestamp::from_micros(1),
+            ..retired.clone()
+        },
+        run::Retired {
+            run: "acme/run/treasury/ann/s1/i2"
+                .parse::<tape_core::id::StreamId>()
+                .unwrap()
+                .as_run()
+                .unwrap()
+                .clone(),
+            ..retired.clone()
+        },
+    ] {
+        assert_eq!(refused(COMPLETED, other), said);
+    }
+    for dropped in [0, 3, 5, u64::MAX] {
+        let other = run::Retired {
+            dropped,
+            ..retired.clone()
+        };
+        assert_eq!(
+            refused(COMPLETED, other),
+            format!("it counts {dropped} entries before it")
+        );
+    }
+}
+
+/// Where retention drops entries while somebody reads them, what it left comes next.
+#[test]
+fn what_retires_a_run_stands_for_entries_that_were_not_read() {
+    let whole = run(&[COMPLETED, &["retire old"]].concat());
+    for read in 0..4 {
+        let mut journal = Journal::<Run>::new();
+        for line in COMPLETED {
+            journal.ask(run_line::command(line, &journal.state)).unwrap();
+        }
+        let mut run = Run::default();
+        journal.entries[..read]
+            .iter()
+            .for_each(|entry| run.apply(entry).unwrap());
+        let last = Entry {
+            request: RequestId::from_u128(4),
+            ..entry(5, retirement())
+        };
+        run.apply(&last).unwrap();
+        assert_eq!(run, whole, "after {read} entries");
+    }
+    let other = run::Retired {
+        run: support::names::run_id(),
+        ..retirement()
+    };
+    let mut elsewhere = run(&["begin a1"]);
+    elsewhere.apply(&entry(5, other)).unwrap();
+    let moved = run::Retired {
+        run: tape_core::id::RunId::new("acme", "treasury", "ann", "s1", "other").unwrap(),
+        ..retirement()
+    };
+    run(&["begin a1"]).apply(&entry(5, moved)).unwrap_err();
+}
+
 #[test]
 fn a_run_takes_no_entry_of_another_kind_of_stream() {
     let bodies: [EntryBody; 3] = [

@@ -119,6 +119,8 @@ impl World {
         }
         if self.watch.ended {
             assert!(matches!(rejection, Rejection::RunEnded { .. }), "{rejection}");
+        } else if let RunCommand::Tell(OutsideCommand::Retire { .. }) = command {
+            assert!(matches!(rejection, Rejection::NotEnded { .. }), "{rejection}");
         }
     }
 
@@ -127,8 +129,12 @@ impl World {
             assert_eq!(*epoch, before.epoch(), "one driver");
         }
         if let Phase::Ended { ending } = before.phase() {
-            assert!(decided.entries.is_empty(), "the end is the end");
-            if let RunCommand::Begin(_) = command {
+            let retires = matches!(command, RunCommand::Tell(OutsideCommand::Retire { .. }));
+            let retires = retires && !before.is_retired();
+            assert_eq!(decided.entries.is_empty(), !retires, "the end is the end");
+            assert_eq!(self.run.phase(), before.phase(), "it stays as it ended");
+            assert_eq!(self.run.summary(), before.summary(), "it is listed as it ended");
+            if let RunCommand::Begin(_) | RunCommand::Tell(OutsideCommand::Retire { .. }) = command {
                 let ending = ending.clone();
                 assert_eq!(
                     decided.reply.result,
@@ -698,6 +704,34 @@ fn all_together() {
 }
 
 #[test]
+fn retirement() {
+    let alphabet = [
+        "begin a",
+        "begin r recovery",
+        "retire old",
+        "release",
+        "vanished 1",
+        "suspend resume=500",
+        "cancel no",
+        "accept-cancel",
+        "fail no",
+        "complete",
+        "undo #0.0 w",
+        "undone #0.0 w last ok",
+        "signal g s1",
+        "decide #1",
+        "wait 1000",
+    ];
+    let setup = [
+        "begin a",
+        "decide #0",
+        "effect #0.0 inline idempotent undo=u",
+        "finish #0.0 1 ok",
+    ];
+    explore(&setup, &alphabet, 5);
+}
+
+#[test]
 fn nothing_of_a_run_that_never_was() {
     let run = Run::default();
     for line in [
@@ -708,6 +742,7 @@ fn nothing_of_a_run_that_never_was() {
         "vanished 0",
         "retry-run go",
         "settle #0.0 failed no",
+        "retire old",
     ] {
         let command = Command::new(RequestId::from_u128(1), run_line::command(line, &run));
         let rejection = run.decide(&command, Timestamp::default()).unwrap_err();

@@ -23,6 +23,7 @@ use tape_core::entry::{run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Key, RequestId, Scope, Seq};
 use tape_core::payload::Digest;
+use tape_core::reply::Ended;
 use tape_core::session::{Delta, Json};
 use tape_core::stream::{restore, snapshot};
 use tape_core::time::Timestamp;
@@ -128,6 +129,27 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         .into(),
         run::Failed { error: text("no") }.into(),
         run::Cancelled { reason: text("why") }.into(),
+        run::Retired {
+            run: run_id(),
+            labels: [(name("topic"), text("sweep"))]
+                .into_iter()
+                .filter(|_| full)
+                .collect(),
+            epoch: Epoch(2),
+            begun_at: at(0),
+            ended_at: at(1),
+            ending: if full {
+                Ended::Completed
+            } else {
+                Ended::Failed { error: text("no") }
+            },
+            output: some("output"),
+            output_erased: full.then(|| payload("gone").erased()),
+            dropped: 6,
+            previous: Digest::of(b"the entry before"),
+            reason: text("ended long ago"),
+        }
+        .into(),
         lease::Acquired {
             epoch: Epoch(2),
             holder: name("a1"),

@@ -122,6 +122,7 @@ const LINES: &[&str] = &[
     "cancel no",
     "accept-cancel",
     "retry-run go",
+    "retire old",
 ];
 
 fn step() -> impl Strategy<Value = (&'static str, u64)> {
@@ -183,7 +184,7 @@ struct Pair {
 
 impl Pair {
     fn play(&mut self, line: &str) {
-        let command = run_line::command(line, &self.journal.state);
+        let command = run_line::command_in(line, &self.journal);
         let (now, next) = (self.journal.now, self.journal.state.seq().next());
         let expected = History(&self.past).expect(&command, now, next);
         let decided = self.journal.ask(command.clone());
@@ -221,6 +222,11 @@ impl Pair {
             run.agenda().due(Queue::Recovery, &Item::Run),
             history.recovery_due()
         );
+        assert_eq!(run.is_retired(), history.retired());
+        if history.retired() {
+            assert!(run.effects().is_empty() && run.budgets().is_empty());
+            return;
+        }
         for (id, act) in history.acts() {
             match run.effects().get(&id) {
                 Some(effect) => {
@@ -338,7 +344,7 @@ fn pool() -> Vec<EntryBody> {
             "cancel no",
         ],
         &["begin a", "release", "begin b", "cancel no", "accept-cancel"],
-        &["begin a", "complete"],
+        &["begin a", "complete", "retire old"],
     ] {
         let mut journal = Journal::<Run>::new();
         for line in script {
@@ -346,7 +352,7 @@ fn pool() -> Vec<EntryBody> {
                 journal.wait(900);
                 continue;
             }
-            let command = run_line::command(line, &journal.state);
+            let command = run_line::command_in(line, &journal);
             journal.ask(command).unwrap();
         }
         pool.extend(journal.entries.into_iter().map(|entry| entry.body));

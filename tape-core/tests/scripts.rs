@@ -25,7 +25,7 @@ use tape_core::value::Value;
 
 /// A stream that scripts can drive.
 trait Scripted: Stream + PartialEq + std::fmt::Debug {
-    fn command(&self, text: &str) -> Self::Command;
+    fn command(text: &str, journal: &Journal<Self>) -> Self::Command;
     fn status(&self) -> String;
 }
 
@@ -93,7 +93,7 @@ fn answer<S: Scripted>(journal: &mut Journal<S>, line: &str) -> String {
     let (line, by) = line.split_once(" by ").map_or((line, None), |(line, by)| {
         (line, Some(Principal::new(by).unwrap()))
     });
-    let command = journal.state.command(line);
+    let command = S::command(line, journal);
     let before = journal.entries.len();
     let decided = match request {
         Some(n) => journal.ask_as(RequestId::from_u128(n), by, command),
@@ -120,8 +120,8 @@ fn agenda<S: Stream>(state: &S) -> String {
 }
 
 impl Scripted for Run {
-    fn command(&self, text: &str) -> Self::Command {
-        run_line::command(text, self)
+    fn command(text: &str, journal: &Journal<Self>) -> Self::Command {
+        run_line::command_in(text, journal)
     }
 
     fn status(&self) -> String {
@@ -153,7 +153,7 @@ fn delta(line: &mut Line) -> Delta {
 }
 
 impl Scripted for Session {
-    fn command(&self, text: &str) -> Self::Command {
+    fn command(text: &str, _: &Journal<Self>) -> Self::Command {
         let mut line = Line::new(text);
         match line.word().as_str() {
             "create" => SessionCommand::Create {
@@ -198,7 +198,7 @@ impl Scripted for Session {
 }
 
 impl Scripted for Shared {
-    fn command(&self, text: &str) -> Self::Command {
+    fn command(text: &str, _: &Journal<Self>) -> Self::Command {
         let mut line = Line::new(text);
         assert_eq!(line.word(), "merge");
         let session: SessionId = session_id(&line.word());
@@ -219,7 +219,7 @@ impl Scripted for Shared {
 }
 
 impl Scripted for Value {
-    fn command(&self, text: &str) -> Self::Command {
+    fn command(text: &str, _: &Journal<Self>) -> Self::Command {
         let mut line = Line::new(text);
         let expected = line.pair("expected");
         match line.word().as_str() {
@@ -242,7 +242,7 @@ impl Scripted for Value {
 }
 
 impl Scripted for Claim {
-    fn command(&self, text: &str) -> Self::Command {
+    fn command(text: &str, _: &Journal<Self>) -> Self::Command {
         let mut line = Line::new(text);
         assert_eq!(line.word(), "take");
         let owner = |text: &str| -> (RunId, EffectId) {

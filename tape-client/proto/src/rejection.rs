@@ -9,6 +9,7 @@ use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::reply::{Ended, Rejection};
+use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 use tonic::Code;
 
@@ -36,6 +37,7 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             Reason::NotDue
         }
         Rejection::RunEnded { ending } => write_ending(ending, &mut fields),
+        Rejection::NotEnded { status } => fields.put("status", status.as_str()).is(Reason::NotEnded),
         Rejection::Closing { phase } => fields.put("phase", phase).is(Reason::Closing),
         Rejection::Unsettled { what } => fields.put("what", what).is(Reason::Unsettled),
         Rejection::Woken { seq } => fields.put("seq", seq).is(Reason::Woken),
@@ -179,6 +181,9 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
         },
         Reason::NotDue => Rejection::NotDue { due: f.time("due") },
         Reason::RunEnded => Rejection::RunEnded { ending: f.ending()? },
+        Reason::NotEnded => Rejection::NotEnded {
+            status: f.run_status()?,
+        },
         Reason::Closing => Rejection::Closing {
             phase: f.word("phase")?,
         },
@@ -312,6 +317,11 @@ impl Read<'_> {
         EffectStatus::from_str_name(self.0.get("status")?)?
             .try_into()
             .ok()
+    }
+
+    fn run_status(&self) -> Option<RunStatus> {
+        let word = self.0.get("status")?;
+        RunStatus::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
     fn ending(&self) -> Option<Ended> {

@@ -1,8 +1,9 @@
 //! The life of a run.
 
 use super::has_payloads;
-use crate::id::{Key, RunId, Seq};
-use crate::payload::Payload;
+use crate::id::{Epoch, Key, RunId, Seq};
+use crate::payload::{Digest, Payload};
+use crate::reply::Ended;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,3 +116,35 @@ pub struct Cancelled {
     /// Why.
     pub reason: String,
 }
+
+/// The run, which ended before, has no further entries, and those before this one are dropped or about to be. What of them
+/// outlives them stands here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The run, so that what is left of the journal still names itself.
+    pub run: RunId,
+    /// What the run was found by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<Key, String>,
+    /// The epoch of its last driver.
+    pub epoch: Epoch,
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub ending: Ended,
+    /// What came of it, where it ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Payload>,
+    /// What came of it where its bytes were erased before: a reference that stays without bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_erased: Option<Payload>,
+    /// How many entries came before this one.
+    pub dropped: u64,
+    /// The chain digest of the last of them: the chain verifies from here.
+    pub previous: Digest,
+    /// Why they go.
+    pub reason: String,
+}
+has_payloads!(Retired: ; optional output);

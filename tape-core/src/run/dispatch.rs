@@ -163,6 +163,7 @@ impl Run {
                 reason,
             } => self.settle_obligation(obligation, *retry, reason, now),
             C::RetryRun { reason } => self.retry_run(reason),
+            C::Retire { reason, last } => self.retire(reason, last.as_deref()),
         }
     }
 }

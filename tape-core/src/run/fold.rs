@@ -28,16 +28,27 @@ impl Run {
         self.obligations.clear();
     }
 
+    /// Refuses what cannot stand in this phase, whatever it says.
+    fn takes(&self, entry: &Entry) -> Result<(), String> {
+        let retires = matches!(entry.body, EntryBody::RunRetired(_));
+        let problem = match &self.phase {
+            _ if self.retired => "the run is retired",
+            _ if self.is_stood_for(entry) => return Ok(()),
+            Phase::Ended { .. } if retires => return Ok(()),
+            Phase::Ended { .. } => "the run has ended",
+            _ if retires => "only a run that has ended is retired",
+            phase if matches!(entry.body, EntryBody::RunBegun(_)) != (*phase == Phase::New) => {
+                "a run begins once, with its first entry"
+            }
+            _ => return Ok(()),
+        };
+        Err(problem.to_owned())
+    }
+
     /// Changes the state by one entry.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), String> {
         let (seq, at) = (entry.seq, entry.at);
-        let begins = matches!(entry.body, EntryBody::RunBegun(_));
-        if begins != (self.phase == Phase::New) {
-            return Err("a run begins once, with its first entry".to_owned());
-        }
-        if matches!(self.phase, Phase::Ended { .. }) {
-            return Err("the run has ended".to_owned());
-        }
+        self.takes(entry)?;
         match &entry.body {
             EntryBody::RunBegun(e) => {
                 self.begun = Some(Identity {
@@ -91,6 +102,7 @@ impl Run {
                 },
                 at,
             ),
+            EntryBody::RunRetired(e) => self.fold_retired(e, entry)?,
             EntryBody::LeaseAcquired(e) => self.fold_acquired(e, at)?,
             EntryBody::LeaseRenewed(e) => self.fold_renewed(e)?,
             EntryBody::LeaseReleased(e) => self.fold_released(e)?,

@@ -1,5 +1,6 @@
 //! Commands of runs as lines of a script.
 
+use super::Journal;
 use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
@@ -8,10 +9,14 @@ use tape_core::command::{
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
+use tape_core::entry::{Entry, run as entry};
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Key, Operation, Seq};
-use tape_core::run::Run;
+use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Key, Operation, RequestId, Seq};
+use tape_core::payload::Digest;
+use tape_core::reply::Ended;
+use tape_core::run::{Phase, Run};
 use tape_core::stream::Stream as _;
+use tape_core::time::Timestamp;
 
 /// Reads a command; what it leaves out is taken from `run`.
 pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
@@ -24,11 +29,58 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
         RunCommand::Drive(epoch, command)
     } else if let Some(command) = worker(&word, &mut line, run) {
         RunCommand::Work(command)
+    } else if word == "retire" {
+        RunCommand::Tell(retire(&mut line, run))
     } else {
         RunCommand::Tell(outside(&word, &mut line))
     };
     line.end();
     command
+}
+
+/// The same, with what the journal's last entry has where the command names it.
+pub(crate) fn command_in(text: &str, journal: &Journal<Run>) -> RunCommand {
+    let mut command = command(text, &journal.state);
+    if let RunCommand::Tell(OutsideCommand::Retire {
+        last: Some(named), ..
+    }) = &mut command
+        && let Some(last) = journal.entries.last().filter(|last| last.seq == named.seq)
+    {
+        **named = last.clone();
+    }
+    command
+}
+
+/// Names a last entry as it must have been, but for its digest.
+fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
+    let body = match run.phase() {
+        Phase::Ended {
+            ending: Ended::Failed { error },
+        } => entry::Failed { error: error.clone() }.into(),
+        Phase::Ended {
+            ending: Ended::Cancelled { reason },
+        } => entry::Cancelled {
+            reason: reason.clone(),
+        }
+        .into(),
+        _ => entry::Completed {
+            output: payload("output"),
+        }
+        .into(),
+    };
+    let last = Entry {
+        seq: Seq(line.pair("last").unwrap_or_else(|| run.seq().0)),
+        at: Timestamp::default(),
+        request: RequestId::from_u128(0),
+        principal: None,
+        trace: None,
+        body,
+        digest: Digest::default(),
+    };
+    OutsideCommand::Retire {
+        last: (!line.flag("unread")).then(|| Box::new(last)),
+        reason: line.rest(),
+    }
 }
 
 fn begun(line: &mut Line) -> RunCommand {

@@ -59,6 +59,7 @@ pub(crate) struct Watch {
     pub(crate) suspended: bool,
     pub(crate) stuck: bool,
     pub(crate) ended: bool,
+    retired: bool,
 }
 
 impl Watch {
@@ -67,7 +68,10 @@ impl Watch {
     }
 
     pub(crate) fn see(&mut self, entry: &Entry) {
-        assert!(!self.ended, "nothing follows the end");
+        let retires = matches!(entry.body, EntryBody::RunRetired(_));
+        assert_eq!(self.ended, retires, "only retirement follows the end");
+        assert!(!self.retired, "nothing follows retirement");
+        self.retired = retires;
         let at = entry.at;
         match &entry.body {
             EntryBody::RunSuspended(e) => {

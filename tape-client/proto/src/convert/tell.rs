@@ -24,6 +24,7 @@ const fn field(wire: &Wire) -> &'static str {
         Wire::SettleEffect(_) => "settle_effect",
         Wire::SettleObligation(_) => "settle_obligation",
         Wire::RetryRun(_) => "retry_run",
+        Wire::Retire(_) => "retire",
     }
 }
 
@@ -56,6 +57,10 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             reason: c.reason,
         },
         Wire::RetryRun(c) => OutsideCommand::RetryRun { reason: c.reason },
+        Wire::Retire(c) => OutsideCommand::Retire {
+            reason: c.reason,
+            last: None,
+        },
     })
 }
 
@@ -125,6 +130,8 @@ impl From<OutsideCommand> for Wire {
                 reason,
             }),
             OutsideCommand::RetryRun { reason } => Self::RetryRun(wire::RetryRun { reason }),
+            // The last entry is read where the journal is.
+            OutsideCommand::Retire { reason, .. } => Self::Retire(wire::Retire { reason }),
         }
     }
 }

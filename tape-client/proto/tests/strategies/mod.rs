@@ -339,6 +339,7 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
             reason
         }),
         text().prop_map(|reason| C::RetryRun { reason }),
+        text().prop_map(|reason| C::Retire { reason, last: None }),
     ]
     .boxed()
 }
@@ -514,6 +515,8 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
             (name(), time()).prop_map(|(holder, until)| R::LeaseHeld { holder, until }),
             of(time()).prop_map(|due| R::NotDue { due }),
             ended().prop_map(|ending| R::RunEnded { ending }),
+            proptest::sample::select(&tape_core::stream::RunStatus::ALL[..])
+                .prop_map(|status| R::NotEnded { status }),
             word().prop_map(|phase| R::Closing { phase }),
             text().prop_map(|what| R::Unsettled { what }),
             any::<u64>().prop_map(|seq| R::Woken { seq: Seq(seq) }),

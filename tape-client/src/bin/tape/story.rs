@@ -1,6 +1,6 @@
 //! What an entry says, in a line.
 
-use crate::text::{preview, time, value};
+use crate::text::{counted, preview, time, value};
 use serde_json::{Value, json};
 use tape_client::core::effect::{SettledBy, Undo};
 use tape_client::core::entry::effect::AfterObservation;
@@ -192,6 +192,7 @@ fn life(body: &EntryBody) -> String {
         E::RunCompleted(e) => preview(&e.output),
         E::RunFailed(e) => e.error.clone(),
         E::RunCancelled(e) => e.reason.clone(),
+        E::RunRetired(e) => retired(e),
         E::LeaseAcquired(e) => {
             let recovery = if e.recovery { ", for recovery" } else { "" };
             format!(
@@ -212,6 +213,20 @@ fn life(body: &EntryBody) -> String {
         E::ClaimTaken(e) => format!("by effect {} of {}", e.effect, StreamId::Run(e.run.clone())),
         _ => String::new(),
     }
+}
+
+fn retired(e: &tape_client::core::entry::run::Retired) -> String {
+    use tape_client::core::reply::Ended;
+    let how = match &e.ending {
+        Ended::Completed => {
+            let output = e.output.as_ref().or(e.output_erased.as_ref());
+            format!("completed {}", output.map(preview).unwrap_or_default())
+        }
+        Ended::Failed { error } => format!("failed: {error}"),
+        Ended::Cancelled { reason } => format!("cancelled: {reason}"),
+    };
+    let (dropped, ended) = (counted(e.dropped, "entry", "entries"), time(e.ended_at));
+    format!("{dropped} dropped: {}; the run ended {ended}, {how}", e.reason)
 }
 
 fn spends(spends: &[tape_client::core::budget::Spend]) -> String {

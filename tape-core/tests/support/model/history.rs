@@ -77,6 +77,13 @@ impl<'a> History<'a> {
         ended.or(compensating).or(last).unwrap_or(Life::New)
     }
 
+    /// Whether all there was is forgotten but how it ended.
+    pub(crate) fn retired(self) -> bool {
+        self.0
+            .iter()
+            .any(|past| matches!(past.command, RunCommand::Tell(O::Retire { .. })))
+    }
+
     pub(crate) fn cancelling(self) -> bool {
         let asked = |past: &Past| {
             matches!(past.command, RunCommand::Tell(O::Cancel { .. })) && past.result == ReplyResult::Recorded

@@ -574,6 +574,11 @@ impl History<'_> {
                 }
                 Ok(self.unwinding(owed(0, None, true, false), None, false, true))
             }
+            O::Retire { .. } => match self.life() {
+                Life::New => no("NotFound"),
+                Life::Ended(ending) => Ok(R::Ended { ending }),
+                _ => no("NotEnded"),
+            },
             O::RetryRun { .. } => {
                 self.alive()?;
                 no("Invalid")

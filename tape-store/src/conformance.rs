@@ -26,6 +26,7 @@ mod feed;
 mod histories;
 mod listing;
 mod reads;
+mod retention;
 
 use crate::contract::{Capabilities, JournalStore};
 use futures::future::BoxFuture;
@@ -178,6 +179,12 @@ macro_rules! __conformance_list {
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
             engines::a_state_from_a_snapshot_is_the_one_replayed if always;
+            retention::what_is_dropped_is_gone_and_the_rest_is_there if always;
+            retention::dropped_batches_and_payloads_are_forgotten if always;
+            retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;
+            retention::a_retired_run_says_how_it_ended if always;
+            retention::retention_that_dies_at_any_step_is_finished_by_the_next if always;
+            retention::several_retire_the_same_runs_at_once if always;
             durability::what_is_acknowledged_is_there_after_reopening if where_durable;
         }
     };

@@ -27,10 +27,10 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Reads what is committed: after a commit was acknowledged, by whatever process, it shows.
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError>;
 
-    /// Entries of the stream after `after`, oldest first, at most `limit` of them and at least one if there is one.
+    /// Entries of the stream after `after`, oldest first, from the first one that [`JournalStore::drop_before`] kept on, at most `limit` of them and at least one if there is one.
     ///
     /// # Behavior
-    /// A short page does not mean the end; an empty one does. `limit` is at most
+    /// Without gaps: only what was dropped is not there. A short page does not mean the end; an empty one does. `limit` is at most
     /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX); stores may return less to bound the bytes of a page.
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
 
@@ -100,6 +100,27 @@ pub trait JournalStore: Send + Sync + 'static {
     /// The store remembers what was erased. Bytes that are gone in another way are [`StoreError::Corrupt`] to who reads the
     /// entry, never an erased payload.
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
+
+    /// Drops the entries of streams before a sequence number each, with the row of each stream in lists and its snapshot. The stream
+    /// keeps its end, and begins from now on with the first entry kept.
+    ///
+    /// # Behavior
+    /// An entry at the end of its stream is never dropped: a number beyond the end counts as the end's. Nothing happens where there is
+    /// no such stream, and dropping again, also before a lower number, changes nothing more. After `Ok`, [`JournalStore::read`] from
+    /// the start begins with the first entry kept, whoever reads; [`JournalStore::find_batch`] answers for no batch that was
+    /// dropped to its last entry; the feed need not deliver what was dropped, and delivers what is kept as ever.
+    ///
+    /// Where it fails or is broken off, some of it may be done. At each step a reader has all entries of a stream or begins with
+    /// the first one kept, never with one in between; and the row in lists goes last, so that whoever looks for streams to drop
+    /// finds it again. Commits and reads go on beside it, also on these streams, and several may drop the same at once.
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError>;
+
+    /// Gives back space that dropped entries still take, in a store where dropping alone leaves it. Whether there is more to do.
+    ///
+    /// # Behavior
+    /// A bounded piece of work, beside which commits, reads and the feed go on. Several may do it at once, and it may be broken off
+    /// anywhere. A store that has nothing of the kind says so at once.
+    async fn reclaim(&self) -> Result<bool, StoreError>;
 
     /// Whether the store would take a commit now: it is reachable, may be written to and, as far as it can tell, has room.
     ///

@@ -5,17 +5,20 @@
 //! state stand in the session's event until they are carried over.
 
 mod claims;
+mod retention;
 mod sessions;
 
+pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
 
 use crate::clock::Clock;
 use crate::committer::Committer;
-use crate::contract::JournalStore;
+use crate::contract::{JournalStore, PageToken};
+use crate::error::StoreError;
 use crate::journal::{Journal, JournalError};
 use std::sync::Arc;
 use tape_core::claim::Claim;
-use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, ValueCommand};
 use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
@@ -96,13 +99,14 @@ impl Engine {
         self.0.clock.now()
     }
 
-    /// Asks something of a run. An effect with a business key gets the key before it begins.
+    /// Asks something of a run. An effect with a business key gets the key before it begins; a run that is to be retired keeps what its
+    /// last entry says.
     ///
     /// Dropping the future does not take the command back; repeated with its request id, it returns its first outcome.
     ///
     /// # Errors
     /// [`JournalError`] says what became of the command.
-    pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+    pub async fn run(&self, run: &RunId, mut command: Command<RunCommand>) -> Result<Reply, JournalError> {
         if let RunCommand::Begin(begin) = &command.body
             && begin.run != *run
         {
@@ -111,7 +115,11 @@ impl Engine {
         if let Some(wanted) = claims::Wanted::by(&command) {
             self.0.take_business_key(run, &command, wanted).await?;
         }
-        self.0.runs.command(&StreamId::Run(run.clone()), command).await
+        let stream = StreamId::Run(run.clone());
+        if let RunCommand::Tell(OutsideCommand::Retire { last, .. }) = &mut command.body {
+            *last = self.0.last_entry(&stream).await?;
+        }
+        self.0.runs.command(&stream, command).await
     }
 
     /// The state of a run as it is now; none where it never began.
@@ -120,6 +128,32 @@ impl Engine {
     /// [`JournalError`] where it cannot be read.
     pub async fn run_state(&self, run: &RunId) -> Result<Option<Arc<Run>>, JournalError> {
         self.0.runs.state(&StreamId::Run(run.clone())).await
+    }
+
+    /// Retires runs that ended before a time, and drops their entries: of each an entry stays that says how the run ended, so that
+    /// beginning it again still returns that. Looks at one page of runs, at most `limit` and at most
+    /// [`RETIRED_PER_PAGE_MAX`](tape_core::limits::RETIRED_PER_PAGE_MAX); a page may come to nothing and not be the last.
+    ///
+    /// It may be broken off anywhere, repeated, and done by several at once: what was begun is found again.
+    ///
+    /// # Errors
+    /// [`JournalError`] where the list cannot be read or the entries cannot be dropped. What is wrong with a single run stands in the
+    /// page, and does not hold up the others.
+    pub async fn retire_page(
+        &self,
+        retirement: &Retirement,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RetiredPage, JournalError> {
+        self.0.retire_page(retirement, from, limit).await
+    }
+
+    /// Gives back a piece of the space that dropped entries still take. Whether there is more to do.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the store cannot do it now.
+    pub async fn reclaim(&self) -> Result<bool, StoreError> {
+        self.0.store.reclaim().await
     }
 
     /// Asks something of a session, and carries changes of `app:` and `user:` state over to the streams that sessions share. Where

@@ -104,6 +104,16 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().erase(stream, seq).await
     }
 
+    /// As [`JournalStore::drop_before`].
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        self.inner().drop_before(drops).await
+    }
+
+    /// As [`JournalStore::reclaim`].
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        self.inner().reclaim().await
+    }
+
     /// As [`JournalStore::probe`].
     async fn probe(&self) -> Result<(), StoreError> {
         self.inner().probe().await
@@ -167,6 +177,14 @@ impl<L: Layer> JournalStore for L {
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         Layer::erase(self, stream, seq).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        Layer::drop_before(self, drops).await
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        Layer::reclaim(self).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -40,6 +40,8 @@ struct Log {
     stream: StreamId,
     shard: Shard,
     epoch: Epoch,
+    /// How many entries were dropped: the first one kept has the next number.
+    dropped: usize,
     entries: Vec<StoredEntry>,
     snapshot: Option<Snapshot>,
     summary: Option<Summary>,
@@ -48,7 +50,24 @@ struct Log {
 
 impl Log {
     fn seq(&self) -> Seq {
-        Seq(self.entries.len() as u64)
+        Seq(self.end() as u64)
+    }
+
+    /// The index of the entry to come.
+    fn end(&self) -> usize {
+        self.dropped + self.entries.len()
+    }
+
+    /// The entry with an index, counted from the stream's first; none where it was dropped or is not there.
+    fn entry(&self, index: usize) -> Option<&StoredEntry> {
+        self.entries.get(index.checked_sub(self.dropped)?)
+    }
+
+    fn place(&self, id: usize) -> Option<Place> {
+        self.summary.as_ref().map(|summary| Place {
+            begun_at: summary.begun_at,
+            stream: id as u64,
+        })
     }
 }
 
@@ -114,6 +133,7 @@ impl JournalStore for MemoryStore {
             return Ok(Vec::new());
         };
         let from = usize::try_from(after.0).unwrap_or(usize::MAX);
+        let from = from.saturating_sub(log.dropped);
         Ok(log.entries.iter().skip(from).take(page(limit)).cloned().collect())
     }
 
@@ -136,7 +156,8 @@ impl JournalStore for MemoryStore {
         let Some(log) = state.log(stream) else {
             return Ok(None);
         };
-        let found = log.batches.iter().find(|(id, _)| *id == batch);
+        let mut kept = log.batches.iter().filter(|(_, seq)| seq.0 > log.dropped as u64);
+        let found = kept.find(|(id, _)| *id == batch);
         Ok(found.map(|(_, seq)| Committed { seq: *seq }))
     }
 
@@ -168,18 +189,20 @@ impl JournalStore for MemoryStore {
         let from = usize::try_from(crate::listing::read_cursor(cursor)?).unwrap_or(usize::MAX);
         let state = self.lock();
         let feed = state.feeds.get(&shard).map_or(&[][..], Vec::as_slice);
-        let places = &feed[from.min(feed.len())..];
-        let places = &places[..page(limit).min(places.len())];
-        let entry = |(id, index): &(usize, usize)| {
-            let log = &state.streams[*id];
-            FeedEntry {
-                stream: log.stream.clone(),
-                entry: log.entries[*index].clone(),
+        let (mut entries, mut end) = (Vec::new(), from);
+        for (id, index) in feed.iter().skip(from) {
+            if entries.len() == page(limit) {
+                break;
             }
-        };
-        let entries: Vec<_> = places.iter().map(entry).collect();
+            end += 1;
+            let log = &state.streams[*id];
+            entries.extend(log.entry(*index).map(|entry| FeedEntry {
+                stream: log.stream.clone(),
+                entry: entry.clone(),
+            }));
+        }
         Ok(TailPage {
-            cursor: crate::listing::cursor((from + entries.len()) as u64),
+            cursor: crate::listing::cursor(end as u64),
             entries,
         })
     }
@@ -224,11 +247,26 @@ impl JournalStore for MemoryStore {
         let Some(id) = state.ids.get(stream).copied() else {
             return Ok(());
         };
-        let index = usize::try_from(seq.0).ok().and_then(|n| n.checked_sub(1));
-        if let Some(entry) = index.and_then(|index| state.streams[id].entries.get_mut(index)) {
+        let log = &mut state.streams[id];
+        let index = usize::try_from(seq.0)
+            .ok()
+            .and_then(|n| n.checked_sub(log.dropped + 1));
+        if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
             entry.payload = None;
         }
         Ok(())
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for (stream, seq) in drops {
+            state.drop_before(stream, *seq);
+        }
+        Ok(())
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -276,6 +314,7 @@ impl State {
             stream: stream.clone(),
             shard: Shard::of(stream, shards),
             epoch: Epoch::default(),
+            dropped: 0,
             entries: Vec::new(),
             snapshot: None,
             summary: None,
@@ -298,22 +337,38 @@ impl State {
             }
         }
         if let Some(summary) = &batch.summary {
-            let place = |summary: &Summary| Place {
+            if let Some(old) = log.place(id) {
+                self.runs.remove(&old);
+            }
+            let place = Place {
                 begun_at: summary.begun_at,
                 stream: id as u64,
             };
-            if let Some(old) = &log.summary {
-                self.runs.remove(&place(old));
-            }
-            self.runs.insert(place(summary), id);
+            self.runs.insert(place, id);
         }
+    }
+
+    fn drop_before(&mut self, stream: &StreamId, seq: Seq) {
+        let Some(id) = self.ids.get(stream).copied() else {
+            return;
+        };
+        let log = &mut self.streams[id];
+        let first = usize::try_from(seq.min(log.seq()).0).unwrap_or(usize::MAX);
+        let gone = first.saturating_sub(log.dropped + 1);
+        log.entries.drain(..gone);
+        log.dropped += gone;
+        log.snapshot = None;
+        if let Some(place) = log.place(id) {
+            self.runs.remove(&place);
+        }
+        log.summary = None;
     }
 
     fn append(&mut self, id: usize, batch: Batch) -> Committed {
         let log = &mut self.streams[id];
         let seq = batch.last();
         let feed = self.feeds.entry(log.shard).or_default();
-        feed.extend((log.entries.len()..log.entries.len() + batch.entries.len()).map(|index| (id, index)));
+        feed.extend((log.end()..log.end() + batch.entries.len()).map(|index| (id, index)));
         log.entries.extend(batch.entries);
         log.epoch = batch.next_epoch;
         log.batches.push_back((batch.id, seq));

@@ -12,7 +12,10 @@ mod migrate;
 mod plans;
 mod probe;
 mod read;
+mod reclaim;
+mod retention;
 mod runs;
+mod session;
 mod settings;
 mod tail;
 mod watch;
@@ -51,6 +54,7 @@ pub struct PostgresStore {
     tail: Tail,
     wake: Arc<Wake>,
     watch: Watch,
+    target: Target,
 }
 
 impl PostgresStore {
@@ -72,6 +76,7 @@ impl PostgresStore {
             tail: Tail::default(),
             watch: Watch::start(target, Arc::clone(&wake)),
             wake,
+            target: target.clone(),
         })
     }
 }
@@ -144,7 +149,15 @@ impl JournalStore for PostgresStore {
     }
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        read::erase(&self.reads, stream, seq).await
+        retention::erase(&self.target, stream, seq).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        retention::drop_before(&self.target, drops).await
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        reclaim::reclaim(&self.target).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

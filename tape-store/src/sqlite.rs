@@ -18,6 +18,7 @@ mod names;
 #[cfg(test)]
 mod plans;
 mod read;
+mod retention;
 mod runs;
 mod settings;
 mod watch;
@@ -156,6 +157,15 @@ impl JournalStore for SqliteStore {
             return Ok(());
         };
         self.writer.lock().await.erase(position).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        retention::drop_before(&self.writer, drops).await
+    }
+
+    /// Pages that became free are used again by what is written next.
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -156,4 +156,10 @@ caught! {
     one_that_ignores_the_status: IgnoresStatus by runs_are_listed_by_every_filter;
     one_whose_lists_end_early: EndsListsEarly by pages_of_runs_follow_each_other;
     one_that_keeps_stale_ends: KeepsStaleHeads by a_batch_is_appended_as_it_is;
+    one_that_drops_nothing: DropsNothing by what_is_dropped_is_gone_and_the_rest_is_there;
+    one_that_drops_nothing_leaves_what_was_retired: DropsNothing by a_retired_run_says_how_it_ended;
+    one_that_drops_one_too_many: DropsOneTooMany by what_is_dropped_is_gone_and_the_rest_is_there;
+    one_that_drops_ends_too: DropsTheEndToo by what_is_dropped_is_gone_and_the_rest_is_there;
+    one_that_keeps_the_snapshots_of_what_it_drops: KeepsSnapshots by what_is_dropped_is_gone_and_the_rest_is_there;
+    one_that_lists_what_it_dropped: KeepsListed by what_is_dropped_is_gone_and_the_rest_is_there;
 }

@@ -366,7 +366,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
 async fn one_server_migrates_and_others_wait() {
     let Some(database) = Database::bare() else { return };
     let target: Target = database.url().parse().unwrap();
-    assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 1 });
+    assert_eq!(migrate(&target, true).await.unwrap(), Migrated { from: 0, to: 2 });
     assert_eq!(
         database.psql("SELECT count(*) FROM pg_class WHERE relname LIKE 'tape%'"),
         "0",
@@ -379,10 +379,10 @@ async fn one_server_migrates_and_others_wait() {
     ));
     let opened = futures::future::join_all((0..8).map(|_| PostgresStore::open(&target))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
-    assert_eq!(database.psql("SELECT count(*) FROM tape_schema"), "1");
+    assert_eq!(database.psql("SELECT count(*) FROM tape_schema"), "2");
     assert_eq!(
         migrate(&target, false).await.unwrap(),
-        Migrated { from: 1, to: 1 }
+        Migrated { from: 2, to: 2 }
     );
     PostgresStore::open(&never).await.unwrap();
 }
@@ -393,14 +393,14 @@ async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
         return;
     };
     let target: Target = database.url().parse().unwrap();
-    database.psql("INSERT INTO tape_schema VALUES (2, 1)");
+    database.psql("INSERT INTO tape_schema VALUES (3, 2)");
     PostgresStore::open(&target)
         .await
-        .expect("version 2 says that builds of version 1 work with it");
-    database.psql("INSERT INTO tape_schema VALUES (3, 2)");
+        .expect("version 3 says that builds of version 2 work with it");
+    database.psql("INSERT INTO tape_schema VALUES (4, 3)");
     let refused = PostgresStore::open(&target).await.unwrap_err();
     assert!(
-        matches!(refused, StoreError::NewerSchema { found: 3, known: 1 }),
+        matches!(refused, StoreError::NewerSchema { found: 4, known: 2 }),
         "{refused:?}"
     );
     assert!(refused.to_string().contains("use a newer build"), "{refused}");

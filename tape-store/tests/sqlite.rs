@@ -112,7 +112,7 @@ async fn a_journal_of_a_newer_build_stays_as_it_is() {
     let before = std::fs::read(&path).unwrap();
     let refused = SqliteStore::open(&path).await.expect_err("a newer build made it");
     assert!(
-        matches!(refused, StoreError::NewerSchema { found: 7, known: 2 }),
+        matches!(refused, StoreError::NewerSchema { found: 7, known: 3 }),
         "{refused}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
@@ -214,7 +214,11 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     store.erase(&stream, Seq(2)).await.unwrap();
     drop(store);
     // As the first version of the schema had it.
-    execute(&path, "DROP TABLE erased; PRAGMA user_version = 1").await;
+    execute(
+        &path,
+        "DROP TABLE erased; DROP TABLE kept; PRAGMA user_version = 1",
+    )
+    .await;
     let store = SqliteStore::open(&path).await.unwrap();
     let payloads = |read: Vec<tape_core::codec::StoredEntry>| {
         let there = read.iter().map(|entry| entry.payload.is_some());

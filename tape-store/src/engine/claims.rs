@@ -102,7 +102,7 @@ impl Parts {
         Ok(never_begins && !self.has_begun(&stream, effect).await?)
     }
 
-    /// Whether the journal has the intent of an effect. Reads all of it: this is for the rare case that a key changes hands.
+    /// Whether the journal has the intent of an effect, or had entries dropped that may have had it. Reads all of it: this is for the rare case that a key changes hands.
     async fn has_begun(&self, stream: &StreamId, effect: &EffectId) -> Result<bool, JournalError> {
         let mut after = Seq::ZERO;
         loop {
@@ -112,7 +112,12 @@ impl Parts {
             for stored in &page {
                 let entry =
                     tape_core::codec::decode(stored).map_err(|error| damaged(stream, Arc::new(error)))?;
-                if matches!(&entry.body, EntryBody::EffectBegun(begun) if begun.effect == *effect) {
+                let may_have_begun = match &entry.body {
+                    EntryBody::EffectBegun(begun) => begun.effect == *effect,
+                    EntryBody::RunRetired(_) => true,
+                    _ => false,
+                };
+                if may_have_begun {
                     return Ok(true);
                 }
             }

@@ -130,7 +130,8 @@ impl<S: Stream> Loaded<S> {
     }
 
     fn fold(&mut self, stored: &StoredEntry) -> Result<(), Source> {
-        if let Some(previous) = self.digest {
+        let entry = codec::decode(stored).map_err(|error| Arc::new(error) as Source)?;
+        if let Some(previous) = self.end_before(&entry) {
             let computed = chain::link(&previous, &stored.envelope);
             if computed != stored.digest {
                 let (seq, recorded) = (stored.seq, stored.digest);
@@ -140,14 +141,22 @@ impl<S: Stream> Loaded<S> {
                     computed,
                 }));
             }
+            chain::check_retirement(&entry, &previous).map_err(|error| Arc::new(error) as Source)?;
         }
-        let entry = codec::decode(stored).map_err(|error| Arc::new(error) as Source)?;
         Arc::make_mut(&mut self.state)
             .apply(&entry)
             .map_err(|error| Arc::new(error) as Source)?;
         self.digest = Some(stored.digest);
         self.bytes_since += stored.size();
         Ok(())
+    }
+
+    /// The digest that an entry is to be linked to, where it is known: where the entries before were dropped, the first one names it.
+    fn end_before(&self, entry: &Entry) -> Option<Digest> {
+        match &entry.body {
+            EntryBody::RunRetired(retired) if entry.seq != self.seq().next() => Some(retired.previous),
+            _ => self.digest,
+        }
     }
 
     /// Entries that vanished from the end, or a head of other entries, show here.
@@ -235,6 +244,9 @@ impl<S: Stream> Loaded<S> {
     pub(super) fn push(&mut self, extension: &mut Extension, sealed: Sealed) -> Result<(), Source> {
         let state = Arc::make_mut(&mut self.state);
         for (entry, stored) in sealed.entries {
+            if let Some(previous) = &self.digest {
+                chain::check_retirement(&entry, previous).map_err(|error| Arc::new(error) as Source)?;
+            }
             state.apply(&entry).map_err(|error| Arc::new(error) as Source)?;
             self.digest = Some(stored.digest);
             extension.bytes += stored.size();

@@ -35,6 +35,8 @@ pub enum Point {
     Tail,
     /// `runs` is asked for.
     Runs,
+    /// `drop_before` is asked for.
+    Drop,
 }
 
 /// What goes wrong.
@@ -229,5 +231,10 @@ impl Layer for FaultyStore {
     ) -> Result<RunPage, StoreError> {
         self.reach(Point::Runs).await?;
         self.inner.runs(filter, from, limit).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        self.reach(Point::Drop).await?;
+        self.inner.drop_before(drops).await
     }
 }

@@ -85,6 +85,8 @@ counts! {
     lists,
     /// Calls of `erase`.
     erased,
+    /// Streams that `drop_before` dropped entries of.
+    dropped,
     /// Calls other than commits that ended in an error.
     errors,
 }
@@ -233,5 +235,14 @@ impl Layer for MeteredStore {
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         add(&self.counters.erased, 1);
         self.note(self.inner.erase(stream, seq).await)
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        add(&self.counters.dropped, drops.len() as u64);
+        self.note(self.inner.drop_before(drops).await)
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        self.note(self.inner.reclaim().await)
     }
 }

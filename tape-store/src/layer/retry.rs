@@ -133,4 +133,12 @@ impl Layer for RetryingStore {
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         again!(self, self.inner.erase(stream, seq))
     }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        again!(self, self.inner.drop_before(drops))
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        again!(self, self.inner.reclaim())
+    }
 }

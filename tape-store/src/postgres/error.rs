@@ -40,6 +40,12 @@ impl Failure {
         matches!(self, Self::Statement(error) if matches!(code(error).as_deref(), Some(SERIALIZATION | DEADLOCK)))
     }
 
+    /// Whether somebody else has the lock that was asked for.
+    pub(super) fn is_lock_not_available(&self) -> bool {
+        const LOCK_NOT_AVAILABLE: &str = "55P03";
+        matches!(self, Self::Statement(error) if code(error).as_deref() == Some(LOCK_NOT_AVAILABLE))
+    }
+
     /// Whether the connection was of no use, which says nothing about the database.
     pub(super) fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Statement(error) if !is_refusal(error))

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// A statement that the database should have given up by itself is waited for this much longer.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
@@ -189,10 +189,26 @@ impl Links {
     }
 }
 
+async fn link(options: &PgConnectOptions, settings: &Settings) -> Result<Link, sqlx::Error> {
+    let mut connection = connect(options, settings).await?;
+    let row =
+        sqlx::query("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
+    let session = Session {
+        process: row.try_get(0)?,
+        started: row.try_get(1)?,
+    };
+    Ok(Link { connection, session })
+}
+
 /// Makes a connection of which everything that matters is set, whatever the database's defaults are.
 ///
 /// Plans are made once and use the indexes: the first plan may be made while the tables are small, and is kept.
-async fn link(options: &PgConnectOptions, settings: &Settings) -> Result<Link, sqlx::Error> {
+pub(super) async fn connect(
+    options: &PgConnectOptions,
+    settings: &Settings,
+) -> Result<PgConnection, sqlx::Error> {
     let mut connection = options.connect().await?;
     let limit = settings.statement_timeout.as_millis();
     let set = format!(
@@ -204,13 +220,5 @@ async fn link(options: &PgConnectOptions, settings: &Settings) -> Result<Link, s
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     );
     sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection).await?;
-    let row =
-        sqlx::query("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-            .fetch_one(&mut connection)
-            .await?;
-    let session = Session {
-        process: row.try_get(0)?,
-        started: row.try_get(1)?,
-    };
-    Ok(Link { connection, session })
+    Ok(connection)
 }

@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::open::Migrated;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use std::time::Duration;
 
 /// One step of the schema.
 #[derive(Clone, Copy, Debug)]
@@ -18,17 +19,32 @@ pub(super) struct Migration {
     pub(super) version: i32,
     /// The oldest version of a build that works with it.
     pub(super) compatible_from: i32,
+    /// An index that is made before, beside those who write: its name and what makes it.
+    pub(super) index: Option<(&'static str, &'static str)>,
+    /// One transaction.
     pub(super) sql: &'static str,
 }
 
 /// All of them, oldest first; never changed once released.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    compatible_from: 1,
-    sql: include_str!("schema.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        compatible_from: 1,
+        index: None,
+        sql: include_str!("schema.sql"),
+    },
+    Migration {
+        version: 2,
+        compatible_from: 1,
+        // Which streams are in a part that is to be emptied; those that stay are in none.
+        index: Some(("tape_head_part", "tape_head(part, stream) WHERE part > 0")),
+        sql: include_str!("schema2.sql"),
+    },
+];
 
 const DOING: &str = "migrates the database";
+/// How soon who waits for another's migration asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Names the lock of the migration: "Tape" in ASCII.
 const LOCK: i64 = 0x5461_7065;
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tape_schema( \
@@ -139,7 +155,7 @@ async fn look(connection: &mut PgConnection) -> Result<Found, StoreError> {
 
 /// Applies what is missing, under the lock. Who waited for the lock mostly finds nothing left to do.
 async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Result<(), StoreError> {
-    run(connection, &format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    lock(connection).await?;
     run(connection, VERSIONS).await?;
     let found = look(connection).await?;
     for migration in migrations
@@ -149,8 +165,14 @@ async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Resul
         let Migration {
             version,
             compatible_from,
+            index,
             sql,
         } = migration;
+        if let Some((name, on)) = index {
+            // What an earlier try left may be of no use.
+            run(connection, &format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
+            run(connection, &format!("CREATE INDEX CONCURRENTLY {name} ON {on}")).await?;
+        }
         let note = format!(
             "INSERT INTO tape_schema(version, compatible_from) VALUES ({version}, {compatible_from})"
         );
@@ -159,6 +181,21 @@ async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Resul
         tracing::info!(version, "the database was migrated");
     }
     run(connection, &format!("SELECT pg_advisory_unlock({LOCK})")).await
+}
+
+/// Takes the lock. Who waits asks again and again: a statement that waits would hold up an index that is made meanwhile.
+async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let query = format!("SELECT pg_try_advisory_lock({LOCK})");
+    loop {
+        let locked: bool = sqlx::query_scalar(AssertSqlSafe(query.clone()))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        if locked {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Places in the feed are transaction ids. In a copy that was loaded into another cluster, the ids begin anew; what they are counted

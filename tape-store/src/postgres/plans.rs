@@ -6,7 +6,7 @@ mod postgres_server;
 
 use super::links::Links;
 use super::settings::Target;
-use super::{append, due, read, runs, tail, writer};
+use super::{append, due, read, retention, runs, tail, writer};
 use crate::listing::filters_of_each_kind;
 use postgres_server::Database;
 use serde_json::Value;
@@ -44,7 +44,22 @@ fn statements(run: usize) -> Vec<(String, String)> {
     let mut statements = vec![
         (read::HEAD.to_owned(), stream.clone()),
         (read::ENTRIES.to_owned(), format!("{stream}, 3, 8, 8000000")),
-        (read::ERASE.to_owned(), format!("{stream}, 4")),
+        (retention::ERASE.to_owned(), format!("{}, 4", run + 1)),
+        (
+            retention::HEADS.to_owned(),
+            format!("ARRAY[tape_key('{name}')], ARRAY['{name}'], '{{10}}'"),
+        ),
+        (
+            retention::COPY.to_owned(),
+            format!("'{{{run}}}', '{{1}}', '{{10}}'"),
+        ),
+        (retention::MOVE.to_owned(), format!("'{{{run}}}', '{{10}}'")),
+        (retention::FORGET.to_owned(), format!("'{{{run}}}'")),
+        (
+            retention::SWEEP.to_owned(),
+            format!("'{{{run}}}', '{{10}}', 2000"),
+        ),
+        (retention::UNLIST.to_owned(), format!("'{{{run}}}'")),
         (writer::FIND_BATCH.to_owned(), format!("{stream}, '\\x00', 1024")),
         (writer::ENDS.to_owned(), format!("ARRAY[tape_key('{name}')]")),
         (due::DUE.to_owned(), "1, 500000000, 10".to_owned()),

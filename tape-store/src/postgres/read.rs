@@ -21,20 +21,16 @@ pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, h.digest, s.seq, s.bytes \
 
 // A subquery of its own keeps the planner from going through entries to find their head.
 
-/// Entries $3 to $4 of the stream with key $1 and name $2, up to $5 bytes and the entry that goes over.
-pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload, payload IS NULL AND NOT erased FROM ( \
-           SELECT e.seq, e.digest, e.envelope, e.payload, e.erased, octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size, \
+/// At most $4 entries of the stream with key $1 and name $2 from entry $3 on, up to $5 bytes and the entry that goes over; and from
+/// where on the stream has entries.
+pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload, payload IS NULL AND NOT erased, first FROM ( \
+           SELECT e.seq, e.digest, e.envelope, e.payload, e.erased, h.first, octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size, \
              sum(octet_length(e.envelope) + coalesce(octet_length(e.payload), 0)) OVER (ORDER BY e.seq) AS total \
            FROM tape_head h CROSS JOIN LATERAL ( \
              SELECT * FROM tape_entry e WHERE e.part = h.part AND e.stream = h.stream \
-               AND e.seq >= $3 AND e.seq <= $4 AND e.seq <= h.seq OFFSET 0) e \
+               AND e.seq >= greatest($3, h.first) AND e.seq < greatest($3, h.first) + $4 AND e.seq <= h.seq OFFSET 0) e \
            WHERE h.key = $1 AND h.name = $2) page \
          WHERE total - size < $5 ORDER BY seq";
-
-/// Erases the payload of entry $3 of the stream with key $1 and name $2.
-pub(super) const ERASE: &str = "UPDATE tape_entry e SET payload = NULL, erased = true \
-         WHERE e.part = (SELECT part FROM tape_head WHERE key = $1 AND name = $2) \
-           AND e.stream = (SELECT stream FROM tape_head WHERE key = $1 AND name = $2) AND e.seq = $3";
 
 /// Where a stream ends.
 pub(super) async fn head(links: &Links, stream: &StreamId) -> Result<Option<Head>, StoreError> {
@@ -67,19 +63,21 @@ pub(super) async fn entries(
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let name = stream.to_string();
-    let (first, last) = (
-        signed(after.0.saturating_add(1)),
-        signed(after.0.saturating_add(u64::from(limit))),
-    );
+    let limit = i64::from(limit);
+    let asked = signed(after.0.saturating_add(1)).min(i64::MAX - limit);
     let query = || {
         sqlx::query(ENTRIES)
             .bind(key(&name))
             .bind(name.clone())
-            .bind(first)
-            .bind(last)
+            .bind(asked)
+            .bind(limit)
             .bind(PAGE_BYTES_MAX)
     };
     let rows = links.query("reads", query).await?;
+    let Some(begin) = rows.first().map(|row| get::<i64>(row, 5)).transpose()? else {
+        return Ok(Vec::new());
+    };
+    let first = asked.max(begin);
     let mut entries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(first..) {
         let seq: i64 = get(row, 0)?;
@@ -90,18 +88,6 @@ pub(super) async fn entries(
         entries.push(stored(stream, row, 0)?);
     }
     Ok(entries)
-}
-
-/// Erases the payload of one entry, if there is such an entry.
-pub(super) async fn erase(links: &Links, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-    let name = stream.to_string();
-    let query = || {
-        sqlx::query(ERASE)
-            .bind(key(&name))
-            .bind(name.clone())
-            .bind(signed(seq.0))
-    };
-    links.query("erases a payload", query).await.map(drop)
 }
 
 /// The entry whose sequence number, digest, envelope and payload begin at a column, with whether the payload is lost.

@@ -21,11 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over.
+/// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over; and whether each
+/// counts, or was dropped or is a copy of one that does.
 pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload, \
-           page.payload IS NULL AND NOT page.erased FROM ( \
+           page.payload IS NULL AND NOT page.erased, page.part = h.part AND page.seq >= h.first FROM ( \
            SELECT n.*, sum(n.size) OVER (ORDER BY n.ord, n.stream, n.seq) AS total FROM ( \
-             SELECT e.ord, e.stream, e.seq, e.digest, e.envelope, e.payload, e.erased, \
+             SELECT e.ord, e.stream, e.seq, e.part, e.digest, e.envelope, e.payload, e.erased, \
                octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size FROM tape_entry e \
              WHERE (e.ord, e.stream, e.seq) > ($1, $2, $3) \
                AND e.ord < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base FROM tape_store) \
@@ -68,6 +69,15 @@ impl Place {
         }
     }
 
+    /// That of a row that begins with ord and stream, and has the sequence number fourth.
+    fn of(row: &PgRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            ord: get(row, 0)?,
+            stream: get(row, 1)?,
+            seq: get(row, 3)?,
+        })
+    }
+
     fn cursor(self) -> Cursor {
         let Self { ord, stream, seq } = self;
         Cursor(Bytes::from([ord, stream, seq].map(i64::to_be_bytes).concat()))
@@ -93,23 +103,32 @@ impl Tail {
         cursor: &Cursor,
         limit: u32,
     ) -> Result<TailPage, StoreError> {
-        let place = Place::read(cursor)?;
+        let mut place = Place::read(cursor)?;
         let mut patience = Patience::default();
         loop {
             let rows = links
                 .query("reads", || {
-                    bind(TAIL, place).bind(i64::from(limit)).bind(PAGE_BYTES_MAX)
+                    // Two at least: an entry and a copy of it have one place.
+                    bind(TAIL, place).bind(i64::from(limit) + 1).bind(PAGE_BYTES_MAX)
                 })
                 .await?;
             if !rows.is_empty() {
-                return page(&rows);
+                let page = Page::of(&rows, limit)?;
+                place = page.end;
+                if page.entries.is_empty() {
+                    continue;
+                }
+                return Ok(TailPage {
+                    entries: page.entries,
+                    cursor: place.cursor(),
+                });
             }
             let beyond = links.query("reads", || bind(BEYOND, place)).await?;
             let beyond: bool = get(first(&beyond)?, 0)?;
             if !self.is_worth_waiting(beyond, &mut patience).await {
                 return Ok(TailPage {
                     entries: Vec::new(),
-                    cursor: cursor.clone(),
+                    cursor: place.cursor(),
                 });
             }
         }
@@ -171,24 +190,40 @@ fn first(rows: &[PgRow]) -> Result<&PgRow, StoreError> {
         .ok_or_else(|| corrupt("tape_store", "of the whole store", "it is not there"))
 }
 
-fn page(rows: &[PgRow]) -> Result<TailPage, StoreError> {
-    let mut entries = Vec::with_capacity(rows.len());
-    let mut end = Place::default();
-    for row in rows {
-        end = Place {
-            ord: get(row, 0)?,
-            stream: get(row, 1)?,
-            seq: get(row, 3)?,
+/// The entries of a page that count, and the place after them.
+struct Page {
+    entries: Vec<FeedEntry>,
+    end: Place,
+}
+
+impl Page {
+    fn of(rows: &[PgRow], limit: u32) -> Result<Self, StoreError> {
+        let mut page = Self {
+            entries: Vec::with_capacity(rows.len()),
+            end: Place::default(),
         };
-        let name: String = get(row, 2)?;
-        let stream: StreamId = name
-            .parse()
-            .map_err(|error| StoreError::corrupt(format!("the name of stream {}", end.stream), error))?;
-        let entry = stored(&stream, row, 3)?;
-        entries.push(FeedEntry { stream, entry });
+        for (n, row) in rows.iter().enumerate() {
+            let (place, counts) = (Place::of(row)?, get::<bool>(row, 8)?);
+            // Behind the page's end may stand the one that counts.
+            let is_cut = !counts && n > 0 && n + 1 == rows.len() && place != page.end;
+            let is_full = counts && page.entries.len() == limit as usize;
+            if is_cut || is_full {
+                break;
+            }
+            if counts {
+                page.entries.push(fed(row)?);
+            }
+            page.end = place;
+        }
+        Ok(page)
     }
-    Ok(TailPage {
-        entries,
-        cursor: end.cursor(),
-    })
+}
+
+fn fed(row: &PgRow) -> Result<FeedEntry, StoreError> {
+    let name: String = get(row, 2)?;
+    let stream: StreamId = name
+        .parse()
+        .map_err(|error| StoreError::corrupt(format!("the name {name} of a stream"), error))?;
+    let entry = stored(&stream, row, 3)?;
+    Ok(FeedEntry { stream, entry })
 }

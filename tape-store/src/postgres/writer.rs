@@ -21,7 +21,7 @@ const COLLISIONS_MAX: u32 = 5;
 /// The last entry of the batch named $3 of the stream with key $1 and name $2.
 pub(super) const FIND_BATCH: &str = "SELECT e.seq FROM tape_head h CROSS JOIN LATERAL ( \
            SELECT e.seq FROM tape_entry e WHERE e.part = h.part AND e.stream = h.stream \
-             AND e.seq > h.seq - $4 AND e.seq <= h.seq AND e.batch = $3 LIMIT 1) e \
+             AND e.seq > h.seq - $4 AND e.seq >= h.first AND e.seq <= h.seq AND e.batch = $3 LIMIT 1) e \
          WHERE h.key = $1 AND h.name = $2";
 /// Where the streams with keys $1 end.
 pub(super) const ENDS: &str = "SELECT name, seq, epoch FROM tape_head WHERE key = ANY($1)";

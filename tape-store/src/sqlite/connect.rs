@@ -10,19 +10,21 @@ use std::path::Path;
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
 /// The version of the schema this build writes.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = include_str!("schema.sql");
 /// What version 2 added.
 const ERASED: &str = include_str!("erased.sql");
 /// A journal of version 1 did not say what was erased: what is gone in it counts as erased.
 const ERASED_BEFORE: &str = "INSERT INTO erased SELECT pos FROM entry WHERE payload IS NULL";
+/// What version 3 added.
+const KEPT: &str = include_str!("kept.sql");
 const PAGE_BYTES: u32 = 4096;
 
 /// What a file is.
 enum Found {
     Nothing,
-    /// A journal of version 1.
-    Older,
+    /// A journal of an older version.
+    Older(i64),
     Journal,
 }
 
@@ -134,7 +136,7 @@ impl Look {
             });
         }
         Ok(if self.version < SCHEMA_VERSION {
-            Found::Older
+            Found::Older(self.version)
         } else {
             Found::Journal
         })
@@ -148,8 +150,9 @@ async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), Stor
     connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
     let steps: &[&'static str] = match look(connection).await.map_err(failed)?.judge(path)? {
         Found::Journal => return connection.execute("ROLLBACK").await.map(drop).map_err(failed),
-        Found::Older => &[ERASED, ERASED_BEFORE],
-        Found::Nothing => &[SCHEMA, ERASED],
+        Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT],
+        Found::Older(_) => &[KEPT],
+        Found::Nothing => &[SCHEMA, ERASED, KEPT],
     };
     for step in steps {
         connection.execute(*step).await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Every query is a search in an index that has its order, so it costs what it returns, whatever the history.
 
-use super::{SqliteStore, connect, due, index, read, runs, settings::Settings};
+use super::{SqliteStore, connect, due, index, read, retention, runs, settings::Settings};
 use crate::contract::RunFilter;
 use crate::listing::{Place, filters_of_each_kind};
 use sqlx::sqlite::SqliteConnection;
@@ -40,6 +40,8 @@ async fn queries_are_searches() {
         (read::POSITION, &["walk"]),
         (due::DUE, &[]),
         (&index::agenda_statement(index::GONE, 4), &[]),
+        (retention::ERASED, &["walk"]),
+        (retention::ENTRIES, &["walk"]),
     ] {
         let plan = plan(&mut connection, query).await;
         assert_eq!(scans(&plan, own), Vec::<&String>::new(), "{query}: {plan:#?}");

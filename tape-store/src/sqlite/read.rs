@@ -21,19 +21,22 @@ pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
          LEFT JOIN snapshot p ON p.stream = s.id \
          WHERE s.name = ? AND h.seq > 0";
 
-/// Entries ?2 to ?3 of the stream named ?1; a damaged link that leads on or around ends the walk. Up to ?4 bytes and the entry that goes over.
+/// At most ?3 entries of the stream named ?1 from ?2 on; a damaged link that leads on or around ends the walk. Up to ?4 bytes and the
+/// entry that goes over.
 pub(super) const ENTRIES: &str = "WITH RECURSIVE \
-           head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos FROM stream s JOIN main.head h ON h.stream = s.id WHERE s.name = ?1), \
-           walk(pos, seq, prev, size) AS ( \
-             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) FROM head CROSS JOIN entry e \
-               WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= ?3 ORDER BY w.seq LIMIT 1), head.pos) \
+           head AS MATERIALIZED (SELECT h.stream, h.seq, h.pos, max(?2, coalesce(k.first, 1)) AS low \
+             FROM stream s JOIN main.head h ON h.stream = s.id LEFT JOIN kept k ON k.stream = s.id WHERE s.name = ?1), \
+           walk(pos, seq, prev, size, low) AS ( \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0), head.low FROM head CROSS JOIN entry e \
+               WHERE e.pos = coalesce((SELECT w.pos FROM waypoint w WHERE w.stream = head.stream AND w.seq >= head.low + ?3 - 1 \
+                 ORDER BY w.seq LIMIT 1), head.pos) \
              UNION ALL \
-             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0) \
-               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND e.pos < walk.pos AND walk.seq > ?2), \
-           page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq BETWEEN ?2 AND ?3) \
-         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload, e.payload IS NULL AND NOT EXISTS (SELECT 1 FROM erased WHERE erased.pos = e.pos) \
+             SELECT e.pos, e.seq, e.prev, length(e.envelope) + coalesce(length(e.payload), 0), walk.low \
+               FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND e.pos < walk.pos AND walk.seq > walk.low), \
+           page AS (SELECT pos, seq, size, sum(size) OVER (ORDER BY seq) AS total FROM walk WHERE seq >= low AND seq < low + ?3) \
+         SELECT head.seq, head.stream, e.stream, e.seq, e.digest, e.envelope, e.payload, e.payload IS NULL AND NOT EXISTS (SELECT 1 FROM erased WHERE erased.pos = e.pos), head.low \
          FROM head LEFT JOIN page ON page.total - page.size < ?4 LEFT JOIN entry e ON e.pos = page.pos \
-         WHERE head.seq >= ?2 ORDER BY page.seq";
+         WHERE head.seq >= head.low ORDER BY page.seq";
 
 /// At most ?2 entries after place ?1, up to ?3 bytes and the entry that goes over.
 pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coalesce(length(payload), 0) AS size FROM entry \
@@ -91,16 +94,15 @@ pub(super) async fn entries(
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let query = sqlx::query(ENTRIES);
-    let (first, last) = (
-        signed(after.0.saturating_add(1)),
-        signed(after.0.saturating_add(u64::from(limit))),
-    );
     let query = query
         .bind(stream.to_string())
-        .bind(first)
-        .bind(last)
+        .bind(signed(after.0.saturating_add(1)))
+        .bind(i64::from(limit))
         .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
+    let Some(first) = rows.first().map(|row| get::<i64>(row, 8)).transpose()? else {
+        return Ok(Vec::new());
+    };
     let mut entries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(first..) {
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
@@ -110,7 +112,7 @@ pub(super) async fn entries(
             let missing = match seq {
                 Some(found) if found > expected => found - 1,
                 Some(_) => expected,
-                None => last.min(get(row, 0)?),
+                None => get::<i64>(row, 0)?.min(first + i64::from(limit) - 1),
             };
             return Err(corrupt(
                 "entry",

@@ -117,7 +117,7 @@ impl Writer {
     }
 
     /// The connection, outside any transaction. It counts as doubtful until the caller says otherwise.
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+    pub(super) async fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         if std::mem::replace(&mut self.doubtful, true) {
             self.clear().await;
         }
@@ -126,6 +126,15 @@ impl Writer {
             None => self.options.connect().await?,
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// A transaction that the caller began is over, or has failed: then what may be left of it must not hold up other processes.
+    pub(super) async fn settled(&mut self, done: bool) {
+        if done {
+            self.doubtful = false;
+        } else {
+            self.clear().await;
+        }
     }
 
     async fn clear(&mut self) {

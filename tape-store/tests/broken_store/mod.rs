@@ -45,6 +45,11 @@ pub(crate) enum Defect {
     IgnoresStatus,
     EndsListsEarly,
     KeepsStaleHeads,
+    DropsNothing,
+    DropsOneTooMany,
+    DropsTheEndToo,
+    KeepsSnapshots,
+    KeepsListed,
 }
 
 pub(crate) struct BrokenStore {
@@ -63,6 +68,10 @@ struct State {
     snapshot: Option<Snapshot>,
     erased: HashSet<(StreamId, Seq)>,
     heads: HashMap<StreamId, Option<Head>>,
+    /// The snapshots of streams whose entries were dropped.
+    kept: HashMap<StreamId, Option<Snapshot>>,
+    /// The rows that they had in lists.
+    listed: Vec<(tape_core::id::RunId, tape_core::stream::Summary)>,
 }
 
 impl BrokenStore {
@@ -259,6 +268,11 @@ impl Layer for BrokenStore {
         match (self.defect, &mut head.snapshot) {
             (Defect::SnapshotOfAnother, snapshot @ Some(_)) => snapshot.clone_from(&self.state().snapshot),
             (Defect::SnapshotAtHead, Some(snapshot)) => snapshot.seq = head.seq,
+            (Defect::KeepsSnapshots, snapshot) => {
+                let kept = self.state().kept.get(stream).cloned().flatten();
+                *snapshot = snapshot.take().or(kept);
+            }
+            (Defect::DropsTheEndToo, _) if self.state().kept.contains_key(stream) => return Ok(None),
             _ => {}
         }
         Ok(Some(head.clone()))
@@ -361,6 +375,7 @@ impl Layer for BrokenStore {
         let mut page = self.inner.runs(&filter, from, limit).await?;
         match self.defect {
             Defect::EndsListsEarly => page.next = None,
+            Defect::KeepsListed => page.runs.extend(self.state().listed.clone()),
             Defect::ListsOtherTenants => {
                 filter.tenant = Tenant::new("t").unwrap();
                 page.runs
@@ -377,6 +392,28 @@ impl Layer for BrokenStore {
             return Ok(());
         }
         self.inner.erase(stream, seq).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        for (stream, seq) in drops {
+            let head = self.inner.head(stream).await?;
+            self.state()
+                .kept
+                .insert(stream.clone(), head.and_then(|head| head.snapshot));
+            if let (true, StreamId::Run(run)) = (self.is(Defect::KeepsListed), stream) {
+                let all = RunFilter::all(run.tenant.clone());
+                let page = self.inner.runs(&all, None, 1_000).await?;
+                let rows = page.runs.into_iter().filter(|(listed, _)| listed == run);
+                self.state().listed.extend(rows);
+            }
+            let seq = match self.defect {
+                Defect::DropsNothing => continue,
+                Defect::DropsOneTooMany => seq.next(),
+                _ => *seq,
+            };
+            self.inner.drop_before(&[(stream.clone(), seq)]).await?;
+        }
+        Ok(())
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,0 +1,504 @@
+//! Dropping what nobody needs any more.
+
+use super::Fixture;
+use super::append::{Pen, all, run};
+use crate::clock::{Clock as _, ManualClock};
+use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
+use crate::engine::{Engine, RetiredPage, Retirement};
+use crate::journal::JournalError;
+use crate::layer::{Fault, FaultyStore, Point};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tape_core::chain::Verifier;
+use tape_core::codec::{StoredEntry, decode};
+use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::entry::EntryBody;
+use tape_core::id::{Holder, Key, RequestId, RunId, Seq, StreamId, Tenant};
+use tape_core::payload::Payload;
+use tape_core::reply::{Ended, ReplyResult};
+use tape_core::stream::{RunStatus, Stream as _, Summary};
+use tape_core::time::Timestamp;
+
+fn summary() -> Summary {
+    let label = (Key::new("topic").expect("it is a name"), "sweep".to_owned());
+    Summary {
+        status: RunStatus::Completed,
+        labels: BTreeMap::from([label]),
+        begun_at: Timestamp::from_micros(1),
+        changed_at: Timestamp::from_micros(2),
+    }
+}
+
+/// A stream of so many entries, in batches of different lengths, that is listed and has a snapshot.
+async fn written(store: &dyn JournalStore, name: &str, entries: usize) -> Pen {
+    let mut pen = Pen::new(name);
+    while pen.seq.0 < entries as u64 {
+        let left = entries - usize::try_from(pen.seq.0).expect("there are few");
+        let texts: Vec<String> = (0..(1 + left % 7).min(left))
+            .map(|n| format!("{name} {} {n}", pen.seq))
+            .collect();
+        let batch = pen.batch(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let listed = Batch {
+            summary: Some(summary()),
+            snapshot: Some(Bytes::from_static(b"state")),
+            ..batch
+        };
+        pen.put(store, listed).await;
+    }
+    pen
+}
+
+async fn listed(store: &dyn JournalStore) -> Vec<RunId> {
+    let label = (Key::new("topic").expect("it is a name"), "sweep".to_owned());
+    let all = RunFilter::all(Tenant::new("t").expect("it is a name"));
+    let found = async |filter: &RunFilter| {
+        let page = store.runs(filter, None, 1_000).await.unwrap();
+        let mut runs: Vec<RunId> = page.runs.into_iter().map(|(run, _)| run).collect();
+        runs.sort();
+        runs
+    };
+    let runs = found(&all).await;
+    let by_label = RunFilter {
+        label: Some(label),
+        ..all
+    };
+    assert_eq!(runs, found(&by_label).await, "the lists agree");
+    runs
+}
+
+/// What a reader finds, wherever it begins and however large its pages are.
+async fn check_kept(store: &dyn JournalStore, stream: &StreamId, kept: &[StoredEntry]) {
+    let first = kept[0].seq.0;
+    let end = first + kept.len() as u64 - 1;
+    for after in [
+        0,
+        1,
+        first.saturating_sub(2),
+        first - 1,
+        first,
+        first + 1,
+        end - 1,
+        end,
+        end + 1,
+    ] {
+        for limit in [1, 2, 300, 4_096] {
+            let page = store.read(stream, Seq(after), limit).await.unwrap();
+            let begins = usize::try_from((after + 1).saturating_sub(first)).unwrap();
+            let rest = kept.get(begins..).unwrap_or_default();
+            assert!(page.len() <= limit as usize);
+            assert_eq!(
+                page.is_empty(),
+                rest.is_empty(),
+                "after {after} of {first} to {end}"
+            );
+            assert_eq!(page, rest[..page.len()], "after {after} of {first} to {end}");
+        }
+    }
+    assert_eq!(all(store, stream).await, kept);
+}
+
+pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let other = written(store, "other", 10).await;
+    let untouched = all(store, &other.stream).await;
+    // From the first entry, within a stretch, on and around places that stores may know, and from the last one.
+    for (n, (entries, first)) in [
+        (3, 3),
+        (1, 1),
+        (9, 1),
+        (9, 2),
+        (300, 255),
+        (300, 256),
+        (300, 257),
+        (700, 512),
+        (700, 699),
+        (700, 700),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut pen = written(store, &format!("run-{n}"), entries).await;
+        let before = store.head(&pen.stream).await.unwrap().unwrap();
+        let kept = all(store, &pen.stream).await[first - 1..].to_vec();
+        for _ in 0..2 {
+            let drops = [(pen.stream.clone(), Seq(first as u64))];
+            store.drop_before(&drops).await.unwrap();
+            check_kept(store, &pen.stream, &kept).await;
+            let head = store.head(&pen.stream).await.unwrap().expect("the end stays");
+            assert_eq!(
+                (head.seq, head.epoch, head.digest),
+                (before.seq, before.epoch, before.digest)
+            );
+            assert_eq!(head.snapshot, None, "the snapshot has what was dropped");
+            assert_eq!(listed(store).await, [other.stream.as_run().unwrap().clone()]);
+        }
+        let drops = [(pen.stream.clone(), Seq(1))];
+        store.drop_before(&drops).await.unwrap();
+        check_kept(store, &pen.stream, &kept).await;
+        // It goes on where it ended.
+        let batch = pen.batch(&["later", "and later"]);
+        let id = batch.id;
+        pen.put(store, batch).await;
+        let end = [kept, all(store, &pen.stream).await.split_off(entries + 1 - first)].concat();
+        check_kept(store, &pen.stream, &end).await;
+        let found = store.find_batch(&pen.stream, id).await.unwrap();
+        assert_eq!(found.map(|found| found.seq), Some(pen.seq));
+        // A number beyond the end is the end's.
+        let drops = [(pen.stream.clone(), Seq(u64::MAX))];
+        store.drop_before(&drops).await.unwrap();
+        check_kept(store, &pen.stream, &end[end.len() - 1..]).await;
+        let found = store.find_batch(&pen.stream, id).await.unwrap();
+        assert_eq!(
+            found.map(|found| found.seq),
+            Some(pen.seq),
+            "its last entry is there"
+        );
+    }
+    store
+        .drop_before(&[(Pen::new("nobody").stream, Seq(7))])
+        .await
+        .unwrap();
+    assert_eq!(store.head(&Pen::new("nobody").stream).await.unwrap(), None);
+    store.drop_before(&[]).await.unwrap();
+    assert_eq!(all(store, &other.stream).await, untouched);
+    while store.reclaim().await.unwrap() {}
+    assert_eq!(all(store, &other.stream).await, untouched);
+}
+
+pub(super) async fn dropped_batches_and_payloads_are_forgotten(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        let batch = pen.batch(&[format!("one {n}").as_str(), "two"]);
+        ids.push(batch.id);
+        pen.put(store, batch).await;
+    }
+    // The third batch keeps its last entry, which is what it is found by.
+    store.drop_before(&[(pen.stream.clone(), Seq(6))]).await.unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        let found = store.find_batch(&pen.stream, *id).await.unwrap();
+        let expected = (n >= 2).then_some(Seq(n as u64 * 2 + 2));
+        assert_eq!(found.map(|found| found.seq), expected, "batch {n}");
+    }
+    let mut kept = all(store, &pen.stream).await;
+    for seq in [2, 5, 8] {
+        store.erase(&pen.stream, Seq(seq)).await.unwrap();
+    }
+    kept[2].payload = None;
+    check_kept(store, &pen.stream, &kept).await;
+    store.drop_before(&[(pen.stream.clone(), Seq(9))]).await.unwrap();
+    check_kept(store, &pen.stream, &kept[3..]).await;
+}
+
+/// Streams go one after the other while others are written and readers follow: of what is kept, nothing is skipped.
+pub(super) async fn the_feed_has_what_is_kept_while_entries_are_dropped(fixture: Fixture) {
+    const STREAMS: usize = 12;
+    let store = Arc::clone(&fixture.store);
+    let writing = Arc::new(AtomicBool::new(true));
+    let reader = |limit: u32| {
+        let (store, writing) = (Arc::clone(&store), Arc::clone(&writing));
+        tokio::spawn(async move { follow(store.as_ref(), limit, &writing).await })
+    };
+    let readers: Vec<_> = [1, 7, 1_000].into_iter().map(reader).collect();
+    let write = |n: usize| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let mut pen = written(store.as_ref(), &format!("run-{n}"), 20 + n).await;
+            let first = pen.seq;
+            if !n.is_multiple_of(3) {
+                pen.write(store.as_ref(), &["last"]).await;
+                store.drop_before(&[(pen.stream.clone(), first)]).await.unwrap();
+                store.reclaim().await.unwrap();
+            }
+            pen.write(store.as_ref(), &["after"]).await;
+            pen
+        })
+    };
+    let pens = futures::future::join_all((0..STREAMS).map(write)).await;
+    let pens: Vec<Pen> = pens.into_iter().map(Result::unwrap).collect();
+    while store.reclaim().await.unwrap() {}
+    writing.store(false, Ordering::SeqCst);
+    let late = follow(store.as_ref(), 5, &AtomicBool::new(false)).await;
+    let mut seen = vec![late];
+    for reader in readers {
+        seen.push(reader.await.unwrap());
+    }
+    for pen in &pens {
+        let kept = all(store.as_ref(), &pen.stream).await;
+        for seen in &seen {
+            let fed = &seen[&pen.stream];
+            let from = fed
+                .iter()
+                .position(|entry| entry.seq == kept[0].seq)
+                .expect("the feed has what is kept");
+            assert_eq!(fed[from..], kept, "{}", pen.stream);
+            assert!(
+                fed.windows(2).all(|two| two[0].seq < two[1].seq),
+                "in order and, here, once"
+            );
+        }
+    }
+}
+
+/// Follows the feed until nobody writes and nothing more comes.
+async fn follow(
+    store: &dyn JournalStore,
+    limit: u32,
+    writing: &AtomicBool,
+) -> HashMap<StreamId, Vec<StoredEntry>> {
+    let mut fed: HashMap<StreamId, Vec<StoredEntry>> = HashMap::new();
+    let shards = (0..store.capabilities().shards).map(Shard);
+    let mut cursors: Vec<(Shard, Cursor)> = shards.map(|shard| (shard, Cursor::default())).collect();
+    loop {
+        let over = !writing.load(Ordering::SeqCst);
+        let mut news = false;
+        for (shard, cursor) in &mut cursors {
+            let page = store.tail(*shard, cursor, limit).await.unwrap();
+            for entry in page.entries {
+                news = true;
+                let of_stream = fed.entry(entry.stream).or_default();
+                // At least once: what comes again counts once.
+                if of_stream.last().is_none_or(|last| last.seq < entry.entry.seq) {
+                    of_stream.push(entry.entry);
+                }
+            }
+            *cursor = page.cursor;
+        }
+        if over && !news {
+            return fed;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Runs over a store, by a clock that stands.
+struct World {
+    store: Arc<dyn JournalStore>,
+    clock: Arc<ManualClock>,
+    engine: Engine,
+}
+
+impl World {
+    fn new(store: &Arc<dyn JournalStore>) -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
+        Self {
+            store: Arc::clone(store),
+            engine: Engine::new(Arc::clone(store), Arc::clone(&clock) as _),
+            clock,
+        }
+    }
+
+    /// Another process.
+    fn another(&self, store: Arc<dyn JournalStore>) -> Engine {
+        Engine::new(store, Arc::clone(&self.clock) as _)
+    }
+
+    async fn begin(&self, run: &RunId) -> ReplyResult {
+        begin(&self.engine, run).await
+    }
+
+    async fn drive(&self, run: &RunId, command: DriverCommand) {
+        let epoch = self.engine.run_state(run).await.unwrap().unwrap().epoch();
+        ask(&self.engine, run, RunCommand::Drive(epoch, command)).await;
+    }
+
+    /// Runs that ended each in a way of its own, and one that goes on.
+    async fn runs(&self, n: usize) -> Vec<(RunId, Option<Ended>)> {
+        let mut runs = Vec::new();
+        for n in 0..n {
+            let run = run(&format!("run-{n}"));
+            self.begin(&run).await;
+            let checkpoint = DriverCommand::Checkpoint {
+                label: Key::new("n").unwrap(),
+                state: text("state"),
+            };
+            self.drive(&run, checkpoint).await;
+            let ended = match n % 4 {
+                0 => {
+                    self.drive(
+                        &run,
+                        DriverCommand::Complete {
+                            output: text("output"),
+                        },
+                    )
+                    .await;
+                    Some(Ended::Completed)
+                }
+                1 => {
+                    let error = "no money".to_owned();
+                    self.drive(&run, DriverCommand::Fail { error: error.clone() })
+                        .await;
+                    Some(Ended::Failed { error })
+                }
+                2 => {
+                    let reason = "no time".to_owned();
+                    let cancel = OutsideCommand::Cancel {
+                        reason: reason.clone(),
+                    };
+                    ask(&self.engine, &run, RunCommand::Tell(cancel)).await;
+                    self.drive(&run, DriverCommand::AcceptCancel).await;
+                    Some(Ended::Cancelled { reason })
+                }
+                _ => None,
+            };
+            runs.push((run, ended));
+        }
+        runs
+    }
+
+    fn retirement(&self) -> Retirement {
+        Retirement {
+            tenant: Tenant::new("t").unwrap(),
+            ended_before: self.clock.now(),
+            principal: None,
+            reason: "old".to_owned(),
+            dry_run: false,
+        }
+    }
+
+    /// Everything is retired that ended, and says how it did; the rest is as it was.
+    async fn check(&self, runs: &[(RunId, Option<Ended>)]) {
+        let fresh = self.another(Arc::clone(&self.store));
+        for (run, ended) in runs {
+            let entries = all(self.store.as_ref(), &StreamId::Run(run.clone())).await;
+            let mut verifier = Verifier::new(None);
+            entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+            let Some(ending) = ended else {
+                assert!(entries[0].seq == Seq(1), "what goes on is whole");
+                continue;
+            };
+            assert_eq!(entries.len(), 1, "{run:?}");
+            let EntryBody::RunRetired(retired) = decode(&entries[0]).unwrap().body else {
+                panic!("{:?}", entries[0])
+            };
+            assert_eq!((&retired.ending, &retired.run), (ending, run));
+            let output = (*ending == Ended::Completed).then(|| text("output"));
+            assert_eq!(retired.output, output);
+            let ended = ReplyResult::Ended {
+                ending: ending.clone(),
+            };
+            assert_eq!(begin(&fresh, run).await, ended, "the end is the end");
+            assert_eq!(self.begin(run).await, ended, "also to who remembers the run");
+        }
+        let going: Vec<_> = runs.iter().filter(|(_, ended)| ended.is_none()).collect();
+        let filter = RunFilter::all(Tenant::new("t").unwrap());
+        assert_eq!(
+            self.store.runs(&filter, None, 1_000).await.unwrap().runs.len(),
+            going.len()
+        );
+    }
+}
+
+fn text(text: &str) -> Payload {
+    Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
+}
+
+async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> ReplyResult {
+    let request = RequestId(uuid::Uuid::new_v4());
+    let reply = engine.run(run, Command::new(request, command)).await;
+    reply.expect("the command is taken").result
+}
+
+async fn begin(engine: &Engine, run: &RunId) -> ReplyResult {
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: BTreeMap::new(),
+            input: text("go"),
+            forked_from: None,
+        }),
+        holder: Holder::new("driver").expect("it is a name"),
+        lease_ms: HOUR_MS,
+        adopt: None,
+        recovery: false,
+    };
+    ask(engine, run, RunCommand::Begin(begin)).await
+}
+
+/// All pages, one after the other.
+async fn retire_all(
+    engine: &Engine,
+    retirement: &Retirement,
+    limit: u32,
+) -> Result<RetiredPage, JournalError> {
+    let mut sum = RetiredPage::default();
+    loop {
+        let page = engine.retire_page(retirement, sum.next.as_ref(), limit).await?;
+        sum.runs += page.runs;
+        sum.entries += page.entries;
+        sum.failed.extend(page.failed);
+        sum.next = page.next;
+        if sum.next.is_none() {
+            return Ok(sum);
+        }
+    }
+}
+
+pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let runs = world.runs(23).await;
+    let too_early = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!(too_early.runs, 0, "nothing ended before it ended");
+    world.clock.advance_ms(1);
+    let dry = Retirement {
+        dry_run: true,
+        ..world.retirement()
+    };
+    let would = retire_all(&world.engine, &dry, 5).await.unwrap();
+    let ended = runs.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
+    assert_eq!(would.runs, ended);
+    let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((retired.runs, retired.entries), (would.runs, would.entries));
+    assert_eq!(retired.failed.len(), 0, "{:?}", retired.failed);
+    world.check(&runs).await;
+    let again = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((again.runs, again.entries), (0, 0), "once is enough");
+}
+
+/// Whatever step retention dies at, who comes next finishes the work.
+pub(super) async fn retention_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let runs = world.runs(12).await;
+    world.clock.advance_ms(1);
+    let points = [
+        Point::Runs,
+        Point::Head,
+        Point::Read,
+        Point::BeforeCommit,
+        Point::AfterCommit,
+        Point::Drop,
+    ];
+    for (n, point) in points.into_iter().cycle().take(18).enumerate() {
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
+        for _ in 0..n / points.len() {
+            faulty.plan(point, Fault::None);
+        }
+        faulty.plan(point, Fault::Unavailable);
+        // Its answer is lost with it, and so is what it remembers.
+        let dying = world.another(faulty);
+        let _ = dying.retire_page(&world.retirement(), None, 2).await;
+    }
+    let rest = retire_all(&world.engine, &world.retirement(), 3).await.unwrap();
+    assert_eq!(rest.failed.len(), 0, "{:?}", rest.failed);
+    world.check(&runs).await;
+}
+
+pub(super) async fn several_retire_the_same_runs_at_once(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let runs = world.runs(40).await;
+    world.clock.advance_ms(1);
+    let retire = |n: u32| {
+        let (engine, retirement) = (world.another(Arc::clone(&fixture.store)), world.retirement());
+        tokio::spawn(async move { retire_all(&engine, &retirement, 4 + n).await })
+    };
+    for done in futures::future::join_all((0..4).map(retire)).await {
+        let done = done.unwrap().unwrap();
+        assert_eq!(done.failed.len(), 0, "{:?}", done.failed);
+    }
+    world.check(&runs).await;
+}

@@ -1,0 +1,225 @@
+//! Retention: runs that ended long ago are retired, and their entries dropped.
+//!
+//! A run is retired by an entry that says what outlives the others, and only then are those dropped. Whatever breaks off in between,
+//! a run that is retired stays in the list until its entries are dropped, so whoever comes next finds it; several may do
+//! the same work at once, since a run is retired once and dropping again changes nothing.
+
+use super::Parts;
+use crate::contract::{PageToken, RunFilter};
+use crate::error::StoreError;
+use crate::journal::{JournalError, damaged};
+use std::sync::Arc;
+use tape_core::codec::decode;
+use tape_core::command::{Command, OutsideCommand, RunCommand};
+use tape_core::entry::Entry;
+use tape_core::id::{Principal, RequestId, RunId, Seq, StreamId, Tenant};
+use tape_core::limits::RETIRED_PER_PAGE_MAX;
+use tape_core::payload::Digest;
+use tape_core::run::Run;
+use tape_core::stream::{RunStatus, Stream as _};
+use tape_core::time::Timestamp;
+
+/// Which runs go, in whose name and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Runs of this tenant.
+    pub tenant: Tenant,
+    /// That ended before this time.
+    pub ended_before: Timestamp,
+    /// Who lets them go, where it is known.
+    pub principal: Option<Principal>,
+    /// Why.
+    pub reason: String,
+    /// Whether to look only.
+    pub dry_run: bool,
+}
+
+/// What came of a page of runs.
+#[derive(Clone, Debug, Default)]
+pub struct RetiredPage {
+    /// How many runs were retired and dropped, or would be.
+    pub runs: u64,
+    /// How many entries that were.
+    pub entries: u64,
+    /// Runs that were left as they are, and why.
+    pub failed: Vec<(RunId, JournalError)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<PageToken>,
+}
+
+/// A run that can be dropped.
+struct Leaving {
+    stream: StreamId,
+    /// The first entry that is kept.
+    first: Seq,
+    entries: u64,
+}
+
+impl Parts {
+    /// Retires a page of runs, all at the same time, so that they share commits.
+    pub(super) async fn retire_page(
+        &self,
+        retirement: &Retirement,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<RetiredPage, JournalError> {
+        let place = Place::read(from)?;
+        let filter = RunFilter {
+            status: Some(place.status),
+            // What ended before a time began before it.
+            begun_before: Some(retirement.ended_before),
+            ..RunFilter::all(retirement.tenant.clone())
+        };
+        let limit = limit.clamp(1, RETIRED_PER_PAGE_MAX);
+        let listed = self.store.runs(&filter, place.token.as_ref(), limit).await?;
+        let due = listed
+            .runs
+            .iter()
+            .filter(|(_, summary)| summary.changed_at < retirement.ended_before);
+        let retired = due.map(|(run, _)| self.retire(run, retirement));
+        let mut page = RetiredPage {
+            next: place.after(listed.next),
+            ..RetiredPage::default()
+        };
+        let mut drops = Vec::new();
+        for outcome in futures::future::join_all(retired).await {
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(leaving)) => {
+                    page.runs += 1;
+                    page.entries += leaving.entries;
+                    drops.push((leaving.stream, leaving.first));
+                }
+                Err(failed) => page.failed.push(failed),
+            }
+        }
+        if !retirement.dry_run && !drops.is_empty() {
+            self.store.drop_before(&drops).await?;
+        }
+        Ok(page)
+    }
+
+    /// Retires a run that is due by its own account, not only by that of the list.
+    async fn retire(
+        &self,
+        run: &RunId,
+        retirement: &Retirement,
+    ) -> Result<Option<Leaving>, (RunId, JournalError)> {
+        self.try_retire(run, retirement)
+            .await
+            .map_err(|error| (run.clone(), error))
+    }
+
+    async fn try_retire(
+        &self,
+        run: &RunId,
+        retirement: &Retirement,
+    ) -> Result<Option<Leaving>, JournalError> {
+        let stream = StreamId::Run(run.clone());
+        let state = self.runs.state(&stream).await?;
+        let is_due = |state: &Arc<Run>| {
+            let summary = state.summary();
+            summary.is_some_and(|summary| {
+                summary.status.is_final() && summary.changed_at < retirement.ended_before
+            })
+        };
+        let Some(state) = state.filter(is_due) else {
+            return Ok(None);
+        };
+        let leaving = |first: Seq| Leaving {
+            stream: stream.clone(),
+            first,
+            entries: first.0.saturating_sub(1),
+        };
+        if state.is_retired() {
+            return Ok(Some(leaving(state.seq())));
+        }
+        if retirement.dry_run {
+            return Ok(Some(leaving(state.seq().next())));
+        }
+        let command = Command {
+            request: request(&stream),
+            principal: retirement.principal.clone(),
+            trace: None,
+            body: RunCommand::Tell(OutsideCommand::Retire {
+                reason: retirement.reason.clone(),
+                last: self.last_entry(&stream).await?,
+            }),
+        };
+        let reply = self.runs.command(&stream, command).await?;
+        self.erase_what_was_erased(&stream, reply.seq).await?;
+        Ok(Some(leaving(reply.seq)))
+    }
+
+    /// The entry at the end of a stream, which the rules ask for where its run is retired; none where there is no stream.
+    pub(super) async fn last_entry(&self, stream: &StreamId) -> Result<Option<Box<Entry>>, JournalError> {
+        let Some(head) = self.store.head(stream).await? else {
+            return Ok(None);
+        };
+        let before = Seq(head.seq.0.saturating_sub(1));
+        let page = self.store.read(stream, before, 1).await?;
+        let entry = page.first().map(decode).transpose();
+        let entry = entry.map_err(|error| damaged(stream, Arc::new(error)))?;
+        Ok(entry.map(Box::new))
+    }
+
+    /// The output that was erased while the run was retired must not live on in the copy.
+    async fn erase_what_was_erased(&self, stream: &StreamId, retired: Seq) -> Result<(), JournalError> {
+        let ended = Seq(retired.0.saturating_sub(1));
+        let before = Seq(ended.0.saturating_sub(1));
+        let page = self.store.read(stream, before, 1).await?;
+        let erased = |stored: &tape_core::codec::StoredEntry| stored.seq == ended && stored.payload.is_none();
+        if page.first().is_some_and(erased) {
+            self.store.erase(stream, retired).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The id of the request that everybody who retires this run makes alike.
+fn request(stream: &StreamId) -> RequestId {
+    let digest = Digest::of(format!("tape retire 1\n{stream}").as_bytes()).0;
+    RequestId(uuid::Uuid::from_slice(&digest[..16]).expect("sixteen bytes are a UUID"))
+}
+
+/// A place in the lists of ended runs, one list for each way to end. As a token: the status, a colon, and the list's own token.
+struct Place {
+    status: RunStatus,
+    token: Option<PageToken>,
+}
+
+impl Place {
+    fn ended() -> impl Iterator<Item = RunStatus> {
+        RunStatus::ALL.into_iter().filter(|status| status.is_final())
+    }
+
+    fn read(token: Option<&PageToken>) -> Result<Self, StoreError> {
+        let Some(token) = token else {
+            return Ok(Self {
+                status: RunStatus::Completed,
+                token: None,
+            });
+        };
+        let read = token.0.split_once(':').and_then(|(word, rest)| {
+            let status = Self::ended().find(|status| status.as_str() == word)?;
+            let token = (!rest.is_empty()).then(|| PageToken(rest.to_owned()));
+            Some(Self { status, token })
+        });
+        read.ok_or_else(|| StoreError::Invalid {
+            what: "page token",
+            problem: "it was not made by a page of retired runs".to_owned(),
+        })
+    }
+
+    /// The place after a page of this one's list.
+    fn after(&self, next: Option<PageToken>) -> Option<PageToken> {
+        let (status, rest) = match next {
+            Some(token) => (self.status, token.0),
+            None => {
+                let later = Self::ended().skip_while(|status| *status != self.status).nth(1);
+                (later?, String::new())
+            }
+        };
+        Some(PageToken(format!("{}:{rest}", status.as_str())))
+    }
+}

@@ -43,8 +43,9 @@ impl Reactor for Probe {
 #[tokio::main]
 async fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let store = tape_store::open::open(&format!("sqlite:{}", dir.path().join("tape.db").display()));
-    let engine = Engine::new(store.await.unwrap(), Arc::new(SystemClock));
+    let url = format!("sqlite:{}", dir.path().join("tape.db").display());
+    let store = tape_store::open::open(&url).await.unwrap();
+    let engine = Engine::new(store, Arc::new(SystemClock));
     let tape = Tape::over(engine.clone()).connect().await.unwrap();
     show("effect due -> its reactor called", due(&engine, &tape).await);
     show("effect confirmed -> read in the feed", confirmed(&tape).await);

@@ -1,7 +1,5 @@
 //! What reactors that have nothing to do cost the store, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
-
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::sync::Arc;

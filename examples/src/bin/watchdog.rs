@@ -5,8 +5,7 @@ use anyhow::{Result, bail};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tape_client::core::codec::{StoredEntry, decode};
-use tape_client::core::entry::EntryBody;
+use tape_client::core::{codec, entry::EntryBody};
 use tape_client::{Answer, Begun, CallError, Ending, Error, RunId, Tail, Tape};
 
 const LIMIT: u64 = 1_000;
@@ -32,36 +31,35 @@ async fn watch(tape: Tape) -> Result<()> {
     bail!("the feed ended")
 }
 
-fn paid(entry: &StoredEntry) -> Result<Option<u64>> {
-    let EntryBody::EffectConfirmed(effect) = decode(entry)?.body else {
+fn paid(entry: &codec::StoredEntry) -> Result<Option<u64>> {
+    let EntryBody::EffectConfirmed(effect) = codec::decode(entry)?.body else {
         return Ok(None);
     };
-    let receipt: Value = serde_json::from_slice(effect.result.bytes().unwrap_or(&"null".into()))?;
-    Ok(receipt["paid"].as_u64())
+    let receipt = effect.result.bytes().map(|bytes| serde_json::from_slice(bytes));
+    Ok(receipt
+        .transpose()?
+        .and_then(|receipt: Value| receipt["paid"].as_u64()))
 }
 
 async fn cancel(tape: &Tape, run: &RunId, why: &str) -> Result<(), Error> {
     match tape.cancel(run, why).await {
-        // It is over, or about to be.
         Ok(_) | Err(Error::Ended(_) | Error::Closing { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Pays two bills, then waits for a person. It knows nothing of the watchdog.
+/// Pays a bill, then waits for a person. It knows nothing of the watchdog.
 async fn agent(tape: &Tape) -> Result<Ending, Error> {
     let id = RunId::new("demo", "bills", "ann", "s1", "i1")?;
     let run = match tape.run(id).begin().await? {
         Begun::Driving(run) => run,
         Begun::Ended(ending) => return Ok(ending),
     };
-    let ask = async || Answer::json(&json!([50, 9_000]));
+    let ask = async || Answer::json(&9_000);
     let decision = run.decide(&"what to pay?", ask).await?;
-    for cents in [50, 9_000] {
-        let pay = run.effect(&decision, "bank", "pay").args(&cents);
-        let receipt = json!({ "paid": cents });
-        let _: Value = pay.run(async |_| Ok::<_, CallError>(receipt.clone())).await?;
-    }
+    let pay = run.effect(&decision, "bank", "pay").args(&9_000);
+    let receipt = json!({ "paid": 9_000 });
+    let _: Value = pay.run(async |_| Ok::<_, CallError>(receipt.clone())).await?;
     match run.gate("desk").wait().await {
         Err(Error::Cancelled) => run.accept_cancel().await,
         waited => waited.map(|_| Ending::Undoing),
@@ -72,8 +70,10 @@ async fn agent(tape: &Tape) -> Result<Ending, Error> {
 async fn main() -> Result<()> {
     let connect = Tape::at("memory:").patience(Duration::from_secs(1));
     let tape = connect.connect().await?;
-    tokio::select! {
-        watched = watch(tape.clone()) => watched,
-        ending = agent(&tape) => Ok(println!("the run has ended: {:?}", ending?)),
-    }
+    let ending = tokio::select! {
+        watched = watch(tape.clone()) => return watched,
+        ending = agent(&tape) => ending?,
+    };
+    println!("the run has ended: {ending:?}");
+    Ok(())
 }

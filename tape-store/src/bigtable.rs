@@ -52,6 +52,8 @@ use tape_core::time::Timestamp;
 
 /// How soon to look again: nobody tells of the commits of other servers.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Batches share the call for their hints, and nothing else.
+const COMMITS_AT_ONCE: u16 = 32;
 /// Most rows of streams that are read in one call.
 const ROWS_MAX: usize = 512;
 
@@ -274,6 +276,7 @@ impl JournalStore for BigtableStore {
             shards: self.ground.shards,
             durable: true,
             shared: true,
+            commits_at_once: COMMITS_AT_ONCE,
         }
     }
 }

@@ -289,3 +289,161 @@ pub(super) fn listings(shard: Shard, run: &RunId, listed: &Listed) -> Vec<Bytes>
 pub(super) fn right_after(key: &[u8]) -> Bytes {
     Key(key.to_vec()).byte(0).done()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use tape_core::id::{App, EffectId, Key as Name, Position, Scope, TimerName};
+    use tape_core::limits::NAME_BYTES_MAX;
+    use tape_core::stream::Summary;
+
+    /// What Bigtable takes.
+    const KEY_BYTES_MAX: usize = 4_096;
+
+    fn run(tenant: &str, app: &str) -> RunId {
+        RunId::new(tenant, app, "u", "s", "i").unwrap()
+    }
+
+    fn listed(begun_at: i64, stored_at: i64, status: RunStatus) -> Listed {
+        let begun_at = Timestamp::from_micros(begun_at);
+        Listed {
+            stored_at: Timestamp::from_micros(stored_at),
+            summary: Summary {
+                status,
+                labels: BTreeMap::from([(Name::new("k").unwrap(), "v".to_owned())]),
+                begun_at,
+                changed_at: begun_at,
+            },
+        }
+    }
+
+    #[test]
+    fn hints_are_in_the_order_of_their_times() {
+        let (shard, stream) = (Shard(3), StreamId::Run(run("t", "a")));
+        let times = [i64::MIN, -5, -1, 0, 1, 255, 256, i64::MAX];
+        let key = |time| {
+            let due_at = Timestamp::from_micros(time);
+            due(shard, Queue::Timers, due_at, &stream, &Item::Merge)
+        };
+        let keys = times.map(key);
+        assert!(keys.is_sorted());
+        for (time, key) in times.into_iter().zip(&keys) {
+            let until = Timestamp::from_micros(time);
+            let (from, before) = due_until(shard, Queue::Timers, until);
+            let within = keys.iter().filter(|key| (&from..&before).contains(key));
+            assert_eq!(within.count(), times.iter().filter(|at| **at <= time).count());
+            assert_eq!(read_due(key), Some((until, stream.clone(), Item::Merge)));
+        }
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let long = "/".repeat(NAME_BYTES_MAX);
+        let run = RunId::new(&long, &long, &long, &long, &long).unwrap();
+        let stream = StreamId::Run(run.clone());
+        let scope = Scope::root();
+        let items = [
+            Item::Timer(TimerName::new(&long).unwrap()),
+            Item::Effect(EffectId {
+                position: Position { scope, k: u32::MAX },
+                call: u16::MAX,
+            }),
+        ];
+        let mut keys: Vec<Bytes> = items
+            .iter()
+            .map(|item| due(Shard(0), Queue::Timers, Timestamp::MAX, &stream, item))
+            .collect();
+        keys.extend(listings(Shard(0), &run, &listed(1, 1, RunStatus::Compensating)));
+        keys.extend([segment(&stream, Seq(u64::MAX)), news(Shard(0), &stream)]);
+        for key in keys {
+            // A path of scopes is at most 512 bytes longer.
+            assert!(key.len() + 512 < KEY_BYTES_MAX, "{} bytes", key.len());
+        }
+    }
+
+    #[test]
+    fn segments_are_found_by_any_of_their_entries() {
+        let (stream, other) = (StreamId::Run(run("t", "a")), StreamId::Run(run("t", "aa")));
+        let rows: BTreeSet<Bytes> = [256, 300, 812]
+            .into_iter()
+            .flat_map(|last| [segment(&stream, Seq(last)), segment(&other, Seq(last))])
+            .chain([super::stream(&stream), super::stream(&other)])
+            .collect();
+        for (seq, last) in [
+            (1, Some(256)),
+            (256, Some(256)),
+            (257, Some(300)),
+            (812, Some(812)),
+            (813, None),
+        ] {
+            let (from, before) = segments(&stream, Seq(seq));
+            let found = rows.range(from..before).next().cloned();
+            assert_eq!(found, last.map(|last| segment(&stream, Seq(last))), "entry {seq}");
+        }
+    }
+
+    #[test]
+    fn lists_are_apart_and_the_latest_come_first() {
+        let tenant = Tenant::new("t").unwrap();
+        let runs = [(1, 9), (5, 1), (5, 2), (7, 0)];
+        let of = |(begun_at, stored_at)| {
+            listings(
+                Shard(0),
+                &run("t", "a"),
+                &listed(begun_at, stored_at, RunStatus::Running),
+            )
+        };
+        let mut keys: Vec<Bytes> = runs.into_iter().flat_map(of).collect();
+        for (tenant, app) in [("t", "aa"), ("tt", "a"), ("T", "a"), ("t/a", "a")] {
+            keys.extend(listings(
+                Shard(0),
+                &run(tenant, app),
+                &listed(5, 1, RunStatus::Running),
+            ));
+        }
+        keys.extend(listings(
+            Shard(1),
+            &run("t", "a"),
+            &listed(5, 1, RunStatus::Running),
+        ));
+        keys.sort();
+        let lists = [
+            (List::Tenant, 5),
+            (List::Status(RunStatus::Running), 5),
+            (List::Status(RunStatus::Stuck), 0),
+            (List::App(App::new("a").unwrap().as_str()), 4),
+            (List::AppStatus("a", RunStatus::Running), 4),
+            (List::Label("k", "v"), 5),
+            (List::Label("k", "w"), 0),
+        ]
+        .map(|(list, many)| {
+            (
+                format!("{list:?}"),
+                list.part(Shard(0), &tenant, (None, None), None),
+                many,
+            )
+        });
+        for (list, (from, before), many) in lists {
+            let within: Vec<&Bytes> = keys.iter().filter(|key| (&from..&before).contains(key)).collect();
+            assert_eq!(within.len(), many, "{list}");
+        }
+        let at = |micros| Some(Timestamp::from_micros(micros));
+        let list = List::App("a");
+        let prefix = before_place(&list, Shard(0), &tenant);
+        let places = |range: (Option<Timestamp>, Option<Timestamp>), after: Option<&Place>| {
+            let (from, before) = list.part(Shard(0), &tenant, range, after);
+            let within = keys.iter().filter(move |key| (&from..&before).contains(key));
+            let places = within.map(|key| Place::read(&key[prefix..]).unwrap());
+            places
+                .map(|place| (place.begun_at.as_micros(), place.stored_at.as_micros()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(places((None, None), None), [(7, 0), (5, 2), (5, 1), (1, 9)]);
+        assert_eq!(places((at(5), at(7)), None), [(5, 2), (5, 1)]);
+        assert_eq!(places((at(7), at(5)), None), []);
+        assert_eq!(places((at(i64::MIN), at(i64::MAX)), None).len(), 4);
+        let after = Place::of(&run("t", "a"), &listed(5, 2, RunStatus::Running));
+        assert_eq!(places((None, None), Some(&after)), [(5, 1), (1, 9)]);
+    }
+}

@@ -331,3 +331,123 @@ impl Assembly {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(key: &str, family: Option<&str>, qualifier: Option<&str>, value: &str) -> CellChunk {
+        CellChunk {
+            row_key: Bytes::copy_from_slice(key.as_bytes()),
+            family_name: family.map(str::to_owned),
+            qualifier: qualifier.map(|qualifier| qualifier.as_bytes().to_vec()),
+            timestamp_micros: 5_000,
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..CellChunk::default()
+        }
+    }
+
+    fn last(chunk: CellChunk) -> CellChunk {
+        CellChunk {
+            row_status: Some(RowStatus::CommitRow(true)),
+            ..chunk
+        }
+    }
+
+    fn part(chunk: CellChunk) -> CellChunk {
+        CellChunk {
+            value_size: 99,
+            ..chunk
+        }
+    }
+
+    fn rows(chunks: Vec<CellChunk>) -> Result<String, Code> {
+        let mut rows = Assembly::default();
+        for chunk in chunks {
+            rows.add(chunk).map_err(|status| status.code())?;
+        }
+        let cell = |cell: &Cell| {
+            let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+            format!(
+                "{}:{}@{}={}",
+                cell.family,
+                text(&cell.qualifier),
+                cell.ordinal,
+                text(&cell.value)
+            )
+        };
+        let row = |row: &Row| {
+            format!(
+                "{:?} {}",
+                row.key,
+                row.cells.iter().map(cell).collect::<Vec<_>>().join(" ")
+            )
+        };
+        Ok(rows.done.iter().map(row).collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn rows_are_put_together_from_their_pieces() {
+        let pieces = vec![
+            chunk("a", Some("e"), Some("1"), "x"),
+            chunk("", None, Some("2"), "y"),
+            part(chunk("", Some("p"), Some("1"), "one ")),
+            part(chunk("", None, None, "two ")),
+            last(chunk("", None, None, "three")),
+            // What was sent of this row does not count.
+            chunk("b", Some("e"), Some("1"), "gone"),
+            CellChunk {
+                row_status: Some(RowStatus::ResetRow(true)),
+                ..CellChunk::default()
+            },
+            last(chunk("b", Some("e"), Some("1"), "")),
+        ];
+        let expected = "b\"a\" e:1@5=x e:2@5=y p:1@5=one two three; b\"b\" e:1@5=";
+        assert_eq!(rows(pieces).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn pieces_in_no_order_are_refused() {
+        let amid = vec![
+            chunk("a", Some("e"), Some("1"), "x"),
+            chunk("b", Some("e"), Some("1"), "x"),
+        ];
+        assert_eq!(rows(amid), Err(Code::DataLoss));
+        assert_eq!(
+            rows(vec![chunk("", Some("e"), Some("1"), "x")]),
+            Err(Code::DataLoss)
+        );
+    }
+
+    /// Where nobody listens, nothing was sent: that is a definite answer. Where somebody may have heard, it is not.
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_not_unknown() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let target: Target = format!("bigtable://p/i/t?emulator={free}").parse().unwrap();
+        let links = Links::new(&target, &Access::new(&target).unwrap()).unwrap();
+        let check = Check {
+            key: Bytes::from_static(b"k"),
+            predicate: super::super::table::family("h"),
+            then: Vec::new(),
+            otherwise: Vec::new(),
+        };
+        let failure = links.check_and_mutate(check).await.unwrap_err();
+        assert!(failure.is_definite(), "{failure:?}");
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Unknown,
+            Code::Internal,
+            Code::Aborted,
+            Code::Cancelled,
+            Code::ResourceExhausted,
+        ] {
+            assert!(!Failure::from(Status::new(code, "lost")).is_definite(), "{code}");
+        }
+        assert!(!Failure::Silent(Duration::ZERO).is_definite());
+        assert!(Failure::from(Status::permission_denied("no")).is_definite());
+    }
+}

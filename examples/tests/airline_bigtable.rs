@@ -1,0 +1,52 @@
+//! The airline play over Bigtable's emulator and two servers, while agents and servers are killed.
+//!
+//! At full size: `TAPE_AIRLINE_TRAJECTORIES=FILE cargo nextest run -p tape-examples --features bigtable --test airline_bigtable`
+//! replays the recorded runs of the file with 400 kills of agents and 50 of servers.
+
+#![cfg(feature = "bigtable")]
+
+#[path = "../../tape-store/tests/bigtable_emulator/mod.rs"]
+mod bigtable_emulator;
+mod trajectories;
+
+use bigtable_emulator::Table;
+use std::path::PathBuf;
+use std::process::Command;
+
+#[test]
+fn over_two_servers_that_are_killed_too_everything_is_done_once() {
+    let Some(table) = Table::new() else { return };
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let recorded = std::env::var_os("TAPE_AIRLINE_TRAJECTORIES").map(PathBuf::from);
+    let [agents, agent_kills, server_kills] = match recorded {
+        Some(_) => ["16", "400", "50"],
+        None => ["4", "15", "4"],
+    };
+    let trajectories = recorded.unwrap_or_else(|| {
+        let made = dir.path().join("trajectories.json");
+        trajectories::write(&made, 8);
+        made
+    });
+    let mut play = Command::new(env!("CARGO_BIN_EXE_airline"));
+    play.arg("--trajectories").arg(trajectories);
+    play.args(["--store", &table.url(), "--servers", "2", "--seed", "7"]);
+    play.args([
+        "--agents",
+        agents,
+        "--agent-kills",
+        agent_kills,
+        "--server-kills",
+        server_kills,
+    ]);
+    let output = play.output().expect("the play starts");
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{said}{complained}");
+    let verdict = said.trim_end().lines().last().unwrap_or_default();
+    for once in ["asked_twice=0", "done_twice=0", "lost=0", "chains=ok"] {
+        assert!(verdict.contains(once), "{said}");
+    }
+    println!("{verdict}");
+}

@@ -14,6 +14,7 @@ mod links;
 mod migrate;
 mod probe;
 mod read;
+mod retention;
 mod runs;
 mod segment;
 mod settings;
@@ -264,6 +265,15 @@ impl JournalStore for BigtableStore {
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
         read::erase(&self.ground, stream, seq).await
+    }
+
+    async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        retention::drop_before(&self.ground, drops).await
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        // Dropping deletes cells and rows; the service gives their space back by itself.
+        Ok(false)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

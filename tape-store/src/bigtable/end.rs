@@ -25,7 +25,7 @@ pub(super) const LOGGED: &str = "f";
 const HEAD: &[u8] = b"e";
 const LAST: &[u8] = b"l";
 const OPEN: &[u8] = b"o";
-const LISTED: &[u8] = b"r";
+pub(super) const LISTED: &[u8] = b"r";
 pub(super) const SNAPSHOT: &[u8] = b"s";
 
 /// How many streams a server remembers the ends of.
@@ -53,6 +53,8 @@ pub(super) struct Open {
     pub(super) erasures: u64,
     /// The last entry of the segment that is being made; zero where none is.
     pub(super) sealing: Seq,
+    /// The last entry that was dropped.
+    pub(super) dropped: Seq,
 }
 
 /// What lists show of a run.
@@ -74,7 +76,12 @@ impl Open {
     }
 
     fn bytes(self) -> Bytes {
-        numbers([self.sealed.0, self.erasures, self.sealing.0])
+        numbers([self.sealed.0, self.erasures, self.sealing.0, self.dropped.0])
+    }
+
+    /// The last entry that the stream's row does not have.
+    pub(super) fn before(self) -> Seq {
+        self.sealed.max(self.dropped)
     }
 }
 
@@ -94,12 +101,13 @@ impl End {
             ..Self::default()
         };
         if let Some(open) = cell(OPEN) {
-            let [sealed, erasures, sealing] =
+            let [sealed, erasures, sealing, dropped] =
                 read_numbers(open).ok_or_else(|| damaged("its boundary of segments"))?;
             end.open = Open {
                 sealed: Seq(sealed),
                 erasures,
                 sealing: Seq(sealing),
+                dropped: Seq(dropped),
             };
         }
         if end.is_begun() {
@@ -126,8 +134,8 @@ impl End {
     }
 
     /// How many entries are in no segment.
-    pub(super) const fn open_entries(&self) -> u64 {
-        self.seq.0.saturating_sub(self.open.sealed.0)
+    pub(super) fn open_entries(&self) -> u64 {
+        self.seq.0.saturating_sub(self.open.before().0)
     }
 
     /// The end after a batch that is committed on this one.
@@ -150,7 +158,7 @@ impl End {
         vec![self.head_cell(), table::set(ABOUT, LAST, last)]
     }
 
-    fn head_cell(&self) -> Mutation {
+    pub(super) fn head_cell(&self) -> Mutation {
         table::set(ABOUT, HEAD, self.head())
     }
 
@@ -184,7 +192,7 @@ impl End {
     }
 
     /// The same end one generation later.
-    fn raised(&self) -> Self {
+    pub(super) fn raised(&self) -> Self {
         Self {
             generation: self.generation + 1,
             ..self.clone()
@@ -232,11 +240,11 @@ pub(super) fn cells_and_snapshot() -> RowFilter {
     table::columns(ABOUT, HEAD, SNAPSHOT)
 }
 
-fn numbers(numbers: [u64; 3]) -> Bytes {
+fn numbers<const N: usize>(numbers: [u64; N]) -> Bytes {
     Bytes::from(numbers.map(u64::to_be_bytes).concat())
 }
 
-fn read_numbers(bytes: &[u8]) -> Option<[u64; 3]> {
+fn read_numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     let (numbers, []) = bytes.as_chunks::<8>() else {
         return None;
     };

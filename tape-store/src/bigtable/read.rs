@@ -62,24 +62,69 @@ pub(super) async fn entries(
     after: Seq,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
-    let mut page = Page::default();
     if after.0 == u64::MAX {
-        return Ok(page.entries);
+        return Ok(Vec::new());
     }
-    let (first, last) = (after.next(), Seq(after.0.saturating_add(u64::from(limit))));
-    let cells = cells_of_entries(first, last).into_iter().chain([end::cells()]);
-    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
-    let end = End::read(stream, &row)?;
-    ground.ends.note(stream, &end);
+    loop {
+        let mut after = after;
+        let (row, end) = loop {
+            let (row, end) = read_open(ground, stream, after, limit).await?;
+            if end.open.dropped <= after {
+                break (row, end);
+            }
+            // The stream begins later than the caller thought.
+            after = end.open.dropped;
+        };
+        match page_of(ground, stream, (&row, &end), after, limit).await {
+            // What is not there any more was dropped while it was looked for, or is lost.
+            Err(StoreError::Corrupt { .. }) if dropped(ground, stream).await? > end.open.dropped => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The last entry of a stream that was dropped.
+async fn dropped(ground: &Ground, stream: &StreamId) -> Result<Seq, StoreError> {
+    let ends = ground.read_ends(DOING, std::slice::from_ref(stream)).await?;
+    Ok(ends.first().map_or(Seq::ZERO, |end| end.open.dropped))
+}
+
+/// Entries after `after`, from segments and the stream's row as it was read.
+async fn page_of(
+    ground: &Ground,
+    stream: &StreamId,
+    (row, end): (&Row, &End),
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let mut page = Page::default();
+    let last = Seq(after.0.saturating_add(u64::from(limit)));
     let (last, sealed) = (last.min(end.seq), last.min(end.open.sealed));
-    let mut next = first;
+    let mut next = after.next();
     while next <= sealed && !page.is_full() {
         next = read_segments(ground, stream, next, sealed, &mut page).await?;
     }
     if next > sealed {
-        page.take(stream, &row, next, last)?;
+        page.take(stream, row, next, last)?;
     }
     Ok(page.entries)
+}
+
+/// The stream's row with the entries after `after` that it has, and its end.
+async fn read_open(
+    ground: &Ground,
+    stream: &StreamId,
+    after: Seq,
+    limit: u32,
+) -> Result<(Row, End), StoreError> {
+    let last = Seq(after.0.saturating_add(u64::from(limit)));
+    let cells = cells_of_entries(after.next(), last)
+        .into_iter()
+        .chain([end::cells()]);
+    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+    let end = End::read(stream, &row)?;
+    ground.ends.note(stream, &end);
+    Ok((row, end))
 }
 
 /// Reads entries `from` to `to`, or the first of them, from segments. The entry to go on from.
@@ -174,11 +219,14 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
             .read_stream(DOING, stream, table::any_of([end::cells()]))
             .await?;
         let end = End::read(stream, &row)?;
-        if seq == Seq::ZERO || seq > end.seq {
+        if seq <= end.open.dropped || seq > end.seq {
             return Ok(());
         }
         if seq <= end.open.sealed {
-            return erase_in_segment(ground, stream, seq).await;
+            match erase_in_segment(ground, stream, seq).await {
+                Err(StoreError::Corrupt { .. }) if dropped(ground, stream).await? >= seq => return Ok(()),
+                outcome => return outcome,
+            }
         }
         // The count keeps a segment from being finished that was copied before.
         let mut counted = end.open;

@@ -30,11 +30,11 @@ const SEGMENTS_MAX: u64 = 2 * OVERFULL;
 const DOING: &str = "moves entries to a segment";
 
 /// Whether a row has enough for a segment.
-pub(super) const fn is_full(end: &End) -> bool {
+pub(super) fn is_full(end: &End) -> bool {
     end.open_entries() >= ENTRIES_MAX || end.bytes >= BYTES_MAX
 }
 
-const fn is_overfull(end: &End) -> bool {
+fn is_overfull(end: &End) -> bool {
     end.open_entries() >= ENTRIES_MAX * OVERFULL || end.bytes >= BYTES_MAX * OVERFULL
 }
 
@@ -49,7 +49,8 @@ pub(super) async fn make_room(ground: &Ground, stream: &StreamId, end: End) -> R
     }
 }
 
-async fn seal(ground: &Ground, stream: &StreamId) -> Result<End, StoreError> {
+/// Makes segments until the row is not full and none is being made.
+pub(super) async fn seal(ground: &Ground, stream: &StreamId) -> Result<End, StoreError> {
     for _ in 0..SEGMENTS_MAX {
         let (end, row) = read(ground, stream).await?;
         if !is_full(&end) && end.open.sealing == Seq::ZERO {
@@ -115,12 +116,13 @@ async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Resul
 
 /// The last entry of the next segment.
 fn boundary(end: &End, row: &Row) -> Seq {
-    let (mut last, mut bytes) = (end.open.sealed, 0);
+    let before = end.open.before();
+    let (mut last, mut bytes) = (before, 0);
     let payload = |qualifier: &[u8]| row.cell(PAYLOADS, qualifier).map_or(0, |cell| cell.value.len());
     for cell in row.family(ENTRIES) {
         last = seq(cell);
         bytes += cell.value.len() + payload(&cell.qualifier);
-        if last.0 - end.open.sealed.0 >= ENTRIES_MAX || bytes as u64 >= BYTES_MAX {
+        if last.0 - before.0 >= ENTRIES_MAX || bytes as u64 >= BYTES_MAX {
             break;
         }
     }

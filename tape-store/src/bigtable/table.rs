@@ -203,6 +203,11 @@ pub(super) fn family(family: &str) -> RowFilter {
     }))
 }
 
+/// What a filter leaves, without the values.
+pub(super) fn without_values(of: RowFilter) -> RowFilter {
+    chain([of, filter(Filter::StripValueTransformer(true))])
+}
+
 /// The column where its newest cell has this value.
 pub(super) fn exactly(family: &str, qualifier: impl Into<Bytes>, value: impl Into<Bytes>) -> RowFilter {
     let qualifier = qualifier.into();

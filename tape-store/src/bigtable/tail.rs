@@ -19,6 +19,7 @@ use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 
 const DOING: &str = "reads the feed";
@@ -296,9 +297,11 @@ impl Page {
                 whole = false;
                 break;
             }
-            let read = reads.try_next().await?.unwrap_or_default();
-            let complete = read.len() as u64 == part.len();
-            passed += read.len() as u64;
+            let Some((read, reached)) = reads.try_next().await? else {
+                break;
+            };
+            let complete = reached == part.to;
+            passed += reached.0 - part.from.0 + 1;
             for entry in read {
                 self.bytes += entry.size();
                 self.entries.push(FeedEntry {
@@ -349,16 +352,15 @@ fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
     wanted
 }
 
-/// The entries of a part, or the first of them.
-async fn entries_of(ground: &Ground, part: Part) -> Result<Vec<tape_core::codec::StoredEntry>, StoreError> {
+/// The entries of a part that are left, or the first of them, and the last entry that they reach to.
+async fn entries_of(ground: &Ground, part: Part) -> Result<(Vec<StoredEntry>, Seq), StoreError> {
     let limit = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let before = Seq(part.from.0 - 1);
-    let entries = read::entries(ground, &part.stream, before, limit).await?;
-    if entries.is_empty() {
-        let problem = format!("the feed has entry {} of it", part.from);
-        return Err(super::error::corrupt(&part.stream, problem));
-    }
-    Ok(entries)
+    let mut entries = read::entries(ground, &part.stream, before, limit).await?;
+    // What the part began with may have been dropped; then the page goes on beyond its end.
+    let reached = entries.last().map_or(part.to, |last| last.seq.min(part.to));
+    entries.retain(|entry| entry.seq <= part.to);
+    Ok((entries, reached))
 }
 
 /// Looks which streams have more than the log, and makes row `next` of it of them. `last` is the row before, unless it is known that the

@@ -42,11 +42,16 @@ pub(crate) fn page(limit: u32) -> u32 {
 /// Refuses every shard but the only one.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn check_shard(shard: Shard) -> Result<(), StoreError> {
-    if shard.0 == 0 {
+    check_shard_of(shard, 1)
+}
+
+/// Refuses every shard but those of a store that has so many.
+pub(crate) fn check_shard_of(shard: Shard, shards: u16) -> Result<(), StoreError> {
+    if shard.0 < shards {
         return Ok(());
     }
     Err(StoreError::Invalid {
         what: "shard",
-        problem: format!("{} of 1", shard.0),
+        problem: format!("{} of {shards}", shard.0),
     })
 }

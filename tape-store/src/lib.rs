@@ -12,7 +12,12 @@ pub mod conformance;
 pub mod contract;
 pub mod engine;
 pub mod error;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "bigtable"))]
+#[cfg(any(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "bigtable",
+    feature = "spanner"
+))]
 mod group;
 pub mod journal;
 pub mod layer;
@@ -21,6 +26,8 @@ pub mod memory;
 pub mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "spanner")]
+pub mod spanner;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wake;

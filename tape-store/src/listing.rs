@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tape_core::id::RunId;
 use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 use tape_core::{id::StreamId, stream::RunStatus};
 
 /// The place of a run in the list of runs, which is read from its greatest place down.
@@ -51,7 +51,7 @@ pub(crate) fn page(listed: Vec<Listed>, limit: u32) -> RunPage {
 }
 
 /// A run as the row of a table has it.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 pub(crate) struct Row {
     pub(crate) begun_at: i64,
     pub(crate) stream: i64,
@@ -62,7 +62,7 @@ pub(crate) struct Row {
     pub(crate) labels: String,
 }
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 impl Row {
     /// The run; what is wrong with the row where it has none.
     pub(crate) fn run(self) -> Result<Listed, String> {

@@ -16,7 +16,8 @@ pub struct Migrated {
 
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
 /// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded,
-/// `bigtable://PROJECT/INSTANCE/TABLE` for a table, which is made where there is none. Which URLs are known depends on the features of this build.
+/// `spanner://PROJECT/INSTANCE/DATABASE` for one in Cloud Spanner, likewise, `bigtable://PROJECT/INSTANCE/TABLE` for a table, which is made
+/// where there is none. Which URLs are known depends on the features of this build.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where the URL is none of these; otherwise what stands in the way of opening the store.
@@ -42,12 +43,20 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
                 Box::pin(crate::bigtable::BigtableStore::open(&target)).await?,
             ))
         }
+        #[cfg(feature = "spanner")]
+        Some(("spanner", _)) => {
+            let target = url.parse()?;
+            Ok(Arc::new(
+                Box::pin(crate::spanner::SpannerStore::open(&target)).await?,
+            ))
+        }
         _ => {
             let known = [
                 (true, "memory:"),
                 (cfg!(feature = "sqlite"), "sqlite:PATH"),
                 (cfg!(feature = "postgres"), "postgres://... and alloydb://..."),
                 (cfg!(feature = "bigtable"), "bigtable://PROJECT/INSTANCE/TABLE"),
+                (cfg!(feature = "spanner"), "spanner://PROJECT/INSTANCE/DATABASE"),
             ];
             let known: Vec<&str> = known
                 .iter()
@@ -81,6 +90,10 @@ pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     #[cfg(feature = "bigtable")]
     if let Some(("bigtable", _)) = url.split_once(':') {
         return Box::pin(crate::bigtable::migrate(&url.parse()?, dry_run)).await;
+    }
+    #[cfg(feature = "spanner")]
+    if let Some(("spanner", _)) = url.split_once(':') {
+        return Box::pin(crate::spanner::migrate(&url.parse()?, dry_run)).await;
     }
     let _ = dry_run;
     let (scheme, _) = url.split_once(':').unwrap_or((url, ""));

@@ -33,7 +33,7 @@ impl Wake {
     }
 
     /// How many wait.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "spanner"))]
     pub(crate) fn waiting(&self) -> usize {
         self.0.receiver_count()
     }

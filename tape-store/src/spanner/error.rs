@@ -1,0 +1,113 @@
+//! What an error of Spanner means for the caller.
+
+use crate::error::StoreError;
+use google_cloud_gax::error::rpc::Code;
+use google_cloud_spanner::result::RowError;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request that came to nothing, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Request(#[from] google_cloud_spanner::Error),
+    /// Nothing was sent.
+    #[error("there is no way to Spanner")]
+    Client(#[source] google_cloud_gax::client_builder::Error),
+    /// Nothing was sent.
+    #[error("the commits under way left no room within {0:?}")]
+    Busy(Duration),
+    #[error("the database did not answer within {0:?}")]
+    Silent(Duration),
+}
+
+impl Failure {
+    /// Whether the request certainly left nothing behind, and never will.
+    pub(super) fn is_definite(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Client(_) => true,
+            Self::Silent(_) => false,
+            Self::Request(error) => error
+                .status()
+                .map_or_else(|| is_unsent(error), |status| is_refusal(status.code)),
+        }
+    }
+
+    /// Whether a row was not there that a commit changes, or one was there that it adds: how conditions fail.
+    pub(super) fn is_unmet_condition(&self) -> bool {
+        matches!(self.code(), Some(Code::NotFound | Code::AlreadyExists))
+    }
+
+    pub(super) fn is_already_there(&self) -> bool {
+        self.code() == Some(Code::AlreadyExists)
+    }
+
+    pub(super) fn is_not_there(&self) -> bool {
+        self.code() == Some(Code::NotFound)
+    }
+
+    /// Whether something else is under way that a change of the schema has to wait for.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        matches!(self.code(), Some(Code::FailedPrecondition | Code::Aborted))
+            || self.is_precondition_of_the_emulator()
+    }
+
+    /// The emulator's errors over REST are of a form of its own.
+    fn is_precondition_of_the_emulator(&self) -> bool {
+        let Self::Request(error) = self else {
+            return false;
+        };
+        let said = error
+            .http_payload()
+            .and_then(|body| serde_json::from_slice(body).ok());
+        said.is_some_and(|said: serde_json::Value| said["code"] == Code::FailedPrecondition as i64)
+    }
+
+    fn code(&self) -> Option<Code> {
+        match self {
+            Self::Request(error) => Some(error.status()?.code),
+            Self::Client(_) | Self::Busy(_) | Self::Silent(_) => None,
+        }
+    }
+
+    /// What could not be done, and who can do something about it.
+    pub(super) fn store_error(self, doing: &'static str) -> StoreError {
+        let damaged = match &self {
+            Self::Request(error) => RowError::extract(error).is_some() || self.code() == Some(Code::DataLoss),
+            Self::Client(_) | Self::Busy(_) | Self::Silent(_) => false,
+        };
+        if damaged {
+            return StoreError::corrupt("a row", self);
+        }
+        StoreError::Unavailable {
+            doing,
+            source: Arc::new(self),
+        }
+    }
+}
+
+/// Whether Spanner says with such a code that it refused a request, and not that it lost sight of it.
+const fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Aborted
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::Unauthenticated
+            | Code::Unimplemented
+    )
+}
+
+fn is_unsent(error: &google_cloud_spanner::Error) -> bool {
+    error.is_connect() || error.is_authentication() || error.is_binding() || error.is_serialization()
+}
+
+/// A row that cannot be what was written.
+pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
+    StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
+}

@@ -1,0 +1,223 @@
+//! The tables and their versions.
+//!
+//! A migration adds to what is there so that servers of the version before go on writing; what old servers cannot bear waits
+//! for a later version. So each version says which is the oldest that can work with it. Spanner carries out one change of a
+//! schema after the other, and each statement does nothing where its work is done, so several may migrate at once.
+
+use super::error::Failure;
+use super::link::{Link, Question, use_ring};
+use super::read::get;
+use super::settings::Target;
+use crate::error::StoreError;
+use crate::open::Migrated;
+use google_cloud_auth::credentials::anonymous;
+use google_cloud_lro::Poller as _;
+use google_cloud_spanner::client::DatabaseAdmin;
+use google_cloud_spanner::mutation::Mutation;
+use google_cloud_spanner::statement::Statement;
+use std::time::Duration;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug)]
+struct Migration {
+    /// The version after it.
+    version: i64,
+    /// The oldest version of a build that works with it.
+    compatible_from: i64,
+    sql: &'static str,
+}
+
+/// All of them, oldest first; never changed once released.
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    compatible_from: 1,
+    sql: include_str!("schema.sql"),
+}];
+
+const DOING: &str = "migrates the database";
+const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tape_schema ( \
+       version INT64 NOT NULL, compatible_from INT64 NOT NULL) PRIMARY KEY (version)";
+const HAS_VERSIONS: &str =
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = '' AND table_name = 'tape_schema'";
+const NEWEST: &str = "SELECT version, compatible_from FROM tape_schema ORDER BY version DESC LIMIT 1";
+const SHARDS: &str = "SELECT shards FROM tape_store";
+/// How often a change of the schema is asked for that another one is in the way of, and how long to wait in between.
+const TRIES_MAX: u32 = 300;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where the database stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    version: i64,
+    compatible_from: i64,
+}
+
+impl Found {
+    /// Refuses a schema that a newer build made for newer builds only.
+    fn check(self) -> Result<Self, StoreError> {
+        if self.compatible_from > known() {
+            return Err(StoreError::NewerSchema {
+                found: number(self.version),
+                known: number(known()),
+            });
+        }
+        Ok(self)
+    }
+}
+
+fn known() -> i64 {
+    MIGRATIONS.last().map_or(0, |last| last.version)
+}
+
+fn number(version: i64) -> u32 {
+    u32::try_from(version).unwrap_or_default()
+}
+
+/// Brings the tables to the version of this build; with `dry_run`, only says what would be done. The database has to be there.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] where a newer build made the tables for newer builds only; [`StoreError::Unavailable`] where
+/// the database cannot be reached or does not allow it.
+pub async fn migrate(target: &Target, dry_run: bool) -> Result<Migrated, StoreError> {
+    let link = Link::open(target).await?;
+    migrate_through(&link, target, dry_run).await
+}
+
+pub(super) async fn migrate_through(
+    link: &Link,
+    target: &Target,
+    dry_run: bool,
+) -> Result<Migrated, StoreError> {
+    let found = look(link).await?.check()?;
+    if !dry_run && found.version < known() {
+        apply(link, target, found).await?;
+    }
+    Ok(Migrated {
+        from: number(found.version),
+        to: number(found.version.max(known())),
+    })
+}
+
+/// Checks that the tables are ones this build can work with, without changing them.
+pub(super) async fn check(link: &Link) -> Result<(), StoreError> {
+    if look(link).await?.check()?.version < known() {
+        let problem = "its tables are not there or older than this build: run 'tape-server migrate'";
+        return Err(StoreError::Invalid {
+            what: "store",
+            problem: problem.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// In how many parts agenda and feed are kept.
+pub(super) async fn shards(link: &Link) -> Result<u16, StoreError> {
+    let shards = link
+        .ask("opens the database", query(SHARDS), |row| get::<i64>(row, 0))
+        .await?;
+    let shards = shards.first().and_then(|shards| u16::try_from(*shards).ok());
+    shards.ok_or_else(|| StoreError::corrupt("the row of table tape_store", "it has no number of shards"))
+}
+
+async fn look(link: &Link) -> Result<Found, StoreError> {
+    let there = link
+        .ask("looks at the schema", query(HAS_VERSIONS), |row| {
+            get::<String>(row, 0)
+        })
+        .await?;
+    if there.is_empty() {
+        return Ok(Found::default());
+    }
+    let newest = link.ask("looks at the schema", query(NEWEST), |row| {
+        Ok(Found {
+            version: get(row, 0)?,
+            compatible_from: get(row, 1)?,
+        })
+    });
+    Ok(newest.await?.first().copied().unwrap_or_default())
+}
+
+async fn apply(link: &Link, target: &Target, found: Found) -> Result<(), StoreError> {
+    let admin = admin(target).await?;
+    for migration in MIGRATIONS
+        .iter()
+        .filter(|migration| migration.version > found.version)
+    {
+        let statements = std::iter::once(VERSIONS.to_owned()).chain(statements(migration.sql));
+        change(&admin, target, statements.collect()).await?;
+        if migration.version == 1 {
+            settle_shards(link, target.settings.shards).await?;
+        }
+        let row = Mutation::new_insert_or_update_builder("tape_schema")
+            .set("version")
+            .to(migration.version);
+        let row = row.set("compatible_from").to(migration.compatible_from).build();
+        link.write(vec![row]).await.map_err(failed)?;
+        tracing::info!(version = migration.version, "the database was migrated");
+    }
+    Ok(())
+}
+
+/// Whoever is first says how many there are.
+async fn settle_shards(link: &Link, shards: u16) -> Result<(), StoreError> {
+    let row = Mutation::new_insert_builder("tape_store").set("single").to(true);
+    match link
+        .write(vec![row.set("shards").to(i64::from(shards)).build()])
+        .await
+    {
+        Err(failure) if failure.is_already_there() => Ok(()),
+        done => done.map_err(failed),
+    }
+}
+
+async fn change(admin: &DatabaseAdmin, target: &Target, statements: Vec<String>) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        let request = admin.update_database_ddl().set_database(&target.database);
+        let changed = request
+            .set_statements(statements.clone())
+            .poller()
+            .until_done()
+            .await;
+        match changed.map_err(Failure::from) {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.is_in_the_way() && tries < TRIES_MAX => tries += 1,
+            Err(failure) => return Err(failed(failure)),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn admin(target: &Target) -> Result<DatabaseAdmin, StoreError> {
+    use_ring();
+    let mut builder = DatabaseAdmin::builder();
+    if let Some(emulator) = &target.emulator {
+        builder = builder
+            .with_endpoint(emulator.rest.as_str())
+            .with_credentials(anonymous::Builder::new().build());
+    }
+    builder
+        .build()
+        .await
+        .map_err(|error| failed(Failure::Client(error)))
+}
+
+/// The statements of a script, without its comments.
+fn statements(script: &str) -> impl Iterator<Item = String> {
+    let code = |line: &str| !line.trim_start().starts_with("--");
+    let script: Vec<&str> = script.lines().filter(|line| code(line)).collect();
+    let script = script.join("\n");
+    let statements: Vec<String> = script
+        .split(";\n")
+        .map(|text| text.trim_end_matches(';').trim().to_owned())
+        .collect();
+    statements.into_iter().filter(|text| !text.is_empty())
+}
+
+fn query(text: &str) -> Question {
+    Question::Query(Statement::builder(text).build())
+}
+
+fn failed(failure: Failure) -> StoreError {
+    failure.store_error(DOING)
+}

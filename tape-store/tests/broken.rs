@@ -8,6 +8,8 @@ mod bigtable_emulator;
 mod broken_store;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "spanner")]
+mod spanner_emulator;
 
 use broken_store::{BrokenStore, Defect};
 use futures::future::BoxFuture;
@@ -47,6 +49,11 @@ async fn whole(kind: &str) -> Option<Fixture> {
         #[cfg(feature = "postgres")]
         "postgres" => {
             let database = postgres_server::Database::create()?;
+            opened(database.url()).await.keeping(database)
+        }
+        #[cfg(feature = "spanner")]
+        "spanner" => {
+            let database = spanner_emulator::Database::create()?;
             opened(database.url()).await.keeping(database)
         }
         _ => unreachable!("{kind} is not built"),
@@ -101,6 +108,7 @@ fn kinds(named: &[&'static str]) -> Vec<&'static str> {
         ("sqlite", true),
         ("postgres", cfg!(feature = "postgres")),
         ("bigtable", cfg!(feature = "bigtable")),
+        ("spanner", cfg!(feature = "spanner")),
     ];
     let built = kinds
         .into_iter()
@@ -139,7 +147,7 @@ caught! {
     one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;
     one_whose_cursors_are_pages: ForgetsCursors by the_feed_goes_on_from_every_cursor;
     one_that_tears_batches: TearsBatches by a_batch_is_never_half_there;
-    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres" and "bigtable";
+    one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres" and "bigtable" and "spanner";
     one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;
     one_that_mixes_tenants: MixesTenants by tenants_are_separate;
     one_that_lists_other_tenants: ListsOtherTenants by tenants_are_separate;

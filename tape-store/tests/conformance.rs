@@ -6,6 +6,8 @@
 mod bigtable_emulator;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "spanner")]
+mod spanner_emulator;
 
 use std::sync::Arc;
 use tape_store::conformance::Fixture;
@@ -78,6 +80,25 @@ mod bigtable {
         };
         let fixture = Fixture::new(open().await).reopening(Arc::new(open));
         Some(fixture.keeping(table))
+    }
+
+    tape_store::conformance!(fixture);
+}
+
+#[cfg(feature = "spanner")]
+mod spanner {
+    use super::*;
+    use crate::spanner_emulator::Database;
+
+    async fn fixture() -> Option<Fixture> {
+        let database = Database::create()?;
+        let url = database.url();
+        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+            let url = url.clone();
+            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
+        };
+        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
+        Some(fixture.keeping(database))
     }
 
     tape_store::conformance!(fixture);

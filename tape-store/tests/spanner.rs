@@ -1,0 +1,413 @@
+//! What only a store in Spanner has to show: what a step costs in requests, answers that are lost on the way, commits that come late,
+//! schemas, servers that hear of each other.
+
+#![cfg(feature = "spanner")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pen;
+mod spanner_emulator;
+mod wire;
+
+use pen::{Pen, all};
+use spanner_emulator::Database;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::command::{Command, ValueCommand};
+use tape_core::id::{RequestId, Seq, Tenant, ValueName};
+use tape_core::payload::Payload;
+use tape_core::time::Timestamp;
+use tape_store::clock::SystemClock;
+use tape_store::contract::{Batch, Cursor, JournalStore, Shard};
+use tape_store::engine::Engine;
+use tape_store::error::{CommitError, StoreError};
+use tape_store::open::Migrated;
+use tape_store::spanner::{SpannerStore, migrate};
+use wire::{Fault, Wire, late};
+
+async fn open(url: &str) -> Arc<SpannerStore> {
+    Arc::new(SpannerStore::open(&url.parse().unwrap()).await.unwrap())
+}
+
+/// A store behind a wire, with the database.
+async fn wired() -> Option<(Database, Wire, Arc<SpannerStore>)> {
+    let database = Database::create()?;
+    let wire = Wire::start(database.port()).await;
+    let store = open(&database.url_at(wire.port())).await;
+    wire.counts();
+    Some((database, wire, store))
+}
+
+/// A number that a run of the test at full size sets greater.
+fn scale(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+#[track_caller]
+fn assert_costs(wire: &Wire, expected: &[(&str, usize)]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(method, n)| ((*method).to_owned(), *n))
+        .collect();
+    assert_eq!(wire.counts(), expected);
+}
+
+/// The requests that each call of the store costs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_one_commit_and_nothing_else() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
+    pen.put(store.as_ref(), "begun", 1).await;
+    assert_costs(&wire, &[("Commit", 1)]);
+    pen.put(store.as_ref(), "went on", 3).await;
+    assert_costs(&wire, &[("Commit", 1)]);
+    let group = vec![pen.batch("c", 1), other.batch("d", 2)];
+    assert!(store.commit(group.clone()).await.iter().all(Result::is_ok));
+    assert_costs(&wire, &[("Commit", 2)]);
+    let refused = store.commit(group.clone()).await;
+    assert!(
+        refused
+            .iter()
+            .all(|answer| matches!(answer, Err(CommitError::Conflict { .. })))
+    );
+    assert_costs(&wire, &[("Commit", 2), ("StreamingRead", 1)]);
+    pen.advance(&group[0]);
+    other.advance(&group[1]);
+
+    store.head(&pen.stream).await.unwrap();
+    assert_costs(&wire, &[("StreamingRead", 2)]);
+    store.read(&pen.stream, Seq(1), 100).await.unwrap();
+    assert_costs(&wire, &[("StreamingRead", 1)]);
+    store
+        .due(Queue::Timers, Shard(0), Timestamp::MAX, 10)
+        .await
+        .unwrap();
+    assert_costs(&wire, &[("StreamingRead", 1)]);
+    let shard = Shard::of(&pen.stream, store.capabilities().shards);
+    let page = store.tail(shard, &Cursor::default(), 10).await.unwrap();
+    assert_costs(&wire, &[("StreamingRead", 3)]);
+    let end = store.tail(shard, &page.cursor, 10).await.unwrap();
+    assert_eq!(end.entries, []);
+    assert_costs(&wire, &[("StreamingRead", 1)]);
+    store.find_batch(&pen.stream, group[0].id).await.unwrap().unwrap();
+    assert_costs(&wire, &[("StreamingRead", 2)]);
+    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    assert_costs(&wire, &[("Commit", 1)]);
+    store.probe().await.unwrap();
+    assert_costs(&wire, &[("Commit", 1)]);
+}
+
+/// A step through everything that is above the store: its state is known, so it is one commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_is_one_commit() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let engine = Engine::new(store, Arc::new(SystemClock));
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
+    for n in 0..10 {
+        let value = Payload::new("text/plain", n.to_string()).unwrap();
+        let put = ValueCommand::Put {
+            value,
+            expected: None,
+        };
+        engine
+            .value(&tenant, &name, Command::new(RequestId::from_u128(n), put))
+            .await
+            .unwrap();
+        let loads = if n == 0 { 2 } else { 0 };
+        let expected = [("Commit", 1), ("StreamingRead", loads)];
+        assert_costs(&wire, &expected[..1 + usize::from(loads > 0)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_found() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let mut pen = Pen::new("a");
+    for n in 0..3 {
+        let batch = pen.batch("x", 1 + n);
+        wire.plan(Fault::AnswerLost);
+        let answer = store.commit(vec![batch.clone()]).await.remove(0);
+        assert!(
+            matches!(answer, Err(CommitError::OutcomeUnknown { batch: id, .. }) if id == batch.id),
+            "{answer:?}"
+        );
+        let found = store.find_batch(&pen.stream, batch.id).await.unwrap();
+        assert_eq!(found.map(|found| found.seq), Some(batch.last()));
+        pen.advance(&batch);
+    }
+    assert_eq!(all(store.as_ref(), &pen.stream).await.len(), 6);
+}
+
+/// A commit that its sender has given up is still on its way. Who looks for it is told that it is not there, and then it never is,
+/// whether it begins a stream or goes on with one, and whether the stream has moved on or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_was_looked_for_and_not_found_never_comes() {
+    const ALREADY_EXISTS: &str = "6";
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let mut pen = Pen::new("a");
+    for _ in 0..3 {
+        let (fault, arrival) = late();
+        wire.plan(Fault::Late(fault));
+        let batch = pen.batch("late", 1);
+        let answer = store.commit(vec![batch.clone()]).await.remove(0);
+        assert!(
+            matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        // Asking again changes nothing.
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(arrival.status().await, ALREADY_EXISTS);
+        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        pen.put(store.as_ref(), "in time", 1).await;
+    }
+    let entries = all(store.as_ref(), &pen.stream).await;
+    let text = |n: usize| entries[n].payload.clone().unwrap();
+    assert!((0..entries.len()).all(|n| text(n) == "in time"));
+    assert_eq!(entries.len(), 3);
+}
+
+/// Commits of sixteen writers on two servers, some of which are held up on their way while others pass. A reader that follows and is
+/// made anew all the while, with nothing but its cursors, sees every entry and each stream in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_skips_nothing_under_writers_that_are_held_up() {
+    const WRITERS: usize = 16;
+    let batches = scale("TAPE_SPANNER_BATCHES", 12);
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let wire = Wire::start(database.port()).await;
+    // Commits wait on the wire, not in the store.
+    let url = format!("{}&commits_under_way=16", database.url_at(wire.port()));
+    let servers = [open(&url).await, open(&url).await];
+    wire.slow(7);
+    let writing = Arc::new(AtomicUsize::new(WRITERS));
+    let write = |n: usize| {
+        let (store, writing) = (Arc::clone(&servers[n % 2]), Arc::clone(&writing));
+        async move {
+            let mut pen = Pen::new(&format!("run-{n}"));
+            for round in 0..batches {
+                pen.put(store.as_ref(), "x", 1 + round % 3).await;
+            }
+            writing.fetch_sub(1, Ordering::SeqCst);
+            pen
+        }
+    };
+    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(n))).collect();
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    let mut cursors = vec![Cursor::default(); 3];
+    loop {
+        let over = writing.load(Ordering::SeqCst) == 0;
+        let store = open(&url).await;
+        let mut news = false;
+        for (shard, cursor) in (0..).map(Shard).zip(&mut cursors) {
+            let page = store.tail(shard, cursor, 5).await.unwrap();
+            news |= !page.entries.is_empty();
+            for fed in &page.entries {
+                let last = seen.entry(fed.stream.to_string()).or_default();
+                assert_eq!(fed.entry.seq.0, *last + 1, "{} in the feed", fed.stream);
+                *last += 1;
+            }
+            *cursor = Cursor(page.cursor.0.to_vec().into());
+        }
+        if over && !news {
+            break;
+        }
+    }
+    for writer in writers {
+        let pen = writer.await.unwrap();
+        assert_eq!(seen.get(&pen.stream.to_string()), Some(&pen.seq.0));
+    }
+}
+
+/// Due work is found by one read of the rows that are due, whatever ended before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn due_work_costs_one_read_whatever_ended_before() {
+    let ended = scale("TAPE_SPANNER_RUNS", 300);
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let change = |was: Option<i64>, due: Option<i64>| AgendaChange {
+        queue: Queue::Recovery,
+        item: Item::Run,
+        was: was.map(Timestamp::from_micros),
+        due: due.map(Timestamp::from_micros),
+    };
+    for group in (0..ended).collect::<Vec<_>>().chunks(100) {
+        let mut pens: Vec<Pen> = group.iter().map(|n| Pen::new(&format!("ended-{n}"))).collect();
+        // They were due before those that are due now.
+        for agenda in [change(None, Some(1)), change(Some(1), None)] {
+            let batch = |pen: &Pen| Batch {
+                agenda: vec![agenda.clone()],
+                ..pen.batch("x", 1)
+            };
+            let batches: Vec<Batch> = pens.iter().map(batch).collect();
+            assert!(store.commit(batches.clone()).await.iter().all(Result::is_ok));
+            pens.iter_mut()
+                .zip(&batches)
+                .for_each(|(pen, batch)| pen.advance(batch));
+        }
+    }
+    let due = (0..5).map(|n| Batch {
+        agenda: vec![change(None, Some(10 + n))],
+        ..Pen::new(&format!("due-{n}")).batch("x", 1)
+    });
+    assert!(store.commit(due.collect()).await.iter().all(Result::is_ok));
+    wire.counts();
+    let mut found = Vec::new();
+    for shard in (0..store.capabilities().shards).map(Shard) {
+        found.extend(
+            store
+                .due(Queue::Recovery, shard, Timestamp::from_micros(20), 100)
+                .await
+                .unwrap(),
+        );
+        assert_costs(&wire, &[("StreamingRead", 1)]);
+    }
+    assert_eq!(found.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_hear_of_each_others_commits() {
+    let Some((database, wire, store)) = wired().await else {
+        return;
+    };
+    let other = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    for _ in 0..3 {
+        let changed = store.changed();
+        pen.put(other.as_ref(), "x", 1).await;
+        changed.await;
+        assert_eq!(
+            store
+                .read(&pen.stream, Seq(pen.seq.0 - 1), 1)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+    let asked: usize = wire.counts().into_iter().map(|(_, n)| n).sum();
+    assert!(asked > 3, "it looked for commits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_may_migrate_at_once() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let target = |parameters: &str| format!("{}{parameters}", database.url()).parse().unwrap();
+    let refused = SpannerStore::open(&target("&migrate=never")).await;
+    assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
+    let planned = Migrated { from: 0, to: 1 };
+    for _ in 0..2 {
+        assert_eq!(migrate(&target(""), true).await.unwrap(), planned);
+    }
+    let servers = ["&shards=4", "&shards=5", "&shards=6"].map(target);
+    let migrated = futures::future::join_all(servers.iter().map(|server| migrate(server, false))).await;
+    assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
+    assert_eq!(
+        migrate(&target(""), false).await.unwrap(),
+        Migrated { from: 1, to: 1 }
+    );
+    let mut shards = Vec::new();
+    for server in &servers {
+        shards.push(SpannerStore::open(server).await.unwrap().capabilities().shards);
+    }
+    assert!(
+        (4..7).contains(&shards[0]) && shards.iter().all(|n| *n == shards[0]),
+        "{shards:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_for_newer_builds_only_is_refused() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let target = database.url().parse().unwrap();
+    migrate(&target, false).await.unwrap();
+    let version = |version: &str, from: &str| {
+        format!(
+            r#"{{"insert": {{"table": "tape_schema", "columns": ["version", "compatible_from"], "values": [["{version}", "{from}"]]}}}}"#
+        )
+    };
+    database.commit(&version("2", "1"));
+    SpannerStore::open(&target).await.unwrap();
+    database.commit(&version("3", "2"));
+    let refused = SpannerStore::open(&target).await;
+    assert!(
+        matches!(refused, Err(StoreError::NewerSchema { found: 3, known: 1 })),
+        "{refused:?}"
+    );
+}
+
+/// Who destroys bytes is found out; who erases them has the store say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_that_nobody_erased_is_missed() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let store = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "kept", 2).await;
+    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    assert_eq!(all(store.as_ref(), &pen.stream).await[0].payload, None);
+    let key = base64(&tape_core::payload::Digest::of(pen.stream.to_string().as_bytes()).0[..16]);
+    database.commit(&format!(
+        r#"{{"update": {{"table": "tape_entry", "columns": ["id", "seq", "payload"], "values": [["{key}", "2", null]]}}}}"#
+    ));
+    let shard = Shard::of(&pen.stream, store.capabilities().shards);
+    let read = store.read(&pen.stream, Seq(0), 10).await;
+    assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+    let fed = store.tail(shard, &Cursor::default(), 10).await;
+    assert!(matches!(fed, Err(StoreError::Corrupt { .. })), "{fed:?}");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let bits = three
+            .iter()
+            .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
+            << (8 * (3 - three.len()));
+        let digit = |n: usize| char::from(DIGITS[bits >> (18 - 6 * n) & 63]);
+        text.extend((0..=three.len()).map(digit));
+        text.extend(std::iter::repeat_n('=', 3 - three.len()));
+    }
+    text
+}
+
+/// A database that is gone: calls end with an error that says why, and a commit that may have arrived is of unknown outcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_hangs_when_the_database_is_gone() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let url = format!("{}&commit_timeout_ms=500&read_timeout_ms=500", database.url());
+    let store = open(&url).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "x", 1).await;
+    store.probe().await.unwrap();
+    drop(database);
+    let unavailable = |error: StoreError| matches!(error, StoreError::Unavailable { .. });
+    assert!(unavailable(store.head(&pen.stream).await.unwrap_err()));
+    assert!(unavailable(store.probe().await.unwrap_err()));
+    let answer = store.commit(vec![pen.batch("y", 1)]).await.remove(0);
+    let not_done = matches!(
+        answer,
+        Err(CommitError::OutcomeUnknown { .. } | CommitError::Store(StoreError::Unavailable { .. }))
+    );
+    assert!(not_done, "{answer:?}");
+    assert!(SpannerStore::open(&url.parse().unwrap()).await.is_err());
+}

@@ -138,12 +138,13 @@ fn program() -> Result<PathBuf> {
     let stores = [
         (cfg!(feature = "postgres"), "postgres"),
         (cfg!(feature = "bigtable"), "bigtable"),
+        (cfg!(feature = "spanner"), "spanner"),
     ];
     let built = stores.iter().filter(|(built, _)| *built);
     let features = built.flat_map(|(_, store)| ["--features", store]);
     let built = Command::new(cargo)
         .args(args)
-        .args(features)
+        .args(["--features", &features.join(",")])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
     ensure!(built.success(), "cargo build -p tape-server failed");

@@ -67,11 +67,12 @@ impl fmt::Debug for StoreUrl {
 }
 
 /// Where journals are kept beyond this process: whether this build knows it, and how its URLs begin.
-const DATABASES: [(bool, &str); 4] = [
+const DATABASES: [(bool, &str); 5] = [
     (cfg!(feature = "postgres"), "postgres://"),
     (cfg!(feature = "postgres"), "postgresql://"),
     (cfg!(feature = "postgres"), "alloydb://"),
     (cfg!(feature = "bigtable"), "bigtable://"),
+    (cfg!(feature = "spanner"), "spanner://"),
 ];
 
 /// The URL without what may have a password: user and parameters.

@@ -14,7 +14,8 @@ use tape_reactors::HttpEndpoints;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-reactor", version)]
 pub(crate) struct Flags {
-    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...` or `alloydb://...`.
+    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...`, `alloydb://...`
+    /// or `bigtable://PROJECT/INSTANCE/TABLE`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: String,
     /// Connectors, agents and bounds.

@@ -24,7 +24,7 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Drops the entries of streams before a sequence number each.
 pub(super) async fn drop_before(ground: &Ground, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
-    let drops = drops.to_vec().into_iter();
+    let drops = drops.iter().cloned();
     let dropped = drops.map(|(stream, first)| drop_one(ground, stream, first));
     let mut dropped = futures::stream::iter(dropped).buffer_unordered(UNDER_WAY_MAX);
     let mut outcome = Ok(());

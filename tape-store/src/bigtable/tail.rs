@@ -381,7 +381,13 @@ async fn find_news(
     let found = search(ground, shard).await?;
     if found.parts.is_empty() {
         hint::clean(ground, found.stale).await;
-        return Ok(News::None);
+        // Since the log was read, another reader may have made the row, and raised what it says.
+        let log = Log::read(ground, shard, next).await?;
+        return Ok(if log.rows.is_empty() {
+            News::None
+        } else {
+            News::Overtaken
+        });
     }
     if !make_row(ground, shard, next, &found.parts).await? {
         return Ok(News::Overtaken);

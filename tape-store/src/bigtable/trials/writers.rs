@@ -54,7 +54,7 @@ impl Follower {
                 return;
             }
             looks += 1;
-            if looks % LOOKS_OF_A_READER == 0 {
+            if looks.is_multiple_of(LOOKS_OF_A_READER) {
                 reader = store(table, given_up_after);
                 self.restarts += 1;
             }

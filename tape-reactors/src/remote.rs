@@ -23,7 +23,7 @@ use tracing::debug;
 /// Most hints that the server pushes at a time; work beyond them is found by looking.
 const PUSHED_MAX: u32 = 256;
 
-/// A server as a reactor sees it. It pushes work as that becomes due, so an idle reactor asks it for nothing.
+/// A server as a reactor sees it. It pushes work as that becomes due: between two sweeps, an idle reactor asks it for nothing.
 #[derive(Debug)]
 pub struct RemoteAccess {
     server: Workbench,

@@ -141,7 +141,7 @@ fn program() -> Result<PathBuf> {
         (cfg!(feature = "spanner"), "spanner"),
     ];
     let built = stores.iter().filter(|(built, _)| *built);
-    let features = built.flat_map(|(_, store)| ["--features", store]);
+    let features: Vec<&str> = built.map(|(_, store)| *store).collect();
     let built = Command::new(cargo)
         .args(args)
         .args(["--features", &features.join(",")])

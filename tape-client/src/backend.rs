@@ -11,9 +11,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{App, Key, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{App, Key, Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::session::Json;
@@ -67,6 +68,15 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure>;
+
+    /// Retires a page of runs, in somebody's name.
+    async fn retire(
+        &self,
+        retirement: &Retirement,
+        principal: Option<&Principal>,
+        page: Option<String>,
+    ) -> Result<RetiredPage, Failure>;
+    async fn reclaim(&self) -> Result<bool, Failure>;
 
     /// Counts the connections that were lost. A server that sees one close may let the runs go that were driven on it.
     fn lost_connections(&self) -> watch::Receiver<u64> {
@@ -164,6 +174,32 @@ impl RunQuery {
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<(RunId, Summary)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Which runs go, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Runs of this tenant.
+    pub tenant: Tenant,
+    /// That ended longer ago than this, by the journal's clock.
+    pub older_than: Duration,
+    /// Why, for the record.
+    pub reason: String,
+    /// Whether to look only, and leave everything as it is.
+    pub dry_run: bool,
+}
+
+/// What came of a page of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetiredPage {
+    /// How many runs were retired, or would be.
+    pub runs: u64,
+    /// How many entries of them were dropped, or would be.
+    pub entries: u64,
+    /// Runs that are due and were left as they are, and why.
+    pub left: Vec<(RunId, String)>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! A journal, as agents and tools see it.
 
-use crate::backend::{Backend, RunPage, RunQuery, Tail};
+use crate::backend::{Backend, RetiredPage, Retirement, RunPage, RunQuery, Tail};
 use crate::error::Error;
 use crate::retry::{request_id, until_answered};
 use crate::run::RunBuilder;
@@ -17,7 +17,7 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{
     EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
 };
-use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN, TEXT_BYTES_MAX};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
 
@@ -231,6 +231,33 @@ impl Tape {
     /// [`Error::Rejected`] where there is no such entry.
     pub async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Error> {
         until_answered(self.settings.retry_for, || self.backend.erase(stream, seq)).await
+    }
+
+    /// Retires a page of runs that ended long ago and drops their entries; of each, one entry stays that says how it ended.
+    ///
+    /// It may be broken off and done again, also by several at once: what was begun is found and finished.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is no reason or it is longer than 8 KiB; [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn retire(&self, retirement: &Retirement, page: Option<String>) -> Result<RetiredPage, Error> {
+        let bytes = retirement.reason.len();
+        if !(1..=TEXT_BYTES_MAX).contains(&bytes) {
+            let problem = format!("has {bytes} bytes, not 1 to {TEXT_BYTES_MAX}");
+            return Err(Error::invalid("reason", problem));
+        }
+        let principal = self.settings.principal.as_ref();
+        until_answered(self.settings.retry_for, || {
+            self.backend.retire(retirement, principal, page.clone())
+        })
+        .await
+    }
+
+    /// Gives back a piece of the space that dropped entries still take, of all tenants. Whether there is more to do.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn reclaim(&self) -> Result<bool, Error> {
+        until_answered(self.settings.retry_for, || self.backend.reclaim()).await
     }
 
     pub(crate) async fn tell(&self, run: &RunId, command: OutsideCommand) -> Result<Reply, Error> {

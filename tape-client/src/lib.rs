@@ -25,7 +25,7 @@ mod value;
 #[cfg(feature = "remote")]
 mod work;
 
-pub use backend::{RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
+pub use backend::{RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
 pub use client::{Connect, Tape};
 pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};

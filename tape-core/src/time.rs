@@ -40,6 +40,13 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// This time moved earlier by `millis`; stops at [`Timestamp::MIN`].
+    #[must_use]
+    pub fn minus_millis(self, millis: u64) -> Self {
+        let micros = i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000);
+        Self(self.0.saturating_sub(micros))
+    }
+
     /// Milliseconds from `earlier` to this time; zero where `earlier` is later.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {

@@ -415,6 +415,8 @@ fn time_stops_at_its_ends() {
     let at = Timestamp::from_micros(5);
     assert_eq!(at.plus_millis(2).as_micros(), 2_005);
     assert_eq!(at.plus_millis(u64::MAX), Timestamp::MAX);
+    assert_eq!(at.minus_millis(2).as_micros(), -1_995);
+    assert_eq!(Timestamp::MIN.minus_millis(u64::MAX), Timestamp::MIN);
     assert_eq!(at.plus_millis(3).millis_since(at), 3);
     assert_eq!(at.millis_since(at.plus_millis(3)), 0);
     assert_eq!(

@@ -94,6 +94,7 @@ impl Health {
             <v1::values_server::ValuesServer<Context> as NamedService>::NAME,
             <v1::feed_server::FeedServer<Context> as NamedService>::NAME,
             <v1::entries_server::EntriesServer<Context> as NamedService>::NAME,
+            <v1::retention_server::RetentionServer<Context> as NamedService>::NAME,
         ];
         for service in services {
             self.0.set_service_status(service, status).await;

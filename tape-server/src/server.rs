@@ -184,6 +184,7 @@ async fn routes(context: &Context) -> (Health, Routes) {
         .add_service(context.values())
         .add_service(context.feed())
         .add_service(context.entries())
+        .add_service(context.retention())
         .add_service(health_service)
         .add_service(reflection);
     (health, routes)

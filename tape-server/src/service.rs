@@ -5,6 +5,7 @@ mod due;
 mod entries;
 mod feed;
 mod read;
+mod retention;
 mod runs;
 mod sessions;
 mod tail;
@@ -20,6 +21,7 @@ use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tape_proto::v1::entries_server::EntriesServer;
 use tape_proto::v1::feed_server::FeedServer;
+use tape_proto::v1::retention_server::RetentionServer;
 use tape_proto::v1::runs_server::RunsServer;
 use tape_proto::v1::sessions_server::SessionsServer;
 use tape_proto::v1::values_server::ValuesServer;
@@ -83,6 +85,10 @@ impl Context {
 
     pub(crate) fn entries(&self) -> EntriesServer<Self> {
         EntriesServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn retention(&self) -> RetentionServer<Self> {
+        RetentionServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     fn engine(&self) -> &Engine {

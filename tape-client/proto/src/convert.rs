@@ -12,6 +12,7 @@ mod field;
 mod name;
 mod part;
 mod reply;
+mod retention;
 mod run;
 mod session;
 mod tell;
@@ -20,6 +21,7 @@ mod work;
 
 pub use command::{ExecuteCommand, execute_request};
 pub use field::InvalidField;
+pub use retention::RetirementQuery;
 pub use run::{DueQuery, RunListQuery};
 pub use session::{SessionChange, SessionRequest, SessionRewind, read_state, session_request, write_state};
 pub use value::{ValueChange, ValueRequest};

@@ -3,15 +3,18 @@
 mod feed;
 mod sessions;
 
-use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
+use super::{
+    Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Until,
+    Versioned,
+};
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::{Entry, EntryBody};
-use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
-use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::id::{Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::limits::{PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_store::clock::SystemClock;
@@ -152,6 +155,44 @@ impl Backend for Embedded {
             return Err(Failure::Rejected(Rejection::NotFound { what: "entry" }));
         }
         Ok(self.0.store().erase(stream, seq).await?)
+    }
+
+    async fn retire(
+        &self,
+        retirement: &Retirement,
+        principal: Option<&Principal>,
+        page: Option<String>,
+    ) -> Result<RetiredPage, Failure> {
+        let Retirement {
+            tenant,
+            older_than,
+            reason,
+            dry_run,
+        } = retirement.clone();
+        let older_than_ms = u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX);
+        let retirement = tape_store::engine::Retirement {
+            tenant,
+            ended_before: self.0.now().minus_millis(older_than_ms),
+            principal: principal.cloned(),
+            reason,
+            dry_run,
+        };
+        let page = page.map(PageToken);
+        let page = self
+            .0
+            .retire_page(&retirement, page.as_ref(), RETIRED_PER_PAGE_MAX)
+            .await?;
+        let left = page.failed.into_iter();
+        Ok(RetiredPage {
+            runs: page.runs,
+            entries: page.entries,
+            left: left.map(|(run, error)| (run, error.to_string())).collect(),
+            next: page.next.map(|token| token.0),
+        })
+    }
+
+    async fn reclaim(&self) -> Result<bool, Failure> {
+        Ok(self.0.reclaim().await?)
     }
 }
 

@@ -4,7 +4,10 @@ mod drive;
 mod feed;
 mod work;
 
-use super::{Backend, Failure, RunPage, RunQuery, SessionView, Tail, Transition, Until, Versioned};
+use super::{
+    Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Until,
+    Versioned,
+};
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
@@ -13,16 +16,19 @@ use std::time::Duration;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
-use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tape_proto::convert::{
-    RunListQuery, SessionRequest, ValueChange, ValueRequest, execute_request, read_state, session_request,
+    RetirementQuery, RunListQuery, SessionRequest, ValueChange, ValueRequest, execute_request, read_state,
+    session_request,
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
 use tape_proto::v1::entries_client::EntriesClient;
+use tape_proto::v1::retention_client::RetentionClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
@@ -303,6 +309,47 @@ impl Backend for Remote {
         };
         EntriesClient::new(self.channel.clone()).erase(request).await?;
         Ok(())
+    }
+
+    async fn retire(
+        &self,
+        retirement: &Retirement,
+        principal: Option<&Principal>,
+        page: Option<String>,
+    ) -> Result<RetiredPage, Failure> {
+        let Retirement {
+            tenant,
+            older_than,
+            reason,
+            dry_run,
+        } = retirement.clone();
+        let query = RetirementQuery {
+            tenant,
+            older_than_ms: u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX),
+            reason,
+            principal: principal.cloned(),
+            dry_run,
+            page_size: RETIRED_PER_PAGE_MAX,
+            page_token: page,
+        };
+        let mut retention = RetentionClient::new(self.channel.clone());
+        let page = retention
+            .retire(v1::RetireRunsRequest::from(query))
+            .await?
+            .into_inner();
+        let left = page.left.into_iter().map(TryInto::try_into);
+        Ok(RetiredPage {
+            runs: page.runs,
+            entries: page.entries,
+            left: left.collect::<Result<_, _>>().map_err(Wire::from)?,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
+    }
+
+    async fn reclaim(&self) -> Result<bool, Failure> {
+        let mut retention = RetentionClient::new(self.channel.clone());
+        let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await?;
+        Ok(reclaimed.into_inner().more)
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {

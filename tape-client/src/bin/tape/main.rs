@@ -2,6 +2,7 @@
 
 mod act;
 mod name;
+mod retention;
 mod runs;
 mod show;
 mod story;
@@ -51,6 +52,7 @@ enum Command {
     Retry(act::Retry),
     Cancel(act::Cancel),
     Erase(act::Erase),
+    Retention(retention::Retention),
 }
 
 /// What every command gets.
@@ -128,6 +130,7 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
         Command::Retry(command) => command.run(&mut context).await,
         Command::Cancel(command) => command.run(&mut context).await,
         Command::Erase(command) => command.run(&mut context).await,
+        Command::Retention(command) => command.run(&mut context).await,
     }
 }
 

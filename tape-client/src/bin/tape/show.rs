@@ -2,7 +2,7 @@
 
 use crate::name::{RunPath, path};
 use crate::story::Line;
-use crate::text::{clock, time};
+use crate::text::{clock, counted, time};
 use crate::{Context, Failure};
 use clap::Args;
 use futures::StreamExt as _;
@@ -82,23 +82,27 @@ pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, 
 }
 
 fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
-    let Reading {
-        entries,
-        state,
-        replay,
-    } = reading;
+    let Reading { entries, state, .. } = reading;
     context.line(&format!("run      {}", path(run)))?;
     let stuck = state
         .stuck()
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
     context.line(&format!("status   {}{stuck}", state.status().as_str()))?;
-    if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-        let seconds = last.at.millis_since(first.at) / 1000;
-        let begun = time(first.at);
+    let summary = state.summary();
+    if let (Some(summary), Some(last)) = (&summary, entries.last()) {
+        let seconds = last.at.millis_since(summary.begun_at) / 1000;
+        let begun = time(summary.begun_at);
         context.line(&format!("begun    {begun} UTC, last entry {seconds} s later"))?;
     }
-    let labels = replay.begun().map(|begun| &begun.labels).into_iter().flatten();
+    if state.is_retired() {
+        let dropped = state.seq().0 - entries.len() as u64;
+        context.line(&format!(
+            "retired  {} dropped",
+            counted(dropped, "entry", "entries")
+        ))?;
+    }
+    let labels = summary.iter().flat_map(|summary| &summary.labels);
     let labels: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
     if !labels.is_empty() {
         context.line(&format!("labels   {}", labels.join(" ")))?;

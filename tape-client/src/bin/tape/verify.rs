@@ -21,8 +21,9 @@ const PAGE: u32 = 500;
 
 /// Verifies the chains of runs, and prints their heads for publishing. Exits with 1 where anything is broken.
 ///
-/// A run's entries must form a chain, and end where its head and the feed say. The runs of a tenant are those that are listed, and
-/// those that the feed has. What is gone from entries, head, list and feed alike shows only against a head that was
+/// A run's entries must form a chain, and end where its head and the feed say. That of a retired run begins with the entry that
+/// stands for those which were dropped. The runs of a tenant are those that are listed, and
+/// those that the feed has, which alone has the retired ones. What is gone from entries, head, list and feed alike shows only against a head that was
 /// published (--head).
 #[derive(Debug, Args)]
 #[command(override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --tenant <TENANT>")]
@@ -60,6 +61,7 @@ struct Count {
     runs: u64,
     entries: u64,
     erased: u64,
+    dropped: u64,
     broken: u64,
 }
 
@@ -117,8 +119,7 @@ impl Verify {
         }
         for (run, end) in ends {
             let finding = audit(context, &run, None, Some(end)).await?;
-            let unlisted = |_| Err("the feed has it, but it is not in the list of runs".to_owned());
-            count.add(context, &run, finding.and_then(unlisted))?;
+            count.add(context, &run, may_be_unlisted(finding))?;
         }
         if count.runs == 0 && count.broken == 0 {
             let problem = format!("'{tenant}' has no runs");
@@ -179,6 +180,16 @@ fn runs_of(tenant: &Tenant) -> String {
     format!("{tenant}/run")
 }
 
+/// Runs whose entries were dropped are no longer listed; others that are not, should be.
+fn may_be_unlisted(finding: Finding) -> Finding {
+    match finding {
+        Ok(Verified { dropped: 0, .. }) => {
+            Err("the feed has it, but it is not in the list of runs".to_owned())
+        }
+        other => other,
+    }
+}
+
 fn has_entries(finding: Finding) -> Finding {
     match finding {
         Ok(Verified {
@@ -195,19 +206,25 @@ impl Count {
         let Verified {
             head: (seq, digest),
             erased,
+            dropped,
         } = match finding {
             Ok(verified) => verified,
             Err(broken) => return self.broken(context, "run", &path(run), broken),
         };
-        self.entries += seq.0;
+        self.entries += seq.0 - dropped;
         self.erased += erased;
+        self.dropped += dropped;
         let (name, head) = (path(run), format!("{seq}:{digest}"));
         let gone = match erased {
             0 => String::new(),
             n => format!("{}  ", payloads_erased(n)),
         };
-        let line = json!({"run": name, "ok": true, "head": head, "erased": erased});
-        context.say(&line, &format!("ok      {name}  {gone}head {head}"))
+        let retired = match dropped {
+            0 => String::new(),
+            n => format!("retired, {} dropped  ", counted(n, "entry", "entries")),
+        };
+        let line = json!({"run": name, "ok": true, "head": head, "erased": erased, "dropped": dropped});
+        context.say(&line, &format!("ok      {name}  {retired}{gone}head {head}"))
     }
 
     /// Counts what is broken and says so.
@@ -233,12 +250,18 @@ impl Count {
             runs,
             entries,
             erased,
+            dropped,
             broken,
         } = *self;
-        let line = json!({"runs": runs, "entries": entries, "erased": erased, "broken": broken});
+        let line =
+            json!({"runs": runs, "entries": entries, "erased": erased, "dropped": dropped, "broken": broken});
         let (runs, entries) = (counted(runs, "run", "runs"), counted(entries, "entry", "entries"));
+        let retired = match dropped {
+            0 => String::new(),
+            n => format!("{} dropped, ", counted(n, "entry", "entries")),
+        };
         let text = format!(
-            "{runs}, {entries} verified, {}, {broken} broken",
+            "{runs}, {entries} verified, {retired}{}, {broken} broken",
             payloads_erased(erased)
         );
         context.say(&line, &text)
@@ -260,7 +283,10 @@ mod tests {
     fn a_run_without_entries_is_no_run() {
         let of = |seq| {
             let head = (Seq(seq), Digest::of(b"head"));
-            has_entries(Ok(Verified { head, erased: 0 }))
+            has_entries(Ok(Verified {
+                head,
+                ..Verified::default()
+            }))
         };
         assert!(of(0).is_err_and(|broken| broken == "it is listed, but has no entries"));
         assert!(of(1).is_ok());

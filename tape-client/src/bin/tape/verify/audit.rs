@@ -3,8 +3,8 @@
 use crate::text::with_causes;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
-use tape_client::core::chain::Verifier;
-use tape_client::core::codec::{StoredEntry, decode};
+use tape_client::core::chain::{ChainError, Verifier};
+use tape_client::core::codec::{StoredEntry, decode, kind};
 use tape_client::core::entry::EntryBody;
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
@@ -25,6 +25,8 @@ pub(super) struct Verified {
     pub(super) head: (Seq, Digest),
     /// Payloads that were erased on request.
     pub(super) erased: u64,
+    /// Entries that were dropped when the run was retired.
+    pub(super) dropped: u64,
 }
 
 /// What was found in a run; an error where it could not be looked at.
@@ -47,8 +49,28 @@ pub(super) async fn audit(
         })),
     };
     let known: Vec<Known> = head.iter().flatten().copied().chain(feed).collect();
-    let found = walk(context, run, published, &known).await?;
+    let mut found = walk(context, run, published, &known).await?;
+    if let Err(Broken { overtaken: true, .. }) = found {
+        found = walk(context, run, published, &known).await?;
+    }
+    let found = found.map_err(|broken| broken.what);
     Ok(found.and_then(|verified| head.map(|_| verified)))
+}
+
+/// What is broken in a run.
+struct Broken {
+    what: String,
+    /// Whether entries were dropped while they were read: what is left is read anew.
+    overtaken: bool,
+}
+
+impl From<String> for Broken {
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            overtaken: false,
+        }
+    }
 }
 
 async fn walk(
@@ -56,44 +78,56 @@ async fn walk(
     run: &RunId,
     published: Option<(Seq, Digest)>,
     known: &[Known],
-) -> Result<Finding, Failure> {
+) -> Result<Result<Verified, Broken>, Failure> {
     let mut verifier = Verifier::new(published);
     let mut pages = context.tape.journal(run);
     while let Some(page) = pages.next().await {
         let page = match page {
             // Who knows of entries of the run says below what is missing.
             Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::NotFound { .. }) => break,
-            Err(error) => return Ok(Err(damage(error)?)),
+            Err(error) => return Ok(Err(damage(error)?.into())),
             Ok(page) => page,
         };
         for stored in page {
             if let Err(broken) = verifier.check(&stored) {
-                return Ok(Err(broken.to_string()));
+                let overtaken = matches!(broken, ChainError::Gap { .. }) && stands_for_others(&stored);
+                let what = broken.to_string();
+                return Ok(Err(Broken { what, overtaken }));
             }
             if let Some(other) = named(&stored).filter(|named| named != run) {
                 let other = StreamId::Run(other);
-                return Ok(Err(format!("its entries are those of {other}")));
+                return Ok(Err(format!("its entries are those of {other}").into()));
             }
             if let Some(other) = another(known, stored.seq, stored.digest) {
-                return Ok(Err(other));
+                return Ok(Err(other.into()));
             }
         }
     }
-    let (end, erased) = (verifier.seq(), verifier.erased());
+    let (end, erased, dropped) = (verifier.seq(), verifier.erased(), verifier.dropped());
     if let Some(missing) = missing(known, end) {
-        return Ok(Err(missing));
+        return Ok(Err(missing.into()));
     }
-    let head = verifier.finish().map_err(|broken| broken.to_string());
-    Ok(head.map(|head| Verified { head, erased }))
+    let head = verifier.finish().map_err(|broken| broken.to_string().into());
+    Ok(head.map(|head| Verified {
+        head,
+        erased,
+        dropped,
+    }))
 }
 
-/// The run whose journal begins with this entry.
+/// The run that an entry says its journal is of.
 fn named(stored: &StoredEntry) -> Option<RunId> {
-    let first = (stored.seq == Seq(1)).then(|| decode(stored).ok())??;
-    match first.body {
+    let says = stored.seq == Seq(1) || stands_for_others(stored);
+    match says.then(|| decode(stored).ok())??.body {
         EntryBody::RunBegun(begun) => Some(begun.run),
+        EntryBody::RunRetired(retired) => Some(retired.run),
         _ => None,
     }
+}
+
+/// Whether an entry stands for those before it.
+fn stands_for_others(stored: &StoredEntry) -> bool {
+    kind(stored).is_ok_and(|kind| kind == "run.retired")
 }
 
 /// Who knows an entry as another than it is.

@@ -1,0 +1,145 @@
+//! `tape retention`.
+
+use crate::name::path;
+use crate::text::counted;
+use crate::{Context, Failure};
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+use tape_client::Retirement;
+use tape_client::core::id::Tenant;
+
+/// Drops the entries of runs that ended long ago. Of each an entry stays that says how it ended, so that beginning it again still
+/// returns that, and that names the end of its chain. Exits with 1 where a run had to be left as it is.
+///
+/// What outlives the entries is the run's name, its labels, how and when it ended, and its output. Business keys stay with the
+/// effects that took them. It may be broken off and run again, also by several at once. A head that was published of an entry before
+/// the last can no longer be compared with anything: publish the heads that `tape verify` prints afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct Retention {
+    /// Whose runs.
+    #[arg(long, env = "TAPE_TENANT")]
+    tenant: Tenant,
+    /// How long ago runs must have ended: a number with d, h, m or s, such as 90d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    older_than: Age,
+    /// Why, for the record; by default, that they are older than that.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Says what would go, and leaves it.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// An age with the words that it was given in.
+#[derive(Clone, Debug)]
+struct Age {
+    given: String,
+    duration: Duration,
+}
+
+fn age(text: &str) -> Result<Age, String> {
+    let form = || "an age is a number with d, h, m or s, such as 90d".to_owned();
+    let unit = text.chars().next_back().ok_or_else(form)?;
+    let seconds = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        's' => 1,
+        _ => return Err(form()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| form())?;
+    let seconds = number.checked_mul(seconds).ok_or_else(form)?;
+    Ok(Age {
+        given: text.to_owned(),
+        duration: Duration::from_secs(seconds),
+    })
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Count {
+    runs: u64,
+    entries: u64,
+    left: u64,
+}
+
+impl Retention {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let reason = self
+            .reason
+            .clone()
+            .unwrap_or_else(|| format!("it ended more than {} ago", self.older_than.given));
+        let retirement = Retirement {
+            tenant: self.tenant.clone(),
+            older_than: self.older_than.duration,
+            reason,
+            dry_run: self.dry_run,
+        };
+        let (mut count, mut page) = (Count::default(), None);
+        loop {
+            let retired = context.tape.retire(&retirement, page).await?;
+            count.runs += retired.runs;
+            count.entries += retired.entries;
+            for (run, problem) in retired.left {
+                count.left += 1;
+                let name = path(&run);
+                let line = json!({"run": name, "left": problem});
+                context.say(&line, &format!("LEFT  {name}  {problem}"))?;
+            }
+            page = retired.next;
+            if page.is_none() {
+                break;
+            }
+        }
+        // What is garbage by now is of all tenants.
+        while !self.dry_run && context.tape.reclaim().await? {}
+        count.say(context, self.dry_run)?;
+        Ok(if count.left == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Count {
+    fn say(&self, context: &mut Context<'_>, dry_run: bool) -> Result<(), Failure> {
+        let Self { runs, entries, left } = *self;
+        let line = json!({"runs": runs, "entries": entries, "left": left, "dry_run": dry_run});
+        let (runs, entries) = (counted(runs, "run", "runs"), counted(entries, "entry", "entries"));
+        let did = if dry_run { "would be retired" } else { "retired" };
+        let left = match left {
+            0 => String::new(),
+            left => format!(", {} left", counted(left, "run", "runs")),
+        };
+        context.say(&line, &format!("{runs} {did}, {entries} dropped{left}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+    use std::time::Duration;
+
+    #[test]
+    fn ages_are_numbers_with_a_unit() {
+        for (text, seconds) in [("90d", 7_776_000), ("12h", 43_200), ("5m", 300), ("0s", 0)] {
+            assert_eq!(age(text).unwrap().duration, Duration::from_secs(seconds));
+        }
+        for text in [
+            "",
+            "d",
+            "90",
+            "-1d",
+            "1.5h",
+            "1w",
+            "9é",
+            "99999999999999999999d",
+            "999999999999999999d",
+        ] {
+            age(text).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Retention: what ended long ago makes room.
+
+use super::Context;
+use crate::failure::{of_journal, of_store};
+use tape_proto::convert::RetirementQuery;
+use tape_proto::failure::Failure;
+use tape_proto::v1;
+use tape_proto::v1::retention_server::Retention;
+use tape_store::contract::PageToken;
+use tape_store::engine::Retirement;
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl Retention for Context {
+    async fn retire(
+        &self,
+        request: Request<v1::RetireRunsRequest>,
+    ) -> Result<Response<v1::RetireRunsResponse>, Status> {
+        self.answer(self.retire_page(request.into_inner())).await
+    }
+
+    async fn reclaim(&self, _: Request<v1::ReclaimRequest>) -> Result<Response<v1::ReclaimResponse>, Status> {
+        self.answer(self.reclaim_piece()).await
+    }
+}
+
+impl Context {
+    async fn retire_page(&self, request: v1::RetireRunsRequest) -> Result<v1::RetireRunsResponse, Failure> {
+        let query = RetirementQuery::try_from(request)?;
+        let retirement = Retirement {
+            tenant: query.tenant,
+            ended_before: self.engine().now().minus_millis(query.older_than_ms),
+            principal: query.principal,
+            reason: query.reason,
+            dry_run: query.dry_run,
+        };
+        let from = query.page_token.map(PageToken);
+        let page = self
+            .engine()
+            .retire_page(&retirement, from.as_ref(), query.page_size)
+            .await
+            .map_err(of_journal)?;
+        let left = page.failed.into_iter();
+        Ok(v1::RetireRunsResponse {
+            runs: page.runs,
+            entries: page.entries,
+            left: left
+                .map(|(run, error)| (run, of_journal(error).to_string()).into())
+                .collect(),
+            next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+        })
+    }
+
+    async fn reclaim_piece(&self) -> Result<v1::ReclaimResponse, Failure> {
+        let more = self.engine().reclaim().await;
+        let more = more.map_err(|error| of_store(&error))?;
+        Ok(v1::ReclaimResponse { more })
+    }
+}

@@ -20,11 +20,11 @@ const WRITERS: usize = 10;
 /// Decisions that each writer makes between two changes.
 const STRETCH: u64 = 10;
 
-/// What a later build could do to the tables, as it would: it adds, and says that builds of version 1 can work with it.
+/// What a later build could do to the tables, as it would: it adds, and says that builds of version 2 can work with it.
 const LATER: &str = "BEGIN; SELECT pg_advisory_xact_lock(x'54617065'::bigint); \
      ALTER TABLE tape_entry ADD COLUMN later text; ALTER TABLE tape_head ADD COLUMN later int NOT NULL DEFAULT 7; \
      ALTER TABLE tape_agenda ADD COLUMN later bigint; CREATE INDEX later ON tape_run(changed_at); \
-     INSERT INTO tape_schema VALUES (2, 1); COMMIT";
+     INSERT INTO tape_schema VALUES (3, 2); COMMIT";
 
 /// A client that decides one thing after the other until it is told to stop.
 struct Writer {

@@ -176,6 +176,7 @@ macro_rules! __conformance_list {
             engines::a_fenced_driver_with_an_old_state_cannot_write if always;
             engines::lost_answers_do_not_repeat_commands if always;
             engines::a_business_key_has_one_owner if always;
+            engines::a_business_key_stays_with_a_run_that_was_retired if always;
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
             engines::a_state_from_a_snapshot_is_the_one_replayed if always;

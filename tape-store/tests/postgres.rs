@@ -13,7 +13,7 @@ use postgres_server::Database;
 use proxy::Proxy;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::chain::Verifier;
 use tape_core::id::Seq;
@@ -404,6 +404,270 @@ async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
         "{refused:?}"
     );
     assert!(refused.to_string().contains("use a newer build"), "{refused}");
+}
+
+/// A server of the first version of the schema, as far as it writes: it knows neither what begins later nor how it is found.
+async fn write_as_version_1(pool: &sqlx::PgPool, n: usize, writing: &AtomicBool) -> i64 {
+    let mut last = 0;
+    while last < 20 || writing.load(Ordering::Acquire) {
+        let begin = "INSERT INTO tape_head(key, name, part, seq, epoch, digest) \
+             SELECT tape_key($1), $1, part, 1, 0, sha256('') FROM tape_store ON CONFLICT (key) DO UPDATE SET seq = tape_head.seq + 1 \
+             RETURNING stream, seq, part";
+        let entry = "INSERT INTO tape_entry(ord, stream, seq, part, digest, batch, envelope, payload) \
+             SELECT pg_current_xact_id()::text::bigint + base, $1, $2, $3, sha256(''), sha256($4), '', '' FROM tape_store";
+        let mut transaction = pool.begin().await.unwrap();
+        let (stream, seq, part): (i64, i64, i16) = sqlx::query_as(begin)
+            .bind(format!("t/run/app/user/session/old-{n}"))
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        let written = sqlx::query(entry).bind(stream).bind(seq).bind(part);
+        written
+            .bind(format!("{n} {seq}").into_bytes())
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        last = seq;
+    }
+    last
+}
+
+/// The tables of version 1 become those of version 2 under servers of version 1, which go on writing before, during and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_version_is_made_while_servers_of_the_first_write() {
+    let Some(database) = Database::bare() else { return };
+    database.psql(include_str!("../src/postgres/schema.sql"));
+    database.psql(
+        "CREATE TABLE tape_schema(version int PRIMARY KEY, compatible_from int NOT NULL, \
+           migrated_at timestamptz NOT NULL DEFAULT now()); INSERT INTO tape_schema VALUES (1, 1)",
+    );
+    let url = database.url();
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let writing = Arc::new(AtomicBool::new(true));
+    let old = |n| {
+        let (pool, writing) = (pool.clone(), Arc::clone(&writing));
+        tokio::spawn(async move { write_as_version_1(&pool, n, &writing).await })
+    };
+    let old: Vec<_> = (0..3).map(old).collect();
+    let target: Target = url.parse().unwrap();
+    let opened = futures::future::join_all((0..4).map(|_| PostgresStore::open(&target))).await;
+    let store = opened.into_iter().next().unwrap().unwrap();
+    let mut pen = Pen::new("new");
+    pen.put(&store, "x", 5).await;
+    store.drop_before(&[(pen.stream.clone(), Seq(5))]).await.unwrap();
+    writing.store(false, Ordering::Release);
+    for (n, last) in futures::future::join_all(old).await.into_iter().enumerate() {
+        let entries = pen::all(&store, &Pen::new(&format!("old-{n}")).stream).await;
+        assert_eq!(
+            entries.len() as i64,
+            last.unwrap(),
+            "all that was written is read"
+        );
+    }
+    assert_eq!(pen::all(&store, &pen.stream).await.len(), 1);
+    assert_eq!(
+        database.psql("SELECT version, compatible_from FROM tape_schema ORDER BY version"),
+        "1|1\n2|1"
+    );
+    assert_eq!(
+        database.psql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'tape_head_part'::regclass"),
+        "t"
+    );
+}
+
+fn pages(database: &Database) -> String {
+    database.psql("SELECT sum(pg_relation_size(format('tape_entry_%s', n))) FROM generate_series(1, 12) n")
+}
+
+/// Runs come and go while others are written, read and followed. Space is given back all the while, by two at once; nobody is told an
+/// error, no entry that is kept is missing anywhere, and in the end no part has a page that is not needed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn space_is_given_back_beside_writers_and_readers() {
+    const LIVE: usize = 4;
+    const COMING: usize = 4;
+    const ROUNDS: usize = 25;
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let url = database.url();
+    let stores = futures::future::join_all((0..3).map(|_| open(&url))).await;
+    let busy = Arc::new(AtomicUsize::new(LIVE + COMING));
+    let live = |n: usize| {
+        let (store, busy) = (Arc::clone(&stores[n % 3]), Arc::clone(&busy));
+        tokio::spawn(async move {
+            let mut pen = Pen::new(&format!("live-{n}"));
+            for _ in 0..ROUNDS * 2 {
+                pen.put(store.as_ref(), "goes on", 2).await;
+                let entries = pen::all(store.as_ref(), &pen.stream).await;
+                assert_eq!(entries.len() as u64, pen.seq.0);
+            }
+            busy.fetch_sub(1, Ordering::Release);
+            pen
+        })
+    };
+    let coming = |n: usize| {
+        let (store, busy) = (Arc::clone(&stores[n % 3]), Arc::clone(&busy));
+        tokio::spawn(async move {
+            let mut pens = Vec::new();
+            for round in 0..ROUNDS {
+                let mut pen = Pen::new(&format!("coming-{n}-{round}"));
+                pen.put(store.as_ref(), &"x".repeat(500), 40).await;
+                let drops = [(pen.stream.clone(), pen.seq)];
+                store.drop_before(&drops).await.unwrap();
+                pens.push(pen);
+            }
+            busy.fetch_sub(1, Ordering::Release);
+            pens
+        })
+    };
+    let live: Vec<_> = (0..LIVE).map(live).collect();
+    let coming: Vec<_> = (0..COMING).map(coming).collect();
+    let reclaim = |store: Arc<PostgresStore>| {
+        let busy = Arc::clone(&busy);
+        tokio::spawn(async move {
+            while busy.load(Ordering::Acquire) > 0 {
+                store.reclaim().await.unwrap();
+            }
+        })
+    };
+    let reclaimers: Vec<_> = stores[..2].iter().cloned().map(reclaim).collect();
+    let (store, following) = (Arc::clone(&stores[2]), Arc::clone(&busy));
+    let follower = tokio::spawn(async move {
+        let (mut cursor, mut seen) = (Cursor::default(), HashMap::<String, Vec<u64>>::new());
+        loop {
+            let over = following.load(Ordering::Acquire) == 0;
+            let page = store.tail(FEED, &cursor, 7).await.unwrap();
+            if page.entries.is_empty() && over {
+                return seen;
+            }
+            for fed in page.entries {
+                seen.entry(fed.stream.to_string())
+                    .or_default()
+                    .push(fed.entry.seq.0);
+            }
+            cursor = page.cursor;
+        }
+    });
+    let live: Vec<Pen> = futures::future::join_all(live)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let gone: Vec<Pen> = futures::future::join_all(coming)
+        .await
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .collect();
+    for reclaimer in reclaimers {
+        reclaimer.await.unwrap();
+    }
+    let seen = follower.await.unwrap();
+    for pen in &live {
+        let all: Vec<u64> = (1..=pen.seq.0).collect();
+        assert_eq!(seen[&pen.stream.to_string()], all, "once each, in order");
+        let entries = pen::all(stores[0].as_ref(), &pen.stream).await;
+        let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+        entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+        verifier.finish().unwrap();
+    }
+    for pen in &gone {
+        assert_eq!(seen[&pen.stream.to_string()].last(), Some(&pen.seq.0));
+    }
+    while stores[0].reclaim().await.unwrap() {}
+    assert_eq!(pages(&database), "0", "all that was garbage went back");
+    for pen in live.iter().chain(&gone) {
+        let entries = pen::all(stores[1].as_ref(), &pen.stream).await;
+        assert_eq!(entries.last().map(|entry| entry.seq), Some(pen.seq));
+        let kept = if pen.stream.to_string().contains("coming") {
+            1
+        } else {
+            pen.seq.0
+        };
+        assert_eq!(entries.len() as u64, kept, "{}", pen.stream);
+    }
+}
+
+/// Somebody looks into an old part for long, as a copy of the database would. It is left for later, after a bounded number of tries,
+/// and nobody else waits for longer than one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_somebody_reads_is_left_for_later() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let url = database.url();
+    let store = open(&url).await;
+    let mut pen = Pen::new("gone");
+    pen.put(store.as_ref(), "x", 100).await;
+    store.drop_before(&[(pen.stream.clone(), pen.seq)]).await.unwrap();
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let mut reader = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM tape_entry_1 LIMIT 1")
+        .fetch_all(&mut *reader)
+        .await
+        .unwrap();
+    // A server whose statements may wait for a lock hardly longer than one try lasts.
+    let impatient = PostgresStore::open(&with(&url, "statement_timeout_ms=1000"))
+        .await
+        .unwrap();
+    let reclaiming = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { while store.reclaim().await.unwrap() {} }
+    });
+    let mut live = Pen::new("live");
+    let mut rounds = 0;
+    while !reclaiming.is_finished() || rounds < 20 {
+        rounds += 1;
+        live.put(&impatient, "x", 1).await;
+        assert_eq!(pen::all(&impatient, &live.stream).await.len() as u64, live.seq.0);
+        impatient.tail(FEED, &Cursor::default(), 10).await.unwrap();
+    }
+    reclaiming.await.unwrap();
+    assert_ne!(pages(&database), "0", "it gave up for now");
+    reader.rollback().await.unwrap();
+    while store.reclaim().await.unwrap() {}
+    assert_eq!(
+        database.psql("SELECT pg_relation_size('tape_entry_1')"),
+        "0",
+        "later came"
+    );
+    assert_eq!(pen::all(&impatient, &live.stream).await.len() as u64, live.seq.0);
+}
+
+/// A payload that is erased while its run moves is erased in the copy too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_erased_while_a_run_moves_stays_erased() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let url = database.url();
+    let (store, other) = (open(&url).await, open(&url).await);
+    let mut live = Pen::new("live");
+    live.put(store.as_ref(), "secret", 300).await;
+    let mut gone = Pen::new("gone");
+    for _ in 0..5 {
+        gone.put(store.as_ref(), "x", 300).await;
+    }
+    store
+        .drop_before(&[(gone.stream.clone(), gone.seq)])
+        .await
+        .unwrap();
+    let stream = live.stream.clone();
+    let erasing = tokio::spawn(async move {
+        for seq in 1..=300 {
+            other.erase(&stream, Seq(seq)).await.unwrap();
+        }
+    });
+    while store.reclaim().await.unwrap() {}
+    erasing.await.unwrap();
+    assert_eq!(
+        database.psql("SELECT part FROM tape_head WHERE name LIKE '%/live'"),
+        "0",
+        "it has moved"
+    );
+    let left = "SELECT count(*) FROM tape_entry e JOIN tape_head h USING (stream) WHERE h.name LIKE '%/live' AND payload IS NOT NULL";
+    assert_eq!(database.psql(left), "0");
+    assert_eq!(pen::all(store.as_ref(), &live.stream).await.len(), 300);
 }
 
 /// A copy in a cluster whose transaction ids are smaller goes on after what is there.

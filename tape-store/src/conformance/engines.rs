@@ -4,7 +4,7 @@ use super::Fixture;
 use super::append::{all, run};
 use crate::clock::{ManualClock, SystemClock};
 use crate::contract::{Cursor, JournalStore, Shard};
-use crate::engine::Engine;
+use crate::engine::{Engine, Retirement};
 use crate::journal::JournalError;
 use crate::layer::{Fault, FaultyStore, MeteredStore, Point};
 use std::collections::BTreeMap;
@@ -229,6 +229,47 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
         spec: elsewhere,
     };
     drive(engine, owner, *epoch, begin).await.unwrap();
+}
+
+/// Whose effect took a key keeps it, also when nothing but its end is left of the run.
+pub(super) async fn a_business_key_stays_with_a_run_that_was_retired(fixture: Fixture) {
+    let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    let (owner, other) = (run("owner"), run("other"));
+    let pay = || DriverCommand::BeginEffect {
+        effect: effect(0),
+        spec: spec(Some("invoice 7"), vec![]),
+    };
+    let epoch = begin(&engine, &owner, "driver").await;
+    drive(&engine, &owner, epoch, decision(0)).await.unwrap();
+    drive(&engine, &owner, epoch, pay()).await.unwrap();
+    let fail = DriverCommand::Fail {
+        error: "no money".to_owned(),
+    };
+    drive(&engine, &owner, epoch, fail).await.unwrap();
+    let retirement = Retirement {
+        tenant: owner.tenant.clone(),
+        ended_before: engine.now().plus_millis(60_000),
+        principal: None,
+        reason: "old".to_owned(),
+        dry_run: false,
+    };
+    let mut page = None;
+    for _ in 0..3 {
+        let retired = engine.retire_page(&retirement, page.as_ref(), 10).await;
+        page = retired.unwrap().next;
+    }
+    let left = all(fixture.store.as_ref(), &StreamId::Run(owner.clone())).await;
+    assert_eq!(left.len(), 1, "its intent is dropped");
+    let epoch = begin(&engine, &other, "driver").await;
+    drive(&engine, &other, epoch, decision(0)).await.unwrap();
+    for engine in [
+        &engine,
+        &Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)),
+    ] {
+        let taken = drive(engine, &other, epoch, pay()).await;
+        let by_owner = matches!(&taken, Err(JournalError::Rejected(Rejection::BusinessKeyTaken { run, .. })) if *run == owner);
+        assert!(by_owner, "{taken:?}");
+    }
 }
 
 /// Sixty-four reservations against a cap that has room for ten of them.

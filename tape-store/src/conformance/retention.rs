@@ -441,10 +441,20 @@ async fn retire_all(
 
 pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
     let world = World::new(&fixture.store);
-    let runs = world.runs(23).await;
+    let mut runs = world.runs(23).await;
     let too_early = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
     assert_eq!(too_early.runs, 0, "nothing ended before it ended");
+    let late = run("late");
+    world.begin(&late).await;
     world.clock.advance_ms(1);
+    world
+        .drive(
+            &late,
+            DriverCommand::Complete {
+                output: text("output"),
+            },
+        )
+        .await;
     let dry = Retirement {
         dry_run: true,
         ..world.retirement()
@@ -455,6 +465,8 @@ pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
     let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
     assert_eq!((retired.runs, retired.entries), (would.runs, would.entries));
     assert_eq!(retired.failed.len(), 0, "{:?}", retired.failed);
+    // What began before the horizon and ended after it is left.
+    runs.push((late, None));
     world.check(&runs).await;
     let again = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
     assert_eq!((again.runs, again.entries), (0, 0), "once is enough");

@@ -37,9 +37,10 @@ pub(super) const SWEEP: &str = "DELETE FROM tape_entry_0 WHERE ctid = ANY(ARRAY(
          RETURNING 1";
 /// Takes streams $1 out of the lists of runs.
 pub(super) const UNLIST: &str = "WITH gone AS (DELETE FROM tape_run WHERE stream = ANY($1) RETURNING stream, tenant, begun_at, label_keys) \
-         DELETE FROM tape_label l USING gone g CROSS JOIN LATERAL generate_series(0, length(g.label_keys) / 32 - 1) n \
-         WHERE l.tenant = g.tenant AND l.label = substring(g.label_keys FROM n * 32 + 1 FOR 32) \
-           AND l.begun_at = g.begun_at AND l.stream = g.stream";
+         DELETE FROM tape_label WHERE ctid = ANY(ARRAY( \
+           SELECT x.ctid FROM gone g CROSS JOIN LATERAL generate_series(0, length(g.label_keys) / 32 - 1) n CROSS JOIN LATERAL ( \
+             SELECT l.ctid FROM tape_label l WHERE l.tenant = g.tenant AND l.label = substring(g.label_keys FROM n * 32 + 1 FOR 32) \
+               AND l.begun_at = g.begun_at AND l.stream = g.stream OFFSET 0) x))";
 /// The stream with key $1 and name $2, locked.
 const LOCK: &str = "SELECT stream FROM tape_head WHERE key = $1 AND name = $2 FOR UPDATE";
 /// Erases the payload of entry $2 of stream $1, in every part that has it.

@@ -34,9 +34,18 @@ impl Servers {
     /// Where the server's program cannot be built or started.
     pub async fn start(store: &str, count: usize, errors: &Path) -> Result<Self> {
         let program = program()?;
+        Self::start_earlier(&program, store, count, errors).await
+    }
+
+    /// The same with the server's program of an earlier build; those that are started again later are of this build.
+    ///
+    /// # Errors
+    /// Where a server's program cannot be built or started.
+    pub async fn start_earlier(earlier: &Path, store: &str, count: usize, errors: &Path) -> Result<Self> {
+        let program = program()?;
         let (mut addresses, mut running) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let (child, address) = start(&program, store, "127.0.0.1:0", errors).await?;
+            let (child, address) = start(earlier, store, "127.0.0.1:0", errors).await?;
             addresses.push(address);
             running.push(Mutex::new(child));
         }

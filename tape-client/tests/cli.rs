@@ -350,7 +350,6 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     );
 }
 
-/// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
 #[tokio::test]
 async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
     let seeded = Seeded::new().await;
@@ -447,6 +446,7 @@ async fn retention_wants_an_age_and_a_reason_that_is_one() {
     assert!(said.contains("reason"), "{said}");
 }
 
+/// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
 #[tokio::test]
 async fn damage_of_one_run_is_told_and_the_others_are_verified() {
     const STREAM: &str = "(SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')";

@@ -47,6 +47,16 @@ mod sqlite {
     tape_store::conformance!(fixture);
 }
 
+/// The store at a URL, which can be opened again.
+#[cfg(any(feature = "postgres", feature = "bigtable", feature = "spanner"))]
+async fn at(url: String) -> Fixture {
+    let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
+        let url = url.clone();
+        Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
+    };
+    Fixture::new(open().await).reopening(Arc::new(open))
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use super::*;
@@ -54,13 +64,7 @@ mod postgres {
 
     async fn fixture() -> Option<Fixture> {
         let database = Database::create()?;
-        let url = database.url();
-        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
-            let url = url.clone();
-            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
-        };
-        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
-        Some(fixture.keeping(database))
+        Some(at(database.url()).await.keeping(database))
     }
 
     tape_store::conformance!(fixture);
@@ -73,13 +77,7 @@ mod bigtable {
 
     async fn fixture() -> Option<Fixture> {
         let table = Table::new()?;
-        let url = table.url();
-        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
-            let url = url.clone();
-            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
-        };
-        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
-        Some(fixture.keeping(table))
+        Some(at(table.url()).await.keeping(table))
     }
 
     tape_store::conformance!(fixture);
@@ -92,13 +90,7 @@ mod spanner {
 
     async fn fixture() -> Option<Fixture> {
         let database = Database::create()?;
-        let url = database.url();
-        let open = move || -> futures::future::BoxFuture<'static, Arc<dyn JournalStore>> {
-            let url = url.clone();
-            Box::pin(async move { tape_store::open::open(&url).await.unwrap() })
-        };
-        let fixture = Fixture::new(open().await).reopening(Arc::new(open));
-        Some(fixture.keeping(database))
+        Some(at(database.url()).await.keeping(database))
     }
 
     tape_store::conformance!(fixture);

@@ -7,6 +7,7 @@
     reason = "each test file uses a part of it, and a panic is how a test fails"
 )]
 
+pub(crate) mod alphabet;
 pub(crate) mod line;
 pub(crate) mod names;
 pub(crate) mod quick;

@@ -18,7 +18,7 @@ impl Figures {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 
-    /// Prints a figure beside its baseline.
+    /// Prints a figure beside its baseline; where there is none, its place and the ratio are `NaN`.
     pub(crate) fn say(&mut self, name: &str, value: f64, unit: &str, baseline: f64) {
         println!("{name} {value:.3} {unit} {baseline:.3} {:.3}", value / baseline);
     }

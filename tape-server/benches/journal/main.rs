@@ -1,6 +1,7 @@
 //! What the journal costs, beside what the same rows or bytes cost without it:
 //! `cargo bench -p tape-server --bench journal -- --store sqlite [--seconds N] [--only WORD]`; with `--features postgres`, a
-//! `postgres://` URL of an empty database is measured, beside rows of its own and `pgbench`.
+//! `postgres://` URL of an empty database is measured, beside rows of its own and `pgbench`; with `--features bigtable` or `spanner`,
+//! the URL of an empty table or database, beside nothing.
 //!
 //! One line a figure: `name value unit baseline ratio`. The baseline of a figure is measured in the same run, by a raw loop or
 //! an echo on the same machine; where it was measured elsewhere, the name of the figure says so.
@@ -12,6 +13,7 @@ mod parked;
 mod raw;
 mod scale;
 mod served;
+mod traffic;
 mod work;
 
 use clap::Parser;
@@ -52,6 +54,7 @@ async fn main() {
     };
     let span = Duration::from_secs(seconds);
     let mut figures = Figures::new(only);
+    traffic::measure(&url, &mut figures).await;
     let raw = raw::measure(&url, dir.path(), span, &mut figures).await;
     let store = tape_store::open::open(&url).await.expect("the store opens");
     let engine = Engine::new(store, Arc::new(SystemClock));

@@ -90,6 +90,13 @@ impl Caller {
             .await;
     }
 
+    /// Records the decision that an effect is the first of.
+    async fn decide_before(&self, run: &RunId, effect: &EffectId) {
+        if effect.call == 0 {
+            self.drive(run, decision(effect.position.clone())).await;
+        }
+    }
+
     /// One step: the intent durable, then the result durable.
     async fn step(&self, run: &RunId, effect: EffectId) {
         let spec = spec();
@@ -138,32 +145,40 @@ pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Ve
     let end = Instant::now() + span;
     at_once(callers, runs, |caller| async move {
         let (run, mut times) = (caller.begin().await, Vec::new());
-        for k in 0.. {
-            let position = Position {
-                scope: Scope::root(),
-                k,
-            };
-            caller.drive(&run, decision(position.clone())).await;
-            for call in 0..STEPS_PER_DECISION {
-                if Instant::now() >= end {
-                    return times;
-                }
-                let began = Instant::now();
-                caller
-                    .step(
-                        &run,
-                        EffectId {
-                            position: position.clone(),
-                            call,
-                        },
-                    )
-                    .await;
-                times.push(began.elapsed());
+        for effect in effects() {
+            caller.decide_before(&run, &effect).await;
+            if Instant::now() >= end {
+                break;
             }
+            let began = Instant::now();
+            caller.step(&run, effect).await;
+            times.push(began.elapsed());
         }
         times
     })
     .await
+}
+
+/// Makes so many steps of a run that has begun.
+pub(crate) async fn steps_of(caller: &Caller, run: &RunId, steps: usize) {
+    for effect in effects().take(steps) {
+        caller.decide_before(run, &effect).await;
+        caller.step(run, effect).await;
+    }
+}
+
+/// The effects of a run's steps.
+fn effects() -> impl Iterator<Item = EffectId> + Send {
+    let position = |k| Position {
+        scope: Scope::root(),
+        k,
+    };
+    (0..).flat_map(move |k| {
+        (0..STEPS_PER_DECISION).map(move |call| EffectId {
+            position: position(k),
+            call,
+        })
+    })
 }
 
 async fn at_once<F>(callers: &[Caller], runs: usize, work: impl Fn(Caller) -> F) -> Vec<Duration>

@@ -1,0 +1,259 @@
+//! The command `tape` on a seeded store: what a tired operator sees.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![cfg(all(feature = "cli", feature = "embedded"))]
+
+mod retention;
+mod seeded;
+mod verify;
+
+use expect_test::expect;
+use seeded::{DONE, Seeded, id};
+use serde_json::json;
+use tape_client::core::id::Principal;
+use tape_client::{Answer, CallError, Tape};
+
+#[tokio::test]
+async fn runs_are_listed_newest_first() {
+    let seeded = Seeded::new().await;
+    seeded.says(
+        &["runs", "--tenant", "acme"],
+        &expect![[r#"
+        2026-11-22 12:00:03.750  running       acme/treasury/ann/s1/unknown
+        2026-11-22 12:00:02.750  suspended     acme/treasury/ann/s1/waiting
+        2026-11-22 12:00:00.000  completed     acme/treasury/ann/s1/done  desk=fx
+    "#]],
+    );
+    seeded.says(&["runs", "--tenant", "acme", "--status", "completed", "--label", "desk=fx", "--json"], &expect![[r#"
+        {"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
+    "#]]);
+    seeded.says(&["runs", "--tenant", "other"], &expect![""]);
+}
+
+#[tokio::test]
+async fn a_run_is_shown_as_a_timeline() {
+    let seeded = Seeded::new().await;
+    seeded.says(&["show", DONE], &expect![[r#"
+        run      acme/treasury/ann/s1/done
+        status   completed
+        begun    2026-11-22 12:00:00.000 UTC, last entry 1 s later
+        labels   desk=fx
+        budget   usd: 100 spent, 0 reserved of 1000 MicroUsd
+
+            1  12:00:00.000  run.begun               {"day":1}
+            2  12:00:00.000  lease.acquired          agent-1 until 2026-11-22 12:00:30.000 (epoch 1)
+            3  12:00:00.000  budget usd              1000 MicroUsd
+            4  12:00:00.000  decision #0             scripted: "sweep"
+            5  12:00:00.250  effect #0.0             bank transfer {"from":"a","to":"b"}  inline  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+            6  12:00:00.250  effect #0.0             confirmed by the driver {"receipt":7}
+            7  12:00:01.750  run.completed           {"booked":true}
+
+        effects
+          #0.0         bank transfer            confirmed  attempts 1  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+    "#]]);
+}
+
+#[tokio::test]
+async fn people_answer_gates_and_settle_effects() {
+    let seeded = Seeded::new().await;
+    let by = Principal::new("olga").unwrap();
+    let signal = [
+        "--as",
+        by.as_str(),
+        "signal",
+        "acme/treasury/ann/s1/waiting",
+        "approval",
+        "{\"ok\":true}",
+        "--id",
+        "x",
+    ];
+    seeded.says(
+        &signal,
+        &expect![[r#"
+        entry 5: the gate is answered
+    "#]],
+    );
+    seeded.says(
+        &signal,
+        &expect![[r#"
+        entry 5: the gate is answered
+    "#]],
+    );
+    seeded.says(
+        &["tail", "acme.run.*.*.*.*.effect.*", "--from-start", "--once"],
+        &expect![[r#"
+            2026-11-22 12:00:00.250  acme/run/treasury/ann/s1/done  5  effect #0.0             bank transfer {"from":"a","to":"b"}  inline  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
+            2026-11-22 12:00:00.250  acme/run/treasury/ann/s1/done  6  effect #0.0             confirmed by the driver {"receipt":7}
+            2026-11-22 12:00:03.750  acme/run/treasury/ann/s1/unknown  4  effect #0.0             bank pay   inline  key tape-64219ad7eb90a93038b2e41ce49ee01a8a2
+            2026-11-22 12:00:03.750  acme/run/treasury/ann/s1/unknown  5  effect #0.0             UNKNOWN: timeout
+        "#]],
+    );
+    let settle = [
+        "settle",
+        "acme/treasury/ann/s1/unknown",
+        "#0.0",
+        "--confirmed",
+        "\"paid\"",
+        "--undo",
+        "refund",
+        "--undo-args",
+        "{\"receipt\":7}",
+        "--reason",
+        "statement",
+    ];
+    seeded.says(
+        &settle,
+        &expect![[r#"
+        entry 6: recorded
+    "#]],
+    );
+    seeded.refuses(
+        &settle,
+        &expect![[r#"
+        tape: effect #0.0 is Confirmed in attempt 1
+    "#]],
+    );
+    let confirmed = [
+        "tail",
+        "acme.run.*.*.*.*.effect.confirmed",
+        "--from-start",
+        "--once",
+    ];
+    let told = String::from_utf8(seeded.tape(&confirmed).stdout).unwrap();
+    let told = told.trim_end();
+    assert!(
+        told.ends_with(r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7}"#),
+        "{told}"
+    );
+}
+
+/// A reason, a label or a model's name that looks like a line of the timeline, and would colour the terminal.
+const FORGED: &str = "x\n    8  12:00:00.000  run.completed\u{1b}[31mRED";
+
+#[tokio::test]
+async fn free_text_forges_no_line_and_steers_no_terminal() {
+    let seeded = Seeded::new().await;
+    let tape = Tape::at(&seeded.url()).connect().await.unwrap();
+    let begin = tape.run(id("forged")).label("desk", FORGED);
+    let run = begin.begin().await.unwrap().driving().unwrap();
+    let answer = || async { Ok::<_, tape_client::Error>(Answer::json(&"pay")?.model(FORGED)) };
+    let decision = run.decide(&json!("what now?"), answer).await.unwrap();
+    let refuse = |_| std::future::ready(Err::<(), _>(CallError::failed(FORGED)));
+    run.effect(&decision, "bank", "pay")
+        .run(refuse)
+        .await
+        .unwrap_err();
+    let forged = "acme/treasury/ann/s1/forged";
+    assert!(
+        seeded
+            .tape(&["cancel", forged, "--reason", FORGED])
+            .status
+            .success()
+    );
+    let lines_of = |args: &[&str]| {
+        let said = String::from_utf8(seeded.tape(args).stdout).unwrap();
+        assert!(
+            !said.contains(|char: char| char.is_control() && char != '\n'),
+            "{said:?}"
+        );
+        assert!(
+            !said.lines().any(|line| line.starts_with("    8  12:00:00.000")),
+            "{said}"
+        );
+        let escaped = said.matches(r"x\n    8  12:00:00.000  run.completed\u{1b}[31mRED");
+        (said.lines().count(), escaped.count())
+    };
+    let entries = lines_of(&["tail", "acme.run.*.*.*.forged.>", "--from-start", "--once"]);
+    // The model, the effect's error and the reason; the timeline has the label too.
+    assert_eq!(entries.1, 3);
+    let around_entries = "run status begun labels - - effects #0.0".split(' ').count();
+    assert_eq!(lines_of(&["show", forged]), (entries.0 + around_entries, 4));
+    assert_eq!(lines_of(&["runs", "--tenant", "acme"]), (4, 1));
+    let shown = String::from_utf8(seeded.tape(&["show", forged, "--json"]).stdout).unwrap();
+    assert!(
+        shown.contains(&format!("\"reason\":{}", json!(FORGED))),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn errors_say_what_is_wrong() {
+    let seeded = Seeded::new().await;
+    seeded.refuses(
+        &["show", "acme/treasury/ann/s1/missing"],
+        &expect![[r#"
+        tape: there is no such run
+    "#]],
+    );
+    seeded.refuses(&["show", "acme"], &expect![[r#"
+        error: invalid value 'acme' for '<RUN>': a run is named tenant/app/user/session/invocation, such as acme/treasury/ann/s1/i1; in a part, write '/' as %2F, '.' as %2E, ' ' as %20
+
+        For more information, try '--help'.
+    "#]]);
+    seeded.refuses(
+        &["runs", "--tenant", "acme", "--limit", "0"],
+        &expect![[r#"
+        error: invalid value '0' for '--limit <LIMIT>': 0 is not in 1..=4294967295
+
+        For more information, try '--help'.
+    "#]],
+    );
+    let long = "x".repeat(100_000);
+    for args in [&["show", &long][..], &["--store", &long, "show", DONE]] {
+        let told = seeded.tape(args).stderr;
+        assert!(told.len() < 1_000, "{}", String::from_utf8_lossy(&told));
+    }
+    seeded.refuses(
+        &["--store", "sqlite:/nowhere/book.db", "show", DONE],
+        &expect![[r#"
+            tape: store: there is no file /nowhere/book.db
+        "#]],
+    );
+    let at = |name: &str| seeded.dir.path().join(name);
+    std::fs::write(at("empty.db"), "").unwrap();
+    std::fs::write(
+        at("broken.db"),
+        [b"SQLite format 3\0", &[0xff; 4096][..]].concat(),
+    )
+    .unwrap();
+    let told = |name: &str| {
+        let output = seeded.tape(&["--store", &format!("sqlite:{}", at(name).display()), "show", DONE]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let dir = seeded.dir.path().display().to_string();
+        String::from_utf8(output.stderr).unwrap().replace(&dir, "DIR")
+    };
+    expect![[r#"
+        tape: store: DIR/empty.db is empty: there is no journal in it
+    "#]]
+    .assert_eq(&told("empty.db"));
+    assert_eq!(std::fs::metadata(at("empty.db")).unwrap().len(), 0);
+    expect![[r#"
+        tape: the journal cannot be used as it is
+          because: store is not valid here: DIR/broken.db is no SQLite database
+    "#]]
+    .assert_eq(&told("broken.db"));
+    // A directory.
+    expect![[r#"
+        tape: the journal is out of reach
+          because: the store is unavailable while it opens the database
+          because: error returned from database: (code: 14) unable to open database file
+    "#]]
+    .assert_eq(&told(""));
+    seeded
+        .execute("PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'no' WHERE name = 'head'")
+        .await;
+    expect![[r#"
+        tape: the journal cannot be used as it is
+          because: the store is damaged at the database file
+          because: error returned from database: (code: 11) malformed database schema (head)
+    "#]]
+    .assert_eq(&told("book.db"));
+    let told = seeded.tape(&["--store", "http://x", "show", DONE]).stderr;
+    let known = "tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:";
+    // Databases follow, where this build knows them.
+    assert!(
+        told.starts_with(known.as_bytes()),
+        "{}",
+        String::from_utf8_lossy(&told)
+    );
+}

@@ -1,0 +1,203 @@
+//! `tape verify`: what was changed behind the journal's back is found, what was erased or dropped is not taken for it.
+
+use crate::seeded::{DONE, Seeded};
+use expect_test::expect;
+
+#[tokio::test]
+async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_found() {
+    let seeded = Seeded::new().await;
+    let said = || String::from_utf8(seeded.tape(&["verify", DONE]).stdout).unwrap();
+    let head_of = |said: &str| {
+        said.lines()
+            .next()
+            .unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let published = said();
+    let head = head_of(&published);
+    assert_eq!(
+        published,
+        format!("ok      {DONE}  head {head}\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n")
+    );
+    seeded.says(
+        &["erase", DONE, "1"],
+        &expect![[r#"
+        entry 1: erased
+    "#]],
+    );
+    assert_eq!(
+        said(),
+        format!(
+            "ok      {DONE}  1 payload erased  head {head}\n1 run, 7 entries verified, 1 payload erased, 0 broken\n"
+        )
+    );
+    let verify = |head: &str| seeded.tape(&["verify", DONE, "--head", head]);
+    assert!(verify(&head_of(&published)).status.success());
+    let (seq, digest) = head_of(&published)
+        .split_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let beyond = verify(&format!("{}:{digest}", seq.parse::<u64>().unwrap() + 1));
+    assert_eq!(beyond.status.code(), Some(1));
+    let broken = String::from_utf8(beyond.stdout).unwrap();
+    assert!(broken.contains("before the published head"), "{broken}");
+    let all = seeded.tape(&["verify", "--tenant", "acme"]);
+    assert!(all.status.success());
+    let all = String::from_utf8(all.stdout).unwrap();
+    assert_eq!(all.lines().count(), 4, "{all}");
+    assert!(
+        all.ends_with("3 runs, 16 entries verified, 1 payload erased, 0 broken\n"),
+        "{all}"
+    );
+    let json = String::from_utf8(seeded.tape(&["verify", DONE, "--json"]).stdout).unwrap();
+    assert!(
+        json.ends_with("{\"broken\":0,\"dropped\":0,\"entries\":7,\"erased\":1,\"runs\":1}\n"),
+        "{json}"
+    );
+}
+
+/// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
+#[tokio::test]
+async fn damage_of_one_run_is_told_and_the_others_are_verified() {
+    const STREAM: &str = "(SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')";
+    let row = "row 4 of acme/run/treasury/ann/s1/done of table entry: ";
+    for (damage, tells) in [
+        (
+            "UPDATE entry SET payload = NULL WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "its payload is gone, and nobody erased it",
+        ),
+        (
+            "UPDATE entry SET payload = x'00' WHERE seq = 4 AND stream = ID",
+            "the payload of entry 4 was changed".to_owned(),
+        ),
+        (
+            "UPDATE entry SET envelope = x'7b7d' WHERE seq = 4 AND stream = ID",
+            "entry 4 was changed".to_owned(),
+        ),
+        (
+            "UPDATE entry SET digest = x'00' WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "its digest has 1 bytes",
+        ),
+        (
+            "DELETE FROM entry WHERE seq = 4 AND stream = ID",
+            row.to_owned() + "the entry is not where it should be",
+        ),
+        (
+            "DELETE FROM entry WHERE seq = 7 AND stream = ID",
+            "row 7 of acme/run/treasury/ann/s1/done".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 5 WHERE stream = ID",
+            "its last entry, 5, is not there".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 9 WHERE stream = ID",
+            "row 9 of acme/run/treasury/ann/s1/done".to_owned(),
+        ),
+        (
+            "UPDATE head SET seq = 5, pos = (SELECT pos FROM entry WHERE seq = 5 AND stream = ID) WHERE stream = ID",
+            "its entries end at 5, the feed is at entry 7".to_owned(),
+        ),
+        (
+            "DELETE FROM run WHERE stream = ID",
+            "it is not in the list of runs".to_owned(),
+        ),
+        (
+            "DELETE FROM head WHERE stream = ID",
+            "its entries end at 0, the feed is at entry 7".to_owned(),
+        ),
+    ] {
+        let seeded = Seeded::new().await;
+        seeded.execute(&damage.replace("ID", STREAM)).await;
+        let output = seeded.tape(&["verify", "--tenant", "acme"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{damage}: {said}");
+        let broken = said
+            .lines()
+            .find(|line| line.starts_with(&format!("BROKEN  {DONE}  ")));
+        assert!(
+            broken.is_some_and(|line| line.contains(&tells)),
+            "{damage}: {said}"
+        );
+        for other in ["waiting", "unknown"] {
+            assert!(
+                said.contains(&format!("ok      acme/treasury/ann/s1/{other}  head ")),
+                "{damage}: {said}"
+            );
+        }
+        assert!(
+            said.lines()
+                .last()
+                .unwrap()
+                .starts_with("3 runs, 9 entries verified, 0 payloads erased, "),
+            "{damage}: {said}"
+        );
+        let one = seeded.tape(&["verify", DONE]);
+        // A run that is asked for by its name need not be listed.
+        let found = damage.starts_with("DELETE FROM run");
+        assert_eq!(one.status.code(), Some(i32::from(!found)), "{damage}");
+    }
+}
+
+/// A run that is missing from the list is found by the feed, unless the feed is done without.
+#[tokio::test]
+async fn quick_verification_does_without_the_feed() {
+    let seeded = Seeded::new().await;
+    seeded
+        .execute("DELETE FROM run WHERE stream = (SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')")
+        .await;
+    let thorough = seeded.tape(&["verify", "--tenant", "acme"]);
+    assert_eq!(thorough.status.code(), Some(1));
+    let quick = seeded.tape(&["verify", "--tenant", "acme", "--quick"]);
+    let said = String::from_utf8(quick.stdout).unwrap();
+    assert!(quick.status.success(), "{said}");
+    assert!(
+        said.ends_with("2 runs, 9 entries verified, 0 payloads erased, 0 broken\n"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_is_told_and_the_feed_has_the_runs() {
+    let seeded = Seeded::new().await;
+    seeded
+        .execute("UPDATE run SET status = 'dancing' WHERE rowid = 1")
+        .await;
+    let output = seeded.tape(&["verify", "--tenant", "acme"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("BROKEN  the list of acme  "), "{said}");
+    assert!(said.lines().last().unwrap().starts_with("3 runs, "), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_to_verify_is_an_error() {
+    let seeded = Seeded::new().await;
+    seeded.refuses(
+        &["verify", "--tenant", "other"],
+        &expect![[r#"
+        tape: tenant: 'other' has no runs
+    "#]],
+    );
+    seeded.refuses(
+        &["verify", "acme/treasury/ann/s1/missing"],
+        &expect![[r#"
+        tape: there is no such run
+    "#]],
+    );
+    seeded.refuses(
+        &["verify"],
+        &expect![[r#"
+        error: the following required arguments were not provided:
+          <RUN>
+
+        Usage: tape verify [OPTIONS] <RUN>
+               tape verify [OPTIONS] --tenant <TENANT>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}

@@ -5,6 +5,7 @@
 //! (`tail.rs`). The conditions in the table decide, never what a server remembers, so any server serves any stream.
 
 mod append;
+mod changes;
 mod due;
 mod end;
 mod error;
@@ -12,6 +13,7 @@ mod hint;
 mod keys;
 mod links;
 mod migrate;
+mod partition;
 mod probe;
 mod read;
 mod retention;
@@ -22,10 +24,11 @@ mod table;
 mod tail;
 #[cfg(test)]
 mod trials;
+mod watch;
 mod writer;
 
 pub use migrate::migrate;
-pub use settings::{Settings, Target};
+pub use settings::{Push, Settings, Target};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
@@ -50,8 +53,9 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
+use watch::Watch;
 
-/// How soon to look again: nobody tells of the commits of other servers.
+/// How soon to look again where nobody tells of the commits of other servers.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Batches share the call for their hints, and nothing else.
 const COMMITS_AT_ONCE: u16 = 32;
@@ -61,7 +65,8 @@ const ROWS_MAX: usize = 512;
 /// A journal store in a Bigtable table.
 pub struct BigtableStore {
     ground: Ground,
-    wake: Wake,
+    wake: Arc<Wake>,
+    watch: Option<Watch>,
 }
 
 /// What every part of the store works on.
@@ -93,11 +98,9 @@ impl BigtableStore {
         let access = Access::new(target)?;
         let links = Links::new(target, &access)?;
         let version = migrate::prepare(target, &access, &links).await?;
-        Ok(Self::over(
-            Arc::new(links),
-            version.shards,
-            target.settings.given_up_after,
-        ))
+        let mut store = Self::over(Arc::new(links), version.shards, target.settings.given_up_after);
+        store.watch = Watch::of(target, &access, &store.wake);
+        Ok(store)
     }
 
     fn over(table: Arc<dyn Table>, shards: u16, given_up_after: Duration) -> Self {
@@ -112,8 +115,13 @@ impl BigtableStore {
         };
         Self {
             ground,
-            wake: Wake::new(),
+            wake: Arc::new(Wake::new()),
+            watch: None,
         }
+    }
+
+    fn is_pushed(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_pushed)
     }
 
     fn check_shard(&self, shard: Shard) -> Result<(), StoreError> {
@@ -247,7 +255,11 @@ impl JournalStore for BigtableStore {
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
+        // Asked for first: whoever waits is woken when commits are pushed no more.
         let changed = self.wake.changed();
+        if self.is_pushed() {
+            return changed;
+        }
         Box::pin(async {
             // Either is reason to look.
             let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
@@ -287,6 +299,7 @@ impl JournalStore for BigtableStore {
             durable: true,
             shared: true,
             commits_at_once: COMMITS_AT_ONCE,
+            pushed: self.is_pushed(),
         }
     }
 }

@@ -378,4 +378,7 @@ pub struct Capabilities {
     /// How many commits of one process are worth having under way at once: one where a commit excludes every other; many where
     /// batches gain nothing from sharing one.
     pub commits_at_once: u16,
+    /// Whether commits of other processes, if there can be any, are pushed to who waits for [`JournalStore::changed`]. Where not, they are
+    /// looked for now and then. A store that can do either answers for the moment.
+    pub pushed: bool,
 }

@@ -280,6 +280,7 @@ impl JournalStore for MemoryStore {
             durable: false,
             shared: false,
             commits_at_once: 1,
+            pushed: true,
         }
     }
 }

@@ -171,6 +171,7 @@ impl JournalStore for PostgresStore {
             durable: true,
             shared: true,
             commits_at_once: self.commits.at_once(),
+            pushed: true,
         }
     }
 }

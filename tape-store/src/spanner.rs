@@ -156,6 +156,7 @@ impl JournalStore for SpannerStore {
             durable: true,
             shared: true,
             commits_at_once: self.link.commits_at_once(),
+            pushed: false,
         }
     }
 }

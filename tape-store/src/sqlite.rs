@@ -179,6 +179,7 @@ impl JournalStore for SqliteStore {
             durable: true,
             shared: true,
             commits_at_once: 1,
+            pushed: false,
         }
     }
 }

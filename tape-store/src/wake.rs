@@ -32,6 +32,12 @@ impl Wake {
         })
     }
 
+    /// Counts the wake-ups.
+    #[cfg(all(test, feature = "bigtable"))]
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
     /// How many wait.
     #[cfg(any(feature = "sqlite", feature = "spanner"))]
     pub(crate) fn waiting(&self) -> usize {

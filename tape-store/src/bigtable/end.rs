@@ -286,6 +286,11 @@ impl Ends {
     }
 }
 
+/// Whether a change of a row moves its head: only rows of streams have one.
+pub(super) fn moves_head(mutation: &Mutation) -> bool {
+    table::sets(mutation, ABOUT, HEAD)
+}
+
 /// Makes every commit under way on this end fail: what they test is there no more. Whether the row still ended here.
 pub(super) async fn raise_generation(
     ground: &Ground,

@@ -28,22 +28,24 @@ impl Failure {
     pub(super) fn is_definite(&self) -> bool {
         match self {
             Self::Credentials(_) => true,
-            Self::Refused(status) => {
-                was_never_connected(status)
-                    || matches!(
-                        status.code(),
-                        Code::InvalidArgument
-                            | Code::NotFound
-                            | Code::AlreadyExists
-                            | Code::PermissionDenied
-                            | Code::Unauthenticated
-                            | Code::FailedPrecondition
-                            | Code::OutOfRange
-                            | Code::Unimplemented
-                    )
-            }
+            Self::Refused(status) => was_never_connected(status) || self.is_refusal(),
             Self::Silent(_) => false,
         }
+    }
+
+    /// Whether the service heard the call and will not have it: the same call would be answered in the same way.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(status) if matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::FailedPrecondition
+                | Code::OutOfRange
+                | Code::Unimplemented
+        ))
     }
 
     /// Whether the same call may well be answered when it is repeated at once.

@@ -54,7 +54,7 @@ impl Access {
     }
 
     /// A connection to the service for data, which is made when it is needed.
-    fn data(&self) -> Result<Channel, StoreError> {
+    pub(super) fn data(&self) -> Result<Channel, StoreError> {
         self.channel(SERVICE)
     }
 

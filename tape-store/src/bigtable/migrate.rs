@@ -18,6 +18,7 @@ use admin::modify_column_families_request::{Modification, modification::Mod};
 use bytes::Bytes;
 use googleapis_tonic_google_bigtable_admin_v2::google::bigtable::admin::v2 as admin;
 use std::collections::HashMap;
+use std::time::Duration;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -28,7 +29,10 @@ const SHARDS: u16 = 8;
 
 const FAMILIES: [&str; 8] = [ABOUT, LOGGED, ENTRIES, PAYLOADS, ERASED, BATCHES, AGENDA, HINTS];
 const COLUMN: &[u8] = b"version";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const DOING: &str = "migrates the table";
+
+pub(super) type Client = BigtableTableAdminClient<Channel>;
 
 /// What a table says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -112,8 +116,7 @@ async fn look(links: &Links) -> Result<Option<Version>, StoreError> {
 
 /// Makes what is not there, and says so in the table. Of several that do so at the same time, the first has its say.
 async fn make(target: &Target, access: &Access, links: &Links) -> Result<Version, StoreError> {
-    let mut client = BigtableTableAdminClient::new(access.admin()?);
-    let made = create(target, access, &mut client).await;
+    let made = create(target, access, &mut client(access)?).await;
     made.map_err(|failure| failure.store_error(DOING))?;
     let value = serde_json::to_vec(&Version::NEW).expect("a version has a JSON form");
     let check = Check {
@@ -130,6 +133,11 @@ async fn make(target: &Target, access: &Access, links: &Links) -> Result<Version
         .ok_or_else(|| corrupt("the table's version", "it was written and is not there"))
 }
 
+/// The service for tables.
+pub(super) fn client(access: &Access) -> Result<Client, StoreError> {
+    Ok(BigtableTableAdminClient::new(access.admin()?))
+}
+
 fn family() -> admin::ColumnFamily {
     let rule = admin::gc_rule::Rule::MaxNumVersions(1);
     admin::ColumnFamily {
@@ -141,7 +149,7 @@ fn family() -> admin::ColumnFamily {
 async fn create(
     target: &Target,
     access: &Access,
-    client: &mut BigtableTableAdminClient<Channel>,
+    client: &mut Client,
 ) -> Result<(), Failure> {
     let families = FAMILIES.map(|name| (name.to_owned(), family()));
     let parent = target.instance_name();
@@ -150,6 +158,7 @@ async fn create(
         table_id: target.table.clone(),
         table: Some(admin::Table {
             column_families: HashMap::from(families),
+            change_stream_config: target.settings.change_stream_days.map(change_stream),
             ..Default::default()
         }),
         ..Default::default()
@@ -163,20 +172,35 @@ async fn create(
     }
 }
 
-/// Adds the families that a table lacks which somebody else made.
-async fn add_families(
+fn change_stream(days: u32) -> admin::ChangeStreamConfig {
+    admin::ChangeStreamConfig {
+        retention_period: (DAY * days).try_into().ok(),
+    }
+}
+
+/// The table as the service for tables describes it.
+pub(super) async fn describe(
     target: &Target,
     access: &Access,
-    client: &mut BigtableTableAdminClient<Channel>,
-) -> Result<(), Failure> {
+    client: &mut Client,
+) -> Result<admin::Table, Failure> {
     let name = target.table_name();
-    let about = format!("name={name}");
     let message = admin::GetTableRequest {
         name: name.clone(),
         view: admin::table::View::SchemaView.into(),
     };
-    let request = access.request(&about, message).await?;
-    let found = access.answer(client.get_table(request)).await?.into_inner();
+    let request = access.request(&format!("name={name}"), message).await?;
+    Ok(access.answer(client.get_table(request)).await?.into_inner())
+}
+
+/// Adds the families that a table lacks which somebody else made.
+async fn add_families(
+    target: &Target,
+    access: &Access,
+    client: &mut Client,
+) -> Result<(), Failure> {
+    let name = target.table_name();
+    let found = describe(target, access, client).await?;
     let lacking = FAMILIES
         .iter()
         .filter(|name| !found.column_families.contains_key(**name));
@@ -189,6 +213,7 @@ async fn add_families(
     if modifications.is_empty() {
         return Ok(());
     }
+    let about = format!("name={name}");
     let message = admin::ModifyColumnFamiliesRequest {
         name,
         modifications,

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Names the emulator, as with Google's own clients: `HOST:PORT`.
 const EMULATOR: &str = "BIGTABLE_EMULATOR_HOST";
 
+/// For how long the service keeps changes.
+const CHANGE_STREAM_DAYS: std::ops::RangeInclusive<u32> = 1..=7;
+
 /// What can be set about a Bigtable store. Each has a parameter of the same name in the URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,12 +24,28 @@ pub struct Settings {
     pub given_up_after: Duration,
     /// Whether opening the store makes its table; `migrate=auto` or `migrate=never`.
     pub migrate: bool,
+    /// Whether commits of other servers are heard of through the table's change stream; `push=auto`, `push=on` or `push=off`.
+    pub push: Push,
+    /// For how many days, 1 to 7, a table that is made keeps a change stream; `change_stream_days`. Without it, it has none.
+    pub change_stream_days: Option<u32>,
     /// An emulator, as `HOST:PORT`, instead of the service; without it the variable `BIGTABLE_EMULATOR_HOST` of the environment counts.
     pub emulator: Option<String>,
 }
 
+/// Whether a store follows the change stream of its table. Where it does not, it looks for commits of others once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// If the table has a change stream. That is asked of the service for tables; who may not ask it does without.
+    Auto,
+    /// The table has one.
+    On,
+    /// Whether it has one or not, it is not followed.
+    Off,
+}
+
 impl Default for Settings {
-    /// The default app profile of the service, 4 connections, 10 seconds for a call, 60 until a writer is given up; the table is made.
+    /// The default app profile of the service, 4 connections, 10 seconds for a call, 60 until a writer is given up; the table is made,
+    /// without a change stream, and where there is one it is followed.
     fn default() -> Self {
         Self {
             app_profile: String::new(),
@@ -34,6 +53,8 @@ impl Default for Settings {
             timeout: Duration::from_secs(10),
             given_up_after: Duration::from_secs(60),
             migrate: true,
+            push: Push::Auto,
+            change_stream_days: None,
             emulator: None,
         }
     }
@@ -106,6 +127,18 @@ impl Settings {
                     _ => return Err(wrong("auto or never")),
                 }
             }
+            "push" => {
+                self.push = match value {
+                    "auto" => Push::Auto,
+                    "on" => Push::On,
+                    "off" => Push::Off,
+                    _ => return Err(wrong("auto, on or off")),
+                }
+            }
+            "change_stream_days" => {
+                let days = number().filter(|days| CHANGE_STREAM_DAYS.contains(days));
+                self.change_stream_days = Some(days.ok_or_else(|| wrong("a number from 1 to 7"))?);
+            }
             "emulator" => self.emulator = Some(value.to_owned()),
             _ => return Err(invalid(format!("the parameter {name} is not known"))),
         }
@@ -140,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_url_names_a_table() {
-        let read = target("bigtable://my-project/journal/tape?app_profile=tape&timeout_ms=1500&migrate=never&emulator=127.0.0.1:1&connections=2").unwrap();
+        let read = target("bigtable://my-project/journal/tape?app_profile=tape&timeout_ms=1500&migrate=never&emulator=127.0.0.1:1&connections=2&push=on&change_stream_days=7").unwrap();
         assert_eq!(
             read.table_name(),
             "projects/my-project/instances/journal/tables/tape"
@@ -150,6 +183,8 @@ mod tests {
             connections: 2,
             timeout: Duration::from_millis(1_500),
             migrate: false,
+            push: Push::On,
+            change_stream_days: Some(7),
             emulator: Some("127.0.0.1:1".to_owned()),
             ..Settings::default()
         };
@@ -166,6 +201,9 @@ mod tests {
             "bigtable://p/i/t t",
             "bigtable://p/i/t?connections=0",
             "bigtable://p/i/t?migrate=maybe",
+            "bigtable://p/i/t?push=yes",
+            "bigtable://p/i/t?change_stream_days=0",
+            "bigtable://p/i/t?change_stream_days=8",
             "bigtable://p/i/t?shards=9",
         ] {
             assert!(target(bad).is_err(), "{bad}");

@@ -137,6 +137,12 @@ pub(super) fn set_at(
     }))
 }
 
+/// Whether a change sets this column.
+pub(super) fn sets(mutation: &Mutation, family: &str, qualifier: &[u8]) -> bool {
+    matches!(&mutation.mutation, Some(Kind::SetCell(cell))
+        if cell.family_name == family && cell.column_qualifier == qualifier)
+}
+
 /// Empties a column.
 pub(super) fn unset(family: &str, qualifier: impl Into<Bytes>) -> Mutation {
     mutation(Kind::DeleteFromColumn(proto::mutation::DeleteFromColumn {

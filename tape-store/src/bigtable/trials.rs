@@ -4,6 +4,9 @@ mod claims;
 mod costs;
 mod crashes;
 mod late;
+mod logbook;
+mod pushed;
+mod service;
 mod wire;
 mod writers;
 

@@ -41,6 +41,10 @@ impl Table {
         })
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!(
             "bigtable://project/instance/{}?emulator={}",

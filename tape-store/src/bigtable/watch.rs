@@ -1,0 +1,297 @@
+//! Hears of commits of other servers through the table's change stream.
+//!
+//! The stream wakes those who wait, and nothing else: what there is, and in which order, the log says (`tail.rs`). A commit is the change that
+//! moves the head of a stream's row. The hint that the stream has news comes before it, so who looks after the change was
+//! told finds it; who looked after the hint might not.
+//!
+//! Each partition is read from a moment just before now on, over a stream that goes on from where the last one broke. Partitions split and
+//! merge: those that are closed say where to go on. Where that is not possible, all begins anew with the partitions that there are then.
+//! While not every key of the table is read, those who wait look again every second, as they do where there is no change stream.
+
+use super::changes::{Changes, Client, StartFrom, StreamPartition};
+use super::error::Failure;
+use super::links::Access;
+use super::partition::{Coming, News, Reading};
+use super::settings::{Push, Target};
+use crate::wake::Wake;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+/// How far a clock may be ahead of the service's, which does not read from the future.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
+
+/// How long one waits for the service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How often a stream says that it is there.
+    pub(super) heartbeat: Duration,
+    /// A stream that says nothing for so long is lost.
+    pub(super) silence: Duration,
+    /// The pause after the first failure; it doubles with each that follows.
+    pub(super) pause: Duration,
+    /// The longest pause.
+    pub(super) pause_max: Duration,
+}
+
+impl Pace {
+    const SERVICE: Self = Self {
+        heartbeat: Duration::from_secs(5),
+        silence: Duration::from_secs(30),
+        pause: Duration::from_millis(250),
+        pause_max: Duration::from_secs(30),
+    };
+
+    /// The pause after so many failures in a row.
+    pub(super) fn after(self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else {
+            return Duration::ZERO;
+        };
+        let pause = self.pause.saturating_mul(2_u32.saturating_pow(doublings));
+        pause.min(self.pause_max)
+    }
+}
+
+/// Follows the change stream for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Watch {
+    standing: Arc<Standing>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Follows the table's change stream, if there may be one and the settings allow it.
+    pub(super) fn of(target: &Target, access: &Access, wake: &Arc<Wake>) -> Option<Self> {
+        let why_not = match (target.settings.push, &target.settings.emulator) {
+            (Push::Off, _) => "push=off",
+            (_, Some(_)) => "an emulator has no change streams",
+            (push, None) => return Some(Self::start(target, access, wake, push == Push::Auto, Pace::SERVICE)),
+        };
+        tracing::info!(
+            reason = why_not,
+            "commits of other servers are looked for, not pushed"
+        );
+        None
+    }
+
+    /// Follows the change stream; with `ask`, if the table has one.
+    pub(super) fn start(target: &Target, access: &Access, wake: &Arc<Wake>, ask: bool, pace: Pace) -> Self {
+        let standing = Arc::new(Standing {
+            pushed: AtomicBool::new(false),
+            wake: Arc::clone(wake),
+        });
+        let follower = Follower {
+            changes: Changes::new(target, access, pace.heartbeat, pace.silence),
+            pace,
+            report: Report {
+                standing: Arc::clone(&standing),
+                failures: 0,
+                said: None,
+            },
+        };
+        Self {
+            standing,
+            task: tokio::spawn(follower.run(ask)),
+        }
+    }
+
+    /// Whether all commits are heard of, for the moment.
+    pub(super) fn is_pushed(&self) -> bool {
+        self.standing.pushed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the store sees of its watch.
+#[derive(Debug)]
+struct Standing {
+    pushed: AtomicBool,
+    wake: Arc<Wake>,
+}
+
+impl Standing {
+    /// Those who wait look once more on either turn: for what was not heard of, and because they may wait too long now.
+    fn set(&self, pushed: bool) {
+        if self.pushed.swap(pushed, Ordering::AcqRel) != pushed {
+            self.wake.notify();
+        }
+    }
+}
+
+/// What is made of what the stream says.
+struct Report {
+    standing: Arc<Standing>,
+    /// How often all began anew since all was heard.
+    failures: u32,
+    /// What the log was told last: whether commits are pushed.
+    said: Option<bool>,
+}
+
+impl Report {
+    /// Whether every commit is heard of.
+    fn hears_all(&mut self, all: bool) {
+        self.standing.set(all);
+        if all {
+            self.failures = 0;
+            if self.said.replace(true) != Some(true) {
+                tracing::info!("commits of other servers are pushed by the table's change stream");
+            }
+        }
+    }
+
+    fn lost(&mut self, failure: &Failure) {
+        self.standing.set(false);
+        if self.said.replace(false) == Some(false) {
+            tracing::debug!(error = %failure, "the change stream is still not heard");
+        } else {
+            let source = std::error::Error::source(failure);
+            tracing::warn!(
+                error = %failure,
+                source,
+                "the change stream is not heard: commits of other servers are looked for until it is"
+            );
+        }
+    }
+}
+
+struct Follower {
+    changes: Changes,
+    pace: Pace,
+    report: Report,
+}
+
+impl Follower {
+    async fn run(mut self, ask: bool) {
+        if ask && !self.finds_one().await {
+            return;
+        }
+        loop {
+            let failure = self.follow().await;
+            self.report.lost(&failure);
+            self.report.failures = self.report.failures.saturating_add(1);
+            tokio::time::sleep(self.pace.after(self.report.failures)).await;
+        }
+    }
+
+    /// Whether the table has a change stream, as far as it may be asked.
+    async fn finds_one(&self) -> bool {
+        const DOING_WITHOUT: &str = "commits of other servers are looked for, not pushed";
+        loop {
+            match self.changes.exist().await {
+                Ok(true) => return true,
+                Ok(false) => {
+                    tracing::info!(reason = "the table has no change stream", "{DOING_WITHOUT}");
+                    return false;
+                }
+                Err(failure) if failure.is_refusal() => {
+                    let reason = "it may not be asked whether the table has a change stream; push=on says that it has";
+                    tracing::warn!(error = %failure, reason, "{DOING_WITHOUT}");
+                    return false;
+                }
+                Err(failure) => {
+                    tracing::debug!(error = %failure, "whether the table has a change stream is not known yet");
+                    tokio::time::sleep(self.pace.pause_max).await;
+                }
+            }
+        }
+    }
+
+    /// Follows all partitions from now on, until there is no going on.
+    async fn follow(&mut self) -> Failure {
+        let now = SystemTime::now();
+        let from = StartFrom::StartTime(now.checked_sub(CLOCK_AHEAD_MAX).unwrap_or(now).into());
+        let partitions = match self.changes.partitions().await {
+            Ok(partitions) => partitions,
+            Err(failure) => return failure,
+        };
+        let clients = match self.changes.connect(partitions.len()) {
+            Ok(clients) => clients,
+            Err(failure) => return failure,
+        };
+        let mut session = Session::new(&self.changes, self.pace, clients);
+        for partition in partitions {
+            session.begin(partition, from.clone());
+        }
+        session.follow(&mut self.report).await
+    }
+}
+
+/// All partitions, as they are read at the same time.
+struct Session<'a> {
+    changes: &'a Changes,
+    pace: Pace,
+    clients: Vec<Client>,
+    readings: FuturesUnordered<BoxFuture<'a, (Reading, News)>>,
+    /// Those of which nothing was heard yet, or nothing since they were lost.
+    silent: HashSet<u64>,
+    coming: Coming,
+    /// How many were begun.
+    begun: u64,
+}
+
+impl<'a> Session<'a> {
+    fn new(changes: &'a Changes, pace: Pace, clients: Vec<Client>) -> Self {
+        Self {
+            changes,
+            pace,
+            clients,
+            readings: FuturesUnordered::new(),
+            silent: HashSet::new(),
+            coming: Coming::default(),
+            begun: 0,
+        }
+    }
+
+    fn begin(&mut self, partition: StreamPartition, from: StartFrom) {
+        self.begun += 1;
+        self.silent.insert(self.begun);
+        let nth = usize::try_from(self.begun).unwrap_or_default() % self.clients.len();
+        let client = self.clients[nth].clone();
+        self.go_on(Reading::new(self.begun, client, partition, from));
+    }
+
+    fn go_on(&mut self, reading: Reading) {
+        self.readings.push(Box::pin(reading.next(self.changes, self.pace)));
+    }
+
+    async fn follow(mut self, report: &mut Report) -> Failure {
+        while let Some((reading, news)) = self.readings.next().await {
+            match news {
+                News::Heard { committed } => {
+                    self.silent.remove(&reading.number);
+                    if committed {
+                        report.standing.wake.notify();
+                    }
+                    self.go_on(reading);
+                }
+                News::Lost(failure) => {
+                    self.silent.insert(reading.number);
+                    report.lost(&failure);
+                    self.go_on(reading);
+                }
+                News::Moved(places) => {
+                    self.silent.remove(&reading.number);
+                    for (partition, token) in places {
+                        if let Some((partition, from)) = self.coming.add(partition, token) {
+                            self.begin(partition, from);
+                        }
+                    }
+                }
+                News::Refused(failure) => return failure,
+            }
+            report.hears_all(self.silent.is_empty() && self.coming.is_empty());
+        }
+        Status::unavailable("no partition is left to be read").into()
+    }
+}

@@ -146,11 +146,7 @@ fn family() -> admin::ColumnFamily {
     }
 }
 
-async fn create(
-    target: &Target,
-    access: &Access,
-    client: &mut Client,
-) -> Result<(), Failure> {
+async fn create(target: &Target, access: &Access, client: &mut Client) -> Result<(), Failure> {
     let families = FAMILIES.map(|name| (name.to_owned(), family()));
     let parent = target.instance_name();
     let message = admin::CreateTableRequest {
@@ -194,11 +190,7 @@ pub(super) async fn describe(
 }
 
 /// Adds the families that a table lacks which somebody else made.
-async fn add_families(
-    target: &Target,
-    access: &Access,
-    client: &mut Client,
-) -> Result<(), Failure> {
+async fn add_families(target: &Target, access: &Access, client: &mut Client) -> Result<(), Failure> {
     let name = target.table_name();
     let found = describe(target, access, client).await?;
     let lacking = FAMILIES

@@ -71,7 +71,15 @@ impl Watch {
         let why_not = match (target.settings.push, &target.settings.emulator) {
             (Push::Off, _) => "push=off",
             (_, Some(_)) => "an emulator has no change streams",
-            (push, None) => return Some(Self::start(target, access, wake, push == Push::Auto, Pace::SERVICE)),
+            (push, None) => {
+                return Some(Self::start(
+                    target,
+                    access,
+                    wake,
+                    push == Push::Auto,
+                    Pace::SERVICE,
+                ));
+            }
         };
         tracing::info!(
             reason = why_not,
@@ -195,7 +203,8 @@ impl Follower {
                     return false;
                 }
                 Err(failure) if failure.is_refusal() => {
-                    let reason = "it may not be asked whether the table has a change stream; push=on says that it has";
+                    let reason =
+                        "it may not be asked whether the table has a change stream; push=on says that it has";
                     tracing::warn!(error = %failure, reason, "{DOING_WITHOUT}");
                     return false;
                 }
@@ -262,7 +271,8 @@ impl<'a> Session<'a> {
     }
 
     fn go_on(&mut self, reading: Reading) {
-        self.readings.push(Box::pin(reading.next(self.changes, self.pace)));
+        self.readings
+            .push(Box::pin(reading.next(self.changes, self.pace)));
     }
 
     async fn follow(mut self, report: &mut Report) -> Failure {

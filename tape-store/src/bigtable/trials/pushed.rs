@@ -135,7 +135,10 @@ async fn a_partition_that_is_split_is_read_on_in_both() {
     trial.woken().await;
     assert!(!trial.watch.is_pushed(), "until both are heard");
     let [low, high] = trial.service.opened_two().await;
-    assert_eq!((low.places(), high.places()), (vec!["low".to_owned()], vec!["high".to_owned()]));
+    assert_eq!(
+        (low.places(), high.places()),
+        (vec!["low".to_owned()], vec!["high".to_owned()])
+    );
     commit(&low, "1");
     trial.woken().await;
     assert!(!trial.watch.is_pushed());
@@ -183,7 +186,10 @@ async fn a_stream_that_breaks_goes_on_from_where_it_was() {
     log.has(LOST).await;
     let mut stream = trial.service.opened().await;
     assert_eq!(stream.request.start_from, from, "nothing was heard yet");
-    for (n, say) in [Stream::beat, announce, Stream::beat, commit].into_iter().enumerate() {
+    for (n, say) in [Stream::beat, announce, Stream::beat, commit]
+        .into_iter()
+        .enumerate()
+    {
         stream.beat("begun");
         trial.woken().await;
         assert!(trial.watch.is_pushed());
@@ -315,8 +321,8 @@ async fn a_commit_of_another_server_is_found_by_who_is_woken() {
     let Some(mut trial) = Trial::begin(&["-"], PATIENT).await else {
         return;
     };
+    let _stream = trial.heard().await;
     migrate(&trial.target, false).await.unwrap();
-    trial.heard().await;
     let links = || Links::new(&trial.target, &Access::new(&trial.target).unwrap()).unwrap();
     let store = || BigtableStore::over(Arc::new(links()), SHARDS, NEVER);
     let (reader, writer) = (store(), store());

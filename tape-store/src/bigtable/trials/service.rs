@@ -112,7 +112,10 @@ impl Service {
 
     /// The next stream that is opened.
     pub(super) async fn opened(&mut self) -> Stream {
-        self.opened.recv().await.expect("it is there as long as the service")
+        self.opened
+            .recv()
+            .await
+            .expect("it is there as long as the service")
     }
 
     /// The next streams, in the order of their keys.
@@ -200,7 +203,11 @@ fn pieces(key: &[u8], mutations: Vec<proto::Mutation>, place: &str) -> Vec<DataC
             ..Default::default()
         }],
         done: n == last,
-        token: if n == last { place.to_owned() } else { String::new() },
+        token: if n == last {
+            place.to_owned()
+        } else {
+            String::new()
+        },
         ..Default::default()
     };
     mutations.into_iter().enumerate().map(piece).collect()
@@ -232,7 +239,13 @@ async fn serve(
     emulator: SendRequest<Full<Bytes>>,
     state: Arc<State>,
 ) -> Response<Body> {
-    let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    let method = request
+        .uri()
+        .path()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     match method.as_str() {
         "GenerateInitialChangeStreamPartitions" => {
             let mut grpc = Grpc::new(ProstCodec::default());
@@ -242,7 +255,11 @@ async fn serve(
             let mut grpc = Grpc::new(ProstCodec::default());
             grpc.server_streaming(Reader(state), request).await
         }
-        "GetTable" => Grpc::new(ProstCodec::default()).unary(Tables(state), request).await,
+        "GetTable" => {
+            Grpc::new(ProstCodec::default())
+                .unary(Tables(state), request)
+                .await
+        }
         _ => pass(request, emulator, &state, method == "CheckAndMutateRow").await,
     }
 }
@@ -266,7 +283,10 @@ async fn pass(
     let trailers = whole.trailers().cloned().unwrap_or_default();
     let answered = whole.to_bytes();
     tell(state, &asked, &answered);
-    let frames = [hyper::body::Frame::data(answered), hyper::body::Frame::trailers(trailers)];
+    let frames = [
+        hyper::body::Frame::data(answered),
+        hyper::body::Frame::trailers(trailers),
+    ];
     let frames = stream::iter(frames.map(Ok::<_, Status>));
     Response::from_parts(head, Body::new(http_body_util::StreamBody::new(frames)))
 }
@@ -275,8 +295,14 @@ fn tell(state: &State, asked: &Bytes, answered: &Bytes) {
     // Five bytes say how long the message is.
     let Some(answer) = answered.get(5..) else { return };
     let asked = proto::CheckAndMutateRowRequest::decode(&asked[5..]).unwrap();
-    let matched = proto::CheckAndMutateRowResponse::decode(answer).unwrap().predicate_matched;
-    let made = if matched { asked.true_mutations } else { asked.false_mutations };
+    let matched = proto::CheckAndMutateRowResponse::decode(answer)
+        .unwrap()
+        .predicate_matched;
+    let made = if matched {
+        asked.true_mutations
+    } else {
+        asked.false_mutations
+    };
     if made.is_empty() {
         return;
     }

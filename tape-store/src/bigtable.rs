@@ -6,6 +6,7 @@
 
 mod append;
 mod changes;
+mod claim;
 mod due;
 mod end;
 mod error;
@@ -16,6 +17,7 @@ mod migrate;
 mod partition;
 mod probe;
 mod read;
+mod reclaim;
 mod retention;
 mod runs;
 mod segment;
@@ -43,6 +45,7 @@ use end::{End, Ends};
 use futures::future::BoxFuture;
 use hint::Leftovers;
 use links::{Access, Links};
+use reclaim::Swept;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -75,6 +78,7 @@ struct Ground {
     ends: Ends,
     leftovers: Leftovers,
     raised: Raised,
+    swept: Swept,
     shards: u16,
     given_up_after_micros: i64,
     last_moment: AtomicI64,
@@ -109,6 +113,7 @@ impl BigtableStore {
             ends: Ends::default(),
             leftovers: Leftovers::default(),
             raised: Raised::new(shards),
+            swept: Swept::default(),
             shards,
             given_up_after_micros: i64::try_from(given_up_after.as_micros()).unwrap_or(i64::MAX),
             last_moment: AtomicI64::new(i64::MIN),
@@ -202,6 +207,9 @@ impl Ground {
 
     /// Makes all changes, or says that some were not made.
     async fn change_all(&self, doing: &'static str, changes: Vec<Change>) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let outcomes = self.table.mutate(changes).await;
         let changed: Result<Vec<()>, error::Failure> = outcomes.into_iter().collect();
         changed.map(drop).map_err(|failure| failure.store_error(doing))
@@ -284,8 +292,8 @@ impl JournalStore for BigtableStore {
     }
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
-        // Dropping deletes cells and rows; the service gives their space back by itself.
-        Ok(false)
+        // Dropping deletes cells and rows, whose space the service gives back by itself. What is left is that they are in the log.
+        reclaim::reclaim(&self.ground).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -159,8 +159,13 @@ pub(super) fn entry_cells(entry: &StoredEntry) -> [Mutation; 2] {
 }
 
 /// The mark that a payload was erased.
-pub(super) fn erased_cell(seq: Seq) -> Mutation {
+fn erased_cell(seq: Seq) -> Mutation {
     table::set(ERASED, qualifier(seq), Bytes::from_static(b"1"))
+}
+
+/// What erases the payload of an entry, in whatever row it is.
+pub(super) fn erasure(seq: Seq) -> [Mutation; 2] {
+    [erased_cell(seq), table::unset(PAYLOADS, qualifier(seq))]
 }
 
 /// The column of a piece of due work.

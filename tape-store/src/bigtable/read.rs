@@ -1,6 +1,6 @@
 //! Reading streams, and erasing payloads.
 
-use super::append::{ENTRIES, ERASED, PAYLOADS, erased_cell, qualifier};
+use super::append::{ENTRIES, ERASED, PAYLOADS, erasure, qualifier};
 use super::end::{self, ABOUT, End, SNAPSHOT};
 use super::error::corrupt;
 use super::table::{self, Check, Row, RowFilter, Rows};
@@ -231,15 +231,11 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
         // The count keeps a segment from being finished that was copied before.
         let mut counted = end.open;
         counted.erasures += 1;
-        let mutations = [
-            erased_cell(seq),
-            table::unset(PAYLOADS, qualifier(seq)),
-            counted.cell(),
-        ];
+        let mutations = erasure(seq).into_iter().chain([counted.cell()]);
         let check = Check {
             key: keys::stream(stream),
             predicate: end.open.predicate(),
-            then: mutations.to_vec(),
+            then: mutations.collect(),
             otherwise: Vec::new(),
         };
         let erased = ground.table.check_and_mutate(check).await;
@@ -258,15 +254,20 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
 async fn erase_in_segment(ground: &Ground, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
     const DOING: &str = "erases a payload";
     let (begin, end) = keys::segments(stream, seq);
-    let cells = table::any_of([table::columns(ENTRIES, qualifier(seq), qualifier(seq))]);
+    let entry = table::columns(ENTRIES, qualifier(seq), qualifier(seq));
+    let cells = table::any_of([entry.clone()]);
     let found = ground.table.read(Rows::Range(begin, end), cells, 1).await;
     let found = found.map_err(|failure| failure.store_error(DOING))?;
     let row = found
         .first()
         .ok_or_else(|| corrupt(stream, format!("entry {seq} is in no segment")))?;
-    let change = table::Change {
+    // Where it is dropped meanwhile, nothing of it comes back.
+    let check = Check {
         key: row.key.clone(),
-        mutations: vec![erased_cell(seq), table::unset(PAYLOADS, qualifier(seq))],
+        predicate: entry,
+        then: erasure(seq).to_vec(),
+        otherwise: Vec::new(),
     };
-    ground.change_all(DOING, vec![change]).await
+    let erased = ground.table.check_and_mutate(check).await;
+    erased.map(drop).map_err(|failure| failure.store_error(DOING))
 }

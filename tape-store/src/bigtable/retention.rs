@@ -7,6 +7,7 @@
 //! After a crash between any two steps the stream is still listed, and dropping again goes on.
 
 use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, qualifier};
+use super::claim::CLAIMS;
 use super::end::{ABOUT, End, LISTED, SNAPSHOT};
 use super::table::{self, Change, Check, Mutation, Rows};
 use super::{Ground, hint, keys, read, segment};
@@ -92,24 +93,26 @@ async fn move_boundary(ground: &Ground, stream: &StreamId, first: Seq) -> Result
 async fn empty_segments(ground: &Ground, stream: &StreamId, dropped: Seq) -> Result<(), StoreError> {
     let (mut begin, end) = keys::segments(stream, Seq::ZERO);
     let kept = keys::segment(stream, dropped.next());
-    let cells = table::without_values(table::any_of(read::cells_of_entries(Seq::ZERO, dropped)));
+    let dropped = read::cells_of_entries(Seq::ZERO, dropped);
+    let cells = dropped.into_iter().chain([table::family(CLAIMS)]);
+    let cells = table::without_values(table::any_of(cells));
     loop {
         let range = Rows::Range(begin, end.clone());
         let rows = ground.table.read(range, cells.clone(), SEGMENTS_MAX).await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
-        let changes = rows.iter().map(|row| {
-            let cells = row.cells.iter();
-            let mutations = if row.key < kept {
+        let changes = rows.iter().filter_map(|row| {
+            let of_entries = row.cells.iter().filter(|cell| cell.family != CLAIMS);
+            let mutations: Vec<Mutation> = if row.key < kept {
                 vec![table::unset_row()]
             } else {
-                cells
+                of_entries
                     .map(|cell| table::unset(&cell.family, cell.qualifier.clone()))
                     .collect()
             };
-            Change {
+            (!mutations.is_empty()).then(|| Change {
                 key: row.key.clone(),
                 mutations,
-            }
+            })
         });
         ground.change_all(DOING, changes.collect()).await?;
         match rows.last() {

@@ -1,7 +1,8 @@
 //! Segments: what a stream's row has too much of moves to rows of its own, which never change again but for erased payloads.
 //!
 //! 1. The stream's row is told where the segment ends, so that all who make it make the same.
-//! 2. The segment's row is written if there is none.
+//! 2. The segment's row is written if there is none, by whoever claimed it (`claim.rs`) and then found the boundary as it was: else one
+//!    that was suspended would write it once more after it was dropped.
 //! 3. Payloads that were erased in the stream's row are erased in the segment.
 //! 4. The stream's row moves its boundary and drops its copies, if its boundary and its count of erased payloads are what they were
 //!    when the entries were read.
@@ -9,10 +10,11 @@
 //! After a crash between any two steps whoever commits next goes on; all steps can be made again, also late. Readers go by
 //! the boundary.
 
-use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, erased_cell, qualifier};
+use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, erasure, qualifier};
+use super::claim::Claim;
 use super::end::{self, End, Open};
 use super::error::Failure;
-use super::table::{self, Cell, Change, Check, Mutation, Row};
+use super::table::{self, Cell, Check, Mutation, Row, Rows};
 use super::{Ground, keys};
 use crate::contract::FIND_BATCH_ENTRIES;
 use crate::error::StoreError;
@@ -97,7 +99,9 @@ async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Resul
         .iter()
         .filter(|cell| is_of_entry(cell) && seq(cell) <= open.sealing)
         .collect();
-    write(ground, stream, open.sealing, &moved).await?;
+    if !write(ground, stream, open, &moved).await? {
+        return Ok(());
+    }
     let sealed = Open {
         sealed: open.sealing,
         sealing: Seq::ZERO,
@@ -129,32 +133,45 @@ fn boundary(end: &End, row: &Row) -> Seq {
     last
 }
 
-/// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased.
-async fn write(ground: &Ground, stream: &StreamId, last: Seq, cells: &[&Cell]) -> Result<(), Failure> {
-    let key = keys::segment(stream, last);
-    let copies = cells
-        .iter()
-        .map(|cell| table::set(&cell.family, cell.qualifier.clone(), cell.value.clone()));
-    let check = Check {
-        key: key.clone(),
-        predicate: table::columns(ENTRIES, qualifier(last), qualifier(last)),
-        then: Vec::new(),
-        otherwise: copies.collect(),
-    };
-    let was_there = ground.table.check_and_mutate(check).await?;
-    let erased = cells.iter().filter(|cell| cell.family == ERASED);
-    let erase = erased.flat_map(|cell| {
-        [
-            erased_cell(seq(cell)),
-            table::unset(PAYLOADS, cell.qualifier.clone()),
-        ]
-    });
-    let mutations: Vec<Mutation> = erase.collect();
-    if was_there && !mutations.is_empty() {
-        let outcome = ground.table.mutate(vec![Change { key, mutations }]).await;
-        outcome.into_iter().collect::<Result<Vec<()>, Failure>>()?;
+/// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased. Whether the segment is
+/// still wanted.
+async fn write(ground: &Ground, stream: &StreamId, open: Open, cells: &[&Cell]) -> Result<bool, Failure> {
+    let table = ground.table.as_ref();
+    let key = keys::segment(stream, open.sealing);
+    let last = qualifier(open.sealing);
+    let written = table::columns(ENTRIES, last.clone(), last);
+    if let Some(claim) = Claim::put(table, key.clone(), written.clone()).await? {
+        if !has_boundary(ground, stream, open).await? {
+            claim.withdraw(table).await;
+            return Ok(false);
+        }
+        let copies = cells
+            .iter()
+            .map(|cell| table::set(&cell.family, cell.qualifier.clone(), cell.value.clone()));
+        if claim.write(table, copies.collect()).await? {
+            return Ok(true);
+        }
     }
-    Ok(())
+    let erased = cells.iter().filter(|cell| cell.family == ERASED);
+    let erase = erased.flat_map(|cell| erasure(seq(cell)));
+    let erase: Vec<Mutation> = erase.collect();
+    if erase.is_empty() {
+        return Ok(true);
+    }
+    let check = Check {
+        key,
+        predicate: written,
+        then: erase,
+        otherwise: Vec::new(),
+    };
+    table.check_and_mutate(check).await
+}
+
+/// Whether the stream's row has this boundary.
+async fn has_boundary(ground: &Ground, stream: &StreamId, open: Open) -> Result<bool, Failure> {
+    let key = Rows::Keys(vec![keys::stream(stream)]);
+    let found = ground.table.read(key, open.predicate(), 1).await?;
+    Ok(!found.is_empty())
 }
 
 /// Changes the stream's row if it has this boundary.

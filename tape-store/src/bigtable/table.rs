@@ -164,6 +164,13 @@ pub(super) fn unset_up_to(family: &str, qualifier: impl Into<Bytes>, ordinal: u6
     }))
 }
 
+/// Empties a family.
+pub(super) fn unset_family(family: &str) -> Mutation {
+    mutation(Kind::DeleteFromFamily(proto::mutation::DeleteFromFamily {
+        family_name: family.to_owned(),
+    }))
+}
+
 /// Takes the whole row away.
 pub(super) const fn unset_row() -> Mutation {
     mutation(Kind::DeleteFromRow(proto::mutation::DeleteFromRow {}))

@@ -5,12 +5,16 @@
 //! How far the log has a stream stands in the stream's row, and is raised after the row of the log was made. Whoever makes the next
 //! row first raises what the last one should have raised, so what a row says follows what all rows before it say.
 //!
+//! Rows that only name what was dropped are taken away (`reclaim.rs`), but for the last: a reader passes over numbers that are missing, once it knows that a
+//! later row had been made before it looked for them.
+//!
 //! No clock is asked: what a paused writer commits later is found then, since its stream stays in the set until its row has moved on.
 
+use super::claim::Claim;
 use super::end::{self, ABOUT, End, LOGGED};
 use super::hint::{self, Seen};
 use super::read;
-use super::table::{self, Change, Check, Row, Rows};
+use super::table::{self, Change, Row, Rows};
 use super::{Ground, keys};
 use crate::contract::{Cursor, FeedEntry, Shard, TailPage};
 use crate::error::StoreError;
@@ -24,7 +28,7 @@ use tape_core::id::{Seq, StreamId};
 
 const DOING: &str = "reads the feed";
 /// The column of a row of the log that says what comes next.
-const PARTS: &[u8] = b"parts";
+pub(super) const PARTS: &[u8] = b"parts";
 /// The column of [`LOGGED`].
 const UP_TO: &[u8] = b"n";
 /// Streams with news that are looked at together; a row of the log has no more.
@@ -38,10 +42,10 @@ const OVERTAKEN_MAX: u32 = 64;
 
 /// Entries of one stream that follow in the feed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct Part {
-    stream: StreamId,
-    from: Seq,
-    to: Seq,
+pub(super) struct Part {
+    pub(super) stream: StreamId,
+    pub(super) from: Seq,
+    pub(super) to: Seq,
 }
 
 impl Part {
@@ -131,12 +135,18 @@ pub(super) async fn page(
 ) -> Result<TailPage, StoreError> {
     let mut place = Place::read(cursor)?;
     let mut overtaken = 0;
+    // The last row that was there before the log is read: what is missing before it was taken away, not just made.
+    let mut known = 0;
     loop {
         let log = Log::read(ground, shard, place.row).await?;
+        let known_before = known;
+        known = log.rows.last().map_or(known, |(number, _)| *number);
         let mut page = Page::default();
         for (number, parts) in &log.rows {
             if *number > place.row {
-                // Rows before the first that is left were taken away.
+                if *number > known_before {
+                    break;
+                }
                 place = Place::after_row(*number - 1);
             }
             place = page.take(ground, *number, parts, place, limit as usize).await?;
@@ -241,7 +251,8 @@ impl Log {
     }
 }
 
-fn parse(shard: Shard, row: &Row) -> Result<(u64, Vec<Part>), StoreError> {
+/// The number of a row of the log, and what it says.
+pub(super) fn parse(shard: Shard, row: &Row) -> Result<(u64, Vec<Part>), StoreError> {
     let damaged = |problem: &str| {
         let what = format!("the log of shard {} at {}", shard.0, row.key.escape_ascii());
         StoreError::corrupt(what, problem.to_owned())
@@ -413,16 +424,22 @@ fn raise(part: &Part) -> Change {
     }
 }
 
+/// Makes a row of the log, if the one before it is the last. Whether it was.
 async fn make_row(ground: &Ground, shard: Shard, number: u64, parts: &[Part]) -> Result<bool, StoreError> {
-    let value = serde_json::to_vec(parts).expect("parts have a JSON form");
-    let check = Check {
-        key: keys::log(shard, number),
-        predicate: table::columns(ABOUT, PARTS, PARTS),
-        then: Vec::new(),
-        otherwise: vec![table::set(ABOUT, PARTS, value)],
+    let table = ground.table.as_ref();
+    let made = table::columns(ABOUT, PARTS, PARTS);
+    let claim = Claim::put(table, keys::log(shard, number), made).await;
+    let Some(claim) = claim.map_err(|failure| failure.store_error(DOING))? else {
+        return Ok(false);
     };
-    let was_there = ground.table.check_and_mutate(check).await;
-    Ok(!was_there.map_err(|failure| failure.store_error(DOING))?)
+    // Where there are later rows, it was there and was taken away.
+    if !Log::read(ground, shard, number).await?.rows.is_empty() {
+        claim.withdraw(table).await;
+        return Ok(false);
+    }
+    let value = serde_json::to_vec(parts).expect("parts have a JSON form");
+    let written = claim.write(table, vec![table::set(ABOUT, PARTS, value)]).await;
+    written.map_err(|failure| failure.store_error(DOING))
 }
 
 /// Streams that have more than the log.

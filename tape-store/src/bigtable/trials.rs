@@ -5,6 +5,7 @@ mod costs;
 mod crashes;
 mod late;
 mod logbook;
+mod overtaken;
 mod pushed;
 mod service;
 mod wire;

@@ -2,14 +2,16 @@
 
 use super::pen::Pen;
 use super::wire::{Counts, Wire};
-use super::{NEVER, SHARDS, shared, store, table};
-use crate::bigtable::BigtableStore;
-use crate::bigtable::table::Table;
+use super::{NEVER, SHARDS, rows_of, shared, store, table};
+use crate::bigtable::end::ABOUT;
+use crate::bigtable::table::{self, Change, Table};
+use crate::bigtable::tail::{PARTS, Part};
+use crate::bigtable::{BigtableStore, keys};
 use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::id::Tenant;
+use tape_core::id::{Seq, Tenant};
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
@@ -208,11 +210,61 @@ async fn a_feed_without_news_is_three_reads_of_no_rows() {
         ..Counts::default()
     };
     assert_eq!(counts, expected);
-    // With news: the log twice, the set, the stream's end and its entries; the row of the log, and what it makes obsolete.
+    // With news: the log three times, the set, the stream's end and its entries; the row of the log, which is claimed and made, and what
+    // it makes obsolete.
     pen.put(&store, "x", 3).await;
     let cursor = store.tail_end(shard).await.unwrap();
     pen.put(&store, "x", 3).await;
     let (counts, page) = cost(&wire, store.tail(shard, &cursor, 10)).await;
     assert_eq!(page.unwrap().entries.len(), 3);
-    assert_eq!((counts.reads, counts.mutates, counts.checks), (5, 2, 1));
+    assert_eq!((counts.reads, counts.mutates, counts.checks), (6, 2, 2));
+}
+
+/// Shortening the log looks at so many rows and streams at a time, whatever its length, and goes on where it was.
+#[tokio::test]
+async fn a_piece_of_shortening_the_log_is_bounded() {
+    let Some(table) = table().await else { return };
+    let (wire, store) = counted(&table);
+    let (mut gone, mut kept) = (Pen::new("gone"), Pen::new("kept"));
+    gone.put(&store, "x", 2).await;
+    kept.put(&store, "x", 1).await;
+    // Each row names the first entry of one of them, and every tenth that of the other.
+    let row = |number: u64| {
+        let pen = if number.is_multiple_of(10) { &kept } else { &gone };
+        let part = Part {
+            stream: pen.stream.clone(),
+            from: Seq(1),
+            to: Seq(1),
+        };
+        Change {
+            key: keys::log(Shard(0), number),
+            mutations: vec![table::set(ABOUT, PARTS, serde_json::to_vec(&[part]).unwrap())],
+        }
+    };
+    let rows: Vec<Change> = (1..=601).map(row).collect();
+    for outcome in table.mutate(rows).await {
+        outcome.unwrap();
+    }
+    let log = async || {
+        let rows = rows_of(table.as_ref(), b'l', table::any_of([table::family(ABOUT)])).await;
+        rows.len()
+    };
+    let pieces = async || {
+        let mut changed = Vec::new();
+        loop {
+            let (counts, more) = cost(&wire, store.reclaim()).await;
+            assert!(counts.rows_read <= 256 + 2 && counts.checks == 0);
+            changed.push(counts.rows_changed);
+            if !more.unwrap() {
+                return changed;
+            }
+        }
+    };
+    assert_eq!(pieces().await, [0, 0, 0]);
+    let drops = [(gone.stream.clone(), Seq(2)), (kept.stream.clone(), Seq(2))];
+    store.drop_before(&drops).await.unwrap();
+    // A piece begins with the row that the one before ended with; what is dropped of the one stream is kept of the other.
+    assert_eq!(pieces().await, [230, 229, 81]);
+    assert_eq!(log().await, 61);
+    assert_eq!(pieces().await, [0]);
 }

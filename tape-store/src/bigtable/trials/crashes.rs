@@ -5,8 +5,11 @@ use super::pen::{Pen, all};
 use super::wire::{Order, Wire};
 use super::{AT_ONCE, NEVER, SHARDS, rows_of, store, table};
 use crate::bigtable::append::PAYLOADS;
-use crate::bigtable::hint;
-use crate::bigtable::table::{self, Table};
+use crate::bigtable::claim::CLAIMS;
+use crate::bigtable::end::ABOUT;
+use crate::bigtable::table::{self, Rows, Table};
+use crate::bigtable::tail::{self, PARTS};
+use crate::bigtable::{BigtableStore, hint, keys};
 use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
 use crate::error::{CommitError, StoreError};
 use crate::memory::MemoryStore;
@@ -32,6 +35,8 @@ enum Step {
     Commit(Vec<Batch>),
     Erase(StreamId, Seq),
     Drop(Vec<(StreamId, Seq)>),
+    /// Gives back what can be given back.
+    Reclaim,
     /// Reads what is new in the feed.
     Follow,
     /// Looks at all due work and all lists.
@@ -99,7 +104,9 @@ fn script() -> Vec<Step> {
         ..blank.clone()
     };
     steps.push(Step::Commit(vec![put(0, "moved", 1, moved)]));
+    steps.push(Step::Follow);
     steps.push(Step::Commit(vec![put(0, "secret", 3, blank.clone())]));
+    steps.push(Step::Follow);
     steps.push(Step::Commit(vec![put(0, "grows", 250, blank.clone())]));
     steps.push(Step::Erase(stream(0), Seq(3)));
     let both = vec![
@@ -133,8 +140,10 @@ fn script() -> Vec<Step> {
         (stream(0), Seq(270)),
         (stream(1), Seq(u64::MAX)),
     ]));
+    steps.push(Step::Reclaim);
     steps.push(Step::Drop(vec![(stream(0), Seq(276))]));
     steps.push(Step::Commit(vec![put(2, "on", 1, blank)]));
+    steps.push(Step::Reclaim);
     steps.push(Step::Follow);
     steps
 }
@@ -167,6 +176,7 @@ impl Play {
                 Step::Commit(batches) => commit(store, batches, self.in_doubt).await,
                 Step::Erase(stream, seq) => alive(store.erase(&stream, seq).await),
                 Step::Drop(drops) => alive(store.drop_before(&drops).await),
+                Step::Reclaim => reclaim(store).await,
                 Step::Follow => self.follow(store).await,
                 Step::Look => look(store).await,
             };
@@ -209,6 +219,11 @@ fn alive<T>(outcome: Result<T, StoreError>) -> Result<T, Died> {
         Err(StoreError::Unavailable { .. }) => Err(Died),
         Err(other) => panic!("{other}: {:?}", std::error::Error::source(&other)),
     }
+}
+
+async fn reclaim(store: &dyn JournalStore) -> Result<(), Died> {
+    while alive(store.reclaim().await)? {}
+    Ok(())
 }
 
 /// Commits what is not committed yet.
@@ -306,6 +321,7 @@ async fn feed(store: &dyn JournalStore) -> BTreeMap<StreamId, Vec<Seq>> {
 /// The store has what a store would have that never failed, in every place where it can be found, and nothing else.
 async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
     let (model, store) = (MemoryStore::with_shards(SHARDS), store(table, AT_ONCE));
+    assert!(reclaim(&store).await.is_ok(), "{at}");
     let mut streams = BTreeSet::new();
     for step in &play.steps {
         match step {
@@ -315,7 +331,7 @@ async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
             }
             Step::Erase(stream, seq) => model.erase(stream, *seq).await.unwrap(),
             Step::Drop(drops) => model.drop_before(drops).await.unwrap(),
-            Step::Follow | Step::Look => {}
+            Step::Reclaim | Step::Follow | Step::Look => {}
         }
     }
     for stream in &streams {
@@ -341,6 +357,28 @@ async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
         assert_eq!(play.seen.get(stream), Some(&end), "{at}: the reader of {stream}");
     }
     check_leftovers(play, table.as_ref(), &work(&model).await, at).await;
+    check_log(&store, table.as_ref(), at).await;
+}
+
+/// Every row of the log names something that is kept, but for the last of each shard; and nothing but the log is there.
+async fn check_log(store: &BigtableStore, table: &dyn Table, at: &str) {
+    let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(CLAIMS)]);
+    for shard in (0..SHARDS).map(Shard) {
+        let (begin, end) = keys::log_from(shard, 0);
+        let rows = Rows::Range(begin, end);
+        let rows = table.read(rows, cells.clone(), usize::MAX).await.unwrap();
+        for row in &rows[..rows.len().saturating_sub(1)] {
+            let (number, parts) = tail::parse(shard, row).unwrap();
+            let mut kept = false;
+            for part in &parts {
+                let end = store
+                    .ground
+                    .read_ends("looks", std::slice::from_ref(&part.stream));
+                kept |= end.await.unwrap()[0].open.dropped < part.to;
+            }
+            assert!(kept, "{at}: row {number} of shard {} has {parts:?}", shard.0);
+        }
+    }
 }
 
 /// Nothing is left of what did not come about, and nothing of what was erased.

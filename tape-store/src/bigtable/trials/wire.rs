@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How many calls there were, and of how many rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,14 @@ pub(super) struct Wire {
     /// Conditional changes that went off and have not arrived; none where they arrive.
     held: Option<Mutex<Vec<Check>>>,
     gate: Option<Gate>,
+    pause: Option<Pause>,
+}
+
+/// One call waits until the test lets it go on.
+struct Pause {
+    calls_before: AtomicU64,
+    reached: Notify,
+    go: Notify,
 }
 
 /// Lets a call through once somebody else has got on by some steps.
@@ -54,7 +62,30 @@ impl Wire {
             counts: Mutex::default(),
             held: None,
             gate: None,
+            pause: None,
         }
+    }
+
+    /// The call after so many waits before it is sent, until [`Wire::resume`].
+    pub(super) fn pausing_after(inner: &Arc<dyn Table>, calls: u64) -> Self {
+        let pause = Pause {
+            calls_before: AtomicU64::new(calls),
+            reached: Notify::new(),
+            go: Notify::new(),
+        };
+        Self {
+            pause: Some(pause),
+            ..Self::new(inner)
+        }
+    }
+
+    /// Waits until a call waits.
+    pub(super) async fn paused(&self) {
+        self.pause.as_ref().expect("it pauses").reached.notified().await;
+    }
+
+    pub(super) fn resume(&self) {
+        self.pause.as_ref().expect("it pauses").go.notify_one();
     }
 
     /// The process dies after so many changes of rows.
@@ -114,6 +145,15 @@ impl Wire {
         count(&mut self.counts.lock().unwrap());
     }
 
+    async fn pass_pause(&self) {
+        let Some(pause) = &self.pause else { return };
+        // It wraps round, and no test makes so many calls.
+        if pause.calls_before.fetch_sub(1, Ordering::SeqCst) == 0 {
+            pause.reached.notify_one();
+            pause.go.notified().await;
+        }
+    }
+
     async fn pass_gate(&self) {
         let Some(mut gate) = self.gate.clone() else { return };
         let counts = self.counts();
@@ -133,6 +173,7 @@ const fn silence() -> Failure {
 #[async_trait]
 impl Table for Wire {
     async fn read(&self, rows: Rows, filter: RowFilter, limit: usize) -> Result<Vec<Row>, Failure> {
+        self.pass_pause().await;
         if self.is_dead() {
             return Err(silence());
         }
@@ -145,6 +186,7 @@ impl Table for Wire {
     }
 
     async fn mutate(&self, changes: Vec<Change>) -> Vec<Result<(), Failure>> {
+        self.pass_pause().await;
         self.pass_gate().await;
         let many = changes.len();
         self.count(|counts| {
@@ -171,6 +213,7 @@ impl Table for Wire {
     }
 
     async fn check_and_mutate(&self, check: Check) -> Result<bool, Failure> {
+        self.pass_pause().await;
         self.pass_gate().await;
         self.count(|counts| counts.checks += 1);
         if let Some(held) = &self.held {

@@ -1,0 +1,123 @@
+//! Shortening the log of the feed: rows that only name entries which were dropped are taken away.
+//!
+//! The last row of a log stays, so readers at its end find it before them, and whoever makes the next row knows its number. Readers
+//! amid the log pass over rows that are gone (`tail.rs`). A number is never used again: whoever makes a row claims it first (`claim.rs`).
+//!
+//! The entries of a row are looked for in the rows of their streams, so a piece of the work is bounded by the streams that it looks
+//! at. Where it got to, a process remembers; another begins at the beginning. Taking a row away may be repeated, by anybody.
+
+use super::claim::CLAIMS;
+use super::end::{self, ABOUT, End};
+use super::table::{self, Change, Row, Rows};
+use super::tail::{self, PARTS, Part};
+use super::{Ground, keys};
+use crate::contract::Shard;
+use crate::error::StoreError;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use tape_core::id::{Seq, StreamId};
+
+const DOING: &str = "shortens the log of the feed";
+/// Rows of the log that are looked at together, at most.
+const ROWS_MAX: usize = 256;
+/// How many parts of streams they name, at most.
+const PARTS_MAX: usize = 1_024;
+
+/// Where the work goes on: in which shard, at which row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    shard: u16,
+    row: u64,
+}
+
+impl Place {
+    const BEGINNING: Self = Self { shard: 0, row: 1 };
+}
+
+/// How far this process is.
+pub(super) struct Swept(Mutex<Place>);
+
+impl Default for Swept {
+    fn default() -> Self {
+        Self(Mutex::new(Place::BEGINNING))
+    }
+}
+
+impl Swept {
+    fn get(&self) -> Place {
+        *self.0.lock().expect("no code panics while it holds the place")
+    }
+
+    fn set(&self, place: Place) {
+        *self.0.lock().expect("no code panics while it holds the place") = place;
+    }
+}
+
+/// Does a piece of the work. Whether there is more before the end of the last log.
+pub(super) async fn reclaim(ground: &Ground) -> Result<bool, StoreError> {
+    let mut place = ground.swept.get();
+    while place.shard < ground.shards {
+        let next = shorten(ground, Shard(place.shard), place.row).await?;
+        if let Some(row) = next {
+            ground.swept.set(Place { row, ..place });
+            return Ok(true);
+        }
+        place = Place {
+            shard: place.shard + 1,
+            ..Place::BEGINNING
+        };
+    }
+    ground.swept.set(Place::BEGINNING);
+    Ok(false)
+}
+
+/// Looks at some rows from one on. The row to go on with; none where these were the last.
+async fn shorten(ground: &Ground, shard: Shard, from: u64) -> Result<Option<u64>, StoreError> {
+    let (begin, end) = keys::log_from(shard, from);
+    let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(CLAIMS)]);
+    let read = ground.table.read(Rows::Range(begin, end), cells, ROWS_MAX).await;
+    let rows = read.map_err(|failure| failure.store_error(DOING))?;
+    // Nobody claims a number before the last one for good.
+    let is_made = |row: &Row| row.cell(ABOUT, PARTS).is_some();
+    let Some(last) = rows.iter().rposition(is_made) else {
+        return Ok(None);
+    };
+    let mut looked_at: Vec<(&Row, Vec<Part>)> = Vec::with_capacity(last);
+    let mut parts = 0;
+    for row in &rows[..last] {
+        let named = if is_made(row) {
+            tail::parse(shard, row)?.1
+        } else {
+            Vec::new()
+        };
+        parts += named.len();
+        if parts > PARTS_MAX && !looked_at.is_empty() {
+            break;
+        }
+        looked_at.push((row, named));
+    }
+    take_away(ground, &looked_at).await?;
+    let whole = looked_at.len() == last && (rows.len() < ROWS_MAX || last == 0);
+    let next = &rows[looked_at.len()];
+    Ok((!whole).then(|| keys::read_log(&next.key)).flatten())
+}
+
+/// Takes rows away that name nothing which is kept.
+async fn take_away(ground: &Ground, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
+    let streams = rows.iter().flat_map(|(_, parts)| parts).map(|part| &part.stream);
+    let cells = table::any_of([end::cells()]);
+    let mut dropped: HashMap<StreamId, Seq> = HashMap::new();
+    for (stream, row) in ground.read_streams(DOING, streams, cells).await? {
+        let end = End::read(&stream, &row)?;
+        dropped.insert(stream, end.open.dropped);
+    }
+    let is_gone = |part: &Part| part.to <= dropped[&part.stream];
+    let gone = rows.iter().filter(|(_, parts)| parts.iter().all(is_gone));
+    let changes: Vec<Change> = gone
+        .map(|(row, _)| Change {
+            key: row.key.clone(),
+            mutations: vec![table::unset_row()],
+        })
+        .collect();
+    ground.change_all(DOING, changes).await
+}

@@ -1,0 +1,273 @@
+//! Processes that are suspended anywhere, while what they are about to write comes, is dropped, and is taken away.
+
+use super::pen::{Pen, all};
+use super::wire::Wire;
+use super::{NEVER, SHARDS, rows_of, shared, store, table};
+use crate::bigtable::append::{ENTRIES, ERASED, PAYLOADS};
+use crate::bigtable::claim::CLAIMS;
+use crate::bigtable::end::{ABOUT, End};
+use crate::bigtable::error::Failure;
+use crate::bigtable::table::{self, Change, Check, Row, RowFilter, Rows, Table};
+use crate::bigtable::tail::PARTS;
+use crate::bigtable::{BigtableStore, end, keys};
+use crate::contract::{Cursor, JournalStore, Shard};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tape_core::id::{Seq, StreamId};
+
+/// No call of a store takes so many calls to the table.
+const CALLS_MAX: u64 = 60;
+const SHARD: Shard = Shard(0);
+
+/// Pens of different streams of one shard.
+fn pens<const N: usize>() -> [Pen; N] {
+    let mut of_shard = (0..)
+        .map(|n| Pen::new(&format!("run-{n}")))
+        .filter(|pen| Shard::of(&pen.stream, SHARDS) == SHARD);
+    std::array::from_fn(|_| of_shard.next().expect("there are as many as one likes"))
+}
+
+/// A reader and what it has seen.
+#[derive(Default)]
+struct Follower {
+    cursor: Cursor,
+    seen: HashMap<StreamId, Seq>,
+}
+
+impl Follower {
+    /// Reads on to the end.
+    async fn follow(&mut self, store: &dyn JournalStore) {
+        loop {
+            let page = store.tail(SHARD, &self.cursor, 2).await.unwrap();
+            self.cursor = page.cursor;
+            if page.entries.is_empty() {
+                return;
+            }
+            for fed in page.entries {
+                let last = self.seen.entry(fed.stream).or_default();
+                *last = fed.entry.seq.max(*last);
+            }
+        }
+    }
+}
+
+async fn reclaim_all(store: &dyn JournalStore) {
+    while store.reclaim().await.unwrap() {}
+}
+
+async fn log(table: &dyn Table) -> Vec<Row> {
+    let (begin, end) = keys::log_from(SHARD, 0);
+    let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(CLAIMS)]);
+    table
+        .read(Rows::Range(begin, end), cells, usize::MAX)
+        .await
+        .unwrap()
+}
+
+/// What a process does with its store before it is looked at.
+type Deed = fn(BigtableStore, Pen) -> BoxFuture<'static, ()>;
+
+/// Lets a process that is suspended before one of its calls do something, and something else happen meanwhile. Whether it came to that call.
+async fn suspend(
+    table: &Arc<dyn Table>,
+    calls: u64,
+    (deed, pen): (Deed, Pen),
+    meanwhile: impl Future<Output = ()>,
+) -> bool {
+    let wire = Arc::new(Wire::pausing_after(table, calls));
+    let over: Arc<dyn Table> = Arc::clone(&wire) as _;
+    let mut process = tokio::spawn(deed(store(&over, NEVER), pen));
+    let paused = tokio::select! {
+        () = wire.paused() => true,
+        done = &mut process => {
+            done.unwrap();
+            false
+        }
+    };
+    if paused {
+        meanwhile.await;
+        wire.resume();
+        process.await.unwrap();
+    }
+    paused
+}
+
+fn follow(store: BigtableStore, _: Pen) -> BoxFuture<'static, ()> {
+    Box::pin(async move { Follower::default().follow(&store).await })
+}
+
+fn reclaim(store: BigtableStore, _: Pen) -> BoxFuture<'static, ()> {
+    Box::pin(async move { reclaim_all(&store).await })
+}
+
+/// A process reads the log or shortens it, and is suspended. Meanwhile the log gets longer, and shorter where it was about to write.
+async fn the_log_moves_on(deed: Deed, calls: u64) -> bool {
+    let table = table().await.expect("there is an emulator");
+    let other = store(&table, NEVER);
+    let [mut gone, mut kept] = pens();
+    let mut ahead = Follower::default();
+    gone.put(&other, "gone", 3).await;
+    let named = gone.clone();
+    let meanwhile = async {
+        ahead.follow(&other).await;
+        gone.put(&other, "last", 1).await;
+        ahead.follow(&other).await;
+        other
+            .drop_before(&[(gone.stream.clone(), gone.seq)])
+            .await
+            .unwrap();
+        reclaim_all(&other).await;
+        kept.put(&other, "kept", 2).await;
+    };
+    let paused = suspend(&table, calls, (deed, named), meanwhile).await;
+    if !paused {
+        return false;
+    }
+    ahead.follow(&other).await;
+    let mut late = Follower::default();
+    late.follow(&store(&table, NEVER)).await;
+    for follower in [&ahead, &late] {
+        for pen in [&gone, &kept] {
+            let seen = follower.seen.get(&pen.stream);
+            assert_eq!(seen, Some(&pen.seq), "suspended after {calls} calls");
+        }
+    }
+    let log = log(table.as_ref()).await;
+    let first = log.first().and_then(|row| keys::read_log(&row.key));
+    assert!(
+        first > Some(1),
+        "suspended after {calls} calls, it made the first row again"
+    );
+    assert!(
+        log.iter().all(|row| row.cell(ABOUT, PARTS).is_some()),
+        "a claim is left"
+    );
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_suspended_does_not_make_a_row_of_the_log_that_was_taken_away() {
+    if table().await.is_none() {
+        return;
+    }
+    for (deed, at_least) in [(follow as Deed, 9), (reclaim, 1)] {
+        let mut calls = 0;
+        while the_log_moves_on(deed, calls).await {
+            calls += 1;
+            assert!(calls < CALLS_MAX, "it comes to an end");
+        }
+        assert!(calls >= at_least, "it made {calls} calls");
+    }
+}
+
+fn commit(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
+    // Whether it is overtaken or not.
+    Box::pin(async move { drop(store.commit(vec![pen.batch("late", 1)]).await) })
+}
+
+fn erase(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
+    Box::pin(async move { store.erase(&pen.stream, Seq(7)).await.unwrap() })
+}
+
+fn drop_all(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
+    Box::pin(async move { store.drop_before(&[(pen.stream, Seq(u64::MAX))]).await.unwrap() })
+}
+
+/// A process moves entries of a full row to a segment, erases one there, or drops them, and is suspended; meanwhile others finish
+/// that, and drop all that can be dropped.
+async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, calls: u64) -> bool {
+    let table = table().await.expect("there is an emulator");
+    let other = shared(&table);
+    let [mut pen] = pens();
+    pen.put(other.as_ref(), "secret", 200).await;
+    pen.put(other.as_ref(), "secret", 100).await;
+    if is_sealed {
+        pen.put(other.as_ref(), "secret", 1).await;
+    }
+    let meanwhile = async {
+        drop(other.commit(vec![pen.batch("other", 1)]).await);
+        let drops = [(pen.stream.clone(), Seq(u64::MAX))];
+        other.drop_before(&drops).await.unwrap();
+    };
+    let paused = suspend(&table, calls, (deed, pen.clone()), meanwhile).await;
+    let families = [ENTRIES, PAYLOADS, ERASED, CLAIMS].map(table::family);
+    let cells = table::any_of(families.into_iter().chain([end::cells()]));
+    let rows = rows_of(table.as_ref(), b's', cells).await;
+    if paused {
+        let at = format!("suspended after {calls} calls");
+        let [row] = rows.as_slice() else {
+            panic!("{at}: there are {} rows", rows.len());
+        };
+        let dropped = End::read(&pen.stream, row).unwrap().open.dropped;
+        assert!(dropped >= Seq(300), "{at}");
+        let left = row
+            .family(PAYLOADS)
+            .filter(|cell| cell.qualifier.as_ref() <= &dropped.0.to_be_bytes()[..]);
+        assert_eq!(left.count(), 0, "{at}");
+        assert!(!all(other.as_ref(), &pen.stream).await.is_empty());
+    }
+    paused
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
+    if table().await.is_none() {
+        return;
+    }
+    for (deed, is_sealed, at_least) in [
+        (commit as Deed, false, 8),
+        (erase, true, 3),
+        (erase, false, 2),
+        (drop_all, true, 4),
+    ] {
+        let mut calls = 0;
+        while the_stream_is_dropped(deed, is_sealed, calls).await {
+            calls += 1;
+            assert!(calls < CALLS_MAX, "it comes to an end");
+        }
+        assert!(calls >= at_least, "it made {calls} calls");
+    }
+}
+
+/// A table in which the first look at the log comes too early for its first row, and late enough for those after it.
+struct Slow(Arc<dyn Table>, AtomicBool);
+
+#[async_trait]
+impl Table for Slow {
+    async fn read(&self, rows: Rows, filter: RowFilter, limit: usize) -> Result<Vec<Row>, Failure> {
+        let mut read = self.0.read(rows, filter, limit).await?;
+        if read.len() > 1 && read[0].key.starts_with(b"l") && !self.1.swap(true, Ordering::SeqCst) {
+            read.remove(0);
+        }
+        Ok(read)
+    }
+
+    async fn mutate(&self, changes: Vec<Change>) -> Vec<Result<(), Failure>> {
+        self.0.mutate(changes).await
+    }
+
+    async fn check_and_mutate(&self, check: Check) -> Result<bool, Failure> {
+        self.0.check_and_mutate(check).await
+    }
+}
+
+/// A read of many rows is not of one moment: a row that was made while they were read is not taken for one that was taken away.
+#[tokio::test]
+async fn a_row_that_is_made_while_the_log_is_read_is_not_passed_over() {
+    let Some(table) = table().await else { return };
+    let other = store(&table, NEVER);
+    let [mut pen] = pens();
+    let mut ahead = Follower::default();
+    for _ in 0..3 {
+        pen.put(&other, "x", 2).await;
+        ahead.follow(&other).await;
+    }
+    let slow: Arc<dyn Table> = Arc::new(Slow(Arc::clone(&table), AtomicBool::new(false)));
+    let reader = store(&slow, NEVER);
+    let page = reader.tail(SHARD, &Cursor::default(), 100).await.unwrap();
+    let seqs: Vec<u64> = page.entries.iter().map(|fed| fed.entry.seq.0).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
+}

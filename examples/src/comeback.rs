@@ -1,14 +1,21 @@
 //! Recovery, as a play uses it: a run whose agent was killed is taken by Tape's recovery reactor and handed to the play,
-//! which starts its agent again.
+//! which starts its agent again. The reactor runs in the play's own process, or in others that post their re-drives to it.
 
+use crate::upstream::ANYWHERE;
 use anyhow::Result;
 use async_trait::async_trait;
+use axum::Router;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tape_client::RunId;
-use tape_client::core::id::{App, Holder};
+use tape_client::core::id::{Epoch, Holder};
 use tape_reactors::{Access, Driver, Options, Recovery, Redrive, RedriveError, Redriver};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -30,7 +37,7 @@ struct Stagehand {
     runs: Mutex<HashMap<RunId, UnboundedSender<Handover>>>,
 }
 
-/// Recovery at work, until it is dropped.
+/// Where recovery announces the runs that wait for their agents, until it is dropped.
 #[derive(Debug)]
 pub struct Comeback {
     stagehand: Arc<Stagehand>,
@@ -38,7 +45,33 @@ pub struct Comeback {
 }
 
 impl Comeback {
-    /// Starts recovery over a journal, for at most `agents` runs at a time.
+    /// Listens for re-drives of recovery in other processes: itself, and the URL that they post them to.
+    ///
+    /// # Errors
+    /// Where no port is free.
+    pub async fn served() -> Result<(Self, String)> {
+        let stagehand = Arc::new(Stagehand::default());
+        let listener = TcpListener::bind(ANYWHERE).await?;
+        let url = format!("http://{}/redrive", listener.local_addr()?);
+        let router = Router::new()
+            .route("/redrive", post(redrive))
+            .with_state(Arc::clone(&stagehand));
+        let stop = CancellationToken::new();
+        let serving = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = axum::serve(listener, router) => {}
+                () = serving.cancelled() => {}
+            }
+        });
+        let comeback = Self {
+            stagehand,
+            _stop: stop.drop_guard(),
+        };
+        Ok((comeback, url))
+    }
+
+    /// Starts recovery in this process over a journal, for at most `agents` runs at a time.
     ///
     /// # Errors
     /// Never, unless names change their form.
@@ -74,22 +107,43 @@ impl Comeback {
 #[async_trait]
 impl Redriver for Stagehand {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
-        let unknown = |app: &App| RedriveError::UnknownApp { app: app.clone() };
+        let app = redrive.run.app.clone();
+        let driven = self.hand_over(&redrive.run, redrive.epoch);
+        driven.ok_or(RedriveError::UnknownApp { app })?.await;
+        Ok(())
+    }
+}
+
+impl Stagehand {
+    /// Hands a run to who waits for it: what ends with the drive, whichever way; none where nobody waits.
+    fn hand_over(&self, run: &RunId, epoch: Epoch) -> Option<impl Future<Output = ()> + use<>> {
         let (driven, ended) = oneshot::channel();
         let handover = Handover {
-            epoch: redrive.epoch.0,
+            epoch: epoch.0,
             _driven: driven,
         };
-        let told = {
-            let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            runs.get(&redrive.run)
-                .is_some_and(|tell| tell.send(handover).is_ok())
-        };
-        if !told {
-            return Err(unknown(&redrive.run.app));
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(run)?.send(handover).ok()?;
+        Some(async {
+            // The sender is dropped when the drive has ended.
+            let _ = ended.await;
+        })
+    }
+}
+
+/// What recovery posts.
+#[derive(Deserialize)]
+struct Posted {
+    run: RunId,
+    epoch: Epoch,
+}
+
+async fn redrive(State(stagehand): State<Arc<Stagehand>>, Json(posted): Json<Posted>) -> StatusCode {
+    match stagehand.hand_over(&posted.run, posted.epoch) {
+        Some(driven) => {
+            driven.await;
+            StatusCode::OK
         }
-        // The sender is dropped when the drive has ended, whichever way.
-        let _ = ended.await;
-        Ok(())
+        None => StatusCode::NOT_FOUND,
     }
 }

@@ -33,6 +33,9 @@ pub struct Call {
     pub changes: bool,
     /// How to undo it: operation and arguments.
     pub undo: Option<(String, Value)>,
+    /// The business act's own name, where the upstream heeds no keys and can be asked by nothing else. Then the call is no longer
+    /// the agent's own, where somebody else is there to make it.
+    pub business_key: Option<String>,
 }
 
 /// What an agent stands on.
@@ -63,6 +66,9 @@ pub trait Journal {
 
     /// Waits for a person's answer. `waiting` runs beside the wait.
     fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> impl Future<Output = Result<Value>>;
+
+    /// Ends the run badly: what it did is to be undone.
+    fn fail(&mut self, why: &str) -> impl Future<Output = Result<()>>;
 
     /// Ends the run well.
     fn finish(&mut self, output: &Value) -> impl Future<Output = Result<()>>;

@@ -31,22 +31,32 @@ pub struct Ledger {
     file: File,
     lines: Vec<Line>,
     by_key: HashMap<String, usize>,
+    by_reference: HashMap<String, Vec<usize>>,
 }
 
 impl Ledger {
-    /// Opens the ledger, or begins it.
+    /// Opens the ledger, or begins it. A last line that its writer's death cut off was never answered, and is taken away.
     ///
     /// # Errors
     /// Where the file cannot be read or has something else in it.
     pub fn open(path: &Path) -> Result<Self> {
-        let lines = if path.exists() { read(path)? } else { Vec::new() };
-        let keyed = lines
-            .iter()
-            .enumerate()
-            .filter_map(|(at, line)| Some((line.key.clone()?, at)));
-        let by_key = keyed.collect();
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file, lines, by_key })
+        let text = std::fs::read(path)?;
+        let whole = text
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        file.set_len(whole as u64)?;
+        let mut ledger = Self {
+            file,
+            lines: Vec::new(),
+            by_key: HashMap::new(),
+            by_reference: HashMap::new(),
+        };
+        for line in read(path)? {
+            ledger.enter(line);
+        }
+        Ok(ledger)
     }
 
     /// What was done under a key.
@@ -55,23 +65,39 @@ impl Ledger {
         self.by_key.get(key).map(|at| &self.lines[*at])
     }
 
+    /// What was done under a reference, in order.
+    pub fn of_reference(&self, reference: &str) -> impl Iterator<Item = &Line> {
+        let places = self.by_reference.get(reference).map(Vec::as_slice);
+        places.unwrap_or_default().iter().map(|at| &self.lines[*at])
+    }
+
     /// Does one thing: appends it and brings it to the disk. Its number is given here.
     ///
     /// # Errors
     /// Where the disk refuses, or the key was used already.
     pub fn append(&mut self, mut line: Line) -> Result<&Line> {
         line.n = self.lines.len() + 1;
-        if let Some(key) = &line.key
-            && self.by_key.insert(key.clone(), self.lines.len()).is_some()
-        {
+        if let Some(key) = line.key.as_ref().filter(|key| self.by_key.contains_key(*key)) {
             bail!("key {key} is in the ledger already");
         }
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         self.file.write_all(&text)?;
         self.file.sync_data()?;
-        self.lines.push(line);
+        self.enter(line);
         Ok(&self.lines[self.lines.len() - 1])
+    }
+
+    fn enter(&mut self, line: Line) {
+        let at = self.lines.len();
+        if let Some(key) = &line.key {
+            self.by_key.insert(key.clone(), at);
+        }
+        self.by_reference
+            .entry(line.reference.clone())
+            .or_default()
+            .push(at);
+        self.lines.push(line);
     }
 }
 
@@ -111,6 +137,19 @@ mod tests {
         let mut ledger = Ledger::open(&path).unwrap();
         assert_eq!(ledger.of_key("a").unwrap().n, 1);
         assert!(ledger.append(line(Some("a"))).is_err());
+        assert_eq!(read(&path).unwrap().len(), 2);
+        assert_eq!(ledger.of_reference("r").count(), 2);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_was_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        Ledger::open(&path).unwrap().append(line(Some("a"))).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"n\":2,\"key\":").unwrap();
+        let mut ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.append(line(Some("b"))).unwrap().n, 2);
         assert_eq!(read(&path).unwrap().len(), 2);
     }
 }

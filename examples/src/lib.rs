@@ -7,12 +7,16 @@
 //!   notes file, which is what it has without.
 //! - [`upstream`]: a service that acts, with a durable [`ledger`] of its own; [`model`]: a service that decides and counts how
 //!   often it is asked what; [`http`] calls them.
+//!   [`careless`] is an upstream that heeds no keys, loses answers and delays them.
 //! - [`stops`]: where a process is to be killed, and how an agent gets there; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
 //! - [`supervisor`]: what every supervisor does, whatever is played.
-//! - [`server`]: the journal's servers; [`comeback`]: Tape's recovery, which brings killed agents back.
+//! - [`server`]: the journal's servers; [`reactors`]: the workers beside them; [`programs`]: where their programs come from; [`patience`]: what
+//!   starts them until they stand;
+//!   [`comeback`]: Tape's recovery, which brings killed agents back.
 //! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
+pub mod careless;
 pub mod child;
 pub mod comeback;
 pub mod http;
@@ -22,6 +26,9 @@ pub mod ledger;
 pub mod model;
 pub mod notes;
 pub mod parent;
+pub mod patience;
+pub mod programs;
+pub mod reactors;
 pub mod record;
 pub mod seed;
 pub mod server;

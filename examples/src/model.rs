@@ -1,7 +1,7 @@
 //! A model that runs in a process of its own, so that "asked twice" can be counted from outside.
 
 use crate::parent::Parent;
-use crate::upstream::serve_router;
+use crate::upstream::{ANYWHERE, serve_router};
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
 use axum::extract::{Json, State};
@@ -81,7 +81,7 @@ pub async fn serve(mind: impl Mind, parent: Parent) -> Result<()> {
         .route("/ask", post(ask))
         .route("/asked", get(asked))
         .with_state(desk);
-    serve_router(router, &parent).await
+    serve_router(router, ANYWHERE, &parent).await
 }
 
 async fn ask(State(desk): State<Arc<Desk>>, Json(question): Json<Question>) -> Response {

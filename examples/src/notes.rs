@@ -134,6 +134,10 @@ impl Journal for Notes {
         Ok(answer)
     }
 
+    async fn fail(&mut self, why: &str) -> Result<()> {
+        self.note(FINISHED, &Value::from(why))
+    }
+
     async fn finish(&mut self, output: &Value) -> Result<()> {
         self.note(FINISHED, output)
     }

@@ -85,8 +85,22 @@ impl Record {
     /// Whether the run has ended well.
     #[must_use]
     pub fn completed(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| matches!(entry.body, EntryBody::RunCompleted(_)))
+        self.has(|body| matches!(body, EntryBody::RunCompleted(_)))
+    }
+
+    /// Whether the run has failed, and what it did is undone.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.has(|body| matches!(body, EntryBody::RunFailed(_)))
+    }
+
+    /// Whether an agent has no more part in the run.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        self.has(|body| matches!(body, EntryBody::RunCompensating(_))) || self.failed() || self.completed()
+    }
+
+    fn has(&self, which: impl Fn(&EntryBody) -> bool) -> bool {
+        self.entries.iter().any(|entry| which(&entry.body))
     }
 }

@@ -1,5 +1,7 @@
 //! Random choices that are a pure function of a seed, the same on every machine and in every version.
 
+use sha2::{Digest as _, Sha256};
+
 /// The generator SplitMix64 (Steele, Lea and Flood, 2014): small, and its numbers never change with a library.
 #[derive(Clone, Debug)]
 pub struct Seed(u64);
@@ -9,6 +11,19 @@ impl Seed {
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// The generator of a seed and a text: its numbers tell nothing about those of another text.
+    #[must_use]
+    pub fn of_text(seed: u64, text: &str) -> Self {
+        let digest = Sha256::new()
+            .chain_update(seed.to_be_bytes())
+            .chain_update(text)
+            .finalize();
+        let bytes = digest[..8]
+            .try_into()
+            .expect("a digest has more than eight bytes");
+        Self(u64::from_be_bytes(bytes))
     }
 
     /// The next number.

@@ -25,6 +25,8 @@ pub enum Point {
     Redrive,
     /// While the agent waits for a person.
     AtGate,
+    /// While a worker asks the upstream what happened.
+    Observing,
 }
 
 impl fmt::Display for Point {
@@ -36,6 +38,7 @@ impl fmt::Display for Point {
             Self::BeforeRecord => "between answer and record",
             Self::Redrive => "during re-drive",
             Self::AtGate => "while waiting at the gate",
+            Self::Observing => "while asking what happened",
         })
     }
 }
@@ -50,6 +53,8 @@ pub enum Victim {
     Agent,
     /// Nobody, but the upstream's answer is lost; the agent goes on.
     Answer,
+    /// The worker that calls the upstream.
+    Reactor,
 }
 
 /// One planned stop.
@@ -96,7 +101,7 @@ impl Stops {
                 self.parent.say("lost");
                 Some(Fault::Lose)
             }
-            Victim::Agent | Victim::Server(_) => Some(Fault::Hold),
+            Victim::Agent | Victim::Server(_) | Victim::Reactor => Some(Fault::Hold),
         }
     }
 

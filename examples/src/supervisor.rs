@@ -100,6 +100,8 @@ pub enum Drove {
     ToTheEnd,
     /// It was killed as planned.
     IntoAKill,
+    /// The run waits without it for what it left to others.
+    Suspended,
     /// It ended in another way, such as by losing its lease on a busy machine.
     Astray,
 }

@@ -5,10 +5,22 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tape_client::core::id::{EventId, Invocation};
 use tape_client::core::session::Delta;
-use tape_client::{CallError, Currency, Decision, Error, Event, Payload, Run, Session, Tape, Usage};
+use tape_client::{
+    CallError, Currency, Decision, EffectPolicy, Error, Event, Payload, Run, Session, Tape, Usage,
+};
 
 /// The budget that the model's answers are charged to.
 pub const MODEL_BUDGET: &str = "model";
+
+/// The policy of acts at an upstream that heeds no keys: what it promises not to have happened may be sent again without a person,
+/// as long as it takes. Waits are short, since in a play answers get lost all the time.
+const ASKED_OFTEN: EffectPolicy = EffectPolicy {
+    attempts_max: 100,
+    observations_max: 100,
+    backoff_ms: 200,
+    backoff_max_ms: 2_000,
+    resend_absent: true,
+};
 
 /// A run that this process drives.
 #[derive(Debug)]
@@ -126,6 +138,10 @@ impl Journal for Taped {
         if let Some((operation, args)) = &call.undo {
             effect = effect.undo(operation, args);
         }
+        if let Some(key) = &call.business_key {
+            let by_a_worker = effect.non_idempotent().business_key(key).policy(ASKED_OFTEN);
+            return Ok(by_a_worker.settled().await?);
+        }
         let run = &run;
         let result = effect.run(|attempt| async move {
             let answer = run(Some(attempt.key().to_owned())).await;
@@ -146,6 +162,11 @@ impl Journal for Taped {
             answer = self.run.gate(gate).wait() => Ok(answer?.json()?),
             never = waiting => never,
         }
+    }
+
+    async fn fail(&mut self, why: &str) -> Result<()> {
+        self.run.fail(why).await?;
+        Ok(())
     }
 
     async fn finish(&mut self, output: &Value) -> Result<()> {

@@ -16,11 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The header with the idempotency key.
 pub const KEY: &str = "idempotency-key";
 /// The header that commands a [`Fault`].
 pub const FAULT: &str = "upstream-fault";
+
+/// The address that stands for a free local port.
+pub const ANYWHERE: &str = "127.0.0.1:0";
 
 /// What is asked of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,15 +86,15 @@ pub async fn serve(desk: impl Desk, ledger: &Path, parent: Parent) -> Result<()>
         .route("/look", post(look))
         .route("/acts/{key}", get(find))
         .with_state(office);
-    serve_router(router, &parent).await
+    serve_router(router, ANYWHERE, &parent).await
 }
 
-/// Serves a router on a free local port until the parent is gone; reports `ready URL`.
+/// Serves a router at an address until the parent is gone; reports `ready URL`.
 ///
 /// # Errors
-/// Where no port is free.
-pub async fn serve_router(router: Router, parent: &Parent) -> Result<()> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// Where the port is not free.
+pub async fn serve_router(router: Router, address: &str, parent: &Parent) -> Result<()> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
     parent.say(&format!("ready http://{}", listener.local_addr()?));
     Ok(axum::serve(listener, router).await?)
 }
@@ -116,16 +120,24 @@ async fn act(
             office.parent.say(&format!("held {reference}"));
             std::future::pending().await
         }
-        Some("lose") => Body::from_stream(futures::stream::once(async {
-            Err::<Vec<u8>, _>(std::io::Error::other("the answer is lost, as commanded"))
-        }))
-        .into_response(),
+        Some("lose") => lost(),
         _ => Json(answer).into_response(),
     }
 }
 
 async fn look(State(office): State<Arc<Office>>, Json(request): Json<Request>) -> Response {
-    match office.desk.answer(&request) {
+    looked(&*office.desk, &request)
+}
+
+/// An answer that breaks off.
+pub(crate) fn lost() -> Response {
+    let broken = async { Err::<Vec<u8>, _>(std::io::Error::other("the answer is lost, as commanded")) };
+    Body::from_stream(futures::stream::once(broken)).into_response()
+}
+
+/// What a desk answers to somebody who changes nothing.
+pub(crate) fn looked(desk: &dyn Desk, request: &Request) -> Response {
+    match desk.answer(request) {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     }
@@ -172,6 +184,7 @@ impl Office {
 pub struct Upstream {
     http: reqwest::Client,
     url: String,
+    patience: Option<Duration>,
 }
 
 impl Upstream {
@@ -181,7 +194,15 @@ impl Upstream {
         Self {
             http: crate::http::client(),
             url: url.to_owned(),
+            patience: None,
         }
+    }
+
+    /// An act that takes longer than this counts as one whose answer is lost.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Asks for an act.
@@ -195,6 +216,9 @@ impl Upstream {
         }
         if let Some(fault) = fault {
             call = call.header(FAULT, fault.word());
+        }
+        if let Some(patience) = self.patience {
+            call = call.timeout(patience);
         }
         answer(call).await
     }

@@ -88,7 +88,7 @@ async fn replace_all(servers: Servers, change: impl FnOnce()) {
     all_go_on(&mut writers).await;
     change();
     for server in 0..SERVERS {
-        servers.kill(server, async || Ok(())).await.unwrap();
+        servers.kill(server, async { Ok(()) }).await.unwrap();
         all_go_on(&mut writers).await;
     }
     stop.send_replace(true);

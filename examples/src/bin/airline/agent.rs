@@ -4,6 +4,7 @@
 use crate::recording::{Conversation, call_step, changes, decision_step, reference};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use tape_examples::careless::UNDO;
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question};
 use tape_examples::parent::Parent;
@@ -13,6 +14,8 @@ use tape_examples::upstream::{Request, Upstream};
 /// What the agent works with.
 pub(crate) struct Tools {
     pub(crate) airline: Upstream,
+    /// Whether the airline heeds no keys.
+    pub(crate) careless: bool,
     pub(crate) model: Model,
     pub(crate) stops: Stops,
     pub(crate) parent: Parent,
@@ -23,6 +26,7 @@ pub(crate) struct Talk {
     pub(crate) run: String,
     pub(crate) said: Vec<String>,
     pub(crate) decisions_max: usize,
+    pub(crate) regretted: bool,
 }
 
 impl Talk {
@@ -31,11 +35,13 @@ impl Talk {
             name,
             said,
             decisions,
+            regretted,
         } = conversation.clone();
         Self {
             run: name,
             said,
             decisions_max: decisions.len(),
+            regretted,
         }
     }
 }
@@ -56,6 +62,9 @@ pub(crate) async fn converse<J: Journal>(journal: &mut J, tools: &Tools, talk: &
         if calls.is_empty() {
             listen(journal, &mut said, &mut messages).await?;
         }
+    }
+    if talk.regretted {
+        return journal.fail("the user wants none of it").await;
     }
     journal.finish(&json!({ "messages": messages.len() })).await
 }
@@ -120,17 +129,17 @@ async fn act<J: Journal>(
     };
     tools.stops.pass(&step, Point::Redrive).await;
     tools.stops.pass(&step, Point::BeforeIntent).await;
-    let (connector, operation, args) = (
-        "airline".to_owned(),
-        request.operation.clone(),
-        request.content.clone(),
-    );
+    let changes = changes(&request.operation);
+    let business_key = (changes && tools.careless).then(|| request.reference.clone());
     let call = Call {
-        connector,
-        changes: changes(&operation),
-        operation,
-        args,
-        undo: None,
+        connector: "airline".to_owned(),
+        operation: request.operation.clone(),
+        args: request.content.clone(),
+        changes,
+        undo: business_key
+            .as_ref()
+            .map(|of| (UNDO.to_owned(), json!({ "of": of }))),
+        business_key,
     };
     journal
         .act(call, async |key| send(tools, &step, &request, key).await)

@@ -30,6 +30,24 @@ pub(crate) struct Conversation {
     pub(crate) said: Vec<String>,
     /// What the model decided, in order.
     pub(crate) decisions: Vec<Decision>,
+    /// Whether, in the end, everything is to be undone. That is not recorded.
+    pub(crate) regretted: bool,
+}
+
+/// What stands between the name of a recorded run and the number of its repetition.
+const AGAIN: char = '~';
+
+impl Conversation {
+    /// The same conversation once more, under another name.
+    pub(crate) fn again(&self, n: usize) -> Self {
+        let name = format!("{}{AGAIN}{n}", self.name);
+        Self { name, ..self.clone() }
+    }
+}
+
+/// The name of the recorded run that a run repeats, or its own.
+pub(crate) fn recorded_name(run: &str) -> &str {
+    run.split(AGAIN).next().unwrap_or(run)
 }
 
 /// One decision of the model.
@@ -65,6 +83,11 @@ pub(crate) fn call_step(k: usize, j: usize) -> String {
 /// The reference under which the airline knows a call.
 pub(crate) fn reference(run: &str, k: usize, j: usize) -> String {
     format!("{run}/{k}.{j}")
+}
+
+/// The same by the agent's name of the call.
+pub(crate) fn reference_of(run: &str, call_step: &str) -> String {
+    format!("{run}/{}", call_step.trim_start_matches("call "))
 }
 
 #[derive(Deserialize)]
@@ -111,6 +134,7 @@ fn conversation(record: Record) -> Result<Conversation> {
         name,
         said: Vec::new(),
         decisions: Vec::new(),
+        regretted: false,
     };
     for message in record.traj {
         take(&mut conversation, message).with_context(|| format!("in run {}", conversation.name))?;

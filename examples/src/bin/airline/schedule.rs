@@ -3,10 +3,16 @@
 //! Every kill of an agent has a step and a moment in it. In each run they are sorted by how far the agent has come, and each drive
 //! of the agent gets the next one: so every kill is reached, and hits a step that is not recorded yet. A kill
 //! during re-drive comes right after another one and hits a step that is recorded already.
+//!
+//! Where workers make the calls that change something, the airline holds those calls up for the kills planned between their intent
+//! and their answer.
 
-use crate::recording::{Conversation, call_step, changes, decision_step};
+mod workers;
+
+use crate::recording::{Conversation, call_step, changes, decision_step, reference_of};
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
+use tape_examples::careless::Hold;
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Stop, Victim};
 use tape_examples::supervisor::Left;
@@ -15,10 +21,12 @@ use tape_examples::supervisor::Left;
 const KILLS_PER_RUN_MAX: usize = 12;
 
 /// What is killed where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Schedule {
     /// For each run, its stops in the order in which its agent comes to them.
     pub(crate) stops: Vec<Vec<Stop>>,
+    /// The calls of workers that the airline holds up.
+    pub(crate) holds: Vec<Hold>,
 }
 
 /// How many kills of whom.
@@ -30,6 +38,8 @@ pub(crate) struct Kills {
     pub(crate) servers: usize,
     /// How many servers there are.
     pub(crate) of_servers: usize,
+    /// Kills of workers; none where the agents make all calls themselves.
+    pub(crate) reactors: Option<usize>,
 }
 
 /// A step in which something can be planned.
@@ -63,7 +73,7 @@ impl Schedule {
     /// Where the runs have no place for that many kills.
     pub(crate) fn plan(runs: &[Conversation], kills: Kills, seed: u64) -> Result<Self> {
         let steps: Vec<Vec<(String, Kind)>> = runs.iter().map(steps).collect();
-        let mut planner = Planner::new(&steps, seed);
+        let mut planner = Planner::new(&steps, seed, kills.reactors.is_some());
         let points = [
             Point::BeforeIntent,
             Point::BeforeCall,
@@ -82,19 +92,27 @@ impl Schedule {
         for n in 0..kills.servers {
             planner.kill_server(n % kills.of_servers.max(1))?;
         }
+        let mut holds = planner.take_holds(runs, &steps);
         let stops = planner.in_order(&steps, redrives)?;
-        Ok(Self { stops })
+        if let Some(kills) = kills.reactors {
+            holds.extend(workers::plan(runs, kills, &mut planner.seed)?);
+        }
+        Ok(Self { stops, holds })
     }
 
     /// A digest by which two schedules can be told apart.
     pub(crate) fn digest(&self) -> String {
-        let text = serde_json::to_vec(&self.stops).expect("stops have a JSON form");
-        hex::encode(&Sha256::digest(text)[..8])
+        let mut digest = Sha256::new();
+        digest.update(serde_json::to_vec(&self.stops).expect("stops have a JSON form"));
+        for hold in &self.holds {
+            digest.update(serde_json::to_vec(hold).expect("holds have a JSON form"));
+        }
+        hex::encode(&digest.finalize()[..8])
     }
 
-    /// All stops of all runs.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Stop> {
-        self.stops.iter().flatten()
+    /// How many kills are planned.
+    pub(crate) fn count(&self) -> usize {
+        self.stops.iter().flatten().count() + self.holds.len()
     }
 }
 
@@ -118,10 +136,12 @@ struct Planner {
     seed: Seed,
     sites: Vec<Site>,
     runs: Vec<Vec<Planned>>,
+    /// Whether workers make the calls that change something.
+    workers: bool,
 }
 
 impl Planner {
-    fn new(steps: &[Vec<(String, Kind)>], seed: u64) -> Self {
+    fn new(steps: &[Vec<(String, Kind)>], seed: u64, workers: bool) -> Self {
         let of_run = |(run, steps): (usize, &Vec<(String, Kind)>)| {
             let kinds: Vec<Kind> = steps.iter().map(|(_, kind)| *kind).collect();
             kinds
@@ -134,14 +154,17 @@ impl Planner {
             seed: Seed::new(seed),
             sites,
             runs: vec![Vec::new(); steps.len()],
+            workers,
         }
     }
 
     /// Plans a kill at a point; of those that can hit any call, most hit one that changes something.
     fn kill_agent(&mut self, point: Point) -> Result<()> {
-        let only_acts = point == Point::BeforeAnswer || self.seed.below(3) > 0;
+        let not_acts = self.workers && point == Point::BeforeRecord;
+        let only_acts = (point == Point::BeforeAnswer || self.seed.below(3) > 0) && !not_acts;
         let fits = |site: &Site| match site.kind {
-            Kind::Act => true,
+            // What workers do, they record.
+            Kind::Act => !not_acts,
             Kind::Look => !only_acts,
             Kind::Decision => !only_acts && point == Point::BeforeRecord,
         };
@@ -171,8 +194,26 @@ impl Planner {
         Ok(())
     }
 
+    /// Takes out what is planned within the calls of workers, which no agent comes to.
+    fn take_holds(&mut self, runs: &[Conversation], steps: &[Vec<(String, Kind)>]) -> Vec<Hold> {
+        let mut holds = Vec::new();
+        if !self.workers {
+            return holds;
+        }
+        for ((stops, steps), run) in self.runs.iter_mut().zip(steps).zip(runs) {
+            let within =
+                |stop: &mut Planned| steps[stop.order].1 == Kind::Act && stop.point != Point::BeforeIntent;
+            holds.extend(stops.extract_if(.., within).map(|stop| Hold {
+                reference: reference_of(&run.name, &steps[stop.order].0),
+                point: stop.point.min(Point::BeforeAnswer),
+                victim: stop.victim,
+            }));
+        }
+        holds
+    }
+
     /// Puts the stops of each run in order, and the kills during re-drive among them.
-    fn in_order(mut self, steps: &[Vec<(String, Kind)>], redrives: usize) -> Result<Vec<Vec<Stop>>> {
+    fn in_order(&mut self, steps: &[Vec<(String, Kind)>], redrives: usize) -> Result<Vec<Vec<Stop>>> {
         for stops in &mut self.runs {
             // A server dies before the agent does, where both die at one point.
             stops.sort_by_key(|stop| (stop.order, stop.point, stop.victim));

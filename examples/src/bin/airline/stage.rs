@@ -1,62 +1,91 @@
-//! The play: it starts the airline, the model and the agents, kills as planned, and brings killed agents back.
+//! The play: it starts the agents, kills as planned, and brings killed agents back.
 
-use crate::ground::{Begin, Ground};
+mod direction;
+
+use crate::airline::Airline;
+use crate::ground::{Begin, Ground, Handovers};
+use crate::play::Files;
 use crate::recording::Conversation;
-use crate::schedule::next_drive;
+use crate::schedule::{Schedule, next_drive};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tape_examples::child::Child;
 use tape_examples::stops::{Point, Stop, Victim};
 use tape_examples::supervisor::{Drove, Left, Strays, Troupe, say};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 /// Most drives of one run that may end in another way than planned, such as by losing the lease on a busy machine.
 const UNPLANNED_MAX: usize = 20;
 /// Most open runs that are told by name.
 const OPEN_TOLD: usize = 20;
+/// Once all runs have ended, nobody waits longer for a kill that is left.
+const LAST_KILL: Duration = Duration::from_secs(60);
 
 /// Where everything of one play is kept.
 pub(crate) struct Stage {
-    pub(crate) dir: PathBuf,
-    pub(crate) airline: String,
-    pub(crate) model: String,
+    pub(crate) files: Files,
     pub(crate) ground: Ground,
-    held: Mutex<HashMap<String, UnboundedSender<()>>>,
-    hit: std::sync::Mutex<Vec<Stop>>,
-    unplanned: AtomicUsize,
-    open: Open,
+    /// Whether the airline heeds no keys.
+    pub(crate) careless: bool,
+    airline: String,
+    model: String,
+    cues: Mutex<HashMap<String, UnboundedSender<Cue>>>,
+    hit: Mutex<Vec<Stop>>,
+    hits: Notify,
+    pub(crate) unplanned: AtomicUsize,
+    pub(crate) suspended: AtomicUsize,
+    pub(crate) open: Runs,
+    /// The runs whose agents are there.
+    pub(crate) acting: Runs,
     troupe: Troupe,
 }
 
-/// The runs that have not ended yet.
-#[derive(Clone)]
-pub(crate) struct Open(Arc<std::sync::Mutex<BTreeSet<String>>>);
+/// What a conversation is told from outside.
+pub(crate) enum Cue {
+    /// The airline holds back its answer to the agent.
+    Held,
+    /// The agent is to die now, or as soon as there is one; it is told once that has happened.
+    Die(oneshot::Sender<()>),
+}
 
-impl Open {
-    pub(crate) fn of(runs: &[Conversation]) -> Self {
-        let names = runs.iter().map(|run| run.name.clone()).collect();
-        Self(Arc::new(std::sync::Mutex::new(names)))
-    }
+/// Runs by name: those that have not ended yet, or whose agents are there.
+#[derive(Clone, Default)]
+pub(crate) struct Runs(Arc<Mutex<BTreeSet<String>>>);
 
+impl Runs {
     fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A run has ended; how many are left.
-    fn close(&self, run: &str) -> usize {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.names().len()
+    }
+
+    /// The n-th of them, from 0, where there is one.
+    pub(crate) fn nth(&self, n: usize) -> Option<String> {
+        self.names().iter().nth(n).cloned()
+    }
+
+    pub(crate) fn add(&self, run: &str) {
+        self.names().insert(run.to_owned());
+    }
+
+    /// Takes a run out; how many are left.
+    fn remove(&self, run: &str) -> usize {
         let mut names = self.names();
         names.remove(run);
         names.len()
     }
 }
 
-impl fmt::Display for Open {
+impl fmt::Display for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.names();
         let some: Vec<&str> = names.iter().take(OPEN_TOLD).map(String::as_str).collect();
@@ -74,27 +103,40 @@ impl fmt::Display for Open {
 pub(crate) struct Played {
     pub(crate) hit: Vec<Stop>,
     pub(crate) unplanned: usize,
+    pub(crate) suspended: usize,
+}
+
+/// A conversation's part of the play.
+struct Part {
+    cues: UnboundedReceiver<Cue>,
+    handovers: Handovers,
+    /// Who waits for the agent's death.
+    doomed: Option<oneshot::Sender<()>>,
 }
 
 impl Stage {
     /// A stage whose airline and model are up.
     pub(crate) fn new(
-        dir: &Path,
+        files: &Files,
         troupe: &Troupe,
-        airline: &str,
+        (airline, careless): (&str, bool),
         model: &str,
         ground: Ground,
-        open: &Open,
+        open: &Runs,
     ) -> Self {
         Self {
-            dir: dir.to_owned(),
+            files: files.clone(),
+            ground,
+            careless,
             airline: airline.to_owned(),
             model: model.to_owned(),
-            ground,
-            held: Mutex::default(),
-            hit: std::sync::Mutex::default(),
+            cues: Mutex::default(),
+            hit: Mutex::default(),
+            hits: Notify::new(),
             unplanned: AtomicUsize::new(0),
+            suspended: AtomicUsize::new(0),
             open: open.clone(),
+            acting: Runs::default(),
             troupe: troupe.clone(),
         }
     }
@@ -103,62 +145,110 @@ impl Stage {
     pub(crate) async fn play(
         self: Arc<Self>,
         runs: &[Conversation],
-        stops: &[Vec<Stop>],
+        schedule: &Schedule,
         agents: usize,
-        airline: Child,
+        airline: Airline,
     ) -> Result<Played> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self).hear_airline(airline));
         let seats = Arc::new(Semaphore::new(agents));
-        for (run, stops) in runs.iter().zip(stops) {
-            let (tell, held) = unbounded_channel();
-            self.held.lock().await.insert(run.name.clone(), tell);
+        runs.iter().for_each(|run| self.open.add(&run.name));
+        for (run, stops) in runs.iter().zip(&schedule.stops) {
+            let part = self.enter(run)?;
             let (stage, seats) = (Arc::clone(&self), Arc::clone(&seats));
             let (name, left) = (run.name.clone(), Left::all(stops.clone()));
             tasks.spawn(async move {
                 let _seat = seats.acquire_owned().await?;
-                stage
-                    .conversation(&name, left, held)
-                    .await
-                    .with_context(|| format!("in run {name}"))
+                stage.conversation(&name, left, part).await
             });
         }
-        while !self.open.names().is_empty() {
+        while self.open.count() > 0 {
             tasks
                 .join_next()
                 .await
                 .context("the airline is always heard")???;
         }
-        let hit = self.hit.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.last_kills(schedule.count()).await?;
         Ok(Played {
-            hit,
+            hit: self.hit().clone(),
             unplanned: self.unplanned.load(Ordering::SeqCst),
+            suspended: self.suspended.load(Ordering::SeqCst),
         })
     }
 
-    /// Tells each conversation that the airline holds back its answer.
-    async fn hear_airline(self: Arc<Self>, mut airline: Child) -> Result<()> {
-        loop {
-            let reference = airline.report_of("held").await?;
-            let run = reference.split('/').next().unwrap_or_default();
-            let held = self.held.lock().await;
-            // The receiver is gone only once its conversation has ended.
-            let _ = held
-                .get(run)
-                .with_context(|| format!("there is no run {run}"))?
-                .send(());
+    /// Waits until so many were killed: the last ones may be about to be when the last run ends.
+    async fn last_kills(&self, planned: usize) -> Result<()> {
+        let all = async {
+            while self.hit().len() < planned {
+                self.hits.notified().await;
+            }
+        };
+        if tokio::time::timeout(LAST_KILL, all).await.is_err() {
+            bail!("of {planned} kills, {} took place", self.hit().len());
         }
+        Ok(())
     }
 
-    async fn conversation(&self, run: &str, mut left: Left, mut held: UnboundedReceiver<()>) -> Result<()> {
-        let (mut begin, mut begun) = (Begin::Anew, false);
+    fn hit(&self) -> MutexGuard<'_, Vec<Stop>> {
+        self.hit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cues(&self) -> MutexGuard<'_, HashMap<String, UnboundedSender<Cue>>> {
+        self.cues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a conversation a cue. Where it has ended, nobody hears it.
+    pub(crate) fn cue(&self, run: &str, cue: Cue) -> Result<()> {
+        let cues = self.cues();
+        let conversation = cues.get(run).with_context(|| format!("there is no run {run}"))?;
+        let _ = conversation.send(cue);
+        Ok(())
+    }
+
+    fn enter(&self, run: &Conversation) -> Result<Part> {
+        let file = self.files.conversation(&run.name);
+        std::fs::write(file, serde_json::to_vec(run)?)?;
+        let (tell, cues) = unbounded_channel();
+        self.cues().insert(run.name.clone(), tell);
+        Ok(Part {
+            cues,
+            handovers: self.ground.handovers(&run.name)?,
+            doomed: None,
+        })
+    }
+
+    /// Plays a conversation in which nothing is planned.
+    pub(crate) async fn unplanned(&self, run: &Conversation) -> Result<()> {
+        let part = self.enter(run)?;
+        self.conversation(&run.name, Left::all(Vec::new()), part).await
+    }
+
+    async fn conversation(&self, run: &str, left: Left, part: Part) -> Result<()> {
+        let played = self.drives(run, left, part).await;
+        played.with_context(|| format!("in run {run}"))?;
+        let open = self.open.remove(run);
+        if open.is_multiple_of(50) && open > 0 {
+            say(&format!("  {open} conversations are still open"));
+        }
+        Ok(())
+    }
+
+    /// Has a run driven until it has ended.
+    async fn drives(&self, run: &str, mut left: Left, mut part: Part) -> Result<()> {
+        let mut next = Some(Begin::Anew);
         let mut strays = Strays::at_most(UNPLANNED_MAX);
-        loop {
+        while let Some(begin) = next {
             let mut agent = self.start(run, &next_drive(&left), &begin)?;
-            while held.try_recv().is_ok() {}
-            match self.drive(&mut agent, &mut left, &mut held, &mut begun).await? {
+            part.forget_held();
+            self.acting.add(run);
+            let drove = self.drive(&mut agent, &mut left, &mut part).await?;
+            self.acting.remove(run);
+            match drove {
                 Drove::ToTheEnd => break,
                 Drove::IntoAKill => {}
+                Drove::Suspended => {
+                    self.suspended.fetch_add(1, Ordering::SeqCst);
+                }
                 Drove::Astray => {
                     self.unplanned.fetch_add(1, Ordering::SeqCst);
                     strays.forgive()?;
@@ -166,71 +256,81 @@ impl Stage {
             }
             // Recovery is told that the drive is over.
             drop((agent, begin));
-            begin = if begun {
-                self.ground.recover(run).await?
-            } else {
-                Begin::Anew
-            };
+            next = self.ground.recover(run, &mut part.handovers).await?;
         }
-        left.none()?;
-        let open = self.open.close(run);
-        if open.is_multiple_of(50) && open > 0 {
-            say(&format!("  {open} conversations are still open"));
-        }
-        Ok(())
+        left.none()
     }
 
     /// Follows one drive of an agent.
-    async fn drive(
-        &self,
-        agent: &mut Child,
-        left: &mut Left,
-        held: &mut UnboundedReceiver<()>,
-        begun: &mut bool,
-    ) -> Result<Drove> {
+    async fn drive(&self, agent: &mut Child, left: &mut Left, part: &mut Part) -> Result<Drove> {
+        if part.die(agent).await {
+            return Ok(Drove::IntoAKill);
+        }
         loop {
             tokio::select! {
+                biased;
+                Some(cue) = part.cues.recv() => if self.cued(cue, agent, left, part).await? {
+                    return Ok(Drove::IntoAKill);
+                },
                 report = agent.report() => match report?.as_deref() {
-                    Some("begun") => *begun = true,
+                    Some("begun") => {}
                     Some("stop") => {
                         let stop = left.take()?;
-                        if self.hit(&stop, agent).await? {
+                        if self.kill(&stop, agent).await? {
                             return Ok(Drove::IntoAKill);
                         }
                     }
+                    Some("suspended") => return agent.ended().await.map(|_| Drove::Suspended),
                     Some("done") => return Drove::to_the_end(agent).await,
                     Some(other) => bail!("its agent says '{other}'"),
                     None => return Drove::astray(agent).await,
                 },
-                Some(()) = held.recv() => {
-                    let stop = left.take()?;
-                    ensure!(stop.point == Point::BeforeAnswer, "an answer is held back that was not planned to be");
-                    self.hit(&stop, agent).await?;
-                    return Ok(Drove::IntoAKill);
-                }
+            }
+        }
+    }
+
+    /// Does as it is told; true where the agent is dead then.
+    async fn cued(&self, cue: Cue, agent: &mut Child, left: &mut Left, part: &mut Part) -> Result<bool> {
+        match cue {
+            Cue::Die(told) => {
+                part.doomed = Some(told);
+                Ok(part.die(agent).await)
+            }
+            Cue::Held => {
+                let stop = left.take()?;
+                ensure!(
+                    stop.point == Point::BeforeAnswer,
+                    "an answer is held back that was not planned to be"
+                );
+                self.kill(&stop, agent).await
             }
         }
     }
 
     /// Kills whom the stop is for; true where that is the agent.
-    async fn hit(&self, stop: &Stop, agent: &mut Child) -> Result<bool> {
+    async fn kill(&self, stop: &Stop, agent: &mut Child) -> Result<bool> {
         match stop.victim {
             Victim::Agent => agent.kill().await.context("the agent cannot be killed")?,
-            Victim::Server(server) => self.ground.kill_server(server, agent).await?,
-            Victim::Answer => bail!("no lost answers are planned"),
+            Victim::Server(server) => {
+                let go = agent.command("go");
+                self.ground.journals()?.servers()?.kill(server, go).await?;
+            }
+            Victim::Answer | Victim::Reactor => bail!("no such stop of an agent is planned"),
         }
-        self.hit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(stop.clone());
+        self.count(stop.clone());
         Ok(stop.victim == Victim::Agent)
+    }
+
+    fn count(&self, stop: Stop) {
+        self.hit().push(stop);
+        self.hits.notify_one();
     }
 
     fn start(&self, run: &str, stops: &[&Stop], begin: &Begin) -> Result<Child> {
         let mut args = vec![
             "agent".to_owned(),
             "--conversation".to_owned(),
-            conversation_file(&self.dir, run).display().to_string(),
+            self.files.conversation(run).display().to_string(),
             "--airline".to_owned(),
             self.airline.clone(),
             "--model".to_owned(),
@@ -238,12 +338,35 @@ impl Stage {
             "--stops".to_owned(),
             serde_json::to_string(stops)?,
         ];
+        if self.careless {
+            args.push("--careless".to_owned());
+        }
         args.extend(self.ground.args(run, begin));
         self.troupe.start(args)
     }
 }
 
-/// The file with one recorded conversation.
-pub(crate) fn conversation_file(dir: &Path, run: &str) -> PathBuf {
-    dir.join(format!("{run}.json"))
+impl Part {
+    /// Forgets answers that were held back from an agent that is gone.
+    fn forget_held(&mut self) {
+        while let Ok(cue) = self.cues.try_recv() {
+            if let Cue::Die(told) = cue {
+                self.doomed = Some(told);
+            }
+        }
+    }
+
+    /// Kills the agent where it is to die; whether it is dead. One that has just ended by itself is not: the next one is to die.
+    async fn die(&mut self, agent: &mut Child) -> bool {
+        let Some(told) = self.doomed.take() else {
+            return false;
+        };
+        if agent.kill().await.is_err() {
+            self.doomed = Some(told);
+            return false;
+        }
+        // Whoever told it may be gone.
+        let _ = told.send(());
+        true
+    }
 }

@@ -1,10 +1,12 @@
 //! What came of it all, judged from what was kept and from the books of the model and the airline.
 
+use crate::agreement::{Act, Agreement};
 use crate::recording::{Conversation, changes};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use tape_examples::careless::UNDO;
 use tape_examples::ledger::Line;
 use tape_examples::model::Asked;
 
@@ -17,7 +19,9 @@ pub(crate) struct Kept {
     pub(crate) said: Vec<String>,
     /// The keys of the acts that are confirmed, where acts have keys.
     pub(crate) keys: Vec<String>,
-    /// Whether the run has ended well.
+    /// The acts that are confirmed, where acts have business keys.
+    pub(crate) acts: Vec<Act>,
+    /// Whether the run has ended as it was to.
     pub(crate) ended: bool,
     /// Whether the chain of its journal verifies; none where there is no chain.
     pub(crate) chain: Option<bool>,
@@ -49,7 +53,7 @@ pub(crate) struct Verdict {
     pub(crate) lost: usize,
     /// Sayings of users that were not kept as they were said, once each and in order.
     pub(crate) misheard: usize,
-    /// Acts that stand in the ledger or in a journal, but not in both under one key.
+    /// Acts that stand in the ledger or in a journal, but not in both under one key or alike under one business key.
     pub(crate) unmatched: usize,
     pub(crate) chains: Option<bool>,
     pub(crate) kills: usize,
@@ -81,13 +85,14 @@ impl fmt::Display for Verdict {
 }
 
 impl Verdict {
-    /// Judges what was kept against what was recorded. A decision counts as asked twice where it was asked after it was kept:
+    /// Judges what was kept against what was recorded, and by how ledger and journals agree where the airline heeds no keys. A decision counts as asked twice where it was asked after it was kept:
     /// later by the clock of this machine, or by a driver that came after the one that recorded it.
     pub(crate) fn of(
         runs: &[Conversation],
         kept: &[Kept],
         asked: &[Asked],
         ledger: &[Line],
+        agreement: Option<&Agreement>,
         kills: usize,
     ) -> Self {
         let decisions = |kept: &Kept| kept.decisions.len();
@@ -111,7 +116,10 @@ impl Verdict {
                 .zip(kept)
                 .filter(|(run, kept)| run.said != kept.said)
                 .count(),
-            unmatched: unmatched(kept, ledger),
+            unmatched: agreement.map_or_else(
+                || unmatched(kept, ledger),
+                |agreement| agreement.differences.len(),
+            ),
             chains: kept
                 .iter()
                 .map(|kept| kept.chain)
@@ -192,7 +200,8 @@ impl Acts {
     fn count(runs: &[Conversation], ledger: &[Line]) -> Self {
         let expected = expected(runs);
         let mut done = Contents::new();
-        for line in ledger {
+        let ledger: Vec<&Line> = ledger.iter().filter(|line| line.operation != UNDO).collect();
+        for line in &ledger {
             let run = line.reference.split('/').next().unwrap_or_default().to_owned();
             *done
                 .entry((run, line.operation.clone(), line.content.to_string()))
@@ -281,6 +290,7 @@ mod tests {
             name: "r".to_owned(),
             said: Vec::new(),
             decisions: vec![decision],
+            regretted: false,
         }
     }
 
@@ -295,6 +305,7 @@ mod tests {
             decisions,
             said: Vec::new(),
             keys: vec!["key".to_owned()],
+            acts: Vec::new(),
             ended: true,
             chain: Some(true),
         }
@@ -323,7 +334,7 @@ mod tests {
     #[test]
     fn asking_before_it_is_recorded_is_not_asking_twice() {
         let all = [asked(1, Some(1)), asked(5, Some(2))];
-        let verdict = Verdict::of(&[run()], &[kept(6, Some(2))], &all, &[line()], 0);
+        let verdict = Verdict::of(&[run()], &[kept(6, Some(2))], &all, &[line()], None, 0);
         assert_eq!((verdict.asked, verdict.asked_twice), (2, 0));
         verdict.check(&[run()]).unwrap();
     }
@@ -336,6 +347,7 @@ mod tests {
                 &[kept(6, Some(2))],
                 &[asked(1, Some(2)), late],
                 &[line()],
+                None,
                 0,
             );
             assert_eq!(verdict.asked_twice, 1);
@@ -344,7 +356,7 @@ mod tests {
 
     #[test]
     fn acts_are_counted_by_what_was_done() {
-        let verdict = |ledger: &[Line]| Verdict::of(&[run()], &[kept(6, None)], &[], ledger, 0);
+        let verdict = |ledger: &[Line]| Verdict::of(&[run()], &[kept(6, None)], &[], ledger, None, 0);
         let once = verdict(&[line()]);
         assert_eq!((once.acts, once.done_twice, once.lost), (1, 0, 0));
         let twice = verdict(&[line(), line()]);

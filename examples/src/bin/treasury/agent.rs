@@ -83,6 +83,7 @@ async fn act<J: Journal>(journal: &mut J, tools: &Tools, book: &Book, call: &Val
         args: request.content.clone(),
         changes: tool.changes,
         undo: tool.undo.map(|undo| (undo.to_owned(), request.content.clone())),
+        business_key: None,
     };
     journal
         .act(call, async |key| send(tools, tool, &request, key).await)

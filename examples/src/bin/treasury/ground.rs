@@ -99,7 +99,7 @@ impl Ground {
     pub(crate) async fn kill_server(&self, agent: &mut Child) -> Result<()> {
         match self {
             Self::Notes(_) => Ok(()),
-            Self::Tape(journal) => journal.servers.kill(0, async || agent.command("go").await).await,
+            Self::Tape(journal) => journal.servers.kill(0, agent.command("go")).await,
         }
     }
 

@@ -1,0 +1,169 @@
+//! What a person says on the command line, and what the play says to the processes that it starts.
+
+use crate::schedule;
+use crate::soak::Length;
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Replays recorded agent runs over Tape while agents, servers and workers are killed.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) role: Option<Role>,
+    #[command(flatten)]
+    pub(crate) play: Option<Play>,
+}
+
+/// The longest deadline.
+const MONTH_SECONDS: u64 = 31 * 86_400;
+/// Workers where nothing else is said.
+const REACTORS: usize = 4;
+/// Kills of workers where nothing else is said.
+const REACTOR_KILLS: usize = 200;
+
+#[derive(Args)]
+pub(crate) struct Play {
+    /// The recorded runs.
+    #[arg(long)]
+    pub(crate) trajectories: PathBuf,
+    /// The store of the journals, such as `sqlite:airline.db`; without it, an SQLite file that is removed at the end.
+    #[arg(long, value_parser = shared_store)]
+    pub(crate) store: Option<String>,
+    /// What happens at the airline if an act is sent twice. One that is not idempotent heeds no keys, loses answers and delays them,
+    /// and can be asked by business key only; workers make the calls that change something.
+    #[arg(long, value_enum, default_value_t = Semantics::Idempotent)]
+    pub(crate) semantics: Semantics,
+    /// How many servers serve the store; with none, agents and workers open it themselves.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) servers: usize,
+    /// How many workers there are: processes of `tape-reactor` [default: 4].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    reactors: Option<u16>,
+    /// How many agents run at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) agents: usize,
+    /// How many times an agent is killed.
+    #[arg(long, default_value_t = 400)]
+    pub(crate) agent_kills: usize,
+    /// How many times a server is killed.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) server_kills: usize,
+    /// How many times a worker is killed [default: 200].
+    #[arg(long)]
+    reactor_kills: Option<usize>,
+    /// The seed of the schedule of kills and of the airline's failures: a number, or any other text.
+    #[arg(long, default_value = "1", value_parser = schedule::seed)]
+    pub(crate) seed: u64,
+    /// After so many seconds the play fails and says which runs are still open.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MONTH_SECONDS))]
+    pub(crate) deadline_seconds: u64,
+    /// Runs the agents without Tape, on their own notes, under the same kills of agents.
+    #[arg(long)]
+    pub(crate) unprotected: bool,
+    /// Replays the runs again and again under new names, for a time (`90s`, `10m`) or so many times over (`3rounds`), while
+    /// agents, servers, workers and the airline, which is not idempotent, are restarted again and again.
+    #[arg(long, conflicts_with_all = ["unprotected", "agent_kills", "server_kills", "reactor_kills"])]
+    pub(crate) soak: Option<Length>,
+}
+
+/// What happens at the airline if an act is sent twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Semantics {
+    /// It heeds the key, and acts once. Agents act themselves.
+    Idempotent,
+    /// It acts twice. Agents leave their acts to workers.
+    NonIdempotent,
+}
+
+impl Play {
+    /// How many workers the play has.
+    pub(crate) fn reactors(&self) -> Option<usize> {
+        let workers = self.semantics == Semantics::NonIdempotent && !self.unprotected;
+        (workers || self.soak.is_some()).then(|| self.reactors.map_or(REACTORS, usize::from))
+    }
+
+    /// How many times a worker is killed.
+    pub(crate) fn reactor_kills(&self) -> Option<usize> {
+        let kills = self.reactor_kills.unwrap_or(REACTOR_KILLS);
+        self.reactors().map(|_| kills)
+    }
+
+    /// Checks what depends on more than one flag.
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(
+            self.unprotected || self.servers > 0 || self.server_kills == 0 || self.soak.is_some(),
+            "without servers, none can be killed"
+        );
+        ensure!(
+            self.soak.is_none() || self.servers > 0,
+            "a soak restarts servers, and wants some"
+        );
+        let workers = self.semantics == Semantics::NonIdempotent || self.soak.is_some();
+        ensure!(
+            workers || (self.reactors.is_none() && self.reactor_kills.is_none()),
+            "an idempotent airline is called by the agents themselves: there are no workers without --semantics non-idempotent"
+        );
+        Ok(())
+    }
+}
+
+/// A store that all processes of the play see alike.
+fn shared_store(url: &str) -> Result<String> {
+    ensure!(
+        url != "memory:",
+        "a store in memory is not shared: servers, agents and recovery are processes of their own, and each would have an empty \
+         one; say sqlite:PATH, or leave --store out for a file that is removed at the end"
+    );
+    Ok(url.to_owned())
+}
+
+/// The processes that the play starts.
+#[derive(Subcommand)]
+pub(crate) enum Role {
+    #[command(hide = true)]
+    Agent(AgentArgs),
+    #[command(hide = true)]
+    Airline { trajectories: PathBuf, ledger: PathBuf },
+    #[command(hide = true)]
+    CarelessAirline(CarelessArgs),
+    #[command(hide = true)]
+    Model { trajectories: PathBuf },
+}
+
+#[derive(Args)]
+pub(crate) struct AgentArgs {
+    #[arg(long)]
+    pub(crate) conversation: PathBuf,
+    #[arg(long)]
+    pub(crate) airline: String,
+    /// Whether the airline is careless.
+    #[arg(long)]
+    pub(crate) careless: bool,
+    #[arg(long)]
+    pub(crate) model: String,
+    #[arg(long)]
+    pub(crate) stops: String,
+    #[arg(long, requires = "tenant", required_unless_present = "notes")]
+    pub(crate) tape: Option<String>,
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    #[arg(long)]
+    pub(crate) adopt: Option<u64>,
+    #[arg(long)]
+    pub(crate) notes: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct CarelessArgs {
+    pub(crate) trajectories: PathBuf,
+    pub(crate) ledger: PathBuf,
+    #[arg(long)]
+    pub(crate) listen: String,
+    #[arg(long)]
+    pub(crate) seed: u64,
+    /// A file with the calls that are held up.
+    #[arg(long)]
+    pub(crate) holds: PathBuf,
+}

@@ -1,0 +1,274 @@
+//! The journals of a play: the servers and workers over their store, and recovery.
+
+use crate::agreement;
+use crate::airline;
+use crate::ground::Begin;
+use crate::recording::Conversation;
+use crate::verdict::{Kept, KeptDecision};
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tape_client::core::effect::Semantics;
+use tape_client::core::entry::EntryBody;
+use tape_client::core::limits::PAGE_ENTRIES_MAX;
+use tape_client::{RunId, Tape};
+use tape_examples::careless::WORKER;
+use tape_examples::comeback::{Comeback, Handover};
+use tape_examples::patience::until_it_works;
+use tape_examples::reactors::{Reactors, Setting};
+use tape_examples::record::{self, Record};
+use tape_examples::server::Servers;
+use tape_store::clock::SystemClock;
+use tape_store::engine::Engine;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long an agent's lease lasts. A dead agent's connection closes, which ends its lease at once; this is for agents that die
+/// while their server is down too, and must outlast a server's start on a busy machine.
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// An agent waits so long for what a worker does; then its run waits without it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker's claim lasts: much longer than a process stands still on a busy machine.
+const CLAIM: Duration = Duration::from_secs(2);
+/// Nobody hands a run over that has ended: that is looked at after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Journals that are read at a time.
+const READ_AT_ONCE: usize = 8;
+
+/// What journals are made of.
+pub(crate) struct Plan<'a> {
+    /// The URL of the store.
+    pub(crate) store: &'a str,
+    /// How many servers serve it; with none, everybody opens it.
+    pub(crate) servers: usize,
+    /// How many workers there are; with none, recovery is a part of the play.
+    pub(crate) reactors: Option<usize>,
+    /// How many agents run at a time.
+    pub(crate) agents: usize,
+    /// Where the airline is.
+    pub(crate) airline: &'a str,
+    /// Where files of the play are kept.
+    pub(crate) dir: &'a Path,
+    /// Where its processes say what goes wrong.
+    pub(crate) errors: &'a Path,
+}
+
+/// The journals of a play.
+pub(crate) struct Journals {
+    /// The tenant, which no other play shares.
+    tenant: String,
+    tape: Tape,
+    store: String,
+    clients: AtomicUsize,
+    /// None where the agents open the store themselves.
+    servers: Option<Servers>,
+    /// None where the agents make all calls themselves.
+    reactors: Option<Reactors>,
+    comeback: Comeback,
+}
+
+/// The name of a conversation's run.
+pub(crate) fn run_id(tenant: &str, run: &str) -> Result<RunId> {
+    Ok(RunId::new(tenant, "service", "customer", run, "talk")?)
+}
+
+impl Journals {
+    pub(crate) async fn start(plan: &Plan<'_>) -> Result<Self> {
+        let tenant = format!("airline-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let servers = match plan.servers {
+            0 => None,
+            count => Some(Servers::start(plan.store, count, plan.errors).await?),
+        };
+        let (comeback, reactors) = match plan.reactors {
+            None => {
+                let store = tape_store::open::open(plan.store).await?;
+                let engine = Engine::new(store, Arc::new(SystemClock));
+                (Comeback::start(Arc::new(engine), plan.agents)?, None)
+            }
+            Some(count) => {
+                let (comeback, redrive) = Comeback::served().await?;
+                let settings = (0..count).map(|n| setting(plan, servers.as_ref(), &redrive, n));
+                let settings = settings.collect::<Result<_>>()?;
+                (comeback, Some(Reactors::start(settings, plan.errors).await?))
+            }
+        };
+        let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
+        Ok(Self {
+            tenant,
+            tape,
+            store: plan.store.to_owned(),
+            clients: AtomicUsize::new(0),
+            servers,
+            reactors,
+            comeback,
+        })
+    }
+
+    /// What an agent is told about them.
+    pub(crate) fn args(&self, begin: &Begin) -> Vec<String> {
+        let client = self.clients.fetch_add(1, Ordering::Relaxed);
+        let url = journal(self.servers.as_ref(), &self.store, client);
+        let mut args = ["--tape", &url, "--tenant", &self.tenant]
+            .map(str::to_owned)
+            .to_vec();
+        if let Begin::HandedOver(handover) = begin {
+            args.extend(["--adopt".to_owned(), handover.epoch.to_string()]);
+        }
+        args
+    }
+
+    pub(crate) fn handovers(&self, run: &str) -> Result<UnboundedReceiver<Handover>> {
+        Ok(self.comeback.of_run(run_id(&self.tenant, run)?))
+    }
+
+    /// The servers.
+    pub(crate) fn servers(&self) -> Result<&Servers> {
+        self.servers.as_ref().context("there are no servers to kill")
+    }
+
+    /// The workers.
+    pub(crate) fn reactors(&self) -> Result<&Reactors> {
+        self.reactors.as_ref().context("there are no workers to kill")
+    }
+
+    pub(crate) async fn recover(
+        &self,
+        run: &str,
+        handovers: &mut UnboundedReceiver<Handover>,
+    ) -> Result<Option<Begin>> {
+        let id = run_id(&self.tenant, run)?;
+        loop {
+            // Its agent may have died before it began.
+            if self.tape.head(&id).await?.is_none() {
+                return Ok(Some(Begin::Anew));
+            }
+            match tokio::time::timeout(LOOK_AGAIN, handovers.recv()).await {
+                Ok(handover) => {
+                    let mut handover = handover.context("recovery has ended")?;
+                    // A worker that dies amid a handover leaves another to hand the run over anew.
+                    while let Ok(newer) = handovers.try_recv() {
+                        handover = newer;
+                    }
+                    return Ok(Some(Begin::HandedOver(handover)));
+                }
+                Err(_) if self.read(&id).await?.over() => return Ok(None),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits until a run that ended badly is undone.
+    pub(crate) async fn until_undone(&self, run: &str) -> Result<()> {
+        let run = run_id(&self.tenant, run)?;
+        while !self.read(&run).await?.failed() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, run: &RunId) -> Result<Record> {
+        until_it_works(|| record::read(&self.tape, run)).await
+    }
+
+    pub(crate) async fn kept(&self, runs: &[Conversation]) -> Result<Vec<Kept>> {
+        let all = futures::stream::iter(runs.iter().map(|run| self.kept_of(run)));
+        all.buffered(READ_AT_ONCE).try_collect().await
+    }
+
+    async fn kept_of(&self, conversation: &Conversation) -> Result<Kept> {
+        let run = run_id(&self.tenant, &conversation.name)?;
+        let record = self.read(&run).await?;
+        let decisions = record.decisions()?.into_iter();
+        let decisions = decisions.map(|decided| KeptDecision {
+            k: decided.k,
+            message: decided.answer,
+            at_us: decided.at_us,
+            epoch: decided.epoch,
+        });
+        if let Err(problem) = &record.chain {
+            tape_examples::supervisor::say(&format!(
+                "  the chain of {} is broken: {problem}",
+                run.session.as_str()
+            ));
+        }
+        Ok(Kept {
+            decisions: decisions.collect(),
+            said: self.said(&run).await?,
+            keys: confirmed(&record, &run),
+            acts: agreement::acts(&record)?,
+            ended: if conversation.regretted {
+                record.failed()
+            } else {
+                record.completed()
+            },
+            chain: Some(record.chain.is_ok()),
+        })
+    }
+
+    async fn said(&self, run: &RunId) -> Result<Vec<String>> {
+        let session = self.tape.session(run.session()).get(PAGE_ENTRIES_MAX).await?;
+        let mut said = Vec::new();
+        for event in session.map(|view| view.events).unwrap_or_default() {
+            let content = event.event.content.bytes().context("an event was erased")?;
+            let content: serde_json::Value = serde_json::from_slice(content)?;
+            said.push(
+                content["content"]
+                    .as_str()
+                    .context("an event has a text")?
+                    .to_owned(),
+            );
+        }
+        Ok(said)
+    }
+}
+
+/// Where the n-th client finds its journal. Behind servers, workers are clients like all others: whoever runs servers has one process
+/// that owns a SQLite file, and workers that wait until it pushes what is due.
+fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
+    servers.map_or_else(|| store.to_owned(), |servers| servers.url(n))
+}
+
+/// The n-th worker.
+fn setting(plan: &Plan<'_>, servers: Option<&Servers>, redrive: &str, n: usize) -> Result<Setting> {
+    let config = plan.dir.join(format!("reactor-{n}.toml"));
+    std::fs::write(&config, configuration(plan.airline, redrive, n))?;
+    let journal = journal(servers, plan.store, n);
+    Ok(Setting { journal, config })
+}
+
+fn configuration(airline: &str, redrive: &str, n: usize) -> String {
+    let (claim, patience) = (CLAIM.as_millis(), airline::PATIENCE.as_millis());
+    format!(
+        "claim_ms = {claim}\n\
+         lease_ms = {claim}\n\
+         patience_ms = {patience}\n\
+         sweep_ms = 1000\n\
+         [connectors.airline]\n\
+         headers = {{ {WORKER} = \"{n}\" }}\n\
+         [connectors.airline.http]\n\
+         dispatch = \"{airline}/act/{{operation}}/{{business_key}}\"\n\
+         observe = \"{airline}/acts/{{business_key}}\"\n\
+         compensate = \"{airline}/undo\"\n\
+         [agents.service]\n\
+         url = \"{redrive}\"\n"
+    )
+}
+
+/// The keys of the acts that a journal says were done; one for each confirmation.
+fn confirmed(record: &Record, run: &RunId) -> Vec<String> {
+    let bodies = || record.entries.iter().map(|entry| &entry.body);
+    let begun = bodies().filter_map(|body| match body {
+        EntryBody::EffectBegun(begun) if begun.spec.semantics != Semantics::ReadOnly => Some(&begun.effect),
+        _ => None,
+    });
+    let changing: std::collections::BTreeSet<_> = begun.collect();
+    let keys = bodies().filter_map(|body| match body {
+        EntryBody::EffectConfirmed(done) if changing.contains(&done.effect) => {
+            Some(done.effect.idempotency_key(run))
+        }
+        _ => None,
+    });
+    keys.collect()
+}

@@ -1,0 +1,300 @@
+//! The soak: the recorded runs are replayed again and again while everything is restarted again and again.
+
+use crate::airline::Airline;
+use crate::cli::Play;
+use crate::play::{Outcome, Scene, judge};
+use crate::recording::Conversation;
+use crate::stage::{Cue, Stage};
+use anyhow::{Context as _, Result, bail};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tape_examples::seed::Seed;
+use tape_examples::supervisor::{Troupe, say};
+use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Of so many runs in which something is done, one ends badly, and what it did is undone.
+const REGRETTED_ONE_OF: usize = 5;
+
+/// How long a soak lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// New runs begin for so long.
+    Time(Duration),
+    /// Each recorded run is replayed so many times, and more often where not everything has been restarted by then.
+    Rounds(usize),
+}
+
+impl FromStr for Length {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (count, unit) = text.split_at(digits);
+        let count: u32 = count.parse().context("it begins with a number")?;
+        let seconds = |of_unit| Ok(Self::Time(Duration::from_secs(of_unit) * count));
+        match unit {
+            "s" => seconds(1),
+            "m" => seconds(60),
+            "h" => seconds(3600),
+            "rounds" => Ok(Self::Rounds(usize::try_from(count)?)),
+            _ => bail!("say a time such as 90s, 10m or 1h, or 3rounds"),
+        }
+    }
+}
+
+/// What is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Agents,
+    Workers,
+    Servers,
+    Airline,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Agents, Self::Workers, Self::Servers, Self::Airline];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::Workers => "workers",
+            Self::Servers => "servers",
+            Self::Airline => "the airline",
+        }
+    }
+
+    /// Twice as long as one of them lives on average, in milliseconds: so short that hardly anything goes undisturbed, and so
+    /// long that something gets done.
+    const fn life_ms(self) -> usize {
+        match self {
+            Self::Agents => 8_000,
+            Self::Workers => 4_000,
+            Self::Servers | Self::Airline => 3_000,
+        }
+    }
+}
+
+/// What was restarted how often.
+#[derive(Default)]
+struct Restarts([AtomicUsize; 4]);
+
+impl Restarts {
+    fn of(&self, kind: Kind) -> &AtomicUsize {
+        &self.0[kind as usize]
+    }
+
+    fn count(&self, kind: Kind) {
+        self.of(kind).fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Kind, usize)> {
+        Kind::ALL
+            .map(|kind| (kind, self.of(kind).load(Ordering::SeqCst)))
+            .into_iter()
+    }
+}
+
+/// Who restarts things, until it is told to stop.
+struct Wrecker {
+    stage: Arc<Stage>,
+    agents: usize,
+    airline: Mutex<Airline>,
+    troupe: Troupe,
+    seed: u64,
+    restarts: Restarts,
+    stop: CancellationToken,
+}
+
+/// Plays the soak and judges it.
+pub(crate) async fn play(
+    play: &Play,
+    scene: Scene,
+    troupe: &Troupe,
+    runs: &[Conversation],
+    length: Length,
+) -> Result<Outcome> {
+    let Scene {
+        stage,
+        airline,
+        model,
+        _model,
+    } = scene;
+    let wrecker = Arc::new(Wrecker {
+        stage: Arc::clone(&stage),
+        agents: play.agents,
+        airline: Mutex::new(airline),
+        troupe: troupe.clone(),
+        seed: play.seed,
+        restarts: Restarts::default(),
+        stop: CancellationToken::new(),
+    });
+    let mut wrecking = wrecker.start()?;
+    let wrecked = async {
+        while let Some(ended) = wrecking.join_next().await {
+            ended??;
+        }
+        Ok(())
+    };
+    let (played, ()) = tokio::try_join!(replay(play, &wrecker, runs, length), wrecked)?;
+    for run in played.iter().filter(|run| run.regretted) {
+        stage.ground.journals()?.until_undone(&run.name).await?;
+    }
+    report(&wrecker, played.len());
+    let kills = wrecker.restarts.all().map(|(_, count)| count).sum();
+    judge(&stage, &model, played, kills).await
+}
+
+/// Replays the runs until the soak is long enough; then nothing is restarted any more, and what was begun comes to its end.
+async fn replay(
+    play: &Play,
+    wrecker: &Wrecker,
+    runs: &[Conversation],
+    length: Length,
+) -> Result<Vec<Conversation>> {
+    let (began, seats) = (Instant::now(), Arc::new(Semaphore::new(play.agents)));
+    let (mut tasks, mut played) = (JoinSet::<Result<()>>::new(), Vec::new());
+    let again = (1..).flat_map(|n| runs.iter().map(move |run| (n, run)));
+    for (n, run) in again {
+        let seat = loop {
+            tokio::select! {
+                seat = Arc::clone(&seats).acquire_owned() => break seat?,
+                Some(ended) = tasks.join_next() => ended??,
+            }
+        };
+        let enough = match length {
+            Length::Time(time) => began.elapsed() >= time,
+            Length::Rounds(rounds) => n > rounds && wrecker.restarts.all().all(|(_, count)| count > 0),
+        };
+        if enough {
+            break;
+        }
+        let run = regretted(run.again(n), play.seed);
+        wrecker.stage.open.add(&run.name);
+        played.push(run.clone());
+        let stage = Arc::clone(&wrecker.stage);
+        tasks.spawn(async move {
+            let _seat = seat;
+            stage.unplanned(&run).await
+        });
+    }
+    wrecker.stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(played)
+}
+
+/// The run, or one in which everything that is done is undone in the end.
+fn regretted(run: Conversation, seed: u64) -> Conversation {
+    let regretted = Seed::of_text(seed, &run.name).below(REGRETTED_ONE_OF) == 0;
+    Conversation { regretted, ..run }
+}
+
+fn report(wrecker: &Wrecker, runs: usize) {
+    say(&format!(
+        "over {runs} runs, killed with SIGKILL and started again:"
+    ));
+    for (kind, count) in wrecker.restarts.all() {
+        say(&format!("  {count:>5} times {}", kind.name()));
+    }
+    let stage = &wrecker.stage;
+    say(&format!(
+        "  {} drives ended early without a kill of their own, {} times a run waited without its agent",
+        stage.unplanned.load(Ordering::SeqCst),
+        stage.suspended.load(Ordering::SeqCst)
+    ));
+}
+
+impl Wrecker {
+    /// Starts to restart everything there is.
+    fn start(self: &Arc<Self>) -> Result<JoinSet<Result<()>>> {
+        let journals = self.stage.ground.journals()?;
+        let mut wrecking = JoinSet::new();
+        for kind in Kind::ALL {
+            let count = match kind {
+                Kind::Agents => self.agents,
+                Kind::Workers => journals.reactors()?.count(),
+                Kind::Servers => journals.servers()?.count(),
+                Kind::Airline => 1,
+            };
+            wrecking.spawn(Arc::clone(self).wreck(kind, count));
+        }
+        Ok(wrecking)
+    }
+
+    /// Restarts one of so many after the other.
+    async fn wreck(self: Arc<Self>, kind: Kind, count: usize) -> Result<()> {
+        let mut seed = Seed::of_text(self.seed, kind.name());
+        let pause_max = kind.life_ms() / count.max(1);
+        loop {
+            let pause = Duration::from_millis(seed.below(pause_max.max(1)) as u64);
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.restart(kind, &mut seed).await?;
+        }
+    }
+
+    async fn restart(self: &Arc<Self>, kind: Kind, seed: &mut Seed) -> Result<()> {
+        let journals = self.stage.ground.journals()?;
+        match kind {
+            Kind::Agents => return self.kill_agent(seed),
+            Kind::Workers => {
+                let workers = journals.reactors()?;
+                workers.kill(seed.below(workers.count())).await?;
+            }
+            Kind::Servers => {
+                let servers = journals.servers()?;
+                let server = seed.below(servers.count());
+                servers.kill(server, async { Ok(()) }).await?;
+            }
+            Kind::Airline => {
+                let mut airline = self.airline.lock().await;
+                airline
+                    .restart(&self.troupe, &self.stage.files, self.seed)
+                    .await?;
+            }
+        }
+        self.restarts.count(kind);
+        Ok(())
+    }
+
+    /// Has the agent of some run die; it is started again by whoever follows the run.
+    fn kill_agent(self: &Arc<Self>, seed: &mut Seed) -> Result<()> {
+        let acting = self.stage.acting.count();
+        let Some(run) = self.stage.acting.nth(seed.below(acting.max(1))) else {
+            return Ok(());
+        };
+        let (tell, died) = oneshot::channel();
+        self.stage.cue(&run, Cue::Die(tell))?;
+        let wrecker = Arc::clone(self);
+        tokio::spawn(async move {
+            // Where the run ended first, nobody was killed.
+            if died.await.is_ok() {
+                wrecker.restarts.count(Kind::Agents);
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_a_time_or_a_number_of_rounds() {
+        let length = |text: &str| text.parse::<Length>().ok();
+        assert_eq!(length("90s"), Some(Length::Time(Duration::from_secs(90))));
+        assert_eq!(length("10m"), Some(Length::Time(Duration::from_secs(600))));
+        assert_eq!(length("3rounds"), Some(Length::Rounds(3)));
+        for nonsense in ["", "m", "10", "10 m", "-1s"] {
+            assert_eq!(length(nonsense), None, "{nonsense}");
+        }
+    }
+}

@@ -32,7 +32,8 @@ impl Compensation {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        let renew = self.0.renew_obligation(obligation);
+        match self.0.claim(run, claim, &renew).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Obligation { stuck: true, .. } => Claimed::Stuck,
@@ -133,11 +134,7 @@ impl Reactor for Compensation {
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
         let call = self.call(run, obligation, at.connector.clone(), undo, attempt);
-        let renew = WorkerCommand::RenewObligationClaim {
-            obligation: obligation.clone(),
-            holder: self.0.holder(),
-            claim_ms: self.0.claim_ms(),
-        };
+        let renew = self.0.renew_obligation(obligation);
         let undone = match self.0.call(run, renew, connector.compensate(&call)).await {
             Waited::Answered(undone) => undone,
             Waited::TooLong => Err(NotUndone::new(format_args!(

@@ -34,7 +34,7 @@ impl Outbox {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        match self.0.claim(run, claim, &self.0.renew_effect(effect)).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Effect {
@@ -121,11 +121,7 @@ impl Reactor for Outbox {
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
         let call = call(&self.0, run, effect, &spec, attempt);
-        let renew = WorkerCommand::RenewEffectClaim {
-            effect: effect.clone(),
-            holder: self.0.holder(),
-            claim_ms: self.0.claim_ms(),
-        };
+        let renew = self.0.renew_effect(effect);
         let ending = match self.0.call(run, renew, connector.dispatch(&call)).await {
             Waited::Answered(ending) => fitted(ending, &spec, attempt),
             Waited::TooLong => Ending::Unknown {

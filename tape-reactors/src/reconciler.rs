@@ -33,7 +33,7 @@ impl Reconciler {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        match self.0.claim(run, claim, &self.0.renew_effect(effect)).await {
             Ok(reply) => Ok(reply.and_then(|reply| match reply.result {
                 ReplyResult::Observing { observation, .. } => Some(observation),
                 _ => None,
@@ -106,11 +106,7 @@ impl Reactor for Reconciler {
             return Ok(Reaction::Nothing);
         };
         let call = call(&self.0, run, effect, &spec, observation);
-        let renew = WorkerCommand::RenewEffectClaim {
-            effect: effect.clone(),
-            holder: self.0.holder(),
-            claim_ms: self.0.claim_ms(),
-        };
+        let renew = self.0.renew_effect(effect);
         let seen = match self.0.call(run, renew, connector.observe(&call)).await {
             Waited::Answered(seen) => seen,
             Waited::TooLong => {

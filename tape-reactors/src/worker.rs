@@ -154,15 +154,47 @@ impl Worker {
         Ok(entry.body)
     }
 
-    /// Asks for a claim. None where its answer took so long that the claim may have lapsed: whoever has the work now decides.
+    /// Asks for a claim, and has it renewed before anything is done with it where its answer took long: an upstream that is called
+    /// just before the claim lapses is asked by the next worker whether it acted before the call arrives there. None where the
+    /// claim was lost meanwhile.
     pub(crate) async fn claim(
         &self,
         run: &RunId,
         command: WorkerCommand,
+        renew: &WorkerCommand,
     ) -> Result<Option<Reply>, AccessError> {
-        let asked = Instant::now();
+        let mut asked = Instant::now();
         let reply = self.ask(run, command).await?;
-        Ok((asked.elapsed() < self.terms.claim).then_some(reply))
+        while asked.elapsed() >= self.terms.claim / 3 {
+            asked = Instant::now();
+            match self.ask(run, renew.clone()).await {
+                Ok(_) => {}
+                Err(AccessError::Rejected(rejection)) => {
+                    warn!(%rejection, "a claim was lost before the upstream was called");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(reply))
+    }
+
+    /// What keeps an effect that is dispatched or observed.
+    pub(crate) fn renew_effect(&self, effect: &EffectId) -> WorkerCommand {
+        WorkerCommand::RenewEffectClaim {
+            effect: effect.clone(),
+            holder: self.holder(),
+            claim_ms: self.claim_ms(),
+        }
+    }
+
+    /// What keeps an obligation that is carried out.
+    pub(crate) fn renew_obligation(&self, obligation: &ObligationId) -> WorkerCommand {
+        WorkerCommand::RenewObligationClaim {
+            obligation: obligation.clone(),
+            holder: self.holder(),
+            claim_ms: self.claim_ms(),
+        }
     }
 
     /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth some patience.

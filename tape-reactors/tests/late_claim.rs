@@ -1,0 +1,230 @@
+//! A claim whose answer comes late: over a memory store, in virtual time, which is the journal's as well.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::command::{
+    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status};
+use tape_core::entry::decision::Usage;
+use tape_core::entry::obligation::ObligationId;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{
+    Connector as Name, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, SessionId,
+};
+use tape_core::payload::Payload;
+use tape_core::reply::Reply;
+use tape_core::time::Timestamp;
+use tape_reactors::{
+    Access, AccessError, Call, Connector, Connectors, Driver, DueWork, EffectAt, NotUndone, ObligationAt,
+    Observation, Options, Outbox, Reconciler, Terms, Worker,
+};
+use tape_store::clock::Clock;
+use tape_store::engine::Engine;
+use tape_store::memory::MemoryStore;
+use tokio_util::sync::CancellationToken;
+
+const CLAIM: Duration = Duration::from_secs(1);
+/// An answer to a claim takes so long, where it is late.
+const LATE: Duration = Duration::from_millis(990);
+/// A request takes so long to reach the upstream.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
+struct VirtualClock(tokio::time::Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        let micros = self.0.elapsed().as_micros();
+        Timestamp::from_micros(1_000_000 + i64::try_from(micros).unwrap())
+    }
+}
+
+/// A journal whose answers to claims come late.
+struct Slow(Engine);
+
+#[async_trait]
+impl Access for Slow {
+    async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
+        Access::due(&self.0, queue, within, limit).await
+    }
+
+    fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
+        Access::changed(&self.0, queue)
+    }
+
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
+        let claims = matches!(command.body, RunCommand::Work(WorkerCommand::ClaimEffect { .. }));
+        let reply = Access::run(&self.0, run, command).await;
+        if claims {
+            tokio::time::sleep(LATE).await;
+        }
+        reply
+    }
+
+    async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
+        Access::read(&self.0, run, after, limit).await
+    }
+
+    async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
+        Access::effect(&self.0, run, effect).await
+    }
+
+    async fn obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<ObligationAt>, AccessError> {
+        Access::obligation(&self.0, run, obligation).await
+    }
+
+    async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
+        Access::merge(&self.0, session).await
+    }
+}
+
+/// An upstream that acts whenever a request arrives, and says what it did so far.
+#[derive(Clone, Default)]
+struct Upstream(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Connector for Upstream {
+    async fn dispatch(&self, _call: &Call) -> Ending {
+        let acts = Arc::clone(&self.0);
+        // What was sent arrives, whether or not anybody waits for the answer.
+        let arrives = tokio::spawn(async move {
+            tokio::time::sleep(ON_ITS_WAY).await;
+            acts.fetch_add(1, Ordering::SeqCst);
+        });
+        arrives.await.unwrap();
+        Ending::Confirmed {
+            result: Payload::empty(),
+            undo: None,
+            spent: None,
+        }
+    }
+
+    async fn observe(&self, _call: &Call) -> Observation {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Observation::Absent,
+            _ => Observation::found(Payload::empty()),
+        }
+    }
+
+    async fn compensate(&self, _call: &Call) -> Result<Payload, NotUndone> {
+        Ok(Payload::empty())
+    }
+}
+
+async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Reply {
+    let request = RequestId(uuid::Uuid::new_v4());
+    engine.run(run, Command::new(request, command)).await.unwrap()
+}
+
+/// A run with one effect in the outbox, which may be sent again once it is known to be absent.
+async fn dispatched(engine: &Engine, run: &RunId, effect: &EffectId) {
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: BTreeMap::new(),
+            input: Payload::empty(),
+            forked_from: None,
+        }),
+        holder: Holder::new("agent").unwrap(),
+        lease_ms: 3_600_000,
+        adopt: None,
+        recovery: false,
+    };
+    ask(engine, run, RunCommand::Begin(begin)).await;
+    let decision = DriverCommand::RecordDecision(RecordDecision {
+        position: effect.position.clone(),
+        fingerprint: Fingerprint::of_bytes(b"asked"),
+        response: Payload::empty(),
+        model: "m".to_owned(),
+        usage: Usage::default(),
+        rationale: None,
+        policy_version: String::new(),
+        spent: Vec::new(),
+    });
+    ask(engine, run, RunCommand::Drive(Epoch(1), decision)).await;
+    let spec = EffectSpec {
+        connector: Name::new("bank").unwrap(),
+        operation: Operation::new("pay").unwrap(),
+        semantics: Semantics::NonIdempotent,
+        mode: Mode::Outbox,
+        args: Payload::empty(),
+        business_key: None,
+        undo: None,
+        reserve: Vec::new(),
+        policy: EffectPolicy {
+            resend_absent: true,
+            ..EffectPolicy::default()
+        },
+    };
+    let begin = DriverCommand::BeginEffect {
+        effect: effect.clone(),
+        spec,
+    };
+    ask(engine, run, RunCommand::Drive(Epoch(1), begin)).await;
+}
+
+async fn until(engine: &Engine, run: &RunId, effect: &EffectId, status: Status) {
+    loop {
+        // Asked for before looking, so that what comes in between is not missed.
+        let changed = engine.store().changed();
+        let state = engine.run_state(run).await.unwrap().unwrap();
+        if state.effects().get(effect).map(|effect| effect.status) == Some(status) {
+            return;
+        }
+        changed.await;
+    }
+}
+
+fn worker(access: Arc<dyn Access>, name: &str, upstream: &Upstream) -> Worker {
+    let connectors = Connectors::new().with(Name::new("bank").unwrap(), upstream.clone(), 4);
+    let terms = Terms {
+        claim: CLAIM,
+        ..Terms::default()
+    };
+    Worker::new(access, connectors, Holder::new(name).unwrap(), terms)
+}
+
+fn start(access: Arc<dyn Access>, reactor: Arc<dyn tape_reactors::Reactor>, stop: &CancellationToken) {
+    let driver = Driver::new(access, reactor, Options::default());
+    tokio::spawn(driver.run(stop.clone()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_came_late_is_renewed_before_the_upstream_is_called() {
+    let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
+    let engine = Engine::new(Arc::new(MemoryStore::new()), clock);
+    let (run, effect) = (
+        RunId::new("acme", "app", "ann", "s", "i").unwrap(),
+        "#0.0".parse::<EffectId>().unwrap(),
+    );
+    let (upstream, stop) = (Upstream::default(), CancellationToken::new());
+    let slow: Arc<dyn Access> = Arc::new(Slow(engine.clone()));
+    start(
+        Arc::clone(&slow),
+        Arc::new(Outbox::new(worker(slow, "slow", &upstream))),
+        &stop,
+    );
+    dispatched(&engine, &run, &effect).await;
+    until(&engine, &run, &effect, Status::Started).await;
+    // Others would take it up once its claim lapses.
+    let quick: Arc<dyn Access> = Arc::new(engine.clone());
+    let other = worker(Arc::clone(&quick), "other", &upstream);
+    start(Arc::clone(&quick), Arc::new(Outbox::new(other.clone())), &stop);
+    start(quick, Arc::new(Reconciler::new(other)), &stop);
+    until(&engine, &run, &effect, Status::Confirmed).await;
+    tokio::time::sleep(CLAIM * 10).await;
+    assert_eq!(upstream.0.load(Ordering::SeqCst), 1, "it acted once");
+    stop.cancel();
+}

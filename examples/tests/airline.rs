@@ -1,6 +1,7 @@
 //! The airline play from outside, over a few recorded runs made here.
 
 mod trajectories;
+mod workers;
 
 use std::process::{Command, Output};
 
@@ -88,6 +89,51 @@ fn without_tape_acts_are_done_twice() {
         "{text}"
     );
     assert!(!last(&text).contains("done_twice=0"), "{text}");
+}
+
+#[test]
+fn with_workers_that_are_killed_too_everything_is_done_once() {
+    workers::everything_is_done_once(None, 1);
+}
+
+#[test]
+fn with_workers_over_an_embedded_store_everything_is_done_once() {
+    workers::everything_is_done_once(None, 0);
+}
+
+#[test]
+fn whatever_is_restarted_the_ledger_and_the_journals_agree() {
+    workers::ledger_and_journals_agree(None, 1);
+}
+
+#[test]
+fn without_tape_an_airline_that_heeds_no_keys_acts_twice() {
+    let args = [
+        "--unprotected",
+        "--semantics",
+        "non-idempotent",
+        "--agents",
+        "3",
+        "--agent-kills",
+        "10",
+        "--server-kills",
+        "3",
+        "--reactor-kills",
+        "6",
+        "--seed",
+        "7",
+    ];
+    let (output, text) = play(4, &args);
+    assert!(output.status.success(), "{text}");
+    assert!(last(&text).starts_with("airline: runs=4 decisions=20 "), "{text}");
+    assert!(!last(&text).contains("done_twice=0"), "{text}");
+}
+
+#[test]
+fn workers_without_anything_to_do_are_refused() {
+    let (output, text) = play(1, &["--reactor-kills", "3"]);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("--semantics non-idempotent"), "{text}");
 }
 
 #[test]

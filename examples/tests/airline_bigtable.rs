@@ -8,6 +8,8 @@
 #[path = "../../tape-store/tests/bigtable_emulator/mod.rs"]
 mod bigtable_emulator;
 mod trajectories;
+#[expect(dead_code, reason = "each test file needs some of it")]
+mod workers;
 
 use bigtable_emulator::Table;
 use std::path::PathBuf;
@@ -49,4 +51,10 @@ fn over_two_servers_that_are_killed_too_everything_is_done_once() {
         assert!(verdict.contains(once), "{said}");
     }
     println!("{verdict}");
+}
+
+#[test]
+fn with_workers_that_are_killed_too_everything_is_done_once() {
+    let Some(table) = Table::new() else { return };
+    workers::everything_is_done_once(Some(&table.url()), 2);
 }

@@ -12,8 +12,9 @@ mod postgres_server;
 #[path = "../../tape-store/tests/proxy/mod.rs"]
 mod proxy;
 mod trajectories;
+mod workers;
 
-use postgres_server::Cluster;
+use postgres_server::{Cluster, Database};
 use proxy::Proxy;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -102,4 +103,20 @@ async fn whatever_goes_down_everything_is_done_once() {
     }
     assert!(crashes > 1, "the database crashed {crashes} times only: {said}");
     println!("{verdict}; the database crashed {crashes} times");
+}
+
+#[test]
+fn with_workers_that_are_killed_too_everything_is_done_once() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    workers::everything_is_done_once(Some(&database.url()), 3);
+}
+
+#[test]
+fn whatever_is_restarted_the_ledger_and_the_journals_agree() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    workers::ledger_and_journals_agree(Some(&database.url()), 2);
 }

@@ -9,6 +9,8 @@
 #[path = "../../tape-store/tests/spanner_emulator/mod.rs"]
 mod spanner_emulator;
 mod trajectories;
+#[expect(dead_code, reason = "each test file needs some of it")]
+mod workers;
 
 use spanner_emulator::Database;
 use std::process::Command;
@@ -56,4 +58,12 @@ fn over_two_servers_on_one_database_everything_is_done_once() {
         assert!(verdict.contains(once), "{said}");
     }
     println!("{verdict}");
+}
+
+#[test]
+fn with_workers_that_are_killed_too_everything_is_done_once() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    workers::everything_is_done_once(Some(&database.url()), 2);
 }

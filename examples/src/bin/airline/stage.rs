@@ -8,7 +8,7 @@ use crate::play::Files;
 use crate::recording::Conversation;
 use crate::schedule::{Schedule, next_drive};
 use anyhow::{Context as _, Result, bail, ensure};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,8 +110,8 @@ pub(crate) struct Played {
 struct Part {
     cues: UnboundedReceiver<Cue>,
     handovers: Handovers,
-    /// Who waits for the agent's death.
-    doomed: Option<oneshot::Sender<()>>,
+    /// Who waits for an agent's death, one agent each.
+    doomed: VecDeque<oneshot::Sender<()>>,
 }
 
 impl Stage {
@@ -213,7 +213,7 @@ impl Stage {
         Ok(Part {
             cues,
             handovers: self.ground.handovers(&run.name)?,
-            doomed: None,
+            doomed: VecDeque::new(),
         })
     }
 
@@ -293,7 +293,7 @@ impl Stage {
     async fn cued(&self, cue: Cue, agent: &mut Child, left: &mut Left, part: &mut Part) -> Result<bool> {
         match cue {
             Cue::Die(told) => {
-                part.doomed = Some(told);
+                part.doomed.push_back(told);
                 Ok(part.die(agent).await)
             }
             Cue::Held => {
@@ -351,18 +351,18 @@ impl Part {
     fn forget_held(&mut self) {
         while let Ok(cue) = self.cues.try_recv() {
             if let Cue::Die(told) = cue {
-                self.doomed = Some(told);
+                self.doomed.push_back(told);
             }
         }
     }
 
     /// Kills the agent where it is to die; whether it is dead. One that has just ended by itself is not: the next one is to die.
     async fn die(&mut self, agent: &mut Child) -> bool {
-        let Some(told) = self.doomed.take() else {
+        let Some(told) = self.doomed.pop_front() else {
             return false;
         };
         if agent.kill().await.is_err() {
-            self.doomed = Some(told);
+            self.doomed.push_front(told);
             return false;
         }
         // Whoever told it may be gone.

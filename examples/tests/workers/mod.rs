@@ -1,0 +1,84 @@
+//! The airline play with workers between the journals and an airline that heeds no keys, small or at full size.
+//!
+//! At full size: with `TAPE_AIRLINE_TRAJECTORIES=FILE`, the recorded runs of the file are replayed with 400 kills of agents, 50 of
+//! servers and 200 of workers; with `TAPE_AIRLINE_SOAK=10m` beside it, they are replayed for so long while everything is restarted.
+
+use crate::trajectories;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Runs that are replayed where no file is named, with three acts each.
+const RUNS: usize = 4;
+
+/// Kills agents, servers and workers: each act is done once, and the ledger says so.
+pub(crate) fn everything_is_done_once(store: Option<&str>, servers: usize) {
+    let kills = |small, full| if recorded().is_some() { full } else { small };
+    let server_kills = if servers == 0 { 0 } else { kills(3, 50) };
+    let counts = [
+        ("--servers", servers),
+        ("--agents", kills(3, 16)),
+        ("--agent-kills", kills(8, 400)),
+        ("--server-kills", server_kills),
+        ("--reactors", kills(2, 4)),
+        ("--reactor-kills", kills(7, 200)),
+    ];
+    let said = play(store, &counts, &["--semantics", "non-idempotent"]);
+    if recorded().is_none() {
+        let (acts, kills) = (RUNS * 3, 15 + server_kills);
+        assert!(
+            said.contains(&format!(
+                "runs={RUNS} decisions=20 asked_twice=0 acts={acts} done_twice=0"
+            )),
+            "{said}"
+        );
+        assert!(said.ends_with(&format!("kills={kills}\n")), "{said}");
+    }
+}
+
+/// Restarts everything while the runs are replayed: the ledger and the journals agree.
+pub(crate) fn ledger_and_journals_agree(store: Option<&str>, servers: usize) {
+    let length = std::env::var("TAPE_AIRLINE_SOAK").unwrap_or_else(|_| "1rounds".to_owned());
+    let agents = if recorded().is_some() { 16 } else { 3 };
+    let counts = [("--servers", servers), ("--agents", agents), ("--reactors", 2)];
+    let said = play(store, &counts, &["--soak", &length]);
+    let restarted = |who: &str| {
+        let line = said.lines().find(|line| line.ends_with(&format!(" times {who}")));
+        let count = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        assert!(count.is_some_and(|count| count > 0), "{who}: {said}");
+    };
+    for who in ["agents", "workers", "servers", "the airline"] {
+        restarted(who);
+    }
+}
+
+fn recorded() -> Option<PathBuf> {
+    std::env::var_os("TAPE_AIRLINE_TRAJECTORIES").map(PathBuf::from)
+}
+
+/// Performs a play that has to end well: what it says.
+fn play(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String {
+    let dir = tempfile::tempdir().expect("a directory is made");
+    let trajectories = recorded().unwrap_or_else(|| {
+        let made = dir.path().join("trajectories.json");
+        trajectories::write(&made, RUNS);
+        made
+    });
+    let mut play = Command::new(env!("CARGO_BIN_EXE_airline"));
+    play.arg("--trajectories").arg(trajectories);
+    play.args(["--seed", "7", "--deadline-seconds", "3600"])
+        .args(more);
+    for (flag, count) in counts {
+        play.args([flag, &count.to_string()]);
+    }
+    if let Some(store) = store {
+        play.args(["--store", store]);
+    }
+    let output = play.output().expect("the play starts");
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{said}{complained}");
+    println!("{said}");
+    said.into_owned()
+}

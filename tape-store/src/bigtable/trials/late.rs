@@ -1,15 +1,17 @@
 //! Conditional changes that arrive long after they were sent: they come to nothing.
 
 use super::pen::{Pen, all};
-use super::wire::Wire;
+use super::wire::{Order, Wire};
 use super::{AT_ONCE, NEVER, SHARDS, rows_of, shared, store, table};
-use crate::bigtable::append::PAYLOADS;
 use crate::bigtable::table::{self, Table};
-use crate::contract::{Batch, JournalStore, Shard};
+use crate::bigtable::{BigtableStore, hint};
+use crate::contract::{Batch, JournalStore, RunFilter, Shard};
 use crate::error::CommitError;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::id::Seq;
+use tape_core::id::{Seq, Tenant};
+use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// Sends a batch over a wire that holds it up: nobody knows what became of it.
@@ -143,37 +145,79 @@ async fn a_writer_that_was_given_up_tries_again() {
     assert_eq!(due().await, 1);
 }
 
-/// Somebody copied entries for a segment and pauses; a payload is erased, the segment is made by another; then the copy arrives.
+/// Hints of a writer that never comes back stay as long as it may be under way, and then go.
 #[tokio::test]
-async fn a_late_segment_does_not_bring_an_erased_payload_back() {
+async fn what_a_dead_writer_announced_is_cleaned_up() {
     let Some(table) = table().await else { return };
-    for steps_that_arrive in 0..3 {
-        let mut pen = Pen::new(&format!("run-{steps_that_arrive}"));
-        let other = shared(&table);
-        pen.put(other.as_ref(), "secret", 200).await;
-        pen.put(other.as_ref(), "secret", 100).await;
-        let wire = Arc::new(Wire::dying_after(
-            &table,
-            1 + steps_that_arrive,
-            super::wire::Order::Given,
-        ));
-        let dying: Arc<dyn Table> = Arc::clone(&wire) as _;
-        // It dies before, or after, it has written a segment with what is about to be erased.
-        let _ = store(&dying, NEVER).commit(vec![pen.batch("dies", 1)]).await;
-        let late = Arc::new(Wire::holding(&table));
-        let held: Arc<dyn Table> = Arc::clone(&late) as _;
-        let _ = store(&held, NEVER).commit(vec![pen.batch("is late", 1)]).await;
-        for seq in 1..=pen.seq.0 {
-            other.erase(&pen.stream, Seq(seq)).await.unwrap();
-        }
-        pen.put(other.as_ref(), "goes on", 1).await;
-        late.deliver().await;
-        let entries = all(other.as_ref(), &pen.stream).await;
-        assert_eq!(entries.len(), 301);
-        assert!(entries[..300].iter().all(|entry| entry.payload.is_none()));
-        let rows = rows_of(table.as_ref(), b's', table::any_of([table::family(PAYLOADS)])).await;
-        let secrets = rows.iter().flat_map(|row| &row.cells);
-        let left = secrets.filter(|cell| cell.value.starts_with(b"secret")).count();
-        assert_eq!(left, 0, "{steps_that_arrive} steps had been made");
+    let mut pen = Pen::new("a");
+    pen.put(shared(&table).as_ref(), "first", 1).await;
+    let shard = Shard::of(&pen.stream, SHARDS);
+    // It may be that others look at the feed first, or at the due work.
+    for looks_first_at in [b'n', b'a'] {
+        let work = AgendaChange {
+            queue: Queue::Timers,
+            item: Item::Merge,
+            was: None,
+            due: Some(Timestamp::from_micros(1)),
+        };
+        let batch = Batch {
+            agenda: vec![work],
+            ..pen.batch("never", 1)
+        };
+        let dying: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, 2, Order::Given));
+        assert!(store(&dying, NEVER).commit(vec![batch]).await[0].is_err());
+        let hints = async || {
+            let cells = table::any_of([hint::cells()]);
+            let news = rows_of(table.as_ref(), b'n', cells.clone()).await.len();
+            (news, rows_of(table.as_ref(), b'a', cells).await.len())
+        };
+        let look = async |reader: BigtableStore| {
+            let due = async || {
+                reader
+                    .due(Queue::Timers, shard, Timestamp::MAX, 10)
+                    .await
+                    .unwrap()
+            };
+            let end = async || reader.tail_end(shard).await.unwrap();
+            if looks_first_at == b'n' {
+                end().await;
+            }
+            assert_eq!(due().await, []);
+            end().await;
+        };
+        look(store(&table, NEVER)).await;
+        assert_eq!(hints().await, (1, 1));
+        look(store(&table, AT_ONCE)).await;
+        assert_eq!(hints().await, (0, 0));
     }
+}
+
+/// A commit under way that leaves a run in its lists is refused once the run was taken out of them: its places there are gone.
+#[tokio::test]
+async fn a_commit_does_not_count_on_places_that_were_taken_away() {
+    let Some(table) = table().await else { return };
+    let listed = |batch: Batch| Batch {
+        summary: Some(Summary {
+            status: RunStatus::Completed,
+            labels: BTreeMap::new(),
+            begun_at: Timestamp::from_micros(1),
+            changed_at: Timestamp::from_micros(2),
+        }),
+        ..batch
+    };
+    let mut pen = Pen::new("a");
+    let first = listed(pen.batch("first", 2));
+    let other = store(&table, NEVER);
+    assert!(other.commit(vec![first.clone()]).await[0].is_ok());
+    pen.advance(&first);
+    let wire = Arc::new(Wire::holding(&table));
+    let batch = listed(pen.batch("held up", 1));
+    send(&wire, batch.clone()).await;
+    other.drop_before(&[(pen.stream.clone(), pen.seq)]).await.unwrap();
+    // What it left goes along with another commit.
+    Pen::new("b").put(&other, "x", 1).await;
+    assert_eq!(wire.deliver().await, [false]);
+    assert!(other.commit(vec![batch]).await[0].is_ok());
+    let all = RunFilter::all(Tenant::new("t").unwrap());
+    assert_eq!(other.runs(&all, None, 10).await.unwrap().runs.len(), 1);
 }

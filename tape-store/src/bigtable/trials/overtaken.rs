@@ -1,13 +1,13 @@
 //! Processes that are suspended anywhere, while what they are about to write comes, is dropped, and is taken away.
 
 use super::pen::{Pen, all};
-use super::wire::Wire;
+use super::wire::{Order, Wire};
 use super::{NEVER, SHARDS, rows_of, shared, store, table};
-use crate::bigtable::append::{ENTRIES, ERASED, PAYLOADS};
+use crate::bigtable::append::{ENTRIES, ERASED, PAYLOADS, qualifier};
 use crate::bigtable::claim::CLAIMS;
 use crate::bigtable::end::{ABOUT, End};
 use crate::bigtable::error::Failure;
-use crate::bigtable::table::{self, Change, Check, Row, RowFilter, Rows, Table};
+use crate::bigtable::table::{self, Cell, Change, Check, Row, RowFilter, Rows, Table};
 use crate::bigtable::tail::PARTS;
 use crate::bigtable::{BigtableStore, end, keys};
 use crate::contract::{Cursor, JournalStore, Shard};
@@ -103,8 +103,9 @@ fn reclaim(store: BigtableStore, _: Pen) -> BoxFuture<'static, ()> {
     Box::pin(async move { reclaim_all(&store).await })
 }
 
-/// A process reads the log or shortens it, and is suspended. Meanwhile the log gets longer, and shorter where it was about to write.
-async fn the_log_moves_on(deed: Deed, calls: u64) -> bool {
+/// A process reads the log or shortens it, and is suspended. Meanwhile the log gets longer, and, where `shorter`, shorter where it was about
+/// to write.
+async fn the_log_moves_on(deed: Deed, shorter: bool, calls: u64) -> bool {
     let table = table().await.expect("there is an emulator");
     let other = store(&table, NEVER);
     let [mut gone, mut kept] = pens();
@@ -112,13 +113,16 @@ async fn the_log_moves_on(deed: Deed, calls: u64) -> bool {
     gone.put(&other, "gone", 3).await;
     let named = gone.clone();
     let meanwhile = async {
+        if !shorter {
+            gone.put(&other, "more", 1).await;
+            kept.put(&other, "kept", 2).await;
+            return ahead.follow(&other).await;
+        }
         ahead.follow(&other).await;
         gone.put(&other, "last", 1).await;
         ahead.follow(&other).await;
-        other
-            .drop_before(&[(gone.stream.clone(), gone.seq)])
-            .await
-            .unwrap();
+        let drops = [(gone.stream.clone(), gone.seq)];
+        other.drop_before(&drops).await.unwrap();
         reclaim_all(&other).await;
         kept.put(&other, "kept", 2).await;
     };
@@ -138,7 +142,7 @@ async fn the_log_moves_on(deed: Deed, calls: u64) -> bool {
     let log = log(table.as_ref()).await;
     let first = log.first().and_then(|row| keys::read_log(&row.key));
     assert!(
-        first > Some(1),
+        !shorter || first > Some(1),
         "suspended after {calls} calls, it made the first row again"
     );
     assert!(
@@ -149,13 +153,13 @@ async fn the_log_moves_on(deed: Deed, calls: u64) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_suspended_does_not_make_a_row_of_the_log_that_was_taken_away() {
+async fn who_is_suspended_does_not_make_a_row_of_the_log_again() {
     if table().await.is_none() {
         return;
     }
-    for (deed, at_least) in [(follow as Deed, 9), (reclaim, 1)] {
+    for (deed, shorter, at_least) in [(follow as Deed, true, 9), (follow, false, 9), (reclaim, true, 1)] {
         let mut calls = 0;
-        while the_log_moves_on(deed, calls).await {
+        while the_log_moves_on(deed, shorter, calls).await {
             calls += 1;
             assert!(calls < CALLS_MAX, "it comes to an end");
         }
@@ -178,7 +182,7 @@ fn drop_all(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
 
 /// A process moves entries of a full row to a segment, erases one there, or drops them, and is suspended; meanwhile others finish
 /// that, and drop all that can be dropped.
-async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, calls: u64) -> bool {
+async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, first: Seq, calls: u64) -> bool {
     let table = table().await.expect("there is an emulator");
     let other = shared(&table);
     let [mut pen] = pens();
@@ -189,7 +193,7 @@ async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, calls: u64) -> bool 
     }
     let meanwhile = async {
         drop(other.commit(vec![pen.batch("other", 1)]).await);
-        let drops = [(pen.stream.clone(), Seq(u64::MAX))];
+        let drops = [(pen.stream.clone(), first)];
         other.drop_before(&drops).await.unwrap();
     };
     let paused = suspend(&table, calls, (deed, pen.clone()), meanwhile).await;
@@ -198,18 +202,27 @@ async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, calls: u64) -> bool 
     let rows = rows_of(table.as_ref(), b's', cells).await;
     if paused {
         let at = format!("suspended after {calls} calls");
-        let [row] = rows.as_slice() else {
-            panic!("{at}: there are {} rows", rows.len());
-        };
-        let dropped = End::read(&pen.stream, row).unwrap().open.dropped;
-        assert!(dropped >= Seq(300), "{at}");
-        let left = row
-            .family(PAYLOADS)
-            .filter(|cell| cell.qualifier.as_ref() <= &dropped.0.to_be_bytes()[..]);
+        let dropped = End::read(&pen.stream, &rows[0]).unwrap().open.dropped;
+        assert!(dropped >= Seq(300).min(Seq(first.0 - 1)), "{at}");
+        let cells = rows.iter().flat_map(|row| &row.cells);
+        let left = cells.filter(|cell| is_of_entry(cell) && cell.qualifier <= qualifier(dropped));
         assert_eq!(left.count(), 0, "{at}");
-        assert!(!all(other.as_ref(), &pen.stream).await.is_empty());
+        assert!(
+            dropped < Seq(300) || rows.len() == 1,
+            "{at}: there are {} rows",
+            rows.len()
+        );
+        assert_eq!(
+            all(other.as_ref(), &pen.stream).await[0].seq,
+            dropped.next(),
+            "{at}"
+        );
     }
     paused
+}
+
+fn is_of_entry(cell: &Cell) -> bool {
+    [ENTRIES, PAYLOADS, ERASED].contains(&cell.family.as_str())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,18 +230,79 @@ async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
     if table().await.is_none() {
         return;
     }
-    for (deed, is_sealed, at_least) in [
-        (commit as Deed, false, 8),
-        (erase, true, 3),
-        (erase, false, 2),
-        (drop_all, true, 4),
+    // All that can be, or what ends within the segment.
+    let (all, within) = (Seq(u64::MAX), Seq(100));
+    for (deed, is_sealed, first, at_least) in [
+        (commit as Deed, false, all, 8),
+        (commit, false, within, 8),
+        (erase, true, all, 3),
+        (erase, false, all, 2),
+        (drop_all, true, all, 4),
     ] {
         let mut calls = 0;
-        while the_stream_is_dropped(deed, is_sealed, calls).await {
+        while the_stream_is_dropped(deed, is_sealed, first, calls).await {
             calls += 1;
             assert!(calls < CALLS_MAX, "it comes to an end");
         }
         assert!(calls >= at_least, "it made {calls} calls");
+    }
+}
+
+/// A process died amid moving entries to a segment, another is suspended amid the same. Meanwhile payloads are erased, and a third
+/// makes the segment.
+async fn payloads_are_erased(died_after: u64, calls: u64) -> bool {
+    const GONE: [u64; 6] = [1, 7, 200, 256, 257, 300];
+    let table = table().await.expect("there is an emulator");
+    let other = shared(&table);
+    let [mut pen] = pens();
+    pen.put(other.as_ref(), "secret", 200).await;
+    pen.put(other.as_ref(), "secret", 100).await;
+    if died_after > 0 {
+        let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, died_after, Order::Given));
+        commit(store(&wire, NEVER), pen.clone()).await;
+    }
+    let (stream, suspended) = (pen.stream.clone(), pen.clone());
+    let meanwhile = async {
+        for seq in GONE {
+            other.erase(&stream, Seq(seq)).await.unwrap();
+        }
+        pen.put(other.as_ref(), "goes on", 1).await;
+    };
+    let paused = suspend(&table, calls, (commit, suspended), meanwhile).await;
+    if paused {
+        let at = format!("died after {died_after} changes, suspended after {calls} calls");
+        let entries = all(other.as_ref(), &stream).await;
+        assert_eq!(entries.len(), 301, "{at}");
+        for entry in entries {
+            let is_erased = GONE.contains(&entry.seq.0);
+            assert_eq!(entry.payload.is_none(), is_erased, "{at}: entry {}", entry.seq);
+        }
+        let rows = rows_of(table.as_ref(), b's', table::any_of([table::family(PAYLOADS)])).await;
+        for seq in GONE.map(Seq).map(qualifier) {
+            let secrets = rows.iter().filter(|row| row.cell(PAYLOADS, &seq).is_some());
+            assert_eq!(secrets.count(), 0, "{at}");
+        }
+    }
+    paused
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_suspended_brings_no_erased_payload_back() {
+    if table().await.is_none() {
+        return;
+    }
+    let plays = (0..=4).map(|died_after| {
+        tokio::spawn(async move {
+            let mut calls = 0;
+            while payloads_are_erased(died_after, calls).await {
+                calls += 1;
+                assert!(calls < CALLS_MAX, "it comes to an end");
+            }
+            calls
+        })
+    });
+    for calls in futures::future::join_all(plays).await {
+        assert!(calls.unwrap() >= 3);
     }
 }
 

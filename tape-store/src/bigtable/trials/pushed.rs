@@ -99,8 +99,10 @@ async fn commits_wake_and_nothing_else_does() {
     let [low, high] = trial.service.opened_two().await;
     assert!(low.places().is_empty() && high.places().is_empty(), "from now on");
     low.beat("1");
-    // Not before all partitions are heard.
     announce(&low, "2");
+    commit(&low, "3");
+    trial.woken().await;
+    assert!(!trial.watch.is_pushed(), "not before all partitions are heard");
     high.beat("3");
     trial.woken().await;
     assert!(trial.watch.is_pushed());

@@ -104,6 +104,7 @@ async fn decide<J: Journal>(
         };
         let answer: Answer = serde_json::from_value(tools.model.ask(&question).await?)?;
         tools.stops.pass(&step, Point::BeforeRecord).await;
+        tools.parent.say("decides");
         Ok(answer)
     };
     journal.decide(&request, ask).await

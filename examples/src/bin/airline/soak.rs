@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// Of so many runs in which something is done, one ends badly, and what it did is undone.
 const REGRETTED_ONE_OF: usize = 5;
 
+/// A restart comes at some moment within so many milliseconds, so that it hits anything that may be under way.
+const MOMENT_MS: usize = 300;
+
 /// How long a soak lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
@@ -67,13 +70,13 @@ impl Kind {
         }
     }
 
-    /// Twice as long as one of them lives on average, in milliseconds: so short that hardly anything goes undisturbed, and so
-    /// long that something gets done.
-    const fn life_ms(self) -> usize {
+    /// One of them is restarted each time that agents have made about so many decisions: however slow the machine is, the more gets
+    /// done, the more is restarted, and never so much that nothing gets done.
+    const fn decisions(self) -> usize {
         match self {
-            Self::Agents => 8_000,
-            Self::Workers => 4_000,
-            Self::Servers | Self::Airline => 3_000,
+            Self::Agents => 3,
+            Self::Workers => 4,
+            Self::Servers | Self::Airline => 8,
         }
     }
 }
@@ -101,7 +104,6 @@ impl Restarts {
 /// Who restarts things, until it is told to stop.
 struct Wrecker {
     stage: Arc<Stage>,
-    agents: usize,
     airline: Mutex<Airline>,
     troupe: Troupe,
     seed: u64,
@@ -125,14 +127,13 @@ pub(crate) async fn play(
     } = scene;
     let wrecker = Arc::new(Wrecker {
         stage: Arc::clone(&stage),
-        agents: play.agents,
         airline: Mutex::new(airline),
         troupe: troupe.clone(),
         seed: play.seed,
         restarts: Restarts::default(),
         stop: CancellationToken::new(),
     });
-    let mut wrecking = wrecker.start()?;
+    let mut wrecking = wrecker.start();
     let wrecked = async {
         while let Some(ended) = wrecking.join_next().await {
             ended??;
@@ -211,32 +212,31 @@ fn report(wrecker: &Wrecker, runs: usize) {
 
 impl Wrecker {
     /// Starts to restart everything there is.
-    fn start(self: &Arc<Self>) -> Result<JoinSet<Result<()>>> {
-        let journals = self.stage.ground.journals()?;
+    fn start(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut wrecking = JoinSet::new();
         for kind in Kind::ALL {
-            let count = match kind {
-                Kind::Agents => self.agents,
-                Kind::Workers => journals.reactors()?.count(),
-                Kind::Servers => journals.servers()?.count(),
-                Kind::Airline => 1,
-            };
-            wrecking.spawn(Arc::clone(self).wreck(kind, count));
+            wrecking.spawn(Arc::clone(self).wreck(kind));
         }
-        Ok(wrecking)
+        wrecking
     }
 
-    /// Restarts one of so many after the other.
-    async fn wreck(self: Arc<Self>, kind: Kind, count: usize) -> Result<()> {
+    /// Restarts one after the other, at random moments.
+    async fn wreck(self: Arc<Self>, kind: Kind) -> Result<()> {
         let mut seed = Seed::of_text(self.seed, kind.name());
-        let pause_max = kind.life_ms() / count.max(1);
+        let mut progress = self.stage.progress.subscribe();
         loop {
-            let pause = Duration::from_millis(seed.below(pause_max.max(1)) as u64);
+            let decisions = 1 + seed.below(2 * kind.decisions() - 1);
+            let due = *progress.borrow() + decisions;
+            let moment = Duration::from_millis(seed.below(MOMENT_MS) as u64);
+            let comes = async {
+                // The stage is there as long as this is.
+                let _ = progress.wait_for(|made| *made >= due).await;
+                tokio::time::sleep(moment).await;
+            };
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
+                () = comes => self.restart(kind, &mut seed).await?,
             }
-            self.restart(kind, &mut seed).await?;
         }
     }
 

@@ -17,11 +17,13 @@ use tape_examples::child::Child;
 use tape_examples::stops::{Point, Stop, Victim};
 use tape_examples::supervisor::{Drove, Left, Strays, Troupe, say};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Most drives of one run that may end in another way than planned, such as by losing the lease on a busy machine.
 const UNPLANNED_MAX: usize = 20;
+/// The same where nothing is planned: a worker that dies amid a handover leaves an agent that comes too late.
+const STRAYS_MAX: usize = 1_000;
 /// Most open runs that are told by name.
 const OPEN_TOLD: usize = 20;
 /// Once all runs have ended, nobody waits longer for a kill that is left.
@@ -43,6 +45,8 @@ pub(crate) struct Stage {
     pub(crate) open: Runs,
     /// The runs whose agents are there.
     pub(crate) acting: Runs,
+    /// How many decisions agents were about to record so far.
+    pub(crate) progress: watch::Sender<usize>,
     troupe: Troupe,
 }
 
@@ -112,6 +116,7 @@ struct Part {
     handovers: Handovers,
     /// Who waits for an agent's death, one agent each.
     doomed: VecDeque<oneshot::Sender<()>>,
+    strays: Strays,
 }
 
 impl Stage {
@@ -137,6 +142,7 @@ impl Stage {
             suspended: AtomicUsize::new(0),
             open: open.clone(),
             acting: Runs::default(),
+            progress: watch::Sender::new(0),
             troupe: troupe.clone(),
         }
     }
@@ -214,12 +220,14 @@ impl Stage {
             cues,
             handovers: self.ground.handovers(&run.name)?,
             doomed: VecDeque::new(),
+            strays: Strays::at_most(UNPLANNED_MAX),
         })
     }
 
     /// Plays a conversation in which nothing is planned.
     pub(crate) async fn unplanned(&self, run: &Conversation) -> Result<()> {
-        let part = self.enter(run)?;
+        let mut part = self.enter(run)?;
+        part.strays = Strays::at_most(STRAYS_MAX);
         self.conversation(&run.name, Left::all(Vec::new()), part).await
     }
 
@@ -236,7 +244,6 @@ impl Stage {
     /// Has a run driven until it has ended.
     async fn drives(&self, run: &str, mut left: Left, mut part: Part) -> Result<()> {
         let mut next = Some(Begin::Anew);
-        let mut strays = Strays::at_most(UNPLANNED_MAX);
         while let Some(begin) = next {
             let mut agent = self.start(run, &next_drive(&left), &begin)?;
             part.forget_held();
@@ -251,7 +258,7 @@ impl Stage {
                 }
                 Drove::Astray => {
                     self.unplanned.fetch_add(1, Ordering::SeqCst);
-                    strays.forgive()?;
+                    part.strays.forgive()?;
                 }
             }
             // Recovery is told that the drive is over.
@@ -274,6 +281,7 @@ impl Stage {
                 },
                 report = agent.report() => match report?.as_deref() {
                     Some("begun") => {}
+                    Some("decides") => self.progress.send_modify(|decisions| *decisions += 1),
                     Some("stop") => {
                         let stop = left.take()?;
                         if self.kill(&stop, agent).await? {

@@ -84,7 +84,10 @@ impl SqliteStore {
         let readers = pool.connect_with(reader).await.map_err(failed)?;
         let wake = Arc::new(Wake::new());
         Ok(Self {
-            writer: Mutex::new(Writer::new(connect::writer(path, settings))),
+            writer: Mutex::new(Writer::new(
+                connect::writer(path, settings),
+                settings.busy_timeout,
+            )),
             readers,
             names: Names::new(),
             _watch: Watch::start(watched, Arc::clone(&wake)),

@@ -11,6 +11,12 @@ pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     primary_code(error).is_some_and(|code| code != IO)
 }
 
+/// Whether another process is writing.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: u32 = 5;
+    primary_code(error) == Some(BUSY)
+}
+
 /// What could not be done, and who can do something about it.
 pub(super) fn store_error(doing: &'static str, error: sqlx::Error) -> StoreError {
     const CORRUPT: u32 = 11;

@@ -6,11 +6,12 @@
 
 use super::append::signed;
 use super::error::store_error;
-use super::writer::Writer;
+use super::writer::{Writer, in_turn};
 use crate::error::StoreError;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::VecDeque;
+use std::time::Duration;
 use tape_core::id::{Seq, StreamId};
 use tokio::sync::Mutex;
 
@@ -81,16 +82,21 @@ impl Writer {
     /// Does what is next, and returns what comes then.
     async fn drop_some<'d>(&mut self, dropping: Dropping<'d>) -> Result<Option<Dropping<'d>>, StoreError> {
         let failed = |error| store_error("drops entries", error);
+        let patience = self.patience();
         let connection = self.connection().await.map_err(failed)?;
-        let done = dropping.step(connection).await;
+        let done = dropping.step(connection, patience).await;
         self.settled(done.is_ok()).await;
         done.map_err(failed)
     }
 }
 
 impl<'d> Dropping<'d> {
-    async fn step(self, connection: &mut SqliteConnection) -> Result<Option<Self>, sqlx::Error> {
-        connection.execute("BEGIN IMMEDIATE").await?;
+    async fn step(
+        self,
+        connection: &mut SqliteConnection,
+        patience: Duration,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
         let next = match self {
             Self::Mark(drops) => Some(mark(connection, drops).await?),
             Self::Drop { marked, mut left } => {

@@ -10,12 +10,34 @@ use crate::group::{Answer, admit};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 use tape_core::id::{Epoch, Seq, StreamId};
+
+/// How long SQLite waits for other processes between two tries to begin: it looks after 1 ms, 2 more and 5 more.
+const TURN: Duration = Duration::from_millis(8);
+
+/// Does what begins a transaction, as soon as no other process writes. SQLite's own waiting sleeps ever longer, up to 100 ms, however
+/// short the others' commits are: of many processes that write, most would be asleep whenever the file is free.
+macro_rules! in_turn {
+    ($patience:expr, $begin:expr) => {{
+        let give_up = std::time::Instant::now() + $patience;
+        loop {
+            match $begin.await {
+                // Nothing was begun.
+                Err(error) if super::error::is_busy(&error) && std::time::Instant::now() < give_up => {}
+                begun => break begun,
+            }
+        }
+    }};
+}
+pub(super) use in_turn;
 
 /// Writes to the file. Commits of other processes are allowed for: what decides is the condition in the statement.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
+    /// How long it waits for the commits of other processes.
+    patience: Duration,
     connection: Option<SqliteConnection>,
     /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
     doubtful: bool,
@@ -37,12 +59,17 @@ struct Settled {
 }
 
 impl Writer {
-    pub(super) const fn new(options: SqliteConnectOptions) -> Self {
+    pub(super) const fn new(options: SqliteConnectOptions, patience: Duration) -> Self {
         Self {
             options,
+            patience,
             connection: None,
             doubtful: false,
         }
+    }
+
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Commits batches in one transaction. Answers in their order.
@@ -68,8 +95,9 @@ impl Writer {
         batch: BatchId,
     ) -> Result<Option<Committed>, StoreError> {
         let failed = |error| store_error("looks for a batch", error);
+        let patience = self.patience;
         let connection = self.connection().await.map_err(failed)?;
-        connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
+        in_turn!(patience, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
         let query = sqlx::query_scalar::<_, i64>(
             "WITH RECURSIVE walk(n, seq, prev, batch) AS ( \
                SELECT 1, e.seq, e.prev, e.batch FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
@@ -93,11 +121,9 @@ impl Writer {
     /// Whether the file may be written to.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
         let failed = |error| store_error("asks for the right to write", error);
+        let patience = self.patience;
         let connection = self.connection().await.map_err(failed)?;
-        connection
-            .execute("BEGIN IMMEDIATE; ROLLBACK")
-            .await
-            .map_err(failed)?;
+        in_turn!(patience, connection.execute("BEGIN IMMEDIATE; ROLLBACK")).map_err(failed)?;
         self.doubtful = false;
         Ok(())
     }
@@ -105,13 +131,17 @@ impl Writer {
     /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
         let failed = |error| store_error("erases a payload", error);
+        let patience = self.patience;
         let connection = self.connection().await.map_err(failed)?;
+        // Readers are waited for, too.
+        wait_for(connection, patience).await.map_err(failed)?;
         let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
         query.execute(&mut *connection).await.map_err(failed)?;
         // The log still has the bytes as they were written. Readers that hold it up are no error here but a row that says so:
         // the payload is erased all the same, and the log goes with a later checkpoint.
         let truncated = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
         truncated.map_err(failed)?;
+        wait_for(connection, TURN).await.map_err(failed)?;
         self.doubtful = false;
         Ok(())
     }
@@ -123,7 +153,11 @@ impl Writer {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.options.connect().await?,
+            None => {
+                let mut connection = self.options.connect().await?;
+                wait_for(&mut connection, TURN).await?;
+                connection
+            }
         };
         Ok(self.connection.insert(connection))
     }
@@ -160,11 +194,12 @@ impl Writer {
         let plain = unknown.is_empty()
             && rows <= append::ROWS_MAX
             && !candidates.iter().any(|candidate| index::is_due(&candidate.batch));
+        let patience = self.patience;
         let connection = self.connection().await?;
         let settled = if plain {
-            settle_plain(connection, &candidates).await?
+            settle_plain(connection, patience, &candidates).await?
         } else {
-            let named = begin(connection, &unknown).await?;
+            let named = in_turn!(patience, begin(connection, &unknown))?;
             candidates.extend(number(unknown, &named, answers));
             settle(connection, &candidates).await?
         };
@@ -224,12 +259,19 @@ async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
     }
 }
 
+/// How long SQLite itself waits for others.
+async fn wait_for(connection: &mut SqliteConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    let statement = format!("PRAGMA busy_timeout = {}", patience.as_millis());
+    connection.execute(sqlx::AssertSqlSafe(statement)).await.map(drop)
+}
+
 /// Appends in one statement, which is a transaction of its own.
 async fn settle_plain(
     connection: &mut SqliteConnection,
+    patience: Duration,
     candidates: &[Candidate],
 ) -> Result<Settled, sqlx::Error> {
-    let won = append(connection, candidates).await?;
+    let won = in_turn!(patience, append(connection, candidates))?;
     // The winners are durable, whatever happens now: losers whose end cannot be read are told to look again.
     let ends = ends(connection, candidates, &won).await.unwrap_or_default();
     Ok(Settled { won, ends })

@@ -87,10 +87,11 @@ impl Desk {
         // Whether the state is known to be the store's at a time after the requests came.
         let mut current = false;
         while !requests.is_empty() {
-            let mut loaded = match self.take_up(stream, cached.take(), &mut current).await {
+            let mut loaded = match self.take_up(stream, cached.take(), attempts, &mut current).await {
                 Ok(loaded) => loaded,
                 Err(error) => return refuse(requests, &error),
             };
+            let before = loaded.is_shared().then(|| loaded.clone());
             let mut round = Round::decide(&mut loaded, &mut requests, self.clock.now());
             if let Some((request, source)) = round.broken.take() {
                 tracing::error!(%stream, %source, "a decider made entries that its state refuses");
@@ -119,7 +120,7 @@ impl Desk {
                 Fate::Lost => {
                     round.undo(&mut requests);
                     attempts += 1;
-                    current = false;
+                    (current, cached) = (false, before);
                     if attempts == ATTEMPTS_MAX {
                         return refuse(
                             requests,
@@ -140,13 +141,20 @@ impl Desk {
         &self,
         stream: &StreamId,
         cached: Option<Loaded<S>>,
+        attempts: u32,
         current: &mut bool,
     ) -> Result<Loaded<S>, JournalError> {
-        if let Some(loaded) = cached {
-            return Ok(loaded);
+        let Some(mut loaded) = cached else {
+            let shared = attempts > 0;
+            *current = true;
+            return Loaded::load(self.store.as_ref(), stream, shared).await;
+        };
+        // What is decided on an old state is refused, after it has waited for its commit: a look is cheaper.
+        if loaded.is_shared() && !*current {
+            loaded.refresh(self.store.as_ref(), stream).await?;
+            *current = true;
         }
-        *current = true;
-        Loaded::load(self.store.as_ref(), stream).await
+        Ok(loaded)
     }
 
     /// Commits what a round came to.

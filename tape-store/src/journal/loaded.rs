@@ -21,8 +21,11 @@ const SNAPSHOT_BYTES_PART: usize = 2;
 /// What a cached state weighs beside its bytes.
 const WEIGHT_MIN: usize = 1024;
 
+#[derive(Clone)]
 pub(super) struct Loaded<S> {
     state: Arc<S>,
+    /// Whether another process was seen to write to the stream lately.
+    shared: bool,
     /// The chain digest of the last entry; none right after a snapshot that newer entries are to be folded onto.
     digest: Option<Digest>,
     agenda: Agenda,
@@ -34,9 +37,14 @@ pub(super) struct Loaded<S> {
 
 impl<S: Stream> Loaded<S> {
     /// Reads a stream: its newest snapshot and the entries after it.
-    pub(super) async fn load(store: &dyn JournalStore, stream: &StreamId) -> Result<Self, JournalError> {
+    pub(super) async fn load(
+        store: &dyn JournalStore,
+        stream: &StreamId,
+        shared: bool,
+    ) -> Result<Self, JournalError> {
         let head = store.head(stream).await?;
         let mut loaded = Self::from_snapshot(head.as_ref());
+        loaded.shared = shared;
         if let Some(head) = &head {
             loaded.catch_up(store, stream, head.seq).await?;
             loaded.check_head(stream, head)?;
@@ -54,11 +62,16 @@ impl<S: Stream> Loaded<S> {
     ) -> Result<bool, JournalError> {
         let before = self.seq();
         self.catch_up(store, stream, Seq(u64::MAX)).await?;
-        if self.seq() == before {
-            return Ok(false);
+        self.shared = self.seq() != before;
+        if self.shared {
+            self.derive();
         }
-        self.derive();
-        Ok(true)
+        Ok(self.shared)
+    }
+
+    /// Whether another process was seen to write to the stream when it was last looked at.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     pub(super) fn seq(&self) -> Seq {
@@ -92,6 +105,7 @@ impl<S: Stream> Loaded<S> {
             } else {
                 at_head
             },
+            shared: false,
             snapshot_seq: state.seq(),
             snapshot_bytes,
             bytes_since: 0,

@@ -9,4 +9,4 @@ mod http;
 #[cfg(feature = "command")]
 pub use command::CommandConnector;
 #[cfg(feature = "http")]
-pub use http::{HttpConnector, HttpEndpoints};
+pub use http::{HttpAbsent, HttpConnector, HttpEndpoints};

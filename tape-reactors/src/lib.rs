@@ -36,7 +36,7 @@ pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, P
 #[cfg(feature = "command")]
 pub use connectors::CommandConnector;
 #[cfg(feature = "http")]
-pub use connectors::{HttpConnector, HttpEndpoints};
+pub use connectors::{HttpAbsent, HttpConnector, HttpEndpoints};
 pub use driver::{Driver, Options};
 #[cfg(feature = "http")]
 pub use http::HttpError;

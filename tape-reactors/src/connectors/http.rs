@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 use tape_core::command::Ending;
@@ -21,7 +22,7 @@ const QUOTE_BYTES_MAX: usize = 300;
 /// What stands for the business key in a template.
 const BUSINESS_KEY: &str = "{business_key}";
 
-/// Where an upstream takes what. In each, `{key}`, `{business_key}`, `{operation}`, `{effect}` and `{tenant}` stand for those of the call,
+/// Where an upstream takes what, and how it says that nothing happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and `{tenant}` stand for those of the call,
 /// percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +33,37 @@ pub struct HttpEndpoints {
     pub observe: Option<String>,
     /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
+    /// What an answer to `observe` looks like that says that it did not happen. Without it, no answer does but one in Tape's own words.
+    pub absent: Option<HttpAbsent>,
+}
+
+/// What an answer looks like by which an upstream says that something did not happen. All of it has to fit.
+///
+/// A bare status may come from anybody on the way: a router answers 404 to a URL that is misspelt. So name something that only the
+/// upstream's own answer has, where it has such a thing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpAbsent {
+    /// The status, such as 404.
+    pub status: u16,
+    /// Headers, by name, and their values.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Values within the body, by JSON pointer, such as `/error/code`; the empty pointer stands for all of it.
+    #[serde(default)]
+    pub json: BTreeMap<String, serde_json::Value>,
+}
+
+impl HttpAbsent {
+    fn fits(&self, answer: &Answer) -> bool {
+        let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+        let mut headers = self.headers.iter();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let mut json = self.json.iter();
+        answer.status.as_u16() == self.status
+            && headers.all(|(name, value)| header(name) == Some(value))
+            && json.all(|(pointer, value)| body.pointer(pointer) == Some(value))
+    }
 }
 
 /// Calls an upstream over HTTP. The body is the payload as it is; the headers `Idempotency-Key`, `Tape-Operation`, `Tape-Attempt`,
@@ -47,8 +79,8 @@ pub struct HttpEndpoints {
 /// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection | not done, to be tried again |
 /// | anything else | failed for good |
 ///
-/// To an observation, 2xx means found, 404 and 410 absent, anything else inconclusive: an upstream whose 404 may still turn into
-/// something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the content type
+/// To an observation, what the configuration names ([`HttpAbsent`]) means absent, any other 2xx found, anything else inconclusive. *Absent*
+/// is a promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the content type
 /// `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status.
 #[derive(Clone, Debug)]
 pub struct HttpConnector {
@@ -224,7 +256,7 @@ impl Connector for HttpConnector {
             return Observation::inconclusive("the effect has no business key to ask by");
         }
         match send(self.client.get(fill(template, call)), call).await {
-            Ok(answer) => seen(&answer),
+            Ok(answer) => seen(&answer, self.endpoints.absent.as_ref()),
             Err(Lost::NotSent(why) | Lost::Impossible(why) | Lost::Sent(why)) => {
                 Observation::Inconclusive { why }
             }
@@ -314,16 +346,16 @@ fn failed(error: String, answer: &Answer) -> Ending {
     }
 }
 
-fn seen(answer: &Answer) -> Observation {
+fn seen(answer: &Answer, absent: Option<&HttpAbsent>) -> Observation {
     if let Some(typed) = answer.typed::<Observed>() {
         return typed.map_or_else(|why| Observation::Inconclusive { why }, Observed::observation);
     }
     match answer.status {
+        _ if absent.is_some_and(|absent| absent.fits(answer)) => Observation::Absent,
         status if confirms(status) => Observation::Found {
             result: answer.payload().unwrap_or_else(Payload::empty),
             undo: None,
         },
-        StatusCode::NOT_FOUND | StatusCode::GONE => Observation::Absent,
         _ => Observation::Inconclusive { why: answer.said() },
     }
 }
@@ -444,13 +476,43 @@ mod tests {
 
     #[test]
     fn what_answers_to_an_observation_mean() {
-        let outcome = |status| seen(&answer(status, None)).outcome();
+        let outcome = |status| seen(&answer(status, None), None).outcome();
         use tape_core::effect::Outcome as O;
         assert_eq!(outcome(200), O::Found);
-        assert_eq!([outcome(404), outcome(410)], [O::Absent, O::Absent]);
-        for status in [202, 401, 429, 500, 503] {
+        for status in [202, 401, 404, 410, 429, 500, 503] {
             assert_eq!(outcome(status), O::Inconclusive, "{status}");
         }
+    }
+
+    #[test]
+    fn only_what_the_configuration_names_is_absent() {
+        use tape_core::effect::Outcome as O;
+        let said = |absent: &str, status, header: Option<&'static str>, body: &str| {
+            let absent: HttpAbsent = serde_json::from_str(absent).unwrap();
+            let mut answer = answer(status, None);
+            if let Some(value) = header {
+                answer.headers.insert("x-asked", HeaderValue::from_static(value));
+            }
+            answer.body = body.as_bytes().to_vec();
+            seen(&answer, Some(&absent)).outcome()
+        };
+        let bare = r#"{"status": 404}"#;
+        assert_eq!(said(bare, 404, None, "no such page"), O::Absent);
+        assert_eq!(said(bare, 410, None, ""), O::Inconclusive);
+        let by_body = r#"{"status": 404, "json": {"/error/code": "unknown", "/n": 1}}"#;
+        let own = r#"{"error": {"code": "unknown"}, "n": 1}"#;
+        assert_eq!(said(by_body, 404, None, own), O::Absent);
+        assert_eq!(said(by_body, 500, None, own), O::Inconclusive);
+        for routers in ["no such page", "", "{}", r#"{"error": {"code": "unknown"}}"#] {
+            assert_eq!(said(by_body, 404, None, routers), O::Inconclusive, "{routers}");
+        }
+        let by_header = r#"{"status": 404, "headers": {"X-Asked": "bank"}}"#;
+        assert_eq!(said(by_header, 404, Some("bank"), ""), O::Absent);
+        assert_eq!(said(by_header, 404, Some("router"), ""), O::Inconclusive);
+        assert_eq!(said(by_header, 404, None, ""), O::Inconclusive);
+        let empty_list = r#"{"status": 200, "json": {"": []}}"#;
+        assert_eq!(said(empty_list, 200, None, "[]"), O::Absent);
+        assert_eq!(said(empty_list, 200, None, r#"[{"id": 1}]"#), O::Found);
     }
 
     #[test]
@@ -466,7 +528,7 @@ mod tests {
         assert!(matches!(ending(&refused, 1), Ending::Failed { error, .. } if error == "no such account"));
         let nonsense = typed(r#"{"perhaps": {}}"#);
         assert!(matches!(ending(&nonsense, 1), Ending::Unknown { .. }));
-        assert_eq!(seen(&typed(r#""absent""#)), Observation::Absent);
+        assert_eq!(seen(&typed(r#""absent""#), None), Observation::Absent);
     }
 
     #[tokio::test]
@@ -475,6 +537,7 @@ mod tests {
             dispatch: "http://127.0.0.1:1/".to_owned(),
             observe: Some("http://127.0.0.1:1/{business_key}".to_owned()),
             compensate: None,
+            absent: None,
         };
         let connector = HttpConnector::new(endpoints, []).unwrap();
         let nameless = Call {

@@ -5,6 +5,7 @@ use crate::world::{World, effect, spec};
 use tape_core::command::{OutsideCommand, Verdict};
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::EntryBody;
+use tape_core::id::Connector;
 use tape_core::payload::Payload;
 
 #[tokio::test]
@@ -27,7 +28,14 @@ const FAILING: Fault = Fault::Refuse {
 
 async fn each(world: &World) {
     let upstream = Upstream::start(world.dir.path(), false);
-    let _worker = world.worker(&upstream);
+    // Another connector of the same upstream, whose configuration has a URL that the upstream does not have.
+    let url = upstream.url();
+    let astray = format!(
+        "[connectors.astray.http]\ndispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/fnd/{{business_key}}\"\n\
+         absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}"
+    );
+    let _worker = world.worker_with(&upstream, &astray, &[]);
+    an_answer_of_somebody_else_is_not_absent(world, &upstream).await;
     what_is_absent_and_idempotent_is_sent_again(world, &upstream).await;
     what_is_absent_otherwise_waits_for_a_person(world, &upstream).await;
     a_duplicate_is_confirmed_and_taken_back(world, &upstream).await;
@@ -42,6 +50,20 @@ async fn what_is_absent_and_idempotent_is_sent_again(world: &World, upstream: &U
     assert_eq!(upstream.acts("absent"), 1);
     assert_eq!(run.count("effect.observed").await, 1);
     assert_eq!(run.count("effect.started").await, 2);
+}
+
+/// Sent again after that, it would be done twice.
+async fn an_answer_of_somebody_else_is_not_absent(world: &World, upstream: &Upstream) {
+    let run = world.run("astray").await;
+    upstream.faults(&[Fault::Lose]).await;
+    let mut spec = spec(Semantics::NonIdempotent, "astray");
+    spec.connector = Connector::new("astray").unwrap();
+    spec.policy.observations_max = 2;
+    spec.policy.resend_absent = true;
+    run.begin(0, spec).await;
+    run.until_effect(0, Status::Stuck).await;
+    assert_eq!(upstream.acts("astray"), 1);
+    assert_eq!(run.count("effect.started").await, 1);
 }
 
 async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &Upstream) {

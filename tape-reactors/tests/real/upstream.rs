@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,8 +55,7 @@ pub(crate) enum Eyes {
 }
 
 struct Office {
-    ledger: Mutex<Vec<Line>>,
-    path: PathBuf,
+    ledger: Mutex<Ledger>,
     heeds_keys: bool,
     faults: Mutex<VecDeque<Fault>>,
     eyes: Mutex<Eyes>,
@@ -66,6 +65,15 @@ struct Office {
     /// How many requests are held or wait.
     held: watch::Sender<usize>,
     go: watch::Sender<usize>,
+}
+
+/// What it did, in a file that outlives the process, and where to find it.
+struct Ledger {
+    file: std::fs::File,
+    lines: usize,
+    /// The number of the first act under each key.
+    by_key: HashMap<String, usize>,
+    by_business_key: HashMap<String, Vec<usize>>,
 }
 
 /// The process.
@@ -80,10 +88,8 @@ fn upstream() {
 }
 
 async fn serve(path: PathBuf, heeds_keys: bool) {
-    let ledger = read(&path);
     let office = Arc::new(Office {
-        ledger: Mutex::new(ledger),
-        path,
+        ledger: Mutex::new(Ledger::open(&path)),
         heeds_keys,
         faults: Mutex::default(),
         eyes: Mutex::new(Eyes::Open),
@@ -169,13 +175,9 @@ async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let ledger = office.ledger.lock().unwrap();
-    let of_it = |line: &Line| line.business_key.as_deref() == Some(&business_key);
-    let acts: Vec<usize> = (1..)
-        .zip(ledger.iter())
-        .filter_map(|(n, line)| of_it(line).then_some(n))
-        .collect();
-    match acts[..] {
-        [] => StatusCode::NOT_FOUND.into_response(),
+    let acts = ledger.by_business_key.get(&business_key);
+    match acts.map_or(&[][..], Vec::as_slice)[..] {
+        [] => (StatusCode::NOT_FOUND, Json(json!({"error": "no such act"}))).into_response(),
         [n] => answer(n),
         [first, second, ..] => {
             let undo = json!({"operation": "take-back", "args": {"act": second}});
@@ -236,21 +238,41 @@ impl Office {
     /// Acts, unless it heeds keys and has acted under this one: the number of the act.
     fn act(&self, line: Line) -> usize {
         let mut ledger = self.ledger.lock().unwrap();
-        let before = ledger.iter().position(|done| done.key == line.key);
-        if let Some(at) = before.filter(|_| self.heeds_keys) {
-            return at + 1;
+        let before = ledger.by_key.get(&line.key).copied();
+        if let Some(number) = before.filter(|_| self.heeds_keys) {
+            return number;
         }
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path)
-            .unwrap();
+        // Processes are killed here, machines are not: what is written stays.
         let mut text = serde_json::to_vec(&line).unwrap();
         text.push(b'\n');
-        file.write_all(&text).unwrap();
-        file.sync_data().unwrap();
-        ledger.push(line);
-        ledger.len()
+        ledger.file.write_all(&text).unwrap();
+        ledger.enter(line)
+    }
+}
+
+impl Ledger {
+    fn open(path: &Path) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        let mut ledger = Self {
+            file: file.unwrap(),
+            lines: 0,
+            by_key: HashMap::new(),
+            by_business_key: HashMap::new(),
+        };
+        for line in read(path) {
+            ledger.enter(line);
+        }
+        ledger
+    }
+
+    /// The number of an act.
+    fn enter(&mut self, line: Line) -> usize {
+        self.lines += 1;
+        self.by_key.entry(line.key).or_insert(self.lines);
+        if let Some(key) = line.business_key {
+            self.by_business_key.entry(key).or_default().push(self.lines);
+        }
+        self.lines
     }
 }
 

@@ -101,7 +101,8 @@ impl World {
         let config = self.dir.path().join(format!("{}.toml", uuid::Uuid::new_v4()));
         let text = format!(
             "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
-             dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n"
+             dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
+             absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut program = Program::new(env!("CARGO_BIN_EXE_tape-reactor"));

@@ -198,7 +198,9 @@ async fn find(
             office.pass(&reference, Point::BeforeAnswer, worker).await;
             Json(answer).into_response()
         }
-        None if office.is_settled(&reference) => StatusCode::NOT_FOUND.into_response(),
+        None if office.is_settled(&reference) => {
+            (StatusCode::NOT_FOUND, Json(json!({ "acts": 0 }))).into_response()
+        }
         None => {
             let kind = [(header::CONTENT_TYPE, "application/vnd.tape.answer+json")];
             let why = "a request may still be on its way";

@@ -26,6 +26,15 @@ pub struct DueHint {
     pub item: Item,
 }
 
+/// A page of due work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueHints {
+    /// The pieces.
+    pub hints: Vec<DueHint>,
+    /// Where the next page begins; none at the end. Opaque.
+    pub next: Option<String>,
+}
+
 /// Why a server did not do what a worker asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -50,22 +59,17 @@ impl Workbench {
         Ok(Self(Arc::new(Remote::new(authority)?)))
     }
 
-    /// What is due now, at most `limit` of each of the server's shards.
+    /// A page of what is due now, at most `limit` of each of the server's shards.
     ///
     /// # Errors
     /// [`WorkError`] says why there is no answer.
-    pub async fn due(&self, queue: Queue, limit: u32) -> Result<Vec<DueHint>, WorkError> {
-        let mut pages = self.0.due(queue, limit, true);
-        let mut due = Vec::new();
-        while let Some(page) = pages.next().await {
-            due.extend(page?);
-        }
-        Ok(due)
+    pub async fn due(&self, queue: Queue, from: Option<&str>, limit: u32) -> Result<DueHints, WorkError> {
+        Ok(self.0.due_page(queue, from, limit).await?)
     }
 
     /// What is due, as it becomes due. The first error is the end.
     pub fn pushed(&self, queue: Queue, limit: u32) -> BoxStream<'static, Result<Vec<DueHint>, WorkError>> {
-        let pages = self.0.due(queue, limit, false);
+        let pages = self.0.due_pushed(queue, limit);
         pages.map(|page| Ok(page?)).boxed()
     }
 

@@ -6,21 +6,31 @@ use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
+use tape_core::entry::effect::Claim;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::{Rejection, Reply};
-use tape_core::run::Run;
+use tape_core::run::{ObligationStatus, Run};
+use tape_core::time::Timestamp;
+use tape_store::contract::{Hint, PageToken};
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 
 /// The journal as a reactor sees it: a server or a store of the process's own.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
-    /// Work of a queue that is due within a time, the longest due first, at most `limit`.
+    /// A page of the work of a queue that is due within a time: of each of the journal's shards the longest due first, at most `limit`
+    /// pieces. Whoever reads on from page to page is given all that is due the whole while.
     ///
     /// # Errors
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
-    async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError>;
+    async fn due(
+        &self,
+        queue: Queue,
+        within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError>;
 
     /// Waits until something may have become due in a queue since the call; may return without reason. Who calls this first, then looks
     /// and then waits, misses nothing that was written; of what becomes due by time alone, [`DueWork::due_in`] may say so before.
@@ -38,13 +48,14 @@ pub trait Access: Send + Sync + 'static {
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError>;
 
-    /// Where an effect stands; none where it is settled and forgotten, or never was.
+    /// What an effect is; none where it is settled and forgotten, never was, or is not for any worker now, as far as the journal can
+    /// tell without being asked for a claim.
     ///
     /// # Errors
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
     async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError>;
 
-    /// Where an obligation stands; none where it is done, or never was.
+    /// What undoes an effect; none where that is done or never was, or is not for any worker now, in the same way.
     ///
     /// # Errors
     /// [`AccessError::Unavailable`] where the journal is out of reach for now.
@@ -77,6 +88,15 @@ pub struct ObligationAt {
     pub connector: Connector,
     /// The entry that says how it is undone.
     pub source: Seq,
+}
+
+/// A page of due work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DuePage {
+    /// The pieces.
+    pub work: Vec<DueWork>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<PageToken>,
 }
 
 /// A piece of work and when it is due. A hint: the command that takes it up says whether it is still there.
@@ -112,28 +132,29 @@ pub(crate) fn request() -> RequestId {
 
 #[async_trait]
 impl Access for Engine {
-    async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError> {
         let now = self.now();
         let until = now.plus_millis(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
-        let mut work = Vec::new();
-        for shard in 0..self.store().capabilities().shards {
-            let shard = tape_store::contract::Shard(shard);
-            let hints = self
-                .store()
-                .due(queue, shard, until, limit)
-                .await
-                .map_err(unavailable)?;
-            work.extend(hints.into_iter().map(|hint| {
-                let micros = hint.due.as_micros().saturating_sub(now.as_micros());
-                let due_in = Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-                DueWork {
-                    stream: hint.stream,
-                    item: hint.item,
-                    due_in,
-                }
-            }));
-        }
-        Ok(work)
+        let page = self.due_page(queue, until, from, limit).await;
+        let page = page.map_err(unavailable)?;
+        let work = |hint: Hint| {
+            let micros = hint.due.as_micros().saturating_sub(now.as_micros());
+            DueWork {
+                stream: hint.stream,
+                item: hint.item,
+                due_in: Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
+            }
+        };
+        Ok(DuePage {
+            work: page.hints.into_iter().map(work).collect(),
+            next: page.next,
+        })
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
@@ -153,7 +174,7 @@ impl Access for Engine {
 
     async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
         let state = self.run_state(run).await.map_err(refused)?;
-        Ok(state.and_then(|run| effect_at(&run, effect)))
+        Ok(state.and_then(|run| effect_at(&run, effect, self.now())))
     }
 
     async fn obligation(
@@ -162,7 +183,7 @@ impl Access for Engine {
         obligation: &ObligationId,
     ) -> Result<Option<ObligationAt>, AccessError> {
         let state = self.run_state(run).await.map_err(refused)?;
-        Ok(state.and_then(|run| obligation_at(&run, obligation)))
+        Ok(state.and_then(|run| obligation_at(&run, obligation, self.now())))
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
@@ -170,23 +191,35 @@ impl Access for Engine {
     }
 }
 
-fn effect_at(run: &Run, id: &EffectId) -> Option<EffectAt> {
-    let effect = run
-        .effects()
-        .get(id)
-        .filter(|effect| !effect.status.is_settled())?;
+fn effect_at(run: &Run, id: &EffectId, now: Timestamp) -> Option<EffectAt> {
+    let effect = run.effects().get(id)?;
+    if effect.status.is_settled() || is_claimed(effect.claim.as_ref(), now) {
+        return None;
+    }
     Some(EffectAt {
         connector: effect.connector.clone(),
         begun: effect.begun,
     })
 }
 
-fn obligation_at(run: &Run, id: &ObligationId) -> Option<ObligationAt> {
+fn obligation_at(run: &Run, id: &ObligationId, now: Timestamp) -> Option<ObligationAt> {
     let obligation = run.obligations().iter().find(|obligation| obligation.id == *id)?;
+    let claim = match &obligation.status {
+        ObligationStatus::Started { claim } => Some(claim),
+        ObligationStatus::Armed | ObligationStatus::Due { .. } | ObligationStatus::Stuck { .. } => None,
+    };
+    if is_claimed(claim, now) {
+        return None;
+    }
     Some(ObligationAt {
         connector: obligation.connector.clone(),
         source: obligation.source,
     })
+}
+
+/// Whether another worker is on it: asking for a claim would only be refused.
+fn is_claimed(claim: Option<&Claim>, now: Timestamp) -> bool {
+    claim.is_some_and(|claim| claim.until > now)
 }
 
 fn refused(error: JournalError) -> AccessError {

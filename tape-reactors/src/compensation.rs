@@ -1,15 +1,15 @@
 //! Compensation: what a run did is undone, last in, first out, one at a time.
 
 use crate::access::{AccessError, DueWork};
-use crate::connector::{Call, Lane, NotUndone, text};
-use crate::reactor::{Reaction, ReactionError, Reactor};
-use crate::worker::{Waited, Worker};
+use crate::connector::{Call, NotUndone, text};
+use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::worker::{TheObligation, Waited, Worker};
 use async_trait::async_trait;
-use tape_core::agenda::{Item, Queue};
+use tape_core::agenda::Queue;
 use tape_core::command::WorkerCommand;
 use tape_core::effect::{Semantics, Undo};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector as Name, RunId};
+use tape_core::id::{Connector as Name, RunId, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tracing::{error, info, warn};
@@ -43,6 +43,29 @@ impl Compensation {
             Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
             Err(error) => Err(error),
         }
+    }
+
+    async fn undo(&self, due: TheObligation<'_>) -> Result<Reaction, ReactionError> {
+        let (run, obligation) = (due.run, due.obligation);
+        let undo = self.0.undo(run, due.at.source).await?;
+        let attempt = match self.claim(run, obligation).await? {
+            Claimed::Attempt(attempt) => attempt,
+            Claimed::Stuck => return Ok(Reaction::Done),
+            Claimed::Nothing => return Ok(Reaction::Nothing),
+        };
+        let call = self.call(run, obligation, due.at.connector.clone(), undo, attempt);
+        let renew = self.0.renew_obligation(obligation);
+        let undone = match self.0.call(run, renew, due.connector.compensate(&call)).await {
+            Waited::Answered(undone) => undone,
+            Waited::TooLong => Err(NotUndone::new(format_args!(
+                "no answer within {:?}",
+                self.0.patience()
+            ))),
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, done = undone.is_ok(), "undoing");
+        self.finish(obligation, &call, undone).await?;
+        Ok(Reaction::Done)
     }
 
     async fn finish(
@@ -115,36 +138,10 @@ impl Reactor for Compensation {
         Queue::Compensation
     }
 
-    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
-        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
-    }
-
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        let (Some(run), Item::Obligation(obligation)) = (work.stream.as_run(), &work.item) else {
-            return Ok(Reaction::Nothing);
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        let Some(due) = self.0.obligation(work).await? else {
+            return Ok(Task::nothing());
         };
-        let Some(at) = self.0.obligation(run, obligation).await? else {
-            return Ok(Reaction::Nothing);
-        };
-        let connector = self.0.connector(&at.connector)?;
-        let undo = self.0.undo(run, at.source).await?;
-        let attempt = match self.claim(run, obligation).await? {
-            Claimed::Attempt(attempt) => attempt,
-            Claimed::Stuck => return Ok(Reaction::Done),
-            Claimed::Nothing => return Ok(Reaction::Nothing),
-        };
-        let call = self.call(run, obligation, at.connector.clone(), undo, attempt);
-        let renew = self.0.renew_obligation(obligation);
-        let undone = match self.0.call(run, renew, connector.compensate(&call)).await {
-            Waited::Answered(undone) => undone,
-            Waited::TooLong => Err(NotUndone::new(format_args!(
-                "no answer within {:?}",
-                self.0.patience()
-            ))),
-            Waited::Lost => return Ok(Reaction::Done),
-        };
-        info!(stream = %work.stream, effect = %obligation.effect, attempt, done = undone.is_ok(), "undoing");
-        self.finish(obligation, &call, undone).await?;
-        Ok(Reaction::Done)
+        Ok(Task::in_lane(due.lane.clone(), self.undo(due)))
     }
 }

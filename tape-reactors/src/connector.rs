@@ -122,7 +122,14 @@ impl NotUndone {
 
 /// A bound on what goes on at once in one place, such as at one upstream. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Lane(Arc<Semaphore>);
+pub struct Lane {
+    free: Arc<Semaphore>,
+    places: usize,
+}
+
+/// Tells lanes apart, as long as they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LaneId(usize);
 
 /// A place in a [`Lane`], until it is dropped.
 #[derive(Debug)]
@@ -134,11 +141,24 @@ impl Lane {
     /// A lane for so many at once, at least one.
     #[must_use]
     pub fn new(places: usize) -> Self {
-        Self(Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))))
+        let places = places.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(places)),
+            places,
+        }
+    }
+
+    pub(crate) const fn places(&self) -> usize {
+        self.places
+    }
+
+    /// What all clones have in common, and no other lane.
+    pub(crate) fn id(&self) -> LaneId {
+        LaneId(Arc::as_ptr(&self.free).addr())
     }
 
     pub(crate) fn try_enter(&self) -> Option<Place> {
-        match Arc::clone(&self.0).try_acquire_owned() {
+        match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => Some(Place { _permit: permit }),
             Err(TryAcquireError::NoPermits) => None,
             Err(TryAcquireError::Closed) => unreachable!("nobody closes a lane"),
@@ -147,7 +167,7 @@ impl Lane {
 
     /// Waits for a place; who came first gets the first.
     pub(crate) async fn enter(&self) -> Place {
-        let permit = Arc::clone(&self.0).acquire_owned().await;
+        let permit = Arc::clone(&self.free).acquire_owned().await;
         Place {
             _permit: permit.expect("nobody closes a lane"),
         }
@@ -172,12 +192,8 @@ impl Connectors {
         self
     }
 
-    pub(crate) fn get(&self, name: &Name) -> Option<&Arc<dyn Connector>> {
-        self.0.get(name).map(|(connector, _)| connector)
-    }
-
-    pub(crate) fn lane(&self, name: &Name) -> Option<Lane> {
-        self.0.get(name).map(|(_, lane)| lane.clone())
+    pub(crate) fn get(&self, name: &Name) -> Option<(Arc<dyn Connector>, Lane)> {
+        self.0.get(name).cloned()
     }
 }
 

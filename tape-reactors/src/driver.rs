@@ -1,33 +1,45 @@
 //! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
 
-use crate::access::{Access, DueWork};
+use crate::access::{Access, DuePage, DueWork};
 use crate::backoff::jittered;
-use crate::fair::in_turns;
+use crate::connector::Lane;
+use crate::crowd::{Crowd, Parking};
+use crate::fair::share;
 use crate::reactor::{Reaction, ReactionError, Reactor};
-use rand::seq::SliceRandom as _;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
+use tape_store::contract::PageToken;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Failed pieces that are remembered; beyond that the oldest wait is forgotten, and its piece tried again early.
+/// Failed pieces that are remembered; beyond that those that would be tried again soonest are forgotten, and tried early.
 const FAILED_MAX: usize = 10_000;
 
-/// Pieces that wait for their lane, beside those under way in the queue; while there are more, nothing new is taken up.
+/// Pieces that wait for lanes, beside those under way in the queue; while there are more, nothing new is taken up.
 const PARKED_MAX: usize = 4_096;
+
+/// Most pieces that are taken up after a look, and fewest where most of them find their lanes full.
+const PIECES_MAX: usize = 256;
+const PIECES_MIN: usize = 8;
+
+/// While other copies are mostly faster, at least one of so many runs is taken up after a look.
+const ONE_OF_MAX: u32 = 64;
+
+/// After so long with nothing to do, the others count for nothing: whoever is woken goes for what there is.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// However much is written, looks at the agenda are this far apart at least.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
 /// at nothing for longer than this is woken at once.
-const PAUSE_MAX: Duration = Duration::from_millis(80);
+const PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
@@ -40,25 +52,32 @@ pub struct Options {
     pub backoff: Duration,
     /// The longest such wait.
     pub backoff_max: Duration,
-    /// Pieces of work read from the agenda at a time.
+    /// Pieces of work read from the agenda at a time: of many more than are taken up, copies of a reactor choose different ones.
     pub page: u32,
 }
 
 impl Default for Options {
-    /// 64 at once, a sweep every 10 s, waits from 200 ms to 1 min, pages of 256.
+    /// 64 at once, a sweep every 10 s, waits from 200 ms to 1 min, pages of 1024.
     fn default() -> Self {
         Self {
             concurrency: 64,
             sweep: Duration::from_secs(10),
             backoff: Duration::from_millis(200),
             backoff_max: Duration::from_secs(60),
-            page: 256,
+            page: 1_024,
         }
     }
 }
 
 type Piece = (StreamId, Item);
-type Ended = Result<(Id, Result<Reaction, ReactionError>), JoinError>;
+type Ended = Result<(Id, Result<Outcome, ReactionError>), JoinError>;
+
+/// What came of a piece that was taken up.
+enum Outcome {
+    Reacted(Reaction),
+    /// Enough pieces wait for its lane as it is.
+    Crowded(Lane),
+}
 
 /// Runs one reactor over a journal until it is told to stop.
 pub struct Driver {
@@ -68,20 +87,71 @@ pub struct Driver {
     slots: Slots,
     /// Due work that was read and not yet taken up, in the order in which it will be.
     backlog: VecDeque<DueWork>,
+    /// How much is taken up at a time, and how it went with what was taken up since the last look.
+    share: Share,
     looked: Instant,
     pause: Duration,
     /// The agenda is looked at from here on.
     look_at: Instant,
+    /// The page of the agenda that is looked at next; none for the first.
+    page: Option<PageToken>,
+    /// Whether there was something to do since the first page was looked at.
+    found: bool,
+    /// When there was something to do the last time.
+    found_at: Instant,
+    /// When something will be due that was seen since then, at the latest the next sweep.
+    due_next: Instant,
     under_way: HashSet<Piece>,
     failed: HashMap<Piece, Failure>,
-    tasks: JoinSet<Result<Reaction, ReactionError>>,
+    crowd: Crowd<Piece>,
+    tasks: JoinSet<Result<Outcome, ReactionError>>,
     pieces: HashMap<Id, Piece>,
+}
+
+/// How much of what is due is taken up after a look: less while other copies of the reactor are mostly faster, so that they do not all
+/// go for the same.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    one_of: u32,
+    pieces: usize,
+    won: usize,
+    lost: usize,
+    crowded: usize,
+}
+
+impl Share {
+    const fn new() -> Self {
+        Self {
+            one_of: 1,
+            pieces: PIECES_MAX,
+            won: 0,
+            lost: 0,
+            crowded: 0,
+        }
+    }
+
+    /// Learns from how it went with what was taken up last.
+    fn next(&mut self) -> Self {
+        if self.lost > self.won {
+            self.one_of = (self.one_of * 2).min(ONE_OF_MAX);
+        } else if self.won > 0 {
+            self.one_of = (self.one_of / 2).max(1);
+        }
+        if self.crowded > self.won + self.lost {
+            self.pieces = (self.pieces / 2).max(PIECES_MIN);
+        } else {
+            self.pieces = (self.pieces * 2).min(PIECES_MAX);
+        }
+        (self.won, self.lost, self.crowded) = (0, 0, 0);
+        *self
+    }
 }
 
 /// The places of a queue.
 #[derive(Clone)]
 struct Slots {
     free: Arc<Semaphore>,
+    parking: Parking,
     /// A piece gave its place back before it ended.
     given_back: Arc<Notify>,
     stop: CancellationToken,
@@ -113,15 +183,22 @@ impl Driver {
                 free: Arc::new(Semaphore::new(
                     options.concurrency.clamp(1, Semaphore::MAX_PERMITS),
                 )),
+                parking: Parking::default(),
                 given_back: Arc::new(Notify::new()),
                 stop: CancellationToken::new(),
             },
             backlog: VecDeque::new(),
+            share: Share::new(),
             looked: now,
             pause: PAUSE,
             look_at: now,
+            page: None,
+            found: false,
+            found_at: now,
+            due_next: now,
             under_way: HashSet::new(),
             failed: HashMap::new(),
+            crowd: Crowd::new(),
             tasks: JoinSet::new(),
             pieces: HashMap::new(),
         }
@@ -166,58 +243,74 @@ impl Driver {
         }
     }
 
+    /// Looks at one page of the agenda and goes on to the next one, after the last to the first. So pieces that cannot be done, however
+    /// many, hide nothing that comes after them.
     async fn look(&mut self) {
         self.looked = Instant::now();
-        // Work that is under way or waits after a failure is on the page too; it must not hide the rest.
-        let known = u32::try_from(self.under_way.len() + self.failed.len()).unwrap_or(u32::MAX);
-        let limit = self
-            .options
-            .page
-            .saturating_add(known)
-            .min(tape_core::limits::PAGE_ENTRIES_MAX);
-        match self
+        self.crowd.go_on(&self.slots.parking);
+        if self.page.is_none() {
+            self.begin_round();
+        }
+        let queue = self.reactor.queue();
+        let limit = self.options.page.clamp(1, tape_core::limits::PAGE_ENTRIES_MAX);
+        let page = self
             .access
-            .due(self.reactor.queue(), self.options.sweep, limit)
-            .await
-        {
+            .due(queue, self.options.sweep, self.page.as_ref(), limit);
+        match page.await {
             Ok(page) => self.sort_in(page),
             Err(error) => {
                 warn!(reactor = self.reactor.name(), error = %Chain(&error), "the agenda is out of reach");
+                self.page = None;
                 self.look_at = Instant::now() + self.options.backoff;
             }
         }
     }
 
-    /// Keeps what is due for now, and notes when there will be more.
-    fn sort_in(&mut self, page: Vec<DueWork>) {
+    fn begin_round(&mut self) {
+        self.found = false;
+        self.due_next = self.looked + self.options.sweep;
+        // A sweep would have come by whatever failed and is still due; what comes back later begins anew.
+        let (now, sweep) = (self.looked, self.options.sweep);
+        self.failed.retain(|_, failure| failure.until + sweep > now);
+    }
+
+    /// Takes up what is due for now, or notes where and when to look next.
+    fn sort_in(&mut self, page: DuePage) {
         let now = Instant::now();
-        self.look_at = now + self.options.sweep;
-        // What failed and is not due any more begins anew when it comes back.
-        let there: HashSet<_> = page.iter().map(|work| (&work.stream, &work.item)).collect();
-        self.failed
-            .retain(|(stream, item), failure| failure.until > now || there.contains(&(stream, item)));
+        let due_now = self.due_now(page.work, now);
+        self.page = page.next;
+        // There are more pages, or there was something to do, and may be more of it.
+        self.look_at = now + PAUSE;
+        if !due_now.is_empty() {
+            self.found = true;
+            self.pause = PAUSE;
+            self.found_at = now;
+            let Share { one_of, pieces, .. } = self.share.next();
+            self.backlog = share(due_now, one_of, pieces, &mut rand::rng());
+        } else if self.page.is_none() && !self.found {
+            self.look_at = self.due_next.max(now + PAUSE);
+            if now - self.found_at > QUIET {
+                self.share = Share::new();
+            }
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// What of a page can be taken up now; of the rest it notes when.
+    fn due_now(&mut self, page: Vec<DueWork>, now: Instant) -> Vec<DueWork> {
         let mut due_now = Vec::new();
         for work in page {
             let piece = (work.stream.clone(), work.item.clone());
-            if self.under_way.contains(&piece) {
+            if self.under_way.contains(&piece) || self.crowd.has(&piece) {
                 continue;
             }
             let held = self.failed.get(&piece).map_or(now, |failure| failure.until);
             match (now + work.due_in).max(held) {
                 due if due <= now => due_now.push(work),
-                due => self.look_at = self.look_at.min(due).max(now + PAUSE),
+                due => self.due_next = self.due_next.min(due),
             }
         }
-        if due_now.is_empty() {
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
-        } else {
-            self.pause = PAUSE;
-            // There may be more than fits a page.
-            self.look_at = now + PAUSE;
-        }
-        // Copies of the reactor see the same page: they should not all begin with the same piece.
-        due_now.shuffle(&mut rand::rng());
-        self.backlog = in_turns(due_now);
+        due_now
     }
 
     fn start_backlog(&mut self) {
@@ -244,17 +337,28 @@ impl Driver {
         let piece = self.pieces.remove(&id).expect("every task has its piece");
         self.under_way.remove(&piece);
         match result {
-            Ok(Reaction::Done) => {
+            Ok(Outcome::Reacted(Reaction::Done)) => {
                 debug!(reactor = self.reactor.name(), stream = %piece.0, item = %piece.1, "done");
+                self.share.won += 1;
                 self.failed.remove(&piece);
             }
             // The hint was early or stale: looking at it again at once would be a busy loop.
-            Ok(Reaction::Nothing) => self.hold_off(piece),
+            Ok(Outcome::Reacted(Reaction::Nothing)) => {
+                self.share.lost += 1;
+                self.hold_off(piece);
+            }
+            Ok(Outcome::Crowded(lane)) => {
+                self.share.crowded += 1;
+                self.crowd.join(piece, lane);
+            }
             Err(error) => {
                 let (stream, item) = (&piece.0, &piece.1);
                 warn!(reactor = self.reactor.name(), %stream, %item, error = %Chain(&error), "will try again");
                 self.hold_off(piece);
             }
+        }
+        if self.crowd.may_go_on(&self.slots.parking) {
+            self.look_at = self.look_at.min(self.looked + PAUSE);
         }
     }
 
@@ -271,9 +375,17 @@ impl Driver {
             .min(self.options.backoff_max);
         let until = Instant::now() + jittered(wait);
         if self.failed.len() >= FAILED_MAX {
-            self.failed.retain(|_, failure| failure.until > Instant::now());
+            self.forget_the_soonest();
         }
         self.failed.insert(piece, Failure { times, until });
+    }
+
+    /// Half of what failed: it is tried again before its wait is over.
+    fn forget_the_soonest(&mut self) {
+        let mut untils: Vec<Instant> = self.failed.values().map(|failure| failure.until).collect();
+        let middle = untils.len() / 2;
+        let (_, middle, _) = untils.select_nth_unstable(middle);
+        self.failed.retain(|_, failure| failure.until > *middle);
     }
 }
 
@@ -285,29 +397,34 @@ impl Slots {
         reactor: Arc<dyn Reactor>,
         work: DueWork,
         slot: OwnedSemaphorePermit,
-    ) -> Result<Reaction, ReactionError> {
-        let Some(lane) = reactor.lane(&work).await? else {
-            let reacted = reactor.react(&work).await;
+    ) -> Result<Outcome, ReactionError> {
+        let (lane, act) = reactor.react(&work).await?.into_parts();
+        let Some(lane) = lane else {
+            let reacted = act.await;
             drop(slot);
-            return reacted;
+            return reacted.map(Outcome::Reacted);
         };
         let (_place, _slot) = if let Some(place) = lane.try_enter() {
             (place, slot)
         } else {
             drop(slot);
             self.given_back.notify_one();
+            let Some(parked) = self.parking.enter(&lane) else {
+                return Ok(Outcome::Crowded(lane));
+            };
             let both = async {
                 let place = lane.enter().await;
+                drop(parked);
                 let slot = self.free.acquire_owned().await;
                 (place, slot.expect("nobody closes the queue"))
             };
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(Reaction::Nothing),
+                () = self.stop.cancelled() => return Ok(Outcome::Reacted(Reaction::Nothing)),
                 both = both => both,
             }
         };
-        reactor.react(&work).await
+        act.await.map(Outcome::Reacted)
     }
 }
 

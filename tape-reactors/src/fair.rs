@@ -1,24 +1,65 @@
-//! The order in which due work is taken up: tenants take turns, and within each its runs.
+//! The order in which due work is taken up: tenants take turns, and within each its runs. Where there is more than is taken up at a
+//! time, copies of a reactor take up the work of different runs.
 
 use crate::access::DueWork;
+use rand::seq::SliceRandom as _;
+use rand::{Rng, RngExt as _};
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
+use tape_core::id::StreamId;
 
-/// Puts work in a fair order: before anybody's second piece comes everybody's first. What comes in one order may be had in another
-/// by each copy of a reactor, so the work is to be shuffled before.
-pub(crate) fn in_turns(mut work: Vec<DueWork>) -> VecDeque<DueWork> {
+/// Of what is taken up at a time, at most this part is of one run, so that a run with much work does not fill it.
+const OF_ONE_RUN: usize = 4;
+
+/// Takes a share of due work: of one in so many runs, at most so many pieces, in a fair order: before anybody's second piece comes
+/// everybody's first.
+///
+/// All copies of a reactor see the same work. Chance keeps them from going for the same pieces, and from writing to the same runs: what
+/// one copy does in a run, another would have to read before it can write there, while pieces of a run that one copy does at a time share
+/// their commits.
+pub(crate) fn share(
+    work: Vec<DueWork>,
+    one_of: u32,
+    most: usize,
+    chance: &mut impl Rng,
+) -> VecDeque<DueWork> {
+    let pieces = work.len();
+    let mut by_run: HashMap<StreamId, Vec<DueWork>> = HashMap::new();
+    for piece in work {
+        by_run.entry(piece.stream.clone()).or_default().push(piece);
+    }
+    let mut runs: Vec<_> = by_run
+        .into_values()
+        .filter(|_| chance.random_ratio(1, one_of))
+        .collect();
+    runs.shuffle(chance);
+    take_turns(&mut runs, |pieces| pieces[0].stream.tenant().clone());
+    let of_one = if pieces > most {
+        most.div_ceil(OF_ONE_RUN)
+    } else {
+        most
+    };
+    let taken = runs.into_iter().flat_map(|mut pieces| {
+        pieces.shuffle(chance);
+        pieces.truncate(of_one);
+        pieces
+    });
+    in_turns(taken.take(most).collect())
+}
+
+fn in_turns(mut work: Vec<DueWork>) -> VecDeque<DueWork> {
     take_turns(&mut work, |work| work.stream.clone());
     take_turns(&mut work, |work| work.stream.tenant().clone());
     work.into()
 }
 
 /// Sorts by how many of the same kind come before; otherwise the order stays.
-fn take_turns<K: Hash + Eq>(work: &mut [DueWork], kind: impl Fn(&DueWork) -> K) {
+fn take_turns<T, K: Hash + Eq>(things: &mut [T], kind: impl Fn(&T) -> K) {
     let mut before: HashMap<K, usize> = HashMap::new();
-    // Asked of each piece once, in order.
-    work.sort_by_cached_key(|piece| {
-        let turn = before.entry(kind(piece)).or_default();
+    // Asked of each once, in order.
+    things.sort_by_cached_key(|thing| {
+        let turn = before.entry(kind(thing)).or_default();
         *turn += 1;
         *turn
     });
@@ -27,9 +68,10 @@ fn take_turns<K: Hash + Eq>(work: &mut [DueWork], kind: impl Fn(&DueWork) -> K) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
     use std::time::Duration;
     use tape_core::agenda::Item;
-    use tape_core::id::{RunId, StreamId};
+    use tape_core::id::RunId;
 
     fn piece(tenant: &str, run: &str, effect: &str) -> DueWork {
         DueWork {
@@ -39,22 +81,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_tenant_or_a_run_with_much_work_does_not_come_before_others() {
+    fn much() -> Vec<DueWork> {
         let mut work: Vec<DueWork> = (0..100)
             .map(|n| piece("big", "one", &format!("#{n}.0")))
             .collect();
         work.push(piece("big", "two", "#0.0"));
         work.push(piece("small", "one", "#0.0"));
         work.push(piece("small", "one", "#1.0"));
-        let order = in_turns(work);
-        let place = |tenant: &str, run: &str, effect: &str| {
-            let sought = piece(tenant, run, effect);
-            order.iter().position(|piece| *piece == sought).unwrap()
-        };
+        work
+    }
+
+    #[test]
+    fn a_tenant_or_a_run_with_much_work_does_not_come_before_others() {
+        let order = share(much(), 1, 1_000, &mut rand::rng());
         assert_eq!(order.len(), 103);
-        assert!(place("small", "one", "#0.0") < 2 && place("small", "one", "#1.0") < 4);
-        assert!(place("big", "two", "#0.0") < 4);
-        assert!(place("big", "one", "#1.0") < place("big", "one", "#2.0"));
+        let place = |is: &dyn Fn(&DueWork) -> bool| order.iter().position(is).unwrap();
+        let small = |work: &DueWork| work.stream.tenant().as_str() == "small";
+        assert!(place(&small) < 2);
+        assert_eq!(order.iter().take(4).filter(|work| small(work)).count(), 2);
+        let two = piece("big", "two", "#0.0");
+        assert!(place(&|work| *work == two) < 4);
+    }
+
+    #[test]
+    fn a_share_has_every_tenant_and_not_too_much_of_a_run() {
+        for _ in 0..100 {
+            let some = share(much(), 1, 8, &mut rand::rng());
+            let of = |tenant: &str, run: &str| {
+                let stream = piece(tenant, run, "#0.0").stream;
+                some.iter().filter(|work| work.stream == stream).count()
+            };
+            assert_eq!(of("small", "one"), 2);
+            assert_eq!(of("big", "two"), 1);
+            assert_eq!(of("big", "one"), 2, "a quarter");
+        }
+    }
+
+    #[test]
+    fn of_many_runs_a_part_is_taken_whole() {
+        let pieces = |run: usize| (0..3).map(move |n| piece("t", &format!("r{run}"), &format!("#{n}.0")));
+        let all: Vec<_> = (0..800).flat_map(pieces).collect();
+        let taken = share(all, 8, 10_000, &mut rand::rng());
+        assert!((3 * 40..3 * 200).contains(&taken.len()), "{}", taken.len());
+        assert_eq!(taken.len() % 3, 0);
+    }
+
+    #[test]
+    fn copies_take_up_the_work_of_different_runs() {
+        let all = || {
+            let pieces =
+                |run: usize| (0..10).map(move |n| piece("t", &format!("r{run}"), &format!("#{n}.0")));
+            (0..100).flat_map(pieces).collect::<Vec<_>>()
+        };
+        let runs =
+            |work: VecDeque<DueWork>| work.into_iter().map(|piece| piece.stream).collect::<HashSet<_>>();
+        let taken: Vec<_> = (0..8)
+            .map(|_| runs(share(all(), 1, 16, &mut rand::rng())))
+            .collect();
+        assert!(taken.iter().all(|runs| runs.len() == 4));
+        let different: HashSet<_> = taken.iter().flatten().collect();
+        assert!(different.len() > 16, "of 32 at most: {}", different.len());
     }
 }

@@ -16,6 +16,7 @@ mod compensation;
 mod connector;
 #[cfg(any(feature = "command", feature = "http"))]
 mod connectors;
+mod crowd;
 mod driver;
 mod fair;
 #[cfg(feature = "http")]
@@ -30,7 +31,7 @@ mod remote;
 mod timers;
 mod worker;
 
-pub use access::{Access, AccessError, DueWork, EffectAt, ObligationAt};
+pub use access::{Access, AccessError, DuePage, DueWork, EffectAt, ObligationAt};
 pub use compensation::Compensation;
 pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, Place};
 #[cfg(feature = "command")]
@@ -41,7 +42,7 @@ pub use driver::{Driver, Options};
 #[cfg(feature = "http")]
 pub use http::HttpError;
 pub use outbox::Outbox;
-pub use reactor::{Reaction, ReactionError, Reactor};
+pub use reactor::{Reaction, ReactionError, Reactor, Task};
 pub use reconciler::Reconciler;
 pub use recovery::Recovery;
 #[cfg(feature = "http")]

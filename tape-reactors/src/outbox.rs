@@ -2,15 +2,15 @@
 
 use crate::access::{AccessError, DueWork};
 use crate::backoff::jittered;
-use crate::connector::{Call, Lane, text};
-use crate::reactor::{Reaction, ReactionError, Reactor};
-use crate::worker::{Waited, Worker};
+use crate::connector::{Call, text};
+use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use std::time::Duration;
-use tape_core::agenda::{Item, Queue};
+use tape_core::agenda::Queue;
 use tape_core::command::{Ending, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
-use tape_core::id::{EffectId, RunId};
+use tape_core::id::{EffectId, RunId, StreamId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tracing::{info, warn};
 
@@ -49,6 +49,28 @@ impl Outbox {
             Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
             Err(error) => Err(error),
         }
+    }
+
+    async fn dispatch(&self, due: TheEffect<'_>) -> Result<Reaction, ReactionError> {
+        let (run, effect) = (due.run, due.effect);
+        let spec = self.0.spec(run, due.begun).await?;
+        let attempt = match self.claim(run, effect).await? {
+            Claimed::Attempt(attempt) => attempt,
+            Claimed::Seen => return Ok(Reaction::Done),
+            Claimed::Nothing => return Ok(Reaction::Nothing),
+        };
+        let call = call(&self.0, run, effect, &spec, attempt);
+        let renew = self.0.renew_effect(effect);
+        let ending = match self.0.call(run, renew, due.connector.dispatch(&call)).await {
+            Waited::Answered(ending) => fitted(ending, &spec, attempt),
+            Waited::TooLong => Ending::Unknown {
+                cause: format!("no answer within {:?}", self.0.patience()),
+            },
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        info!(run = %StreamId::Run(run.clone()), %effect, attempt, ending = word(&ending), "dispatched");
+        self.finish(&call, ending).await?;
+        Ok(Reaction::Done)
     }
 
     async fn finish(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
@@ -102,36 +124,11 @@ impl Reactor for Outbox {
         Queue::Outbox
     }
 
-    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
-        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
-    }
-
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
-            return Ok(Reaction::Nothing);
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        let Some(due) = self.0.effect(work).await? else {
+            return Ok(Task::nothing());
         };
-        let Some(at) = self.0.effect(run, effect).await? else {
-            return Ok(Reaction::Nothing);
-        };
-        let connector = self.0.connector(&at.connector)?;
-        let spec = self.0.spec(run, at.begun).await?;
-        let attempt = match self.claim(run, effect).await? {
-            Claimed::Attempt(attempt) => attempt,
-            Claimed::Seen => return Ok(Reaction::Done),
-            Claimed::Nothing => return Ok(Reaction::Nothing),
-        };
-        let call = call(&self.0, run, effect, &spec, attempt);
-        let renew = self.0.renew_effect(effect);
-        let ending = match self.0.call(run, renew, connector.dispatch(&call)).await {
-            Waited::Answered(ending) => fitted(ending, &spec, attempt),
-            Waited::TooLong => Ending::Unknown {
-                cause: format!("no answer within {:?}", self.0.patience()),
-            },
-            Waited::Lost => return Ok(Reaction::Done),
-        };
-        info!(stream = %work.stream, %effect, attempt, ending = word(&ending), "dispatched");
-        self.finish(&call, ending).await?;
-        Ok(Reaction::Done)
+        Ok(Task::in_lane(due.lane.clone(), self.dispatch(due)))
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::access::{AccessError, DueWork};
 use crate::connector::Lane;
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tape_core::agenda::Queue;
 use tape_core::id::{App, Connector};
 
@@ -16,21 +18,58 @@ pub trait Reactor: Send + Sync + 'static {
     /// Whose work it sees to.
     fn queue(&self) -> Queue;
 
-    /// What bounds this piece besides its queue, such as the lane of its connector. A piece that waits for a place there takes up none in
-    /// the queue.
-    ///
-    /// # Errors
-    /// As [`Reactor::react`].
-    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
-        let _ = work;
-        Ok(None)
-    }
-
-    /// Sees to one piece of work. The driver calls it for several pieces at a time, never twice at once for the same one.
+    /// Looks at one piece of work, and says what is to be done about it. The driver calls it for several pieces at a time, never for a
+    /// piece that it has a task of already.
     ///
     /// # Errors
     /// [`ReactionError`]: the driver comes back to this piece later, with growing waits, and goes on with others.
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError>;
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError>;
+}
+
+/// What is to be done about a piece of work, and what bounds it.
+pub struct Task<'a> {
+    lane: Option<Lane>,
+    act: BoxFuture<'a, Result<Reaction, ReactionError>>,
+}
+
+impl<'a> Task<'a> {
+    /// To be done as soon as its queue has room, which it has when the task is made.
+    pub fn now(act: impl Future<Output = Result<Reaction, ReactionError>> + Send + 'a) -> Self {
+        Self {
+            lane: None,
+            act: act.boxed(),
+        }
+    }
+
+    /// The same once there is a place in a lane, such as that of its connector. While it waits for that, it takes up no place in the
+    /// queue.
+    pub fn in_lane(
+        lane: Lane,
+        act: impl Future<Output = Result<Reaction, ReactionError>> + Send + 'a,
+    ) -> Self {
+        Self {
+            lane: Some(lane),
+            ..Self::now(act)
+        }
+    }
+
+    /// Nothing is to be done: the hint was stale.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::now(std::future::ready(Ok(Reaction::Nothing)))
+    }
+
+    pub(crate) fn into_parts(self) -> (Option<Lane>, BoxFuture<'a, Result<Reaction, ReactionError>>) {
+        (self.lane, self.act)
+    }
+}
+
+impl std::fmt::Debug for Task<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What came of a piece of work.

@@ -1,12 +1,12 @@
 //! The reconciler: effects of which nobody knows whether they happened are asked about, until that is known or a person must look.
 
 use crate::access::{AccessError, DueWork};
-use crate::connector::{Call, Lane, Observation};
+use crate::connector::{Call, Observation};
 use crate::outbox::call;
-use crate::reactor::{Reaction, ReactionError, Reactor};
-use crate::worker::{Waited, Worker};
+use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
-use tape_core::agenda::{Item, Queue};
+use tape_core::agenda::Queue;
 use tape_core::command::WorkerCommand;
 use tape_core::effect::Undo;
 use tape_core::id::{EffectId, RunId};
@@ -41,6 +41,25 @@ impl Reconciler {
             Err(AccessError::Rejected(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn observe(&self, due: TheEffect<'_>) -> Result<Reaction, ReactionError> {
+        let (run, effect) = (due.run, due.effect);
+        let spec = self.0.spec(run, due.begun).await?;
+        let Some(observation) = self.claim(run, effect).await? else {
+            return Ok(Reaction::Nothing);
+        };
+        let call = call(&self.0, run, effect, &spec, observation);
+        let renew = self.0.renew_effect(effect);
+        let seen = match self.0.call(run, renew, due.connector.observe(&call)).await {
+            Waited::Answered(seen) => seen,
+            Waited::TooLong => {
+                Observation::inconclusive(format_args!("no answer within {:?}", self.0.patience()))
+            }
+            Waited::Lost => return Ok(Reaction::Done),
+        };
+        self.record(&call, seen).await?;
+        Ok(Reaction::Done)
     }
 
     async fn record(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
@@ -89,33 +108,11 @@ impl Reactor for Reconciler {
         Queue::Reconcile
     }
 
-    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
-        Ok(self.0.lane(work.stream.as_run(), &work.item).await?)
-    }
-
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
-            return Ok(Reaction::Nothing);
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        let Some(due) = self.0.effect(work).await? else {
+            return Ok(Task::nothing());
         };
-        let Some(at) = self.0.effect(run, effect).await? else {
-            return Ok(Reaction::Nothing);
-        };
-        let connector = self.0.connector(&at.connector)?;
-        let spec = self.0.spec(run, at.begun).await?;
-        let Some(observation) = self.claim(run, effect).await? else {
-            return Ok(Reaction::Nothing);
-        };
-        let call = call(&self.0, run, effect, &spec, observation);
-        let renew = self.0.renew_effect(effect);
-        let seen = match self.0.call(run, renew, connector.observe(&call)).await {
-            Waited::Answered(seen) => seen,
-            Waited::TooLong => {
-                Observation::inconclusive(format_args!("no answer within {:?}", self.0.patience()))
-            }
-            Waited::Lost => return Ok(Reaction::Done),
-        };
-        self.record(&call, seen).await?;
-        Ok(Reaction::Done)
+        Ok(Task::in_lane(due.lane.clone(), self.observe(due)))
     }
 }
 

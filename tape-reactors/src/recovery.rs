@@ -1,7 +1,7 @@
 //! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
 
 use crate::access::{Access, AccessError, DueWork, request};
-use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::redrive::{Redrive, Redriver};
 use async_trait::async_trait;
 use std::convert::Infallible;
@@ -105,30 +105,8 @@ impl Recovery {
         }
     }
 
-    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), AccessError> {
-        let command = Command::new(request(), RunCommand::Drive(epoch, command));
-        self.access.run(run, command).await.map(drop)
-    }
-}
-
-#[async_trait]
-impl Reactor for Recovery {
-    fn name(&self) -> &'static str {
-        "recovery"
-    }
-
-    fn queue(&self) -> Queue {
-        Queue::Recovery
-    }
-
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        let Some(run) = work.stream.as_run() else {
-            return Ok(Reaction::Nothing);
-        };
-        // Taken and let go again, it would count as driven without progress, and get stuck.
-        if !self.redriver.drives(&run.app) {
-            return Err(ReactionError::UnknownApp { app: run.app.clone() });
-        }
+    /// Takes the run and has it driven again.
+    async fn recover(&self, run: &RunId) -> Result<Reaction, ReactionError> {
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
         };
@@ -151,6 +129,33 @@ impl Reactor for Recovery {
                 Ok(Reaction::Done)
             }
         }
+    }
+
+    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), AccessError> {
+        let command = Command::new(request(), RunCommand::Drive(epoch, command));
+        self.access.run(run, command).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Reactor for Recovery {
+    fn name(&self) -> &'static str {
+        "recovery"
+    }
+
+    fn queue(&self) -> Queue {
+        Queue::Recovery
+    }
+
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        let Some(run) = work.stream.as_run() else {
+            return Ok(Task::nothing());
+        };
+        // Taken and let go again, it would count as driven without progress, and get stuck.
+        if !self.redriver.drives(&run.app) {
+            return Err(ReactionError::UnknownApp { app: run.app.clone() });
+        }
+        Ok(Task::now(self.recover(run)))
     }
 }
 

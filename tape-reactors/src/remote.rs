@@ -1,6 +1,6 @@
 //! The journal behind a server.
 
-use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt};
+use crate::access::{Access, AccessError, DuePage, DueWork, EffectAt, ObligationAt};
 use crate::backoff::Backoff;
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -16,6 +16,7 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, RunId, Seq, SessionId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Reply;
+use tape_store::contract::PageToken;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
@@ -80,15 +81,26 @@ async fn follow(server: Workbench, queue: Queue, waking: watch::Sender<u64>) {
 
 #[async_trait]
 impl Access for RemoteAccess {
-    async fn due(&self, queue: Queue, _within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
+    async fn due(
+        &self,
+        queue: Queue,
+        _within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError> {
         // What is due only later is pushed then.
-        let hints = self.server.due(queue, limit.clamp(1, PAGE_ENTRIES_MAX)).await?;
+        let from = from.map(|token| token.0.as_str());
+        let limit = limit.clamp(1, PAGE_ENTRIES_MAX);
+        let page = self.server.due(queue, from, limit).await?;
         let now = |hint: tape_client::DueHint| DueWork {
             stream: hint.stream,
             item: hint.item,
             due_in: Duration::ZERO,
         };
-        Ok(hints.into_iter().map(now).collect())
+        Ok(DuePage {
+            work: page.hints.into_iter().map(now).collect(),
+            next: page.next.map(PageToken),
+        })
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {

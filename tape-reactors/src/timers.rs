@@ -1,7 +1,7 @@
 //! Timers: gates whose deadline has passed, timers that are due, and changes of shared state that are to be carried over.
 
 use crate::access::{Access, AccessError, DueWork, request};
-use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tape_core::agenda::{Item, Queue};
@@ -16,6 +16,24 @@ impl Timers {
     /// Fires the timers of a journal.
     pub fn new(access: Arc<dyn Access>) -> Self {
         Self(access)
+    }
+
+    async fn fire(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+        match (&work.stream, &work.item) {
+            (StreamId::Run(run), Item::Gate(gate)) => {
+                let gate = gate.clone();
+                Ok(self.tell(run, OutsideCommand::ExpireGate { gate }).await?)
+            }
+            (StreamId::Run(run), Item::Timer(timer)) => {
+                let timer = timer.clone();
+                Ok(self.tell(run, OutsideCommand::FireTimer { timer }).await?)
+            }
+            (StreamId::Session(session), Item::Merge) => {
+                self.0.merge(session).await?;
+                Ok(Reaction::Done)
+            }
+            _ => Ok(Reaction::Nothing),
+        }
     }
 
     async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, AccessError> {
@@ -45,21 +63,7 @@ impl Reactor for Timers {
         Queue::Timers
     }
 
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
-        match (&work.stream, &work.item) {
-            (StreamId::Run(run), Item::Gate(gate)) => {
-                let gate = gate.clone();
-                Ok(self.tell(run, OutsideCommand::ExpireGate { gate }).await?)
-            }
-            (StreamId::Run(run), Item::Timer(timer)) => {
-                let timer = timer.clone();
-                Ok(self.tell(run, OutsideCommand::FireTimer { timer }).await?)
-            }
-            (StreamId::Session(session), Item::Merge) => {
-                self.0.merge(session).await?;
-                Ok(Reaction::Done)
-            }
-            _ => Ok(Reaction::Nothing),
-        }
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        Ok(Task::now(self.fire(work)))
     }
 }

@@ -1,6 +1,6 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
-use crate::access::{Access, AccessError, EffectAt, ObligationAt, request};
+use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt, request};
 use crate::backoff::Backoff;
 use crate::connector::{Connector, Connectors, Lane};
 use crate::reactor::ReactionError;
@@ -44,6 +44,25 @@ pub struct Worker {
     connectors: Arc<Connectors>,
     holder: Holder,
     terms: Terms,
+}
+
+/// An effect that is due, and who can see to it.
+pub(crate) struct TheEffect<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) effect: &'a EffectId,
+    /// The entry that says what it is.
+    pub(crate) begun: Seq,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) lane: Lane,
+}
+
+/// An obligation that is due, and who can see to it.
+pub(crate) struct TheObligation<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) obligation: &'a ObligationId,
+    pub(crate) at: ObligationAt,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) lane: Lane,
 }
 
 /// What came of waiting for an upstream.
@@ -94,34 +113,51 @@ impl Worker {
         Instant::now() + self.terms.patience
     }
 
-    pub(crate) fn connector(&self, name: &Name) -> Result<&Arc<dyn Connector>, ReactionError> {
+    /// Looks at the effect that a piece of work is about; none where there is none for a worker.
+    pub(crate) async fn effect<'a>(&self, work: &'a DueWork) -> Result<Option<TheEffect<'a>>, ReactionError> {
+        let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
+            return Ok(None);
+        };
+        let Some(EffectAt { connector, begun }) = self.access.effect(run, effect).await? else {
+            return Ok(None);
+        };
+        let (connector, lane) = self.connector(&connector)?;
+        Ok(Some(TheEffect {
+            run,
+            effect,
+            begun,
+            connector,
+            lane,
+        }))
+    }
+
+    /// Looks at the obligation that a piece of work is about, in the same way.
+    pub(crate) async fn obligation<'a>(
+        &self,
+        work: &'a DueWork,
+    ) -> Result<Option<TheObligation<'a>>, ReactionError> {
+        let (Some(run), Item::Obligation(obligation)) = (work.stream.as_run(), &work.item) else {
+            return Ok(None);
+        };
+        let Some(at) = self.access.obligation(run, obligation).await? else {
+            return Ok(None);
+        };
+        let (connector, lane) = self.connector(&at.connector)?;
+        Ok(Some(TheObligation {
+            run,
+            obligation,
+            at,
+            connector,
+            lane,
+        }))
+    }
+
+    fn connector(&self, name: &Name) -> Result<(Arc<dyn Connector>, Lane), ReactionError> {
         self.connectors
             .get(name)
             .ok_or_else(|| ReactionError::UnknownConnector {
                 connector: name.clone(),
             })
-    }
-
-    /// The lane of the connector that a piece of work needs; none where the work is gone or the connector not known.
-    pub(crate) async fn lane(&self, run: Option<&RunId>, item: &Item) -> Result<Option<Lane>, AccessError> {
-        let connector = match (run, item) {
-            (Some(run), Item::Effect(id)) => self.effect(run, id).await?.map(|effect| effect.connector),
-            (Some(run), Item::Obligation(id)) => self.obligation(run, id).await?.map(|o| o.connector),
-            _ => None,
-        };
-        Ok(connector.and_then(|name| self.connectors.lane(&name)))
-    }
-
-    pub(crate) async fn effect(&self, run: &RunId, id: &EffectId) -> Result<Option<EffectAt>, AccessError> {
-        self.access.effect(run, id).await
-    }
-
-    pub(crate) async fn obligation(
-        &self,
-        run: &RunId,
-        id: &ObligationId,
-    ) -> Result<Option<ObligationAt>, AccessError> {
-        self.access.obligation(run, id).await
     }
 
     /// What an effect was begun with.

@@ -11,19 +11,20 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, RunId, Seq, SessionId, StreamId};
+use tape_core::id::{Connector, EffectId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::Reply;
 use tape_reactors::{
-    Access, AccessError, Driver, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction, ReactionError,
-    Reactor,
+    Access, AccessError, Driver, DuePage, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction,
+    ReactionError, Reactor, Task,
 };
+use tape_store::contract::PageToken;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Work that is due until it is done, and what was done with it.
 #[derive(Default)]
 struct Desk {
-    due: Mutex<Vec<DueWork>>,
+    due: Mutex<Vec<(usize, DueWork)>>,
     changed: Notify,
     /// How often each run was begun with.
     begun: Mutex<HashMap<String, usize>>,
@@ -50,7 +51,7 @@ fn name(work: &DueWork) -> String {
 /// The word that a run's name begins with.
 fn kind(work: &DueWork) -> &'static str {
     let name = name(work);
-    let kinds = ["stuck", "slow", "quick", "panics"];
+    let kinds = ["stuck", "slow", "quick", "panics", "poisoned"];
     kinds.into_iter().find(|kind| name.starts_with(kind)).unwrap()
 }
 
@@ -64,7 +65,9 @@ impl Desk {
     }
 
     fn give(&self, work: impl IntoIterator<Item = DueWork>) {
-        self.due.lock().unwrap().extend(work);
+        let mut due = self.due.lock().unwrap();
+        let first = due.last().map_or(0, |(place, _)| place + 1);
+        due.extend((first..).zip(work));
         self.changed.notify_waiters();
     }
 
@@ -82,7 +85,10 @@ impl Desk {
         for kind in [kind(work), "all"] {
             at_once.get_mut(kind).unwrap().0 -= 1;
         }
-        self.due.lock().unwrap().retain(|due| due.stream != work.stream);
+        self.due
+            .lock()
+            .unwrap()
+            .retain(|(_, due)| due.stream != work.stream);
         self.done.lock().unwrap().push(name(work));
     }
 
@@ -106,13 +112,22 @@ struct Agenda(Arc<Desk>);
 
 #[async_trait]
 impl Access for Agenda {
-    async fn due(&self, _queue: Queue, _within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
+    async fn due(
+        &self,
+        _queue: Queue,
+        _within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError> {
         let due = self.0.due.lock().unwrap();
-        Ok(due
-            .iter()
-            .take(usize::try_from(limit).unwrap())
-            .cloned()
-            .collect())
+        // Places in the list as it was given, so that what is done meanwhile moves nothing.
+        let from = from.map_or(0, |token| token.0.parse().unwrap());
+        let mut page = due.iter().filter(|(place, _)| *place >= from);
+        let work: Vec<_> = page.by_ref().take(usize::try_from(limit).unwrap()).collect();
+        Ok(DuePage {
+            work: work.into_iter().map(|(_, work)| work.clone()).collect(),
+            next: page.next().map(|(place, _)| PageToken(place.to_string())),
+        })
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
@@ -151,11 +166,20 @@ impl Reactor for Clerk {
         Queue::Outbox
     }
 
-    async fn lane(&self, work: &DueWork) -> Result<Option<Lane>, ReactionError> {
-        Ok(self.0.lanes.get(kind(work)).cloned())
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        if kind(work) == "poisoned" {
+            let connector = Connector::new("nobody's").unwrap();
+            return Err(ReactionError::UnknownConnector { connector });
+        }
+        Ok(match self.0.lanes.get(kind(work)) {
+            Some(lane) => Task::in_lane(lane.clone(), self.act(work)),
+            None => Task::now(self.act(work)),
+        })
     }
+}
 
-    async fn react(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
+impl Clerk {
+    async fn act(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
         *self.0.begun.lock().unwrap().entry(name(work)).or_default() += 1;
         self.0.enter(kind(work));
         match kind(work) {
@@ -214,6 +238,19 @@ async fn no_more_are_under_way_than_queue_and_lane_allow() {
     assert!(desk.most("all") <= 5, "{}", desk.most("all"));
     let begun = desk.begun.lock().unwrap();
     assert!(begun.values().all(|times| *times == 1), "none twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pieces_that_nobody_can_do_hold_up_nothing_behind_them() {
+    let desk = Desk::with(&[]);
+    // More than a page may have, and more than a driver remembers.
+    desk.give((0..15_000).map(|n| piece("acme", &format!("poisoned-{n}"))));
+    desk.give((0..10).map(|n| piece("acme", &format!("quick-{n}"))));
+    let _running = start(&desk, 64);
+    desk.until_done(10).await;
+    // And what comes while all of them are held off.
+    desk.give([piece("acme", "quick-late")]);
+    desk.until_done(11).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,10 +12,11 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder, RunId, Seq, SessionId};
 use tape_core::reply::Reply;
 use tape_reactors::{
-    Access, AccessError, Compensation, Connectors, Driver, DueWork, EffectAt, ObligationAt, Options, Outbox,
+    Access, AccessError, Compensation, Connectors, Driver, DuePage, EffectAt, ObligationAt, Options, Outbox,
     Reactor, Reconciler, Terms, Timers, Worker,
 };
 use tape_store::clock::SystemClock;
+use tape_store::contract::PageToken;
 use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +36,14 @@ impl Counted {
 
 #[async_trait]
 impl Access for Counted {
-    async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
-        self.count().due(queue, within, limit).await
+    async fn due(
+        &self,
+        queue: Queue,
+        within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError> {
+        self.count().due(queue, within, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {

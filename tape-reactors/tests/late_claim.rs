@@ -24,10 +24,11 @@ use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 use tape_reactors::{
-    Access, AccessError, Call, Connector, Connectors, Driver, DueWork, EffectAt, NotUndone, ObligationAt,
+    Access, AccessError, Call, Connector, Connectors, Driver, DuePage, EffectAt, NotUndone, ObligationAt,
     Observation, Options, Outbox, Reconciler, Terms, Worker,
 };
 use tape_store::clock::Clock;
+use tape_store::contract::PageToken;
 use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +53,14 @@ struct Slow(Engine);
 
 #[async_trait]
 impl Access for Slow {
-    async fn due(&self, queue: Queue, within: Duration, limit: u32) -> Result<Vec<DueWork>, AccessError> {
-        Access::due(&self.0, queue, within, limit).await
+    async fn due(
+        &self,
+        queue: Queue,
+        within: Duration,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, AccessError> {
+        Access::due(&self.0, queue, within, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {

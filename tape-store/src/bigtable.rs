@@ -246,10 +246,11 @@ impl JournalStore for BigtableStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         self.check_shard(shard)?;
-        due::due(&self.ground, queue, shard, until, page(limit)).await
+        due::due(&self.ground, queue, shard, until, after, page(limit)).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

@@ -159,6 +159,7 @@ macro_rules! __conformance_list {
             agenda::work_moves_and_goes if always;
             agenda::a_refused_batch_leaves_the_agenda_alone if always;
             agenda::due_work_is_found_among_much_that_is_not if always;
+            agenda::pages_of_due_work_follow_each_other if always;
             reads::pages_follow_each_other if always;
             reads::pages_of_large_entries_follow_each_other if always;
             reads::a_snapshot_is_the_one_that_was_put if always;

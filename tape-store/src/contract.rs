@@ -52,16 +52,19 @@ pub trait JournalStore: Send + Sync + 'static {
     /// last batch however long it is.
     async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError>;
 
-    /// Due work: hints in the order of their due times, at most `limit`.
+    /// Due work: hints in the order of their due times, those that come `after` another where one is given, at most `limit`.
     ///
     /// # Behavior
     /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
-    /// due, whatever the history.
+    /// due, whatever the history. Hints of one time have an order of the store's own, which stays. So who goes on after the last
+    /// hint of each page is given every hint that is there all the while, once; the hint itself may be gone by then.
+    /// Less than `limit`, which is at most [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX), means the end.
     async fn due(
         &self,
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError>;
 

@@ -4,10 +4,12 @@
 //! at every crash point: a business key is claimed before the effect that wants it begins, and changes of shared
 //! state stand in the session's event until they are carried over.
 
+mod agenda;
 mod claims;
 mod retention;
 mod sessions;
 
+pub use agenda::DuePage;
 pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
 
@@ -17,6 +19,7 @@ use crate::contract::{JournalStore, PageToken};
 use crate::error::StoreError;
 use crate::journal::{Journal, JournalError};
 use std::sync::Arc;
+use tape_core::agenda::Queue;
 use tape_core::claim::Claim;
 use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, ValueCommand};
 use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
@@ -220,6 +223,22 @@ impl Engine {
         name: &ValueName,
     ) -> Result<Option<Arc<Value>>, JournalError> {
         self.0.values.state(&value_stream(tenant, name)).await
+    }
+
+    /// Work of a queue that is due until a time, of all shards: of each at most `limit`, and at most
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX). Whoever reads on from page to page is given everything that is due
+    /// all the while, once.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where the token is none of this journal's; otherwise as the store says.
+    pub async fn due_page(
+        &self,
+        queue: Queue,
+        until: Timestamp,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, StoreError> {
+        self.0.due_page(queue, until, from, limit).await
     }
 
     /// The store, for reading entries, the feed, due work and lists.

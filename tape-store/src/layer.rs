@@ -74,9 +74,10 @@ pub trait Layer: Send + Sync + 'static {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
-        self.inner().due(queue, shard, until, limit).await
+        self.inner().due(queue, shard, until, after, limit).await
     }
 
     /// As [`JournalStore::tail`].
@@ -153,9 +154,10 @@ impl<L: Layer> JournalStore for L {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
-        Layer::due(self, queue, shard, until, limit).await
+        Layer::due(self, queue, shard, until, after, limit).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

@@ -10,6 +10,7 @@ use crate::wake::Wake;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
@@ -166,14 +167,21 @@ impl JournalStore for MemoryStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         self.check_shard(shard)?;
         let state = self.lock();
-        let first = (queue, shard, Timestamp::MIN, 0, Item::Run);
+        let from = match after {
+            None => Bound::Included((queue, shard, Timestamp::MIN, 0, Item::Run)),
+            Some(after) => match state.ids.get(&after.stream) {
+                Some(id) => Bound::Excluded((queue, shard, after.due, *id, after.item.clone())),
+                None => Bound::Included((queue, shard, after.due, 0, Item::Run)),
+            },
+        };
         let due = state
             .agenda
-            .range(first..)
+            .range((from, Bound::Unbounded))
             .take_while(|key| (key.0, key.1) == (queue, shard) && key.2 <= until);
         let hint = |key: &(Queue, Shard, Timestamp, usize, Item)| Hint {
             queue,

@@ -112,10 +112,11 @@ impl JournalStore for PostgresStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         check_shard(shard)?;
-        due::due(&self.reads, queue, until, page(limit)).await
+        due::due(&self.reads, queue, until, after, page(limit)).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

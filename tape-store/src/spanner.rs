@@ -104,10 +104,12 @@ impl JournalStore for SpannerStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         check_shard_of(shard, self.shards)?;
-        due::due(&self.link, queue, shard, until, page(limit)).await
+        let after = after.map(|after| (after, self.stream(&after.stream)));
+        due::due(&self.link, queue, shard, until, after, page(limit)).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

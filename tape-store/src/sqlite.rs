@@ -126,10 +126,11 @@ impl JournalStore for SqliteStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         check_shard(shard)?;
-        due::due(&self.readers, queue, until, page(limit)).await
+        due::due(&self.readers, queue, until, after, page(limit)).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

@@ -142,6 +142,8 @@ caught! {
     one_that_never_ends_work: NeverEndsWork by work_moves_and_goes;
     one_that_indexes_what_it_refuses: IndexesRefusedBatches by a_refused_batch_leaves_the_agenda_alone;
     one_that_finds_only_the_first_due: FindsOnlyTheFirstDue by due_work_is_found_among_much_that_is_not;
+    one_that_passes_work_of_the_same_time: PassesWorkOfTheSameTime by pages_of_due_work_follow_each_other;
+    one_that_begins_pages_anew: BeginsPagesAnew by pages_of_due_work_follow_each_other;
     one_that_skips_in_the_feed: SkipsInFeed by the_feed_has_every_entry_in_order;
     one_that_skips_paused_writers: RemembersHighest by the_feed_skips_nothing_under_writers;
     one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;

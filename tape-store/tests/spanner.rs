@@ -82,7 +82,7 @@ async fn a_batch_is_one_commit_and_nothing_else() {
     store.read(&pen.stream, Seq(1), 100).await.unwrap();
     assert_costs(&wire, &[("StreamingRead", 1)]);
     store
-        .due(Queue::Timers, Shard(0), Timestamp::MAX, 10)
+        .due(Queue::Timers, Shard(0), Timestamp::MAX, None, 10)
         .await
         .unwrap();
     assert_costs(&wire, &[("StreamingRead", 1)]);
@@ -267,7 +267,7 @@ async fn due_work_costs_one_read_whatever_ended_before() {
     for shard in (0..store.capabilities().shards).map(Shard) {
         found.extend(
             store
-                .due(Queue::Recovery, shard, Timestamp::from_micros(20), 100)
+                .due(Queue::Recovery, shard, Timestamp::from_micros(20), None, 100)
                 .await
                 .unwrap(),
         );

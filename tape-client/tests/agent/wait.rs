@@ -27,7 +27,7 @@ async fn due(world: &World) -> Option<Timestamp> {
     let shard = Shard::of(&StreamId::Run(id()), world.store.capabilities().shards);
     world
         .store
-        .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+        .due(Queue::Recovery, shard, Timestamp::MAX, None, 10)
         .await
         .unwrap()
         .first()

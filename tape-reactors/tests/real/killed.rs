@@ -91,7 +91,8 @@ fn blind_worker() {
         say("ready");
         loop {
             let changed = Access::changed(&engine, Queue::Outbox);
-            for work in engine.due(Queue::Outbox, Duration::ZERO, 10).await.unwrap() {
+            let due = Access::due(&engine, Queue::Outbox, Duration::ZERO, None, 10).await;
+            for work in due.unwrap().work {
                 call_first(&engine, &upstream, &work).await;
             }
             changed.await;

@@ -3,13 +3,18 @@
 use crate::process::{Child, role, say};
 use crate::upstream::{Fault, Upstream};
 use crate::world::{World, spec};
+use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
+use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Deadline, DriverCommand};
 use tape_core::effect::{Semantics, Status};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::stream::RunStatus;
+use tape_reactors::{Access, RemoteAccess};
 use tape_server::config::Config;
+use tape_store::contract::PageToken;
 
 /// A server in a process of its own.
 pub(crate) struct Server {
@@ -59,6 +64,52 @@ fn server() {
         say(&server.address().to_string());
         server.run(std::future::pending()).await.unwrap();
     });
+}
+
+#[tokio::test]
+async fn due_work_is_read_from_page_to_page_through_a_server() {
+    const TIMERS: usize = 5;
+    let world = World::sqlite().await;
+    let server = Server::start(&world.dir.path().join("tape.db"));
+    let run = world.run("paged").await;
+    for n in 0..TIMERS {
+        run.drive(DriverCommand::SetTimer {
+            timer: TimerName::new(format!("t{n}")).unwrap(),
+            due: Deadline::InMs(0),
+            note: Payload::empty(),
+        })
+        .await;
+    }
+    let access = RemoteAccess::new(&server.address).unwrap();
+    // The server's clock has to come by the last of them.
+    let items = loop {
+        let items = pages(&access).await;
+        if items.len() >= TIMERS {
+            break items;
+        }
+    };
+    assert_eq!(items.iter().collect::<HashSet<_>>().len(), TIMERS);
+    assert_eq!(items.len(), TIMERS, "each once");
+    let foreign = PageToken("[{}]".to_owned());
+    let refused = access.due(Queue::Timers, Duration::ZERO, Some(&foreign), 2).await;
+    assert!(refused.is_err());
+}
+
+/// What is due, in pages of two.
+async fn pages(access: &RemoteAccess) -> Vec<Item> {
+    let (mut items, mut from) = (Vec::new(), None);
+    loop {
+        let page = access
+            .due(Queue::Timers, Duration::ZERO, from.as_ref(), 2)
+            .await
+            .unwrap();
+        assert!(page.work.len() <= 2);
+        items.extend(page.work.into_iter().map(|work| work.item));
+        from = page.next;
+        if from.is_none() {
+            return items;
+        }
+    }
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn due(dir: &Path, finished: u32) -> f64 {
     for _ in 0..TRIES {
         let began = Instant::now();
         let hints = store
-            .due(Queue::Recovery, Shard(0), Timestamp::MAX, DUE)
+            .due(Queue::Recovery, Shard(0), Timestamp::MAX, None, DUE)
             .await
             .expect("the store answers");
         times.push(began.elapsed());

@@ -10,19 +10,22 @@ use tape_core::time::Timestamp;
 use tape_proto::convert::DueQuery;
 use tape_proto::v1;
 use tape_store::clock::{Clock as _, SystemClock};
-use tape_store::contract::{Hint, Shard};
+use tape_store::contract::{Hint, PageToken, Shard};
 
 /// What is still due is pushed again after this long, where the caller does not say.
 const REPEAT: Duration = Duration::from_secs(30);
 /// Under load, looks are this far apart at least.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Sends hints for ever, or once.
+/// Sends hints for ever, or a page of them.
 pub(super) async fn serve(
     context: Context,
     query: DueQuery,
     sink: Arc<Sink<v1::DueResponse>>,
 ) -> Result<(), Stop> {
+    if query.once {
+        return page(&context, query, &sink).await;
+    }
     let repeat = query.repeat_ms.map_or(REPEAT, Duration::from_millis);
     let mut pushed = Pushed {
         at: HashMap::new(),
@@ -33,14 +36,12 @@ pub(super) async fn serve(
         let now = SystemClock.now();
         let (due, next) = look(&context, &query, now).await?;
         let fresh = pushed.fresh(due, Instant::now());
-        if !fresh.is_empty() || query.once {
+        if !fresh.is_empty() {
             sink.send(v1::DueResponse {
                 hints: fresh.into_iter().map(write).collect(),
+                next_page_token: String::new(),
             })
             .await?;
-        }
-        if query.once {
-            return Ok(());
         }
         let next = next.map_or(repeat, |at| {
             Duration::from_millis(at.millis_since(now) + 1).min(repeat)
@@ -50,6 +51,22 @@ pub(super) async fn serve(
             () = tokio::time::sleep(next.max(PAUSE)) => {}
         }
     }
+}
+
+/// Sends what is due now, from where the caller has read to.
+async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) -> Result<(), Stop> {
+    let from = query.page_token.map(PageToken);
+    let now = SystemClock.now();
+    let page = context
+        .engine()
+        .due_page(query.queue, now, from.as_ref(), query.limit);
+    let page = page.await?;
+    sink.send(v1::DueResponse {
+        hints: page.hints.into_iter().map(write).collect(),
+        next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+    })
+    .await?;
+    Ok(())
 }
 
 /// The work that is due now, and when more will be.
@@ -63,7 +80,7 @@ async fn look(
         // In the order of their times: the first that is not due yet says when to look again.
         let hints = context
             .store()
-            .due(query.queue, shard, Timestamp::MAX, query.limit)
+            .due(query.queue, shard, Timestamp::MAX, None, query.limit)
             .await?;
         let (ripe, later): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| hint.due <= now);
         due.extend(ripe);

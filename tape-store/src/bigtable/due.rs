@@ -24,10 +24,20 @@ pub(super) async fn due(
     queue: Queue,
     shard: Shard,
     until: Timestamp,
+    after: Option<&Hint>,
     limit: u32,
 ) -> Result<Vec<Hint>, StoreError> {
     let limit = limit as usize;
     let (mut from, before) = keys::due_until(shard, queue, until);
+    if let Some(Hint {
+        stream, item, due, ..
+    }) = after
+    {
+        from = keys::right_after(&keys::due(shard, queue, *due, stream, item));
+        if from >= before {
+            return Ok(Vec::new());
+        }
+    }
     let mut due: Vec<Hint> = Vec::new();
     loop {
         let page = limit.saturating_sub(due.len()).clamp(PAGE_MIN, PAGE_MAX);

@@ -28,7 +28,10 @@ fn change(queue: Queue, item: Item, was: Option<i64>, due: Option<i64>) -> Agend
 async fn due(store: &dyn JournalStore, queue: Queue, until: i64) -> Vec<(i64, String, String)> {
     let mut found: Vec<Hint> = Vec::new();
     for shard in 0..store.capabilities().shards {
-        let hints = store.due(queue, Shard(shard), at(until), 1000).await.unwrap();
+        let hints = store
+            .due(queue, Shard(shard), at(until), None, 1000)
+            .await
+            .unwrap();
         assert!(
             hints.is_sorted_by_key(|hint| hint.due),
             "hints come in the order of their times"
@@ -98,8 +101,14 @@ pub(super) async fn work_is_found_when_it_is_due(fixture: Fixture) {
 
 async fn first_hints_come_first(store: &dyn JournalStore) {
     for shard in (0..store.capabilities().shards).map(Shard) {
-        let every = store.due(Queue::Timers, shard, at(i64::MAX), 1000).await.unwrap();
-        let first = store.due(Queue::Timers, shard, at(i64::MAX), 3).await.unwrap();
+        let every = store
+            .due(Queue::Timers, shard, at(i64::MAX), None, 1000)
+            .await
+            .unwrap();
+        let first = store
+            .due(Queue::Timers, shard, at(i64::MAX), None, 3)
+            .await
+            .unwrap();
         assert_eq!(first.len(), every.len().min(3));
         assert_eq!(
             first.last().map(|hint| hint.due),
@@ -233,4 +242,89 @@ pub(super) async fn due_work_is_found_among_much_that_is_not(fixture: Fixture) {
     let mut expected: Vec<_> = (0..10).map(|n| name(n * 200)).collect();
     expected.sort();
     assert_eq!(found, expected);
+}
+
+/// A run with so many timers, all due at one time.
+async fn with_timers(store: &dyn JournalStore, name: &str, timers: i64, due: i64) -> Pen {
+    let mut pen = Pen::new(name);
+    let agenda = (0..timers).map(|n| change(Queue::Timers, timer(n), None, Some(due)));
+    let agenda = agenda.collect();
+    pen.put(
+        store,
+        Batch {
+            agenda,
+            ..pen.batch(&["x"])
+        },
+    )
+    .await;
+    pen
+}
+
+/// All that is due in a shard until a time after `first`, with that, read in pages of `limit`.
+async fn paged(
+    store: &dyn JournalStore,
+    shard: Shard,
+    until: i64,
+    limit: u32,
+    first: Vec<Hint>,
+) -> Vec<Hint> {
+    let mut found = first;
+    loop {
+        let page = store
+            .due(Queue::Timers, shard, at(until), found.last(), limit)
+            .await;
+        let page = page.unwrap();
+        assert!(page.len() <= limit as usize);
+        let full = page.len() == limit as usize;
+        found.extend(page);
+        assert!(found.len() <= 10_000, "the pages come to no end");
+        if !full {
+            return found;
+        }
+    }
+}
+
+pub(super) async fn pages_of_due_work_follow_each_other(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pens = Vec::new();
+    // Many of one time, in one run and in several.
+    for n in 0..12 {
+        let due = if n < 9 { 5 } else { 6 + n };
+        pens.push(with_timers(store, &format!("run-{n}"), 1 + n % 5, due).await);
+    }
+    for shard in (0..store.capabilities().shards).map(Shard) {
+        let all = store
+            .due(Queue::Timers, shard, at(20), None, 1_000)
+            .await
+            .unwrap();
+        for limit in [1, 2, 7, 1_000] {
+            let pages = paged(store, shard, 20, limit, Vec::new()).await;
+            assert_eq!(pages, all, "in pages of {limit}");
+            let early = paged(store, shard, 5, limit, Vec::new()).await;
+            assert_eq!(
+                early,
+                all.iter()
+                    .filter(|hint| hint.due == at(5))
+                    .cloned()
+                    .collect::<Vec<_>>()
+            );
+        }
+        let first = store.due(Queue::Timers, shard, at(20), None, 3).await.unwrap();
+        let Some(last) = first.last() else { continue };
+        // It is done before the next page is read.
+        let agenda = vec![change(
+            Queue::Timers,
+            last.item.clone(),
+            Some(last.due.as_micros()),
+            None,
+        )];
+        let pen = pens.iter_mut().find(|pen| pen.stream == last.stream);
+        let pen = pen.expect("it is one of these runs");
+        let done = Batch {
+            agenda,
+            ..pen.batch(&["x"])
+        };
+        pen.put(store, done).await;
+        assert_eq!(paged(store, shard, 20, 3, first).await, all);
+    }
 }

@@ -64,7 +64,14 @@ pub(super) async fn what_is_acknowledged_is_there_after_reopening(fixture: Fixtu
             Some(pen.seq)
         );
         let shard = Shard::of(&pen.stream, again.capabilities().shards);
-        assert_eq!(again.due(Queue::Recovery, shard, due, 10).await.unwrap().len(), 1);
+        assert_eq!(
+            again
+                .due(Queue::Recovery, shard, due, None, 10)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
         assert_eq!(
             super::feed::read_everything(again.as_ref()).await.len() as u64,
             pen.seq.0

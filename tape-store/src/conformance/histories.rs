@@ -239,7 +239,7 @@ impl History {
         let mut due = Vec::new();
         for shard in (0..store.capabilities().shards).map(Shard) {
             let hints = store
-                .due(queue, shard, Timestamp::from_micros(7), 1_000)
+                .due(queue, shard, Timestamp::from_micros(7), None, 1_000)
                 .await
                 .unwrap();
             due.extend(

@@ -290,7 +290,7 @@ pub(super) async fn tenants_are_separate(fixture: Fixture) {
     for shard in (0..store.capabilities().shards).map(Shard) {
         hints.extend(
             store
-                .due(Queue::Timers, shard, Timestamp::MAX, 100)
+                .due(Queue::Timers, shard, Timestamp::MAX, None, 100)
                 .await
                 .unwrap(),
         );

@@ -207,10 +207,11 @@ impl Layer for FaultyStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         self.reach(Point::Due).await?;
-        self.inner.due(queue, shard, until, limit).await
+        self.inner.due(queue, shard, until, after, limit).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

@@ -203,10 +203,11 @@ impl Layer for MeteredStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         add(&self.counters.dues, 1);
-        let hints = self.note(self.inner.due(queue, shard, until, limit).await)?;
+        let hints = self.note(self.inner.due(queue, shard, until, after, limit).await)?;
         add(&self.counters.hints, hints.len() as u64);
         Ok(hints)
     }

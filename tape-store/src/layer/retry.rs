@@ -108,9 +108,10 @@ impl Layer for RetryingStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
-        again!(self, self.inner.due(queue, shard, until, limit))
+        again!(self, self.inner.due(queue, shard, until, after, limit))
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {

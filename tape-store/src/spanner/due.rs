@@ -1,5 +1,6 @@
 //! Due work.
 
+use super::append::Stream;
 use super::link::{Link, Question};
 use super::read::get;
 use crate::contract::{Hint, Shard};
@@ -17,10 +18,25 @@ pub(super) async fn due(
     queue: Queue,
     shard: Shard,
     until: Timestamp,
+    after: Option<(&Hint, Stream)>,
     limit: u32,
 ) -> Result<Vec<Hint>, StoreError> {
     let (number, shard) = (i64::from(queue.number()), i64::from(shard.0));
-    let range = KeyRange::closed_closed(key![number, shard], key![number, shard, until.as_micros()]);
+    let last = key![number, shard, until.as_micros()];
+    let range = match after {
+        None => KeyRange::closed_closed(key![number, shard], last),
+        Some((after, _)) if after.due > until => return Ok(Vec::new()),
+        Some((after, stream)) => {
+            let passed = key![
+                number,
+                shard,
+                after.due.as_micros(),
+                stream.id,
+                after.item.to_string()
+            ];
+            KeyRange::open_closed(passed, last)
+        }
+    };
     let request = ReadRequest::builder("tape_agenda", ["due", "item", "name"])
         .with_keys(KeySet::builder().add_range(range).build())
         .set_limit(limit.into());

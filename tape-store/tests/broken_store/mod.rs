@@ -24,6 +24,8 @@ pub(crate) enum Defect {
     NeverEndsWork,
     IndexesRefusedBatches,
     FindsOnlyTheFirstDue,
+    PassesWorkOfTheSameTime,
+    BeginsPagesAnew,
     SkipsInFeed,
     RemembersHighest,
     ReordersFeed,
@@ -326,16 +328,22 @@ impl Layer for BrokenStore {
         queue: Queue,
         shard: Shard,
         until: Timestamp,
+        after: Option<&Hint>,
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
-        let mut hints = self.inner.due(queue, shard, until, limit).await?;
+        let asked = after.filter(|_| !self.is(Defect::BeginsPagesAnew));
+        let mut hints = self.inner.due(queue, shard, until, asked, limit).await?;
+        if self.is(Defect::PassesWorkOfTheSameTime) {
+            hints.retain(|hint| after.is_none_or(|after| hint.due > after.due));
+        }
         if self.is(Defect::FindsOnlyTheFirstDue) {
             hints.truncate(2);
         }
         let shards = Layer::capabilities(self).shards;
         let refused = self.state().refused.clone();
         hints.extend(refused.into_iter().filter(|hint| {
-            hint.queue == queue && hint.due <= until && Shard::of(&hint.stream, shards) == shard
+            let later = after.is_none_or(|after| hint.due > after.due);
+            later && hint.queue == queue && hint.due <= until && Shard::of(&hint.stream, shards) == shard
         }));
         hints.sort_by_key(|hint| hint.due);
         Ok(hints)

@@ -250,6 +250,7 @@ fn configuration(airline: &str, redrive: &str, n: usize) -> String {
          [connectors.airline.http]\n\
          dispatch = \"{airline}/act/{{operation}}/{{business_key}}\"\n\
          observe = \"{airline}/acts/{{business_key}}\"\n\
+         absent = {{ status = 404, json = {{ \"/acts\" = 0 }} }}\n\
          compensate = \"{airline}/undo\"\n\
          [agents.service]\n\
          url = \"{redrive}\"\n"

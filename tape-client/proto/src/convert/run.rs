@@ -224,8 +224,10 @@ pub struct DueQuery {
     pub limit: u32,
     /// What is still due is pushed again after so many milliseconds; none where the server chooses.
     pub repeat_ms: Option<u64>,
-    /// Whether the stream ends once all that is due was sent.
+    /// Whether the stream ends once a page of what is due was sent.
     pub once: bool,
+    /// Where that page begins; none for the first.
+    pub page_token: Option<String>,
 }
 
 impl TryFrom<v1::DueRequest> for DueQuery {
@@ -249,6 +251,7 @@ impl TryFrom<v1::DueRequest> for DueQuery {
             limit: wire.limit,
             repeat_ms: (wire.repeat_ms != 0).then_some(wire.repeat_ms),
             once: wire.once,
+            page_token: (!wire.page_token.is_empty()).then_some(wire.page_token),
         })
     }
 }
@@ -260,6 +263,7 @@ impl From<DueQuery> for v1::DueRequest {
             limit: query.limit,
             repeat_ms: query.repeat_ms.unwrap_or_default(),
             once: query.once,
+            page_token: query.page_token.unwrap_or_default(),
         }
     }
 }

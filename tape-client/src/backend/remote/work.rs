@@ -2,7 +2,7 @@
 
 use super::{Remote, message_bytes_max, messages};
 use crate::backend::{Failure, Until};
-use crate::work::DueHint;
+use crate::work::{DueHint, DueHints};
 use futures::stream::{BoxStream, StreamExt as _};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -15,24 +15,50 @@ use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 
 impl Remote {
-    /// Due work, as it becomes due; where it is asked for once, up to what is due now.
-    pub(crate) fn due(
+    /// Due work, as it becomes due.
+    pub(crate) fn due_pushed(
         &self,
         queue: Queue,
         limit: u32,
-        once: bool,
     ) -> BoxStream<'static, Result<Vec<DueHint>, Failure>> {
-        let request = v1::DueRequest::from(DueQuery {
+        let pushed = self.due(DueQuery {
             queue,
             limit,
             repeat_ms: None,
-            once,
+            once: false,
+            page_token: None,
         });
+        pushed.map(|page| hints(page?.hints)).boxed()
+    }
+
+    /// A page of what is due now.
+    pub(crate) async fn due_page(
+        &self,
+        queue: Queue,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<DueHints, Failure> {
+        let mut messages = self.due(DueQuery {
+            queue,
+            limit,
+            repeat_ms: None,
+            once: true,
+            page_token: from.map(str::to_owned),
+        });
+        let mut page = DueHints::default();
+        while let Some(message) = messages.next().await {
+            let message = message?;
+            page.hints.extend(hints(message.hints)?);
+            page.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
+        }
+        Ok(page)
+    }
+
+    fn due(&self, query: DueQuery) -> BoxStream<'static, Result<v1::DueResponse, Failure>> {
+        let request = v1::DueRequest::from(query);
         let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
         let opening = async move { Ok(feed.due(request).await?.into_inner()) };
-        messages(opening)
-            .map(|page| page?.hints.into_iter().map(hint).collect())
-            .boxed()
+        messages(opening).boxed()
     }
 
     /// Entries of a run after `after`, at most `limit`.
@@ -97,6 +123,10 @@ impl Remote {
 
 fn connector(name: &str) -> Result<Connector, Failure> {
     Connector::new(name).map_err(|error| Failure::Fatal(error.into()))
+}
+
+fn hints(hints: Vec<v1::Hint>) -> Result<Vec<DueHint>, Failure> {
+    hints.into_iter().map(hint).collect()
 }
 
 fn hint(hint: v1::Hint) -> Result<DueHint, Failure> {

@@ -35,7 +35,7 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
     if asked.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    let look = asked.access.due(Queue::Timers, Duration::ZERO, 1);
+    let look = asked.access.due(Queue::Timers, Duration::ZERO, None, 1);
     match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),

@@ -146,7 +146,7 @@ async fn due_work_costs_what_is_due_whatever_has_ended() {
         let (counts, due) = cost(&wire, async {
             let mut due = 0;
             for shard in (0..SHARDS).map(Shard) {
-                let hints = reader.due(Queue::Recovery, shard, Timestamp::MAX, 10).await;
+                let hints = reader.due(Queue::Recovery, shard, Timestamp::MAX, None, 10).await;
                 due += hints.unwrap().len();
             }
             let running = RunFilter {

@@ -277,7 +277,7 @@ fn filters() -> Vec<RunFilter> {
 async fn look(store: &dyn JournalStore) -> Result<(), Died> {
     for shard in (0..SHARDS).map(Shard) {
         for queue in Queue::ALL {
-            alive(store.due(queue, shard, Timestamp::MAX, 100).await)?;
+            alive(store.due(queue, shard, Timestamp::MAX, None, 100).await)?;
         }
     }
     for filter in filters() {
@@ -291,7 +291,7 @@ async fn work(store: &dyn JournalStore) -> BTreeSet<String> {
     let mut work = BTreeSet::new();
     for shard in (0..SHARDS).map(Shard) {
         for queue in Queue::ALL {
-            for hint in store.due(queue, shard, Timestamp::MAX, 100).await.unwrap() {
+            for hint in store.due(queue, shard, Timestamp::MAX, None, 100).await.unwrap() {
                 work.insert(format!("{hint:?}"));
             }
         }

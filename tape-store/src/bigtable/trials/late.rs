@@ -90,7 +90,7 @@ async fn due_work_of_a_commit_under_way_is_not_cleaned_up() {
     let shard = Shard::of(&pen.stream, SHARDS);
     let due = async || {
         let hints = reader
-            .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+            .due(Queue::Recovery, shard, Timestamp::MAX, None, 10)
             .await
             .unwrap();
         hints
@@ -126,7 +126,7 @@ async fn a_writer_that_was_given_up_tries_again() {
     let shard = Shard::of(&pen.stream, SHARDS);
     let due = async || {
         impatient
-            .due(Queue::Timers, shard, Timestamp::MAX, 10)
+            .due(Queue::Timers, shard, Timestamp::MAX, None, 10)
             .await
             .unwrap()
             .len()

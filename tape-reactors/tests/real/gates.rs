@@ -2,12 +2,14 @@
 
 use crate::upstream::Upstream;
 use crate::world::{Driven, World};
+use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
 use tape_core::entry::gate::AnsweredBy;
-use tape_core::id::{GateName, SignalId};
+use tape_core::id::{GateName, SignalId, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::run::Gate;
+use tape_store::contract::Hint;
 use tape_store::journal::JournalError;
 
 #[tokio::test]
@@ -96,11 +98,32 @@ async fn before_it_opens(run: &Driven) {
     ));
 }
 
+/// Waits until the agenda says that the deadline has passed, which is when the workers go for it, or until they did.
+async fn until_due(run: &Driven, name: &str) {
+    let item = Item::Gate(gate(name));
+    let stream = StreamId::Run(run.run.clone());
+    let is_it = |hint: &Hint| hint.item == item && hint.stream == stream;
+    loop {
+        if !matches!(
+            run.state().await.gates().get(&gate(name)),
+            Some(Gate::Open { .. })
+        ) {
+            return;
+        }
+        let due = run
+            .engine
+            .due_page(Queue::Timers, run.engine.now(), None, 1_000)
+            .await;
+        if due.unwrap().hints.iter().any(is_it) {
+            return;
+        }
+    }
+}
+
 async fn by_both_at_once(run: &Driven, n: u64) {
     let name = format!("both-{n}");
-    // The workers look when it is due; the signal comes at about that time.
     open(run, &name, Some(n)).await;
-    tokio::time::sleep(std::time::Duration::from_millis(n)).await;
+    until_due(run, &name).await;
     let told = signal(run, &name, "s").await;
     match answered(run, &name).await {
         AnsweredBy::Signal { .. } => assert!(told.is_ok()),

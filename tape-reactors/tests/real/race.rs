@@ -4,7 +4,9 @@
 
 use crate::upstream::Upstream;
 use crate::world::{Driven, World, spec};
+use futures::StreamExt as _;
 use std::collections::HashMap;
+use std::ops::Range;
 use tape_core::command::{Deadline, DriverCommand};
 use tape_core::effect::Semantics;
 use tape_core::id::TimerName;
@@ -15,6 +17,8 @@ use tape_core::stream::RunStatus;
 const WORKERS: usize = 8;
 /// Effects of a run; it has as many timers, too.
 const EFFECTS: usize = 25;
+/// Runs that begin at once.
+const AT_ONCE: usize = 32;
 
 #[tokio::test]
 async fn eight_workers_of_each_kind_do_each_thing_once() {
@@ -36,15 +40,15 @@ fn items() -> usize {
 async fn race(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     upstream.lose_every(3).await;
+    // Half of the work is there when they come, the other half comes while they are at it.
+    let all = items().div_ceil(EFFECTS);
+    let mut runs = begin(world, 0..all / 2).await;
     // Claims that do not lapse by themselves on a busy machine.
     let more = "patience_ms = 600000";
     let _workers: Vec<_> = (0..WORKERS)
         .map(|_| world.worker_claiming(&upstream, 60_000, more))
         .collect();
-    let mut runs = Vec::new();
-    for n in 0..items().div_ceil(EFFECTS) {
-        runs.push(begin(world, n).await);
-    }
+    runs.extend(begin(world, all / 2..all).await);
     for run in &runs {
         run.until(|run| run.effects().values().all(|effect| effect.status.is_settled()))
             .await;
@@ -55,12 +59,17 @@ async fn race(world: &World) {
     }
     for run in &runs {
         run.until_run(RunStatus::Failed).await;
-        assert_eq!(run.count("effect.started").await, EFFECTS, "one winner each");
-        assert_eq!(run.count("effect.confirmed").await, EFFECTS);
-        assert_eq!(run.count("timer.fired").await, EFFECTS);
-        let observing = run.count("effect.observing").await;
-        assert_eq!(observing, run.count("effect.unknown").await, "one winner each");
-        assert_eq!(run.count("obligation.done").await, EFFECTS);
+        let entries = run.entries().await;
+        let count = |kind: &str| entries.iter().filter(|body| body.kind() == kind).count();
+        assert_eq!(count("effect.started"), EFFECTS, "one winner each");
+        assert_eq!(count("effect.confirmed"), EFFECTS);
+        assert_eq!(count("timer.fired"), EFFECTS);
+        assert_eq!(
+            count("effect.observing"),
+            count("effect.unknown"),
+            "one winner each"
+        );
+        assert_eq!(count("obligation.done"), EFFECTS);
     }
     let mut done: HashMap<(String, String), usize> = HashMap::new();
     for line in upstream.ledger() {
@@ -70,7 +79,12 @@ async fn race(world: &World) {
     assert!(done.values().all(|times| *times == 1));
 }
 
-async fn begin(world: &World, n: usize) -> Driven {
+async fn begin(world: &World, runs: Range<usize>) -> Vec<Driven> {
+    let begun = futures::stream::iter(runs).map(|n| begin_one(world, n));
+    begun.buffered(AT_ONCE).collect().await
+}
+
+async fn begin_one(world: &World, n: usize) -> Driven {
     let run = world
         .run_of(&format!("tenant-{}", n % 4), &format!("race-{n}"))
         .await;

@@ -80,6 +80,11 @@ impl Child {
         self.process.wait().unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) {
+        self.process.wait().unwrap();
+    }
+
     /// Another signal, such as `TERM`, `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();

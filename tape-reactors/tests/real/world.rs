@@ -130,6 +130,13 @@ impl World {
 
     /// Begins a run whose driver is gone after a while.
     pub(crate) async fn begin(&self, run: RunId, lease_ms: u64) -> Driven {
+        Driven::begin_on(&self.engine, run, lease_ms).await
+    }
+}
+
+impl Driven {
+    /// Begins a run that has taken its first decision, and whose driver is gone after a while.
+    pub(crate) async fn begin_on(engine: &Engine, run: RunId, lease_ms: u64) -> Self {
         let begin = Begin {
             run: run.clone(),
             create: Some(Create {
@@ -142,12 +149,12 @@ impl World {
             adopt: None,
             recovery: false,
         };
-        let reply = ask(&self.engine, &run, RunCommand::Begin(begin)).await.unwrap();
+        let reply = ask(engine, &run, RunCommand::Begin(begin)).await.unwrap();
         let ReplyResult::Leased { epoch, .. } = reply.result else {
             panic!("not leased: {reply:?}");
         };
-        let driven = Driven {
-            engine: self.engine.clone(),
+        let driven = Self {
+            engine: engine.clone(),
             run,
             epoch,
         };
@@ -156,12 +163,12 @@ impl World {
     }
 }
 
-async fn engine(url: &str) -> Engine {
+pub(crate) async fn engine(url: &str) -> Engine {
     let store = tape_store::open::open(url).await.unwrap();
     Engine::new(store, Arc::new(SystemClock))
 }
 
-async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {
+pub(crate) async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {
     let request = RequestId(uuid::Uuid::new_v4());
     engine.run(run, Command::new(request, command)).await
 }

@@ -1,28 +1,152 @@
-//! How soon a reactor of an idle system is woken by what becomes due, and how soon a reader of the feed sees a confirmed effect.
+//! How soon a reactor of an idle system is called for what becomes due, and what idle reactors ask of the store meanwhile: over a SQLite
+//! file, over PostgreSQL where it is installed, and through a server over a SQLite file.
 //!
-//! `cargo bench -p tape-reactors --bench wake`
+//! `cargo bench -p tape-reactors --bench wake --features postgres`
 
 #![expect(clippy::unwrap_used, reason = "a bench stops where something fails")]
 #![expect(clippy::print_stdout, reason = "its figures are for people")]
 
+#[cfg(feature = "postgres")]
+#[path = "../../tape-store/tests/postgres_server/mod.rs"]
+mod postgres_server;
+
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tape_client::{Answer, Begun, CallError, RunId, Tail, Tape};
 use tape_core::agenda::Queue;
-use tape_reactors::{Access, Driver, DueWork, Reaction, ReactionError, Reactor};
+use tape_core::command::{
+    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+};
+use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
+use tape_core::entry::decision::Usage;
+use tape_core::fingerprint::Fingerprint;
+use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, StreamId};
+use tape_core::payload::Payload;
+use tape_core::reply::ReplyResult;
+use tape_reactors::{
+    Access, Compensation, Connectors, Driver, DueWork, Outbox, Reaction, ReactionError, Reactor, Reconciler,
+    Recovery, Registry, RemoteAccess, Task, Terms, Timers, Worker,
+};
+use tape_server::config::Config;
+use tape_server::server::Server;
 use tape_store::clock::SystemClock;
+use tape_store::contract::JournalStore;
 use tape_store::engine::Engine;
+use tape_store::layer::MeteredStore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-const ROUNDS: usize = 200;
-/// Between two rounds nothing happens for this long.
-const IDLE: Duration = Duration::from_millis(150);
+const ROUNDS: usize = 100;
+/// Before each thing that is measured nothing happens for this long.
+const QUIET: Duration = Duration::from_millis(120);
+/// Idle reactors are watched for this long.
+const IDLE: Duration = Duration::from_secs(12);
 
-/// Says when it is woken.
-struct Probe(mpsc::UnboundedSender<Instant>);
+#[tokio::main]
+async fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| format!("sqlite:{}", dir.path().join(name).display());
+    let (engine, store) = open(&file("straight.db")).await;
+    measure("SQLite", Arc::new(engine), &store).await;
+    #[cfg(feature = "postgres")]
+    if let Some(database) = postgres_server::Database::create() {
+        let (engine, store) = open(&database.url()).await;
+        measure("PostgreSQL", Arc::new(engine), &store).await;
+    }
+    let (engine, store) = open(&file("served.db")).await;
+    let server = Server::over(Config::new("", "127.0.0.1:0".parse().unwrap()), engine).unwrap();
+    let address = server.address().to_string();
+    tokio::spawn(async move { server.run(std::future::pending()).await.unwrap() });
+    let remote = RemoteAccess::new(&address).unwrap();
+    measure("a server over SQLite", Arc::new(remote), &store).await;
+}
+
+async fn open(url: &str) -> (Engine, Arc<MeteredStore>) {
+    let store = tape_store::open::open(url).await.unwrap();
+    let store = Arc::new(MeteredStore::new(store));
+    let metered: Arc<dyn JournalStore> = Arc::<MeteredStore>::clone(&store);
+    (Engine::new(metered, Arc::new(SystemClock)), store)
+}
+
+async fn measure(place: &str, access: Arc<dyn Access>, store: &MeteredStore) {
+    let (woken, mut wakes) = mpsc::unbounded_channel();
+    let stop = CancellationToken::new();
+    let probes = [Queue::Outbox, Queue::Recovery].map(|queue| {
+        let probe = Probe {
+            queue,
+            woken: woken.clone(),
+        };
+        let driver = Driver::new(Arc::clone(&access), Arc::new(probe), Default::default());
+        tokio::spawn(driver.run(stop.clone()))
+    });
+    let (mut due, mut confirmed) = (Vec::new(), Vec::new());
+    for n in 0..ROUNDS {
+        let run = Run::begin(&access, n).await;
+        tokio::time::sleep(QUIET).await;
+        // From before the commit: what is shown has the commit in it.
+        let asked = Instant::now();
+        run.begin_effect().await;
+        due.push(called(&mut wakes, Queue::Outbox, &run).await - asked);
+        run.wait_for_effect().await;
+        tokio::time::sleep(QUIET).await;
+        let asked = Instant::now();
+        run.confirm_effect().await;
+        confirmed.push(called(&mut wakes, Queue::Recovery, &run).await - asked);
+        run.end().await;
+    }
+    stop.cancel();
+    futures::future::join_all(probes).await;
+    show(place, "effect due -> react", due);
+    show(place, "effect confirmed -> react for its run", confirmed);
+    let asked = idle(&access, store).await;
+    println!("{place}: five idle reactors ask the store {asked:.2} times a second each");
+}
+
+/// How often each of five idle reactors asks the store, in a second.
+async fn idle(access: &Arc<dyn Access>, store: &MeteredStore) -> f64 {
+    let holder = Holder::new("idle").unwrap();
+    let worker = Worker::new(
+        access.clone(),
+        Connectors::new(),
+        holder.clone(),
+        Terms::default(),
+    );
+    let agents = Arc::new(Registry::new());
+    let reactors: [Arc<dyn Reactor>; 5] = [
+        Arc::new(Outbox::new(worker.clone())),
+        Arc::new(Reconciler::new(worker.clone())),
+        Arc::new(Compensation::new(worker)),
+        Arc::new(Timers::new(access.clone())),
+        Arc::new(Recovery::new(
+            access.clone(),
+            agents,
+            holder,
+            Duration::from_secs(30),
+        )),
+    ];
+    let stop = CancellationToken::new();
+    let drivers = reactors.map(|reactor| {
+        let driver = Driver::new(access.clone(), reactor, Default::default());
+        tokio::spawn(driver.run(stop.clone()))
+    });
+    // Not what they begin with.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked =
+        |counts: tape_store::layer::Counts| counts.dues + counts.reads + counts.heads + counts.commits;
+    let before = asked(store.counts());
+    tokio::time::sleep(IDLE).await;
+    let asked = asked(store.counts()) - before;
+    stop.cancel();
+    futures::future::join_all(drivers).await;
+    f64::from(u32::try_from(asked).unwrap()) / IDLE.as_secs_f64() / 5.0
+}
+
+/// Says when it is called, and for what.
+struct Probe {
+    queue: Queue,
+    woken: mpsc::UnboundedSender<(Queue, StreamId, Instant)>,
+}
 
 #[async_trait]
 impl Reactor for Probe {
@@ -31,100 +155,147 @@ impl Reactor for Probe {
     }
 
     fn queue(&self) -> Queue {
-        Queue::Outbox
+        self.queue
     }
 
-    async fn react(&self, _work: &DueWork) -> Result<Reaction, ReactionError> {
-        let _ = self.0.send(Instant::now());
-        Ok(Reaction::Nothing)
+    async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
+        let called = (self.queue, work.stream.clone(), Instant::now());
+        let _ = self.woken.send(called);
+        Ok(Task::now(std::future::ready(Ok(Reaction::Nothing))))
     }
 }
 
-#[tokio::main]
-async fn main() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", dir.path().join("tape.db").display());
-    let store = tape_store::open::open(&url).await.unwrap();
-    let engine = Engine::new(store, Arc::new(SystemClock));
-    let tape = Tape::over(engine.clone()).connect().await.unwrap();
-    show("effect due -> its reactor called", due(&engine, &tape).await);
-    show("effect confirmed -> read in the feed", confirmed(&tape).await);
-}
-
-async fn due(engine: &Engine, tape: &Tape) -> Vec<Duration> {
-    let (woken, mut wakes) = mpsc::unbounded_channel();
-    let access: Arc<dyn Access> = Arc::new(engine.clone());
-    let stop = CancellationToken::new();
-    let driver = Driver::new(access, Arc::new(Probe(woken)), Default::default());
-    let driver = tokio::spawn(driver.run(stop.clone()));
-    let mut waits = Vec::new();
-    for n in 0..ROUNDS {
-        let run = begin(tape, &format!("due-{n}")).await;
-        let decision = run.decide(&n, async || Answer::json(&n)).await.unwrap();
-        let effect = run.effect(&decision, "bank", "pay").outbox();
-        tokio::time::sleep(IDLE).await;
-        while wakes.try_recv().is_ok() {}
-        let begun = Instant::now();
-        let waiting = tokio::spawn(async move { effect.settled_payload().await });
-        // From before the commit: what is shown has the commit in it.
-        waits.push(wakes.recv().await.unwrap() - begun);
-        waiting.abort();
-        run.fail("measured").await.unwrap();
-    }
-    stop.cancel();
-    driver.await.unwrap();
-    waits
-}
-
-async fn confirmed(tape: &Tape) -> Vec<Duration> {
-    let mut feed = tape.tail(&Tail {
-        pattern: "*.run.*.*.*.*.effect.confirmed".parse().unwrap(),
-        from_start: false,
-        follow: true,
-    });
-    let (saw, mut seen) = mpsc::unbounded_channel();
-    let reader = tokio::spawn(async move {
-        while let Some(page) = feed.next().await {
-            for _ in page.unwrap() {
-                let _ = saw.send(Instant::now());
-            }
+/// When the reactor of a queue was called for a run.
+async fn called(
+    wakes: &mut mpsc::UnboundedReceiver<(Queue, StreamId, Instant)>,
+    queue: Queue,
+    run: &Run,
+) -> Instant {
+    loop {
+        let (of, stream, at) = wakes.recv().await.unwrap();
+        if of == queue && stream.as_run() == Some(&run.id) {
+            return at;
         }
-    });
-    let mut waits = Vec::new();
-    for n in 0..ROUNDS {
-        let run = begin(tape, &format!("confirmed-{n}")).await;
-        let decision = run.decide(&n, async || Answer::json(&n)).await.unwrap();
-        tokio::time::sleep(IDLE).await;
-        let effect = run.effect(&decision, "bank", "pay");
-        let done: Instant = {
-            let (at, answered) = std::sync::mpsc::channel();
-            let pay = async |_| {
-                at.send(Instant::now()).unwrap();
-                Ok::<usize, CallError>(n)
-            };
-            effect.run(pay).await.unwrap();
-            answered.recv().unwrap()
+    }
+}
+
+/// A run with one effect for the outbox.
+struct Run {
+    access: Arc<dyn Access>,
+    id: RunId,
+    epoch: Epoch,
+}
+
+impl Run {
+    async fn begin(access: &Arc<dyn Access>, n: usize) -> Self {
+        let mut run = Self {
+            access: Arc::clone(access),
+            id: RunId::new("bench", "a", "u", "s", &format!("run-{n}")).unwrap(),
+            epoch: Epoch::default(),
         };
-        waits.push(seen.recv().await.unwrap() - done);
-        run.complete(&n).await.unwrap();
+        run.take().await;
+        run.drive(DriverCommand::RecordDecision(RecordDecision {
+            position: "#0".parse().unwrap(),
+            fingerprint: Fingerprint::of_bytes(b"asked"),
+            response: Payload::empty(),
+            model: "m".to_owned(),
+            usage: Usage::default(),
+            rationale: None,
+            policy_version: String::new(),
+            spent: Vec::new(),
+        }))
+        .await;
+        run
     }
-    reader.abort();
-    waits
+
+    async fn take(&mut self) {
+        let create = Create {
+            labels: BTreeMap::new(),
+            input: Payload::empty(),
+            forked_from: None,
+        };
+        let begin = RunCommand::Begin(Begin {
+            run: self.id.clone(),
+            create: Some(create),
+            holder: Holder::new("bench").unwrap(),
+            lease_ms: 60_000,
+            adopt: None,
+            recovery: false,
+        });
+        match self.ask(begin).await {
+            ReplyResult::Leased { epoch, .. } => self.epoch = epoch,
+            other => panic!("not leased: {other:?}"),
+        }
+    }
+
+    async fn begin_effect(&self) {
+        let spec = EffectSpec {
+            connector: Connector::new("bank").unwrap(),
+            operation: Operation::new("pay").unwrap(),
+            semantics: Semantics::NonIdempotent,
+            mode: Mode::Outbox,
+            args: Payload::empty(),
+            business_key: None,
+            undo: None,
+            reserve: Vec::new(),
+            policy: EffectPolicy::default(),
+        };
+        let effect = effect();
+        self.drive(DriverCommand::BeginEffect { effect, spec }).await;
+    }
+
+    /// A worker takes the effect, and the run waits for what comes of it.
+    async fn wait_for_effect(&self) {
+        let claim = WorkerCommand::ClaimEffect {
+            effect: effect(),
+            holder: Holder::new("worker").unwrap(),
+            claim_ms: 60_000,
+        };
+        self.ask(RunCommand::Work(claim)).await;
+        let (seen, resume) = (Seq(u64::MAX), None);
+        self.drive(DriverCommand::Suspend { seen, resume }).await;
+    }
+
+    async fn confirm_effect(&self) {
+        let ending = Ending::Confirmed {
+            result: Payload::empty(),
+            undo: None,
+            spent: None,
+        };
+        let finish = WorkerCommand::FinishClaimed {
+            effect: effect(),
+            holder: Holder::new("worker").unwrap(),
+            attempt: 1,
+            ending,
+        };
+        self.ask(RunCommand::Work(finish)).await;
+    }
+
+    async fn end(mut self) {
+        self.take().await;
+        let output = Payload::empty();
+        self.drive(DriverCommand::Complete { output }).await;
+    }
+
+    async fn drive(&self, command: DriverCommand) {
+        self.ask(RunCommand::Drive(self.epoch, command)).await;
+    }
+
+    async fn ask(&self, command: RunCommand) -> ReplyResult {
+        let command = Command::new(RequestId(uuid::Uuid::new_v4()), command);
+        self.access.run(&self.id, command).await.unwrap().result
+    }
 }
 
-async fn begin(tape: &Tape, name: &str) -> tape_client::Run {
-    let id = RunId::new("bench", "a", "u", "s", name).unwrap();
-    match tape.run(id).begin().await.unwrap() {
-        Begun::Driving(run) => run,
-        Begun::Ended(ending) => panic!("{ending:?}"),
-    }
+fn effect() -> EffectId {
+    "#0.0".parse().unwrap()
 }
 
-fn show(what: &str, mut waits: Vec<Duration>) {
+fn show(place: &str, what: &str, mut waits: Vec<Duration>) {
     waits.sort();
     let at = |share: usize| waits[(waits.len() - 1) * share / 100];
     println!(
-        "{what}: p50 {:?}  p99 {:?}  max {:?}  ({ROUNDS} rounds, each after {IDLE:?} of quiet)",
+        "{place}: {what}: p50 {:?}  p99 {:?}  max {:?}  ({ROUNDS} rounds, each after {QUIET:?} of quiet)",
         at(50),
         at(99),
         at(100)

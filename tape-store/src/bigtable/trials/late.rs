@@ -174,7 +174,7 @@ async fn what_a_dead_writer_announced_is_cleaned_up() {
         let look = async |reader: BigtableStore| {
             let due = async || {
                 reader
-                    .due(Queue::Timers, shard, Timestamp::MAX, 10)
+                    .due(Queue::Timers, shard, Timestamp::MAX, None, 10)
                     .await
                     .unwrap()
             };

@@ -16,14 +16,13 @@ impl Seed {
     /// The generator of a seed and a text: its numbers tell nothing about those of another text.
     #[must_use]
     pub fn of_text(seed: u64, text: &str) -> Self {
-        let digest = Sha256::new()
+        let digest: [u8; 32] = Sha256::new()
             .chain_update(seed.to_be_bytes())
             .chain_update(text)
-            .finalize();
-        let bytes = digest[..8]
-            .try_into()
-            .expect("a digest has more than eight bytes");
-        Self(u64::from_be_bytes(bytes))
+            .finalize()
+            .into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 
     /// The next number.

@@ -190,9 +190,9 @@ impl Worker {
         Ok(entry.body)
     }
 
-    /// Asks for a claim, and has it renewed before anything is done with it where its answer took long: an upstream that is called
-    /// just before the claim lapses is asked by the next worker whether it acted before the call arrives there. None where the
-    /// claim was lost meanwhile.
+    /// Asks for a claim, and has it renewed before anything is done with it where half of it is over by the time of its answer: an
+    /// upstream that is called just before the claim lapses is asked by the next worker whether it acted before the call arrives
+    /// there. None where the claim was lost meanwhile.
     pub(crate) async fn claim(
         &self,
         run: &RunId,
@@ -201,7 +201,7 @@ impl Worker {
     ) -> Result<Option<Reply>, AccessError> {
         let mut asked = Instant::now();
         let reply = self.ask(run, command).await?;
-        while asked.elapsed() >= self.terms.claim / 3 {
+        while asked.elapsed() >= self.terms.claim / 2 {
             asked = Instant::now();
             match self.ask(run, renew.clone()).await {
                 Ok(_) => {}
@@ -267,8 +267,11 @@ impl Worker {
 
     /// Renews a claim until it is lost.
     async fn keep(&self, run: &RunId, renew: WorkerCommand) {
+        // Half of the claim may be over already.
+        let mut wait = self.terms.claim / 6;
         loop {
-            tokio::time::sleep(self.terms.claim / 3).await;
+            tokio::time::sleep(wait).await;
+            wait = self.terms.claim / 3;
             let command = Command::new(request(), RunCommand::Work(renew.clone()));
             match self.access.run(run, command).await {
                 Ok(_) => {}

@@ -120,7 +120,7 @@ struct Side {
 /// Something that is asked, as often as one likes.
 #[derive(Clone, Debug)]
 enum Asked {
-    Run(RunId, Command<RunCommand>),
+    Run(RunId, Box<Command<RunCommand>>),
     Session(Command<SessionCommand>),
     Rewind(Command<Seq>),
     Value(Command<ValueCommand>),
@@ -233,7 +233,7 @@ impl History {
         if let RunCommand::Begin(begin) = &mut body {
             begin.run = run.clone();
         }
-        Asked::Run(run, self.command(|_| body))
+        Asked::Run(run, Box::new(self.command(|_| body)))
     }
 
     /// Whether the run would take a command.
@@ -316,7 +316,7 @@ impl History {
     async fn ask_one(&self, side: &Side, asked: &Asked) -> Result<String, String> {
         let (engine, session) = (&side.engine, self.runs[0].session());
         let reply = match asked.clone() {
-            Asked::Run(run, command) => engine.run(&run, command).await,
+            Asked::Run(run, command) => engine.run(&run, *command).await,
             Asked::Session(command) => engine.session(&session, command).await,
             Asked::Rewind(to) => engine.rewind_session(&session, to).await,
             Asked::Value(command) => engine.value(&session.tenant, &self.value, command).await,

@@ -68,7 +68,7 @@ fn play(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String 
     play.args(["--seed", "7", "--deadline-seconds", "3600"])
         .args(more);
     for (flag, count) in counts {
-        play.args([flag, &count.to_string()]);
+        play.arg(flag).arg(count.to_string());
     }
     if let Some(store) = store {
         play.args(["--store", store]);

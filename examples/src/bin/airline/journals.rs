@@ -6,7 +6,7 @@ use crate::ground::Begin;
 use crate::recording::Conversation;
 use crate::verdict::{Kept, KeptDecision};
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +30,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// An agent waits so long for what a worker does; then its run waits without it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a worker's claim lasts: much longer than a process stands still on a busy machine.
-const CLAIM: Duration = Duration::from_secs(2);
+/// How long a worker's claim lasts: much longer than a process stands still, or a commit takes, on a busy machine.
+const CLAIM: Duration = Duration::from_secs(5);
 /// Nobody hands a run over that has ended: that is looked at after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Journals that are read at a time.
@@ -141,7 +141,8 @@ impl Journals {
         let id = run_id(&self.tenant, run)?;
         loop {
             // Its agent may have died before it began.
-            if self.tape.head(&id).await?.is_none() {
+            let head = until_it_works(|| self.tape.head(&id).map_err(Into::into)).await?;
+            if head.is_none() {
                 return Ok(Some(Begin::Anew));
             }
             match tokio::time::timeout(LOOK_AGAIN, handovers.recv()).await {

@@ -48,7 +48,7 @@ impl Stage {
             let mut agent = self.start()?;
             match self.drive(&mut agent).await? {
                 Drove::ToTheEnd => break,
-                Drove::IntoAKill => {}
+                Drove::IntoAKill | Drove::Suspended => {}
                 Drove::Astray => {
                     say("    it ended early");
                     strays.forgive()?;

@@ -34,7 +34,8 @@ async fn each(world: &World) {
         "[connectors.astray.http]\ndispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/fnd/{{business_key}}\"\n\
          absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}"
     );
-    let _worker = world.worker_with(&upstream, &astray, &[]);
+    // Claims that do not lapse by themselves on a busy machine: nobody is killed here.
+    let _worker = world.worker_claiming(&upstream, 10_000, &astray);
     an_answer_of_somebody_else_is_not_absent(world, &upstream).await;
     what_is_absent_and_idempotent_is_sent_again(world, &upstream).await;
     what_is_absent_otherwise_waits_for_a_person(world, &upstream).await;

@@ -309,9 +309,10 @@ impl Fragile {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, at) = (Arc::clone(&stop), address.clone());
         std::thread::spawn(move || {
+            child.wait();
             while !stopped.load(Ordering::SeqCst) {
-                child.wait();
                 (child, _) = launch(&at);
+                child.wait();
             }
         });
         let url = format!("http://{address}/");

@@ -9,7 +9,7 @@
 //! | who does not find a batch raises the generation | `late::a_batch_that_was_missed_is_never_committed_later` |
 //! | hints are written before the commit | `crashes::processes_that_die_again_and_again_get_on` |
 //! | so is the news | the same |
-//! | a hint is only deleted up to the ordinal of the row | `late::due_work_of_a_commit_under_way_is_not_cleaned_up` |
+//! | a hint is only deleted up to an ordinal | `late::work_that_moves_back_is_found` |
 //! | an old hint is settled | `late::what_a_dead_writer_announced_is_cleaned_up` |
 //! | by raising the generation | `late::a_writer_that_was_given_up_tries_again` |
 //! | the log has one row of a number | `overtaken::who_is_suspended_does_not_make_a_row_of_the_log_again` |

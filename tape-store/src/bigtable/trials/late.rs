@@ -104,6 +104,35 @@ async fn due_work_of_a_commit_under_way_is_not_cleaned_up() {
     assert_eq!(due().await, [1]);
 }
 
+/// Work that is due at a time again that it was due at before is found, though the hint of the first time is deleted along with the commit
+/// that writes the second.
+#[tokio::test]
+async fn work_that_moves_back_is_found() {
+    let Some(table) = table().await else { return };
+    let (store, mut pen) = (store(&table, NEVER), Pen::new("a"));
+    let time = Timestamp::from_micros;
+    for (was, due) in [(None, 1), (Some(1), 2), (Some(2), 1), (Some(1), 2), (Some(2), 1)] {
+        let moved = AgendaChange {
+            queue: Queue::Recovery,
+            item: Item::Run,
+            was: was.map(time),
+            due: Some(time(due)),
+        };
+        let batch = Batch {
+            agenda: vec![moved],
+            ..pen.batch("moved", 1)
+        };
+        assert!(store.commit(vec![batch.clone()]).await[0].is_ok());
+        pen.advance(&batch);
+        let shard = Shard::of(&pen.stream, SHARDS);
+        let hints = store
+            .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+            .await
+            .unwrap();
+        assert_eq!(hints.iter().map(|hint| hint.due).collect::<Vec<_>>(), [time(due)]);
+    }
+}
+
 /// A writer that is given up, but lives, finds its hints gone and its commit refused; it tries again by itself and everything is there.
 #[tokio::test]
 async fn a_writer_that_was_given_up_tries_again() {

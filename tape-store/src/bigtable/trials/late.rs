@@ -126,7 +126,7 @@ async fn work_that_moves_back_is_found() {
         pen.advance(&batch);
         let shard = Shard::of(&pen.stream, SHARDS);
         let hints = store
-            .due(Queue::Recovery, shard, Timestamp::MAX, 10)
+            .due(Queue::Recovery, shard, Timestamp::MAX, None, 10)
             .await
             .unwrap();
         assert_eq!(hints.iter().map(|hint| hint.due).collect::<Vec<_>>(), [time(due)]);

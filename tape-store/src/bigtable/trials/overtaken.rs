@@ -306,6 +306,36 @@ async fn who_is_suspended_brings_no_erased_payload_back() {
     }
 }
 
+/// Where a segment ends is settled before it is written: what is erased meanwhile would have it end elsewhere, and the first one would be
+/// found with what it was made of.
+#[tokio::test]
+async fn a_segment_ends_where_it_was_begun() {
+    const SECRETS: u64 = 5;
+    let Some(table) = table().await else { return };
+    let other = shared(&table);
+    for died_after in 1..=3 {
+        let mut pen = Pen::new(&format!("run-{died_after}"));
+        let text = "x".repeat(250_000);
+        for _ in 0..3 {
+            pen.put(other.as_ref(), &text, 6).await;
+        }
+        let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, died_after, Order::Given));
+        commit(store(&wire, NEVER), pen.clone()).await;
+        for seq in 1..=SECRETS {
+            other.erase(&pen.stream, Seq(seq)).await.unwrap();
+        }
+        for _ in 0..3 {
+            pen.put(other.as_ref(), &text, 6).await;
+        }
+        let entries = all(other.as_ref(), &pen.stream).await;
+        assert_eq!(entries.len(), 36);
+        for entry in entries {
+            let is_erased = entry.seq.0 <= SECRETS;
+            assert_eq!(entry.payload.is_none(), is_erased, "entry {}", entry.seq);
+        }
+    }
+}
+
 /// A table in which the first look at the log comes too early for its first row, and late enough for those after it.
 struct Slow(Arc<dyn Table>, AtomicBool);
 

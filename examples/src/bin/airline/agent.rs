@@ -14,6 +14,8 @@ use tape_examples::upstream::{Request, Upstream};
 /// What the agent works with.
 pub(crate) struct Tools {
     pub(crate) airline: Upstream,
+    /// The airline's name in journals.
+    pub(crate) connector: String,
     /// Whether the airline heeds no keys.
     pub(crate) careless: bool,
     pub(crate) model: Model,
@@ -133,7 +135,7 @@ async fn act<J: Journal>(
     let changes = changes(&request.operation);
     let business_key = (changes && tools.careless).then(|| request.reference.clone());
     let call = Call {
-        connector: "airline".to_owned(),
+        connector: tools.connector.clone(),
         operation: request.operation.clone(),
         args: request.content.clone(),
         changes,

@@ -89,7 +89,7 @@ impl Journals {
             }
             Some(count) => {
                 let (comeback, redrive) = Comeback::served().await?;
-                let settings = (0..count).map(|n| setting(plan, servers.as_ref(), &redrive, n));
+                let settings = (0..count).map(|n| setting(plan, &tenant, servers.as_ref(), &redrive, n));
                 let settings = settings.collect::<Result<_>>()?;
                 (comeback, Some(Reactors::start(settings, plan.errors).await?))
             }
@@ -232,23 +232,29 @@ fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
 }
 
 /// The n-th worker.
-fn setting(plan: &Plan<'_>, servers: Option<&Servers>, redrive: &str, n: usize) -> Result<Setting> {
+fn setting(
+    plan: &Plan<'_>,
+    tenant: &str,
+    servers: Option<&Servers>,
+    redrive: &str,
+    n: usize,
+) -> Result<Setting> {
     let config = plan.dir.join(format!("reactor-{n}.toml"));
-    std::fs::write(&config, configuration(plan.airline, redrive, n))?;
+    std::fs::write(&config, configuration(tenant, plan.airline, redrive, n))?;
     let journal = journal(servers, plan.store, n);
     Ok(Setting { journal, config })
 }
 
-fn configuration(airline: &str, redrive: &str, n: usize) -> String {
+fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String {
     let (claim, patience) = (CLAIM.as_millis(), airline::PATIENCE.as_millis());
     format!(
         "claim_ms = {claim}\n\
          lease_ms = {claim}\n\
          patience_ms = {patience}\n\
          sweep_ms = 1000\n\
-         [connectors.airline]\n\
+         [connectors.{tenant}]\n\
          headers = {{ {WORKER} = \"{n}\" }}\n\
-         [connectors.airline.http]\n\
+         [connectors.{tenant}.http]\n\
          dispatch = \"{airline}/act/{{operation}}/{{business_key}}\"\n\
          observe = \"{airline}/acts/{{business_key}}\"\n\
          absent = {{ status = 404, json = {{ \"/acts\" = 0 }} }}\n\

@@ -82,6 +82,12 @@ async fn be_careless(args: CarelessArgs, parent: Parent) -> Result<()> {
     careless::serve(desk, &args.ledger, &args.listen, conduct, parent).await
 }
 
+/// The name of a careless airline is that of the play: workers of another one, over the same store, leave its acts alone.
+fn connector(args: &AgentArgs) -> String {
+    let play = args.tenant.as_ref().filter(|_| args.careless);
+    play.map_or_else(|| "airline".to_owned(), Clone::clone)
+}
+
 async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
     let conversation: Conversation = serde_json::from_slice(&std::fs::read(&args.conversation)?)?;
     let stops = Stops::new(serde_json::from_str::<Vec<Stop>>(&args.stops)?, parent.clone());
@@ -91,6 +97,7 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
     }
     let tools = Tools {
         airline,
+        connector: connector(&args),
         careless: args.careless,
         model,
         stops,

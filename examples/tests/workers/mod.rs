@@ -56,6 +56,7 @@ fn recorded() -> Option<PathBuf> {
 }
 
 /// Performs a play that has to end well: what it says.
+#[expect(clippy::print_stdout, reason = "at full size people read what came of it")]
 fn play(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a directory is made");
     let trajectories = recorded().unwrap_or_else(|| {

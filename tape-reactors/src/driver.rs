@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
 /// at nothing for longer than this is woken at once.
-const PAUSE_MAX: Duration = Duration::from_millis(320);
+const PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]

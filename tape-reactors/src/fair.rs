@@ -12,7 +12,7 @@ use tape_core::id::StreamId;
 /// Of what is taken up at a time, at most this part is of one run, so that a run with much work does not fill it.
 const OF_ONE_RUN: usize = 4;
 
-/// Takes a share of due work: of one in so many runs, at most so many pieces, in a fair order: before anybody's second piece comes
+/// Takes a share of due work: of one in so many runs, but of one at least, at most so many pieces, in a fair order: before anybody's second piece comes
 /// everybody's first.
 ///
 /// All copies of a reactor see the same work. Chance keeps them from going for the same pieces, and from writing to the same runs: what
@@ -29,11 +29,11 @@ pub(crate) fn share(
     for piece in work {
         by_run.entry(piece.stream.clone()).or_default().push(piece);
     }
-    let mut runs: Vec<_> = by_run
-        .into_values()
-        .filter(|_| chance.random_ratio(1, one_of))
-        .collect();
+    let mut runs: Vec<_> = by_run.into_values().collect();
+    let chosen = runs.iter().filter(|_| chance.random_ratio(1, one_of)).count();
     runs.shuffle(chance);
+    // A copy that is alone, or faster this time, must not leave the little that there is to nobody.
+    runs.truncate(chosen.max(1));
     take_turns(&mut runs, |pieces| pieces[0].stream.tenant().clone());
     let of_one = if pieces > most {
         most.div_ceil(OF_ONE_RUN)
@@ -124,6 +124,14 @@ mod tests {
         let taken = share(all, 8, 10_000, &mut rand::rng());
         assert!((3 * 40..3 * 200).contains(&taken.len()), "{}", taken.len());
         assert_eq!(taken.len() % 3, 0);
+    }
+
+    #[test]
+    fn what_is_there_is_never_left_alone() {
+        for _ in 0..100 {
+            let one = vec![piece("t", "one", "#0.0")];
+            assert_eq!(share(one, 64, 256, &mut rand::rng()).len(), 1);
+        }
     }
 
     #[test]

@@ -37,7 +37,6 @@ use async_trait::async_trait;
 use error::store_error;
 use futures::future::BoxFuture;
 use names::Names;
-use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -52,7 +51,7 @@ use writer::Writer;
 /// A journal store in a SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     names: Names,
     wake: Arc<Wake>,
@@ -76,21 +75,21 @@ impl SqliteStore {
     pub async fn open_with(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
         let failed = |error| store_error("opens the database", error);
         connect::prepare(path, settings).await?;
-        let reader = connect::reader(path, settings);
-        let watched = reader.connect().await.map_err(failed)?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.readers.max(1))
             .test_before_acquire(false);
-        let readers = pool.connect_with(reader).await.map_err(failed)?;
+        let readers = pool
+            .connect_with(connect::reader(path, settings))
+            .await
+            .map_err(failed)?;
         let wake = Arc::new(Wake::new());
+        let writer = Writer::new(connect::writer(path, settings), settings.busy_timeout);
+        let writer = Arc::new(Mutex::new(writer));
         Ok(Self {
-            writer: Mutex::new(Writer::new(
-                connect::writer(path, settings),
-                settings.busy_timeout,
-            )),
             readers,
             names: Names::new(),
-            _watch: Watch::start(watched, Arc::clone(&wake)),
+            _watch: Watch::start(Arc::clone(&writer), Arc::clone(&wake)),
+            writer,
             wake,
         })
     }

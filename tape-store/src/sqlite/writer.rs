@@ -128,6 +128,15 @@ impl Writer {
         Ok(())
     }
 
+    /// A number that changes with each commit of others, those of this connection left out.
+    pub(super) async fn data_version(&mut self) -> Result<i64, sqlx::Error> {
+        let connection = self.connection().await?;
+        let version = sqlx::query_scalar("PRAGMA data_version");
+        let version = version.fetch_one(connection).await?;
+        self.doubtful = false;
+        Ok(version)
+    }
+
     /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
         let failed = |error| store_error("erases a payload", error);

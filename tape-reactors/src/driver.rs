@@ -6,7 +6,8 @@ use crate::connector::Lane;
 use crate::crowd::{Crowd, Parking};
 use crate::fair::share;
 use crate::reactor::{Reaction, ReactionError, Reactor};
-use std::collections::{HashMap, HashSet, VecDeque};
+use futures::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
@@ -39,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
 /// at nothing for longer than this is woken at once.
-const PAUSE_MAX: Duration = Duration::from_millis(80);
+const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +102,10 @@ pub struct Driver {
     found_at: Instant,
     /// When something will be due that was seen since then, at the latest the next sweep.
     due_next: Instant,
-    under_way: HashSet<Piece>,
+    /// What is under way, and whether it was seen to be due meanwhile.
+    under_way: HashMap<Piece, bool>,
+    /// Comes once something is written after the first page was looked at; none once it came.
+    changed: Option<BoxFuture<'static, ()>>,
     failed: HashMap<Piece, Failure>,
     crowd: Crowd<Piece>,
     tasks: JoinSet<Result<Outcome, ReactionError>>,
@@ -117,6 +121,7 @@ struct Share {
     won: usize,
     lost: usize,
     crowded: usize,
+    failed: usize,
 }
 
 impl Share {
@@ -127,7 +132,14 @@ impl Share {
             won: 0,
             lost: 0,
             crowded: 0,
+            failed: 0,
         }
+    }
+
+    /// Whether nothing can be done here about what was taken up last, such as the work of a connector that nobody has configured:
+    /// then there is no hurry to take up more.
+    const fn is_hopeless(&self) -> bool {
+        self.failed > 0 && self.won + self.lost + self.crowded == 0
     }
 
     /// Learns from how it went with what was taken up last.
@@ -142,7 +154,7 @@ impl Share {
         } else {
             self.pieces = (self.pieces * 2).min(PIECES_MAX);
         }
-        (self.won, self.lost, self.crowded) = (0, 0, 0);
+        (self.won, self.lost, self.crowded, self.failed) = (0, 0, 0, 0);
         *self
     }
 }
@@ -196,7 +208,8 @@ impl Driver {
             found: false,
             found_at: now,
             due_next: now,
-            under_way: HashSet::new(),
+            under_way: HashMap::new(),
+            changed: None,
             failed: HashMap::new(),
             crowd: Crowd::new(),
             tasks: JoinSet::new(),
@@ -209,21 +222,24 @@ impl Driver {
         self.slots.stop = stop.clone();
         let given_back = Arc::clone(&self.slots.given_back);
         while !stop.is_cancelled() {
-            // Asked for before looking, so that what is written in between is not missed.
-            let changed = self.access.changed(self.reactor.queue());
             self.take_up().await;
             let idle = self.has_room();
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 () = given_back.notified() => {}
-                () = changed, if idle => self.look_at = self.look_at.min(self.looked + self.pause),
+                () = heard(&mut self.changed), if idle => self.look_within(self.pause),
                 () = tokio::time::sleep_until(self.look_at), if idle => {}
             }
         }
         while let Some(ended) = self.tasks.join_next_with_id().await {
             self.ended(ended);
         }
+    }
+
+    /// Looks at the agenda once so long has passed since the last look.
+    fn look_within(&mut self, pause: Duration) {
+        self.look_at = self.look_at.min(self.looked + pause);
     }
 
     fn has_room(&self) -> bool {
@@ -267,6 +283,8 @@ impl Driver {
     }
 
     fn begin_round(&mut self) {
+        // Asked for before looking, so that what is written in between is not missed.
+        self.changed = Some(self.access.changed(self.reactor.queue()));
         self.found = false;
         self.due_next = self.looked + self.options.sweep;
         // A sweep would have come by whatever failed and is still due; what comes back later begins anew.
@@ -285,10 +303,15 @@ impl Driver {
             self.found = true;
             self.pause = PAUSE;
             self.found_at = now;
+            if self.share.is_hopeless() {
+                self.look_at = now + self.options.backoff;
+            }
             let Share { one_of, pieces, .. } = self.share.next();
             self.backlog = share(due_now, one_of, pieces, &mut rand::rng());
         } else if self.page.is_none() && !self.found {
-            self.look_at = self.due_next.max(now + PAUSE);
+            // What was written since the first page was looked at may stand before this one.
+            let news = self.changed.is_none();
+            self.look_at = if news { now } else { self.due_next }.max(now + PAUSE);
             if now - self.found_at > QUIET {
                 self.share = Share::new();
             }
@@ -301,7 +324,11 @@ impl Driver {
         let mut due_now = Vec::new();
         for work in page {
             let piece = (work.stream.clone(), work.item.clone());
-            if self.under_way.contains(&piece) || self.crowd.has(&piece) {
+            if let Some(seen) = self.under_way.get_mut(&piece) {
+                *seen = true;
+                continue;
+            }
+            if self.crowd.has(&piece) {
                 continue;
             }
             let held = self.failed.get(&piece).map_or(now, |failure| failure.until);
@@ -322,7 +349,7 @@ impl Driver {
                 return;
             };
             let piece = (work.stream.clone(), work.item.clone());
-            self.under_way.insert(piece.clone());
+            self.under_way.insert(piece.clone(), false);
             let reactor = Arc::clone(&self.reactor);
             let task = self.tasks.spawn(self.slots.clone().see_to(reactor, work, slot));
             self.pieces.insert(task.id(), piece);
@@ -335,7 +362,10 @@ impl Driver {
             Err(panic) => (panic.id(), Err(ReactionError::Panicked)),
         };
         let piece = self.pieces.remove(&id).expect("every task has its piece");
-        self.under_way.remove(&piece);
+        // What it was seen to be due for may be what comes after this.
+        if self.under_way.remove(&piece) == Some(true) {
+            self.look_within(PAUSE);
+        }
         match result {
             Ok(Outcome::Reacted(Reaction::Done)) => {
                 debug!(reactor = self.reactor.name(), stream = %piece.0, item = %piece.1, "done");
@@ -352,13 +382,14 @@ impl Driver {
                 self.crowd.join(piece, lane);
             }
             Err(error) => {
+                self.share.failed += 1;
                 let (stream, item) = (&piece.0, &piece.1);
                 warn!(reactor = self.reactor.name(), %stream, %item, error = %Chain(&error), "will try again");
                 self.hold_off(piece);
             }
         }
         if self.crowd.may_go_on(&self.slots.parking) {
-            self.look_at = self.look_at.min(self.looked + PAUSE);
+            self.look_within(PAUSE);
         }
     }
 
@@ -426,6 +457,15 @@ impl Slots {
         };
         act.await.map(Outcome::Reacted)
     }
+}
+
+/// Waits until something was written; for ever where that was heard already.
+async fn heard(changed: &mut Option<BoxFuture<'static, ()>>) {
+    match changed {
+        Some(written) => written.await,
+        None => std::future::pending().await,
+    }
+    *changed = None;
 }
 
 /// An error with its causes, on one line.

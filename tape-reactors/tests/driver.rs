@@ -51,7 +51,7 @@ fn name(work: &DueWork) -> String {
 /// The word that a run's name begins with.
 fn kind(work: &DueWork) -> &'static str {
     let name = name(work);
-    let kinds = ["stuck", "slow", "quick", "panics", "poisoned"];
+    let kinds = ["stuck", "slow", "quick", "panics", "poisoned", "again"];
     kinds.into_iter().find(|kind| name.starts_with(kind)).unwrap()
 }
 
@@ -189,6 +189,13 @@ impl Clerk {
                 self.0.at_once.lock().unwrap().get_mut("all").unwrap().0 -= 1;
                 panic!("a bug");
             }
+            // It is due once more by what it did itself, and is looked at before it ends.
+            "again" if self.0.begun.lock().unwrap()[&name(work)] == 1 => {
+                self.0.changed.notify_waiters();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.0.at_once.lock().unwrap().get_mut("all").unwrap().0 -= 1;
+                return Ok(Reaction::Done);
+            }
             _ => tokio::task::yield_now().await,
         }
         self.0.leave(work);
@@ -272,6 +279,16 @@ async fn a_piece_that_panics_comes_back_and_holds_up_nobody() {
     let _running = start(&desk, 1);
     desk.until_done(51).await;
     assert_eq!(desk.begun.lock().unwrap()["panics"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_once_more_when_it_ends_is_not_left_to_the_sweep() {
+    let desk = Desk::with(&[]);
+    desk.give([piece("acme", "again")]);
+    let _running = start(&desk, 4);
+    let begun = tokio::time::Instant::now();
+    desk.until_done(1).await;
+    assert!(begun.elapsed() < Options::default().sweep / 10);
 }
 
 #[tokio::test(start_paused = true)]

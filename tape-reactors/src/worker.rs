@@ -265,22 +265,31 @@ impl Worker {
         }
     }
 
-    /// Renews a claim until it is lost.
+    /// Renews a claim until it is lost. Where the journal is out of reach for longer than it lasts, nobody says so, and a call that
+    /// is still on its way would arrive after the next worker has asked whether it did.
     async fn keep(&self, run: &RunId, renew: WorkerCommand) {
+        let claim = self.terms.claim;
         // Half of the claim may be over already.
-        let mut wait = self.terms.claim / 6;
+        let (mut wait, mut until) = (claim / 6, Instant::now() + claim / 2);
         loop {
             tokio::time::sleep(wait).await;
-            wait = self.terms.claim / 3;
+            let asked = Instant::now();
             let command = Command::new(request(), RunCommand::Work(renew.clone()));
-            match self.access.run(run, command).await {
-                Ok(_) => {}
-                Err(AccessError::Rejected(rejection)) => {
+            match tokio::time::timeout_at(until, self.access.run(run, command)).await {
+                Ok(Ok(_)) => until = asked + claim,
+                Ok(Err(AccessError::Rejected(rejection))) => {
                     warn!(%rejection, "a claim was lost while the upstream was called");
                     return;
                 }
-                Err(error) => warn!(%error, "a claim was not renewed"),
+                Ok(Err(error)) => warn!(%error, "a claim was not renewed"),
+                Err(_) => warn!("a claim was not renewed: the journal does not answer"),
             }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                warn!("a claim has lapsed while the upstream was called");
+                return;
+            }
+            wait = left.min(claim / 3);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A claim whose answer comes late: over a memory store, in virtual time, which is the journal's as well.
+//! Claims that lapse unnoticed, whose answer comes late or whose journal is out of reach: over a memory store, in virtual time, which
+//! is the journal's as well.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
@@ -6,7 +7,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -48,11 +49,41 @@ impl Clock for VirtualClock {
     }
 }
 
-/// A journal whose answers to claims come late.
-struct Slow(Engine);
+/// What is wrong with the way to the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// Answers to claims come late.
+    LateClaims,
+    /// After a claim nothing comes through any more.
+    CutOff,
+}
+
+/// A journal behind a way that has its troubles.
+struct Beyond {
+    engine: Engine,
+    trouble: Trouble,
+    claimed: AtomicBool,
+}
+
+impl Beyond {
+    fn new(engine: &Engine, trouble: Trouble) -> Arc<dyn Access> {
+        Arc::new(Self {
+            engine: engine.clone(),
+            trouble,
+            claimed: AtomicBool::new(false),
+        })
+    }
+
+    fn check(&self) -> Result<&Engine, AccessError> {
+        if self.trouble == Trouble::CutOff && self.claimed.load(Ordering::SeqCst) {
+            return Err(AccessError::Unavailable("cut off".into()));
+        }
+        Ok(&self.engine)
+    }
+}
 
 #[async_trait]
-impl Access for Slow {
+impl Access for Beyond {
     async fn due(
         &self,
         queue: Queue,
@@ -60,28 +91,31 @@ impl Access for Slow {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, AccessError> {
-        Access::due(&self.0, queue, within, from, limit).await
+        Access::due(self.check()?, queue, within, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
-        Access::changed(&self.0, queue)
+        Access::changed(&self.engine, queue)
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
         let claims = matches!(command.body, RunCommand::Work(WorkerCommand::ClaimEffect { .. }));
-        let reply = Access::run(&self.0, run, command).await;
+        let reply = Access::run(self.check()?, run, command).await;
         if claims {
-            tokio::time::sleep(LATE).await;
+            self.claimed.store(true, Ordering::SeqCst);
+            if self.trouble == Trouble::LateClaims {
+                tokio::time::sleep(LATE).await;
+            }
         }
         reply
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        Access::read(&self.0, run, after, limit).await
+        Access::read(self.check()?, run, after, limit).await
     }
 
     async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
-        Access::effect(&self.0, run, effect).await
+        Access::effect(self.check()?, run, effect).await
     }
 
     async fn obligation(
@@ -89,22 +123,40 @@ impl Access for Slow {
         run: &RunId,
         obligation: &ObligationId,
     ) -> Result<Option<ObligationAt>, AccessError> {
-        Access::obligation(&self.0, run, obligation).await
+        Access::obligation(self.check()?, run, obligation).await
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
-        Access::merge(&self.0, session).await
+        Access::merge(self.check()?, session).await
     }
 }
 
 /// An upstream that acts whenever a request arrives, and says what it did so far.
-#[derive(Clone, Default)]
-struct Upstream(Arc<AtomicUsize>);
+#[derive(Clone)]
+struct Upstream {
+    acts: Arc<AtomicUsize>,
+    /// It takes so long until there is a connection to it, for the first who wants one. Who does not wait sends nothing.
+    connecting: Duration,
+    connected: Arc<AtomicBool>,
+}
+
+impl Upstream {
+    fn new(connecting: Duration) -> Self {
+        Self {
+            acts: Arc::default(),
+            connecting,
+            connected: Arc::default(),
+        }
+    }
+}
 
 #[async_trait]
 impl Connector for Upstream {
     async fn dispatch(&self, _call: &Call) -> Ending {
-        let acts = Arc::clone(&self.0);
+        if !self.connected.swap(true, Ordering::SeqCst) {
+            tokio::time::sleep(self.connecting).await;
+        }
+        let acts = Arc::clone(&self.acts);
         // What was sent arrives, whether or not anybody waits for the answer.
         let arrives = tokio::spawn(async move {
             tokio::time::sleep(ON_ITS_WAY).await;
@@ -119,7 +171,7 @@ impl Connector for Upstream {
     }
 
     async fn observe(&self, _call: &Call) -> Observation {
-        match self.0.load(Ordering::SeqCst) {
+        match self.acts.load(Ordering::SeqCst) {
             0 => Observation::Absent,
             _ => Observation::found(Payload::empty()),
         }
@@ -210,28 +262,34 @@ fn start(access: Arc<dyn Access>, reactor: Arc<dyn tape_reactors::Reactor>, stop
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_answer_came_late_is_renewed_before_the_upstream_is_called() {
+    acts_once(Trouble::LateClaims, &Upstream::new(Duration::ZERO)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_outlive_a_claim_that_cannot_be_renewed() {
+    acts_once(Trouble::CutOff, &Upstream::new(CLAIM * 2)).await;
+}
+
+/// A worker that has trouble claims an effect; another takes it up once the claim lapses.
+async fn acts_once(trouble: Trouble, upstream: &Upstream) {
     let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
     let engine = Engine::new(Arc::new(MemoryStore::new()), clock);
     let (run, effect) = (
         RunId::new("acme", "app", "ann", "s", "i").unwrap(),
         "#0.0".parse::<EffectId>().unwrap(),
     );
-    let (upstream, stop) = (Upstream::default(), CancellationToken::new());
-    let slow: Arc<dyn Access> = Arc::new(Slow(engine.clone()));
-    start(
-        Arc::clone(&slow),
-        Arc::new(Outbox::new(worker(slow, "slow", &upstream))),
-        &stop,
-    );
+    let stop = CancellationToken::new();
+    let beyond = Beyond::new(&engine, trouble);
+    let outbox = Outbox::new(worker(Arc::clone(&beyond), "troubled", upstream));
+    start(beyond, Arc::new(outbox), &stop);
     dispatched(&engine, &run, &effect).await;
     until(&engine, &run, &effect, Status::Started).await;
-    // Others would take it up once its claim lapses.
     let quick: Arc<dyn Access> = Arc::new(engine.clone());
-    let other = worker(Arc::clone(&quick), "other", &upstream);
+    let other = worker(Arc::clone(&quick), "other", upstream);
     start(Arc::clone(&quick), Arc::new(Outbox::new(other.clone())), &stop);
     start(quick, Arc::new(Reconciler::new(other)), &stop);
     until(&engine, &run, &effect, Status::Confirmed).await;
     tokio::time::sleep(CLAIM * 10).await;
-    assert_eq!(upstream.0.load(Ordering::SeqCst), 1, "it acted once");
+    assert_eq!(upstream.acts.load(Ordering::SeqCst), 1, "it acted once");
     stop.cancel();
 }

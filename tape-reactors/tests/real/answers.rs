@@ -1,9 +1,13 @@
 //! Answers that are lost, late, or refusals of different kinds.
 
+use crate::process::Child;
 use crate::upstream::{Fault, Upstream};
-use crate::world::{World, effect, spec};
-use tape_core::effect::{Semantics, Status};
+use crate::world::{Driven, World, ask, effect, spec};
+use std::time::Duration;
+use tape_core::command::{RunCommand, WorkerCommand};
+use tape_core::effect::{Semantics, SettledBy, Status};
 use tape_core::entry::EntryBody;
+use tape_core::id::Holder;
 
 const REFUSED: Fault = Fault::Refuse {
     status: 429,
@@ -130,30 +134,75 @@ async fn an_upstream_that_is_down_is_tried_again(world: &World, upstream: &mut U
     );
 }
 
-/// A worker that stands still for longer than its claim, and comes back with an answer: the outcome of who took over stands.
+/// A worker that stands still for longer than its claim, and comes back with an answer: that counts neither while nobody has taken
+/// over nor afterwards.
 async fn an_answer_after_the_claim_lapsed_does_not_count(world: &World, upstream: &Upstream) {
     let run = world.run("late").await;
     let held = upstream.held_so_far().await;
-    upstream.faults(&[Fault::Wait]).await;
+    upstream.faults(&[Fault::Wait, Fault::Wait]).await;
     run.begin(0, spec(Semantics::NonIdempotent, "late")).await;
-    let late = world.worker_with(upstream, "", &["--only", "outbox"]);
+    let mut late = world.worker_with(upstream, "", &["--only", "outbox"]);
     upstream.held(held + 1).await;
-    late.signal("STOP");
+    run.begin(1, spec(Semantics::NonIdempotent, "later")).await;
+    upstream.held(held + 2).await;
+    stop_between_writes(world, &late).await;
+    until_lapsed(&run, 0).await;
+    until_lapsed(&run, 1).await;
     upstream.go().await;
-    let other = world.worker(upstream);
+    // Others see to the first one while it stands still...
+    let other = world.worker_with(upstream, "", &["--only", "reconciler"]);
+    take_over(&run, 0).await;
     run.until_effect(0, Status::Confirmed).await;
-    let settled = run.entries().await.len();
     late.signal("CONT");
-    // It has come to itself once it does other work.
+    // ...and to the second one after it has come to itself, which is once it takes that up anew.
+    run.until_effect(1, Status::Confirmed).await;
     drop(other);
-    let next = world.run("next").await;
-    next.begin(0, spec(Semantics::NonIdempotent, "next")).await;
-    next.until_effect(0, Status::Confirmed).await;
-    assert_eq!(upstream.acts("late"), 1);
-    assert_eq!(
-        run.entries().await.len(),
-        settled,
-        "the late answer left no entry"
-    );
-    assert_eq!(run.state().await.effects()[&effect(0)].status, Status::Confirmed);
+    late.kill();
+    for (call, act) in [(0, "late"), (1, "later")] {
+        assert_eq!(upstream.acts(act), 1);
+        assert!(
+            confirmed_by_observing(&run, call).await,
+            "the late answer left no entry"
+        );
+    }
+}
+
+/// Stops a worker, but not while it holds the right to write to a file that others need.
+async fn stop_between_writes(world: &World, worker: &Child) {
+    loop {
+        worker.signal("STOP");
+        if world.engine.store().probe().await.is_ok() {
+            return;
+        }
+        worker.signal("CONT");
+    }
+}
+
+/// Waits until the claim on an effect is over.
+async fn until_lapsed(run: &Driven, call: usize) {
+    let id = effect(call);
+    while let Some(claim) = &run.state().await.effects()[&id].claim
+        && run.engine.now() <= claim.until
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What another worker of the outbox does about an effect whose claim lapsed.
+async fn take_over(run: &Driven, call: usize) {
+    let claim = WorkerCommand::ClaimEffect {
+        effect: effect(call),
+        holder: Holder::new("another").unwrap(),
+        claim_ms: 400,
+    };
+    ask(&run.engine, &run.run, RunCommand::Work(claim)).await.unwrap();
+}
+
+async fn confirmed_by_observing(run: &Driven, call: usize) -> bool {
+    let id = effect(call);
+    let by = run.entries().await.into_iter().find_map(|body| match body {
+        EntryBody::EffectConfirmed(confirmed) if confirmed.effect == id => Some(confirmed.by),
+        _ => None,
+    });
+    matches!(by, Some(SettledBy::Observer { .. }))
 }

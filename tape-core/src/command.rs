@@ -269,7 +269,7 @@ pub enum Ending {
     Retry {
         /// What went wrong.
         error: String,
-        /// The upstream's own wish, in milliseconds, such as `Retry-After`; else the backoff of the policy.
+        /// The upstream's own wish, in milliseconds, such as `Retry-After`. The backoff of the policy is waited for in any case.
         after_ms: Option<u64>,
     },
     /// The answer was lost.

@@ -26,3 +26,8 @@ impl Backoff {
 pub(crate) fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::rng().random_range(0.5..1.0))
 }
+
+/// A wait and up to a quarter more, for one that must not be cut short.
+pub(crate) fn spread(wait: Duration) -> Duration {
+    wait.mul_f64(rand::rng().random_range(1.0..1.25))
+}

@@ -1,7 +1,7 @@
 //! The outbox: effects that a worker dispatches, recorded as started before the upstream is called.
 
 use crate::access::{AccessError, DueWork};
-use crate::backoff::jittered;
+use crate::backoff::spread;
 use crate::connector::{Call, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheEffect, Waited, Worker};
@@ -11,6 +11,7 @@ use tape_core::agenda::Queue;
 use tape_core::command::{Ending, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
 use tape_core::id::{EffectId, RunId, StreamId};
+use tape_core::limits::BACKOFF_MS_MAX;
 use tape_core::reply::{Rejection, ReplyResult};
 use tracing::{info, warn};
 
@@ -148,7 +149,7 @@ pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &Effec
     }
 }
 
-/// An ending as an entry can carry it. Where the upstream has no wish of its own, the next attempt is spread out.
+/// An ending as an entry can carry it. The next attempt is spread out, but comes neither before the upstream wishes nor before the policy.
 fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
     match ending {
         Ending::Confirmed { .. } => ending,
@@ -157,11 +158,11 @@ fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
             detail,
         },
         Ending::Retry { error, after_ms } => {
-            let backoff = || jittered(Duration::from_millis(spec.policy.backoff_after(attempt)));
-            let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            let wait = after_ms.unwrap_or_default().max(spec.policy.backoff_after(attempt));
+            let wait = spread(Duration::from_millis(wait.min(BACKOFF_MS_MAX)));
             Ending::Retry {
                 error: text(error),
-                after_ms: Some(after_ms.unwrap_or_else(|| millis(backoff()))),
+                after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             }
         }
         Ending::Unknown { cause } => Ending::Unknown { cause: text(cause) },
@@ -174,5 +175,53 @@ const fn word(ending: &Ending) -> &'static str {
         Ending::Failed { .. } => "failed",
         Ending::Retry { .. } => "retry",
         Ending::Unknown { .. } => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape_core::effect::{EffectPolicy, Mode, Semantics};
+    use tape_core::id::{Connector, Operation};
+    use tape_core::payload::Payload;
+
+    fn wait_ms(wish: Option<u64>, attempt: u32) -> u64 {
+        let spec = EffectSpec {
+            connector: Connector::new("bank").unwrap(),
+            operation: Operation::new("pay").unwrap(),
+            semantics: Semantics::NonIdempotent,
+            mode: Mode::Outbox,
+            args: Payload::empty(),
+            business_key: None,
+            undo: None,
+            reserve: Vec::new(),
+            policy: EffectPolicy::default(),
+        };
+        let retry = Ending::Retry {
+            error: "busy".to_owned(),
+            after_ms: wish,
+        };
+        match fitted(retry, &spec, attempt) {
+            Ending::Retry {
+                after_ms: Some(wait), ..
+            } => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_next_attempt_waits_for_the_policy_and_for_the_upstream() {
+        for (wish, attempt, least) in [
+            (None, 1, 500),
+            (None, 3, 2_000),
+            (Some(0), 1, 500),
+            (Some(0), 4, 4_000),
+            (Some(7_000), 1, 7_000),
+            (Some(u64::MAX), 1, BACKOFF_MS_MAX),
+        ] {
+            let wait = wait_ms(wish, attempt);
+            let spread = least..=least + least / 4;
+            assert!(spread.contains(&wait), "{wish:?} before attempt {attempt}: {wait}");
+        }
     }
 }

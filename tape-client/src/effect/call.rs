@@ -44,7 +44,7 @@ pub enum CallError {
     Retry {
         /// What went wrong.
         error: String,
-        /// The upstream's own wish, such as `Retry-After`; else the backoff of the policy.
+        /// The upstream's own wish, such as `Retry-After`. The backoff of the policy is waited for in any case.
         after: Option<Duration>,
     },
     /// Nobody knows whether the upstream acted: the answer was lost.

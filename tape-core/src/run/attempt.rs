@@ -212,8 +212,9 @@ impl Run {
         // Nothing is taken from the outbox of a run that ends.
         let wanted = effect.is_inline() || self.open().is_ok();
         if wanted && effect.may_fail_again() {
-            let backoff = || effect.policy.backoff_after(effect.failures + 1);
-            let wait = after_ms.unwrap_or_else(backoff).min(BACKOFF_MS_MAX);
+            // A wish of "at once" would burn all attempts in a row.
+            let backoff = effect.policy.backoff_after(effect.failures + 1);
+            let wait = after_ms.unwrap_or_default().max(backoff).min(BACKOFF_MS_MAX);
             return Deferred {
                 effect: id,
                 error: error.to_owned(),

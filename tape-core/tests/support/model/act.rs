@@ -65,7 +65,7 @@ impl Act {
     fn fails(&mut self, after: Option<u64>, at: Timestamp, open: bool) {
         self.failures += 1;
         let wanted = open || self.spec.mode == Mode::Inline;
-        let wait = after.unwrap_or_else(|| self.backoff(self.failures));
+        let wait = after.unwrap_or(0).max(self.backoff(self.failures));
         if wanted && self.failures < self.spec.policy.attempts_max {
             self.becomes(Status::Pending, ms(at, wait));
         } else if self.doubt {

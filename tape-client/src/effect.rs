@@ -328,12 +328,14 @@ async fn finish(
     policy: EffectPolicy,
 ) -> Result<Stand, Error> {
     let doubt = match &ending {
-        Ending::Retry { error: cause, .. } | Ending::Unknown { cause } => cause.clone(),
+        Ending::Retry { error: cause, .. }
+        | Ending::Refused { error: cause, .. }
+        | Ending::Unknown { cause } => cause.clone(),
         Ending::Confirmed { .. } | Ending::Failed { .. } => String::new(),
     };
     let settled = match &ending {
         Ending::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
-        Ending::Failed { error, detail } => Some(Settled::Failed {
+        Ending::Failed { error, detail } | Ending::Refused { error, detail } => Some(Settled::Failed {
             error: error.clone(),
             detail: detail.clone(),
         }),

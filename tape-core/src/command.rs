@@ -258,11 +258,19 @@ pub enum Ending {
         /// What it cost; none where the reserved amounts were spent as they were.
         spent: Option<Vec<Spend>>,
     },
-    /// The upstream did not act and never will.
+    /// The upstream did not act and never will, in this attempt and in all before it.
     Failed {
         /// What went wrong.
         error: String,
         /// What it answered, where it did.
+        detail: Option<Payload>,
+    },
+    /// This attempt did not act and another would not either; of those before it, this says nothing. It fails the effect unless one of
+    /// those may have acted: then nobody knows.
+    Refused {
+        /// What went wrong.
+        error: String,
+        /// What was answered.
         detail: Option<Payload>,
     },
     /// The upstream did not act; it may, later.

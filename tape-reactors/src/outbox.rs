@@ -157,8 +157,14 @@ fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
             error: text(error),
             detail,
         },
+        Ending::Refused { error, detail } => Ending::Refused {
+            error: text(error),
+            detail,
+        },
         Ending::Retry { error, after_ms } => {
-            let wait = after_ms.unwrap_or_default().max(spec.policy.backoff_after(attempt));
+            let wait = after_ms
+                .unwrap_or_default()
+                .max(spec.policy.backoff_after(attempt));
             let wait = spread(Duration::from_millis(wait.min(BACKOFF_MS_MAX)));
             Ending::Retry {
                 error: text(error),
@@ -173,6 +179,7 @@ const fn word(ending: &Ending) -> &'static str {
     match ending {
         Ending::Confirmed { .. } => "confirmed",
         Ending::Failed { .. } => "failed",
+        Ending::Refused { .. } => "refused",
         Ending::Retry { .. } => "retry",
         Ending::Unknown { .. } => "unknown",
     }
@@ -221,7 +228,10 @@ mod tests {
         ] {
             let wait = wait_ms(wish, attempt);
             let spread = least..=least + least / 4;
-            assert!(spread.contains(&wait), "{wish:?} before attempt {attempt}: {wait}");
+            assert!(
+                spread.contains(&wait),
+                "{wish:?} before attempt {attempt}: {wait}"
+            );
         }
     }
 }

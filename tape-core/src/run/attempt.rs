@@ -170,7 +170,11 @@ impl Run {
                     spent,
                 })
             }
-            Ending::Failed { error, detail } => {
+            Ending::Refused { error, .. } if effect.doubt => {
+                let cause = Ending::unknown(error);
+                self.finish(&id, effect, &cause, by, now)
+            }
+            Ending::Failed { error, detail } | Ending::Refused { error, detail } => {
                 text("error", error)?;
                 self.append(Failed {
                     effect: id,

@@ -49,6 +49,7 @@ pub(crate) const LINES: &[&str] = &[
     "done #1.0 w last ok spent=p:1",
     "done #1.0 w last retry busy",
     "done #1.0 w 1 failed no",
+    "done #1.0 w last refused no",
     "done sub#0.0 w last unknown lost",
     "lapse #0.1",
     "lapse #1.0",

@@ -253,6 +253,10 @@ fn ending(line: &mut Line) -> Ending {
             error: line.rest(),
             detail: line.pair::<String>("detail").map(|text| payload(&text)),
         },
+        "refused" => Ending::Refused {
+            error: line.rest(),
+            detail: None,
+        },
         "retry" => Ending::Retry {
             error: line.rest(),
             after_ms: line.pair("after"),

@@ -74,10 +74,13 @@ impl HttpAbsent {
 /// | answer | meaning |
 /// |---|---|
 /// | 2xx but 202 | confirmed |
-/// | 202, 408, 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
-/// | 409 | to a first attempt, failed; to a later one, unknown: an earlier attempt may be what it conflicts with |
+/// | 202, 3xx, 408, 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
+/// | 409 | to a first attempt, refused; to a later one, unknown: an earlier attempt may be what it conflicts with |
 /// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection | not done, to be tried again |
-/// | anything else | failed for good |
+/// | any other 4xx, 501, 505 | refused |
+///
+/// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
+/// those may have acted ([`Ending::Refused`]).
 ///
 /// To an observation, what the configuration names ([`HttpAbsent`]) means absent, any other 2xx found, anything else inconclusive. *Absent*
 /// is a promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the content type
@@ -298,9 +301,9 @@ impl HttpConnector {
         match self.dispatch(&again).await {
             Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
             Ending::Failed { .. } => Observation::Absent,
-            Ending::Retry { error: why, .. } | Ending::Unknown { cause: why } => {
-                Observation::Inconclusive { why }
-            }
+            Ending::Retry { error: why, .. }
+            | Ending::Refused { error: why, .. }
+            | Ending::Unknown { cause: why } => Observation::Inconclusive { why },
         }
     }
 }
@@ -326,11 +329,12 @@ fn ending(answer: &Answer, attempt: u32) -> Ending {
             retry(said, after)
         }
         S::SERVICE_UNAVAILABLE if after.is_some() => retry(said, after),
-        S::ACCEPTED | S::REQUEST_TIMEOUT => Ending::Unknown { cause: said },
+        S::REQUEST_TIMEOUT => Ending::Unknown { cause: said },
         S::CONFLICT if attempt > 1 => Ending::Unknown { cause: said },
-        S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => failed(said, answer),
-        status if status.is_server_error() => Ending::Unknown { cause: said },
-        _ => failed(said, answer),
+        S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => refused(said, answer),
+        status if status.is_client_error() => refused(said, answer),
+        // Among them redirections: who posted something that was done is often sent elsewhere to look at it.
+        _ => Ending::Unknown { cause: said },
     }
 }
 
@@ -339,8 +343,8 @@ fn retry(error: String, after: Option<Duration>) -> Ending {
     Ending::Retry { error, after_ms }
 }
 
-fn failed(error: String, answer: &Answer) -> Ending {
-    Ending::Failed {
+fn refused(error: String, answer: &Answer) -> Ending {
+    Ending::Refused {
         error,
         detail: answer.payload(),
     }
@@ -431,6 +435,7 @@ mod tests {
         match ending(&answer(status, retry_after), attempt) {
             Ending::Confirmed { .. } => "confirmed",
             Ending::Failed { .. } => "failed",
+            Ending::Refused { .. } => "refused",
             Ending::Retry { .. } => "retry",
             Ending::Unknown { .. } => "unknown",
         }
@@ -442,20 +447,23 @@ mod tests {
             (200, "confirmed", "confirmed"),
             (201, "confirmed", "confirmed"),
             (202, "unknown", "unknown"),
-            (301, "failed", "failed"),
-            (400, "failed", "failed"),
+            (301, "unknown", "unknown"),
+            (303, "unknown", "unknown"),
+            (400, "refused", "refused"),
             (401, "retry", "retry"),
-            (404, "failed", "failed"),
+            (404, "refused", "refused"),
             (408, "unknown", "unknown"),
-            (409, "failed", "unknown"),
-            (422, "failed", "failed"),
+            (409, "refused", "unknown"),
+            (413, "refused", "refused"),
+            (422, "refused", "refused"),
             (425, "retry", "retry"),
             (429, "retry", "retry"),
             (500, "unknown", "unknown"),
-            (501, "failed", "failed"),
+            (501, "refused", "refused"),
             (502, "unknown", "unknown"),
             (503, "unknown", "unknown"),
             (504, "unknown", "unknown"),
+            (600, "unknown", "unknown"),
         ] {
             assert_eq!(word(status, None, 1), first, "{status}");
             assert_eq!(word(status, None, 2), later, "{status}");

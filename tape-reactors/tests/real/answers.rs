@@ -36,6 +36,7 @@ async fn each(world: &World) {
     a_conflict_of_the_first_attempt_is_a_failure(world, &upstream).await;
     a_wish_to_wait_is_heeded(world, &upstream).await;
     a_failing_upstream_is_looked_up(world, &upstream).await;
+    an_upstream_that_points_elsewhere_is_looked_up(world, &upstream).await;
     an_upstream_that_is_slower_than_the_claim_is_called_once(world, &upstream).await;
     an_upstream_that_is_down_is_tried_again(world, &mut upstream).await;
     drop(worker);
@@ -102,6 +103,16 @@ async fn a_failing_upstream_is_looked_up(world: &World, upstream: &Upstream) {
     run.begin(0, spec(Semantics::NonIdempotent, "broken")).await;
     run.until_effect(0, Status::Confirmed).await;
     assert_eq!(upstream.acts("broken"), 1);
+}
+
+/// As those do whose forms are posted in browsers, after they acted.
+async fn an_upstream_that_points_elsewhere_is_looked_up(world: &World, upstream: &Upstream) {
+    let run = world.run("elsewhere").await;
+    upstream.faults(&[Fault::ActAndAnswer { status: 303 }]).await;
+    run.begin(0, spec(Semantics::NonIdempotent, "elsewhere")).await;
+    assert_eq!(run.until_seen_to(0).await, Status::Confirmed);
+    assert_eq!(upstream.acts("elsewhere"), 1);
+    assert_eq!(run.state().await.obligations().len(), 1, "it can be undone");
 }
 
 async fn an_upstream_that_is_slower_than_the_claim_is_called_once(world: &World, upstream: &Upstream) {

@@ -135,6 +135,40 @@ async fn call_first(engine: &tape_store::engine::Engine, upstream: &str, work: &
     }
 }
 
+#[tokio::test]
+async fn what_a_killed_worker_may_have_done_does_not_fail_by_what_a_router_says_later() {
+    refused_in_doubt(&World::sqlite().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_a_killed_worker_may_have_done_does_not_fail_by_what_a_router_says_later_on_postgres() {
+    if let Some(world) = World::postgres().await {
+        refused_in_doubt(&world).await;
+    }
+}
+
+async fn refused_in_doubt(world: &World) {
+    let upstream = Upstream::start(world.dir.path(), true);
+    let run = world.run("routed").await;
+    for (n, status) in [403, 404, 405, 413].into_iter().enumerate() {
+        let name = format!("order-{n}");
+        run.begin(n, spec(Semantics::Idempotent, &name)).await;
+        let refused = Fault::Refuse {
+            status,
+            retry_after: None,
+        };
+        upstream.faults(&[Fault::Hold, refused]).await;
+        let mut worker = world.worker(&upstream);
+        upstream.held(n + 1).await;
+        worker.kill();
+        let _worker = world.worker(&upstream);
+        assert_eq!(run.until_seen_to(n).await, Status::Confirmed, "{status}");
+        assert_eq!(upstream.acts(&name), 1);
+        assert_eq!(run.state().await.obligations().len(), n + 1, "it can be undone");
+    }
+}
+
 /// The other semantics: an upstream that knows the key is called again with it, and acts once.
 #[tokio::test]
 async fn an_idempotent_effect_whose_worker_is_killed_is_sent_again_under_its_key() {

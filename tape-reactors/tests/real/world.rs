@@ -265,10 +265,26 @@ impl Driven {
         .await;
     }
 
+    /// Waits until an effect is settled or waits for a person: how it stands.
+    pub(crate) async fn until_seen_to(&self, call: usize) -> Status {
+        let id = effect(call);
+        let over = |status: Status| status.is_settled() || status == Status::Stuck;
+        self.until(|run| run.effects().get(&id).is_some_and(|effect| over(effect.status)))
+            .await;
+        self.state().await.effects()[&id].status
+    }
+
     pub(crate) async fn until_run(&self, status: RunStatus) {
         use tape_core::stream::Stream as _;
         self.until(|run| run.summary().is_some_and(|summary| summary.status == status))
             .await;
+    }
+
+    /// Waits until the run has ended or waits for a person: how it stands.
+    pub(crate) async fn until_over(&self) -> RunStatus {
+        let over = |status: RunStatus| status.is_final() || status == RunStatus::Stuck;
+        self.until(|run| over(run.status())).await;
+        self.state().await.status()
     }
 
     /// The journal.

@@ -128,6 +128,13 @@ impl TryFrom<v1::Ending> for Ending {
                 after_ms: retry.after_ms,
             }),
             How::Unknown(unknown) => Ok(Self::Unknown { cause: unknown.cause }),
+            How::Refused(refused) => {
+                let detail = optional("refused.detail", refused.detail)?;
+                Ok(Self::Refused {
+                    error: refused.error,
+                    detail,
+                })
+            }
         }
     }
 }
@@ -156,6 +163,10 @@ impl From<Ending> for v1::Ending {
                 }),
             }),
             Ending::Failed { error, detail } => How::Failed(Failed {
+                error,
+                detail: detail.map(Into::into),
+            }),
+            Ending::Refused { error, detail } => How::Refused(Failed {
                 error,
                 detail: detail.map(Into::into),
             }),

@@ -140,6 +140,7 @@ fn ending() -> impl Strategy<Value = Ending> {
             spent
         }),
         (text(), of(payload())).prop_map(|(error, detail)| Ending::Failed { error, detail }),
+        (text(), of(payload())).prop_map(|(error, detail)| Ending::Refused { error, detail }),
         (text(), of(any::<u64>())).prop_map(|(error, after_ms)| Ending::Retry { error, after_ms }),
         text().prop_map(|cause| Ending::Unknown { cause }),
     ]

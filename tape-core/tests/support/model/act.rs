@@ -86,7 +86,10 @@ impl Act {
     pub(crate) fn ends(&mut self, ending: &Ending, at: Timestamp, open: bool) {
         match ending {
             Ending::Confirmed { .. } => self.becomes(Status::Confirmed, at),
-            Ending::Failed { .. } => self.becomes(Status::Failed, at),
+            Ending::Refused { .. } if self.doubt => {
+                self.becomes(Status::Unknown, ms(at, self.backoff(1)));
+            }
+            Ending::Failed { .. } | Ending::Refused { .. } => self.becomes(Status::Failed, at),
             Ending::Retry { after_ms, .. } => self.fails(*after_ms, at, open),
             Ending::Unknown { .. } if self.spec.semantics == Semantics::ReadOnly => {
                 self.fails(None, at, open)

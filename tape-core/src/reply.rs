@@ -58,6 +58,9 @@ pub enum ReplyResult {
         observation: u32,
         /// The claim lapses here.
         until: Timestamp,
+        /// Whether the run does not want the effect any more: asking must not bring it about.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unwanted: bool,
     },
     /// Where an obligation stands now.
     Obligation {
@@ -150,6 +153,7 @@ impl ReplyResult {
             EntryBody::EffectObserving(e) => Some(Self::Observing {
                 observation: e.observation,
                 until: e.claim.until,
+                unwanted: e.unwanted,
             }),
             EntryBody::EffectObserved(e) => match e.then {
                 AfterObservation::Settle => None,

@@ -324,6 +324,7 @@ fn numbers_follow_each_other() {
             effect: effect("#0.0"),
             observation,
             claim: claim(),
+            unwanted: false,
         };
         let problem = format!("observation {observation} follows observation 0");
         assert_eq!(refused(&unknown, observing), problem);

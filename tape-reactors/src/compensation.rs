@@ -117,6 +117,7 @@ impl Compensation {
             business_key: None,
             semantics: Semantics::Idempotent,
             attempt,
+            unwanted: false,
             deadline: self.0.deadline(),
         }
     }

@@ -21,7 +21,8 @@ pub trait Connector: Send + Sync + 'static {
     /// Has the upstream act. The attempt is recorded as started before this is called.
     async fn dispatch(&self, call: &Call) -> Ending;
 
-    /// Asks the upstream what became of all earlier attempts, by effect key or business key.
+    /// Asks the upstream what became of all earlier attempts, by effect key or business key. Where the call is
+    /// [`unwanted`](Call::unwanted), it must not act, whatever the semantics.
     async fn observe(&self, call: &Call) -> Observation;
 
     /// Has the upstream undo what it did: the operation and arguments are those of the obligation, the key is the obligation's own and
@@ -54,6 +55,8 @@ pub struct Call {
     pub semantics: Semantics,
     /// Which attempt, observation or attempt at undoing it is, from 1.
     pub attempt: u32,
+    /// Whether the run is ending and does not want the effect any more.
+    pub unwanted: bool,
     /// Nobody waits for the answer any longer than this.
     pub deadline: Instant,
 }

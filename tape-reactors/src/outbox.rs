@@ -145,6 +145,7 @@ pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &Effec
         business_key: spec.business_key.clone(),
         semantics: spec.semantics,
         attempt,
+        unwanted: false,
         deadline: worker.deadline(),
     }
 }

@@ -26,8 +26,8 @@ impl Reconciler {
         Self(worker)
     }
 
-    /// Takes the observation: its number; none where there is nothing to observe.
-    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<u32>, AccessError> {
+    /// Takes the observation: its number, and whether the run does not want the effect any more; none where there is nothing to observe.
+    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<(u32, bool)>, AccessError> {
         let claim = WorkerCommand::ClaimObservation {
             effect: effect.clone(),
             holder: self.0.holder(),
@@ -35,7 +35,11 @@ impl Reconciler {
         };
         match self.0.claim(run, claim, &self.0.renew_effect(effect)).await {
             Ok(reply) => Ok(reply.and_then(|reply| match reply.result {
-                ReplyResult::Observing { observation, .. } => Some(observation),
+                ReplyResult::Observing {
+                    observation,
+                    unwanted,
+                    ..
+                } => Some((observation, unwanted)),
                 _ => None,
             })),
             Err(AccessError::Rejected(_)) => Ok(None),
@@ -46,10 +50,13 @@ impl Reconciler {
     async fn observe(&self, due: TheEffect<'_>) -> Result<Reaction, ReactionError> {
         let (run, effect) = (due.run, due.effect);
         let spec = self.0.spec(run, due.begun).await?;
-        let Some(observation) = self.claim(run, effect).await? else {
+        let Some((observation, unwanted)) = self.claim(run, effect).await? else {
             return Ok(Reaction::Nothing);
         };
-        let call = call(&self.0, run, effect, &spec, observation);
+        let call = Call {
+            unwanted,
+            ..call(&self.0, run, effect, &spec, observation)
+        };
         let renew = self.0.renew_effect(effect);
         let seen = match self.0.call(run, renew, due.connector.observe(&call)).await {
             Waited::Answered(seen) => seen,

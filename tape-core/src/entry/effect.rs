@@ -130,6 +130,9 @@ pub struct Observing {
     pub observation: u32,
     /// The worker.
     pub claim: Claim,
+    /// Whether the run is ending: it does not want the effect any more, so that asking must not bring it about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unwanted: bool,
 }
 
 /// The upstream was asked. What follows from a found or doubled effect stands in the entries after this one, in

@@ -50,6 +50,7 @@ impl Run {
             effect: id.clone(),
             observation: effect.observations + 1,
             claim,
+            unwanted: self.is_ending(),
         })
     }
 

@@ -18,7 +18,7 @@ const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Starts a program for each call, writes what is asked to its standard input and reads its answer from its standard output.
 ///
 /// What is asked is one JSON object: `do` (`dispatch`, `observe` or `compensate`), `run`, `effect`, `connector`, `operation`, `args`,
-/// `content_type`, `key`, `business_key`, `semantics`, `attempt` and `time_left_ms`. `args` is the value of a JSON payload, the text of a
+/// `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is the value of a JSON payload, the text of a
 /// text, or else `{"hex": "..."}`.
 ///
 /// The answer to a dispatch is `{"confirmed": {"result": ..., "undo": {"operation": ..., "args": ...}, "spent": [...]}}`,
@@ -100,6 +100,7 @@ fn question(what: &str, call: &Call) -> Value {
         "business_key": call.business_key,
         "semantics": call.semantics,
         "attempt": call.attempt,
+        "unwanted": call.unwanted,
         "time_left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -172,6 +173,7 @@ mod tests {
             business_key: None,
             semantics: Semantics::NonIdempotent,
             attempt: 2,
+            unwanted: false,
             deadline: Instant::now() + Duration::from_secs(9),
         }
     }

@@ -29,7 +29,8 @@ const BUSINESS_KEY: &str = "{business_key}";
 pub struct HttpEndpoints {
     /// `POST`ed to: does what is asked.
     pub dispatch: String,
-    /// `GET`: what became of it. Without it, an idempotent effect is sent again instead, and of any other a person must say.
+    /// `GET`: what became of it. Without it, an idempotent effect is sent again instead unless its run is ending, and of any other a
+    /// person must say.
     pub observe: Option<String>,
     /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
@@ -292,6 +293,9 @@ impl HttpConnector {
     async fn observe_by_repeating(&self, call: &Call) -> Observation {
         if call.semantics != Semantics::Idempotent {
             return Observation::inconclusive("there is no endpoint to ask at");
+        }
+        if call.unwanted {
+            return Observation::inconclusive("the run is ending, and the upstream can only be asked to act");
         }
         // Not the first attempt: of what it conflicts with, nobody knows.
         let again = Call {
@@ -567,6 +571,7 @@ mod tests {
             business_key: Some(BusinessKey::new("a/b?c {key}").unwrap()),
             semantics: Semantics::Idempotent,
             attempt: 1,
+            unwanted: false,
             deadline: tokio::time::Instant::now(),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::upstream::{Eyes, Fault, Upstream};
 use crate::world::{World, effect, spec};
-use tape_core::command::{OutsideCommand, Verdict};
+use tape_core::command::{DriverCommand, OutsideCommand, Verdict};
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::EntryBody;
 use tape_core::id::Connector;
@@ -19,6 +19,53 @@ async fn observations_of_all_kinds_on_postgres() {
     if let Some(world) = World::postgres().await {
         each(&world).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_run_that_ends_does_not_want_is_not_brought_about_by_asking() {
+    unwanted(&World::sqlite().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_a_run_that_ends_does_not_want_is_not_brought_about_by_asking_on_postgres() {
+    if let Some(world) = World::postgres().await {
+        unwanted(&world).await;
+    }
+}
+
+/// The upstream can be asked only by sending the act again under its key.
+async fn unwanted(world: &World) {
+    let upstream = Upstream::start(world.dir.path(), true);
+    let url = upstream.url();
+    let mute = format!("[connectors.mute.http]\ndispatch = \"{url}/act/{{operation}}\"");
+    let begun = async |name: &str| {
+        let run = world.run(name).await;
+        upstream.faults(&[FAILING]).await;
+        let mut spec = spec(Semantics::Idempotent, name);
+        spec.connector = Connector::new("mute").unwrap();
+        spec.policy.observations_max = 2;
+        run.begin(0, spec).await;
+        run
+    };
+    let outbox = world.worker_with(&upstream, &mute, &["--only", "outbox"]);
+    let cancelled = begun("cancelled").await;
+    cancelled.until_effect(0, Status::Unknown).await;
+    let failed = begun("failed").await;
+    failed.until_effect(0, Status::Unknown).await;
+    let wanted = begun("wanted").await;
+    wanted.until_effect(0, Status::Unknown).await;
+    drop(outbox);
+    let reason = "never mind".to_owned();
+    cancelled.tell(OutsideCommand::Cancel { reason }).await.unwrap();
+    let error = "the desk closed".to_owned();
+    failed.drive(DriverCommand::Fail { error }).await;
+    let _worker = world.worker_with(&upstream, &mute, &[]);
+    assert_eq!(wanted.until_seen_to(0).await, Status::Confirmed);
+    assert_eq!(cancelled.until_seen_to(0).await, Status::Stuck);
+    assert_eq!(failed.until_seen_to(0).await, Status::Stuck);
+    let acts = ["cancelled", "failed", "wanted"].map(|name| upstream.acts(name));
+    assert_eq!(acts, [0, 0, 1]);
 }
 
 const FAILING: Fault = Fault::Refuse {

@@ -44,9 +44,14 @@ fn write(result: ReplyResult) -> wire::Result {
             attempt,
             until_us: until.map(Timestamp::as_micros),
         }),
-        ReplyResult::Observing { observation, until } => Wire::Observing(wire::Observing {
+        ReplyResult::Observing {
+            observation,
+            until,
+            unwanted,
+        } => Wire::Observing(wire::Observing {
             observation,
             until_us: until.as_micros(),
+            unwanted,
         }),
         ReplyResult::Obligation {
             attempt,
@@ -95,6 +100,7 @@ fn read(result: wire::Result) -> Result<ReplyResult, InvalidField> {
         Wire::Observing(r) => ReplyResult::Observing {
             observation: r.observation,
             until: Timestamp::from_micros(r.until_us),
+            unwanted: r.unwanted,
         },
         Wire::Obligation(r) => ReplyResult::Obligation {
             attempt: r.attempt,

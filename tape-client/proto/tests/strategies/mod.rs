@@ -478,7 +478,11 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             attempt,
             until
         }),
-        (any::<u32>(), time()).prop_map(|(observation, until)| R::Observing { observation, until }),
+        (any::<u32>(), time(), any::<bool>()).prop_map(|(observation, until, unwanted)| R::Observing {
+            observation,
+            until,
+            unwanted,
+        }),
         (any::<u32>(), of(time()), any::<bool>(), any::<bool>()).prop_map(|(attempt, until, done, stuck)| {
             R::Obligation {
                 attempt,

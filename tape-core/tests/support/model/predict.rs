@@ -377,6 +377,7 @@ impl History<'_> {
                 Ok(R::Observing {
                     observation: act.observations + 1,
                     until: ms(now, *claim_ms),
+                    unwanted: !self.open(),
                 })
             }
             W::RecordObservation {

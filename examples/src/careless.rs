@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 /// The header in which a worker says which of the workers it is.
 pub const WORKER: &str = "worker";
-/// The operation that undoes an act; undone again, nothing happens.
+/// The operation that undoes an act, each time that it is asked for.
 pub const UNDO: &str = "undo";
 /// What is said to the parent where a call is held up, before a [`Held`] in JSON.
 pub const HOLDS: &str = "holds";
@@ -138,6 +138,7 @@ pub async fn serve(
         .route("/act/{operation}/{reference}", post(dispatched))
         .route("/acts/{reference}", get(find))
         .route("/undo", post(undo))
+        .route("/undone/{reference}", get(undone))
         .route("/look", post(look))
         .with_state(office);
     serve_router(router, address, &parent).await
@@ -198,14 +199,7 @@ async fn find(
             office.pass(&reference, Point::BeforeAnswer, worker).await;
             Json(answer).into_response()
         }
-        None if office.is_settled(&reference) => {
-            (StatusCode::NOT_FOUND, Json(json!({ "acts": 0 }))).into_response()
-        }
-        None => {
-            let kind = [(header::CONTENT_TYPE, "application/vnd.tape.answer+json")];
-            let why = "a request may still be on its way";
-            (kind, json!({ "inconclusive": { "why": why } }).to_string()).into_response()
-        }
+        None => office.absent(&reference, "acts"),
     }
 }
 
@@ -219,6 +213,14 @@ async fn undo(State(office): State<Arc<Office>>, Json(Undo { of }): Json<Undo>) 
     match office.undo(&of) {
         Ok(answer) => office.answer(&of, answer).await,
         Err(problem) => refused(&problem),
+    }
+}
+
+/// Whether an act was undone.
+async fn undone(State(office): State<Arc<Office>>, UrlPath(of): UrlPath<String>) -> Response {
+    match office.undone(&of) {
+        Some(answer) => Json(answer).into_response(),
+        None => office.absent(&format!("{UNDO} of {of}"), "undos"),
     }
 }
 
@@ -251,7 +253,7 @@ impl Office {
         Ok(ledger.append(line(request, answer))?.answer.clone())
     }
 
-    /// Undoes an act, unless it is undone already.
+    /// Undoes an act, whatever it undid before.
     fn undo(&self, reference: &str) -> Result<Value> {
         let mut ledger = self.ledger();
         let act = ledger
@@ -259,9 +261,6 @@ impl Office {
             .next()
             .with_context(|| format!("{reference} was never done"))?;
         let (content, answer) = (json!({ "act": act.n }), json!({ "undone": act.n }));
-        if let Some(undone) = ledger.of_reference(reference).find(|line| line.operation == UNDO) {
-            return Ok(undone.answer.clone());
-        }
         let request = Request {
             reference: reference.to_owned(),
             operation: UNDO.to_owned(),
@@ -276,6 +275,24 @@ impl Office {
             .of_reference(reference)
             .next()
             .map(|line| line.answer.clone())
+    }
+
+    fn undone(&self, reference: &str) -> Option<Value> {
+        let ledger = self.ledger();
+        let mut lines = ledger.of_reference(reference);
+        lines
+            .find(|line| line.operation == UNDO)
+            .map(|line| line.answer.clone())
+    }
+
+    /// Says that nothing is in the books, once it is sure that nothing is on its way.
+    fn absent(&self, what: &str, counted: &str) -> Response {
+        if self.is_settled(what) {
+            return (StatusCode::NOT_FOUND, Json(json!({ counted: 0 }))).into_response();
+        }
+        let kind = [(header::CONTENT_TYPE, "application/vnd.tape.answer+json")];
+        let why = "a request may still be on its way";
+        (kind, json!({ "inconclusive": { "why": why } }).to_string()).into_response()
     }
 
     /// Whether it is sure that no request for an act is on its way any more.

@@ -37,7 +37,7 @@ pub use timer::Timer;
 pub use url::StoreUrl;
 pub use value::Value;
 #[cfg(feature = "remote")]
-pub use work::{DueHint, DueHints, WorkError, Workbench};
+pub use work::{DueHint, DueHints, Inverse, WorkError, Workbench};
 
 pub use tape_core as core;
 pub use tape_core::budget::Currency;

@@ -35,6 +35,17 @@ pub struct DueHints {
     pub next: Option<String>,
 }
 
+/// What undoes an effect, as far as a worker has to know before it claims that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inverse {
+    /// The upstream.
+    pub connector: Connector,
+    /// The entry that says how.
+    pub source: Seq,
+    /// The entry that began the effect; none for a duplicate of it.
+    pub begun: Option<Seq>,
+}
+
 /// Why a server did not do what a worker asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,7 +112,7 @@ impl Workbench {
         Ok(self.0.effect(run, effect).await?)
     }
 
-    /// The connector of an obligation, and the entry that says how it is undone.
+    /// What undoes an effect that is not undone.
     ///
     /// # Errors
     /// [`WorkError`] says why there is no answer.
@@ -109,7 +120,7 @@ impl Workbench {
         &self,
         run: &RunId,
         obligation: &ObligationId,
-    ) -> Result<Option<(Connector, Seq)>, WorkError> {
+    ) -> Result<Option<Inverse>, WorkError> {
         Ok(self.0.obligation(run, obligation).await?)
     }
 

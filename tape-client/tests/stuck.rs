@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding, WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
@@ -194,7 +194,9 @@ impl World {
             obligation,
             holder: holder(),
             attempt: 1,
-            ending: Err("no such account".to_owned()),
+            ending: UndoEnding::Retry {
+                error: "no such account".to_owned(),
+            },
         };
         self.work(run, failed).await;
     }

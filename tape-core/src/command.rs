@@ -306,6 +306,31 @@ impl Ending {
     }
 }
 
+/// How an attempt at undoing ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UndoEnding {
+    /// It is undone.
+    Done {
+        /// What the upstream answered.
+        result: Payload,
+    },
+    /// This attempt undid nothing; it is tried again.
+    Retry {
+        /// What went wrong.
+        error: String,
+    },
+    /// It may be undone or not; it is tried again, by a worker who is told so.
+    Unknown {
+        /// Why nobody knows.
+        cause: String,
+    },
+    /// It must not be tried again without a person.
+    Stuck {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// What a worker can ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkerCommand {
@@ -395,8 +420,8 @@ pub enum WorkerCommand {
         holder: Holder,
         /// The attempt.
         attempt: u32,
-        /// What the upstream answered, or what went wrong.
-        ending: Result<Payload, String>,
+        /// How it ended.
+        ending: UndoEnding,
     },
 }
 
@@ -447,7 +472,7 @@ pub enum OutsideCommand {
     SettleObligation {
         /// Which.
         obligation: ObligationId,
-        /// Whether to try again; else it counts as done.
+        /// Whether to try again, since it is not undone; else it counts as done.
         retry: bool,
         /// Why.
         reason: String,

@@ -68,6 +68,9 @@ pub enum ReplyResult {
         attempt: u32,
         /// The claim lapses, or the next attempt is due, here.
         until: Option<Timestamp>,
+        /// Whether an attempt before the one that is started may have undone it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_doubt: bool,
         /// Whether it is done.
         done: bool,
         /// Whether it waits for a person.
@@ -120,10 +123,11 @@ impl ReplyResult {
                 until,
             })
         };
-        let obligation = |attempt, until, done, stuck| {
+        let obligation = |until, done, stuck| {
             Some(Self::Obligation {
-                attempt,
+                attempt: 0,
                 until,
+                in_doubt: false,
                 done,
                 stuck,
             })
@@ -162,12 +166,18 @@ impl ReplyResult {
                 AfterObservation::Stuck { .. } => effect(Status::Stuck, 0, None),
             },
             EntryBody::EffectResendAllowed(_) => effect(Status::Pending, 0, None),
-            EntryBody::ObligationStarted(e) => obligation(e.attempt, Some(e.claim.until), false, false),
-            EntryBody::ObligationClaimRenewed(e) => obligation(0, Some(e.until), false, false),
-            EntryBody::ObligationDone(_) => obligation(0, None, true, false),
-            EntryBody::ObligationDeferred(e) => obligation(0, Some(e.next_at), false, false),
-            EntryBody::ObligationStuck(_) => obligation(0, None, false, true),
-            EntryBody::ObligationRetried(_) => obligation(0, None, false, false),
+            EntryBody::ObligationStarted(e) => Some(Self::Obligation {
+                attempt: e.attempt,
+                until: Some(e.claim.until),
+                in_doubt: e.in_doubt,
+                done: false,
+                stuck: false,
+            }),
+            EntryBody::ObligationClaimRenewed(e) => obligation(Some(e.until), false, false),
+            EntryBody::ObligationDone(_) => obligation(None, true, false),
+            EntryBody::ObligationDeferred(e) => obligation(Some(e.next_at), false, false),
+            EntryBody::ObligationStuck(_) => obligation(None, false, true),
+            EntryBody::ObligationRetried(_) => obligation(None, false, false),
             EntryBody::GateOpened(e) => Some(Self::GateOpen { deadline: e.deadline }),
             EntryBody::GateAnswered(e) => Some(Self::GateAnswered { by: e.by.clone() }),
             EntryBody::SignalReceived(_) => Some(Self::SignalBuffered),

@@ -182,7 +182,7 @@ impl Run {
 
 impl Stream for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 2;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

@@ -341,6 +341,7 @@ fn numbers_follow_each_other() {
             obligation: obligation("#0.0"),
             attempt,
             claim: claim(),
+            in_doubt: false,
         };
         let problem = format!("attempt {attempt} follows attempt 0");
         assert_eq!(refused(&undoing_run, started), problem);

@@ -277,6 +277,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             obligation: obligation.clone(),
             attempt: 1,
             claim: claim(),
+            in_doubt: false,
         }
         .into(),
         undoing::ClaimRenewed {
@@ -297,6 +298,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         undoing::Deferred {
             obligation: obligation.clone(),
             error: text("busy"),
+            not_done: false,
             next_at: at(1),
         }
         .into(),
@@ -440,6 +442,20 @@ fn grown() -> Vec<EntryBody> {
             observation: 3,
             claim: claim(),
             unwanted: true,
+        }
+        .into(),
+        undoing::Started {
+            obligation: obligation("#0.0"),
+            attempt: 2,
+            claim: claim(),
+            in_doubt: true,
+        }
+        .into(),
+        undoing::Deferred {
+            obligation: obligation("#0.0"),
+            error: "busy".to_owned(),
+            not_done: true,
+            next_at: at(1),
         }
         .into(),
     ]

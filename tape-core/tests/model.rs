@@ -217,7 +217,7 @@ fn pool() -> Vec<EntryBody> {
             "finish #0.0 1 ok",
             "fail no",
             "undo #0.0 w",
-            "undone #0.0 w 1 failed no",
+            "undone #0.0 w 1 retry no",
         ][..],
         &[
             "begin a",

@@ -88,6 +88,8 @@ pub struct ObligationAt {
     pub connector: Connector,
     /// The entry that says how it is undone.
     pub source: Seq,
+    /// The entry that began the effect; none for a duplicate of it.
+    pub begun: Option<Seq>,
 }
 
 /// A page of due work.
@@ -214,6 +216,7 @@ fn obligation_at(run: &Run, id: &ObligationId, now: Timestamp) -> Option<Obligat
     Some(ObligationAt {
         connector: obligation.connector.clone(),
         source: obligation.source,
+        begun: obligation.begun,
     })
 }
 

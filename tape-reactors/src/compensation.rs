@@ -1,16 +1,15 @@
 //! Compensation: what a run did is undone, last in, first out, one at a time.
 
 use crate::access::{AccessError, DueWork};
-use crate::connector::{Call, NotUndone, text};
+use crate::connector::{Call, Connector, NotUndone, Observation, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheObligation, Waited, Worker};
 use async_trait::async_trait;
 use tape_core::agenda::Queue;
-use tape_core::command::WorkerCommand;
-use tape_core::effect::{Semantics, Undo};
+use tape_core::command::{UndoEnding, WorkerCommand};
+use tape_core::effect::Semantics;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector as Name, RunId, StreamId};
-use tape_core::payload::Payload;
+use tape_core::id::{RunId, StreamId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tracing::{error, info, warn};
 
@@ -37,7 +36,9 @@ impl Compensation {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Obligation { stuck: true, .. } => Claimed::Stuck,
-                ReplyResult::Obligation { attempt, .. } => Claimed::Attempt(attempt),
+                ReplyResult::Obligation {
+                    attempt, in_doubt, ..
+                } => Claimed::Attempt { attempt, in_doubt },
                 _ => Claimed::Nothing,
             }),
             Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
@@ -47,24 +48,31 @@ impl Compensation {
 
     async fn undo(&self, due: TheObligation<'_>) -> Result<Reaction, ReactionError> {
         let (run, obligation) = (due.run, due.obligation);
-        let undo = self.0.undo(run, due.at.source).await?;
-        let attempt = match self.claim(run, obligation).await? {
-            Claimed::Attempt(attempt) => attempt,
+        let call = self.call(&due).await?;
+        let (attempt, in_doubt) = match self.claim(run, obligation).await? {
+            Claimed::Attempt { attempt, in_doubt } => (attempt, in_doubt),
             Claimed::Stuck => return Ok(Reaction::Done),
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
-        let call = self.call(run, obligation, due.at.connector.clone(), undo, attempt);
+        let call = Call {
+            attempt,
+            deadline: self.0.deadline(),
+            ..call
+        };
         let renew = self.0.renew_obligation(obligation);
-        let undone = match self.0.call(run, renew, due.connector.compensate(&call)).await {
-            Waited::Answered(undone) => undone,
-            Waited::TooLong => Err(NotUndone::new(format_args!(
-                "no answer within {:?}",
-                self.0.patience()
-            ))),
+        let ending = match self
+            .0
+            .call(run, renew, attempted(&*due.connector, &call, in_doubt))
+            .await
+        {
+            Waited::Answered(ending) => ending,
+            Waited::TooLong => UndoEnding::Unknown {
+                cause: format!("no answer within {:?}", self.0.patience()),
+            },
             Waited::Lost => return Ok(Reaction::Done),
         };
-        info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, done = undone.is_ok(), "undoing");
-        self.finish(obligation, &call, undone).await?;
+        info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, ending = word(&ending), "undoing");
+        self.finish(obligation, &call, fitted(ending)).await?;
         Ok(Reaction::Done)
     }
 
@@ -72,11 +80,10 @@ impl Compensation {
         &self,
         obligation: &ObligationId,
         call: &Call,
-        undone: Result<Payload, NotUndone>,
+        ending: UndoEnding,
     ) -> Result<(), AccessError> {
-        let ending = undone.map_err(|error| text(error.to_string()));
-        if let Err(error) = &ending {
-            warn!(effect = %call.effect, attempt = call.attempt, error, "not undone");
+        if let Some(why) = why(&ending) {
+            warn!(effect = %call.effect, attempt = call.attempt, why, "not undone");
         }
         let finish = WorkerCommand::FinishObligation {
             obligation: obligation.clone(),
@@ -99,34 +106,95 @@ impl Compensation {
         }
     }
 
-    fn call(
-        &self,
-        run: &RunId,
-        obligation: &ObligationId,
-        connector: Name,
-        undo: Undo,
-        attempt: u32,
-    ) -> Call {
-        Call {
+    /// The first attempt's call, before anything is claimed.
+    async fn call(&self, due: &TheObligation<'_>) -> Result<Call, AccessError> {
+        let (run, at) = (due.run, &due.at);
+        let undo = self.0.undo(run, at.source).await?;
+        let (semantics, business_key) = match at.begun {
+            Some(begun) => {
+                let spec = self.0.spec(run, begun).await?;
+                (spec.semantics, spec.business_key)
+            }
+            // An upstream that acted twice is not taken at its word that it heeds keys.
+            None => (Semantics::NonIdempotent, None),
+        };
+        Ok(Call {
             run: run.clone(),
-            effect: obligation.effect.clone(),
-            connector,
+            effect: due.obligation.effect.clone(),
+            connector: at.connector.clone(),
             operation: undo.operation,
             args: undo.args,
-            key: obligation.key(run),
-            business_key: None,
-            semantics: Semantics::Idempotent,
-            attempt,
+            key: due.obligation.key(run),
+            business_key,
+            semantics,
+            attempt: 1,
             unwanted: false,
             deadline: self.0.deadline(),
-        }
+        })
     }
 }
 
 enum Claimed {
-    Attempt(u32),
+    Attempt { attempt: u32, in_doubt: bool },
     Stuck,
     Nothing,
+}
+
+/// One attempt, which asks first where an earlier one may have undone it.
+async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> UndoEnding {
+    if in_doubt && let Some(known) = looked(connector, call).await {
+        return known;
+    }
+    match connector.compensate(call).await {
+        Ok(result) => UndoEnding::Done { result },
+        Err(NotUndone::Retry { error }) => UndoEnding::Retry { error },
+        Err(NotUndone::Unknown { cause }) => UndoEnding::Unknown { cause },
+    }
+}
+
+/// What the upstream says of earlier attempts; none where another may be made.
+async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoEnding> {
+    let heeds_keys = call.semantics == Semantics::Idempotent;
+    match connector.observe_undo(call).await {
+        Some(Observation::Found { result, .. }) => Some(UndoEnding::Done { result }),
+        Some(Observation::Absent) => None,
+        Some(Observation::Duplicate { .. }) => Some(UndoEnding::Stuck {
+            reason: "it was undone more than once".to_owned(),
+        }),
+        None | Some(Observation::Inconclusive { .. }) if heeds_keys => None,
+        Some(Observation::Inconclusive { why }) => Some(UndoEnding::Unknown { cause: why }),
+        None => Some(UndoEnding::Stuck {
+            reason: "an attempt may have undone it, and the upstream cannot be asked".to_owned(),
+        }),
+    }
+}
+
+/// An ending as an entry can carry it.
+fn fitted(ending: UndoEnding) -> UndoEnding {
+    match ending {
+        UndoEnding::Done { .. } => ending,
+        UndoEnding::Retry { error } => UndoEnding::Retry { error: text(error) },
+        UndoEnding::Unknown { cause } => UndoEnding::Unknown { cause: text(cause) },
+        UndoEnding::Stuck { reason } => UndoEnding::Stuck { reason: text(reason) },
+    }
+}
+
+const fn word(ending: &UndoEnding) -> &'static str {
+    match ending {
+        UndoEnding::Done { .. } => "done",
+        UndoEnding::Retry { .. } => "retry",
+        UndoEnding::Unknown { .. } => "unknown",
+        UndoEnding::Stuck { .. } => "stuck",
+    }
+}
+
+fn why(ending: &UndoEnding) -> Option<&str> {
+    match ending {
+        UndoEnding::Done { .. } => None,
+        UndoEnding::Retry { error: why }
+        | UndoEnding::Unknown { cause: why }
+        | UndoEnding::Stuck { reason: why } => Some(why),
+    }
 }
 
 #[async_trait]

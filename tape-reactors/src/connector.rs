@@ -26,12 +26,19 @@ pub trait Connector: Send + Sync + 'static {
     async fn observe(&self, call: &Call) -> Observation;
 
     /// Has the upstream undo what it did: the operation and arguments are those of the obligation, the key is the obligation's own and
-    /// the same in each attempt. It may be called again after an attempt of which nobody knows what came, so an upstream that
-    /// ignores keys has to be asked first whether it is undone already.
+    /// the same in each attempt. After an attempt that may have undone it, [`Self::observe_undo`] is asked first.
     ///
     /// # Errors
     /// [`NotUndone`] says why; it is tried again with backoff, as often as the effect's policy says, then a person must look.
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone>;
+
+    /// Asks the upstream whether an earlier attempt undid it, before another: found, or absent, which promises that no earlier attempt can
+    /// still arrive. None where it cannot be asked: then an idempotent effect's undo is sent again under its key, and that of any
+    /// other waits for a person.
+    async fn observe_undo(&self, call: &Call) -> Option<Observation> {
+        let _ = call;
+        None
+    }
 }
 
 /// One call of an upstream.
@@ -49,9 +56,10 @@ pub struct Call {
     pub args: Payload,
     /// The idempotency key: the same in every attempt and every process. That of an undo is another than that of the effect.
     pub key: String,
-    /// The business operation's own name.
+    /// The business operation's own name, which an undo shares with what it undoes. None for that of a duplicate: the name
+    /// stands for the act that is left.
     pub business_key: Option<BusinessKey>,
-    /// What happens if it is sent twice.
+    /// What happens if the effect, or what undoes it, is sent twice.
     pub semantics: Semantics,
     /// Which attempt, observation or attempt at undoing it is, from 1.
     pub attempt: u32,
@@ -111,15 +119,36 @@ impl Observation {
     }
 }
 
-/// An effect was not undone, or nobody knows.
+/// An attempt did not undo an effect, or nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotUndone(String);
+pub enum NotUndone {
+    /// This attempt undid nothing, for certain.
+    #[error("{error}")]
+    Retry {
+        /// What went wrong.
+        error: String,
+    },
+    /// It may be undone or not.
+    #[error("{cause}")]
+    Unknown {
+        /// Why nobody knows.
+        cause: String,
+    },
+}
 
 impl NotUndone {
-    /// It was not undone for this reason.
-    pub fn new(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+    /// This attempt undid nothing, for certain.
+    pub fn retry(error: impl fmt::Display) -> Self {
+        Self::Retry {
+            error: error.to_string(),
+        }
+    }
+
+    /// It may be undone or not: what an error says that nobody looked at.
+    pub fn unknown(cause: impl fmt::Display) -> Self {
+        Self::Unknown {
+            cause: cause.to_string(),
+        }
     }
 }
 

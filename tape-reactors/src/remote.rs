@@ -131,7 +131,11 @@ impl Access for RemoteAccess {
         obligation: &ObligationId,
     ) -> Result<Option<ObligationAt>, AccessError> {
         let found = self.server.obligation(run, obligation).await?;
-        Ok(found.map(|(connector, source)| ObligationAt { connector, source }))
+        Ok(found.map(|inverse| ObligationAt {
+            connector: inverse.connector,
+            source: inverse.source,
+            begun: inverse.begun,
+        }))
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {

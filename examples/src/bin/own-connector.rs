@@ -39,9 +39,19 @@ impl Connector for Mailbox {
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
         // The key of an undo is its own: the mail is under that of the effect.
         match std::fs::remove_file(self.0.join(call.effect.idempotency_key(&call.run))) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(NotUndone::new(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(NotUndone::unknown(error)),
             _ => Ok(Payload::empty()),
         }
+    }
+
+    async fn observe_undo(&self, call: &Call) -> Option<Observation> {
+        Some(
+            match self.0.join(call.effect.idempotency_key(&call.run)).try_exists() {
+                Ok(true) => Observation::Absent,
+                Ok(false) => Observation::found(Payload::empty()),
+                Err(error) => Observation::inconclusive(error),
+            },
+        )
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Started {
     pub attempt: u32,
     /// The worker.
     pub claim: Claim,
+    /// Whether an earlier attempt may have undone it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
 }
 
 /// A worker keeps an obligation that it is carrying out.
@@ -93,6 +96,9 @@ pub struct Deferred {
     pub obligation: ObligationId,
     /// What went wrong.
     pub error: String,
+    /// Whether it is known that the attempt undid nothing; else it may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_done: bool,
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }
@@ -107,7 +113,7 @@ pub struct Stuck {
     pub reason: String,
 }
 
-/// A person asked for another attempt at undoing.
+/// A person asked for another attempt at undoing, and answers for it that no earlier one undid it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Which.

@@ -1,7 +1,7 @@
 //! Effects: intent before act, started before the call, never sent twice blindly.
 
-use super::Run;
 use super::check::{no_effect, room, text, wrong_status};
+use super::{Obligation, Run};
 use crate::agenda::Queue;
 use crate::budget::Spend;
 use crate::command::Verdict;
@@ -226,11 +226,11 @@ impl Run {
         let reserved = std::mem::take(&mut effect.reserved);
         let undo = e.undo.as_ref().map(|undo| (undo.operation.clone(), seq));
         let undo = undo.or_else(|| effect.undo.clone().map(|operation| (operation, effect.begun)));
-        let (connector, policy) = (effect.connector.clone(), effect.policy);
+        let obligation = undo.map(|(operation, source)| Obligation::of(&e.effect, effect, operation, source));
         self.free(&reserved);
         self.charge(e.spent.as_ref().unwrap_or(&reserved));
-        if let Some((operation, source)) = undo {
-            self.arm(&e.effect, connector, operation, source, policy, at);
+        if let Some(obligation) = obligation {
+            self.arm(obligation, at);
         }
         self.settled(&e.effect, Status::Confirmed, &e.by, seq, at);
         Ok(())

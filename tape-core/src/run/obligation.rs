@@ -1,7 +1,8 @@
 //! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
 
 use super::check::{follows, lease_length, text};
-use super::{Phase, Run};
+use super::{Effect, Phase, Run};
+use crate::command::UndoEnding;
 use crate::effect::{EffectPolicy, SettledBy};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
@@ -23,12 +24,16 @@ pub struct Obligation {
     pub operation: Operation,
     /// The entry that has the arguments.
     pub source: Seq,
+    /// The entry that began what is undone; none for a duplicate: what was said of the effect does not hold for it.
+    pub begun: Option<Seq>,
     /// How often it is tried.
     pub policy: EffectPolicy,
     /// Where it stands.
     pub status: ObligationStatus,
     /// Its attempts so far.
     pub attempt: u32,
+    /// Whether one of them ended without anybody knowing how: it may be undone, whatever a later attempt says.
+    pub doubt: bool,
 }
 
 /// Where an obligation stands.
@@ -55,6 +60,24 @@ pub enum ObligationStatus {
 }
 
 impl Obligation {
+    /// What undoes an effect once it is confirmed.
+    pub(super) fn of(id: &EffectId, effect: &Effect, operation: Operation, source: Seq) -> Self {
+        Self {
+            id: ObligationId {
+                effect: id.clone(),
+                copy: 0,
+            },
+            connector: effect.connector.clone(),
+            operation,
+            source,
+            begun: Some(effect.begun),
+            policy: effect.policy,
+            status: ObligationStatus::Armed,
+            attempt: 0,
+            doubt: false,
+        }
+    }
+
     pub(super) fn stuck(&self) -> Option<&str> {
         if let ObligationStatus::Stuck { reason } = &self.status {
             Some(reason)
@@ -140,10 +163,12 @@ impl Run {
                     holder: holder.clone(),
                     until,
                 };
+                let lapsed = matches!(obligation.status, ObligationStatus::Started { .. });
                 self.append(Started {
                     obligation: id.clone(),
                     attempt: obligation.attempt + 1,
                     claim,
+                    in_doubt: obligation.doubt || lapsed,
                 })
             }
         }
@@ -174,7 +199,7 @@ impl Run {
         id: &ObligationId,
         holder: &Holder,
         attempt: u32,
-        ending: &Result<Payload, String>,
+        ending: &UndoEnding,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let obligation = self.obligation(id)?;
@@ -184,33 +209,50 @@ impl Run {
                 what: name(id),
             });
         }
-        let error = match ending {
-            Ok(result) => {
-                let by = SettledBy::Worker {
+        match ending {
+            UndoEnding::Done { result } => self.append(Done {
+                obligation: id.clone(),
+                by: SettledBy::Worker {
                     holder: holder.clone(),
-                };
-                return self.append(Done {
+                },
+                result: result.clone(),
+            }),
+            UndoEnding::Retry { error } => self.defer(obligation, "error", error, true, now),
+            UndoEnding::Unknown { cause } => self.defer(obligation, "cause", cause, false, now),
+            UndoEnding::Stuck { reason } => {
+                text("reason", reason)?;
+                self.append(Stuck {
                     obligation: id.clone(),
-                    by,
-                    result: result.clone(),
-                });
+                    reason: reason.clone(),
+                })
             }
-            Err(error) => error,
-        };
-        text("error", error)?;
+        }
+    }
+
+    /// What follows from an attempt that did not undo it, or may not have.
+    fn defer(
+        &self,
+        obligation: &Obligation,
+        field: &'static str,
+        error: &str,
+        not_done: bool,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        text(field, error)?;
+        let (id, attempt) = (obligation.id.clone(), obligation.attempt);
         if attempt >= obligation.policy.attempts_max {
-            let mut reason = format!("{} failed {attempt} times, the last: {error}", name(id));
+            let mut reason = format!("{} failed {attempt} times, the last: {error}", name(&id));
             reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
             return self.append(Stuck {
-                obligation: id.clone(),
+                obligation: id,
                 reason,
             });
         }
-        let next_at = now.plus_millis(obligation.policy.backoff_after(attempt));
         self.append(Deferred {
-            obligation: id.clone(),
-            error: error.clone(),
-            next_at,
+            obligation: id,
+            error: error.to_owned(),
+            not_done,
+            next_at: now.plus_millis(obligation.policy.backoff_after(attempt)),
         })
     }
 
@@ -244,34 +286,11 @@ impl Run {
         })
     }
 
-    pub(super) fn arm(
-        &mut self,
-        effect: &EffectId,
-        connector: Connector,
-        operation: Operation,
-        source: Seq,
-        policy: EffectPolicy,
-        at: Timestamp,
-    ) {
-        let compensating = matches!(self.phase, Phase::Compensating { .. });
-        let status = if compensating {
-            ObligationStatus::Due { at }
-        } else {
-            ObligationStatus::Armed
-        };
-        let id = ObligationId {
-            effect: effect.clone(),
-            copy: 0,
-        };
-        self.obligations.push(Obligation {
-            id,
-            connector,
-            operation,
-            source,
-            policy,
-            status,
-            attempt: 0,
-        });
+    pub(super) fn arm(&mut self, mut obligation: Obligation, at: Timestamp) {
+        if matches!(self.phase, Phase::Compensating { .. }) {
+            obligation.status = ObligationStatus::Due { at };
+        }
+        self.obligations.push(obligation);
     }
 
     pub(super) fn release_obligations(&mut self, at: Timestamp) {
@@ -291,9 +310,11 @@ impl Run {
             connector: e.connector.clone(),
             operation: e.operation.clone(),
             source,
+            begun: None,
             policy: e.policy,
             status: ObligationStatus::Due { at: e.due_at.max(at) },
             attempt: 0,
+            doubt: false,
         });
         Ok(())
     }
@@ -309,6 +330,7 @@ impl Run {
         let obligation = self.obligation_mut(&e.obligation)?;
         follows("attempt", obligation.attempt, e.attempt)?;
         obligation.attempt = e.attempt;
+        obligation.doubt |= matches!(obligation.status, ObligationStatus::Started { .. });
         obligation.status = ObligationStatus::Started {
             claim: e.claim.clone(),
         };
@@ -332,7 +354,9 @@ impl Run {
     }
 
     pub(super) fn fold_obligation_deferred(&mut self, e: &Deferred) -> Result<(), String> {
-        self.obligation_mut(&e.obligation)?.status = ObligationStatus::Due { at: e.next_at };
+        let obligation = self.obligation_mut(&e.obligation)?;
+        obligation.status = ObligationStatus::Due { at: e.next_at };
+        obligation.doubt |= !e.not_done;
         Ok(())
     }
 
@@ -347,7 +371,7 @@ impl Run {
     pub(super) fn fold_obligation_retried(&mut self, e: &Retried, at: Timestamp) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
         obligation.status = ObligationStatus::Due { at };
-        obligation.attempt = 0;
+        (obligation.attempt, obligation.doubt) = (0, false);
         self.changed_at = at;
         Ok(())
     }

@@ -5,7 +5,8 @@ use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
 use tape_core::command::{
-    Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, Verdict, WorkerCommand,
+    Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, UndoEnding, Verdict,
+    WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
@@ -328,15 +329,23 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
                 attempt: number(line, there.map(|there| there.attempt)),
                 obligation,
                 holder,
-                ending: match line.word().as_str() {
-                    "ok" => Ok(payload("undone")),
-                    "failed" => Err(line.rest()),
-                    other => panic!("ending '{other}'"),
-                },
+                ending: undo_ending(line),
             }
         }
         _ => return None,
     })
+}
+
+fn undo_ending(line: &mut Line) -> UndoEnding {
+    match line.word().as_str() {
+        "ok" => UndoEnding::Done {
+            result: payload("undone"),
+        },
+        "retry" => UndoEnding::Retry { error: line.rest() },
+        "unknown" => UndoEnding::Unknown { cause: line.rest() },
+        "stuck" => UndoEnding::Stuck { reason: line.rest() },
+        other => panic!("ending '{other}'"),
+    }
 }
 
 fn outcome(word: &str) -> Outcome {

@@ -68,6 +68,9 @@ pub(super) enum Compensated {
     Failed {
         error: String,
     },
+    Unknown {
+        cause: String,
+    },
 }
 
 /// How to undo what was done.
@@ -136,7 +139,8 @@ impl Compensated {
         match self {
             // That it is undone matters more than what was answered.
             Self::Done { result } => Ok(payload(&result).unwrap_or_else(|_| Payload::empty())),
-            Self::Failed { error } => Err(NotUndone::new(error)),
+            Self::Failed { error } => Err(NotUndone::Retry { error }),
+            Self::Unknown { cause } => Err(NotUndone::Unknown { cause }),
         }
     }
 }

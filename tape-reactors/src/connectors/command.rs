@@ -17,14 +17,16 @@ const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Starts a program for each call, writes what is asked to its standard input and reads its answer from its standard output.
 ///
-/// What is asked is one JSON object: `do` (`dispatch`, `observe` or `compensate`), `run`, `effect`, `connector`, `operation`, `args`,
-/// `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is the value of a JSON payload, the text of a
-/// text, or else `{"hex": "..."}`.
+/// What is asked is one JSON object: `do` (`dispatch`, `observe`, `compensate` or `observe_undo`), `run`, `effect`, `connector`,
+/// `operation`, `args`, `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is the value of
+/// a JSON payload, the text of a text, or else `{"hex": "..."}`.
 ///
 /// The answer to a dispatch is `{"confirmed": {"result": ..., "undo": {"operation": ..., "args": ...}, "spent": [...]}}`,
 /// `{"failed": {"error": ..., "detail": ...}}`, `{"retry": {"error": ..., "after_ms": ...}}` or `{"unknown": {"cause": ...}}`; to an
 /// observation `{"found": {"result": ..., "undo": ...}}`, `"absent"`, `{"duplicate": {"result": ..., "undo_duplicate": ...}}` or
-/// `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}` or `{"failed": {"error": ...}}`.
+/// `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}`, `{"failed": {"error": ...}}`, which says that this
+/// attempt undid nothing, or `{"unknown": {"cause": ...}}`. Before another compensation, where an earlier one may have undone it,
+/// `observe_undo` asks whether one did; the answer is one to an observation.
 ///
 /// A program that cannot be started has done nothing. One that ends in failure, or answers something else, may have done anything.
 /// Where nobody waits for its answer any longer, it is killed.
@@ -141,8 +143,16 @@ impl Connector for CommandConnector {
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
         match self.ask("compensate", call).await {
             Ok(answer) => Compensated::outcome(answer),
-            Err(problem) => Err(NotUndone::new(problem)),
+            Err(problem @ Problem::NotStarted(_)) => Err(NotUndone::retry(problem)),
+            Err(Problem::Broken(cause)) => Err(NotUndone::Unknown { cause }),
         }
+    }
+
+    async fn observe_undo(&self, call: &Call) -> Option<Observation> {
+        Some(match self.ask("observe_undo", call).await {
+            Ok(answer) => Observed::observation(answer),
+            Err(problem) => Observation::inconclusive(problem),
+        })
     }
 }
 
@@ -217,10 +227,21 @@ mod tests {
                 matches!(seen, Observation::Inconclusive { .. }),
                 "{script}: {seen:?}"
             );
-            assert!(shell(script).compensate(&call()).await.is_err(), "{script}");
+            let undone = shell(script).compensate(&call()).await;
+            assert!(
+                matches!(undone, Err(NotUndone::Unknown { .. })),
+                "{script}: {undone:?}"
+            );
+            let seen = shell(script).observe_undo(&call()).await;
+            assert!(
+                matches!(seen, Some(Observation::Inconclusive { .. })),
+                "{script}: {seen:?}"
+            );
         }
         let missing = CommandConnector::new("/no/such/program", []);
         let ending = missing.dispatch(&call()).await;
         assert!(matches!(ending, Ending::Retry { .. }), "{ending:?}");
+        let undone = missing.compensate(&call()).await;
+        assert!(matches!(undone, Err(NotUndone::Retry { .. })), "{undone:?}");
     }
 }

@@ -12,18 +12,24 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use tape_core::command::Ending;
 use tape_core::effect::Semantics;
-use tape_core::id::StreamId;
+use tape_core::id::{BusinessKey, StreamId};
 use tape_core::limits::PAYLOAD_BYTES_MAX;
 use tape_core::payload::Payload;
 
 /// Longest part of an answer that goes into an error, in bytes.
 const QUOTE_BYTES_MAX: usize = 300;
 
-/// What stands for the business key in a template.
+/// What stands for something of the call in a template.
+const KEY: &str = "{key}";
 const BUSINESS_KEY: &str = "{business_key}";
+const OPERATION: &str = "{operation}";
+const EFFECT: &str = "{effect}";
+const TENANT: &str = "{tenant}";
+const WORDS: [&str; 5] = [KEY, BUSINESS_KEY, OPERATION, EFFECT, TENANT];
 
-/// Where an upstream takes what, and how it says that nothing happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and `{tenant}` stand for those of the call,
-/// percent-encoded.
+/// Where an upstream takes what, and how it says that nothing happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and
+/// `{tenant}` stand for those of the call, percent-encoded. Those of an undo are its own key and operation, and the business key of what
+/// it undoes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpEndpoints {
@@ -34,8 +40,14 @@ pub struct HttpEndpoints {
     pub observe: Option<String>,
     /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
-    /// What an answer to `observe` looks like that says that it did not happen. Without it, no answer does but one in Tape's own words.
+    /// What an answer to `observe`, or else to an act that is sent again, looks like that says that it did not happen. Without it, no
+    /// answer does but one in Tape's own words.
     pub absent: Option<HttpAbsent>,
+    /// `GET`: whether it is undone, asked before an undo is sent again after one that may have arrived. Without it, the undo of an
+    /// idempotent effect is sent again under its key, and that of any other waits for a person.
+    pub undone: Option<String>,
+    /// What an answer to `undone` looks like that says that it is not undone, in the same way.
+    pub not_undone: Option<HttpAbsent>,
 }
 
 /// What an answer looks like by which an upstream says that something did not happen. All of it has to fit.
@@ -77,15 +89,16 @@ impl HttpAbsent {
 /// | 2xx but 202 | confirmed |
 /// | 202, 3xx, 408, 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
 /// | 409 | to a first attempt, refused; to a later one, unknown: an earlier attempt may be what it conflicts with |
-/// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection | not done, to be tried again |
+/// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection, or a URL that cannot be filled in | not done, to be tried again |
 /// | any other 4xx, 501, 505 | refused |
 ///
 /// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
-/// those may have acted ([`Ending::Refused`]).
+/// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again.
 ///
 /// To an observation, what the configuration names ([`HttpAbsent`]) means absent, any other 2xx found, anything else inconclusive. *Absent*
-/// is a promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the content type
-/// `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status.
+/// is a promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say
+/// more, in an answer of the content type `application/vnd.tape.answer+json`, in the words of
+/// [`CommandConnector`](crate::CommandConnector), whatever the status; there, *failed* speaks for all attempts.
 #[derive(Clone, Debug)]
 pub struct HttpConnector {
     client: Client,
@@ -103,8 +116,6 @@ struct Answer {
 enum Lost {
     /// Nothing was sent.
     NotSent(String),
-    /// It cannot be sent.
-    Impossible(String),
     /// It may have arrived.
     Sent(String),
 }
@@ -137,25 +148,37 @@ impl HttpConnector {
         })
     }
 
-    async fn post(&self, template: &str, call: &Call) -> Result<Answer, Lost> {
+    async fn post(&self, template: &str, call: &Call, name: Option<&BusinessKey>) -> Result<Answer, Lost> {
         let body = call.args.bytes().cloned().unwrap_or_default();
         let request = self
             .client
-            .post(fill(template, call))
+            .post(fill(template, call).map_err(Lost::NotSent)?)
             .header(CONTENT_TYPE_HEADER, call.args.content_type())
             .body(body);
-        send(request, call).await
+        send(request, call, name).await
+    }
+
+    /// Asks an endpoint what happened; `absent` is how it says that nothing did.
+    async fn look(&self, template: &str, call: &Call, absent: Option<&HttpAbsent>) -> Observation {
+        let url = match fill(template, call) {
+            Ok(url) => url,
+            Err(why) => return Observation::Inconclusive { why },
+        };
+        match send(self.client.get(url), call, call.business_key.as_ref()).await {
+            Ok(answer) => seen(&answer, absent),
+            Err(Lost::NotSent(why) | Lost::Sent(why)) => Observation::Inconclusive { why },
+        }
     }
 }
 
-async fn send(request: RequestBuilder, call: &Call) -> Result<Answer, Lost> {
+async fn send(request: RequestBuilder, call: &Call, name: Option<&BusinessKey>) -> Result<Answer, Lost> {
     let mut request = request
         .header("idempotency-key", &call.key)
         .header("tape-operation", encoded(call.operation.as_str()))
         .header("tape-attempt", call.attempt)
         .header("tape-effect", encoded(&call.effect.to_string()))
         .header("tape-run", StreamId::Run(call.run.clone()).to_string());
-    if let Some(key) = &call.business_key {
+    if let Some(key) = name {
         request = request.header("tape-business-key", encoded(key.as_str()));
     }
     let response = request.send().await.map_err(lost)?;
@@ -186,9 +209,7 @@ async fn whole(mut response: Response) -> Result<Answer, Lost> {
 }
 
 fn lost(error: reqwest::Error) -> Lost {
-    if error.is_builder() {
-        Lost::Impossible(causes(&error))
-    } else if error.is_connect() {
+    if error.is_builder() || error.is_connect() {
         Lost::NotSent(causes(&error))
     } else {
         Lost::Sent(causes(&error))
@@ -240,30 +261,18 @@ impl Answer {
 #[async_trait]
 impl Connector for HttpConnector {
     async fn dispatch(&self, call: &Call) -> Ending {
-        match self.post(&self.endpoints.dispatch, call).await {
+        let name = call.business_key.as_ref();
+        match self.post(&self.endpoints.dispatch, call, name).await {
             Ok(answer) => ending(&answer, call.attempt),
-            Err(Lost::NotSent(error)) => Ending::Retry {
-                error,
-                after_ms: None,
-            },
-            Err(Lost::Impossible(error)) => Ending::Failed { error, detail: None },
+            Err(Lost::NotSent(error)) => retry(error, None),
             Err(Lost::Sent(cause)) => Ending::Unknown { cause },
         }
     }
 
     async fn observe(&self, call: &Call) -> Observation {
-        let Some(template) = &self.endpoints.observe else {
-            return self.observe_by_repeating(call).await;
-        };
-        // Asked by no name, an upstream would find nothing, which says nothing.
-        if call.business_key.is_none() && template.contains(BUSINESS_KEY) {
-            return Observation::inconclusive("the effect has no business key to ask by");
-        }
-        match send(self.client.get(fill(template, call)), call).await {
-            Ok(answer) => seen(&answer, self.endpoints.absent.as_ref()),
-            Err(Lost::NotSent(why) | Lost::Impossible(why) | Lost::Sent(why)) => {
-                Observation::Inconclusive { why }
-            }
+        match &self.endpoints.observe {
+            Some(template) => self.look(template, call, self.endpoints.absent.as_ref()).await,
+            None => self.observe_by_repeating(call).await,
         }
     }
 
@@ -273,18 +282,20 @@ impl Connector for HttpConnector {
             .compensate
             .as_ref()
             .unwrap_or(&self.endpoints.dispatch);
-        let answer = match self.post(template, call).await {
-            Ok(answer) => answer,
-            Err(Lost::NotSent(error) | Lost::Impossible(error) | Lost::Sent(error)) => {
-                return Err(NotUndone::new(error));
-            }
-        };
-        match answer.typed::<Compensated>() {
-            Some(Ok(typed)) => typed.outcome(),
-            Some(Err(error)) => Err(NotUndone::new(error)),
-            None if confirms(answer.status) => Ok(answer.payload().unwrap_or_else(Payload::empty)),
-            None => Err(NotUndone::new(answer.said())),
+        // Under the name of the act, an upstream might take its undo for the act itself.
+        match self.post(template, call, None).await {
+            Ok(answer) => undoing(&answer, call.attempt),
+            Err(Lost::NotSent(error)) => Err(NotUndone::Retry { error }),
+            Err(Lost::Sent(cause)) => Err(NotUndone::Unknown { cause }),
         }
+    }
+
+    async fn observe_undo(&self, call: &Call) -> Option<Observation> {
+        let template = self.endpoints.undone.as_ref()?;
+        Some(
+            self.look(template, call, self.endpoints.not_undone.as_ref())
+                .await,
+        )
     }
 }
 
@@ -302,13 +313,23 @@ impl HttpConnector {
             attempt: call.attempt.saturating_add(1),
             ..call.clone()
         };
-        match self.dispatch(&again).await {
-            Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
-            Ending::Failed { .. } => Observation::Absent,
-            Ending::Retry { error: why, .. }
-            | Ending::Refused { error: why, .. }
-            | Ending::Unknown { cause: why } => Observation::Inconclusive { why },
+        let name = call.business_key.as_ref();
+        match self.post(&self.endpoints.dispatch, &again, name).await {
+            Ok(answer) => repeated(&answer, again.attempt, self.endpoints.absent.as_ref()),
+            Err(Lost::NotSent(why) | Lost::Sent(why)) => Observation::Inconclusive { why },
         }
+    }
+}
+
+/// What the answer to an act that was sent again says of all attempts.
+fn repeated(answer: &Answer, attempt: u32, absent: Option<&HttpAbsent>) -> Observation {
+    match ending(answer, attempt) {
+        Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
+        Ending::Failed { .. } => Observation::Absent,
+        _ if absent.is_some_and(|absent| absent.fits(answer)) => Observation::Absent,
+        Ending::Retry { error: why, .. }
+        | Ending::Refused { error: why, .. }
+        | Ending::Unknown { cause: why } => Observation::Inconclusive { why },
     }
 }
 
@@ -317,10 +338,28 @@ fn confirms(status: StatusCode) -> bool {
 }
 
 fn ending(answer: &Answer, attempt: u32) -> Ending {
-    use StatusCode as S;
-    if let Some(typed) = answer.typed::<Dispatched>() {
-        return typed.map_or_else(|cause| Ending::Unknown { cause }, Dispatched::ending);
+    match answer.typed::<Dispatched>() {
+        Some(typed) => typed.map_or_else(|cause| Ending::Unknown { cause }, Dispatched::ending),
+        None => by_status(answer, attempt),
     }
+}
+
+fn undoing(answer: &Answer, attempt: u32) -> Result<Payload, NotUndone> {
+    if let Some(typed) = answer.typed::<Compensated>() {
+        return typed.map_or_else(|cause| Err(NotUndone::Unknown { cause }), Compensated::outcome);
+    }
+    match by_status(answer, attempt) {
+        Ending::Confirmed { result, .. } => Ok(result),
+        Ending::Retry { error, .. } | Ending::Refused { error, .. } | Ending::Failed { error, .. } => {
+            Err(NotUndone::Retry { error })
+        }
+        Ending::Unknown { cause } => Err(NotUndone::Unknown { cause }),
+    }
+}
+
+/// What anybody's answer means, who need not be the upstream.
+fn by_status(answer: &Answer, attempt: u32) -> Ending {
+    use StatusCode as S;
     let after = answer.retry_after();
     let said = answer.said();
     match answer.status {
@@ -369,27 +408,39 @@ fn seen(answer: &Answer, absent: Option<&HttpAbsent>) -> Observation {
 }
 
 /// A template with the words of a call in it.
-fn fill(template: &str, call: &Call) -> String {
-    let business_key = call.business_key.as_ref().map(|key| key.as_str());
-    let words = [
-        ("{key}", call.key.as_str()),
-        (BUSINESS_KEY, business_key.unwrap_or_default()),
-        ("{operation}", call.operation.as_str()),
-        ("{effect}", &call.effect.to_string()),
-        ("{tenant}", call.run.tenant.as_str()),
-    ];
+fn fill(template: &str, call: &Call) -> Result<String, String> {
+    let business_key = call.business_key.as_ref().map(BusinessKey::as_str);
+    // Under no name, an upstream would do or find something else.
+    if business_key.is_none() && template.contains(BUSINESS_KEY) {
+        return Err(format!("there is no business key for {template}"));
+    }
+    let effect = call.effect.to_string();
+    Ok(substituted(template, |word| match word {
+        KEY => &call.key,
+        BUSINESS_KEY => business_key.unwrap_or_default(),
+        OPERATION => call.operation.as_str(),
+        EFFECT => &effect,
+        _ => call.run.tenant.as_str(),
+    }))
+}
+
+/// A template with what each of its words stands for.
+fn substituted<'a>(template: &str, value: impl Fn(&'static str) -> &'a str) -> String {
     let mut url = String::with_capacity(template.len() + 64);
     let mut rest = template;
     while let Some(at) = rest.find('{') {
         url.push_str(&rest[..at]);
         rest = &rest[at..];
-        let word = words.iter().find(|(name, _)| rest.starts_with(name));
-        let (name, value) = word.copied().unwrap_or(("{", "{"));
-        url.push_str(&if name == "{" {
-            name.to_owned()
-        } else {
-            encoded(value)
-        });
+        let name = match WORDS.into_iter().find(|word| rest.starts_with(word)) {
+            Some(word) => {
+                url.push_str(&encoded(value(word)));
+                word
+            }
+            None => {
+                url.push('{');
+                "{"
+            }
+        };
         rest = &rest[name.len()..];
     }
     url + rest
@@ -421,7 +472,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
+    use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
 
     fn answer(status: u16, retry_after: Option<u64>) -> Answer {
         let mut headers = HeaderMap::new();
@@ -546,10 +597,8 @@ mod tests {
     #[tokio::test]
     async fn what_has_no_name_is_not_asked_about() {
         let endpoints = HttpEndpoints {
-            dispatch: "http://127.0.0.1:1/".to_owned(),
             observe: Some("http://127.0.0.1:1/{business_key}".to_owned()),
-            compensate: None,
-            absent: None,
+            ..endpoints()
         };
         let connector = HttpConnector::new(endpoints, []).unwrap();
         let nameless = Call {
@@ -558,6 +607,107 @@ mod tests {
         };
         let seen = connector.observe(&nameless).await;
         assert!(matches!(seen, Observation::Inconclusive { why } if why.contains("no business key")));
+        let connector = HttpConnector::new(
+            HttpEndpoints {
+                dispatch: "http://127.0.0.1:1/{business_key}".to_owned(),
+                ..self::endpoints()
+            },
+            [],
+        );
+        let connector = connector.unwrap();
+        let ending = connector.dispatch(&nameless).await;
+        assert!(
+            matches!(&ending, Ending::Retry { error, .. } if error.contains("no business key")),
+            "{ending:?}"
+        );
+        let undone = connector.compensate(&nameless).await;
+        assert!(matches!(undone, Err(NotUndone::Retry { .. })), "{undone:?}");
+    }
+
+    #[tokio::test]
+    async fn a_url_that_cannot_be_filled_in_is_tried_again() {
+        let endpoints = HttpEndpoints {
+            dispatch: "http://{business_key}.example/".to_owned(),
+            ..endpoints()
+        };
+        let connector = HttpConnector::new(endpoints, []).unwrap();
+        let ending = connector.dispatch(&call()).await;
+        assert!(matches!(ending, Ending::Retry { .. }), "{ending:?}");
+    }
+
+    #[test]
+    fn an_act_that_is_sent_again_did_not_happen_only_where_the_upstream_says_so() {
+        use tape_core::effect::Outcome as O;
+        let absent: HttpAbsent = serde_json::from_str(r#"{"status": 422, "json": {"/n": 1}}"#).unwrap();
+        let said = |status, body: &str| {
+            let mut answer = answer(status, None);
+            answer.body = body.as_bytes().to_vec();
+            repeated(&answer, 2, Some(&absent)).outcome()
+        };
+        assert_eq!(said(200, "{}"), O::Found);
+        assert_eq!(said(422, r#"{"n": 1}"#), O::Absent);
+        for status in [303, 400, 401, 404, 405, 409, 413, 422, 500, 501] {
+            assert_eq!(said(status, "{}"), O::Inconclusive, "{status}");
+        }
+        let mut typed = answer(404, None);
+        let kind = HeaderValue::from_static(CONTENT_TYPE);
+        typed.headers.insert(CONTENT_TYPE_HEADER, kind);
+        typed.body = br#"{"failed": {"error": "no such account"}}"#.to_vec();
+        assert_eq!(repeated(&typed, 2, None).outcome(), O::Absent);
+    }
+
+    #[test]
+    fn what_answers_to_an_undo_mean() {
+        let word = |status, attempt| match undoing(&answer(status, None), attempt) {
+            Ok(_) => "done",
+            Err(NotUndone::Retry { .. }) => "retry",
+            Err(NotUndone::Unknown { .. }) => "unknown",
+        };
+        for (status, meaning) in [
+            (200, "done"),
+            (202, "unknown"),
+            (303, "unknown"),
+            (404, "retry"),
+            (408, "unknown"),
+            (429, "retry"),
+            (500, "unknown"),
+        ] {
+            assert_eq!(word(status, 1), meaning, "{status}");
+        }
+        assert_eq!([word(409, 1), word(409, 2)], ["retry", "unknown"]);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_is_asked_about_an_undo_only_where_the_configuration_says_how() {
+        let ask = async |undone: Option<&str>, call: &Call| {
+            let endpoints = HttpEndpoints {
+                undone: undone.map(str::to_owned),
+                ..endpoints()
+            };
+            let connector = HttpConnector::new(endpoints, []).unwrap();
+            connector.observe_undo(call).await
+        };
+        assert_eq!(ask(None, &call()).await, None);
+        let duplicates = Call {
+            business_key: None,
+            ..call()
+        };
+        let nameless = ask(Some("http://127.0.0.1:1/{business_key}"), &duplicates).await;
+        assert!(
+            matches!(nameless, Some(Observation::Inconclusive { .. })),
+            "{nameless:?}"
+        );
+    }
+
+    fn endpoints() -> HttpEndpoints {
+        HttpEndpoints {
+            dispatch: "http://127.0.0.1:1/".to_owned(),
+            observe: None,
+            compensate: None,
+            absent: None,
+            undone: None,
+            not_undone: None,
+        }
     }
 
     fn call() -> Call {
@@ -579,7 +729,7 @@ mod tests {
     #[test]
     fn what_a_template_stands_for_is_encoded() {
         let template = "http://h/{tenant}/{operation}/{key}/{business_key}/{effect}/{other}";
-        let url = fill(template, &call());
+        let url = fill(template, &call()).unwrap();
         assert_eq!(url, "http://h/acme/pay/k-1/a%2Fb%3Fc%20%7Bkey%7D/%230.0/{other}");
     }
 }

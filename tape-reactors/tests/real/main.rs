@@ -14,5 +14,6 @@ mod race;
 mod recovered;
 mod served;
 mod undone;
+mod undone_once;
 mod upstream;
 mod world;

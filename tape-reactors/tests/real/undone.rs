@@ -24,8 +24,8 @@ async fn what_a_run_did_is_undone_in_order_or_not_at_all_on_postgres() {
 }
 
 async fn each(world: &World) {
-    // Undoing again under the same key does nothing: that is what a connector has to see to.
-    let upstream = Upstream::start(world.dir.path(), true);
+    // Whoever asks again is undone again: that is what a worker has to see to.
+    let upstream = Upstream::start(world.dir.path(), false);
     over_a_crash_at_each_step(world, &upstream).await;
     one_that_keeps_failing_stops_the_rest_until_a_person_retries(world, &upstream).await;
     nothing_of_a_healthy_run(world, &upstream).await;
@@ -59,10 +59,9 @@ async fn fail(run: &Driven) {
 
 /// The business acts that were undone, in order.
 fn refunds(upstream: &Upstream, name: &str) -> Vec<String> {
-    let ledger = upstream.ledger();
-    let refunds = ledger.iter().filter(|line| line.operation == "refund");
-    let of = refunds.map(|line| line.args["of"].as_str().unwrap().to_owned());
-    of.filter(|of| of.starts_with(name)).collect()
+    let mut refunds = upstream.refunds();
+    refunds.retain(|of| of.starts_with(name));
+    refunds
 }
 
 fn backwards(name: &str) -> Vec<String> {
@@ -78,11 +77,9 @@ async fn over_a_crash_at_each_step(world: &World, upstream: &Upstream) {
     for step in 1..=STEPS {
         upstream.held(held + step).await;
         worker.kill();
-        // The one whose worker was killed is sent again and answered, then the next is held.
-        let next = (step < STEPS).then_some(Fault::Hold);
-        upstream
-            .faults(&[vec![Fault::None], next.into_iter().collect()].concat())
-            .await;
+        // The one whose worker was killed is asked about and not sent again: the next is held.
+        let next: Vec<_> = (step < STEPS).then_some(Fault::Hold).into_iter().collect();
+        upstream.faults(&next).await;
         worker = world.worker(upstream);
     }
     run.until_run(RunStatus::Failed).await;

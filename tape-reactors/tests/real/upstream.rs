@@ -74,6 +74,8 @@ struct Ledger {
     /// The number of the first act under each key.
     by_key: HashMap<String, usize>,
     by_business_key: HashMap<String, Vec<usize>>,
+    /// The number of the first refund of each business act.
+    refunds: HashMap<String, usize>,
 }
 
 /// The process.
@@ -101,6 +103,7 @@ async fn serve(path: PathBuf, heeds_keys: bool) {
     let router = axum::Router::new()
         .route("/act/{operation}", post(act))
         .route("/find/{business_key}", get(find))
+        .route("/undone/{business_key}", get(undone))
         .route("/faults", post(script))
         .route("/eyes", post(eyes))
         .route("/lose_every", post(lose_every))
@@ -188,6 +191,17 @@ async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<
     }
 }
 
+/// Whether a business act was refunded.
+async fn undone(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
+    if *office.eyes.lock().unwrap() == Eyes::Shut {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    match office.ledger.lock().unwrap().refunds.get(&business_key) {
+        Some(n) => answer(*n),
+        None => (StatusCode::NOT_FOUND, Json(json!({"error": "no such refund"}))).into_response(),
+    }
+}
+
 async fn script(State(office): State<Arc<Office>>, Json(faults): Json<Vec<Fault>>) {
     office.faults.lock().unwrap().extend(faults);
 }
@@ -258,6 +272,7 @@ impl Ledger {
             lines: 0,
             by_key: HashMap::new(),
             by_business_key: HashMap::new(),
+            refunds: HashMap::new(),
         };
         for line in read(path) {
             ledger.enter(line);
@@ -269,6 +284,9 @@ impl Ledger {
     fn enter(&mut self, line: Line) -> usize {
         self.lines += 1;
         self.by_key.entry(line.key).or_insert(self.lines);
+        if let Some(of) = line.args["of"].as_str().filter(|_| line.operation == "refund") {
+            self.refunds.entry(of.to_owned()).or_insert(self.lines);
+        }
         if let Some(key) = line.business_key {
             self.by_business_key.entry(key).or_default().push(self.lines);
         }
@@ -333,6 +351,15 @@ impl Upstream {
     pub(crate) fn acts(&self, business_key: &str) -> usize {
         let of_it = |line: &&Line| line.business_key.as_deref() == Some(business_key);
         self.ledger().iter().filter(of_it).count()
+    }
+
+    /// The business acts that were refunded, in order.
+    pub(crate) fn refunds(&self) -> Vec<String> {
+        let ledger = self.ledger();
+        let refunds = ledger.iter().filter(|line| line.operation == "refund");
+        refunds
+            .map(|line| line.args["of"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// What is to happen to the next requests, one after the other.

@@ -102,7 +102,9 @@ impl World {
         let text = format!(
             "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
              dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
-             absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}\n"
+             absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}\n\
+             undone = \"{url}/undone/{{business_key}}\"\n\
+             not_undone = {{ status = 404, json = {{ \"/error\" = \"no such refund\" }} }}\n"
         );
         std::fs::write(&config, text).unwrap();
         let mut program = Program::new(env!("CARGO_BIN_EXE_tape-reactor"));

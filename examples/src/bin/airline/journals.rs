@@ -259,6 +259,8 @@ fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String
          observe = \"{airline}/acts/{{business_key}}\"\n\
          absent = {{ status = 404, json = {{ \"/acts\" = 0 }} }}\n\
          compensate = \"{airline}/undo\"\n\
+         undone = \"{airline}/undone/{{business_key}}\"\n\
+         not_undone = {{ status = 404, json = {{ \"/undos\" = 0 }} }}\n\
          [agents.service]\n\
          url = \"{redrive}\"\n"
     )

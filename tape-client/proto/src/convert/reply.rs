@@ -56,6 +56,7 @@ fn write(result: ReplyResult) -> wire::Result {
         ReplyResult::Obligation {
             attempt,
             until,
+            in_doubt,
             done,
             stuck,
         } => {
@@ -65,6 +66,7 @@ fn write(result: ReplyResult) -> wire::Result {
                 until_us,
                 done,
                 stuck,
+                in_doubt,
             })
         }
         ReplyResult::GateOpen { deadline } => Wire::GateOpen(wire::GateOpen {
@@ -105,6 +107,7 @@ fn read(result: wire::Result) -> Result<ReplyResult, InvalidField> {
         Wire::Obligation(r) => ReplyResult::Obligation {
             attempt: r.attempt,
             until: r.until_us.map(Timestamp::from_micros),
+            in_doubt: r.in_doubt,
             done: r.done,
             stuck: r.stuck,
         },

@@ -94,6 +94,7 @@ fn obligation(obligation: &Obligation) -> view::Obligation {
         operation: obligation.operation.to_string(),
         source_seq: obligation.source.0,
         attempt: obligation.attempt,
+        begun_seq: obligation.begun.map(|begun| begun.0),
         status: Some(status),
     }
 }

@@ -6,7 +6,7 @@ use crate::v1::work::Command as Wire;
 use crate::v1::work::{
     ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation,
 };
-use tape_core::command::WorkerCommand;
+use tape_core::command::{UndoEnding, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
 
@@ -119,8 +119,12 @@ fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidFie
         holder: name("holder", &wire.holder)?,
         attempt: wire.attempt,
         ending: match wire.ending.ok_or_else(|| InvalidField::missing("ending"))? {
-            Ending::Done(result) => Ok(convert("done", result)?),
-            Ending::Error(error) => Err(error),
+            Ending::Done(result) => UndoEnding::Done {
+                result: convert("done", result)?,
+            },
+            Ending::Unknown(cause) => UndoEnding::Unknown { cause },
+            Ending::Retry(error) => UndoEnding::Retry { error },
+            Ending::Stuck(reason) => UndoEnding::Stuck { reason },
         },
     })
 }
@@ -189,16 +193,23 @@ impl From<WorkerCommand> for Wire {
                 holder,
                 attempt,
                 ending,
-            } => {
-                use v1::work::finish_obligation::Ending;
-                Self::FinishObligation(FinishObligation {
-                    obligation: Some(obligation.into()),
-                    holder: holder.into(),
-                    attempt,
-                    ending: Some(ending.map_or_else(Ending::Error, |result| Ending::Done(result.into()))),
-                })
-            }
+            } => Self::FinishObligation(FinishObligation {
+                obligation: Some(obligation.into()),
+                holder: holder.into(),
+                attempt,
+                ending: Some(write_undo_ending(ending)),
+            }),
         }
+    }
+}
+
+fn write_undo_ending(ending: UndoEnding) -> v1::work::finish_obligation::Ending {
+    use v1::work::finish_obligation::Ending;
+    match ending {
+        UndoEnding::Done { result } => Ending::Done(result.into()),
+        UndoEnding::Unknown { cause } => Ending::Unknown(cause),
+        UndoEnding::Retry { error } => Ending::Retry(error),
+        UndoEnding::Stuck { reason } => Ending::Stuck(reason),
     }
 }
 

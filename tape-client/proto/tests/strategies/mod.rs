@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tape_core::budget::{Currency, Spend};
 use tape_core::command::{
     Begin, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand,
-    SessionCommand, ValueCommand, Verdict, WorkerCommand,
+    SessionCommand, UndoEnding, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Status, Undo};
 use tape_core::entry::TraceParent;
@@ -243,7 +243,12 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
         Just(Outcome::Duplicate),
         Just(Outcome::Inconclusive)
     ];
-    let undone = prop_oneof![payload().prop_map(Ok), text().prop_map(Err)];
+    let undone = prop_oneof![
+        payload().prop_map(|result| UndoEnding::Done { result }),
+        text().prop_map(|error| UndoEnding::Retry { error }),
+        text().prop_map(|cause| UndoEnding::Unknown { cause }),
+        text().prop_map(|reason| UndoEnding::Stuck { reason }),
+    ];
     prop_oneof![
         (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::ClaimEffect {
             effect,
@@ -483,14 +488,17 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             until,
             unwanted,
         }),
-        (any::<u32>(), of(time()), any::<bool>(), any::<bool>()).prop_map(|(attempt, until, done, stuck)| {
-            R::Obligation {
-                attempt,
-                until,
-                done,
-                stuck,
+        (any::<u32>(), of(time()), any::<[bool; 3]>()).prop_map(
+            |(attempt, until, [in_doubt, done, stuck])| {
+                R::Obligation {
+                    attempt,
+                    until,
+                    in_doubt,
+                    done,
+                    stuck,
+                }
             }
-        }),
+        ),
         of(time()).prop_map(|deadline| R::GateOpen { deadline }),
         answered_by().prop_map(|by| R::GateAnswered { by }),
         Just(R::SignalBuffered),

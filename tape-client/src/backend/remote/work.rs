@@ -2,7 +2,7 @@
 
 use super::{Remote, message_bytes_max, messages};
 use crate::backend::{Failure, Until};
-use crate::work::{DueHint, DueHints};
+use crate::work::{DueHint, DueHints, Inverse};
 use futures::stream::{BoxStream, StreamExt as _};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -95,18 +95,23 @@ impl Remote {
             .transpose()
     }
 
-    /// The connector of an obligation, and the entry that says how it is undone.
+    /// What undoes an effect that is not undone.
     pub(crate) async fn obligation(
         &self,
         run: &RunId,
         obligation: &ObligationId,
-    ) -> Result<Option<(Connector, Seq)>, Failure> {
+    ) -> Result<Option<Inverse>, Failure> {
         let wanted = v1::ObligationId::from(obligation.clone());
         let mut obligations = self.standing(run).await?.obligations.into_iter();
         let found = obligations.find(|obligation| obligation.obligation.as_ref() == Some(&wanted));
-        found
-            .map(|found| Ok((connector(&found.connector)?, Seq(found.source_seq))))
-            .transpose()
+        let inverse = |found: v1::get_run_response::Obligation| {
+            Ok(Inverse {
+                connector: connector(&found.connector)?,
+                source: Seq(found.source_seq),
+                begun: found.begun_seq.map(Seq),
+            })
+        };
+        found.map(inverse).transpose()
     }
 
     async fn standing(&self, run: &RunId) -> Result<v1::GetRunResponse, Failure> {

@@ -3,7 +3,7 @@
 use super::history::ms;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
-use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, Verdict};
+use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, UndoEnding, Verdict};
 use tape_core::effect::{EffectSpec, Outcome};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
@@ -18,6 +18,7 @@ pub(crate) struct Debt {
     pub(crate) attempt: u32,
     pub(crate) attempts_max: u32,
     pub(crate) backoff: (u64, u64),
+    pub(crate) doubt: bool,
 }
 
 impl Debt {
@@ -33,6 +34,7 @@ impl Debt {
             attempt: 0,
             attempts_max: spec.policy.attempts_max,
             backoff: (spec.policy.backoff_ms, spec.policy.backoff_max_ms),
+            doubt: false,
         }
     }
 
@@ -45,7 +47,7 @@ impl Debt {
         match command {
             RunCommand::Work(W::FinishObligation {
                 obligation, ending, ..
-            }) => *obligation == self.id && ending.is_ok(),
+            }) => *obligation == self.id && matches!(ending, UndoEnding::Done { .. }),
             RunCommand::Tell(O::SettleObligation {
                 obligation, retry, ..
             }) => *obligation == self.id && !retry,
@@ -66,6 +68,7 @@ impl Debt {
                 claim_ms,
             }) if *obligation == self.id => {
                 self.attempt += 1;
+                self.doubt |= self.claim.is_some();
                 (self.claim, self.due) = (Some((holder.clone(), ms(at, *claim_ms))), None);
             }
             RunCommand::Work(W::RenewObligationClaim {
@@ -76,12 +79,11 @@ impl Debt {
                 self.claim = Some((holder.clone(), ms(at, *claim_ms)));
             }
             RunCommand::Work(W::FinishObligation {
-                obligation,
-                ending: Err(_),
-                ..
+                obligation, ending, ..
             }) if *obligation == self.id => {
                 self.claim = None;
-                self.stuck = self.attempt >= self.attempts_max;
+                self.doubt |= matches!(ending, UndoEnding::Unknown { .. });
+                self.stuck = self.attempt >= self.attempts_max || matches!(ending, UndoEnding::Stuck { .. });
                 let wait = (1..self.attempt)
                     .fold(self.backoff.0, |wait, _| wait * 2)
                     .min(self.backoff.1);
@@ -92,7 +94,7 @@ impl Debt {
                 retry: true,
                 ..
             }) if *obligation == self.id => {
-                (self.due, self.stuck, self.attempt) = (Some(at), false, 0);
+                (self.due, self.stuck, self.attempt, self.doubt) = (Some(at), false, 0, false);
             }
             _ => {}
         }

@@ -6,7 +6,9 @@ use super::history::{Door, History, Life, ms};
 use std::collections::BTreeMap;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
-use tape_core::command::{Begin, DriverCommand as D, Ending, OutsideCommand as O, RunCommand, Verdict};
+use tape_core::command::{
+    Begin, DriverCommand as D, Ending, OutsideCommand as O, RunCommand, UndoEnding, Verdict,
+};
 use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{EffectId, Epoch, Holder, Seq};
@@ -421,9 +423,15 @@ impl History<'_> {
                 need(!held(&debt.claim, now), "Claimed")?;
                 need(debt.due.is_none_or(|due| due <= now), "TooEarly")?;
                 if debt.spent() {
-                    return Ok(owed(0, None, false, true));
+                    return Ok(owed(None, false, true));
                 }
-                Ok(owed(debt.attempt + 1, Some(ms(now, *claim_ms)), false, false))
+                Ok(R::Obligation {
+                    attempt: debt.attempt + 1,
+                    until: Some(ms(now, *claim_ms)),
+                    in_doubt: debt.doubt || debt.claim.is_some(),
+                    done: false,
+                    stuck: false,
+                })
             }
             W::RenewObligationClaim {
                 obligation,
@@ -432,7 +440,7 @@ impl History<'_> {
             } => {
                 let debt = self.debt(obligation)?;
                 need(owned(&debt.claim, holder, now), "ClaimLost")?;
-                Ok(owed(0, Some(ms(now, *claim_ms)), false, false))
+                Ok(owed(Some(ms(now, *claim_ms)), false, false))
             }
             W::FinishObligation {
                 obligation,
@@ -445,12 +453,12 @@ impl History<'_> {
                     debt.attempt == *attempt && owned(&debt.claim, holder, now),
                     "ClaimLost",
                 )?;
-                if ending.is_ok() {
-                    return Ok(self.unwinding(owed(0, None, true, false), None, false, true));
+                if matches!(ending, UndoEnding::Done { .. }) {
+                    return Ok(self.unwinding(owed(None, true, false), None, false, true));
                 }
                 let mut after = debt;
                 after.happen(&RunCommand::Work(work.clone()), now);
-                Ok(owed(0, after.due, false, after.stuck))
+                Ok(owed(after.due, false, after.stuck))
             }
         }
     }
@@ -571,9 +579,9 @@ impl History<'_> {
                 self.alive()?;
                 need(self.debt(obligation)?.stuck, "Invalid")?;
                 if *retry {
-                    return Ok(owed(0, None, false, false));
+                    return Ok(owed(None, false, false));
                 }
-                Ok(self.unwinding(owed(0, None, true, false), None, false, true))
+                Ok(self.unwinding(owed(None, true, false), None, false, true))
             }
             O::Retire { .. } => match self.life() {
                 Life::New => no("NotFound"),
@@ -596,10 +604,11 @@ fn effect_is(status: Status, attempt: u32, until: Option<Timestamp>) -> R {
     }
 }
 
-fn owed(attempt: u32, until: Option<Timestamp>, done: bool, stuck: bool) -> R {
+fn owed(until: Option<Timestamp>, done: bool, stuck: bool) -> R {
     R::Obligation {
-        attempt,
+        attempt: 0,
         until,
+        in_doubt: false,
         done,
         stuck,
     }

@@ -1,14 +1,45 @@
 //! HTTP clients, with TLS by rustls.
 
+use reqwest::Url;
+
 /// An HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("no HTTP client")]
-pub struct HttpError(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[non_exhaustive]
+pub enum HttpError {
+    /// A part of its configuration makes no sense.
+    #[error("`{key}` {problem}")]
+    Invalid {
+        /// Which part.
+        key: &'static str,
+        /// What is wrong with it, and what is wanted.
+        problem: String,
+    },
+    /// A header makes no sense, or TLS cannot be set up.
+    #[error("no HTTP client")]
+    NoClient(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
 impl HttpError {
     pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(error))
+        Self::NoClient(Box::new(error))
     }
+
+    pub(crate) fn invalid(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid {
+            key,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Refuses what no request can be sent to.
+pub(crate) fn check_url(key: &'static str, url: &str) -> Result<(), HttpError> {
+    let fits = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    if Url::parse(url).is_ok_and(fits) {
+        return Ok(());
+    }
+    let problem = format!("is '{url}': a URL that begins with `http://` or `https://` and a host is wanted");
+    Err(HttpError::invalid(key, problem))
 }
 
 /// A client to be set up further.

@@ -2,7 +2,7 @@
 
 use super::answer::{CONTENT_TYPE, Compensated, Dispatched, Observed};
 use crate::connector::{Call, Connector, NotUndone, Observation};
-use crate::http::{HttpError, client};
+use crate::http::{HttpError, check_url, client};
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -50,6 +50,34 @@ pub struct HttpEndpoints {
     pub not_undone: Option<HttpAbsent>,
 }
 
+impl HttpEndpoints {
+    fn check(&self) -> Result<(), HttpError> {
+        for (key, template) in [
+            ("dispatch", Some(&self.dispatch)),
+            ("observe", self.observe.as_ref()),
+            ("compensate", self.compensate.as_ref()),
+            ("undone", self.undone.as_ref()),
+        ] {
+            // Whatever a word stands for, the rest has to be a URL.
+            template.map_or(Ok(()), |template| check_url(key, &substituted(template, |_| "x")))?;
+        }
+        for (key, says, asked) in [
+            ("absent", &self.absent, true),
+            ("not_undone", &self.not_undone, self.undone.is_some()),
+        ] {
+            let Some(says) = says else { continue };
+            says.check(key)?;
+            if !asked {
+                return Err(HttpError::invalid(
+                    key,
+                    "is about answers to `undone`: name that URL, too",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What an answer looks like by which an upstream says that something did not happen. All of it has to fit.
 ///
 /// A bare status may come from anybody on the way: a router answers 404 to a URL that is misspelt. So name something that only the
@@ -68,6 +96,30 @@ pub struct HttpAbsent {
 }
 
 impl HttpAbsent {
+    fn check(&self, key: &'static str) -> Result<(), HttpError> {
+        if !(200..600).contains(&self.status) {
+            let problem = format!("has the status {}: one from 200 to 599 is wanted", self.status);
+            return Err(HttpError::invalid(key, problem));
+        }
+        // What was found is answered like this as well.
+        if self.status < 300 && self.headers.is_empty() && self.json.is_empty() {
+            let problem = format!(
+                "is any answer with the status {}: name `headers` or `json` that no other answer has",
+                self.status
+            );
+            return Err(HttpError::invalid(key, problem));
+        }
+        let mut pointers = self.json.keys();
+        match pointers.find(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+            Some(pointer) => {
+                let problem =
+                    format!("has the JSON pointer '{pointer}': one that begins with `/`, or \"\", is wanted");
+                Err(HttpError::invalid(key, problem))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn fits(&self, answer: &Answer) -> bool {
         let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
         let mut headers = self.headers.iter();
@@ -124,11 +176,12 @@ impl HttpConnector {
     /// Calls the upstream at `endpoints`, with these headers beside its own, such as one with a token.
     ///
     /// # Errors
-    /// [`HttpError`] where a header makes no sense or TLS cannot be set up.
+    /// [`HttpError`] where an endpoint or a header makes no sense or TLS cannot be set up.
     pub fn new<'a>(
         endpoints: HttpEndpoints,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, HttpError> {
+        endpoints.check()?;
         let mut fixed = HeaderMap::new();
         for (name, value) in headers {
             let mut value = HeaderValue::from_str(value).map_err(HttpError::new)?;
@@ -697,6 +750,49 @@ mod tests {
             matches!(nameless, Some(Observation::Inconclusive { .. })),
             "{nameless:?}"
         );
+    }
+
+    #[test]
+    fn endpoints_that_make_no_sense_are_refused() {
+        let problem = |toml: &str| {
+            let endpoints: HttpEndpoints = serde_json::from_str(toml).unwrap();
+            match HttpConnector::new(endpoints, []) {
+                Err(error) => error.to_string(),
+                Ok(_) => "taken".to_owned(),
+            }
+        };
+        let with = |more: &str| {
+            problem(&format!(
+                r#"{{"dispatch": "https://bank.example/{{operation}}", {more}}}"#
+            ))
+        };
+        for (more, key) in [
+            (r#""observe": "bank.example/by/{key}""#, "`observe`"),
+            (r#""observe": "localhost:80/by/{key}""#, "`observe`"),
+            (r#""compensate": "/refunds""#, "`compensate`"),
+            (r#""undone": "https://""#, "`undone`"),
+            (r#""undone": "ftp://bank.example/{key}""#, "`undone`"),
+            (r#""absent": {"status": 200}"#, "`absent`"),
+            (r#""absent": {"status": 4040}"#, "`absent`"),
+            (r#""absent": {"status": 404, "json": {"error": 1}}"#, "`absent`"),
+            (r#""not_undone": {"status": 404}"#, "`not_undone`"),
+            (
+                r#""undone": "https://bank.example/{key}", "not_undone": {"status": 204}"#,
+                "`not_undone`",
+            ),
+        ] {
+            let problem = with(more);
+            assert!(problem.starts_with(key), "{more}: {problem}");
+        }
+        assert!(problem(r#"{"dispatch": "bank.example"}"#).starts_with("`dispatch`"));
+        for more in [
+            r#""observe": "https://{tenant}.example:8443/by/{key}""#,
+            r#""absent": {"status": 404}"#,
+            r#""absent": {"status": 200, "json": {"": []}}"#,
+            r#""undone": "http://127.0.0.1/{key}", "not_undone": {"status": 404}"#,
+        ] {
+            assert_eq!(with(more), "taken", "{more}");
+        }
     }
 
     fn endpoints() -> HttpEndpoints {

@@ -1,7 +1,7 @@
 //! Re-drives of agents that Google's Agent Engine runs.
 
 use super::{Redrive, RedriveError, Redriver};
-use crate::http::{HttpError, client};
+use crate::http::{HttpError, check_url, client};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
@@ -39,12 +39,14 @@ impl AgentEngineRedriver {
     /// long as `timeout`.
     ///
     /// # Errors
-    /// [`HttpError`] where no HTTP client can be set up.
+    /// [`HttpError`] where that is no URL or no HTTP client can be set up.
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
+        let url = url.into();
+        check_url("url", &url)?;
         let client = client().timeout(timeout).build().map_err(HttpError::new)?;
         Ok(Self {
             client,
-            url: url.into(),
+            url,
             method: "stream_query".to_owned(),
             tokens: METADATA.to_owned(),
             token: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use super::signature::{SIGNATURE_HEADER, sign};
 use super::{Redrive, RedriveError, Redriver};
-use crate::http::{HttpError, client};
+use crate::http::{HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +21,10 @@ impl HttpRedriver {
     /// Posts to `url`; an answer may take as long as `timeout`, which is the longest that an agent works on a run in one go.
     ///
     /// # Errors
-    /// [`HttpError`] where no HTTP client can be set up.
+    /// [`HttpError`] where that is no URL or no HTTP client can be set up.
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
+        let url = url.into();
+        check_url("url", &url)?;
         let client = client()
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
@@ -30,7 +32,7 @@ impl HttpRedriver {
             .map_err(HttpError::new)?;
         Ok(Self {
             client,
-            url: url.into(),
+            url,
             secret: None,
         })
     }

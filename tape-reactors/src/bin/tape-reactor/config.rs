@@ -3,10 +3,13 @@
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tape_core::id::{App, Connector, Holder};
+use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_reactors::HttpEndpoints;
 
 /// Sees to the due work of a Tape journal: drives runs again whose drivers are gone, dispatches effects, asks what became of
@@ -127,6 +130,11 @@ const fn an_hour() -> u64 {
     3_600_000
 }
 
+/// The longest that anything waits, in milliseconds: a week.
+const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Most calls or pieces of work under way at once.
+const PLACES_MAX: usize = 10_000;
+
 /// The configuration makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Misconfigured {
@@ -144,6 +152,8 @@ pub(crate) enum Misconfigured {
     },
     #[error("connector '{connector}' is either `http` or `command`")]
     Neither { connector: Connector },
+    #[error("`{key}` {problem}")]
+    Invalid { key: String, problem: String },
     #[error("'{of}' wants the variable {variable}, which is not set")]
     NoVariable { of: String, variable: String },
     #[error("'{of}' cannot be set up")]
@@ -161,7 +171,43 @@ impl File {
             path: shown.clone(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| Misconfigured::Nonsense { path: shown, source })
+        Self::parse(&text, shown)
+    }
+
+    fn parse(text: &str, path: String) -> Result<Self, Misconfigured> {
+        let file: Self = toml::from_str(text).map_err(|source| Misconfigured::Nonsense { path, source })?;
+        file.check()?;
+        Ok(file)
+    }
+
+    fn check(&self) -> Result<(), Misconfigured> {
+        let claims = LEASE_MS_MIN..=LEASE_MS_MAX;
+        for (key, given, allowed) in [
+            ("claim_ms", self.claim_ms, claims.clone()),
+            ("lease_ms", self.lease_ms, claims),
+            ("patience_ms", self.patience_ms, 1..=WAIT_MS_MAX),
+            ("sweep_ms", self.sweep_ms, 1..=WAIT_MS_MAX),
+        ] {
+            given.map_or(Ok(()), |given| within(key, given, &allowed))?;
+        }
+        let places = 1..=PLACES_MAX;
+        self.concurrency
+            .map_or(Ok(()), |given| within("concurrency", given, &places))?;
+        for (name, entry) in &self.connectors {
+            within(
+                &format!("connectors.{name}.concurrency"),
+                entry.concurrency,
+                &places,
+            )?;
+        }
+        for (name, entry) in &self.agents {
+            within(
+                &format!("agents.{name}.timeout_ms"),
+                entry.timeout_ms,
+                &(1..=WAIT_MS_MAX),
+            )?;
+        }
+        Ok(())
     }
 
     pub(crate) fn terms(&self) -> tape_reactors::Terms {
@@ -185,6 +231,21 @@ impl File {
             ..usual
         }
     }
+}
+
+fn within<T: PartialOrd + Display>(
+    key: &str,
+    given: T,
+    allowed: &RangeInclusive<T>,
+) -> Result<(), Misconfigured> {
+    if allowed.contains(&given) {
+        return Ok(());
+    }
+    let (least, most) = (allowed.start(), allowed.end());
+    Err(Misconfigured::Invalid {
+        key: key.to_owned(),
+        problem: format!("is {given}: from {least} to {most} is allowed"),
+    })
 }
 
 impl Flags {

@@ -13,11 +13,11 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
         let places = entry.concurrency;
         all = match (&entry.http, entry.command.as_deref()) {
             (Some(_), None) => all.with(name.clone(), http(name, entry)?, places),
-            (None, Some([program, args @ ..])) => all.with(
-                name.clone(),
-                CommandConnector::new(program, args.iter().cloned()),
-                places,
-            ),
+            (None, Some([program, args @ ..])) => {
+                no_headers(name, entry)?;
+                let command = CommandConnector::new(program, args.iter().cloned());
+                all.with(name.clone(), command, places)
+            }
             _ => {
                 return Err(Misconfigured::Neither {
                     connector: name.clone(),
@@ -26,6 +26,18 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
         };
     }
     Ok(all)
+}
+
+fn no_headers(name: &Connector, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
+    for (key, headers) in [("headers", &entry.headers), ("headers_env", &entry.headers_env)] {
+        if !headers.is_empty() {
+            return Err(Misconfigured::Invalid {
+                key: format!("connectors.{name}.{key}"),
+                problem: "is allowed beside `http` only: a command is sent no headers".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misconfigured> {
@@ -39,7 +51,8 @@ fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misco
     let headers = headers
         .iter()
         .map(|(header, value)| (header.as_str(), value.as_str()));
-    HttpConnector::new(endpoints, headers).map_err(|source| unusable(name.as_str(), source))
+    HttpConnector::new(endpoints, headers)
+        .map_err(|source| unusable(&format!("connectors.{name}.http"), source))
 }
 
 pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
@@ -54,8 +67,11 @@ pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
 }
 
 fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured> {
+    if entry.method.is_some() {
+        return Err(not_of_its_kind(app, "method", AgentKind::AgentEngine));
+    }
     let redriver = HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
-    let redriver = redriver.map_err(|source| unusable(app, source))?;
+    let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
     Ok(match &entry.secret_env {
         Some(from) => redriver.signed(variable(app, from)?),
         None => redriver,
@@ -63,18 +79,39 @@ fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured
 }
 
 fn engine(app: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver, Misconfigured> {
+    // Its requests carry an access token instead.
+    if entry.secret_env.is_some() {
+        return Err(not_of_its_kind(app, "secret_env", AgentKind::Http));
+    }
     let redriver = AgentEngineRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
-    let redriver = redriver.map_err(|source| unusable(app, source))?;
+    let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
     Ok(match &entry.method {
         Some(method) => redriver.method(method),
         None => redriver,
     })
 }
 
+fn not_of_its_kind(app: &str, key: &str, kind: AgentKind) -> Misconfigured {
+    let kind = match kind {
+        AgentKind::Http => "http",
+        AgentKind::AgentEngine => "agent_engine",
+    };
+    Misconfigured::Invalid {
+        key: format!("agents.{app}.{key}"),
+        problem: format!("is allowed for agents of the kind `{kind}` only"),
+    }
+}
+
 fn unusable(of: &str, source: HttpError) -> Misconfigured {
-    Misconfigured::Http {
-        of: of.to_owned(),
-        source,
+    match source {
+        HttpError::Invalid { key, problem } => Misconfigured::Invalid {
+            key: format!("{of}.{key}"),
+            problem,
+        },
+        source => Misconfigured::Http {
+            of: of.to_owned(),
+            source,
+        },
     }
 }
 

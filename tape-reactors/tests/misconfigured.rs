@@ -1,0 +1,155 @@
+//! A configuration that makes no sense is refused before anything is done, by the key that is wrong and what is allowed there.
+
+#![cfg(all(feature = "cli", feature = "sqlite"))]
+#![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// As for flags that cannot be read.
+const MISCONFIGURED: i32 = 2;
+
+fn program(dir: &Path, config: &str) -> Command {
+    let file = dir.join("reactors.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
+    program
+        .env_clear()
+        .env("SECRET", "s")
+        .arg(format!("--store=sqlite:{}", dir.join("tape.db").display()))
+        .arg("--config")
+        .arg(file);
+    program
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_at_start() {
+    let bank = "[connectors.bank.http]\ndispatch = \"https://bank.example/{operation}\"\n";
+    let with = |more: &str| format!("{bank}{more}");
+    let agent = |more: &str| format!("[agents.treasury]\nurl = \"https://treasury.example/redrive\"\n{more}");
+    for (config, key, allowed) in [
+        ("claim_ms = 99".to_owned(), "`claim_ms`", "from 100 to 3600000"),
+        (
+            "claim_ms = 3600001".to_owned(),
+            "`claim_ms`",
+            "from 100 to 3600000",
+        ),
+        ("lease_ms = 0".to_owned(), "`lease_ms`", "from 100 to 3600000"),
+        (
+            "patience_ms = 0".to_owned(),
+            "`patience_ms`",
+            "from 1 to 604800000",
+        ),
+        (
+            "patience_ms = 9223372036854775807".to_owned(),
+            "`patience_ms`",
+            "from 1 to 604800000",
+        ),
+        ("sweep_ms = 0".to_owned(), "`sweep_ms`", "from 1 to 604800000"),
+        ("concurrency = 0".to_owned(), "`concurrency`", "from 1 to 10000"),
+        (
+            format!("[connectors.bank]\nconcurrency = 0\n{bank}"),
+            "`connectors.bank.concurrency`",
+            "from 1 to 10000",
+        ),
+        (
+            "[connectors.bank.http]\ndispatch = \"bank.example\"".to_owned(),
+            "`connectors.bank.http.dispatch`",
+            "`https://`",
+        ),
+        (
+            with("observe = \"/by/{key}\""),
+            "`connectors.bank.http.observe`",
+            "`https://`",
+        ),
+        (
+            with("undone = \"https://\""),
+            "`connectors.bank.http.undone`",
+            "a host",
+        ),
+        (
+            with("absent = { status = 200 }"),
+            "`connectors.bank.http.absent`",
+            "`headers` or `json`",
+        ),
+        (
+            with("not_undone = { status = 404 }"),
+            "`connectors.bank.http.not_undone`",
+            "`undone`",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"true\"]\nheaders = { a = \"b\" }".to_owned(),
+            "`connectors.mail.headers`",
+            "`http` only",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"true\"]\nheaders_env = { a = \"SECRET\" }".to_owned(),
+            "`connectors.mail.headers_env`",
+            "`http` only",
+        ),
+        (
+            "[agents.treasury]\nurl = \"treasury.example\"".to_owned(),
+            "`agents.treasury.url`",
+            "`https://`",
+        ),
+        (
+            agent("timeout_ms = 0"),
+            "`agents.treasury.timeout_ms`",
+            "from 1 to",
+        ),
+        (
+            agent("kind = \"agent_engine\"\nsecret_env = \"SECRET\""),
+            "`agents.treasury.secret_env`",
+            "`http` only",
+        ),
+        (
+            agent("method = \"query\""),
+            "`agents.treasury.method`",
+            "`agent_engine` only",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = program(dir.path(), &config);
+        program.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = program.spawn().unwrap();
+        assert_eq!(first_line(&mut process), "", "{config}");
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
+        assert!(said.contains(key) && said.contains(allowed), "{config}: {said}");
+        assert!(!dir.path().join("tape.db").exists(), "nothing was done");
+    }
+}
+
+#[test]
+fn what_makes_sense_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "claim_ms = 100\nlease_ms = 3600000\npatience_ms = 1\nconcurrency = 1\n\
+         [connectors.bank]\nheaders = { a = \"b\" }\n\
+         [connectors.bank.http]\ndispatch = \"http://{tenant}.example:8443/{operation}\"\n\
+         observe = \"http://[::1]/by/{business_key}\"\nabsent = { status = 200, json = { \"\" = [] } }\n\
+         undone = \"https://bank.example/{key}\"\nnot_undone = { status = 404 }\n\
+         [connectors.mail]\ncommand = [\"true\"]\n\
+         [agents.treasury]\nurl = \"http://treasury/redrive\"\nsecret_env = \"SECRET\"\n\
+         [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n";
+    let mut program = program(dir.path(), config);
+    let mut process = program
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(first_line(&mut process), "tape-reactor ready\n");
+}
+
+/// What the program says first. Where it says something, it is up and would stay: it is killed.
+fn first_line(process: &mut Child) -> String {
+    let mut line = String::new();
+    let mut said = BufReader::new(process.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    if !line.is_empty() {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    line
+}

@@ -77,8 +77,6 @@ async fn shorten(ground: &Ground, shard: Shard, from: u64) -> Result<Option<u64>
     let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(CLAIMS)]);
     let read = ground.table.read(Rows::Range(begin, end), cells, ROWS_MAX).await;
     let rows = read.map_err(|failure| failure.store_error(DOING))?;
-    // Nobody claims a number before the last one for good.
-    let is_made = |row: &Row| row.cell(ABOUT, PARTS).is_some();
     let Some(last) = rows.iter().rposition(is_made) else {
         return Ok(None);
     };
@@ -102,7 +100,14 @@ async fn shorten(ground: &Ground, shard: Shard, from: u64) -> Result<Option<u64>
     Ok((!whole).then(|| keys::read_log(&next.key)).flatten())
 }
 
-/// Takes rows away that name nothing which is kept.
+fn is_made(row: &Row) -> bool {
+    row.cell(ABOUT, PARTS).is_some()
+}
+
+/// Takes rows away that name nothing which is kept, and claims where there is no row.
+///
+/// A scan is not of one moment: a row that it saw claimed only may have been made before it saw the later ones. Then it has no claims any
+/// more, and loses nothing. Whoever is about to make it loses the claim, and looks again.
 async fn take_away(ground: &Ground, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
     let streams = rows.iter().flat_map(|(_, parts)| parts).map(|part| &part.stream);
     let cells = table::any_of([end::cells()]);
@@ -116,7 +121,11 @@ async fn take_away(ground: &Ground, rows: &[(&Row, Vec<Part>)]) -> Result<(), St
     let changes: Vec<Change> = gone
         .map(|(row, _)| Change {
             key: row.key.clone(),
-            mutations: vec![table::unset_row()],
+            mutations: vec![if is_made(row) {
+                table::unset_row()
+            } else {
+                table::unset_family(CLAIMS)
+            }],
         })
         .collect();
     ground.change_all(DOING, changes).await

@@ -4,7 +4,7 @@ use super::pen::{Pen, all};
 use super::wire::{Order, Wire};
 use super::{NEVER, SHARDS, rows_of, shared, store, table};
 use crate::bigtable::append::{ENTRIES, ERASED, PAYLOADS, qualifier};
-use crate::bigtable::claim::CLAIMS;
+use crate::bigtable::claim::{CLAIMS, Claim};
 use crate::bigtable::end::{ABOUT, End};
 use crate::bigtable::error::Failure;
 use crate::bigtable::table::{self, Cell, Change, Check, Row, RowFilter, Rows, Table};
@@ -12,10 +12,10 @@ use crate::bigtable::tail::PARTS;
 use crate::bigtable::{BigtableStore, end, keys};
 use crate::contract::{Cursor, JournalStore, Shard};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use tape_core::id::{Seq, StreamId};
 
 /// No call of a store takes so many calls to the table.
@@ -336,42 +336,103 @@ async fn a_segment_ends_where_it_was_begun() {
     }
 }
 
-/// A table in which the first look at the log comes too early for its first row, and late enough for those after it.
-struct Slow(Arc<dyn Table>, AtomicBool);
+/// A table in which the first scan of the log stalls: rows up to a key are what they were before something happened, those after it what
+/// they are then.
+struct Stalling {
+    inner: Arc<dyn Table>,
+    reached: Bytes,
+    meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl Stalling {
+    fn at(inner: &Arc<dyn Table>, row: u64, meanwhile: BoxFuture<'static, ()>) -> Arc<dyn Table> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            reached: keys::log(SHARD, row),
+            meanwhile: Mutex::new(Some(meanwhile)),
+        })
+    }
+
+    fn stalls_in(&self, rows: &Rows) -> Option<BoxFuture<'static, ()>> {
+        let Rows::Range(from, _) = rows else { return None };
+        let is_it = from.starts_with(b"l") && *from <= self.reached;
+        is_it.then(|| self.meanwhile.lock().unwrap().take()).flatten()
+    }
+}
 
 #[async_trait]
-impl Table for Slow {
+impl Table for Stalling {
     async fn read(&self, rows: Rows, filter: RowFilter, limit: usize) -> Result<Vec<Row>, Failure> {
-        let mut read = self.0.read(rows, filter, limit).await?;
-        if read.len() > 1 && read[0].key.starts_with(b"l") && !self.1.swap(true, Ordering::SeqCst) {
-            read.remove(0);
-        }
+        let Some(meanwhile) = self.stalls_in(&rows) else {
+            return self.inner.read(rows, filter, limit).await;
+        };
+        let mut read = self.inner.read(rows.clone(), filter.clone(), limit).await?;
+        read.retain(|row| row.key <= self.reached);
+        meanwhile.await;
+        let rest = self.inner.read(rows, filter, limit).await?;
+        read.extend(rest.into_iter().filter(|row| row.key > self.reached));
         Ok(read)
     }
 
     async fn mutate(&self, changes: Vec<Change>) -> Vec<Result<(), Failure>> {
-        self.0.mutate(changes).await
+        self.inner.mutate(changes).await
     }
 
     async fn check_and_mutate(&self, check: Check) -> Result<bool, Failure> {
-        self.0.check_and_mutate(check).await
+        self.inner.check_and_mutate(check).await
     }
+}
+
+/// Entries of a run come, a few at a time, and each time somebody makes a row of the log for them.
+fn log_grows(table: &Arc<dyn Table>, rows: u64) -> BoxFuture<'static, ()> {
+    let other = store(table, NEVER);
+    Box::pin(async move {
+        let ([mut pen], mut ahead) = (pens(), Follower::default());
+        for _ in 0..rows {
+            pen.put(&other, "x", 2).await;
+            ahead.follow(&other).await;
+        }
+    })
+}
+
+async fn seqs_in_the_feed(store: &dyn JournalStore) -> Vec<u64> {
+    let page = store.tail(SHARD, &Cursor::default(), 100).await.unwrap();
+    page.entries.iter().map(|fed| fed.entry.seq.0).collect()
 }
 
 /// A read of many rows is not of one moment: a row that was made while they were read is not taken for one that was taken away.
 #[tokio::test]
 async fn a_row_that_is_made_while_the_log_is_read_is_not_passed_over() {
     let Some(table) = table().await else { return };
-    let other = store(&table, NEVER);
-    let [mut pen] = pens();
-    let mut ahead = Follower::default();
-    for _ in 0..3 {
-        pen.put(&other, "x", 2).await;
-        ahead.follow(&other).await;
-    }
-    let slow: Arc<dyn Table> = Arc::new(Slow(Arc::clone(&table), AtomicBool::new(false)));
-    let reader = store(&slow, NEVER);
-    let page = reader.tail(SHARD, &Cursor::default(), 100).await.unwrap();
-    let seqs: Vec<u64> = page.entries.iter().map(|fed| fed.entry.seq.0).collect();
-    assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
+    let stalling = Stalling::at(&table, 1, log_grows(&table, 3));
+    let reader = store(&stalling, NEVER);
+    assert_eq!(seqs_in_the_feed(&reader).await, [1, 2, 3, 4, 5, 6]);
+}
+
+/// Who shortens the log meets a row that is only claimed, and later ones that were made once the first one was: it takes claims away
+/// there, and no more.
+#[tokio::test]
+async fn a_row_that_is_made_while_the_log_is_shortened_stays() {
+    let Some(table) = table().await else { return };
+    let claimed = keys::log(SHARD, 1);
+    let made = table::columns(ABOUT, PARTS, PARTS);
+    assert!(Claim::put(table.as_ref(), claimed, made).await.unwrap().is_some());
+    let stalling = Stalling::at(&table, 1, log_grows(&table, 2));
+    reclaim_all(&store(&stalling, NEVER)).await;
+    assert_eq!(seqs_in_the_feed(&store(&table, NEVER)).await, [1, 2, 3, 4]);
+}
+
+/// A claim that comes where a row was and was taken away goes with the next look.
+#[tokio::test]
+async fn a_claim_that_was_left_behind_goes() {
+    let Some(table) = table().await else { return };
+    log_grows(&table, 2).await;
+    let late = table::set(CLAIMS, Bytes::from_static(b"late"), Bytes::new());
+    let change = Change {
+        key: keys::log(SHARD, 1),
+        mutations: vec![table::unset_row(), late],
+    };
+    table.mutate(vec![change]).await.remove(0).unwrap();
+    reclaim_all(&store(&table, NEVER)).await;
+    assert_eq!(log(table.as_ref()).await.len(), 1);
 }

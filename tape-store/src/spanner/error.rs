@@ -111,3 +111,59 @@ fn is_unsent(error: &google_cloud_spanner::Error) -> bool {
 pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use google_cloud_gax::error::rpc::Status;
+
+    fn refused(code: Code) -> Failure {
+        Failure::Request(google_cloud_spanner::Error::service(
+            Status::default().set_code(code),
+        ))
+    }
+
+    /// A commit is said not to have been made only where Spanner says that it refused it.
+    #[test]
+    fn the_outcome_is_unknown_unless_spanner_refused() {
+        for code in [
+            Code::Aborted,
+            Code::AlreadyExists,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::OutOfRange,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::Unauthenticated,
+            Code::Unimplemented,
+        ] {
+            assert!(refused(code).is_definite(), "{code}");
+        }
+        for code in [
+            Code::Ok,
+            Code::Cancelled,
+            Code::DataLoss,
+            Code::DeadlineExceeded,
+            Code::Internal,
+            Code::Unavailable,
+            Code::Unknown,
+        ] {
+            assert!(!refused(code).is_definite(), "{code}");
+        }
+        assert!(!Failure::Silent(Duration::ZERO).is_definite());
+        assert!(Failure::Busy(Duration::ZERO).is_definite());
+    }
+
+    /// What was lost on the way is not known, what never went off is.
+    #[test]
+    fn what_was_not_sent_is_not_done() {
+        use google_cloud_spanner::Error;
+        let failed = |error| Failure::Request(error);
+        assert!(failed(Error::connect("no way")).is_definite());
+        assert!(failed(Error::ser("no form")).is_definite());
+        assert!(!failed(Error::io("cut")).is_definite());
+        assert!(!failed(Error::timeout("late")).is_definite());
+        assert!(!failed(Error::deser("garbled")).is_definite());
+    }
+}

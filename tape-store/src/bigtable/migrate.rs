@@ -30,6 +30,8 @@ const SHARDS: u16 = 8;
 const FAMILIES: [&str; 8] = [ABOUT, LOGGED, ENTRIES, PAYLOADS, ERASED, BATCHES, AGENDA, HINTS];
 const COLUMN: &[u8] = b"version";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often the families are looked at while others add some.
+const ATTEMPTS_MAX: u32 = 8;
 const DOING: &str = "migrates the table";
 
 pub(super) type Client = BigtableTableAdminClient<Channel>;
@@ -62,7 +64,8 @@ impl Version {
     }
 }
 
-/// Makes the table, or what it lacks; with `dry_run`, only says what would be done.
+/// Makes the table, or what it lacks, and puts rules right by which the service would delete what is kept; with `dry_run`, only says what
+/// would be done.
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`] where a newer build made the table for newer builds only; [`StoreError::Unavailable`] where the
@@ -74,6 +77,9 @@ pub async fn migrate(target: &Target, dry_run: bool) -> Result<Migrated, StoreEr
     let from = found.map_or(0, |found| found.version);
     if !dry_run && from < VERSION {
         make(target, &access, &links).await?;
+    } else if !dry_run {
+        let mended = mend(target, &access, &mut client(&access)?).await;
+        mended.map_err(|failure| failure.store_error(DOING))?;
     }
     Ok(Migrated {
         from,
@@ -85,6 +91,7 @@ pub async fn migrate(target: &Target, dry_run: bool) -> Result<Migrated, StoreEr
 pub(super) async fn prepare(target: &Target, access: &Access, links: &Links) -> Result<Version, StoreError> {
     let found = look(links).await?;
     if let Some(found) = found.filter(|found| found.version >= VERSION) {
+        check_rules(target, access).await?;
         return Ok(found);
     }
     if !target.settings.migrate {
@@ -162,7 +169,7 @@ async fn create(target: &Target, access: &Access, client: &mut Client) -> Result
     let request = access.request(&format!("parent={parent}"), message).await?;
     match access.answer(client.create_table(request)).await {
         Err(Failure::Refused(status)) if status.code() == Code::AlreadyExists => {
-            add_families(target, access, client).await
+            mend(target, access, client).await
         }
         outcome => outcome.map(drop),
     }
@@ -189,22 +196,98 @@ pub(super) async fn describe(
     Ok(access.answer(client.get_table(request)).await?.into_inner())
 }
 
-/// Adds the families that a table lacks which somebody else made.
-async fn add_families(target: &Target, access: &Access, client: &mut Client) -> Result<(), Failure> {
-    let name = target.table_name();
-    let found = describe(target, access, client).await?;
-    let lacking = FAMILIES
-        .iter()
-        .filter(|name| !found.column_families.contains_key(**name));
-    let add = |name: &&str| Modification {
-        id: (*name).to_owned(),
-        r#mod: Some(Mod::Create(family())),
-        ..Default::default()
+/// Refuses a table whose service would delete entries by itself. Who may not look at the rules relies on who migrated.
+async fn check_rules(target: &Target, access: &Access) -> Result<(), StoreError> {
+    let found = match describe(target, access, &mut client(access)?).await {
+        Ok(found) => found,
+        Err(failure) => {
+            tracing::warn!(error = %failure, "nobody knows by which rules the table deletes cells");
+            return Ok(());
+        }
     };
-    let modifications: Vec<Modification> = lacking.map(add).collect();
-    if modifications.is_empty() {
+    let mut names = FAMILIES.iter();
+    let Some(name) = names.find(|name| !is_kept(&found, name)) else {
         return Ok(());
+    };
+    let problem = format!(
+        "the table deletes what is kept in the column family '{name}', by its garbage collection rule: run 'tape-server migrate'"
+    );
+    Err(StoreError::Invalid {
+        what: "store",
+        problem,
+    })
+}
+
+/// Whether the newest cells of a family's columns stay; also where there is no such family.
+fn is_kept(table: &admin::Table, name: &str) -> bool {
+    let family = table.column_families.get(name);
+    family
+        .and_then(|family| family.gc_rule.as_ref())
+        .is_none_or(keeps_newest)
+}
+
+/// Whether a rule leaves the newest cell of a column alone, however old it is.
+fn keeps_newest(rule: &admin::GcRule) -> bool {
+    use admin::gc_rule::Rule;
+    match &rule.rule {
+        None | Some(Rule::MaxNumVersions(_)) => true,
+        Some(Rule::MaxAge(_)) => false,
+        // What all of them delete.
+        Some(Rule::Intersection(all)) => all.rules.iter().any(keeps_newest),
+        // What any of them deletes.
+        Some(Rule::Union(any)) => any.rules.iter().all(keeps_newest),
     }
+}
+
+/// Adds the families that a table lacks which somebody else made, and gives its rule to those by whose rule cells that are read would be
+/// deleted. Other rules are somebody's choice, and do no harm.
+async fn mend(target: &Target, access: &Access, client: &mut Client) -> Result<(), Failure> {
+    let mut attempts = 0;
+    loop {
+        let modifications = lacking(&describe(target, access, client).await?);
+        if modifications.is_empty() {
+            return Ok(());
+        }
+        attempts += 1;
+        match modify(target, access, client, modifications).await {
+            // Somebody else has just added one, so nothing was done.
+            Err(Failure::Refused(status))
+                if status.code() == Code::AlreadyExists && attempts < ATTEMPTS_MAX => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// What has to be done to the families of a table.
+fn lacking(table: &admin::Table) -> Vec<Modification> {
+    let modification = |name: &&str| {
+        let change = if !table.column_families.contains_key(*name) {
+            Mod::Create(family())
+        } else if !is_kept(table, name) {
+            tracing::warn!(
+                family = name,
+                "the rule of a family is put right; what it has deleted is lost"
+            );
+            Mod::Update(family())
+        } else {
+            return None;
+        };
+        Some(Modification {
+            id: (*name).to_owned(),
+            r#mod: Some(change),
+            ..Default::default()
+        })
+    };
+    FAMILIES.iter().filter_map(modification).collect()
+}
+
+async fn modify(
+    target: &Target,
+    access: &Access,
+    client: &mut Client,
+    modifications: Vec<Modification>,
+) -> Result<(), Failure> {
+    let name = target.table_name();
     let about = format!("name={name}");
     let message = admin::ModifyColumnFamiliesRequest {
         name,
@@ -212,9 +295,32 @@ async fn add_families(target: &Target, access: &Access, client: &mut Client) -> 
         ..Default::default()
     };
     let request = access.request(&about, message).await?;
-    match access.answer(client.modify_column_families(request)).await {
-        // Somebody else has just added them.
-        Err(Failure::Refused(status)) if status.code() == Code::AlreadyExists => Ok(()),
-        outcome => outcome.map(drop),
+    access
+        .answer(client.modify_column_families(request))
+        .await
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use admin::GcRule;
+    use admin::gc_rule::{Intersection, Rule, Union};
+
+    #[test]
+    fn a_rule_by_which_the_newest_cell_goes_is_known() {
+        let rule = |rule| GcRule { rule: Some(rule) };
+        let (aged, newest) = (
+            || rule(Rule::MaxAge(DAY.try_into().unwrap())),
+            || rule(Rule::MaxNumVersions(1)),
+        );
+        let both = |rules| rule(Rule::Intersection(Intersection { rules }));
+        let any = |rules| rule(Rule::Union(Union { rules }));
+        for kept in [GcRule::default(), newest(), both(vec![aged(), newest()])] {
+            assert!(keeps_newest(&kept), "{kept:?}");
+        }
+        for lost in [aged(), any(vec![newest(), aged()]), both(vec![aged(), aged()])] {
+            assert!(!keeps_newest(&lost), "{lost:?}");
+        }
     }
 }

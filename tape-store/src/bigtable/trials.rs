@@ -53,6 +53,7 @@ mod late;
 mod logbook;
 mod overtaken;
 mod pushed;
+mod rules;
 mod service;
 mod wire;
 mod writers;

@@ -126,47 +126,58 @@ fn finished() -> usize {
     wanted.map_or(10_500, |wanted| wanted.parse().expect("it is a number"))
 }
 
-/// Runs that ended do not cost those who look for work, nor those who list what runs.
+/// Runs that ended do not cost those who look for work, nor those who list what runs, once somebody has looked: not even if the
+/// processes that ended them died before they took their hints away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn due_work_costs_what_is_due_whatever_has_ended() {
     let Some(table) = table().await else { return };
-    let writer = store(&table, NEVER);
     let mut costs = Vec::new();
     for runs in [100, finished()] {
-        end_runs(&writer, costs.len(), runs).await;
-        let (wire, reader) = counted(&table);
-        let name = format!("due-{}", costs.len());
-        let pen = Pen::new(&name);
+        end_runs(&table, costs.len(), runs).await;
+        let pen = Pen::new(&format!("due-{}", costs.len()));
         let batch = Batch {
             agenda: moved(None, Some(1_000_000)),
             summary: summary(RunStatus::Running, 5),
             ..pen.batch("due", 1)
         };
-        assert!(writer.commit(vec![batch]).await[0].is_ok());
-        let (counts, due) = cost(&wire, async {
-            let mut due = 0;
-            for shard in (0..SHARDS).map(Shard) {
-                let hints = reader.due(Queue::Recovery, shard, Timestamp::MAX, None, 10).await;
-                due += hints.unwrap().len();
-            }
-            let running = RunFilter {
-                status: Some(RunStatus::Running),
-                ..RunFilter::all(Tenant::new("t").unwrap())
-            };
-            let listed = reader.runs(&running, None, 10).await.unwrap().runs.len();
-            (due, listed)
-        })
-        .await;
-        costs.push(counts.rows_read);
-        assert_eq!(due, (costs.len(), costs.len()));
+        assert!(store(&table, NEVER).commit(vec![batch]).await[0].is_ok());
+        let (first, second) = (look(&table).await, look(&table).await);
+        let due = costs.len() + 1;
+        assert_eq!((first.1, second.1), ((due, due), (due, due)));
+        // Each run that ended left a hint of due work before those that are due, and a place before those in the list of what runs. Whoever meets
+        // one reads it and the stream's row, and takes it away.
+        let runs = runs as u64;
+        let (read, changed) = (first.0.rows_read - second.0.rows_read, first.0.rows_changed);
+        assert_eq!((read, changed), (4 * runs, 2 * runs));
+        costs.push((second.0.rows_read, second.0.rows_changed));
     }
     // Each run that is due is a hint and a row, both times it is looked for; the second time there is one more of them.
-    assert_eq!(costs, [4, 8], "rows read among 100 finished runs and among many");
+    assert_eq!(costs, [(4, 0), (8, 0)], "among 100 finished runs and among many");
 }
 
-/// Runs that were due before anything else, and ended.
-async fn end_runs(store: &BigtableStore, nth: usize, runs: usize) {
+/// How many runs are due, and how many are listed that run.
+async fn look(table: &Arc<dyn Table>) -> (Counts, (usize, usize)) {
+    let (wire, reader) = counted(table);
+    cost(&wire, async {
+        let mut due = 0;
+        for shard in (0..SHARDS).map(Shard) {
+            let hints = reader.due(Queue::Recovery, shard, Timestamp::MAX, None, 10).await;
+            due += hints.unwrap().len();
+        }
+        let running = RunFilter {
+            status: Some(RunStatus::Running),
+            ..RunFilter::all(Tenant::new("t").unwrap())
+        };
+        let listed = reader.runs(&running, None, 10).await.unwrap().runs.len();
+        (due, listed)
+    })
+    .await
+}
+
+/// Runs that were due before anything else, and ended; with each process what it would have taken away is lost.
+async fn end_runs(table: &Arc<dyn Table>, nth: usize, runs: usize) {
     for first in (0..runs).step_by(250) {
+        let store = store(table, NEVER);
         let mut pens: Vec<Pen> = (first..runs.min(first + 250))
             .map(|n| Pen::new(&format!("ended-{nth}-{n}")))
             .collect();
@@ -189,8 +200,30 @@ async fn end_runs(store: &BigtableStore, nth: usize, runs: usize) {
                 .for_each(|(pen, batch)| pen.advance(batch));
         }
     }
-    // What the last commit made obsolete goes along with another.
-    Pen::new(&format!("last-{nth}")).put(store, "x", 1).await;
+}
+
+/// A run that grows by an entry a commit, whose row is emptied each time it has 256 entries: the commit that meets it pays for that.
+#[tokio::test]
+async fn a_segment_is_four_changes_and_three_reads() {
+    const ENTRIES: u64 = 600;
+    let Some(table) = table().await else { return };
+    let (wire, store) = counted(&table);
+    let mut pen = Pen::new("a");
+    let (counts, ()) = cost(&wire, async {
+        for _ in 0..ENTRIES {
+            pen.put(&store, "x", 1).await;
+        }
+    })
+    .await;
+    let segments = (ENTRIES - 1) / 256;
+    let expected = Counts {
+        reads: 3 * segments,
+        rows_read: 3 * segments,
+        mutates: ENTRIES,
+        rows_changed: ENTRIES,
+        checks: ENTRIES + 4 * segments,
+    };
+    assert_eq!(counts, expected);
 }
 
 /// Looking for news where there is none is a scan of the log's end, before and after one of the streams with news.

@@ -5,7 +5,7 @@ use super::wire::{Order, Wire};
 use super::{AT_ONCE, NEVER, SHARDS, rows_of, shared, store, table};
 use crate::bigtable::table::{self, Table};
 use crate::bigtable::{BigtableStore, hint};
-use crate::contract::{Batch, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
 use crate::error::CommitError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -219,6 +219,31 @@ async fn what_a_dead_writer_announced_is_cleaned_up() {
         look(store(&table, AT_ONCE)).await;
         assert_eq!(hints().await, (0, 0));
     }
+}
+
+/// Writers that pause between their hints and their commits, more of them than are looked at together, hide nobody who comes after them.
+#[tokio::test]
+async fn news_of_commits_under_way_hides_no_other() {
+    const HELD: usize = 300;
+    let Some(table) = table().await else { return };
+    let last = Pen::new("z");
+    let shard = Shard::of(&last.stream, SHARDS);
+    let before = (0..).map(|n| Pen::new(&format!("held-{n}")));
+    let held: Vec<Pen> = before
+        .filter(|pen| Shard::of(&pen.stream, SHARDS) == shard)
+        .take(HELD)
+        .collect();
+    let wire: Arc<dyn Table> = Arc::new(Wire::holding(&table));
+    let batches = held.iter().map(|pen| pen.batch("held up", 1)).collect();
+    let answers = store(&wire, NEVER).commit(batches).await;
+    assert!(answers.iter().all(Result::is_err));
+    let reader = store(&table, NEVER);
+    let committed = reader.commit(vec![last.batch("x", 2)]).await;
+    assert!(committed[0].is_ok());
+    let page = reader.tail(shard, &Cursor::default(), 10).await.unwrap();
+    assert_eq!(page.entries.len(), 2);
+    let hints = rows_of(table.as_ref(), b'n', table::any_of([hint::cells()])).await;
+    assert_eq!(hints.len(), HELD, "they may be committed yet");
 }
 
 /// A commit under way that leaves a run in its lists is refused once the run was taken out of them: its places there are gone.

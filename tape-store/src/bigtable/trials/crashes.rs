@@ -9,7 +9,7 @@ use crate::bigtable::claim::CLAIMS;
 use crate::bigtable::end::ABOUT;
 use crate::bigtable::table::{self, Rows, Table};
 use crate::bigtable::tail::{self, PARTS};
-use crate::bigtable::{BigtableStore, hint, keys};
+use crate::bigtable::{BigtableStore, hint, keys, read};
 use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
 use crate::error::{CommitError, StoreError};
 use crate::memory::MemoryStore;
@@ -400,6 +400,47 @@ async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>
     assert_eq!((left, erased), (0, 5), "{at}: erased payloads");
 }
 
+/// What everybody finds after a process died, before another one makes good what it left: every stream can be read to its end, and a
+/// run that is not dropped as far as it should be is listed, so that it is found.
+async fn check_amid(play: &Play, table: &Arc<dyn Table>) {
+    let (done, next) = play.steps.split_at(play.next);
+    let store = store(table, NEVER);
+    for step in &play.steps {
+        let Step::Commit(batches) = step else { continue };
+        for batch in batches {
+            all(&store, &batch.stream).await;
+        }
+    }
+    let Some(Step::Drop(drops)) = next.first() else {
+        return;
+    };
+    let were_dropped = |stream: &StreamId| {
+        let of =
+            |step: &Step| matches!(step, Step::Drop(drops) if drops.iter().any(|(one, _)| one == stream));
+        done.iter().any(of)
+    };
+    for (stream, first) in drops.iter().filter(|(stream, _)| !were_dropped(stream)) {
+        let ends = store
+            .ground
+            .read_ends("looks", std::slice::from_ref(stream))
+            .await;
+        let end = ends.unwrap().remove(0);
+        let before = Seq(first.0.min(end.seq.0) - 1);
+        let is_left = rows_of(
+            table.as_ref(),
+            b's',
+            table::any_of(read::cells_of_entries(Seq::ZERO, before)),
+        )
+        .await
+        .iter()
+        .any(|row| row.key.starts_with(&keys::stream(stream)));
+        assert!(
+            end.listed.is_some() || !is_left,
+            "{stream} is left, and nobody finds it"
+        );
+    }
+}
+
 /// Plays the script; the first process dies after so many changes of rows, the next does not.
 async fn crash_after(changes: u64, order: Order) {
     let table = table().await.expect("there is an emulator");
@@ -407,6 +448,7 @@ async fn crash_after(changes: u64, order: Order) {
     let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, changes, order));
     // Where only cleaning up fails, which others can do as well, it lives on to the end.
     let _ = play.go_on(&store(&wire, NEVER)).await;
+    check_amid(&play, &table).await;
     assert!(
         play.go_on(&store(&table, NEVER)).await.is_ok(),
         "the next process carries on"

@@ -180,9 +180,9 @@ fn drop_all(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
     Box::pin(async move { store.drop_before(&[(pen.stream, Seq(u64::MAX))]).await.unwrap() })
 }
 
-/// A process moves entries of a full row to a segment, erases one there, or drops them, and is suspended; meanwhile others finish
-/// that, and drop all that can be dropped.
-async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, first: Seq, calls: u64) -> bool {
+/// A process moves entries of a full row to a segment, erases one there, or drops them, and is suspended; meanwhile others drop all that
+/// can be dropped, and before that, if they `go_on`, commit, which finishes the segment.
+async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, (first, go_on): (Seq, bool), calls: u64) -> bool {
     let table = table().await.expect("there is an emulator");
     let other = shared(&table);
     let [mut pen] = pens();
@@ -192,7 +192,9 @@ async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, first: Seq, calls: u
         pen.put(other.as_ref(), "secret", 1).await;
     }
     let meanwhile = async {
-        drop(other.commit(vec![pen.batch("other", 1)]).await);
+        if go_on {
+            drop(other.commit(vec![pen.batch("other", 1)]).await);
+        }
         let drops = [(pen.stream.clone(), first)];
         other.drop_before(&drops).await.unwrap();
     };
@@ -203,7 +205,9 @@ async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, first: Seq, calls: u
     if paused {
         let at = format!("suspended after {calls} calls");
         let dropped = End::read(&pen.stream, &rows[0]).unwrap().open.dropped;
-        assert!(dropped >= Seq(300).min(Seq(first.0 - 1)), "{at}");
+        // The last entry always stays.
+        let last_to_go = if go_on { 300 } else { 299 };
+        assert!(dropped >= Seq(last_to_go.min(first.0 - 1)), "{at}");
         let cells = rows.iter().flat_map(|row| &row.cells);
         let left = cells.filter(|cell| is_of_entry(cell) && cell.qualifier <= qualifier(dropped));
         assert_eq!(left.count(), 0, "{at}");
@@ -232,15 +236,17 @@ async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
     }
     // All that can be, or what ends within the segment.
     let (all, within) = (Seq(u64::MAX), Seq(100));
-    for (deed, is_sealed, first, at_least) in [
-        (commit as Deed, false, all, 8),
-        (commit, false, within, 8),
-        (erase, true, all, 3),
-        (erase, false, all, 2),
-        (drop_all, true, all, 4),
+    for (deed, is_sealed, others, at_least) in [
+        (commit as Deed, false, (all, true), 8),
+        (commit, false, (all, false), 8),
+        (commit, false, (within, true), 8),
+        (commit, false, (within, false), 8),
+        (erase, true, (all, true), 3),
+        (erase, false, (all, true), 2),
+        (drop_all, true, (all, true), 4),
     ] {
         let mut calls = 0;
-        while the_stream_is_dropped(deed, is_sealed, first, calls).await {
+        while the_stream_is_dropped(deed, is_sealed, others, calls).await {
             calls += 1;
             assert!(calls < CALLS_MAX, "it comes to an end");
         }
@@ -248,9 +254,9 @@ async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
     }
 }
 
-/// A process died amid moving entries to a segment, another is suspended amid the same. Meanwhile payloads are erased, and a third
-/// makes the segment.
-async fn payloads_are_erased(died_after: u64, calls: u64) -> bool {
+/// A process died amid moving entries to a segment, another is suspended amid the same. Meanwhile payloads are erased, and if others
+/// `go_on`, a third makes the segment.
+async fn payloads_are_erased(died_after: u64, go_on: bool, calls: u64) -> bool {
     const GONE: [u64; 6] = [1, 7, 200, 256, 257, 300];
     let table = table().await.expect("there is an emulator");
     let other = shared(&table);
@@ -266,11 +272,14 @@ async fn payloads_are_erased(died_after: u64, calls: u64) -> bool {
         for seq in GONE {
             other.erase(&stream, Seq(seq)).await.unwrap();
         }
-        pen.put(other.as_ref(), "goes on", 1).await;
+        if go_on {
+            pen.put(other.as_ref(), "goes on", 1).await;
+        }
     };
     let paused = suspend(&table, calls, (commit, suspended), meanwhile).await;
     if paused {
-        let at = format!("died after {died_after} changes, suspended after {calls} calls");
+        let at =
+            format!("died after {died_after} changes, suspended after {calls} calls, others go on: {go_on}");
         let entries = all(other.as_ref(), &stream).await;
         assert_eq!(entries.len(), 301, "{at}");
         for entry in entries {
@@ -291,10 +300,11 @@ async fn who_is_suspended_brings_no_erased_payload_back() {
     if table().await.is_none() {
         return;
     }
-    let plays = (0..=4).map(|died_after| {
+    let plays = (0..=4).flat_map(|died_after| [(died_after, true), (died_after, false)]);
+    let plays = plays.map(|(died_after, go_on)| {
         tokio::spawn(async move {
             let mut calls = 0;
-            while payloads_are_erased(died_after, calls).await {
+            while payloads_are_erased(died_after, go_on, calls).await {
                 calls += 1;
                 assert!(calls < CALLS_MAX, "it comes to an end");
             }

@@ -276,6 +276,25 @@ async fn due_work_costs_one_read_whatever_ended_before() {
     assert_eq!(found.len(), 5);
 }
 
+/// A database that is gone is not one in which there is nothing to erase.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_for_erased_where_the_database_is_gone() {
+    let Some((database, _wire, store)) = wired().await else {
+        return;
+    };
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "secret", 1).await;
+    // There is no such entry.
+    store.erase(&pen.stream, Seq(2)).await.unwrap();
+    store.erase(&Pen::new("b").stream, Seq(1)).await.unwrap();
+    database.remove();
+    let erased = store.erase(&pen.stream, Seq(1)).await;
+    assert!(
+        matches!(erased, Err(StoreError::Unavailable { .. })),
+        "{erased:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_hear_of_each_others_commits() {
     let Some((database, wire, store)) = wired().await else {

@@ -60,6 +60,14 @@ impl Database {
         self.emulator.grpc
     }
 
+    /// Drops the database; the emulator goes on.
+    pub(crate) fn remove(&self) {
+        let answer = self
+            .emulator
+            .request(&format!("DELETE {PARENT}/main/databases/tape"), "");
+        assert!(answer.is_ok_and(|answer| is_success(&answer)));
+    }
+
     /// Commits mutations past the store, as JSON of the REST interface.
     pub(crate) fn commit(&self, mutations: &str) {
         let database = format!("{PARENT}/main/databases/tape");

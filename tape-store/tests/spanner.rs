@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::command::{Command, ValueCommand};
-use tape_core::id::{RequestId, Seq, Tenant, ValueName};
+use tape_core::id::{RequestId, Seq, Tenant, TimerName, ValueName};
 use tape_core::payload::Payload;
 use tape_core::time::Timestamp;
 use tape_store::clock::SystemClock;
@@ -229,25 +229,50 @@ async fn the_feed_skips_nothing_under_writers_that_are_held_up() {
     }
 }
 
-/// Due work is found by one read of the rows that are due, whatever ended before.
+/// Due work is found by one read of the rows that are due and of no others, whatever was due before them and is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn due_work_costs_one_read_whatever_ended_before() {
+    const OVER: usize = 10_500;
     let ended = scale("TAPE_SPANNER_RUNS", 300);
     let Some((_database, wire, store)) = wired().await else {
         return;
     };
-    let change = |was: Option<i64>, due: Option<i64>| AgendaChange {
-        queue: Queue::Recovery,
-        item: Item::Run,
+    end_runs(store.as_ref(), ended, OVER.div_ceil(ended)).await;
+    let due = (0..5).map(|n| Batch {
+        agenda: vec![moved(0, None, Some(10 + n))],
+        ..Pen::new(&format!("due-{n}")).batch("x", 1)
+    });
+    assert!(store.commit(due.collect()).await.iter().all(Result::is_ok));
+    wire.counts();
+    wire.reads();
+    let mut found = 0;
+    for shard in (0..store.capabilities().shards).map(Shard) {
+        let until = Timestamp::from_micros(20);
+        let due = store.due(Queue::Timers, shard, until, None, 100).await.unwrap();
+        assert_costs(&wire, &[("StreamingRead", 1)]);
+        let rows: Vec<usize> = wire.reads().iter().map(|read| read.rows).collect();
+        assert_eq!(rows, [due.len()]);
+        found += due.len();
+    }
+    assert_eq!(found, 5);
+}
+
+fn moved(piece: usize, was: Option<i64>, due: Option<i64>) -> AgendaChange {
+    AgendaChange {
+        queue: Queue::Timers,
+        item: Item::Timer(TimerName::new(format!("timer-{piece}")).unwrap()),
         was: was.map(Timestamp::from_micros),
         due: due.map(Timestamp::from_micros),
-    };
-    for group in (0..ended).collect::<Vec<_>>().chunks(100) {
+    }
+}
+
+/// Runs with so many pieces of work each that were due before anything else, and are over.
+async fn end_runs(store: &dyn JournalStore, runs: usize, pieces: usize) {
+    for group in (0..runs).collect::<Vec<_>>().chunks(100) {
         let mut pens: Vec<Pen> = group.iter().map(|n| Pen::new(&format!("ended-{n}"))).collect();
-        // They were due before those that are due now.
-        for agenda in [change(None, Some(1)), change(Some(1), None)] {
+        for (was, due) in [(None, Some(1)), (Some(1), None)] {
             let batch = |pen: &Pen| Batch {
-                agenda: vec![agenda.clone()],
+                agenda: (0..pieces).map(|piece| moved(piece, was, due)).collect(),
                 ..pen.batch("x", 1)
             };
             let batches: Vec<Batch> = pens.iter().map(batch).collect();
@@ -257,23 +282,6 @@ async fn due_work_costs_one_read_whatever_ended_before() {
                 .for_each(|(pen, batch)| pen.advance(batch));
         }
     }
-    let due = (0..5).map(|n| Batch {
-        agenda: vec![change(None, Some(10 + n))],
-        ..Pen::new(&format!("due-{n}")).batch("x", 1)
-    });
-    assert!(store.commit(due.collect()).await.iter().all(Result::is_ok));
-    wire.counts();
-    let mut found = Vec::new();
-    for shard in (0..store.capabilities().shards).map(Shard) {
-        found.extend(
-            store
-                .due(Queue::Recovery, shard, Timestamp::from_micros(20), None, 100)
-                .await
-                .unwrap(),
-        );
-        assert_costs(&wire, &[("StreamingRead", 1)]);
-    }
-    assert_eq!(found.len(), 5);
 }
 
 /// A database that is gone is not one in which there is nothing to erase.

@@ -1,13 +1,15 @@
-//! What stands between a store and a gRPC service: counts requests, and makes commits lost, late or unanswered.
+//! What stands between a store and Spanner: counts requests and the rows that they return, and makes commits lost, late or unanswered.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
-use http_body_util::{BodyExt as _, Either, Empty, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
-type Answer = Response<Either<Incoming, Empty<Bytes>>>;
+type Answer = Response<UnsyncBoxBody<Bytes, Failed>>;
 
 /// What happens to a commit.
 pub(crate) enum Fault {
@@ -57,8 +59,18 @@ pub(crate) struct Wire {
     accepting: JoinHandle<()>,
 }
 
+/// A read by keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) table: String,
+    /// The most rows it asked for; zero where it said nothing of it.
+    pub(crate) limit: i64,
+    pub(crate) rows: usize,
+}
+
 #[derive(Default)]
 struct State {
+    reads: Mutex<Vec<Read>>,
     counts: Mutex<BTreeMap<String, usize>>,
     plan: Mutex<VecDeque<Fault>>,
     /// Each so-manieth commit waits until as many requests more have come.
@@ -97,6 +109,11 @@ impl Wire {
             .collect()
     }
 
+    /// The reads since the last call that were answered.
+    pub(crate) fn reads(&self) -> Vec<Read> {
+        std::mem::take(&mut *self.state.reads.lock().unwrap())
+    }
+
     /// What happens to the next commit that nothing was planned for.
     pub(crate) fn plan(&self, fault: Fault) {
         self.state.plan.lock().unwrap().push_back(fault);
@@ -111,9 +128,12 @@ impl Wire {
 async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
+        // Else small messages wait for each other's acknowledgements, each some forty milliseconds.
+        client.set_nodelay(true).unwrap();
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let server = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
+            server.set_nodelay(true).unwrap();
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(server))
                     .await
@@ -139,11 +159,14 @@ async fn serve(
         .next()
         .unwrap_or_default()
         .to_owned();
-    let is_commit = method == "Commit";
+    let (is_commit, is_read) = (method == "Commit", method == "StreamingRead");
     *state.counts.lock().unwrap().entry(method).or_default() += 1;
     state.requests.send_modify(|requests| *requests += 1);
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head, Full::new(body.collect().await?.to_bytes()));
+    if is_read {
+        return read(request, upstream, &state).await;
+    }
     if !is_commit {
         return pass(request, upstream).await;
     }
@@ -181,8 +204,90 @@ async fn pass(
     request: Request<Full<Bytes>>,
     mut upstream: SendRequest<Full<Bytes>>,
 ) -> Result<Answer, Failed> {
-    Ok(upstream.send_request(request).await?.map(Either::Left))
+    let boxed = |body: Incoming| body.map_err(Failed::from).boxed_unsync();
+    Ok(upstream.send_request(request).await?.map(boxed))
 }
+
+/// Passes a read on, and notes how many rows were returned.
+async fn read(
+    request: Request<Full<Bytes>>,
+    mut upstream: SendRequest<Full<Bytes>>,
+    state: &State,
+) -> Result<Answer, Failed> {
+    let asked = request.body().clone().collect().await?.to_bytes();
+    let asked = messages::<ReadRequest>(asked)?.remove(0);
+    let (head, body) = upstream.send_request(request).await?.into_parts();
+    let body = body.collect().await?;
+    let trailers = body.trailers().cloned();
+    let body = body.to_bytes();
+    state.reads.lock().unwrap().push(Read {
+        table: asked.table,
+        limit: asked.limit,
+        rows: rows(&messages(body.clone())?),
+    });
+    let body = Full::new(body).with_trailers(async { trailers.map(Ok) });
+    Ok(Response::from_parts(
+        head,
+        body.map_err(|never| match never {}).boxed_unsync(),
+    ))
+}
+
+/// The messages of a body of gRPC: each has a byte before it that says whether it is compressed, and its length.
+fn messages<M: Message + Default>(mut body: Bytes) -> Result<Vec<M>, Failed> {
+    let mut messages = Vec::new();
+    while let Some(([0, length @ ..], _)) = body.split_first_chunk::<5>() {
+        let end = 5 + u32::from_be_bytes(*length) as usize;
+        messages.push(M::decode(body.split_to(end).slice(5..))?);
+    }
+    assert!(body.is_empty(), "nothing is compressed");
+    Ok(messages)
+}
+
+/// A value that is cut in two stands at the end of one part and at the beginning of the next.
+fn rows(parts: &[PartialResultSet]) -> usize {
+    let columns = parts
+        .iter()
+        .find_map(|part| part.metadata.as_ref()?.row_type.as_ref());
+    let columns = columns.map_or(0, |row| row.fields.len());
+    let values: usize = parts.iter().map(|part| part.values.len()).sum();
+    let cut = parts.iter().filter(|part| part.chunked_value).count();
+    (values - cut).checked_div(columns).unwrap_or_default()
+}
+
+/// What of `google.spanner.v1.ReadRequest` matters here.
+#[derive(Clone, PartialEq, Message)]
+struct ReadRequest {
+    #[prost(string, tag = "3")]
+    table: String,
+    #[prost(int64, tag = "8")]
+    limit: i64,
+}
+
+/// What of `google.spanner.v1.PartialResultSet` matters here: how many values there are.
+#[derive(Clone, PartialEq, Message)]
+struct PartialResultSet {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(message, repeated, tag = "2")]
+    values: Vec<Something>,
+    #[prost(bool, tag = "3")]
+    chunked_value: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(message, optional, tag = "1")]
+    row_type: Option<RowType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RowType {
+    #[prost(message, repeated, tag = "1")]
+    fields: Vec<Something>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Something {}
 
 /// Carries a request out, and says with which status of gRPC.
 async fn status(
@@ -202,5 +307,6 @@ fn out_of_reach() -> Result<Answer, Failed> {
     let answer = Response::builder()
         .header("content-type", "application/grpc")
         .header("grpc-status", UNAVAILABLE);
-    Ok(answer.body(Either::Right(Empty::new()))?)
+    let nothing = Empty::new().map_err(|never| match never {});
+    Ok(answer.body(nothing.boxed_unsync())?)
 }

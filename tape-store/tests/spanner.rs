@@ -73,7 +73,7 @@ async fn a_batch_is_one_commit_and_nothing_else() {
             .iter()
             .all(|answer| matches!(answer, Err(CommitError::Conflict { .. })))
     );
-    assert_costs(&wire, &[("Commit", 2), ("StreamingRead", 1)]);
+    assert_costs(&wire, &[("Commit", 2), ("StreamingRead", 2)]);
     pen.advance(&group[0]);
     other.advance(&group[1]);
 
@@ -227,6 +227,35 @@ async fn the_feed_skips_nothing_under_writers_that_are_held_up() {
         let pen = writer.await.unwrap();
         assert_eq!(seen.get(&pen.stream.to_string()), Some(&pen.seq.0));
     }
+}
+
+/// Where a stream ends is one row, however many ends it had before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_for_an_end_reads_one_row() {
+    let Some((_database, wire, store)) = wired().await else {
+        return;
+    };
+    let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
+    let first = pen.batch("x", 1);
+    for n in 0..5 {
+        pen.put(store.as_ref(), "x", 1 + n).await;
+        other.put(store.as_ref(), "x", 1).await;
+    }
+    wire.reads();
+    let late = vec![Pen::new("a").batch("late", 1), Pen::new("b").batch("late", 1)];
+    assert!(store.commit(late).await.iter().all(Result::is_err));
+    assert_eq!(store.find_batch(&pen.stream, first.id).await.unwrap(), None);
+    store.head(&pen.stream).await.unwrap().unwrap();
+    let drops = [&pen, &other].map(|pen| (pen.stream.clone(), pen.seq));
+    store.drop_before(&drops).await.unwrap();
+    let mut reads = wire.reads();
+    reads.retain(|read| read.table == "tape_head");
+    // Two that were late, two looks for the batch, one for the head, two for what is dropped.
+    assert_eq!(reads.len(), 7);
+    assert!(
+        reads.iter().all(|read| (read.limit, read.rows) == (1, 1)),
+        "{reads:?}"
+    );
 }
 
 /// Due work is found by one read of the rows that are due and of no others, whatever was due before them and is over.

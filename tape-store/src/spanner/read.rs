@@ -30,7 +30,8 @@ pub(super) async fn head(link: &Link, stream: &Stream) -> Result<Option<Head>, S
     Ok(ended.map(|ended| Head { snapshot, ..ended }))
 }
 
-async fn end(link: &Link, stream: &Stream) -> Result<Option<Head>, StoreError> {
+/// The same without the snapshot. The newest head comes first; those that are gone stand behind it until Spanner compacts them.
+pub(super) async fn end(link: &Link, stream: &Stream) -> Result<Option<Head>, StoreError> {
     let range = KeyRange::closed_closed(key![stream.id], key![stream.id]);
     let request = ReadRequest::builder("tape_head", ["seq", "epoch", "digest"])
         .with_keys(KeySet::builder().add_range(range).build())

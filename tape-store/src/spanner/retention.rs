@@ -18,7 +18,7 @@ use tape_core::id::{Seq, StreamId};
 
 /// Entries that one commit drops, each with its row in the feed: far below what Spanner takes.
 const ENTRIES_MAX: i64 = 5_000;
-/// Streams whose ends are read by one request.
+/// Streams that are dropped at the same time.
 const STREAMS_MAX: usize = 256;
 const DOING: &str = "drops entries";
 

@@ -6,7 +6,7 @@
 use super::append::{self, Stream, signed};
 use super::error::Failure;
 use super::link::{Link, Question};
-use super::read::get;
+use super::read::{self, get};
 use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
@@ -101,22 +101,13 @@ pub(super) async fn ends(
     link: &Link,
     streams: Vec<&Stream>,
 ) -> Result<HashMap<Vec<u8>, (Seq, Epoch)>, StoreError> {
-    let keys = streams.into_iter().fold(KeySet::builder(), |keys, stream| {
-        keys.add_range(KeyRange::closed_closed(key![stream.id], key![stream.id]))
+    // A request for several could not be limited to one row of each, and would pass all heads that are gone.
+    let ends = streams.into_iter().map(async |stream| {
+        let end = read::end(link, stream).await?;
+        Ok(end.map(|end| (stream.id.clone(), (end.seq, end.epoch))))
     });
-    let request = ReadRequest::builder("tape_head", ["id", "seq", "epoch"]).with_keys(keys.build());
-    let rows = link.ask(
-        "looks where streams end",
-        Question::Keys(request.build()),
-        |row| {
-            let (seq, epoch): (i64, i64) = (get(row, 1)?, get(row, 2)?);
-            Ok((
-                get(row, 0)?,
-                (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())),
-            ))
-        },
-    );
-    Ok(rows.await?.into_iter().collect())
+    let ends = futures::future::try_join_all(ends).await?;
+    Ok(ends.into_iter().flatten().collect())
 }
 
 /// Whether a batch was committed. Definite: one that is not there is kept from being committed before anybody is told.
@@ -140,11 +131,10 @@ pub(super) async fn find_batch(
 
 /// Reads the names of batches in the last entries of a stream. There is no index of them: it would cost every commit a row.
 async fn look_for(link: &Link, stream: &Stream, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-    let ends = ends(link, vec![stream]).await?;
-    let Some((end, _)) = ends.get(&stream.id) else {
+    let Some(end) = read::end(link, stream).await? else {
         return Ok(None);
     };
-    let before = end.0.saturating_sub(FIND_BATCH_ENTRIES);
+    let before = end.seq.0.saturating_sub(FIND_BATCH_ENTRIES);
     let range = KeyRange::open_closed(key![stream.id, signed(before)], key![stream.id]);
     let keys = KeySet::builder().add_range(range).build();
     let request = ReadRequest::builder("tape_entry", ["seq", "batch"]).with_keys(keys);

@@ -35,8 +35,12 @@ const ONE_OF_MAX: u32 = 64;
 /// After so long with nothing to do, the others count for nothing: whoever is woken goes for what there is.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// However much is written, looks at the agenda are this far apart at least.
+/// However much is written, looks at the agenda are this far apart at least...
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// ...and so many times as far apart as a look takes, up to a bound, so that many copies over much work do not mostly look at it.
+const PAUSE_LOOKS: u32 = 4;
+const REST_MAX: Duration = Duration::from_millis(250);
 
 /// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
 /// at nothing for longer than this is woken at once.
@@ -91,6 +95,8 @@ pub struct Driver {
     /// How much is taken up at a time, and how it went with what was taken up since the last look.
     share: Share,
     looked: Instant,
+    /// The shortest time between two looks, by how long the last one took.
+    rest: Duration,
     pause: Duration,
     /// The agenda is looked at from here on.
     look_at: Instant,
@@ -202,6 +208,7 @@ impl Driver {
             backlog: VecDeque::new(),
             share: Share::new(),
             looked: now,
+            rest: PAUSE,
             pause: PAUSE,
             look_at: now,
             page: None,
@@ -272,7 +279,9 @@ impl Driver {
         let page = self
             .access
             .due(queue, self.options.sweep, self.page.as_ref(), limit);
-        match page.await {
+        let page = page.await;
+        self.rest = (self.looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, REST_MAX);
+        match page {
             Ok(page) => self.sort_in(page),
             Err(error) => {
                 warn!(reactor = self.reactor.name(), error = %Chain(&error), "the agenda is out of reach");
@@ -298,10 +307,10 @@ impl Driver {
         let due_now = self.due_now(page.work, now);
         self.page = page.next;
         // There are more pages, or there was something to do, and may be more of it.
-        self.look_at = now + PAUSE;
+        self.look_at = now + self.rest;
         if !due_now.is_empty() {
             self.found = true;
-            self.pause = PAUSE;
+            self.pause = self.rest;
             self.found_at = now;
             if self.share.is_hopeless() {
                 self.look_at = now + self.options.backoff;
@@ -311,11 +320,11 @@ impl Driver {
         } else if self.page.is_none() && !self.found {
             // What was written since the first page was looked at may stand before this one.
             let news = self.changed.is_none();
-            self.look_at = if news { now } else { self.due_next }.max(now + PAUSE);
+            self.look_at = if news { now } else { self.due_next }.max(now + self.rest);
             if now - self.found_at > QUIET {
                 self.share = Share::new();
             }
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.pause = (self.pause * 2).min(PAUSE_MAX).max(self.rest);
         }
     }
 
@@ -364,7 +373,7 @@ impl Driver {
         let piece = self.pieces.remove(&id).expect("every task has its piece");
         // What it was seen to be due for may be what comes after this.
         if self.under_way.remove(&piece) == Some(true) {
-            self.look_within(PAUSE);
+            self.look_within(self.rest);
         }
         match result {
             Ok(Outcome::Reacted(Reaction::Done)) => {
@@ -389,7 +398,7 @@ impl Driver {
             }
         }
         if self.crowd.may_go_on(&self.slots.parking) {
-            self.look_within(PAUSE);
+            self.look_within(self.rest);
         }
     }
 

@@ -66,20 +66,20 @@ struct Beyond {
 }
 
 impl Beyond {
-    fn new(engine: &Engine, trouble: Trouble) -> Arc<dyn Access> {
-        Arc::new(Self {
-            engine: engine.clone(),
-            trouble,
-            claimed: AtomicBool::new(false),
-        })
-    }
-
     fn check(&self) -> Result<&Engine, AccessError> {
         if self.trouble == Trouble::CutOff && self.claimed.load(Ordering::SeqCst) {
             return Err(AccessError::Unavailable("cut off".into()));
         }
         Ok(&self.engine)
     }
+}
+
+fn beyond(engine: &Engine, trouble: Trouble) -> Arc<dyn Access> {
+    Arc::new(Beyond {
+        engine: engine.clone(),
+        trouble,
+        claimed: AtomicBool::new(false),
+    })
 }
 
 #[async_trait]
@@ -279,7 +279,7 @@ async fn acts_once(trouble: Trouble, upstream: &Upstream) {
         "#0.0".parse::<EffectId>().unwrap(),
     );
     let stop = CancellationToken::new();
-    let beyond = Beyond::new(&engine, trouble);
+    let beyond = beyond(&engine, trouble);
     let outbox = Outbox::new(worker(Arc::clone(&beyond), "troubled", upstream));
     start(beyond, Arc::new(outbox), &stop);
     dispatched(&engine, &run, &effect).await;

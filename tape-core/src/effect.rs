@@ -70,7 +70,8 @@ pub struct EffectPolicy {
     /// Most attempts that end in a definite failure worth a retry; then it fails for good. So does what an observation finds absent after so
     /// many attempts. Also the most attempts at undoing.
     pub attempts_max: u32,
-    /// Most observations that end inconclusive; then it is stuck.
+    /// Most observations that end inconclusive, and most in a row whose workers vanish; then it is stuck. What is sent again is counted
+    /// anew.
     pub observations_max: u32,
     /// The first backoff, in milliseconds; it doubles each time.
     pub backoff_ms: u64,

@@ -490,6 +490,30 @@ fn non_idempotent_effects() {
 }
 
 #[test]
+fn observers_who_vanish() {
+    let setup = [
+        "begin a",
+        "decide #0",
+        "effect #0.0 outbox non-idempotent attempts=9 observations=2 resend backoff=100",
+        "claim #0.0 w",
+        "done #0.0 w 1 unknown lost",
+        "wait 1000",
+    ];
+    let alphabet = [
+        "observe #0.0 o",
+        "observe #0.0 p",
+        "keep #0.0 o",
+        "observed #0.0 o last inconclusive",
+        "observed #0.0 o last absent",
+        "settle #0.0 resend please",
+        "claim #0.0 w",
+        "fail no",
+        "wait 1000",
+    ];
+    explore(&setup, &alphabet, 7);
+}
+
+#[test]
 fn non_idempotent_effects_that_may_be_sent_again() {
     let setup = [
         "begin a",

@@ -47,6 +47,10 @@ pub struct Effect {
     pub doubt: bool,
     /// Its observations so far.
     pub observations: u32,
+    /// How many of them ended inconclusive since it was sent for the first time, or again after it had not happened.
+    pub inconclusive: u32,
+    /// How many of them, the last in a row before the one under way, ended because their workers vanished.
+    pub vanished: u32,
     /// Who is dispatching or observing it.
     pub claim: Option<Claim>,
     /// When the next attempt or observation is due.
@@ -91,6 +95,8 @@ impl Effect {
     pub(super) fn resend(&mut self, at: Timestamp) {
         (self.status, self.doubt) = (Status::Pending, false);
         (self.claim, self.due, self.stuck) = (None, Some(at), None);
+        // The next doubt is another one.
+        (self.inconclusive, self.vanished) = (0, 0);
     }
 
     fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
@@ -199,6 +205,8 @@ impl Run {
             failures: 0,
             doubt: false,
             observations: 0,
+            inconclusive: 0,
+            vanished: 0,
             claim: None,
             due: if inline { None } else { Some(at) },
             stuck: None,

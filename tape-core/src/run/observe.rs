@@ -42,6 +42,9 @@ impl Run {
         }
         free(id, effect, now)?;
         due(id, effect, now)?;
+        if effect.claim.is_some() && effect.vanished + 1 >= effect.policy.observations_max {
+            return self.observers_vanish(id, effect);
+        }
         let claim = Claim {
             holder: holder.clone(),
             until,
@@ -51,6 +54,18 @@ impl Run {
             observation: effect.observations + 1,
             claim,
             unwanted: self.is_ending(),
+        })
+    }
+
+    /// Whoever asks about it vanishes, as by what the upstream answers: somebody must see why.
+    fn observers_vanish(&self, id: &EffectId, effect: &Effect) -> Result<Decided, Rejection> {
+        let vanished = effect.vanished + 1;
+        self.append(Observed {
+            effect: id.clone(),
+            outcome: Outcome::Inconclusive,
+            then: AfterObservation::Stuck {
+                reason: format!("the claims of {vanished} observations in a row lapsed"),
+            },
         })
     }
 
@@ -102,11 +117,11 @@ impl Run {
                 resend(effect, now)
             }
             Outcome::Absent => stuck("it did not happen and may not be sent again without a person"),
-            Outcome::Inconclusive if effect.observations >= effect.policy.observations_max => {
+            Outcome::Inconclusive if effect.inconclusive + 1 >= effect.policy.observations_max => {
                 stuck("the upstream could not say what happened")
             }
             Outcome::Inconclusive => AfterObservation::ObserveAgain {
-                at: now.plus_millis(effect.policy.backoff_after(effect.observations)),
+                at: now.plus_millis(effect.policy.backoff_after(effect.inconclusive + 1)),
             },
         }
     }
@@ -149,6 +164,8 @@ impl Run {
     pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         follows("observation", effect.observations, e.observation)?;
+        // Only a claim that lapsed is still there.
+        effect.vanished = effect.vanished.saturating_add(u32::from(effect.claim.is_some()));
         effect.observations = e.observation;
         effect.claim = Some(e.claim.clone());
         Ok(())
@@ -156,7 +173,9 @@ impl Run {
 
     pub(super) fn fold_observed(&mut self, e: &Observed, seq: Seq, at: Timestamp) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
-        effect.claim = None;
+        (effect.claim, effect.vanished) = (None, 0);
+        let inconclusive = u32::from(e.outcome == Outcome::Inconclusive);
+        effect.inconclusive = effect.inconclusive.saturating_add(inconclusive);
         match &e.then {
             AfterObservation::Settle => effect.due = Some(at),
             AfterObservation::Resend { at } => effect.resend(*at),

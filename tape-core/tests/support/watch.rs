@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use tape_core::effect::{Mode, Outcome, Semantics, SettledBy};
-use tape_core::entry::effect::AfterObservation;
+use tape_core::entry::effect::{AfterObservation, Observed};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{BudgetName, EffectId, GateName, Position, TimerName};
@@ -32,6 +32,34 @@ pub(crate) struct Seen {
     undo: bool,
     pub(crate) settled: bool,
     reserved: Vec<(BudgetName, u64)>,
+    observations_max: u32,
+    /// Observations since one was answered.
+    unanswered: u32,
+    /// Inconclusive answers since it was sent.
+    inconclusive: u32,
+}
+
+impl Seen {
+    /// Counts what says nothing: a person is asked at the bound, and not before.
+    fn observed(&mut self, e: &Observed) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        if e.outcome != Outcome::Inconclusive {
+            return;
+        }
+        self.inconclusive += 1;
+        let (most, stuck) = (
+            self.observations_max,
+            matches!(e.then, AfterObservation::Stuck { .. }),
+        );
+        assert!(stuck || self.inconclusive < most, "a person is asked");
+        let often = self.inconclusive >= most || unanswered >= most;
+        assert!(!stuck || often, "it is asked about often enough");
+    }
+
+    fn sent_again(&mut self) {
+        (self.attempt, self.doubt) = (Attempt::DidNot, false);
+        (self.unanswered, self.inconclusive) = (0, 0);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -155,6 +183,9 @@ impl Watch {
                     undo: e.spec.undo.is_some(),
                     settled: false,
                     reserved,
+                    observations_max: e.spec.policy.observations_max,
+                    unanswered: 0,
+                    inconclusive: 0,
                 };
                 assert!(
                     self.effects.insert(e.effect.clone(), seen).is_none(),
@@ -244,27 +275,30 @@ impl Watch {
             }
             EntryBody::EffectUnknown(e) => self.unsettled_mut(&e.effect).attempt = Attempt::Lost,
             EntryBody::EffectObserving(e) => {
-                assert_eq!(
-                    self.unsettled_mut(&e.effect).attempt,
-                    Attempt::Lost,
-                    "what is unknown is asked about"
+                let seen = self.unsettled_mut(&e.effect);
+                assert_eq!(seen.attempt, Attempt::Lost, "what is unknown is asked about");
+                seen.unanswered += 1;
+                assert!(
+                    seen.unanswered <= seen.observations_max,
+                    "it is not asked about for ever"
                 );
             }
             EntryBody::EffectObserved(e) => {
                 let compensating = self.compensating;
                 let seen = self.unsettled_mut(&e.effect);
                 assert_eq!(seen.attempt, Attempt::Lost);
+                seen.observed(e);
                 if let AfterObservation::Resend { .. } = e.then {
                     assert!(!compensating);
                     assert_eq!(e.outcome, Outcome::Absent, "only what is absent is sent again");
-                    (seen.attempt, seen.doubt) = (Attempt::DidNot, false);
+                    seen.sent_again();
                 }
             }
             EntryBody::EffectResendAllowed(e) => {
                 assert!(!self.compensating);
                 let seen = self.unsettled_mut(&e.effect);
                 assert_eq!(seen.attempt, Attempt::Lost);
-                (seen.attempt, seen.doubt) = (Attempt::DidNot, false);
+                seen.sent_again();
             }
             EntryBody::ObligationArmed(e) => {
                 assert!(e.obligation.copy > 0);

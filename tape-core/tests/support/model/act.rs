@@ -14,6 +14,8 @@ pub(crate) struct Act {
     pub(crate) attempt: u32,
     failures: u32,
     pub(crate) observations: u32,
+    inconclusive: u32,
+    vanished: u32,
     doubt: bool,
     pub(crate) claim: Option<(Holder, Timestamp)>,
     pub(crate) due: Timestamp,
@@ -28,6 +30,8 @@ impl Act {
             attempt: u32::from(inline),
             failures: 0,
             observations: 0,
+            inconclusive: 0,
+            vanished: 0,
             doubt: false,
             claim: None,
             due: at,
@@ -60,6 +64,12 @@ impl Act {
     pub(crate) fn again(&self, open: bool) -> bool {
         let tries = self.failures + 1 < self.spec.policy.attempts_max;
         self.spec.semantics == Semantics::Idempotent && tries && open
+    }
+
+    /// Whether asking about it once more would only make another worker vanish.
+    pub(crate) fn in_vain(&self) -> bool {
+        let lost = self.claim.is_some() && self.status == Status::Unknown;
+        lost && self.vanished + 1 == self.spec.policy.observations_max
     }
 
     fn fails(&mut self, after: Option<u64>, at: Timestamp, open: bool) {
@@ -100,6 +110,8 @@ impl Act {
 
     pub(crate) fn seen(&mut self, outcome: Outcome, undo: bool, at: Timestamp, open: bool) {
         let policy = self.spec.policy;
+        self.vanished = 0;
+        self.inconclusive += u32::from(outcome == Outcome::Inconclusive);
         match outcome {
             Outcome::Found => self.becomes(Status::Confirmed, at),
             Outcome::Duplicate if undo => self.becomes(Status::Confirmed, at),
@@ -113,8 +125,8 @@ impl Act {
                     self.resent(ms(at, wait));
                 }
             }
-            Outcome::Inconclusive if self.observations < policy.observations_max => {
-                self.becomes(Status::Unknown, ms(at, self.backoff(self.observations)));
+            Outcome::Inconclusive if self.inconclusive < policy.observations_max => {
+                self.becomes(Status::Unknown, ms(at, self.backoff(self.inconclusive)));
             }
             _ => self.becomes(Status::Stuck, at),
         }
@@ -122,7 +134,7 @@ impl Act {
 
     fn resent(&mut self, at: Timestamp) {
         self.becomes(Status::Pending, at);
-        self.doubt = false;
+        (self.doubt, self.inconclusive, self.vanished) = (false, 0, 0);
     }
 
     pub(super) fn happen(&mut self, id: &EffectId, command: &RunCommand, at: Timestamp, open: bool) {
@@ -153,11 +165,15 @@ impl Act {
                     self.becomes(Status::Unknown, at);
                 }
             }
+            RunCommand::Work(W::ClaimObservation { effect, .. }) if effect == id && self.in_vain() => {
+                self.becomes(Status::Stuck, at);
+            }
             RunCommand::Work(W::ClaimObservation {
                 effect,
                 holder,
                 claim_ms,
             }) if effect == id => {
+                self.vanished += u32::from(self.claim.is_some());
                 self.observations += 1;
                 self.claim = Some((holder.clone(), ms(at, *claim_ms)));
             }

@@ -376,6 +376,9 @@ impl History<'_> {
                 need(act.status == Status::Unknown, "WrongStatus")?;
                 need(!held(&act.claim, now), "Claimed")?;
                 need(act.due <= now, "TooEarly")?;
+                if act.in_vain() {
+                    return Ok(effect_is(Status::Stuck, 0, None));
+                }
                 Ok(R::Observing {
                     observation: act.observations + 1,
                     until: ms(now, *claim_ms),

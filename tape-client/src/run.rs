@@ -309,6 +309,7 @@ impl Run {
     pub async fn release(&self, redrive_in: Duration) -> Result<(), Error> {
         self.drive(DriverCommand::ReleaseLease {
             redrive_in_ms: millis(redrive_in),
+            undriven: false,
         })
         .await?;
         self.inner.lease.let_go(Hold::Released);

@@ -97,6 +97,8 @@ pub enum DriverCommand {
     ReleaseLease {
         /// Milliseconds from now.
         redrive_in_ms: u64,
+        /// Whether recovery reached no agent: then the re-drive does not count towards the bound on those without progress.
+        undriven: bool,
     },
     /// Records what the model answered.
     RecordDecision(RecordDecision),

@@ -61,7 +61,7 @@ pub const LEASE_MS_MAX: u64 = 3_600_000;
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest backoff between attempts, in milliseconds (one day).
 pub const BACKOFF_MS_MAX: u64 = 86_400_000;
-/// Re-drives without progress after which a run is stuck and waits for a person.
+/// Re-drives that reached an agent and made no progress, after which a run is stuck and waits for a person.
 pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Most keys in the state of one session, or of one scope of state.
 pub const STATE_KEYS_MAX: usize = 4_096;

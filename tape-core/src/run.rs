@@ -56,7 +56,9 @@ pub struct Run {
     event: Seq,
     lease: Lease,
     epoch: Epoch,
+    /// Re-drives since something was achieved, and how many of them reached no agent.
     redrives: u32,
+    undriven: u32,
     scopes: BTreeMap<Scope, decision::ScopeState>,
     effects: BTreeMap<EffectId, Effect>,
     obligations: Vec<Obligation>,
@@ -182,7 +184,7 @@ impl Run {
 
 impl Stream for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 2;
+    const SNAPSHOT_VERSION: u32 = 3;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

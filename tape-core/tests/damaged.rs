@@ -305,6 +305,7 @@ fn numbers_follow_each_other() {
     let released = lease::Released {
         epoch: Epoch(0),
         redrive_at: Timestamp::MAX,
+        undriven: false,
     };
     assert_eq!(refused(BEGUN, released), "it has epoch 0, the run is at 1");
     for attempt in [0, 1, 3, u32::MAX] {

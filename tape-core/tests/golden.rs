@@ -168,6 +168,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         lease::Released {
             epoch: Epoch(2),
             redrive_at: at(1),
+            undriven: false,
         }
         .into(),
         decision::Recorded {
@@ -456,6 +457,12 @@ fn grown() -> Vec<EntryBody> {
             error: "busy".to_owned(),
             not_done: true,
             next_at: at(1),
+        }
+        .into(),
+        lease::Released {
+            epoch: Epoch(2),
+            redrive_at: at(1),
+            undriven: true,
         }
         .into(),
     ]

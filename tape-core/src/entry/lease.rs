@@ -41,6 +41,9 @@ pub struct Released {
     pub epoch: Epoch,
     /// When recovery may take the run.
     pub redrive_at: Timestamp,
+    /// Whether recovery reached no agent, which says nothing about the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undriven: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

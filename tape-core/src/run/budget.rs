@@ -196,7 +196,7 @@ impl Run {
         if self.budgets.insert(e.budget.clone(), budget).is_some() {
             return Err(format!("budget '{}' was opened before", e.budget));
         }
-        self.redrives = 0;
+        self.progress();
         Ok(())
     }
 

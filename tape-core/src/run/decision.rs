@@ -75,7 +75,7 @@ impl Run {
             return Err(format!("it is at {}, the next position is {next}", e.position));
         }
         self.scopes.entry(next.scope).or_default().decisions += 1;
-        self.redrives = 0;
+        self.progress();
         self.settle_reservation(&e.position, &e.spent);
         // Settled effects of earlier decisions of the scope cannot be asked about again.
         self.effects.retain(|id, effect| {

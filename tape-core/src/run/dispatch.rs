@@ -33,7 +33,10 @@ impl Run {
         }
         match command {
             C::RenewLease { lease_ms } => self.renew_lease(*lease_ms, now),
-            C::ReleaseLease { redrive_in_ms } => self.release_lease(*redrive_in_ms, now),
+            C::ReleaseLease {
+                redrive_in_ms,
+                undriven,
+            } => self.release_lease(*redrive_in_ms, *undriven, now),
             C::RecordDecision(decision) => self.record_decision(decision),
             C::ReserveForDecision { position, spends } => self.reserve_for_decision(position, spends),
             C::ReleaseReservation { position } => self.release_reservation(position),

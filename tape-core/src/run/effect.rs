@@ -214,7 +214,7 @@ impl Run {
         if self.effects.insert(e.effect.clone(), effect).is_some() {
             return Err(format!("effect {} was begun before", e.effect));
         }
-        self.redrives = 0;
+        self.progress();
         self.set_aside(&spec.reserve);
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Run {
             self.effects.remove(id);
         }
         match by {
-            SettledBy::Driver => self.redrives = 0,
+            SettledBy::Driver => self.progress(),
             SettledBy::Worker { .. } | SettledBy::Observer { .. } | SettledBy::Rule { .. } => {
                 self.wake(seq, at);
             }

@@ -58,7 +58,7 @@ impl Run {
                 });
                 self.enter(Phase::Running, at);
             }
-            EntryBody::RunCheckpoint(_) => self.redrives = 0,
+            EntryBody::RunCheckpoint(_) => self.progress(),
             EntryBody::RunSuspended(e) => {
                 self.lease = Lease::None;
                 self.enter(
@@ -84,7 +84,8 @@ impl Run {
                 self.changed_at = at;
             }
             EntryBody::RunRetried(_) => {
-                (self.stuck, self.redrives) = (None, 0);
+                self.stuck = None;
+                self.progress();
                 self.changed_at = at;
                 self.wake(seq, at);
                 self.lease = self.lease.released(at);

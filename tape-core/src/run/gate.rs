@@ -178,7 +178,7 @@ impl Run {
         ) {
             return Err(format!("gate '{}' was opened before", e.gate));
         }
-        self.redrives = 0;
+        self.progress();
         // A signal that is there already answers in the entry after this one.
         self.gates
             .insert(e.gate.clone(), Gate::Open { deadline: e.deadline });

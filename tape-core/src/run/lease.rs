@@ -127,8 +127,9 @@ impl Run {
         if due.is_none_or(|due| due > now) {
             return Err(Rejection::NotDue { due });
         }
-        if self.redrives >= REDRIVES_WITHOUT_PROGRESS_MAX {
-            let reason = format!("{} re-drives in a row made no progress", self.redrives);
+        let in_vain = self.redrives.saturating_sub(self.undriven);
+        if in_vain >= REDRIVES_WITHOUT_PROGRESS_MAX {
+            let reason = format!("{in_vain} re-drives in a row made no progress");
             return self.append(Stuck { reason });
         }
         // A wake-up from a wait is no failure of the driver before.
@@ -158,7 +159,12 @@ impl Run {
         })
     }
 
-    pub(super) fn release_lease(&self, redrive_in_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn release_lease(
+        &self,
+        redrive_in_ms: u64,
+        undriven: bool,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
         if redrive_in_ms > BACKOFF_MS_MAX {
             let (limit, max) = ("milliseconds before a re-drive", BACKOFF_MS_MAX);
             return Err(Rejection::LimitExceeded {
@@ -171,6 +177,7 @@ impl Run {
         self.append(Released {
             epoch: self.epoch,
             redrive_at: now.plus_millis(wait),
+            undriven,
         })
     }
 
@@ -187,7 +194,7 @@ impl Run {
         if gone {
             Ok(self.already(ReplyResult::Recorded))
         } else {
-            self.release_lease(grace_ms, now)
+            self.release_lease(grace_ms, false, now)
         }
     }
 
@@ -224,6 +231,8 @@ impl Run {
     pub(super) fn fold_released(&mut self, e: &Released) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
         self.lease = self.lease.released(e.redrive_at);
+        // No more than there were: the first re-drive after a wait counts for nothing as it is.
+        self.undriven = (self.undriven + u32::from(e.undriven)).min(self.redrives);
         Ok(())
     }
 
@@ -233,6 +242,11 @@ impl Run {
         } else {
             Err(format!("it has epoch {epoch}, the run is at {}", self.epoch))
         }
+    }
+
+    /// Something was achieved: the re-drives so far were not in vain.
+    pub(super) const fn progress(&mut self) {
+        (self.redrives, self.undriven) = (0, 0);
     }
 
     pub(super) fn retry_run(&self, reason: &str) -> Result<Decided, Rejection> {

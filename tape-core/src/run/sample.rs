@@ -37,7 +37,7 @@ impl Run {
             return Err(format!("it is sample {}, the next is {}", e.n, state.samples));
         }
         state.samples += 1;
-        self.redrives = 0;
+        self.progress();
         Ok(())
     }
 }

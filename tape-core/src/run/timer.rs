@@ -88,7 +88,7 @@ impl Run {
         if self.timers.insert(e.timer.clone(), pending).is_some() {
             return Err(format!("timer '{}' was set before", e.timer));
         }
-        self.redrives = 0;
+        self.progress();
         Ok(())
     }
 

@@ -109,6 +109,7 @@ fn driver(word: &str, line: &mut Line, run: &Run) -> Option<DriverCommand> {
         },
         "release" => C::ReleaseLease {
             redrive_in_ms: line.pair("in").unwrap_or(0),
+            undriven: line.flag("undriven"),
         },
         "decide" => C::RecordDecision(decision(line)),
         "reserve" => C::ReserveForDecision {

@@ -43,6 +43,7 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
         Wire::RenewLease(c) => DriverCommand::RenewLease { lease_ms: c.lease_ms },
         Wire::ReleaseLease(c) => DriverCommand::ReleaseLease {
             redrive_in_ms: c.redrive_in_ms,
+            undriven: c.undriven,
         },
         Wire::RecordDecision(c) => DriverCommand::RecordDecision(c.try_into()?),
         Wire::ReserveForDecision(c) => DriverCommand::ReserveForDecision {
@@ -170,9 +171,13 @@ impl From<DriverCommand> for Wire {
         use v1::drive as wire;
         match command {
             DriverCommand::RenewLease { lease_ms } => Self::RenewLease(wire::RenewLease { lease_ms }),
-            DriverCommand::ReleaseLease { redrive_in_ms } => {
-                Self::ReleaseLease(wire::ReleaseLease { redrive_in_ms })
-            }
+            DriverCommand::ReleaseLease {
+                redrive_in_ms,
+                undriven,
+            } => Self::ReleaseLease(wire::ReleaseLease {
+                redrive_in_ms,
+                undriven,
+            }),
             DriverCommand::RecordDecision(decision) => Self::RecordDecision(decision.into()),
             DriverCommand::ReserveForDecision { position, spends } => {
                 let spends = spends.into_iter().map(Into::into).collect();

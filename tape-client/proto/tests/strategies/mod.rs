@@ -195,7 +195,10 @@ pub(crate) fn driver_command() -> BoxedStrategy<DriverCommand> {
     use DriverCommand as C;
     prop_oneof![
         any::<u64>().prop_map(|lease_ms| C::RenewLease { lease_ms }),
-        any::<u64>().prop_map(|redrive_in_ms| C::ReleaseLease { redrive_in_ms }),
+        any::<(u64, bool)>().prop_map(|(redrive_in_ms, undriven)| C::ReleaseLease {
+            redrive_in_ms,
+            undriven,
+        }),
         decision().prop_map(C::RecordDecision),
         (position(), spends()).prop_map(|(position, spends)| C::ReserveForDecision { position, spends }),
         position().prop_map(|position| C::ReleaseReservation { position }),

@@ -203,7 +203,10 @@ fn life(body: &EntryBody) -> String {
             )
         }
         E::LeaseRenewed(e) => format!("until {}", time(e.until)),
-        E::LeaseReleased(e) => format!("recovery may take it from {}", time(e.redrive_at)),
+        E::LeaseReleased(e) => {
+            let undriven = if e.undriven { "no agent was reached; " } else { "" };
+            format!("{undriven}recovery may take it from {}", time(e.redrive_at))
+        }
         E::BudgetReserved(e) => format!("for decision {}: {}", e.position, spends(&e.spends)),
         E::BudgetReleased(e) => format!("for decision {}", e.position),
         E::SessionEventAppended(e) => format!("{} {}: {}", e.event, e.author, preview(&e.content)),

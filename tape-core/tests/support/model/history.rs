@@ -165,7 +165,7 @@ impl<'a> History<'a> {
             match &past.command {
                 RunCommand::Begin(begin) => held(begin.lease_ms),
                 RunCommand::Drive(_, D::RenewLease { lease_ms }) => held(*lease_ms),
-                RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms }) => free(*redrive_in_ms),
+                RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms, .. }) => free(*redrive_in_ms),
                 RunCommand::Tell(O::DriverVanished { grace_ms, .. }) => free(*grace_ms),
                 _ => None,
             }

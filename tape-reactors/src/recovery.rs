@@ -2,19 +2,23 @@
 
 use crate::access::{Access, AccessError, DueWork, request};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
-use crate::redrive::{Redrive, Redriver};
+use crate::redrive::{Redrive, RedriveError, Redriver};
 use async_trait::async_trait;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::command::{Begin, Command, DriverCommand, RunCommand};
 use tape_core::id::{Epoch, Holder, RunId};
 use tape_core::reply::{Rejection, ReplyResult};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+/// A run that its agent has not adopted after so many leases is let go: an agent that hangs would have the place for as long as its
+/// answer may take.
+const LEASES_UNADOPTED_MAX: u32 = 4;
+
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
-/// adopted the run; lets it go where the agent could not be reached. How long a run that makes no progress waits between
+/// adopted the run; lets it go where the agent could not be reached, or has not adopted it within four leases. How long a run that makes no progress waits between
 /// re-drives, and when it waits for a person, are rules of the run.
 pub struct Recovery {
     access: Arc<dyn Access>,
@@ -79,8 +83,10 @@ impl Recovery {
         }
     }
 
-    /// Keeps the run until somebody else has it.
-    async fn hold(&self, run: &RunId, epoch: Epoch) -> Infallible {
+    /// Keeps the run until somebody else has it; returns where nobody takes it.
+    async fn hold(&self, run: &RunId, epoch: Epoch) -> RedriveError {
+        let within = self.lease * LEASES_UNADOPTED_MAX;
+        let give_up = Instant::now() + within;
         loop {
             tokio::time::sleep(self.lease / 3).await;
             let renew = DriverCommand::RenewLease {
@@ -90,16 +96,18 @@ impl Recovery {
                 // It was adopted, or has ended: the agent's own lease counts from here.
                 Err(AccessError::Rejected(_)) => return std::future::pending().await,
                 Err(error) => warn!(run = %name(run), %error, "the lease was not renewed"),
+                Ok(()) if Instant::now() >= give_up => return RedriveError::Unadopted { within },
                 Ok(()) => {}
             }
         }
     }
 
-    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<(), AccessError> {
-        match self
-            .drive(run, epoch, DriverCommand::ReleaseLease { redrive_in_ms: 0 })
-            .await
-        {
+    async fn release(&self, run: &RunId, epoch: Epoch, undriven: bool) -> Result<(), AccessError> {
+        let release = DriverCommand::ReleaseLease {
+            redrive_in_ms: 0,
+            undriven,
+        };
+        match self.drive(run, epoch, release).await {
             Err(AccessError::Rejected(_)) => Ok(()),
             other => other,
         }
@@ -117,10 +125,11 @@ impl Recovery {
         };
         let driven = tokio::select! {
             driven = self.redriver.redrive(&redrive) => driven,
-            never = self.hold(run, epoch) => match never {},
+            unadopted = self.hold(run, epoch) => Err(unadopted),
         };
+        let undriven = driven.as_ref().is_err_and(|error| !error.reached());
         // Where the agent adopted the run, this is refused and changes nothing.
-        self.release(run, epoch).await?;
+        self.release(run, epoch, undriven).await?;
         match driven {
             Ok(()) => Ok(Reaction::Done),
             // The run itself says when it is due again: the driver need not wait on top.
@@ -155,7 +164,11 @@ impl Reactor for Recovery {
         if !self.redriver.drives(&run.app) {
             return Err(ReactionError::UnknownApp { app: run.app.clone() });
         }
-        Ok(Task::now(self.recover(run)))
+        let recover = self.recover(run);
+        Ok(match self.redriver.lane(&run.app) {
+            Some(lane) => Task::in_lane(lane, recover),
+            None => Task::now(recover),
+        })
     }
 }
 

@@ -14,9 +14,11 @@ pub use http::HttpRedriver;
 #[cfg(feature = "http")]
 pub use signature::{SIGNATURE_HEADER, sign, verify};
 
+use crate::connector::Lane;
 use async_trait::async_trait;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::time::Duration;
 use tape_core::id::{App, Epoch, RunId};
 
 /// A run that recovery took, for an agent to take over.
@@ -38,11 +40,19 @@ pub trait Redriver: Send + Sync + 'static {
         true
     }
 
+    /// Bounds the re-drives of an app that are under way at once, so that those of an agent that hangs leave room for others.
+    fn lane(&self, app: &App) -> Option<Lane> {
+        let _ = app;
+        None
+    }
+
     /// Starts the agent of the run over its journal. It may return once the agent has adopted the run, or once the agent
-    /// is done with it: recovery keeps its hold of the run until it is adopted or this returns.
+    /// is done with it: recovery keeps its hold of the run until it is adopted or this returns, and drops this where the run is not
+    /// adopted within a few leases.
     ///
     /// # Errors
-    /// [`RedriveError`]: the run is let go and becomes due again, later each time.
+    /// [`RedriveError`]: the run is let go and becomes due again, later each time. Where no agent was reached, that says nothing about
+    /// the run, and does not get it stuck.
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError>;
 }
 
@@ -62,14 +72,47 @@ pub enum RedriveError {
         /// Its HTTP status.
         status: u16,
     },
-    /// The agent could not be reached, or did not answer.
+    /// The agent could not be reached: it knows nothing of the run.
+    #[error("the agent is out of reach")]
+    Unreached(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The agent was asked, and nobody adopted the run.
+    #[error("the run was not adopted within {}s", .within.as_secs())]
+    Unadopted {
+        /// How long that took.
+        within: Duration,
+    },
+    /// The agent failed, or its answer was lost.
     #[error("the agent did not take the run")]
     Agent(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Agents by app: functions of this process, or anything else that drives runs again.
+impl RedriveError {
+    /// Whether an agent took up the run, as far as is known. An agent that is not there, turns everybody away or hangs would otherwise
+    /// get every run of its app stuck.
+    #[must_use]
+    pub const fn reached(&self) -> bool {
+        match self {
+            Self::UnknownApp { .. } | Self::Unreached(_) | Self::Unadopted { .. } => false,
+            // What stands before an agent answers so: whoever asks is not let in, nothing is there, or it has no room.
+            Self::Refused { status } => !matches!(status, 401 | 403 | 404 | 407 | 429 | 502 | 503 | 504),
+            Self::Agent(_) => true,
+        }
+    }
+}
+
+/// What came of asking an agent over HTTP.
+#[cfg(feature = "http")]
+fn failed(error: reqwest::Error) -> RedriveError {
+    if error.is_connect() {
+        RedriveError::Unreached(Box::new(error))
+    } else {
+        RedriveError::Agent(Box::new(error))
+    }
+}
+
+/// Agents by app: functions of this process, or anything else that drives runs again. Each has its own bound on runs at once.
 #[derive(Default)]
-pub struct Registry(HashMap<App, Box<dyn Redriver>>);
+pub struct Registry(HashMap<App, (Box<dyn Redriver>, Lane)>);
 
 /// An agent of this process.
 struct Function<F>(F);
@@ -81,20 +124,20 @@ impl Registry {
         Self::default()
     }
 
-    /// Adds the agent of an app: a function that drives a run to its end or its next wait.
+    /// Adds the agent of an app: a function that drives a run to its end or its next wait, called for at most `concurrency` at once.
     #[must_use]
-    pub fn agent<F, R>(self, app: App, agent: F) -> Self
+    pub fn agent<F, R>(self, app: App, concurrency: usize, agent: F) -> Self
     where
         F: Fn(Redrive) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), RedriveError>> + Send + 'static,
     {
-        self.redriver(app, Function(agent))
+        self.redriver(app, concurrency, Function(agent))
     }
 
-    /// Adds what drives the runs of an app again.
+    /// Adds what drives the runs of an app again, at most `concurrency` at once.
     #[must_use]
-    pub fn redriver(mut self, app: App, redriver: impl Redriver) -> Self {
-        self.0.insert(app, Box::new(redriver));
+    pub fn redriver(mut self, app: App, concurrency: usize, redriver: impl Redriver) -> Self {
+        self.0.insert(app, (Box::new(redriver), Lane::new(concurrency)));
         self
     }
 }
@@ -111,9 +154,13 @@ impl Redriver for Registry {
         self.0.contains_key(app)
     }
 
+    fn lane(&self, app: &App) -> Option<Lane> {
+        self.0.get(app).map(|(_, lane)| lane.clone())
+    }
+
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let app = &redrive.run.app;
-        let agent = self
+        let (agent, _) = self
             .0
             .get(app)
             .ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;

@@ -89,6 +89,18 @@ async fn status(engine: &Engine, run: &RunId) -> RunStatus {
     engine.run_state(run).await.unwrap().unwrap().status()
 }
 
+/// Adopts a run and completes it.
+async fn finish(
+    engine: Engine,
+    redrive: Redrive,
+    done: mpsc::UnboundedSender<()>,
+) -> Result<(), RedriveError> {
+    let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
+    complete(&engine, &redrive.run, adopted).await;
+    done.send(()).unwrap();
+    Ok(())
+}
+
 /// Recovery workers over one engine.
 struct Workers {
     stop: CancellationToken,
@@ -192,18 +204,13 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
     let (done, mut finished) = mpsc::unbounded_channel();
     let healthy = engine.clone();
     let registry = Registry::new()
-        .agent(App::new("poisoned").unwrap(), move |_| {
+        .agent(App::new("poisoned").unwrap(), 1, move |_| {
             stuck.send(tokio::time::Instant::now()).unwrap();
             async { Err(RedriveError::Agent("it crashes each time".into())) }
         })
-        .agent(App::new("healthy").unwrap(), move |redrive: Redrive| {
+        .agent(App::new("healthy").unwrap(), 1, move |redrive: Redrive| {
             let (engine, done) = (healthy.clone(), done.clone());
-            async move {
-                let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
-                complete(&engine, &redrive.run, adopted).await;
-                done.send(()).unwrap();
-                Ok(())
-            }
+            finish(engine, redrive, done)
         });
     let redriver: Arc<dyn Redriver> = Arc::new(registry);
     // Room for one at a time: a poisoned run that held on to it would stop everything.
@@ -235,6 +242,71 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_is_out_of_reach_gets_no_run_stuck() {
+    let engine = engine();
+    let run = run_id("treasury", 0);
+    begin(&engine, &run, None, 1_000).await;
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let asked = Arc::new(AtomicU32::new(0));
+    let (agent, count) = (engine.clone(), Arc::clone(&asked));
+    let outage = 2 * tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX;
+    let registry = Registry::new().agent(App::new("treasury").unwrap(), 1, move |redrive: Redrive| {
+        let (engine, done) = (agent.clone(), done.clone());
+        let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            if asked <= outage {
+                return Err(RedriveError::Unreached("nobody listens".into()));
+            }
+            finish(engine, redrive, done).await
+        }
+    });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let began = tokio::time::Instant::now();
+    let workers = Workers::start(2, &engine, &redriver, Options::default());
+    finished.recv().await.unwrap();
+    workers.drain().await;
+    assert_eq!(status(&engine, &run).await, RunStatus::Completed);
+    assert_eq!(asked.load(Ordering::SeqCst), outage + 1);
+    // Five minutes apart in the end.
+    assert!(began.elapsed() >= Duration::from_secs(300) * (outage - 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_hangs_has_its_own_places_and_not_for_ever() {
+    let engine = engine();
+    for n in 0..20 {
+        begin(&engine, &run_id("hanging", n), None, 1_000).await;
+    }
+    let (hung, mut hangs) = mpsc::unbounded_channel();
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let healthy = engine.clone();
+    let registry = Registry::new()
+        .agent(App::new("hanging").unwrap(), 2, move |redrive: Redrive| {
+            hung.send((redrive.run, tokio::time::Instant::now())).unwrap();
+            std::future::pending()
+        })
+        .agent(App::new("healthy").unwrap(), 2, move |redrive: Redrive| {
+            let (engine, done) = (healthy.clone(), done.clone());
+            finish(engine, redrive, done)
+        });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let options = Options {
+        concurrency: 4,
+        ..Options::default()
+    };
+    let workers = Workers::start(1, &engine, &redriver, options);
+    let (_, first) = hangs.recv().await.unwrap();
+    hangs.recv().await.unwrap();
+    begin(&engine, &run_id("healthy", 0), None, 1_000).await;
+    finished.recv().await.unwrap();
+    // The third waits until one of the two is given up, after four leases.
+    assert!(hangs.is_empty(), "no more of them at once than its bound");
+    let (_, third) = hangs.recv().await.unwrap();
+    assert!(third - first >= Duration::from_secs(40), "{:?}", third - first);
+    workers.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_redrive_that_outlasts_the_lease_is_not_doubled() {
     let engine = engine();
     let run = run_id("slow", 0);
@@ -242,12 +314,12 @@ async fn a_redrive_that_outlasts_the_lease_is_not_doubled() {
     let (done, mut finished) = mpsc::unbounded_channel();
     let redrives = Arc::new(AtomicU32::new(0));
     let (agent, count) = (engine.clone(), Arc::clone(&redrives));
-    let registry = Registry::new().agent(App::new("slow").unwrap(), move |redrive: Redrive| {
+    let registry = Registry::new().agent(App::new("slow").unwrap(), 1, move |redrive: Redrive| {
         let (engine, count, done) = (agent.clone(), Arc::clone(&count), done.clone());
         async move {
             count.fetch_add(1, Ordering::SeqCst);
             // Longer than recovery's own lease before the agent is even up.
-            tokio::time::sleep(Duration::from_secs(300)).await;
+            tokio::time::sleep(Duration::from_secs(35)).await;
             let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
             complete(&engine, &redrive.run, adopted).await;
             done.send(()).unwrap();
@@ -269,7 +341,10 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
         let seen = seen.clone();
         async move { seen.send(body).unwrap() }
     };
-    let app = axum::Router::new().route("/redrive", axum::routing::post(endpoint));
+    let fails = async || axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+    let app = axum::Router::new()
+        .route("/redrive", axum::routing::post(endpoint))
+        .route("/fails", axum::routing::post(fails));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -285,16 +360,13 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
     assert_eq!(body["run"]["invocation"], "i7");
 
     let missing = HttpRedriver::new(format!("http://{address}/nothing"), Duration::from_secs(30)).unwrap();
-    assert!(
-        missing.redrive(&redrive).await.is_err(),
-        "a 404 is a failed re-drive"
-    );
+    let reached = async |redriver: &HttpRedriver| redriver.redrive(&redrive).await.unwrap_err().reached();
+    assert!(!reached(&missing).await, "a 404 says nothing about the run");
+    let failing = HttpRedriver::new(format!("http://{address}/fails"), Duration::from_secs(30)).unwrap();
+    assert!(reached(&failing).await, "the agent failed with it");
     server.abort();
     let _ = server.await;
-    assert!(
-        redriver.redrive(&redrive).await.is_err(),
-        "so is an agent that is not there"
-    );
+    assert!(!reached(&redriver).await, "nobody is there");
 }
 
 #[tokio::test]
@@ -346,4 +418,9 @@ async fn an_agent_is_redriven_through_agent_engine() {
     }
     assert_eq!(tokens.load(Ordering::SeqCst), 1, "a token is kept while it lives");
     assert!(engine(8).redrive(&redrive).await.is_err());
+    let outside = engine(7).tokens(format!("http://{address}/no-token"));
+    assert!(
+        !outside.redrive(&redrive).await.unwrap_err().reached(),
+        "it was not let in"
+    );
 }

@@ -1,6 +1,6 @@
 //! Re-drives of agents that Google's Agent Engine runs.
 
-use super::{Redrive, RedriveError, Redriver};
+use super::{Redrive, RedriveError, Redriver, failed};
 use crate::http::{HttpError, check_url, client};
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -86,7 +86,8 @@ impl AgentEngineRedriver {
 #[async_trait]
 impl Redriver for AgentEngineRedriver {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
-        let token = self.token().await.map_err(failed)?;
+        let token = self.token().await;
+        let token = token.map_err(|error| RedriveError::Unreached(Box::new(error)))?;
         let mut answer = self
             .client
             .post(format!("{}:streamQuery", self.url))
@@ -104,8 +105,4 @@ impl Redriver for AgentEngineRedriver {
         while answer.chunk().await.map_err(failed)?.is_some() {}
         Ok(())
     }
-}
-
-fn failed(error: reqwest::Error) -> RedriveError {
-    RedriveError::Agent(Box::new(error))
 }

@@ -1,7 +1,7 @@
 //! Re-drives through an agent's own HTTP endpoint.
 
 use super::signature::{SIGNATURE_HEADER, sign};
-use super::{Redrive, RedriveError, Redriver};
+use super::{Redrive, RedriveError, Redriver, failed};
 use crate::http::{HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
 /// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done or has made sure that it
-/// goes on without the request; any other status, or no answer in time, counts as a failed re-drive.
+/// goes on without the request; any other status, or no answer in time, counts as a failed re-drive. A connection that is refused, and a
+/// status with which those answer who stand before the agent, do not (see [`RedriveError::reached`]).
 #[derive(Clone)]
 pub struct HttpRedriver {
     client: reqwest::Client,
@@ -74,8 +75,4 @@ impl Redriver for HttpRedriver {
         }
         Ok(())
     }
-}
-
-fn failed(error: reqwest::Error) -> RedriveError {
-    RedriveError::Agent(Box::new(error))
 }

@@ -11,6 +11,7 @@ use axum::routing::post;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -60,8 +61,7 @@ async fn driven_once(world: &World) {
     let upstream = Upstream::start(world.dir.path(), true);
     let agent = Arc::new(Agent::new(world.engine.clone()));
     let fragile = Fragile::start(world);
-    let entry =
-        |app: &str, url: &str| format!("[agents.{app}]\nurl = \"{url}\"\nsecret_env = \"AGENT_SECRET\"\n");
+    let entry = |app: &str, url: &str| entry(app, url) + &format!("concurrency = {AT_ONCE}\n");
     let more = format!(
         "concurrency = {AT_ONCE}\nlease_ms = 2000\n{}{}",
         entry("treasury", &serve(&agent).await),
@@ -99,6 +99,71 @@ async fn driven_once(world: &World) {
     crashes_ever_later(&crashing).await;
     spent.until_run(RunStatus::Stuck).await;
     assert_eq!(spent.count("run.stuck").await, 1, "the feed has it");
+}
+
+/// An agent in the configuration.
+fn entry(app: &str, url: &str) -> String {
+    format!("[agents.{app}]\nurl = \"{url}\"\nsecret_env = \"AGENT_SECRET\"\n")
+}
+
+/// One that takes every request and answers none would have all places, for as long as it may take to adopt a run.
+#[tokio::test]
+async fn an_agent_that_hangs_holds_up_no_other() {
+    let world = World::sqlite().await;
+    let upstream = Upstream::start(world.dir.path(), true);
+    let agent = Arc::new(Agent::new(world.engine.clone()));
+    // The requests that it takes are held, with their connections.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let more = format!(
+        "concurrency = {AT_ONCE}\nlease_ms = {LEASE_MS}\n{}{}",
+        entry("hanging", &format!("http://{}/", hanging.local_addr().unwrap())),
+        entry("treasury", &serve(&agent).await),
+    );
+    let mut hung = Vec::new();
+    for n in 0..3 * AT_ONCE {
+        hung.push(world.begin(named("hanging", &format!("hung-{n}")), 100).await);
+    }
+    let _worker = world.worker_in(&upstream, &more, &[("AGENT_SECRET", SECRET)]);
+    let _held = hanging.accept().await.unwrap();
+    let run = world.begin(named("treasury", "dead"), 100).await;
+    run.until_run(RunStatus::Completed).await;
+    let mut taken = 0;
+    for run in &hung {
+        taken += run.count("lease.acquired").await - 1;
+    }
+    assert_eq!(taken, AT_ONCE / 4, "no more than the bound of its agent");
+}
+
+/// A run that its agent does not adopt is let go, and so is one whose agent is gone; neither says anything about the run.
+#[tokio::test]
+async fn a_run_that_nobody_adopts_is_let_go_and_driven_again() {
+    let world = World::sqlite().await;
+    let upstream = Upstream::start(world.dir.path(), true);
+    let agent = Arc::new(Agent::new(world.engine.clone()));
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = hanging.local_addr().unwrap();
+    let more = format!(
+        "lease_ms = 200\n{}",
+        entry("treasury", &format!("http://{address}/"))
+    );
+    let run = world.begin(named("treasury", "dead"), 100).await;
+    let _worker = world.worker_in(&upstream, &more, &[("AGENT_SECRET", SECRET)]);
+    let held = hanging.accept().await.unwrap();
+    until_let_go(&run, 1).await;
+    drop((held, hanging));
+    until_let_go(&run, 2).await;
+    serve_at(&agent, address).await;
+    run.until_run(RunStatus::Completed).await;
+}
+
+/// Waits until it was let go so often since no agent was reached, and for no other reason.
+async fn until_let_go(run: &Driven, times: usize) {
+    run.until_count("lease.released", times).await;
+    let released = run.entries().await.into_iter().filter_map(|body| match body {
+        EntryBody::LeaseReleased(released) => Some(released.undriven),
+        _ => None,
+    });
+    assert!(released.into_iter().all(|undriven| undriven));
 }
 
 fn named(app: &str, name: &str) -> RunId {
@@ -255,13 +320,18 @@ impl Agent {
 }
 
 async fn serve(agent: &Arc<Agent>) -> String {
+    let address = serve_at(agent, ([127, 0, 0, 1], 0).into()).await;
+    format!("http://{address}/")
+}
+
+async fn serve_at(agent: &Arc<Agent>, address: SocketAddr) -> SocketAddr {
     let router = axum::Router::new()
         .route("/", post(redriven))
         .with_state(Arc::clone(agent));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
+    address
 }
 
 async fn redriven(State(agent): State<Arc<Agent>>, headers: HeaderMap, body: String) -> StatusCode {

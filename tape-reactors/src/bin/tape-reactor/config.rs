@@ -109,6 +109,8 @@ pub(crate) struct AgentEntry {
     /// The longest that the agent works on a run in one go.
     #[serde(default = "an_hour")]
     pub(crate) timeout_ms: u64,
+    /// Runs of the app that are driven again at once; by default a quarter of what the queue has places for.
+    concurrency: Option<usize>,
     /// The variable of the environment with the secret under which requests are signed.
     pub(crate) secret_env: Option<String>,
 }
@@ -221,6 +223,12 @@ impl File {
     pub(crate) fn lease(&self) -> Duration {
         self.lease_ms
             .map_or(Duration::from_secs(30), Duration::from_millis)
+    }
+
+    /// How many runs of an agent are driven again at once: its own bound, or one that leaves room for others where it hangs.
+    pub(crate) fn places(&self, agent: &AgentEntry) -> usize {
+        let share = self.options().concurrency / 4;
+        agent.concurrency.unwrap_or(share).max(1)
     }
 
     pub(crate) fn options(&self) -> tape_reactors::Options {

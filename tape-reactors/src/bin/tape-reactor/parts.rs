@@ -58,9 +58,10 @@ fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misco
 pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
     let mut all = Registry::new();
     for (app, entry) in &file.agents {
+        let places = file.places(entry);
         all = match entry.kind {
-            AgentKind::Http => all.redriver(app.clone(), endpoint(app.as_str(), entry)?),
-            AgentKind::AgentEngine => all.redriver(app.clone(), engine(app.as_str(), entry)?),
+            AgentKind::Http => all.redriver(app.clone(), places, endpoint(app.as_str(), entry)?),
+            AgentKind::AgentEngine => all.redriver(app.clone(), places, engine(app.as_str(), entry)?),
         };
     }
     Ok(all)

@@ -8,13 +8,13 @@ use expect_test::{Expect, expect};
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding, WorkerCommand,
+    Begin, Command, Create, Deadline, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding, WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::fingerprint::Fingerprint;
-use tape_client::core::id::{Connector, EffectId, Epoch, Holder, Operation, RequestId};
+use tape_client::core::id::{Connector, EffectId, Epoch, GateName, Holder, Operation, RequestId};
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
 use tape_store::clock::{Clock as _, ManualClock, SystemClock};
@@ -134,6 +134,17 @@ impl World {
 
     /// A run that waits for what a person says of its effect.
     async fn with_a_stuck_effect(&self, run: &RunId) {
+        self.with_a_stuck_effect_and_its_driver(run).await;
+        let stream = run.clone().into();
+        let seen = self.engine.store().head(&stream).await.unwrap().unwrap();
+        let suspend = DriverCommand::Suspend {
+            seen: seen.seq,
+            resume: None,
+        };
+        self.drive(run, suspend).await;
+    }
+
+    async fn with_a_stuck_effect_and_its_driver(&self, run: &RunId) {
         let cause = "the connection broke".to_owned();
         self.dispatched(run, Ending::Unknown { cause }).await;
         let claim = WorkerCommand::ClaimObservation {
@@ -152,18 +163,6 @@ impl World {
             undo_duplicate: None,
         };
         self.work(run, seen).await;
-        let seen = self
-            .engine
-            .store()
-            .head(&run.clone().into())
-            .await
-            .unwrap()
-            .unwrap();
-        let suspend = DriverCommand::Suspend {
-            seen: seen.seq,
-            resume: None,
-        };
-        self.drive(run, suspend).await;
     }
 
     /// A run whose effect cannot be undone.
@@ -202,11 +201,14 @@ impl World {
     }
 
     fn tape(&self, args: &[&str]) -> Output {
+        self.anonymous(&[&["--as", "ann"], args].concat())
+    }
+
+    fn anonymous(&self, args: &[&str]) -> Output {
         let mut command = Program::new(env!("CARGO_BIN_EXE_tape"));
         command
             .env_clear()
             .env("TAPE_URL", url(&self.dir))
-            .args(["--as", "ann"])
             .args(args)
             .output()
             .unwrap()
@@ -255,6 +257,84 @@ async fn what_waits_for_a_person_is_listed_with_its_remedies() {
     "#]],
     );
     world.says(&["stuck", "--tenant", "other"], &expect![[""]]);
+}
+
+/// Its driver may be busy with something else, or gone.
+#[tokio::test]
+async fn what_is_stuck_is_listed_whoever_drives_the_run() {
+    let world = World::new().await;
+    world.with_a_stuck_effect_and_its_driver(&id("driven")).await;
+    let listed = expect![[r#"
+        acme/treasury/ann/s1/driven  since 2026-11-22 12:00:00.000
+          effect #0.0 bank pay: it did not happen and may not be sent again without a person
+            tape settle acme/treasury/ann/s1/driven '#0.0' --confirmed RESULT --reason WHY
+            tape settle acme/treasury/ann/s1/driven '#0.0' --failed --reason WHY
+            tape settle acme/treasury/ann/s1/driven '#0.0' --resend --reason WHY
+    "#]];
+    world.says(&["stuck", "--tenant", "acme"], &listed);
+    let gone = DriverCommand::ReleaseLease {
+        redrive_in_ms: 0,
+        undriven: false,
+    };
+    world.drive(&id("driven"), gone).await;
+    world.says(&["stuck", "--tenant", "acme"], &listed);
+}
+
+#[tokio::test]
+async fn gates_that_wait_are_listed_with_their_answers() {
+    let world = World::new().await;
+    let run = id("gated");
+    let failed = Ending::Failed {
+        error: "no".to_owned(),
+        detail: None,
+    };
+    world.dispatched(&run, failed).await;
+    for (gate, deadline) in [("desk", None), ("limit", Some(Deadline::InMs(60_000)))] {
+        let gate = GateName::new(gate).unwrap();
+        world
+            .drive(&run, DriverCommand::OpenGate { gate, deadline })
+            .await;
+    }
+    world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+        acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
+          gate desk: it waits for an answer
+            tape approve acme/treasury/ann/s1/gated 'desk' --reason WHY
+            tape approve acme/treasury/ann/s1/gated 'desk' --deny --reason WHY
+          gate limit: it waits for an answer until 2026-11-22 12:01:00.000
+            tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
+            tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
+    "#]]);
+    let deny = ["--deny", "--reason", "too much"];
+    let output = world.tape(&[&["approve", "acme/treasury/ann/s1/gated", "desk"], &deny[..]].concat());
+    assert!(output.status.success());
+    world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+        acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
+          gate limit: it waits for an answer until 2026-11-22 12:01:00.000
+            tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
+            tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
+    "#]]);
+}
+
+/// Whoever reads the journal later wants to know whose word it was.
+#[tokio::test]
+async fn nobody_decides_without_a_name() {
+    let world = World::new().await;
+    let run = "acme/treasury/ann/s1/effect";
+    world.with_a_stuck_effect(&id("effect")).await;
+    let before = world.ends(run, 1);
+    for decision in [
+        &["settle", run, "#0.0", "--failed", "--reason", "no"][..],
+        &["retry", run, "--reason", "no"],
+        &["approve", run, "desk", "--reason", "no"],
+    ] {
+        let output = world.anonymous(decision);
+        assert!(!output.status.success(), "{decision:?}");
+        expect![[r#"
+            tape: the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL
+        "#]]
+        .assert_eq(&String::from_utf8(output.stderr).unwrap());
+    }
+    assert_eq!(world.ends(run, 1), before, "nothing was written");
 }
 
 #[tokio::test]

@@ -101,8 +101,7 @@ impl Run {
     #[must_use]
     pub fn stuck(&self) -> Option<&str> {
         let obligation = || self.obligations.iter().find_map(Obligation::stuck);
-        let mut effects = self.effects.values().filter(|_| self.waits());
-        let effect = || effects.find_map(|effect| effect.stuck.as_deref());
+        let effect = || self.effects.values().find_map(|effect| effect.stuck.as_deref());
         self.stuck.as_deref().or_else(obligation).or_else(effect)
     }
 

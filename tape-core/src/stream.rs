@@ -111,7 +111,7 @@ pub enum RunStatus {
     Suspended,
     /// What it did is being undone.
     Compensating,
-    /// It waits for a person.
+    /// Something of it waits for a person, whoever drives it meanwhile.
     Stuck,
     /// It ended well.
     Completed,

@@ -182,9 +182,7 @@ impl Run {
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
-                if self.waits() {
-                    self.changed_at = at;
-                }
+                self.changed_at = at;
                 return Ok(());
             }
         }

@@ -36,11 +36,6 @@ pub enum Phase {
 }
 
 impl Run {
-    /// Whether it waits without a driver, who may have something else to do.
-    pub(super) const fn waits(&self) -> bool {
-        matches!(self.phase, Phase::Suspended { .. } | Phase::Compensating { .. })
-    }
-
     pub(super) fn unsettled(&self) -> Option<(&EffectId, &Effect)> {
         self.effects
             .iter()

@@ -32,7 +32,7 @@ struct Cli {
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// In whose name, for the journal's record.
+    /// In whose name, for the journal's record; `approve`, `settle` and `retry` need it.
     #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
     principal: Option<Principal>,
     #[command(subcommand)]
@@ -53,6 +53,13 @@ enum Command {
     Cancel(act::Cancel),
     Erase(act::Erase),
     Retention(retention::Retention),
+}
+
+impl Command {
+    /// Whether it is a decision of a person, of which the journal has to say whose it is.
+    const fn decides(&self) -> bool {
+        matches!(self, Self::Approve(_) | Self::Settle(_) | Self::Retry(_))
+    }
 }
 
 /// What every command gets.
@@ -87,6 +94,8 @@ impl Context<'_> {
 enum Failure {
     #[error(transparent)]
     Tape(#[from] Error),
+    #[error("the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL")]
+    Anonymous,
     /// Who reads the output has gone.
     #[error("cannot write")]
     Io(#[from] std::io::Error),
@@ -112,6 +121,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
+    if cli.command.decides() && cli.principal.is_none() {
+        return Err(Failure::Anonymous);
+    }
     let tape = connect(cli.store, cli.principal).await?;
     let mut context = Context {
         tape,

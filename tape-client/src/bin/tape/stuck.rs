@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::effect::Status;
-use tape_client::core::id::{App, Tenant};
-use tape_client::core::run::{ObligationStatus, Run};
+use tape_client::core::id::{App, EffectId, GateName, Tenant};
+use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::stream::{RunStatus, Summary};
 use tape_client::{RunId, RunQuery};
 
-/// Lists what waits for a person: why, and what can be done about it.
+/// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it.
 #[derive(Debug, Args)]
 pub(crate) struct Stuck {
     /// Whose.
@@ -21,7 +21,7 @@ pub(crate) struct Stuck {
     /// Of this app alone.
     #[arg(long)]
     app: Option<App>,
-    /// Most runs; each is read from its begin.
+    /// Most runs that are looked at, of those that are stuck, wait and run; each is read from its begin.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
@@ -34,28 +34,41 @@ struct Matter {
     remedies: Vec<String>,
 }
 
+/// Where something may wait for a person; gates are open while a run waits, or goes on with something else.
+const STATUSES: [RunStatus; 3] = [RunStatus::Stuck, RunStatus::Suspended, RunStatus::Running];
+
 impl Stuck {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let query = RunQuery {
-            app: self.app,
-            status: Some(RunStatus::Stuck),
-            ..RunQuery::all(self.tenant)
-        };
-        let (mut page, mut left) = (None, self.limit);
-        while left > 0 {
-            let runs = context.tape.runs(&query, page, left).await?;
-            left = left.saturating_sub(u32::try_from(runs.runs.len()).unwrap_or(u32::MAX));
-            for (run, summary) in runs.runs {
-                let state = show::read(context, &run).await?.state;
-                tell(context, &run, &summary, &matters(&run, &state))?;
-            }
-            page = runs.next;
-            if page.is_none() {
-                break;
-            }
+        for status in STATUSES {
+            let query = RunQuery {
+                app: self.app.clone(),
+                status: Some(status),
+                ..RunQuery::all(self.tenant.clone())
+            };
+            list(context, &query, self.limit).await?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn list(context: &mut Context<'_>, query: &RunQuery, limit: u32) -> Result<(), Failure> {
+    let (mut page, mut left) = (None, limit);
+    while left > 0 {
+        let runs = context.tape.runs(query, page, left).await?;
+        left = left.saturating_sub(u32::try_from(runs.runs.len()).unwrap_or(u32::MAX));
+        for (run, summary) in runs.runs {
+            let state = show::read(context, &run).await?.state;
+            let matters = matters(&run, &state);
+            if !matters.is_empty() {
+                tell(context, &run, &summary, &matters)?;
+            }
+        }
+        page = runs.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn tell(
@@ -85,44 +98,65 @@ fn tell(
 
 fn matters(run: &RunId, state: &Run) -> Vec<Matter> {
     let run = path(run);
-    let mut matters = Vec::new();
-    let effects = state.effects().iter();
-    for (id, effect) in effects.filter(|(_, effect)| effect.status == Status::Stuck) {
-        matters.push(Matter {
-            what: format!("effect {id} {} {}", effect.connector, effect.operation),
-            why: effect.stuck.clone().unwrap_or_default(),
-            remedies: ["--confirmed RESULT", "--failed", "--resend"]
-                .map(|verdict| format!("settle {run} '{id}' {verdict} --reason WHY"))
-                .into(),
-        });
-    }
-    for obligation in state.obligations() {
-        let ObligationStatus::Stuck { reason } = &obligation.status else {
-            continue;
-        };
-        let (effect, copy) = (&obligation.id.effect, obligation.id.copy);
-        let (of, duplicate) = match copy {
-            0 => (String::new(), String::new()),
-            n => (format!("duplicate {n} of "), format!(" --duplicate {n}")),
-        };
-        matters.push(Matter {
-            what: format!(
-                "undo of {of}effect {effect} {} {}",
-                obligation.connector, obligation.operation
-            ),
-            why: reason.clone(),
-            remedies: vec![
-                format!("retry {run} --undo '{effect}'{duplicate} --reason WHY"),
-                format!("settle {run} '{effect}' --undone{duplicate} --reason WHY"),
-            ],
-        });
-    }
-    if matters.is_empty() {
-        matters.push(Matter {
-            what: "the run".to_owned(),
-            why: state.stuck().unwrap_or_default().to_owned(),
-            remedies: vec![format!("retry {run} --reason WHY")],
-        });
-    }
+    let effects = state.effects().iter().filter_map(|(id, it)| effect(&run, id, it));
+    let undos = state.obligations().iter().filter_map(|it| undo(&run, it));
+    let mut matters: Vec<Matter> = effects.chain(undos).collect();
+    // The reason of the run itself is told first, and is none of theirs.
+    let own = state
+        .stuck()
+        .filter(|why| matters.iter().all(|matter| matter.why != *why));
+    matters.extend(own.map(|why| Matter {
+        what: "the run".to_owned(),
+        why: why.to_owned(),
+        remedies: vec![format!("retry {run} --reason WHY")],
+    }));
+    matters.extend(state.gates().iter().filter_map(|(name, it)| gate(&run, name, it)));
     matters
+}
+
+fn effect(run: &str, id: &EffectId, effect: &Effect) -> Option<Matter> {
+    (effect.status == Status::Stuck).then(|| Matter {
+        what: format!("effect {id} {} {}", effect.connector, effect.operation),
+        why: effect.stuck.clone().unwrap_or_default(),
+        remedies: ["--confirmed RESULT", "--failed", "--resend"]
+            .map(|verdict| format!("settle {run} '{id}' {verdict} --reason WHY"))
+            .into(),
+    })
+}
+
+fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
+    let ObligationStatus::Stuck { reason } = &obligation.status else {
+        return None;
+    };
+    let (effect, copy) = (&obligation.id.effect, obligation.id.copy);
+    let (of, duplicate) = match copy {
+        0 => (String::new(), String::new()),
+        n => (format!("duplicate {n} of "), format!(" --duplicate {n}")),
+    };
+    Some(Matter {
+        what: format!(
+            "undo of {of}effect {effect} {} {}",
+            obligation.connector, obligation.operation
+        ),
+        why: reason.clone(),
+        remedies: vec![
+            format!("retry {run} --undo '{effect}'{duplicate} --reason WHY"),
+            format!("settle {run} '{effect}' --undone{duplicate} --reason WHY"),
+        ],
+    })
+}
+
+fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
+    let Gate::Open { deadline } = gate else {
+        return None;
+    };
+    let until = deadline.map(|at| format!(" until {}", time(at)));
+    Some(Matter {
+        what: format!("gate {name}"),
+        why: format!("it waits for an answer{}", until.unwrap_or_default()),
+        remedies: vec![
+            format!("approve {run} '{name}' --reason WHY"),
+            format!("approve {run} '{name}' --deny --reason WHY"),
+        ],
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::id::{Epoch, RunId};
-use tape_core::reply::{Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply, ReplyResult};
 
 /// The drivers of a server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ pub(crate) enum Grip {
     /// The caller is the driver.
     Keeps(Epoch),
     /// The caller is the driver no more.
-    Lets,
+    Lets(Epoch),
     /// Nothing.
     None,
 }
@@ -44,10 +44,10 @@ impl Grip {
         use DriverCommand as D;
         match command {
             RunCommand::Begin(_) => Self::Takes,
-            RunCommand::Drive(_, D::ReleaseLease { .. } | D::Suspend { .. } | D::Complete { .. }) => {
-                Self::Lets
+            RunCommand::Drive(epoch, D::ReleaseLease { .. } | D::Suspend { .. } | D::Complete { .. }) => {
+                Self::Lets(*epoch)
             }
-            RunCommand::Drive(_, D::Fail { .. } | D::AcceptCancel) => Self::Lets,
+            RunCommand::Drive(epoch, D::Fail { .. } | D::AcceptCancel) => Self::Lets(*epoch),
             RunCommand::Drive(epoch, _) => Self::Keeps(*epoch),
             RunCommand::Work(_) | RunCommand::Tell(_) => Self::None,
         }
@@ -79,12 +79,24 @@ impl Driven {
         let epoch = match (grip, &reply.result) {
             (Grip::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
             (Grip::Keeps(epoch), _) => epoch,
-            (Grip::Lets, _) => return self.let_go(run),
+            (Grip::Lets(_), _) => return self.let_go(run),
             (Grip::Takes | Grip::None, _) => return,
         };
         if self.runs.get(run) != Some(&epoch) {
             self.runs.insert(run.clone(), epoch);
             self.drivers.last().insert(run.clone(), self.stream);
+        }
+    }
+
+    /// Notes that a command on a run was refused: its driver may learn so that it is the driver no more. Recovery does of every run that
+    /// its agent has adopted.
+    pub(crate) fn note_refusal(&mut self, run: &RunId, grip: Grip, rejection: &Rejection) {
+        let (Grip::Keeps(epoch) | Grip::Lets(epoch)) = grip else {
+            return;
+        };
+        // A command from before it took the run anew says nothing about what it holds now.
+        if self.runs.get(run) == Some(&epoch) && ends_drive(rejection) {
+            self.let_go(run);
         }
     }
 
@@ -113,11 +125,21 @@ impl Driven {
     }
 }
 
+/// Whether nobody drives a run under the epoch of whom it is refused.
+fn ends_drive(rejection: &Rejection) -> bool {
+    match rejection {
+        Rejection::Fenced { .. } | Rejection::RunEnded { .. } => true,
+        // A run that is being cancelled is its driver's still, which has to accept that.
+        Rejection::Closing { phase } => *phase != "cancelling",
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Drivers, Grip};
     use tape_core::id::{Epoch, RunId, Seq};
-    use tape_core::reply::{Reply, ReplyResult};
+    use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
 
     fn run(name: &str) -> RunId {
         RunId::new("t", "a", "u", "s", name).unwrap()
@@ -137,10 +159,49 @@ mod tests {
         first.note(&run("stays"), Grip::Keeps(Epoch(1)), &recorded());
         first.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded());
         first.note(&run("ends"), Grip::Keeps(Epoch(1)), &recorded());
-        first.note(&run("ends"), Grip::Lets, &recorded());
+        first.note(&run("ends"), Grip::Lets(Epoch(1)), &recorded());
         second.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded());
         assert_eq!(first.end(), vec![(run("stays"), Epoch(1))]);
         assert_eq!(second.end(), vec![(run("moves"), Epoch(3))]);
+        assert!(drivers.last().is_empty());
+    }
+
+    #[test]
+    fn who_is_told_that_another_drives_a_run_drives_it_no_more() {
+        let drivers = Drivers::default();
+        let mut worker = drivers.stream();
+        let fenced = Rejection::Fenced {
+            given: Epoch(2),
+            current: Epoch(3),
+        };
+        let ended = Rejection::RunEnded {
+            ending: Ended::Completed,
+        };
+        let closing = |phase| Rejection::Closing { phase };
+        let gone = [
+            ("adopted", Grip::Keeps(Epoch(2)), fenced.clone()),
+            ("released", Grip::Lets(Epoch(2)), fenced.clone()),
+            ("ended", Grip::Keeps(Epoch(2)), ended),
+            ("suspended", Grip::Keeps(Epoch(2)), closing("suspended")),
+        ];
+        let held = [
+            ("cancelled", Grip::Keeps(Epoch(2)), closing("cancelling")),
+            ("late", Grip::Keeps(Epoch(1)), fenced),
+            (
+                "unheard",
+                Grip::Keeps(Epoch(2)),
+                Rejection::NotFound { what: "gate" },
+            ),
+        ];
+        for (name, grip, rejection) in gone.iter().chain(&held) {
+            worker.note(&run(name), Grip::Keeps(Epoch(2)), &recorded());
+            worker.note_refusal(&run(name), *grip, rejection);
+        }
+        let mut left: Vec<_> = worker.end().into_iter().map(|(run, _)| run).collect();
+        left.sort();
+        let mut expected: Vec<_> = held.iter().map(|(name, _, _)| run(name)).collect();
+        expected.sort();
+        assert_eq!(left, expected);
         assert!(drivers.last().is_empty());
     }
 }

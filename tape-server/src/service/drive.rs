@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use tape_core::command::{Command, OutsideCommand, RunCommand};
 use tape_core::id::{Epoch, RequestId, RunId};
 use tape_core::reply::Reply;
-use tape_proto::convert::ExecuteCommand;
+use tape_proto::convert::{ExecuteCommand, InvalidField};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
@@ -47,7 +47,9 @@ struct DriveStream {
 /// A command that was carried out, or not.
 struct Done {
     call: u64,
-    outcome: Result<(RunId, Grip, Reply), Failure>,
+    /// Whose run it was, and what it said about that; none where it could not be read.
+    about: Option<(RunId, Grip)>,
+    outcome: Result<Reply, Failure>,
 }
 
 impl DriveStream {
@@ -87,11 +89,15 @@ impl DriveStream {
         &mut self,
         done: Done,
     ) -> Result<(), mpsc::error::SendError<Result<v1::DriveResponse, Status>>> {
-        let outcome = match done.outcome {
-            Ok((run, grip, reply)) => {
-                self.driven.note(&run, grip, &reply);
-                Outcome::Reply(reply.into())
+        if let Some((run, grip)) = &done.about {
+            match &done.outcome {
+                Ok(reply) => self.driven.note(run, *grip, reply),
+                Err(Failure::Rejected(rejection)) => self.driven.note_refusal(run, *grip, rejection),
+                Err(_) => {}
             }
+        }
+        let outcome = match done.outcome {
+            Ok(reply) => Outcome::Reply(reply.into()),
             Err(failure) => Outcome::Error((&failure).into()),
         };
         self.answers
@@ -105,23 +111,27 @@ impl DriveStream {
 
 async fn carry_out(context: Context, wire: v1::DriveRequest) -> Done {
     let call = wire.call;
-    Done {
-        call,
-        outcome: decide(&context, wire.request).await,
+    match read(wire.request) {
+        Ok(ExecuteCommand { run, command }) => {
+            let grip = Grip::of(&command.body);
+            let outcome = context.engine().run(&run, command).await.map_err(of_journal);
+            Done {
+                call,
+                about: Some((run, grip)),
+                outcome,
+            }
+        }
+        Err(invalid) => Done {
+            call,
+            about: None,
+            outcome: Err(invalid.into()),
+        },
     }
 }
 
-async fn decide(
-    context: &Context,
-    request: Option<v1::ExecuteRequest>,
-) -> Result<(RunId, Grip, Reply), Failure> {
-    let request = request.ok_or_else(|| tape_proto::convert::InvalidField::missing("request"))?;
-    let ExecuteCommand { run, command } = request
-        .try_into()
-        .map_err(|error: tape_proto::convert::InvalidField| error.within("request"))?;
-    let grip = Grip::of(&command.body);
-    let reply = context.engine().run(&run, command).await.map_err(of_journal)?;
-    Ok((run, grip, reply))
+fn read(request: Option<v1::ExecuteRequest>) -> Result<ExecuteCommand, InvalidField> {
+    let request = request.ok_or_else(|| InvalidField::missing("request"))?;
+    ExecuteCommand::try_from(request).map_err(|error| error.within("request"))
 }
 
 /// Lets go of the leases of a driver that vanished.

@@ -99,7 +99,8 @@ impl EffectPolicy {
         *self == Self::default()
     }
 
-    /// The wait after the n-th failure, from 1, in milliseconds: doubled each time, without jitter; reactors add theirs.
+    /// The wait after the n-th failure, from 1, in milliseconds: doubled each time. It has no jitter, since the rules know no chance: what
+    /// becomes due at once is spread by the lanes of reactors, and by what each of their copies takes up.
     #[must_use]
     pub fn backoff_after(&self, n: u32) -> u64 {
         let doublings = n.saturating_sub(1).min(40);

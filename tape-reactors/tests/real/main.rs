@@ -10,6 +10,7 @@ mod observed;
 #[path = "../../../tape-store/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod process;
+mod program;
 mod race;
 mod recovered;
 mod served;

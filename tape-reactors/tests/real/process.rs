@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 
 const ROLE: &str = "TAPE_TEST_ROLE";
 const PATH: &str = "TAPE_TEST_PATH";
@@ -81,8 +81,8 @@ impl Child {
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn wait(&mut self) {
-        self.process.wait().unwrap();
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Another signal, such as `TERM`, `STOP` or `CONT`.

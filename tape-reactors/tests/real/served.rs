@@ -24,7 +24,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn start(store: &Path) -> Self {
+    pub(crate) fn start(store: &Path) -> Self {
         let (child, address) = launch(store, "127.0.0.1:0");
         Self {
             child,
@@ -35,6 +35,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("tape://{}", self.address)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill();
     }
 
     /// SIGKILL, and another process at the same address.

@@ -89,6 +89,14 @@ impl World {
         self.start(upstream, claim_ms, more, &[], &[])
     }
 
+    /// A worker that says how it is, and where it does.
+    pub(crate) fn worker_listening(&self, upstream: &Upstream, flags: &[&str]) -> (Child, String) {
+        let flags = [&["--listen", "127.0.0.1:0"], flags].concat();
+        let (child, ready) = self.launch(upstream, CLAIM_MS, "", &flags, &[]);
+        let address = ready.strip_prefix("tape-reactor ready on ").unwrap();
+        (child, format!("http://{address}"))
+    }
+
     fn start(
         &self,
         upstream: &Upstream,
@@ -97,6 +105,18 @@ impl World {
         flags: &[&str],
         env: &[(&str, &str)],
     ) -> Child {
+        self.launch(upstream, claim_ms, more, flags, env).0
+    }
+
+    /// Starts a worker; gives what it says once it is ready, too.
+    fn launch(
+        &self,
+        upstream: &Upstream,
+        claim_ms: u64,
+        more: &str,
+        flags: &[&str],
+        env: &[(&str, &str)],
+    ) -> (Child, String) {
         let url = upstream.url();
         let config = self.dir.path().join(format!("{}.toml", uuid::Uuid::new_v4()));
         let text = format!(
@@ -115,8 +135,9 @@ impl World {
             .args(flags)
             .envs(env.iter().copied());
         let mut child = Child::start(&mut program);
-        assert!(child.line().starts_with("tape-reactor ready"));
-        child
+        let ready = child.line();
+        assert!(ready.starts_with("tape-reactor ready"));
+        (child, ready)
     }
 
     /// Begins a run that has taken its first decision, and is driven for an hour.

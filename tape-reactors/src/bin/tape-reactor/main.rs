@@ -17,7 +17,7 @@ use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,6 +29,8 @@ const MISCONFIGURED: u8 = 2;
 enum Failure {
     #[error(transparent)]
     Misconfigured(#[from] Misconfigured),
+    #[error("a reactor ended by itself")]
+    Died(#[source] JoinError),
     #[error("the journal cannot be opened")]
     Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot {doing}")]
@@ -52,7 +54,7 @@ async fn main() -> ExitCode {
             eprintln!("tape-reactor: {}", with_causes(&failure));
             match failure {
                 Failure::Misconfigured(_) => ExitCode::from(MISCONFIGURED),
-                Failure::Journal(_) | Failure::Io { .. } => ExitCode::FAILURE,
+                Failure::Died(_) | Failure::Journal(_) | Failure::Io { .. } => ExitCode::FAILURE,
             }
         }
     }
@@ -93,14 +95,14 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     }
     let mut tasks = start(&access, reactors, file.options(), &stop);
     announce(&flags, &access, &stop).await?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let told = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
         // A driver ends only when it is told to, or by a panic of its own.
-        _ = tasks.join_next() => {}
-    }
-    drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
-    Ok(())
+        Some(ended) = tasks.join_next() => ended,
+    };
+    let drained = drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
+    told.and(drained).map_err(Failure::Died)
 }
 
 fn start(
@@ -152,13 +154,27 @@ async fn announce(flags: &Flags, access: &Arc<dyn Access>, stop: &CancellationTo
 }
 
 /// Takes up nothing new, and waits for what is under way as long as it may take.
-async fn drain(tasks: &mut JoinSet<()>, stop: &CancellationToken, patience: Duration) {
+///
+/// # Errors
+/// A driver panicked on its way out.
+async fn drain(
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    patience: Duration,
+) -> Result<(), JoinError> {
     info!("stopping");
     stop.cancel();
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(patience, all).await.is_err() {
+    let all = async {
+        let mut drained = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            drained = drained.and(ended);
+        }
+        drained
+    };
+    tokio::time::timeout(patience, all).await.unwrap_or_else(|_| {
         warn!("not everything under way was done in time; others take it up once its claims lapse");
-    }
+        Ok(())
+    })
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -8,7 +8,8 @@ use expect_test::{Expect, expect};
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    Begin, Command, Create, Deadline, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding, WorkerCommand,
+    Begin, Command, Create, Deadline, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding,
+    WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
@@ -295,7 +296,9 @@ async fn gates_that_wait_are_listed_with_their_answers() {
             .drive(&run, DriverCommand::OpenGate { gate, deadline })
             .await;
     }
-    world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+    world.says(
+        &["stuck", "--tenant", "acme"],
+        &expect![[r#"
         acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
           gate desk: it waits for an answer
             tape approve acme/treasury/ann/s1/gated 'desk' --reason WHY
@@ -303,16 +306,20 @@ async fn gates_that_wait_are_listed_with_their_answers() {
           gate limit: it waits for an answer until 2026-11-22 12:01:00.000
             tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
             tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
-    "#]]);
+    "#]],
+    );
     let deny = ["--deny", "--reason", "too much"];
     let output = world.tape(&[&["approve", "acme/treasury/ann/s1/gated", "desk"], &deny[..]].concat());
     assert!(output.status.success());
-    world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+    world.says(
+        &["stuck", "--tenant", "acme"],
+        &expect![[r#"
         acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
           gate limit: it waits for an answer until 2026-11-22 12:01:00.000
             tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
             tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
-    "#]]);
+    "#]],
+    );
 }
 
 /// Whoever reads the journal later wants to know whose word it was.

@@ -124,7 +124,9 @@ async fn people_answer_gates_and_settle_effects() {
     let told = String::from_utf8(seeded.tape(&confirmed).stdout).unwrap();
     let told = told.trim_end();
     assert!(
-        told.ends_with(r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7} (by olga)"#),
+        told.ends_with(
+            r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7} (by olga)"#
+        ),
         "{told}"
     );
 }

@@ -131,7 +131,8 @@ async fn workers_behind_a_server_do_the_same() {
     run.begin(0, spec(Semantics::NonIdempotent, "held")).await;
     upstream.held(1).await;
     worker.kill();
-    let _worker = world.worker(&upstream);
+    // Its claims last while the server is restarted.
+    let _worker = world.worker_claiming(&upstream, 10_000, "");
     run.until_effect(0, Status::Confirmed).await;
 
     // The server is killed while the upstream is called; the worker has an outcome to record, and does.

@@ -25,8 +25,8 @@ use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 
-/// Claims of the workers, in milliseconds: short, since they are killed all the time.
-const CLAIM_MS: u64 = 400;
+/// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
+const CLAIM_MS: u64 = 1_000;
 
 /// A journal in a place of its own.
 pub(crate) struct World {
@@ -87,6 +87,11 @@ impl World {
     /// A worker with claims of its own length.
     pub(crate) fn worker_claiming(&self, upstream: &Upstream, claim_ms: u64, more: &str) -> Child {
         self.start(upstream, claim_ms, more, &[], &[])
+    }
+
+    /// The same of one reactor only.
+    pub(crate) fn worker_only(&self, upstream: &Upstream, claim_ms: u64, reactor: &str) -> Child {
+        self.start(upstream, claim_ms, "", &["--only", reactor], &[])
     }
 
     /// A worker that says how it is, and where it does.

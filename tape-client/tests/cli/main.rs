@@ -125,7 +125,7 @@ async fn people_answer_gates_and_settle_effects() {
     let told = told.trim_end();
     assert!(
         told.ends_with(
-            r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7} (by olga)"#
+            r#"confirmed by a person (statement) "paid", undone by refund {"receipt":7}  (by olga)"#
         ),
         "{told}"
     );

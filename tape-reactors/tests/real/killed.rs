@@ -30,8 +30,10 @@ async fn done_once(world: &World) {
     let upstream = Upstream::start(world.dir.path(), false);
     let run = world.run("killed").await;
     for n in 0..KILLS {
-        run.begin(n, spec(Semantics::NonIdempotent, &format!("order-{n}")))
-            .await;
+        let mut spec = spec(Semantics::NonIdempotent, &format!("order-{n}"));
+        // Those who ask about it are killed, too, each time.
+        spec.policy.observations_max = 10 * u32::try_from(KILLS).unwrap();
+        run.begin(n, spec).await;
         upstream.faults(&[Fault::Hold]).await;
         let mut worker = world.worker(&upstream);
         upstream.held(n + 1).await;

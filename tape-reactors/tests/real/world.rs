@@ -26,7 +26,7 @@ use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
-const CLAIM_MS: u64 = 1_000;
+const CLAIM_MS: u64 = 1_500;
 
 /// A journal in a place of its own.
 pub(crate) struct World {

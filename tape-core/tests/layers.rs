@@ -15,6 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "tape-client",
         &["tape-core", "tape-proto", "tape-store", "tape-wal"],
     ),
+    ("tape-cli", &["tape-client"]),
     ("tape-reactors", &["tape-core", "tape-store", "tape-client"]),
     (
         "tape-server",

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod server;
-mod tail;
 
 use futures::StreamExt as _;
 use serde_json::json;
@@ -72,7 +71,9 @@ async fn a_server_that_is_killed_and_restarted_in_mid_run_costs_nothing() {
     let counts = Counts::default();
     let ending = steps(&run, &counts, |step| {
         if step % 10 == 5 {
-            server.lock().unwrap().restart();
+            let mut server = server.lock().unwrap();
+            server.kill();
+            server.come_back();
         }
     });
     assert!(matches!(ending.await.unwrap(), Ending::Completed(_)));

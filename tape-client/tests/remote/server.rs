@@ -35,12 +35,6 @@ impl Server {
         format!("tape://{}", self.address)
     }
 
-    /// SIGKILL, and another process at the same address.
-    pub(crate) fn restart(&mut self) {
-        self.kill();
-        self.come_back();
-    }
-
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -2,7 +2,7 @@
 //! did it and why.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-#![cfg(all(feature = "cli", feature = "embedded"))]
+#![cfg(feature = "sqlite")]
 
 use expect_test::{Expect, expect};
 use std::process::{Command as Program, Output};

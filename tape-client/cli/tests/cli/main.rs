@@ -1,7 +1,7 @@
 //! The command `tape` on a seeded store: what a tired operator sees.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-#![cfg(all(feature = "cli", feature = "embedded"))]
+#![cfg(feature = "sqlite")]
 
 mod retention;
 mod seeded;

@@ -1,11 +1,14 @@
 //! `tape tail` over a server that goes away.
-#![cfg(feature = "cli")]
 
-use super::server::Server;
-use super::{connect, id};
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "../../tests/remote/server.rs"]
+mod server;
+
+use server::Server;
 use std::io::{BufRead as _, BufReader, Lines, Read};
 use std::process::{Child, Command, Stdio};
-use tape_client::Tape;
+use tape_client::{RunId, Tape};
 
 /// The command at work, killed when dropped.
 struct Tail(Child);
@@ -30,7 +33,8 @@ fn find(lines: &mut Lines<BufReader<impl Read>>, what: &str) -> String {
 }
 
 async fn complete(tape: &Tape, invocation: &str) {
-    let run = tape.run(id(invocation)).begin().await.unwrap().driving().unwrap();
+    let id = RunId::new("acme", "treasury", "ann", "s1", invocation).unwrap();
+    let run = tape.run(id).begin().await.unwrap().driving().unwrap();
     run.complete(&true).await.unwrap();
 }
 
@@ -38,7 +42,7 @@ async fn complete(tape: &Tape, invocation: &str) {
 async fn it_says_that_the_server_is_gone_and_goes_on_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path());
-    let tape = connect(&server).await;
+    let tape = Tape::connect(&server.url()).await.unwrap();
     complete(&tape, "before").await;
     let mut command = tail(&server.url(), &["acme.run.*.*.*.*.run.completed", "--from-start"]);
     let mut tail = Tail(

@@ -30,7 +30,7 @@ pub async fn read(tape: &Tape, run: &RunId) -> Result<Record> {
         .iter()
         .map(|stored| Ok(decode(stored)?))
         .collect::<Result<_>>()?;
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&run.clone().into(), None);
     let verified = stored
         .iter()
         .try_for_each(|stored| verifier.check(stored))

@@ -1,18 +1,48 @@
-//! The chain: each entry's digest covers its envelope and, through the digest before it, all earlier ones.
+//! The chain: each entry's digest covers the stream's name, its envelope and, through the digest before it, all earlier entries.
 //!
-//! `digest(n) = SHA-256("tape entry 1\n" ‖ digest(n - 1) ‖ envelope(n))`, with 32 zero bytes before the first. The envelope has
-//! the digests of the payloads, not their bytes, so an erased payload leaves the chain whole. A head (sequence number and
-//! digest) that was published somewhere else makes truncation evident too.
+//! `digest(n) = SHA-256("tape entry 2\n" ‖ tag ‖ digest(n - 1) ‖ envelope(n))`, with 32 zero bytes before the first. The tag is
+//! `SHA-256("tape stream\n" ‖ name)` of the stream's full name as text, tenant included, so that entries under another name do not
+//! verify. The envelope has the digests of the payloads, not their bytes, so an erased payload leaves the chain whole. A head
+//! (sequence number and digest) that was published somewhere else makes truncation evident too.
+//!
+//! Entries of version 1 have no name in their digests: `SHA-256("tape entry 1\n" ‖ digest(n - 1) ‖ envelope(n))`. A stream that began
+//! with them goes on with entries of version 2, and never back.
 
-use crate::codec::StoredEntry;
+use crate::codec::{DecodeError, Opened, Stamp, StoredEntry, VERSION};
 use crate::entry::{Entry, EntryBody};
-use crate::id::Seq;
+use crate::id::{Seq, StreamId};
 use crate::payload::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// The digest of the entry that comes after `previous` and has this envelope.
+/// A stream's name as its chain has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamTag([u8; 32]);
+
+impl StreamTag {
+    /// The tag of a stream.
+    #[must_use]
+    pub fn of(stream: &StreamId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"tape stream\n");
+        hash.update(stream.to_string());
+        Self(hash.finalize().into())
+    }
+}
+
+/// The digest of the entry of the stream that comes after `previous` and has this envelope of the current version.
 #[must_use]
-pub fn link(previous: &Digest, envelope: &[u8]) -> Digest {
+pub fn link(stream: &StreamTag, previous: &Digest, envelope: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"tape entry 2\n");
+    hash.update(stream.0);
+    hash.update(previous.0);
+    hash.update(envelope);
+    Digest(hash.finalize().into())
+}
+
+/// The digest of the entry that comes after `previous` and has this envelope of version 1.
+#[must_use]
+pub fn link_v1(previous: &Digest, envelope: &[u8]) -> Digest {
     let mut hash = Sha256::new();
     hash.update(b"tape entry 1\n");
     hash.update(previous.0);
@@ -33,7 +63,9 @@ pub enum ChainError {
         found: Seq,
     },
     /// An entry is not what was written.
-    #[error("entry {seq} was changed: its chain digest is {recorded}, its bytes give {computed}")]
+    #[error(
+        "entry {seq} was changed or is of another stream: its chain digest is {recorded}, its stream and bytes give {computed}"
+    )]
     Changed {
         /// The entry.
         seq: Seq,
@@ -41,6 +73,32 @@ pub enum ChainError {
         recorded: Digest,
         /// The digest of its bytes.
         computed: Digest,
+    },
+    /// An entry of an earlier version follows one of a later version, which no build writes.
+    #[error("entry {seq} has version {version}, the entry before it has version {after}")]
+    OlderVersion {
+        /// The entry.
+        seq: Seq,
+        /// Its version.
+        version: u32,
+        /// The version of the entry before it.
+        after: u32,
+    },
+    /// An entry says that it is of another stream.
+    #[error("entry {seq} is of the stream {named}")]
+    OtherStream {
+        /// The entry.
+        seq: Seq,
+        /// The stream that it names.
+        named: StreamId,
+    },
+    /// An entry is what was written, as far as its digest says, but cannot be read.
+    #[error("entry {seq} cannot be read: {problem}")]
+    Unreadable {
+        /// The entry.
+        seq: Seq,
+        /// What does not fit.
+        problem: String,
     },
     /// Payload bytes are not what was written.
     #[error("the payload of entry {seq} was changed: {problem}")]
@@ -58,8 +116,10 @@ pub enum ChainError {
         /// The entry.
         seq: Seq,
     },
-    /// The published head was dropped when the run was retired, and is not the last that was dropped.
-    #[error("entry {head}, the published head, was dropped: the journal verifies from entry {first} on")]
+    /// The published head was dropped when the run was retired: nothing that is kept proves what it covered.
+    #[error(
+        "entry {head}, the published head, was dropped, and what it covered is not proved: the journal verifies from entry {first} on"
+    )]
     HeadDropped {
         /// The published head.
         head: Seq,
@@ -86,30 +146,232 @@ pub enum ChainError {
     },
 }
 
+/// The end of a stream's chain, which grows entry by entry.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    stream: StreamId,
+    tag: StreamTag,
+    seq: Seq,
+    digest: Digest,
+    /// The version of the last entry; 1 where it is not known.
+    version: u32,
+}
+
+impl Chain {
+    /// The chain of a stream before its first entry.
+    #[must_use]
+    pub fn new(stream: &StreamId) -> Self {
+        Self {
+            tag: StreamTag::of(stream),
+            stream: stream.clone(),
+            seq: Seq::ZERO,
+            digest: Digest::default(),
+            version: 1,
+        }
+    }
+
+    /// The chain after an entry that is taken for what it is.
+    ///
+    /// # Errors
+    /// Where the entry cannot be read.
+    pub fn after(stream: &StreamId, stored: &StoredEntry) -> Result<Self, DecodeError> {
+        let opened = crate::codec::open(stored)?;
+        Ok(Self {
+            seq: stored.seq,
+            digest: stored.digest,
+            version: opened.version,
+            ..Self::new(stream)
+        })
+    }
+
+    /// The stream.
+    #[must_use]
+    pub const fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The last entry; zero before the first.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The digest of the last entry.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Makes a body the next entry, both as a value and as stored bytes.
+    pub fn seal(&mut self, stamp: &Stamp, body: EntryBody) -> (Entry, StoredEntry) {
+        let (entry, stored) = crate::codec::seal(&self.tag, &self.digest, self.seq.next(), stamp, body);
+        (self.seq, self.digest, self.version) = (stored.seq, stored.digest, VERSION);
+        (entry, stored)
+    }
+
+    /// Takes an entry that [`Chain::seal`] made from a copy of this chain.
+    ///
+    /// # Errors
+    /// [`ChainError::Retirement`] where the entry retires its run and is about other entries than those of the chain.
+    pub fn extend(&mut self, sealed: &Entry) -> Result<(), ChainError> {
+        check_retirement(sealed, &self.digest)?;
+        (self.seq, self.digest, self.version) = (sealed.seq, sealed.digest, VERSION);
+        Ok(())
+    }
+
+    /// The last entry, which was just sealed after `previous`, naming a snapshot that is taken after it, and the chain up to it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the entry is not one that [`Chain::seal`] made.
+    pub fn with_snapshot(
+        &self,
+        previous: &Digest,
+        last: &StoredEntry,
+        snapshot: &[u8],
+    ) -> Result<(Self, StoredEntry), DecodeError> {
+        let named = crate::codec::with_snapshot(&self.tag, previous, last, Digest::of(snapshot))?;
+        let chain = Self {
+            digest: named.digest,
+            ..self.clone()
+        };
+        Ok((chain, named))
+    }
+
+    /// Verifies that an entry is the next, and takes it. Where the entries before were dropped, the first one names the end of theirs.
+    ///
+    /// # Errors
+    /// Where and how the chain breaks.
+    pub fn follow(&mut self, stored: &StoredEntry) -> Result<Opened, ChainError> {
+        let opened = crate::codec::open(stored);
+        let before = self.end_before(stored, opened.as_ref().ok())?;
+        let opened = opened.map_err(|error| self.explain(&before, stored, &error))?;
+        let (seq, version) = (stored.seq, opened.version);
+        if version < before.version {
+            let after = before.version;
+            return Err(ChainError::OlderVersion { seq, version, after });
+        }
+        let computed = match version {
+            1 => link_v1(&before.digest, &stored.envelope),
+            _ => link(&self.tag, &before.digest, &stored.envelope),
+        };
+        if computed != stored.digest {
+            let recorded = stored.digest;
+            return Err(ChainError::Changed {
+                seq,
+                recorded,
+                computed,
+            });
+        }
+        check_retirement(&opened.entry, &before.digest)?;
+        self.check_name(&opened.entry)?;
+        (self.seq, self.digest, self.version) = (seq, computed, version);
+        Ok(opened)
+    }
+
+    /// Where the chain ends before an entry: where it ended, or where the entry says that the dropped ones ended.
+    fn end_before(&self, stored: &StoredEntry, opened: Option<&Opened>) -> Result<Before, ChainError> {
+        if self.seq.0.checked_add(1) == Some(stored.seq.0) {
+            let (digest, version) = (self.digest, self.version);
+            return Ok(Before { digest, version });
+        }
+        match opened.map(|opened| &opened.entry.body) {
+            Some(EntryBody::RunRetired(retired)) if self.seq == Seq::ZERO => Ok(Before {
+                digest: retired.previous,
+                version: 1,
+            }),
+            _ => Err(ChainError::Gap {
+                expected: self.seq.next(),
+                found: stored.seq,
+            }),
+        }
+    }
+
+    /// What is wrong with an entry that cannot be read: whether it was changed, or was written so.
+    fn explain(&self, before: &Before, stored: &StoredEntry, error: &DecodeError) -> ChainError {
+        let (seq, recorded) = (stored.seq, stored.digest);
+        let computed = link(&self.tag, &before.digest, &stored.envelope);
+        let newer = matches!(error, DecodeError::NewerVersion { .. });
+        let as_written = [computed, link_v1(&before.digest, &stored.envelope)].contains(&recorded);
+        if !newer && !as_written {
+            return ChainError::Changed {
+                seq,
+                recorded,
+                computed,
+            };
+        }
+        let problem = error.to_string();
+        match error {
+            DecodeError::DamagedPayload { .. } | DecodeError::PayloadLength { .. } => {
+                ChainError::PayloadChanged { seq, problem }
+            }
+            _ => ChainError::Unreadable { seq, problem },
+        }
+    }
+
+    /// Entries of version 1 have no other bond to their stream than what they say.
+    fn check_name(&self, entry: &Entry) -> Result<(), ChainError> {
+        match stream_of(&entry.body, &self.stream) {
+            Some(named) if named != self.stream => Err(ChainError::OtherStream {
+                seq: entry.seq,
+                named,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The end of a chain before an entry.
+struct Before {
+    digest: Digest,
+    version: u32,
+}
+
+/// The stream that an entry says it is of, where it does; found in `found`.
+fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
+    match body {
+        EntryBody::RunBegun(begun) => Some(StreamId::Run(begun.run.clone())),
+        EntryBody::RunRetired(retired) => Some(StreamId::Run(retired.run.clone())),
+        EntryBody::SessionCreated(created) => Some(StreamId::Session(created.session.clone())),
+        EntryBody::SharedMerged(merged) => {
+            let of_user = matches!(found, StreamId::Shared { user: Some(_), .. });
+            Some(StreamId::Shared {
+                tenant: merged.session.tenant.clone(),
+                app: merged.session.app.clone(),
+                user: of_user.then(|| merged.session.user.clone()),
+            })
+        }
+        EntryBody::ClaimTaken(taken) => Some(StreamId::Claim {
+            tenant: taken.run.tenant.clone(),
+            connector: taken.connector.clone(),
+            key: taken.key.clone(),
+        }),
+        _ => None,
+    }
+}
+
 /// Verifies a journal from its first entry on, offline and in one pass. That of a retired run begins with the entry that stands for
 /// those that were dropped, and names the end of their chain.
 ///
 /// ```
 /// use tape_core::chain::Verifier;
-/// let verifier = Verifier::new(None);
+/// let stream = "acme/value/rate".parse().unwrap();
+/// let verifier = Verifier::new(&stream, None);
 /// assert_eq!(verifier.finish().unwrap().0.0, 0);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    seq: Seq,
-    digest: Digest,
+    chain: Chain,
     erased: u64,
     dropped: u64,
     published: Option<(Seq, Digest)>,
 }
 
 impl Verifier {
-    /// A verifier for a journal whose head, where one is given, was published earlier.
+    /// A verifier for the journal of a stream whose head, where one is given, was published earlier.
     #[must_use]
-    pub fn new(published: Option<(Seq, Digest)>) -> Self {
+    pub fn new(stream: &StreamId, published: Option<(Seq, Digest)>) -> Self {
         Self {
-            seq: Seq::ZERO,
-            digest: Digest::default(),
+            chain: Chain::new(stream),
             erased: 0,
             dropped: 0,
             published,
@@ -121,61 +383,33 @@ impl Verifier {
     /// # Errors
     /// Where and how the chain breaks.
     pub fn check(&mut self, stored: &StoredEntry) -> Result<(), ChainError> {
-        if stored.seq != self.seq.next() {
-            self.begin_retired(stored)?;
+        let begins = self.chain.seq() == Seq::ZERO;
+        let opened = self.chain.follow(stored)?;
+        if let EntryBody::RunRetired(retired) = &opened.entry.body
+            && begins
+        {
+            self.dropped = retired.dropped;
+            let end = (Seq(retired.dropped), retired.previous);
+            self.compare(end)?;
         }
-        let found = stored.seq;
-        let computed = link(&self.digest, &stored.envelope);
-        if computed != stored.digest {
-            return Err(ChainError::Changed {
-                seq: found,
-                recorded: stored.digest,
-                computed,
-            });
-        }
-        let entry = crate::codec::decode(stored).map_err(|error| ChainError::PayloadChanged {
-            seq: found,
-            problem: error.to_string(),
-        })?;
-        check_retirement(&entry, &self.digest)?;
-        (self.seq, self.digest) = (found, computed);
-        let erased = entry
+        let erased = opened
+            .entry
             .body
             .payloads()
             .into_iter()
             .filter(|payload| payload.bytes().is_none());
         self.erased += erased.count() as u64;
-        self.compare()
+        self.compare((self.chain.seq(), self.chain.digest()))
     }
 
-    /// Takes the end of the chain that was dropped from the entry that stands for it.
-    fn begin_retired(&mut self, stored: &StoredEntry) -> Result<(), ChainError> {
-        let gap = ChainError::Gap {
-            expected: self.seq.next(),
-            found: stored.seq,
-        };
-        let decoded = crate::codec::decode(stored).map(|entry| entry.body);
-        let Ok(EntryBody::RunRetired(retired)) = decoded else {
-            return Err(gap);
-        };
-        if self.seq != Seq::ZERO || stored.seq != Seq(retired.dropped).next() {
-            return Err(gap);
-        }
-        (self.seq, self.digest) = (Seq(retired.dropped), retired.previous);
-        self.dropped = retired.dropped;
-        self.compare()
-    }
-
-    /// Compares the last entry with the published head, where it is that.
-    fn compare(&self) -> Result<(), ChainError> {
+    /// Compares an entry with the published head, where it is that.
+    fn compare(&self, (at, found): (Seq, Digest)) -> Result<(), ChainError> {
         match self.published {
-            Some((seq, published)) if seq == self.seq && published != self.digest => {
-                Err(ChainError::HeadMismatch {
-                    seq,
-                    found: self.digest,
-                    published,
-                })
-            }
+            Some((seq, published)) if seq == at && published != found => Err(ChainError::HeadMismatch {
+                seq,
+                found,
+                published,
+            }),
             _ => Ok(()),
         }
     }
@@ -183,7 +417,7 @@ impl Verifier {
     /// The last entry that verified; zero before the first.
     #[must_use]
     pub const fn seq(&self) -> Seq {
-        self.seq
+        self.chain.seq()
     }
 
     /// How many payloads of the entries that verified are erased: behind their digests there are no bytes.
@@ -202,27 +436,27 @@ impl Verifier {
     ///
     /// # Errors
     /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::HeadDropped`] where it
-    /// is among those that were dropped and nothing is left to compare it with.
+    /// is among those that were dropped: what is kept does not prove what it covered.
     pub fn finish(self) -> Result<(Seq, Digest), ChainError> {
+        let (end, digest) = (self.chain.seq(), self.chain.digest());
         match self.published {
-            Some((head, _)) if head > self.seq => Err(ChainError::Truncated { end: self.seq, head }),
-            Some((head, _)) if head.0 < self.dropped => Err(ChainError::HeadDropped {
+            Some((head, _)) if head > end => Err(ChainError::Truncated { end, head }),
+            Some((head, _)) if head > Seq::ZERO && head.0 <= self.dropped => Err(ChainError::HeadDropped {
                 head,
                 first: Seq(self.dropped).next(),
             }),
-            _ => Ok((self.seq, self.digest)),
+            _ => Ok((end, digest)),
         }
     }
 }
 
 /// Checks what an entry that retires its run says of the entries before it against their end.
-///
-/// # Errors
-/// [`ChainError::Retirement`] where it is about others.
-pub fn check_retirement(entry: &Entry, previous: &Digest) -> Result<(), ChainError> {
+fn check_retirement(entry: &Entry, previous: &Digest) -> Result<(), ChainError> {
     match &entry.body {
         EntryBody::RunRetired(retired)
-            if retired.previous != *previous || Seq(retired.dropped).next() != entry.seq =>
+            if retired.previous != *previous
+                || retired.dropped == 0
+                || retired.dropped.checked_add(1) != Some(entry.seq.0) =>
         {
             Err(ChainError::Retirement { seq: entry.seq })
         }

@@ -7,7 +7,7 @@
 //! Kinds and fields, once written, keep their meaning; a new optional field is a compatible change, anything else raises
 //! [`VERSION`]. The golden files under `tape-core/tests/golden/` hold every version ever written.
 
-use crate::chain;
+use crate::chain::{self, StreamTag};
 use crate::entry::{Entry, EntryBody, TraceParent};
 use crate::id::{Principal, RequestId, Seq};
 use crate::payload::{Digest, PayloadMismatch};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// The version of the envelope this build writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An entry as it is stored and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,26 @@ struct Envelope<'a> {
     by: Option<Principal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceParent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Digest>,
     entry: Cow<'a, EntryBody>,
+}
+
+impl Envelope<'_> {
+    fn to_bytes(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("every entry body has a JSON form"))
+    }
+}
+
+/// A stored entry, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The entry.
+    pub entry: Entry,
+    /// The version of its envelope.
+    pub version: u32,
+    /// The SHA-256 of the snapshot that was taken after it, where there was one.
+    pub snapshot: Option<Digest>,
 }
 
 /// What an entry says beside its body.
@@ -124,13 +143,19 @@ pub struct Stamp {
     pub trace: Option<TraceParent>,
 }
 
-/// Makes `body` the entry after the one whose chain digest is `previous`, both as a value and as stored bytes.
+/// Makes `body` the entry of a stream after the one whose chain digest is `previous`, both as a value and as stored bytes.
 ///
 /// # Panics
 /// Never for bodies that [`decide`](crate::stream::Stream::decide) and its like made: their payloads have their bytes, and every
 /// value has a JSON form.
 #[must_use]
-pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Entry, StoredEntry) {
+pub fn seal(
+    stream: &StreamTag,
+    previous: &Digest,
+    seq: Seq,
+    stamp: &Stamp,
+    body: EntryBody,
+) -> (Entry, StoredEntry) {
     let envelope = Envelope {
         v: VERSION,
         seq,
@@ -138,10 +163,11 @@ pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Ent
         req: stamp.request,
         by: stamp.principal.clone(),
         trace: stamp.trace.clone(),
+        snapshot: None,
         entry: Cow::Borrowed(&body),
     };
-    let envelope = Bytes::from(serde_json::to_vec(&envelope).expect("every entry body has a JSON form"));
-    let digest = chain::link(previous, &envelope);
+    let envelope = envelope.to_bytes();
+    let digest = chain::link(stream, previous, &envelope);
     let stored = StoredEntry {
         seq,
         envelope,
@@ -158,6 +184,28 @@ pub fn seal(previous: &Digest, seq: Seq, stamp: &Stamp, body: EntryBody) -> (Ent
         digest,
     };
     (entry, stored)
+}
+
+/// The entry after `previous` that was just sealed, naming the SHA-256 of the snapshot that is taken after it.
+///
+/// # Errors
+/// [`DecodeError`] where the entry is not one that [`seal`] made.
+pub fn with_snapshot(
+    stream: &StreamTag,
+    previous: &Digest,
+    sealed: &StoredEntry,
+    snapshot: Digest,
+) -> Result<StoredEntry, DecodeError> {
+    let mut envelope: Envelope<'_> =
+        serde_json::from_slice(&sealed.envelope).map_err(|source| explain(sealed, source))?;
+    envelope.snapshot = Some(snapshot);
+    let envelope = envelope.to_bytes();
+    let digest = chain::link(stream, previous, &envelope);
+    Ok(StoredEntry {
+        envelope,
+        digest,
+        ..sealed.clone()
+    })
 }
 
 /// The payloads' bytes one after the other; a single payload is shared, not copied.
@@ -183,6 +231,14 @@ fn gather(body: &EntryBody) -> Bytes {
 /// # Errors
 /// [`DecodeError`] says what is wrong with the bytes.
 pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
+    open(stored).map(|opened| opened.entry)
+}
+
+/// Reads a stored entry with what its envelope says beside it. The chain is not verified here; see [`chain::Chain`].
+///
+/// # Errors
+/// [`DecodeError`] says what is wrong with the bytes.
+pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
     if envelope.v > VERSION {
@@ -191,7 +247,7 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
             version: envelope.v,
         });
     }
-    if envelope.v < VERSION {
+    if envelope.v < 1 {
         let source = serde::de::Error::custom(format_args!("there never was a version {}", envelope.v));
         return Err(DecodeError::Damaged {
             seq: stored.seq,
@@ -208,7 +264,7 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
     if let Some(bytes) = &stored.payload {
         scatter(stored.seq, &mut body, bytes)?;
     }
-    Ok(Entry {
+    let entry = Entry {
         seq: envelope.seq,
         at: envelope.at,
         request: envelope.req,
@@ -216,6 +272,11 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
         trace: envelope.trace,
         body,
         digest: stored.digest,
+    };
+    Ok(Opened {
+        entry,
+        version: envelope.v,
+        snapshot: envelope.snapshot.filter(|_| envelope.v > 1),
     })
 }
 

@@ -24,10 +24,10 @@ impl Seq {
     /// Before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The sequence number after this one.
+    /// The sequence number after this one; the greatest has none, and is its own.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -6,9 +6,9 @@ mod support;
 
 use bytes::Bytes;
 use support::{Journal, run_line};
-use tape_core::chain::{ChainError, Verifier, link};
-use tape_core::codec::StoredEntry;
-use tape_core::id::Seq;
+use tape_core::chain::{ChainError, StreamTag, Verifier, link, link_v1};
+use tape_core::codec::{Stamp, StoredEntry, seal};
+use tape_core::id::{Epoch, RequestId, Seq, StreamId};
 use tape_core::payload::Digest;
 use tape_core::reply::Ended;
 use tape_core::run::Run;
@@ -37,8 +37,20 @@ fn journal() -> (Vec<StoredEntry>, Head) {
     (journal.stored, head)
 }
 
+fn stream() -> StreamId {
+    support::names::run_id().into()
+}
+
 fn verify(journal: &[StoredEntry], published: Option<Head>) -> Result<Head, ChainError> {
-    let mut verifier = Verifier::new(published);
+    verify_as(&stream(), journal, published)
+}
+
+fn verify_as(
+    stream: &StreamId,
+    journal: &[StoredEntry],
+    published: Option<Head>,
+) -> Result<Head, ChainError> {
+    let mut verifier = Verifier::new(stream, published);
     journal.iter().try_for_each(|stored| verifier.check(stored))?;
     verifier.finish()
 }
@@ -49,7 +61,7 @@ fn relink(journal: &mut [StoredEntry], from: usize) {
         .checked_sub(1)
         .map_or_else(Digest::default, |last| journal[last].digest);
     for stored in &mut journal[from..] {
-        stored.digest = link(&previous, &stored.envelope);
+        stored.digest = link(&StreamTag::of(&stream()), &previous, &stored.envelope);
         previous = stored.digest;
     }
 }
@@ -78,9 +90,13 @@ fn a_whole_journal_verifies_to_its_head() {
 #[test]
 fn the_digest_is_what_the_format_says() {
     let (journal, _) = journal();
-    assert_eq!(journal[0].digest, link(&Digest([0; 32]), &journal[0].envelope));
-    let bytes = [&b"tape entry 1\n"[..], &journal[0].digest.0, &journal[1].envelope].concat();
-    assert_eq!(journal[1].digest, Digest::of(&bytes));
+    let tag = Digest::of(b"tape stream\nacme/run/treasury/ann/s1/i1");
+    let mut previous = Digest([0; 32]);
+    for stored in &journal[..2] {
+        let bytes = [&b"tape entry 2\n"[..], &tag.0, &previous.0, &stored.envelope].concat();
+        assert_eq!(stored.digest, Digest::of(&bytes));
+        previous = stored.digest;
+    }
 }
 
 #[test]
@@ -234,6 +250,99 @@ fn an_erased_run_folds_to_the_same_state() {
     assert_eq!(journal.folded(), journal.state);
 }
 
+/// The same entries as a build of version 1 wrote them.
+fn as_version_1(journal: &[StoredEntry]) -> Vec<StoredEntry> {
+    let mut previous = Digest::default();
+    let old = |stored: &StoredEntry| {
+        let envelope = replaced(stored, "{\"v\":2", "{\"v\":1");
+        previous = link_v1(&previous, &envelope);
+        StoredEntry {
+            envelope,
+            digest: previous,
+            ..stored.clone()
+        }
+    };
+    journal.iter().map(old).collect()
+}
+
+#[test]
+fn a_journal_under_another_name_does_not_verify() {
+    let (journal, head) = journal();
+    for other in [
+        "acme/run/treasury/ann/s1/i2",
+        "other/run/treasury/ann/s1/i1",
+        "acme/value/rate",
+        "acme/session/treasury/ann/s1",
+    ] {
+        let other = other.parse().unwrap();
+        for published in [None, Some(head)] {
+            let error = verify_as(&other, &journal, published).unwrap_err();
+            assert!(
+                matches!(error, ChainError::Changed { seq: Seq(1), .. }),
+                "{error}"
+            );
+        }
+        // A journal of version 1 is bound to its stream by what it says alone.
+        let error = verify_as(&other, &as_version_1(&journal), None).unwrap_err();
+        assert!(
+            matches!(&error, ChainError::OtherStream { seq: Seq(1), named } if *named == stream()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_journal_of_version_1_goes_on_with_version_2_and_never_back() {
+    let (journal, _) = journal();
+    let old = as_version_1(&journal);
+    let head = old.last().map(|last| (last.seq, last.digest)).unwrap();
+    assert_eq!(verify(&old, Some(head)), Ok(head));
+    for from in 1..journal.len() {
+        let mut mixed = old.clone();
+        mixed[from..].clone_from_slice(&journal[from..]);
+        relink(&mut mixed, from);
+        verify(&mixed, None).unwrap();
+        let mut back = journal.clone();
+        back[from] = StoredEntry {
+            digest: link_v1(&journal[from - 1].digest, &old[from].envelope),
+            ..old[from].clone()
+        };
+        let error = verify(&back, None).unwrap_err();
+        let (seq, version, after) = (back[from].seq, 1, 2);
+        assert_eq!(error, ChainError::OlderVersion { seq, version, after });
+    }
+}
+
+#[test]
+fn any_bit_of_an_entry_counts() {
+    let (whole, _) = journal();
+    for (i, stored) in whole.iter().enumerate() {
+        let differs = |change: &dyn Fn(&mut StoredEntry)| {
+            let mut journal = whole.clone();
+            change(&mut journal[i]);
+            verify(&journal, None).unwrap_err();
+        };
+        let flipped = |bytes: &Bytes, bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            Bytes::from(bytes)
+        };
+        for bit in 0..stored.envelope.len() * 8 {
+            differs(&|stored| stored.envelope = flipped(&stored.envelope, bit));
+        }
+        let payload = stored.payload.clone().unwrap();
+        for bit in 0..payload.len() * 8 {
+            differs(&|stored| stored.payload = Some(flipped(&payload, bit)));
+        }
+        for bit in 0..256 {
+            differs(&|stored| stored.digest.0[bit / 8] ^= 1 << (bit % 8));
+        }
+        for bit in 0..64 {
+            differs(&|stored| stored.seq.0 ^= 1 << bit);
+        }
+    }
+}
+
 /// A journal of eight entries and the one that retires it, and its head.
 fn retired() -> (Vec<StoredEntry>, Head) {
     let mut journal = Journal::<Run>::new();
@@ -262,21 +371,16 @@ fn the_rest_of_a_retired_journal_verifies_to_its_head() {
     let rest = &whole[8..];
     assert_eq!(verify(rest, None), Ok(head));
     assert_eq!(verify(rest, Some(head)), Ok(head));
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&stream(), None);
     verifier.check(&rest[0]).unwrap();
     assert_eq!((verifier.dropped(), verifier.seq()), (8, Seq(9)));
     let ended = (whole[7].seq, whole[7].digest);
-    assert_eq!(
-        verify(rest, Some(ended)),
-        Ok(head),
-        "it names the end of what was dropped"
-    );
     let other = (ended.0, Digest::of(b"other"));
     assert!(matches!(
         verify(rest, Some(other)),
         Err(ChainError::HeadMismatch { seq: Seq(8), .. })
     ));
-    for dropped in &whole[..7] {
+    for dropped in &whole[..8] {
         let error = verify(rest, Some((dropped.seq, dropped.digest))).unwrap_err();
         let (head, first) = (dropped.seq, Seq(9));
         assert_eq!(error, ChainError::HeadDropped { head, first });
@@ -314,16 +418,84 @@ fn an_edit_of_what_retires_a_run_is_found() {
     let ended = whole[7].digest.to_string();
     let mut forged = whole.clone();
     forged[8].envelope = replaced(&forged[8], &ended, &Digest::of(b"other").to_string());
-    forged[8].digest = link(&forged[7].digest, &forged[8].envelope);
+    forged[8].digest = link(&StreamTag::of(&stream()), &forged[7].digest, &forged[8].envelope);
     assert_eq!(verify(&forged, None), Err(ChainError::Retirement { seq: Seq(9) }));
     let mut rest = forged[8..].to_vec();
-    rest[0].digest = link(&Digest::of(b"other"), &rest[0].envelope);
+    rest[0].digest = link(
+        &StreamTag::of(&stream()),
+        &Digest::of(b"other"),
+        &rest[0].envelope,
+    );
     assert!(
         verify(&rest, None).is_ok(),
         "without a published head, nobody can tell"
     );
     let error = verify(&rest, Some(head)).unwrap_err();
     assert!(matches!(error, ChainError::HeadMismatch { .. }), "{error}");
+}
+
+/// An entry that retires a run of so many entries, linked to what it says was before.
+fn forged(seq: u64, dropped: u64, previous: Digest) -> StoredEntry {
+    let retired = tape_core::entry::run::Retired {
+        run: support::names::run_id(),
+        labels: Default::default(),
+        epoch: Epoch(1),
+        begun_at: Default::default(),
+        ended_at: Default::default(),
+        ending: Ended::Completed,
+        output: Some(support::names::payload("all paid")),
+        output_erased: None,
+        dropped,
+        previous,
+        reason: "old".to_owned(),
+    };
+    let stamp = Stamp {
+        at: Default::default(),
+        request: RequestId::from_u128(9),
+        principal: None,
+        trace: None,
+    };
+    seal(
+        &StreamTag::of(&stream()),
+        &previous,
+        Seq(seq),
+        &stamp,
+        retired.into(),
+    )
+    .1
+}
+
+#[test]
+fn a_forged_retirement_does_not_verify_against_an_earlier_head() {
+    let (whole, head) = journal();
+    let forged = forged(head.0.0 + 1, head.0.0, head.1);
+    for published in whole.iter().map(|stored| (stored.seq, stored.digest)) {
+        let error = verify(std::slice::from_ref(&forged), Some(published)).unwrap_err();
+        let (head, first) = (published.0, forged.seq);
+        assert_eq!(error, ChainError::HeadDropped { head, first });
+    }
+}
+
+#[test]
+fn retirements_that_count_wrongly_are_refused() {
+    let most = u64::MAX;
+    for (seq, dropped) in [
+        (1, 0),
+        (1, most),
+        (5, 0),
+        (5, 3),
+        (5, 5),
+        (5, most),
+        (0, most),
+        (most, most),
+        (most, most - 2),
+    ] {
+        let stored = forged(seq, dropped, Digest::default());
+        verify(&[stored], None).unwrap_err();
+    }
+    let last = forged(most, most - 1, Digest::default());
+    verify(std::slice::from_ref(&last), None).unwrap();
+    verify(&[last.clone(), last], None).unwrap_err();
 }
 
 #[test]

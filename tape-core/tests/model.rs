@@ -13,6 +13,7 @@ use proptest::sample::select;
 use support::alphabet::LINES;
 use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
+use tape_core::chain::StreamTag;
 use tape_core::codec::{Stamp, decode, seal};
 use tape_core::command::Command;
 use tape_core::entry::EntryBody;
@@ -197,7 +198,13 @@ fn take(run: &mut Run, body: EntryBody, now: Timestamp) -> bool {
         principal: None,
         trace: None,
     };
-    let (_, stored) = seal(&Digest::default(), run.seq().next(), &stamp, body);
+    let (_, stored) = seal(
+        &StreamTag::of(&support::names::run_id().into()),
+        &Digest::default(),
+        run.seq().next(),
+        &stamp,
+        body,
+    );
     let before = run.clone();
     let taken = run.apply(&decode(&stored).unwrap()).is_ok();
     if !taken {

@@ -100,7 +100,7 @@ impl Patient {
         execute(&mut self.runs, command.clone()).await.unwrap();
         execute(&mut self.runs, command).await.unwrap();
         let entries = read(&mut self.runs, &self.run, 0).await;
-        let checkpoints = verified_kinds(&entries)
+        let checkpoints = verified_kinds(&self.run, &entries)
             .into_iter()
             .filter(|kind| *kind == "run.checkpoint");
         assert_eq!(checkpoints.count(), self.taken + 1);
@@ -180,7 +180,7 @@ async fn a_database_that_does_not_answer() {
     patient.is_told(ServingStatus::Serving).await;
     let last = patient.command();
     execute(&mut patient.runs, last).await.unwrap();
-    verified_kinds(&read(&mut patient.runs, &patient.run, 0).await);
+    verified_kinds(&patient.run, &read(&mut patient.runs, &patient.run, 0).await);
 }
 
 #[test]

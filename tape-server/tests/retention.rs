@@ -86,7 +86,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
         let run = run(&format!("i{n}"));
         let entries = read(&mut runs, &run, 0).await;
         assert_eq!(entries[0].seq, 4);
-        assert_eq!(verified_kinds(&entries), ["run.retired"]);
+        assert_eq!(verified_kinds(&run, &entries), ["run.retired"]);
         let again = execute(&mut runs, request(&run, begin(&run, HOUR_MS, false))).await;
         let ending = Ended::Completed;
         assert_eq!(again.unwrap().result, ReplyResult::Ended { ending });

@@ -95,7 +95,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
         "effect.confirmed",
         "run.completed",
     ];
-    assert_eq!(verified_kinds(&seen), kinds);
+    assert_eq!(verified_kinds(&run, &seen), kinds);
     assert_eq!(read(&mut runs, &run, 0).await, seen);
     assert_eq!(read(&mut runs, &run, 4).await, seen[4..]);
 
@@ -255,7 +255,7 @@ async fn the_runs_of_a_dropped_connection_become_due_for_recovery() {
         "{refused:?}"
     );
     assert_eq!(
-        verified_kinds(&read(&mut runs, &gone, 0).await),
+        verified_kinds(&gone, &read(&mut runs, &gone, 0).await),
         ["run.begun", "lease.acquired", "lease.released", "lease.acquired"]
     );
 }
@@ -292,7 +292,7 @@ async fn a_long_journal_is_one_streamed_read() {
     }
     let mut runs = server.runs().await;
     let request = v1::ReadRequest {
-        run: Some(run.into()),
+        run: Some(run.clone().into()),
         ..Default::default()
     };
     let mut pages = runs.read(request).await.unwrap().into_inner();
@@ -301,6 +301,6 @@ async fn a_long_journal_is_one_streamed_read() {
         messages += 1;
         entries.extend(page.entries);
     }
-    assert_eq!(verified_kinds(&entries).len(), 2_002);
+    assert_eq!(verified_kinds(&run, &entries).len(), 2_002);
     assert!(messages < 20, "{messages} messages");
 }

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tape_core::chain::StreamTag;
 use tape_core::codec::{self, Stamp};
 use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Seq, StreamId};
@@ -67,10 +68,17 @@ fn batch(run: &str, after: u64) -> Batch {
         label: Key::new("c").unwrap(),
         state: Payload::empty(),
     };
-    let (_, stored) = codec::seal(&Digest::default(), Seq(after + 1), &stamp, body.into());
+    let stream = StreamId::Run(RunId::new("t", "a", "u", "s", run).unwrap());
+    let (_, stored) = codec::seal(
+        &StreamTag::of(&stream),
+        &Digest::default(),
+        Seq(after + 1),
+        &stamp,
+        body.into(),
+    );
     Batch {
         id: BatchId::fresh(),
-        stream: StreamId::Run(RunId::new("t", "a", "u", "s", run).unwrap()),
+        stream,
         expected: Seq(after),
         epoch: Epoch::default(),
         next_epoch: Epoch::default(),

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
-use tape_core::chain::Verifier;
+use tape_core::chain::{StreamTag, Verifier};
 use tape_core::codec::{self, Stamp};
 use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Key, RequestId, RunId, Seq, StreamId};
@@ -68,7 +68,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
                 principal: None,
                 trace: None,
             };
-            let (_, stored) = codec::seal(&digest, seq, &stamp, body.into());
+            let (_, stored) = codec::seal(&StreamTag::of(&stream), &digest, seq, &stamp, body.into());
             digest = stored.digest;
             entries.push(stored);
         }
@@ -169,7 +169,7 @@ fn check(path: &Path, acknowledged: &Acknowledged) {
     runtime.block_on(async {
         let store = SqliteStore::open(path).await.unwrap();
         for (n, head) in acknowledged {
-            let mut verifier = Verifier::new(Some(*head));
+            let mut verifier = Verifier::new(&stream(*n), Some(*head));
             let (mut after, mut expected_place) = (Seq::ZERO, 1);
             loop {
                 let page = store.read(&stream(*n), after, 1_000).await.unwrap();

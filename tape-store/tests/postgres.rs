@@ -355,7 +355,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
     for (pen, _) in written {
         let entries = pen::all(straight.as_ref(), &pen.stream).await;
         assert_eq!(entries.len() as u64, pen.seq.0);
-        let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+        let mut verifier = Verifier::new(&pen.stream, Some((pen.seq, pen.digest)));
         entries.iter().for_each(|entry| verifier.check(entry).unwrap());
         verifier.finish().unwrap();
     }

@@ -113,7 +113,7 @@ async fn space_is_given_back_beside_writers_and_readers() {
         let all: Vec<u64> = (1..=pen.seq.0).collect();
         assert_eq!(seen[&pen.stream.to_string()], all, "once each, in order");
         let entries = pen::all(stores[0].as_ref(), &pen.stream).await;
-        let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+        let mut verifier = Verifier::new(&pen.stream, Some((pen.seq, pen.digest)));
         entries.iter().for_each(|entry| verifier.check(entry).unwrap());
         verifier.finish().unwrap();
     }

@@ -12,8 +12,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tape_core::chain::Verifier;
-use tape_core::codec::{Stamp, StoredEntry, decode, seal};
+use tape_core::chain::{Chain, Verifier};
+use tape_core::codec::{Stamp, StoredEntry};
 use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::decision::Usage;
@@ -85,9 +85,14 @@ impl World {
     }
 }
 
+/// The run.
+fn bill() -> Result<RunId> {
+    Ok(RunId::new("demo", "bills", "ann", "march", "bill-7")?)
+}
+
 /// The agent: one decision, one payment.
 fn drive(journal: &mut Journal, world: &mut World, die: bool) -> Result<()> {
-    let run = RunId::new("demo", "bills", "ann", "march", "bill-7")?;
+    let run = bill()?;
     let epoch = journal.begin(&run)?;
     let request = json!({ "task": "Is this bill to be paid?", "cents": 12_050 });
     let fingerprint = Fingerprint::of_json(&request);
@@ -158,8 +163,7 @@ struct Journal {
     file: File,
     state: Run,
     replay: Replay,
-    seq: Seq,
-    digest: Digest,
+    chain: Chain,
     requests: u128,
 }
 
@@ -190,8 +194,7 @@ impl Journal {
             file,
             state,
             replay,
-            seq: Seq::ZERO,
-            digest: Digest::default(),
+            chain: Chain::new(&bill()?.into()),
             requests: 0,
         };
         for line in text[..whole].lines() {
@@ -201,10 +204,9 @@ impl Journal {
     }
 
     fn fold(&mut self, stored: &StoredEntry) -> Result<()> {
-        let entry = decode(stored)?;
+        let entry = self.chain.follow(stored)?.entry;
         self.state.apply(&entry)?;
         self.replay.apply(entry)?;
-        (self.seq, self.digest) = (stored.seq, stored.digest);
         Ok(())
     }
 
@@ -212,7 +214,7 @@ impl Journal {
     fn command(&mut self, command: RunCommand) -> Result<Reply> {
         self.requests += 1;
         // Request ids only have to differ; the number of entries keeps those of two lives apart.
-        let request = RequestId::from_u128(u128::from(self.seq.0) << 64 | self.requests);
+        let request = RequestId::from_u128(u128::from(self.chain.seq().0) << 64 | self.requests);
         let (command, at) = (Command::new(request, command), now()?);
         let decided = self.state.decide(&command, at)?;
         let stamp = Stamp {
@@ -222,10 +224,9 @@ impl Journal {
             trace: None,
         };
         let (mut lines, mut entries) = (Vec::new(), Vec::new());
-        let (mut seq, mut digest) = (self.seq, self.digest);
+        let mut chain = self.chain.clone();
         for body in decided.entries {
-            let (_, entry) = seal(&digest, seq.next(), &stamp, body);
-            (seq, digest) = (entry.seq, entry.digest);
+            let (_, entry) = chain.seal(&stamp, body);
             lines.extend(line(&entry)?);
             entries.push(entry);
         }
@@ -310,7 +311,7 @@ fn stored(line: &str) -> Result<StoredEntry> {
 /// Verifies the chain of a journal's file, as anybody can who has it.
 fn verify(path: &Path) -> Result<(usize, Digest)> {
     let text = std::fs::read_to_string(path)?;
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&bill()?.into(), None);
     for line in text.lines() {
         verifier.check(&stored(line)?)?;
     }

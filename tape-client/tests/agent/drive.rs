@@ -25,7 +25,7 @@ async fn a_run_is_driven_to_its_end_and_the_end_is_the_end() {
         panic!("the end is the end")
     };
     assert_eq!(again, ending);
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&StreamId::Run(id()), None);
     for entry in world
         .store
         .read(&StreamId::Run(id()), Seq::ZERO, 4096)

@@ -92,7 +92,7 @@ async fn a_server_that_is_killed_and_restarted_in_mid_run_costs_nothing() {
 
 async fn kinds(tape: &Tape, run: &RunId) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
-    let mut verifier = tape_client::core::chain::Verifier::new(None);
+    let mut verifier = tape_client::core::chain::Verifier::new(&run.clone().into(), None);
     let mut pages = tape.journal(run);
     while let Some(page) = pages.next().await {
         for stored in page.unwrap() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tape_core::agenda::{Agenda, Queue};
+use tape_core::chain::StreamTag;
 use tape_core::codec::{Stamp, seal};
 use tape_core::command::{Begin, Command, Create, DriverCommand, RunCommand};
 use tape_core::entry::EntryBody;
@@ -104,6 +105,7 @@ fn batch(invocation: &str, ends: bool) -> Batch {
         output: Payload::empty(),
     };
     let commands = [RunCommand::Begin(begin), RunCommand::Drive(Epoch(1), complete)];
+    let tag = StreamTag::of(&run.clone().into());
     let (now, mut state, mut entries, mut digest) =
         (SystemClock.now(), Run::default(), Vec::new(), Digest::default());
     for body in commands.into_iter().take(if ends { 2 } else { 1 }) {
@@ -115,7 +117,7 @@ fn batch(invocation: &str, ends: bool) -> Batch {
             trace: None,
         };
         for body in state.decide(&command, now).expect("the rules take it").entries {
-            let (entry, stored) = seal(&digest, state.seq().next(), &stamp, body);
+            let (entry, stored) = seal(&tag, &digest, state.seq().next(), &stamp, body);
             state.apply(&entry).expect("what was decided folds");
             digest = stored.digest;
             entries.push(stored);
@@ -171,6 +173,7 @@ async fn opening(dir: &Path, entries: u32) -> f64 {
 /// Steps a second that a re-drive gets from its journal, once it is read.
 fn local_replay() -> f64 {
     let (mut replay, mut seq, mut digest) = (Replay::default(), Seq::ZERO, Digest::default());
+    let tag = StreamTag::of(&"acme/value/rate".parse().expect("a stream"));
     let mut push = |body: EntryBody| {
         seq = seq.next();
         let stamp = Stamp {
@@ -179,7 +182,7 @@ fn local_replay() -> f64 {
             principal: None,
             trace: None,
         };
-        let (entry, stored) = seal(&digest, seq, &stamp, body);
+        let (entry, stored) = seal(&tag, &digest, seq, &stamp, body);
         digest = stored.digest;
         replay.apply(entry).expect("it is a journal");
     };

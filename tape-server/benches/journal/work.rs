@@ -2,6 +2,7 @@
 
 use crate::served::Connection;
 use std::time::{Duration, Instant};
+use tape_core::chain::StreamTag;
 use tape_core::codec::{Stamp, seal};
 use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy};
@@ -203,6 +204,7 @@ pub(crate) fn seals(span: Duration) -> f64 {
         principal: None,
         trace: None,
     };
+    let tag = StreamTag::of(&"acme/value/rate".parse().expect("a stream"));
     let (start, mut digest, mut count) = (Instant::now(), Digest::default(), 0);
     while start.elapsed() < span {
         for seq in 1..=100 {
@@ -210,7 +212,7 @@ pub(crate) fn seals(span: Duration) -> f64 {
                 label: "step".parse().expect("a name"),
                 state: payload(),
             };
-            digest = seal(&digest, Seq(seq), &stamp, body.into()).1.digest;
+            digest = seal(&tag, &digest, Seq(seq), &stamp, body.into()).1.digest;
         }
         count += 100;
     }

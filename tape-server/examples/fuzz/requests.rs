@@ -175,7 +175,7 @@ impl Caller {
                 for entry in page.entries {
                     let verifier = verifiers
                         .entry(entry.stream)
-                        .or_insert_with(|| Verifier::new(None));
+                        .or_insert_with_key(|stream| Verifier::new(stream, None));
                     verifier.check(&entry.entry).expect("every chain verifies");
                 }
             }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::chain::link;
+use tape_core::chain::{StreamTag, link};
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::id::StreamId;
 use tape_core::run::Run;
@@ -45,7 +45,7 @@ pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
 }
 
 /// Reads a damaged entry: no panic, and no damage that the chain does not show.
-fn damaged_entry(rng: &mut StdRng, (_, entry): &(StreamId, StoredEntry)) -> bool {
+fn damaged_entry(rng: &mut StdRng, (stream, entry): &(StreamId, StoredEntry)) -> bool {
     let mut wrong = entry.clone();
     match rng.random_range(0..3) {
         0 => wrong.envelope = damage(rng, wrong.envelope.to_vec()).into(),
@@ -53,9 +53,10 @@ fn damaged_entry(rng: &mut StdRng, (_, entry): &(StreamId, StoredEntry)) -> bool
         _ => wrong.envelope = swapped_digits(rng, &wrong.envelope).into(),
     }
     let read = decode(&wrong).is_ok();
+    let tag = StreamTag::of(stream);
     let (before, after) = (
-        link(&entry.digest, &entry.envelope),
-        link(&entry.digest, &wrong.envelope),
+        link(&tag, &entry.digest, &entry.envelope),
+        link(&tag, &entry.digest, &wrong.envelope),
     );
     assert_eq!(
         before == after,

@@ -281,9 +281,9 @@ pub(crate) async fn read(runs: &mut RunsClient<Channel>, run: &RunId, after_seq:
     entries
 }
 
-/// The kinds of entries, after their chain was verified from the first on.
-pub(crate) fn verified_kinds(entries: &[v1::Entry]) -> Vec<&'static str> {
-    let mut verifier = tape_core::chain::Verifier::new(None);
+/// The kinds of the entries of a run, after their chain was verified from the first on.
+pub(crate) fn verified_kinds(run: &RunId, entries: &[v1::Entry]) -> Vec<&'static str> {
+    let mut verifier = tape_core::chain::Verifier::new(&run.clone().into(), None);
     let kinds = entries.iter().cloned().map(|wire| {
         let stored = tape_core::codec::StoredEntry::try_from(wire).unwrap();
         verifier.check(&stored).unwrap();

@@ -3,6 +3,7 @@
 use crate::contract::{Batch, BatchId, Committed, JournalStore};
 use crate::error::CommitError;
 use bytes::Bytes;
+use tape_core::chain::StreamTag;
 use tape_core::codec::{self, Stamp, StoredEntry};
 use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Seq, StreamId};
@@ -56,7 +57,13 @@ impl Pen {
                 principal: None,
                 trace: None,
             };
-            let (_, stored) = codec::seal(&digest, seq, &stamp, Checkpoint { label, state }.into());
+            let (_, stored) = codec::seal(
+                &StreamTag::of(&self.stream),
+                &digest,
+                seq,
+                &stamp,
+                Checkpoint { label, state }.into(),
+            );
             digest = stored.digest;
             stored
         };

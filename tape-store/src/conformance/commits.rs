@@ -189,7 +189,7 @@ pub(super) async fn a_batch_is_never_half_there(fixture: Fixture) {
     writer.await.unwrap();
     let entries = all(store.as_ref(), &stream).await;
     assert_eq!(entries.len(), 500);
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&stream, None);
     entries.iter().for_each(|entry| verifier.check(entry).unwrap());
 }
 

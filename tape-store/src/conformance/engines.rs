@@ -406,7 +406,7 @@ pub(super) async fn a_state_from_a_snapshot_is_the_one_replayed(fixture: Fixture
     let again = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
     let opened = again.run_state(&run).await.unwrap().unwrap();
     let entries = all(fixture.store.as_ref(), &stream).await;
-    let (mut replayed, mut verifier) = (tape_core::run::Run::default(), Verifier::new(None));
+    let (mut replayed, mut verifier) = (tape_core::run::Run::default(), Verifier::new(&stream, None));
     for stored in &entries {
         verifier.check(stored).unwrap();
         let entry = tape_core::codec::decode(stored).unwrap();

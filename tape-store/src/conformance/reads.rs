@@ -7,7 +7,7 @@ use crate::contract::{Batch, Shard, Snapshot};
 use crate::engine::Engine;
 use bytes::Bytes;
 use std::sync::Arc;
-use tape_core::chain::Verifier;
+use tape_core::chain::{StreamTag, Verifier};
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
@@ -61,7 +61,7 @@ pub(super) async fn pages_of_large_entries_follow_each_other(fixture: Fixture) {
     }
     let entries = all(store, &pen.stream).await;
     assert_eq!(entries.len(), 40);
-    let mut verifier = Verifier::new(None);
+    let mut verifier = Verifier::new(&pen.stream, None);
     entries.iter().for_each(|entry| verifier.check(entry).unwrap());
     let shard = Shard::of(&pen.stream, store.capabilities().shards);
     let fed = super::feed::read_to_end(store, shard, 4_096).await;
@@ -188,7 +188,13 @@ pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) 
         principal: None,
         trace: None,
     };
-    let (_, stored) = tape_core::codec::seal(&head.digest, head.seq.next(), &stamp, again.into());
+    let (_, stored) = tape_core::codec::seal(
+        &StreamTag::of(&stream),
+        &head.digest,
+        head.seq.next(),
+        &stamp,
+        again.into(),
+    );
     let pen = Pen {
         seq: head.seq,
         epoch: head.epoch,
@@ -227,7 +233,7 @@ pub(super) async fn an_erased_payload_leaves_the_chain_whole(fixture: Fixture) {
         expected,
         "only the payloads are gone"
     );
-    let mut verifier = Verifier::new(Some((pen.seq, pen.digest)));
+    let mut verifier = Verifier::new(&pen.stream, Some((pen.seq, pen.digest)));
     expected.iter().for_each(|entry| verifier.check(entry).unwrap());
     verifier.finish().unwrap();
     let fed = super::feed::read_everything(store).await;

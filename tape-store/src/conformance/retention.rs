@@ -365,8 +365,9 @@ impl World {
     async fn check(&self, runs: &[(RunId, Option<Ended>)]) {
         let fresh = self.another(Arc::clone(&self.store));
         for (run, ended) in runs {
-            let entries = all(self.store.as_ref(), &StreamId::Run(run.clone())).await;
-            let mut verifier = Verifier::new(None);
+            let stream = StreamId::Run(run.clone());
+            let entries = all(self.store.as_ref(), &stream).await;
+            let mut verifier = Verifier::new(&stream, None);
             entries.iter().for_each(|entry| verifier.check(entry).unwrap());
             let Some(ending) = ended else {
                 assert!(entries[0].seq == Seq(1), "what goes on is whole");

@@ -5,11 +5,11 @@ use crate::contract::{Batch, BatchId, Head, JournalStore, Snapshot};
 use crate::error::Source;
 use std::sync::Arc;
 use tape_core::agenda::Agenda;
-use tape_core::chain;
-use tape_core::codec::{self, Stamp, StoredEntry};
+use tape_core::chain::{Chain, ChainError};
+use tape_core::codec::{Stamp, StoredEntry};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
-use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::payload::Digest;
 use tape_core::stream::{self, ReplayError, Stream, Summary};
 
@@ -26,8 +26,7 @@ pub(super) struct Loaded<S> {
     state: Arc<S>,
     /// Whether another process was seen to write to the stream lately.
     shared: bool,
-    /// The chain digest of the last entry; none right after a snapshot that newer entries are to be folded onto.
-    digest: Option<Digest>,
+    chain: Chain,
     agenda: Agenda,
     summary: Option<Summary>,
     snapshot_seq: Seq,
@@ -43,7 +42,10 @@ impl<S: Stream> Loaded<S> {
         shared: bool,
     ) -> Result<Self, JournalError> {
         let head = store.head(stream).await?;
-        let mut loaded = Self::from_snapshot(head.as_ref());
+        let mut loaded = match head.as_ref().and_then(Self::restored) {
+            Some((snapshot, state)) => Self::from_snapshot(store, stream, snapshot, state).await?,
+            None => Self::empty(stream),
+        };
         loaded.shared = shared;
         if let Some(head) = &head {
             loaded.catch_up(store, stream, head.seq).await?;
@@ -87,32 +89,55 @@ impl<S: Stream> Loaded<S> {
         WEIGHT_MIN + self.snapshot_bytes + self.bytes_since
     }
 
-    fn from_snapshot(head: Option<&Head>) -> Self {
-        // A snapshot that cannot be read is as good as none: the entries are there.
-        let usable = |snapshot: &&Snapshot| head.is_some_and(|head| snapshot.seq <= head.seq);
-        let snapshot = head.and_then(|head| head.snapshot.as_ref()).filter(usable);
-        let restored = snapshot.and_then(|snapshot| {
-            let state = stream::restore::<S>(&snapshot.bytes).filter(|state| state.seq() == snapshot.seq)?;
-            Some((state, snapshot.bytes.len()))
-        });
-        let (state, snapshot_bytes) = restored.unwrap_or_default();
-        let at_head = head
-            .filter(|head| head.seq == state.seq())
-            .map(|head| head.digest);
+    /// The state before the first entry.
+    fn empty(stream: &StreamId) -> Self {
         Self {
-            digest: if state.seq() == Seq::ZERO {
-                Some(Digest::default())
-            } else {
-                at_head
-            },
+            state: Arc::default(),
             shared: false,
-            snapshot_seq: state.seq(),
-            snapshot_bytes,
-            bytes_since: 0,
+            chain: Chain::new(stream),
             agenda: Agenda::default(),
             summary: None,
-            state: Arc::new(state),
+            snapshot_seq: Seq::ZERO,
+            snapshot_bytes: 0,
+            bytes_since: 0,
         }
+    }
+
+    /// The snapshot of a head and its state, where it can be read. One that cannot is as good as none: the entries are there.
+    fn restored(head: &Head) -> Option<(&Snapshot, S)> {
+        let snapshot = head
+            .snapshot
+            .as_ref()
+            .filter(|snapshot| snapshot.seq <= head.seq)?;
+        let state = stream::restore::<S>(&snapshot.bytes).filter(|state| state.seq() == snapshot.seq)?;
+        Some((snapshot, state))
+    }
+
+    /// Begins with the state of a snapshot, where the entry that it was taken after says that it is this one; else before the first
+    /// entry.
+    async fn from_snapshot(
+        store: &dyn JournalStore,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        state: S,
+    ) -> Result<Self, JournalError> {
+        // The entry before it has the digest that its own is linked to.
+        let before = Seq(snapshot.seq.0.saturating_sub(2));
+        let page = store.read(stream, before, PAGE_ENTRIES_MAX).await?;
+        let Some(chain) = bound(stream, &page, snapshot) else {
+            return Ok(Self::empty(stream));
+        };
+        let mut loaded = Self {
+            chain,
+            state: Arc::new(state),
+            snapshot_seq: snapshot.seq,
+            snapshot_bytes: snapshot.bytes.len(),
+            ..Self::empty(stream)
+        };
+        for stored in page.iter().filter(|stored| stored.seq > snapshot.seq) {
+            loaded.fold(stored).map_err(|source| damaged(stream, source))?;
+        }
+        Ok(loaded)
     }
 
     /// Refuses a journal that was moved under another name: its effects would get other keys, and happen again.
@@ -144,43 +169,24 @@ impl<S: Stream> Loaded<S> {
     }
 
     fn fold(&mut self, stored: &StoredEntry) -> Result<(), Source> {
-        let entry = codec::decode(stored).map_err(|error| Arc::new(error) as Source)?;
-        if let Some(previous) = self.end_before(&entry) {
-            let computed = chain::link(&previous, &stored.envelope);
-            if computed != stored.digest {
-                let (seq, recorded) = (stored.seq, stored.digest);
-                return Err(Arc::new(chain::ChainError::Changed {
-                    seq,
-                    recorded,
-                    computed,
-                }));
-            }
-            chain::check_retirement(&entry, &previous).map_err(|error| Arc::new(error) as Source)?;
-        }
-        Arc::make_mut(&mut self.state)
-            .apply(&entry)
+        let opened = self
+            .chain
+            .follow(stored)
             .map_err(|error| Arc::new(error) as Source)?;
-        self.digest = Some(stored.digest);
+        Arc::make_mut(&mut self.state)
+            .apply(&opened.entry)
+            .map_err(|error| Arc::new(error) as Source)?;
         self.bytes_since += stored.size();
         Ok(())
     }
 
-    /// The digest that an entry is to be linked to, where it is known: where the entries before were dropped, the first one names it.
-    fn end_before(&self, entry: &Entry) -> Option<Digest> {
-        match &entry.body {
-            EntryBody::RunRetired(retired) if entry.seq != self.seq().next() => Some(retired.previous),
-            _ => self.digest,
-        }
-    }
-
     /// Entries that vanished from the end, or a head of other entries, show here.
     fn check_head(&self, stream: &StreamId, head: &Head) -> Result<(), JournalError> {
-        let end = self.seq();
+        let (end, found) = (self.seq(), self.chain.digest());
         let error = if end < head.seq {
-            chain::ChainError::Truncated { end, head: head.seq }
-        } else if end == head.seq && self.digest.is_some_and(|digest| digest != head.digest) {
-            let found = self.digest.unwrap_or_default();
-            chain::ChainError::HeadMismatch {
+            ChainError::Truncated { end, head: head.seq }
+        } else if end == head.seq && found != head.digest {
+            ChainError::HeadMismatch {
                 seq: end,
                 found,
                 published: head.digest,
@@ -204,9 +210,36 @@ pub(crate) fn damaged(stream: &StreamId, source: Source) -> JournalError {
     }
 }
 
+/// The chain up to the entry that a snapshot was taken after, where that entry says that it is this snapshot. The page has the
+/// entries from the one before it on.
+fn bound(stream: &StreamId, page: &[StoredEntry], snapshot: &Snapshot) -> Option<Chain> {
+    let (mut chain, of) = match page {
+        [of, ..] if of.seq == snapshot.seq => (Chain::new(stream), of),
+        [before, of, ..] if of.seq == snapshot.seq => (Chain::after(stream, before).ok()?, of),
+        _ => return None,
+    };
+    let says = chain.follow(of).ok()?.snapshot;
+    if says == Some(Digest::of(&snapshot.bytes)) {
+        return Some(chain);
+    }
+    let (stream, seq) = (stream.to_string(), snapshot.seq.0);
+    if says.is_some() {
+        tracing::warn!(
+            stream,
+            seq,
+            "the snapshot is not the one that its entry names, and is not used"
+        );
+    } else {
+        tracing::debug!(stream, seq, "no entry names the snapshot, and it is not used");
+    }
+    None
+}
+
 /// New entries on top of a state, to be committed as one batch.
 pub(super) struct Extension {
     expected: Seq,
+    /// The chain digest before the last entry.
+    before_last: Digest,
     epoch: tape_core::id::Epoch,
     pub(super) entries: Vec<StoredEntry>,
     pub(super) bytes: usize,
@@ -231,6 +264,7 @@ impl<S: Stream> Loaded<S> {
     pub(super) fn extend(&self) -> Extension {
         Extension {
             expected: self.seq(),
+            before_last: self.chain.digest(),
             epoch: self.state.epoch(),
             entries: Vec::new(),
             bytes: 0,
@@ -239,16 +273,8 @@ impl<S: Stream> Loaded<S> {
 
     /// Gives entries their places in the stream and their digests.
     pub(super) fn seal(&self, stamp: &Stamp, bodies: Vec<EntryBody>) -> Sealed {
-        let mut digest = self
-            .digest
-            .expect("a loaded stream is folded up to its head, which has the digest");
-        let mut seq = self.seq();
-        let seal = |body| {
-            seq = seq.next();
-            let (entry, stored) = codec::seal(&digest, seq, stamp, body);
-            digest = stored.digest;
-            (entry, stored)
-        };
+        let mut chain = self.chain.clone();
+        let seal = |body| chain.seal(stamp, body);
         Sealed {
             entries: bodies.into_iter().map(seal).collect(),
         }
@@ -258,11 +284,11 @@ impl<S: Stream> Loaded<S> {
     pub(super) fn push(&mut self, extension: &mut Extension, sealed: Sealed) -> Result<(), Source> {
         let state = Arc::make_mut(&mut self.state);
         for (entry, stored) in sealed.entries {
-            if let Some(previous) = &self.digest {
-                chain::check_retirement(&entry, previous).map_err(|error| Arc::new(error) as Source)?;
-            }
+            extension.before_last = self.chain.digest();
+            self.chain
+                .extend(&entry)
+                .map_err(|error| Arc::new(error) as Source)?;
             state.apply(&entry).map_err(|error| Arc::new(error) as Source)?;
-            self.digest = Some(stored.digest);
             extension.bytes += stored.size();
             extension.entries.push(stored);
         }
@@ -270,7 +296,7 @@ impl<S: Stream> Loaded<S> {
     }
 
     /// The batch that commits an extension.
-    pub(super) fn batch(&mut self, stream: &StreamId, extension: Extension) -> Batch {
+    pub(super) fn batch(&mut self, stream: &StreamId, mut extension: Extension) -> Batch {
         let agenda = self.state.agenda();
         let changes = self.agenda.changes_to(&agenda);
         self.agenda = agenda;
@@ -282,7 +308,11 @@ impl<S: Stream> Loaded<S> {
             self.summary.clone_from(&summary);
         }
         self.bytes_since += extension.bytes;
-        let snapshot = self.snapshot_is_due().then(|| self.snapshot());
+        let snapshot = if self.snapshot_is_due() {
+            self.snapshot(&mut extension)
+        } else {
+            None
+        };
         Batch {
             id: BatchId::fresh(),
             stream: stream.clone(),
@@ -301,11 +331,22 @@ impl<S: Stream> Loaded<S> {
             && self.bytes_since >= self.snapshot_bytes / SNAPSHOT_BYTES_PART
     }
 
-    fn snapshot(&mut self) -> bytes::Bytes {
+    /// Takes a snapshot after the last entry, which is sealed anew to name it. None where there is no room for that.
+    fn snapshot(&mut self, extension: &mut Extension) -> Option<bytes::Bytes> {
         let bytes = stream::snapshot(self.state.as_ref());
+        let last = extension.entries.last_mut()?;
+        let (chain, named) = self
+            .chain
+            .with_snapshot(&extension.before_last, last, &bytes)
+            .expect("an entry that was just sealed can be read");
+        if extension.bytes - last.size() + named.size() > BATCH_BYTES_MAX {
+            return None;
+        }
+        *last = named;
+        self.chain = chain;
         self.snapshot_seq = self.seq();
         self.snapshot_bytes = bytes.len();
         self.bytes_since = 0;
-        bytes.into()
+        Some(bytes.into())
     }
 }

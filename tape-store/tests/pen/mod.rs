@@ -1,5 +1,6 @@
 //! The writer of one stream, which knows where it ends.
 
+use tape_core::chain::StreamTag;
 use tape_core::codec::{self, Stamp, StoredEntry};
 use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Seq, StreamId};
@@ -36,7 +37,13 @@ impl Pen {
                 principal: None,
                 trace: None,
             };
-            let (_, stored) = codec::seal(&digest, seq, &stamp, Checkpoint { label, state }.into());
+            let (_, stored) = codec::seal(
+                &StreamTag::of(&self.stream),
+                &digest,
+                seq,
+                &stamp,
+                Checkpoint { label, state }.into(),
+            );
             digest = stored.digest;
             stored
         };

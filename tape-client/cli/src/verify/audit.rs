@@ -79,7 +79,7 @@ async fn walk(
     published: Option<(Seq, Digest)>,
     known: &[Known],
 ) -> Result<Result<Verified, Broken>, Failure> {
-    let mut verifier = Verifier::new(published);
+    let mut verifier = Verifier::new(&StreamId::Run(run.clone()), published);
     let mut pages = context.tape.journal(run);
     while let Some(page) = pages.next().await {
         let page = match page {

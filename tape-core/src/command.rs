@@ -454,10 +454,13 @@ pub enum OutsideCommand {
         /// Why.
         reason: String,
     },
-    /// Lets the run of a vanished driver go; the server that saw its connection close asks for it.
+    /// Lets the run of a vanished driver go; the server that saw its connection close asks for it. Where the driver has written
+    /// anything after `seen`, it lives, and nothing happens.
     DriverVanished {
         /// The driver's epoch.
         epoch: Epoch,
+        /// The last entry that the server saw this driver write, over the connections that closed.
+        seen: Seq,
         /// Recovery may take the run after so many milliseconds.
         grace_ms: u64,
     },

@@ -56,6 +56,8 @@ pub struct Run {
     event: Seq,
     lease: Lease,
     epoch: Epoch,
+    /// The last entry that a driver wrote: it lived then.
+    driver_wrote: Seq,
     /// Re-drives since something was achieved, and how many of them reached no agent.
     redrives: u32,
     undriven: u32,
@@ -183,7 +185,7 @@ impl Run {
 
 impl Stream for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 3;
+    const SNAPSHOT_VERSION: u32 = 4;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

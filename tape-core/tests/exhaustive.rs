@@ -376,6 +376,7 @@ fn leases() {
         "renew epoch=1 lease=2000",
         "release in=100",
         "vanished 1 grace=50",
+        "vanished 1 seen=2",
         "vanished 2",
         "checkpoint c",
         "cancel no",

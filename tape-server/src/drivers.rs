@@ -1,10 +1,10 @@
-//! Which runs are driven on which Drive stream, so that the leases of a client that vanished can be let go.
+//! Which runs are driven on which Drive streams, so that the leases of a client that closed its connection can be let go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::{DriverCommand, RunCommand};
-use tape_core::id::{Epoch, RunId};
+use tape_core::id::{Epoch, RunId, Seq};
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 
 /// The drivers of a server. Cheap to clone.
@@ -14,8 +14,31 @@ pub(crate) struct Drivers(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     streams: AtomicU64,
-    /// The stream on which a run was last driven: a client that reconnects takes its runs along.
-    last: Mutex<HashMap<RunId, u64>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    drivers: HashMap<RunId, Driver>,
+    /// The same by stream: the runs that are driven on it.
+    streams: HashMap<u64, HashSet<RunId>>,
+}
+
+/// The driver of a run, as this server knows it.
+#[derive(Debug)]
+struct Driver {
+    seen: Seen,
+    /// The streams that it is driven on: a client that reconnects takes its runs along.
+    on: BTreeSet<u64>,
+}
+
+/// What a server saw last of a driver. It is no proof against anything newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Its epoch.
+    pub(crate) epoch: Epoch,
+    /// The last entry that it wrote.
+    pub(crate) seq: Seq,
 }
 
 /// The runs driven on one Drive stream.
@@ -23,7 +46,13 @@ struct Shared {
 pub(crate) struct Driven {
     drivers: Drivers,
     stream: u64,
-    runs: HashMap<RunId, Epoch>,
+}
+
+/// Runs whose last stream was closed by their client. They are its own again where it drives them on another stream in time.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    drivers: Drivers,
+    runs: Vec<(RunId, Seen)>,
 }
 
 /// What a command says about who drives its run, once it was taken.
@@ -61,67 +90,132 @@ impl Drivers {
         Driven {
             drivers: self.clone(),
             stream,
-            runs: HashMap::new(),
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, HashMap<RunId, u64>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0
-            .last
+            .table
             .lock()
             .expect("nothing panics while it holds the drivers")
     }
 }
 
-impl Driven {
-    /// Notes that a command on a run was taken.
-    pub(crate) fn note(&mut self, run: &RunId, grip: Grip, reply: &Reply) {
-        let epoch = match (grip, &reply.result) {
-            (Grip::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
-            (Grip::Keeps(epoch), _) => epoch,
-            (Grip::Lets(_), _) => return self.let_go(run),
-            (Grip::Takes | Grip::None, _) => return,
-        };
-        if self.runs.get(run) != Some(&epoch) {
-            self.runs.insert(run.clone(), epoch);
-            self.drivers.last().insert(run.clone(), self.stream);
+impl Table {
+    fn note(&mut self, run: &RunId, seen: Seen, stream: u64) {
+        let known = self.drivers.get(run).map(|driver| driver.seen.epoch);
+        match known {
+            // The streams of an earlier driver are none of this one's.
+            Some(epoch) if epoch < seen.epoch => self.forget(run),
+            Some(epoch) if epoch > seen.epoch => return,
+            _ => {}
+        }
+        let driver = self.drivers.entry(run.clone()).or_insert_with(|| Driver {
+            seen,
+            on: BTreeSet::new(),
+        });
+        driver.seen.seq = driver.seen.seq.max(seen.seq);
+        if driver.on.insert(stream) {
+            self.streams.entry(stream).or_default().insert(run.clone());
         }
     }
 
-    /// Notes that a command on a run was refused: its driver may learn so that it is the driver no more. Recovery does of every run that
-    /// its agent has adopted.
-    pub(crate) fn note_refusal(&mut self, run: &RunId, grip: Grip, rejection: &Rejection) {
-        let (Grip::Keeps(epoch) | Grip::Lets(epoch)) = grip else {
+    fn forget(&mut self, run: &RunId) {
+        let Some(driver) = self.drivers.remove(run) else {
             return;
         };
-        // A command from before it took the run anew says nothing about what it holds now.
-        if self.runs.get(run) == Some(&epoch) && ends_drive(rejection) {
-            self.let_go(run);
-        }
-    }
-
-    fn let_go(&mut self, run: &RunId) {
-        if self.runs.remove(run).is_some() {
-            let mut last = self.drivers.last();
-            if last.get(run) == Some(&self.stream) {
-                last.remove(run);
+        for stream in driver.on {
+            if let Some(runs) = self.streams.get_mut(&stream) {
+                runs.remove(run);
             }
         }
     }
 
-    /// The runs whose driver is gone with the stream: those that were not driven on a later one.
-    pub(crate) fn end(mut self) -> Vec<(RunId, Epoch)> {
-        let (stream, runs) = (self.stream, std::mem::take(&mut self.runs));
-        let mut last = self.drivers.last();
-        runs.into_iter()
-            .filter(|(run, _)| {
-                let gone = last.get(run) == Some(&stream);
-                if gone {
-                    last.remove(run);
-                }
-                gone
-            })
-            .collect()
+    /// Forgets a stream. The runs that were driven on no other one, and what was seen of them.
+    fn leave(&mut self, stream: u64) -> Vec<(RunId, Seen)> {
+        let runs = self.streams.remove(&stream).unwrap_or_default();
+        let mut left = Vec::new();
+        for run in runs {
+            let Some(driver) = self.drivers.get_mut(&run) else {
+                continue;
+            };
+            driver.on.remove(&stream);
+            if driver.on.is_empty() {
+                let seen = driver.seen;
+                self.drivers.remove(&run);
+                left.push((run, seen));
+            }
+        }
+        left
+    }
+}
+
+impl Driven {
+    /// Notes that a command on a run was taken.
+    pub(crate) fn note(&self, run: &RunId, grip: Grip, reply: &Reply) {
+        let epoch = match (grip, &reply.result) {
+            (Grip::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
+            (Grip::Keeps(epoch), _) => epoch,
+            (Grip::Lets(epoch), _) => return self.let_go(run, epoch),
+            (Grip::Takes | Grip::None, _) => return,
+        };
+        let seen = Seen {
+            epoch,
+            seq: reply.seq,
+        };
+        self.drivers.table().note(run, seen, self.stream);
+    }
+
+    /// Notes that a command on a run was refused: its driver may learn so that it is the driver no more. Recovery does of every run that
+    /// its agent has adopted.
+    pub(crate) fn note_refusal(&self, run: &RunId, grip: Grip, rejection: &Rejection) {
+        let (Grip::Keeps(epoch) | Grip::Lets(epoch)) = grip else {
+            return;
+        };
+        if ends_drive(rejection) {
+            self.let_go(run, epoch);
+        }
+    }
+
+    fn let_go(&self, run: &RunId, epoch: Epoch) {
+        let mut table = self.drivers.table();
+        // A command from before the run was taken anew says nothing about who holds it now.
+        if table
+            .drivers
+            .get(run)
+            .is_some_and(|driver| driver.seen.epoch == epoch)
+        {
+            table.forget(run);
+        }
+    }
+
+    /// The stream is over, and its client has closed it: what it drove on this one alone may be let go.
+    pub(crate) fn closed(self) -> Closed {
+        Closed {
+            runs: self.drivers.table().leave(self.stream),
+            drivers: self.drivers.clone(),
+        }
+    }
+}
+
+/// A stream that ended in any other way than by its client's hand says nothing about its drivers.
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.drivers.table().leave(self.stream);
+    }
+}
+
+impl Closed {
+    /// Whether there is nothing to let go.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The runs that nobody drives on another stream by now.
+    pub(crate) fn gone(self) -> Vec<(RunId, Seen)> {
+        let table = self.drivers.table();
+        let gone = |(run, _): &(RunId, Seen)| !table.drivers.contains_key(run);
+        self.runs.into_iter().filter(gone).collect()
     }
 }
 
@@ -137,7 +231,7 @@ fn ends_drive(rejection: &Rejection) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Drivers, Grip};
+    use super::{Drivers, Grip, Seen};
     use tape_core::id::{Epoch, RunId, Seq};
     use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
 
@@ -145,31 +239,69 @@ mod tests {
         RunId::new("t", "a", "u", "s", name).unwrap()
     }
 
-    fn recorded() -> Reply {
+    fn recorded(seq: u64) -> Reply {
         Reply {
-            seq: Seq(1),
+            seq: Seq(seq),
             result: ReplyResult::Recorded,
+        }
+    }
+
+    fn seen(epoch: u64, seq: u64) -> Seen {
+        Seen {
+            epoch: Epoch(epoch),
+            seq: Seq(seq),
         }
     }
 
     #[test]
     fn runs_driven_elsewhere_since_are_kept() {
         let drivers = Drivers::default();
-        let (mut first, mut second) = (drivers.stream(), drivers.stream());
-        first.note(&run("stays"), Grip::Keeps(Epoch(1)), &recorded());
-        first.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded());
-        first.note(&run("ends"), Grip::Keeps(Epoch(1)), &recorded());
-        first.note(&run("ends"), Grip::Lets(Epoch(1)), &recorded());
-        second.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded());
-        assert_eq!(first.end(), vec![(run("stays"), Epoch(1))]);
-        assert_eq!(second.end(), vec![(run("moves"), Epoch(3))]);
-        assert!(drivers.last().is_empty());
+        let (first, second) = (drivers.stream(), drivers.stream());
+        first.note(&run("stays"), Grip::Keeps(Epoch(1)), &recorded(4));
+        first.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded(7));
+        first.note(&run("ends"), Grip::Keeps(Epoch(1)), &recorded(4));
+        first.note(&run("ends"), Grip::Lets(Epoch(1)), &recorded(5));
+        first.note(&run("comes back"), Grip::Keeps(Epoch(1)), &recorded(4));
+        second.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded(8));
+        let closed = first.closed();
+        second.note(&run("comes back"), Grip::Keeps(Epoch(1)), &recorded(4));
+        assert_eq!(closed.gone(), vec![(run("stays"), seen(1, 4))]);
+        let mut left = second.closed().gone();
+        left.sort_by_key(|(run, _)| run.clone());
+        assert_eq!(
+            left,
+            vec![(run("comes back"), seen(1, 4)), (run("moves"), seen(3, 8))]
+        );
+        assert!(drivers.table().drivers.is_empty());
     }
 
     #[test]
-    fn who_is_told_that_another_drives_a_run_drives_it_no_more() {
+    fn what_was_seen_on_any_stream_counts() {
         let drivers = Drivers::default();
-        let mut worker = drivers.stream();
+        let (commands, renewals) = (drivers.stream(), drivers.stream());
+        commands.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(2));
+        renewals.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(3));
+        commands.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(9));
+        assert_eq!(commands.closed().gone(), vec![]);
+        assert_eq!(renewals.closed().gone(), vec![(run("r"), seen(1, 9))]);
+    }
+
+    #[test]
+    fn a_stream_that_was_not_closed_lets_nothing_go() {
+        let drivers = Drivers::default();
+        let (silent, closed) = (drivers.stream(), drivers.stream());
+        silent.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(2));
+        closed.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(3));
+        let gone = closed.closed();
+        assert!(gone.is_empty(), "it is driven on the silent one still");
+        drop(silent);
+        assert!(drivers.table().drivers.is_empty());
+    }
+
+    #[test]
+    fn a_driver_that_is_told_that_another_drives_its_run_drives_it_no_more() {
+        let drivers = Drivers::default();
+        let worker = drivers.stream();
         let fenced = Rejection::Fenced {
             given: Epoch(2),
             current: Epoch(3),
@@ -194,14 +326,14 @@ mod tests {
             ),
         ];
         for (name, grip, rejection) in gone.iter().chain(&held) {
-            worker.note(&run(name), Grip::Keeps(Epoch(2)), &recorded());
+            worker.note(&run(name), Grip::Keeps(Epoch(2)), &recorded(1));
             worker.note_refusal(&run(name), *grip, rejection);
         }
-        let mut left: Vec<_> = worker.end().into_iter().map(|(run, _)| run).collect();
+        let mut left: Vec<_> = worker.closed().gone().into_iter().map(|(run, _)| run).collect();
         left.sort();
         let mut expected: Vec<_> = held.iter().map(|(name, _, _)| run(name)).collect();
         expected.sort();
         assert_eq!(left, expected);
-        assert!(drivers.last().is_empty());
+        assert!(drivers.table().drivers.is_empty());
     }
 }

@@ -154,7 +154,11 @@ impl Run {
             C::ExpireGate { gate } => self.expire_gate(gate, now),
             C::FireTimer { timer } => self.fire_timer(timer, now),
             C::Cancel { reason } => self.cancel(reason, now),
-            C::DriverVanished { epoch, grace_ms } => self.driver_vanished(*epoch, *grace_ms, now),
+            C::DriverVanished {
+                epoch,
+                seen,
+                grace_ms,
+            } => self.driver_vanished(*epoch, *seen, *grace_ms, now),
             C::SettleEffect {
                 effect,
                 verdict,

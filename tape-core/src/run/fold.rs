@@ -49,6 +49,9 @@ impl Run {
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), String> {
         let (seq, at) = (entry.seq, entry.at);
         self.takes(entry)?;
+        if self.is_of_driver(&entry.body) {
+            self.driver_wrote = seq;
+        }
         match &entry.body {
             EntryBody::RunBegun(e) => {
                 self.begun = Some(Identity {

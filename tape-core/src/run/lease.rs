@@ -1,12 +1,13 @@
 //! Leases: one driver at a time, fenced by an epoch.
 
 use super::check::{lease_length, room, text};
-use super::{Phase, Run};
+use super::{Effect, Phase, Run};
 use crate::agenda::{Item, Queue};
 use crate::command::{Begin, Create};
+use crate::entry::EntryBody;
 use crate::entry::lease::{Acquired, Released, Renewed};
 use crate::entry::run::{Begun, Stuck, Unhappy};
-use crate::id::{Epoch, Holder, RunId};
+use crate::id::{EffectId, Epoch, Holder, RunId, Seq};
 use crate::limits::{BACKOFF_MS_MAX, LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{Stream as _, decided};
@@ -184,6 +185,7 @@ impl Run {
     pub(super) fn driver_vanished(
         &self,
         epoch: Epoch,
+        seen: Seq,
         grace_ms: u64,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
@@ -191,10 +193,38 @@ impl Run {
             return Err(Rejection::NotFound { what: "run" });
         }
         let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
-        if gone {
+        let lives = self.driver_wrote > seen;
+        if gone || lives {
             Ok(self.already(ReplyResult::Recorded))
         } else {
             self.release_lease(grace_ms, false, now)
+        }
+    }
+
+    /// Whether the driver wrote the entry: then it lived when the entry was committed. An entry of an effect that the agent runs
+    /// itself counts, though a person may have settled it.
+    pub(super) fn is_of_driver(&self, body: &EntryBody) -> bool {
+        use EntryBody as B;
+        let inline = |id: &EffectId| self.effects.get(id).is_some_and(Effect::is_inline);
+        match body {
+            B::LeaseAcquired(_)
+            | B::LeaseRenewed(_)
+            | B::DecisionRecorded(_)
+            | B::EffectBegun(_)
+            | B::GateOpened(_)
+            | B::TimerSet(_)
+            | B::TimerCancelled(_)
+            | B::BudgetOpened(_)
+            | B::BudgetReserved(_)
+            | B::BudgetReleased(_)
+            | B::SampleRecorded(_)
+            | B::RunCheckpoint(_) => true,
+            B::EffectStarted(e) => inline(&e.effect),
+            B::EffectConfirmed(e) => inline(&e.effect),
+            B::EffectFailed(e) => inline(&e.effect),
+            B::EffectDeferred(e) => inline(&e.effect),
+            B::EffectUnknown(e) => inline(&e.effect),
+            _ => false,
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) const LINES: &[&str] = &[
     "renew epoch=1 lease=400",
     "release in=200",
     "vanished 1 grace=100",
+    "vanished 1 seen=2",
     "vanished 2",
     "decide #0",
     "decide #1",

@@ -33,7 +33,7 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
     } else if word == "retire" {
         RunCommand::Tell(retire(&mut line, run))
     } else {
-        RunCommand::Tell(outside(&word, &mut line))
+        RunCommand::Tell(outside(&word, &mut line, run))
     };
     line.end();
     command
@@ -359,7 +359,7 @@ fn outcome(word: &str) -> Outcome {
     }
 }
 
-fn outside(word: &str, line: &mut Line) -> OutsideCommand {
+fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
     use OutsideCommand as C;
     match word {
         "signal" => C::Signal {
@@ -372,6 +372,7 @@ fn outside(word: &str, line: &mut Line) -> OutsideCommand {
         "cancel" => C::Cancel { reason: line.rest() },
         "vanished" => C::DriverVanished {
             epoch: Epoch(line.parse()),
+            seen: line.pair("seen").map_or_else(|| run.seq(), Seq),
             grace_ms: line.pair("grace").unwrap_or(0),
         },
         "settle" => C::SettleEffect {

@@ -1,13 +1,13 @@
 //! The Drive stream: the commands of all runs that one client drives.
 
 use super::{Context, Messages};
-use crate::drivers::{Driven, Grip};
+use crate::drivers::{Driven, Grip, Seen};
 use crate::failure::of_journal;
 use crate::shutdown::Call;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tape_core::command::{Command, OutsideCommand, RunCommand};
-use tape_core::id::{Epoch, RequestId, RunId};
+use tape_core::id::{RequestId, RunId};
 use tape_core::reply::Reply;
 use tape_proto::convert::{ExecuteCommand, InvalidField};
 use tape_proto::failure::Failure;
@@ -81,7 +81,7 @@ impl DriveStream {
         if call.is_closing() {
             let _ = self.answers.send(Err(Failure::Draining.into())).await;
         } else {
-            let_go(&self.context, self.driven.end()).await;
+            let_go(&self.context, self.driven.closed().gone()).await;
         }
     }
 
@@ -135,10 +135,14 @@ fn read(request: Option<v1::ExecuteRequest>) -> Result<ExecuteCommand, InvalidFi
 }
 
 /// Lets go of the leases of a driver that vanished.
-async fn let_go(context: &Context, runs: Vec<(RunId, Epoch)>) {
-    let gone = runs.into_iter().map(|(run, epoch)| async move {
+async fn let_go(context: &Context, runs: Vec<(RunId, Seen)>) {
+    let gone = runs.into_iter().map(|(run, seen)| async move {
         let grace_ms = context.0.lease_grace_ms;
-        let vanished = RunCommand::Tell(OutsideCommand::DriverVanished { epoch, grace_ms });
+        let vanished = RunCommand::Tell(OutsideCommand::DriverVanished {
+            epoch: seen.epoch,
+            seen: seen.seq,
+            grace_ms,
+        });
         let command = Command::new(RequestId(uuid::Uuid::new_v4()), vanished);
         if let Err(error) = context.engine().run(&run, command).await {
             // The lease ends by time then.

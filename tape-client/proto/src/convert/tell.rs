@@ -4,7 +4,7 @@ use super::field::{InvalidField, name, optional, required};
 use crate::v1;
 use crate::v1::tell::Command as Wire;
 use tape_core::command::{OutsideCommand, Verdict};
-use tape_core::id::Epoch;
+use tape_core::id::{Epoch, Seq};
 
 impl TryFrom<Wire> for OutsideCommand {
     type Error = InvalidField;
@@ -44,6 +44,7 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
         Wire::Cancel(c) => OutsideCommand::Cancel { reason: c.reason },
         Wire::DriverVanished(c) => OutsideCommand::DriverVanished {
             epoch: Epoch(c.epoch),
+            seen: Seq(c.seen_seq),
             grace_ms: c.grace_ms,
         },
         Wire::SettleEffect(c) => OutsideCommand::SettleEffect {
@@ -105,12 +106,15 @@ impl From<OutsideCommand> for Wire {
             OutsideCommand::ExpireGate { gate } => Self::ExpireGate(wire::ExpireGate { gate: gate.into() }),
             OutsideCommand::FireTimer { timer } => Self::FireTimer(wire::FireTimer { timer: timer.into() }),
             OutsideCommand::Cancel { reason } => Self::Cancel(wire::Cancel { reason }),
-            OutsideCommand::DriverVanished { epoch, grace_ms } => {
-                Self::DriverVanished(wire::DriverVanished {
-                    epoch: epoch.0,
-                    grace_ms,
-                })
-            }
+            OutsideCommand::DriverVanished {
+                epoch,
+                seen,
+                grace_ms,
+            } => Self::DriverVanished(wire::DriverVanished {
+                epoch: epoch.0,
+                grace_ms,
+                seen_seq: seen.0,
+            }),
             OutsideCommand::SettleEffect {
                 effect,
                 verdict,

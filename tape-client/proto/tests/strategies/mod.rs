@@ -333,8 +333,9 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
         name().prop_map(|gate| C::ExpireGate { gate }),
         name().prop_map(|timer| C::FireTimer { timer }),
         text().prop_map(|reason| C::Cancel { reason }),
-        any::<[u64; 2]>().prop_map(|[epoch, grace_ms]| C::DriverVanished {
+        any::<[u64; 3]>().prop_map(|[epoch, seen, grace_ms]| C::DriverVanished {
             epoch: Epoch(epoch),
+            seen: Seq(seen),
             grace_ms
         }),
         (effect(), verdict, text()).prop_map(|(effect, verdict, reason)| C::SettleEffect {

@@ -330,6 +330,8 @@ async fn finish(
     let doubt = match &ending {
         Ending::Retry { error: cause, .. }
         | Ending::Refused { error: cause, .. }
+        | Ending::Unreached { error: cause }
+        | Ending::Repeat { cause, .. }
         | Ending::Unknown { cause } => cause.clone(),
         Ending::Confirmed { .. } | Ending::Failed { .. } => String::new(),
     };
@@ -346,7 +348,7 @@ async fn finish(
             );
             Some(Settled::Failed { error, detail: None })
         }
-        Ending::Unknown { .. } => None,
+        Ending::Unknown { .. } | Ending::Repeat { .. } | Ending::Unreached { .. } => None,
     };
     let reply = run
         .drive(DriverCommand::FinishEffect {

@@ -287,6 +287,18 @@ pub enum Ending {
         /// Why nobody knows.
         cause: String,
     },
+    /// The upstream may have acted, and asks to be sent the same again. What is not idempotent is not: it is [`Self::Unknown`].
+    Repeat {
+        /// What was answered.
+        cause: String,
+        /// The upstream's own wish, in milliseconds.
+        after_ms: Option<u64>,
+    },
+    /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
+    Unreached {
+        /// What stood in the way.
+        error: String,
+    },
 }
 
 impl Ending {
@@ -330,6 +342,11 @@ pub enum UndoEnding {
     Stuck {
         /// Why.
         reason: String,
+    },
+    /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
+    Unreached {
+        /// What stood in the way.
+        error: String,
     },
 }
 
@@ -384,8 +401,11 @@ pub enum WorkerCommand {
         result: Payload,
         /// How to undo the act, where the answer tells; otherwise what was said when the effect began holds.
         undo: Option<Undo>,
-        /// How to undo the duplicate, where one was found; without it the effect is stuck.
-        undo_duplicate: Option<Undo>,
+        /// How to undo each duplicate, where some were found, at most [`DUPLICATES_MAX`](crate::limits::DUPLICATES_MAX); with none
+        /// the effect is stuck.
+        undo_duplicates: Vec<Undo>,
+        /// Why the upstream could not say, or what stood in its way; else empty.
+        why: String,
     },
     /// Keeps an effect that the worker is dispatching or observing.
     RenewEffectClaim {

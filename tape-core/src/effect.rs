@@ -2,6 +2,7 @@
 
 use crate::budget::Spend;
 use crate::id::{BusinessKey, Connector, Holder, Operation};
+use crate::limits::{PREVIEW_BYTES_MAX, UNREACHED_BACKOFF_MS_MAX, UNREACHED_BACKOFF_MS_MIN};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,48 @@ impl EffectPolicy {
             .saturating_mul(1 << doublings)
             .min(self.backoff_max_ms)
     }
+
+    /// The wait after the upstream was not reached for the n-th time in a row, from 1, in milliseconds. Nothing bounds how often that
+    /// happens, so it is at least [`UNREACHED_BACKOFF_MS_MIN`] and may grow to [`UNREACHED_BACKOFF_MS_MAX`], whatever the policy says.
+    #[must_use]
+    pub fn backoff_unreached(&self, n: u32) -> u64 {
+        let patient = Self {
+            backoff_ms: self.backoff_ms.max(UNREACHED_BACKOFF_MS_MIN),
+            backoff_max_ms: self.backoff_max_ms.max(UNREACHED_BACKOFF_MS_MAX),
+            ..*self
+        };
+        patient.backoff_after(n)
+    }
+}
+
+/// How often an upstream was not reached. Such attempts and observations do not count towards any bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreached {
+    /// Attempts that did not reach it.
+    pub attempts: u32,
+    /// Attempts or observations in a row that did not reach it, the newest among them.
+    pub in_a_row: u32,
+    /// What stood in the way the last time, cut to [`PREVIEW_BYTES_MAX`]; none once it was reached.
+    pub why: Option<String>,
+}
+
+impl Unreached {
+    /// An attempt did not reach it.
+    pub(crate) fn attempt(&mut self, why: &str) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.observation(why);
+    }
+
+    /// An observation did not reach it.
+    pub(crate) fn observation(&mut self, why: &str) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.why = Some(why[..why.floor_char_boundary(PREVIEW_BYTES_MAX)].to_owned());
+    }
+
+    /// It was reached.
+    pub(crate) fn over(&mut self) {
+        (self.in_a_row, self.why) = (0, None);
+    }
 }
 
 /// Where an effect stands.
@@ -176,4 +219,6 @@ pub enum Outcome {
     Duplicate,
     /// The upstream could not say.
     Inconclusive,
+    /// The upstream was not reached, and so was not asked.
+    Unreached,
 }

@@ -61,6 +61,16 @@ pub const LEASE_MS_MAX: u64 = 3_600_000;
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest backoff between attempts, in milliseconds (one day).
 pub const BACKOFF_MS_MAX: u64 = 86_400_000;
+/// Shortest wait after an upstream was not reached, in milliseconds: nothing bounds how often that happens.
+pub const UNREACHED_BACKOFF_MS_MIN: u64 = 100;
+/// To this the wait after an upstream was not reached grows in any case, in milliseconds.
+pub const UNREACHED_BACKOFF_MS_MAX: u64 = 30_000;
+/// Longest part of a reason that the state of a run keeps, in bytes of UTF-8; all of it stands in an entry.
+pub const PREVIEW_BYTES_MAX: usize = 300;
+/// Most duplicates of one effect that are undone by themselves.
+pub const DUPLICATES_MAX: usize = 64;
+/// The begin of bytes that could not be kept, which is kept in their place, in bytes.
+pub const UNKEPT_HEAD_BYTES_MAX: usize = 4 * 1024;
 /// Re-drives that reached an agent and made no progress, after which a run is stuck and waits for a person.
 pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Most keys in the state of one session, or of one scope of state.

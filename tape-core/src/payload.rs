@@ -1,6 +1,6 @@
 //! What only the agent interprets: bytes with a content type, erasable behind their digest.
 
-use crate::limits::{CONTENT_TYPE_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{CONTENT_TYPE_BYTES_MAX, PAYLOAD_BYTES_MAX, UNKEPT_HEAD_BYTES_MAX};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -104,6 +104,10 @@ pub struct Payload {
 impl Payload {
     /// The content type of JSON.
     pub const JSON: &'static str = "application/json";
+    /// The content type of bytes of which nothing is known.
+    pub const BYTES: &'static str = "application/octet-stream";
+    /// The content type of an [`Unkept`], as JSON.
+    pub const UNKEPT: &'static str = "application/vnd.tape.unkept+json";
 
     /// Takes `bytes` as they are.
     ///
@@ -114,8 +118,7 @@ impl Payload {
         if bytes.len() > PAYLOAD_BYTES_MAX {
             return Err(InvalidPayload::TooLarge { bytes: bytes.len() });
         }
-        let printable = content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
-        if content_type.is_empty() || content_type.len() > CONTENT_TYPE_BYTES_MAX || !printable {
+        if !is_content_type(content_type) {
             return Err(InvalidPayload::ContentType);
         }
         let content_type = match content_type {
@@ -139,10 +142,46 @@ impl Payload {
         Self::new(Self::JSON, value.to_string()).expect("the caller knows that the value is small")
     }
 
+    /// What can be kept of `bytes`: they themselves where a payload may have as many, else an [`Unkept`] in their place, so that an
+    /// act that happened is never taken for one that did not. A content type that makes no sense becomes that of any bytes.
+    #[must_use]
+    pub fn kept(content_type: &str, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let content_type = kept_type(content_type);
+        Self::new(content_type, bytes.clone()).unwrap_or_else(|_| {
+            Self::unkept(&Unkept {
+                content_type: content_type.to_owned(),
+                len: bytes.len() as u64,
+                more: false,
+                sha256: Some(Digest::of(&bytes)),
+                head: Head::of(&bytes),
+            })
+        })
+    }
+
+    /// The payload that stands in the place of bytes that could not be kept.
+    #[must_use]
+    pub fn unkept(unkept: &Unkept) -> Self {
+        let unkept = Unkept {
+            content_type: kept_type(&unkept.content_type).to_owned(),
+            head: Head::of(&unkept.head.0),
+            ..unkept.clone()
+        };
+        let text = serde_json::to_vec(&unkept).expect("what was not kept has a JSON form");
+        Self::new(Self::UNKEPT, text).expect("the begin of the bytes is small")
+    }
+
+    /// What is known of the bytes in whose place the payload stands; none where it is what it seems.
+    #[must_use]
+    pub fn as_unkept(&self) -> Option<Unkept> {
+        let bytes = self.bytes().filter(|_| self.content_type == Self::UNKEPT)?;
+        serde_json::from_slice(bytes).ok()
+    }
+
     /// No bytes.
     #[must_use]
     pub fn empty() -> Self {
-        let content_type = "application/octet-stream".into();
+        let content_type = Self::BYTES.into();
         Self {
             content_type,
             len: 0,
@@ -204,6 +243,63 @@ impl Payload {
         }
         self.bytes = Some(bytes);
         Ok(())
+    }
+}
+
+fn is_content_type(text: &str) -> bool {
+    let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && printable
+}
+
+/// The content type under which bytes are kept. Only Tape itself says that it could not keep some.
+fn kept_type(content_type: &str) -> &str {
+    if is_content_type(content_type) && content_type != Payload::UNKEPT {
+        content_type
+    } else {
+        Payload::BYTES
+    }
+}
+
+/// What is known of bytes that could not be kept, such as a result over [`PAYLOAD_BYTES_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkept {
+    /// What they are.
+    pub content_type: String,
+    /// Their number.
+    pub len: u64,
+    /// Whether there were more than `len`, which were not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// Their SHA-256, where all of them were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// The first of them, at most [`UNKEPT_HEAD_BYTES_MAX`].
+    pub head: Head,
+}
+
+/// The first bytes of what could not be kept; in JSON in hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Head(pub Vec<u8>);
+
+impl Head {
+    /// The first of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(bytes[..bytes.len().min(UNKEPT_HEAD_BYTES_MAX)].to_vec())
+    }
+}
+
+impl TryFrom<String> for Head {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, hex::FromHexError> {
+        hex::decode(text).map(Self)
+    }
+}
+
+impl From<Head> for String {
+    fn from(head: Head) -> Self {
+        hex::encode(head.0)
     }
 }
 

@@ -406,6 +406,7 @@ fn what_is_not_there_cannot_change() {
             effect,
             error: cause(),
             lapsed: false,
+            unreached: false,
             next_at: at,
         }
         .into(),

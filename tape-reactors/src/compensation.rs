@@ -149,6 +149,8 @@ async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> Un
         Ok(result) => UndoEnding::Done { result },
         Err(NotUndone::Retry { error }) => UndoEnding::Retry { error },
         Err(NotUndone::Unknown { cause }) => UndoEnding::Unknown { cause },
+        Err(NotUndone::Unreached { error }) => UndoEnding::Unreached { error },
+        Err(NotUndone::Refused { error }) => UndoEnding::Stuck { reason: error },
     }
 }
 
@@ -161,7 +163,8 @@ async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoEnding> {
         Some(Observation::Duplicate { .. }) => Some(UndoEnding::Stuck {
             reason: "it was undone more than once".to_owned(),
         }),
-        None | Some(Observation::Inconclusive { .. }) if heeds_keys => None,
+        None | Some(Observation::Inconclusive { .. } | Observation::Unreached { .. }) if heeds_keys => None,
+        Some(Observation::Unreached { why }) => Some(UndoEnding::Unreached { error: why }),
         Some(Observation::Inconclusive { why }) => Some(UndoEnding::Unknown { cause: why }),
         None => Some(UndoEnding::Stuck {
             reason: "an attempt may have undone it, and the upstream cannot be asked".to_owned(),
@@ -176,6 +179,7 @@ fn fitted(ending: UndoEnding) -> UndoEnding {
         UndoEnding::Retry { error } => UndoEnding::Retry { error: text(error) },
         UndoEnding::Unknown { cause } => UndoEnding::Unknown { cause: text(cause) },
         UndoEnding::Stuck { reason } => UndoEnding::Stuck { reason: text(reason) },
+        UndoEnding::Unreached { error } => UndoEnding::Unreached { error: text(error) },
     }
 }
 
@@ -185,6 +189,7 @@ const fn word(ending: &UndoEnding) -> &'static str {
         UndoEnding::Retry { .. } => "retry",
         UndoEnding::Unknown { .. } => "unknown",
         UndoEnding::Stuck { .. } => "stuck",
+        UndoEnding::Unreached { .. } => "unreached",
     }
 }
 
@@ -192,6 +197,7 @@ fn why(ending: &UndoEnding) -> Option<&str> {
     match ending {
         UndoEnding::Done { .. } => None,
         UndoEnding::Retry { error: why }
+        | UndoEnding::Unreached { error: why }
         | UndoEnding::Unknown { cause: why }
         | UndoEnding::Stuck { reason: why } => Some(why),
     }

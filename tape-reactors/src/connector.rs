@@ -87,12 +87,17 @@ pub enum Observation {
         result: Payload,
         /// How to undo the one that stands, where that is known only now.
         undo: Option<Undo>,
-        /// How to undo the other; without it a person must look.
-        undo_duplicate: Option<Undo>,
+        /// How to undo each of the others; with none a person must look.
+        undo_duplicates: Vec<Undo>,
     },
     /// The upstream could not say.
     Inconclusive {
-        /// Why, for the log.
+        /// Why, for the journal.
+        why: String,
+    },
+    /// The upstream was not reached, and so was not asked: this observation does not count.
+    Unreached {
+        /// What stood in the way.
         why: String,
     },
 }
@@ -115,6 +120,7 @@ impl Observation {
             Self::Absent => Outcome::Absent,
             Self::Duplicate { .. } => Outcome::Duplicate,
             Self::Inconclusive { .. } => Outcome::Inconclusive,
+            Self::Unreached { .. } => Outcome::Unreached,
         }
     }
 }
@@ -133,6 +139,18 @@ pub enum NotUndone {
     Unknown {
         /// Why nobody knows.
         cause: String,
+    },
+    /// Nothing was sent: the upstream was not reached. It is tried again, and this attempt does not count.
+    #[error("{error}")]
+    Unreached {
+        /// What stood in the way.
+        error: String,
+    },
+    /// Nothing was sent, and no other attempt would be: a person must look.
+    #[error("{error}")]
+    Refused {
+        /// Why it cannot be sent.
+        error: String,
     },
 }
 

@@ -76,6 +76,7 @@ impl Outbox {
 
     async fn finish(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
         let known = matches!(ending, Ending::Confirmed { .. });
+        let bare = without_cost(&ending);
         match self.record(call, ending).await {
             Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, attempt = call.attempt, "the answer came after the claim had lapsed");
@@ -83,6 +84,12 @@ impl Outbox {
             }
             // It happened, whatever is wrong with what the connector says of it: that must not be forgotten.
             Err(AccessError::Rejected(rejection)) if known => {
+                if let Some(bare) = bare
+                    && self.record(call, bare).await.is_ok()
+                {
+                    warn!(effect = %call.effect, %rejection, "what it cost was refused: what was set aside counts");
+                    return Ok(());
+                }
                 let cause = text(format!(
                     "it happened, but what came of it was refused: {rejection}"
                 ));
@@ -103,6 +110,22 @@ impl Outbox {
             ending,
         };
         self.0.ask(&call.run, finish).await.map(drop)
+    }
+}
+
+/// What happened without what it is said to have cost; none where nothing is said of that.
+fn without_cost(ending: &Ending) -> Option<Ending> {
+    match ending {
+        Ending::Confirmed {
+            result,
+            undo,
+            spent: Some(_),
+        } => Some(Ending::Confirmed {
+            result: result.clone(),
+            undo: undo.clone(),
+            spent: None,
+        }),
+        _ => None,
     }
 }
 
@@ -162,18 +185,24 @@ fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
             error: text(error),
             detail,
         },
-        Ending::Retry { error, after_ms } => {
-            let wait = after_ms
-                .unwrap_or_default()
-                .max(spec.policy.backoff_after(attempt));
-            let wait = spread(Duration::from_millis(wait.min(BACKOFF_MS_MAX)));
-            Ending::Retry {
-                error: text(error),
-                after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            }
-        }
+        Ending::Retry { error, after_ms } => Ending::Retry {
+            error: text(error),
+            after_ms: Some(wait(after_ms, spec, attempt)),
+        },
+        Ending::Repeat { cause, after_ms } => Ending::Repeat {
+            cause: text(cause),
+            after_ms: Some(wait(after_ms, spec, attempt)),
+        },
         Ending::Unknown { cause } => Ending::Unknown { cause: text(cause) },
+        Ending::Unreached { error } => Ending::Unreached { error: text(error) },
     }
+}
+
+/// The wait before the next attempt, in milliseconds.
+fn wait(wish: Option<u64>, spec: &EffectSpec, attempt: u32) -> u64 {
+    let wait = wish.unwrap_or_default().max(spec.policy.backoff_after(attempt));
+    let wait = spread(Duration::from_millis(wait.min(BACKOFF_MS_MAX)));
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 const fn word(ending: &Ending) -> &'static str {
@@ -182,7 +211,9 @@ const fn word(ending: &Ending) -> &'static str {
         Ending::Failed { .. } => "failed",
         Ending::Refused { .. } => "refused",
         Ending::Retry { .. } => "retry",
+        Ending::Repeat { .. } => "repeat",
         Ending::Unknown { .. } => "unknown",
+        Ending::Unreached { .. } => "unreached",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The reconciler: effects of which nobody knows whether they happened are asked about, until that is known or a person must look.
 
 use crate::access::{AccessError, DueWork};
-use crate::connector::{Call, Observation};
+use crate::connector::{Call, Observation, text};
 use crate::outbox::call;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheEffect, Waited, Worker};
@@ -70,7 +70,10 @@ impl Reconciler {
     }
 
     async fn record(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
-        let conclusive = !matches!(seen, Observation::Inconclusive { .. });
+        let conclusive = !matches!(
+            seen,
+            Observation::Inconclusive { .. } | Observation::Unreached { .. }
+        );
         match self.send(call, seen).await {
             Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, "the observation came after its claim had lapsed");
@@ -91,7 +94,8 @@ impl Reconciler {
     async fn send(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
         let outcome = seen.outcome();
         info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
-        let (result, undo, undo_duplicate) = parts(seen);
+        let why = text_of(why(&seen));
+        let (result, undo, undo_duplicates) = parts(seen);
         let record = WorkerCommand::RecordObservation {
             effect: call.effect.clone(),
             holder: self.0.holder(),
@@ -99,7 +103,8 @@ impl Reconciler {
             outcome,
             result,
             undo,
-            undo_duplicate,
+            undo_duplicates,
+            why,
         };
         self.0.ask(&call.run, record).await.map(drop)
     }
@@ -123,21 +128,28 @@ impl Reactor for Reconciler {
     }
 }
 
-fn parts(seen: Observation) -> (Payload, Option<Undo>, Option<Undo>) {
+fn parts(seen: Observation) -> (Payload, Option<Undo>, Vec<Undo>) {
     match seen {
-        Observation::Found { result, undo } => (result, undo, None),
+        Observation::Found { result, undo } => (result, undo, Vec::new()),
         Observation::Duplicate {
             result,
             undo,
-            undo_duplicate,
-        } => (result, undo, undo_duplicate),
-        Observation::Absent | Observation::Inconclusive { .. } => (Payload::empty(), None, None),
+            undo_duplicates,
+        } => (result, undo, undo_duplicates),
+        Observation::Absent | Observation::Inconclusive { .. } | Observation::Unreached { .. } => {
+            (Payload::empty(), None, Vec::new())
+        }
     }
+}
+
+/// A reason as an entry can carry it.
+fn text_of(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| text(why.to_owned()))
 }
 
 fn why(seen: &Observation) -> Option<&str> {
     match seen {
-        Observation::Inconclusive { why } => Some(why),
+        Observation::Inconclusive { why } | Observation::Unreached { why } => Some(why),
         Observation::Found { .. } | Observation::Absent | Observation::Duplicate { .. } => None,
     }
 }

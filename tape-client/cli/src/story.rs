@@ -100,7 +100,14 @@ fn tell(stream: &StreamId, body: &EntryBody) -> String {
         ),
         E::ObligationStarted(e) => format!("attempt {} by {}", e.attempt, e.claim.holder),
         E::ObligationDone(e) => format!("done by {} {}", by(&e.by), preview(&e.result)),
-        E::ObligationDeferred(e) => format!("failed: {}; again at {}", e.error, time(e.next_at)),
+        E::ObligationDeferred(e) => {
+            let what = if e.unreached {
+                "not sent, the upstream was not reached"
+            } else {
+                "failed"
+            };
+            format!("{what}: {}; again at {}", e.error, time(e.next_at))
+        }
         E::ObligationStuck(e) => format!("STUCK: {}", e.reason),
         E::ObligationRetried(e) => format!("to be tried again: {}", e.reason),
         E::DecisionRecorded(e) => {
@@ -156,7 +163,14 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
             format!("confirmed by {} {}{undo}", by(&e.by), preview(&e.result))
         }
         E::EffectFailed(e) => format!("FAILED, says {}: {}", by(&e.by), e.error),
-        E::EffectDeferred(e) => format!("not done: {}; again at {}", e.error, time(e.next_at)),
+        E::EffectDeferred(e) => {
+            let what = match e {
+                e if e.unreached => "not sent, the upstream was not reached",
+                e if e.lapsed => "may be done",
+                _ => "not done",
+            };
+            format!("{what}: {}; again at {}", e.error, time(e.next_at))
+        }
         E::EffectUnknown(e) => format!("UNKNOWN: {}", e.cause),
         E::EffectObserving(e) => format!("observation {} by {}", e.observation, e.claim.holder),
         E::EffectObserved(e) => {
@@ -166,7 +180,12 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
                 AfterObservation::ObserveAgain { at } => format!("; asked again at {}", time(*at)),
                 AfterObservation::Stuck { reason } => format!("; STUCK: {reason}"),
             };
-            format!("observed: {:?}{then}", e.outcome)
+            let why = if e.why.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", e.why)
+            };
+            format!("observed: {:?}{why}{then}", e.outcome)
         }
         E::EffectResendAllowed(e) => format!("may be sent again: {}", e.reason),
         _ => String::new(),

@@ -6,7 +6,7 @@ use crate::{Context, Failure, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
-use tape_client::core::effect::Status;
+use tape_client::core::effect::{Status, Unreached};
 use tape_client::core::id::{App, EffectId, GateName, Tenant};
 use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::stream::{RunStatus, Summary};
@@ -35,7 +35,12 @@ struct Matter {
 }
 
 /// Where something may wait for a person; gates are open while a run waits, or goes on with something else.
-const STATUSES: [RunStatus; 3] = [RunStatus::Stuck, RunStatus::Suspended, RunStatus::Running];
+const STATUSES: [RunStatus; 4] = [
+    RunStatus::Stuck,
+    RunStatus::Suspended,
+    RunStatus::Running,
+    RunStatus::Compensating,
+];
 
 impl Stuck {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
@@ -110,6 +115,8 @@ fn matters(run: &RunId, state: &Run) -> Vec<Matter> {
         why: why.to_owned(),
         remedies: vec![format!("retry {run} --reason WHY")],
     }));
+    matters.extend(state.effects().iter().filter_map(|(id, it)| away(id, it)));
+    matters.extend(state.obligations().iter().filter_map(undo_away));
     matters.extend(state.gates().iter().filter_map(|(name, it)| gate(&run, name, it)));
     matters
 }
@@ -143,6 +150,31 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
             format!("retry {run} --undo '{effect}'{duplicate} --reason WHY"),
             format!("settle {run} '{effect}' --undone{duplicate} --reason WHY"),
         ],
+    })
+}
+
+/// An effect whose upstream is not reached: it goes on by itself once that is.
+fn away(id: &EffectId, effect: &Effect) -> Option<Matter> {
+    let what = format!("effect {id} {} {}", effect.connector, effect.operation);
+    unreached(what, &effect.unreached)
+}
+
+fn undo_away(obligation: &Obligation) -> Option<Matter> {
+    let effect = &obligation.id.effect;
+    let what = format!(
+        "undo of effect {effect} {} {}",
+        obligation.connector, obligation.operation
+    );
+    unreached(what, &obligation.unreached)
+}
+
+fn unreached(what: String, unreached: &Unreached) -> Option<Matter> {
+    let why = unreached.why.as_ref()?;
+    let times = unreached.in_a_row;
+    Some(Matter {
+        what,
+        why: format!("its upstream was not reached {times} times in a row: {why}"),
+        remedies: Vec::new(),
     })
 }
 

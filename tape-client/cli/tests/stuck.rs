@@ -161,7 +161,8 @@ impl World {
             outcome: Outcome::Absent,
             result: Payload::empty(),
             undo: None,
-            undo_duplicate: None,
+            undo_duplicates: Vec::new(),
+            why: String::new(),
         };
         self.work(run, seen).await;
     }

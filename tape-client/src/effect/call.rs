@@ -52,6 +52,11 @@ pub enum CallError {
         /// Why nobody knows.
         cause: String,
     },
+    /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
+    Unreached {
+        /// What stood in the way.
+        error: String,
+    },
 }
 
 impl Call {
@@ -129,6 +134,7 @@ impl Call {
                 after_ms: after_ms(after),
             },
             Err(CallError::Unknown { cause }) => Ending::Unknown { cause: text(cause) },
+            Err(CallError::Unreached { error }) => Ending::Unreached { error: text(error) },
         }
     }
 }
@@ -155,6 +161,13 @@ impl CallError {
         Self::Retry {
             error: error.to_string(),
             after: Some(after),
+        }
+    }
+
+    /// Nothing was sent: the upstream was not reached.
+    pub fn unreached(error: impl ToString) -> Self {
+        Self::Unreached {
+            error: error.to_string(),
         }
     }
 

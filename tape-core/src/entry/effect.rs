@@ -103,9 +103,12 @@ pub struct Deferred {
     pub effect: EffectId,
     /// What went wrong.
     pub error: String,
-    /// Whether the attempt ended without anybody knowing how, since its worker vanished; else it did not act.
+    /// Whether the attempt ended without anybody knowing how, as when its worker vanished; else it did not act.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lapsed: bool,
+    /// Whether the upstream was not reached: then the attempt does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreached: bool,
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }
@@ -143,6 +146,9 @@ pub struct Observed {
     pub effect: EffectId,
     /// What the upstream says.
     pub outcome: Outcome,
+    /// Why it could not say, or what stood in its way; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
     /// What follows.
     pub then: AfterObservation,
 }

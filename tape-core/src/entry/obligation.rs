@@ -99,6 +99,9 @@ pub struct Deferred {
     /// Whether it is known that the attempt undid nothing; else it may have.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_done: bool,
+    /// Whether the upstream was not reached: then the attempt does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreached: bool,
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }

@@ -84,7 +84,7 @@ impl EffectRecord {
             EntryBody::EffectUnknown(unknown) => {
                 self.stand(Status::Unknown, Some(unknown.observe_at), unknown.cause);
             }
-            EntryBody::EffectObserved(observed) => self.observed(observed.then),
+            EntryBody::EffectObserved(observed) => self.observed(observed.then, observed.why),
             EntryBody::EffectResendAllowed(allowed) => {
                 self.stand(Status::Pending, Some(entry.at), allowed.reason);
             }
@@ -92,13 +92,16 @@ impl EffectRecord {
         }
     }
 
-    fn observed(&mut self, then: AfterObservation) {
+    fn observed(&mut self, then: AfterObservation, why: String) {
         match then {
             // The next entry says how.
             AfterObservation::Settle => {}
             AfterObservation::Resend { at } => self.stand(Status::Pending, Some(at), "absent".to_owned()),
             AfterObservation::ObserveAgain { at } => {
                 (self.status, self.due) = (Status::Unknown, Some(at));
+                if !why.is_empty() {
+                    self.why = why;
+                }
             }
             AfterObservation::Stuck { reason } => self.stand(Status::Stuck, None, reason),
         }

@@ -252,6 +252,7 @@ fn an_effect_is_followed_through_its_attempts() {
         error: "busy".to_owned(),
         next_at: at(5),
         lapsed: false,
+        unreached: false,
     });
     let record = journal.replay.effect(&effect).unwrap();
     assert_eq!(
@@ -273,6 +274,7 @@ fn an_effect_is_followed_through_its_attempts() {
     journal.add(effect::Observed {
         effect: effect.clone(),
         outcome: crate::effect::Outcome::Found,
+        why: String::new(),
         then: effect::AfterObservation::Settle,
     });
     journal.add(effect::Confirmed {

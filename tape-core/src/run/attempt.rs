@@ -12,6 +12,35 @@ use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
 
+/// A failure worth a retry.
+struct Retry<'a> {
+    error: &'a str,
+    /// The upstream's own wish.
+    after_ms: Option<u64>,
+    /// Whether the attempt may have acted all the same.
+    doubt: bool,
+    /// Whether the upstream was not reached.
+    unreached: bool,
+}
+
+impl<'a> Retry<'a> {
+    const fn not_done(error: &'a str, after_ms: Option<u64>) -> Self {
+        Self {
+            error,
+            after_ms,
+            doubt: false,
+            unreached: false,
+        }
+    }
+
+    const fn unreached(error: &'a str) -> Self {
+        Self {
+            unreached: true,
+            ..Self::not_done(error, None)
+        }
+    }
+}
+
 impl Run {
     pub(super) fn restart_effect(&self, id: &EffectId) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
@@ -137,6 +166,7 @@ impl Run {
                 effect: id.clone(),
                 error: cause,
                 lapsed: true,
+                unreached: false,
                 next_at: now,
             });
         }
@@ -185,13 +215,26 @@ impl Run {
             }
             Ending::Retry { error, after_ms } => {
                 text("error", error)?;
-                self.append(self.retry(id, effect, error, *after_ms, by, now))
+                self.append(self.retry(id, effect, &Retry::not_done(error, *after_ms), by, now))
             }
-            Ending::Unknown { cause } => {
+            Ending::Unreached { error } => {
+                text("error", error)?;
+                self.append(self.retry(id, effect, &Retry::unreached(error), by, now))
+            }
+            Ending::Repeat { cause, after_ms } if effect.semantics != Semantics::NonIdempotent => {
+                text("cause", cause)?;
+                let doubt = effect.semantics == Semantics::Idempotent;
+                let retry = Retry {
+                    doubt,
+                    ..Retry::not_done(cause, *after_ms)
+                };
+                self.append(self.retry(id, effect, &retry, by, now))
+            }
+            Ending::Unknown { cause } | Ending::Repeat { cause, .. } => {
                 text("cause", cause)?;
                 if effect.semantics == Semantics::ReadOnly {
                     // There is nothing to ask the upstream about.
-                    return self.append(self.retry(id, effect, cause, None, by, now));
+                    return self.append(self.retry(id, effect, &Retry::not_done(cause, None), by, now));
                 }
                 let observe_at = now.plus_millis(effect.policy.backoff_after(1));
                 self.append(Unknown {
@@ -208,21 +251,31 @@ impl Run {
         &self,
         id: EffectId,
         effect: &Effect,
-        error: &str,
-        after_ms: Option<u64>,
+        retry: &Retry<'_>,
         by: SettledBy,
         now: Timestamp,
     ) -> EntryBody {
+        let error = retry.error;
         // Nothing is taken from the outbox of a run that ends.
         let wanted = effect.is_inline() || self.open().is_ok();
-        if wanted && effect.may_fail_again() {
+        if wanted && (retry.unreached || effect.may_fail_again()) {
             // A wish of "at once" would burn all attempts in a row.
-            let backoff = effect.policy.backoff_after(effect.failures + 1);
-            let wait = after_ms.unwrap_or_default().max(backoff).min(BACKOFF_MS_MAX);
+            let backoff = if retry.unreached {
+                let times = effect.unreached.in_a_row.saturating_add(1);
+                effect.policy.backoff_unreached(times)
+            } else {
+                effect.policy.backoff_after(effect.failures + 1)
+            };
+            let wait = retry
+                .after_ms
+                .unwrap_or_default()
+                .max(backoff)
+                .min(BACKOFF_MS_MAX);
             return Deferred {
                 effect: id,
                 error: error.to_owned(),
-                lapsed: false,
+                lapsed: retry.doubt,
+                unreached: retry.unreached,
                 next_at: now.plus_millis(wait),
             }
             .into();
@@ -232,7 +285,7 @@ impl Run {
             failures => format!("gave up after {failures} failures, the last: {error}"),
         };
         let error = error[..error.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
-        if effect.doubt {
+        if effect.doubt || retry.doubt {
             return unknown(id, error, now);
         }
         Failed {
@@ -269,7 +322,12 @@ impl Run {
     pub(super) fn fold_deferred(&mut self, e: &Deferred) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.status = Status::Pending;
-        effect.failures = effect.failures.saturating_add(1);
+        if e.unreached {
+            effect.unreached.attempt(&e.error);
+        } else {
+            effect.failures = effect.failures.saturating_add(1);
+            effect.unreached.over();
+        }
         effect.doubt |= e.lapsed;
         (effect.claim, effect.due) = (None, Some(e.next_at));
         Ok(())

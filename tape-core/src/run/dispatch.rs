@@ -104,7 +104,8 @@ impl Run {
                 outcome,
                 result,
                 undo,
-                undo_duplicate,
+                undo_duplicates,
+                why,
             } => {
                 let by = observe::Observer {
                     holder,
@@ -114,7 +115,8 @@ impl Run {
                     outcome: *outcome,
                     result,
                     undo: undo.as_ref(),
-                    undo_duplicate: undo_duplicate.as_ref(),
+                    undo_duplicates,
+                    why,
                 };
                 self.record_observation(effect, &by, &seen, now)
             }

@@ -5,7 +5,7 @@ use super::{Obligation, Run};
 use crate::agenda::Queue;
 use crate::budget::Spend;
 use crate::command::Verdict;
-use crate::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy, Status, Undo};
+use crate::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy, Status, Undo, Unreached};
 use crate::entry::EntryBody;
 use crate::entry::effect::{Begun, Claim, Confirmed, Failed, ResendAllowed, Unknown};
 use crate::id::{BusinessKey, Connector, EffectId, Holder, Operation, Seq};
@@ -51,6 +51,8 @@ pub struct Effect {
     pub inconclusive: u32,
     /// How many of them, the last in a row before the one under way, ended because their workers vanished.
     pub vanished: u32,
+    /// How often the upstream was not reached.
+    pub unreached: Unreached,
     /// Who is dispatching or observing it.
     pub claim: Option<Claim>,
     /// When the next attempt or observation is due.
@@ -97,6 +99,12 @@ impl Effect {
         (self.claim, self.due, self.stuck) = (None, Some(at), None);
         // The next doubt is another one.
         (self.inconclusive, self.vanished) = (0, 0);
+        self.unreached.over();
+    }
+
+    /// The attempts that count towards the bound on them.
+    pub(super) const fn attempts_made(&self) -> u32 {
+        self.attempt.saturating_sub(self.unreached.attempts)
     }
 
     fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
@@ -207,6 +215,7 @@ impl Run {
             observations: 0,
             inconclusive: 0,
             vanished: 0,
+            unreached: Unreached::default(),
             claim: None,
             due: if inline { None } else { Some(at) },
             stuck: None,
@@ -256,6 +265,7 @@ impl Run {
         if let Some(effect) = self.effects.get_mut(id) {
             effect.status = status;
             (effect.claim, effect.due, effect.stuck) = (None, None, None);
+            effect.unreached.over();
         }
         // A later decision of the scope means that nobody will ask about the effect again.
         if self.next_position(&id.position.scope).k > id.position.k + 1 {
@@ -277,6 +287,7 @@ impl Run {
         let effect = self.effect_mut(&e.effect)?;
         effect.status = Status::Unknown;
         (effect.claim, effect.due) = (None, Some(e.observe_at));
+        effect.unreached.over();
         Ok(())
     }
 

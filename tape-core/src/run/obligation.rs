@@ -3,7 +3,7 @@
 use super::check::{follows, lease_length, text};
 use super::{Effect, Phase, Run};
 use crate::command::UndoEnding;
-use crate::effect::{EffectPolicy, SettledBy};
+use crate::effect::{EffectPolicy, SettledBy, Unreached};
 use crate::entry::effect::Claim;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
 use crate::id::{Connector, EffectId, Holder, Operation, Seq};
@@ -34,6 +34,8 @@ pub struct Obligation {
     pub attempt: u32,
     /// Whether one of them ended without anybody knowing how: it may be undone, whatever a later attempt says.
     pub doubt: bool,
+    /// How often the upstream was not reached.
+    pub unreached: Unreached,
 }
 
 /// Where an obligation stands.
@@ -75,7 +77,13 @@ impl Obligation {
             status: ObligationStatus::Armed,
             attempt: 0,
             doubt: false,
+            unreached: Unreached::default(),
         }
+    }
+
+    /// The attempts that count towards the bound on them.
+    const fn attempts_made(&self) -> u32 {
+        self.attempt.saturating_sub(self.unreached.attempts)
     }
 
     pub(super) fn stuck(&self) -> Option<&str> {
@@ -151,7 +159,9 @@ impl Run {
                 Err(Rejection::NotNext { what: name(id) })
             }
             // Its workers vanish: somebody must see what becomes of them.
-            ObligationStatus::Started { .. } if obligation.attempt >= obligation.policy.attempts_max => {
+            ObligationStatus::Started { .. }
+                if obligation.attempts_made() >= obligation.policy.attempts_max =>
+            {
                 let reason = format!("the claim on attempt {} to undo it lapsed", obligation.attempt);
                 self.append(Stuck {
                     obligation: id.clone(),
@@ -219,6 +229,7 @@ impl Run {
             }),
             UndoEnding::Retry { error } => self.defer(obligation, "error", error, true, now),
             UndoEnding::Unknown { cause } => self.defer(obligation, "cause", cause, false, now),
+            UndoEnding::Unreached { error } => self.put_back(obligation, error, now),
             UndoEnding::Stuck { reason } => {
                 text("reason", reason)?;
                 self.append(Stuck {
@@ -239,7 +250,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         text(field, error)?;
-        let (id, attempt) = (obligation.id.clone(), obligation.attempt);
+        let (id, attempt) = (obligation.id.clone(), obligation.attempts_made());
         if attempt >= obligation.policy.attempts_max {
             let mut reason = format!("{} failed {attempt} times, the last: {error}", name(&id));
             reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
@@ -252,7 +263,21 @@ impl Run {
             obligation: id,
             error: error.to_owned(),
             not_done,
+            unreached: false,
             next_at: now.plus_millis(obligation.policy.backoff_after(attempt)),
+        })
+    }
+
+    /// What follows from an attempt that did not reach the upstream.
+    fn put_back(&self, obligation: &Obligation, error: &str, now: Timestamp) -> Result<Decided, Rejection> {
+        text("error", error)?;
+        let times = obligation.unreached.in_a_row.saturating_add(1);
+        self.append(Deferred {
+            obligation: obligation.id.clone(),
+            error: error.to_owned(),
+            not_done: true,
+            unreached: true,
+            next_at: now.plus_millis(obligation.policy.backoff_unreached(times)),
         })
     }
 
@@ -315,6 +340,7 @@ impl Run {
             status: ObligationStatus::Due { at: e.due_at.max(at) },
             attempt: 0,
             doubt: false,
+            unreached: Unreached::default(),
         });
         Ok(())
     }
@@ -357,6 +383,11 @@ impl Run {
         let obligation = self.obligation_mut(&e.obligation)?;
         obligation.status = ObligationStatus::Due { at: e.next_at };
         obligation.doubt |= !e.not_done;
+        if e.unreached {
+            obligation.unreached.attempt(&e.error);
+        } else {
+            obligation.unreached.over();
+        }
         Ok(())
     }
 
@@ -372,6 +403,7 @@ impl Run {
         let obligation = self.obligation_mut(&e.obligation)?;
         obligation.status = ObligationStatus::Due { at };
         (obligation.attempt, obligation.doubt) = (0, false);
+        obligation.unreached = Unreached::default();
         self.changed_at = at;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Observations: what became of an effect whose answer was lost.
 
-use super::check::{follows, lease_length, wrong_status};
+use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, due, free};
 use super::{Phase, Run};
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
@@ -8,6 +8,7 @@ use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
 use crate::entry::obligation::{Armed, ObligationId};
 use crate::id::{EffectId, Holder, Seq};
+use crate::limits::{DUPLICATES_MAX, OBLIGATIONS_MAX, TEXT_BYTES_MAX};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::stream::decided;
@@ -18,7 +19,8 @@ pub(super) struct Seen<'a> {
     pub(super) outcome: Outcome,
     pub(super) result: &'a Payload,
     pub(super) undo: Option<&'a Undo>,
-    pub(super) undo_duplicate: Option<&'a Undo>,
+    pub(super) undo_duplicates: &'a [Undo],
+    pub(super) why: &'a str,
 }
 
 /// A worker and the observation it claimed.
@@ -63,6 +65,7 @@ impl Run {
         self.append(Observed {
             effect: id.clone(),
             outcome: Outcome::Inconclusive,
+            why: String::new(),
             then: AfterObservation::Stuck {
                 reason: format!("the claims of {vanished} observations in a row lapsed"),
             },
@@ -84,11 +87,15 @@ impl Run {
                 what: format!("effect {id}"),
             });
         }
+        if !seen.why.is_empty() {
+            text("why", seen.why)?;
+        }
         let then = self.after(effect, seen, now);
         let mut entries: Vec<EntryBody> = vec![
             Observed {
                 effect: id.clone(),
                 outcome: seen.outcome,
+                why: seen.why.to_owned(),
                 then: then.clone(),
             }
             .into(),
@@ -105,8 +112,14 @@ impl Run {
         };
         match seen.outcome {
             Outcome::Found => AfterObservation::Settle,
-            Outcome::Duplicate if seen.undo_duplicate.is_none() => {
+            Outcome::Duplicate if seen.undo_duplicates.is_empty() => {
                 stuck("it happened more than once and nothing says how to undo it")
+            }
+            Outcome::Duplicate if !self.has_room_for(seen.undo_duplicates.len()) => {
+                let duplicates = seen.undo_duplicates.len();
+                stuck(&format!(
+                    "it has {duplicates} duplicates: more than can be undone without a person"
+                ))
             }
             Outcome::Duplicate => AfterObservation::Settle,
             // The run does not want it any more.
@@ -118,12 +131,29 @@ impl Run {
             }
             Outcome::Absent => stuck("it did not happen and may not be sent again without a person"),
             Outcome::Inconclusive if effect.inconclusive + 1 >= effect.policy.observations_max => {
-                stuck("the upstream could not say what happened")
+                let why = if seen.why.is_empty() { "" } else { ": " };
+                let mut reason = format!("the upstream could not say what happened{why}{}", seen.why);
+                reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
+                stuck(&reason)
+            }
+            Outcome::Unreached => {
+                let times = effect.unreached.in_a_row.saturating_add(1);
+                AfterObservation::ObserveAgain {
+                    at: now.plus_millis(effect.policy.backoff_unreached(times)),
+                }
             }
             Outcome::Inconclusive => AfterObservation::ObserveAgain {
                 at: now.plus_millis(effect.policy.backoff_after(effect.inconclusive + 1)),
             },
         }
+    }
+
+    /// Whether so many duplicates of one effect can be undone, beside what the other effects under way may still arm.
+    fn has_room_for(&self, duplicates: usize) -> bool {
+        let open = self.effects.values().filter(|effect| !effect.status.is_settled());
+        // This effect is among them, with one obligation of its own and the duplicates instead of one.
+        let reserved = self.obligations.len() + 2 * open.count();
+        duplicates <= DUPLICATES_MAX && reserved + duplicates <= OBLIGATIONS_MAX + 1
     }
 
     const fn is_ending(&self) -> bool {
@@ -146,7 +176,7 @@ impl Run {
             let error = if self.is_ending() {
                 "it did not happen, and the run is ending".to_owned()
             } else {
-                format!("it did not happen in {} attempts", effect.attempt)
+                format!("it did not happen in {} attempts", effect.attempts_made())
             };
             return vec![
                 Failed {
@@ -176,6 +206,11 @@ impl Run {
         (effect.claim, effect.vanished) = (None, 0);
         let inconclusive = u32::from(e.outcome == Outcome::Inconclusive);
         effect.inconclusive = effect.inconclusive.saturating_add(inconclusive);
+        if e.outcome == Outcome::Unreached {
+            effect.unreached.observation(&e.why);
+        } else {
+            effect.unreached.over();
+        }
         match &e.then {
             AfterObservation::Settle => effect.due = Some(at),
             AfterObservation::Resend { at } => effect.resend(*at),
@@ -195,10 +230,11 @@ impl Run {
 
 /// What is known not to have happened is sent again: the first time at once, then later each time, until its attempts are used up.
 fn resend(effect: &Effect, now: Timestamp) -> AfterObservation {
-    if effect.attempt >= effect.policy.attempts_max {
+    let attempts = effect.attempts_made();
+    if attempts >= effect.policy.attempts_max {
         return AfterObservation::Settle;
     }
-    let wait = match effect.attempt {
+    let wait = match attempts {
         0 | 1 => 0,
         n => effect.policy.backoff_after(n - 1),
     };
@@ -221,18 +257,22 @@ fn happened(
         undo: seen.undo.cloned(),
         spent: None,
     };
-    let duplicate = (seen.undo_duplicate.filter(|_| seen.outcome == Outcome::Duplicate)).map(|undo| Armed {
-        obligation: ObligationId {
-            effect: id.clone(),
-            copy: 1,
-        },
-        connector: effect.connector.clone(),
-        policy: effect.policy,
-        operation: undo.operation.clone(),
-        args: undo.args.clone(),
-        due_at: now,
+    let duplicates = match seen.outcome {
+        Outcome::Duplicate => seen.undo_duplicates,
+        Outcome::Found | Outcome::Absent | Outcome::Inconclusive | Outcome::Unreached => &[],
+    };
+    let armed = (1..).zip(duplicates).map(|(copy, undo)| {
+        EntryBody::from(Armed {
+            obligation: ObligationId {
+                effect: id.clone(),
+                copy,
+            },
+            connector: effect.connector.clone(),
+            policy: effect.policy,
+            operation: undo.operation.clone(),
+            args: undo.args.clone(),
+            due_at: now,
+        })
     });
-    std::iter::once(confirmed.into())
-        .chain(duplicate.map(EntryBody::from))
-        .collect()
+    std::iter::once(confirmed.into()).chain(armed).collect()
 }

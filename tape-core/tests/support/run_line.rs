@@ -244,6 +244,18 @@ fn undo(line: &mut Line, name: &str) -> Option<Undo> {
     })
 }
 
+/// How to undo each duplicate: `copy-undo=refund,refund`.
+fn copies(line: &mut Line) -> Vec<Undo> {
+    let text = line.pair::<String>("copy-undo").unwrap_or_default();
+    let operations = text.split(',').filter(|operation| !operation.is_empty());
+    operations
+        .map(|operation| Undo {
+            operation: operation.parse().expect("an operation"),
+            args: payload("undo args"),
+        })
+        .collect()
+}
+
 fn ending(line: &mut Line) -> Ending {
     match line.word().as_str() {
         "ok" => Ending::Confirmed {
@@ -264,6 +276,11 @@ fn ending(line: &mut Line) -> Ending {
             after_ms: line.pair("after"),
         },
         "unknown" => Ending::Unknown { cause: line.rest() },
+        "repeat" => Ending::Repeat {
+            cause: line.rest(),
+            after_ms: line.pair("after"),
+        },
+        "unreached" => Ending::Unreached { error: line.rest() },
         other => panic!("ending '{other}'"),
     }
 }
@@ -304,7 +321,8 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
                 outcome: outcome(&line.word()),
                 result: payload("seen"),
                 undo: undo(line, "undo"),
-                undo_duplicate: undo(line, "copy-undo"),
+                undo_duplicates: copies(line),
+                why: line.rest(),
             }
         }
         "keep" => C::RenewEffectClaim {
@@ -345,6 +363,7 @@ fn undo_ending(line: &mut Line) -> UndoEnding {
         "retry" => UndoEnding::Retry { error: line.rest() },
         "unknown" => UndoEnding::Unknown { cause: line.rest() },
         "stuck" => UndoEnding::Stuck { reason: line.rest() },
+        "unreached" => UndoEnding::Unreached { error: line.rest() },
         other => panic!("ending '{other}'"),
     }
 }
@@ -355,6 +374,7 @@ fn outcome(word: &str) -> Outcome {
         "absent" => Outcome::Absent,
         "duplicate" => Outcome::Duplicate,
         "inconclusive" => Outcome::Inconclusive,
+        "unreached" => Outcome::Unreached,
         other => panic!("outcome '{other}'"),
     }
 }

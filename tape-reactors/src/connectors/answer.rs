@@ -51,6 +51,8 @@ pub(super) enum Observed {
         result: Value,
         undo: Option<UndoBy>,
         undo_duplicate: Option<UndoBy>,
+        #[serde(default)]
+        undo_duplicates: Vec<UndoBy>,
     },
     Inconclusive {
         why: String,
@@ -120,10 +122,13 @@ impl Observed {
                     result,
                     undo,
                     undo_duplicate,
+                    undo_duplicates,
                 } => Observation::Duplicate {
                     result: payload(&result)?,
                     undo: undo.map(UndoBy::undo).transpose()?,
-                    undo_duplicate: undo_duplicate.map(UndoBy::undo).transpose()?,
+                    undo_duplicates: (undo_duplicate.into_iter().chain(undo_duplicates))
+                        .map(UndoBy::undo)
+                        .collect::<Result<_, _>>()?,
                 },
                 Self::Inconclusive { why } => Observation::Inconclusive { why },
             })

@@ -31,7 +31,7 @@ enums! {
     Semantics = v1::Semantics { Idempotent, NonIdempotent, ReadOnly }
     Mode = v1::Mode { Inline, Outbox }
     Status = v1::EffectStatus { Pending, Started, Confirmed, Failed, Unknown, Stuck }
-    Outcome = v1::Outcome { Found, Absent, Duplicate, Inconclusive }
+    Outcome = v1::Outcome { Found, Absent, Duplicate, Inconclusive, Unreached }
 }
 
 impl TryFrom<v1::EffectSpec> for EffectSpec {
@@ -128,6 +128,13 @@ impl TryFrom<v1::Ending> for Ending {
                 after_ms: retry.after_ms,
             }),
             How::Unknown(unknown) => Ok(Self::Unknown { cause: unknown.cause }),
+            How::Repeat(repeat) => Ok(Self::Repeat {
+                cause: repeat.cause,
+                after_ms: repeat.after_ms,
+            }),
+            How::Unreached(unreached) => Ok(Self::Unreached {
+                error: unreached.error,
+            }),
             How::Refused(refused) => {
                 let detail = optional("refused.detail", refused.detail)?;
                 Ok(Self::Refused {
@@ -153,7 +160,7 @@ fn read_confirmed(wire: v1::ending::Confirmed) -> Result<Ending, InvalidField> {
 
 impl From<Ending> for v1::Ending {
     fn from(ending: Ending) -> Self {
-        use v1::ending::{Confirmed, Failed, How, Retry, Spends, Unknown};
+        use v1::ending::{Confirmed, Failed, How, Repeat, Retry, Spends, Unknown, Unreached};
         let how = match ending {
             Ending::Confirmed { result, undo, spent } => How::Confirmed(Confirmed {
                 result: Some(result.into()),
@@ -172,6 +179,8 @@ impl From<Ending> for v1::Ending {
             }),
             Ending::Retry { error, after_ms } => How::Retry(Retry { error, after_ms }),
             Ending::Unknown { cause } => How::Unknown(Unknown { cause }),
+            Ending::Repeat { cause, after_ms } => How::Repeat(Repeat { cause, after_ms }),
+            Ending::Unreached { error } => How::Unreached(Unreached { error }),
         };
         Self { how: Some(how) }
     }

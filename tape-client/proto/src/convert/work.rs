@@ -1,6 +1,6 @@
 //! Commands of a worker.
 
-use super::field::{InvalidField, convert, known, name, optional, required};
+use super::field::{InvalidField, convert, known, name, optional, repeated, required};
 use crate::v1;
 use crate::v1::work::Command as Wire;
 use crate::v1::work::{
@@ -74,7 +74,8 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
             outcome: known::<v1::Outcome, _>("outcome", c.outcome)?,
             result: required("result", c.result)?,
             undo: optional("undo", c.undo)?,
-            undo_duplicate: optional("undo_duplicate", c.undo_duplicate)?,
+            undo_duplicates: repeated("undo_duplicates", c.undo_duplicates)?,
+            why: c.why,
         },
         Wire::ClaimObligation(c) => {
             let (obligation, holder, claim_ms) = obligation_claim(c)?;
@@ -125,6 +126,7 @@ fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidFie
             Ending::Unknown(cause) => UndoEnding::Unknown { cause },
             Ending::Retry(error) => UndoEnding::Retry { error },
             Ending::Stuck(reason) => UndoEnding::Stuck { reason },
+            Ending::Unreached(error) => UndoEnding::Unreached { error },
         },
     })
 }
@@ -168,7 +170,8 @@ impl From<WorkerCommand> for Wire {
                 outcome,
                 result,
                 undo,
-                undo_duplicate,
+                undo_duplicates,
+                why,
             } => Self::RecordObservation(RecordObservation {
                 effect: Some(effect.into()),
                 holder: holder.into(),
@@ -176,7 +179,8 @@ impl From<WorkerCommand> for Wire {
                 outcome: v1::Outcome::from(outcome).into(),
                 result: Some(result.into()),
                 undo: undo.map(Into::into),
-                undo_duplicate: undo_duplicate.map(Into::into),
+                undo_duplicates: undo_duplicates.into_iter().map(Into::into).collect(),
+                why,
             }),
             WorkerCommand::ClaimObligation {
                 obligation,
@@ -210,6 +214,7 @@ fn write_undo_ending(ending: UndoEnding) -> v1::work::finish_obligation::Ending 
         UndoEnding::Unknown { cause } => Ending::Unknown(cause),
         UndoEnding::Retry { error } => Ending::Retry(error),
         UndoEnding::Stuck { reason } => Ending::Stuck(reason),
+        UndoEnding::Unreached { error } => Ending::Unreached(error),
     }
 }
 

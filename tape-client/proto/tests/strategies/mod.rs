@@ -143,6 +143,8 @@ fn ending() -> impl Strategy<Value = Ending> {
         (text(), of(payload())).prop_map(|(error, detail)| Ending::Refused { error, detail }),
         (text(), of(any::<u64>())).prop_map(|(error, after_ms)| Ending::Retry { error, after_ms }),
         text().prop_map(|cause| Ending::Unknown { cause }),
+        (text(), of(any::<u64>())).prop_map(|(cause, after_ms)| Ending::Repeat { cause, after_ms }),
+        text().prop_map(|error| Ending::Unreached { error }),
     ]
 }
 
@@ -244,13 +246,15 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
         Just(Outcome::Found),
         Just(Outcome::Absent),
         Just(Outcome::Duplicate),
-        Just(Outcome::Inconclusive)
+        Just(Outcome::Inconclusive),
+        Just(Outcome::Unreached)
     ];
     let undone = prop_oneof![
         payload().prop_map(|result| UndoEnding::Done { result }),
         text().prop_map(|error| UndoEnding::Retry { error }),
         text().prop_map(|cause| UndoEnding::Unknown { cause }),
         text().prop_map(|reason| UndoEnding::Stuck { reason }),
+        text().prop_map(|error| UndoEnding::Unreached { error }),
     ];
     prop_oneof![
         (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::ClaimEffect {
@@ -284,17 +288,21 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
             outcome,
             payload(),
             of(undo()),
-            of(undo())
+            vec(undo(), 0..3),
+            text()
         )
             .prop_map(
-                |(effect, holder, observation, outcome, result, undo, undo_duplicate)| C::RecordObservation {
-                    effect,
-                    holder,
-                    observation,
-                    outcome,
-                    result,
-                    undo,
-                    undo_duplicate
+                |(effect, holder, observation, outcome, result, undo, undo_duplicates, why)| {
+                    C::RecordObservation {
+                        effect,
+                        holder,
+                        observation,
+                        outcome,
+                        result,
+                        undo,
+                        undo_duplicates,
+                        why,
+                    }
                 }
             ),
         (obligation(), name(), any::<u64>()).prop_map(|(obligation, holder, claim_ms)| C::ClaimObligation {

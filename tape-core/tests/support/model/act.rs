@@ -16,6 +16,9 @@ pub(crate) struct Act {
     pub(crate) observations: u32,
     inconclusive: u32,
     vanished: u32,
+    unreached: u32,
+    /// Attempts that did not reach the upstream.
+    idle: u32,
     doubt: bool,
     pub(crate) claim: Option<(Holder, Timestamp)>,
     pub(crate) due: Timestamp,
@@ -32,6 +35,8 @@ impl Act {
             observations: 0,
             inconclusive: 0,
             vanished: 0,
+            unreached: 0,
+            idle: 0,
             doubt: false,
             claim: None,
             due: at,
@@ -72,6 +77,24 @@ impl Act {
         lost && self.vanished + 1 == self.spec.policy.observations_max
     }
 
+    fn backoff_unreached(&self) -> u64 {
+        let policy = &self.spec.policy;
+        (1..self.unreached)
+            .fold(policy.backoff_ms.max(100), |wait, _| (wait * 2).min(86_400_000))
+            .min(policy.backoff_max_ms.max(30_000))
+    }
+
+    fn is_not_reached(&mut self, at: Timestamp, open: bool) {
+        if open || self.spec.mode == Mode::Inline {
+            (self.unreached, self.idle) = (self.unreached + 1, self.idle + 1);
+            self.becomes(Status::Pending, ms(at, self.backoff_unreached()));
+        } else if self.doubt {
+            self.becomes(Status::Unknown, at);
+        } else {
+            self.becomes(Status::Failed, at);
+        }
+    }
+
     fn fails(&mut self, after: Option<u64>, at: Timestamp, open: bool) {
         self.failures += 1;
         let wanted = open || self.spec.mode == Mode::Inline;
@@ -94,7 +117,16 @@ impl Act {
     }
 
     pub(crate) fn ends(&mut self, ending: &Ending, at: Timestamp, open: bool) {
+        let semantics = self.spec.semantics;
+        if !matches!(ending, Ending::Unreached { .. }) {
+            self.unreached = 0;
+        }
         match ending {
+            Ending::Unreached { .. } => self.is_not_reached(at, open),
+            Ending::Repeat { after_ms, .. } if semantics != Semantics::NonIdempotent => {
+                self.doubt |= semantics == Semantics::Idempotent;
+                self.fails(*after_ms, at, open);
+            }
             Ending::Confirmed { .. } => self.becomes(Status::Confirmed, at),
             Ending::Refused { .. } if self.doubt => {
                 self.becomes(Status::Unknown, ms(at, self.backoff(1)));
@@ -104,7 +136,9 @@ impl Act {
             Ending::Unknown { .. } if self.spec.semantics == Semantics::ReadOnly => {
                 self.fails(None, at, open)
             }
-            Ending::Unknown { .. } => self.becomes(Status::Unknown, ms(at, self.backoff(1))),
+            Ending::Unknown { .. } | Ending::Repeat { .. } => {
+                self.becomes(Status::Unknown, ms(at, self.backoff(1)));
+            }
         }
     }
 
@@ -112,14 +146,20 @@ impl Act {
         let policy = self.spec.policy;
         self.vanished = 0;
         self.inconclusive += u32::from(outcome == Outcome::Inconclusive);
+        self.unreached = match outcome {
+            Outcome::Unreached => self.unreached + 1,
+            _ => 0,
+        };
         match outcome {
+            Outcome::Unreached => self.becomes(Status::Unknown, ms(at, self.backoff_unreached())),
             Outcome::Found => self.becomes(Status::Confirmed, at),
             Outcome::Duplicate if undo => self.becomes(Status::Confirmed, at),
             Outcome::Absent if !open => self.becomes(Status::Failed, at),
             Outcome::Absent if self.spec.semantics == Semantics::Idempotent || policy.resend_absent => {
-                let wait = self.attempt.checked_sub(1).filter(|n| *n > 0);
+                let attempts = self.attempt - self.idle;
+                let wait = attempts.checked_sub(1).filter(|n| *n > 0);
                 let wait = wait.map_or(0, |n| self.backoff(n));
-                if self.attempt >= policy.attempts_max {
+                if attempts >= policy.attempts_max {
                     self.becomes(Status::Failed, at);
                 } else {
                     self.resent(ms(at, wait));
@@ -135,6 +175,7 @@ impl Act {
     fn resent(&mut self, at: Timestamp) {
         self.becomes(Status::Pending, at);
         (self.doubt, self.inconclusive, self.vanished) = (false, 0, 0);
+        self.unreached = 0;
     }
 
     pub(super) fn happen(&mut self, id: &EffectId, command: &RunCommand, at: Timestamp, open: bool) {
@@ -187,10 +228,10 @@ impl Act {
             RunCommand::Work(W::RecordObservation {
                 effect,
                 outcome,
-                undo_duplicate,
+                undo_duplicates,
                 ..
             }) if effect == id => {
-                self.seen(*outcome, undo_duplicate.is_some(), at, open);
+                self.seen(*outcome, !undo_duplicates.is_empty(), at, open);
             }
             RunCommand::Tell(O::SettleEffect { effect, verdict, .. }) if effect == id => match verdict {
                 Verdict::Confirmed { .. } => self.becomes(Status::Confirmed, at),

@@ -4,7 +4,7 @@ use super::history::ms;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
 use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, UndoEnding, Verdict};
-use tape_core::effect::{EffectSpec, Outcome};
+use tape_core::effect::{EffectSpec, Outcome, Undo};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
 use tape_core::time::Timestamp;
@@ -19,6 +19,9 @@ pub(crate) struct Debt {
     pub(crate) attempts_max: u32,
     pub(crate) backoff: (u64, u64),
     pub(crate) doubt: bool,
+    unreached: u32,
+    /// Attempts that did not reach the upstream.
+    idle: u32,
 }
 
 impl Debt {
@@ -35,12 +38,14 @@ impl Debt {
             attempts_max: spec.policy.attempts_max,
             backoff: (spec.policy.backoff_ms, spec.policy.backoff_max_ms),
             doubt: false,
+            unreached: 0,
+            idle: 0,
         }
     }
 
     /// Whether its last attempt was taken, and its worker may be gone.
     pub(crate) fn spent(&self) -> bool {
-        self.claim.is_some() && self.attempt >= self.attempts_max
+        self.claim.is_some() && self.attempt - self.idle >= self.attempts_max
     }
 
     pub(super) fn is_paid(&self, command: &RunCommand) -> bool {
@@ -80,11 +85,22 @@ impl Debt {
             }
             RunCommand::Work(W::FinishObligation {
                 obligation, ending, ..
+            }) if *obligation == self.id && matches!(ending, UndoEnding::Unreached { .. }) => {
+                (self.unreached, self.idle) = (self.unreached + 1, self.idle + 1);
+                let wait = (1..self.unreached)
+                    .fold(self.backoff.0.max(100), |wait, _| (wait * 2).min(86_400_000))
+                    .min(self.backoff.1.max(30_000));
+                (self.claim, self.due) = (None, Some(ms(at, wait)));
+            }
+            RunCommand::Work(W::FinishObligation {
+                obligation, ending, ..
             }) if *obligation == self.id => {
                 self.claim = None;
+                self.unreached = 0;
+                let attempt = self.attempt - self.idle;
                 self.doubt |= matches!(ending, UndoEnding::Unknown { .. });
-                self.stuck = self.attempt >= self.attempts_max || matches!(ending, UndoEnding::Stuck { .. });
-                let wait = (1..self.attempt)
+                self.stuck = attempt >= self.attempts_max || matches!(ending, UndoEnding::Stuck { .. });
+                let wait = (1..attempt)
                     .fold(self.backoff.0, |wait, _| wait * 2)
                     .min(self.backoff.1);
                 self.due = (!self.stuck).then(|| ms(at, wait));
@@ -95,6 +111,7 @@ impl Debt {
                 ..
             }) if *obligation == self.id => {
                 (self.due, self.stuck, self.attempt, self.doubt) = (Some(at), false, 0, false);
+                (self.unreached, self.idle) = (0, 0);
             }
             _ => {}
         }
@@ -104,7 +121,7 @@ impl Debt {
 /// What a command says about what is left to undo and to pay.
 pub(crate) trait Brings {
     fn brings_undo(&self) -> bool;
-    fn finds_duplicate(&self) -> bool;
+    fn duplicates(&self) -> &[Undo];
     fn stated_cost(&self, id: &EffectId) -> Option<&[Spend]>;
 }
 
@@ -130,15 +147,15 @@ impl Brings for RunCommand {
         )
     }
 
-    fn finds_duplicate(&self) -> bool {
-        matches!(
-            self,
+    fn duplicates(&self) -> &[Undo] {
+        match self {
             Self::Work(W::RecordObservation {
                 outcome: Outcome::Duplicate,
-                undo_duplicate: Some(_),
+                undo_duplicates,
                 ..
-            })
-        )
+            }) => undo_duplicates,
+            _ => &[],
+        }
     }
 
     fn stated_cost(&self, id: &EffectId) -> Option<&[Spend]> {

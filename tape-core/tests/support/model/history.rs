@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tape_core::budget::Spend;
 use tape_core::command::{Begin, WorkerCommand as W};
 use tape_core::command::{Deadline, DriverCommand as D, OutsideCommand as O, RunCommand};
-use tape_core::effect::{Mode, Outcome, Status};
+use tape_core::effect::{Mode, Status};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{BudgetName, EffectId, Epoch, GateName, Position, Scope, Seq, SignalId, TimerName};
 use tape_core::reply::{Ended, ReplyResult};
@@ -200,16 +200,9 @@ impl<'a> History<'a> {
                 RunCommand::Drive(_, D::OpenGate { gate, .. }) => before.door(gate).is_some(),
                 _ => false,
             };
-            // A duplicate's obligation is the entry after the one that settles the effect.
-            let armed = matches!(
-                &past.command,
-                RunCommand::Work(W::RecordObservation {
-                    outcome: Outcome::Duplicate,
-                    undo_duplicate: Some(_),
-                    ..
-                })
-            );
-            let seq = Seq(past.seq.0 - u64::from(armed));
+            // The obligations of duplicates are the entries after the one that settles the effect.
+            let armed = past.command.duplicates().len() as u64;
+            let seq = Seq(past.seq.0 - armed);
             news.then_some((seq, past.at))
         })
     }
@@ -314,9 +307,8 @@ impl<'a> History<'a> {
                 if act.spec.undo.is_some() || past.command.brings_undo() {
                     debts.push(Debt::new(&id, 0, &act.spec, released));
                 }
-                if past.command.finds_duplicate() {
-                    debts.push(Debt::new(&id, 1, &act.spec, Some(past.at)));
-                }
+                let copies = (1..).zip(past.command.duplicates());
+                debts.extend(copies.map(|(copy, _)| Debt::new(&id, copy, &act.spec, Some(past.at))));
             }
         }
         debts

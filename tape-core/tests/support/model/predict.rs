@@ -391,19 +391,19 @@ impl History<'_> {
                 observation,
                 outcome,
                 undo,
-                undo_duplicate,
+                undo_duplicates,
                 ..
             } => {
                 let act = self.there(effect)?;
                 let mine = act.status == Status::Unknown && act.observations == *observation;
                 need(mine && owned(&act.claim, holder, now), "ClaimLost")?;
                 let mut after = act.clone();
-                after.seen(*outcome, undo_duplicate.is_some(), now, self.open());
+                after.seen(*outcome, !undo_duplicates.is_empty(), now, self.open());
                 let until = matches!(after.status, Status::Pending | Status::Unknown).then_some(after.due);
                 let settles = after.status.is_settled().then_some(effect);
                 let undone = act.spec.undo.is_some() || undo.is_some();
                 let arms = after.status == Status::Confirmed
-                    && (undone || RunCommand::Work(work.clone()).finds_duplicate());
+                    && (undone || !RunCommand::Work(work.clone()).duplicates().is_empty());
                 Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
             }
             W::RenewEffectClaim {

@@ -17,7 +17,9 @@ pub(super) fn repeated(answer: &Answer, attempt: u32, absent: Option<&HttpAbsent
         _ if absent.is_some_and(|absent| absent.fits(answer)) => Observation::Absent,
         Ending::Retry { error: why, .. }
         | Ending::Refused { error: why, .. }
+        | Ending::Repeat { cause: why, .. }
         | Ending::Unknown { cause: why } => Observation::Inconclusive { why },
+        Ending::Unreached { error: why } => Observation::Unreached { why },
     }
 }
 
@@ -41,7 +43,8 @@ pub(super) fn undoing(answer: &Answer, attempt: u32) -> Result<Payload, NotUndon
         Ending::Retry { error, .. } | Ending::Refused { error, .. } | Ending::Failed { error, .. } => {
             Err(NotUndone::Retry { error })
         }
-        Ending::Unknown { cause } => Err(NotUndone::Unknown { cause }),
+        Ending::Unreached { error } => Err(NotUndone::Unreached { error }),
+        Ending::Unknown { cause } | Ending::Repeat { cause, .. } => Err(NotUndone::Unknown { cause }),
     }
 }
 
@@ -119,7 +122,9 @@ mod tests {
             Ending::Failed { .. } => "failed",
             Ending::Refused { .. } => "refused",
             Ending::Retry { .. } => "retry",
+            Ending::Repeat { .. } => "repeat",
             Ending::Unknown { .. } => "unknown",
+            Ending::Unreached { .. } => "unreached",
         }
     }
 
@@ -248,6 +253,8 @@ mod tests {
             Ok(_) => "done",
             Err(NotUndone::Retry { .. }) => "retry",
             Err(NotUndone::Unknown { .. }) => "unknown",
+            Err(NotUndone::Unreached { .. }) => "unreached",
+            Err(NotUndone::Refused { .. }) => "refused",
         };
         for (status, meaning) in [
             (200, "done"),

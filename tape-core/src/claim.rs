@@ -6,7 +6,7 @@ use crate::entry::{Entry, EntryBody};
 use crate::id::{EffectId, RunId, Seq, StreamId};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{Remembered, ReplayError, Stream, already, decided};
-use crate::time::Timestamp;
+use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
 /// Who owns a business key. The key is claimed before the intent of its effect is durable, so an owner may turn out to have no such
@@ -34,7 +34,7 @@ impl Stream for Claim {
         matches!(stream, StreamId::Claim { .. })
     }
 
-    fn decide(&self, command: &Command<ClaimCommand>, _now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<ClaimCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         if let Some(reply) = self.replies.get(command.request) {
             return Ok(Decided {
                 entries: Vec::new(),

@@ -39,7 +39,7 @@ use crate::id::{
 };
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
 use crate::stream::{Remembered, ReplayError, RunStatus, Stream, Summary, already, decided};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -191,7 +191,8 @@ impl Stream for Run {
         matches!(stream, StreamId::Run(_))
     }
 
-    fn decide(&self, command: &Command<RunCommand>, now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<RunCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
+        let now = now.into();
         if let Some(reply) = self.replies.get(command.request) {
             return Ok(Decided {
                 entries: Vec::new(),
@@ -204,7 +205,7 @@ impl Stream for Run {
             RunCommand::Work(worker) => self.work(worker, now),
             RunCommand::Tell(outside) => self.tell(command, outside, now),
         }?;
-        self.finish_unwinding(decided, now)
+        self.finish_unwinding(decided, now.at())
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {

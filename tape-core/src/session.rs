@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{Remembered, ReplayError, Stream, already, decided};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -356,7 +356,7 @@ impl Stream for Session {
         matches!(stream, StreamId::Session(_))
     }
 
-    fn decide(&self, command: &Command<SessionCommand>, _now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<SessionCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         if let Some(reply) = self.replies.get(command.request) {
             return Ok(Decided {
                 entries: Vec::new(),

@@ -8,7 +8,7 @@ use crate::limits::PENDING_MERGES_MAX;
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::session::{State, check_size};
 use crate::stream::{Remembered, ReplayError, Stream, already, decided};
-use crate::time::Timestamp;
+use crate::time::Now;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -46,7 +46,7 @@ impl Stream for Shared {
         matches!(stream, StreamId::Shared { .. })
     }
 
-    fn decide(&self, command: &Command<SharedCommand>, _now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<SharedCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         if let Some(reply) = self.replies.get(command.request) {
             return Ok(Decided {
                 entries: Vec::new(),

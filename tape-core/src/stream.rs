@@ -5,7 +5,7 @@ use crate::command::Command;
 use crate::entry::Entry;
 use crate::id::{Epoch, Key, Seq, StreamId};
 use crate::reply::{Decided, Rejection};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,7 +25,11 @@ pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned +
     ///
     /// # Errors
     /// [`Rejection`] says why the command is refused; nothing changes.
-    fn decide(&self, command: &Command<Self::Command>, now: Timestamp) -> Result<Decided, Rejection>;
+    fn decide(
+        &self,
+        command: &Command<Self::Command>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection>;
 
     /// Folds one stored entry.
     ///

@@ -1,5 +1,7 @@
 //! Time as data: the core never reads a clock.
 
+use crate::limits::LEASE_MS_MAX;
+use crate::reply::Rejection;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -57,5 +59,109 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}us", self.0)
+    }
+}
+
+/// How far beyond the longest lease the end of a right may lie. A right that ends later was written by a server whose clock was wrong.
+const AHEAD_MS_MAX: u64 = 2 * LEASE_MS_MAX;
+
+/// The time of the journal at which a command is decided, and how well the server knows it.
+///
+/// All servers of a journal share one time. A server knows it within bounds: it is at least `earliest` and at most `at`. What
+/// is written from it uses `at`, so that a lease or claim is never shorter than was asked for. Whether the lease or claim of
+/// *another* is over is judged by `earliest`.
+///
+/// ```
+/// use tape_core::time::{Now, Timestamp};
+/// let second = Timestamp::from_micros;
+/// let now = Now::within(second(990), second(1_000));
+/// assert_eq!(now.outlived(second(990)), Some(true));
+/// assert_eq!(now.outlived(second(995)), Some(false));
+/// assert_eq!(now.unsure().outlived(second(990)), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    earliest: Timestamp,
+    at: Timestamp,
+    stepped_ms: u64,
+    sure: bool,
+}
+
+impl From<Timestamp> for Now {
+    fn from(at: Timestamp) -> Self {
+        Self::within(at, at)
+    }
+}
+
+impl Now {
+    /// A time between `earliest` and `latest`, both included.
+    #[must_use]
+    pub const fn within(earliest: Timestamp, latest: Timestamp) -> Self {
+        Self {
+            earliest,
+            at: latest,
+            stepped_ms: 0,
+            sure: true,
+        }
+    }
+
+    /// The journal's clock was set by so many milliseconds not long ago: rights that were written before may end that much later than they
+    /// say.
+    #[must_use]
+    pub const fn after_step(self, millis: u64) -> Self {
+        Self {
+            stepped_ms: millis,
+            ..self
+        }
+    }
+
+    /// The server does not know the time well enough to say that a right of another is over.
+    #[must_use]
+    pub const fn unsure(self) -> Self {
+        Self { sure: false, ..self }
+    }
+
+    /// The time that is written down: the latest that it can be.
+    #[must_use]
+    pub const fn at(self) -> Timestamp {
+        self.at
+    }
+
+    /// The earliest that it can be.
+    #[must_use]
+    pub const fn earliest(self) -> Timestamp {
+        self.earliest
+    }
+
+    /// Whether rights of others can be judged.
+    #[must_use]
+    pub const fn is_sure(self) -> bool {
+        self.sure
+    }
+
+    /// Whether a lease or claim of another that ends at `until` is over for certain; none where that cannot be said now.
+    ///
+    /// One that ends later than any could is over, too: it was written under a clock that was wrong, and would otherwise hold
+    /// up its work for as long as that clock was ahead.
+    #[must_use]
+    pub fn outlived(self, until: Timestamp) -> Option<bool> {
+        let ahead_max = AHEAD_MS_MAX.saturating_add(self.stepped_ms);
+        self.sure
+            .then(|| !self.holds(until) || until > self.at.plus_millis(ahead_max))
+    }
+
+    /// Whether the holder of a right that ends at `until` may still use it: until others may take it.
+    #[must_use]
+    pub fn holds(self, until: Timestamp) -> bool {
+        !self.sure || until.plus_millis(self.stepped_ms) > self.earliest
+    }
+
+    /// As [`Now::outlived`].
+    ///
+    /// # Errors
+    /// [`Rejection::TimeUnsure`] where it cannot be said now.
+    pub(crate) fn judge(self, until: Timestamp, what: impl FnOnce() -> String) -> Result<bool, Rejection> {
+        self.outlived(until)
+            .ok_or_else(|| Rejection::TimeUnsure { what: what() })
     }
 }

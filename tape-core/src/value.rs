@@ -7,7 +7,7 @@ use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::stream::{Remembered, ReplayError, Stream, decided};
-use crate::time::Timestamp;
+use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
 /// A value and its version. Each change raises the version by one, deletion too, so no version ever comes back.
@@ -78,7 +78,7 @@ impl Stream for Value {
         matches!(stream, StreamId::Value { .. })
     }
 
-    fn decide(&self, command: &Command<ValueCommand>, _now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<ValueCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         if let Some(reply) = self.replies.get(command.request) {
             return Ok(Decided {
                 entries: Vec::new(),

@@ -10,7 +10,7 @@ use crate::entry::effect::{Claim, ClaimRenewed, Confirmed, Deferred, Failed, Sta
 use crate::id::{EffectId, Holder};
 use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Decided, Rejection};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 
 /// A failure worth a retry.
 struct Retry<'a> {
@@ -74,15 +74,15 @@ impl Run {
         id: &EffectId,
         holder: &Holder,
         claim_ms: u64,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
+        let until = now.at().plus_millis(lease_length(claim_ms)?);
         let effect = self.effect(id)?;
         if effect.is_inline() {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
         match effect.status {
-            Status::Pending => self.open().and_then(|()| due(id, effect, now))?,
+            Status::Pending => self.open().and_then(|()| due(id, effect, now.at()))?,
             Status::Started => {
                 free(id, effect, now)?;
                 if !self.sends_again(effect) {
@@ -110,7 +110,7 @@ impl Run {
         holder: &Holder,
         attempt: u32,
         ending: &Ending,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
         let started = effect.status == Status::Started && effect.attempt == attempt;
@@ -127,7 +127,7 @@ impl Run {
             SettledBy::Worker {
                 holder: holder.clone(),
             },
-            now,
+            now.at(),
         )
     }
 
@@ -136,9 +136,9 @@ impl Run {
         id: &EffectId,
         holder: &Holder,
         claim_ms: u64,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
+        let until = now.at().plus_millis(lease_length(claim_ms)?);
         let effect = self.effect(id)?;
         if !effect.claimed_by(holder, now) {
             return Err(Rejection::ClaimLost {
@@ -154,7 +154,7 @@ impl Run {
     }
 
     /// A worker vanished in mid-call. What is idempotent may be sent again; of the rest nobody knows.
-    pub(super) fn lapse_effect(&self, id: &EffectId, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn lapse_effect(&self, id: &EffectId, now: Now) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
         if effect.is_inline() || effect.status != Status::Started {
             return Err(wrong_status(id, effect.status, effect.attempt));
@@ -167,10 +167,10 @@ impl Run {
                 error: cause,
                 lapsed: true,
                 unreached: false,
-                next_at: now,
+                next_at: now.at(),
             });
         }
-        self.append(unknown(id.clone(), cause, now))
+        self.append(unknown(id.clone(), cause, now.at()))
     }
 
     /// Whether an effect of the outbox is sent again after its worker vanished, without asking what happened first.

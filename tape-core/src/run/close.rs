@@ -10,7 +10,7 @@ use crate::id::{EffectId, RequestId};
 use crate::payload::{Digest, Payload};
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
 use crate::stream::decided;
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 
 impl Run {
     pub(super) fn complete(&self, output: &Payload) -> Result<Decided, Rejection> {
@@ -34,7 +34,7 @@ impl Run {
         })
     }
 
-    pub(super) fn cancel(&self, reason: &str, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn cancel(&self, reason: &str, now: Now) -> Result<Decided, Rejection> {
         if let Phase::Ended {
             ending: ending @ Ended::Cancelled { .. },
         } = &self.phase
@@ -49,10 +49,10 @@ impl Run {
             return Ok(self.already(ReplyResult::Recorded));
         }
         let reason = reason.to_owned();
-        if self.driver_at(now) {
+        if self.driver_at(now)? {
             return self.append(CancelRequested { reason });
         }
-        self.close(Unhappy::Cancelled { reason }, now)
+        self.close(Unhappy::Cancelled { reason }, now.at())
     }
 
     pub(super) fn accept_cancel(&self, now: Timestamp) -> Result<Decided, Rejection> {

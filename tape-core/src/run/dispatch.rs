@@ -6,16 +6,18 @@ use crate::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerC
 use crate::entry::run::Unhappy;
 use crate::id::Epoch;
 use crate::reply::{Decided, Rejection};
-use crate::time::Timestamp;
+use crate::time::Now;
 
 impl Run {
     pub(super) fn drive(
         &self,
         epoch: Epoch,
         command: &DriverCommand,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         use DriverCommand as C;
+        // The epoch says who drives: nothing of the driver's own is judged by the time.
+        let now = now.at();
         self.driven(epoch)?;
         let closes = matches!(
             command,
@@ -76,7 +78,7 @@ impl Run {
         }
     }
 
-    pub(super) fn work(&self, command: &WorkerCommand, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn work(&self, command: &WorkerCommand, now: Now) -> Result<Decided, Rejection> {
         use WorkerCommand as C;
         self.alive()?;
         match command {
@@ -148,19 +150,19 @@ impl Run {
         &self,
         command: &Command<RunCommand>,
         told: &OutsideCommand,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         use OutsideCommand as C;
         match told {
             C::Signal { gate, id, answer } => self.signal(gate, id, command.principal.as_ref(), answer),
-            C::ExpireGate { gate } => self.expire_gate(gate, now),
-            C::FireTimer { timer } => self.fire_timer(timer, now),
+            C::ExpireGate { gate } => self.expire_gate(gate, now.at()),
+            C::FireTimer { timer } => self.fire_timer(timer, now.at()),
             C::Cancel { reason } => self.cancel(reason, now),
             C::DriverVanished {
                 epoch,
                 seen,
                 grace_ms,
-            } => self.driver_vanished(*epoch, *seen, *grace_ms, now),
+            } => self.driver_vanished(*epoch, *seen, *grace_ms, now.at()),
             C::SettleEffect {
                 effect,
                 verdict,
@@ -170,7 +172,7 @@ impl Run {
                 obligation,
                 retry,
                 reason,
-            } => self.settle_obligation(obligation, *retry, reason, now),
+            } => self.settle_obligation(obligation, *retry, reason, now.at()),
             C::RetryRun { reason } => self.retry_run(reason),
             C::Retire { reason, last } => self.retire(reason, last.as_deref()),
         }

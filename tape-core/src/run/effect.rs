@@ -13,7 +13,7 @@ use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX,
 };
 use crate::reply::{Decided, Rejection};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// An effect of a run. Arguments and results are not here but in its entries.
@@ -82,10 +82,10 @@ impl Effect {
     }
 
     /// Whether `holder` has the right to it at `now`.
-    pub(super) fn claimed_by(&self, holder: &Holder, now: Timestamp) -> bool {
+    pub(super) fn claimed_by(&self, holder: &Holder, now: Now) -> bool {
         self.claim
             .as_ref()
-            .is_some_and(|claim| claim.holder == *holder && claim.until > now)
+            .is_some_and(|claim| claim.holder == *holder && now.holds(claim.until))
     }
 
     /// Whether it is tried again after one more failure.
@@ -105,10 +105,6 @@ impl Effect {
     /// The attempts that count towards the bound on them.
     pub(super) const fn attempts_made(&self) -> u32 {
         self.attempt.saturating_sub(self.unreached.attempts)
-    }
-
-    fn claim_live(&self, now: Timestamp) -> Option<&Claim> {
-        self.claim.as_ref().filter(|claim| claim.until > now)
     }
 }
 
@@ -152,7 +148,7 @@ impl Run {
         id: &EffectId,
         verdict: &Verdict,
         reason: &str,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
@@ -369,13 +365,17 @@ pub(super) fn due(id: &EffectId, effect: &Effect, now: Timestamp) -> Result<(), 
 }
 
 /// Refuses what another worker has.
-pub(super) fn free(id: &EffectId, effect: &Effect, now: Timestamp) -> Result<(), Rejection> {
-    match effect.claim_live(now) {
-        Some(Claim { holder, until }) => Err(Rejection::Claimed {
-            what: format!("effect {id}"),
-            holder: holder.clone(),
-            until: *until,
-        }),
-        None => Ok(()),
+pub(super) fn free(id: &EffectId, effect: &Effect, now: Now) -> Result<(), Rejection> {
+    let Some(Claim { holder, until }) = &effect.claim else {
+        return Ok(());
+    };
+    let what = || format!("effect {id}");
+    if now.judge(*until, what)? {
+        return Ok(());
     }
+    Err(Rejection::Claimed {
+        what: what(),
+        holder: holder.clone(),
+        until: *until,
+    })
 }

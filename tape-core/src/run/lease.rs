@@ -11,7 +11,7 @@ use crate::id::{EffectId, Epoch, Holder, RunId, Seq};
 use crate::limits::{BACKOFF_MS_MAX, LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{Stream as _, decided};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The first wait after a re-drive that made no progress, in milliseconds; it doubles each time.
@@ -67,24 +67,28 @@ impl Lease {
             .map_or(Self::None, |holder| Self::Released { holder, redrive_at })
     }
 
-    fn holder_at(&self, now: Timestamp) -> Option<(&Holder, Timestamp)> {
-        match self {
-            Self::Held { holder, until, .. } if *until > now => Some((holder, *until)),
-            _ => None,
-        }
+    fn holder_at(&self, now: Now) -> Result<Option<(&Holder, Timestamp)>, Rejection> {
+        let Self::Held { holder, until, .. } = self else {
+            return Ok(None);
+        };
+        let over = now.judge(*until, || "the run".to_owned())?;
+        Ok((!over).then_some((holder, *until)))
     }
 }
 
 impl Run {
     /// Whether a driver has the run.
-    pub(super) fn driver_at(&self, now: Timestamp) -> bool {
-        self.lease.holder_at(now).is_some()
+    ///
+    /// # Errors
+    /// [`Rejection::TimeUnsure`] where that cannot be said now.
+    pub(super) fn driver_at(&self, now: Now) -> Result<bool, Rejection> {
+        Ok(self.lease.holder_at(now)?.is_some())
     }
 
-    pub(super) fn begin(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn begin(&self, begin: &Begin, now: Now) -> Result<Decided, Rejection> {
         lease_length(begin.lease_ms)?;
         match &self.phase {
-            Phase::New => self.begin_new(begin, now),
+            Phase::New => self.begin_new(begin, now.at()),
             Phase::Ended { ending } => Ok(self.already(ReplyResult::Ended {
                 ending: ending.clone(),
             })),
@@ -100,19 +104,22 @@ impl Run {
         Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
     }
 
-    fn take_up(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
+    fn take_up(&self, begin: &Begin, now: Now) -> Result<Decided, Rejection> {
         if let Some(reason) = &self.stuck {
             return Ok(self.already(ReplyResult::Stuck {
                 reason: reason.clone(),
             }));
         }
         let adopts = begin.adopt == Some(self.epoch);
-        if let Some((holder, until)) = self.lease.holder_at(now).filter(|_| !adopts) {
+        let held = if adopts { None } else { self.lease.holder_at(now)? };
+        if let Some((holder, until)) = held {
             return Err(Rejection::LeaseHeld {
                 holder: holder.clone(),
                 until,
             });
         }
+        let outlived = matches!(self.lease, Lease::Held { until, .. } if until > now.at());
+        let now = now.at();
         if let Some(reason) = &self.cancel {
             return self.close(
                 Unhappy::Cancelled {
@@ -125,7 +132,8 @@ impl Run {
             return self.append(self.acquired(begin, self.redrives, now));
         }
         let due = self.agenda().due(Queue::Recovery, &Item::Run);
-        if due.is_none_or(|due| due > now) {
+        // A lease from the future that counts as over is due, whatever it says.
+        if due.is_none_or(|due| due > now && !outlived) {
             return Err(Rejection::NotDue { due });
         }
         let in_vain = self.redrives.saturating_sub(self.undriven);

@@ -10,7 +10,7 @@ use crate::id::{Connector, EffectId, Holder, Operation, Seq};
 use crate::limits::TEXT_BYTES_MAX;
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The recorded way to undo one act.
@@ -102,8 +102,8 @@ impl Obligation {
         }
     }
 
-    fn claimed_by(&self, holder: &Holder, now: Timestamp) -> bool {
-        matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && claim.until > now)
+    fn claimed_by(&self, holder: &Holder, now: Now) -> bool {
+        matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && now.holds(claim.until))
     }
 }
 
@@ -138,19 +138,19 @@ impl Run {
         id: &ObligationId,
         holder: &Holder,
         claim_ms: u64,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
+        let until = now.at().plus_millis(lease_length(claim_ms)?);
         let obligation = self.obligation(id)?;
         if self.next_obligation().is_none_or(|next| next.id != *id) {
             return Err(Rejection::NotNext { what: name(id) });
         }
         match &obligation.status {
-            ObligationStatus::Due { at } if *at > now => Err(Rejection::TooEarly {
+            ObligationStatus::Due { at } if *at > now.at() => Err(Rejection::TooEarly {
                 what: name(id),
                 due: *at,
             }),
-            ObligationStatus::Started { claim } if claim.until > now => Err(Rejection::Claimed {
+            ObligationStatus::Started { claim } if !now.judge(claim.until, || name(id))? => Err(Rejection::Claimed {
                 what: name(id),
                 holder: claim.holder.clone(),
                 until: claim.until,
@@ -189,9 +189,9 @@ impl Run {
         id: &ObligationId,
         holder: &Holder,
         claim_ms: u64,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
+        let until = now.at().plus_millis(lease_length(claim_ms)?);
         if !self.obligation(id)?.claimed_by(holder, now) {
             return Err(Rejection::ClaimLost {
                 holder: holder.clone(),
@@ -210,7 +210,7 @@ impl Run {
         holder: &Holder,
         attempt: u32,
         ending: &UndoEnding,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         let obligation = self.obligation(id)?;
         if obligation.attempt != attempt || !obligation.claimed_by(holder, now) {
@@ -227,9 +227,9 @@ impl Run {
                 },
                 result: result.clone(),
             }),
-            UndoEnding::Retry { error } => self.defer(obligation, "error", error, true, now),
-            UndoEnding::Unknown { cause } => self.defer(obligation, "cause", cause, false, now),
-            UndoEnding::Unreached { error } => self.put_back(obligation, error, now),
+            UndoEnding::Retry { error } => self.defer(obligation, "error", error, true, now.at()),
+            UndoEnding::Unknown { cause } => self.defer(obligation, "cause", cause, false, now.at()),
+            UndoEnding::Unreached { error } => self.put_back(obligation, error, now.at()),
             UndoEnding::Stuck { reason } => {
                 text("reason", reason)?;
                 self.append(Stuck {

@@ -12,7 +12,7 @@ use crate::limits::{DUPLICATES_MAX, OBLIGATIONS_MAX, TEXT_BYTES_MAX};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
 use crate::stream::decided;
-use crate::time::Timestamp;
+use crate::time::{Now, Timestamp};
 
 /// What the upstream says became of an effect.
 pub(super) struct Seen<'a> {
@@ -35,15 +35,15 @@ impl Run {
         id: &EffectId,
         holder: &Holder,
         claim_ms: u64,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
-        let until = now.plus_millis(lease_length(claim_ms)?);
+        let until = now.at().plus_millis(lease_length(claim_ms)?);
         let effect = self.effect(id)?;
         if effect.status != Status::Unknown {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
         free(id, effect, now)?;
-        due(id, effect, now)?;
+        due(id, effect, now.at())?;
         if effect.claim.is_some() && effect.vanished + 1 >= effect.policy.observations_max {
             return self.observers_vanish(id, effect);
         }
@@ -77,7 +77,7 @@ impl Run {
         id: &EffectId,
         by: &Observer<'_>,
         seen: &Seen<'_>,
-        now: Timestamp,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
         let claimed = effect.status == Status::Unknown && effect.observations == by.observation;
@@ -90,7 +90,7 @@ impl Run {
         if !seen.why.is_empty() {
             text("why", seen.why)?;
         }
-        let then = self.after(effect, seen, now);
+        let then = self.after(effect, seen, now.at());
         let mut entries: Vec<EntryBody> = vec![
             Observed {
                 effect: id.clone(),
@@ -101,7 +101,7 @@ impl Run {
             .into(),
         ];
         if then == AfterObservation::Settle {
-            entries.extend(self.settle(id, effect, by, seen, now));
+            entries.extend(self.settle(id, effect, by, seen, now.at()));
         }
         Ok(decided(self.seq, entries))
     }

@@ -57,6 +57,9 @@ pub const COMMANDS_UNDER_WAY_MAX: usize = REMEMBERED_REPLIES_MAX / 2;
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease or claim, in milliseconds (one hour).
 pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// How far apart the bounds may be, in milliseconds, between which a server knows the time of the journal. Beyond, it judges no
+/// lease or claim of others as over and is not ready. Work whose worker vanished waits at most that much longer than its claim.
+pub const CLOCK_ERROR_MS_MAX: u64 = 1_000;
 /// Most attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest backoff between attempts, in milliseconds (one day).

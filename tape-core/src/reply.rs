@@ -408,7 +408,9 @@ pub enum Rejection {
         due: Timestamp,
     },
     /// The server does not know the time well enough to say whether the right of another is over. Try again, or ask another server.
-    #[error("whether another still has {what} cannot be said now: this server does not know the time of the journal well enough")]
+    #[error(
+        "whether another still has {what} cannot be said now: this server does not know the time of the journal well enough"
+    )]
     TimeUnsure {
         /// What the other has: the run, an effect, an obligation.
         what: String,

@@ -25,11 +25,7 @@ pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned +
     ///
     /// # Errors
     /// [`Rejection`] says why the command is refused; nothing changes.
-    fn decide(
-        &self,
-        command: &Command<Self::Command>,
-        now: impl Into<Now>,
-    ) -> Result<Decided, Rejection>;
+    fn decide(&self, command: &Command<Self::Command>, now: impl Into<Now>) -> Result<Decided, Rejection>;
 
     /// Folds one stored entry.
     ///

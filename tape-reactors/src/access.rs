@@ -11,7 +11,7 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::{ObligationStatus, Run};
-use tape_core::time::Timestamp;
+use tape_core::time::Now;
 use tape_store::contract::{Hint, PageToken};
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
@@ -141,7 +141,7 @@ impl Access for Engine {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, AccessError> {
-        let now = self.now();
+        let now = self.due_until().await.map_err(unavailable)?;
         let until = now.plus_millis(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         let page = self.due_page(queue, until, from, limit).await;
         let page = page.map_err(unavailable)?;
@@ -176,7 +176,8 @@ impl Access for Engine {
 
     async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
         let state = self.run_state(run).await.map_err(refused)?;
-        Ok(state.and_then(|run| effect_at(&run, effect, self.now())))
+        let now = self.read_clock().await.map_err(unavailable)?;
+        Ok(state.and_then(|run| effect_at(&run, effect, now)))
     }
 
     async fn obligation(
@@ -185,7 +186,8 @@ impl Access for Engine {
         obligation: &ObligationId,
     ) -> Result<Option<ObligationAt>, AccessError> {
         let state = self.run_state(run).await.map_err(refused)?;
-        Ok(state.and_then(|run| obligation_at(&run, obligation, self.now())))
+        let now = self.read_clock().await.map_err(unavailable)?;
+        Ok(state.and_then(|run| obligation_at(&run, obligation, now)))
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
@@ -193,7 +195,7 @@ impl Access for Engine {
     }
 }
 
-fn effect_at(run: &Run, id: &EffectId, now: Timestamp) -> Option<EffectAt> {
+fn effect_at(run: &Run, id: &EffectId, now: Now) -> Option<EffectAt> {
     let effect = run.effects().get(id)?;
     if effect.status.is_settled() || is_claimed(effect.claim.as_ref(), now) {
         return None;
@@ -204,7 +206,7 @@ fn effect_at(run: &Run, id: &EffectId, now: Timestamp) -> Option<EffectAt> {
     })
 }
 
-fn obligation_at(run: &Run, id: &ObligationId, now: Timestamp) -> Option<ObligationAt> {
+fn obligation_at(run: &Run, id: &ObligationId, now: Now) -> Option<ObligationAt> {
     let obligation = run.obligations().iter().find(|obligation| obligation.id == *id)?;
     let claim = match &obligation.status {
         ObligationStatus::Started { claim } => Some(claim),
@@ -221,8 +223,8 @@ fn obligation_at(run: &Run, id: &ObligationId, now: Timestamp) -> Option<Obligat
 }
 
 /// Whether another worker is on it: asking for a claim would only be refused.
-fn is_claimed(claim: Option<&Claim>, now: Timestamp) -> bool {
-    claim.is_some_and(|claim| claim.until > now)
+fn is_claimed(claim: Option<&Claim>, now: Now) -> bool {
+    claim.is_some_and(|claim| now.outlived(claim.until) != Some(true))
 }
 
 fn refused(error: JournalError) -> AccessError {

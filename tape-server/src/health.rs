@@ -1,4 +1,5 @@
-//! Whether the server takes calls, as health checks are told: it does while its store would take a commit.
+//! Whether the server takes calls, as health checks are told: it does while its store would take a commit and it knows the time
+//! of the journal.
 //!
 //! The store is asked now and then, and at once when it could not do its part for a caller.
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tape_core::id::StreamId;
 use tape_proto::v1;
 use tape_store::contract::{Batch, Committed, Head, JournalStore};
+use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
 use tokio::sync::Notify;
@@ -102,14 +104,14 @@ impl Health {
     }
 
     /// Follows how the store is.
-    pub(crate) async fn follow(&self, store: &dyn JournalStore, doubt: &Doubt) -> Infallible {
+    pub(crate) async fn follow(&self, engine: &Engine, doubt: &Doubt) -> Infallible {
         let mut well = true;
         loop {
-            let problem = problem(store).await;
+            let problem = problem(engine).await;
             if well != problem.is_none() {
                 well = problem.is_none();
                 match problem {
-                    Some(problem) => tracing::error!(%problem, "not ready: the store would take no commit"),
+                    Some(problem) => tracing::error!(%problem, "not ready"),
                     None => tracing::info!("ready again"),
                 }
                 self.set(well).await;
@@ -123,10 +125,18 @@ impl Health {
     }
 }
 
-/// Why the store would take no commit, if it would not.
-async fn problem(store: &dyn JournalStore) -> Option<String> {
-    match tokio::time::timeout(PATIENCE, store.probe()).await {
-        Ok(probed) => probed.err().map(|error| with_causes(&error)),
-        Err(_) => Some(format!("it has not answered within {PATIENCE:?}")),
+/// Why the server cannot do its part, if it cannot: the store would take no commit, or nobody knows here what time it is.
+async fn problem(engine: &Engine) -> Option<String> {
+    match tokio::time::timeout(PATIENCE, engine.store().probe()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Some(format!("the store would take no commit: {}", with_causes(&error))),
+        Err(_) => return Some(format!("the store has not answered within {PATIENCE:?}")),
+    }
+    match engine.read_clock().await {
+        Ok(now) => (!now.is_sure()).then(|| "the time of the journal is not known well enough".to_owned()),
+        Err(error) => Some(format!(
+            "the time of the journal is not known: {}",
+            with_causes(&error)
+        )),
     }
 }

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
 use tonic::service::Routes;
@@ -77,7 +76,7 @@ impl Server {
         let store = tape_store::open::open(&config.store).await?;
         let doubt = Doubt::default();
         let store = Arc::new(Doubted::new(store, &doubt));
-        let server = Self::over(config, Engine::new(store, Arc::new(SystemClock)))?;
+        let server = Self::over(config, Engine::start(store))?;
         Ok(Self { doubt, ..server })
     }
 
@@ -136,7 +135,7 @@ impl Server {
             drain_ms,
             ..
         } = self.config;
-        let store = Arc::clone(self.engine.store());
+        let engine = self.engine.clone();
         let context = Context::new(self.engine, gate.clone(), lease_grace_ms, max_commands);
         let (health, routes) = routes(&context).await;
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
@@ -153,7 +152,7 @@ impl Server {
         tokio::select! {
             ended = &mut serving => return Ok(ended?),
             () = stop => {}
-            never = health.follow(store.as_ref(), &self.doubt) => match never {},
+            never = health.follow(&engine, &self.doubt) => match never {},
         }
         let draining = async {
             health.set(false).await;

@@ -35,7 +35,7 @@ pub use settings::{Push, Settings, Target};
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::page;
@@ -295,6 +295,10 @@ impl JournalStore for BigtableStore {
     async fn reclaim(&self) -> Result<bool, StoreError> {
         // Dropping deletes cells and rows, whose space the service gives back by itself. What is left is that they are in the log.
         reclaim::reclaim(&self.ground).await
+    }
+
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        probe::time(&self.ground).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

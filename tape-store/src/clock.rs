@@ -1,29 +1,38 @@
 //! Where the time comes from that commands are decided at.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-use tape_core::time::Timestamp;
+mod journal;
+pub(crate) mod machine;
 
-/// Says what time it is.
+pub use journal::{JournalClock, Skew};
+pub use machine::SystemClock;
+
+use crate::error::StoreError;
+use futures::future::BoxFuture;
+use tape_core::time::{Now, Timestamp};
+
+/// Says what time it is in a journal. All engines of a journal must have clocks that agree: [`JournalClock`] does, whatever the
+/// clocks of their machines show.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now. It may jump; the rules only compare it with times that they wrote down.
+    /// The time now.
     fn now(&self) -> Timestamp;
-}
 
-/// The clock of the machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
+    /// The time now, with how well it is known: exactly, unless the clock says otherwise.
+    fn read(&self) -> Now {
+        self.now().into()
+    }
 
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
-        };
-        Timestamp::from_micros(micros)
+    /// Work to do before the time is known at all; none where it is.
+    fn unsettled(&self) -> Option<BoxFuture<'_, Result<(), StoreError>>> {
+        None
+    }
+
+    /// How the time is measured, for a clock that measures it.
+    fn skew(&self) -> Option<Skew> {
+        None
     }
 }
 
-/// A clock that stands until it is set: for tests.
+/// A clock that stands until it is set: for tests. All engines of a journal are to share it.
 #[derive(Debug, Default)]
 pub struct ManualClock(std::sync::atomic::AtomicI64);
 

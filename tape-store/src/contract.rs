@@ -125,6 +125,13 @@ pub trait JournalStore: Send + Sync + 'static {
     /// anywhere. A store that has nothing of the kind says so at once.
     async fn reclaim(&self) -> Result<bool, StoreError>;
 
+    /// The time by the store's own clock: the one notion of time that all servers of a journal share.
+    ///
+    /// # Behavior
+    /// All processes that use the store are told the time of one clock, whatever the clocks of their machines show: a time that the clock
+    /// had between the call and its answer. Costs about a read. The clock should go evenly; when it is set, readers notice.
+    async fn time(&self) -> Result<StoreTime, StoreError>;
+
     /// Whether the store would take a commit now: it is reachable, may be written to and, as far as it can tell, has room.
     ///
     /// # Behavior
@@ -133,6 +140,22 @@ pub trait JournalStore: Send + Sync + 'static {
 
     /// What this backend is and can do.
     fn capabilities(&self) -> Capabilities;
+}
+
+/// What the clock of a store shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreTime {
+    /// The time.
+    pub at: Timestamp,
+    /// By how many milliseconds the clock was set within the last [`LEASE_MS_MAX`](tape_core::limits::LEASE_MS_MAX), as far as the store knows:
+    /// leases and claims from before may end that much later than they say.
+    pub step_ms: u64,
+}
+
+impl From<Timestamp> for StoreTime {
+    fn from(at: Timestamp) -> Self {
+        Self { at, step_ms: 0 }
+    }
 }
 
 /// Where a stream ends.

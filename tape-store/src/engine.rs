@@ -13,7 +13,7 @@ pub use agenda::DuePage;
 pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, JournalClock, Skew};
 use crate::committer::Committer;
 use crate::contract::{JournalStore, PageToken};
 use crate::error::StoreError;
@@ -27,7 +27,7 @@ use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
-use tape_core::time::Timestamp;
+use tape_core::time::{Now, Timestamp};
 use tape_core::value::Value;
 
 /// About how many bytes of the states of runs are kept in memory.
@@ -42,10 +42,10 @@ const OTHERS_CACHE_BYTES: usize = 16 << 20;
 /// use tape_core::command::{Command, ValueCommand};
 /// use tape_core::id::{RequestId, Tenant, ValueName};
 /// use tape_core::payload::Payload;
-/// use tape_store::{clock::SystemClock, engine::Engine, memory::MemoryStore};
+/// use tape_store::{engine::Engine, memory::MemoryStore};
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// let engine = Engine::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+/// let engine = Engine::start(Arc::new(MemoryStore::new()));
 /// let (tenant, name) = (Tenant::new("acme").unwrap(), ValueName::new("rate").unwrap());
 /// let value = Payload::json(&serde_json::json!(42));
 /// let put = |n, expected| Command::new(RequestId::from_u128(n), ValueCommand::Put { value: value.clone(), expected });
@@ -77,7 +77,17 @@ impl std::fmt::Debug for Parts {
 }
 
 impl Engine {
-    /// An engine over a store.
+    /// An engine over a store, by the time of the journal: that of the store, whatever the clock of this machine shows.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: the engine commits in a task of its own.
+    #[must_use]
+    pub fn start(store: Arc<dyn JournalStore>) -> Self {
+        let clock = Arc::new(JournalClock::start(&store));
+        Self::new(store, clock)
+    }
+
+    /// An engine by another clock, for tests and simulations: all engines of a journal have to share it.
     ///
     /// # Panics
     /// Outside a tokio runtime: the engine commits in a task of its own.
@@ -96,10 +106,37 @@ impl Engine {
         }))
     }
 
-    /// The time by the engine's clock.
+    /// The time of the journal: the latest that it can be now.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it was never measured yet and cannot be.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.read_clock().await?.at())
+    }
+
+    /// Work that was due by this time is due whatever the time is: the earliest that it can be now.
+    ///
+    /// # Errors
+    /// Those of [`Engine::now`].
+    pub async fn due_until(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.read_clock().await?.earliest())
+    }
+
+    /// The time of the journal, with how well it is known.
+    ///
+    /// # Errors
+    /// Those of [`Engine::now`].
+    pub async fn read_clock(&self) -> Result<Now, StoreError> {
+        if let Some(settle) = self.0.clock.unsettled() {
+            settle.await?;
+        }
+        Ok(self.0.clock.read())
+    }
+
+    /// How the time of the journal is known here; none before it was measured, and for a clock that is not measured.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.0.clock.now()
+    pub fn skew(&self) -> Option<Skew> {
+        self.0.clock.skew()
     }
 
     /// Asks something of a run. An effect with a business key gets the key before it begins; a run that is to be retired keeps what its

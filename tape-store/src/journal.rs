@@ -37,7 +37,7 @@ const REQUESTS_MAX: usize = 4096;
 pub enum JournalError {
     /// The rules refuse the command; nothing was written.
     #[error(transparent)]
-    Rejected(#[from] Rejection),
+    Rejected(Rejection),
     /// The store could not do its part; nothing was written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,6 +67,18 @@ pub enum JournalError {
         #[source]
         source: Source,
     },
+}
+
+impl From<Rejection> for JournalError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            // Nothing is wrong with the command: it is taken once the time is known again, or by another server.
+            unsure @ Rejection::TimeUnsure { .. } => {
+                Self::Store(StoreError::unavailable("judges a lease or claim", unsure))
+            }
+            other => Self::Rejected(other),
+        }
+    }
 }
 
 /// Decides commands for all streams of one kind. Cheap to clone.

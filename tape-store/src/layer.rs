@@ -10,7 +10,7 @@ pub use retry::RetryingStore;
 
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -115,6 +115,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().reclaim().await
     }
 
+    /// As [`JournalStore::time`].
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        self.inner().time().await
+    }
+
     /// As [`JournalStore::probe`].
     async fn probe(&self) -> Result<(), StoreError> {
         self.inner().probe().await
@@ -187,6 +192,10 @@ impl<L: Layer> JournalStore for L {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         Layer::reclaim(self).await
+    }
+
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        Layer::time(self).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

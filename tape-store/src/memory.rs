@@ -1,8 +1,9 @@
 //! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
 
+use crate::clock::machine;
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, FIND_BATCH_ENTRIES, FeedEntry, Head, Hint, JournalStore,
-    PageToken, RunFilter, RunPage, Shard, Snapshot, TailPage,
+    PageToken, RunFilter, RunPage, Shard, Snapshot, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
@@ -12,6 +13,7 @@ use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
@@ -25,6 +27,8 @@ pub struct MemoryStore {
     shards: u16,
     state: Mutex<State>,
     wake: Wake,
+    /// The time when nothing had passed yet.
+    started: (Timestamp, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +96,7 @@ impl MemoryStore {
             shards: shards.max(1),
             state: Mutex::default(),
             wake: Wake::new(),
+            started: (machine::wall(), machine::elapsed()),
         }
     }
 
@@ -275,6 +280,13 @@ impl JournalStore for MemoryStore {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    /// Goes on from when the store was made, whatever happens to the clock of the machine.
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        let (at, then) = self.started;
+        let passed = machine::micros(machine::elapsed().saturating_sub(then));
+        Ok(Timestamp::from_micros(at.as_micros().saturating_add(passed)).into())
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

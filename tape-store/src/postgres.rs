@@ -26,7 +26,7 @@ pub use settings::{Settings, Target};
 
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -159,6 +159,10 @@ impl JournalStore for PostgresStore {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         reclaim::reclaim(&self.target).await
+    }
+
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        probe::time(&self.reads).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ pub use settings::{Settings, Target};
 
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard_of, page};
@@ -145,6 +145,10 @@ impl JournalStore for SpannerStore {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        probe::time(&self.link).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

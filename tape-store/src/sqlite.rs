@@ -10,6 +10,7 @@
 //! of the file keep what they have. The state of a session or a value, which later entries and snapshots have too, goes with those.
 
 mod append;
+mod clock;
 mod connect;
 mod due;
 mod error;
@@ -26,9 +27,10 @@ mod writer;
 
 pub use settings::Settings;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, TailPage,
+    Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -169,6 +171,18 @@ impl JournalStore for SqliteStore {
     /// Pages that became free are used again by what is written next.
     async fn reclaim(&self) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    async fn time(&self) -> Result<StoreTime, StoreError> {
+        let Some(now) = clock::Machine::look() else {
+            return Ok(SystemClock.now().into());
+        };
+        let anchor = clock::read(&self.readers).await;
+        let anchor = anchor.map_err(|error| store_error(clock::DOING, error))?;
+        match clock::told(anchor.as_ref(), &now) {
+            Some(time) => Ok(time),
+            None => self.writer.lock().await.set_time().await,
+        }
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::reply::{Decided, Rejection, Reply, ReplyResult};
 use tape_core::stream::{ReplayError, Stream};
-use tape_core::time::Timestamp;
+use tape_core::time::Now;
 use tape_store::clock::SystemClock;
 use tape_store::committer::Committer;
 use tape_store::contract::JournalStore;
@@ -40,7 +40,7 @@ impl Stream for Tally {
         matches!(stream, StreamId::Value { .. })
     }
 
-    fn decide(&self, command: &Command<Ask>, _now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<Ask>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         let n = match command.body {
             Ask::Add(n) => n,
             Ask::From(expected, n) if expected == self.total => n,
@@ -200,7 +200,7 @@ impl Stream for Fragile {
         Tally::accepts(stream)
     }
 
-    fn decide(&self, command: &Command<Ask>, now: Timestamp) -> Result<Decided, Rejection> {
+    fn decide(&self, command: &Command<Ask>, now: impl Into<Now>) -> Result<Decided, Rejection> {
         assert!(!matches!(command.body, Ask::From(..)), "a bug");
         self.0.decide(command, now)
     }

@@ -11,7 +11,7 @@ use tape_client::core::command::Ending;
 use tape_client::core::id::{Connector as Name, Holder};
 use tape_client::{Answer, Begun, Payload, RunId, Tape};
 use tape_reactors::{Access, Call, Connector, Connectors, Driver, NotUndone, Observation, Outbox, Worker};
-use tape_store::{clock::SystemClock, engine::Engine, memory::MemoryStore};
+use tape_store::{engine::Engine, memory::MemoryStore};
 use tokio_util::sync::CancellationToken;
 
 struct Mailbox(PathBuf);
@@ -58,7 +58,7 @@ impl Connector for Mailbox {
 #[tokio::main]
 async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let engine = Engine::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock));
+    let engine = Engine::start(Arc::new(MemoryStore::new()));
     let tape = Tape::over(engine.clone()).connect().await?;
     let access: Arc<dyn Access> = Arc::new(engine);
     // Four mails at a time, at most.

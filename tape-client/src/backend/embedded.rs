@@ -17,7 +17,6 @@ use tape_core::id::{Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueNam
 use tape_core::limits::{PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
-use tape_store::clock::SystemClock;
 use tape_store::contract::{JournalStore, PageToken, RunFilter};
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
@@ -31,7 +30,7 @@ impl Embedded {
     /// Opens the store that `url` names.
     pub(crate) async fn open(url: &str) -> Result<Self, Failure> {
         let store = tape_store::open::open(url).await?;
-        Ok(Self(Engine::new(store, Arc::new(SystemClock))))
+        Ok(Self(Engine::start(store)))
     }
 
     pub(crate) const fn over(engine: Engine) -> Self {
@@ -172,7 +171,7 @@ impl Backend for Embedded {
         let older_than_ms = u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX);
         let retirement = tape_store::engine::Retirement {
             tenant,
-            ended_before: self.0.now().minus_millis(older_than_ms),
+            ended_before: self.0.now().await?.minus_millis(older_than_ms),
             principal: principal.cloned(),
             reason,
             dry_run,

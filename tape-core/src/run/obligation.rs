@@ -150,11 +150,13 @@ impl Run {
                 what: name(id),
                 due: *at,
             }),
-            ObligationStatus::Started { claim } if !now.judge(claim.until, || name(id))? => Err(Rejection::Claimed {
-                what: name(id),
-                holder: claim.holder.clone(),
-                until: claim.until,
-            }),
+            ObligationStatus::Started { claim } if !now.judge(claim.until, || name(id))? => {
+                Err(Rejection::Claimed {
+                    what: name(id),
+                    holder: claim.holder.clone(),
+                    until: claim.until,
+                })
+            }
             ObligationStatus::Armed | ObligationStatus::Stuck { .. } => {
                 Err(Rejection::NotNext { what: name(id) })
             }

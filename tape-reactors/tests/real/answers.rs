@@ -196,7 +196,7 @@ async fn stop_between_writes(world: &World, worker: &Child) {
 async fn until_lapsed(run: &Driven, call: usize) {
     let id = effect(call);
     while let Some(claim) = &run.state().await.effects()[&id].claim
-        && run.engine.now() <= claim.until
+        && run.engine.now().await.unwrap() <= claim.until
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

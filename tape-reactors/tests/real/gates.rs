@@ -112,7 +112,7 @@ async fn until_due(run: &Driven, name: &str) {
         }
         let due = run
             .engine
-            .due_page(Queue::Timers, run.engine.now(), None, 1_000)
+            .due_page(Queue::Timers, run.engine.now().await.unwrap(), None, 1_000)
             .await;
         if due.unwrap().hints.iter().any(is_it) {
             return;

@@ -88,8 +88,7 @@ fn blind_worker() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = tape_store::open::open(&format!("sqlite:{path}")).await.unwrap();
-        let engine =
-            tape_store::engine::Engine::new(store, std::sync::Arc::new(tape_store::clock::SystemClock));
+        let engine = tape_store::engine::Engine::start(store);
         say("ready");
         loop {
             let changed = Access::changed(&engine, Queue::Outbox);

@@ -21,7 +21,6 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
 use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
-use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 
@@ -193,7 +192,7 @@ impl Driven {
 
 pub(crate) async fn engine(url: &str) -> Engine {
     let store = tape_store::open::open(url).await.unwrap();
-    Engine::new(store, Arc::new(SystemClock))
+    Engine::start(store)
 }
 
 pub(crate) async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {

@@ -9,7 +9,6 @@ use tape_core::id::StreamId;
 use tape_core::time::Timestamp;
 use tape_proto::convert::DueQuery;
 use tape_proto::v1;
-use tape_store::clock::{Clock as _, SystemClock};
 use tape_store::contract::{Hint, PageToken, Shard};
 
 /// What is still due is pushed again after this long, where the caller does not say.
@@ -33,7 +32,7 @@ pub(super) async fn serve(
     };
     loop {
         let changed = context.store().changed();
-        let now = SystemClock.now();
+        let now = context.engine().due_until().await?;
         let (due, next) = look(&context, &query, now).await?;
         let fresh = pushed.fresh(due, Instant::now());
         if !fresh.is_empty() {
@@ -56,7 +55,7 @@ pub(super) async fn serve(
 /// Sends what is due now, from where the caller has read to.
 async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) -> Result<(), Stop> {
     let from = query.page_token.map(PageToken);
-    let now = SystemClock.now();
+    let now = context.engine().due_until().await?;
     let page = context
         .engine()
         .due_page(query.queue, now, from.as_ref(), query.limit);

@@ -27,9 +27,10 @@ impl Retention for Context {
 impl Context {
     async fn retire_page(&self, request: v1::RetireRunsRequest) -> Result<v1::RetireRunsResponse, Failure> {
         let query = RetirementQuery::try_from(request)?;
+        let now = self.engine().now().await.map_err(|error| of_store(&error))?;
         let retirement = Retirement {
             tenant: query.tenant,
-            ended_before: self.engine().now().minus_millis(query.older_than_ms),
+            ended_before: now.minus_millis(query.older_than_ms),
             principal: query.principal,
             reason: query.reason,
             dry_run: query.dry_run,

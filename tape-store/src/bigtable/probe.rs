@@ -1,8 +1,9 @@
-//! Whether the table would take a commit.
+//! Whether the table would take a commit, and what time it is there.
 
 use super::hint::HINTS;
-use super::table::{self, Change};
+use super::table::{self, Change, Rows};
 use super::{Ground, keys};
+use crate::contract::StoreTime;
 use crate::error::StoreError;
 use bytes::Bytes;
 
@@ -14,4 +15,30 @@ pub(super) async fn probe(ground: &Ground) -> Result<(), StoreError> {
         mutations: vec![cell, table::unset_row()],
     };
     ground.change_all("asks whether it may write", vec![change]).await
+}
+
+/// The clock of the service, which tells the time only of what is written: a row of this process, which is taken away again.
+pub(super) async fn time(ground: &Ground) -> Result<StoreTime, StoreError> {
+    const DOING: &str = "tells the time";
+    let key = keys::probe();
+    let set = |mutation| Change {
+        key: key.clone(),
+        mutations: vec![mutation],
+    };
+    let cell = table::set_now(HINTS, Bytes::from_static(b"time"), Bytes::from_static(b"1"));
+    ground.change_all(DOING, vec![set(cell)]).await?;
+    let read = ground
+        .table
+        .read(
+            Rows::Keys(vec![key.clone()]),
+            table::any_of([table::family(HINTS)]),
+            1,
+        )
+        .await;
+    // A row that stays behind is in nobody's way.
+    let _ = ground.change_all(DOING, vec![set(table::unset_row())]).await;
+    let rows = read.map_err(|failure| failure.store_error(DOING))?;
+    let cell = rows.first().and_then(|row| row.cells.first());
+    let cell = cell.ok_or_else(|| StoreError::unavailable(DOING, "what was written is not there"))?;
+    Ok(table::time_of(cell).into())
 }

@@ -8,6 +8,8 @@ use proto::mutation::Mutation as Kind;
 use proto::row_filter::{Chain, Filter, Interleave};
 use proto::{ColumnRange, RowRange, RowSet, ValueRange, column_range, row_range, value_range};
 
+use tape_core::time::Timestamp;
+
 pub(super) use proto::{Mutation, RowFilter};
 
 /// A table of rows. Calls that change rows one by one may be repeated; [`check_and_mutate`](Table::check_and_mutate) may not.
@@ -135,6 +137,24 @@ pub(super) fn set_at(
         timestamp_micros: micros(ordinal),
         value: value.into(),
     }))
+}
+
+/// Sets a column as of the time by the service's clock, in whole milliseconds.
+pub(super) fn set_now(family: &str, qualifier: impl Into<Bytes>, value: impl Into<Bytes>) -> Mutation {
+    /// The service takes this for its own time.
+    const BY_THE_SERVICE: i64 = -1;
+    mutation(Kind::SetCell(proto::mutation::SetCell {
+        family_name: family.to_owned(),
+        column_qualifier: qualifier.into(),
+        timestamp_micros: BY_THE_SERVICE,
+        value: value.into(),
+    }))
+}
+
+/// The time that a cell was set as of by [`set_now`].
+pub(super) fn time_of(cell: &Cell) -> Timestamp {
+    let micros = i64::try_from(cell.ordinal).unwrap_or(i64::MAX);
+    Timestamp::from_micros(micros.saturating_mul(MICROS_PER_ORDINAL))
 }
 
 /// Whether a change sets this column.

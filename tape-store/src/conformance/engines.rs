@@ -248,7 +248,7 @@ pub(super) async fn a_business_key_stays_with_a_run_that_was_retired(fixture: Fi
     drive(&engine, &owner, epoch, fail).await.unwrap();
     let retirement = Retirement {
         tenant: owner.tenant.clone(),
-        ended_before: engine.now().plus_millis(60_000),
+        ended_before: engine.now().await.unwrap().plus_millis(60_000),
         principal: None,
         reason: "old".to_owned(),
         dry_run: false,

@@ -54,7 +54,7 @@ impl Parts {
         // A command that is refused, or was taken before, must not claim anything.
         let state = self.runs.state(&StreamId::Run(run.clone())).await?;
         let state = state.ok_or(Rejection::NotFound { what: "run" })?;
-        if state.decide(command, self.clock.now())?.entries.is_empty() {
+        if state.decide(command, self.clock.read())?.entries.is_empty() {
             return Ok(());
         }
         drop(state);

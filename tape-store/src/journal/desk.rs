@@ -15,7 +15,7 @@ use tape_core::id::StreamId;
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::stream::Stream;
-use tape_core::time::Timestamp;
+use tape_core::time::Now;
 use tokio::sync::oneshot;
 
 /// How often a command is decided again because others changed its stream.
@@ -91,8 +91,11 @@ impl Desk {
                 Ok(loaded) => loaded,
                 Err(error) => return refuse(requests, &error),
             };
+            if let Err(error) = self.know_the_time(&requests).await {
+                return refuse(requests, &error);
+            }
             let before = loaded.is_shared().then(|| loaded.clone());
-            let mut round = Round::decide(&mut loaded, &mut requests, self.clock.now());
+            let mut round = Round::decide(&mut loaded, &mut requests, self.clock.read());
             if let Some((request, source)) = round.broken.take() {
                 tracing::error!(%stream, %source, "a decider made entries that its state refuses");
                 request.refuse(damaged(stream, source));
@@ -135,6 +138,17 @@ impl Desk {
             }
         }
         cached
+    }
+
+    /// Waits until the time is known, where a command is decided by it for the first time.
+    async fn know_the_time<S: Stream>(&self, requests: &VecDeque<Request<S>>) -> Result<(), JournalError> {
+        let commands = requests
+            .iter()
+            .any(|request| matches!(request, Request::Command { .. }));
+        match self.clock.unsettled().filter(|_| commands) {
+            Some(settle) => Ok(settle.await?),
+            None => Ok(()),
+        }
     }
 
     async fn take_up<S: Stream>(
@@ -211,7 +225,7 @@ fn refuse<S: Stream>(
 
 impl<S: Stream> Round<S> {
     /// Decides requests one after the other until one batch is full.
-    fn decide(loaded: &mut Loaded<S>, requests: &mut VecDeque<Request<S>>, now: Timestamp) -> Self {
+    fn decide(loaded: &mut Loaded<S>, requests: &mut VecDeque<Request<S>>, now: Now) -> Self {
         let mut round = Self {
             decided: Vec::new(),
             extension: loaded.extend(),
@@ -237,7 +251,7 @@ impl<S: Stream> Round<S> {
         round
     }
 
-    fn take(&mut self, loaded: &mut Loaded<S>, command: &Command<S::Command>, now: Timestamp) -> Taken {
+    fn take(&mut self, loaded: &mut Loaded<S>, command: &Command<S::Command>, now: Now) -> Taken {
         let decided = match loaded.state().decide(command, now) {
             Ok(decided) => decided,
             Err(rejection) => return Taken::Outcome(Err(rejection)),
@@ -246,7 +260,7 @@ impl<S: Stream> Round<S> {
             return Taken::Outcome(Ok(decided.reply));
         }
         let stamp = Stamp {
-            at: now,
+            at: now.at(),
             request: command.request,
             principal: command.principal.clone(),
             trace: command.trace.clone(),
@@ -277,7 +291,7 @@ impl<S: Stream> Round<S> {
         for (request, outcome) in self.decided {
             match (request, outcome) {
                 (Request::Command { answer, .. }, Outcome::Reply(reply)) => {
-                    drop(answer.send(reply.map_err(JournalError::Rejected)));
+                    drop(answer.send(reply.map_err(JournalError::from)));
                 }
                 (Request::State { answer }, _) => drop(answer.send(Ok(state.cloned()))),
                 (Request::Command { .. }, Outcome::State) => unreachable!("a command comes to a reply"),

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
 /// The version of the schema this build writes.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 const SCHEMA: &str = include_str!("schema.sql");
 /// What version 2 added.
 const ERASED: &str = include_str!("erased.sql");
@@ -18,6 +18,8 @@ const ERASED: &str = include_str!("erased.sql");
 const ERASED_BEFORE: &str = "INSERT INTO erased SELECT pos FROM entry WHERE payload IS NULL";
 /// What version 3 added.
 const KEPT: &str = include_str!("kept.sql");
+/// What version 4 added.
+const CLOCK: &str = include_str!("clock.sql");
 const PAGE_BYTES: u32 = 4096;
 
 /// What a file is.
@@ -150,9 +152,10 @@ async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), Stor
     connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
     let steps: &[&'static str] = match look(connection).await.map_err(failed)?.judge(path)? {
         Found::Journal => return connection.execute("ROLLBACK").await.map(drop).map_err(failed),
-        Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT],
-        Found::Older(_) => &[KEPT],
-        Found::Nothing => &[SCHEMA, ERASED, KEPT],
+        Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT, CLOCK],
+        Found::Older(2) => &[KEPT, CLOCK],
+        Found::Older(_) => &[CLOCK],
+        Found::Nothing => &[SCHEMA, ERASED, KEPT, CLOCK],
     };
     for step in steps {
         connection.execute(*step).await.map_err(failed)?;

@@ -4,7 +4,7 @@ use super::append::{self, append, signed};
 use super::error::{is_definite, store_error};
 use super::index;
 use super::names::Names;
-use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
+use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES, StoreTime};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -126,6 +126,18 @@ impl Writer {
         in_turn!(patience, connection.execute("BEGIN IMMEDIATE; ROLLBACK")).map_err(failed)?;
         self.doubtful = false;
         Ok(())
+    }
+
+    /// Sets the time of the journal anew.
+    pub(super) async fn set_time(&mut self) -> Result<StoreTime, StoreError> {
+        let failed = |error| store_error(super::clock::DOING, error);
+        let patience = self.patience;
+        let connection = self.connection().await.map_err(failed)?;
+        in_turn!(patience, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
+        let time = super::clock::set(connection).await?;
+        connection.execute("COMMIT").await.map_err(failed)?;
+        self.doubtful = false;
+        Ok(time)
     }
 
     /// A number that changes with each commit of others, those of this connection left out.

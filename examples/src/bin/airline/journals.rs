@@ -21,7 +21,6 @@ use tape_examples::patience::until_it_works;
 use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::record::{self, Record};
 use tape_examples::server::Servers;
-use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -84,7 +83,7 @@ impl Journals {
         let (comeback, reactors) = match plan.reactors {
             None => {
                 let store = tape_store::open::open(plan.store).await?;
-                let engine = Engine::new(store, Arc::new(SystemClock));
+                let engine = Engine::start(store);
                 (Comeback::start(Arc::new(engine), plan.agents)?, None)
             }
             Some(count) => {

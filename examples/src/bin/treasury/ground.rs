@@ -12,7 +12,6 @@ use tape_client::{Error, Payload, RunId, Tail, Tape};
 use tape_examples::child::Child;
 use tape_examples::comeback::{Comeback, Handover};
 use tape_examples::server::Servers;
-use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -55,7 +54,7 @@ impl Ground {
             .principal(Principal::new(PERSON)?)
             .connect()
             .await?;
-        let engine = Engine::new(tape_store::open::open(&store).await?, Arc::new(SystemClock));
+        let engine = Engine::start(tape_store::open::open(&store).await?);
         let comeback = Comeback::start(Arc::new(engine), 1)?;
         let handovers = comeback.of_run(run()?);
         Ok(Self::Tape(Box::new(Journaled {

@@ -13,7 +13,6 @@ use tape_core::id::Holder;
 use tape_reactors::{
     Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Worker,
 };
-use tape_store::clock::SystemClock;
 use tape_store::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -130,7 +129,7 @@ async fn open(url: &str) -> Result<Arc<dyn Access>, Failure> {
     let store = Box::pin(tape_store::open::open(url))
         .await
         .map_err(|error| Failure::Journal(Box::new(error)))?;
-    Ok(Arc::new(Engine::new(store, Arc::new(SystemClock))))
+    Ok(Arc::new(Engine::start(store)))
 }
 
 /// A name that no other process has.

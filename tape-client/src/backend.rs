@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{App, Key, Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::id::{App, Key, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::session::Json;
@@ -23,13 +23,16 @@ use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
 use tokio::sync::watch;
 
-/// A journal that answers commands. A command may be sent again with its request id: it returns its first outcome.
+/// A journal that answers commands. A command may be sent again with its request id: it returns its first outcome, or is refused as
+/// too old to know.
 #[async_trait]
 pub(crate) trait Backend: Debug + Send + Sync + 'static {
+    /// A new name for a request. Where the journal refused one for its age, the next ones have learned its time.
+    fn request_id(&self) -> RequestId;
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure>;
     /// All session commands but a rewind, which has a method of its own: it needs more than the command says.
     async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure>;
-    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure>;
+    async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, Failure>;
     async fn session_view(
         &self,
         session: &SessionId,

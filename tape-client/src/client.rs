@@ -1,8 +1,8 @@
 //! A journal, as agents and tools see it.
 
-use crate::backend::{Backend, RetiredPage, Retirement, RunPage, RunQuery, Tail};
+use crate::backend::{Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, Tail};
 use crate::error::Error;
-use crate::retry::{request_id, until_answered};
+use crate::retry::{until_answered, until_executed};
 use crate::run::RunBuilder;
 use crate::session::Session;
 use crate::url::StoreUrl;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, OutsideCommand, RunCommand, Verdict};
-use tape_core::entry::TraceParent;
 use tape_core::entry::obligation::ObligationId;
+use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::id::{
     EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
 };
@@ -28,6 +28,20 @@ use tape_core::reply::Reply;
 pub struct Tape {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) settings: Arc<Settings>,
+}
+
+/// What came of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EffectOutcome {
+    /// It happened; what the upstream answered.
+    Confirmed(Payload),
+    /// It did not happen and will not.
+    Failed {
+        /// What went wrong.
+        error: String,
+        /// What the upstream answered, where it did.
+        detail: Option<Payload>,
+    },
 }
 
 /// How a client behaves.
@@ -106,7 +120,8 @@ impl Tape {
     /// Answers a gate of a run, now or when it opens. A signal sent twice under one `id` counts once.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the gate has been answered by something else, or there is no such run.
+    /// [`Error::Rejected`] where the gate has been answered by something else, the `id` has been used with another answer, or there is no
+    /// such run; [`Error::Cancelled`], [`Error::Closing`] or [`Error::Ended`] where the run comes to its end and asks nothing any more.
     pub async fn signal(
         &self,
         run: &RunId,
@@ -114,7 +129,43 @@ impl Tape {
         id: SignalId,
         answer: Payload,
     ) -> Result<Reply, Error> {
-        self.tell(run, OutsideCommand::Signal { gate, id, answer }).await
+        let seen = None;
+        self.tell(
+            run,
+            OutsideCommand::Signal {
+                gate,
+                id,
+                answer,
+                seen,
+            },
+        )
+        .await
+    }
+
+    /// Answers a gate that is open, as somebody does who has looked at the run up to the entry `seen`.
+    ///
+    /// # Errors
+    /// As [`Tape::signal`]; [`Error::Rejected`] also where the gate is not open, or was opened after `seen`
+    /// ([`Changed`](tape_core::reply::Rejection::Changed)).
+    pub async fn answer(
+        &self,
+        run: &RunId,
+        gate: GateName,
+        id: SignalId,
+        answer: Payload,
+        seen: Seq,
+    ) -> Result<Reply, Error> {
+        let seen = Some(seen);
+        self.tell(
+            run,
+            OutsideCommand::Signal {
+                gate,
+                id,
+                answer,
+                seen,
+            },
+        )
+        .await
     }
 
     /// Asks for a run to end, and for what it did to be undone.
@@ -131,15 +182,43 @@ impl Tape {
         .await
     }
 
-    /// Settles an effect that is UNKNOWN or stuck, on a person's word.
+    /// What came of an effect of any run, from the entry that settled it. Who meets a business key that is taken is told both
+    /// ([`BusinessKeyTaken`](tape_core::reply::Rejection::BusinessKeyTaken)).
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the effect is neither.
+    /// [`Error::Invalid`] where the entry settles no effect; [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn outcome(&self, run: &RunId, settled: Seq) -> Result<EffectOutcome, Error> {
+        let before = Seq(settled.0.saturating_sub(1));
+        let read = || async {
+            let mut pages = self.backend.entries(run, before, crate::backend::Until::End);
+            pages.next().await.transpose()
+        };
+        let page = until_answered(self.settings.retry_for, read)
+            .await?
+            .unwrap_or_default();
+        let stored = page.first().filter(|stored| stored.seq == settled);
+        let entry = stored.map(tape_core::codec::decode).transpose();
+        match entry.map_err(Error::damaged)?.map(|entry| entry.body) {
+            Some(EntryBody::EffectConfirmed(confirmed)) => Ok(EffectOutcome::Confirmed(confirmed.result)),
+            Some(EntryBody::EffectFailed(failed)) => Ok(EffectOutcome::Failed {
+                error: failed.error,
+                detail: failed.detail,
+            }),
+            _ => Err(Error::invalid("entry", "settles no effect of this run")),
+        }
+    }
+
+    /// Settles an effect that is UNKNOWN or stuck, on the word of a person who has looked at the run up to the entry `seen`.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where the effect is neither, or anything became of it after `seen`
+    /// ([`Changed`](tape_core::reply::Rejection::Changed)).
     pub async fn settle(
         &self,
         run: &RunId,
         effect: EffectId,
         verdict: Verdict,
+        seen: Seq,
         reason: &str,
     ) -> Result<Reply, Error> {
         self.tell(
@@ -148,20 +227,23 @@ impl Tape {
                 effect,
                 verdict,
                 reason: reason.to_owned(),
+                seen,
             },
         )
         .await
     }
 
-    /// Settles a stuck obligation, on a person's word: tries again, or counts it as done.
+    /// Settles a stuck obligation, on the word of a person who has looked at the run up to the entry `seen`: tries again, or counts it
+    /// as done.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the obligation is not stuck.
+    /// [`Error::Rejected`] where the obligation is not stuck, or anything became of it after `seen`.
     pub async fn settle_obligation(
         &self,
         run: &RunId,
         obligation: ObligationId,
         retry: bool,
+        seen: Seq,
         reason: &str,
     ) -> Result<Reply, Error> {
         self.tell(
@@ -170,20 +252,22 @@ impl Tape {
                 obligation,
                 retry,
                 reason: reason.to_owned(),
+                seen,
             },
         )
         .await
     }
 
-    /// Lets a stuck run be re-driven again.
+    /// Lets a stuck run be re-driven again, on the word of a person who has looked at it up to the entry `seen`.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the run is not stuck.
-    pub async fn retry(&self, run: &RunId, reason: &str) -> Result<Reply, Error> {
+    /// [`Error::Rejected`] where the run is not stuck, or became so after `seen`.
+    pub async fn retry(&self, run: &RunId, seen: Seq, reason: &str) -> Result<Reply, Error> {
         self.tell(
             run,
             OutsideCommand::RetryRun {
                 reason: reason.to_owned(),
+                seen,
             },
         )
         .await
@@ -275,13 +359,27 @@ impl Tape {
             trace,
             ..self.stamp(body)
         };
-        until_answered(self.settings.retry_for, || self.backend.run(run, command.clone())).await
+        self.execute(command, |command| self.backend.run(run, command))
+            .await
+    }
+
+    /// Sends a command until it is executed or refused.
+    pub(crate) async fn execute<B: Clone, F>(
+        &self,
+        command: Command<B>,
+        send: impl FnMut(Command<B>) -> F,
+    ) -> Result<Reply, Error>
+    where
+        F: Future<Output = Result<Reply, Failure>>,
+    {
+        let fresh = || self.backend.request_id();
+        until_executed(self.settings.retry_for, command, fresh, send).await
     }
 
     pub(crate) fn stamp<B>(&self, body: B) -> Command<B> {
         Command {
             principal: self.settings.principal.clone(),
-            ..Command::new(request_id(), body)
+            ..Command::new(self.backend.request_id(), body)
         }
     }
 }

@@ -26,7 +26,7 @@ mod value;
 mod work;
 
 pub use backend::{RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
-pub use client::{Connect, Tape};
+pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
 pub use error::{Error, Source};

@@ -1,9 +1,16 @@
 //! Sending a request until it is answered: the same request, by its id, with jittered backoff, within a deadline.
+//!
+//! A command that is refused for the age of its id when it is sent for the first time was not executed: it gets a new id and is
+//! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
 
 use crate::backend::Failure;
-use crate::error::Error;
-use std::time::Duration;
-use tape_core::id::RequestId;
+use crate::error::{Error, Source};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tape_core::command::Command;
+use tape_core::id::{RequestClock, RequestId};
+use tape_core::reply::{Rejection, Reply};
+use tape_core::time::Timestamp;
 use tokio::time::Instant;
 
 /// The first wait between two tries.
@@ -11,9 +18,35 @@ const FIRST: Duration = Duration::from_millis(10);
 /// The longest wait between two tries.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A new name for a request.
-pub(crate) fn request_id() -> RequestId {
-    RequestId::from_u128(rand::random())
+/// Most new ids that one command gets because its id was refused.
+const FRESH_IDS_MAX: u32 = 8;
+
+/// Names requests, dated by a clock that learns the journal's time from refusals.
+#[derive(Debug, Default)]
+pub(crate) struct RequestIds(Mutex<RequestClock>);
+
+impl RequestIds {
+    /// A new name for a request.
+    pub(crate) fn next(&self) -> RequestId {
+        self.clock().next(now(), rand::random())
+    }
+
+    /// Learns from what became of a request.
+    pub(crate) fn learn(&self, failure: &Failure) {
+        if let Failure::Rejected(rejection) = failure {
+            self.clock().learn(now(), rejection);
+        }
+    }
+
+    fn clock(&self) -> MutexGuard<'_, RequestClock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The time by this process's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Tries until there is an answer or a refusal, for at most `patience`. `send` repeats one request by its id, so a
@@ -22,24 +55,87 @@ pub(crate) async fn until_answered<T, F>(patience: Duration, mut send: impl FnMu
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let deadline = Instant::now() + patience;
-    let mut backoff = Backoff::default();
+    let mut tries = Tries::within(patience);
     loop {
-        let failure = match tokio::time::timeout_at(deadline, send()).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::Retryable("there was no answer in time".into()),
-        };
-        let source = match failure {
-            Failure::Retryable(source) => source,
-            other => return Err(other.into()),
-        };
-        let wait = backoff.next();
-        if Instant::now() + wait > deadline {
+        match tries.next(send()).await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Retryable(source)) => tries.pause(source).await?,
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Sends a command until it is executed or refused, for at most `patience`. `fresh` makes new request ids.
+pub(crate) async fn until_executed<B: Clone, F>(
+    patience: Duration,
+    mut command: Command<B>,
+    fresh: impl Fn() -> RequestId,
+    mut send: impl FnMut(Command<B>) -> F,
+) -> Result<Reply, Error>
+where
+    F: Future<Output = Result<Reply, Failure>>,
+{
+    let mut tries = Tries::within(patience);
+    // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
+    let (mut doubtful, mut refused) = (false, 0);
+    loop {
+        match tries.next(send(command.clone())).await {
+            Ok(reply) => return Ok(reply),
+            Err(Failure::Retryable(source)) => {
+                doubtful = true;
+                tries.pause(source).await?;
+            }
+            Err(Failure::Rejected(rejection)) if !doubtful && rejection.is_for_its_age() => {
+                refused += 1;
+                if refused > FRESH_IDS_MAX {
+                    return Err(rejection.into());
+                }
+                command.request = fresh();
+                if refused > 1 {
+                    tries.pause(rejection.into()).await?;
+                }
+            }
+            // The id was dated by another server's clock: this one takes it once its own has come so far.
+            Err(Failure::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
+                tries.pause(rejection.into()).await?;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Tries until a deadline.
+struct Tries {
+    deadline: Instant,
+    backoff: Backoff,
+}
+
+impl Tries {
+    fn within(patience: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + patience,
+            backoff: Backoff::default(),
+        }
+    }
+
+    async fn next<T>(&self, sent: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::time::timeout_at(self.deadline, sent)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Retryable("there was no answer in time".into())))
+    }
+
+    /// Waits before the next try.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where there is no time for one.
+    async fn pause(&mut self, source: Source) -> Result<(), Error> {
+        let wait = self.backoff.next();
+        if Instant::now() + wait > self.deadline {
             return Err(Error::Unavailable { source });
         }
         tracing::debug!(error = %source, wait_ms = wait.as_millis(), "the journal did not answer; trying again");
         tokio::time::sleep(wait).await;
+        Ok(())
     }
 }
 
@@ -77,14 +173,88 @@ mod tests {
         assert!(tries > 5, "{tries} tries");
     }
 
+    fn too_old(request: RequestId) -> Failure {
+        let now = Timestamp::from_micros(0).plus_millis(3_600_000);
+        Failure::Rejected(Rejection::RequestTooOld {
+            request,
+            forgotten: RequestId::new(now.minus_millis(1), 7),
+            now,
+        })
+    }
+
+    fn reply() -> Reply {
+        Reply {
+            seq: tape_core::id::Seq(1),
+            result: tape_core::reply::ReplyResult::Recorded,
+        }
+    }
+
+    async fn executed(
+        answers: Vec<Result<Reply, fn(RequestId) -> Failure>>,
+    ) -> (Result<Reply, Error>, Vec<RequestId>) {
+        let mut clock = RequestClock::default();
+        let first = clock.next(Timestamp::from_micros(0), 1);
+        let clock = Mutex::new(clock);
+        let mut answers = answers.into_iter();
+        let mut sent = Vec::new();
+        let fresh = || clock.lock().unwrap().next(Timestamp::from_micros(0), 2);
+        let command = Command::new(first, ());
+        let outcome = until_executed(Duration::from_secs(5), command, fresh, |command| {
+            sent.push(command.request);
+            let answer = answers
+                .next()
+                .unwrap()
+                .map_err(|failure| failure(command.request));
+            if let Err(Failure::Rejected(rejection)) = &answer {
+                clock.lock().unwrap().learn(Timestamp::from_micros(0), rejection);
+            }
+            std::future::ready(answer)
+        })
+        .await;
+        (outcome, sent)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_send_that_is_too_old_is_sent_again_under_a_new_id() {
+        let (outcome, sent) = executed(vec![Err(too_old), Ok(reply())]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert!(sent[1] > sent[0], "{sent:?}");
+        assert_eq!(
+            sent[1].made_at(),
+            Some(Timestamp::from_micros(0).plus_millis(3_600_000)),
+            "dated by the journal's clock"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_true_repeat_that_is_too_old_is_told_so() {
+        let lost = |_| Failure::Retryable("the answer was lost".into());
+        let (outcome, sent) = executed(vec![Err(lost), Err(too_old)]).await;
+        let told = matches!(&outcome, Err(Error::Rejected(rejection)) if rejection.is_for_its_age());
+        assert!(told, "{outcome:?}");
+        assert_eq!(sent[0], sent[1], "a repeat keeps its id");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_true_repeat_from_the_future_waits_for_the_journal() {
+        let lost = |_| Failure::Retryable("the answer was lost".into());
+        let early = |request| {
+            Failure::Rejected(Rejection::RequestFromFuture {
+                request,
+                now: Timestamp::from_micros(0),
+            })
+        };
+        let (outcome, sent) = executed(vec![Err(lost), Err(early), Err(early), Ok(reply())]).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert!(sent.iter().all(|request| *request == sent[0]), "{sent:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_rejection_is_not_tried_again() {
         let mut tries = 0;
         let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
             tries += 1;
-            std::future::ready(Err(Failure::Rejected(tape_core::reply::Rejection::NotFound {
-                what: "run",
-            })))
+            std::future::ready(Err(Failure::Rejected(Rejection::NotFound { what: "run" })))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Rejected(_))), "{outcome:?}");

@@ -4,7 +4,7 @@ use crate::backend::SessionView;
 use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::until_answered;
-use tape_core::command::SessionCommand;
+use tape_core::command::{Rewind, SessionCommand};
 use tape_core::entry::session::EventAppended;
 use tape_core::id::{EventId, Invocation, Seq, SessionId};
 use tape_core::payload::Payload;
@@ -129,10 +129,22 @@ impl Session {
     /// # Errors
     /// [`Error::Rejected`] where there is no such entry.
     pub async fn rewind(&self, to: Seq) -> Result<Seq, Error> {
-        let Tape { backend, settings } = &self.tape;
-        let command = self.tape.stamp(to);
-        let reply = until_answered(settings.retry_for, || backend.rewind(&self.id, command.clone())).await?;
-        Ok(reply.seq)
+        self.put_back(Rewind { to, expected: None }).await
+    }
+
+    /// Puts the session back in the same way, unless something came after the entry `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such entry, or the session has moved on.
+    pub async fn rewind_expecting(&self, to: Seq, expected: Seq) -> Result<Seq, Error> {
+        let expected = Some(expected);
+        self.put_back(Rewind { to, expected }).await
+    }
+
+    async fn put_back(&self, rewind: Rewind) -> Result<Seq, Error> {
+        let command = self.tape.stamp(rewind);
+        let send = |command| self.tape.backend.rewind(&self.id, command);
+        Ok(self.tape.execute(command, send).await?.seq)
     }
 
     /// Deletes the session.
@@ -144,9 +156,8 @@ impl Session {
     }
 
     async fn command(&self, body: SessionCommand) -> Result<Seq, Error> {
-        let Tape { backend, settings } = &self.tape;
         let command = self.tape.stamp(body);
-        let reply = until_answered(settings.retry_for, || backend.session(&self.id, command.clone())).await?;
-        Ok(reply.seq)
+        let send = |command| self.tape.backend.session(&self.id, command);
+        Ok(self.tape.execute(command, send).await?.seq)
     }
 }

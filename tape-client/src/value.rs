@@ -74,12 +74,9 @@ impl Value {
     }
 
     async fn command(&self, body: ValueCommand) -> Result<u64, Error> {
-        let Tape { backend, settings } = &self.tape;
         let command = self.tape.stamp(body);
-        let reply = until_answered(settings.retry_for, || {
-            backend.value(&self.tenant, &self.name, command.clone())
-        })
-        .await?;
+        let send = |command| self.tape.backend.value(&self.tenant, &self.name, command);
+        let reply = self.tape.execute(command, send).await?;
         match reply.result {
             ReplyResult::Version { version } => Ok(version),
             other => Err(Error::unexpected("the change of a value", other)),

@@ -10,7 +10,7 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector, EffectId, RunId, Seq, SessionId, StreamId};
+use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::{Rejection, Reply};
 
 /// What workers ask of a server: what is due, what is to be done, and commands. Cheap to clone. Nothing is tried again here.
@@ -82,6 +82,12 @@ impl Workbench {
     pub fn pushed(&self, queue: Queue, limit: u32) -> BoxStream<'static, Result<Vec<DueHint>, WorkError>> {
         let pages = self.0.due_pushed(queue, limit);
         pages.map(|page| Ok(page?)).boxed()
+    }
+
+    /// A new name for a request. Where the server refused one for its age, the next ones have learned its time.
+    #[must_use]
+    pub fn request_id(&self) -> RequestId {
+        self.0.request_id()
     }
 
     /// Asks something of a run.

@@ -8,9 +8,10 @@
 //! [`VERSION`]. The golden files under `tape-core/tests/golden/` hold every version ever written.
 
 use crate::chain::{self, StreamTag};
+use crate::command::{Command, CommandBody};
 use crate::entry::{Entry, EntryBody, TraceParent};
 use crate::id::{Principal, RequestId, Seq};
-use crate::payload::{Digest, PayloadMismatch};
+use crate::payload::{ContentDigest, Digest, PayloadMismatch};
 use crate::time::Timestamp;
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,8 @@ struct Envelope<'a> {
     trace: Option<TraceParent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cmd: Option<ContentDigest>,
     entry: Cow<'a, EntryBody>,
 }
 
@@ -141,6 +144,22 @@ pub struct Stamp {
     pub principal: Option<Principal>,
     /// The trace of the request.
     pub trace: Option<TraceParent>,
+    /// The digest of the command, unless that is idempotent by itself.
+    pub command: Option<ContentDigest>,
+}
+
+impl Stamp {
+    /// The stamp of the entries that a command comes to at `at`.
+    #[must_use]
+    pub fn of<B: CommandBody>(command: &Command<B>, at: Timestamp) -> Self {
+        Self {
+            at,
+            request: command.request,
+            principal: command.principal.clone(),
+            trace: command.trace.clone(),
+            command: (!command.body.is_idempotent()).then(|| command.digest()),
+        }
+    }
 }
 
 /// Makes `body` the entry of a stream after the one whose chain digest is `previous`, both as a value and as stored bytes.
@@ -164,6 +183,7 @@ pub fn seal(
         by: stamp.principal.clone(),
         trace: stamp.trace.clone(),
         snapshot: None,
+        cmd: stamp.command,
         entry: Cow::Borrowed(&body),
     };
     let envelope = envelope.to_bytes();
@@ -180,6 +200,7 @@ pub fn seal(
         request: stamp.request,
         principal: stamp.principal.clone(),
         trace: stamp.trace.clone(),
+        command: stamp.command,
         body,
         digest,
     };
@@ -270,6 +291,7 @@ pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
         request: envelope.req,
         principal: envelope.by,
         trace: envelope.trace,
+        command: envelope.cmd,
         body,
         digest: stored.digest,
     };

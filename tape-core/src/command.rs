@@ -12,16 +12,17 @@ use crate::id::{
     BudgetName, BusinessKey, Connector, EffectId, Epoch, EventId, GateName, Holder, Invocation, Key,
     Position, Principal, RequestId, RunId, SampleName, Scope, Seq, SessionId, SignalId, TimerName,
 };
-use crate::payload::Payload;
+use crate::payload::{ContentDigest, Payload};
 use crate::session::Delta;
 use crate::time::Timestamp;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// A request to one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command<B> {
-    /// Names the request; repeated, it returns its first reply.
+    /// Names the request; repeated, it returns its first reply, or is refused as too old to know.
     pub request: RequestId,
     /// Who asks, where it is known.
     pub principal: Option<Principal>,
@@ -43,8 +44,24 @@ impl<B> Command<B> {
     }
 }
 
+impl<B: CommandBody> Command<B> {
+    /// The digest of who asks and what is asked, by which a repeated request is told from another one under its id. What a server
+    /// adds to a command does not stand in it.
+    #[must_use]
+    pub fn digest(&self) -> ContentDigest {
+        ContentDigest::of(&(&self.principal, &self.body))
+    }
+}
+
+/// What can be asked of a stream.
+pub trait CommandBody: Serialize {
+    /// Whether executing it again does no harm, whatever came in between. Then its reply is not remembered, and its request id is
+    /// not looked at.
+    fn is_idempotent(&self) -> bool;
+}
+
 /// What can be asked of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum RunCommand {
     /// Begins the run, or takes up the one that is there; either way the caller becomes its driver.
     Begin(Begin),
@@ -56,8 +73,21 @@ pub enum RunCommand {
     Tell(OutsideCommand),
 }
 
+impl CommandBody for RunCommand {
+    fn is_idempotent(&self) -> bool {
+        matches!(
+            self,
+            Self::Drive(_, DriverCommand::RenewLease { .. })
+                | Self::Work(
+                    WorkerCommand::RenewEffectClaim { .. } | WorkerCommand::RenewObligationClaim { .. }
+                )
+                | Self::Tell(OutsideCommand::Retire { .. })
+        )
+    }
+}
+
 /// Begins a run, or takes up the one that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Begin {
     /// The run.
     pub run: RunId,
@@ -75,7 +105,7 @@ pub struct Begin {
 }
 
 /// What a run is begun with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Create {
     /// What the run is found by.
     pub labels: BTreeMap<Key, String>,
@@ -86,7 +116,7 @@ pub struct Create {
 }
 
 /// What the driver of a run can ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum DriverCommand {
     /// Keeps the lease for another `lease_ms`.
     RenewLease {
@@ -208,7 +238,7 @@ pub enum DriverCommand {
 }
 
 /// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Deadline {
     /// At a time.
     At(Timestamp),
@@ -228,7 +258,7 @@ impl Deadline {
 }
 
 /// Records what the model answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordDecision {
     /// Where: the next decision of its scope.
     pub position: Position,
@@ -249,7 +279,7 @@ pub struct RecordDecision {
 }
 
 /// How an attempt of an effect ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Ending {
     /// The upstream acted.
     Confirmed {
@@ -321,7 +351,7 @@ impl Ending {
 }
 
 /// How an attempt at undoing ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum UndoEnding {
     /// It is undone.
     Done {
@@ -351,7 +381,7 @@ pub enum UndoEnding {
 }
 
 /// What a worker can ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum WorkerCommand {
     /// Takes a due effect from the outbox and starts an attempt.
     ClaimEffect {
@@ -448,7 +478,7 @@ pub enum WorkerCommand {
 }
 
 /// What can be asked from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum OutsideCommand {
     /// Answers a gate, now or when it opens.
     Signal {
@@ -458,6 +488,9 @@ pub enum OutsideCommand {
         id: SignalId,
         /// What it carries.
         answer: Payload,
+        /// The last entry that the sender has seen, where the answer is about what stood there: the gate must be open and must not
+        /// have been opened later.
+        seen: Option<Seq>,
     },
     /// Ends a gate whose deadline has passed.
     ExpireGate {
@@ -492,6 +525,8 @@ pub enum OutsideCommand {
         verdict: Verdict,
         /// Why.
         reason: String,
+        /// The last entry that the person has seen: where anything became of the effect after it, the verdict is refused.
+        seen: Seq,
     },
     /// Settles a stuck obligation, on a person's word.
     SettleObligation {
@@ -501,11 +536,15 @@ pub enum OutsideCommand {
         retry: bool,
         /// Why.
         reason: String,
+        /// The last entry that the person has seen: where anything became of the obligation after it, the verdict is refused.
+        seen: Seq,
     },
     /// Lets a stuck run be re-driven again.
     RetryRun {
         /// Why.
         reason: String,
+        /// The last entry that the person has seen: a run that became stuck after it is not let go on.
+        seen: Seq,
     },
     /// Lets the entries of a run that has ended be dropped, but for the one that this appends.
     Retire {
@@ -513,13 +552,14 @@ pub enum OutsideCommand {
         reason: String,
         /// The run's last entry, which has what came of it and the end of its chain. Who has the journal at hand reads it and
         /// puts it here; without it, nothing can be decided.
+        #[serde(skip)]
         last: Option<Box<Entry>>,
     },
 }
 
 /// What a person says about an effect.
 #[expect(clippy::large_enum_variant, reason = "a person settles one effect at a time")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Verdict {
     /// It happened.
     Confirmed {
@@ -534,8 +574,17 @@ pub enum Verdict {
     Resend,
 }
 
+/// Where a session is to be put back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rewind {
+    /// The last entry that counts.
+    pub to: Seq,
+    /// The last entry the caller has seen, where it insists that nothing came after.
+    pub expected: Option<Seq>,
+}
+
 /// What can be asked of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum SessionCommand {
     /// Begins the session.
     Create {
@@ -564,33 +613,54 @@ pub enum SessionCommand {
         /// The last such event.
         through: Seq,
     },
-    /// Puts the session back to how it was after an entry.
+    /// Puts the session back to how it was after an entry. Where nothing was appended since it was last put back there, nothing
+    /// changes.
     Rewind {
         /// The last entry that counts.
         to: Seq,
+        /// The last entry the caller has seen, where it insists that nothing came after.
+        expected: Option<Seq>,
         /// The session's own state as it was then, read from its entries by the caller.
+        #[serde(skip)]
         state: Delta,
     },
     /// Deletes the session.
     Delete,
 }
 
+impl CommandBody for SessionCommand {
+    fn is_idempotent(&self) -> bool {
+        matches!(self, Self::MarkMerged { .. })
+    }
+}
+
 /// What can be asked of shared state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum SharedCommand {
-    /// Carries the change of a session's event over.
+    /// Carries the change of a session's event over, once: the session, the entry and its time name the change, not the request.
     Merge {
         /// The session.
         session: SessionId,
         /// The event's entry there.
         source: Seq,
+        /// When that was recorded.
+        recorded_at: Timestamp,
         /// The change, keys without their prefix.
         delta: Delta,
+        /// The last entry of the shared state up to which the caller has looked, and found that the change is not there; zero where
+        /// it has not looked.
+        searched: Seq,
     },
 }
 
+impl CommandBody for SharedCommand {
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}
+
 /// What can be asked of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum ValueCommand {
     /// Sets it.
     Put {
@@ -606,8 +676,14 @@ pub enum ValueCommand {
     },
 }
 
+impl CommandBody for ValueCommand {
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+}
+
 /// What can be asked of a business key's ownership.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum ClaimCommand {
     /// Takes the key for an effect.
     Take {
@@ -622,4 +698,11 @@ pub enum ClaimCommand {
         /// The owner it is taken from, which the caller has found to have no such effect and to never get one.
         from: Option<(RunId, EffectId)>,
     },
+}
+
+impl CommandBody for ClaimCommand {
+    /// An owner keeps its key; another takes it only from the owner that the command names.
+    fn is_idempotent(&self) -> bool {
+        true
+    }
 }

@@ -172,6 +172,19 @@ pub enum Status {
 }
 
 impl Status {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Started => "started",
+            Self::Confirmed => "confirmed",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Stuck => "stuck",
+        }
+    }
+
     /// Whether nothing more will come of it.
     #[must_use]
     pub const fn is_settled(self) -> bool {

@@ -17,7 +17,7 @@ pub mod timer;
 pub mod value;
 
 use crate::id::{Principal, RequestId, Seq};
-use crate::payload::{Digest, Payload};
+use crate::payload::{ContentDigest, Digest, Payload};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub struct Entry {
     pub principal: Option<Principal>,
     /// The W3C `traceparent` of the request, where it had one.
     pub trace: Option<TraceParent>,
+    /// The digest of the command that caused it; none where a repeat of the command does no harm, and in entries of earlier builds.
+    pub command: Option<ContentDigest>,
     /// What happened.
     pub body: EntryBody,
     /// The chain up to and with this entry: see [`crate::chain`].

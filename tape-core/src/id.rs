@@ -2,6 +2,7 @@
 
 mod name;
 mod position;
+mod request;
 mod stream;
 
 pub use name::{
@@ -9,11 +10,11 @@ pub use name::{
     NameProblem, Operation, Principal, SampleName, SessionName, SignalId, Tenant, TimerName, User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};
+pub use request::{RequestClock, RequestId};
 pub use stream::{RunId, SessionId, StreamId};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::str::FromStr;
 
 /// The n-th entry of a stream, from 1; zero is "before the first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,35 +54,5 @@ impl Epoch {
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
-    }
-}
-
-/// Names one request of one caller: repeating it returns the first outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RequestId(#[serde(with = "uuid::serde::simple")] pub uuid::Uuid);
-
-impl RequestId {
-    /// From a number; for tests and for callers with their own ids.
-    #[must_use]
-    pub const fn from_u128(n: u128) -> Self {
-        Self(uuid::Uuid::from_u128(n))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_simple().fmt(f)
-    }
-}
-
-impl FromStr for RequestId {
-    type Err = InvalidName;
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let form = InvalidName {
-            what: "request id",
-            problem: NameProblem::Form { form: "a UUID" },
-        };
-        uuid::Uuid::try_parse(text).map(Self).map_err(|_| form)
     }
 }

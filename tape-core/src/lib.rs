@@ -20,6 +20,7 @@ pub mod id;
 pub mod limits;
 pub mod payload;
 pub mod replay;
+mod replies;
 pub mod reply;
 pub mod run;
 pub mod session;

@@ -48,11 +48,17 @@ pub const SPENDS_MAX: usize = 16;
 pub const FINGERPRINT_PARTS_MAX: usize = 32;
 /// Longest preview of a fingerprint part, in bytes.
 pub const FINGERPRINT_PREVIEW_BYTES_MAX: usize = 160;
-/// Replies a stream remembers, so that a repeated request gets its first outcome. A request that is repeated later is decided
-/// anew, and refused by the rules where it would count twice.
-pub const REMEMBERED_REPLIES_MAX: usize = 128;
-/// Most commands that one driver has under way at once: after a lost connection it repeats them all, while others write too.
-pub const COMMANDS_UNDER_WAY_MAX: usize = REMEMBERED_REPLIES_MAX / 2;
+/// How long a stream remembers a reply, in milliseconds of the journal's time, so that a repeated request gets its first outcome: ten
+/// times what clients retry for unless told otherwise. A request that is repeated later is refused as too old to know.
+pub const REPLY_WINDOW_MS: u64 = 600_000;
+/// Most replies that a stream remembers, however young they are; beyond it the replies to the oldest ids are forgotten.
+pub const REMEMBERED_REPLIES_MAX: usize = 2_048;
+/// How far ahead of the journal's time a request's id may be dated, in milliseconds.
+pub const REQUEST_AHEAD_MS_MAX: u64 = 5_000;
+/// Most commands that one driver has under way at once: after a lost connection it repeats them all.
+pub const COMMANDS_UNDER_WAY_MAX: usize = 64;
+/// Events of a session whose ids are remembered, so that one that is appended again under another request is found.
+pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 /// Shortest lease or claim, in milliseconds.
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease or claim, in milliseconds (one hour).
@@ -82,7 +88,8 @@ pub const STATE_KEYS_MAX: usize = 4_096;
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Most keys that one event changes in a session's state.
 pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
-/// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over.
+/// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over, and the changes that shared state
+/// remembers.
 pub const PENDING_MERGES_MAX: usize = 1_024;
 /// Most entries that one commit appends to one stream.
 pub const BATCH_ENTRIES_MAX: usize = 512;

@@ -38,6 +38,31 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The first 16 bytes of the SHA-256 digest of something's JSON form, by which contents are compared. Payloads stand in the form by
+/// their own digests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentDigest(#[serde(with = "hex::serde")] pub [u8; 16]);
+
+impl ContentDigest {
+    /// The digest of `content`.
+    ///
+    /// # Panics
+    /// Where `content` has no JSON form.
+    #[must_use]
+    pub fn of(content: &impl Serialize) -> Self {
+        let form = serde_json::to_vec(content).expect("it has a JSON form");
+        let digest: [u8; 32] = Sha256::digest(form).into();
+        Self(*digest.first_chunk().expect("a digest has 32 bytes"))
+    }
+}
+
+impl fmt::Debug for ContentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
 /// A text is not 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 hexadecimal digits")]

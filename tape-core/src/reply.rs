@@ -5,7 +5,8 @@ use crate::entry::EntryBody;
 use crate::entry::effect::AfterObservation;
 use crate::entry::gate::AnsweredBy;
 use crate::id::{
-    BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RunId, Scope, Seq, TimerName,
+    BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RequestId, RunId, Scope, Seq,
+    TimerName,
 };
 use crate::stream::RunStatus;
 use crate::time::Timestamp;
@@ -356,7 +357,11 @@ pub enum Rejection {
         effect: EffectId,
     },
     /// Another operation has the business key.
-    #[error("business key '{key}' of {connector} belongs to effect {effect} of run {run}", run = crate::id::StreamId::Run(.run.clone()))]
+    #[error(
+        "business key '{key}' of {connector} belongs to effect {effect} of run {run}{}",
+        standing_text(*.status, *.settled),
+        run = crate::id::StreamId::Run(.run.clone())
+    )]
     BusinessKeyTaken {
         /// The connector.
         connector: Connector,
@@ -366,6 +371,10 @@ pub enum Rejection {
         run: RunId,
         /// The owner's effect.
         effect: EffectId,
+        /// Where that stands; none where it has not begun, or its entries were dropped.
+        status: Option<Status>,
+        /// The entry of the owner's run that settled it, which has what came of it.
+        settled: Option<Seq>,
     },
     /// The caller has no claim, or its claim has lapsed.
     #[error("the claim of {holder} on {what} has lapsed or belongs to another")]
@@ -451,6 +460,53 @@ pub enum Rejection {
         /// What was given.
         given: u64,
     },
+    /// The id of a request must say when it was made: a UUID of version 7.
+    #[error("request id {request} is not time-ordered: make it a UUID of version 7")]
+    UnorderedRequest {
+        /// The id.
+        request: RequestId,
+    },
+    /// The id of a request is that of another command, or of another caller's: nothing was done for this one.
+    #[error("request id {request} was used for another command; give this one an id of its own")]
+    RequestReused {
+        /// The id.
+        request: RequestId,
+    },
+    /// The stream has forgotten what requests of that age came to. The request is not executed; whether it was before, only the
+    /// journal says.
+    #[error(
+        "request {request} is too old to know: replies up to {forgotten} are forgotten. If it was sent before, look at the journal          whether it was executed; else send it under a new id, made at {now}"
+    )]
+    RequestTooOld {
+        /// The id.
+        request: RequestId,
+        /// The greatest id that is forgotten.
+        forgotten: RequestId,
+        /// The journal's time.
+        now: Timestamp,
+    },
+    /// The id of a request is dated too far ahead of the journal's time, of which it may not push the end.
+    #[error("request id {request} is dated ahead of the journal's time, which is {now}")]
+    RequestFromFuture {
+        /// The id.
+        request: RequestId,
+        /// The journal's time.
+        now: Timestamp,
+    },
+    /// A verdict is about what the person has seen, and something came after it.
+    #[error(
+        "{what} changed in entry {changed}, after entry {seen} that the verdict is about: it is {standing} now. Look again"
+    )]
+    Changed {
+        /// What the verdict is about.
+        what: String,
+        /// The last entry that the person has seen.
+        seen: Seq,
+        /// The last entry that changed it.
+        changed: Seq,
+        /// Where it stands now.
+        standing: String,
+    },
     /// A field makes no sense.
     #[error("{field}: {problem}")]
     Invalid {
@@ -459,6 +515,23 @@ pub enum Rejection {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+impl Rejection {
+    /// Whether the request was refused for the age of its id alone. Sent once only, it was not executed, and may be sent again under a
+    /// new id; sent before, it may have been.
+    #[must_use]
+    pub const fn is_for_its_age(&self) -> bool {
+        matches!(self, Self::RequestTooOld { .. } | Self::RequestFromFuture { .. })
+    }
+}
+
+fn standing_text(status: Option<Status>, settled: Option<Seq>) -> String {
+    match (status, settled) {
+        (Some(status), Some(seq)) => format!(", which is {} since entry {seq}", status.as_str()),
+        (Some(status), None) => format!(", which is {}", status.as_str()),
+        (None, _) => String::new(),
+    }
 }
 
 fn attempt_text(attempt: u32) -> String {

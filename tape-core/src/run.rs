@@ -20,6 +20,7 @@ mod retire;
 mod sample;
 mod suspend;
 mod timer;
+mod verdict;
 
 pub use budget::Budget;
 pub use effect::Effect;
@@ -37,8 +38,9 @@ use crate::entry::{Entry, EntryBody};
 use crate::id::{
     BudgetName, EffectId, Epoch, GateName, Key, Position, RunId, Scope, Seq, StreamId, TimerName,
 };
+use crate::replies::Replies;
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
-use crate::stream::{Remembered, ReplayError, RunStatus, Stream, Summary, already, decided};
+use crate::stream::{ReplayError, RunStatus, Stream, Summary, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,6 +54,8 @@ pub struct Run {
     changed_at: Timestamp,
     cancel: Option<String>,
     stuck: Option<String>,
+    /// The entry since which it is stuck.
+    stuck_at: Seq,
     /// The last entry that a waiting driver would want to see.
     event: Seq,
     lease: Lease,
@@ -68,7 +72,7 @@ pub struct Run {
     timers: BTreeMap<TimerName, Timer>,
     budgets: BTreeMap<BudgetName, Budget>,
     reservations: BTreeMap<Position, Vec<crate::budget::Spend>>,
-    replies: Remembered,
+    replies: Replies,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     retired: bool,
 }
@@ -105,6 +109,16 @@ impl Run {
         let obligation = || self.obligations.iter().find_map(Obligation::stuck);
         let effect = || self.effects.values().find_map(|effect| effect.stuck.as_deref());
         self.stuck.as_deref().or_else(obligation).or_else(effect)
+    }
+
+    /// The entry since which the run itself waits for a person, where it does.
+    #[must_use]
+    pub const fn stuck_at(&self) -> Option<Seq> {
+        if self.stuck.is_some() {
+            Some(self.stuck_at)
+        } else {
+            None
+        }
     }
 
     /// Who has the right to drive it.
@@ -193,11 +207,8 @@ impl Stream for Run {
 
     fn decide(&self, command: &Command<RunCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
         let now = now.into();
-        if let Some(reply) = self.replies.get(command.request) {
-            return Ok(Decided {
-                entries: Vec::new(),
-                reply,
-            });
+        if let Some(first) = self.replies.recall(command, now.at())? {
+            return Ok(first);
         }
         let decided = match &command.body {
             RunCommand::Begin(begin) => self.begin(begin, now),

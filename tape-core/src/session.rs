@@ -9,11 +9,13 @@ use crate::entry::session::{Created, Deleted, EventAppended, Merged, Rewound};
 use crate::entry::{Entry, EntryBody};
 use crate::id::{EventId, Key, Seq, SessionId, StreamId};
 use crate::limits::{
-    NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_REPLIES_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
+    NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
     STATE_KEYS_MAX,
 };
+use crate::payload::ContentDigest;
+use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
-use crate::stream::{Remembered, ReplayError, Stream, already, decided};
+use crate::stream::{ReplayError, Stream, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -137,9 +139,12 @@ pub struct Session {
     created: Seq,
     last_event: Option<(Seq, Timestamp)>,
     state: State,
-    events: VecDeque<(EventId, Seq)>,
+    /// The last events, with their contents, so that one that is appended again under another request is found.
+    events: VecDeque<(EventId, Seq, ContentDigest)>,
+    /// Where the session was put back to, where nothing was appended since.
+    rewound: Option<Seq>,
     pending: VecDeque<PendingMerge>,
-    replies: Remembered,
+    replies: Replies,
 }
 
 /// A change of shared state that has not reached its stream yet.
@@ -207,17 +212,14 @@ impl Session {
 
     fn append(&self, event: EventAppended, expected: Option<Seq>) -> Result<Decided, Rejection> {
         self.there()?;
-        if let Some((_, seq)) = self.events.iter().find(|(id, _)| *id == event.event) {
+        if let Some((_, seq, content)) = self.events.iter().find(|(id, ..)| *id == event.event) {
+            if *content != ContentDigest::of(&event) {
+                let what = format!("event '{}'", event.event);
+                return Err(Rejection::Exists { what });
+            }
             return Ok(already(*seq, ReplyResult::Recorded));
         }
-        let last = self.last_event.map_or(self.created, |(seq, _)| seq);
-        if let Some(expected) = expected.filter(|expected| *expected < last) {
-            return Err(Rejection::VersionConflict {
-                what: "session",
-                expected: expected.0,
-                current: last.0,
-            });
-        }
+        self.expected(expected)?;
         if event.author.is_empty() || event.author.len() > NAME_BYTES_MAX {
             let problem = format!("must have 1 to {NAME_BYTES_MAX} bytes");
             return Err(Rejection::Invalid {
@@ -228,6 +230,19 @@ impl Session {
         check_size(&self.state, &event.delta)?;
         self.check_shared(&event.delta)?;
         Ok(decided(self.seq, vec![event.into()]))
+    }
+
+    /// Refuses a caller who has not seen the last event, where it insists on that.
+    fn expected(&self, expected: Option<Seq>) -> Result<(), Rejection> {
+        let last = self.last_event.map_or(self.created, |(seq, _)| seq);
+        match expected.filter(|expected| *expected < last) {
+            None => Ok(()),
+            Some(expected) => Err(Rejection::VersionConflict {
+                what: "session",
+                expected: expected.0,
+                current: last.0,
+            }),
+        }
     }
 
     /// Refuses keys of shared state without a name, and changes of it beyond those that may be under way.
@@ -249,8 +264,12 @@ impl Session {
         }
     }
 
-    fn rewind(&self, to: Seq, state: &Delta) -> Result<Decided, Rejection> {
+    fn rewind(&self, to: Seq, expected: Option<Seq>, state: &Delta) -> Result<Decided, Rejection> {
         self.there()?;
+        if let Some((seq, _)) = self.last_event.filter(|_| self.rewound == Some(to)) {
+            return Ok(already(seq, ReplyResult::Recorded));
+        }
+        self.expected(expected)?;
         if to < self.created || to > self.seq {
             let problem = format!("must be between {} and {}", self.created, self.seq);
             return Err(Rejection::Invalid { field: "to", problem });
@@ -313,19 +332,20 @@ impl Session {
                 self.change(&e.state, seq, at);
             }
             EntryBody::SessionEventAppended(e) => {
-                if self.events.len() == REMEMBERED_REPLIES_MAX {
+                if self.events.len() == REMEMBERED_EVENTS_MAX {
                     self.events.pop_front();
                 }
-                self.events.push_back((e.event.clone(), seq));
-                self.last_event = Some((seq, at));
+                self.events
+                    .push_back((e.event.clone(), seq, ContentDigest::of(e)));
+                (self.last_event, self.rewound) = (Some((seq, at)), None);
                 self.change(&e.delta, seq, at);
             }
             EntryBody::SessionMerged(e) => self.pending.retain(|pending| pending.source > e.through),
             EntryBody::SessionRewound(e) => {
                 self.state = State::default();
                 self.state.change(&e.state);
-                self.events.retain(|(_, event)| *event <= e.to);
-                self.last_event = Some((seq, at));
+                self.events.retain(|(_, event, _)| *event <= e.to);
+                (self.last_event, self.rewound) = (Some((seq, at)), Some(e.to));
             }
             EntryBody::SessionDeleted(_) => self.id = None,
             _ => return Err("it does not belong into a session"),
@@ -350,18 +370,15 @@ impl Session {
 
 impl Stream for Session {
     type Command = SessionCommand;
-    const SNAPSHOT_VERSION: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 2;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Session(_))
     }
 
-    fn decide(&self, command: &Command<SessionCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
-        if let Some(reply) = self.replies.get(command.request) {
-            return Ok(Decided {
-                entries: Vec::new(),
-                reply,
-            });
+    fn decide(&self, command: &Command<SessionCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
+        if let Some(first) = self.replies.recall(command, now.into().at())? {
+            return Ok(first);
         }
         match &command.body {
             SessionCommand::Create { session, state } => self.create(session, state),
@@ -383,7 +400,7 @@ impl Stream for Session {
                 self.append(appended, *expected)
             }
             SessionCommand::MarkMerged { through } => self.mark_merged(*through),
-            SessionCommand::Rewind { to, state } => self.rewind(*to, state),
+            SessionCommand::Rewind { to, expected, state } => self.rewind(*to, *expected, state),
             SessionCommand::Delete => {
                 self.there()?;
                 Ok(decided(self.seq, vec![Deleted {}.into()]))

@@ -3,25 +3,32 @@
 use crate::command::{Command, SharedCommand};
 use crate::entry::session::SharedMerged;
 use crate::entry::{Entry, EntryBody};
-use crate::id::{Seq, SessionId, StreamId};
+use crate::id::{RequestId, Seq, SessionId, StreamId};
 use crate::limits::PENDING_MERGES_MAX;
+use crate::payload::ContentDigest;
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::session::{State, check_size};
-use crate::stream::{Remembered, ReplayError, Stream, already, decided};
-use crate::time::Now;
+use crate::stream::{ReplayError, Stream, already, decided};
+use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// Shared state, and which sessions' changes it has.
 ///
-/// A session's event records the change first; then it is carried over here, once, whoever does it. The last
-/// [`PENDING_MERGES_MAX`] changes are remembered for that: a change must not stay uncarried for longer.
+/// A session's event records the change first; then it is carried over here, once, by any server. A change is named by its session,
+/// its entry there and the time of that, so these names are ordered by time. The last [`PENDING_MERGES_MAX`] are remembered, and the
+/// greatest that was forgotten: one above it is remembered or new. One that is older may have been carried over; it is taken only
+/// from a server that has looked for it in the entries that are forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     seq: Seq,
     state: State,
-    merged: VecDeque<(SessionId, Seq)>,
-    replies: Remembered,
+    /// The changes that it has, by their names, with the entries that carried them over.
+    merged: BTreeMap<RequestId, Seq>,
+    /// The greatest name that was forgotten.
+    forgotten: Option<RequestId>,
+    /// The last entry whose change was forgotten.
+    forgotten_seq: Seq,
 }
 
 impl Shared {
@@ -31,40 +38,58 @@ impl Shared {
         &self.state
     }
 
-    fn has(&self, session: &SessionId, source: Seq) -> bool {
-        self.merged
-            .iter()
-            .any(|(of, seq)| *seq == source && of == session)
+    fn note(&mut self, change: RequestId, seq: Seq) {
+        self.merged.insert(change, seq);
+        while self.merged.len() > PENDING_MERGES_MAX {
+            let Some((change, seq)) = self.merged.pop_first() else {
+                return;
+            };
+            self.forgotten = self.forgotten.max(Some(change));
+            self.forgotten_seq = self.forgotten_seq.max(seq);
+        }
     }
+}
+
+/// The name of a change: it is ordered by the time at which the session recorded it, and does not depend on who carries it over.
+fn name(session: &SessionId, source: Seq, recorded_at: Timestamp) -> RequestId {
+    let digest = ContentDigest::of(&(session, source)).0;
+    RequestId::new(recorded_at, u128::from_be_bytes(digest))
 }
 
 impl Stream for Shared {
     type Command = SharedCommand;
-    const SNAPSHOT_VERSION: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 2;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Shared { .. })
     }
 
-    fn decide(&self, command: &Command<SharedCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
-        if let Some(reply) = self.replies.get(command.request) {
-            return Ok(Decided {
-                entries: Vec::new(),
-                reply,
-            });
-        }
+    fn decide(&self, command: &Command<SharedCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
         let SharedCommand::Merge {
             session,
             source,
+            recorded_at,
             delta,
+            searched,
         } = &command.body;
-        if self.has(session, *source) {
-            return Ok(already(self.seq, ReplyResult::Recorded));
+        let change = name(session, *source, *recorded_at);
+        if let Some(seq) = self.merged.get(&change) {
+            return Ok(already(*seq, ReplyResult::Recorded));
+        }
+        if let Some(forgotten) = self.forgotten.filter(|forgotten| change <= *forgotten)
+            && *searched < self.forgotten_seq
+        {
+            return Err(Rejection::RequestTooOld {
+                request: change,
+                forgotten,
+                now: now.into().at(),
+            });
         }
         check_size(&self.state, delta)?;
         let merged = SharedMerged {
             session: session.clone(),
             source: *source,
+            recorded_at: Some(*recorded_at),
             delta: delta.clone(),
         };
         Ok(decided(self.seq, vec![merged.into()]))
@@ -86,12 +111,9 @@ impl Stream for Shared {
             });
         };
         self.state.change(&merged.delta);
-        if self.merged.len() == PENDING_MERGES_MAX {
-            self.merged.pop_front();
-        }
-        self.merged.push_back((merged.session.clone(), merged.source));
+        let recorded_at = merged.recorded_at.unwrap_or_default();
+        self.note(name(&merged.session, merged.source, recorded_at), entry.seq);
         self.seq = entry.seq;
-        self.replies.note(entry);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What runs, sessions, shared state, values and claims have in common: each is a small decider over a stream.
 
 use crate::agenda::Agenda;
-use crate::command::Command;
+use crate::command::{Command, CommandBody};
 use crate::entry::Entry;
 use crate::id::{Epoch, Key, Seq, StreamId};
 use crate::reply::{Decided, Rejection};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// The folded state of a stream, and the rules over it. `Default` is the state before the first entry.
 pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// What can be asked of the stream.
-    type Command: Clone + Send + Sync + 'static;
+    type Command: CommandBody + Clone + Send + Sync + 'static;
 
     /// Raised whenever the serialized form of the state changes; snapshots of another version are not used.
     const SNAPSHOT_VERSION: u32;
@@ -21,7 +21,8 @@ pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned +
     /// Whether this type decides the stream of that name.
     fn accepts(stream: &StreamId) -> bool;
 
-    /// What a command means for the stream now. Pure; a repeated command returns its first reply with no entries.
+    /// What a command means for the stream now. Pure; a repeated command returns its first reply with no entries, or is refused as
+    /// too old to know.
     ///
     /// # Errors
     /// [`Rejection`] says why the command is refused; nothing changes.
@@ -197,46 +198,5 @@ pub(crate) const fn already(seq: Seq, result: crate::reply::ReplyResult) -> Deci
     Decided {
         entries: Vec::new(),
         reply: crate::reply::Reply { seq, result },
-    }
-}
-
-/// The last replies of a stream, by request, so that a repeated request gets its first outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Remembered(std::collections::VecDeque<(crate::id::RequestId, crate::reply::Reply)>);
-
-impl Remembered {
-    pub(crate) fn get(&self, request: crate::id::RequestId) -> Option<crate::reply::Reply> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(id, _)| *id == request)
-            .map(|(_, reply)| reply.clone())
-    }
-
-    /// Entries of one request are neighbours: a later one refines what the earlier ones came to.
-    pub(crate) fn note(&mut self, entry: &Entry) {
-        use crate::reply::{Reply, ReplyResult};
-        let result = ReplyResult::of(&entry.body);
-        match self.0.back_mut() {
-            Some((request, reply)) if *request == entry.request => {
-                reply.seq = entry.seq;
-                if let Some(result) = result {
-                    reply.result = result;
-                }
-            }
-            _ => {
-                if self.0.len() == crate::limits::REMEMBERED_REPLIES_MAX {
-                    self.0.pop_front();
-                }
-                let result = result.unwrap_or(ReplyResult::Recorded);
-                self.0.push_back((
-                    entry.request,
-                    Reply {
-                        seq: entry.seq,
-                        result,
-                    },
-                ));
-            }
-        }
     }
 }

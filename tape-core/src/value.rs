@@ -5,8 +5,9 @@ use crate::entry::value::{Deleted, Put};
 use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
+use crate::replies::Replies;
 use crate::reply::{Decided, Rejection};
-use crate::stream::{Remembered, ReplayError, Stream, decided};
+use crate::stream::{ReplayError, Stream, decided};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ pub struct Value {
     seq: Seq,
     version: u64,
     current: Option<Kept>,
-    replies: Remembered,
+    replies: Replies,
 }
 
 /// A payload with its bytes, which the next change records as the previous value.
@@ -72,18 +73,15 @@ impl Kept {
 
 impl Stream for Value {
     type Command = ValueCommand;
-    const SNAPSHOT_VERSION: u32 = 1;
+    const SNAPSHOT_VERSION: u32 = 2;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Value { .. })
     }
 
-    fn decide(&self, command: &Command<ValueCommand>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
-        if let Some(reply) = self.replies.get(command.request) {
-            return Ok(Decided {
-                entries: Vec::new(),
-                reply,
-            });
+    fn decide(&self, command: &Command<ValueCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
+        if let Some(first) = self.replies.recall(command, now.into().at())? {
+            return Ok(first);
         }
         let version = self.version + 1;
         let body = match &command.body {

@@ -454,6 +454,7 @@ fn forged(seq: u64, dropped: u64, previous: Digest) -> StoredEntry {
         request: RequestId::from_u128(9),
         principal: None,
         trace: None,
+        command: None,
     };
     seal(
         &StreamTag::of(&stream()),

@@ -11,7 +11,7 @@ use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::effect::Claim;
 use tape_core::entry::{Entry, EntryBody, budget, gate, obligation as undoing, run, timer, value};
 use tape_core::entry::{effect as acts, lease, sample, session};
-use tape_core::id::{BudgetName, Epoch, RequestId, Scope, Seq};
+use tape_core::id::{BudgetName, Epoch, Scope, Seq};
 use tape_core::payload::Digest;
 use tape_core::run::Run;
 use tape_core::stream::{ReplayError, Stream};
@@ -22,9 +22,10 @@ fn entry(seq: u64, body: impl Into<EntryBody>) -> Entry {
     Entry {
         seq: Seq(seq),
         at: Timestamp::from_micros(0),
-        request: RequestId::from_u128(u128::from(seq) + 1_000),
+        request: support::quick::request(u128::from(seq) + 1_000),
         principal: None,
         trace: None,
+        command: None,
         body: body.into(),
         digest: Digest::default(),
     }
@@ -249,7 +250,7 @@ fn what_retires_a_run_stands_for_entries_that_were_not_read() {
             .iter()
             .for_each(|entry| run.apply(entry).unwrap());
         let last = Entry {
-            request: RequestId::from_u128(4),
+            request: support::quick::request(4),
             ..entry(5, retirement())
         };
         run.apply(&last).unwrap();
@@ -371,7 +372,7 @@ fn an_effect_begins_once_under_the_newest_decision() {
 fn no_effect_begins_without_a_decision_whatever_its_number() {
     let run = run(BEGUN);
     let command = run_line::command("effect #4294967295.0 inline idempotent", &run);
-    let command = tape_core::command::Command::new(RequestId::from_u128(9), command);
+    let command = tape_core::command::Command::new(support::quick::request(9), command);
     let rejection = run.decide(&command, Timestamp::from_micros(0)).unwrap_err();
     assert!(
         rejection.to_string().contains("no recorded decision"),

@@ -10,10 +10,12 @@ use support::names::begin;
 use support::run_line;
 use support::watch::{Attempt, Watch};
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
+use tape_core::command::{
+    Command, CommandBody as _, DriverCommand, OutsideCommand, RunCommand, WorkerCommand,
+};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::Entry;
-use tape_core::id::{Epoch, RequestId, Seq};
+use tape_core::id::{Epoch, Seq};
 use tape_core::payload::Digest;
 use tape_core::reply::{Decided, Ended, Rejection, ReplyResult};
 use tape_core::run::{Gate, ObligationStatus, Phase, Run, Timer};
@@ -70,7 +72,7 @@ impl World {
         }
         self.waited = false;
         let body = run_line::command(line, &self.run);
-        let command = Command::new(RequestId::from_u128(u128::from(self.run.seq().0) + 1), body);
+        let command = Command::new(support::quick::request(u128::from(self.run.seq().0) + 1), body);
         let before = self.run.clone();
         match self.run.decide(&command, self.now) {
             Err(rejection) => {
@@ -94,13 +96,14 @@ impl World {
                 request: command.request,
                 principal: None,
                 trace: None,
+                command: None,
                 body: body.clone(),
                 digest: Digest::default(),
             };
             self.run.apply(&entry).unwrap();
             self.watch.see(&entry);
         }
-        if !decided.entries.is_empty() {
+        if !(decided.entries.is_empty() || command.body.is_idempotent()) {
             let again = self.run.decide(command, self.now).unwrap();
             assert!(again.entries.is_empty(), "a repeat appends nothing");
             assert_eq!(again.reply, decided.reply, "a repeat gets the first reply");
@@ -242,7 +245,13 @@ impl World {
         }
         let counts = !self.watch.compensating;
         for (name, gate) in self.run.gates() {
-            let due = matches!(gate, Gate::Open { deadline: Some(_) });
+            let due = matches!(
+                gate,
+                Gate::Open {
+                    deadline: Some(_),
+                    ..
+                }
+            );
             assert_eq!(
                 has(Queue::Timers, &Item::Gate(name.clone())),
                 due && counts,
@@ -297,7 +306,7 @@ impl World {
     /// What is due is there for the taking when it is due, and not a microsecond earlier.
     fn due_work_can_be_done(&self) {
         for (queue, item, due) in self.run.agenda().iter() {
-            let command = Command::new(RequestId::from_u128(u128::MAX), take(queue, item));
+            let command = Command::new(support::quick::request(u128::MAX), take(queue, item));
             let at = due.max(self.now);
             let decided = self.run.decide(&command, at);
             assert!(
@@ -323,7 +332,7 @@ impl World {
                 let body = RunCommand::Drive(Epoch(stale), driver);
                 let decided = self
                     .run
-                    .decide(&Command::new(RequestId::from_u128(u128::MAX), body), self.now);
+                    .decide(&Command::new(support::quick::request(u128::MAX), body), self.now);
                 let ended = self.watch.ended;
                 assert!(
                     matches!(decided, Err(Rejection::Fenced { .. })) || (ended && decided.is_err()),
@@ -769,7 +778,7 @@ fn nothing_of_a_run_that_never_was() {
         "settle #0.0 failed no",
         "retire old",
     ] {
-        let command = Command::new(RequestId::from_u128(1), run_line::command(line, &run));
+        let command = Command::new(support::quick::request(1), run_line::command(line, &run));
         let rejection = run.decide(&command, Timestamp::default()).unwrap_err();
         assert_eq!(rejection, Rejection::NotFound { what: "run" }, "{line}");
     }

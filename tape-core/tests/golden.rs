@@ -23,7 +23,7 @@ use tape_core::entry::{budget, decision, effect as acts, gate, lease, obligation
 use tape_core::entry::{run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Key, RequestId, Scope, Seq};
-use tape_core::payload::Digest;
+use tape_core::payload::{ContentDigest, Digest};
 use tape_core::reply::Ended;
 use tape_core::session::{Delta, Json};
 use tape_core::stream::{restore, snapshot};
@@ -415,6 +415,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         session::SharedMerged {
             session: session_id("s1"),
             source: Seq(3),
+            recorded_at: None,
             delta: delta(&[("theme", Some("1.10"))]),
         }
         .into(),
@@ -503,12 +504,24 @@ fn unreached() -> Vec<EntryBody> {
 }
 
 /// Every form of every kind.
-fn forms() -> [(&'static str, Vec<EntryBody>); 4] {
+/// Changes of shared state say when they were recorded.
+fn dated() -> Vec<EntryBody> {
+    let merged = session::SharedMerged {
+        session: session_id("s1"),
+        source: Seq(3),
+        recorded_at: Some(at(1)),
+        delta: delta(&[("theme", Some("1.10"))]),
+    };
+    vec![merged.into()]
+}
+
+fn forms() -> [(&'static str, Vec<EntryBody>); 5] {
     [
         ("bare", bodies(false)),
         ("full", bodies(true)),
         ("grown", grown()),
         ("unreached", unreached()),
+        ("dated", dated()),
     ]
 }
 
@@ -530,6 +543,7 @@ fn stamp(full: bool) -> Stamp {
         request: RequestId::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
         principal: full.then(|| name("ann")),
         trace: full.then(|| TraceParent::try_from(trace).unwrap()),
+        command: None,
     }
 }
 
@@ -631,6 +645,19 @@ fn an_entry_that_names_a_snapshot_reads_and_writes_as_it_was_first_written() {
 }
 
 #[test]
+fn an_entry_that_names_its_command_reads_and_writes_as_it_was_first_written() {
+    let stamp = Stamp {
+        command: Some(ContentDigest([0xab; 16])),
+        ..stamp(true)
+    };
+    let (entry, stored) = tape_core::codec::seal(&tag(), &PREVIOUS, Seq(42), &stamp, put_body().into());
+    let path = file("value.put", "asked", VERSION);
+    update(&path, &stored);
+    assert_eq!(read(&path), stored);
+    assert_eq!(decode(&stored).unwrap(), entry);
+}
+
+#[test]
 fn every_file_is_read() {
     let files = |(form, bodies): (&str, Vec<EntryBody>)| -> Vec<PathBuf> {
         let versions = |body: &EntryBody| {
@@ -642,6 +669,7 @@ fn every_file_is_read() {
     };
     let mut known: BTreeSet<PathBuf> = forms().into_iter().flat_map(files).collect();
     known.insert(file("value.put", "bound", VERSION));
+    known.insert(file("value.put", "asked", VERSION));
     known.retain(|path| path.exists());
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let found = std::fs::read_dir(directory)

@@ -8,12 +8,12 @@ use support::names::payload;
 use support::quick::{Quick, over};
 use support::run_line;
 use tape_core::command::Ending;
-use tape_core::command::{Command, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::{DriverCommand, OutsideCommand, RunCommand};
 use tape_core::fingerprint::{Fingerprint, Part};
-use tape_core::id::{BusinessKey, Connector, Key, RequestId, Scope, Tenant};
+use tape_core::id::{BusinessKey, Connector, Key, Scope, Tenant};
 use tape_core::limits::*;
 use tape_core::payload::{Digest, InvalidPayload, Payload};
-use tape_core::reply::{Decided, Rejection};
+use tape_core::reply::Rejection;
 use tape_core::run::Run;
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
@@ -440,32 +440,6 @@ fn an_upstreams_own_wish_is_bounded() {
 }
 
 #[test]
-fn a_stream_remembers_its_last_replies() {
-    let mut run = Quick::begun();
-    let first = Command::new(
-        RequestId::from_u128(1_000_000),
-        run_line::command("checkpoint c", &run.state),
-    );
-    let reply = run.command(&first).unwrap().reply;
-    for _ in 0..REMEMBERED_REPLIES_MAX - 1 {
-        run.line("checkpoint c").unwrap();
-        assert_eq!(
-            run.command(&first).unwrap(),
-            Decided {
-                entries: Vec::new(),
-                reply: reply.clone()
-            }
-        );
-    }
-    run.line("checkpoint c").unwrap();
-    assert_eq!(
-        run.command(&first).unwrap().entries.len(),
-        1,
-        "it was too long ago"
-    );
-}
-
-#[test]
 fn patterns() {
     let long = "t".repeat(PATTERN_BYTES_MAX);
     assert!(long.parse::<Pattern>().is_ok());
@@ -481,6 +455,7 @@ fn a_signal_is_no_way_around_the_end() {
         gate: "g".parse().unwrap(),
         id: "s".parse().unwrap(),
         answer: payload("yes"),
+        seen: None,
     };
     assert!(matches!(
         run.ask(RunCommand::Tell(signal)),

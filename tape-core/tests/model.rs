@@ -179,7 +179,7 @@ proptest! {
                 take(&mut run, body.clone(), now);
             }
             now = now.plus_millis(100);
-            let command = Command::new(RequestId::from_u128(u128::from(now.as_micros().unsigned_abs())), run_line::command(line, &run));
+            let command = Command::new(RequestId::new(now, 1), run_line::command(line, &run));
             if let Ok(decided) = run.decide(&command, now) {
                 for body in decided.entries {
                     prop_assert!(take(&mut run, body, now), "what was decided can be folded");
@@ -194,9 +194,10 @@ proptest! {
 fn take(run: &mut Run, body: EntryBody, now: Timestamp) -> bool {
     let stamp = Stamp {
         at: now,
-        request: RequestId::from_u128(1),
+        request: support::quick::request(1),
         principal: None,
         trace: None,
+        command: None,
     };
     let (_, stored) = seal(
         &StreamTag::of(&support::names::run_id().into()),

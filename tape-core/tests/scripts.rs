@@ -16,11 +16,12 @@ use support::{Journal, run_line};
 use tape_core::agenda::Item;
 use tape_core::claim::Claim;
 use tape_core::command::{ClaimCommand, SessionCommand, SharedCommand, ValueCommand};
-use tape_core::id::{EffectId, Invocation, Key, Principal, RequestId, RunId, Seq, SessionId};
+use tape_core::id::{EffectId, Invocation, Key, Principal, RunId, Seq, SessionId};
 use tape_core::run::Run;
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
 use tape_core::stream::Stream;
+use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
 /// A stream that scripts can drive.
@@ -96,8 +97,14 @@ fn answer<S: Scripted>(journal: &mut Journal<S>, line: &str) -> String {
     let command = S::command(line, journal);
     let before = journal.entries.len();
     let decided = match request {
-        Some(n) => journal.ask_as(RequestId::from_u128(n), by, command),
-        None if by.is_some() => journal.ask_as(RequestId::from_u128(before as u128 + (1 << 64)), by, command),
+        Some(n) => {
+            let request = journal.named(n);
+            journal.ask_as(request, by, command)
+        }
+        None if by.is_some() => {
+            let request = journal.named(before as u128 + (1 << 64));
+            journal.ask_as(request, by, command)
+        }
         None => journal.ask(command),
     };
     outcome(&journal.entries[before..], &decided)
@@ -173,6 +180,7 @@ impl Scripted for Session {
             },
             "rewind" => SessionCommand::Rewind {
                 to: Seq(line.parse()),
+                expected: line.pair::<u64>("expected").map(Seq),
                 state: delta(&mut line),
             },
             "delete" => SessionCommand::Delete,
@@ -205,6 +213,8 @@ impl Scripted for Shared {
         SharedCommand::Merge {
             session,
             source: Seq(line.parse()),
+            recorded_at: Timestamp::from_micros(line.pair("at").unwrap_or(0)),
+            searched: Seq(line.pair("searched").unwrap_or(0)),
             delta: delta(&mut line),
         }
     }

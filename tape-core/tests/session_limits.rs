@@ -9,8 +9,10 @@ use support::quick::{Quick, over};
 use tape_core::command::{SessionCommand, SharedCommand};
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::limits::*;
+use tape_core::reply::Rejection;
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
+use tape_core::time::Timestamp;
 
 fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {
     let json = json.map(|text| Json::try_from(text.to_owned()).unwrap());
@@ -151,26 +153,38 @@ fn shared_changes_under_way() {
 
 #[test]
 fn shared_state_remembers_what_it_has() {
-    let merge = |source: usize| SharedCommand::Merge {
+    let merge = |source: usize, searched: usize| SharedCommand::Merge {
         session: session_id("s1"),
         source: Seq(source as u64),
+        recorded_at: Timestamp::from_micros(0).plus_millis(source as u64),
         delta: delta(0..1, Some("1")),
+        searched: Seq(searched as u64),
     };
     let mut shared = Quick::<Shared>::default();
-    for n in 1..=PENDING_MERGES_MAX {
-        assert_eq!(shared.ask(merge(n)).unwrap().entries.len(), 1);
+    // The change of entry 10 of the session is long under way.
+    for n in (11..).take(PENDING_MERGES_MAX) {
+        assert_eq!(shared.ask(merge(n, 0)).unwrap().entries.len(), 1);
     }
-    assert!(shared.ask(merge(1)).unwrap().entries.is_empty());
-    shared.ask(merge(PENDING_MERGES_MAX + 1)).unwrap();
-    assert!(shared.ask(merge(2)).unwrap().entries.is_empty());
-    assert_eq!(
-        shared.ask(merge(1)).unwrap().entries.len(),
-        1,
-        "it was too long ago"
+    assert!(shared.ask(merge(11, 0)).unwrap().entries.is_empty(), "each once");
+    shared.ask(merge(PENDING_MERGES_MAX + 11, 0)).unwrap();
+    assert!(shared.ask(merge(12, 0)).unwrap().entries.is_empty());
+    for forgotten in [11, 10] {
+        let refused = shared.ask(merge(forgotten, 0)).unwrap_err();
+        assert!(matches!(refused, Rejection::RequestTooOld { .. }), "{refused}");
+    }
+    // Entry 1 is the one that was forgotten: nothing is after it.
+    let late = shared.ask(merge(10, 1)).unwrap();
+    assert_eq!(late.entries.len(), 1, "who has looked for it carries it over");
+    let again = shared.ask(merge(10, 1)).unwrap_err();
+    assert!(
+        matches!(again, Rejection::RequestTooOld { .. }),
+        "{again}: what was carried over since was not looked for"
     );
     let many = SharedCommand::Merge {
         session: session_id("s1"),
         source: Seq(u64::MAX),
+        recorded_at: Timestamp::MAX,
+        searched: Seq(0),
         delta: delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")),
     };
     over(

@@ -10,8 +10,7 @@ use support::run_line::command;
 use tape_core::agenda::{Item, Queue};
 use tape_core::claim::Claim;
 use tape_core::command::{Command, SessionCommand};
-use tape_core::id::{BusinessKey, EventId, RequestId, StreamId};
-use tape_core::limits::REMEMBERED_REPLIES_MAX;
+use tape_core::id::{BusinessKey, EventId, StreamId};
 use tape_core::run::Run;
 use tape_core::session::{Delta, Session};
 use tape_core::shared::Shared;
@@ -85,7 +84,7 @@ fn a_command_repeated_after_its_session_was_made_anew_returns_its_first_reply() 
         state: Delta::default(),
     };
     journal.ask(create()).unwrap();
-    let request = RequestId::from_u128(99);
+    let request = journal.named(99);
     journal.ask_as(request, None, SessionCommand::Delete).unwrap();
     journal.ask(create()).unwrap();
     let again = Command::new(request, SessionCommand::Delete);
@@ -139,46 +138,4 @@ fn the_numbers_of_queues_in_stores_never_change() {
         ("compensation", 5),
     ];
     assert_eq!(numbers, ever);
-}
-
-#[test]
-fn as_many_replies_are_remembered_as_the_limit_says() {
-    let mut journal = Journal::<Session>::new();
-    let create = SessionCommand::Create {
-        session: session_id("s1"),
-        state: Delta::default(),
-    };
-    journal.ask(create).unwrap();
-    let append = |n: u128| SessionCommand::Append {
-        event: EventId::new(format!("e{n}")).unwrap(),
-        expected: None,
-        invocation: None,
-        author: "user".to_owned(),
-        delta: Delta::default(),
-        content: payload("said"),
-    };
-    let request = |n: u128| RequestId::from_u128(1_000_000 + n);
-    let count = REMEMBERED_REPLIES_MAX as u128;
-    for n in 0..count {
-        journal.ask_as(request(n), None, append(n)).unwrap();
-    }
-    // The oldest that is still remembered is answered whatever it asks now.
-    let again = Command::new(request(0), SessionCommand::Delete);
-    assert!(
-        journal
-            .state
-            .decide(&again, journal.now)
-            .unwrap()
-            .entries
-            .is_empty()
-    );
-    journal.ask_as(request(count), None, append(count)).unwrap();
-    assert!(
-        !journal
-            .state
-            .decide(&again, journal.now)
-            .unwrap()
-            .entries
-            .is_empty()
-    );
 }

@@ -21,7 +21,7 @@ use tape_core::command::{
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, StreamId};
+use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::ReplyResult;
 use tape_reactors::{
@@ -282,7 +282,7 @@ impl Run {
     }
 
     async fn ask(&self, command: RunCommand) -> ReplyResult {
-        let command = Command::new(RequestId(uuid::Uuid::new_v4()), command);
+        let command = Command::new(self.access.request_id(), command);
         self.access.run(&self.id, command).await.unwrap().result
     }
 }

@@ -36,6 +36,9 @@ pub trait Access: Send + Sync + 'static {
     /// and then waits, misses nothing that was written; of what becomes due by time alone, [`DueWork::due_in`] may say so before.
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()>;
 
+    /// A new name for a request. Where the journal refused one for its age, the next ones have learned its time.
+    fn request_id(&self) -> RequestId;
+
     /// A command on a run. It may be repeated with its request id.
     ///
     /// # Errors
@@ -127,9 +130,57 @@ pub enum AccessError {
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A request id of its own for each command.
-pub(crate) fn request() -> RequestId {
-    RequestId(uuid::Uuid::new_v4())
+/// Most new ids that one command gets because its id was refused.
+const FRESH_IDS_MAX: u32 = 8;
+
+/// One command of a reactor, which is sent until there is an answer.
+///
+/// Refused for the age of its id when it is sent for the first time, it was not executed, and gets a new id at once. Once an
+/// earlier send may have arrived, it keeps its id.
+pub(crate) struct Sending<'a> {
+    access: &'a dyn Access,
+    run: &'a RunId,
+    command: Command<RunCommand>,
+    /// Whether an earlier send may have arrived.
+    doubtful: bool,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) fn new(access: &'a dyn Access, run: &'a RunId, body: RunCommand) -> Self {
+        Self {
+            access,
+            run,
+            command: Command::new(access.request_id(), body),
+            doubtful: false,
+        }
+    }
+
+    /// Sends it, the first time or again.
+    pub(crate) async fn send(&mut self) -> Result<Reply, AccessError> {
+        let mut refused = 0;
+        loop {
+            let doubtful = std::mem::replace(&mut self.doubtful, true);
+            match self.access.run(self.run, self.command.clone()).await {
+                Err(AccessError::Rejected(rejection)) if !doubtful && rejection.is_for_its_age() => {
+                    refused += 1;
+                    if refused > FRESH_IDS_MAX {
+                        return Err(rejection.into());
+                    }
+                    (self.command.request, self.doubtful) = (self.access.request_id(), false);
+                }
+                // The id was dated by another server's clock: this one takes it once its own has come so far.
+                Err(AccessError::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
+                    return Err(AccessError::Unavailable(rejection.into()));
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// Sends a command once.
+pub(crate) async fn ask(access: &dyn Access, run: &RunId, body: RunCommand) -> Result<Reply, AccessError> {
+    Sending::new(access, run, body).send().await
 }
 
 #[async_trait]
@@ -161,6 +212,10 @@ impl Access for Engine {
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
         self.store().changed()
+    }
+
+    fn request_id(&self) -> RequestId {
+        Self::request_id(self)
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {

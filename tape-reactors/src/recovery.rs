@@ -1,13 +1,13 @@
 //! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
 
-use crate::access::{Access, AccessError, DueWork, request};
+use crate::access::{Access, AccessError, DueWork, ask};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::redrive::{Redrive, RedriveError, Redriver};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
-use tape_core::command::{Begin, Command, DriverCommand, RunCommand};
+use tape_core::command::{Begin, DriverCommand, RunCommand};
 use tape_core::id::{Epoch, Holder, RunId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tokio::time::Instant;
@@ -65,11 +65,7 @@ impl Recovery {
             adopt: None,
             recovery: true,
         };
-        match self
-            .access
-            .run(run, Command::new(request(), RunCommand::Begin(begin)))
-            .await
-        {
+        match ask(self.access.as_ref(), run, RunCommand::Begin(begin)).await {
             Ok(reply) => match reply.result {
                 ReplyResult::Leased { epoch, .. } => Ok(Some(epoch)),
                 ReplyResult::Stuck { reason } => {
@@ -141,8 +137,8 @@ impl Recovery {
     }
 
     async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), AccessError> {
-        let command = Command::new(request(), RunCommand::Drive(epoch, command));
-        self.access.run(run, command).await.map(drop)
+        let command = RunCommand::Drive(epoch, command);
+        ask(self.access.as_ref(), run, command).await.map(drop)
     }
 }
 

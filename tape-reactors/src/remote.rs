@@ -13,7 +13,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, RunId, Seq, SessionId};
+use tape_core::id::{EffectId, RequestId, RunId, Seq, SessionId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Reply;
 use tape_store::contract::PageToken;
@@ -110,6 +110,10 @@ impl Access for RemoteAccess {
             // The task that wakes ends with the process.
             let _ = wake.changed().await;
         })
+    }
+
+    fn request_id(&self) -> RequestId {
+        self.server.request_id()
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {

@@ -1,11 +1,11 @@
 //! Timers: gates whose deadline has passed, timers that are due, and changes of shared state that are to be carried over.
 
-use crate::access::{Access, AccessError, DueWork, request};
+use crate::access::{Access, AccessError, DueWork, ask};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Command, OutsideCommand, RunCommand};
+use tape_core::command::{OutsideCommand, RunCommand};
 use tape_core::id::{RunId, StreamId};
 
 /// Fires what is due. There is nothing to claim: that a timer fires is the one entry that says so, and the rules of the run take it
@@ -37,8 +37,7 @@ impl Timers {
     }
 
     async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, AccessError> {
-        let command = Command::new(request(), RunCommand::Tell(told));
-        match self.0.run(run, command).await {
+        match ask(self.0.as_ref(), run, RunCommand::Tell(told)).await {
             Ok(_) => Ok(Reaction::Done),
             // Answered, fired, cancelled or over by now; or not due yet by the journal's clock.
             Err(AccessError::Rejected(_)) => Ok(Reaction::Nothing),

@@ -1,13 +1,13 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
-use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt, request};
+use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt, Sending, ask};
 use crate::backoff::Backoff;
 use crate::connector::{Connector, Connectors, Lane};
 use crate::reactor::ReactionError;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
-use tape_core::command::{Command, RunCommand, WorkerCommand};
+use tape_core::command::{RunCommand, WorkerCommand};
 use tape_core::effect::{EffectSpec, Undo};
 use tape_core::entry::{EntryBody, obligation::ObligationId};
 use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq};
@@ -235,11 +235,11 @@ impl Worker {
 
     /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth some patience.
     pub(crate) async fn ask(&self, run: &RunId, command: WorkerCommand) -> Result<Reply, AccessError> {
-        let command = Command::new(request(), RunCommand::Work(command));
+        let mut command = Sending::new(self.access.as_ref(), run, RunCommand::Work(command));
         let give_up = Instant::now() + self.terms.claim;
         let mut backoff = Backoff::new(Duration::from_millis(20), self.terms.claim / 4);
         loop {
-            match self.access.run(run, command.clone()).await {
+            match command.send().await {
                 Err(AccessError::Unavailable(error)) if Instant::now() < give_up => {
                     warn!(%error, "the journal did not answer; asking again");
                     tokio::time::sleep(backoff.next()).await;
@@ -274,8 +274,8 @@ impl Worker {
         loop {
             tokio::time::sleep(wait).await;
             let asked = Instant::now();
-            let command = Command::new(request(), RunCommand::Work(renew.clone()));
-            match tokio::time::timeout_at(until, self.access.run(run, command)).await {
+            let renewed = ask(self.access.as_ref(), run, RunCommand::Work(renew.clone()));
+            match tokio::time::timeout_at(until, renewed).await {
                 Ok(Ok(_)) => until = asked + claim,
                 Ok(Err(AccessError::Rejected(rejection))) => {
                     warn!(%rejection, "a claim was lost while the upstream was called");

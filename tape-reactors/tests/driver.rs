@@ -11,7 +11,7 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector, EffectId, RunId, Seq, SessionId, StreamId};
+use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::Reply;
 use tape_reactors::{
     Access, AccessError, Driver, DuePage, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction,
@@ -133,6 +133,10 @@ impl Access for Agenda {
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
         let desk = Arc::clone(&self.0);
         Box::pin(async move { desk.changed.notified().await })
+    }
+
+    fn request_id(&self) -> RequestId {
+        unreachable!("this agenda takes no commands")
     }
 
     async fn run(&self, _: &RunId, _: Command<RunCommand>) -> Result<Reply, AccessError> {

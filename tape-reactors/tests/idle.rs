@@ -9,7 +9,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, Holder, RunId, Seq, SessionId};
+use tape_core::id::{EffectId, Holder, RequestId, RunId, Seq, SessionId};
 use tape_core::reply::Reply;
 use tape_reactors::{
     Access, AccessError, Compensation, Connectors, Driver, DuePage, EffectAt, ObligationAt, Options, Outbox,
@@ -48,6 +48,10 @@ impl Access for Counted {
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
         Access::changed(&self.engine, queue)
+    }
+
+    fn request_id(&self) -> RequestId {
+        self.engine.request_id()
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {

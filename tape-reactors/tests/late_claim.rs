@@ -98,6 +98,10 @@ impl Access for Beyond {
         Access::changed(&self.engine, queue)
     }
 
+    fn request_id(&self) -> RequestId {
+        self.engine.request_id()
+    }
+
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
         let claims = matches!(command.body, RunCommand::Work(WorkerCommand::ClaimEffect { .. }));
         let reply = Access::run(self.check()?, run, command).await;
@@ -183,7 +187,7 @@ impl Connector for Upstream {
 }
 
 async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Reply {
-    let request = RequestId(uuid::Uuid::new_v4());
+    let request = engine.request_id();
     engine.run(run, Command::new(request, command)).await.unwrap()
 }
 

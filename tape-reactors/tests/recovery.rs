@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, DriverCommand, RunCommand};
-use tape_core::id::{App, Epoch, Holder, RequestId, RunId};
+use tape_core::id::{App, Epoch, Holder, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::stream::RunStatus;
@@ -39,10 +39,6 @@ fn engine() -> Engine {
     )
 }
 
-fn request() -> RequestId {
-    RequestId(uuid::Uuid::new_v4())
-}
-
 fn run_id(app: &str, n: usize) -> RunId {
     RunId::new("acme", app, "ann", "s", &format!("i{n}")).unwrap()
 }
@@ -63,7 +59,7 @@ async fn begin(engine: &Engine, run: &RunId, adopt: Option<Epoch>, lease_ms: u64
         recovery: false,
     };
     engine
-        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .run(run, Command::new(engine.request_id(), RunCommand::Begin(begin)))
         .await
         .unwrap()
 }
@@ -82,7 +78,10 @@ async fn complete(engine: &Engine, run: &RunId, epoch: Epoch) {
             output: Payload::empty(),
         },
     );
-    engine.run(run, Command::new(request(), complete)).await.unwrap();
+    engine
+        .run(run, Command::new(engine.request_id(), complete))
+        .await
+        .unwrap();
 }
 
 async fn status(engine: &Engine, run: &RunId) -> RunStatus {

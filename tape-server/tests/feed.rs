@@ -14,6 +14,7 @@ use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::feed_client::FeedClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
+use tape_store::clock::{Clock as _, SystemClock};
 use tonic::transport::Channel;
 
 fn value_id() -> Option<v1::ValueId> {
@@ -31,7 +32,7 @@ fn text(text: &str) -> Option<v1::Payload> {
 }
 
 fn id() -> prost::bytes::Bytes {
-    rand::random::<[u8; 16]>().to_vec().into()
+    SystemClock.request_id().0.as_bytes().to_vec().into()
 }
 
 /// Raises a counter by compare-and-set, as often as others let it.

@@ -10,6 +10,7 @@ use prost::bytes::Bytes;
 use raw_bytes::Raw;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
+use tape_core::id::RequestId;
 use tape_core::reply::Rejection;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -18,11 +19,13 @@ use tape_proto::v1::feed_client::FeedClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
+use tape_store::clock::{Clock as _, SystemClock};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 fn id() -> Bytes {
-    Bytes::from_static(&[7; 16])
+    let request = RequestId::new(SystemClock.now(), 7);
+    Bytes::copy_from_slice(request.0.as_bytes())
 }
 
 /// The field that a call was refused for.

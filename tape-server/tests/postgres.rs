@@ -15,10 +15,11 @@ use postgres_server::{Cluster, Database};
 use proxy::Proxy;
 use std::time::Duration;
 use tape_core::command::RunCommand;
-use tape_core::id::{Epoch, RequestId, RunId};
+use tape_core::id::{Epoch, RunId};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::runs_client::RunsClient;
+use tape_store::clock::{Clock as _, SystemClock};
 use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -72,7 +73,7 @@ impl Patient {
     }
 
     fn command(&self) -> v1::ExecuteRequest {
-        let id = RequestId::from_u128(rand::random());
+        let id = SystemClock.request_id();
         let body = RunCommand::Drive(Epoch(1), checkpoint(CHECKPOINT_BYTES));
         request_as(id, &self.run, body)
     }

@@ -9,12 +9,13 @@ use harness::{
 };
 use tape_core::command::{DriverCommand, Ending, RunCommand};
 use tape_core::effect::{Mode, Status};
-use tape_core::id::{EffectId, Epoch, Position, RequestId, Scope};
+use tape_core::id::{EffectId, Epoch, Position, Scope};
 use tape_core::payload::Payload;
 use tape_core::reply::{Ended, Rejection, ReplyResult};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
+use tape_store::clock::{Clock as _, SystemClock};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -182,9 +183,9 @@ async fn a_repeated_request_returns_its_first_outcome_also_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path());
     let run = run("i1");
-    let begins = request_as(RequestId::from_u128(1), &run, begin(&run, HOUR_MS, false));
+    let begins = request_as(SystemClock.request_id(), &run, begin(&run, HOUR_MS, false));
     let records = request_as(
-        RequestId::from_u128(2),
+        SystemClock.request_id(),
         &run,
         RunCommand::Drive(Epoch(1), checkpoint(100)),
     );

@@ -8,6 +8,7 @@ pub use machine::SystemClock;
 
 use crate::error::StoreError;
 use futures::future::BoxFuture;
+use tape_core::id::RequestId;
 use tape_core::time::{Now, Timestamp};
 
 /// Says what time it is in a journal. All engines of a journal must have clocks that agree: [`JournalClock`] does, whatever the
@@ -15,6 +16,11 @@ use tape_core::time::{Now, Timestamp};
 pub trait Clock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// A new name for a request that is made now.
+    fn request_id(&self) -> RequestId {
+        RequestId::new(self.now(), uuid::Uuid::new_v4().as_u128())
+    }
 
     /// The time now, with how well it is known: exactly, unless the clock says otherwise.
     fn read(&self) -> Now {

@@ -13,16 +13,16 @@ pub use agenda::DuePage;
 pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
 
-use crate::clock::{Clock, JournalClock, Skew};
+use crate::clock::{Clock, JournalClock, Skew, SystemClock};
 use crate::committer::Committer;
 use crate::contract::{JournalStore, PageToken};
 use crate::error::StoreError;
 use crate::journal::{Journal, JournalError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tape_core::agenda::Queue;
 use tape_core::claim::Claim;
-use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::command::{Command, OutsideCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::id::{RequestClock, RequestId, RunId, SessionId, StreamId, Tenant, ValueName};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -40,7 +40,7 @@ const OTHERS_CACHE_BYTES: usize = 16 << 20;
 /// ```
 /// use std::sync::Arc;
 /// use tape_core::command::{Command, ValueCommand};
-/// use tape_core::id::{RequestId, Tenant, ValueName};
+/// use tape_core::id::{Tenant, ValueName};
 /// use tape_core::payload::Payload;
 /// use tape_store::{engine::Engine, memory::MemoryStore};
 ///
@@ -48,11 +48,11 @@ const OTHERS_CACHE_BYTES: usize = 16 << 20;
 /// let engine = Engine::start(Arc::new(MemoryStore::new()));
 /// let (tenant, name) = (Tenant::new("acme").unwrap(), ValueName::new("rate").unwrap());
 /// let value = Payload::json(&serde_json::json!(42));
-/// let put = |n, expected| Command::new(RequestId::from_u128(n), ValueCommand::Put { value: value.clone(), expected });
-/// engine.value(&tenant, &name, put(1, Some(0))).await.unwrap();
+/// let put = |expected| Command::new(engine.request_id(), ValueCommand::Put { value: value.clone(), expected });
+/// engine.value(&tenant, &name, put(Some(0))).await.unwrap();
 /// assert_eq!(engine.value_state(&tenant, &name).await.unwrap().unwrap().version(), 1);
 /// // The value has moved on: a second caller that still expects none is told so.
-/// assert!(engine.value(&tenant, &name, put(2, Some(0))).await.is_err());
+/// assert!(engine.value(&tenant, &name, put(Some(0))).await.is_err());
 /// # });
 /// ```
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ struct Parts {
     shared: Journal<Shared>,
     values: Journal<Value>,
     claims: Journal<Claim>,
+    /// Dates the requests that this process makes itself.
+    requests: Mutex<RequestClock>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -73,6 +75,12 @@ impl std::fmt::Debug for Parts {
         f.debug_struct("Parts")
             .field("store", &self.store.capabilities())
             .finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    fn requests(&self) -> MutexGuard<'_, RequestClock> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,6 +109,7 @@ impl Engine {
             shared: journal(own(), OTHERS_CACHE_BYTES),
             values: journal(own(), OTHERS_CACHE_BYTES),
             claims: journal(own(), OTHERS_CACHE_BYTES),
+            requests: Mutex::default(),
             store,
             clock,
         }))
@@ -139,14 +148,28 @@ impl Engine {
         self.0.clock.skew()
     }
 
+    /// A new name for a request that is made now. Where the journal refused one of this engine for its age, the next ones have learned
+    /// from that.
+    #[must_use]
+    pub fn request_id(&self) -> RequestId {
+        let random = uuid::Uuid::new_v4().as_u128();
+        self.0.requests().next(self.requests_now(), random)
+    }
+
     /// Asks something of a run. An effect with a business key gets the key before it begins; a run that is to be retired keeps what its
     /// last entry says.
     ///
-    /// Dropping the future does not take the command back; repeated with its request id, it returns its first outcome.
+    /// Dropping the future does not take the command back; repeated with its request id, it returns its first outcome, or is refused as
+    /// too old to know ([`Rejection::RequestTooOld`]).
     ///
     /// # Errors
     /// [`JournalError`] says what became of the command.
-    pub async fn run(&self, run: &RunId, mut command: Command<RunCommand>) -> Result<Reply, JournalError> {
+    pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        self.learn(self.ask_run(run, command).await)
+    }
+
+    async fn ask_run(&self, run: &RunId, mut command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        command.request.check_ordered()?;
         if let RunCommand::Begin(begin) = &command.body
             && begin.run != *run
         {
@@ -207,7 +230,8 @@ impl Engine {
         session: &SessionId,
         command: Command<SessionCommand>,
     ) -> Result<Reply, JournalError> {
-        self.0.ask_session(session, command).await
+        command.request.check_ordered()?;
+        self.learn(self.0.ask_session(session, command).await)
     }
 
     /// Puts a session back to how it was after the entry `to`. What later events changed in shared state stays changed.
@@ -216,8 +240,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`JournalError`] says what became of the command.
-    pub async fn rewind_session(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, JournalError> {
-        self.0.rewind_session(session, to).await
+    pub async fn rewind_session(
+        &self,
+        session: &SessionId,
+        to: Command<Rewind>,
+    ) -> Result<Reply, JournalError> {
+        to.request.check_ordered()?;
+        self.learn(self.0.rewind_session(session, to).await)
     }
 
     /// The state of a session with what it shares with others; none where it never was or is deleted.
@@ -247,7 +276,8 @@ impl Engine {
         name: &ValueName,
         command: Command<ValueCommand>,
     ) -> Result<Reply, JournalError> {
-        self.0.values.command(&value_stream(tenant, name), command).await
+        command.request.check_ordered()?;
+        self.learn(self.0.values.command(&value_stream(tenant, name), command).await)
     }
 
     /// A watchable value as it is now, which may be that it was deleted; none where it never was.
@@ -276,6 +306,22 @@ impl Engine {
         limit: u32,
     ) -> Result<DuePage, StoreError> {
         self.0.due_page(queue, until, from, limit).await
+    }
+
+    /// The time that requests are dated by: before the journal's was measured, the machine's.
+    fn requests_now(&self) -> Timestamp {
+        match self.0.clock.unsettled() {
+            None => self.0.clock.now(),
+            Some(_) => SystemClock.now(),
+        }
+    }
+
+    /// What the clock of requests learns from a refusal.
+    fn learn(&self, outcome: Result<Reply, JournalError>) -> Result<Reply, JournalError> {
+        if let Err(JournalError::Rejected(rejection)) = &outcome {
+            self.0.requests().learn(self.requests_now(), rejection);
+        }
+        outcome
     }
 
     /// The store, for reading entries, the feed, due work and lists.

@@ -63,6 +63,7 @@ fn batch(run: &str, after: u64) -> Batch {
         request: RequestId::from_u128(1),
         principal: None,
         trace: None,
+        command: None,
     };
     let body = Checkpoint {
         label: Key::new("c").unwrap(),

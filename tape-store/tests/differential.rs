@@ -26,7 +26,7 @@ use support::alphabet::LINES;
 use support::names::payload;
 use support::run_line;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::id::{BusinessKey, Connector, EventId, Key, RequestId, RunId, Seq, StreamId, ValueName};
 use tape_core::session::{Delta, Json};
 use tape_core::stream::Stream as _;
@@ -122,7 +122,7 @@ struct Side {
 enum Asked {
     Run(RunId, Box<Command<RunCommand>>),
     Session(Command<SessionCommand>),
-    Rewind(Command<Seq>),
+    Rewind(Command<Rewind>),
     Value(Command<ValueCommand>),
 }
 
@@ -212,7 +212,7 @@ impl History {
     }
 
     fn command<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> Command<T> {
-        let request = RequestId::from_u128(self.asked.len() as u128);
+        let request = RequestId::new(self.clock.now(), self.asked.len() as u128);
         Command::new(request, body(self))
     }
 
@@ -281,7 +281,8 @@ impl History {
     fn rewind_or_create(&mut self) -> Asked {
         if self.dice.random_ratio(1, 3) {
             let to = Seq(self.dice.random_range(0..6));
-            return Asked::Rewind(self.command(|_| to));
+            let expected = None;
+            return Asked::Rewind(self.command(|_| Rewind { to, expected }));
         }
         let session = self.runs[0].session();
         Asked::Session(self.command(|history| SessionCommand::Create {

@@ -5,13 +5,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tape_core::command::Command;
+use tape_core::command::{Command, CommandBody};
 use tape_core::entry::{Entry, EntryBody, value};
 use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::reply::{Decided, Rejection, Reply, ReplyResult};
 use tape_core::stream::{ReplayError, Stream};
-use tape_core::time::Now;
+use tape_core::time::{Now, Timestamp};
 use tape_store::clock::SystemClock;
 use tape_store::committer::Committer;
 use tape_store::contract::JournalStore;
@@ -25,11 +25,17 @@ struct Tally {
     total: u64,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 enum Ask {
     Add(u64),
     /// Adds only where the total is as said.
     From(u64, u64),
+}
+
+impl CommandBody for Ask {
+    fn is_idempotent(&self) -> bool {
+        false
+    }
 }
 
 impl Stream for Tally {
@@ -106,7 +112,7 @@ fn journal(store: &Arc<dyn JournalStore>) -> Journal<Tally> {
 }
 
 fn ask(n: u128, body: Ask) -> Command<Ask> {
-    Command::new(RequestId::from_u128(n), body)
+    Command::new(RequestId::new(Timestamp::from_micros(0), n), body)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

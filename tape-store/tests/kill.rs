@@ -67,6 +67,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
                 request,
                 principal: None,
                 trace: None,
+                command: None,
             };
             let (_, stored) = codec::seal(&StreamTag::of(&stream), &digest, seq, &stamp, body.into());
             digest = stored.digest;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::command::{Command, ValueCommand};
-use tape_core::id::{RequestId, Seq, Tenant, TimerName, ValueName};
+use tape_core::id::{Seq, Tenant, TimerName, ValueName};
 use tape_core::payload::Payload;
 use tape_core::time::Timestamp;
 use tape_store::clock::SystemClock;
@@ -108,14 +108,14 @@ async fn a_step_is_one_commit() {
     };
     let engine = Engine::new(store, Arc::new(SystemClock));
     let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
-    for n in 0..10 {
+    for n in 0..10_u32 {
         let value = Payload::new("text/plain", n.to_string()).unwrap();
         let put = ValueCommand::Put {
             value,
             expected: None,
         };
         engine
-            .value(&tenant, &name, Command::new(RequestId::from_u128(n), put))
+            .value(&tenant, &name, Command::new(engine.request_id(), put))
             .await
             .unwrap();
         let loads = if n == 0 { 2 } else { 0 };

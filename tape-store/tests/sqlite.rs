@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, RunCommand, ValueCommand};
-use tape_core::id::{RequestId, RunId, Seq, StreamId, Tenant, ValueName};
+use tape_core::id::{RunId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
+use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{JournalStore, Shard};
 use tape_store::engine::Engine;
@@ -55,7 +56,7 @@ fn value() -> (Tenant, ValueName, StreamId) {
 async fn put(engine: &Engine, text: &str) -> Result<(), JournalError> {
     let (tenant, name, _) = value();
     let value = Payload::new("text/plain", text.to_owned()).unwrap();
-    let request = RequestId(tape_store::contract::BatchId::fresh().0);
+    let request = engine.request_id();
     let put = Command::new(
         request,
         ValueCommand::Put {
@@ -333,7 +334,7 @@ async fn a_run_that_was_moved_under_another_name_is_refused() {
             adopt: None,
             recovery: false,
         };
-        let request = RequestId(tape_store::contract::BatchId::fresh().0);
+        let request = SystemClock.request_id();
         Command::new(request, RunCommand::Begin(begin))
     };
     let create = Create {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use tape_core::command::{Command, ValueCommand};
-use tape_core::id::{RequestId, Tenant, ValueName};
+use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, Shard};
@@ -21,7 +21,7 @@ async fn put(engine: &Engine, tenant: &str, name: &str) {
         value: Payload::json(&serde_json_number()),
         expected: None,
     };
-    let request = RequestId(uuid::Uuid::new_v4());
+    let request = engine.request_id();
     let (tenant, name) = (Tenant::new(tenant).unwrap(), ValueName::new(name).unwrap());
     engine
         .value(&tenant, &name, Command::new(request, command))

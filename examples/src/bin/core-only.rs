@@ -213,16 +213,12 @@ impl Journal {
     /// Decides a command, makes what was decided durable, and folds it.
     fn command(&mut self, command: RunCommand) -> Result<Reply> {
         self.requests += 1;
-        // Request ids only have to differ; the number of entries keeps those of two lives apart.
-        let request = RequestId::from_u128(u128::from(self.chain.seq().0) << 64 | self.requests);
-        let (command, at) = (Command::new(request, command), now()?);
+        // The last bits of request ids only have to differ; the number of entries keeps those of two lives apart.
+        let random = u128::from(self.chain.seq().0) << 32 | self.requests;
+        let at = now()?;
+        let command = Command::new(RequestId::new(at, random), command);
         let decided = self.state.decide(&command, at)?;
-        let stamp = Stamp {
-            at,
-            request,
-            principal: None,
-            trace: None,
-        };
+        let stamp = Stamp::of(&command, at);
         let (mut lines, mut entries) = (Vec::new(), Vec::new());
         let mut chain = self.chain.clone();
         for body in decided.entries {

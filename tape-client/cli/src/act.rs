@@ -1,7 +1,7 @@
 //! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`, `erase`.
 
 use crate::name::RunPath;
-use crate::{Context, Failure};
+use crate::{Context, Failure, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use tape_client::core::effect::Undo;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId, StreamId};
 use tape_client::core::reply::{Reply, ReplyResult};
+use tape_client::core::run::{ObligationStatus, Run};
+use tape_client::core::stream::Stream as _;
 use tape_client::{Error, Payload};
 
 /// Answers a gate of a run, now or when it opens.
@@ -27,7 +29,9 @@ pub(crate) struct Signal {
     id: Option<SignalId>,
 }
 
-/// Answers a gate with a yes or a no, and why: `{"approved": true, "reason": WHY}`.
+/// Answers a gate that is open with a yes or a no, and why: `{"approved": true, "reason": WHY}`.
+///
+/// `tape signal` answers one that is not open yet.
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
     /// The run.
@@ -43,9 +47,15 @@ pub(crate) struct Approve {
     /// A name for the answer: sent again under it, it counts once.
     #[arg(long)]
     id: Option<SignalId>,
+    /// The last entry that you have seen, as `tape show` numbers it: a gate that was opened later is not answered.
+    #[arg(long, value_name = "ENTRY")]
+    seen: Option<u64>,
 }
 
 /// Settles an effect that is unknown or stuck, or an undo that is stuck, on your word.
+///
+/// The command looks at the run, says where the effect stands and settles that. Where anything becomes of it meanwhile, it is refused.
+/// Say with `--attempt` or `--seen` what you have looked at yourself.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
     /// The run.
@@ -64,9 +74,44 @@ pub(crate) struct Settle {
     /// With `--undone`: not the undo of the effect itself, but of its n-th duplicate.
     #[arg(long, value_name = "N", requires = "undone", default_value_t = 0)]
     duplicate: u16,
+    #[command(flatten)]
+    pin: Pin,
     /// Why, for the record.
     #[arg(long)]
     reason: String,
+}
+
+/// What a verdict is about.
+#[derive(Debug, Args)]
+struct Pin {
+    /// The attempt that you have looked at: where it is another by now, nothing is done.
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+    /// The last entry that you have seen, as `tape show` numbers it: where anything came after it, nothing is done.
+    #[arg(long, value_name = "ENTRY")]
+    seen: Option<u64>,
+}
+
+impl Pin {
+    /// The last entry that the verdict is about, where something stands so in the run as it was just read.
+    fn check(
+        &self,
+        context: &mut Context<'_>,
+        state: &Run,
+        what: &str,
+        standing: &str,
+        attempt: u32,
+    ) -> Result<Seq, Failure> {
+        context.note(&format!("{what} is {standing} in attempt {attempt}"))?;
+        match self.attempt {
+            Some(given) if given != attempt => Err(Error::Invalid {
+                what: "attempt",
+                problem: format!("is {given}, but {what} is {standing} in attempt {attempt}: look again"),
+            }
+            .into()),
+            _ => Ok(self.seen.map_or(state.seq(), Seq)),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +142,12 @@ pub(crate) struct Retry {
     /// Not the undo of the effect itself, but of its n-th duplicate.
     #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
     duplicate: u16,
+    /// With `--undo`: the attempt that you have looked at; where it is another by now, nothing is done.
+    #[arg(long, value_name = "N", requires = "undo")]
+    attempt: Option<u32>,
+    /// The last entry that you have seen, as `tape show` numbers it: where anything came after it, nothing is done.
+    #[arg(long, value_name = "ENTRY")]
+    seen: Option<u64>,
     /// Why, for the record.
     #[arg(long)]
     reason: String,
@@ -129,43 +180,78 @@ pub(crate) struct Erase {
 impl Signal {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let answer = payload(&self.answer)?;
-        send(context, &self.run, self.gate, self.id, answer).await
+        let id = signal_id(self.id)?;
+        let reply = context.tape.signal(&self.run.0, self.gate, id, answer).await?;
+        done(context, &reply)
     }
 }
 
 impl Approve {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let answer = Payload::json(&json!({"approved": !self.deny, "reason": self.reason}));
-        send(context, &self.run, self.gate, self.id, answer).await
+        let state = show::read(context, &self.run.0).await?.state;
+        let seen = self.seen.map_or(state.seq(), Seq);
+        let id = signal_id(self.id)?;
+        let reply = context
+            .tape
+            .answer(&self.run.0, self.gate, id, answer, seen)
+            .await?;
+        done(context, &reply)
     }
 }
 
-async fn send(
-    context: &mut Context<'_>,
-    run: &RunPath,
-    gate: GateName,
-    id: Option<SignalId>,
-    answer: Payload,
-) -> Result<ExitCode, Failure> {
+fn signal_id(id: Option<SignalId>) -> Result<SignalId, Error> {
     let fresh = || SignalId::new(format!("cli-{:016x}", rand::random::<u64>()));
-    let id = id.map_or_else(fresh, Ok).map_err(Error::from)?;
-    let reply = context.tape.signal(&run.0, gate, id, answer).await?;
-    done(context, &reply)
+    Ok(id.map_or_else(fresh, Ok)?)
+}
+
+/// The last entry that a verdict on an undo is about.
+fn undo_seen(
+    context: &mut Context<'_>,
+    state: &Run,
+    obligation: &ObligationId,
+    pin: &Pin,
+) -> Result<Seq, Failure> {
+    let Some(it) = state.obligations().iter().find(|it| it.id == *obligation) else {
+        return Ok(pin.seen.map_or(state.seq(), Seq));
+    };
+    let what = match obligation.copy {
+        0 => format!("the undo of effect {}", obligation.effect),
+        n => format!("the undo of duplicate {n} of effect {}", obligation.effect),
+    };
+    let standing = match &it.status {
+        ObligationStatus::Armed => "armed",
+        ObligationStatus::Due { .. } => "due",
+        ObligationStatus::Started { .. } => "started",
+        ObligationStatus::Stuck { .. } => "stuck",
+    };
+    pin.check(context, state, &what, standing, it.attempt)
 }
 
 impl Retry {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let (tape, run) = (&context.tape, &self.run.0);
+        let run = &self.run.0;
+        let state = show::read(context, run).await?.state;
+        let pin = Pin {
+            attempt: self.attempt,
+            seen: self.seen,
+        };
         let reply = match self.undo {
             Some(effect) => {
                 let obligation = ObligationId {
                     effect,
                     copy: self.duplicate,
                 };
-                tape.settle_obligation(run, obligation, true, &self.reason)
-                    .await?
+                let seen = undo_seen(context, &state, &obligation, &pin)?;
+                let settled = context
+                    .tape
+                    .settle_obligation(run, obligation, true, seen, &self.reason);
+                settled.await?
             }
-            None => tape.retry(run, &self.reason).await?,
+            None => {
+                let seen = pin.seen.map_or(state.seq(), Seq);
+                context.tape.retry(run, seen, &self.reason).await?
+            }
         };
         done(context, &reply)
     }
@@ -173,17 +259,27 @@ impl Retry {
 
 impl Settle {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let state = show::read(context, &self.run.0).await?.state;
         if self.verdict.undone {
             let obligation = ObligationId {
                 effect: self.effect,
                 copy: self.duplicate,
             };
+            let seen = undo_seen(context, &state, &obligation, &self.pin)?;
             let settled = context
                 .tape
-                .settle_obligation(&self.run.0, obligation, false, &self.reason);
+                .settle_obligation(&self.run.0, obligation, false, seen, &self.reason);
             let reply = settled.await?;
             return done(context, &reply);
         }
+        let seen = match state.effects().get(&self.effect) {
+            Some(it) => {
+                let what = format!("effect {} {} {}", self.effect, it.connector, it.operation);
+                self.pin
+                    .check(context, &state, &what, it.status.as_str(), it.attempt)?
+            }
+            None => self.pin.seen.map_or(state.seq(), Seq),
+        };
         let undo = |operation| {
             Ok::<_, Failure>(Undo {
                 operation,
@@ -203,7 +299,7 @@ impl Settle {
         };
         let reply = context
             .tape
-            .settle(&self.run.0, self.effect, verdict, &self.reason)
+            .settle(&self.run.0, self.effect, verdict, seen, &self.reason)
             .await?;
         done(context, &reply)
     }

@@ -79,6 +79,11 @@ impl Context<'_> {
         }
     }
 
+    /// Tells people what a command is about; programs read the state for themselves.
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { self.line(text) }
+    }
+
     fn value(&mut self, value: &Value) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{value}")?)
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tape_client::core::effect::{Status, Unreached};
 use tape_client::core::id::{App, EffectId, GateName, Tenant};
 use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
-use tape_client::core::stream::{RunStatus, Summary};
+use tape_client::core::stream::{RunStatus, Stream as _, Summary};
 use tape_client::{RunId, RunQuery};
 
 /// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it.
@@ -113,7 +113,7 @@ fn matters(run: &RunId, state: &Run) -> Vec<Matter> {
     matters.extend(own.map(|why| Matter {
         what: "the run".to_owned(),
         why: why.to_owned(),
-        remedies: vec![format!("retry {run} --reason WHY")],
+        remedies: vec![format!("retry {run} --seen {} --reason WHY", state.seq())],
     }));
     matters.extend(state.effects().iter().filter_map(|(id, it)| away(id, it)));
     matters.extend(state.obligations().iter().filter_map(undo_away));
@@ -126,7 +126,10 @@ fn effect(run: &str, id: &EffectId, effect: &Effect) -> Option<Matter> {
         what: format!("effect {id} {} {}", effect.connector, effect.operation),
         why: effect.stuck.clone().unwrap_or_default(),
         remedies: ["--confirmed RESULT", "--failed", "--resend"]
-            .map(|verdict| format!("settle {run} '{id}' {verdict} --reason WHY"))
+            .map(|verdict| {
+                let attempt = effect.attempt;
+                format!("settle {run} '{id}' {verdict} --attempt {attempt} --reason WHY")
+            })
             .into(),
     })
 }
@@ -135,7 +138,7 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
     let ObligationStatus::Stuck { reason } = &obligation.status else {
         return None;
     };
-    let (effect, copy) = (&obligation.id.effect, obligation.id.copy);
+    let (effect, copy, attempt) = (&obligation.id.effect, obligation.id.copy, obligation.attempt);
     let (of, duplicate) = match copy {
         0 => (String::new(), String::new()),
         n => (format!("duplicate {n} of "), format!(" --duplicate {n}")),
@@ -147,8 +150,8 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
         ),
         why: reason.clone(),
         remedies: vec![
-            format!("retry {run} --undo '{effect}'{duplicate} --reason WHY"),
-            format!("settle {run} '{effect}' --undone{duplicate} --reason WHY"),
+            format!("retry {run} --undo '{effect}'{duplicate} --attempt {attempt} --reason WHY"),
+            format!("settle {run} '{effect}' --undone{duplicate} --attempt {attempt} --reason WHY"),
         ],
     })
 }
@@ -179,7 +182,7 @@ fn unreached(what: String, unreached: &Unreached) -> Option<Matter> {
 }
 
 fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
-    let Gate::Open { deadline } = gate else {
+    let Gate::Open { deadline, opened, .. } = gate else {
         return None;
     };
     let until = deadline.map(|at| format!(" until {}", time(at)));
@@ -187,8 +190,8 @@ fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
         what: format!("gate {name}"),
         why: format!("it waits for an answer{}", until.unwrap_or_default()),
         remedies: vec![
-            format!("approve {run} '{name}' --reason WHY"),
-            format!("approve {run} '{name}' --deny --reason WHY"),
+            format!("approve {run} '{name}' --seen {opened} --reason WHY"),
+            format!("approve {run} '{name}' --seen {opened} --deny --reason WHY"),
         ],
     })
 }

@@ -15,7 +15,7 @@ use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semanti
 use tape_client::core::entry::decision::Usage;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::fingerprint::Fingerprint;
-use tape_client::core::id::{Connector, EffectId, Epoch, GateName, Holder, Operation, RequestId};
+use tape_client::core::id::{Connector, EffectId, Epoch, GateName, Holder, Operation};
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
 use tape_store::clock::{Clock as _, ManualClock, SystemClock};
@@ -51,7 +51,7 @@ impl World {
     }
 
     async fn ask(&self, run: &RunId, command: RunCommand) {
-        let request = RequestId(uuid::Uuid::from_u128(rand::random()));
+        let request = self.engine.request_id();
         self.engine
             .run(run, Command::new(request, command))
             .await
@@ -395,11 +395,10 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
     );
     world.says(
         &[
-            "approve",
+            "signal",
             effect,
             "desk",
-            "--reason",
-            "within the limit",
+            "{\"approved\":true,\"reason\":\"within the limit\"}",
             "--id",
             "yes",
         ],

@@ -71,12 +71,22 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             key,
             run,
             effect,
-        } => fields
-            .put("connector", connector)
-            .put("key", key)
-            .put("run", StreamId::Run(run.clone()))
-            .put("effect", effect)
-            .is(Reason::BusinessKeyTaken),
+            status,
+            settled,
+        } => {
+            if let Some(status) = status {
+                fields.put("status", EffectStatus::from(*status).as_str_name());
+            }
+            if let Some(settled) = settled {
+                fields.put("settled", settled);
+            }
+            fields
+                .put("connector", connector)
+                .put("key", key)
+                .put("run", StreamId::Run(run.clone()))
+                .put("effect", effect)
+                .is(Reason::BusinessKeyTaken)
+        }
         Rejection::ClaimLost { holder, what } => fields
             .put("holder", holder)
             .put("what", what)
@@ -117,6 +127,34 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             .put("max", max)
             .put("given", given)
             .is(Reason::LimitExceeded),
+        Rejection::UnorderedRequest { request } => {
+            fields.put("request", request).is(Reason::UnorderedRequest)
+        }
+        Rejection::RequestReused { request } => fields.put("request", request).is(Reason::RequestReused),
+        Rejection::RequestTooOld {
+            request,
+            forgotten,
+            now,
+        } => fields
+            .put("request", request)
+            .put("forgotten", forgotten)
+            .put_time("now", *now)
+            .is(Reason::RequestTooOld),
+        Rejection::RequestFromFuture { request, now } => fields
+            .put("request", request)
+            .put_time("now", *now)
+            .is(Reason::RequestFromFuture),
+        Rejection::Changed {
+            what,
+            seen,
+            changed,
+            standing,
+        } => fields
+            .put("what", what)
+            .put("seen", seen)
+            .put("changed", changed)
+            .put("standing", standing)
+            .is(Reason::Changed),
         Rejection::Invalid { field, problem } => fields
             .put("field", field)
             .put("problem", problem)
@@ -216,6 +254,8 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
             key: f.get("key")?,
             run: f.run("run")?,
             effect: f.get("effect")?,
+            status: f.status(),
+            settled: f.get("settled").map(Seq),
         },
         Reason::ClaimLost => Rejection::ClaimLost {
             holder: f.get("holder")?,
@@ -253,6 +293,27 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
             max: f.get("max")?,
             given: f.get("given")?,
         },
+        Reason::UnorderedRequest => Rejection::UnorderedRequest {
+            request: f.get("request")?,
+        },
+        Reason::RequestReused => Rejection::RequestReused {
+            request: f.get("request")?,
+        },
+        Reason::RequestTooOld => Rejection::RequestTooOld {
+            request: f.get("request")?,
+            forgotten: f.get("forgotten")?,
+            now: f.time("now")?,
+        },
+        Reason::RequestFromFuture => Rejection::RequestFromFuture {
+            request: f.get("request")?,
+            now: f.time("now")?,
+        },
+        Reason::Changed => Rejection::Changed {
+            what: f.get("what")?,
+            seen: Seq(f.get("seen")?),
+            changed: Seq(f.get("changed")?),
+            standing: f.get("standing")?,
+        },
         Reason::Invalid => Rejection::Invalid {
             field: f.word("field")?,
             problem: f.get("problem")?,
@@ -265,10 +326,10 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
 pub(crate) const fn code(reason: Reason) -> Code {
     match reason {
         Reason::NotFound => Code::NotFound,
-        Reason::Exists | Reason::BusinessKeyTaken => Code::AlreadyExists,
+        Reason::Exists | Reason::BusinessKeyTaken | Reason::RequestReused => Code::AlreadyExists,
         Reason::BudgetExhausted | Reason::LimitExceeded => Code::ResourceExhausted,
         Reason::VersionConflict => Code::Aborted,
-        Reason::Invalid => Code::InvalidArgument,
+        Reason::Invalid | Reason::UnorderedRequest => Code::InvalidArgument,
         _ => Code::FailedPrecondition,
     }
 }

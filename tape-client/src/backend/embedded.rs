@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 use tape_core::codec::{StoredEntry, decode};
-use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::{Entry, EntryBody};
-use tape_core::id::{Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::{PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
@@ -40,6 +40,10 @@ impl Embedded {
 
 #[async_trait]
 impl Backend for Embedded {
+    fn request_id(&self) -> RequestId {
+        self.0.request_id()
+    }
+
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
         Ok(self.0.run(run, command).await?)
     }
@@ -48,7 +52,7 @@ impl Backend for Embedded {
         Ok(self.0.session(session, command).await?)
     }
 
-    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
+    async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, Failure> {
         Ok(self.0.rewind_session(session, to).await?)
     }
 

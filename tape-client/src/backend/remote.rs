@@ -8,15 +8,16 @@ use super::{
     Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Until,
     Versioned,
 };
+use crate::retry::RequestIds;
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::time::Duration;
 use tape_core::codec::{StoredEntry, decode};
-use tape_core::command::{Command, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
-use tape_core::id::{Principal, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
@@ -46,6 +47,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(crate) struct Remote {
     channel: Channel,
     drive: Drive,
+    requests: RequestIds,
 }
 
 impl Remote {
@@ -59,11 +61,51 @@ impl Remote {
             .keep_alive_while_idle(true);
         let channel = endpoint.connect_lazy();
         let drive = Drive::new(runs(channel.clone()));
-        Ok(Self { channel, drive })
+        Ok(Self {
+            channel,
+            drive,
+            requests: RequestIds::default(),
+        })
     }
 
     fn runs(&self) -> RunsClient<Channel> {
         runs(self.channel.clone())
+    }
+
+    /// What the clock of requests learns from a refusal.
+    fn learn(&self, outcome: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        outcome.inspect_err(|failure| self.requests.learn(failure))
+    }
+
+    async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
+        let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
+        let request = execute_request(run.clone(), command);
+        let response = if drives {
+            self.drive.ask(request).await?
+        } else {
+            self.runs().execute(request).await?.into_inner()
+        };
+        Ok(response.try_into().map_err(Wire::from)?)
+    }
+
+    async fn ask_session(
+        &self,
+        session: &SessionId,
+        command: Command<SessionCommand>,
+    ) -> Result<Reply, Failure> {
+        let request = session_request(session.clone(), command);
+        let reply = match request {
+            Some(SessionRequest::Create(request)) => self.sessions().create(request).await,
+            Some(SessionRequest::Append(request)) => self.sessions().append(request).await,
+            Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
+            Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
+            None => {
+                return Err(Failure::Invalid(
+                    "only servers carry shared state over".to_owned(),
+                ));
+            }
+        };
+        Ok(recorded(reply?.into_inner().seq))
     }
 
     fn sessions(&self) -> SessionsClient<Channel> {
@@ -106,43 +148,28 @@ const fn message_bytes_max() -> usize {
 
 #[async_trait]
 impl Backend for Remote {
+    fn request_id(&self) -> RequestId {
+        self.requests.next()
+    }
+
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
-        let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
-        let request = execute_request(run.clone(), command);
-        let response = if drives {
-            self.drive.ask(request).await?
-        } else {
-            self.runs().execute(request).await?.into_inner()
-        };
-        Ok(response.try_into().map_err(Wire::from)?)
+        self.learn(self.ask_run(run, command).await)
     }
 
     async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure> {
-        let request = session_request(session.clone(), command);
-        let reply = match request {
-            Some(SessionRequest::Create(request)) => self.sessions().create(request).await,
-            Some(SessionRequest::Append(request)) => self.sessions().append(request).await,
-            Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
-            Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
-            None => {
-                return Err(Failure::Invalid(
-                    "only servers carry shared state over".to_owned(),
-                ));
-            }
-        };
-        Ok(recorded(reply?.into_inner().seq))
+        self.learn(self.ask_session(session, command).await)
     }
 
-    async fn rewind(&self, session: &SessionId, to: Command<Seq>) -> Result<Reply, Failure> {
+    async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, Failure> {
         // The server reads the state of that time by itself.
         let state = tape_core::session::Delta::default();
         let Command {
             request,
             principal,
             trace,
-            body: to,
+            body: Rewind { to, expected },
         } = to;
-        let body = SessionCommand::Rewind { to, state };
+        let body = SessionCommand::Rewind { to, expected, state };
         self.session(
             session,
             Command {
@@ -197,8 +224,12 @@ impl Backend for Remote {
             ValueRequest::Put(request) => self.values().put(request).await,
             ValueRequest::Delete(request) => self.values().delete(request).await,
         };
+        let changed = reply.map_err(Failure::from);
         // Where the change stands in the value's own journal is not told; its version is.
-        let version = reply?.into_inner().version;
+        let version = changed
+            .inspect_err(|failure| self.requests.learn(failure))?
+            .into_inner()
+            .version;
         Ok(Reply {
             seq: Seq::ZERO,
             result: ReplyResult::Version { version },

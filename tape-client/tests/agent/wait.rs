@@ -7,7 +7,7 @@ use tape_client::core::agenda::Queue;
 use tape_client::core::command::{Command, Ending as Outcome, RunCommand, Verdict, WorkerCommand};
 use tape_client::core::effect::Status;
 use tape_client::core::entry::gate::AnsweredBy;
-use tape_client::core::id::{EffectId, Holder, RequestId, StreamId};
+use tape_client::core::id::{EffectId, Holder, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{CallError, EffectPolicy, Ending, Error, Payload, Run};
 use tape_store::contract::Shard;
@@ -115,12 +115,9 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
     let engine = Engine::new(world.store.clone(), world.virtual_clock());
     let effect: EffectId = "#0.0".parse().unwrap();
     let holder = Holder::new("worker").unwrap();
-    let work = async |n, work| {
+    let work = async |work| {
         engine
-            .run(
-                &id(),
-                Command::new(RequestId::from_u128(n), RunCommand::Work(work)),
-            )
+            .run(&id(), Command::new(engine.request_id(), RunCommand::Work(work)))
             .await
             .unwrap()
     };
@@ -129,21 +126,18 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
         holder: holder.clone(),
         claim_ms: 1000,
     };
-    work(1, claim).await;
+    work(claim).await;
     let ending = Outcome::Confirmed {
         result: Payload::json(&json!(7)),
         undo: None,
         spent: None,
     };
-    work(
-        2,
-        WorkerCommand::FinishClaimed {
-            effect,
-            holder,
-            attempt: 1,
-            ending,
-        },
-    )
+    work(WorkerCommand::FinishClaimed {
+        effect,
+        holder,
+        attempt: 1,
+        ending,
+    })
     .await;
     let run = begin(&tape).await.unwrap();
     assert_eq!(pay(&run).await.unwrap(), 7);
@@ -240,18 +234,21 @@ async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
         result: Payload::json(&json!(9)),
         undo: None,
     };
+    let seen = tape.head(&id()).await.unwrap().unwrap().0;
     tape.settle(
         &id(),
         "#0.0".parse().unwrap(),
         verdict,
+        seen,
         "the bank's statement has it",
     )
     .await
     .unwrap();
     let run = begin(&tape).await.unwrap();
     assert_eq!(pay(&run).await.unwrap(), 9);
+    let seen = tape.head(&id()).await.unwrap().unwrap().0;
     let reply = tape
-        .settle(&id(), "#0.0".parse().unwrap(), Verdict::Failed, "no")
+        .settle(&id(), "#0.0".parse().unwrap(), Verdict::Failed, seen, "no")
         .await;
     assert!(
         reply

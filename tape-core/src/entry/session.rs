@@ -5,6 +5,7 @@ use crate::id::Seq;
 use crate::id::{EventId, Invocation, SessionId};
 use crate::payload::Payload;
 use crate::session::Delta;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A session began.
@@ -62,6 +63,9 @@ pub struct SharedMerged {
     pub session: SessionId,
     /// The event's entry there.
     pub source: Seq,
+    /// When that was recorded; none in entries of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
     /// The change, keys without their prefix.
     pub delta: Delta,
 }

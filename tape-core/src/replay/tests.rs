@@ -46,6 +46,7 @@ impl Journal {
             request: RequestId::from_u128(u128::from(seq.0)),
             principal: None,
             trace: None,
+            command: None,
             body: body.into(),
             digest: Digest::default(),
         })
@@ -378,6 +379,7 @@ fn a_journal_that_does_not_follow_is_an_error() {
         request: RequestId::from_u128(9),
         principal: None,
         trace: None,
+        command: None,
         body: recorded("#0", "a").into(),
         digest: Digest::default(),
     };

@@ -110,6 +110,7 @@ impl Run {
                 request,
                 principal: None,
                 trace: None,
+                command: None,
                 body: body.clone(),
                 digest: Digest::default(),
             };

@@ -154,7 +154,12 @@ impl Run {
     ) -> Result<Decided, Rejection> {
         use OutsideCommand as C;
         match told {
-            C::Signal { gate, id, answer } => self.signal(gate, id, command.principal.as_ref(), answer),
+            C::Signal {
+                gate,
+                id,
+                answer,
+                seen,
+            } => self.signal(gate, id, command.principal.as_ref(), answer, *seen),
             C::ExpireGate { gate } => self.expire_gate(gate, now.at()),
             C::FireTimer { timer } => self.fire_timer(timer, now.at()),
             C::Cancel { reason } => self.cancel(reason, now),
@@ -167,13 +172,15 @@ impl Run {
                 effect,
                 verdict,
                 reason,
-            } => self.settle_effect(effect, verdict, reason, now),
+                seen,
+            } => self.settle_effect(effect, verdict, reason, *seen, now),
             C::SettleObligation {
                 obligation,
                 retry,
                 reason,
-            } => self.settle_obligation(obligation, *retry, reason, now.at()),
-            C::RetryRun { reason } => self.retry_run(reason),
+                seen,
+            } => self.settle_obligation(obligation, *retry, reason, *seen),
+            C::RetryRun { reason, seen } => self.retry_run(reason, *seen),
             C::Retire { reason, last } => self.retire(reason, last.as_deref()),
         }
     }

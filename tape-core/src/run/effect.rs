@@ -1,6 +1,7 @@
 //! Effects: intent before act, started before the call, never sent twice blindly.
 
 use super::check::{no_effect, room, text, wrong_status};
+use super::verdict::effect_standing;
 use super::{Obligation, Run};
 use crate::agenda::Queue;
 use crate::budget::Spend;
@@ -59,6 +60,8 @@ pub struct Effect {
     pub due: Option<Timestamp>,
     /// Why a person must decide.
     pub stuck: Option<String>,
+    /// The last entry that changed where it stands. Claims to observe it and their renewals do not.
+    pub changed: Seq,
 }
 
 impl Effect {
@@ -106,6 +109,11 @@ impl Effect {
     pub(super) const fn attempts_made(&self) -> u32 {
         self.attempt.saturating_sub(self.unreached.attempts)
     }
+
+    /// Whether it never left the outbox: no attempt was started, so that nothing can have come of it.
+    pub(crate) const fn was_never_sent(&self) -> bool {
+        matches!(self.mode, Mode::Outbox) && self.attempt == 0
+    }
 }
 
 impl Run {
@@ -148,11 +156,14 @@ impl Run {
         id: &EffectId,
         verdict: &Verdict,
         reason: &str,
+        seen: Seq,
         now: Now,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
         let effect = self.effect(id)?;
+        let what = || format!("effect {id}");
+        self.as_seen(what, effect.changed, seen, || effect_standing(effect))?;
         if !matches!(effect.status, Status::Unknown | Status::Stuck) {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
@@ -215,6 +226,7 @@ impl Run {
             claim: None,
             due: if inline { None } else { Some(at) },
             stuck: None,
+            changed: seq,
         };
         if self.effects.insert(e.effect.clone(), effect).is_some() {
             return Err(format!("effect {} was begun before", e.effect));

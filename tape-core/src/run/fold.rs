@@ -83,7 +83,7 @@ impl Run {
                 self.release_obligations(at);
             }
             EntryBody::RunStuck(Stuck { reason }) => {
-                self.stuck = Some(reason.clone());
+                (self.stuck, self.stuck_at) = (Some(reason.clone()), seq);
                 self.changed_at = at;
             }
             EntryBody::RunRetried(_) => {
@@ -128,7 +128,7 @@ impl Run {
             EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
             EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
             EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,
-            EntryBody::GateOpened(e) => self.fold_gate_opened(e)?,
+            EntryBody::GateOpened(e) => self.fold_gate_opened(e, seq)?,
             EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,
             EntryBody::SignalReceived(e) => self.fold_signal(e, seq, entry.principal.clone())?,
             EntryBody::TimerSet(e) => self.fold_timer_set(e)?,
@@ -148,6 +148,7 @@ impl Run {
             | EntryBody::ValueDeleted(_)
             | EntryBody::ClaimTaken(_) => return Err("it does not belong into a run".to_owned()),
         }
+        self.note_change(&entry.body, seq);
         self.seq = seq;
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Seq, SignalId};
 use crate::limits::{BUFFERED_SIGNALS_MAX, GATES_MAX};
-use crate::payload::Payload;
+use crate::payload::{ContentDigest, Payload};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::decided;
 use crate::time::Timestamp;
@@ -24,11 +24,17 @@ pub enum Gate {
         who: Option<Principal>,
         /// The entry that has what it carries.
         received: Seq,
+        /// What it carries.
+        content: ContentDigest,
     },
     /// It waits.
     Open {
         /// The wait ends here in any case.
         deadline: Option<Timestamp>,
+        /// The entry that opened it.
+        opened: Seq,
+        /// What the signal carries that was there before; the entry after the one that opened the gate answers it with that.
+        earlier: Option<ContentDigest>,
     },
     /// The wait is over.
     Answered {
@@ -36,12 +42,14 @@ pub enum Gate {
         by: AnsweredBy,
         /// The entry that says so.
         seq: Seq,
+        /// What it carries; for a deadline, nothing.
+        content: ContentDigest,
     },
 }
 
 impl Gate {
     pub(super) const fn deadline(&self) -> Option<Timestamp> {
-        if let Self::Open { deadline } = self {
+        if let Self::Open { deadline, .. } = self {
             *deadline
         } else {
             None
@@ -64,7 +72,9 @@ impl Run {
                 room("gates of a run", self.gates.len(), GATES_MAX)?;
                 Ok(decided(self.seq, vec![opened]))
             }
-            Some(Gate::Signalled { id, who, received }) => {
+            Some(Gate::Signalled {
+                id, who, received, ..
+            }) => {
                 let by = AnsweredBy::EarlierSignal {
                     id: id.clone(),
                     who: who.clone(),
@@ -89,12 +99,17 @@ impl Run {
         id: &SignalId,
         who: Option<&Principal>,
         answer: &Payload,
+        seen: Option<Seq>,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
-        if let Some(repeat) = self.signal_repeat(gate, id) {
+        if let Some(repeat) = self.signal_repeat(gate, id, answer) {
             return repeat;
         }
-        self.counts()?;
+        // A run that comes to its end asks no gate any more: a signal that was taken would be lost.
+        self.open()?;
+        if let Some(seen) = seen {
+            self.gate_as_seen(gate, seen)?;
+        }
         let (gate, id, answer) = (gate.clone(), id.clone(), answer.clone());
         if self.gates.contains_key(&gate) {
             let by = AnsweredBy::Signal {
@@ -113,26 +128,50 @@ impl Run {
         self.append(SignalReceived { gate, id, answer })
     }
 
+    /// Refuses an answer to a gate that is not open, or was opened after the last entry that the sender has seen.
+    fn gate_as_seen(&self, gate: &GateName, seen: Seq) -> Result<(), Rejection> {
+        let Some(Gate::Open { opened, .. }) = self.gates.get(gate) else {
+            return Err(Rejection::NotFound { what: "open gate" });
+        };
+        self.as_seen(|| format!("gate '{gate}'"), *opened, seen, || "open".to_owned())
+    }
+
     /// What a signal is told where another, or the same one, was there before it.
-    fn signal_repeat(&self, gate: &GateName, signal: &SignalId) -> Option<Result<Decided, Rejection>> {
-        let (by, result) = match self.gates.get(gate)? {
+    fn signal_repeat(
+        &self,
+        gate: &GateName,
+        signal: &SignalId,
+        answer: &Payload,
+    ) -> Option<Result<Decided, Rejection>> {
+        let (by, first, result) = match self.gates.get(gate)? {
             Gate::Open { .. } => return None,
-            Gate::Signalled { id, who, received } => {
+            Gate::Signalled {
+                id,
+                who,
+                received,
+                content,
+            } => {
                 let by = AnsweredBy::EarlierSignal {
                     id: id.clone(),
                     who: who.clone(),
                     received: *received,
                 };
-                (by, ReplyResult::SignalBuffered)
+                (by, content, ReplyResult::SignalBuffered)
             }
-            Gate::Answered { by, .. } => (by.clone(), ReplyResult::GateAnswered { by: by.clone() }),
+            Gate::Answered { by, content, .. } => {
+                (by.clone(), content, ReplyResult::GateAnswered { by: by.clone() })
+            }
         };
         let same = match &by {
             AnsweredBy::Signal { id, .. } | AnsweredBy::EarlierSignal { id, .. } => id == signal,
             AnsweredBy::Deadline => false,
         };
-        Some(if same {
+        Some(if same && *first == ContentDigest::of(answer) {
             Ok(self.already(result))
+        } else if same {
+            Err(Rejection::Exists {
+                what: format!("signal '{signal}' of gate '{gate}'"),
+            })
         } else {
             Err(Rejection::GateAnswered {
                 gate: gate.clone(),
@@ -145,7 +184,7 @@ impl Run {
         self.counts()?;
         match self.gates.get(gate) {
             None | Some(Gate::Signalled { .. }) => Err(Rejection::NotFound { what: "open gate" }),
-            Some(Gate::Open { deadline }) if deadline.is_none_or(|deadline| deadline > now) => {
+            Some(Gate::Open { deadline, .. }) if deadline.is_none_or(|deadline| deadline > now) => {
                 let due = deadline.unwrap_or(Timestamp::MAX);
                 Err(Rejection::TooEarly {
                     what: format!("the deadline of gate '{gate}'"),
@@ -171,28 +210,37 @@ impl Run {
         }
     }
 
-    pub(super) fn fold_gate_opened(&mut self, e: &Opened) -> Result<(), String> {
-        if matches!(
-            self.gates.get(&e.gate),
-            Some(Gate::Open { .. } | Gate::Answered { .. })
-        ) {
-            return Err(format!("gate '{}' was opened before", e.gate));
-        }
-        self.progress();
+    pub(super) fn fold_gate_opened(&mut self, e: &Opened, opened: Seq) -> Result<(), String> {
         // A signal that is there already answers in the entry after this one.
-        self.gates
-            .insert(e.gate.clone(), Gate::Open { deadline: e.deadline });
+        let earlier = match self.gates.get(&e.gate) {
+            None => None,
+            Some(Gate::Signalled { content, .. }) => Some(*content),
+            Some(Gate::Open { .. } | Gate::Answered { .. }) => {
+                return Err(format!("gate '{}' was opened before", e.gate));
+            }
+        };
+        self.progress();
+        let open = Gate::Open {
+            deadline: e.deadline,
+            opened,
+            earlier,
+        };
+        self.gates.insert(e.gate.clone(), open);
         Ok(())
     }
 
     pub(super) fn fold_gate_answered(&mut self, e: &Answered, seq: Seq, at: Timestamp) -> Result<(), String> {
-        let there = self
-            .gates
-            .get_mut(&e.gate)
-            .filter(|gate| matches!(gate, Gate::Open { .. }));
-        *there.ok_or_else(|| format!("gate '{}' is not open", e.gate))? = Gate::Answered {
+        let Some(gate @ Gate::Open { .. }) = self.gates.get_mut(&e.gate) else {
+            return Err(format!("gate '{}' is not open", e.gate));
+        };
+        let earlier = match (&e.by, &*gate) {
+            (AnsweredBy::EarlierSignal { .. }, Gate::Open { earlier, .. }) => *earlier,
+            _ => None,
+        };
+        *gate = Gate::Answered {
             by: e.by.clone(),
             seq,
+            content: earlier.unwrap_or_else(|| ContentDigest::of(&e.answer)),
         };
         self.wake(seq, at);
         Ok(())
@@ -207,14 +255,13 @@ impl Run {
         if self.gates.contains_key(&e.gate) {
             return Err(format!("gate '{}' is there already", e.gate));
         }
-        self.gates.insert(
-            e.gate.clone(),
-            Gate::Signalled {
-                id: e.id.clone(),
-                who,
-                received,
-            },
-        );
+        let signalled = Gate::Signalled {
+            id: e.id.clone(),
+            who,
+            received,
+            content: ContentDigest::of(&e.answer),
+        };
+        self.gates.insert(e.gate.clone(), signalled);
         Ok(())
     }
 }

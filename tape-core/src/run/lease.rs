@@ -287,15 +287,17 @@ impl Run {
         (self.redrives, self.undriven) = (0, 0);
     }
 
-    pub(super) fn retry_run(&self, reason: &str) -> Result<Decided, Rejection> {
+    pub(super) fn retry_run(&self, reason: &str, seen: Seq) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
-        if self.stuck.is_none() {
+        let Some(stuck) = &self.stuck else {
             return Err(Rejection::Invalid {
                 field: "run",
                 problem: "is not stuck".to_owned(),
             });
-        }
+        };
+        let standing = || format!("stuck: {stuck}");
+        self.as_seen(|| "the run".to_owned(), self.stuck_at, seen, standing)?;
         self.append(crate::entry::run::Retried {
             reason: reason.to_owned(),
         })

@@ -1,6 +1,7 @@
 //! Obligations: armed by confirmation, released when the run ends badly, undone last in, first out, one at a time.
 
 use super::check::{follows, lease_length, text};
+use super::verdict::obligation_standing;
 use super::{Effect, Phase, Run};
 use crate::command::UndoEnding;
 use crate::effect::{EffectPolicy, SettledBy, Unreached};
@@ -36,6 +37,8 @@ pub struct Obligation {
     pub doubt: bool,
     /// How often the upstream was not reached.
     pub unreached: Unreached,
+    /// The last entry that changed where it stands, but for the release of all when the run ends badly.
+    pub changed: Seq,
 }
 
 /// Where an obligation stands.
@@ -78,6 +81,7 @@ impl Obligation {
             attempt: 0,
             doubt: false,
             unreached: Unreached::default(),
+            changed: source,
         }
     }
 
@@ -288,12 +292,19 @@ impl Run {
         id: &ObligationId,
         retry: bool,
         reason: &str,
-        _now: Timestamp,
+        seen: Seq,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
         let reason = reason.to_owned();
-        if self.obligation(id)?.stuck().is_none() {
+        let obligation = self.obligation(id)?;
+        self.as_seen(
+            || name(id),
+            obligation.changed,
+            seen,
+            || obligation_standing(obligation),
+        )?;
+        if obligation.stuck().is_none() {
             return Err(Rejection::Invalid {
                 field: "obligation",
                 problem: "is not stuck".to_owned(),
@@ -343,6 +354,7 @@ impl Run {
             attempt: 0,
             doubt: false,
             unreached: Unreached::default(),
+            changed: source,
         });
         Ok(())
     }

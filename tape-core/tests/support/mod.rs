@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::chain::{Chain, Verifier};
 use tape_core::codec::{Stamp, StoredEntry, decode};
-use tape_core::command::Command;
+use tape_core::command::{Command, CommandBody as _};
 use tape_core::entry::Entry;
 use tape_core::id::{Principal, RequestId, Seq, StreamId};
 use tape_core::reply::{Decided, Rejection};
@@ -35,6 +35,8 @@ pub(crate) struct Journal<S> {
     index: BTreeMap<(Queue, Item), Timestamp>,
     chain: Chain,
     requests: u128,
+    /// Ids of requests that a test names by numbers, so that it can repeat them.
+    named: BTreeMap<u128, RequestId>,
 }
 
 impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
@@ -47,6 +49,7 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
             index: BTreeMap::new(),
             chain: Chain::new(&stream_of::<S>()),
             requests: 0,
+            named: BTreeMap::new(),
         }
     }
 
@@ -57,8 +60,14 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
     /// Asks with a request id of its own.
     pub(crate) fn ask(&mut self, body: S::Command) -> Result<Decided, Rejection> {
         self.requests += 1;
-        let request = RequestId::from_u128(self.requests);
+        let request = RequestId::new(self.now, self.requests);
         self.ask_as(request, None, body)
+    }
+
+    /// The id of the request that a test calls `n`, made when it is first asked for.
+    pub(crate) fn named(&mut self, n: u128) -> RequestId {
+        let now = self.now;
+        *self.named.entry(n).or_insert_with(|| RequestId::new(now, n))
     }
 
     /// Asks, appends what was decided, and checks what holds of every command.
@@ -85,12 +94,7 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
     }
 
     fn append(&mut self, command: &Command<S::Command>, decided: &Decided) {
-        let stamp = Stamp {
-            at: self.now,
-            request: command.request,
-            principal: command.principal.clone(),
-            trace: command.trace.clone(),
-        };
+        let stamp = Stamp::of(command, self.now);
         for body in &decided.entries {
             let (entry, stored) = self.chain.seal(&stamp, body.clone());
             assert_eq!(
@@ -139,6 +143,9 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
 
     /// A repeat gets the same reply and no entries, at once and later.
     fn repeated(&self, command: &Command<S::Command>, decided: &Decided) {
+        if command.body.is_idempotent() {
+            return;
+        }
         for later in [self.now, self.now.plus_millis(10_000_000)] {
             let again = self.state.decide(command, later).unwrap();
             assert!(again.entries.is_empty(), "a repeat appends nothing");

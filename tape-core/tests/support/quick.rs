@@ -20,7 +20,7 @@ pub(crate) struct Quick<S> {
 impl<S: Stream> Quick<S> {
     pub(crate) fn ask(&mut self, body: S::Command) -> Result<Decided, Rejection> {
         self.requests += 1;
-        let command = Command::new(RequestId::from_u128(self.requests), body);
+        let command = Command::new(request(self.requests), body);
         self.command(&command)
     }
 
@@ -34,6 +34,7 @@ impl<S: Stream> Quick<S> {
                 request: command.request,
                 principal: None,
                 trace: None,
+                command: Some(command.digest()),
                 body: body.clone(),
                 digest: Digest::default(),
             };
@@ -59,6 +60,11 @@ impl Quick<Run> {
         let epoch = self.state.epoch();
         self.ask(RunCommand::Drive(epoch, command))
     }
+}
+
+/// The id of the n-th request.
+pub(crate) fn request(n: u128) -> RequestId {
+    RequestId::new(Timestamp::from_micros(0), n)
 }
 
 /// Refused for one more than `max` of what `limit` names.

@@ -75,6 +75,7 @@ fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
         request: RequestId::from_u128(0),
         principal: None,
         trace: None,
+        command: None,
         body,
         digest: Digest::default(),
     };
@@ -380,19 +381,21 @@ fn outcome(word: &str) -> Outcome {
 }
 
 fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
+    let seen = line.pair::<u64>("seen").map(Seq);
     use OutsideCommand as C;
     match word {
         "signal" => C::Signal {
             gate: line.parse(),
             id: line.parse(),
             answer: payload(&line.pair::<String>("answer").unwrap_or_else(|| "yes".to_owned())),
+            seen,
         },
         "expire" => C::ExpireGate { gate: line.parse() },
         "fire" => C::FireTimer { timer: line.parse() },
         "cancel" => C::Cancel { reason: line.rest() },
         "vanished" => C::DriverVanished {
             epoch: Epoch(line.parse()),
-            seen: line.pair("seen").map_or_else(|| run.seq(), Seq),
+            seen: seen.unwrap_or_else(|| run.seq()),
             grace_ms: line.pair("grace").unwrap_or(0),
         },
         "settle" => C::SettleEffect {
@@ -406,6 +409,7 @@ fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
                 "resend" => Verdict::Resend,
                 other => panic!("verdict '{other}'"),
             },
+            seen: seen.unwrap_or_else(|| run.seq()),
             reason: line.rest(),
         },
         "settle-undo" => C::SettleObligation {
@@ -415,9 +419,13 @@ fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
                 "done" => false,
                 other => panic!("'{other}' is neither retry nor done"),
             },
+            seen: seen.unwrap_or_else(|| run.seq()),
             reason: line.rest(),
         },
-        "retry-run" => C::RetryRun { reason: line.rest() },
+        "retry-run" => C::RetryRun {
+            seen: seen.unwrap_or_else(|| run.seq()),
+            reason: line.rest(),
+        },
         other => panic!("there is no command '{other}'"),
     }
 }

@@ -52,6 +52,7 @@ async fn signal(run: &Driven, name: &str, id: &str) -> Result<Reply, JournalErro
         gate: gate(name),
         id: SignalId::new(id).unwrap(),
         answer: Payload::empty(),
+        seen: None,
     })
     .await
 }

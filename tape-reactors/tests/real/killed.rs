@@ -8,7 +8,7 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Command, Ending, RunCommand, WorkerCommand};
 use tape_core::effect::{Semantics, SettledBy, Status};
 use tape_core::entry::EntryBody;
-use tape_core::id::{Holder, RequestId};
+use tape_core::id::Holder;
 use tape_reactors::{Access, DueWork};
 
 const KILLS: usize = 100;
@@ -130,7 +130,7 @@ async fn call_first(engine: &tape_store::engine::Engine, upstream: &str, work: &
         },
     };
     for command in [claim, finish] {
-        let request = RequestId(uuid::Uuid::new_v4());
+        let request = engine.request_id();
         let command = Command::new(request, RunCommand::Work(command));
         engine.run(run, command).await.unwrap();
     }

@@ -124,6 +124,7 @@ async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &U
         effect: effect(0),
         verdict: Verdict::Resend,
         reason: "I asked the bank".to_owned(),
+        seen: run.end().await,
     })
     .await
     .unwrap();
@@ -188,6 +189,7 @@ async fn what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world: &World
             undo: None,
         },
         reason: "I saw it on the statement".to_owned(),
+        seen: run.end().await,
     })
     .await
     .unwrap();

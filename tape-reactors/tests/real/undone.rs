@@ -119,6 +119,7 @@ async fn one_that_keeps_failing_stops_the_rest_until_a_person_retries(world: &Wo
         obligation,
         retry: true,
         reason: "the bank is back".to_owned(),
+        seen: run.end().await,
     })
     .await
     .unwrap();

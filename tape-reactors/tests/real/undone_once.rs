@@ -136,6 +136,7 @@ async fn where_nobody_can_be_asked_a_person_must_look(world: &World, upstream: &
         obligation,
         retry: true,
         reason,
+        seen: run.end().await,
     };
     run.tell(retry).await.unwrap();
     assert_eq!(run.until_over().await, RunStatus::Failed);

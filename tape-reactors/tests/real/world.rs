@@ -13,13 +13,11 @@ use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo}
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{
-    BusinessKey, Connector, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, StreamId,
-};
+use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
-use tape_core::stream::RunStatus;
+use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
@@ -196,7 +194,7 @@ pub(crate) async fn engine(url: &str) -> Engine {
 }
 
 pub(crate) async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {
-    let request = RequestId(uuid::Uuid::new_v4());
+    let request = engine.request_id();
     engine.run(run, Command::new(request, command)).await
 }
 
@@ -265,6 +263,11 @@ impl Driven {
         .await;
     }
 
+    /// The last entry of its journal.
+    pub(crate) async fn end(&self) -> Seq {
+        self.state().await.seq()
+    }
+
     pub(crate) async fn state(&self) -> Arc<Run> {
         self.engine.run_state(&self.run).await.unwrap().unwrap()
     }
@@ -302,7 +305,6 @@ impl Driven {
     }
 
     pub(crate) async fn until_run(&self, status: RunStatus) {
-        use tape_core::stream::Stream as _;
         self.until(|run| run.summary().is_some_and(|summary| summary.status == status))
             .await;
     }

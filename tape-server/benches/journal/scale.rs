@@ -109,13 +109,8 @@ fn batch(invocation: &str, ends: bool) -> Batch {
     let (now, mut state, mut entries, mut digest) =
         (SystemClock.now(), Run::default(), Vec::new(), Digest::default());
     for body in commands.into_iter().take(if ends { 2 } else { 1 }) {
-        let command = Command::new(RequestId(uuid::Uuid::new_v4()), body);
-        let stamp = Stamp {
-            at: now,
-            request: command.request,
-            principal: None,
-            trace: None,
-        };
+        let command = Command::new(SystemClock.request_id(), body);
+        let stamp = Stamp::of(&command, now);
         for body in state.decide(&command, now).expect("the rules take it").entries {
             let (entry, stored) = seal(&tag, &digest, state.seq().next(), &stamp, body);
             state.apply(&entry).expect("what was decided folds");
@@ -181,6 +176,7 @@ fn local_replay() -> f64 {
             request: RequestId::from_u128(u128::from(seq.0)),
             principal: None,
             trace: None,
+            command: None,
         };
         let (entry, stored) = seal(&tag, &digest, seq, &stamp, body);
         digest = stored.digest;

@@ -14,6 +14,7 @@ use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
+use tape_store::clock::{Clock as _, SystemClock};
 use tape_store::engine::Engine;
 
 /// Bytes of each payload.
@@ -32,7 +33,7 @@ pub(crate) enum Caller {
 
 impl Caller {
     async fn ask(&self, run: &RunId, body: RunCommand) {
-        let command = Command::new(RequestId(uuid::Uuid::new_v4()), body);
+        let command = Command::new(SystemClock.request_id(), body);
         match self {
             Self::Embedded(engine) => drop(engine.run(run, command).await.expect("the command is taken")),
             Self::Served(connection) => connection.ask(run, command).await,
@@ -203,6 +204,7 @@ pub(crate) fn seals(span: Duration) -> f64 {
         request: RequestId::from_u128(7),
         principal: None,
         trace: None,
+        command: None,
     };
     let tag = StreamTag::of(&"acme/value/rate".parse().expect("a stream"));
     let (start, mut digest, mut count) = (Instant::now(), Digest::default(), 0);

@@ -8,6 +8,8 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use std::collections::HashMap;
+use tape_core::id::RequestId;
+use tape_store::clock::{Clock as _, SystemClock};
 
 /// A call of the contract.
 #[derive(Clone, Debug)]
@@ -138,8 +140,11 @@ fn wrong_text(rng: &mut StdRng) -> Vec<u8> {
 fn blob(rng: &mut StdRng, field: &str, wrong: bool) -> Vec<u8> {
     let len = match field {
         _ if wrong => [0, 15, 33, 1024 * 1024 + 1][rng.random_range(0..4)],
-        // Few ids, so that requests are repeated too.
-        "request_id" if rng.random_bool(0.05) => return vec![rng.random_range(0..4); 16],
+        // Few ids, so that requests are repeated too, of any age.
+        "request_id" if rng.random_bool(0.05) => {
+            return request_id(u64::from(rng.random::<u32>()), rng.random_range(0..4));
+        }
+        "request_id" if rng.random_bool(0.95) => return request_id(0, rng.random()),
         "request_id" => 16,
         "digest" => 32,
         "cursor" => [0, 8][rng.random_range(0..2)],
@@ -158,4 +163,10 @@ fn count(rng: &mut StdRng, field: &FieldDescriptorProto) -> u64 {
         _ if field.r#type() == Type::Enum => rng.random_range(0..4),
         _ => rng.random_range(0..40),
     }
+}
+
+/// A request id that was made so long ago.
+fn request_id(millis: u64, random: u128) -> Vec<u8> {
+    let at = SystemClock.now().minus_millis(millis);
+    RequestId::new(at, random).0.as_bytes().to_vec()
 }

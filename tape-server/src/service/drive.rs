@@ -7,7 +7,7 @@ use crate::shutdown::Call;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tape_core::command::{Command, OutsideCommand, RunCommand};
-use tape_core::id::{RequestId, RunId};
+use tape_core::id::RunId;
 use tape_core::reply::Reply;
 use tape_proto::convert::{ExecuteCommand, InvalidField};
 use tape_proto::failure::Failure;
@@ -143,7 +143,7 @@ async fn let_go(context: &Context, runs: Vec<(RunId, Seen)>) {
             seen: seen.seq,
             grace_ms,
         });
-        let command = Command::new(RequestId(uuid::Uuid::new_v4()), vanished);
+        let command = Command::new(context.engine().request_id(), vanished);
         if let Err(error) = context.engine().run(&run, command).await {
             // The lease ends by time then.
             tracing::debug!(run = %tape_core::id::StreamId::Run(run), %error, "the lease of a vanished driver stays");

@@ -14,6 +14,7 @@ use tape_proto::convert::execute_request;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::runs_client::RunsClient;
+use tape_store::clock::{Clock as _, SystemClock};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -179,7 +180,7 @@ pub(crate) fn begin_effect(k: u32, mode: Mode) -> DriverCommand {
 
 /// A request with an id of its own.
 pub(crate) fn request(run: &RunId, body: RunCommand) -> v1::ExecuteRequest {
-    request_as(RequestId::from_u128(rand::random()), run, body)
+    request_as(SystemClock.request_id(), run, body)
 }
 
 pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> v1::ExecuteRequest {

@@ -56,6 +56,7 @@ impl Pen {
                 request,
                 principal: None,
                 trace: None,
+                command: None,
             };
             let (_, stored) = codec::seal(
                 &StreamTag::of(&self.stream),

@@ -17,8 +17,8 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
-    Scope, Seq, StreamId, Tenant, ValueName,
+    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, Seq,
+    StreamId, Tenant, ValueName,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
@@ -26,10 +26,6 @@ use tape_core::time::Timestamp;
 
 fn text(text: &str) -> Payload {
     Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
-}
-
-fn request() -> RequestId {
-    RequestId(uuid::Uuid::new_v4())
 }
 
 /// Begins a run, or takes it up, for a lease of one second. The epoch.
@@ -49,7 +45,7 @@ async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
         recovery: false,
     };
     let reply = engine
-        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .run(run, Command::new(engine.request_id(), RunCommand::Begin(begin)))
         .await
         .expect("it can be taken");
     match reply.result {
@@ -65,7 +61,10 @@ async fn drive(
     command: DriverCommand,
 ) -> Result<Reply, JournalError> {
     engine
-        .run(run, Command::new(request(), RunCommand::Drive(epoch, command)))
+        .run(
+            run,
+            Command::new(engine.request_id(), RunCommand::Drive(epoch, command)),
+        )
         .await
 }
 
@@ -353,7 +352,10 @@ pub(super) async fn compare_and_sets_have_one_winner_a_version(fixture: Fixture)
                 value: text(&format!("{version}-{n}")),
                 expected: Some(version),
             };
-            tokio::spawn(async move { engine.value(&tenant, &name, Command::new(request(), put)).await })
+            tokio::spawn(async move {
+                let put = Command::new(engine.request_id(), put);
+                engine.value(&tenant, &name, put).await
+            })
         };
         let answers = futures::future::join_all((0..64).map(set).collect::<Vec<_>>()).await;
         let won: Vec<_> = answers

@@ -187,6 +187,7 @@ pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) 
         request: decoded.request,
         principal: None,
         trace: None,
+        command: None,
     };
     let (_, stored) = tape_core::codec::seal(
         &StreamTag::of(&stream),

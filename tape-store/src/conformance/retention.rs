@@ -15,7 +15,7 @@ use tape_core::chain::Verifier;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
 use tape_core::entry::EntryBody;
-use tape_core::id::{Holder, Key, RequestId, RunId, Seq, StreamId, Tenant};
+use tape_core::id::{Holder, Key, RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Payload;
 use tape_core::reply::{Ended, ReplyResult};
 use tape_core::stream::{RunStatus, Stream as _, Summary};
@@ -400,7 +400,7 @@ fn text(text: &str) -> Payload {
 }
 
 async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> ReplyResult {
-    let request = RequestId(uuid::Uuid::new_v4());
+    let request = engine.request_id();
     let reply = engine.run(run, Command::new(request, command)).await;
     reply.expect("the command is taken").result
 }

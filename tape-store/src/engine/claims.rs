@@ -3,12 +3,11 @@
 use super::Parts;
 use crate::journal::{JournalError, damaged};
 use std::sync::Arc;
+use tape_core::claim::{Owner, OwnerTrace};
 use tape_core::command::{ClaimCommand, Command, DriverCommand, RunCommand};
-use tape_core::entry::EntryBody;
 use tape_core::id::{BusinessKey, Connector, EffectId, RunId, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
-use tape_core::run::{Phase, Run};
 use tape_core::stream::Stream as _;
 
 /// The business key that a command wants for an effect.
@@ -76,50 +75,54 @@ impl Parts {
             Err(JournalError::Rejected(Rejection::BusinessKeyTaken { run, effect, .. })) => (run, effect),
             Err(error) => return Err(error),
         };
-        if !self.is_out_of_reach(&owner).await? {
-            let (connector, key) = (wanted.connector.clone(), wanted.key.to_string());
-            let (run, effect) = owner;
-            return Err(Rejection::BusinessKeyTaken {
-                connector,
-                key,
-                run,
-                effect,
+        match self.key_owner(&owner).await? {
+            Owner::Free => self.claims.command(&stream, take(Some(owner))).await.map(drop),
+            Owner::Holds { status, settled } => {
+                let (connector, key) = (wanted.connector.clone(), wanted.key.to_string());
+                let (run, effect) = owner;
+                Err(Rejection::BusinessKeyTaken {
+                    connector,
+                    key,
+                    run,
+                    effect,
+                    status,
+                    settled,
+                }
+                .into())
             }
-            .into());
         }
-        self.claims.command(&stream, take(Some(owner))).await.map(drop)
     }
 
-    /// Whether a run has not begun an effect and never will. Once true, it stays true.
-    async fn is_out_of_reach(&self, (run, effect): &(RunId, EffectId)) -> Result<bool, JournalError> {
+    /// What became of the effect that owns a key. Its run's state tells as a rule; what that has forgotten is read from all entries.
+    async fn key_owner(&self, (run, effect): &(RunId, EffectId)) -> Result<Owner, JournalError> {
         let stream = StreamId::Run(run.clone());
         let state = self.runs.state(&stream).await?;
-        let never_begins = state.is_some_and(|state: Arc<Run>| {
-            // Effects begin under the newest decision of their scope, while the run is not coming to its end.
-            let later = state.next_position(&effect.position.scope).k > effect.position.k.saturating_add(1);
-            later || matches!(state.phase(), Phase::Ended { .. } | Phase::Compensating { .. })
-        });
-        Ok(never_begins && !self.has_begun(&stream, effect).await?)
+        // A key is claimed for a run that is there; one that is not is damage, and frees nothing.
+        let nothing = Owner::Holds {
+            status: None,
+            settled: None,
+        };
+        match state
+            .as_deref()
+            .map_or(Some(nothing), |run| Owner::by_state(run, effect))
+        {
+            Some(owner) => Ok(owner),
+            None => self.trace_owner(&stream, effect).await,
+        }
     }
 
-    /// Whether the journal has the intent of an effect, or had entries dropped that may have had it. Reads all of it: this is for the rare case that a key changes hands.
-    async fn has_begun(&self, stream: &StreamId, effect: &EffectId) -> Result<bool, JournalError> {
-        let mut after = Seq::ZERO;
+    async fn trace_owner(&self, stream: &StreamId, effect: &EffectId) -> Result<Owner, JournalError> {
+        let (mut after, mut trace) = (Seq::ZERO, OwnerTrace::of(effect.clone()));
         loop {
             let page = self.store.read(stream, after, PAGE_ENTRIES_MAX).await?;
-            let Some(last) = page.last() else { return Ok(false) };
+            let Some(last) = page.last() else {
+                return Ok(trace.owner());
+            };
             after = last.seq;
             for stored in &page {
                 let entry =
                     tape_core::codec::decode(stored).map_err(|error| damaged(stream, Arc::new(error)))?;
-                let may_have_begun = match &entry.body {
-                    EntryBody::EffectBegun(begun) => begun.effect == *effect,
-                    EntryBody::RunRetired(_) => true,
-                    _ => false,
-                };
-                if may_have_begun {
-                    return Ok(true);
-                }
+                trace.note(&entry);
             }
         }
     }

@@ -14,7 +14,7 @@ use tape_core::command::{Command, OutsideCommand, RunCommand};
 use tape_core::entry::Entry;
 use tape_core::id::{Principal, RequestId, RunId, Seq, StreamId, Tenant};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
-use tape_core::payload::Digest;
+use tape_core::payload::ContentDigest;
 use tape_core::run::Run;
 use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
@@ -138,7 +138,7 @@ impl Parts {
             return Ok(Some(leaving(state.seq().next())));
         }
         let command = Command {
-            request: request(&stream),
+            request: request(&stream, state.as_ref()),
             principal: retirement.principal.clone(),
             trace: None,
             body: RunCommand::Tell(OutsideCommand::Retire {
@@ -176,10 +176,12 @@ impl Parts {
     }
 }
 
-/// The id of the request that everybody who retires this run makes alike.
-fn request(stream: &StreamId) -> RequestId {
-    let digest = Digest::of(format!("tape retire 1\n{stream}").as_bytes()).0;
-    RequestId(uuid::Uuid::from_slice(&digest[..16]).expect("sixteen bytes are a UUID"))
+/// The id of the request that every server makes alike which retires this run. A run is retired once, so the request needs no
+/// place among those that the run remembers.
+fn request(stream: &StreamId, state: &Run) -> RequestId {
+    let ended_at = state.summary().map(|summary| summary.changed_at);
+    let digest = ContentDigest::of(&("tape retire", stream.to_string())).0;
+    RequestId::new(ended_at.unwrap_or_default(), u128::from_be_bytes(digest))
 }
 
 /// A place in the lists of ended runs, one list for each way to end. As a token: the status, a colon, and the list's own token.

@@ -5,13 +5,15 @@ use crate::journal::JournalError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::codec::decode;
-use tape_core::command::{Command, SessionCommand, SharedCommand};
+use tape_core::command::{Command, Rewind, SessionCommand, SharedCommand};
+use tape_core::entry::EntryBody;
 use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_core::payload::Digest;
-use tape_core::reply::Reply;
+use tape_core::payload::ContentDigest;
+use tape_core::reply::{Rejection, Reply};
 use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
 use tape_core::stream::Stream as _;
+use tape_core::time::Timestamp;
 
 /// A session and the state it shares with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,22 +76,22 @@ impl Parts {
     pub(super) async fn rewind_session(
         &self,
         session: &SessionId,
-        to: Command<Seq>,
+        to: Command<Rewind>,
     ) -> Result<Reply, JournalError> {
         let state = self
-            .state_as_of(&StreamId::Session(session.clone()), to.body)
+            .state_as_of(&StreamId::Session(session.clone()), to.body.to)
             .await?;
         let Command {
             request,
             principal,
             trace,
-            body: to,
+            body: Rewind { to, expected },
         } = to;
         let command = Command {
             request,
             principal,
             trace,
-            body: SessionCommand::Rewind { to, state },
+            body: SessionCommand::Rewind { to, expected, state },
         };
         self.ask_session(session, command).await
     }
@@ -142,9 +144,10 @@ impl Parts {
         let Some(state) = self.sessions.state(&stream).await? else {
             return Ok(());
         };
-        let Some(last) = state.pending().back().map(|pending| pending.source) else {
+        let Some(last) = state.pending().back() else {
             return Ok(());
         };
+        let (last, at) = (last.source, last.at);
         for pending in state.pending() {
             self.merge_one(session, pending).await?;
         }
@@ -153,7 +156,7 @@ impl Parts {
         }
         let mark = SessionCommand::MarkMerged { through: last };
         self.sessions
-            .command(&stream, Command::new(request(session, last, "marked"), mark))
+            .command(&stream, Command::new(request(session, last, at, "marked"), mark))
             .await
             .map(drop)
     }
@@ -162,18 +165,71 @@ impl Parts {
         let user = Some(session.user.clone());
         for (delta, user, word) in [(&pending.app, None, "app"), (&pending.user, user, "user")] {
             if !delta.is_empty() {
-                let (session, source, delta) = (session.clone(), pending.source, delta.clone());
-                let stream = shared_stream(&session, user);
-                let request = request(&session, source, word);
-                let merge = SharedCommand::Merge {
-                    session,
-                    source,
-                    delta,
-                };
-                self.shared.command(&stream, Command::new(request, merge)).await?;
+                let stream = shared_stream(session, user);
+                let request = request(session, pending.source, pending.at, word);
+                self.carry_over(session, pending, delta, &stream, request).await?;
             }
         }
         Ok(())
+    }
+
+    /// Carries a change over once. One that is so old that the shared state may have forgotten it is looked for in its entries first.
+    async fn carry_over(
+        &self,
+        session: &SessionId,
+        pending: &PendingMerge,
+        delta: &Delta,
+        stream: &StreamId,
+        request: RequestId,
+    ) -> Result<(), JournalError> {
+        let mut searched = Seq::ZERO;
+        loop {
+            let merge = SharedCommand::Merge {
+                session: session.clone(),
+                source: pending.source,
+                recorded_at: pending.at,
+                delta: delta.clone(),
+                searched,
+            };
+            match self.shared.command(stream, Command::new(request, merge)).await {
+                Err(JournalError::Rejected(Rejection::RequestTooOld { .. })) => {}
+                carried => return carried.map(drop),
+            }
+            match self
+                .find_change(session, pending.source, stream, searched)
+                .await?
+            {
+                Some(end) => searched = end,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks for a change in the entries of shared state after `after`: none where it is there, else the last entry.
+    async fn find_change(
+        &self,
+        session: &SessionId,
+        source: Seq,
+        stream: &StreamId,
+        after: Seq,
+    ) -> Result<Option<Seq>, JournalError> {
+        let mut end = after;
+        loop {
+            let page = self.store.read(stream, end, PAGE_ENTRIES_MAX).await?;
+            let Some(last) = page.last() else {
+                return Ok(Some(end));
+            };
+            end = last.seq;
+            for stored in &page {
+                let entry = decode(stored).map_err(|error| damaged(stream, error))?;
+                if let EntryBody::SharedMerged(merged) = &entry.body
+                    && merged.source == source
+                    && merged.session == *session
+                {
+                    return Ok(None);
+                }
+            }
+        }
     }
 }
 
@@ -205,12 +261,9 @@ fn shared_stream(session: &SessionId, user: Option<User>) -> StreamId {
     }
 }
 
-/// The id of a request that everybody who carries this change over makes alike.
-fn request(session: &SessionId, source: Seq, word: &str) -> RequestId {
-    let name = format!(
-        "tape merge 1\n{}\n{source}\n{word}",
-        StreamId::Session(session.clone())
-    );
-    let digest = Digest::of(name.as_bytes()).0;
-    RequestId(uuid::Uuid::from_slice(&digest[..16]).expect("sixteen bytes are a UUID"))
+/// The id of a request that every server makes alike which carries this change over. The change itself says whether it was carried
+/// over before, not the id.
+fn request(session: &SessionId, source: Seq, at: Timestamp, word: &str) -> RequestId {
+    let digest = ContentDigest::of(&("tape merge", session, source, word)).0;
+    RequestId::new(at, u128::from_be_bytes(digest))
 }

@@ -259,13 +259,7 @@ impl<S: Stream> Round<S> {
         if decided.entries.is_empty() {
             return Taken::Outcome(Ok(decided.reply));
         }
-        let stamp = Stamp {
-            at: now.at(),
-            request: command.request,
-            principal: command.principal.clone(),
-            trace: command.trace.clone(),
-        };
-        let sealed = loaded.seal(&stamp, decided.entries);
+        let sealed = loaded.seal(&Stamp::of(command, now.at()), decided.entries);
         if let Some(rejection) = too_large(sealed.len(), sealed.bytes()) {
             return Taken::Outcome(Err(rejection));
         }

@@ -36,6 +36,7 @@ impl Pen {
                 request: RequestId::from_u128(u128::from(seq.0)),
                 principal: None,
                 trace: None,
+                command: None,
             };
             let (_, stored) = codec::seal(
                 &StreamTag::of(&self.stream),

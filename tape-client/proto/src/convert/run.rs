@@ -77,6 +77,7 @@ fn effect((id, effect): (&EffectId, &Effect)) -> view::Effect {
         claim: effect.claim.as_ref().map(claim),
         due_us: effect.due.map(Timestamp::as_micros),
         stuck_reason: effect.stuck.clone(),
+        changed_seq: effect.changed.0,
     }
 }
 
@@ -96,16 +97,18 @@ fn obligation(obligation: &Obligation) -> view::Obligation {
         attempt: obligation.attempt,
         begun_seq: obligation.begun.map(|begun| begun.0),
         status: Some(status),
+        changed_seq: obligation.changed.0,
     }
 }
 
 fn gate((name, gate): (&GateName, &Gate)) -> Option<view::OpenGate> {
-    let Gate::Open { deadline } = gate else {
+    let Gate::Open { deadline, opened, .. } = gate else {
         return None;
     };
     Some(view::OpenGate {
         gate: name.to_string(),
         deadline_us: deadline.map(Timestamp::as_micros),
+        opened_seq: opened.0,
     })
 }
 

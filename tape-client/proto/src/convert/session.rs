@@ -5,7 +5,7 @@ use super::field::{InvalidField, name, optional, optional_name, required};
 use super::name::request_bytes;
 use crate::v1;
 use std::collections::BTreeMap;
-use tape_core::command::{Command, SessionCommand};
+use tape_core::command::{Command, Rewind, SessionCommand};
 use tape_core::id::{Key, Seq, SessionId};
 use tape_core::session::{Delta, Json};
 
@@ -105,8 +105,8 @@ impl TryFrom<v1::DeleteSessionRequest> for SessionChange {
 pub struct SessionRewind {
     /// The session.
     pub session: SessionId,
-    /// Who asks and under which id; the body is the last entry that counts.
-    pub to: Command<Seq>,
+    /// Who asks and under which id, and where to.
+    pub to: Command<Rewind>,
 }
 
 impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
@@ -116,7 +116,10 @@ impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
             &wire.request_id,
             wire.principal.as_ref(),
             wire.traceparent,
-            Seq(wire.to_seq),
+            Rewind {
+                to: Seq(wire.to_seq),
+                expected: wire.expected_seq.map(Seq),
+            },
         )?;
         Ok(Self {
             session: required("session", wire.session)?,
@@ -171,12 +174,13 @@ pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> 
             delta: delta(change),
             content: Some(content.into()),
         }),
-        SessionCommand::Rewind { to, .. } => SessionRequest::Rewind(v1::RewindSessionRequest {
+        SessionCommand::Rewind { to, expected, .. } => SessionRequest::Rewind(v1::RewindSessionRequest {
             session,
             request_id,
             principal,
             traceparent,
             to_seq: to.0,
+            expected_seq: expected.map(|seq| seq.0),
         }),
         SessionCommand::Delete => SessionRequest::Delete(v1::DeleteSessionRequest {
             session,

@@ -34,6 +34,7 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             gate: name("gate", &c.gate)?,
             id: name("id", &c.id)?,
             answer: required("answer", c.answer)?,
+            seen: c.seen_seq.map(Seq),
         },
         Wire::ExpireGate(c) => OutsideCommand::ExpireGate {
             gate: name("gate", &c.gate)?,
@@ -51,13 +52,18 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             effect: required("effect", c.effect)?,
             verdict: required("verdict", c.verdict)?,
             reason: c.reason,
+            seen: Seq(c.seen_seq),
         },
         Wire::SettleObligation(c) => OutsideCommand::SettleObligation {
             obligation: required("obligation", c.obligation)?,
             retry: c.retry,
             reason: c.reason,
+            seen: Seq(c.seen_seq),
         },
-        Wire::RetryRun(c) => OutsideCommand::RetryRun { reason: c.reason },
+        Wire::RetryRun(c) => OutsideCommand::RetryRun {
+            reason: c.reason,
+            seen: Seq(c.seen_seq),
+        },
         Wire::Retire(c) => OutsideCommand::Retire {
             reason: c.reason,
             last: None,
@@ -98,10 +104,16 @@ impl From<OutsideCommand> for Wire {
     fn from(command: OutsideCommand) -> Self {
         use v1::tell as wire;
         match command {
-            OutsideCommand::Signal { gate, id, answer } => Self::Signal(wire::Signal {
+            OutsideCommand::Signal {
+                gate,
+                id,
+                answer,
+                seen,
+            } => Self::Signal(wire::Signal {
                 gate: gate.into(),
                 id: id.into(),
                 answer: Some(answer.into()),
+                seen_seq: seen.map(|seen| seen.0),
             }),
             OutsideCommand::ExpireGate { gate } => Self::ExpireGate(wire::ExpireGate { gate: gate.into() }),
             OutsideCommand::FireTimer { timer } => Self::FireTimer(wire::FireTimer { timer: timer.into() }),
@@ -119,21 +131,28 @@ impl From<OutsideCommand> for Wire {
                 effect,
                 verdict,
                 reason,
+                seen,
             } => Self::SettleEffect(wire::SettleEffect {
                 effect: Some(effect.into()),
                 verdict: Some(verdict.into()),
                 reason,
+                seen_seq: seen.0,
             }),
             OutsideCommand::SettleObligation {
                 obligation,
                 retry,
                 reason,
+                seen,
             } => Self::SettleObligation(wire::SettleObligation {
                 obligation: Some(obligation.into()),
                 retry,
                 reason,
+                seen_seq: seen.0,
             }),
-            OutsideCommand::RetryRun { reason } => Self::RetryRun(wire::RetryRun { reason }),
+            OutsideCommand::RetryRun { reason, seen } => Self::RetryRun(wire::RetryRun {
+                reason,
+                seen_seq: seen.0,
+            }),
             // The last entry is read where the journal is.
             OutsideCommand::Retire { reason, .. } => Self::Retire(wire::Retire { reason }),
         }

@@ -337,7 +337,12 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
         Just(Verdict::Resend)
     ];
     prop_oneof![
-        (name(), name(), payload()).prop_map(|(gate, id, answer)| C::Signal { gate, id, answer }),
+        (name(), name(), payload(), of(any::<u64>())).prop_map(|(gate, id, answer, seen)| C::Signal {
+            gate,
+            id,
+            answer,
+            seen: seen.map(Seq)
+        }),
         name().prop_map(|gate| C::ExpireGate { gate }),
         name().prop_map(|timer| C::FireTimer { timer }),
         text().prop_map(|reason| C::Cancel { reason }),
@@ -346,17 +351,26 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
             seen: Seq(seen),
             grace_ms
         }),
-        (effect(), verdict, text()).prop_map(|(effect, verdict, reason)| C::SettleEffect {
-            effect,
-            verdict,
-            reason
+        (effect(), verdict, text(), any::<u64>()).prop_map(|(effect, verdict, reason, seen)| {
+            C::SettleEffect {
+                effect,
+                verdict,
+                reason,
+                seen: Seq(seen),
+            }
         }),
-        (obligation(), any::<bool>(), text()).prop_map(|(obligation, retry, reason)| C::SettleObligation {
-            obligation,
-            retry,
-            reason
+        (obligation(), any::<bool>(), text(), any::<u64>()).prop_map(|(obligation, retry, reason, seen)| {
+            C::SettleObligation {
+                obligation,
+                retry,
+                reason,
+                seen: Seq(seen),
+            }
         }),
-        text().prop_map(|reason| C::RetryRun { reason }),
+        (text(), any::<u64>()).prop_map(|(reason, seen)| C::RetryRun {
+            reason,
+            seen: Seq(seen)
+        }),
         text().prop_map(|reason| C::Retire { reason, last: None }),
     ]
     .boxed()
@@ -449,6 +463,10 @@ pub(crate) fn value_command() -> impl Strategy<Value = Command<ValueCommand>> {
         (payload(), of(any::<u64>())).prop_map(|(value, expected)| ValueCommand::Put { value, expected }),
         of(any::<u64>()).prop_map(|expected| ValueCommand::Delete { expected }),
     ])
+}
+
+pub(crate) fn request() -> impl Strategy<Value = RequestId> {
+    any::<u128>().prop_map(RequestId::from_u128)
 }
 
 pub(crate) fn status() -> impl Strategy<Value = Status> {
@@ -560,11 +578,29 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
                 attempt
             }),
             effect().prop_map(|effect| R::InlineNonIdempotent { effect }),
-            (name(), text(), run(), effect()).prop_map(|(connector, key, run, effect)| R::BusinessKeyTaken {
-                connector,
-                key,
-                run,
-                effect
+            (name(), text(), run(), effect(), of(status()), of(any::<u64>())).prop_map(
+                |(connector, key, run, effect, status, settled)| R::BusinessKeyTaken {
+                    connector,
+                    key,
+                    run,
+                    effect,
+                    status,
+                    settled: settled.map(Seq),
+                }
+            ),
+            request().prop_map(|request| R::UnorderedRequest { request }),
+            request().prop_map(|request| R::RequestReused { request }),
+            (request(), request(), time()).prop_map(|(request, forgotten, now)| R::RequestTooOld {
+                request,
+                forgotten,
+                now
+            }),
+            (request(), time()).prop_map(|(request, now)| R::RequestFromFuture { request, now }),
+            (text(), any::<[u64; 2]>(), text()).prop_map(|(what, [seen, changed], standing)| R::Changed {
+                what,
+                seen: Seq(seen),
+                changed: Seq(changed),
+                standing
             }),
             (name(), text()).prop_map(|(holder, what)| R::ClaimLost { holder, what }),
             (text(), name(), time()).prop_map(|(what, holder, until)| R::Claimed { what, holder, until }),

@@ -498,7 +498,7 @@ impl History<'_> {
                         Ok(R::GateAnswered { by })
                     }
                     door => {
-                        self.counts()?;
+                        need(self.open(), "Closing")?;
                         let by = AnsweredBy::Signal {
                             id: id.clone(),
                             who: None,

@@ -17,7 +17,7 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BusinessKey, Connector, EffectId, Epoch, Holder, Operation, Position, RequestId, RunId, Scope, StreamId,
+    BusinessKey, Connector, EffectId, Epoch, Holder, Operation, Position, RunId, Scope, StreamId,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
@@ -29,10 +29,6 @@ fn run(name: &str) -> RunId {
 
 fn text(text: &str) -> Payload {
     Payload::new("text/plain", text.to_owned()).unwrap()
-}
-
-fn request() -> RequestId {
-    RequestId(uuid::Uuid::new_v4())
 }
 
 fn first(k: u32) -> Position {
@@ -56,7 +52,7 @@ async fn begin(engine: &Engine, run: &RunId) -> Result<Epoch, JournalError> {
         recovery: false,
     };
     let reply = engine
-        .run(run, Command::new(request(), RunCommand::Begin(begin)))
+        .run(run, Command::new(engine.request_id(), RunCommand::Begin(begin)))
         .await?;
     match reply.result {
         ReplyResult::Leased { epoch, .. } => Ok(epoch),
@@ -71,7 +67,10 @@ async fn drive(
     command: DriverCommand,
 ) -> Result<(), JournalError> {
     let command = RunCommand::Drive(epoch, command);
-    engine.run(run, Command::new(request(), command)).await.map(drop)
+    engine
+        .run(run, Command::new(engine.request_id(), command))
+        .await
+        .map(drop)
 }
 
 fn decision(k: u32) -> DriverCommand {

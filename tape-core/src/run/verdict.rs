@@ -1,0 +1,90 @@
+//! Verdicts of people: each is about what the person has seen, and anything newer refuses it.
+
+use super::{Effect, Obligation, ObligationStatus, Run};
+use crate::entry::EntryBody;
+use crate::entry::obligation::ObligationId;
+use crate::id::{EffectId, Seq};
+use crate::reply::Rejection;
+
+impl Run {
+    /// Refuses a verdict on something that changed after the last entry that the person has seen.
+    pub(super) fn as_seen(
+        &self,
+        what: impl FnOnce() -> String,
+        changed: Seq,
+        seen: Seq,
+        standing: impl FnOnce() -> String,
+    ) -> Result<(), Rejection> {
+        if seen > self.seq {
+            let problem = format!("is entry {seen}, and the run ends with entry {}", self.seq);
+            return Err(Rejection::Invalid {
+                field: "seen",
+                problem,
+            });
+        }
+        if changed <= seen {
+            return Ok(());
+        }
+        Err(Rejection::Changed {
+            what: what(),
+            seen,
+            changed,
+            standing: standing(),
+        })
+    }
+
+    /// Notes the entry as the last that changed what it is about.
+    pub(super) fn note_change(&mut self, body: &EntryBody, seq: Seq) {
+        if let Some(effect) = effect_of(body).and_then(|id| self.effects.get_mut(id)) {
+            effect.changed = seq;
+        }
+        let obligation = obligation_of(body);
+        let changed = |o: &&mut Obligation| Some(&o.id) == obligation;
+        if let Some(obligation) = self.obligations.iter_mut().find(changed) {
+            obligation.changed = seq;
+        }
+    }
+}
+
+/// Where an effect stands, for people.
+pub(super) fn effect_standing(effect: &Effect) -> String {
+    format!("{} in attempt {}", effect.status.as_str(), effect.attempt)
+}
+
+/// Where an obligation stands, for people.
+pub(super) fn obligation_standing(obligation: &Obligation) -> String {
+    let status = match &obligation.status {
+        ObligationStatus::Armed => "armed",
+        ObligationStatus::Due { .. } => "due",
+        ObligationStatus::Started { .. } => "started",
+        ObligationStatus::Stuck { .. } => "stuck",
+    };
+    format!("{status} in attempt {}", obligation.attempt)
+}
+
+/// The effect whose standing an entry changes. Claims to observe and renewals change nothing that a verdict is about.
+const fn effect_of(body: &EntryBody) -> Option<&EffectId> {
+    match body {
+        EntryBody::EffectBegun(e) => Some(&e.effect),
+        EntryBody::EffectStarted(e) => Some(&e.effect),
+        EntryBody::EffectConfirmed(e) => Some(&e.effect),
+        EntryBody::EffectFailed(e) => Some(&e.effect),
+        EntryBody::EffectDeferred(e) => Some(&e.effect),
+        EntryBody::EffectUnknown(e) => Some(&e.effect),
+        EntryBody::EffectObserved(e) => Some(&e.effect),
+        EntryBody::EffectResendAllowed(e) => Some(&e.effect),
+        _ => None,
+    }
+}
+
+/// The obligation whose standing an entry changes.
+const fn obligation_of(body: &EntryBody) -> Option<&ObligationId> {
+    match body {
+        EntryBody::ObligationArmed(e) => Some(&e.obligation),
+        EntryBody::ObligationStarted(e) => Some(&e.obligation),
+        EntryBody::ObligationDeferred(e) => Some(&e.obligation),
+        EntryBody::ObligationStuck(e) => Some(&e.obligation),
+        EntryBody::ObligationRetried(e) => Some(&e.obligation),
+        _ => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! Verdicts of people are about what the person has seen; anything newer refuses them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use support::Journal;
+use support::names::effect;
+use support::run_line;
+use tape_core::effect::Status;
+use tape_core::id::Seq;
+use tape_core::reply::{Decided, Rejection};
+use tape_core::run::Run;
+use tape_core::stream::Stream as _;
+
+fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
+    let command = run_line::command(line, &journal.state);
+    journal.ask(command)
+}
+
+fn played(lines: &[&str]) -> Journal<Run> {
+    let mut journal = Journal::new();
+    for line in lines {
+        match line.strip_prefix("wait ") {
+            Some(millis) => journal.wait(millis.parse().unwrap()),
+            None => drop(ask(&mut journal, line).unwrap()),
+        }
+    }
+    journal
+}
+
+#[track_caller]
+fn changed(found: Result<Decided, Rejection>, standing_now: &str) {
+    match found {
+        Err(Rejection::Changed {
+            seen,
+            changed,
+            standing,
+            ..
+        }) => {
+            assert!(changed > seen);
+            assert_eq!(standing, standing_now);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An effect that is UNKNOWN in its first attempt.
+fn unknown() -> Journal<Run> {
+    played(&[
+        "begin a lease=3600000",
+        "decide #0",
+        "effect #0.0 outbox non-idempotent",
+        "claim #0.0 w1",
+        "wait 2000",
+        "lapse #0.0",
+    ])
+}
+
+#[test]
+fn a_verdict_on_an_earlier_attempt_is_refused() {
+    let mut journal = unknown();
+    let seen = journal.state.seq();
+    let resend = format!("settle #0.0 resend seen={seen} I looked");
+    ask(&mut journal, &resend).unwrap();
+    changed(ask(&mut journal, &resend), "pending in attempt 1");
+    ask(&mut journal, "claim #0.0 w2").unwrap();
+    changed(ask(&mut journal, &resend), "started in attempt 2");
+    ask(&mut journal, "done #0.0 w2 last unknown timeout").unwrap();
+    for verdict in ["resend", "failed", "confirmed"] {
+        let line = format!("settle #0.0 {verdict} seen={seen} I looked");
+        changed(ask(&mut journal, &line), "unknown in attempt 2");
+    }
+    assert_eq!(journal.state.effects()[&effect("#0.0")].status, Status::Unknown);
+    ask(&mut journal, "settle #0.0 failed now I looked again").unwrap();
+    journal.check();
+}
+
+#[test]
+fn what_an_observer_found_refuses_a_verdict_that_is_older() {
+    let mut journal = unknown();
+    let seen = journal.state.seq();
+    ask(&mut journal, "observe #0.0 o").unwrap();
+    ask(&mut journal, "observed #0.0 o 1 inconclusive").unwrap();
+    let line = format!("settle #0.0 resend seen={seen} I looked");
+    changed(ask(&mut journal, &line), "unknown in attempt 1");
+}
+
+#[test]
+fn a_claim_to_observe_changes_nothing_that_a_verdict_is_about() {
+    let mut journal = unknown();
+    let seen = journal.state.seq();
+    ask(&mut journal, "observe #0.0 o").unwrap();
+    journal.wait(3_000);
+    ask(&mut journal, &format!("settle #0.0 failed seen={seen} I looked")).unwrap();
+}
+
+#[test]
+fn nothing_is_settled_on_what_is_not_there_yet() {
+    let mut journal = unknown();
+    let next = journal.state.seq().next();
+    let refused = ask(&mut journal, &format!("settle #0.0 failed seen={next} I looked")).unwrap_err();
+    assert!(
+        matches!(refused, Rejection::Invalid { field: "seen", .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_verdict_on_an_earlier_attempt_to_undo_is_refused() {
+    let mut journal = played(&[
+        "begin a lease=3600000",
+        "decide #0",
+        "effect #0.0 inline idempotent undo=u",
+        "finish #0.0 1 ok",
+        "fail no",
+        "undo #0.0 w1",
+        "undone #0.0 w1 1 stuck why",
+    ]);
+    let seen = journal.state.seq();
+    let retry = format!("settle-undo #0.0 retry seen={seen} go");
+    ask(&mut journal, &retry).unwrap();
+    ask(&mut journal, "undo #0.0 w2").unwrap();
+    ask(&mut journal, "undone #0.0 w2 1 stuck why").unwrap();
+    changed(ask(&mut journal, &retry), "stuck in attempt 1");
+    let done = format!("settle-undo #0.0 done seen={seen} I did it");
+    changed(ask(&mut journal, &done), "stuck in attempt 1");
+    ask(&mut journal, "settle-undo #0.0 done I did it").unwrap();
+    journal.check();
+}
+
+#[test]
+fn a_run_that_got_stuck_again_is_not_let_go_on() {
+    let mut journal = played(&["begin a lease=1000"]);
+    let stuck = |journal: &mut Journal<Run>| {
+        while journal.state.stuck().is_none() {
+            journal.wait(1_000_000);
+            ask(journal, "begin r recovery there").unwrap();
+        }
+    };
+    stuck(&mut journal);
+    let seen = journal.state.seq();
+    let retry = format!("retry-run seen={seen} go");
+    ask(&mut journal, &retry).unwrap();
+    stuck(&mut journal);
+    let refused = ask(&mut journal, &retry);
+    assert!(matches!(refused, Err(Rejection::Changed { .. })), "{refused:?}");
+    ask(&mut journal, "retry-run go").unwrap();
+}
+
+#[test]
+fn an_answer_is_about_the_gate_that_was_seen() {
+    let mut journal = played(&["begin a lease=3600000", "decide #0"]);
+    let seen = journal.state.seq();
+    let early = ask(&mut journal, &format!("signal g s seen={seen}")).unwrap_err();
+    assert!(matches!(early, Rejection::NotFound { .. }), "{early}");
+    ask(&mut journal, "gate g").unwrap();
+    changed(ask(&mut journal, &format!("signal g s seen={seen}")), "open");
+    let opened = Seq(seen.0 + 1);
+    ask(&mut journal, "decide #1").unwrap();
+    ask(&mut journal, &format!("signal g s seen={opened}")).unwrap();
+}
+
+#[test]
+fn a_run_that_comes_to_its_end_takes_no_signal() {
+    let ends: [&[&str]; 5] = [
+        &["cancel no more"],
+        &["complete"],
+        &[
+            "effect #0.0 inline idempotent undo=u",
+            "finish #0.0 1 ok",
+            "fail no",
+        ],
+        &["fail no"],
+        &["cancel no more", "accept-cancel"],
+    ];
+    for end in ends {
+        for gate in [&["gate g"][..], &[]] {
+            let begun = ["begin a lease=3600000", "decide #0"];
+            let mut journal = played(&[&begun[..], gate, end].concat());
+            let refused = ask(&mut journal, "signal g s").unwrap_err();
+            assert!(
+                matches!(refused, Rejection::Closing { .. } | Rejection::RunEnded { .. }),
+                "{end:?}: {refused}"
+            );
+        }
+    }
+}

@@ -153,7 +153,8 @@ impl Effect {
     ///
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
-    /// answer was lost too; [`Error::Drift`] where the journal has another effect here.
+    /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Unreadable`] where it happened, and what
+    /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive.
     pub async fn run<T, F>(self, mut call: impl FnMut(Call) -> F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned,
@@ -163,13 +164,13 @@ impl Effect {
         let call = |this: Call| {
             let called = call(this);
             // It happened, so what cannot be recorded must not count as a failure.
-            async { json::payload("effect result", &called.await?).map_err(CallError::unknown) }
+            async { Ok(json::kept("effect result", &called.await?)) }
         };
         let result = self.run_payload(call).await?;
         json::read(&what, &result)
     }
 
-    /// As [`Effect::run`], with results in any form.
+    /// As [`Effect::run`], with results in any form. For one of unknown size there is [`Payload::kept`].
     ///
     /// # Errors
     /// As [`Effect::run`].
@@ -216,7 +217,8 @@ impl Effect {
     /// Hands it to the outbox, and waits until a worker, or a person, has settled it. A long wait suspends the run.
     ///
     /// # Errors
-    /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver.
+    /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver;
+    /// [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. No bytes are read as `null`.
     pub async fn settled<T: DeserializeOwned>(self) -> Result<T, Error> {
         let what = format!("the result of effect {}", self.id);
         json::read(&what, &self.settled_payload().await?)
@@ -350,13 +352,20 @@ async fn finish(
         }
         Ending::Unknown { .. } | Ending::Repeat { .. } | Ending::Unreached { .. } => None,
     };
-    let reply = run
-        .drive(DriverCommand::FinishEffect {
-            effect: id.clone(),
-            attempt,
-            ending,
-        })
-        .await?;
+    let bare = ending.without_cost();
+    let finish = |ending| DriverCommand::FinishEffect {
+        effect: id.clone(),
+        attempt,
+        ending,
+    };
+    let reply = match (run.drive(finish(ending)).await, bare) {
+        // It happened: sent again, it would only be refused again.
+        (Err(Error::Rejected(rejection)), Some(bare)) => {
+            run.drive(finish(bare)).await?;
+            return Err(Error::Rejected(rejection));
+        }
+        (reply, _) => reply?,
+    };
     match (reply.result, settled) {
         (
             ReplyResult::Effect {

@@ -105,6 +105,17 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// Decide what that means for the run: it happened, and what came of it is not what the agent reads it as, now and in each drive. It
+    /// is no JSON, another JSON than was asked for, or was too large to be kept ([`Payload::as_unkept`]).
+    #[error("{what} cannot be read: {problem}")]
+    Unreadable {
+        /// What it is.
+        what: String,
+        /// Why it cannot be read.
+        problem: String,
+        /// What is recorded.
+        payload: Box<Payload>,
+    },
     /// Nothing can be replayed here: the recorded bytes were erased.
     #[error("the recorded bytes of {what} were erased")]
     Erased {
@@ -132,6 +143,7 @@ impl Error {
             Self::Unavailable { .. } => "try again later; what was acknowledged is safe",
             Self::Rejected(_) | Self::Invalid { .. } => "mend the call",
             Self::Damaged { .. } => "ask an operator; verify the journal",
+            Self::Unreadable { .. } => "read the recorded payload another way, or decide without it",
             Self::Erased { .. } => "start a new run; this one cannot be replayed",
         }
     }

@@ -23,6 +23,53 @@ pub(crate) fn read<T: DeserializeOwned>(what: &str, payload: &Payload) -> Result
     let bytes = payload.bytes().ok_or_else(|| Error::Erased {
         what: what.to_owned(),
     })?;
-    let problem = |error| format!("{what} is not what the agent reads it as: {error}");
-    serde_json::from_slice(bytes).map_err(|error| Error::invalid("recorded value", problem(error)))
+    let unreadable = |problem: String| Error::Unreadable {
+        what: what.to_owned(),
+        problem,
+        payload: Box::new(payload.clone()),
+    };
+    if let Some(unkept) = payload.as_unkept() {
+        let (least, len) = (if unkept.more { "at least " } else { "" }, unkept.len);
+        return Err(unreadable(format!(
+            "it had {least}{len} bytes, which were too many to be kept"
+        )));
+    }
+    // An upstream that has nothing to say says nothing.
+    let text = if bytes.is_empty() { b"null" } else { &bytes[..] };
+    serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))
+}
+
+/// What can be kept of `value`, which is what came of something that happened: its JSON text, or what is known of it where that is too
+/// long, or why there is none. A payload that is no JSON text reads as [`Error::Unreadable`], in each drive.
+pub(crate) fn kept(what: &'static str, of: &(impl Serialize + ?Sized)) -> Payload {
+    match value(what, of) {
+        Ok(value) => Payload::kept(Payload::JSON, value.to_string()),
+        Err(error) => Payload::kept("text/plain", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape_core::limits::PAYLOAD_BYTES_MAX;
+
+    #[test]
+    fn what_is_no_json_is_an_error_that_keeps_it_and_nothing_reads_as_null() {
+        let empty = Payload::empty();
+        assert_eq!(read::<Value>("the answer", &empty).unwrap(), Value::Null);
+        assert_eq!(read::<Option<u32>>("the answer", &empty).unwrap(), None);
+        for (kind, bytes) in [
+            ("text/plain", &b"OK"[..]),
+            (Payload::JSON, b"{\"fee\": NaN}"),
+            (Payload::JSON, b"\"cut \\ud83d\""),
+            (Payload::BYTES, b"\xff\xfe"),
+            (Payload::JSON, &vec![b' '; PAYLOAD_BYTES_MAX + 1]),
+        ] {
+            let payload = Payload::kept(kind, bytes.to_vec());
+            match read::<Value>("the answer", &payload) {
+                Err(Error::Unreadable { payload: kept, .. }) => assert_eq!(*kept, payload),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -342,6 +342,30 @@ impl Ending {
         }
     }
 
+    /// The upstream acted, and nothing is said of what that cost; none where nothing is said of that anyway. What happened must be
+    /// recorded, also where its cost is refused.
+    #[must_use]
+    pub fn without_cost(&self) -> Option<Self> {
+        match self {
+            Self::Confirmed {
+                result,
+                undo,
+                spent: Some(_),
+            } => Some(Self::Confirmed {
+                result: result.clone(),
+                undo: undo.clone(),
+                spent: None,
+            }),
+            Self::Confirmed { .. }
+            | Self::Failed { .. }
+            | Self::Refused { .. }
+            | Self::Retry { .. }
+            | Self::Unknown { .. }
+            | Self::Repeat { .. }
+            | Self::Unreached { .. } => None,
+        }
+    }
+
     /// Nobody knows whether the upstream acted.
     pub fn unknown(cause: impl fmt::Display) -> Self {
         Self::Unknown {

@@ -71,7 +71,12 @@ impl Compensation {
             },
             Waited::Lost => return Ok(Reaction::Done),
         };
-        info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, ending = word(&ending), "undoing");
+        if let UndoEnding::Unreached { error } = &ending {
+            self.0.outages().unreached(&call.connector, error);
+        } else {
+            self.0.outages().reached(&call.connector);
+            info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, ending = word(&ending), "undoing");
+        }
         self.finish(obligation, &call, fitted(ending)).await?;
         Ok(Reaction::Done)
     }
@@ -82,7 +87,7 @@ impl Compensation {
         call: &Call,
         ending: UndoEnding,
     ) -> Result<(), AccessError> {
-        if let Some(why) = why(&ending) {
+        if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoEnding::Unreached { .. })) {
             warn!(effect = %call.effect, attempt = call.attempt, why, "not undone");
         }
         let finish = WorkerCommand::FinishObligation {

@@ -1,6 +1,7 @@
 //! HTTP clients, with TLS by rustls.
 
 use reqwest::Url;
+use std::time::Duration;
 
 /// An HTTP client cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +33,27 @@ impl HttpError {
     }
 }
 
-/// Refuses what no request can be sent to.
+/// Refuses what no request can be sent to, without repeating it: a URL may have a secret.
 pub(crate) fn check_url(key: &'static str, url: &str) -> Result<(), HttpError> {
     let fits = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     if Url::parse(url).is_ok_and(fits) {
         return Ok(());
     }
-    let problem = format!("is '{url}': a URL that begins with `http://` or `https://` and a host is wanted");
+    let problem = "is no URL that begins with `http://` or `https://` and a host";
     Err(HttpError::invalid(key, problem))
 }
 
-/// A client to be set up further.
+/// A connection that is not there after so long is given up, so that it is known that nothing was sent.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client to be set up further. It sends a request once: it follows no redirect, repeats nothing by itself, and keeps no connection
+/// on which a request could meet its end.
 pub(crate) fn client() -> reqwest::ClientBuilder {
     // Where another part of the program has set it already, that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(0)
+        .connect_timeout(CONNECT)
 }

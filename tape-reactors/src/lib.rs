@@ -21,6 +21,7 @@ mod driver;
 mod fair;
 #[cfg(feature = "http")]
 mod http;
+mod outages;
 mod outbox;
 mod reactor;
 mod reconciler;
@@ -37,7 +38,7 @@ pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, P
 #[cfg(feature = "command")]
 pub use connectors::CommandConnector;
 #[cfg(feature = "http")]
-pub use connectors::{HttpAbsent, HttpConnector, HttpEndpoints};
+pub use connectors::{HttpConnector, HttpEndpoints, HttpPattern};
 pub use driver::{Driver, Options};
 #[cfg(feature = "http")]
 pub use http::HttpError;

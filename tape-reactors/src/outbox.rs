@@ -69,14 +69,19 @@ impl Outbox {
             },
             Waited::Lost => return Ok(Reaction::Done),
         };
-        info!(run = %StreamId::Run(run.clone()), %effect, attempt, ending = word(&ending), "dispatched");
+        if let Ending::Unreached { error } = &ending {
+            self.0.outages().unreached(&spec.connector, error);
+        } else {
+            self.0.outages().reached(&spec.connector);
+            info!(run = %StreamId::Run(run.clone()), %effect, attempt, ending = word(&ending), "dispatched");
+        }
         self.finish(&call, ending).await?;
         Ok(Reaction::Done)
     }
 
     async fn finish(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
         let known = matches!(ending, Ending::Confirmed { .. });
-        let bare = without_cost(&ending);
+        let bare = ending.without_cost();
         match self.record(call, ending).await {
             Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, attempt = call.attempt, "the answer came after the claim had lapsed");
@@ -110,22 +115,6 @@ impl Outbox {
             ending,
         };
         self.0.ask(&call.run, finish).await.map(drop)
-    }
-}
-
-/// What happened without what it is said to have cost; none where nothing is said of that.
-fn without_cost(ending: &Ending) -> Option<Ending> {
-    match ending {
-        Ending::Confirmed {
-            result,
-            undo,
-            spent: Some(_),
-        } => Some(Ending::Confirmed {
-            result: result.clone(),
-            undo: undo.clone(),
-            spent: None,
-        }),
-        _ => None,
     }
 }
 

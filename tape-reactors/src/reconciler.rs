@@ -93,7 +93,12 @@ impl Reconciler {
 
     async fn send(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
         let outcome = seen.outcome();
-        info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
+        if let Observation::Unreached { why } = &seen {
+            self.0.outages().unreached(&call.connector, why);
+        } else {
+            self.0.outages().reached(&call.connector);
+            info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
+        }
         let why = text_of(why(&seen));
         let (result, undo, undo_duplicates) = parts(seen);
         let record = WorkerCommand::RecordObservation {

@@ -93,8 +93,10 @@ impl RedriveError {
     pub const fn reached(&self) -> bool {
         match self {
             Self::UnknownApp { .. } | Self::Unreached(_) | Self::Unadopted { .. } => false,
-            // What stands before an agent answers so: whoever asks is not let in, nothing is there, or it has no room.
-            Self::Refused { status } => !matches!(status, 401 | 403 | 404 | 407 | 429 | 502 | 503 | 504),
+            // What stands before an agent answers so: the caller is not let in or sent elsewhere, nothing is there, or it has no room.
+            Self::Refused { status } => {
+                !matches!(status, 300..=399 | 401 | 403 | 404 | 407 | 429 | 502 | 503 | 504)
+            }
             Self::Agent(_) => true,
         }
     }
@@ -103,10 +105,13 @@ impl RedriveError {
 /// What came of asking an agent over HTTP.
 #[cfg(feature = "http")]
 fn failed(error: reqwest::Error) -> RedriveError {
-    if error.is_connect() {
-        RedriveError::Unreached(Box::new(error))
+    let unreached = error.is_connect();
+    // Its URL may have a secret.
+    let error = Box::new(error.without_url());
+    if unreached {
+        RedriveError::Unreached(error)
     } else {
-        RedriveError::Agent(Box::new(error))
+        RedriveError::Agent(error)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt, Sending, ask};
 use crate::backoff::Backoff;
 use crate::connector::{Connector, Connectors, Lane};
+use crate::outages::Outages;
 use crate::reactor::ReactionError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub struct Worker {
     connectors: Arc<Connectors>,
     holder: Holder,
     terms: Terms,
+    outages: Arc<Outages>,
 }
 
 /// An effect that is due, and who can see to it.
@@ -94,7 +96,13 @@ impl Worker {
             connectors: Arc::new(connectors),
             holder,
             terms: Terms { claim, ..terms },
+            outages: Arc::default(),
         }
+    }
+
+    /// The upstreams that are not reached.
+    pub(crate) fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     pub(crate) fn holder(&self) -> Holder {

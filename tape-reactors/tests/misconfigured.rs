@@ -17,6 +17,7 @@ fn program(dir: &Path, config: &str) -> Command {
     program
         .env_clear()
         .env("SECRET", "s")
+        .env("EMPTY", "")
         .arg(format!("--store=sqlite:{}", dir.join("tape.db").display()))
         .arg("--config")
         .arg(file);
@@ -79,6 +80,46 @@ fn what_makes_no_sense_is_refused_at_start() {
             "`undone`",
         ),
         (
+            with("observe = \"https://bank.example/{busines_key}\""),
+            "`connectors.bank.http.observe`",
+            "{busines_key}: did you mean {business_key}?",
+        ),
+        (
+            with("found = { status = 200, json = { \"/a\" = 1 } }"),
+            "`connectors.bank.http.found`",
+            "`observe`",
+        ),
+        (
+            format!("[connectors.bank]\nheaders = {{ x-by = \"{{tenent}}\" }}\n{bank}"),
+            "`connectors.bank.headers`",
+            "{tenent}: did you mean {tenant}?",
+        ),
+        (
+            format!("[connectors.bank]\nenv = [\"SECRET\"]\n{bank}"),
+            "`connectors.bank.env`",
+            "`command` only",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"mail\", \"--key={key}\"]".to_owned(),
+            "`connectors.mail.command`",
+            "{key}",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"{key}\"]".to_owned(),
+            "`connectors.mail.env`",
+            "letters, digits",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"EMPTY\"]".to_owned(),
+            "'connectors.mail.env'",
+            "EMPTY, which is not set, or empty",
+        ),
+        (
+            agent("secret_env = \"EMPTY\""),
+            "'treasury'",
+            "EMPTY, which is not set, or empty",
+        ),
+        (
             "[connectors.mail]\ncommand = [\"true\"]\nheaders = { a = \"b\" }".to_owned(),
             "`connectors.mail.headers`",
             "`http` only",
@@ -123,14 +164,34 @@ fn what_makes_no_sense_is_refused_at_start() {
 }
 
 #[test]
+fn an_error_has_no_secret_of_the_file_in_it() {
+    for config in [
+        "[connectors.bank]\nheaders = { authorization = \"Bearer S3CRET\", x = }\n",
+        "[connectors.bank]\nheaders = \"S3CRET\"\n",
+        "[connectors.bank]\nheaders = { a = \"S3CRET \\\" S3CRET {\" }\nhttp = { dispatch = \"http://h/\" }\n",
+        "[connectors.bank]\nconcurrency = \"S3CRET \\\" S3CRET\"\n",
+        "[connectors.bank.http]\ndispatch = \"http://u:S3CRET@h/{kye}?token=S3CRET\"\n",
+        "[connectors.bank.http]\ndispatch = \"u:S3CRET@h\"\n",
+        "[agents.treasury]\nurl = \"u:S3CRET@h\"\n",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = program(dir.path(), config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
+        assert!(!said.contains("S3CRET"), "{said}");
+    }
+}
+
+#[test]
 fn what_makes_sense_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let config = "claim_ms = 100\nlease_ms = 3600000\npatience_ms = 1\nconcurrency = 1\n\
-         [connectors.bank]\nheaders = { a = \"b\" }\n\
+         [connectors.bank]\nheaders = { a = \"b\", by = \"{tenant} {{}}\" }\nheaders_env = { c = \"SECRET\" }\n\
          [connectors.bank.http]\ndispatch = \"http://{tenant}.example:8443/{operation}\"\n\
          observe = \"http://[::1]/by/{business_key}\"\nabsent = { status = 200, json = { \"\" = [] } }\n\
          undone = \"https://bank.example/{key}\"\nnot_undone = { status = 404 }\n\
-         [connectors.mail]\ncommand = [\"true\"]\n\
+         not_done = [{ status = 429 }, { status = 503, headers = { x-by = \"bank\" } }]\n\
+         [connectors.mail]\ncommand = [\"true\", \"${KEY} {\"]\nenv = [\"SECRET\"]\n\
          [agents.treasury]\nurl = \"http://treasury/redrive\"\nsecret_env = \"SECRET\"\n\
          [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n";
     let mut program = program(dir.path(), config);

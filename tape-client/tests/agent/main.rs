@@ -6,5 +6,6 @@ mod crash;
 mod drift;
 mod drive;
 mod lease;
+mod result;
 mod wait;
 mod world;

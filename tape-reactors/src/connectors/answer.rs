@@ -1,8 +1,9 @@
 //! Typed answers as JSON, for upstreams and commands that know about Tape.
 
+use super::reading::Reading;
 use crate::connector::{NotUndone, Observation};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tape_core::budget::Spend;
 use tape_core::command::Ending;
 use tape_core::effect::Undo;
@@ -16,16 +17,18 @@ pub(super) const CONTENT_TYPE: &str = "application/vnd.tape.answer+json";
 /// What came of a dispatch.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Dispatched {
+enum Dispatched<'a> {
     Confirmed {
-        #[serde(default)]
-        result: Value,
-        undo: Option<UndoBy>,
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        undo: Option<UndoBy<'a>>,
         spent: Option<Vec<Spend>>,
     },
     Failed {
         error: String,
-        detail: Option<Value>,
+        #[serde(borrow)]
+        detail: Option<&'a RawValue>,
     },
     Retry {
         error: String,
@@ -39,20 +42,23 @@ pub(super) enum Dispatched {
 /// What an observation found.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Observed {
+enum Observed<'a> {
     Found {
-        #[serde(default)]
-        result: Value,
-        undo: Option<UndoBy>,
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        undo: Option<UndoBy<'a>>,
     },
     Absent,
     Duplicate {
-        #[serde(default)]
-        result: Value,
-        undo: Option<UndoBy>,
-        undo_duplicate: Option<UndoBy>,
-        #[serde(default)]
-        undo_duplicates: Vec<UndoBy>,
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        undo: Option<UndoBy<'a>>,
+        #[serde(borrow)]
+        undo_duplicate: Option<UndoBy<'a>>,
+        #[serde(borrow, default)]
+        undo_duplicates: Vec<UndoBy<'a>>,
     },
     Inconclusive {
         why: String,
@@ -62,10 +68,10 @@ pub(super) enum Observed {
 /// What came of an undo.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Compensated {
+enum Compensated<'a> {
     Done {
-        #[serde(default)]
-        result: Value,
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
     },
     Failed {
         error: String,
@@ -78,87 +84,101 @@ pub(super) enum Compensated {
 /// How to undo what was done.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UndoBy {
+struct UndoBy<'a> {
     operation: Operation,
-    #[serde(default)]
-    args: Value,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
 }
 
-impl Dispatched {
-    /// As the journal records it. What is too large to be recorded happened all the same: it is UNKNOWN, and a person or an observation
-    /// says more.
-    pub(super) fn ending(self) -> Ending {
-        let read = || {
-            Ok::<_, InvalidPayload>(match self {
-                Self::Confirmed { result, undo, spent } => Ending::Confirmed {
-                    result: payload(&result)?,
-                    undo: undo.map(UndoBy::undo).transpose()?,
-                    spent,
-                },
-                Self::Failed { error, detail } => Ending::Failed {
-                    error,
-                    detail: detail.as_ref().map(payload).transpose()?,
-                },
-                Self::Retry { error, after_ms } => Ending::Retry { error, after_ms },
-                Self::Unknown { cause } => Ending::Unknown { cause },
-            })
-        };
-        read().unwrap_or_else(|error| Ending::Unknown {
-            cause: format!("the answer cannot be recorded: {error}"),
+/// What an answer says came of a dispatch, as the journal records it. Of what happened, what can be kept is kept. Only where it cannot be
+/// told how to undo it, it is UNKNOWN, and a person or an observation says more.
+///
+/// # Errors
+/// Why the answer makes no sense.
+pub(super) fn dispatched(answer: &[u8]) -> Result<Ending, String> {
+    let reading = Reading::of(answer);
+    let ending = match parsed(&reading)? {
+        Dispatched::Confirmed { result, undo, spent } => undo
+            .map(|undo| undo.read(&reading))
+            .transpose()
+            .map(|undo| Ending::Confirmed {
+                result: reading.kept(result),
+                undo,
+                spent,
+            }),
+        Dispatched::Failed { error, detail } => Ok(Ending::Failed {
+            error,
+            detail: detail.map(|detail| reading.kept(Some(detail))),
+        }),
+        Dispatched::Retry { error, after_ms } => Ok(Ending::Retry { error, after_ms }),
+        Dispatched::Unknown { cause } => Ok(Ending::Unknown { cause }),
+    };
+    ending.map_err(|error| format!("how to undo it cannot be recorded: {error}"))
+}
+
+/// What an answer says that an observation found.
+///
+/// # Errors
+/// Why the answer makes no sense.
+pub(super) fn observed(answer: &[u8]) -> Result<Observation, String> {
+    let reading = Reading::of(answer);
+    let read = || {
+        Ok::<_, InvalidPayload>(match parsed(&reading) {
+            Err(error) => return Ok(Err(error)),
+            Ok(Observed::Found { result, undo }) => Ok(Observation::Found {
+                result: reading.kept(result),
+                undo: undo.map(|undo| undo.read(&reading)).transpose()?,
+            }),
+            Ok(Observed::Absent) => Ok(Observation::Absent),
+            Ok(Observed::Duplicate {
+                result,
+                undo,
+                undo_duplicate,
+                undo_duplicates,
+            }) => Ok(Observation::Duplicate {
+                result: reading.kept(result),
+                undo: undo.map(|undo| undo.read(&reading)).transpose()?,
+                undo_duplicates: (undo_duplicate.into_iter().chain(undo_duplicates))
+                    .map(|undo| undo.read(&reading))
+                    .collect::<Result<_, _>>()?,
+            }),
+            Ok(Observed::Inconclusive { why }) => Ok(Observation::Inconclusive { why }),
         })
-    }
+    };
+    read().unwrap_or_else(|error| Err(format!("how to undo it cannot be recorded: {error}")))
 }
 
-impl Observed {
-    pub(super) fn observation(self) -> Observation {
-        let read = || {
-            Ok::<_, InvalidPayload>(match self {
-                Self::Found { result, undo } => Observation::Found {
-                    result: payload(&result)?,
-                    undo: undo.map(UndoBy::undo).transpose()?,
-                },
-                Self::Absent => Observation::Absent,
-                Self::Duplicate {
-                    result,
-                    undo,
-                    undo_duplicate,
-                    undo_duplicates,
-                } => Observation::Duplicate {
-                    result: payload(&result)?,
-                    undo: undo.map(UndoBy::undo).transpose()?,
-                    undo_duplicates: (undo_duplicate.into_iter().chain(undo_duplicates))
-                        .map(UndoBy::undo)
-                        .collect::<Result<_, _>>()?,
-                },
-                Self::Inconclusive { why } => Observation::Inconclusive { why },
-            })
-        };
-        read().unwrap_or_else(|error| {
-            Observation::inconclusive(format_args!("the answer cannot be recorded: {error}"))
-        })
-    }
+/// What an answer says came of an undo.
+///
+/// # Errors
+/// Why the answer makes no sense.
+pub(super) fn compensated(answer: &[u8]) -> Result<Result<Payload, NotUndone>, String> {
+    let reading = Reading::of(answer);
+    Ok(match parsed(&reading)? {
+        // That it is undone matters more than what was answered.
+        Compensated::Done { result } => Ok(reading.kept(result)),
+        Compensated::Failed { error } => Err(NotUndone::Retry { error }),
+        Compensated::Unknown { cause } => Err(NotUndone::Unknown { cause }),
+    })
 }
 
-impl Compensated {
-    pub(super) fn outcome(self) -> Result<Payload, NotUndone> {
-        match self {
-            // That it is undone matters more than what was answered.
-            Self::Done { result } => Ok(payload(&result).unwrap_or_else(|_| Payload::empty())),
-            Self::Failed { error } => Err(NotUndone::Retry { error }),
-            Self::Unknown { cause } => Err(NotUndone::Unknown { cause }),
-        }
-    }
+fn parsed<'a, A: Deserialize<'a>>(reading: &'a Reading<'_>) -> Result<A, String> {
+    serde_json::from_str(reading.text()).map_err(|error| format!("the answer makes no sense: {error}"))
 }
 
-impl UndoBy {
-    fn undo(self) -> Result<Undo, InvalidPayload> {
+/// Whether the begin of an answer to a dispatch says that it is confirmed, whatever comes after it.
+#[cfg(feature = "command")]
+pub(super) fn begins_confirmed(head: &[u8]) -> bool {
+    let after = |text: &'_ [u8], word: &[u8]| text.trim_ascii_start().strip_prefix(word).map(<[u8]>::to_vec);
+    let rest = after(head, b"{").and_then(|rest| after(&rest, b"\"confirmed\""));
+    rest.is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
+}
+
+impl UndoBy<'_> {
+    fn read(self, reading: &Reading<'_>) -> Result<Undo, InvalidPayload> {
         Ok(Undo {
             operation: self.operation,
-            args: payload(&self.args)?,
+            args: reading.payload(self.args)?,
         })
     }
-}
-
-fn payload(value: &Value) -> Result<Payload, InvalidPayload> {
-    Payload::new(Payload::JSON, value.to_string())
 }

@@ -1,45 +1,90 @@
 //! A connector in any language: a command that reads one JSON object and writes one.
 
-use super::answer::{Compensated, Dispatched, Observed};
+use super::answer::{begins_confirmed, compensated, dispatched, observed};
+use super::bounded::Bounded;
+use super::program::Program;
 use crate::connector::{Call, Connector, NotUndone, Observation};
 use async_trait::async_trait;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use tape_core::command::Ending;
+use tape_core::effect::Semantics;
+use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
 use tape_core::payload::Payload;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Duration, Instant};
 
-/// Longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Before the end of its time, a program is asked to end: so long, or half of its time if that is shorter.
+const GRACE: Duration = Duration::from_secs(2);
+/// What a program wrote before it ended is there by then, also where a process that it started has its output and cannot be killed.
+const REST: Duration = Duration::from_secs(1);
 
 /// Starts a program for each call, writes what is asked to its standard input and reads its answer from its standard output.
 ///
-/// What is asked is one JSON object: `do` (`dispatch`, `observe`, `compensate` or `observe_undo`), `run`, `effect`, `connector`,
-/// `operation`, `args`, `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is the value of
-/// a JSON payload, the text of a text, or else `{"hex": "..."}`.
+/// What is asked is one JSON object, on one line: `do` (`dispatch`, `observe`, `compensate` or `observe_undo`), `run`, `effect`,
+/// `connector`, `operation`, `args`, `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is
+/// the text of a JSON payload as it is, the text of a text as a string, or else `{"hex": "..."}`.
 ///
 /// The answer to a dispatch is `{"confirmed": {"result": ..., "undo": {"operation": ..., "args": ...}, "spent": [...]}}`,
 /// `{"failed": {"error": ..., "detail": ...}}`, `{"retry": {"error": ..., "after_ms": ...}}` or `{"unknown": {"cause": ...}}`; to an
-/// observation `{"found": {"result": ..., "undo": ...}}`, `"absent"`, `{"duplicate": {"result": ..., "undo_duplicate": ...}}` or
-/// `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}`, `{"failed": {"error": ...}}`, which says that this
-/// attempt undid nothing, or `{"unknown": {"cause": ...}}`. Before another compensation, where an earlier one may have undone it,
-/// `observe_undo` asks whether one did; the answer is one to an observation.
+/// observation `{"found": {"result": ..., "undo": ...}}`, `"absent"`, `{"duplicate": {"result": ..., "undo_duplicates": [...]}}` (or
+/// `undo_duplicate` for one) or `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}`,
+/// `{"failed": {"error": ...}}`, which says that this attempt undid nothing, or `{"unknown": {"cause": ...}}`. Before another
+/// compensation, where an earlier one may have undone it, `observe_undo` asks whether one did; the answer is one to an observation.
+/// Values are handed on as they are written. A result that is no JSON, such as `NaN`, or too large for a payload is kept as far as it can
+/// be, and confirmed.
 ///
-/// A program that cannot be started has done nothing. One that ends in failure, or answers something else, may have done anything.
-/// Where nobody waits for its answer any longer, it is killed.
+/// A program that cannot be started has done nothing, and the attempt does not count. One that ends in failure, or answers something
+/// else, may have done anything.
+///
+/// A call is over when its program ends: what the program has started is killed then. A program that takes too long gets SIGTERM two
+/// seconds before the end of its time, or at half of it, and SIGKILL at the end; one whose claim is lost gets SIGKILL at once. So does all
+/// that it has started, on Linux also what has left its process group, unless it has dropped the variable `TAPE_CALL`. Where the worker
+/// itself is killed with SIGKILL, its programs go on: a program can tell by its parent, which is no longer `TAPE_WORKER_PID`, and
+/// should not act after `time_left_ms`.
+///
+/// Its environment is `PATH`, `HOME`, `LANG`, `TZ` and what is [named](Self::inherit): it inherits no secret.
 #[derive(Clone, Debug)]
 pub struct CommandConnector {
     program: PathBuf,
     args: Vec<String>,
+    variables: Vec<String>,
 }
 
 /// Why there is no answer.
 enum Problem {
-    NotStarted(std::io::Error),
+    NotStarted(String),
     Broken(String),
+}
+
+/// What is asked.
+#[derive(Serialize)]
+struct Question<'a> {
+    r#do: &'a str,
+    run: &'a RunId,
+    effect: &'a EffectId,
+    connector: &'a Name,
+    operation: &'a Operation,
+    args: Args<'a>,
+    content_type: &'a str,
+    key: &'a str,
+    business_key: Option<&'a BusinessKey>,
+    semantics: Semantics,
+    attempt: u32,
+    unwanted: bool,
+    time_left_ms: u64,
+}
+
+/// Arguments as they are asked with.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Args<'a> {
+    Json(Box<RawValue>),
+    Text(&'a str),
+    Bytes { hex: String },
 }
 
 impl CommandConnector {
@@ -48,126 +93,201 @@ impl CommandConnector {
         Self {
             program: program.into(),
             args: args.into_iter().collect(),
+            variables: Vec::new(),
         }
     }
 
-    async fn ask<A: DeserializeOwned>(&self, what: &str, call: &Call) -> Result<A, Problem> {
-        let mut child = Command::new(&self.program)
-            .args(&self.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(Problem::NotStarted)?;
+    /// Lets the program have these variables of the worker's environment, too.
+    #[must_use]
+    pub fn inherit(mut self, variables: impl IntoIterator<Item = String>) -> Self {
+        self.variables.extend(variables);
+        self
+    }
+
+    /// Asks the program, and ends it where nobody waits for it any longer.
+    async fn ask(&self, what: &str, call: &Call) -> Result<Bounded, Problem> {
+        let question = question(what, call)?;
+        let mut program = Program::start(&self.program, &self.args, &self.variables).map_err(|error| {
+            Problem::NotStarted(format!("{} cannot be started: {error}", self.program.display()))
+        })?;
         let broken = |error: std::io::Error| Problem::Broken(format!("talking to it failed: {error}"));
-        let mut stdin = child.stdin.take().expect("standard input is piped");
-        let stdout = child.stdout.take().expect("standard output is piped");
-        let question = question(what, call).to_string();
+        let mut stdin = program.child.stdin.take().expect("standard input is piped");
+        let mut stdout = program.child.stdout.take().expect("standard output is piped");
         let tell = async move {
             // A program that does not care about the question may have closed its input.
             let _ = stdin.write_all(question.as_bytes()).await;
         };
-        let mut answer = Vec::new();
-        let mut bounded = stdout.take(ANSWER_BYTES_MAX + 1);
-        let ((), read) = tokio::join!(tell, bounded.read_to_end(&mut answer));
-        read.map_err(broken)?;
-        let status = child.wait().await.map_err(broken)?;
-        parse(&answer, status).map_err(Problem::Broken)
+        let mut answer = Bounded::default();
+        let (status, at_end) = {
+            let read = read(&mut stdout, &mut answer);
+            let ended = until_ended(&mut program, call.deadline, tell, read).await;
+            ended
+                .map_err(broken)?
+                .ok_or_else(|| Problem::Broken("it did not answer in time, and was killed".to_owned()))?
+        };
+        if !at_end {
+            // What it has started has its output. What it has written itself is there.
+            program.kill_all();
+            let rest = tokio::time::timeout(REST, read(&mut stdout, &mut answer)).await;
+            rest.unwrap_or(Ok(())).map_err(broken)?;
+        }
+        if !status.success() {
+            return Err(Problem::Broken(format!("it ended with {status}")));
+        }
+        Ok(answer)
+    }
+
+    /// Asks the program, and understands its answer.
+    async fn understood<A>(
+        &self,
+        what: &str,
+        call: &Call,
+        read: impl FnOnce(&[u8]) -> Result<A, String>,
+    ) -> Result<A, Problem> {
+        let answer = self.ask(what, call).await?;
+        let too_long = || Problem::Broken("its answer is too long to make sense of".to_owned());
+        read(answer.whole().ok_or_else(too_long)?).map_err(Problem::Broken)
     }
 }
 
-fn parse<A: DeserializeOwned>(answer: &[u8], status: ExitStatus) -> Result<A, String> {
-    if !status.success() {
-        return Err(format!("it ended with {status}"));
+/// Waits until a program has ended: with what, and whether all of its output was read; none where its time was over.
+async fn until_ended(
+    program: &mut Program,
+    deadline: Instant,
+    tell: impl Future<Output = ()>,
+    read: impl Future<Output = std::io::Result<()>>,
+) -> std::io::Result<Option<(ExitStatus, bool)>> {
+    let time = deadline.saturating_duration_since(Instant::now());
+    let (mut told, mut at_end, mut asked_to_end) = (false, false, false);
+    tokio::pin!(tell, read);
+    loop {
+        let wake = if asked_to_end {
+            deadline
+        } else {
+            deadline - GRACE.min(time / 2)
+        };
+        tokio::select! {
+            biased;
+            done = &mut read, if !at_end => {
+                done?;
+                at_end = true;
+            }
+            () = &mut tell, if !told => told = true,
+            status = program.child.wait() => {
+                program.has_ended();
+                return Ok(Some((status?, at_end)));
+            }
+            () = tokio::time::sleep_until(wake) => {
+                if asked_to_end {
+                    program.kill_all();
+                    return Ok(None);
+                }
+                program.terminate();
+                asked_to_end = true;
+            }
+        }
     }
-    if answer.len() as u64 > ANSWER_BYTES_MAX {
-        return Err(format!("its answer has more than {ANSWER_BYTES_MAX} bytes"));
-    }
-    serde_json::from_slice(answer).map_err(|error| format!("its answer makes no sense: {error}"))
 }
 
-fn question(what: &str, call: &Call) -> Value {
-    let left = call
-        .deadline
-        .saturating_duration_since(tokio::time::Instant::now());
-    json!({
-        "do": what,
-        "run": call.run,
-        "effect": call.effect,
-        "connector": call.connector,
-        "operation": call.operation,
-        "args": args(&call.args),
-        "content_type": call.args.content_type(),
-        "key": call.key,
-        "business_key": call.business_key,
-        "semantics": call.semantics,
-        "attempt": call.attempt,
-        "unwanted": call.unwanted,
-        "time_left_ms": u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-    })
+/// Reads what a program writes, until its end or until there is too much of it.
+async fn read(output: &mut (impl AsyncRead + Unpin), answer: &mut Bounded) -> std::io::Result<()> {
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let n = output.read(&mut chunk).await?;
+        if n == 0 || !answer.push(&chunk[..n]) {
+            return Ok(());
+        }
+    }
 }
 
-fn args(args: &Payload) -> Value {
-    let bytes = args.bytes().map(AsRef::as_ref).unwrap_or_default();
-    let parsed = || {
-        (args.content_type() == Payload::JSON)
-            .then(|| serde_json::from_slice(bytes).ok())
-            .flatten()
+fn question(what: &str, call: &Call) -> Result<String, Problem> {
+    let left = call.deadline.saturating_duration_since(Instant::now());
+    let question = Question {
+        r#do: what,
+        run: &call.run,
+        effect: &call.effect,
+        connector: &call.connector,
+        operation: &call.operation,
+        args: args(&call.args),
+        content_type: call.args.content_type(),
+        key: &call.key,
+        business_key: call.business_key.as_ref(),
+        semantics: call.semantics,
+        attempt: call.attempt,
+        unwanted: call.unwanted,
+        time_left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
     };
-    let text = || std::str::from_utf8(bytes).ok().map(Value::from);
-    parsed()
-        .or_else(text)
-        .unwrap_or_else(|| json!({"hex": hex::encode(bytes)}))
+    let text = serde_json::to_string(&question);
+    text.map_err(|error| Problem::NotStarted(format!("what is asked has no JSON form: {error}")))
+}
+
+fn args(args: &Payload) -> Args<'_> {
+    let bytes = args.bytes().map(AsRef::as_ref).unwrap_or_default();
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Args::Bytes {
+            hex: hex::encode(bytes),
+        };
+    };
+    let json =
+        (args.content_type() == Payload::JSON).then(|| RawValue::from_string(on_one_line(text).into_owned()));
+    json.and_then(Result::ok).map_or(Args::Text(text), Args::Json)
+}
+
+/// A JSON text on one line: within strings, JSON has no line ends.
+fn on_one_line(json: &str) -> Cow<'_, str> {
+    if json.contains(['\n', '\r']) {
+        json.replace(['\n', '\r'], " ").into()
+    } else {
+        json.into()
+    }
 }
 
 #[async_trait]
 impl Connector for CommandConnector {
     async fn dispatch(&self, call: &Call) -> Ending {
-        match self.ask("dispatch", call).await {
-            Ok(answer) => Dispatched::ending(answer),
-            Err(Problem::NotStarted(error)) => Ending::Retry {
-                error: format!("{} cannot be started: {error}", self.program.display()),
-                after_ms: None,
-            },
-            Err(Problem::Broken(cause)) => Ending::Unknown { cause },
+        let answer = match self.ask("dispatch", call).await {
+            Ok(answer) => answer,
+            Err(Problem::NotStarted(error)) => return Ending::Unreached { error },
+            Err(Problem::Broken(cause)) => return Ending::Unknown { cause },
+        };
+        match answer.whole() {
+            Some(whole) => dispatched(whole).unwrap_or_else(|cause| Ending::Unknown { cause }),
+            None if begins_confirmed(answer.head()) => Ending::confirmed(answer.payload(Payload::BYTES)),
+            None => Ending::unknown("its answer is too long to make sense of"),
         }
     }
 
     async fn observe(&self, call: &Call) -> Observation {
-        match self.ask("observe", call).await {
-            Ok(answer) => Observed::observation(answer),
-            Err(problem) => Observation::inconclusive(problem),
-        }
+        self.understood("observe", call, observed)
+            .await
+            .unwrap_or_else(blind)
     }
 
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
-        match self.ask("compensate", call).await {
-            Ok(answer) => Compensated::outcome(answer),
-            Err(problem @ Problem::NotStarted(_)) => Err(NotUndone::retry(problem)),
+        match self.understood("compensate", call, compensated).await {
+            Ok(undone) => undone,
+            Err(Problem::NotStarted(error)) => Err(NotUndone::Unreached { error }),
             Err(Problem::Broken(cause)) => Err(NotUndone::Unknown { cause }),
         }
     }
 
     async fn observe_undo(&self, call: &Call) -> Option<Observation> {
-        Some(match self.ask("observe_undo", call).await {
-            Ok(answer) => Observed::observation(answer),
-            Err(problem) => Observation::inconclusive(problem),
-        })
+        let seen = self.understood("observe_undo", call, observed).await;
+        Some(seen.unwrap_or_else(blind))
     }
 }
 
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotStarted(error) => write!(f, "the command cannot be started: {error}"),
-            Self::Broken(cause) => f.write_str(cause),
-        }
+fn blind(problem: Problem) -> Observation {
+    match problem {
+        Problem::NotStarted(why) => Observation::Unreached { why },
+        Problem::Broken(why) => Observation::Inconclusive { why },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
     use tape_core::effect::Semantics;
     use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
     use tokio::time::{Duration, Instant};
@@ -240,8 +360,158 @@ mod tests {
         }
         let missing = CommandConnector::new("/no/such/program", []);
         let ending = missing.dispatch(&call()).await;
-        assert!(matches!(ending, Ending::Retry { .. }), "{ending:?}");
+        assert!(matches!(ending, Ending::Unreached { .. }), "{ending:?}");
         let undone = missing.compensate(&call()).await;
-        assert!(matches!(undone, Err(NotUndone::Retry { .. })), "{undone:?}");
+        assert!(matches!(undone, Err(NotUndone::Unreached { .. })), "{undone:?}");
+        let seen = missing.observe(&call()).await;
+        assert!(matches!(seen, Observation::Unreached { .. }), "{seen:?}");
+    }
+
+    fn with_args(json: &str) -> Call {
+        Call {
+            args: Payload::new(Payload::JSON, json.to_owned()).unwrap(),
+            ..call()
+        }
+    }
+
+    async fn result(connector: &CommandConnector, call: &Call) -> Payload {
+        match connector.dispatch(call).await {
+            Ending::Confirmed { result, .. } => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn numbers_are_handed_on_to_the_letter() {
+        let echo = shell(r#"printf '{"confirmed": {"result": %s}}' "$(cat)""#);
+        let args = r#"{"b": 1070.8500000000001, "a": 123456789012345678901234567890, "c": 1.10}"#;
+        let echoed = result(&echo, &with_args(args)).await;
+        let echoed = std::str::from_utf8(echoed.bytes().unwrap()).unwrap();
+        assert!(echoed.contains(args), "{echoed}");
+        let lines = shell(r#"cat > /dev/null; printf '{"confirmed": {"result": %s}}' "$(cat | wc -l)""#);
+        assert_eq!(
+            result(&lines, &with_args("{\n\"a\":\n1}")).await.bytes().unwrap(),
+            "0"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_happened_is_confirmed_with_what_can_be_kept() {
+        for (result_text, kept) in [("{\"fee\": NaN}", Payload::BYTES), ("\"\\ud83d\"", Payload::JSON)] {
+            let script = format!(
+                "cat > /dev/null; cat <<'END'\n{{\"confirmed\": {{\"result\": {result_text}}}}}\nEND"
+            );
+            let payload = result(&shell(&script), &call()).await;
+            assert_eq!(
+                (payload.content_type(), &payload.bytes().unwrap()[..]),
+                (kept, result_text.as_bytes())
+            );
+        }
+        for bytes in [1_500_000, 5_000_000] {
+            let script = format!(
+                "printf '{{\"confirmed\": {{\"result\": \"'; head -c {bytes} /dev/zero | tr '\\0' x; printf '\"}}}}'"
+            );
+            let unkept = result(&shell(&script), &call()).await.as_unkept().unwrap();
+            assert!(unkept.len >= bytes, "{unkept:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_inherits_what_it_is_named_and_nothing_else() {
+        let all =
+            shell(r#"printf '{"confirmed": {"result": "%s"}}' "$(env | cut -d= -f1 | sort | tr '\n' ' ')""#);
+        let names = |payload: Payload| -> Vec<String> {
+            let text: String = serde_json::from_slice(payload.bytes().unwrap()).unwrap();
+            let shells = ["PWD", "SHLVL", "_", "OLDPWD"];
+            let names = text.split_whitespace().filter(|name| !shells.contains(name));
+            names.map(str::to_owned).collect()
+        };
+        // Cargo sets many variables for its tests.
+        let allowed = ["HOME", "LANG", "PATH", "TAPE_CALL", "TAPE_WORKER_PID", "TZ"];
+        let found = names(result(&all, &call()).await);
+        assert!(
+            found.iter().all(|name| allowed.contains(&name.as_str())),
+            "{found:?}"
+        );
+        let more = all.inherit(["CARGO_PKG_NAME".to_owned()]);
+        assert!(names(result(&more, &call()).await).contains(&"CARGO_PKG_NAME".to_owned()));
+    }
+
+    /// Whether a process has ended, also where its parent has not looked yet.
+    fn is_gone(id: &str) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{id}/stat"));
+        state.is_err() || state.is_ok_and(|state| state.contains(") Z "))
+    }
+
+    /// Waits until a file has as many words.
+    async fn words(file: &std::path::Path, n: usize) -> Vec<String> {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            if words.len() >= n {
+                return words;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn all_gone(ids: &[String]) {
+        while !ids.iter().all(|id| is_gone(id)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn all_that_a_command_started_ends_with_a_call_that_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = dir.path().join("ids");
+        let at = ids.display();
+        // A child that minds no SIGTERM, one of its own, and one in a session of its own.
+        let script = format!(
+            "trap '' TERM; echo $$ >> {at}; (echo $(exec sh -c 'echo $PPID') >> {at}; sleep 1000) & \
+             setsid sh -c 'echo $$ >> {at}; exec sleep 1000' & sleep 1000"
+        );
+        let given_up = shell(&script);
+        let asked = tokio::spawn(async move { given_up.dispatch(&call()).await });
+        let found = words(&ids, 3).await;
+        asked.abort();
+        all_gone(&found).await;
+
+        let late = Call {
+            deadline: Instant::now() + Duration::from_secs(4),
+            ..call()
+        };
+        let ending = shell(&script).dispatch(&late).await;
+        assert!(matches!(ending, Ending::Unknown { .. }), "{ending:?}");
+        let started = words(&ids, found.len()).await;
+        all_gone(&started).await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_answer_does_not_wait_for_what_has_the_output_and_that_ends_with_the_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = dir.path().join("ids");
+        let at = ids.display();
+        let script = format!(
+            "sh -c 'echo $$ >> {at}; exec sleep 1000' & setsid sh -c 'echo $$ >> {at}; exec sleep 1000' & \
+             while [ $(wc -l < {at}) -lt 2 ]; do :; done; echo '{{\"confirmed\": {{\"result\": 7}}}}'"
+        );
+        std::fs::write(&ids, "").unwrap();
+        assert_eq!(result(&shell(&script), &call()).await.bytes().unwrap(), "7");
+        all_gone(&words(&ids, 2).await).await;
+    }
+
+    #[tokio::test]
+    async fn a_command_is_asked_to_end_before_it_is_killed() {
+        let script = r#"trap "echo '{\"unknown\": {\"cause\": \"told to end\"}}'; exit 0" TERM
+            while :; do sleep 0.01; done"#;
+        let late = Call {
+            deadline: Instant::now() + Duration::from_secs(6),
+            ..call()
+        };
+        let ending = shell(script).dispatch(&late).await;
+        assert_eq!(ending, Ending::unknown("told to end"));
     }
 }

@@ -3,98 +3,167 @@
 mod endpoints;
 mod exchange;
 mod meaning;
+mod pattern;
+mod target;
 mod template;
 
-pub use endpoints::{HttpAbsent, HttpEndpoints};
+pub use endpoints::{HttpEndpoints, HttpPattern};
 
 use crate::connector::{Call, Connector, NotUndone, Observation};
 use crate::http::{HttpError, client};
 use async_trait::async_trait;
+use endpoints::Endpoints;
 use exchange::{Answer, Lost, send};
-use meaning::{ending, repeated, retry, seen, undoing};
-use reqwest::Client;
+use meaning::{Says, ending, repeated, seen, undoing};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder};
 use tape_core::command::Ending;
 use tape_core::effect::Semantics;
 use tape_core::id::BusinessKey;
 use tape_core::payload::Payload;
-use template::fill;
+use target::Target;
+use template::{Template, encoded, stands_for_nothing};
 
 /// Calls an upstream over HTTP. The body is the payload as it is; the headers `Idempotency-Key`, `Tape-Operation`, `Tape-Attempt`,
-/// `Tape-Run`, `Tape-Effect` and, where there is one, `Tape-Business-Key` say the rest, percent-encoded.
+/// `Tape-Run`, `Tape-Effect` and, where there is one, `Tape-Business-Key` say the rest, percent-encoded. Each request has a connection of
+/// its own, is sent once, and follows no redirect.
 ///
 /// What an answer to a dispatch means:
 ///
 /// | answer | meaning |
 /// |---|---|
-/// | 2xx but 202 | confirmed |
-/// | 202, 3xx, 408, 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
+/// | 2xx but 202 | confirmed, with as much of the body as a payload can keep |
+/// | what `not_done` fits; 401, 407, 425 | not done, to be tried again |
+/// | 429, 502, 503, 504 | it may have happened: an idempotent effect is sent again with its key, any other is unknown |
+/// | 202, 3xx, 408, any other 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
 /// | 409 | to a first attempt, refused; to a later one, unknown: an earlier attempt may be what it conflicts with |
-/// | 401, 407, 425, 429, and 503 with `Retry-After`; no connection, or a URL that cannot be filled in | not done, to be tried again |
-/// | any other 4xx, 501, 505 | refused |
+/// | any other 4xx, 501, 505; words of the call that make another URL of the template | refused |
+/// | no connection: refused, no such host, no TLS | nothing was sent: tried again with backoff, and the attempt does not count |
 ///
 /// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
-/// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again.
+/// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
+/// sent waits for a person.
 ///
-/// To an observation, what the configuration names ([`HttpAbsent`]) means absent, any other 2xx found, anything else inconclusive. *Absent*
-/// is a promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say
-/// more, in an answer of the content type `application/vnd.tape.answer+json`, in the words of
-/// [`CommandConnector`](crate::CommandConnector), whatever the status; there, *failed* speaks for all attempts.
-#[derive(Clone, Debug)]
+/// An observation is found, absent or inconclusive as the configuration says ([`HttpEndpoints`]). *Absent* is a promise: an upstream
+/// whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the
+/// content type `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status;
+/// there, *failed* speaks for all attempts.
+#[derive(Clone)]
 pub struct HttpConnector {
     client: Client,
-    endpoints: HttpEndpoints,
+    endpoints: Endpoints,
+    /// Headers whose values have words of the call.
+    headers: Vec<(HeaderName, Template)>,
+}
+
+/// Its URLs and headers may have secrets.
+impl std::fmt::Debug for HttpConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpConnector").finish_non_exhaustive()
+    }
 }
 
 impl HttpConnector {
     /// Calls the upstream at `endpoints`, with these headers beside its own, such as one with a token.
     ///
     /// # Errors
-    /// [`HttpError`] where an endpoint or a header makes no sense or TLS cannot be set up.
+    /// [`HttpError`] where an endpoint or a header makes no sense or TLS cannot be set up. It names what is wrong and repeats no value.
     pub fn new<'a>(
         endpoints: HttpEndpoints,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, HttpError> {
-        endpoints.check()?;
+        let endpoints = Endpoints::read(&endpoints)?;
         let mut fixed = HeaderMap::new();
         for (name, value) in headers {
-            let mut value = HeaderValue::from_str(value).map_err(HttpError::new)?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| no_header(name))?;
             value.set_sensitive(true);
-            fixed.insert(
-                HeaderName::from_bytes(name.as_bytes()).map_err(HttpError::new)?,
-                value,
-            );
+            fixed.insert(header_name(name)?, value);
         }
-        let builder = client()
-            .default_headers(fixed)
-            // A request that is sent elsewhere is sent again.
-            .redirect(reqwest::redirect::Policy::none());
         Ok(Self {
-            client: builder.build().map_err(HttpError::new)?,
+            client: client().default_headers(fixed).build().map_err(HttpError::new)?,
             endpoints,
+            headers: Vec::new(),
         })
     }
 
-    async fn post(&self, template: &str, call: &Call, name: Option<&BusinessKey>) -> Result<Answer, Lost> {
-        let body = call.args.bytes().cloned().unwrap_or_default();
-        let request = self
-            .client
-            .post(fill(template, call).map_err(Lost::NotSent)?)
-            .header(CONTENT_TYPE, call.args.content_type())
-            .body(body);
-        send(request, call, name).await
+    /// Adds a header whose value is a template: words in braces stand for those of the call, percent-encoded, as in URLs.
+    ///
+    /// # Errors
+    /// [`HttpError`] where the header makes no sense.
+    pub fn header(mut self, name: &str, template: &str) -> Result<Self, HttpError> {
+        let template = Template::parse(template).map_err(|problem| {
+            HttpError::invalid("headers", format!("has a value for `{name}` that {problem}"))
+        })?;
+        let sample = template.filled(|word| Ok(word.name().to_owned()));
+        if sample.is_ok_and(|sample| HeaderValue::from_str(&sample).is_err()) {
+            return Err(no_header(name));
+        }
+        self.headers.push((header_name(name)?, template));
+        Ok(self)
     }
 
-    /// Asks an endpoint what happened; `absent` is how it says that nothing did.
-    async fn look(&self, template: &str, call: &Call, absent: Option<&HttpAbsent>) -> Observation {
-        let url = match fill(template, call) {
-            Ok(url) => url,
-            Err(why) => return Observation::Inconclusive { why },
+    async fn post(
+        &self,
+        at: (&'static str, &Target),
+        call: &Call,
+        name: Option<&BusinessKey>,
+    ) -> Result<Answer, Lost> {
+        let body = call.args.bytes().cloned().unwrap_or_default();
+        let request = self.client.post(url(at, call)?);
+        let request = request.header(CONTENT_TYPE, call.args.content_type()).body(body);
+        send(self.with_headers(request, call)?, call, name).await
+    }
+
+    /// Asks an endpoint what happened.
+    async fn look(&self, at: (&'static str, &Target), call: &Call, says: Says<'_>) -> Observation {
+        let ask = async || {
+            let request = self.client.get(url(at, call)?);
+            send(
+                self.with_headers(request, call)?,
+                call,
+                call.business_key.as_ref(),
+            )
+            .await
         };
-        match send(self.client.get(url), call, call.business_key.as_ref()).await {
-            Ok(answer) => seen(&answer, absent),
-            Err(Lost::NotSent(why) | Lost::Sent(why)) => Observation::Inconclusive { why },
+        ask()
+            .await
+            .map_or_else(blind, |answer| seen(&answer, call, &says))
+    }
+
+    fn with_headers(&self, mut request: RequestBuilder, call: &Call) -> Result<RequestBuilder, Lost> {
+        for (name, template) in &self.headers {
+            let value = template.filled(|word| {
+                let value = word.of(call).ok_or_else(|| stands_for_nothing(word))?;
+                Ok(encoded(&value))
+            });
+            let value = value.map_err(|problem| Lost::Refused(format!("the header `{name}`: {problem}")))?;
+            request = request.header(name, value);
         }
+        Ok(request)
+    }
+}
+
+fn url((key, target): (&'static str, &Target), call: &Call) -> Result<reqwest::Url, Lost> {
+    let filled = target.fill(call);
+    filled.map_err(|problem| Lost::Refused(format!("the URL of `{key}`: {problem}")))
+}
+
+fn header_name(name: &str) -> Result<HeaderName, HttpError> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| no_header(name))
+}
+
+fn no_header(name: &str) -> HttpError {
+    HttpError::invalid(
+        "headers",
+        format!("has `{name}`, which with its value is no header"),
+    )
+}
+
+/// What a question says that was not answered.
+fn blind(lost: Lost) -> Observation {
+    match lost {
+        Lost::Unreached(why) => Observation::Unreached { why },
+        Lost::Refused(why) | Lost::Sent(why) => Observation::Inconclusive { why },
     }
 }
 
@@ -102,40 +171,53 @@ impl HttpConnector {
 impl Connector for HttpConnector {
     async fn dispatch(&self, call: &Call) -> Ending {
         let name = call.business_key.as_ref();
-        match self.post(&self.endpoints.dispatch, call, name).await {
-            Ok(answer) => ending(&answer, call.attempt),
-            Err(Lost::NotSent(error)) => retry(error, None),
+        match self
+            .post(("dispatch", &self.endpoints.dispatch), call, name)
+            .await
+        {
+            Ok(answer) => ending(&answer, call, &self.endpoints.not_done),
+            Err(Lost::Refused(error)) => Ending::Refused { error, detail: None },
+            Err(Lost::Unreached(error)) => Ending::Unreached { error },
             Err(Lost::Sent(cause)) => Ending::Unknown { cause },
         }
     }
 
     async fn observe(&self, call: &Call) -> Observation {
         match &self.endpoints.observe {
-            Some(template) => self.look(template, call, self.endpoints.absent.as_ref()).await,
+            Some(target) => {
+                let says = Says {
+                    yes: self.endpoints.found.as_ref(),
+                    no: self.endpoints.absent.as_ref(),
+                    url_names_the_act: target.names_the_act(),
+                };
+                self.look(("observe", target), call, says).await
+            }
             None => self.observe_by_repeating(call).await,
         }
     }
 
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
-        let template = self
-            .endpoints
-            .compensate
-            .as_ref()
-            .unwrap_or(&self.endpoints.dispatch);
+        let at = match &self.endpoints.compensate {
+            Some(target) => ("compensate", target),
+            None => ("dispatch", &self.endpoints.dispatch),
+        };
         // Under the name of the act, an upstream might take its undo for the act itself.
-        match self.post(template, call, None).await {
-            Ok(answer) => undoing(&answer, call.attempt),
-            Err(Lost::NotSent(error)) => Err(NotUndone::Retry { error }),
+        match self.post(at, call, None).await {
+            Ok(answer) => undoing(&answer, call, &self.endpoints.not_done),
+            Err(Lost::Refused(error)) => Err(NotUndone::Refused { error }),
+            Err(Lost::Unreached(error)) => Err(NotUndone::Unreached { error }),
             Err(Lost::Sent(cause)) => Err(NotUndone::Unknown { cause }),
         }
     }
 
     async fn observe_undo(&self, call: &Call) -> Option<Observation> {
-        let template = self.endpoints.undone.as_ref()?;
-        Some(
-            self.look(template, call, self.endpoints.not_undone.as_ref())
-                .await,
-        )
+        let target = self.endpoints.undone.as_ref()?;
+        let says = Says {
+            yes: self.endpoints.is_undone.as_ref(),
+            no: self.endpoints.not_undone.as_ref(),
+            url_names_the_act: target.names_the_act(),
+        };
+        Some(self.look(("undone", target), call, says).await)
     }
 }
 
@@ -154,10 +236,16 @@ impl HttpConnector {
             ..call.clone()
         };
         let name = call.business_key.as_ref();
-        match self.post(&self.endpoints.dispatch, &again, name).await {
-            Ok(answer) => repeated(&answer, again.attempt, self.endpoints.absent.as_ref()),
-            Err(Lost::NotSent(why) | Lost::Sent(why)) => Observation::Inconclusive { why },
-        }
+        let Endpoints {
+            dispatch,
+            not_done,
+            absent,
+            ..
+        } = &self.endpoints;
+        let answer = self.post(("dispatch", dispatch), &again, name).await;
+        answer.map_or_else(blind, |answer| {
+            repeated(&answer, &again, not_done, absent.as_ref())
+        })
     }
 }
 
@@ -189,22 +277,22 @@ mod tests {
         let connector = connector.unwrap();
         let ending = connector.dispatch(&nameless).await;
         assert!(
-            matches!(&ending, Ending::Retry { error, .. } if error.contains("no business key")),
+            matches!(&ending, Ending::Refused { error, .. } if error.contains("no business key")),
             "{ending:?}"
         );
         let undone = connector.compensate(&nameless).await;
-        assert!(matches!(undone, Err(NotUndone::Retry { .. })), "{undone:?}");
+        assert!(matches!(undone, Err(NotUndone::Refused { .. })), "{undone:?}");
     }
 
     #[tokio::test]
-    async fn a_url_that_cannot_be_filled_in_is_tried_again() {
+    async fn a_url_that_cannot_be_filled_in_is_refused() {
         let endpoints = HttpEndpoints {
             dispatch: "http://{business_key}.example/".to_owned(),
             ..endpoints()
         };
         let connector = HttpConnector::new(endpoints, []).unwrap();
         let ending = connector.dispatch(&call()).await;
-        assert!(matches!(ending, Ending::Retry { .. }), "{ending:?}");
+        assert!(matches!(ending, Ending::Refused { .. }), "{ending:?}");
     }
 
     #[tokio::test]
@@ -229,14 +317,89 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn no_secret_of_a_url_is_told() {
+        let url = "http://user:S3CRET@127.0.0.1:1/S3CRET/{business_key}?token=S3CRET";
+        let endpoints = HttpEndpoints {
+            dispatch: url.to_owned(),
+            observe: Some(url.to_owned()),
+            ..HttpEndpoints::default()
+        };
+        let told = format!("{endpoints:?}");
+        let connector = HttpConnector::new(endpoints, [("authorization", "Bearer S3CRET")]).unwrap();
+        let nameless = Call {
+            business_key: None,
+            ..call()
+        };
+        let told = format!(
+            "{told} {connector:?} {:?} {:?} {:?} {:?}",
+            connector.dispatch(&call()).await,
+            connector.observe(&call()).await,
+            connector.compensate(&call()).await,
+            connector.dispatch(&nameless).await,
+        );
+        assert!(!told.contains("S3CRET"), "{told}");
+        assert!(told.contains("Unreached") && told.contains("Refused"), "{told}");
+    }
+
+    /// Answers each connection once, where there is something to answer, and keeps some open.
+    async fn answering(listener: &tokio::net::TcpListener, answers: &[(&str, bool)]) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut open = Vec::new();
+        for (answer, stays) in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            open.extend(stays.then_some(stream));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_once_and_to_one_place() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let endpoints = HttpEndpoints {
+            dispatch: format!("http://{at}/{{operation}}"),
+            observe: Some(format!("http://{at}/by/{{key}}")),
+            ..HttpEndpoints::default()
+        };
+        let connector = HttpConnector::new(endpoints, []).unwrap();
+        let whole = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n{\"id\":7}";
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{\"id\":7}";
+        let elsewhere = "HTTP/1.1 307 Elsewhere\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n";
+        let answers = [
+            (whole, true),
+            (elsewhere, true),
+            ("", false),
+            ("no HTTP\r\n\r\n", false),
+            (cut, false),
+            (cut, false),
+            (elsewhere, false),
+        ];
+        let asked = async {
+            let ending = connector.dispatch(&call()).await;
+            assert!(matches!(ending, Ending::Confirmed { .. }), "{ending:?}");
+            for _ in 0..4 {
+                let ending = connector.dispatch(&call()).await;
+                assert!(matches!(ending, Ending::Unknown { .. }), "{ending:?}");
+            }
+            for _ in 0..2 {
+                let seen = connector.observe(&call()).await;
+                assert!(matches!(seen, Observation::Inconclusive { .. }), "{seen:?}");
+            }
+        };
+        tokio::join!(answering(&listener, &answers), asked);
+        let more = listener.into_std().unwrap().accept();
+        assert!(more.is_err(), "nothing else was sent: {more:?}");
+    }
+
     fn endpoints() -> HttpEndpoints {
         HttpEndpoints {
             dispatch: "http://127.0.0.1:1/".to_owned(),
-            observe: None,
-            compensate: None,
-            absent: None,
-            undone: None,
-            not_undone: None,
+            ..HttpEndpoints::default()
         }
     }
 

@@ -18,13 +18,19 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// Calls `streamQuery` of a reasoning engine with the class method `stream_query`, unless told otherwise, and the input
 /// `{"run": {...}, "epoch": N}`. The agent adopts the run with that epoch and drives it; the call is over when its stream ends. Requests
 /// carry an access token of the service account that this process runs as.
-#[derive(Debug)]
 pub struct AgentEngineRedriver {
     client: reqwest::Client,
     url: String,
     method: String,
     tokens: String,
     token: Mutex<Option<(String, Instant)>>,
+}
+
+/// Its URL may have a secret, and it holds a token.
+impl std::fmt::Debug for AgentEngineRedriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentEngineRedriver").finish_non_exhaustive()
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,7 +93,7 @@ impl AgentEngineRedriver {
 impl Redriver for AgentEngineRedriver {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let token = self.token().await;
-        let token = token.map_err(|error| RedriveError::Unreached(Box::new(error)))?;
+        let token = token.map_err(|error| RedriveError::Unreached(Box::new(error.without_url())))?;
         let mut answer = self
             .client
             .post(format!("{}:streamQuery", self.url))
@@ -104,5 +110,49 @@ impl Redriver for AgentEngineRedriver {
         // What the agent says on its way is in the journal; here it only matters when it is done.
         while answer.chunk().await.map_err(failed)?.is_some() {}
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::any;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tape_core::id::{Epoch, RunId};
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let led = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&led);
+        let elsewhere = async move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            "done"
+        };
+        let redirect = async || (StatusCode::TEMPORARY_REDIRECT, [("location", "/elsewhere")]);
+        let router = Router::new()
+            .route(
+                "/token",
+                any(async || r#"{"access_token": "T", "expires_in": 3600}"#),
+            )
+            .route("/elsewhere", any(elsewhere))
+            .fallback(any(redirect));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let engine =
+            AgentEngineRedriver::new(format!("http://{at}/engine"), Duration::from_secs(30)).unwrap();
+        let engine = engine.tokens(format!("http://{at}/token"));
+        let run = RunId::new("acme", "a", "u", "s", "i").unwrap();
+        let redriven = engine.redrive(&Redrive { run, epoch: Epoch(2) }).await;
+        let error = redriven.unwrap_err();
+        assert!(
+            matches!(error, RedriveError::Refused { status: 307 }),
+            "{error:?}"
+        );
+        assert!(!error.reached(), "what stands before the agent answered");
+        assert_eq!(led.load(Ordering::Relaxed), 0);
     }
 }

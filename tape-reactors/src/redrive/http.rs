@@ -26,11 +26,7 @@ impl HttpRedriver {
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
         let url = url.into();
         check_url("url", &url)?;
-        let client = client()
-            .timeout(timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(HttpError::new)?;
+        let client = client().timeout(timeout).build().map_err(HttpError::new)?;
         Ok(Self {
             client,
             url,
@@ -49,9 +45,8 @@ impl HttpRedriver {
 
 impl std::fmt::Debug for HttpRedriver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpRedriver")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        // Its URL may have a secret.
+        f.debug_struct("HttpRedriver").finish_non_exhaustive()
     }
 }
 

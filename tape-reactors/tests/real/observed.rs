@@ -1,6 +1,6 @@
 //! What follows from what the upstream says happened.
 
-use crate::upstream::{Eyes, Fault, Upstream};
+use crate::upstream::{Eyes, Fault, Line, Upstream};
 use crate::world::{World, effect, spec};
 use tape_core::command::{DriverCommand, OutsideCommand, Verdict};
 use tape_core::effect::{EffectPolicy, Semantics, Status};
@@ -74,7 +74,7 @@ const FAILING: Fault = Fault::Refuse {
 };
 
 async fn each(world: &World) {
-    let upstream = Upstream::start(world.dir.path(), false);
+    let mut upstream = Upstream::start(world.dir.path(), false);
     // Another connector of the same upstream, whose configuration has a URL that the upstream does not have.
     let url = upstream.url();
     let astray = format!(
@@ -86,8 +86,9 @@ async fn each(world: &World) {
     an_answer_of_somebody_else_is_not_absent(world, &upstream).await;
     what_is_absent_and_idempotent_is_sent_again(world, &upstream).await;
     what_is_absent_otherwise_waits_for_a_person(world, &upstream).await;
-    a_duplicate_is_confirmed_and_taken_back(world, &upstream).await;
+    all_duplicates_are_taken_back_and_the_act_is_confirmed(world, &upstream).await;
     what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world, &upstream).await;
+    an_upstream_that_is_away_costs_nothing(world, &mut upstream).await;
 }
 
 async fn what_is_absent_and_idempotent_is_sent_again(world: &World, upstream: &Upstream) {
@@ -132,10 +133,11 @@ async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &U
     assert_eq!(upstream.acts("held"), 1);
 }
 
-async fn a_duplicate_is_confirmed_and_taken_back(world: &World, upstream: &Upstream) {
+async fn all_duplicates_are_taken_back_and_the_act_is_confirmed(world: &World, upstream: &Upstream) {
     let run = world.run("double").await;
-    // Somebody acts twice for one request, as a retrying proxy would.
+    // The upstream acts three times for one request, as behind a retrying proxy.
     upstream.faults(&[Fault::Lose]).await;
+    upstream.act_beside("double").await;
     upstream.act_beside("double").await;
     run.begin(0, spec(Semantics::NonIdempotent, "double")).await;
     run.until(|run| {
@@ -144,29 +146,56 @@ async fn a_duplicate_is_confirmed_and_taken_back(world: &World, upstream: &Upstr
             && run.obligations().iter().all(|o| o.id.copy == 0)
     })
     .await;
-    let entries = run.entries().await;
-    let at = |kind: &str| entries.iter().position(|body| body.kind() == kind).unwrap();
-    let observed = at("effect.observed");
+    let kinds: Vec<_> = run.entries().await.iter().map(EntryBody::kind).collect();
+    let observed = kinds.iter().position(|kind| *kind == "effect.observed").unwrap();
     assert_eq!(
-        [at("effect.confirmed"), at("obligation.armed")],
-        [observed + 1, observed + 2],
+        kinds[observed + 1..observed + 4],
+        ["effect.confirmed", "obligation.armed", "obligation.armed"],
         "one after the other, in one commit"
     );
     let ledger = upstream.ledger();
-    let taken_back: Vec<_> = ledger
-        .iter()
-        .filter(|line| line.operation == "take-back")
+    let acts = |line: &&Line| line.business_key.as_deref() == Some("double") && line.operation == "pay";
+    let places = (1..).zip(&ledger).filter(|(_, line)| acts(line)).map(|(n, _)| n);
+    let places: Vec<u64> = places.collect();
+    let taken_back = ledger.iter().filter(|line| line.operation == "take-back");
+    let mut taken_back: Vec<u64> = taken_back
+        .map(|line| line.args["act"].as_u64().unwrap())
         .collect();
-    let [line] = taken_back[..] else {
-        panic!("taken back {} times", taken_back.len());
-    };
-    let act = usize::try_from(line.args["act"].as_u64().unwrap()).unwrap();
-    assert_eq!(ledger[act - 1].business_key.as_deref(), Some("double"));
+    taken_back.sort_unstable();
+    assert_eq!(places.len(), 3);
+    assert_eq!(taken_back, places[1..], "each but the first, once");
     assert_eq!(
         run.state().await.obligations().len(),
         1,
         "the act itself can still be undone"
     );
+}
+
+/// An upstream that is away for longer than all attempts and observations would take.
+async fn an_upstream_that_is_away_costs_nothing(world: &World, upstream: &mut Upstream) {
+    let (sent, asked) = (world.run("away").await, world.run("away-unknown").await);
+    let mut impatient = spec(Semantics::NonIdempotent, "away");
+    impatient.policy.attempts_max = 2;
+    let mut doubted = spec(Semantics::NonIdempotent, "away-unknown");
+    doubted.policy.observations_max = 1;
+    doubted.policy.backoff_ms = 300;
+    doubted.policy.backoff_max_ms = 300;
+    upstream.faults(&[Fault::Lose]).await;
+    asked.begin(0, doubted).await;
+    asked.until_effect(0, Status::Unknown).await;
+    upstream.kill();
+    sent.begin(0, impatient).await;
+    sent.until_count("effect.deferred", 3).await;
+    asked.until_count("effect.observed", 2).await;
+    let why = asked.state().await.effects()[&effect(0)].unreached.why.clone();
+    assert!(
+        why.unwrap().contains("not reached"),
+        "the reason is there to be shown"
+    );
+    upstream.come_back();
+    sent.until_effect(0, Status::Confirmed).await;
+    asked.until_effect(0, Status::Confirmed).await;
+    assert_eq!([upstream.acts("away"), upstream.acts("away-unknown")], [1, 1]);
 }
 
 async fn what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world: &World, upstream: &Upstream) {

@@ -32,7 +32,9 @@ const LOST: [Fault; 2] = [Fault::Lose, Fault::ActAndAnswer { status: 500 }];
 async fn each(world: &World) {
     let upstream = Upstream::start(world.dir.path(), false);
     let url = upstream.url();
-    let mute = format!("[connectors.{MUTE}.http]\ndispatch = \"{url}/act/{{operation}}\"");
+    let mute = format!(
+        "[connectors.{MUTE}.http]\ndispatch = \"{url}/act/{{operation}}\"\nnot_done = {{ status = 429 }}"
+    );
     // Nobody is killed at first: claims that do not lapse by themselves on a busy machine.
     let worker = world.worker_claiming(&upstream, 10_000, &mute);
     a_lost_answer_is_looked_up(world, &upstream).await;

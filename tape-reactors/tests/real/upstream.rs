@@ -165,14 +165,14 @@ fn answer(n: usize) -> Response {
 }
 
 fn refuse(status: u16, retry_after: Option<u64>) -> Response {
-    let mut response = (StatusCode::from_u16(status).unwrap(), "as told").into_response();
+    let mut response = (StatusCode::from_u16(status).unwrap(), Json("as told")).into_response();
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
 
-/// What became of a business act. Of one that was done twice, the second can be taken back by its number.
+/// What became of a business act. Of one that was done several times, all but the first can be taken back by their numbers.
 async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
     if *office.eyes.lock().unwrap() == Eyes::Shut {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -182,9 +182,10 @@ async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<
     match acts.map_or(&[][..], Vec::as_slice)[..] {
         [] => (StatusCode::NOT_FOUND, Json(json!({"error": "no such act"}))).into_response(),
         [n] => answer(n),
-        [first, second, ..] => {
-            let undo = json!({"operation": "take-back", "args": {"act": second}});
-            let duplicate = json!({"duplicate": {"result": {"act": first}, "undo_duplicate": undo}});
+        [first, ref others @ ..] => {
+            let undo = |act: &usize| json!({"operation": "take-back", "args": {"act": act}});
+            let undo: Vec<Value> = others.iter().map(undo).collect();
+            let duplicate = json!({"duplicate": {"result": {"act": first}, "undo_duplicates": undo}});
             let kind = [(header::CONTENT_TYPE, "application/vnd.tape.answer+json")];
             (kind, duplicate.to_string()).into_response()
         }

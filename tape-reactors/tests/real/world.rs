@@ -125,6 +125,7 @@ impl World {
             "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
              dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
              absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}\n\
+             not_done = {{ status = 429, json = {{ \"\" = \"as told\" }} }}\n\
              undone = \"{url}/undone/{{business_key}}\"\n\
              not_undone = {{ status = 404, json = {{ \"/error\" = \"no such refund\" }} }}\n"
         );

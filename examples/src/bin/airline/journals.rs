@@ -256,6 +256,7 @@ fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String
          [connectors.{tenant}.http]\n\
          dispatch = \"{airline}/act/{{operation}}/{{business_key}}\"\n\
          observe = \"{airline}/acts/{{business_key}}\"\n\
+         found = {{ status = 200, headers = {{ airline-books = \"acts\" }} }}\n\
          absent = {{ status = 404, json = {{ \"/acts\" = 0 }} }}\n\
          compensate = \"{airline}/undo\"\n\
          undone = \"{airline}/undone/{{business_key}}\"\n\

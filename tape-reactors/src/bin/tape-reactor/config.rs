@@ -83,7 +83,7 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectorEntry {
     pub(crate) http: Option<HttpEndpoints>,
-    /// Headers with each request, by name.
+    /// Headers with each request, by name. Words in braces stand for those of the call.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     /// Headers whose values are in variables of the environment: the variables, by name of the header.
@@ -91,6 +91,9 @@ pub(crate) struct ConnectorEntry {
     pub(crate) headers_env: BTreeMap<String, String>,
     /// The program and its arguments.
     pub(crate) command: Option<Vec<String>>,
+    /// Variables of the environment that the program has, too.
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
     /// Calls under way at once.
     #[serde(default = "sixteen")]
     pub(crate) concurrency: usize,
@@ -146,17 +149,18 @@ pub(crate) enum Misconfigured {
         #[source]
         source: std::io::Error,
     },
-    #[error("{path} makes no sense")]
+    /// The file's own text stands in no error: it may have secrets.
+    #[error("{path} makes no sense in line {line}: {problem}")]
     Nonsense {
         path: String,
-        #[source]
-        source: toml::de::Error,
+        line: usize,
+        problem: String,
     },
     #[error("connector '{connector}' is either `http` or `command`")]
     Neither { connector: Connector },
     #[error("`{key}` {problem}")]
     Invalid { key: String, problem: String },
-    #[error("'{of}' wants the variable {variable}, which is not set")]
+    #[error("'{of}' wants the variable {variable}, which is not set, or empty")]
     NoVariable { of: String, variable: String },
     #[error("'{of}' cannot be set up")]
     Http {
@@ -177,7 +181,14 @@ impl File {
     }
 
     fn parse(text: &str, path: String) -> Result<Self, Misconfigured> {
-        let file: Self = toml::from_str(text).map_err(|source| Misconfigured::Nonsense { path, source })?;
+        let file: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            Misconfigured::Nonsense {
+                path,
+                line: before.unwrap_or_default().matches('\n').count() + 1,
+                problem: without_values(error.message()),
+            }
+        })?;
         file.check()?;
         Ok(file)
     }
@@ -239,6 +250,18 @@ impl File {
             ..usual
         }
     }
+}
+
+/// What is wrong, without the values that are quoted in it; names stand in backticks and stay.
+fn without_values(message: &str) -> String {
+    let mut parts = message.split('"');
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    if parts.next().is_some() {
+        said.push_str("\"...\"");
+        // A value may have quotes itself: what comes after its last one is ours.
+        said.push_str(parts.next_back().unwrap_or_default());
+    }
+    said.lines().next().unwrap_or_default().to_owned()
 }
 
 fn within<T: PartialOrd + Display>(

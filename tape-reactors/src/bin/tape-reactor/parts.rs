@@ -15,8 +15,7 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
             (Some(_), None) => all.with(name.clone(), http(name, entry)?, places),
             (None, Some([program, args @ ..])) => {
                 no_headers(name, entry)?;
-                let command = CommandConnector::new(program, args.iter().cloned());
-                all.with(name.clone(), command, places)
+                all.with(name.clone(), command(name, entry, program, args)?, places)
             }
             _ => {
                 return Err(Misconfigured::Neither {
@@ -26,6 +25,42 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
         };
     }
     Ok(all)
+}
+
+/// Words that stand for something of a call, where a template is filled in.
+const WORDS: [&str; 5] = ["{key}", "{business_key}", "{operation}", "{effect}", "{tenant}"];
+
+fn command(
+    name: &Connector,
+    entry: &ConnectorEntry,
+    program: &str,
+    args: &[String],
+) -> Result<CommandConnector, Misconfigured> {
+    let filled_in = |text: &&str| WORDS.iter().find(|word| text.contains(**word));
+    let texts = std::iter::once(program).chain(args.iter().map(String::as_str));
+    if let Some(word) = texts.filter_map(|text| filled_in(&text)).next() {
+        return Err(Misconfigured::Invalid {
+            key: format!("connectors.{name}.command"),
+            problem: format!(
+                "has the word {word}, which is not filled in: the command reads it from its input"
+            ),
+        });
+    }
+    for variable in &entry.env {
+        let mut letters = variable.bytes();
+        let begins = letters
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !begins || !letters.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err(Misconfigured::Invalid {
+                key: format!("connectors.{name}.env"),
+                problem: "has what is no name of a variable: letters, digits and `_` are wanted".to_owned(),
+            });
+        }
+        self::variable(&format!("connectors.{name}.env"), variable)?;
+    }
+    let command = CommandConnector::new(program, args.iter().cloned());
+    Ok(command.inherit(entry.env.iter().cloned()))
 }
 
 fn no_headers(name: &Connector, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
@@ -44,15 +79,27 @@ fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misco
     let endpoints = entry.http.clone().ok_or_else(|| Misconfigured::Neither {
         connector: name.clone(),
     })?;
-    let mut headers = entry.headers.clone();
-    for (header, from) in &entry.headers_env {
-        headers.insert(header.clone(), variable(name.as_str(), from)?);
+    if !entry.env.is_empty() {
+        return Err(Misconfigured::Invalid {
+            key: format!("connectors.{name}.env"),
+            problem: "is allowed beside `command` only: `headers_env` sends a variable as a header"
+                .to_owned(),
+        });
     }
-    let headers = headers
-        .iter()
-        .map(|(header, value)| (header.as_str(), value.as_str()));
-    HttpConnector::new(endpoints, headers)
-        .map_err(|source| unusable(&format!("connectors.{name}.http"), source))
+    let of = |what: &str| format!("connectors.{name}{what}");
+    let mut secrets = Vec::new();
+    for (header, from) in &entry.headers_env {
+        secrets.push((header.as_str(), variable(&of(".headers_env"), from)?));
+    }
+    let secrets = secrets.iter().map(|(header, value)| (*header, value.as_str()));
+    let connector = HttpConnector::new(endpoints, secrets);
+    let mut connector = connector.map_err(|source| unusable(&of(".http"), source))?;
+    for (header, value) in &entry.headers {
+        connector = connector
+            .header(header, value)
+            .map_err(|source| unusable(&of(""), source))?;
+    }
+    Ok(connector)
 }
 
 pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
@@ -117,7 +164,8 @@ fn unusable(of: &str, source: HttpError) -> Misconfigured {
 }
 
 fn variable(of: &str, name: &str) -> Result<String, Misconfigured> {
-    std::env::var(name).map_err(|_| Misconfigured::NoVariable {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    value.ok_or_else(|| Misconfigured::NoVariable {
         of: of.to_owned(),
         variable: name.to_owned(),
     })

@@ -1,14 +1,18 @@
 //! Where an upstream takes what, as it is configured.
 
-use super::exchange::Answer;
-use super::template::substituted;
-use crate::http::{HttpError, check_url};
+use super::pattern::Pattern;
+use super::target::Target;
+use crate::http::HttpError;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// Where an upstream takes what, and how it says that nothing happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and
-/// `{tenant}` stand for those of the call, percent-encoded. Those of an undo are its own key and operation, and the business key of what
-/// it undoes.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+/// Where an upstream takes what, and how it says what happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and
+/// `{tenant}` stand for those of the call, percent-encoded; `{{` and `}}` stand for braces. Those of an undo are its own key and operation,
+/// and the business key of what it undoes. A call whose words would make another URL of a template, such as `..`, is refused, and nothing
+/// is sent.
+#[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpEndpoints {
     /// `POST`ed to: does what is asked.
@@ -18,51 +22,33 @@ pub struct HttpEndpoints {
     pub observe: Option<String>,
     /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
+    /// What an answer to `observe` looks like that says that it happened once. Without it, an answer has to prove that itself: it is one
+    /// JSON object, which names the effect's key or the business key, or comes from a URL that does, and is no list, no error and not
+    /// empty.
+    pub found: Option<HttpPattern>,
     /// What an answer to `observe`, or else to an act that is sent again, looks like that says that it did not happen. Without it, no
     /// answer does but one in Tape's own words.
-    pub absent: Option<HttpAbsent>,
+    pub absent: Option<HttpPattern>,
     /// `GET`: whether it is undone, asked before an undo is sent again after one that may have arrived. Without it, the undo of an
     /// idempotent effect is sent again under its key, and that of any other waits for a person.
     pub undone: Option<String>,
+    /// What an answer to `undone` looks like that says that it is undone; without it, as without `found`.
+    pub is_undone: Option<HttpPattern>,
     /// What an answer to `undone` looks like that says that it is not undone, in the same way.
-    pub not_undone: Option<HttpAbsent>,
+    pub not_undone: Option<HttpPattern>,
+    /// What answers to `dispatch` and `compensate` look like that say that nothing was done, and that the same may be tried again: one
+    /// pattern or a list. Without it, a 429 or 503 leaves that open.
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub not_done: Vec<HttpPattern>,
 }
 
-impl HttpEndpoints {
-    pub(super) fn check(&self) -> Result<(), HttpError> {
-        for (key, template) in [
-            ("dispatch", Some(&self.dispatch)),
-            ("observe", self.observe.as_ref()),
-            ("compensate", self.compensate.as_ref()),
-            ("undone", self.undone.as_ref()),
-        ] {
-            // Whatever a word stands for, the rest has to be a URL.
-            template.map_or(Ok(()), |template| check_url(key, &substituted(template, |_| "x")))?;
-        }
-        for (key, says, asked) in [
-            ("absent", &self.absent, true),
-            ("not_undone", &self.not_undone, self.undone.is_some()),
-        ] {
-            let Some(says) = says else { continue };
-            says.check(key)?;
-            if !asked {
-                return Err(HttpError::invalid(
-                    key,
-                    "is about answers to `undone`: name that URL, too",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What an answer looks like by which an upstream says that something did not happen. All of it has to fit.
+/// What an answer looks like by which an upstream says something. All of it has to fit.
 ///
 /// A bare status may come from anybody on the way: a router answers 404 to a URL that is misspelt. So name something that only the
-/// upstream's own answer has, where it has such a thing.
+/// upstream's own answer has, where it has such a thing. Words in braces, as in a URL, stand for those of the call as they are.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HttpAbsent {
+pub struct HttpPattern {
     /// The status, such as 404.
     pub status: u16,
     /// Headers, by name, and their values.
@@ -73,40 +59,131 @@ pub struct HttpAbsent {
     pub json: BTreeMap<String, serde_json::Value>,
 }
 
-impl HttpAbsent {
-    fn check(&self, key: &'static str) -> Result<(), HttpError> {
-        if !(200..600).contains(&self.status) {
-            let problem = format!("has the status {}: one from 200 to 599 is wanted", self.status);
-            return Err(HttpError::invalid(key, problem));
-        }
-        // What was found is answered like this as well.
-        if self.status < 300 && self.headers.is_empty() && self.json.is_empty() {
-            let problem = format!(
-                "is any answer with the status {}: name `headers` or `json` that no other answer has",
-                self.status
-            );
-            return Err(HttpError::invalid(key, problem));
-        }
-        let mut pointers = self.json.keys();
-        match pointers.find(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
-            Some(pointer) => {
-                let problem =
-                    format!("has the JSON pointer '{pointer}': one that begins with `/`, or \"\", is wanted");
-                Err(HttpError::invalid(key, problem))
+/// Endpoints whose templates and patterns make sense.
+#[derive(Clone)]
+pub(super) struct Endpoints {
+    pub(super) dispatch: Target,
+    pub(super) observe: Option<Target>,
+    pub(super) compensate: Option<Target>,
+    pub(super) undone: Option<Target>,
+    pub(super) found: Option<Pattern>,
+    pub(super) absent: Option<Pattern>,
+    pub(super) is_undone: Option<Pattern>,
+    pub(super) not_undone: Option<Pattern>,
+    pub(super) not_done: Vec<Pattern>,
+}
+
+impl Endpoints {
+    pub(super) fn read(of: &HttpEndpoints) -> Result<Self, HttpError> {
+        for (key, pattern, asked, url) in [
+            ("found", &of.found, &of.observe, "observe"),
+            ("is_undone", &of.is_undone, &of.undone, "undone"),
+            ("not_undone", &of.not_undone, &of.undone, "undone"),
+        ] {
+            if pattern.is_some() && asked.is_none() {
+                let problem = format!("is about answers to `{url}`: name that URL, too");
+                return Err(HttpError::invalid(key, problem));
             }
-            None => Ok(()),
         }
+        for (key, says_no) in [("absent", &of.absent), ("not_undone", &of.not_undone)] {
+            let bare = says_no.as_ref().filter(|pattern| pattern.is_bare());
+            // What was found is answered like this as well.
+            bare.filter(|pattern| pattern.status < 300)
+                .map_or(Ok(()), |pattern| Err(pattern.too_bare(key)))?;
+        }
+        for (key, says_yes) in [("found", &of.found), ("is_undone", &of.is_undone)] {
+            // So is anything else.
+            let bare = says_yes.as_ref().filter(|pattern| pattern.is_bare());
+            bare.map_or(Ok(()), |pattern| Err(pattern.too_bare(key)))?;
+        }
+        let bare = of
+            .not_done
+            .iter()
+            .find(|pattern| pattern.is_bare() && pattern.status < 300);
+        bare.map_or(Ok(()), |pattern| Err(pattern.too_bare("not_done")))?;
+        Ok(Self {
+            dispatch: target("dispatch", &of.dispatch)?,
+            observe: some(of.observe.as_ref(), |url| target("observe", url))?,
+            compensate: some(of.compensate.as_ref(), |url| target("compensate", url))?,
+            undone: some(of.undone.as_ref(), |url| target("undone", url))?,
+            found: some(of.found.as_ref(), |found| pattern("found", found))?,
+            absent: some(of.absent.as_ref(), |absent| pattern("absent", absent))?,
+            is_undone: some(of.is_undone.as_ref(), |undone| pattern("is_undone", undone))?,
+            not_undone: some(of.not_undone.as_ref(), |undone| pattern("not_undone", undone))?,
+            not_done: of
+                .not_done
+                .iter()
+                .map(|done| pattern("not_done", done))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn some<A, B>(of: Option<&A>, read: impl FnOnce(&A) -> Result<B, HttpError>) -> Result<Option<B>, HttpError> {
+    of.map(read).transpose()
+}
+
+fn target(key: &'static str, url: &str) -> Result<Target, HttpError> {
+    Target::parse(url).map_err(|problem| HttpError::invalid(key, problem))
+}
+
+fn pattern(key: &'static str, of: &HttpPattern) -> Result<Pattern, HttpError> {
+    Pattern::read(of).map_err(|problem| HttpError::invalid(key, problem))
+}
+
+impl HttpPattern {
+    fn is_bare(&self) -> bool {
+        self.headers.is_empty() && self.json.is_empty()
     }
 
-    pub(super) fn fits(&self, answer: &Answer) -> bool {
-        let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-        let mut headers = self.headers.iter();
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let mut json = self.json.iter();
-        answer.status.as_u16() == self.status
-            && headers.all(|(name, value)| header(name) == Some(value))
-            && json.all(|(pointer, value)| body.pointer(pointer) == Some(value))
+    fn too_bare(&self, key: &'static str) -> HttpError {
+        let problem = format!(
+            "is any answer with the status {}: name `headers` or `json` that no other answer has",
+            self.status
+        );
+        HttpError::invalid(key, problem)
     }
+}
+
+/// URLs may have secrets.
+impl fmt::Debug for HttpEndpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls = [
+            ("dispatch", Some(&self.dispatch)),
+            ("observe", self.observe.as_ref()),
+            ("compensate", self.compensate.as_ref()),
+            ("undone", self.undone.as_ref()),
+        ];
+        let named: Vec<_> = urls
+            .into_iter()
+            .filter_map(|(name, url)| url.map(|_| name))
+            .collect();
+        f.debug_struct("HttpEndpoints")
+            .field("urls", &named)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One pattern, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HttpPattern>, D::Error> {
+    struct OneOrMore;
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<HttpPattern>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a pattern of answers, or a list of them")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            HttpPattern::deserialize(MapAccessDeserializer::new(map)).map(|one| vec![one])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = seq.next_element()? {
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(OneOrMore)
 }
 
 #[cfg(test)]
@@ -138,6 +215,25 @@ mod tests {
             (r#""absent": {"status": 4040}"#, "`absent`"),
             (r#""absent": {"status": 404, "json": {"error": 1}}"#, "`absent`"),
             (r#""not_undone": {"status": 404}"#, "`not_undone`"),
+            (r#""found": {"status": 200, "json": {"/a": 1}}"#, "`found`"),
+            (
+                r#""observe": "https://b/{key}", "found": {"status": 200}"#,
+                "`found`",
+            ),
+            (
+                r#""observe": "https://b/{key}", "found": {"status": 200, "json": {"/a": "{kye}"}}"#,
+                "`found` has the unknown word {kye}: did you mean {key}?",
+            ),
+            (
+                r#""observe": "https://b/{busines_key}""#,
+                "`observe` has the unknown word {busines_key}: did you mean {business_key}?",
+            ),
+            (
+                r#""undone": "https://b/{key}", "is_undone": {"status": 200}"#,
+                "`is_undone`",
+            ),
+            (r#""not_done": {"status": 200}"#, "`not_done`"),
+            (r#""not_done": [{"status": 429}, {"status": 4290}]"#, "`not_done`"),
             (
                 r#""undone": "https://bank.example/{key}", "not_undone": {"status": 204}"#,
                 "`not_undone`",
@@ -150,6 +246,9 @@ mod tests {
         for more in [
             r#""observe": "https://{tenant}.example:8443/by/{key}""#,
             r#""absent": {"status": 404}"#,
+            r#""not_done": {"status": 503}"#,
+            r#""not_done": [{"status": 429}, {"status": 503, "headers": {"x-by": "bank"}}]"#,
+            r#""observe": "https://b/{key}", "found": {"status": 200, "json": {"/by": "{business_key}"}}"#,
             r#""absent": {"status": 200, "json": {"": []}}"#,
             r#""undone": "http://127.0.0.1/{key}", "not_undone": {"status": 404}"#,
         ] {

@@ -1,31 +1,33 @@
 //! One request and its answer, or what is known where none came.
 
 use super::super::answer::CONTENT_TYPE;
+use super::super::bounded::Bounded;
 use super::template::encoded;
 use crate::connector::Call;
 use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 use tape_core::id::{BusinessKey, StreamId};
-use tape_core::limits::PAYLOAD_BYTES_MAX;
 use tape_core::payload::Payload;
 
 /// Longest part of an answer that goes into an error, in bytes.
 const QUOTE_BYTES_MAX: usize = 300;
 
-/// An answer that came whole.
+/// An answer that came whole, or of which the first bytes are kept.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bounded,
 }
 
 /// No answer.
 pub(super) enum Lost {
-    /// Nothing was sent.
-    NotSent(String),
+    /// Nothing was sent, and no other attempt would be.
+    Refused(String),
+    /// Nothing was sent: the upstream was not reached.
+    Unreached(String),
     /// It may have arrived.
     Sent(String),
 }
@@ -45,23 +47,16 @@ pub(super) async fn send(
         request = request.header("tape-business-key", encoded(key.as_str()));
     }
     let response = request.send().await.map_err(lost)?;
-    whole(response).await
+    read(response).await
 }
 
-/// Reads an answer, up to what a payload may have.
-async fn whole(mut response: Response) -> Result<Answer, Lost> {
+/// Reads an answer. What breaks off may be anything; what does not end is cut.
+async fn read(mut response: Response) -> Result<Answer, Lost> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| Lost::Sent(causes(&error)))?
-    {
-        body.extend_from_slice(&chunk);
-        if body.len() > PAYLOAD_BYTES_MAX {
-            return Err(Lost::Sent(format!(
-                "the answer ({status}) has more than {PAYLOAD_BYTES_MAX} bytes"
-            )));
+    let mut body = Bounded::default();
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if !body.push(&chunk) {
+            break;
         }
     }
     Ok(Answer {
@@ -72,32 +67,53 @@ async fn whole(mut response: Response) -> Result<Answer, Lost> {
 }
 
 fn lost(error: reqwest::Error) -> Lost {
-    if error.is_builder() || error.is_connect() {
-        Lost::NotSent(causes(&error))
+    let at = error.url().map(|url| {
+        let port = url.port_or_known_default().unwrap_or_default();
+        format!("{}:{port}", url.host_str().unwrap_or_default())
+    });
+    let (builder, connect) = (error.is_builder(), error.is_connect());
+    // The rest of the URL may have a secret.
+    let cause = causes(&error.without_url());
+    if builder {
+        Lost::Refused(cause)
+    } else if connect {
+        Lost::Unreached(format!("{} was not reached: {cause}", at.unwrap_or_default()))
     } else {
-        Lost::Sent(causes(&error))
+        Lost::Sent(cause)
     }
 }
 
 impl Answer {
     /// The answer in Tape's own words, where it is in those.
-    pub(super) fn typed<A: DeserializeOwned>(&self) -> Option<Result<A, String>> {
-        let kind = self.headers.get(CONTENT_TYPE_HEADER)?.to_str().ok()?;
-        let own = kind.split(';').next()?.trim().eq_ignore_ascii_case(CONTENT_TYPE);
-        own.then(|| {
-            serde_json::from_slice(&self.body).map_err(|error| format!("the answer makes no sense: {error}"))
+    pub(super) fn typed<A>(
+        &self,
+        read: impl FnOnce(&[u8]) -> Result<A, String>,
+    ) -> Option<Result<A, String>> {
+        let own = essence(self.content_type()?).eq_ignore_ascii_case(CONTENT_TYPE);
+        own.then(|| match self.body.whole() {
+            Some(whole) => read(whole),
+            None => Err("the answer is too long to make sense of".to_owned()),
         })
     }
 
-    pub(super) fn payload(&self) -> Option<Payload> {
-        let kind = self
-            .headers
-            .get(CONTENT_TYPE_HEADER)
-            .and_then(|kind| kind.to_str().ok());
-        let kind = kind
-            .and_then(|kind| kind.split(';').next())
-            .map_or("application/octet-stream", str::trim);
-        Payload::new(kind, self.body.clone()).ok()
+    /// The body, where it is JSON.
+    pub(super) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(self.body.whole()?).ok()
+    }
+
+    pub(super) fn payload(&self) -> Payload {
+        let kind = self.content_type().unwrap_or(Payload::BYTES);
+        // JSON is always in UTF-8; of other kinds the parameters say how to read them.
+        let is_json = essence(kind).eq_ignore_ascii_case(Payload::JSON);
+        self.body.payload(if is_json { Payload::JSON } else { kind })
+    }
+
+    fn content_type(&self) -> Option<&str> {
+        self.headers
+            .get(CONTENT_TYPE_HEADER)?
+            .to_str()
+            .ok()
+            .map(str::trim)
     }
 
     pub(super) fn retry_after(&self) -> Option<Duration> {
@@ -115,10 +131,16 @@ impl Answer {
 
     /// The status and the begin of the body.
     pub(super) fn said(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
+        let head = self.body.head();
+        let text = String::from_utf8_lossy(&head[..head.len().min(2 * QUOTE_BYTES_MAX)]);
         let quote = &text[..text.floor_char_boundary(QUOTE_BYTES_MAX)];
         format!("{} {quote}", self.status).trim_end().to_owned()
     }
+}
+
+/// A content type without its parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
 }
 
 fn causes(error: &dyn std::error::Error) -> String {

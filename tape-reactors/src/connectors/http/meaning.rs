@@ -1,20 +1,32 @@
 //! What answers mean.
 
-use super::super::answer::{Compensated, Dispatched, Observed};
-use super::endpoints::HttpAbsent;
+use super::super::answer::{compensated, dispatched, observed};
 use super::exchange::Answer;
-use crate::connector::{NotUndone, Observation};
+use super::pattern::{Pattern, proves};
+use crate::connector::{Call, NotUndone, Observation};
 use reqwest::StatusCode;
-use std::time::Duration;
 use tape_core::command::Ending;
 use tape_core::payload::Payload;
 
+/// What the configuration says about answers to a question.
+pub(super) struct Says<'a> {
+    pub(super) yes: Option<&'a Pattern>,
+    pub(super) no: Option<&'a Pattern>,
+    /// Whether the question's URL names the act.
+    pub(super) url_names_the_act: bool,
+}
+
 /// What the answer to an act that was sent again says of all attempts.
-pub(super) fn repeated(answer: &Answer, attempt: u32, absent: Option<&HttpAbsent>) -> Observation {
-    match ending(answer, attempt) {
+pub(super) fn repeated(
+    answer: &Answer,
+    call: &Call,
+    not_done: &[Pattern],
+    absent: Option<&Pattern>,
+) -> Observation {
+    match ending(answer, call, not_done) {
         Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
         Ending::Failed { .. } => Observation::Absent,
-        _ if absent.is_some_and(|absent| absent.fits(answer)) => Observation::Absent,
+        _ if absent.is_some_and(|absent| absent.fits(answer, call)) => Observation::Absent,
         Ending::Retry { error: why, .. }
         | Ending::Refused { error: why, .. }
         | Ending::Repeat { cause: why, .. }
@@ -27,18 +39,18 @@ fn confirms(status: StatusCode) -> bool {
     status.is_success() && status != StatusCode::ACCEPTED
 }
 
-pub(super) fn ending(answer: &Answer, attempt: u32) -> Ending {
-    match answer.typed::<Dispatched>() {
-        Some(typed) => typed.map_or_else(|cause| Ending::Unknown { cause }, Dispatched::ending),
-        None => by_status(answer, attempt),
+pub(super) fn ending(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Ending {
+    match answer.typed(dispatched) {
+        Some(typed) => typed.unwrap_or_else(|cause| Ending::Unknown { cause }),
+        None => by_status(answer, call, not_done),
     }
 }
 
-pub(super) fn undoing(answer: &Answer, attempt: u32) -> Result<Payload, NotUndone> {
-    if let Some(typed) = answer.typed::<Compensated>() {
-        return typed.map_or_else(|cause| Err(NotUndone::Unknown { cause }), Compensated::outcome);
+pub(super) fn undoing(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Result<Payload, NotUndone> {
+    if let Some(typed) = answer.typed(compensated) {
+        return typed.unwrap_or_else(|cause| Err(NotUndone::Unknown { cause }));
     }
-    match by_status(answer, attempt) {
+    match by_status(answer, call, not_done) {
         Ending::Confirmed { result, .. } => Ok(result),
         Ending::Retry { error, .. } | Ending::Refused { error, .. } | Ending::Failed { error, .. } => {
             Err(NotUndone::Retry { error })
@@ -49,22 +61,33 @@ pub(super) fn undoing(answer: &Answer, attempt: u32) -> Result<Payload, NotUndon
 }
 
 /// What anybody's answer means, who need not be the upstream.
-fn by_status(answer: &Answer, attempt: u32) -> Ending {
+fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Ending {
     use StatusCode as S;
-    let after = answer.retry_after();
+    let after_ms = answer
+        .retry_after()
+        .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     let said = answer.said();
+    if not_done.iter().any(|pattern| pattern.fits(answer, call)) {
+        return Ending::Retry {
+            error: said,
+            after_ms,
+        };
+    }
     match answer.status {
-        status if confirms(status) => Ending::Confirmed {
-            result: answer.payload().unwrap_or_else(Payload::empty),
-            undo: None,
-            spent: None,
+        status if confirms(status) => Ending::confirmed(answer.payload()),
+        S::UNAUTHORIZED | S::PROXY_AUTHENTICATION_REQUIRED | S::TOO_EARLY => Ending::Retry {
+            error: said,
+            after_ms,
         },
-        S::UNAUTHORIZED | S::PROXY_AUTHENTICATION_REQUIRED | S::TOO_EARLY | S::TOO_MANY_REQUESTS => {
-            retry(said, after)
+        // What stands in between answers so as well, also for an upstream that is at work on the request.
+        S::TOO_MANY_REQUESTS | S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT => {
+            Ending::Repeat {
+                cause: said,
+                after_ms,
+            }
         }
-        S::SERVICE_UNAVAILABLE if after.is_some() => retry(said, after),
         S::REQUEST_TIMEOUT => Ending::Unknown { cause: said },
-        S::CONFLICT if attempt > 1 => Ending::Unknown { cause: said },
+        S::CONFLICT if call.attempt > 1 => Ending::Unknown { cause: said },
         S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => refused(said, answer),
         status if status.is_client_error() => refused(said, answer),
         // Among them redirections: who posted something that was done is often sent elsewhere to look at it.
@@ -72,35 +95,39 @@ fn by_status(answer: &Answer, attempt: u32) -> Ending {
     }
 }
 
-pub(super) fn retry(error: String, after: Option<Duration>) -> Ending {
-    let after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-    Ending::Retry { error, after_ms }
-}
-
 fn refused(error: String, answer: &Answer) -> Ending {
     Ending::Refused {
         error,
-        detail: answer.payload(),
+        detail: Some(answer.payload()),
     }
 }
 
-pub(super) fn seen(answer: &Answer, absent: Option<&HttpAbsent>) -> Observation {
-    if let Some(typed) = answer.typed::<Observed>() {
-        return typed.map_or_else(|why| Observation::Inconclusive { why }, Observed::observation);
+pub(super) fn seen(answer: &Answer, call: &Call, says: &Says<'_>) -> Observation {
+    if let Some(typed) = answer.typed(observed) {
+        return typed.unwrap_or_else(|why| Observation::Inconclusive { why });
     }
-    match answer.status {
-        _ if absent.is_some_and(|absent| absent.fits(answer)) => Observation::Absent,
-        status if confirms(status) => Observation::Found {
-            result: answer.payload().unwrap_or_else(Payload::empty),
-            undo: None,
+    let fits = |pattern: Option<&Pattern>| pattern.is_some_and(|pattern| pattern.fits(answer, call));
+    let inconclusive = |why: &str| Observation::inconclusive(format_args!("{why}: {}", answer.said()));
+    match (fits(says.yes), fits(says.no)) {
+        (true, true) => inconclusive("the answer looks both like a yes and like a no"),
+        (true, false) => Observation::found(answer.payload()),
+        (false, true) => Observation::Absent,
+        (false, false) if !confirms(answer.status) => Observation::Inconclusive { why: answer.said() },
+        (false, false) if says.yes.is_some() => inconclusive("the answer does not look like a yes"),
+        (false, false) => match proves(answer, call, says.url_names_the_act) {
+            Ok(()) => Observation::found(answer.payload()),
+            Err(why) => inconclusive(&format!(
+                "the answer does not prove that it happened, since {why}"
+            )),
         },
-        _ => Observation::Inconclusive { why: answer.said() },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::super::answer::CONTENT_TYPE;
+    use super::super::endpoints::HttpPattern;
+    use super::super::tests::call;
     use super::*;
     use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderMap, HeaderValue, RETRY_AFTER};
 
@@ -112,12 +139,30 @@ mod tests {
         Answer {
             status: StatusCode::from_u16(status).unwrap(),
             headers,
-            body: b"{}".to_vec(),
+            body: b"{}"[..].into(),
         }
     }
 
-    fn word(status: u16, retry_after: Option<u64>, attempt: u32) -> &'static str {
-        match ending(&answer(status, retry_after), attempt) {
+    fn attempt(attempt: u32) -> Call {
+        Call { attempt, ..call() }
+    }
+
+    fn pattern(json: &str) -> Pattern {
+        let pattern: HttpPattern = serde_json::from_str(json).unwrap();
+        Pattern::read(&pattern).unwrap()
+    }
+
+    /// A question at a URL that names the act.
+    fn asked<'a>(yes: Option<&'a Pattern>, no: Option<&'a Pattern>) -> Says<'a> {
+        Says {
+            yes,
+            no,
+            url_names_the_act: true,
+        }
+    }
+
+    fn word(status: u16, retry_after: Option<u64>, n: u32) -> &'static str {
+        match ending(&answer(status, retry_after), &attempt(n), &[]) {
             Ending::Confirmed { .. } => "confirmed",
             Ending::Failed { .. } => "failed",
             Ending::Refused { .. } => "refused",
@@ -144,23 +189,23 @@ mod tests {
             (413, "refused", "refused"),
             (422, "refused", "refused"),
             (425, "retry", "retry"),
-            (429, "retry", "retry"),
+            (429, "repeat", "repeat"),
             (500, "unknown", "unknown"),
             (501, "refused", "refused"),
-            (502, "unknown", "unknown"),
-            (503, "unknown", "unknown"),
-            (504, "unknown", "unknown"),
+            (502, "repeat", "repeat"),
+            (503, "repeat", "repeat"),
+            (504, "repeat", "repeat"),
             (600, "unknown", "unknown"),
         ] {
             assert_eq!(word(status, None, 1), first, "{status}");
             assert_eq!(word(status, None, 2), later, "{status}");
         }
-        assert_eq!(word(503, Some(7), 1), "retry");
-        let wish = ending(&answer(429, Some(7)), 1);
+        assert_eq!(word(503, Some(7), 1), "repeat");
+        let wish = ending(&answer(429, Some(7)), &call(), &[]);
         assert!(
             matches!(
                 wish,
-                Ending::Retry {
+                Ending::Repeat {
                     after_ms: Some(7_000),
                     ..
                 }
@@ -170,26 +215,183 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_to_an_observation_mean() {
-        let outcome = |status| seen(&answer(status, None), None).outcome();
-        use tape_core::effect::Outcome as O;
-        assert_eq!(outcome(200), O::Found);
-        for status in [202, 401, 404, 410, 429, 500, 503] {
-            assert_eq!(outcome(status), O::Inconclusive, "{status}");
+    fn nothing_was_done_where_the_configuration_says_so() {
+        let not_done = [
+            pattern(r#"{"status": 429}"#),
+            pattern(r#"{"status": 503, "headers": {"x-by": "{tenant}"}}"#),
+        ];
+        let told = |status, by: Option<&'static str>| {
+            let mut answer = answer(status, Some(7));
+            if let Some(by) = by {
+                answer.headers.insert("x-by", HeaderValue::from_static(by));
+            }
+            (
+                ending(&answer, &call(), &not_done),
+                undoing(&answer, &call(), &not_done),
+            )
+        };
+        for (status, by) in [(429, None), (503, Some("acme"))] {
+            let (ending, undone) = told(status, by);
+            let retry = matches!(
+                ending,
+                Ending::Retry {
+                    after_ms: Some(7_000),
+                    ..
+                }
+            );
+            assert!(retry, "{status}: {ending:?}");
+            assert!(matches!(undone, Err(NotUndone::Retry { .. })), "{undone:?}");
         }
+        for (status, by) in [(503, None), (503, Some("globex")), (500, Some("acme"))] {
+            let (ending, undone) = told(status, by);
+            let doubt = matches!(ending, Ending::Repeat { .. } | Ending::Unknown { .. });
+            assert!(doubt, "{status}: {ending:?}");
+            assert!(matches!(undone, Err(NotUndone::Unknown { .. })), "{undone:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_kept_as_it_is_or_what_can_be_kept_of_it() {
+        let result = |kind: Option<&'static str>, body: &[u8]| {
+            let mut answer = answer(200, None);
+            if let Some(kind) = kind {
+                answer
+                    .headers
+                    .insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(kind));
+            }
+            answer.body = body.into();
+            match ending(&answer, &call(), &[]) {
+                Ending::Confirmed { result, .. } => result,
+                other => panic!("{other:?}"),
+            }
+        };
+        const LONG: &str = concat!(
+            "text/x-",
+            "0123456789012345678901234567890123456789012345678901234567890123456789",
+            "0123456789012345678901234567890123456789"
+        );
+        for (kind, body, kept) in [
+            (None, &b""[..], Payload::BYTES),
+            (
+                Some("application/json; charset=utf-8"),
+                br#"{"fee": NaN}"#,
+                Payload::JSON,
+            ),
+            (
+                Some("text/plain; charset=latin1"),
+                b"caf\xe9",
+                "text/plain; charset=latin1",
+            ),
+            (Some(LONG), b"\xff\xfe", Payload::BYTES),
+            (Some("application/vnd.tape.unkept+json"), b"{}", Payload::BYTES),
+        ] {
+            let payload = result(kind, body);
+            assert_eq!(
+                (payload.content_type(), &payload.bytes().unwrap()[..]),
+                (kept, body)
+            );
+        }
+        let many = vec![b'x'; (1 << 20) + 1];
+        let unkept = result(Some("text/html"), &many).as_unkept().unwrap();
+        assert_eq!(
+            (unkept.len, unkept.content_type.as_str()),
+            ((1 << 20) + 1, "text/html")
+        );
+    }
+
+    #[test]
+    fn what_answers_to_an_observation_mean() {
+        use tape_core::effect::Outcome as O;
+        let outcome = |status, body: &str, url_names_the_act| {
+            let mut answer = answer(status, None);
+            answer.body = body.as_bytes().into();
+            let says = Says {
+                url_names_the_act,
+                ..asked(None, None)
+            };
+            seen(&answer, &call(), &says).outcome()
+        };
+        let named = r#"{"reference": "a/b?c {key}", "lines": [1]}"#;
+        for (body, at_the_act, at_all) in [
+            (named, O::Found, O::Found),
+            (r#"{"data": {"idempotency_key": "k-1"}}"#, O::Found, O::Found),
+            (r#"{"id": 7}"#, O::Found, O::Inconclusive),
+            (r#"{"id": 7, "reference": "another"}"#, O::Found, O::Inconclusive),
+            (r#"["all transfers"]"#, O::Inconclusive, O::Inconclusive),
+            (
+                r#"[{"reference": "a/b?c {key}"}]"#,
+                O::Inconclusive,
+                O::Inconclusive,
+            ),
+            (
+                r#"{"data": [{"reference": "k-1"}]}"#,
+                O::Inconclusive,
+                O::Inconclusive,
+            ),
+            (
+                r#"{"query": {"reference": "k-1"}, "data": []}"#,
+                O::Inconclusive,
+                O::Inconclusive,
+            ),
+            (
+                r#"{"error": "no such transfer", "reference": "k-1"}"#,
+                O::Inconclusive,
+                O::Inconclusive,
+            ),
+            (
+                r#"{"acts": 0, "exists": false, "act": null}"#,
+                O::Inconclusive,
+                O::Inconclusive,
+            ),
+            ("{}", O::Inconclusive, O::Inconclusive),
+            ("", O::Inconclusive, O::Inconclusive),
+            ("null", O::Inconclusive, O::Inconclusive),
+            ("k-1", O::Inconclusive, O::Inconclusive),
+            ("\"k-1\"", O::Inconclusive, O::Inconclusive),
+            ("<html>Sign in</html>", O::Inconclusive, O::Inconclusive),
+        ] {
+            assert_eq!(outcome(200, body, true), at_the_act, "{body}");
+            assert_eq!(outcome(200, body, false), at_all, "{body}");
+        }
+        for status in [202, 301, 401, 404, 410, 429, 500, 503] {
+            assert_eq!(outcome(status, named, true), O::Inconclusive, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_configuration_names_is_found() {
+        use tape_core::effect::Outcome as O;
+        let found = pattern(r#"{"status": 200, "json": {"/by": "{business_key}", "/state": "done"}}"#);
+        let absent = pattern(r#"{"status": 200, "json": {"/state": "done"}}"#);
+        let said = |no: Option<&Pattern>, body: &str| {
+            let mut answer = answer(200, None);
+            answer.body = body.as_bytes().into();
+            seen(&answer, &call(), &asked(Some(&found), no)).outcome()
+        };
+        let done = r#"{"by": "a/b?c {key}", "state": "done"}"#;
+        assert_eq!(said(None, done), O::Found);
+        assert_eq!(
+            said(None, r#"{"by": "a/b?c {key}", "state": "failed"}"#),
+            O::Inconclusive
+        );
+        assert_eq!(
+            said(None, r#"{"by": "another", "state": "done"}"#),
+            O::Inconclusive
+        );
+        assert_eq!(said(Some(&absent), done), O::Inconclusive, "yes and no");
     }
 
     #[test]
     fn only_what_the_configuration_names_is_absent() {
         use tape_core::effect::Outcome as O;
         let said = |absent: &str, status, header: Option<&'static str>, body: &str| {
-            let absent: HttpAbsent = serde_json::from_str(absent).unwrap();
+            let absent = pattern(absent);
             let mut answer = answer(status, None);
             if let Some(value) = header {
                 answer.headers.insert("x-asked", HeaderValue::from_static(value));
             }
-            answer.body = body.as_bytes().to_vec();
-            seen(&answer, Some(&absent)).outcome()
+            answer.body = body.as_bytes().into();
+            seen(&answer, &call(), &asked(None, Some(&absent))).outcome()
         };
         let bare = r#"{"status": 404}"#;
         assert_eq!(said(bare, 404, None, "no such page"), O::Absent);
@@ -207,7 +409,7 @@ mod tests {
         assert_eq!(said(by_header, 404, None, ""), O::Inconclusive);
         let empty_list = r#"{"status": 200, "json": {"": []}}"#;
         assert_eq!(said(empty_list, 200, None, "[]"), O::Absent);
-        assert_eq!(said(empty_list, 200, None, r#"[{"id": 1}]"#), O::Found);
+        assert_eq!(said(empty_list, 200, None, r#"[{"id": 1}]"#), O::Inconclusive);
     }
 
     #[test]
@@ -216,24 +418,29 @@ mod tests {
             let mut answer = answer(500, None);
             let kind = HeaderValue::from_static("application/vnd.tape.answer+json; charset=utf-8");
             answer.headers.insert(CONTENT_TYPE_HEADER, kind);
-            answer.body = body.into();
+            answer.body = body.as_bytes().into();
             answer
         };
         let refused = typed(r#"{"failed": {"error": "no such account"}}"#);
-        assert!(matches!(ending(&refused, 1), Ending::Failed { error, .. } if error == "no such account"));
+        assert!(
+            matches!(ending(&refused, &call(), &[]), Ending::Failed { error, .. } if error == "no such account")
+        );
         let nonsense = typed(r#"{"perhaps": {}}"#);
-        assert!(matches!(ending(&nonsense, 1), Ending::Unknown { .. }));
-        assert_eq!(seen(&typed(r#""absent""#), None), Observation::Absent);
+        assert!(matches!(ending(&nonsense, &call(), &[]), Ending::Unknown { .. }));
+        assert_eq!(
+            seen(&typed(r#""absent""#), &call(), &asked(None, None)),
+            Observation::Absent
+        );
     }
 
     #[test]
     fn an_act_that_is_sent_again_did_not_happen_only_where_the_upstream_says_so() {
         use tape_core::effect::Outcome as O;
-        let absent: HttpAbsent = serde_json::from_str(r#"{"status": 422, "json": {"/n": 1}}"#).unwrap();
+        let absent = pattern(r#"{"status": 422, "json": {"/n": 1}}"#);
         let said = |status, body: &str| {
             let mut answer = answer(status, None);
-            answer.body = body.as_bytes().to_vec();
-            repeated(&answer, 2, Some(&absent)).outcome()
+            answer.body = body.as_bytes().into();
+            repeated(&answer, &attempt(2), &[], Some(&absent)).outcome()
         };
         assert_eq!(said(200, "{}"), O::Found);
         assert_eq!(said(422, r#"{"n": 1}"#), O::Absent);
@@ -243,13 +450,13 @@ mod tests {
         let mut typed = answer(404, None);
         let kind = HeaderValue::from_static(CONTENT_TYPE);
         typed.headers.insert(CONTENT_TYPE_HEADER, kind);
-        typed.body = br#"{"failed": {"error": "no such account"}}"#.to_vec();
-        assert_eq!(repeated(&typed, 2, None).outcome(), O::Absent);
+        typed.body = br#"{"failed": {"error": "no such account"}}"#[..].into();
+        assert_eq!(repeated(&typed, &attempt(2), &[], None).outcome(), O::Absent);
     }
 
     #[test]
     fn what_answers_to_an_undo_mean() {
-        let word = |status, attempt| match undoing(&answer(status, None), attempt) {
+        let word = |status, n| match undoing(&answer(status, None), &attempt(n), &[]) {
             Ok(_) => "done",
             Err(NotUndone::Retry { .. }) => "retry",
             Err(NotUndone::Unknown { .. }) => "unknown",
@@ -262,7 +469,8 @@ mod tests {
             (303, "unknown"),
             (404, "retry"),
             (408, "unknown"),
-            (429, "retry"),
+            (429, "unknown"),
+            (503, "unknown"),
             (500, "unknown"),
         ] {
             assert_eq!(word(status, 1), meaning, "{status}");

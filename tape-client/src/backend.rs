@@ -8,6 +8,7 @@ pub(crate) mod remote;
 use crate::error::Source;
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -80,6 +81,15 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         page: Option<String>,
     ) -> Result<RetiredPage, Failure>;
     async fn reclaim(&self) -> Result<bool, Failure>;
+
+    /// A page of the streams there are, of all tenants and kinds.
+    async fn streams(&self, page: Option<String>) -> Result<StreamPage, Failure>;
+    /// Where a stream ends by the journal's own account; none where it is not there.
+    async fn end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Failure>;
+    /// All entries of a stream of any kind, in pages; none where it is not there.
+    fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
+    /// Compares a page of the indexes with what the streams imply.
+    async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Failure>;
 
     /// Counts the connections that were lost. A server that sees one close may let the runs go that were driven on it.
     fn lost_connections(&self) -> watch::Receiver<u64> {
@@ -179,6 +189,52 @@ pub struct RunPage {
     pub runs: Vec<(RunId, Summary)>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
+}
+
+/// A page of the streams there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamPage {
+    /// The streams, of all kinds.
+    pub streams: Vec<StreamId>,
+    /// Names in the store that are those of no stream.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Where a stream ends, and what stands beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Its last entry.
+    pub seq: Seq,
+    /// The chain digest there.
+    pub digest: Digest,
+    /// The snapshot: after which entry it was taken, and its bytes.
+    pub snapshot: Option<(Seq, Bytes)>,
+}
+
+/// What was found in a page of the indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexPage {
+    /// Streams and pieces of due work that were looked at.
+    pub looked_at: u64,
+    /// What the indexes have otherwise than the streams.
+    pub findings: Vec<IndexFinding>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Something that the indexes have otherwise than a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexFinding {
+    /// The path of the stream.
+    pub stream: String,
+    /// `missing`, `stale`, `listed`, `unreadable` or `busy`.
+    pub kind: String,
+    /// What is wrong.
+    pub problem: String,
+    /// Whether it was put right.
+    pub corrected: bool,
 }
 
 /// Which runs go, and why.

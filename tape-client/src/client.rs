@@ -1,6 +1,8 @@
 //! A journal, as agents and tools see it.
 
-use crate::backend::{Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, Tail};
+use crate::backend::{
+    Backend, Failure, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage, Tail,
+};
 use crate::error::Error;
 use crate::retry::{until_answered, until_executed};
 use crate::run::RunBuilder;
@@ -342,6 +344,41 @@ impl Tape {
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn reclaim(&self) -> Result<bool, Error> {
         until_answered(self.settings.retry_for, || self.backend.reclaim()).await
+    }
+
+    /// A page of the streams there are, of all tenants and kinds. Who goes on from each page is given every stream that is there all the
+    /// while, once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn streams(&self, page: Option<String>) -> Result<StreamPage, Error> {
+        until_answered(self.settings.retry_for, || self.backend.streams(page.clone())).await
+    }
+
+    /// Where a stream of any kind ends by the journal's own account, with its snapshot; none where it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
+    pub async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Error> {
+        until_answered(self.settings.retry_for, || self.backend.end(stream)).await
+    }
+
+    /// All entries of a stream of any kind, as they are stored, in pages.
+    pub fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
+        let pages = self.backend.stream_entries(stream);
+        pages.map(|page| page.map_err(Error::from)).boxed()
+    }
+
+    /// Compares a page of the indexes of due work and of runs with what the streams imply, of all tenants, and puts right what is
+    /// otherwise, where asked. It may be broken off, repeated and done by several at once, while others write.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Error> {
+        until_answered(self.settings.retry_for, || {
+            self.backend.check_index(page.clone(), correct)
+        })
+        .await
     }
 
     pub(crate) async fn tell(&self, run: &RunId, command: OutsideCommand) -> Result<Reply, Error> {

@@ -25,6 +25,7 @@ mod value;
 #[cfg(feature = "remote")]
 mod work;
 
+pub use backend::{IndexFinding, IndexPage, StreamEnd, StreamPage};
 pub use backend::{RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
 pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};

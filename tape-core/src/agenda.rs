@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+/// The version of the computation of due work and of what lists show. A build that computes either otherwise from the same entries raises
+/// it; indexes that agree with an earlier version are made to agree again.
+pub const VERSION: u32 = 1;
+
 /// Who looks for due work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,7 @@ use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::payload::Digest;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 /// A stream's name as its chain has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -363,13 +364,17 @@ pub struct Verifier {
     chain: Chain,
     erased: u64,
     dropped: u64,
-    published: Option<(Seq, Digest)>,
+    published: BTreeMap<Seq, Vec<Digest>>,
 }
 
 impl Verifier {
-    /// A verifier for the journal of a stream whose head, where one is given, was published earlier.
+    /// A verifier for the journal of a stream, with its heads that were published earlier.
     #[must_use]
-    pub fn new(stream: &StreamId, published: Option<(Seq, Digest)>) -> Self {
+    pub fn new(stream: &StreamId, heads: impl IntoIterator<Item = (Seq, Digest)>) -> Self {
+        let mut published: BTreeMap<Seq, Vec<Digest>> = BTreeMap::new();
+        for (seq, digest) in heads {
+            published.entry(seq).or_default().push(digest);
+        }
         Self {
             chain: Chain::new(stream),
             erased: 0,
@@ -383,6 +388,14 @@ impl Verifier {
     /// # Errors
     /// Where and how the chain breaks.
     pub fn check(&mut self, stored: &StoredEntry) -> Result<(), ChainError> {
+        self.take(stored).map(drop)
+    }
+
+    /// Verifies the next entry, and returns it read.
+    ///
+    /// # Errors
+    /// Where and how the chain breaks.
+    pub fn take(&mut self, stored: &StoredEntry) -> Result<Opened, ChainError> {
         let begins = self.chain.seq() == Seq::ZERO;
         let opened = self.chain.follow(stored)?;
         if let EntryBody::RunRetired(retired) = &opened.entry.body
@@ -399,19 +412,37 @@ impl Verifier {
             .into_iter()
             .filter(|payload| payload.bytes().is_none());
         self.erased += erased.count() as u64;
-        self.compare((self.chain.seq(), self.chain.digest()))
+        self.compare((self.chain.seq(), self.chain.digest()))?;
+        Ok(opened)
     }
 
     /// Compares an entry with the published head, where it is that.
     fn compare(&self, (at, found): (Seq, Digest)) -> Result<(), ChainError> {
-        match self.published {
-            Some((seq, published)) if seq == at && published != found => Err(ChainError::HeadMismatch {
-                seq,
+        let published = self.published.get(&at).into_iter().flatten();
+        match published.copied().find(|published| *published != found) {
+            Some(published) => Err(ChainError::HeadMismatch {
+                seq: at,
                 found,
                 published,
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    /// The chain digest of the last entry that verified.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.chain.digest()
+    }
+
+    /// The published heads that are among the entries that were dropped: nothing that is kept proves what they covered.
+    #[must_use]
+    pub fn uncovered(&self) -> Vec<Seq> {
+        let dropped = Seq(self.dropped);
+        let heads = self.published.keys().copied();
+        heads
+            .filter(|head| *head > Seq::ZERO && *head <= dropped)
+            .collect()
     }
 
     /// The last entry that verified; zero before the first.
@@ -439,13 +470,16 @@ impl Verifier {
     /// is among those that were dropped: what is kept does not prove what it covered.
     pub fn finish(self) -> Result<(Seq, Digest), ChainError> {
         let (end, digest) = (self.chain.seq(), self.chain.digest());
-        match self.published {
-            Some((head, _)) if head > end => Err(ChainError::Truncated { end, head }),
-            Some((head, _)) if head > Seq::ZERO && head.0 <= self.dropped => Err(ChainError::HeadDropped {
+        let last = self.published.keys().next_back().copied();
+        if let Some(head) = last.filter(|head| *head > end) {
+            return Err(ChainError::Truncated { end, head });
+        }
+        match self.uncovered().first().copied() {
+            Some(head) => Err(ChainError::HeadDropped {
                 head,
                 first: Seq(self.dropped).next(),
             }),
-            _ => Ok((end, digest)),
+            None => Ok((end, digest)),
         }
     }
 }

@@ -29,3 +29,4 @@ pub mod stream;
 pub mod subject;
 pub mod time;
 pub mod value;
+pub mod verify;

@@ -95,6 +95,8 @@ pub const PENDING_MERGES_MAX: usize = 1_024;
 pub const BATCH_ENTRIES_MAX: usize = 512;
 /// Most bytes that one commit appends to one stream.
 pub const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Most streams or hints that one call looks at which compares indexes with streams.
+pub const INDEX_PAGE_MAX: u32 = 500;
 /// Most entries in one page of a read or of the feed.
 pub const PAGE_ENTRIES_MAX: u32 = 4_096;
 /// Most runs of one page that retention looks at.

@@ -146,6 +146,10 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
             .add_routes(routes);
+        // Ends when it is done, or with the server.
+        let mut upkeep = tokio::task::JoinSet::new();
+        let kept = engine.clone();
+        upkeep.spawn(async move { kept.keep_index_current().await });
         let serving = transport.serve_with_incoming_shutdown(self.incoming, async { drop(closed.await) });
         let mut serving = std::pin::pin!(serving);
         tracing::info!(address = %self.address, "serving");

@@ -26,6 +26,7 @@ mod table;
 mod tail;
 #[cfg(test)]
 mod trials;
+mod upkeep;
 mod watch;
 mod writer;
 
@@ -39,6 +40,7 @@ use crate::contract::{
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::page;
+use crate::upkeep::Upkeep;
 use crate::wake::Wake;
 use async_trait::async_trait;
 use end::{End, Ends};
@@ -303,6 +305,10 @@ impl JournalStore for BigtableStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         probe::probe(&self.ground).await
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
     }
 
     fn capabilities(&self) -> Capabilities {

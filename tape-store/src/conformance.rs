@@ -27,6 +27,7 @@ mod histories;
 mod listing;
 mod reads;
 mod retention;
+mod upkeep;
 
 use crate::contract::{Capabilities, JournalStore};
 use futures::future::BoxFuture;
@@ -187,6 +188,13 @@ macro_rules! __conformance_list {
             retention::a_retired_run_says_how_it_ended if always;
             retention::retention_that_dies_at_any_step_is_finished_by_the_next if always;
             retention::several_retire_the_same_runs_at_once if always;
+            upkeep::every_stream_is_found_once if always;
+            upkeep::indexes_that_were_lost_are_put_right if always;
+            upkeep::a_correction_of_an_old_end_is_refused if always;
+            upkeep::nothing_is_found_while_others_write if always;
+            upkeep::indexes_of_an_earlier_computation_are_made_current if always;
+            upkeep::a_snapshot_that_was_changed_is_not_believed if always;
+            upkeep::a_stream_in_the_place_of_another_is_found if always;
             durability::what_is_acknowledged_is_there_after_reopening if where_durable;
         }
     };

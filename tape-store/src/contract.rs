@@ -4,6 +4,7 @@
 //! A backend stores bytes under keys; it never looks into an entry.
 
 use crate::error::{CommitError, StoreError};
+use crate::upkeep::Upkeep;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -56,7 +57,7 @@ pub trait JournalStore: Send + Sync + 'static {
     ///
     /// # Behavior
     /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
-    /// due, whatever the history. Hints of one time have an order of the store's own, which stays. So who goes on after the last
+    /// due, whatever the history. A hint that cannot be read, since a newer build wrote it or it is damaged, is passed over. Hints of one time have an order of the store's own, which stays. So who goes on after the last
     /// hint of each page is given every hint that is there all the while, once; the hint itself may be gone by then.
     /// Less than `limit`, which is at most [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX), means the end.
     async fn due(
@@ -89,7 +90,8 @@ pub trait JournalStore: Send + Sync + 'static {
     /// latest stored first.
     ///
     /// # Behavior
-    /// The cost is that of the runs of the tenant that have the label, or else the app and the status, of the filter.
+    /// The cost is that of the runs of the tenant that have the label, or else the app and the status, of the filter. A row that
+    /// cannot be read is passed over.
     async fn runs(
         &self,
         filter: &RunFilter,
@@ -137,6 +139,9 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// Leaves nothing behind, and costs about a commit.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// The part of the store that compares its indexes with its streams.
+    fn upkeep(&self) -> &dyn Upkeep;
 
     /// What this backend is and can do.
     fn capabilities(&self) -> Capabilities;

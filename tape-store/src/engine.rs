@@ -8,10 +8,12 @@ mod agenda;
 mod claims;
 mod retention;
 mod sessions;
+mod upkeep;
 
 pub use agenda::DuePage;
 pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
+pub use upkeep::{IndexFinding, IndexPage, IndexProblem};
 
 use crate::clock::{Clock, JournalClock, Skew, SystemClock};
 use crate::committer::Committer;

@@ -13,6 +13,7 @@ use crate::contract::{
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
+use crate::upkeep::Upkeep;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tape_core::agenda::Queue;
@@ -130,6 +131,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().changed()
     }
 
+    /// As [`JournalStore::upkeep`].
+    fn upkeep(&self) -> &dyn Upkeep {
+        self.inner().upkeep()
+    }
+
     /// As [`JournalStore::capabilities`].
     fn capabilities(&self) -> Capabilities {
         self.inner().capabilities()
@@ -204,6 +210,10 @@ impl<L: Layer> JournalStore for L {
 
     fn changed(&self) -> BoxFuture<'static, ()> {
         Layer::changed(self)
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        Layer::upkeep(self)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -30,4 +30,6 @@ pub mod postgres;
 pub mod spanner;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod unreadable;
+pub mod upkeep;
 mod wake;

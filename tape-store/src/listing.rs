@@ -37,15 +37,19 @@ impl Place {
     }
 }
 
-/// A run in a list, with its place there.
-pub(crate) type Listed = (Place, (RunId, Summary));
+/// A run in a list, with its place there; none where the row cannot be read.
+pub(crate) type Listed = (Place, Option<(RunId, Summary)>);
 
 /// The page of those that were asked for: one more says that there is a next page.
 pub(crate) fn page(listed: Vec<Listed>, limit: u32) -> RunPage {
     let limit = limit as usize;
     let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
     RunPage {
-        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
+        runs: listed
+            .into_iter()
+            .take(limit)
+            .filter_map(|(_, run)| run)
+            .collect(),
         next,
     }
 }
@@ -64,27 +68,75 @@ pub(crate) struct Row {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 impl Row {
+    /// The run with its place in the list. A row that cannot be read is passed over.
+    pub(crate) fn listed(self, table: &'static str) -> Listed {
+        let place = Place {
+            begun_at: Timestamp::from_micros(self.begun_at),
+            stream: self.stream.unsigned_abs(),
+        };
+        let run = self
+            .run()
+            .inspect_err(|problem| crate::unreadable::pass_over(table, &self.name, problem));
+        (place, run.ok())
+    }
+
     /// The run; what is wrong with the row where it has none.
-    pub(crate) fn run(self) -> Result<Listed, String> {
+    fn run(&self) -> Result<(RunId, Summary), String> {
         let Ok(StreamId::Run(run)) = self.name.parse() else {
             return Err(format!("its stream is {}", self.name));
         };
+        Ok((run, self.summary()?))
+    }
+
+    /// What the row says of its run; what is wrong with it where it cannot be read.
+    pub(crate) fn summary(&self) -> Result<Summary, String> {
         let known = RunStatus::ALL
             .into_iter()
             .find(|known| known.as_str() == self.status);
         let status = known.ok_or_else(|| format!("its status is {}", self.status))?;
         let labels = serde_json::from_str(&self.labels);
         let labels = labels.map_err(|error| format!("its labels do not read: {error}"))?;
-        let begun_at = Timestamp::from_micros(self.begun_at);
-        let summary = Summary {
+        Ok(Summary {
             status,
             labels,
-            begun_at,
+            begun_at: Timestamp::from_micros(self.begun_at),
             changed_at: Timestamp::from_micros(self.changed_at),
-        };
-        let stream = self.stream.unsigned_abs();
-        Ok((Place { begun_at, stream }, (run, summary)))
+        })
     }
+}
+
+/// The number that the next page begins after, by the token of a store that numbers its streams; zero for the first page.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn number(token: Option<&PageToken>) -> Result<i64, StoreError> {
+    let number = token.map_or(Some(0), |token| token.0.parse().ok());
+    number.ok_or_else(|| StoreError::Invalid {
+        what: "page token",
+        problem: "it was not made by this store".to_owned(),
+    })
+}
+
+/// The page of streams that has these rows, each with its number.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn stream_page(rows: Vec<(i64, String)>, limit: u32) -> crate::upkeep::StreamPage {
+    let rows = rows.into_iter().map(|(number, name)| (number.to_string(), name));
+    named_page(rows.collect(), limit)
+}
+
+/// The page of streams that has these rows, each with the token of the page after it. Fewer than asked for are the last.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
+pub(crate) fn named_page(rows: Vec<(String, String)>, limit: u32) -> crate::upkeep::StreamPage {
+    let last = rows.last().filter(|_| rows.len() == limit as usize);
+    let mut page = crate::upkeep::StreamPage {
+        next: last.map(|(token, _)| PageToken(token.clone())),
+        ..Default::default()
+    };
+    for (_, name) in rows {
+        match name.parse() {
+            Ok(stream) => page.streams.push(stream),
+            Err(_) => page.unreadable.push(name),
+        }
+    }
+    page
 }
 
 /// The cursor after the feed's entry at `position`.

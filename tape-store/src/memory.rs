@@ -7,6 +7,7 @@ use crate::contract::{
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
+use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use crate::wake::Wake;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use tape_core::agenda::{Item, Queue};
+use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
@@ -38,6 +39,7 @@ struct State {
     feeds: HashMap<Shard, Vec<(usize, usize)>>,
     agenda: BTreeSet<(Queue, Shard, Timestamp, usize, Item)>,
     runs: BTreeMap<Place, usize>,
+    index_version: u32,
 }
 
 #[derive(Debug)]
@@ -293,6 +295,10 @@ impl JournalStore for MemoryStore {
         Ok(())
     }
 
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "memory",
@@ -302,6 +308,76 @@ impl JournalStore for MemoryStore {
             commits_at_once: 1,
             pushed: true,
         }
+    }
+}
+
+#[async_trait]
+impl Upkeep for MemoryStore {
+    async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
+        let from = from.map_or(Ok(0), |token| token.0.parse::<usize>());
+        let from = from.map_err(|_| StoreError::Invalid {
+            what: "page token",
+            problem: "it was not made by this store".to_owned(),
+        })?;
+        let state = self.lock();
+        let logs = state.streams.iter().skip(from).take(page(limit));
+        let streams: Vec<StreamId> = logs.map(|log| log.stream.clone()).collect();
+        let end = from.saturating_add(streams.len());
+        Ok(StreamPage {
+            next: (end < state.streams.len()).then(|| PageToken(end.to_string())),
+            streams,
+            unreadable: Vec::new(),
+        })
+    }
+
+    async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+        let state = self.lock();
+        let Some(id) = state.ids.get(stream).copied() else {
+            return Ok(Indexed {
+                due: vec![false; hints.len()],
+                summary: None,
+            });
+        };
+        let log = &state.streams[id];
+        let is_there = |hint: &Hint| {
+            let key = (hint.queue, log.shard, hint.due, id, hint.item.clone());
+            state.agenda.contains(&key)
+        };
+        Ok(Indexed {
+            due: hints.iter().map(is_there).collect(),
+            summary: log.summary.clone(),
+        })
+    }
+
+    async fn reindex(
+        &self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let Some(id) = state.ids.get(stream).copied() else {
+            return Ok(false);
+        };
+        let log = &state.streams[id];
+        if (log.seq(), log.epoch) != (end.seq, end.epoch) {
+            return Ok(false);
+        }
+        state.index(id, &correction.agenda, correction.summary.as_ref());
+        if correction.summary.is_some() {
+            state.streams[id].summary.clone_from(&correction.summary);
+        }
+        Ok(true)
+    }
+
+    async fn index_version(&self) -> Result<u32, StoreError> {
+        Ok(self.lock().index_version)
+    }
+
+    async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.index_version = version.max(state.index_version);
+        Ok(())
     }
 }
 
@@ -322,7 +398,7 @@ impl State {
             .map_or_else(Default::default, |log| (log.seq(), log.epoch));
         batch.check_end(seq, epoch)?;
         let id = self.open(&batch.stream, shards);
-        self.index(id, &batch);
+        self.index(id, &batch.agenda, batch.summary.as_ref());
         Ok(self.append(id, batch))
     }
 
@@ -346,9 +422,9 @@ impl State {
     }
 
     /// Changes the agenda and the list of runs.
-    fn index(&mut self, id: usize, batch: &Batch) {
+    fn index(&mut self, id: usize, agenda: &[AgendaChange], summary: Option<&Summary>) {
         let log = &self.streams[id];
-        for change in &batch.agenda {
+        for change in agenda {
             let key = |due| (change.queue, log.shard, due, id, change.item.clone());
             if let Some(was) = change.was {
                 self.agenda.remove(&key(was));
@@ -357,7 +433,7 @@ impl State {
                 self.agenda.insert(key(due));
             }
         }
-        if let Some(summary) = &batch.summary {
+        if let Some(summary) = summary {
             if let Some(old) = log.place(id) {
                 self.runs.remove(&old);
             }

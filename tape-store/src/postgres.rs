@@ -18,6 +18,7 @@ mod runs;
 mod session;
 mod settings;
 mod tail;
+mod upkeep;
 mod watch;
 mod writer;
 
@@ -30,6 +31,7 @@ use crate::contract::{
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
+use crate::upkeep::Upkeep;
 use crate::wake::Wake;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -167,6 +169,10 @@ impl JournalStore for PostgresStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         probe::probe(&self.reads).await
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -14,6 +14,7 @@ mod retention;
 mod runs;
 mod settings;
 mod tail;
+mod upkeep;
 mod watch;
 mod writer;
 
@@ -26,6 +27,7 @@ use crate::contract::{
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard_of, page};
+use crate::upkeep::Upkeep;
 use crate::wake::Wake;
 use append::Stream;
 use async_trait::async_trait;
@@ -153,6 +155,10 @@ impl JournalStore for SpannerStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         probe::probe(&self.link).await
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -22,6 +22,7 @@ mod read;
 mod retention;
 mod runs;
 mod settings;
+mod upkeep;
 mod watch;
 mod writer;
 
@@ -34,6 +35,7 @@ use crate::contract::{
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
+use crate::upkeep::Upkeep;
 use crate::wake::Wake;
 use async_trait::async_trait;
 use error::store_error;
@@ -187,6 +189,10 @@ impl JournalStore for SqliteStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         self.writer.lock().await.probe().await
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
     }
 
     fn capabilities(&self) -> Capabilities {

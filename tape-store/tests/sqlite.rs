@@ -479,3 +479,58 @@ async fn another_store_on_the_file_is_noticed() {
         put(&two, "y").await.unwrap();
     }
 }
+
+/// Rows of the indexes that a newer build wrote, or that are damaged, are passed over; what comes after them is found.
+#[tokio::test]
+async fn rows_of_indexes_that_cannot_be_read_are_passed_over() {
+    let (_directory, path) = file();
+    let engine = engine(&path).await;
+    for n in 0..4 {
+        let run = RunId::new("t", "app", "user", "session", &n.to_string()).unwrap();
+        let begin = Begin {
+            run: run.clone(),
+            create: Some(Create {
+                labels: Default::default(),
+                input: Payload::empty(),
+                forked_from: None,
+            }),
+            holder: "driver".parse().unwrap(),
+            lease_ms: 1_000,
+            adopt: None,
+            recovery: false,
+        };
+        let begin = Command::new(engine.request_id(), RunCommand::Begin(begin));
+        engine.run(&run, begin).await.unwrap();
+    }
+    execute(
+        &path,
+        "UPDATE agenda SET item = 'review:later' WHERE stream IN (1, 3); \
+         INSERT INTO agenda VALUES (1, 0, 999, 'run'); \
+         UPDATE run SET status = 'paused' WHERE stream = 2; UPDATE run SET labels = '[]' WHERE stream = 3",
+    )
+    .await;
+    let store = engine.store();
+    let due = async |limit, after: Option<&tape_store::contract::Hint>| {
+        let until = tape_core::time::Timestamp::MAX;
+        store
+            .due(tape_core::agenda::Queue::Recovery, Shard(0), until, after, limit)
+            .await
+            .unwrap()
+    };
+    let all = due(10, None).await;
+    let names: Vec<_> = all.iter().map(|hint| hint.stream.to_string()).collect();
+    assert_eq!(names, ["t/run/app/user/session/1", "t/run/app/user/session/3"]);
+    let first = due(1, None).await;
+    assert_eq!(first, all[..1], "a page is full as long as there is more");
+    assert_eq!(due(1, Some(&first[0])).await, all[1..]);
+    let filter = tape_store::contract::RunFilter::all(Tenant::new("t").unwrap());
+    let (mut listed, mut from) = (0, None);
+    loop {
+        let page = store.runs(&filter, from.as_ref(), 1).await.unwrap();
+        (listed, from) = (listed + page.runs.len(), page.next);
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, 2, "the rest of the list goes on");
+}

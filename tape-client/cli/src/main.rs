@@ -1,6 +1,7 @@
 //! `tape`: looks into a journal and answers for people what only people can answer.
 
 mod act;
+mod agenda;
 mod name;
 mod retention;
 mod runs;
@@ -53,6 +54,7 @@ enum Command {
     Cancel(act::Cancel),
     Erase(act::Erase),
     Retention(retention::Retention),
+    Agenda(agenda::Agenda),
 }
 
 impl Command {
@@ -148,6 +150,7 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
         Command::Cancel(command) => command.run(&mut context).await,
         Command::Erase(command) => command.run(&mut context).await,
         Command::Retention(command) => command.run(&mut context).await,
+        Command::Agenda(command) => command.run(&mut context).await,
     }
 }
 

@@ -1,128 +1,166 @@
 //! `tape verify`.
 
 mod audit;
+mod heads;
 
 use crate::name::{RunPath, path};
 use crate::text::counted;
 use crate::{Context, Failure};
-use audit::{Finding, Known, Verified, audit, damage};
+use audit::{Finding, Known, audit, damage};
 use clap::Args;
 use futures::StreamExt as _;
-use serde_json::json;
-use std::collections::BTreeMap;
+use heads::Heads;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use tape_client::core::id::{Seq, StreamId, Tenant, ValueName};
+use tape_client::core::id::{Seq, StreamId, Tenant};
 use tape_client::core::payload::Digest;
 use tape_client::core::reply::Rejection;
+use tape_client::core::verify::{SnapshotFinding, Verified};
 use tape_client::{Error, RunId, RunQuery, Tail};
 
 /// Most runs of a page.
 const PAGE: u32 = 500;
+/// The exit code where nothing is broken, and a published head lies among entries that were dropped.
+const UNCOVERED: u8 = 3;
 
-/// Verifies the chains of runs, and prints their heads for publishing. Exits with 1 where anything is broken.
+/// Verifies the chains of streams and their snapshots, and prints their heads for publishing.
 ///
-/// A run's entries must form a chain, and end where its head and the feed say. That of a retired run begins with the entry that
-/// stands for those which were dropped. The runs of a tenant are those that are listed, and
-/// those that the feed has, which alone has the retired ones. What is gone from entries, head, list and feed alike shows only against a head that was
-/// published (--head).
+/// Streams are runs, sessions, shared state, values and owners of business keys. A stream's entries must form a chain under its name, follow
+/// each other by the rules, and end where its head and the feed say; its snapshot must say what they say. What is gone from entries, head,
+/// lists and feed alike shows only against a head that was published (--head, --heads).
+///
+/// What is left of a retired run is the entry that stands for those which were dropped. A head that was published before it is not
+/// covered: nothing proves any more what it covered.
+///
+/// Exits with 1 where anything is broken, with 3 where nothing is and a published head is not covered.
 #[derive(Debug, Args)]
-#[command(override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --tenant <TENANT>")]
+#[command(
+    override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
+                      tape verify [OPTIONS] --tenant <TENANT>\n       tape verify [OPTIONS] --all"
+)]
 pub(crate) struct Verify {
-    /// The run; without it, all runs of a tenant.
-    #[arg(required_unless_present = "tenant")]
+    /// The run.
+    #[arg(required_unless_present_any = ["stream", "tenant", "all"])]
     run: Option<RunPath>,
-    /// Whose runs.
+    /// A stream of any kind by its full name, such as acme/value/rate.
+    #[arg(long, conflicts_with = "run")]
+    stream: Option<StreamId>,
+    /// All streams of a tenant.
     #[arg(long, env = "TAPE_TENANT")]
     tenant: Option<Tenant>,
-    /// A head that was published earlier: the journal must still have it.
-    #[arg(long, value_name = "SEQ:DIGEST", value_parser = head, requires = "run")]
+    /// All streams of all tenants.
+    #[arg(long, conflicts_with_all = ["run", "stream"])]
+    all: bool,
+    /// A head of the run or stream that was published earlier: the journal must still have it.
+    #[arg(long, value_name = "SEQ:DIGEST", value_parser = heads::head, conflicts_with = "all")]
     head: Option<(Seq, Digest)>,
-    /// Does without the feed, all of which is read otherwise: a run that is no longer listed, or was cut off together
-    /// with its head, is not found then.
+    /// Heads that were published earlier, as `tape verify --json` printed them: the journal must still have them.
+    #[arg(long, value_name = "FILE")]
+    heads: Option<PathBuf>,
+    /// Does without the feed, all of which is read otherwise: a stream that was cut off together with its head is not found then.
     #[arg(long)]
     quick: bool,
 }
 
-fn head(text: &str) -> Result<(Seq, Digest), String> {
-    let form = || "a head is SEQ:DIGEST, as `tape verify` prints it".to_owned();
-    let (seq, digest) = text.split_once(':').ok_or_else(form)?;
-    Ok((
-        Seq(seq.parse().map_err(|_| form())?),
-        digest.parse().map_err(|_| form())?,
-    ))
-}
-
-/// The last entry that the feed has of each run.
-type Ends = BTreeMap<RunId, Known>;
+/// The last entry that the feed has of each stream.
+type Ends = BTreeMap<StreamId, Known>;
 
 /// What was found so far.
 #[derive(Default)]
 struct Count {
     runs: u64,
+    streams: u64,
     entries: u64,
     erased: u64,
     dropped: u64,
+    snapshots: u64,
+    uncovered: u64,
     broken: u64,
 }
 
 impl Verify {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let mut heads = match &self.heads {
+            Some(path) => heads::read(path)?,
+            None => Heads::new(),
+        };
         let mut count = Count::default();
-        match (&self.run, &self.tenant) {
-            (Some(RunPath(run)), _) => self.one(context, run, &mut count).await?,
-            (None, Some(tenant)) => self.all(context, tenant, &mut count).await?,
-            (None, None) => {}
+        let one = self.run.as_ref().map(|RunPath(run)| StreamId::Run(run.clone()));
+        match one.or_else(|| self.stream.clone()) {
+            Some(stream) => {
+                let mut published = heads.remove(&stream).unwrap_or_default();
+                published.extend(self.head);
+                self.one(context, &stream, &published, &mut count).await?;
+            }
+            None if self.head.is_some() => {
+                let problem = "a head is of one run or stream: say which, or give --heads FILE".to_owned();
+                return Err(Error::Invalid {
+                    what: "head",
+                    problem,
+                }
+                .into());
+            }
+            None => self.many(context, heads, &mut count).await?,
         }
         count.say(context)?;
-        Ok(if count.broken == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+        Ok(match count {
+            Count { broken: 1.., .. } => ExitCode::FAILURE,
+            Count { uncovered: 1.., .. } => ExitCode::from(UNCOVERED),
+            _ => ExitCode::SUCCESS,
         })
     }
 
-    async fn one(&self, context: &mut Context<'_>, run: &RunId, count: &mut Count) -> Result<(), Failure> {
-        let stream = StreamId::Run(run.clone());
-        let mut ends = self.ends(context, &stream.to_string(), count).await?;
-        let finding = audit(context, run, self.head, ends.remove(run)).await?;
-        let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
-        if nothing && self.head.is_none() {
-            return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
-        }
-        count.add(context, run, finding)
-    }
-
-    async fn all(
+    async fn one(
         &self,
         context: &mut Context<'_>,
-        tenant: &Tenant,
+        stream: &StreamId,
+        published: &[(Seq, Digest)],
         count: &mut Count,
     ) -> Result<(), Failure> {
-        let mut ends = self.ends(context, &runs_of(tenant), count).await?;
-        let (query, mut page) = (RunQuery::all(tenant.clone()), None);
-        loop {
-            let runs = match context.tape.runs(&query, page, PAGE).await {
-                Ok(runs) => runs,
-                Err(error) => {
-                    count.broken(context, "list", tenant.as_str(), damage(error)?)?;
-                    break;
-                }
+        let mut ends = self.ends(context, Some(&stream.to_string()), count).await?;
+        let finding = audit(context, stream, published, ends.remove(stream)).await?;
+        let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
+        if nothing && published.is_empty() {
+            let what = if stream.as_run().is_some() {
+                "run"
+            } else {
+                "stream"
             };
-            for (run, _) in runs.runs {
-                let finding = audit(context, &run, None, ends.remove(&run)).await?;
-                count.add(context, &run, has_entries(finding))?;
-            }
-            page = runs.next;
-            if page.is_none() {
-                break;
-            }
+            return Err(Error::Rejected(Box::new(Rejection::NotFound { what })).into());
         }
-        for (run, end) in ends {
-            let finding = audit(context, &run, None, Some(end)).await?;
-            count.add(context, &run, may_be_unlisted(finding))?;
+        count.add(context, stream, finding)
+    }
+
+    /// All streams of a tenant, or of all. What the feed, the store, the lists or published heads know of is looked at.
+    async fn many(&self, context: &mut Context<'_>, heads: Heads, count: &mut Count) -> Result<(), Failure> {
+        let tenant = self.tenant.as_ref().filter(|_| !self.all);
+        let below = tenant.map(path_of);
+        let ends = self.ends(context, below.as_deref(), count).await?;
+        let in_scope = |stream: &StreamId| tenant.is_none_or(|tenant| stream.tenant() == tenant);
+        let mut names: BTreeSet<StreamId> = self.stored(context, count).await?;
+        names.extend(ends.keys().chain(heads.keys()).cloned());
+        names.retain(in_scope);
+        // Lists are read last: a run that is known by now is in them.
+        let mut tenants: BTreeSet<Tenant> = names.iter().map(|stream| stream.tenant().clone()).collect();
+        tenants.extend(tenant.cloned());
+        let listed = list(context, &tenants, count).await?;
+        names.extend(listed.iter().flatten().cloned().map(StreamId::Run));
+        for stream in names {
+            let published = heads.get(&stream).map_or(&[][..], Vec::as_slice);
+            let finding = audit(context, &stream, published, ends.get(&stream).copied()).await?;
+            let finding = match (&listed, stream.as_run()) {
+                (Some(listed), Some(run)) => is_listed(finding, listed.contains(run)),
+                _ => finding,
+            };
+            count.add(context, &stream, finding)?;
         }
-        if count.runs == 0 && count.broken == 0 {
-            let problem = format!("'{tenant}' has no runs");
+        if count.runs + count.streams + count.broken == 0 {
+            let problem = match tenant {
+                Some(tenant) => format!("'{tenant}' has no streams"),
+                None => "the journal has no streams".to_owned(),
+            };
             return Err(Error::Invalid {
                 what: "tenant",
                 problem,
@@ -132,13 +170,57 @@ impl Verify {
         Ok(())
     }
 
-    /// What the feed has of the runs below a path; as much of it as can be read.
-    async fn ends(&self, context: &mut Context<'_>, below: &str, count: &mut Count) -> Result<Ends, Failure> {
+    /// What the store itself has of streams; as much of it as can be read.
+    async fn stored(
+        &self,
+        context: &mut Context<'_>,
+        count: &mut Count,
+    ) -> Result<BTreeSet<StreamId>, Failure> {
+        let (mut names, mut page) = (BTreeSet::new(), None);
+        loop {
+            let found = match context.tape.streams(page).await {
+                Ok(found) => found,
+                Err(error) => {
+                    count.broken(
+                        context,
+                        ("streams", "the journal"),
+                        "the streams of ",
+                        damage(error)?,
+                    )?;
+                    return Ok(names);
+                }
+            };
+            names.extend(found.streams);
+            if self.tenant.is_none() || self.all {
+                for name in found.unreadable {
+                    let broken = "that is no name of a stream".to_owned();
+                    count.broken(context, ("stream", &name), "", broken)?;
+                }
+            }
+            page = found.next;
+            if page.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// What the feed has of the streams below a path; as much of it as can be read.
+    async fn ends(
+        &self,
+        context: &mut Context<'_>,
+        below: Option<&str>,
+        count: &mut Count,
+    ) -> Result<Ends, Failure> {
         let mut ends = Ends::new();
         if self.quick {
             return Ok(ends);
         }
-        let pattern = format!("{}.>", below.replace('/', "."));
+        let below = below.unwrap_or_default();
+        let pattern = if below.is_empty() {
+            ">".to_owned()
+        } else {
+            format!("{}.>", below.replace('/', "."))
+        };
         let mut pages = context.tape.tail(&Tail {
             pattern: pattern.parse().map_err(Error::from)?,
             from_start: true,
@@ -148,99 +230,106 @@ impl Verify {
             let page = match page {
                 Ok(page) => page,
                 Err(error) => {
-                    count.broken(context, "feed", below, damage(error)?)?;
+                    count.broken(context, ("feed", below), "the feed of ", damage(error)?)?;
                     break;
                 }
             };
             for (stream, stored) in page {
-                if let StreamId::Run(run) = stream {
-                    let (seq, digest) = (stored.seq, stored.digest);
-                    ends.insert(
-                        run,
-                        Known {
-                            by: "the feed",
-                            seq,
-                            digest,
-                        },
-                    );
-                }
+                let (seq, digest) = (stored.seq, stored.digest);
+                let by = "the feed";
+                ends.insert(stream, Known { by, seq, digest });
             }
         }
         Ok(ends)
     }
 }
 
-/// The path that the names of all runs of a tenant begin with.
-fn runs_of(tenant: &Tenant) -> String {
-    // Any stream's path begins with the tenant, written as in paths.
-    let name = ValueName::new("any").expect("it is a name");
+/// The runs that lists show; none where they cannot be read.
+async fn list(
+    context: &mut Context<'_>,
+    tenants: &BTreeSet<Tenant>,
+    count: &mut Count,
+) -> Result<Option<BTreeSet<RunId>>, Failure> {
+    let mut listed = BTreeSet::new();
+    for tenant in tenants {
+        let (query, mut page) = (RunQuery::all(tenant.clone()), None);
+        loop {
+            let runs = match context.tape.runs(&query, page, PAGE).await {
+                Ok(runs) => runs,
+                Err(error) => {
+                    count.broken(context, ("list", tenant.as_str()), "the list of ", damage(error)?)?;
+                    return Ok(None);
+                }
+            };
+            listed.extend(runs.runs.into_iter().map(|(run, _)| run));
+            page = runs.next;
+            if page.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(Some(listed))
+}
+
+/// The first part of the names of a tenant's streams, as it is written there.
+fn path_of(tenant: &Tenant) -> String {
+    let name = tape_client::core::id::ValueName::new("any").expect("it is a name");
     let tenant = tenant.clone();
     let path = StreamId::Value { tenant, name }.to_string();
-    let tenant = path.split('/').next().unwrap_or_default();
-    format!("{tenant}/run")
+    path.split('/').next().unwrap_or_default().to_owned()
 }
 
 /// Runs whose entries were dropped are no longer listed; others that are not, should be.
-fn may_be_unlisted(finding: Finding) -> Finding {
-    match finding {
-        Ok(Verified { dropped: 0, .. }) => {
-            Err("the feed has it, but it is not in the list of runs".to_owned())
-        }
-        other => other,
-    }
-}
-
-fn has_entries(finding: Finding) -> Finding {
+fn is_listed(finding: Finding, listed: bool) -> Finding {
     match finding {
         Ok(Verified {
             head: (Seq::ZERO, _), ..
-        }) => Err("it is listed, but has no entries".to_owned()),
+        }) if listed => Err("it is listed, but has no entries".to_owned()),
+        Ok(Verified { dropped: 0, .. }) if !listed => Err("it is not in the list of runs".to_owned()),
         other => other,
     }
 }
 
 impl Count {
-    /// Counts a run and says how it is.
-    fn add(&mut self, context: &mut Context<'_>, run: &RunId, finding: Finding) -> Result<(), Failure> {
-        self.runs += 1;
-        let Verified {
-            head: (seq, digest),
-            erased,
-            dropped,
-        } = match finding {
+    /// Counts a stream and says how it is.
+    fn add(&mut self, context: &mut Context<'_>, stream: &StreamId, finding: Finding) -> Result<(), Failure> {
+        let (what, name) = match stream.as_run() {
+            Some(run) => ("run", path(run)),
+            None => ("stream", stream.to_string()),
+        };
+        *(if what == "run" {
+            &mut self.runs
+        } else {
+            &mut self.streams
+        }) += 1;
+        let verified = match finding {
             Ok(verified) => verified,
-            Err(broken) => return self.broken(context, "run", &path(run), broken),
+            Err(broken) => return self.broken(context, (what, &name), "", broken),
         };
-        self.entries += seq.0 - dropped;
-        self.erased += erased;
-        self.dropped += dropped;
-        let (name, head) = (path(run), format!("{seq}:{digest}"));
-        let gone = match erased {
-            0 => String::new(),
-            n => format!("{}  ", payloads_erased(n)),
+        let (seq, digest) = verified.head;
+        self.entries += seq.0 - verified.dropped;
+        self.erased += verified.erased;
+        self.dropped += verified.dropped;
+        self.snapshots += u64::from(verified.snapshot == SnapshotFinding::Verified);
+        self.uncovered += verified.uncovered.len() as u64;
+        let word = if verified.uncovered.is_empty() {
+            "ok      "
+        } else {
+            "PARTLY  "
         };
-        let retired = match dropped {
-            0 => String::new(),
-            n => format!("retired, {} dropped  ", counted(n, "entry", "entries")),
-        };
-        let line = json!({"run": name, "ok": true, "head": head, "erased": erased, "dropped": dropped});
-        context.say(&line, &format!("ok      {name}  {retired}{gone}head {head}"))
+        let text = format!("{word}{name}  {}head {seq}:{digest}", remarks(&verified));
+        context.say(&line(what, &name, &verified), &text)
     }
 
     /// Counts what is broken and says so.
     fn broken(
         &mut self,
         context: &mut Context<'_>,
-        what: &'static str,
-        name: &str,
+        (what, name): (&'static str, &str),
+        of: &str,
         broken: String,
     ) -> Result<(), Failure> {
         self.broken += 1;
-        let of = if what == "run" {
-            String::new()
-        } else {
-            format!("the {what} of ")
-        };
         let text = format!("BROKEN  {of}{name}  {broken}");
         context.say(&json!({what: name, "ok": false, "broken": broken}), &text)
     }
@@ -248,24 +337,73 @@ impl Count {
     fn say(&self, context: &mut Context<'_>) -> Result<(), Failure> {
         let Self {
             runs,
+            streams,
             entries,
             erased,
             dropped,
+            snapshots,
+            uncovered,
             broken,
         } = *self;
-        let line =
-            json!({"runs": runs, "entries": entries, "erased": erased, "dropped": dropped, "broken": broken});
-        let (runs, entries) = (counted(runs, "run", "runs"), counted(entries, "entry", "entries"));
-        let retired = match dropped {
-            0 => String::new(),
-            n => format!("{} dropped, ", counted(n, "entry", "entries")),
-        };
+        let line = json!({
+            "runs": runs, "streams": streams, "entries": entries, "erased": erased, "dropped": dropped,
+            "snapshots": snapshots, "uncovered": uncovered, "broken": broken,
+        });
+        let runs = counted(runs, "run", "runs");
+        let others = some(streams, |n| {
+            format!("{}, ", counted(n, "other stream", "other streams"))
+        });
+        let entries = counted(entries, "entry", "entries");
+        let snapshots = some(snapshots, |n| {
+            format!("{} verified, ", counted(n, "snapshot", "snapshots"))
+        });
+        let dropped = some(dropped, |n| {
+            format!("{} dropped, ", counted(n, "entry", "entries"))
+        });
+        let uncovered = some(uncovered, |n| {
+            format!(
+                "{} not covered, ",
+                counted(n, "published head", "published heads")
+            )
+        });
+        let erased = payloads_erased(erased);
         let text = format!(
-            "{runs}, {entries} verified, {retired}{}, {broken} broken",
-            payloads_erased(erased)
+            "{runs}, {others}{entries} verified, {snapshots}{dropped}{uncovered}{erased}, {broken} broken"
         );
         context.say(&line, &text)
     }
+}
+
+fn line(what: &str, name: &str, verified: &Verified) -> Value {
+    let (seq, digest) = verified.head;
+    let snapshot = match verified.snapshot {
+        SnapshotFinding::None => "none",
+        SnapshotFinding::Verified => "verified",
+        SnapshotFinding::Unchecked => "unchecked",
+    };
+    json!({
+        what: name, "ok": true, "head": format!("{seq}:{digest}"), "erased": verified.erased,
+        "dropped": verified.dropped, "snapshot": snapshot,
+        "uncovered": verified.uncovered.iter().map(|head| head.0).collect::<Vec<_>>(),
+    })
+}
+
+/// What is to be known of a stream that is in order.
+fn remarks(verified: &Verified) -> String {
+    let retired = some(verified.dropped, |n| {
+        format!("retired, {} dropped  ", counted(n, "entry", "entries"))
+    });
+    let heads = verified.uncovered.iter();
+    let uncovered: String = heads
+        .map(|head| format!("not covered: what the published head at entry {head} covered was dropped  "))
+        .collect();
+    let gone = some(verified.erased, |n| format!("{}  ", payloads_erased(n)));
+    format!("{retired}{uncovered}{gone}")
+}
+
+/// A text where there is anything to count.
+fn some(n: u64, text: impl FnOnce(u64) -> String) -> String {
+    if n == 0 { String::new() } else { text(n) }
 }
 
 fn payloads_erased(n: u64) -> String {
@@ -274,22 +412,26 @@ fn payloads_erased(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::has_entries;
-    use crate::verify::audit::Verified;
+    use super::{Verified, is_listed};
     use tape_client::core::id::Seq;
     use tape_client::core::payload::Digest;
 
     #[test]
-    fn a_run_without_entries_is_no_run() {
-        let of = |seq| {
-            let head = (Seq(seq), Digest::of(b"head"));
-            has_entries(Ok(Verified {
-                head,
+    fn a_run_is_listed_as_long_as_it_has_its_entries() {
+        let of = |seq, dropped, listed| {
+            let verified = Verified {
+                head: (Seq(seq), Digest::of(b"head")),
+                dropped,
                 ..Verified::default()
-            }))
+            };
+            is_listed(Ok(verified), listed).err()
         };
-        assert!(of(0).is_err_and(|broken| broken == "it is listed, but has no entries"));
-        assert!(of(1).is_ok());
-        assert!(has_entries(Err("gone".to_owned())).is_err_and(|broken| broken == "gone"));
+        let told = |broken: &str| Some(broken.to_owned());
+        assert_eq!(of(0, 0, true), told("it is listed, but has no entries"));
+        assert_eq!(of(1, 0, true), None);
+        assert_eq!(of(1, 0, false), told("it is not in the list of runs"));
+        assert_eq!(of(9, 8, true), None, "it was retired, and is dropped soon");
+        assert_eq!(of(9, 8, false), None);
+        assert_eq!(is_listed(Err("gone".to_owned()), false).err(), told("gone"));
     }
 }

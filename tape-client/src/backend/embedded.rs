@@ -4,8 +4,8 @@ mod feed;
 mod sessions;
 
 use super::{
-    Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Until,
-    Versioned,
+    Backend, Failure, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView,
+    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -14,7 +14,7 @@ use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
-use tape_core::limits::{PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
+use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_store::contract::{JournalStore, PageToken, RunFilter};
@@ -196,6 +196,47 @@ impl Backend for Embedded {
 
     async fn reclaim(&self) -> Result<bool, Failure> {
         Ok(self.0.reclaim().await?)
+    }
+
+    async fn streams(&self, page: Option<String>) -> Result<StreamPage, Failure> {
+        let page = self
+            .0
+            .streams(page.map(PageToken).as_ref(), INDEX_PAGE_MAX)
+            .await?;
+        Ok(StreamPage {
+            streams: page.streams,
+            unreadable: page.unreadable,
+            next: page.next.map(|token| token.0),
+        })
+    }
+
+    async fn end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Failure> {
+        let head = self.0.store().head(stream).await?;
+        Ok(head.map(|head| StreamEnd {
+            seq: head.seq,
+            digest: head.digest,
+            snapshot: head.snapshot.map(|snapshot| (snapshot.seq, snapshot.bytes)),
+        }))
+    }
+
+    fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+        pages(self.0.store().clone(), stream.clone(), Seq::ZERO, Until::End)
+    }
+
+    async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Failure> {
+        let from = page.map(PageToken);
+        let page = self.0.check_index(from.as_ref(), INDEX_PAGE_MAX, correct).await?;
+        let findings = page.findings.into_iter().map(|finding| IndexFinding {
+            kind: finding.problem.kind().to_owned(),
+            problem: finding.problem.to_string(),
+            stream: finding.stream,
+            corrected: finding.corrected,
+        });
+        Ok(IndexPage {
+            looked_at: page.looked_at,
+            findings: findings.collect(),
+            next: page.next.map(|token| token.0),
+        })
     }
 }
 

@@ -5,8 +5,8 @@ mod feed;
 mod work;
 
 use super::{
-    Backend, Failure, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Until,
-    Versioned,
+    Backend, Failure, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView,
+    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use crate::retry::RequestIds;
 use crate::session::RecordedEvent;
@@ -114,6 +114,10 @@ impl Remote {
 
     fn values(&self) -> ValuesClient<Channel> {
         ValuesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+    }
+
+    fn entries_service(&self) -> EntriesClient<Channel> {
+        EntriesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
     }
 
     /// Entries of a run, at most `limit`; zero for no such bound.
@@ -381,6 +385,80 @@ impl Backend for Remote {
         let mut retention = RetentionClient::new(self.channel.clone());
         let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await?;
         Ok(reclaimed.into_inner().more)
+    }
+
+    async fn streams(&self, page: Option<String>) -> Result<StreamPage, Failure> {
+        let request = v1::StreamsRequest {
+            page_size: 0,
+            page_token: page.unwrap_or_default(),
+        };
+        let page = self.entries_service().streams(request).await?.into_inner();
+        let mut found = StreamPage {
+            unreadable: page.unreadable,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+            ..StreamPage::default()
+        };
+        for name in page.streams {
+            match name.parse() {
+                Ok(stream) => found.streams.push(stream),
+                Err(_) => found.unreadable.push(name),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Failure> {
+        let request = v1::EndRequest {
+            stream: stream.to_string(),
+        };
+        let mut messages = self.entries_service().end(request).await?.into_inner();
+        let Some(first) = messages.message().await? else {
+            return Ok(None);
+        };
+        let digest = <[u8; 32]>::try_from(first.digest.as_ref())
+            .map_err(|_| Failure::Fatal("the server's digest of a stream's end is not one".into()))?;
+        let mut snapshot = bytes::BytesMut::from(first.snapshot);
+        while let Some(part) = messages.message().await? {
+            snapshot.extend_from_slice(&part.snapshot);
+        }
+        Ok(Some(StreamEnd {
+            seq: Seq(first.seq),
+            digest: Digest(digest),
+            snapshot: first.snapshot_seq.map(|seq| (Seq(seq), snapshot.freeze())),
+        }))
+    }
+
+    fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
+        let request = v1::ReadStreamRequest {
+            stream: stream.to_string(),
+            after_seq: 0,
+        };
+        let mut entries = self.entries_service();
+        let opening = async move { Ok(entries.read(request).await?.into_inner()) };
+        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        messages(opening).map(move |message| page(message?)).boxed()
+    }
+
+    async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Failure> {
+        let request = v1::CheckIndexRequest {
+            page_size: 0,
+            page_token: page.unwrap_or_default(),
+            correct,
+        };
+        let mut messages = self.entries_service().check_index(request).await?.into_inner();
+        let mut found = IndexPage::default();
+        while let Some(message) = messages.message().await? {
+            let findings = message.findings.into_iter().map(|finding| IndexFinding {
+                stream: finding.stream,
+                kind: finding.kind,
+                problem: finding.problem,
+                corrected: finding.corrected,
+            });
+            found.findings.extend(findings);
+            found.looked_at += message.looked_at;
+            found.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
+        }
+        Ok(found)
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {

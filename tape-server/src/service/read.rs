@@ -71,7 +71,7 @@ fn page_size(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX)
 }
 
-async fn send(sink: &Sink<v1::ReadResponse>, page: Vec<StoredEntry>) -> Result<(), Stop> {
+pub(super) async fn send(sink: &Sink<v1::ReadResponse>, page: Vec<StoredEntry>) -> Result<(), Stop> {
     for entries in chunks(page, StoredEntry::size) {
         let entries = entries.into_iter().map(Into::into).collect();
         sink.send(v1::ReadResponse { entries }).await?;

@@ -6,7 +6,7 @@ use super::{Ground, hint, keys};
 use crate::contract::{Batch, Shard};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::sync::Arc;
-use tape_core::agenda::{Item, Queue};
+use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
@@ -119,13 +119,7 @@ impl Fitting {
             .for_each(|entry| mutations.extend(entry_cells(entry)));
         let name = Bytes::copy_from_slice(batch.id.0.as_bytes());
         mutations.push(table::set(BATCHES, qualifier(batch.last()), name));
-        for change in &batch.agenda {
-            let column = agenda_column(change.queue, &change.item);
-            mutations.push(match change.due {
-                Some(due) => table::set(AGENDA, column, due.as_micros().to_be_bytes().to_vec()),
-                None => table::unset(AGENDA, column),
-            });
-        }
+        mutations.extend(batch.agenda.iter().map(agenda_cell));
         mutations.extend(self.listed.as_ref().map(|listed| listed.cell()));
         if let Some(bytes) = batch
             .snapshot
@@ -166,6 +160,15 @@ fn erased_cell(seq: Seq) -> Mutation {
 /// What erases the payload of an entry, in whatever row it is.
 pub(super) fn erasure(seq: Seq) -> [Mutation; 2] {
     [erased_cell(seq), table::unset(PAYLOADS, qualifier(seq))]
+}
+
+/// What a change of the agenda does to the stream's row.
+pub(super) fn agenda_cell(change: &AgendaChange) -> Mutation {
+    let column = agenda_column(change.queue, &change.item);
+    match change.due {
+        Some(due) => table::set(AGENDA, column, due.as_micros().to_be_bytes().to_vec()),
+        None => table::unset(AGENDA, column),
+    }
 }
 
 /// The column of a piece of due work.

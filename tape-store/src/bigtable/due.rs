@@ -7,6 +7,7 @@ use super::table::{self, Row, Rows};
 use super::{Ground, keys};
 use crate::contract::{Hint, Shard};
 use crate::error::StoreError;
+use crate::unreadable::pass_over;
 use std::collections::HashMap;
 use tape_core::agenda::Queue;
 use tape_core::id::StreamId;
@@ -64,7 +65,7 @@ fn read(queue: Queue, row: &Row) -> Option<(Seen, Hint)> {
     let seen = Seen::read(row)?;
     let Some((due, stream, item)) = keys::read_due(&row.key) else {
         // Only a newer build has items that this one does not know.
-        tracing::warn!(key = %row.key.escape_ascii(), "a hint cannot be read");
+        pass_over("agenda", &row.key.escape_ascii().to_string(), "it is no hint");
         return None;
     };
     let hint = Hint {

@@ -235,6 +235,11 @@ pub(super) fn cells() -> RowFilter {
     table::columns(ABOUT, HEAD, LISTED)
 }
 
+/// The cell that every stream has.
+pub(super) fn head_cells() -> RowFilter {
+    table::columns(ABOUT, HEAD, HEAD)
+}
+
 /// The same and the snapshot.
 pub(super) fn cells_and_snapshot() -> RowFilter {
     table::columns(ABOUT, HEAD, SNAPSHOT)

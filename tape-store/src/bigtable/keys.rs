@@ -16,6 +16,9 @@ use tape_core::time::Timestamp;
 /// The row that says which version the table has.
 pub(super) const META: &[u8] = b"m";
 
+/// The row that says with which computation the indexes agree.
+pub(super) const INDEX: &[u8] = b"mi";
+
 const SEPARATOR: u8 = 0;
 
 /// A range of keys: from the first on and before the second.
@@ -90,6 +93,18 @@ fn of_stream(stream: &StreamId) -> Key {
 /// The row of a stream.
 pub(super) fn stream(stream: &StreamId) -> Bytes {
     of_stream(stream).done()
+}
+
+/// The rows of all streams, with those of their segments.
+pub(super) fn all_streams() -> Range {
+    let all = Key(vec![b's']);
+    (all.copy().done(), all.after())
+}
+
+/// The stream whose row has this key.
+pub(super) fn read_stream(key: &[u8]) -> Option<StreamId> {
+    let stream = std::str::from_utf8(key.get(6..)?).ok()?.parse().ok()?;
+    (self::stream(&stream) == key).then_some(stream)
 }
 
 /// The row of the entries of a stream up to `last` that are not in the segment before.

@@ -12,8 +12,9 @@ use crate::contract::Batch;
 use sqlx::AssertSqlSafe;
 use std::sync::LazyLock;
 use tape_core::agenda::AgendaChange;
-use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
 /// A batch on its way.
@@ -242,46 +243,50 @@ fn bind_runs<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statement
             ))
         })
         .collect();
-    let labels = |labels| serde_json::to_string(labels).expect("labels are text");
+    let query = query.bind(rows.iter().map(|(nth, _, _)| *nth).collect::<Vec<_>>());
+    let rows: Vec<_> = rows.into_iter().map(|(_, run, summary)| (run, summary)).collect();
+    bind_listed(query, &rows)
+}
+
+/// What lists show of runs, in columns.
+pub(super) fn bind_listed<'q>(query: Statement<'q>, rows: &[(&'q RunId, &'q Summary)]) -> Statement<'q> {
+    let labels = |labels: &std::collections::BTreeMap<tape_core::id::Key, String>| {
+        serde_json::to_string(labels).expect("labels are text")
+    };
     let label_keys = |labels: &std::collections::BTreeMap<tape_core::id::Key, String>| {
         let keys = labels.iter().map(|(key, value)| label_key(key.as_str(), value));
         keys.collect::<Vec<_>>().concat()
     };
     query
-        .bind(rows.iter().map(|(nth, _, _)| *nth).collect::<Vec<_>>())
         .bind(
             rows.iter()
-                .map(|(_, _, summary)| summary.begun_at.as_micros())
+                .map(|(_, summary)| summary.begun_at.as_micros())
                 .collect::<Vec<_>>(),
         )
         .bind(
             rows.iter()
-                .map(|(_, _, summary)| summary.changed_at.as_micros())
+                .map(|(_, summary)| summary.changed_at.as_micros())
                 .collect::<Vec<_>>(),
         )
         .bind(
             rows.iter()
-                .map(|(_, run, _)| run.tenant.as_str())
+                .map(|(run, _)| run.tenant.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(rows.iter().map(|(run, _)| run.app.as_str()).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|(_, summary)| summary.status.as_str())
                 .collect::<Vec<_>>(),
         )
         .bind(
             rows.iter()
-                .map(|(_, run, _)| run.app.as_str())
+                .map(|(_, summary)| labels(&summary.labels))
                 .collect::<Vec<_>>(),
         )
         .bind(
             rows.iter()
-                .map(|(_, _, summary)| summary.status.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, _, summary)| labels(&summary.labels))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|(_, _, summary)| label_keys(&summary.labels))
+                .map(|(_, summary)| label_keys(&summary.labels))
                 .collect::<Vec<_>>(),
         )
 }

@@ -62,10 +62,13 @@ fn statements(run: usize) -> Vec<(String, String)> {
         (retention::UNLIST.to_owned(), format!("'{{{run}}}'")),
         (writer::FIND_BATCH.to_owned(), format!("{stream}, '\\x00', 1024")),
         (writer::ENDS.to_owned(), format!("ARRAY[tape_key('{name}')]")),
-        (due::DUE.to_owned(), "1, 500000000, -1, NULL, '', 10".to_owned()),
         (
             due::DUE.to_owned(),
-            format!("1, 500000000, {run}, tape_key('{name}'), 'run', 10"),
+            "1, 500000000, -1, NULL, '', 10, NULL".to_owned(),
+        ),
+        (
+            due::DUE.to_owned(),
+            format!("1, 500000000, {run}, tape_key('{name}'), 'run', 10, NULL"),
         ),
         (tail::TAIL.to_owned(), format!("{run}, 0, 0, 10, 8000000")),
         (tail::BEYOND.to_owned(), "9000000000, 0, 0".to_owned()),

@@ -1,7 +1,6 @@
 //! Lists of runs. Each filter reads one index from its newest end.
 
 use super::append::{label_key, signed};
-use super::error::corrupt;
 use super::links::{Links, Statement};
 use super::read::get;
 use crate::contract::{PageToken, RunFilter, RunPage};
@@ -83,14 +82,13 @@ fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit
 }
 
 fn listed(row: &PgRow) -> Result<Listed, StoreError> {
-    let stream = get(row, 1)?;
     let row = Row {
         begun_at: get(row, 0)?,
-        stream,
+        stream: get(row, 1)?,
         name: get(row, 2)?,
         status: get(row, 3)?,
         changed_at: get(row, 4)?,
         labels: get(row, 5)?,
     };
-    row.run().map_err(|problem| corrupt("tape_run", stream, problem))
+    Ok(row.listed("tape_run"))
 }

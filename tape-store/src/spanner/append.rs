@@ -13,6 +13,7 @@ use google_cloud_spanner::builder::WriteBuilder;
 use google_cloud_spanner::key;
 use google_cloud_spanner::key::{KeyRange, KeySet};
 use google_cloud_spanner::mutation::Mutation;
+use tape_core::agenda::AgendaChange;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::payload::Digest;
@@ -63,7 +64,7 @@ pub(super) fn mutations(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
     mutations.push(end(stream, batch));
     mutations.extend(not_void(stream, batch.id));
     mutations.extend(entries(stream, batch));
-    mutations.extend(agenda(stream, batch));
+    mutations.extend(agenda(stream, &batch.agenda));
     if let (Some(summary), StreamId::Run(run)) = (&batch.summary, &batch.stream) {
         mutations.extend(list(stream, run, summary));
     }
@@ -160,9 +161,9 @@ fn entries(stream: &Stream, batch: &Batch) -> impl Iterator<Item = Mutation> {
 }
 
 /// Work that goes before work that comes: an item may do both.
-fn agenda(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
+pub(super) fn agenda(stream: &Stream, changes: &[AgendaChange]) -> Vec<Mutation> {
     let place = |queue: u8, due: Timestamp| (i64::from(queue), due.as_micros());
-    let gone = batch.agenda.iter().filter_map(|change| {
+    let gone = changes.iter().filter_map(|change| {
         let was = change.was.filter(|was| Some(*was) != change.due)?;
         let (queue, due) = place(change.queue.number(), was);
         Some(key![queue, stream.shard, due, stream.id, change.item.to_string()])
@@ -170,7 +171,7 @@ fn agenda(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
     let gone = gone
         .fold(KeySet::builder(), |keys, key| keys.add_key(key))
         .build();
-    let new = batch.agenda.iter().filter_map(|change| {
+    let new = changes.iter().filter_map(|change| {
         let (queue, due) = place(change.queue.number(), change.due?);
         let row = Mutation::new_insert_or_update_builder("tape_agenda")
             .set("queue")
@@ -180,12 +181,12 @@ fn agenda(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
         let row = row.set("item").to(change.item.to_string());
         Some(row.set("name").to(stream.name.clone()).build())
     });
-    let gone = (!batch.agenda.is_empty()).then(|| Mutation::delete("tape_agenda", gone));
+    let gone = (!changes.is_empty()).then(|| Mutation::delete("tape_agenda", gone));
     gone.into_iter().chain(new).collect()
 }
 
 /// What lists show of a run, and the labels it is found by.
-fn list(stream: &Stream, run: &RunId, summary: &Summary) -> Vec<Mutation> {
+pub(super) fn list(stream: &Stream, run: &RunId, summary: &Summary) -> Vec<Mutation> {
     let row = Mutation::new_update_builder("tape_stream")
         .set("id")
         .to(stream.id.clone());

@@ -1,7 +1,6 @@
 //! Lists of runs. Each filter reads one index; those without a label from the newest end, as far as the page goes.
 
 use super::append::label_key;
-use super::error::corrupt;
 use super::link::{Link, Question};
 use super::read::get;
 use crate::contract::{PageToken, RunFilter, RunPage};
@@ -69,7 +68,11 @@ pub(super) async fn runs(
     let limit = limit as usize;
     let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
     Ok(RunPage {
-        runs: listed.into_iter().take(limit).map(|(_, run)| run).collect(),
+        runs: listed
+            .into_iter()
+            .take(limit)
+            .filter_map(|(_, run)| run)
+            .collect(),
         next,
     })
 }
@@ -147,24 +150,22 @@ fn bind_place(query: StatementBuilder, from: Option<Place>) -> StatementBuilder 
         .add_typed_param("id", place.id, types::bytes())
 }
 
-fn listed(row: &Row) -> Result<(Place, (RunId, Summary)), StoreError> {
+/// A row that cannot be read has its place alone.
+fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
     let place = Place {
         begun_at: get(row, 0)?,
         made: get(row, 1)?,
         id: get(row, 2)?,
     };
-    let name: String = get(row, 3)?;
     let stored = listing::Row {
         begun_at: place.begun_at,
         // Streams have keys here, and no numbers.
         stream: 0,
-        name: name.clone(),
+        name: get(row, 3)?,
         status: get(row, 4)?,
         changed_at: get(row, 5)?,
         labels: get(row, 6)?,
     };
-    let (_, run) = stored
-        .run()
-        .map_err(|problem| corrupt("tape_stream", name, problem))?;
+    let (_, run) = stored.listed("tape_stream");
     Ok((place, run))
 }

@@ -3,10 +3,11 @@
 use super::append::signed;
 use super::writer::Candidate;
 use crate::contract::Batch;
+use crate::upkeep::Correction;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
 use tape_core::agenda::AgendaChange;
-use tape_core::id::{RunId, Seq};
+use tape_core::id::{RunId, Seq, StreamId};
 use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
@@ -50,12 +51,7 @@ pub(super) async fn change(
     let new: Vec<_> = changes()
         .filter_map(|(stream, change)| Some((stream, change, change.due?)))
         .collect();
-    for rows in gone.chunks(ROWS_MAX) {
-        agenda(connection, GONE, rows).await?;
-    }
-    for rows in new.chunks(ROWS_MAX) {
-        agenda(connection, NEW, rows).await?;
-    }
+    change_agenda(connection, &gone, &new).await?;
     for won in committed {
         if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
             list(connection, won.stream, run, summary).await?;
@@ -67,11 +63,49 @@ pub(super) async fn change(
     Ok(())
 }
 
+/// Changes what is to be corrected of a stream.
+pub(super) async fn correct(
+    connection: &mut SqliteConnection,
+    number: i64,
+    stream: &StreamId,
+    correction: &Correction,
+) -> Result<(), sqlx::Error> {
+    let changes = || correction.agenda.iter();
+    let gone: Vec<_> = changes()
+        .filter_map(|change| Some((number, change, change.was?)))
+        .collect();
+    let new: Vec<_> = changes()
+        .filter_map(|change| Some((number, change, change.due?)))
+        .collect();
+    change_agenda(connection, &gone, &new).await?;
+    if let (Some(summary), Some(run)) = (&correction.summary, stream.as_run()) {
+        list(connection, number, run, summary).await?;
+    }
+    Ok(())
+}
+
+/// A change of the agenda of a stream, and the time that goes or comes.
+type Changed<'c> = (i64, &'c AgendaChange, Timestamp);
+
+async fn change_agenda(
+    connection: &mut SqliteConnection,
+    gone: &[Changed<'_>],
+    new: &[Changed<'_>],
+) -> Result<(), sqlx::Error> {
+    for rows in gone.chunks(ROWS_MAX) {
+        agenda(connection, GONE, rows).await?;
+    }
+    for rows in new.chunks(ROWS_MAX) {
+        agenda(connection, NEW, rows).await?;
+    }
+    Ok(())
+}
+
 /// Runs a statement over rows, padded with nulls to a power of two so that few statements need to stay prepared.
 async fn agenda(
     connection: &mut SqliteConnection,
     statement: Around,
-    rows: &[(i64, &AgendaChange, Timestamp)],
+    rows: &[Changed<'_>],
 ) -> Result<(), sqlx::Error> {
     let padded = rows.len().next_power_of_two();
     let mut query = sqlx::query(sqlx::AssertSqlSafe(agenda_statement(statement, padded)));

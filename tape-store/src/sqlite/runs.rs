@@ -1,7 +1,7 @@
 //! Lists of runs. Each filter reads one index from its newest end.
 
 use super::append::signed;
-use super::error::{corrupt, store_error};
+use super::error::store_error;
 use super::read::get;
 use crate::contract::{PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
@@ -91,14 +91,13 @@ pub(super) fn select(filter: &RunFilter, from: Option<Place>, limit: u32) -> Que
 }
 
 fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
-    let stream = get(row, 1)?;
     let row = Row {
         begun_at: get(row, 0)?,
-        stream,
+        stream: get(row, 1)?,
         name: get(row, 2)?,
         status: get(row, 3)?,
         changed_at: get(row, 4)?,
         labels: get(row, 5)?,
     };
-    row.run().map_err(|problem| corrupt("run", stream, problem))
+    Ok(row.listed("run"))
 }

@@ -1,17 +1,16 @@
-//! One run, verified against everything that knows where it ends.
+//! One stream, verified against everything that knows where it ends.
 
 use crate::text::with_causes;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
-use tape_client::core::chain::{ChainError, Verifier};
-use tape_client::core::codec::{StoredEntry, decode, kind};
-use tape_client::core::entry::EntryBody;
+use tape_client::Error;
+use tape_client::core::chain::ChainError;
+use tape_client::core::codec::{StoredEntry, kind};
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
-use tape_client::core::reply::Rejection;
-use tape_client::{Error, RunId};
+use tape_client::core::verify::{Audit, AuditError, Verified};
 
-/// An entry that the run must have, and who says so.
+/// An entry that the stream must have, and who says so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) by: &'static str,
@@ -19,45 +18,39 @@ pub(super) struct Known {
     pub(super) digest: Digest,
 }
 
-/// What of a run is in order.
-#[derive(Debug, Default)]
-pub(super) struct Verified {
-    pub(super) head: (Seq, Digest),
-    /// Payloads that were erased on request.
-    pub(super) erased: u64,
-    /// Entries that were dropped when the run was retired.
-    pub(super) dropped: u64,
-}
-
-/// What was found in a run; an error where it could not be looked at.
+/// What was found in a stream; what is broken otherwise.
 pub(super) type Finding = Result<Verified, String>;
 
-/// Verifies a run from its first entry on.
+/// Verifies a stream from its first entry on.
 pub(super) async fn audit(
     context: &Context<'_>,
-    run: &RunId,
-    published: Option<(Seq, Digest)>,
+    stream: &StreamId,
+    published: &[(Seq, Digest)],
     feed: Option<Known>,
 ) -> Result<Finding, Failure> {
     // Asked for first: what is written meanwhile comes after it.
-    let head = match context.tape.head(run).await {
+    let end = match context.tape.stream_end(stream).await {
         Err(error) => Err(damage(error)?),
-        Ok(head) => Ok(head.map(|(seq, digest)| Known {
-            by: "its head",
-            seq,
-            digest,
-        })),
+        Ok(end) => Ok(end),
     };
-    let known: Vec<Known> = head.iter().flatten().copied().chain(feed).collect();
-    let mut found = walk(context, run, published, &known).await?;
+    let head = end.as_ref().ok().and_then(Option::as_ref).map(|end| Known {
+        by: "its head",
+        seq: end.seq,
+        digest: end.digest,
+    });
+    let known: Vec<Known> = head.into_iter().chain(feed).collect();
+    let snapshot = end.as_ref().ok().and_then(Option::as_ref);
+    let snapshot = snapshot.and_then(|end| end.snapshot.clone());
+    let audit = Audit::new(stream, published.iter().copied(), snapshot);
+    let mut found = walk(context, stream, audit.clone(), &known).await?;
     if let Err(Broken { overtaken: true, .. }) = found {
-        found = walk(context, run, published, &known).await?;
+        found = walk(context, stream, audit, &known).await?;
     }
     let found = found.map_err(|broken| broken.what);
-    Ok(found.and_then(|verified| head.map(|_| verified)))
+    Ok(found.and_then(|verified| end.map(|_| verified)))
 }
 
-/// What is broken in a run.
+/// What is broken in a stream.
 struct Broken {
     what: String,
     /// Whether entries were dropped while they were read: what is left is read anew.
@@ -75,54 +68,32 @@ impl From<String> for Broken {
 
 async fn walk(
     context: &Context<'_>,
-    run: &RunId,
-    published: Option<(Seq, Digest)>,
+    stream: &StreamId,
+    mut audit: Audit,
     known: &[Known],
 ) -> Result<Result<Verified, Broken>, Failure> {
-    let mut verifier = Verifier::new(&StreamId::Run(run.clone()), published);
-    let mut pages = context.tape.journal(run);
+    let mut pages = context.tape.stream_entries(stream);
     while let Some(page) = pages.next().await {
         let page = match page {
-            // Who knows of entries of the run says below what is missing.
-            Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::NotFound { .. }) => break,
             Err(error) => return Ok(Err(damage(error)?.into())),
             Ok(page) => page,
         };
         for stored in page {
-            if let Err(broken) = verifier.check(&stored) {
-                let overtaken = matches!(broken, ChainError::Gap { .. }) && stands_for_others(&stored);
+            if let Err(broken) = audit.check(&stored) {
+                let gap = matches!(broken, AuditError::Chain(ChainError::Gap { .. }));
+                let overtaken = gap && stands_for_others(&stored);
                 let what = broken.to_string();
                 return Ok(Err(Broken { what, overtaken }));
-            }
-            if let Some(other) = named(&stored).filter(|named| named != run) {
-                let other = StreamId::Run(other);
-                return Ok(Err(format!("its entries are those of {other}").into()));
             }
             if let Some(other) = another(known, stored.seq, stored.digest) {
                 return Ok(Err(other.into()));
             }
         }
     }
-    let (end, erased, dropped) = (verifier.seq(), verifier.erased(), verifier.dropped());
-    if let Some(missing) = missing(known, end) {
+    if let Some(missing) = missing(known, audit.seq()) {
         return Ok(Err(missing.into()));
     }
-    let head = verifier.finish().map_err(|broken| broken.to_string().into());
-    Ok(head.map(|head| Verified {
-        head,
-        erased,
-        dropped,
-    }))
-}
-
-/// The run that an entry says its journal is of.
-fn named(stored: &StoredEntry) -> Option<RunId> {
-    let says = stored.seq == Seq(1) || stands_for_others(stored);
-    match says.then(|| decode(stored).ok())??.body {
-        EntryBody::RunBegun(begun) => Some(begun.run),
-        EntryBody::RunRetired(retired) => Some(retired.run),
-        _ => None,
-    }
+    Ok(audit.finish().map_err(|broken| broken.to_string().into()))
 }
 
 /// Whether an entry stands for those before it.

@@ -1,0 +1,250 @@
+//! `tape verify` and `tape agenda` over streams of every kind, through a server and straight on the file.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![cfg(feature = "sqlite")]
+
+#[path = "../../tests/remote/server.rs"]
+mod server;
+
+use serde_json::{Value, json};
+use server::Server;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use std::path::Path;
+use std::process::{Command, Output};
+use tape_client::core::id::{EventId, Key, Tenant, ValueName};
+use tape_client::core::session::{Delta, Json};
+use tape_client::{Answer, CallError, Event, Payload, RunId, Tape};
+
+fn tape(url: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tape"));
+    command
+        .env_clear()
+        .args(["--store", url])
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The lines that are said of streams, and the last one.
+fn lines(output: &Output) -> (Vec<Value>, Value) {
+    let text = said(output);
+    let mut lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = lines.pop().unwrap();
+    (lines, last)
+}
+
+fn name(line: &Value) -> &str {
+    line["stream"].as_str().or(line["run"].as_str()).unwrap()
+}
+
+/// Runs statements on the file itself.
+async fn execute(dir: &Path, statements: &str) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("tape.db"));
+    let mut connection = options.connect().await.unwrap();
+    let statements = sqlx::AssertSqlSafe(statements.to_owned());
+    connection.execute(statements).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A stream of every kind for a tenant; the value has a snapshot.
+async fn seed(tape: &Tape, tenant: &str) {
+    let id = RunId::new(tenant, "treasury", "ann", "s1", "i1").unwrap();
+    let theme = Json::try_from("\"dark\"".to_owned()).unwrap();
+    let delta = Delta([(Key::new("app:theme").unwrap(), Some(theme))].into());
+    let session = tape.session(id.session());
+    session.create(Delta::default()).await.unwrap();
+    session
+        .append(Event::new(EventId::new("e1").unwrap(), "user", Payload::empty()).delta(delta))
+        .await
+        .unwrap();
+    let run = tape.run(id).begin().await.unwrap().driving().unwrap();
+    let answer = || async { Answer::json(&"pay") };
+    let decision = run.decide(&json!("what now?"), answer).await.unwrap();
+    let effect = run.effect(&decision, "bank", "pay").business_key("invoice-7");
+    let act = |_| std::future::ready(Ok::<_, CallError>(json!({"receipt": 7})));
+    let _: Value = effect.run(act).await.unwrap();
+    let value = tape.value(Tenant::new(tenant).unwrap(), ValueName::new("rate").unwrap());
+    for n in 0..260 {
+        let rate = format!("{tenant} {n}");
+        value
+            .put(Payload::new("text/plain", rate).unwrap())
+            .await
+            .unwrap();
+    }
+}
+
+struct Seeded {
+    dir: tempfile::TempDir,
+    server: Server,
+}
+
+impl Seeded {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path());
+        let tape = Tape::connect(&server.url()).await.unwrap();
+        for tenant in ["acme", "other"] {
+            seed(&tape, tenant).await;
+        }
+        Self { dir, server }
+    }
+
+    fn file(&self) -> String {
+        format!("sqlite:{}", self.dir.path().join("tape.db").display())
+    }
+
+    /// Both doors say the same.
+    fn both(&self, args: &[&str]) -> Output {
+        let served = tape(&self.server.url(), args);
+        let embedded = tape(&self.file(), args);
+        assert_eq!(said(&served), said(&embedded), "{args:?}");
+        assert_eq!(served.status.code(), embedded.status.code(), "{args:?}");
+        served
+    }
+}
+
+const KINDS: [&str; 5] = [
+    "acme/claim/bank/invoice-7",
+    "acme/treasury/ann/s1/i1",
+    "acme/session/treasury/ann/s1",
+    "acme/shared/treasury",
+    "acme/value/rate",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_every_kind_are_verified_and_their_heads_hold() {
+    let seeded = Seeded::new().await;
+    let verified = seeded.both(&["verify", "--all", "--json"]);
+    let (streams, last) = lines(&verified);
+    let names: Vec<&str> = streams.iter().map(name).collect();
+    let acme: Vec<&str> = names
+        .iter()
+        .filter(|name| name.starts_with("acme"))
+        .copied()
+        .collect();
+    let mut kinds = KINDS.to_vec();
+    kinds.sort_unstable();
+    let mut found = acme.clone();
+    found.sort_unstable();
+    assert_eq!(found, kinds);
+    assert_eq!(
+        (streams.len(), last["broken"].as_u64(), last["snapshots"].as_u64()),
+        (10, Some(0), Some(2))
+    );
+    let one = seeded.both(&["verify", "--stream", "acme/value/rate"]);
+    assert!(
+        said(&one).ends_with(
+            "0 runs, 1 other stream, 260 entries verified, 1 snapshot verified, 0 payloads erased, 0 broken\n"
+        ),
+        "{}",
+        said(&one)
+    );
+    let tenant = seeded.both(&["verify", "--tenant", "other", "--json"]);
+    assert_eq!(lines(&tenant).0.len(), 5);
+    assert!(!said(&tenant).contains("acme"), "a tenant's streams are its own");
+    // The heads that were printed are published, and hold.
+    let heads = seeded.dir.path().join("heads.json");
+    std::fs::write(&heads, said(&verified)).unwrap();
+    let heads = heads.to_str().unwrap();
+    assert_eq!(
+        seeded.both(&["verify", "--all", "--heads", heads]).status.code(),
+        Some(0)
+    );
+    // What is cut off together with its head, and from the feed, shows against them alone.
+    execute(
+        seeded.dir.path(),
+        "DELETE FROM entry WHERE stream = (SELECT id FROM stream WHERE name = 'acme/session/treasury/ann/s1'); \
+         DELETE FROM agenda WHERE stream = (SELECT id FROM stream WHERE name = 'acme/session/treasury/ann/s1'); \
+         DELETE FROM stream WHERE name = 'acme/session/treasury/ann/s1'",
+    )
+    .await;
+    assert_eq!(seeded.both(&["verify", "--all"]).status.code(), Some(0));
+    let found = seeded.both(&["verify", "--all", "--heads", heads]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(
+        said(&found).contains("BROKEN  acme/session/treasury/ann/s1  the journal ends at entry 0"),
+        "{}",
+        said(&found)
+    );
+}
+
+/// Each change behind the journal's back is found in the streams that it is of, and in no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_in_the_file_is_found_where_it_was_changed() {
+    let swapped = |kind: &str| {
+        format!(
+            "UPDATE stream SET name = 'swap' WHERE name = 'acme/{kind}'; \
+             UPDATE stream SET name = 'acme/{kind}' WHERE name = 'other/{kind}'; \
+             UPDATE stream SET name = 'other/{kind}' WHERE name = 'swap'"
+        )
+    };
+    let both = |kind: &str| [format!("acme/{kind}"), format!("other/{kind}")];
+    let mut changes: Vec<(String, Vec<String>)> = [
+        "value/rate",
+        "claim/bank/invoice-7",
+        "shared/treasury",
+        "session/treasury/ann/s1",
+    ]
+    .iter()
+    .map(|kind| (swapped(kind), both(kind).to_vec()))
+    .collect();
+    let snapshot = "UPDATE snapshot SET bytes = CAST(replace(CAST(bytes AS TEXT), '\"version\":', '\"version\":1') AS BLOB) \
+                    WHERE stream = (SELECT id FROM stream WHERE name = 'acme/value/rate')";
+    changes.push((snapshot.to_owned(), vec!["acme/value/rate".to_owned()]));
+    let payload = "UPDATE entry SET payload = CAST('acme 777' AS BLOB) WHERE seq = 200 \
+                   AND stream = (SELECT id FROM stream WHERE name = 'acme/value/rate')";
+    changes.push((payload.to_owned(), vec!["acme/value/rate".to_owned()]));
+    for (change, expected) in changes {
+        let mut seeded = Seeded::new().await;
+        seeded.server.kill();
+        execute(seeded.dir.path(), &change).await;
+        seeded.server.come_back();
+        let found = seeded.both(&["verify", "--all", "--json"]);
+        assert_eq!(found.status.code(), Some(1), "{change}");
+        let (streams, _) = lines(&found);
+        let broken: Vec<&str> = streams
+            .iter()
+            .filter(|line| line["ok"] == json!(false))
+            .map(name)
+            .collect();
+        assert_eq!(broken, expected, "{change}: {}", said(&found));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_spoilt_is_told_and_rebuilt() {
+    let seeded = Seeded::new().await;
+    let whole = seeded.both(&["agenda", "check"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
+    execute(
+        seeded.dir.path(),
+        "DELETE FROM agenda WHERE queue > 0; DELETE FROM run WHERE tenant = 'other'",
+    )
+    .await;
+    let found = seeded.both(&["agenda", "check"]);
+    assert_eq!(found.status.code(), Some(1));
+    let text = said(&found);
+    for told in [
+        "OTHERWISE  acme/run/treasury/ann/s1/i1  run of the queue recovery, due at ",
+        "OTHERWISE  other/run/treasury/ann/s1/i1  the lists show it otherwise\n",
+        " looked at, 3 otherwise, 0 put right, 0 busy\n",
+    ] {
+        assert!(text.contains(told), "{text}");
+    }
+    let rebuilt = tape(&seeded.server.url(), &["agenda", "rebuild"]);
+    assert_eq!(rebuilt.status.code(), Some(0));
+    assert!(
+        said(&rebuilt).ends_with("3 otherwise, 3 put right, 0 busy\n"),
+        "{}",
+        said(&rebuilt)
+    );
+    assert_eq!(seeded.both(&["agenda", "check"]).status.code(), Some(0));
+    assert_eq!(seeded.both(&["verify", "--all"]).status.code(), Some(0));
+}

@@ -1,0 +1,216 @@
+//! A stream verified with what stands beside its entries: the heads that were published, and its snapshot.
+//!
+//! The entries are folded by the same rules as ever, so that entries which cannot follow each other are found, and the snapshot is
+//! compared with what they come to.
+
+use crate::chain::{ChainError, Verifier};
+use crate::claim::Claim;
+use crate::codec::StoredEntry;
+use crate::entry::Entry;
+use crate::id::{Seq, StreamId};
+use crate::payload::Digest;
+use crate::run::Run;
+use crate::session::Session;
+use crate::shared::Shared;
+use crate::stream::{ReplayError, Stream, restore};
+use crate::value::Value;
+use bytes::Bytes;
+
+/// What is broken in a stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The chain is.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// An entry cannot follow those before it.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The snapshot is not the one that was taken.
+    #[error("the snapshot after entry {seq} is not the one that the entry names")]
+    SnapshotReplaced {
+        /// The entry.
+        seq: Seq,
+    },
+    /// The snapshot does not say what the entries say.
+    #[error("the snapshot after entry {seq} does not say what the entries up to there say")]
+    SnapshotDiffers {
+        /// The entry.
+        seq: Seq,
+    },
+    /// The snapshot is of an entry that there is not.
+    #[error("the snapshot is of entry {seq}, the entries end at {end}")]
+    SnapshotBeyond {
+        /// The entry of the snapshot.
+        seq: Seq,
+        /// The last entry there is.
+        end: Seq,
+    },
+}
+
+/// What is known of a stream's snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotFinding {
+    /// There is none.
+    #[default]
+    None,
+    /// It says what the entries say.
+    Verified,
+    /// It cannot be compared: another version of the rules took it, entries up to it are dropped, or payloads up to it are erased. It is
+    /// used only where its entry names it.
+    Unchecked,
+}
+
+/// What of a stream is in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Its last entry, and the chain digest there.
+    pub head: (Seq, Digest),
+    /// Payloads whose bytes are erased.
+    pub erased: u64,
+    /// Entries that were dropped before the first one there is, by what that one says.
+    pub dropped: u64,
+    /// Published heads that lie among those: nothing proves what they covered.
+    pub uncovered: Vec<Seq>,
+    /// Its snapshot.
+    pub snapshot: SnapshotFinding,
+}
+
+/// Verifies a stream from its first entry on, in one pass.
+///
+/// ```
+/// use tape_core::verify::Audit;
+/// let audit = Audit::new(&"acme/value/rate".parse().unwrap(), [], None);
+/// assert_eq!(audit.finish().unwrap().head.0.0, 0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Audit {
+    verifier: Verifier,
+    fold: Fold,
+    snapshot: Option<(Seq, Bytes)>,
+    finding: SnapshotFinding,
+}
+
+/// The state that a stream's entries come to.
+#[derive(Clone, Debug)]
+enum Fold {
+    Run(Box<Run>),
+    Session(Box<Session>),
+    Shared(Box<Shared>),
+    Value(Box<Value>),
+    Claim(Box<Claim>),
+}
+
+impl Fold {
+    fn of(stream: &StreamId) -> Self {
+        match stream {
+            StreamId::Run(_) => Self::Run(Box::default()),
+            StreamId::Session(_) => Self::Session(Box::default()),
+            StreamId::Shared { .. } => Self::Shared(Box::default()),
+            StreamId::Value { .. } => Self::Value(Box::default()),
+            StreamId::Claim { .. } => Self::Claim(Box::default()),
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
+        match self {
+            Self::Run(state) => state.apply(entry),
+            Self::Session(state) => state.apply(entry),
+            Self::Shared(state) => state.apply(entry),
+            Self::Value(state) => state.apply(entry),
+            Self::Claim(state) => state.apply(entry),
+        }
+    }
+
+    /// Whether a snapshot is of this state; none where it is of another version of the rules, or damaged.
+    fn is(&self, snapshot: &[u8]) -> Option<bool> {
+        fn same<S: Stream + PartialEq>(state: &S, snapshot: &[u8]) -> Option<bool> {
+            restore::<S>(snapshot).map(|restored| restored == *state)
+        }
+        match self {
+            Self::Run(state) => same(state.as_ref(), snapshot),
+            Self::Session(state) => same(state.as_ref(), snapshot),
+            Self::Shared(state) => same(state.as_ref(), snapshot),
+            Self::Value(state) => same(state.as_ref(), snapshot),
+            Self::Claim(state) => same(state.as_ref(), snapshot),
+        }
+    }
+}
+
+impl Audit {
+    /// An audit of a stream with heads that were published earlier, and with its snapshot: after which entry it was taken, and its bytes.
+    #[must_use]
+    pub fn new(
+        stream: &StreamId,
+        published: impl IntoIterator<Item = (Seq, Digest)>,
+        snapshot: Option<(Seq, Bytes)>,
+    ) -> Self {
+        Self {
+            verifier: Verifier::new(stream, published),
+            fold: Fold::of(stream),
+            finding: match snapshot {
+                Some(_) => SnapshotFinding::Unchecked,
+                None => SnapshotFinding::None,
+            },
+            snapshot,
+        }
+    }
+
+    /// Verifies the next entry.
+    ///
+    /// # Errors
+    /// What is broken.
+    pub fn check(&mut self, stored: &StoredEntry) -> Result<(), AuditError> {
+        let opened = self.verifier.take(stored)?;
+        self.fold.apply(&opened.entry)?;
+        match &self.snapshot {
+            Some((seq, bytes)) if *seq == stored.seq => {
+                self.finding = self.compare(*seq, bytes, opened.snapshot)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn compare(&self, seq: Seq, bytes: &[u8], named: Option<Digest>) -> Result<SnapshotFinding, AuditError> {
+        if named.is_some_and(|named| named != Digest::of(bytes)) {
+            return Err(AuditError::SnapshotReplaced { seq });
+        }
+        match self.fold.is(bytes) {
+            Some(true) => Ok(SnapshotFinding::Verified),
+            // What was erased was still there when the snapshot was taken.
+            Some(false) if self.verifier.erased() == 0 => Err(AuditError::SnapshotDiffers { seq }),
+            _ => Ok(SnapshotFinding::Unchecked),
+        }
+    }
+
+    /// The last entry that verified; zero before the first.
+    #[must_use]
+    pub const fn seq(&self) -> Seq {
+        self.verifier.seq()
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// What is broken. A published head that was dropped is no error: it stands in what is returned.
+    pub fn finish(self) -> Result<Verified, AuditError> {
+        let end = self.verifier.seq();
+        if let Some((seq, _)) = self.snapshot.filter(|(seq, _)| *seq > end) {
+            return Err(AuditError::SnapshotBeyond { seq, end });
+        }
+        let mut verified = Verified {
+            head: (end, self.verifier.digest()),
+            erased: self.verifier.erased(),
+            dropped: self.verifier.dropped(),
+            uncovered: self.verifier.uncovered(),
+            snapshot: self.finding,
+        };
+        match self.verifier.finish() {
+            Ok(head) => verified.head = head,
+            Err(ChainError::HeadDropped { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(verified)
+    }
+}

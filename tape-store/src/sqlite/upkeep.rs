@@ -1,0 +1,143 @@
+//! Looking over what the file has beside entries.
+
+use super::SqliteStore;
+use super::append::signed;
+use super::error::store_error;
+use super::index;
+use super::read::get;
+use super::writer::{Writer, in_turn};
+use crate::contract::{Hint, PageToken};
+use crate::error::StoreError;
+use crate::group::page;
+use crate::listing::{Row, number, stream_page};
+use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
+use async_trait::async_trait;
+use sqlx::Executor as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use tape_core::id::StreamId;
+
+const DOING: &str = "looks over its indexes";
+
+const STREAMS: &str = "SELECT s.id, s.name FROM stream s JOIN head h ON h.stream = s.id WHERE s.id > ? AND h.seq > 0 \
+         ORDER BY s.id LIMIT ?";
+const IS_DUE: &str = "SELECT 1 FROM agenda a JOIN stream s ON s.id = a.stream WHERE a.queue = ? AND a.due = ? AND s.name = ? AND a.item = ?";
+const LISTED: &str = "SELECT r.begun_at, r.stream, s.name, r.status, r.changed_at, r.labels \
+         FROM stream s JOIN run r ON r.stream = s.id WHERE s.name = ?";
+const AT_END: &str =
+    "SELECT s.id FROM stream s JOIN head h ON h.stream = s.id WHERE s.name = ? AND h.seq = ? AND h.epoch = ?";
+// The version stands in the index that it is about, as an item of a queue that there is not.
+const VERSION: &str = "SELECT coalesce(max(due), 0) FROM agenda WHERE queue = 0";
+const SET_VERSION: &str = "INSERT OR IGNORE INTO agenda VALUES (0, ?, 0, 'version')";
+
+#[async_trait]
+impl Upkeep for SqliteStore {
+    async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
+        let limit = page(limit);
+        let query = sqlx::query(STREAMS).bind(number(from)?).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let named = |row: &SqliteRow| Ok((get(row, 0)?, get(row, 1)?));
+        let rows = rows.iter().map(named).collect::<Result<_, StoreError>>()?;
+        Ok(stream_page(rows, limit))
+    }
+
+    async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+        let name = stream.to_string();
+        let mut due = Vec::with_capacity(hints.len());
+        for hint in hints {
+            let query = sqlx::query(IS_DUE)
+                .bind(i64::from(hint.queue.number()))
+                .bind(hint.due.as_micros())
+                .bind(name.clone())
+                .bind(hint.item.to_string());
+            let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
+            due.push(!rows.is_empty());
+        }
+        let rows = sqlx::query(LISTED).bind(name).fetch_all(&self.readers).await;
+        let listed = |row: &SqliteRow| {
+            Ok::<_, StoreError>(Row {
+                begun_at: get(row, 0)?,
+                stream: get(row, 1)?,
+                name: get(row, 2)?,
+                status: get(row, 3)?,
+                changed_at: get(row, 4)?,
+                labels: get(row, 5)?,
+            })
+        };
+        let row = rows.map_err(failed)?.first().map(listed).transpose()?;
+        let summary = row.and_then(|row| row.summary().ok());
+        Ok(Indexed { due, summary })
+    }
+
+    async fn reindex(
+        &self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        self.writer.lock().await.reindex(stream, end, correction).await
+    }
+
+    async fn index_version(&self) -> Result<u32, StoreError> {
+        let version = sqlx::query_scalar::<_, i64>(VERSION)
+            .fetch_one(&self.readers)
+            .await;
+        Ok(u32::try_from(version.map_err(failed)?).unwrap_or(u32::MAX))
+    }
+
+    async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
+        self.writer.lock().await.set_index_version(version).await
+    }
+}
+
+impl Writer {
+    async fn reindex(
+        &mut self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        let patience = self.patience();
+        let connection = self.connection().await.map_err(failed)?;
+        let done = async {
+            in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+            let held = correct(connection, stream, end, correction).await?;
+            let over = if held { "COMMIT" } else { "ROLLBACK" };
+            connection.execute(over).await?;
+            Ok(held)
+        }
+        .await;
+        self.settled(done.is_ok()).await;
+        done.map_err(failed)
+    }
+
+    async fn set_index_version(&mut self, version: u32) -> Result<(), StoreError> {
+        let patience = self.patience();
+        let connection = self.connection().await.map_err(failed)?;
+        let set = || sqlx::query(SET_VERSION).bind(i64::from(version));
+        let done = in_turn!(patience, set().execute(&mut *connection));
+        self.settled(done.is_ok()).await;
+        done.map(drop).map_err(failed)
+    }
+}
+
+/// Corrects what the indexes have of a stream within a transaction, if the stream ends there. Whether it does.
+async fn correct(
+    connection: &mut SqliteConnection,
+    stream: &StreamId,
+    end: End,
+    correction: &Correction,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar::<_, i64>(AT_END)
+        .bind(stream.to_string())
+        .bind(signed(end.seq.0))
+        .bind(signed(end.epoch.0));
+    let Some(number) = query.fetch_all(&mut *connection).await?.first().copied() else {
+        return Ok(false);
+    };
+    index::correct(connection, number, stream, correction).await?;
+    Ok(true)
+}
+
+fn failed(error: sqlx::Error) -> StoreError {
+    store_error(DOING, error)
+}

@@ -1,5 +1,6 @@
 //! What a model was asked, small enough to record with every decision and telling enough to explain drift.
 
+use crate::json::{InvalidJson, Letters};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX};
 use crate::payload::Digest;
 use serde::{Deserialize, Serialize};
@@ -51,22 +52,33 @@ impl Fingerprint {
     /// The fingerprint of a JSON request. Objects count by content, not by the order of their keys. Each member of a top-level
     /// object is a part; of an array, its last element is a part and the elements before it together are another, so that
     /// a growing conversation keeps a fingerprint of constant size.
+    ///
+    /// A [`Value`] may have lost letters of numbers already; [`Fingerprint::of_json_text`] keeps them all.
     #[must_use]
     pub fn of_json(request: &Value) -> Self {
+        let text = request.to_string();
+        Letters::parse(&text).map_or_else(|_| Self::of_bytes(text.as_bytes()), |letters| Self::of(&letters))
+    }
+
+    /// As [`Fingerprint::of_json`], of a text. Numbers and strings count to the letter.
+    ///
+    /// # Errors
+    /// [`InvalidJson`] where the text is not JSON.
+    pub fn of_json_text(request: &str) -> Result<Self, InvalidJson> {
+        Letters::parse(request).map(|letters| Self::of(&letters))
+    }
+
+    fn of(request: &Letters<'_>) -> Self {
         let mut parts = Vec::new();
         match request {
-            Value::Object(members) => {
-                let mut members: Vec<(&String, &Value)> = members.iter().collect();
-                members.sort_by_key(|(name, _)| *name);
-                members
-                    .into_iter()
-                    .for_each(|(name, value)| push_parts(&mut parts, name, value));
-            }
+            Letters::Object(members) => members
+                .iter()
+                .for_each(|(name, value)| push_parts(&mut parts, name, value)),
             other => push_parts(&mut parts, "request", other),
         }
         parts.truncate(FINGERPRINT_PARTS_MAX);
         Self {
-            digest: Digest::of(canonical(request).as_bytes()),
+            digest: Digest::of(request.to_string().as_bytes()),
             parts,
         }
     }
@@ -92,8 +104,7 @@ impl Fingerprint {
         if lines.is_empty() {
             lines.push(format!(
                 "digest: recorded {}, asked {}",
-                self.digest.short(),
-                asked.digest.short()
+                self.digest, asked.digest
             ));
         }
         Some(lines.join("; "))
@@ -115,20 +126,28 @@ fn difference(name: &str, recorded: Option<&Part>, asked: Option<&Part>) -> Stri
     format!("{name}: recorded {}, asked {}", side(recorded), side(asked))
 }
 
-fn push_parts(parts: &mut Vec<Part>, name: &str, value: &Value) {
-    match value.as_array().map(Vec::as_slice) {
-        Some([earlier @ .., last]) => {
+fn push_parts(parts: &mut Vec<Part>, name: &str, value: &Letters<'_>) {
+    let array = match value {
+        Letters::Array(elements) => elements.as_slice(),
+        Letters::Object(_) | Letters::Scalar(_) => &[],
+    };
+    match array {
+        [earlier @ .., last] => {
             if !earlier.is_empty() {
-                let all: Vec<String> = earlier.iter().map(canonical).collect();
+                let all: Vec<String> = earlier.iter().map(ToString::to_string).collect();
                 parts.push(part(
                     format!("{name}[0..{}]", earlier.len()),
                     &all.join("\n"),
                     false,
                 ));
             }
-            parts.push(part(format!("{name}[{}]", earlier.len()), &canonical(last), true));
+            parts.push(part(
+                format!("{name}[{}]", earlier.len()),
+                &last.to_string(),
+                true,
+            ));
         }
-        _ => parts.push(part(name.to_owned(), &canonical(value), true)),
+        [] => parts.push(part(name.to_owned(), &value.to_string(), true)),
     }
 }
 
@@ -144,27 +163,5 @@ fn part(name: String, text: &str, preview: bool) -> Part {
         name: name[..end].to_owned(),
         digest: Digest::of(text.as_bytes()).short(),
         preview,
-    }
-}
-
-/// JSON text with the members of every object in the order of their names.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<(&String, &Value)> = members.iter().collect();
-            members.sort_by_key(|(name, _)| *name);
-            let members: Vec<String> = members
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
-                .collect();
-            format!("{{{}}}", members.join(","))
-        }
-        Value::Array(elements) => {
-            format!(
-                "[{}]",
-                elements.iter().map(canonical).collect::<Vec<_>>().join(",")
-            )
-        }
-        other => other.to_string(),
     }
 }

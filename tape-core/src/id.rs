@@ -19,7 +19,7 @@ use std::fmt;
 /// The n-th entry of a stream, from 1; zero is "before the first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Seq(pub u64);
+pub struct Seq(#[serde(deserialize_with = "crate::number::unsigned")] pub u64);
 
 impl Seq {
     /// Before the first entry.
@@ -41,7 +41,7 @@ impl fmt::Display for Seq {
 /// The fencing token of a lease: it grows by one with every driver. Streams without drivers stay at zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Epoch(pub u64);
+pub struct Epoch(#[serde(deserialize_with = "crate::number::unsigned")] pub u64);
 
 impl Epoch {
     /// The epoch after this one.

@@ -49,6 +49,7 @@ pub enum ReplyResult {
         /// Its status.
         status: Status,
         /// The attempt that is started with this; zero where none is.
+        #[serde(deserialize_with = "crate::number::unsigned")]
         attempt: u32,
         /// When the next attempt or observation is due, or the claim lapses.
         until: Option<Timestamp>,
@@ -56,6 +57,7 @@ pub enum ReplyResult {
     /// The observation may be made.
     Observing {
         /// Its number.
+        #[serde(deserialize_with = "crate::number::unsigned")]
         observation: u32,
         /// The claim lapses here.
         until: Timestamp,
@@ -66,6 +68,7 @@ pub enum ReplyResult {
     /// Where an obligation stands now.
     Obligation {
         /// The attempt that is started with this; zero where none is.
+        #[serde(deserialize_with = "crate::number::unsigned")]
         attempt: u32,
         /// The claim lapses, or the next attempt is due, here.
         until: Option<Timestamp>,
@@ -109,6 +112,7 @@ pub enum ReplyResult {
     /// The value has a version.
     Version {
         /// Which.
+        #[serde(deserialize_with = "crate::number::unsigned")]
         version: u64,
     },
 }

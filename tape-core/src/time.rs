@@ -15,7 +15,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Timestamp(i64);
+pub struct Timestamp(#[serde(deserialize_with = "crate::number::signed")] i64);
 
 impl Timestamp {
     /// The earliest time.

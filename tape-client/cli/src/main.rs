@@ -13,11 +13,12 @@ mod text;
 mod verify;
 
 use clap::{Parser, Subcommand};
-use serde_json::Value;
+use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 use tape_client::core::id::Principal;
+use tape_client::core::json::canonical;
 use tape_client::{Error, Tape};
 
 /// The exit code for arguments that cannot be read.
@@ -73,7 +74,7 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// Writes what is to be said: the value where JSON was asked for, a line of the text otherwise.
-    fn say(&mut self, value: &Value, text: &str) -> Result<(), Failure> {
+    fn say(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
         if self.json {
             self.value(value)
         } else {
@@ -86,8 +87,11 @@ impl Context<'_> {
         if self.json { Ok(()) } else { self.line(text) }
     }
 
-    fn value(&mut self, value: &Value) -> Result<(), Failure> {
-        Ok(writeln!(self.out, "{value}")?)
+    /// Writes one line of JSON, the members of objects sorted by name, numbers and strings to the letter.
+    fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
+        let text = canonical(&text).map_err(std::io::Error::other)?;
+        Ok(writeln!(self.out, "{text}")?)
     }
 
     /// Writes one line, whatever the text has in it.

@@ -1,11 +1,12 @@
 //! `tape show`.
 
 use crate::name::{RunPath, path};
-use crate::story::Line;
+use crate::story::{JsonEntry, Line};
 use crate::text::{clock, counted, time};
 use crate::{Context, Failure};
 use clap::Args;
 use futures::StreamExt as _;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tape_client::core::codec::decode;
@@ -37,14 +38,14 @@ impl Show {
         let reading = read(context, &run).await?;
         let stream = StreamId::Run(run.clone());
         if context.json {
-            let entries = reading
-                .entries
-                .iter()
-                .map(|entry| Line::of(&stream, entry).json(&stream, entry));
-            let line = json!({"run": path(&run), "status": reading.state.status().as_str(),
-                "budgets": budgets(&reading.state), "effects": effects(&run, &reading.replay),
-                "entries": entries.collect::<Vec<_>>()});
-            context.value(&line)?;
+            let entries = reading.entries.iter().map(|entry| JsonEntry::of(&stream, entry));
+            context.value(&Shown {
+                run: path(&run),
+                status: reading.state.status().as_str(),
+                budgets: json!(budgets(&reading.state)),
+                effects: json!(effects(&run, &reading.replay)),
+                entries: entries.collect(),
+            })?;
             return Ok(ExitCode::SUCCESS);
         }
         head(context, &run, &reading)?;
@@ -55,6 +56,16 @@ impl Show {
         effect_table(context, &run, &reading.replay)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A run as JSON.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    run: String,
+    status: &'static str,
+    budgets: Value,
+    effects: Value,
+    entries: Vec<JsonEntry<'a>>,
 }
 
 pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, Failure> {

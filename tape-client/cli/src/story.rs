@@ -1,13 +1,15 @@
 //! What an entry says, in a line.
 
-use crate::text::{counted, preview, time, value};
-use serde_json::{Value, json};
+use crate::text::{counted, preview, raw, time};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tape_client::core::effect::{SettledBy, Undo};
 use tape_client::core::entry::effect::AfterObservation;
 use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::entry::run::Unhappy;
 use tape_client::core::entry::{Entry, EntryBody};
-use tape_client::core::id::StreamId;
+use tape_client::core::id::{Principal, RequestId, Seq, StreamId};
+use tape_client::core::payload::Digest;
 
 /// An entry, told.
 pub(crate) struct Line {
@@ -28,19 +30,34 @@ impl Line {
     pub(crate) fn text(&self) -> String {
         format!("{:<22}  {}", self.what, self.told).trim_end().to_owned()
     }
+}
 
-    pub(crate) fn json(&self, stream: &StreamId, entry: &Entry) -> Value {
-        let payloads: Vec<Value> = entry.body.payloads().into_iter().map(value).collect();
-        json!({
-            "stream": stream.to_string(),
-            "seq": entry.seq,
-            "at": time(entry.at),
-            "entry": entry.body,
-            "payloads": payloads,
-            "by": entry.principal,
-            "request": entry.request,
-            "digest": entry.digest,
-        })
+/// An entry as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonEntry<'a> {
+    stream: String,
+    seq: Seq,
+    at: String,
+    entry: &'a EntryBody,
+    /// As they were recorded, to the letter.
+    payloads: Vec<Box<RawValue>>,
+    by: Option<&'a Principal>,
+    request: RequestId,
+    digest: Digest,
+}
+
+impl<'a> JsonEntry<'a> {
+    pub(crate) fn of(stream: &StreamId, entry: &'a Entry) -> Self {
+        Self {
+            stream: stream.to_string(),
+            seq: entry.seq,
+            at: time(entry.at),
+            entry: &entry.body,
+            payloads: entry.body.payloads().into_iter().map(raw).collect(),
+            by: entry.principal.as_ref(),
+            request: entry.request,
+            digest: entry.digest,
+        }
     }
 }
 

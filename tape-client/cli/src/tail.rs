@@ -1,6 +1,6 @@
 //! `tape tail`.
 
-use crate::story::Line;
+use crate::story::{JsonEntry, Line};
 use crate::text::{plain, time, with_causes};
 use crate::{Context, Failure};
 use clap::Args;
@@ -46,11 +46,10 @@ impl Tail {
             let Some(page) = outage.note(page)? else { continue };
             for (stream, stored) in page {
                 let entry = decode(&stored).map_err(|error| Error::Damaged { source: error.into() })?;
-                let line = Line::of(&stream, &entry);
                 if context.json {
-                    context.value(&line.json(&stream, &entry))?;
+                    context.value(&JsonEntry::of(&stream, &entry))?;
                 } else {
-                    let (at, seq, line) = (time(entry.at), entry.seq, line.text());
+                    let (at, seq, line) = (time(entry.at), entry.seq, Line::of(&stream, &entry).text());
                     context.line(&format!("{at}  {stream}  {seq}  {line}"))?;
                 }
             }

@@ -1,5 +1,6 @@
 //! Times, payloads and amounts, for people and as JSON.
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use tape_client::core::payload::Payload;
@@ -44,20 +45,28 @@ pub(crate) fn preview(payload: &Payload) -> String {
     }
 }
 
-/// A payload as JSON: its value where it is JSON, its text where it is text.
-pub(crate) fn value(payload: &Payload) -> Value {
-    let Some(bytes) = payload.bytes() else {
-        return json!({"erased": true, "len": payload.len(), "sha256": payload.digest().to_string()});
+/// A payload as JSON: its own text where it is JSON, numbers and all, else its text as a string.
+pub(crate) fn raw(payload: &Payload) -> Box<RawValue> {
+    let own = || {
+        let text = std::str::from_utf8(payload.bytes()?).ok()?;
+        let json = payload.content_type() == Payload::JSON;
+        RawValue::from_string(text.to_owned()).ok().filter(|_| json)
     };
-    let text = std::str::from_utf8(bytes).ok();
-    let parsed = || {
-        serde_json::from_slice(bytes)
-            .ok()
-            .filter(|_| payload.content_type() == Payload::JSON)
-    };
-    parsed().or_else(|| text.map(Value::from)).unwrap_or_else(|| {
-        json!({"type": payload.content_type(), "len": payload.len(), "sha256": payload.digest().to_string()})
+    own().unwrap_or_else(|| {
+        let text = about(payload).to_string();
+        RawValue::from_string(text).expect("a value has a JSON form")
     })
+}
+
+fn about(payload: &Payload) -> Value {
+    let sha256 = payload.digest().to_string();
+    match payload.bytes() {
+        None => json!({"erased": true, "len": payload.len(), "sha256": sha256}),
+        Some(bytes) => std::str::from_utf8(bytes).map_or_else(
+            |_| json!({"type": payload.content_type(), "len": payload.len(), "sha256": sha256}),
+            Value::from,
+        ),
+    }
 }
 
 /// A text with what could end its line, or steer a terminal, written as an escape such as `\n` or `\u{1b}`: nobody who names a

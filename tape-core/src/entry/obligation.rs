@@ -34,7 +34,7 @@ pub struct ObligationId {
     /// The effect that is undone.
     pub effect: EffectId,
     /// Zero for the effect itself, from 1 for its duplicates.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::number::unsigned")]
     pub copy: u16,
 }
 

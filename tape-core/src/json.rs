@@ -1,0 +1,236 @@
+//! JSON texts in one form, with every number and string kept to the letter.
+//!
+//! What agents record is compared by digest, and what upstreams are told is what was recorded: a number that is read and written
+//! anew may come back as another (`1.10`, `-0.0`, `1e400`, an integer of 30 digits). So texts are taken apart here without reading
+//! what stands in them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The most arrays and objects within each other: what `serde_json` reads back.
+const DEPTH_MAX: u32 = 127;
+
+/// A JSON value as it is written. [`Display`](fmt::Display) writes it without white space, the members of objects sorted by name.
+///
+/// ```
+/// use tape_core::json::Letters;
+/// let letters = Letters::parse(r#"{ "b": 1.10, "a": [-0.0, 1e400] }"#).unwrap();
+/// assert_eq!(letters.to_string(), r#"{"a":[-0.0,1e400],"b":1.10}"#);
+/// assert_eq!(letters.get("b").unwrap().to_string(), "1.10");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Letters<'a> {
+    /// Members by name; of several with one name the last.
+    Object(BTreeMap<Cow<'a, str>, Letters<'a>>),
+    /// Elements in order.
+    Array(Vec<Letters<'a>>),
+    /// A string, number, boolean or null: its text.
+    Scalar(&'a str),
+}
+
+/// A text is not JSON, or is nested too deeply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidJson {
+    /// It is not JSON.
+    #[error("not JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// Arrays and objects stand in each other more than 127 deep.
+    #[error("arrays and objects are nested deeper than {DEPTH_MAX}")]
+    TooDeep,
+}
+
+impl<'a> Letters<'a> {
+    /// Takes a text apart.
+    ///
+    /// # Errors
+    /// [`InvalidJson`] where it is none.
+    pub fn parse(text: &'a str) -> Result<Self, InvalidJson> {
+        serde_json::from_str::<serde::de::IgnoredAny>(text)?;
+        Scanner { text, at: 0 }.value(DEPTH_MAX)
+    }
+
+    /// A member of an object.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.get(name),
+            Self::Array(_) | Self::Scalar(_) => None,
+        }
+    }
+}
+
+/// The one form of a JSON text: no white space, the members of objects sorted by name, everything else to the letter.
+///
+/// # Errors
+/// [`InvalidJson`] where the text is not JSON.
+pub fn canonical(text: &str) -> Result<String, InvalidJson> {
+    Ok(Letters::parse(text)?.to_string())
+}
+
+impl fmt::Display for Letters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(text) => f.write_str(text),
+            Self::Array(elements) => {
+                f.write_str("[")?;
+                for (n, element) in elements.iter().enumerate() {
+                    let comma = if n == 0 { "" } else { "," };
+                    write!(f, "{comma}{element}")?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(members) => {
+                f.write_str("{")?;
+                for (n, (name, member)) in members.iter().enumerate() {
+                    let comma = if n == 0 { "" } else { "," };
+                    let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
+                    write!(f, "{comma}{name}:{member}")?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+/// Takes a text apart that is known to be JSON.
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn value(&mut self, depth: u32) -> Result<Letters<'a>, InvalidJson> {
+        let deeper = || depth.checked_sub(1).ok_or(InvalidJson::TooDeep);
+        match self.peek() {
+            Some(b'{') => self.object(deeper()?),
+            Some(b'[') => self.array(deeper()?),
+            Some(b'"') => Ok(Letters::Scalar(self.string())),
+            _ => Ok(Letters::Scalar(self.word())),
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Result<Letters<'a>, InvalidJson> {
+        let mut members = BTreeMap::new();
+        self.at += 1;
+        while self.peek() == Some(b'"') {
+            let name = self.string();
+            let name: Cow<'a, str> = match name.contains('\\') {
+                true => serde_json::from_str::<String>(name)?.into(),
+                false => name[1..name.len() - 1].into(),
+            };
+            self.peek();
+            self.at += 1;
+            members.insert(name, self.value(depth)?);
+            self.comma();
+        }
+        self.at += 1;
+        Ok(Letters::Object(members))
+    }
+
+    fn array(&mut self, depth: u32) -> Result<Letters<'a>, InvalidJson> {
+        let mut elements = Vec::new();
+        self.at += 1;
+        while self.peek().is_some_and(|next| next != b']') {
+            elements.push(self.value(depth)?);
+            self.comma();
+        }
+        self.at += 1;
+        Ok(Letters::Array(elements))
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = &self.text.as_bytes()[self.at.min(self.text.len())..];
+        self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn comma(&mut self) {
+        if self.peek() == Some(b',') {
+            self.at += 1;
+        }
+    }
+
+    fn string(&mut self) -> &'a str {
+        let bytes = self.text.as_bytes();
+        let mut end = self.at + 1;
+        while bytes.get(end).is_some_and(|byte| *byte != b'"') {
+            end += if bytes[end] == b'\\' { 2 } else { 1 };
+        }
+        self.take(end + 1)
+    }
+
+    fn word(&mut self) -> &'a str {
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']' | b'}');
+        let rest = &self.text.as_bytes()[self.at..];
+        let length = rest.iter().position(ends).unwrap_or(rest.len());
+        self.take(self.at + length)
+    }
+
+    fn take(&mut self, end: usize) -> &'a str {
+        let end = end.min(self.text.len());
+        let taken = &self.text[self.at..end];
+        self.at = end;
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_keeps_its_letters() {
+        let numbers = [
+            "1070.8500000000001",
+            "117.63331139400017",
+            "123456789012345678901234567890",
+            "-0.0",
+            "-0",
+            "1e400",
+            "1E+2",
+            "1.10",
+            "0.1e-7",
+        ];
+        for number in numbers {
+            assert_eq!(canonical(number).unwrap(), number);
+            let nested = format!(r#"{{"z": [ {number} , {{"n":{number}}} ], "a" : {number}}}"#);
+            let expected = format!(r#"{{"a":{number},"z":[{number},{{"n":{number}}}]}}"#);
+            assert_eq!(canonical(&nested).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn members_are_sorted_by_name_and_the_last_of_one_name_counts() {
+        let text = r#"{"b":{"d":null,"c":"x , \" ] }"},"\u0061":true,"b ":[],"b":{"d":1,"c":2}}"#;
+        assert_eq!(
+            canonical(text).unwrap(),
+            r#"{"a":true,"b":{"c":2,"d":1},"b ":[]}"#
+        );
+        assert_eq!(canonical(" [ ] ").unwrap(), "[]");
+        assert_eq!(canonical("{ }").unwrap(), "{}");
+        assert_eq!(canonical(r#"  "ä\n\\"  "#).unwrap(), r#""ä\n\\""#);
+    }
+
+    #[test]
+    fn the_form_is_that_of_sorted_values_where_they_keep_the_letters() {
+        let value = serde_json::json!({
+            "text": "\u{1}\"\\/ä\u{7f}", "list": [1, -2, 1.5, true, null, {}], "a": {"y": [], "x": "z"}
+        });
+        let mut sorted = value.clone();
+        sorted.sort_all_objects();
+        assert_eq!(canonical(&value.to_string()).unwrap(), sorted.to_string());
+    }
+
+    #[test]
+    fn what_is_not_json_or_too_deep_is_refused() {
+        for text in ["", "{", "[1,]", "{\"a\":}", "01", "nul", "\"", "1 2", "{\"a\" 1}"] {
+            assert!(matches!(canonical(text), Err(InvalidJson::Syntax(_))), "{text}");
+        }
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(canonical(&deep(127)).unwrap(), deep(127));
+        assert!(canonical(&deep(128)).is_err());
+    }
+}

@@ -15,18 +15,19 @@ pub(crate) async fn open(
 ) -> Result<(), Error> {
     let budget = BudgetName::new(name)?;
     let parent = parent.map(BudgetName::new).transpose()?;
-    run.check()?;
+    let doing = run.doing().await?;
     let open = run
-        .replay()
-        .ask_budget(&budget, parent.as_ref(), &currency, limit)?;
+        .ask(|replay| replay.ask_budget(&run.scope, &budget, parent.as_ref(), &currency, limit))
+        .await?;
     if !open {
-        run.drive(DriverCommand::OpenBudget {
+        let command = DriverCommand::OpenBudget {
             budget,
             parent,
             currency,
             limit,
-        })
-        .await?;
+        };
+        run.drive(command.within(&run.scope)).await?;
     }
+    doing.done();
     Ok(())
 }

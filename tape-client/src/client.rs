@@ -5,7 +5,7 @@ use crate::backend::{
 };
 use crate::error::Error;
 use crate::retry::{until_answered, until_executed};
-use crate::run::RunBuilder;
+use crate::run::{Beginnings, RunBuilder};
 use crate::session::Session;
 use crate::url::StoreUrl;
 use crate::value::Value;
@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) patience: Duration,
     pub(crate) retry_for: Duration,
+    pub(crate) beginnings: Arc<Beginnings>,
 }
 
 /// Sets up a [`Tape`].
@@ -515,6 +516,7 @@ impl Default for Settings {
             lease: Duration::from_secs(30),
             patience: Duration::from_secs(10),
             retry_for: Duration::from_secs(60),
+            beginnings: Arc::default(),
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Decisions: the model is asked once, and its answer is replayed ever after.
 
+use crate::effect::Calls;
 use crate::error::{Error, Source};
 use crate::json;
 use crate::run::Run;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use tape_core::budget::Spend;
 use tape_core::command::{DriverCommand, RecordDecision};
 use tape_core::entry::decision::{Recorded, Usage};
@@ -42,12 +41,14 @@ pub struct Decision {
     model: String,
     usage: Usage,
     replayed: bool,
-    calls: Arc<AtomicU16>,
+    calls: Calls,
 }
 
 impl Asking {
     pub(crate) fn new(run: Run, request: &impl Serialize) -> Self {
-        let fingerprint = json::value("request", request).map(|request| Fingerprint::of_json(&request));
+        let of =
+            |text: String| Fingerprint::of_json_text(&text).map_err(|error| Error::invalid("request", error));
+        let fingerprint = json::text("request", request).and_then(of);
         Self {
             run,
             fingerprint,
@@ -71,6 +72,9 @@ impl Asking {
     ///
     /// # Errors
     /// As [`Run::decide`]; [`Error::OverBudget`] where the reservation does not fit, and the model is not asked.
+    ///
+    /// # Cancellation
+    /// As [`Run::decide`]. What was reserved stays reserved for the next call.
     pub async fn ask<A, E, F>(self, model: impl FnOnce() -> F) -> Result<Decision, Error>
     where
         F: Future<Output = Result<A, E>>,
@@ -78,12 +82,13 @@ impl Asking {
         E: Into<Source>,
     {
         let run = &self.run;
-        run.check()?;
         let fingerprint = self.fingerprint?;
         let spends = spends(&self.reserve)?;
+        let doing = run.doing().await?;
         let turn = run.take_turn("decision")?;
-        let next = run.replay().decide(&run.scope, &fingerprint)?;
+        let next = run.ask(|replay| replay.decide(&run.scope, &fingerprint)).await?;
         if let Some(recorded) = next.recorded {
+            doing.done();
             return Ok(Decision::replayed(*recorded));
         }
         let position = next.position;
@@ -113,7 +118,8 @@ impl Asking {
             answer.record(position, fingerprint),
         ))
         .await?;
-        run.replay().decided(&decision.position);
+        run.note(|replay| replay.decided(&decision.position));
+        doing.done();
         drop(turn);
         Ok(decision)
     }
@@ -224,7 +230,7 @@ impl Decision {
             model: answer.model.clone(),
             usage: answer.usage,
             replayed: false,
-            calls: Arc::default(),
+            calls: Calls::default(),
         }
     }
 
@@ -235,7 +241,7 @@ impl Decision {
             model: recorded.model,
             usage: recorded.usage,
             replayed: true,
-            calls: Arc::default(),
+            calls: Calls::default(),
         }
     }
 
@@ -277,7 +283,7 @@ impl Decision {
         self.replayed
     }
 
-    pub(crate) fn next_call(&self) -> u16 {
-        self.calls.fetch_add(1, Ordering::Relaxed)
+    pub(crate) const fn calls(&self) -> &Calls {
+        &self.calls
     }
 }

@@ -1,8 +1,10 @@
 //! Effects: intent before act, and no act twice.
 
 mod call;
+mod calls;
 
 pub use call::{Call, CallError};
+pub(crate) use calls::Calls;
 
 use crate::decision::{Decision, spends};
 use crate::error::Error;
@@ -10,6 +12,7 @@ use crate::json;
 use crate::lease::millis;
 use crate::retry::Backoff;
 use crate::run::Run;
+use calls::Number;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -18,7 +21,7 @@ use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo}
 use tape_core::id::{BusinessKey, Connector, EffectId, Operation};
 use tape_core::payload::Payload;
 use tape_core::replay::{EffectRecord, Settled};
-use tape_core::reply::{Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 
 /// An effect about to be asked for. Unless told otherwise it is idempotent, and the agent runs it itself.
@@ -27,6 +30,7 @@ use tape_core::time::Timestamp;
 pub struct Effect {
     run: Run,
     id: EffectId,
+    number: Number,
     spec: Result<EffectSpec, Error>,
     reserve: Vec<(String, u64)>,
 }
@@ -46,32 +50,36 @@ enum Stand {
 impl Effect {
     pub(crate) fn new(run: Run, by: &Decision, connector: &str, operation: &str) -> Self {
         let spec = spec(connector, operation);
+        let number = by.calls().next();
         let id = EffectId {
             position: by.position().clone(),
-            call: by.next_call(),
+            call: number.call(),
         };
         Self {
             run,
             id,
+            number,
             spec,
             reserve: Vec::new(),
         }
     }
 
-    /// Which effect it is.
+    /// Which effect it is, unless it is one that was asked for before: then it takes the place of that one when it runs.
     #[must_use]
     pub const fn id(&self) -> &EffectId {
         &self.id
     }
 
-    /// The key handed to the upstream: the same in every attempt and every process.
+    /// The key handed to the upstream: the same in every attempt and every process. [`Call::key`] has it, too.
     #[must_use]
     pub fn key(&self) -> String {
         self.id.idempotency_key(self.run.id())
     }
 
-    /// Makes it the `call`-th effect of its decision, instead of the next in order of creation.
+    /// Makes it the `call`-th effect of its decision, instead of the next in order of creation. Asked for again, it is the same act
+    /// whatever became of the first future, and its arguments must be the same.
     pub const fn call(mut self, call: u16) -> Self {
+        self.number.choose();
         self.id.call = call;
         self
     }
@@ -155,6 +163,11 @@ impl Effect {
     /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
     /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Unreadable`] where it happened, and what
     /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive.
+    ///
+    /// # Cancellation
+    /// Dropped, it may have happened: the call may be under way, and its outcome may still be recorded. Asked for again, the same in every
+    /// part, it is the same effect with the same key: its outcome is returned where the journal has it, else the call is made again,
+    /// as after a crash.
     pub async fn run<T, F>(self, mut call: impl FnMut(Call) -> F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned,
@@ -178,14 +191,23 @@ impl Effect {
     where
         F: Future<Output = Result<Payload, CallError>>,
     {
-        let (run, id) = (self.run.clone(), self.id.clone());
-        let spec = self.checked(Mode::Inline)?;
+        let Asked {
+            run,
+            id,
+            spec,
+            mut number,
+        } = self.checked(Mode::Inline)?;
+        let doing = run.doing().await?;
         let mut stand = first(&run, &id, &spec).await?;
         let mut backoff = Backoff::default();
         let mut calls = 0;
         loop {
             let attempt = match stand {
-                Stand::Done(settled) => return outcome(id, settled),
+                Stand::Done(settled) => {
+                    number.tell();
+                    doing.done();
+                    return outcome(id, settled);
+                }
                 Stand::Go { attempt } => attempt,
                 Stand::Unknown { cause } if calls >= spec.policy.attempts_max => {
                     return Err(Error::EffectUnknown { effect: id, cause });
@@ -210,7 +232,7 @@ impl Effect {
             let busy = run.busy();
             let answered = call(this.clone()).await;
             drop(busy);
-            stand = finish(&run, &id, attempt, this.ending(answered), spec.policy).await?;
+            stand = finish(&run, &id, attempt, this.ending(answered)).await?;
         }
     }
 
@@ -219,6 +241,10 @@ impl Effect {
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver;
     /// [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. No bytes are read as `null`.
+    ///
+    /// # Cancellation
+    /// Dropped, it is in the outbox, or still gets there. Asked for again, the same in every part, it is the same effect with the same
+    /// key.
     pub async fn settled<T: DeserializeOwned>(self) -> Result<T, Error> {
         let what = format!("the result of effect {}", self.id);
         json::read(&what, &self.settled_payload().await?)
@@ -229,24 +255,23 @@ impl Effect {
     /// # Errors
     /// As [`Effect::settled`].
     pub async fn settled_payload(self) -> Result<Payload, Error> {
-        let (run, id) = (self.run.clone(), self.id.clone());
-        let spec = self.checked(Mode::Outbox)?;
-        run.check()?;
-        let recorded = run.replay().ask_effect(&id, &spec)?.is_some();
-        if !recorded {
-            run.drive(DriverCommand::BeginEffect {
-                effect: id.clone(),
-                spec,
-            })
-            .await?;
-        }
+        let Asked {
+            run,
+            id,
+            spec,
+            mut number,
+        } = self.checked(Mode::Outbox)?;
+        let doing = run.doing().await?;
+        first(&run, &id, &spec).await?;
         let settled = run
             .wait_until(None, |replay| replay.effect(&id)?.settled.clone())
             .await?;
+        number.tell();
+        doing.done();
         outcome(id, settled)
     }
 
-    fn checked(self, mode: Mode) -> Result<EffectSpec, Error> {
+    fn checked(mut self, mode: Mode) -> Result<Asked, Error> {
         let spec = EffectSpec {
             reserve: spends(&self.reserve)?,
             ..self.spec?
@@ -259,9 +284,27 @@ impl Effect {
             (Mode::Outbox, Mode::Inline) => {
                 Err(Error::invalid("effect", "is the agent's own: `run` it instead"))
             }
-            _ => Ok(spec),
+            _ => {
+                if let Some(call) = self.number.ask(&spec) {
+                    self.id.call = call;
+                }
+                Ok(Asked {
+                    run: self.run,
+                    id: self.id,
+                    spec,
+                    number: self.number,
+                })
+            }
         }
     }
+}
+
+/// An effect that is asked for.
+struct Asked {
+    run: Run,
+    id: EffectId,
+    spec: EffectSpec,
+    number: Number,
 }
 
 fn spec(connector: &str, operation: &str) -> Result<EffectSpec, Error> {
@@ -287,18 +330,29 @@ pub(crate) fn undo(operation: &str, args: &impl Serialize) -> Result<Undo, Error
 
 /// Finds the effect in the journal, or begins it.
 async fn first(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Stand, Error> {
-    run.check()?;
-    let recorded = run.replay().ask_effect(id, spec)?.map(stand);
-    match recorded {
-        Some(stand) => Ok(stand),
-        None => {
-            let begin = DriverCommand::BeginEffect {
-                effect: id.clone(),
-                spec: spec.clone(),
-            };
-            run.drive(begin).await.and_then(started)
-        }
+    if let Some(stand) = recorded(run, id, spec).await? {
+        return Ok(stand);
     }
+    let begin = DriverCommand::BeginEffect {
+        effect: id.clone(),
+        spec: spec.clone(),
+    };
+    match run.drive(begin).await {
+        Ok(reply) if spec.mode == Mode::Inline => started(reply),
+        Ok(_) => Ok(Stand::Again { due: None }),
+        // This driver began it before and was told its outcome: the journal has it.
+        Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::Exists { .. }) => {
+            run.catch_up().await?;
+            let stand = recorded(run, id, spec).await?;
+            stand.ok_or(Error::Rejected(rejection))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn recorded(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Option<Stand>, Error> {
+    run.ask(|replay| Ok(replay.ask_effect(id, spec)?.map(stand)))
+        .await
 }
 
 fn stand(record: &EffectRecord) -> Stand {
@@ -322,13 +376,7 @@ fn started(reply: Reply) -> Result<Stand, Error> {
 }
 
 /// Records how an attempt ended.
-async fn finish(
-    run: &Run,
-    id: &EffectId,
-    attempt: u32,
-    ending: Ending,
-    policy: EffectPolicy,
-) -> Result<Stand, Error> {
+async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: Ending) -> Result<Stand, Error> {
     let doubt = match &ending {
         Ending::Retry { error: cause, .. }
         | Ending::Refused { error: cause, .. }
@@ -339,18 +387,12 @@ async fn finish(
     };
     let settled = match &ending {
         Ending::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
-        Ending::Failed { error, detail } | Ending::Refused { error, detail } => Some(Settled::Failed {
+        Ending::Failed { error, detail } => Some(Settled::Failed {
             error: error.clone(),
             detail: detail.clone(),
         }),
-        Ending::Retry { error, .. } => {
-            let error = format!(
-                "gave up after {} attempts, the last: {error}",
-                policy.attempts_max
-            );
-            Some(Settled::Failed { error, detail: None })
-        }
-        Ending::Unknown { .. } | Ending::Repeat { .. } | Ending::Unreached { .. } => None,
+        // Where one of these is the last, the journal says in which words.
+        _ => None,
     };
     let bare = ending.without_cost();
     let finish = |ending| DriverCommand::FinishEffect {
@@ -372,8 +414,11 @@ async fn finish(
                 status: Status::Confirmed | Status::Failed,
                 ..
             },
-            Some(settled),
-        ) => Ok(Stand::Done(settled)),
+            settled,
+        ) => match settled {
+            Some(settled) => Ok(Stand::Done(settled)),
+            None => recorded_outcome(run, id).await.map(Stand::Done),
+        },
         (
             ReplyResult::Effect {
                 status: Status::Pending,
@@ -391,6 +436,13 @@ async fn finish(
         ) => Ok(Stand::Unknown { cause: doubt }),
         (other, _) => Err(Error::unexpected("the outcome of an effect", other)),
     }
+}
+
+/// What the journal says came of an effect that is settled.
+async fn recorded_outcome(run: &Run, id: &EffectId) -> Result<Settled, Error> {
+    run.catch_up().await?;
+    let settled = run.replay().effect(id).and_then(|record| record.settled.clone());
+    settled.ok_or_else(|| Error::damaged(format!("the journal settled effect {id} without an outcome")))
 }
 
 fn outcome(effect: EffectId, settled: Settled) -> Result<Payload, Error> {

@@ -70,7 +70,8 @@ impl Gate {
         self
     }
 
-    /// Ends the wait at a time without a signal.
+    /// Ends the wait at a time without a signal. A time that comes from a clock is taken from [`Run::now`], so that a re-drive asks
+    /// for the same.
     pub const fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));
         self
@@ -79,21 +80,28 @@ impl Gate {
     /// Waits for the signal or the deadline. After the client's patience the run is suspended.
     ///
     /// # Errors
-    /// [`Error::Suspended`] where the run waits without this driver: return, and be re-driven when the signal comes.
+    /// [`Error::Suspended`] where the run waits without this driver: return, and be re-driven when the signal comes;
+    /// [`Error::Drift`] where the journal has the gate with another deadline, or something else of this scope first.
+    ///
+    /// # Cancellation
+    /// Dropped, the gate stays open, or is still opened. Waited at again, it is the same gate; its deadline counts from when it opened.
     pub async fn wait(self) -> Result<GateAnswer, Error> {
         let (run, gate) = (&self.run, GateName::new(&self.name)?);
-        run.check()?;
-        let recorded = run.replay().ask_gate(&gate).cloned();
+        let doing = run.doing().await?;
+        let recorded = run
+            .ask(|replay| {
+                let recorded = replay.ask_gate(&run.scope, &gate, self.deadline)?;
+                Ok(recorded.map(|record| record.deadline))
+            })
+            .await?;
         let deadline = match recorded {
-            Some(record) => record.deadline,
+            Some(deadline) => deadline,
             None => {
-                let reply = run
-                    .drive(DriverCommand::OpenGate {
-                        gate: gate.clone(),
-                        deadline: self.deadline,
-                    })
-                    .await?;
-                opened(&reply.result)
+                let open = DriverCommand::OpenGate {
+                    gate: gate.clone(),
+                    deadline: self.deadline,
+                };
+                opened(&run.drive(open.within(&run.scope)).await?.result)
             }
         };
         let say = OutsideCommand::ExpireGate { gate: gate.clone() };
@@ -104,6 +112,7 @@ impl Gate {
         });
         let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());
         let (by, payload) = answer.await?;
+        doing.done();
         Ok(GateAnswer { by, payload })
     }
 }

@@ -1,21 +1,21 @@
-//! JSON of the agent's own values, in one form: digests of it must not change with the order of a map.
+//! JSON of the agent's own values, in one form: digests of it must not change with the order of a map, and what is recorded and
+//! sent has the letters that the value was written with.
 
 use crate::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use tape_core::json::canonical;
 use tape_core::payload::Payload;
 
-/// The JSON value of `value`, the members of its objects sorted by name.
-pub(crate) fn value(what: &'static str, value: &(impl Serialize + ?Sized)) -> Result<Value, Error> {
-    let mut value = serde_json::to_value(value).map_err(|error| Error::invalid(what, error))?;
-    value.sort_all_objects();
-    Ok(value)
+/// The JSON text of `value`, the members of its objects sorted by name. It is never read back on the way, so that no number changes.
+pub(crate) fn text(what: &'static str, value: &(impl Serialize + ?Sized)) -> Result<String, Error> {
+    let text = serde_json::to_string(value).map_err(|error| Error::invalid(what, error))?;
+    canonical(&text).map_err(|error| Error::invalid(what, error))
 }
 
 /// The JSON text of `value` as a payload.
 pub(crate) fn payload(what: &'static str, of: &(impl Serialize + ?Sized)) -> Result<Payload, Error> {
-    Ok(Payload::new(Payload::JSON, value(what, of)?.to_string())?)
+    Ok(Payload::new(Payload::JSON, text(what, of)?)?)
 }
 
 /// Reads the JSON text of a payload.
@@ -42,8 +42,8 @@ pub(crate) fn read<T: DeserializeOwned>(what: &str, payload: &Payload) -> Result
 /// What can be kept of `value`, which is what came of something that happened: its JSON text, or what is known of it where that is too
 /// long, or why there is none. A payload that is no JSON text reads as [`Error::Unreadable`], in each drive.
 pub(crate) fn kept(what: &'static str, of: &(impl Serialize + ?Sized)) -> Payload {
-    match value(what, of) {
-        Ok(value) => Payload::kept(Payload::JSON, value.to_string()),
+    match text(what, of) {
+        Ok(text) => Payload::kept(Payload::JSON, text),
         Err(error) => Payload::kept("text/plain", error.to_string()),
     }
 }
@@ -51,6 +51,7 @@ pub(crate) fn kept(what: &'static str, of: &(impl Serialize + ?Sized)) -> Payloa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use tape_core::limits::PAYLOAD_BYTES_MAX;
 
     #[test]

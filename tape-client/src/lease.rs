@@ -102,6 +102,11 @@ impl Lease {
         }
     }
 
+    /// Whether the driver let the run go by itself.
+    pub(crate) fn is_released(&self) -> bool {
+        *self.hold.borrow() == Hold::Released
+    }
+
     /// Notes that the driver no longer holds the run. What was noted first stands.
     pub(crate) fn let_go(&self, next: Hold) {
         self.hold.send_if_modified(|hold| {

@@ -1,28 +1,30 @@
 //! Runs: beginning or taking up, driving, ending.
 
 mod begin;
+mod flight;
 mod wait;
 
+pub(crate) use begin::Beginnings;
 pub use begin::{Begun, RunBuilder};
 pub(crate) use wait::Due;
 
 use crate::client::Tape;
 use crate::error::Error;
-use crate::lease::{Hold, Lease, millis};
+use crate::lease::{Lease, millis};
 use crate::{budget, decision, effect, gate, json, timer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tape_core::budget::Currency;
-use tape_core::command::{DriverCommand, RunCommand};
+use tape_core::command::DriverCommand;
 use tape_core::entry::TraceParent;
 use tape_core::id::{Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::replay::Replay;
-use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tape_core::reply::Ended;
 use tokio::sync::Semaphore;
 
 /// A run that this process drives.
@@ -30,6 +32,18 @@ use tokio::sync::Semaphore;
 /// Everything asked of it is answered from the journal where the journal has it, and done and recorded where not: a fresh run
 /// and one that is re-driven after a crash take the same code. Cheap to clone; the lease is renewed in the
 /// background for as long as a clone is alive. A run that is dropped without an end is recovered once its lease has run out.
+///
+/// # Order
+/// Before anything new is done in a scope, all that the journal has in it must have been asked for again, and every scope within it
+/// that the journal has must have been entered; else that is [`Error::Drift`]. Between scopes, and between the calls of one
+/// decision, order is free. Branches that run in parallel in one scope are waited for, for three seconds.
+///
+/// # Cancellation
+/// Every future of this API may be dropped at any await, as by a timeout or a `select!`, also where a closure of the author's panics.
+/// What was sent is still recorded, once; the next call goes on where the journal is. Ask again for the same: what
+/// was recorded meanwhile is handed out, and what else is asked for in its place is drift. Whether a future was dropped is not
+/// recorded: what an agent does differently then, it does differently in a re-drive too, unless it records why, as by a
+/// [sample](Run::sample).
 ///
 /// Within one [scope](Run::scope), decisions and samples are asked for one after the other; parallel branches take a scope
 /// each.
@@ -53,6 +67,9 @@ pub(crate) struct Inner {
     busy: AtomicUsize,
     /// Turns to send a command, fewer than the replies that the run remembers.
     sending: Semaphore,
+    flight: flight::Flight,
+    /// What this driver ended the run with, and how that ended it.
+    ended: OnceLock<(DriverCommand, Ending)>,
 }
 
 /// How a run ended.
@@ -169,6 +186,10 @@ impl Run {
     ///
     /// See [`Run::decision`] for what can be recorded beside the answer.
     ///
+    /// # Cancellation
+    /// Dropped while the model is asked, nothing is recorded, and it is asked again by the next call. Dropped later, the answer is
+    /// still recorded, and the next call with the same request returns it.
+    ///
     /// # Errors
     /// [`Error::Drift`] where the journal has the answer to another request here; [`Error::NoAnswer`] where the model
     /// fails.
@@ -191,6 +212,10 @@ impl Run {
     }
 
     /// Prepares an effect, authorised by a decision. Effects of one decision are numbered in the order of these calls.
+    ///
+    /// One whose outcome was not told, since its future was dropped or ended without an outcome, gives its number to the next that is
+    /// the same in every part: it is the same act, with the same key. See [`Effect::call`](effect::Effect::call) for numbers
+    /// of one's own.
     pub fn effect(&self, by: &decision::Decision, connector: &str, operation: &str) -> effect::Effect {
         effect::Effect::new(self.clone(), by, connector, operation)
     }
@@ -217,6 +242,9 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Drift`] where it is open with another limit or currency.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still be opened. Called again, it is found open.
     pub async fn open_budget(&self, name: &str, currency: Currency, limit: u64) -> Result<(), Error> {
         budget::open(self, name, None, currency, limit).await
     }
@@ -238,67 +266,60 @@ impl Run {
     /// Records how far the agent is, for people who look at the run.
     ///
     /// # Errors
-    /// As any call that writes.
+    /// [`Error::Drift`] where the journal has another state here.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still be recorded. Called again, it is recorded once.
     pub async fn checkpoint(&self, label: &str, state: &impl Serialize) -> Result<(), Error> {
         let label = Key::new(label)?;
-        self.check()?;
-        if self.replay().ask_checkpoint(&label) {
-            return Ok(());
-        }
         let state = json::payload("checkpoint", state)?;
-        self.drive(DriverCommand::Checkpoint { label, state }).await?;
+        let doing = self.doing().await?;
+        let recorded = self.ask(|replay| replay.ask_checkpoint(&self.scope, &label, &state));
+        if !recorded.await? {
+            let command = DriverCommand::Checkpoint {
+                label: label.clone(),
+                state,
+            };
+            self.drive(command.within(&self.scope)).await?;
+            self.note(|replay| replay.checkpointed(&self.scope, &label));
+        }
+        doing.done();
         Ok(())
     }
 
     /// Ends the run well.
     ///
     /// # Errors
-    /// [`Error::Drift`] where the journal has decisions, effects or samples that this drive never asked for;
-    /// [`Error::Rejected`] where an effect is not settled.
+    /// [`Error::Drift`] where the journal has decisions, effects or samples that this drive never asked for, or where this driver has
+    /// completed the run with another output; [`Error::Rejected`] where an effect is not settled.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still end the run. Called again with the same output, it says how the run ended.
     pub async fn complete(&self, output: &impl Serialize) -> Result<Ending, Error> {
         let output = json::payload("output", output)?;
-        self.check()?;
-        if let Some(drift) = self.replay().leftover() {
-            return Err(Error::Drift(drift));
-        }
-        self.end(
-            DriverCommand::Complete {
-                output: output.clone(),
-            },
-            Some(output),
-        )
-        .await
+        self.end(DriverCommand::Complete { output }).await
     }
 
     /// Ends the run in failure, once what it did is undone.
     ///
     /// # Errors
     /// As any call that writes.
+    ///
+    /// # Cancellation
+    /// As [`Run::complete`].
     pub async fn fail(&self, error: impl Into<String>) -> Result<Ending, Error> {
-        self.end(DriverCommand::Fail { error: error.into() }, None).await
+        self.end(DriverCommand::Fail { error: error.into() }).await
     }
 
     /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it.
     ///
     /// # Errors
     /// As any call that writes.
+    ///
+    /// # Cancellation
+    /// As [`Run::complete`].
     pub async fn accept_cancel(&self) -> Result<Ending, Error> {
-        self.end(DriverCommand::AcceptCancel, None).await
-    }
-
-    async fn end(&self, command: DriverCommand, output: Option<Payload>) -> Result<Ending, Error> {
-        let reply = self.drive(command).await?;
-        match reply.result {
-            ReplyResult::Ended { ending } => {
-                self.inner.lease.let_go(Hold::Ended(Some(ending.clone())));
-                Ok(Ending::of(ending, output))
-            }
-            ReplyResult::Compensating | ReplyResult::Stuck { .. } => {
-                self.inner.lease.let_go(Hold::Ended(None));
-                Ok(Ending::Undoing)
-            }
-            other => Err(Error::unexpected("the end of the run", other)),
-        }
+        self.end(DriverCommand::AcceptCancel).await
     }
 
     /// Lets the run go without an end, so that another driver can take it at once instead of after the lease. A driver
@@ -306,13 +327,18 @@ impl Run {
     ///
     /// # Errors
     /// As any call that writes.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still let the run go.
     pub async fn release(&self, redrive_in: Duration) -> Result<(), Error> {
+        if self.inner.lease.is_released() {
+            return Ok(());
+        }
         self.drive(DriverCommand::ReleaseLease {
             redrive_in_ms: millis(redrive_in),
             undriven: false,
         })
         .await?;
-        self.inner.lease.let_go(Hold::Released);
         Ok(())
     }
 
@@ -326,33 +352,6 @@ impl Run {
             .replay
             .lock()
             .expect("nothing panics while it holds the replay")
-    }
-
-    /// Sends a command as the driver. A lost lease is noted, so that every further call fails alike.
-    pub(crate) async fn drive(&self, command: DriverCommand) -> Result<Reply, Error> {
-        let _turn = self.inner.sending.acquire().await;
-        self.check()?;
-        let lease = &self.inner.lease;
-        let command = RunCommand::Drive(lease.epoch, command);
-        let outcome = self
-            .inner
-            .tape
-            .command(&lease.run, command, self.inner.trace.clone())
-            .await;
-        match outcome {
-            Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::Fenced { .. }) => {
-                lease.let_go(Hold::Lost);
-                // Where this driver let the run go by itself in the meantime, that is the reason to tell.
-                Err(lease.check().err().unwrap_or_else(|| Error::LostLease {
-                    run: lease.run.clone(),
-                }))
-            }
-            Err(Error::Ended(ended)) => {
-                lease.let_go(Hold::Ended(Some(ended.clone())));
-                Err(Error::Ended(ended))
-            }
-            other => other,
-        }
     }
 
     /// Takes the right to take a decision or sample in this scope: two at once would have their numbers by chance.

@@ -46,6 +46,9 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::NoAnswer`] where `take` fails; [`Error::Drift`] where the journal has a sample of another name here.
+    ///
+    /// # Cancellation
+    /// Dropped while it is taken, nothing is recorded. Dropped later, it is still recorded, and the next call returns it.
     pub async fn sample<T, E, F>(&self, name: &str, take: impl FnOnce() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, E>>,
@@ -53,10 +56,11 @@ impl Run {
         E: Into<Source>,
     {
         let name = SampleName::new(name)?;
-        self.check()?;
+        let doing = self.doing().await?;
         let _turn = self.take_turn("sample")?;
-        let next = self.replay().sample(&self.scope, &name)?;
+        let next = self.ask(|replay| replay.sample(&self.scope, &name)).await?;
         if let Some(recorded) = next.recorded {
+            doing.done();
             return json::read("the sample", &recorded);
         }
         let busy = self.busy();
@@ -73,7 +77,8 @@ impl Run {
             value: value.clone(),
         })
         .await?;
-        self.replay().sampled(&self.scope, n);
+        self.note(|replay| replay.sampled(&self.scope, n));
+        doing.done();
         // What a re-drive will read is what this drive goes on with.
         json::read("the sample", &value)
     }

@@ -38,12 +38,17 @@ impl Timer {
     /// Sets it, where it is not set yet, and waits until it fires. A long wait suspends the run.
     ///
     /// # Errors
-    /// [`Error::Suspended`] where the run waits without this driver.
+    /// [`Error::Suspended`] where the run waits without this driver; [`Error::Drift`] where the journal has the timer with another time
+    /// or note, or something else of this scope first.
+    ///
+    /// # Cancellation
+    /// Dropped, the timer stays set, or is still set. Waited for again, it is the same timer; its time counts from when it was set.
     pub async fn after(self, length: Duration) -> Result<(), Error> {
         self.wait(Deadline::InMs(millis(length))).await
     }
 
-    /// As [`Timer::after`], until a time.
+    /// As [`Timer::after`], until a time. A time that comes from a clock is taken from [`Run::now`], so that a re-drive asks for the
+    /// same.
     ///
     /// # Errors
     /// As [`Timer::after`].
@@ -55,22 +60,32 @@ impl Timer {
     ///
     /// # Errors
     /// [`Error::Rejected`] where it has fired.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still be cancelled. Called again, it is found cancelled.
     pub async fn cancel(self) -> Result<(), Error> {
         let timer = TimerName::new(&self.name)?;
-        self.run.check()?;
-        let state = self.run.replay().ask_timer(&timer).map(|record| record.state);
-        if state != Some(TimerState::Cancelled) {
-            self.run.drive(DriverCommand::CancelTimer { timer }).await?;
+        let run = &self.run;
+        let doing = run.doing().await?;
+        let cancelled = run.ask(|replay| replay.ask_cancel(&run.scope, &timer));
+        if !cancelled.await? {
+            run.drive(DriverCommand::CancelTimer { timer }).await?;
         }
+        doing.done();
         Ok(())
     }
 
     async fn wait(self, due: Deadline) -> Result<(), Error> {
         let (run, timer) = (&self.run, TimerName::new(&self.name)?);
-        run.check()?;
-        let recorded = run.replay().ask_timer(&timer).cloned();
+        let doing = run.doing().await?;
+        let recorded = run
+            .ask(|replay| {
+                let recorded = replay.ask_timer(&run.scope, &timer, due, &self.note)?;
+                Ok(recorded.map(|record| record.due_at))
+            })
+            .await?;
         let at = match recorded {
-            Some(record) => record.due_at,
+            Some(due_at) => due_at,
             None => set(run, &timer, due, self.note.clone()).await?,
         };
         let due = Due {
@@ -81,7 +96,9 @@ impl Timer {
         run.wait_until(Some(due), |replay| {
             (replay.timer(&timer)?.state != TimerState::Waiting).then_some(())
         })
-        .await
+        .await?;
+        doing.done();
+        Ok(())
     }
 }
 
@@ -91,7 +108,7 @@ async fn set(run: &Run, timer: &TimerName, due: Deadline, note: Payload) -> Resu
         due,
         note,
     };
-    match run.drive(set).await?.result {
+    match run.drive(set.within(&run.scope)).await?.result {
         ReplyResult::TimerSet { due_at } => Ok(due_at),
         other => Err(Error::unexpected("the setting of a timer", other)),
     }

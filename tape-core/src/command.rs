@@ -15,7 +15,7 @@ use crate::id::{
 use crate::payload::{ContentDigest, Payload};
 use crate::session::Delta;
 use crate::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -235,10 +235,32 @@ pub enum DriverCommand {
     },
     /// Ends the run as cancelled, once what it did is undone.
     AcceptCancel,
+    /// A gate, timer, budget or checkpoint of a scope within the run; what is not sent within a scope is the root's.
+    Within {
+        /// The scope that asks.
+        scope: Scope,
+        /// What it asks for.
+        command: Box<DriverCommand>,
+    },
+}
+
+impl DriverCommand {
+    /// The command as `scope` asks for it.
+    #[must_use]
+    pub fn within(self, scope: &Scope) -> Self {
+        if scope.is_root() {
+            return self;
+        }
+        Self::Within {
+            scope: scope.clone(),
+            command: Box::new(self),
+        }
+    }
 }
 
 /// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Deadline {
     /// At a time.
     At(Timestamp),

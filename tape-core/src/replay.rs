@@ -7,6 +7,7 @@
 
 mod drift;
 mod effect;
+mod names;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ mod tests;
 pub use drift::{Drift, Place};
 pub use effect::{EffectRecord, Settled};
 
-use crate::budget::Currency;
+use crate::command::Deadline;
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::gate::AnsweredBy;
@@ -26,6 +27,7 @@ use crate::payload::Payload;
 use crate::reply::Ended;
 use crate::stream::ReplayError;
 use crate::time::Timestamp;
+use drift::Differences;
 use scope::ScopeReplay;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,10 +56,10 @@ pub struct Replay {
     signals: BTreeMap<GateName, Payload>,
     timers: BTreeMap<TimerName, TimerRecord>,
     budgets: BTreeMap<BudgetName, budget::Opened>,
-    checkpoints: BTreeMap<Key, Checkpoints>,
-    asked_gates: BTreeSet<GateName>,
-    asked_timers: BTreeSet<TimerName>,
-    asked_budgets: BTreeSet<BudgetName>,
+    /// Gates, timers and budgets that the agent asked for, whether the journal has them or not.
+    asked_names: BTreeSet<Place>,
+    /// Those that the journal has and the agent has not asked for, with the scope that did.
+    unasked_names: BTreeMap<Place, Scope>,
 }
 
 /// The next decision of a scope.
@@ -81,6 +83,8 @@ pub struct NextSample {
 /// A recorded gate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateRecord {
+    /// The deadline as it was asked for; none where there is none, and where the entry does not say.
+    pub asked: Option<Deadline>,
     /// The wait ends here without a signal.
     pub deadline: Option<Timestamp>,
     /// What ended the wait, and what it carried.
@@ -90,10 +94,16 @@ pub struct GateRecord {
 /// A recorded timer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimerRecord {
+    /// The time as it was asked for; none where the entry does not say.
+    pub asked: Option<Deadline>,
+    /// What it carries, without its bytes.
+    pub note: Payload,
     /// When it is due.
     pub due_at: Timestamp,
     /// Whether it waits, has fired or was cancelled.
     pub state: TimerState,
+    /// The scope that set it.
+    pub scope: Scope,
 }
 
 /// Where a timer stands.
@@ -126,12 +136,6 @@ pub enum Standing {
     Ended(Ended, Option<Payload>),
 }
 
-#[derive(Clone, Debug, Default)]
-struct Checkpoints {
-    recorded: u32,
-    asked: u32,
-}
-
 impl Replay {
     /// Folds the next entry of the run.
     ///
@@ -155,16 +159,18 @@ impl Replay {
     fn fold(&mut self, entry: Entry) -> Result<(), String> {
         match entry.body {
             EntryBody::DecisionRecorded(recorded) => self
-                .scope(&recorded.position.scope.clone())
+                .recorded_in(&recorded.position.scope.clone())
                 .record_decision(recorded),
-            EntryBody::SampleRecorded(sample) => self.scope(&sample.scope.clone()).record_sample(sample),
+            EntryBody::SampleRecorded(sample) => {
+                self.recorded_in(&sample.scope.clone()).record_sample(sample)
+            }
             EntryBody::EffectBegun(begun) => {
                 let record = EffectRecord::begun(begun.spec, entry.at);
-                self.scope(&begun.effect.position.scope)
+                self.recorded_in(&begun.effect.position.scope)
                     .begin_effect(&begun.effect, record)
             }
             EntryBody::BudgetOpened(opened) => {
-                self.budgets.insert(opened.budget.clone(), opened);
+                self.fold_budget(opened);
                 Ok(())
             }
             EntryBody::BudgetReserved(reserved) => {
@@ -201,6 +207,28 @@ impl Replay {
             .expect("it was inserted where it was missing")
     }
 
+    /// A scope that the journal has something in. Unless the agent has entered it, the scopes around it wait for that.
+    fn recorded_in(&mut self, scope: &Scope) -> &mut ScopeReplay {
+        let mut inner = scope.clone();
+        while !self.scope(&inner).is_entered() {
+            let Some(parent) = inner.parent() else { break };
+            self.scope(&parent).expect_entry(inner);
+            inner = parent;
+        }
+        self.scope(scope)
+    }
+
+    /// A scope that the agent asks for something in.
+    fn entered(&mut self, scope: &Scope) -> &mut ScopeReplay {
+        let mut inner = scope.clone();
+        while self.scope(&inner).enter() {
+            let Some(parent) = inner.parent() else { break };
+            self.scope(&parent).entered(&inner);
+            inner = parent;
+        }
+        self.scope(scope)
+    }
+
     fn fold_effect(&mut self, effect: &EffectId, entry: Entry) -> Result<(), String> {
         let record = self
             .scopes
@@ -212,52 +240,12 @@ impl Replay {
         Ok(())
     }
 
-    fn fold_gate(&mut self, body: EntryBody) {
-        match body {
-            EntryBody::SignalReceived(signal) => {
-                self.signals.insert(signal.gate, signal.answer);
-            }
-            EntryBody::GateOpened(opened) => {
-                self.gates.entry(opened.gate).or_default().deadline = opened.deadline;
-            }
-            EntryBody::GateAnswered(answered) => {
-                let earlier = self.signals.remove(&answered.gate);
-                let answer = match answered.by {
-                    AnsweredBy::EarlierSignal { .. } => earlier.unwrap_or(answered.answer),
-                    AnsweredBy::Signal { .. } | AnsweredBy::Deadline => answered.answer,
-                };
-                self.gates.entry(answered.gate).or_default().answer = Some((answered.by, answer));
-            }
-            _ => {}
-        }
-    }
-
-    fn fold_timer(&mut self, body: EntryBody) -> Result<(), String> {
-        let (timer, state) = match body {
-            EntryBody::TimerSet(set) => {
-                let record = TimerRecord {
-                    due_at: set.due_at,
-                    state: TimerState::Waiting,
-                };
-                self.timers.insert(set.timer, record);
-                return Ok(());
-            }
-            EntryBody::TimerFired(fired) => (fired.timer, TimerState::Fired),
-            EntryBody::TimerCancelled(cancelled) => (cancelled.timer, TimerState::Cancelled),
-            _ => return Ok(()),
-        };
-        self.timers
-            .get_mut(&timer)
-            .ok_or_else(|| format!("timer '{timer}' was not set"))?
-            .state = state;
-        Ok(())
-    }
-
     fn fold_life(&mut self, body: EntryBody) {
         match body {
             EntryBody::RunBegun(begun) => self.begun = Some(Box::new(begun)),
             EntryBody::RunCheckpoint(checkpoint) => {
-                self.checkpoints.entry(checkpoint.label).or_default().recorded += 1;
+                self.recorded_in(&checkpoint.scope)
+                    .record_checkpoint(checkpoint.label, &checkpoint.state);
             }
             EntryBody::LeaseAcquired(acquired) => {
                 self.epoch = acquired.epoch;
@@ -332,10 +320,10 @@ impl Replay {
     /// asked, and [`Replay::decided`] moves the scope on once its answer is recorded.
     ///
     /// # Errors
-    /// [`Drift`] where the request differs from the recorded one, or where effects of earlier decisions of the scope were
+    /// [`Drift`] where the request differs from the recorded one, or where something else that the scope has in the journal was
     /// not asked for again before a new decision is made.
     pub fn decide(&mut self, scope: &Scope, asked: &Fingerprint) -> Result<Next, Box<Drift>> {
-        self.scope(scope).decide(scope, asked)
+        self.entered(scope).decide(scope, asked)
     }
 
     /// The driver recorded the decision at `position` itself.
@@ -354,13 +342,14 @@ impl Replay {
     /// A recorded effect that the agent asks for; none where it is to be begun.
     ///
     /// # Errors
-    /// [`Drift`] where the recorded effect is another, or where the journal went on without it.
+    /// [`Drift`] where the recorded effect is another, where the journal went on without it, or where it is new and something that
+    /// the scope has in the journal was not asked for.
     pub fn ask_effect(
         &mut self,
         effect: &EffectId,
         asked: &EffectSpec,
     ) -> Result<Option<&EffectRecord>, Box<Drift>> {
-        self.scope(&effect.position.scope).ask_effect(effect, asked)
+        self.entered(&effect.position.scope).ask_effect(effect, asked)
     }
 
     /// Where a recorded effect stands, for a driver that asked for it before.
@@ -374,91 +363,19 @@ impl Replay {
         self.scopes.iter().flat_map(|(name, scope)| scope.effects(name))
     }
 
-    /// All gates that were opened, by name.
-    pub const fn gates(&self) -> &BTreeMap<GateName, GateRecord> {
-        &self.gates
-    }
-
     /// The next sample of a scope. A recorded one is handed out and the scope moves on; else it is to be taken, and
     /// [`Replay::sampled`] moves the scope on once it is recorded.
     ///
     /// # Errors
-    /// [`Drift`] where the recorded sample has another name.
+    /// [`Drift`] where the recorded sample has another name, or where it is new and something that the scope has in the journal
+    /// was not asked for.
     pub fn sample(&mut self, scope: &Scope, name: &SampleName) -> Result<NextSample, Box<Drift>> {
-        self.scope(scope).sample(scope, name)
+        self.entered(scope).sample(scope, name)
     }
 
     /// The driver recorded sample `n` of a scope itself.
     pub fn sampled(&mut self, scope: &Scope, n: u32) {
         self.scope(scope).sampled(n);
-    }
-
-    /// A recorded gate that the agent asks for; none where it is to be opened.
-    pub fn ask_gate(&mut self, gate: &GateName) -> Option<&GateRecord> {
-        if !self.asked_gates.contains(gate) {
-            self.asked_gates.insert(gate.clone());
-        }
-        self.gates.get(gate)
-    }
-
-    /// A recorded gate, for a driver that asked for it before.
-    #[must_use]
-    pub fn gate(&self, gate: &GateName) -> Option<&GateRecord> {
-        self.gates.get(gate)
-    }
-
-    /// A recorded timer that the agent asks for; none where it is to be set.
-    pub fn ask_timer(&mut self, timer: &TimerName) -> Option<&TimerRecord> {
-        if !self.asked_timers.contains(timer) {
-            self.asked_timers.insert(timer.clone());
-        }
-        self.timers.get(timer)
-    }
-
-    /// A recorded timer, for a driver that asked for it before.
-    #[must_use]
-    pub fn timer(&self, timer: &TimerName) -> Option<&TimerRecord> {
-        self.timers.get(timer)
-    }
-
-    /// Whether a budget that the agent asks for is open; else it is to be opened.
-    ///
-    /// # Errors
-    /// [`Drift`] where it is open with another limit, currency or parent.
-    pub fn ask_budget(
-        &mut self,
-        budget: &BudgetName,
-        parent: Option<&BudgetName>,
-        currency: &Currency,
-        limit: u64,
-    ) -> Result<bool, Box<Drift>> {
-        self.asked_budgets.insert(budget.clone());
-        let Some(open) = self.budgets.get(budget) else {
-            return Ok(false);
-        };
-        let text = |parent: Option<&BudgetName>, currency: &Currency, limit: u64| {
-            let parent = parent
-                .map(|parent| format!(" within '{parent}'"))
-                .unwrap_or_default();
-            format!("{limit} {currency:?}{parent}")
-        };
-        let recorded = text(open.parent.as_ref(), &open.currency, open.limit);
-        let asked = text(parent, currency, limit);
-        if recorded == asked {
-            return Ok(true);
-        }
-        Err(Drift::new(
-            Place::Budget(budget.clone()),
-            format!("recorded {recorded}, asked {asked}"),
-        ))
-    }
-
-    /// Whether the checkpoint that the agent has come to is recorded; else it is to be recorded. The n-th time a label is
-    /// asked for stands for the n-th record of it.
-    pub fn ask_checkpoint(&mut self, label: &Key) -> bool {
-        let checkpoints = self.checkpoints.entry(label.clone()).or_default();
-        checkpoints.asked += 1;
-        checkpoints.asked <= checkpoints.recorded
     }
 
     /// Whether nothing that the journal has is left for the agent to ask for: everything from here on is new.
@@ -471,29 +388,43 @@ impl Replay {
     /// agent has drifted.
     #[must_use]
     pub fn leftover(&self) -> Option<Box<Drift>> {
-        let scopes = self.scopes.iter().find_map(|(name, scope)| scope.leftover(name));
-        let gate = || self.gates.keys().find(|gate| !self.asked_gates.contains(*gate));
-        let timer = || {
-            self.timers
-                .keys()
-                .find(|timer| !self.asked_timers.contains(*timer))
-        };
-        let budget = || {
-            self.budgets
-                .keys()
-                .find(|budget| !self.asked_budgets.contains(*budget))
-        };
-        let checkpoint = || {
-            self.checkpoints
-                .iter()
-                .find(|(_, n)| n.asked < n.recorded)
-                .map(|(label, _)| label)
-        };
-        scopes
-            .or_else(|| gate().map(|gate| Drift::unasked(Place::Gate(gate.clone()))))
-            .or_else(|| timer().map(|timer| Drift::unasked(Place::Timer(timer.clone()))))
-            .or_else(|| budget().map(|budget| Drift::unasked(Place::Budget(budget.clone()))))
-            .or_else(|| checkpoint().map(|label| Drift::unasked(Place::Checkpoint(label.clone()))))
+        self.scopes
+            .iter()
+            .find_map(|(name, scope)| scope.unasked(name))
+            .map(Drift::unasked)
+    }
+
+    /// Whether the run began with what the agent gives it now.
+    ///
+    /// # Errors
+    /// [`Drift`] where it began with another input, or where labels are given and are not those it began with.
+    pub fn check_beginning(
+        &self,
+        input: Option<&Payload>,
+        labels: &BTreeMap<Key, String>,
+    ) -> Result<(), Box<Drift>> {
+        let Some(begun) = self.begun() else { return Ok(()) };
+        let mut differences = Differences::default();
+        if let Some(input) = input {
+            differences.compare_payloads("input", &begun.input, input);
+        }
+        for (key, value) in labels {
+            let recorded = begun.labels.get(key);
+            differences.compare(&format!("label '{key}'"), &recorded, &Some(value), |value| {
+                value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
+            });
+        }
+        differences.at(|| Place::Beginning)
+    }
+
+    /// Whether a run that this driver ended well ended with the output that it gives now.
+    ///
+    /// # Errors
+    /// [`Drift`] where it ended with another.
+    pub fn check_output(recorded: &Payload, asked: &Payload) -> Result<(), Box<Drift>> {
+        let mut differences = Differences::default();
+        differences.compare_payloads("output", recorded, asked);
+        differences.at(|| Place::End)
     }
 }
 

@@ -85,6 +85,7 @@ fn opened(name: &str, parent: Option<&str>) -> budget::Opened {
         parent: parent.map(|parent| BudgetName::new(parent).unwrap()),
         currency: Currency::MicroUsd,
         limit: 1,
+        scope: Scope::root(),
     }
 }
 
@@ -476,6 +477,8 @@ fn what_is_there_is_not_made_again() {
     let gate = gate::Opened {
         gate: "g".parse().unwrap(),
         deadline: None,
+        asked: None,
+        scope: Scope::root(),
     };
     assert_eq!(
         refused(&["begin a1", "gate g"], gate.clone()),
@@ -508,6 +511,8 @@ fn what_is_there_is_not_made_again() {
         timer: "t".parse().unwrap(),
         due_at: Timestamp::MAX,
         note: payload(""),
+        asked: None,
+        scope: Scope::root(),
     };
     assert_eq!(
         refused(&["begin a1", "timer t"], timer),

@@ -14,6 +14,7 @@ use support::names::{begin_command, effect, obligation, payload, position, run_i
 use tape_core::budget::Currency;
 use tape_core::chain::{StreamTag, link, link_v1};
 use tape_core::codec::{DecodeError, Stamp, StoredEntry, VERSION, decode, open, with_snapshot};
+use tape_core::command::Deadline;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, SettledBy, Undo};
 use tape_core::entry::decision::Usage;
 use tape_core::entry::effect::{AfterObservation, Claim};
@@ -107,6 +108,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         run::Checkpoint {
             label: name("half-way"),
             state: payload("state"),
+            scope: Scope::root(),
         }
         .into(),
         run::Suspended {
@@ -320,6 +322,8 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         gate::Opened {
             gate: name("approval"),
             deadline: full.then(|| at(1)),
+            asked: None,
+            scope: Scope::root(),
         }
         .into(),
         gate::Answered {
@@ -349,6 +353,8 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             timer: name("t"),
             due_at: at(1),
             note: payload("note"),
+            asked: None,
+            scope: Scope::root(),
         }
         .into(),
         timer::Fired { timer: name("t") }.into(),
@@ -362,6 +368,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
                 Currency::MicroUsd
             },
             limit: u64::MAX,
+            scope: Scope::root(),
         }
         .into(),
         budget::Reserved {
@@ -469,6 +476,35 @@ fn grown() -> Vec<EntryBody> {
             epoch: Epoch(2),
             redrive_at: at(1),
             undriven: true,
+        }
+        .into(),
+        run::Checkpoint {
+            label: name("half-way"),
+            state: payload("state"),
+            scope: name("planner/b-2"),
+        }
+        .into(),
+        gate::Opened {
+            gate: name("approval"),
+            deadline: Some(at(5)),
+            asked: Some(Deadline::InMs(5)),
+            scope: name("planner"),
+        }
+        .into(),
+        timer::Set {
+            timer: name("t"),
+            due_at: at(1),
+            note: payload("note"),
+            asked: Some(Deadline::At(at(1))),
+            scope: name("planner"),
+        }
+        .into(),
+        budget::Opened {
+            budget: name("money"),
+            parent: None,
+            currency: Currency::MicroUsd,
+            limit: 5,
+            scope: name("planner"),
         }
         .into(),
     ]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tape_core::chain::StreamTag;
 use tape_core::codec::{self, Stamp};
 use tape_core::entry::run::Checkpoint;
-use tape_core::id::{Epoch, Key, RequestId, RunId, Seq, StreamId};
+use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_store::committer::Committer;
@@ -68,6 +68,7 @@ fn batch(run: &str, after: u64) -> Batch {
     let body = Checkpoint {
         label: Key::new("c").unwrap(),
         state: Payload::empty(),
+        scope: Scope::root(),
     };
     let stream = StreamId::Run(RunId::new("t", "a", "u", "s", run).unwrap());
     let (_, stored) = codec::seal(

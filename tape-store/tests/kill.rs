@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tape_core::chain::{StreamTag, Verifier};
 use tape_core::codec::{self, Stamp};
 use tape_core::entry::run::Checkpoint;
-use tape_core::id::{Key, RequestId, RunId, Seq, StreamId};
+use tape_core::id::{Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_store::committer::Committer;
@@ -60,6 +60,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
             let body = Checkpoint {
                 label: Key::new("k").unwrap(),
                 state,
+                scope: Scope::root(),
             };
             let request = RequestId::from_u128(u128::from(seq.0));
             let stamp = Stamp {

@@ -1,7 +1,8 @@
 //! Beginning a run, or taking up the one that is there.
 
+use super::flight::Flight;
 use super::{Ending, Inner, Run};
-use crate::backend::Until;
+use crate::backend::{Failure, Until};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::json;
@@ -9,9 +10,10 @@ use crate::lease::{Lease, millis};
 use futures::StreamExt as _;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
-use tape_core::codec;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+use tape_core::codec::{self, StoredEntry};
 use tape_core::command::{Begin, Create, RunCommand};
 use tape_core::entry::TraceParent;
 use tape_core::id::{Epoch, Key, RunId, Scope, Seq, StreamId};
@@ -19,7 +21,9 @@ use tape_core::limits::COMMANDS_UNDER_WAY_MAX;
 use tape_core::payload::Payload;
 use tape_core::replay::{Replay, Standing};
 use tape_core::reply::{Ended, Reply, ReplyResult};
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tracing::Instrument as _;
 
 /// Sets up a run.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub struct RunBuilder {
     tape: Tape,
     run: RunId,
     labels: Vec<(String, String)>,
-    input: Result<Payload, Error>,
+    input: Option<Result<Payload, Error>>,
     adopt: Option<Epoch>,
     create: bool,
     trace: Option<TraceParent>,
@@ -62,12 +66,11 @@ impl Begun {
 
 impl RunBuilder {
     pub(crate) fn new(tape: Tape, run: RunId) -> Self {
-        let input = Ok(Payload::empty());
         Self {
             tape,
             run,
             labels: Vec::new(),
-            input,
+            input: None,
             adopt: None,
             create: true,
             trace: None,
@@ -80,15 +83,15 @@ impl RunBuilder {
         self
     }
 
-    /// What the agent is given. A run that is there already keeps the input it was begun with.
+    /// What the agent is given. A run that is there already must have been begun with the same; without it, it keeps what it has.
     pub fn input(mut self, input: Payload) -> Self {
-        self.input = Ok(input);
+        self.input = Some(Ok(input));
         self
     }
 
     /// What the agent is given, as JSON.
     pub fn input_json(mut self, input: &impl Serialize) -> Self {
-        self.input = json::payload("input", input);
+        self.input = Some(json::payload("input", input));
         self
     }
 
@@ -114,7 +117,30 @@ impl RunBuilder {
     ///
     /// # Errors
     /// [`Error::Busy`] where another driver is at work on it; [`Error::Closing`] where it waits for a person.
+    /// [`Error::Drift`] where an input or labels are given and the run began with others.
+    ///
+    /// # Cancellation
+    /// Dropped, it may still begin the run or take it up; it lets the run go again then. Begun again through the same client, it waits
+    /// for that.
     pub async fn begin(self) -> Result<Begun, Error> {
+        let turn = self.tape.settings.beginnings.of(&self.run);
+        let begin = async move {
+            let turn = turn.lock_owned().await;
+            let begun = self.begin_now().await;
+            Unclaimed {
+                begun: Some(begun),
+                turn: Some(turn),
+            }
+        };
+        match tokio::spawn(begin.in_current_span()).await {
+            Ok(unclaimed) => unclaimed.claim(),
+            Err(broken_off) => Err(Error::Unavailable {
+                source: broken_off.into(),
+            }),
+        }
+    }
+
+    async fn begin_now(self) -> Result<Begun, Error> {
         let create = self.create()?;
         let begin = Begin {
             run: self.run.clone(),
@@ -161,25 +187,29 @@ impl RunBuilder {
         if !self.create {
             return Ok(None);
         }
-        let label = |(key, value): &(String, String)| Ok((Key::new(key)?, value.clone()));
-        let labels = self
-            .labels
-            .iter()
-            .map(label)
-            .collect::<Result<BTreeMap<_, _>, Error>>()?;
-        let input = match &self.input {
-            Ok(input) => input.clone(),
-            Err(error) => return Err(Error::invalid("input", error)),
-        };
         Ok(Some(Create {
-            labels,
-            input,
+            labels: self.labels()?,
+            input: self.input_given()?.cloned().unwrap_or_else(Payload::empty),
             forked_from: None,
         }))
     }
 
+    fn labels(&self) -> Result<BTreeMap<Key, String>, Error> {
+        let label = |(key, value): &(String, String)| Ok((Key::new(key)?, value.clone()));
+        self.labels.iter().map(label).collect()
+    }
+
+    fn input_given(&self) -> Result<Option<&Payload>, Error> {
+        match &self.input {
+            None => Ok(None),
+            Some(Ok(input)) => Ok(Some(input)),
+            Some(Err(error)) => Err(Error::invalid("input", error)),
+        }
+    }
+
     async fn drive(self, lease: Lease, through: Seq) -> Result<Begun, Error> {
         let replay = load(&self.tape, &self.run, through).await?;
+        let beginning = replay.check_beginning(self.input_given()?, &self.labels()?);
         let begun = replay
             .begun()
             .ok_or_else(|| Error::damaged("the journal does not begin with the run"))?;
@@ -193,11 +223,19 @@ impl RunBuilder {
             taking: Mutex::new(BTreeSet::new()),
             busy: AtomicUsize::new(0),
             sending: Semaphore::new(COMMANDS_UNDER_WAY_MAX),
+            flight: Flight::default(),
+            ended: OnceLock::new(),
         };
-        Ok(Begun::Driving(Run {
+        let run = Run {
             inner: inner.into(),
             scope: Scope::root(),
-        }))
+        };
+        if let Err(drift) = beginning {
+            // This driver goes no further; another may.
+            run.release(Duration::ZERO).await?;
+            return Err(drift.into());
+        }
+        Ok(Begun::Driving(run))
     }
 
     async fn ended(&self, ending: Ended) -> Result<Begun, Error> {
@@ -212,40 +250,128 @@ impl RunBuilder {
     }
 }
 
+/// Which runs a client is beginning: one begins a run at a time, so that a beginning that was dropped has let the run go before the
+/// next.
+#[derive(Debug, Default)]
+pub(crate) struct Beginnings(Mutex<BTreeMap<RunId, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Beginnings {
+    fn of(&self, run: &RunId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self
+            .0
+            .lock()
+            .expect("nothing panics while it holds the beginnings");
+        if let Some(turn) = all.get(run).and_then(Weak::upgrade) {
+            return turn;
+        }
+        // What is over goes whenever the map has doubled.
+        if all.len().is_power_of_two() {
+            all.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::default();
+        all.insert(run.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// A run that was begun, until it is handed to the caller. Where the caller is gone, it is let go.
+struct Unclaimed {
+    begun: Option<Result<Begun, Error>>,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Unclaimed {
+    fn claim(mut self) -> Result<Begun, Error> {
+        self.begun
+            .take()
+            .unwrap_or_else(|| Err(Error::damaged("the beginning of the run was lost")))
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let (begun, turn) = (self.begun.take(), self.turn.take());
+        let Some(Ok(Begun::Driving(run))) = begun else {
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = run.release(Duration::ZERO).await {
+                tracing::debug!(%error, "a run whose beginning was dropped is let go when its lease runs out");
+            }
+            drop(turn);
+        });
+    }
+}
+
 /// Reads and folds the journal of a run, once.
 async fn load(tape: &Tape, run: &RunId, through: Seq) -> Result<Replay, Error> {
-    let mut replay = Replay::default();
+    let replay = Mutex::new(Replay::default());
+    catch_up(tape, run, &replay, through).await?;
+    Ok(replay
+        .into_inner()
+        .expect("nothing panics while it holds the replay"))
+}
+
+/// Folds what the journal of a run has beyond `replay`, at least up to the entry `through`.
+pub(super) async fn catch_up(
+    tape: &Tape,
+    run: &RunId,
+    replay: &Mutex<Replay>,
+    through: Seq,
+) -> Result<(), Error> {
+    let seq = || {
+        let replay = replay.lock().expect("nothing panics while it holds the replay");
+        replay.seq()
+    };
     let mut failures = 0;
-    while replay.seq() < through || replay.seq() == Seq::ZERO {
-        let mut pages = tape.backend.entries(run, replay.seq(), Until::End);
+    loop {
+        let mut broken_off = None;
+        let mut pages = tape.backend.entries(run, seq(), Until::End);
         while let Some(page) = pages.next().await {
-            let page = match page {
-                Ok(page) => page,
+            match page {
+                Ok(page) => fold(replay, &page)?,
                 // What was read so far is kept: the next try goes on from there.
-                Err(crate::backend::Failure::Retryable(source)) if failures < READ_FAILURES_MAX => {
+                Err(Failure::Retryable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
+                    broken_off = Some(source);
                     break;
                 }
                 Err(failure) => return Err(failure.into()),
-            };
-            for stored in &page {
-                let entry = codec::decode(stored).map_err(Error::damaged)?;
-                replay.apply(entry).map_err(Error::damaged)?;
             }
         }
-        if replay.seq() < through || replay.seq() == Seq::ZERO {
-            failures += 1;
-            if failures > READ_FAILURES_MAX {
-                return Err(Error::damaged(format!(
-                    "the journal of {} ends at entry {}",
-                    StreamId::Run(run.clone()),
-                    replay.seq()
-                )));
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20 << failures)).await;
+        let seq = seq();
+        if broken_off.is_none() && seq >= through && seq > Seq::ZERO {
+            return Ok(());
+        }
+        failures += 1;
+        if failures > READ_FAILURES_MAX {
+            let ends = || {
+                format!(
+                    "the journal of {} ends at entry {seq}",
+                    StreamId::Run(run.clone())
+                )
+            };
+            return Err(
+                broken_off.map_or_else(|| Error::damaged(ends()), |source| Error::Unavailable { source })
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(20 << failures)).await;
+    }
+}
+
+/// Folds entries that the replay has not. Several may read the journal of one run; one folds each entry.
+pub(super) fn fold(replay: &Mutex<Replay>, page: &[StoredEntry]) -> Result<(), Error> {
+    let mut replay = replay.lock().expect("nothing panics while it holds the replay");
+    for stored in page {
+        if stored.seq > replay.seq() {
+            let entry = codec::decode(stored).map_err(Error::damaged)?;
+            replay.apply(entry).map_err(Error::damaged)?;
         }
     }
-    Ok(replay)
+    Ok(())
 }
 
 /// Most times that reading a journal is taken up again.

@@ -1,14 +1,14 @@
 //! Waiting: in this process for a while, then without a driver.
 
 use super::Run;
+use super::begin::fold;
 use crate::backend::{Failure, Until};
 use crate::error::Error;
-use crate::lease::Hold;
 use crate::retry::Backoff;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::time::Duration;
-use tape_core::codec::{self, StoredEntry};
+use tape_core::codec::StoredEntry;
 use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
 use tape_core::replay::Replay;
 use tape_core::reply::Rejection;
@@ -54,18 +54,6 @@ impl Run {
     fn follow(&self) -> Pages {
         let seen = self.replay().seq();
         self.inner.tape.backend.entries(self.id(), seen, Until::Dropped)
-    }
-
-    /// Folds entries that came while the agent ran. Several waits of one run each see all of them; one folds them.
-    fn take_in(&self, page: &[StoredEntry]) -> Result<(), Error> {
-        let mut replay = self.replay();
-        for stored in page {
-            if stored.seq > replay.seq() {
-                let entry = codec::decode(stored).map_err(Error::damaged)?;
-                replay.apply(entry).map_err(Error::damaged)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -117,7 +105,7 @@ impl<'a> Wait<'a> {
         match page {
             Some(Ok(page)) => {
                 self.backoff = Backoff::default();
-                return self.run.take_in(&page);
+                return fold(&self.run.inner.replay, &page);
             }
             Some(Err(Failure::Retryable(source))) => {
                 tracing::debug!(error = %source, "following the run broke off; going on");
@@ -149,10 +137,7 @@ impl<'a> Wait<'a> {
         let seen = self.run.replay().seq();
         let resume = self.due.as_ref().map(|due| Deadline::At(due.at));
         match self.run.drive(DriverCommand::Suspend { seen, resume }).await {
-            Ok(_) => {
-                self.run.inner.lease.let_go(Hold::Suspended);
-                Err(Error::Suspended)
-            }
+            Ok(_) => Err(Error::Suspended),
             Err(Error::Rejected(rejection))
                 if matches!(*rejection, Rejection::Woken { .. } | Rejection::Unsettled { .. }) =>
             {

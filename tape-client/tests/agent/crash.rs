@@ -12,13 +12,7 @@ use tape_client::{Ending, Error};
 async fn recover(world: &World) -> Ending {
     world.clock.advance(2 * LEASE);
     let tape = world.process("two", world.store.clone()).await;
-    match tape
-        .run(crate::world::id())
-        .input_json(&())
-        .begin()
-        .await
-        .unwrap()
-    {
+    match tape.run(crate::world::id()).begin().await.unwrap() {
         tape_client::Begun::Driving(run) => {
             world.signal().await;
             agent(run, world.clone()).await.unwrap()

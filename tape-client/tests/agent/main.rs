@@ -5,6 +5,7 @@
 mod crash;
 mod drift;
 mod drive;
+mod dropped;
 mod lease;
 mod result;
 mod wait;

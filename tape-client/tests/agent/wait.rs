@@ -91,10 +91,11 @@ async fn a_short_wait_stays_in_the_process() {
     assert!(matches!(long, Err(Error::Suspended)), "{long:?}");
     tokio::time::sleep(Duration::from_secs(600)).await;
     let run = begin(&tape).await.unwrap();
-    for name in ["short", "long"] {
-        run.sleep(name, Duration::from_secs(1)).await.unwrap();
+    for (name, length) in [("short", 3), ("long", 600)] {
+        run.sleep(name, Duration::from_secs(length)).await.unwrap();
     }
-    run.gate("quick").wait().await.unwrap();
+    let gate = run.gate("quick").deadline(Duration::from_secs(2));
+    gate.wait().await.unwrap();
     run.complete(&()).await.unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! Limits on what a run spends.
 
 use crate::budget::{Currency, Spend};
-use crate::id::{BudgetName, Position};
+use crate::id::{BudgetName, Position, Scope};
 use serde::{Deserialize, Serialize};
 
 /// A budget was opened.
@@ -16,6 +16,9 @@ pub struct Opened {
     pub currency: Currency,
     /// The most that may be spent.
     pub limit: u64,
+    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    #[serde(default, skip_serializing_if = "Scope::is_root")]
+    pub scope: Scope,
 }
 
 /// Part of a budget is set aside for the decision about to be asked. (An effect reserves in the entry that begins it.)

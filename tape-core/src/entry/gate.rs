@@ -1,7 +1,8 @@
 //! Waiting for a named signal.
 
 use super::has_payloads;
-use crate::id::{GateName, Principal, Seq, SignalId};
+use crate::command::Deadline;
+use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,12 @@ pub struct Opened {
     /// After this the wait is over without a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The deadline as it was asked for; none in entries of before it was recorded, and where there is no deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Deadline>,
+    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    #[serde(default, skip_serializing_if = "Scope::is_root")]
+    pub scope: Scope,
 }
 
 /// The wait is over.

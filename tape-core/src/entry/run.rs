@@ -1,7 +1,7 @@
 //! The life of a run.
 
 use super::has_payloads;
-use crate::id::{Epoch, Key, RunId, Seq};
+use crate::id::{Epoch, Key, RunId, Scope, Seq};
 use crate::payload::{Digest, Payload};
 use crate::reply::Ended;
 use crate::time::Timestamp;
@@ -40,6 +40,9 @@ pub struct Checkpoint {
     pub label: Key,
     /// The agent's own state.
     pub state: Payload,
+    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    #[serde(default, skip_serializing_if = "Scope::is_root")]
+    pub scope: Scope,
 }
 has_payloads!(Checkpoint: state);
 

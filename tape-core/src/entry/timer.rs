@@ -1,7 +1,8 @@
 //! Waiting for a time.
 
 use super::has_payloads;
-use crate::id::TimerName;
+use crate::command::Deadline;
+use crate::id::{Scope, TimerName};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,12 @@ pub struct Set {
     pub due_at: Timestamp,
     /// What it carries, for whoever acts when it fires.
     pub note: Payload,
+    /// The time as it was asked for; none in entries of before it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Deadline>,
+    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    #[serde(default, skip_serializing_if = "Scope::is_root")]
+    pub scope: Scope,
 }
 has_payloads!(Set: note);
 

@@ -53,6 +53,22 @@ impl Scope {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is the scope of the run itself.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The scope that this one is within; none for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.rsplit_once('/') {
+            Some((parent, _)) => Some(Self(Arc::from(parent))),
+            None if self.is_root() => None,
+            None => Some(Self::root()),
+        }
+    }
 }
 
 impl Default for Scope {

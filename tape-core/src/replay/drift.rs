@@ -1,6 +1,7 @@
 //! Drift: a re-drive that asks something else than the journal recorded.
 
 use crate::id::{BudgetName, EffectId, GateName, Key, Position, SampleName, Scope, TimerName};
+use crate::payload::Payload;
 use std::fmt;
 
 /// The agent asked something else than the journal recorded at the same place. It must stop: what it would do now does
@@ -12,6 +13,8 @@ pub struct Drift {
     pub at: Place,
     /// What differs, in words for a person.
     pub difference: String,
+    /// Whether the journal has what the agent has not asked for, as far as it is now. A parallel branch may still ask for it.
+    pub skipped: bool,
 }
 
 impl Drift {
@@ -19,18 +22,81 @@ impl Drift {
         Box::new(Self {
             at,
             difference: difference.into(),
+            skipped: false,
         })
     }
 
+    /// The run is to end, and the journal has more.
     pub(super) fn unasked(at: Place) -> Box<Self> {
-        Self::new(at, "the journal has it, the agent went on without asking for it")
+        let difference = "the journal has it, the agent went on without asking for it";
+        Box::new(Self {
+            skipped: true,
+            ..*Self::new(at, difference)
+        })
+    }
+
+    /// Something new is asked for, and the journal has something else first.
+    pub(super) fn skipped(at: Place, asked: &Place) -> Box<Self> {
+        let difference = format!("the journal has it next, the agent asked for {asked} instead");
+        Box::new(Self {
+            skipped: true,
+            ..*Self::new(at, difference)
+        })
+    }
+}
+
+/// Collects what differs, in lines that show both sides.
+#[derive(Debug, Default)]
+pub(super) struct Differences(Vec<String>);
+
+impl Differences {
+    pub(super) fn compare<T: PartialEq>(
+        &mut self,
+        name: &str,
+        recorded: &T,
+        asked: &T,
+        text: impl Fn(&T) -> String,
+    ) {
+        if recorded != asked {
+            self.0.push(format!(
+                "{name}: recorded {}, asked {}",
+                text(recorded),
+                text(asked)
+            ));
+        }
+    }
+
+    /// Compares content types and digests; the bytes need not be there.
+    pub(super) fn compare_payloads(&mut self, name: &str, recorded: &Payload, asked: &Payload) {
+        let what = |payload: &Payload| {
+            let content_type = payload.content_type().to_owned();
+            (content_type, payload.len(), payload.digest())
+        };
+        self.compare(
+            name,
+            &what(recorded),
+            &what(asked),
+            |(content_type, len, digest)| format!("{len} bytes of {content_type} with digest {digest}"),
+        );
+    }
+
+    /// # Errors
+    /// The drift at `at`, where there are differences.
+    pub(super) fn at(self, at: impl FnOnce() -> Place) -> Result<(), Box<Drift>> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Drift::new(at(), self.0.join("; ")))
+        }
     }
 }
 
 /// A place of a journal that a re-drive comes by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Place {
+    /// What the run begins with.
+    Beginning,
     /// A decision.
     Decision(Position),
     /// An effect.
@@ -48,22 +114,32 @@ pub enum Place {
     Gate(GateName),
     /// A timer.
     Timer(TimerName),
+    /// The cancelling of a timer.
+    CancelledTimer(TimerName),
     /// A budget.
     Budget(BudgetName),
     /// A checkpoint.
     Checkpoint(Key),
+    /// The first thing that a scope within the run asks for.
+    Scope(Scope),
+    /// The end of the run.
+    End,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Beginning => f.write_str("its beginning"),
             Self::Decision(position) => write!(f, "decision {position}"),
             Self::Effect(effect) => write!(f, "effect {effect}"),
             Self::Sample { scope, n, name } => write!(f, "sample {scope}#{n} ({name})"),
             Self::Gate(gate) => write!(f, "gate '{gate}'"),
             Self::Timer(timer) => write!(f, "timer '{timer}'"),
+            Self::CancelledTimer(timer) => write!(f, "the cancelling of timer '{timer}'"),
             Self::Budget(budget) => write!(f, "budget '{budget}'"),
             Self::Checkpoint(label) => write!(f, "checkpoint '{label}'"),
+            Self::Scope(scope) => write!(f, "scope '{scope}'"),
+            Self::End => f.write_str("its end"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where recorded effects stand.
 
-use super::drift::{Drift, Place};
-use crate::effect::{EffectSpec, Mode, Status};
+use super::drift::{Differences, Drift, Place};
+use crate::effect::{EffectSpec, Mode, Status, Undo};
 use crate::entry::effect::AfterObservation;
 use crate::entry::{Entry, EntryBody};
 use crate::id::EffectId;
@@ -116,56 +116,64 @@ impl EffectRecord {
         self.settled = Some(settled);
     }
 
-    /// Whether `asked` is what was recorded. Policy, reservation and the way to undo may change between versions of an
-    /// agent; what is done to whom may not.
+    /// Whether `asked` is what was recorded, in every part: what the journal has would stand, and a change of the agent's code
+    /// would be without effect.
     pub(super) fn compare(&self, effect: &EffectId, asked: &EffectSpec) -> Result<(), Box<Drift>> {
         let recorded = &self.spec;
-        let mut lines = Vec::new();
-        let mut line = |name: &str, recorded: String, asked: String| {
-            if recorded != asked {
-                lines.push(format!("{name}: recorded {recorded}, asked {asked}"));
-            }
-        };
-        line(
+        let mut differences = Differences::default();
+        differences.compare(
             "connector",
-            recorded.connector.to_string(),
-            asked.connector.to_string(),
+            &recorded.connector,
+            &asked.connector,
+            ToString::to_string,
         );
-        line(
+        differences.compare(
             "operation",
-            recorded.operation.to_string(),
-            asked.operation.to_string(),
+            &recorded.operation,
+            &asked.operation,
+            ToString::to_string,
         );
-        line(
-            "semantics",
-            format!("{:?}", recorded.semantics),
-            format!("{:?}", asked.semantics),
+        differences.compare("semantics", &recorded.semantics, &asked.semantics, debug);
+        differences.compare("mode", &recorded.mode, &asked.mode, debug);
+        differences.compare_payloads("args", &recorded.args, &asked.args);
+        differences.compare(
+            "business key",
+            &recorded.business_key,
+            &asked.business_key,
+            |key| {
+                key.as_ref()
+                    .map_or_else(|| "none".to_owned(), |key| format!("'{key}'"))
+            },
         );
-        line(
-            "mode",
-            format!("{:?}", recorded.mode),
-            format!("{:?}", asked.mode),
-        );
-        line("args", args(recorded), args(asked));
-        line("business key", business_key(recorded), business_key(asked));
-        if lines.is_empty() {
-            Ok(())
-        } else {
-            Err(Drift::new(Place::Effect(effect.clone()), lines.join("; ")))
-        }
+        compare_undo(&mut differences, recorded.undo.as_ref(), asked.undo.as_ref());
+        differences.compare("reservation", &recorded.reserve, &asked.reserve, |spends| {
+            let spends: Vec<String> = spends
+                .iter()
+                .map(|spend| format!("{} of '{}'", spend.amount, spend.budget))
+                .collect();
+            if spends.is_empty() {
+                "none".to_owned()
+            } else {
+                spends.join(" and ")
+            }
+        });
+        differences.compare("policy", &recorded.policy, &asked.policy, debug);
+        differences.at(|| Place::Effect(effect.clone()))
     }
 }
 
-fn args(spec: &EffectSpec) -> String {
-    format!(
-        "{} bytes with digest {}",
-        spec.args.len(),
-        spec.args.digest().short()
-    )
+fn compare_undo(differences: &mut Differences, recorded: Option<&Undo>, asked: Option<&Undo>) {
+    let operation = |undo: Option<&Undo>| undo.map(|undo| undo.operation.clone());
+    differences.compare("undo", &operation(recorded), &operation(asked), |operation| {
+        operation
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), ToString::to_string)
+    });
+    if let (Some(recorded), Some(asked)) = (recorded, asked) {
+        differences.compare_payloads("undo args", &recorded.args, &asked.args);
+    }
 }
 
-fn business_key(spec: &EffectSpec) -> String {
-    spec.business_key
-        .as_ref()
-        .map_or_else(|| "none".to_owned(), |key| format!("'{key}'"))
+fn debug<T: std::fmt::Debug>(value: &T) -> String {
+    format!("{value:?}")
 }

@@ -1,13 +1,14 @@
-//! One scope's decisions, effects and samples, and how far a re-drive has come in it.
+//! One scope's decisions, effects, samples and checkpoints, and how far a re-drive has come in it.
 
-use super::drift::{Drift, Place};
+use super::drift::{Differences, Drift, Place};
 use super::effect::EffectRecord;
 use super::{Next, NextSample};
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::sample::Recorded as Sample;
 use crate::fingerprint::Fingerprint;
-use crate::id::{EffectId, Position, SampleName, Scope};
+use crate::id::{EffectId, Key, Position, SampleName, Scope};
+use crate::payload::Payload;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,21 @@ pub(super) struct ScopeReplay {
     next_sample: u32,
     /// Decisions with part of a budget set aside.
     reserved: BTreeSet<u32>,
+    /// Gates, timers, budgets and checkpoints that the journal has and the agent has not asked for.
+    unasked_names: BTreeSet<Place>,
+    checkpoints: BTreeMap<Key, Checkpoints>,
+    /// Whether the agent has asked for anything here, or within.
+    entered: bool,
+    /// Scopes within this one that the journal has and the agent has not entered.
+    unentered: BTreeSet<Scope>,
+}
+
+/// The checkpoints of one label.
+#[derive(Clone, Debug, Default)]
+struct Checkpoints {
+    /// What they recorded, without bytes.
+    recorded: Vec<Payload>,
+    asked: usize,
 }
 
 fn place<T>(all: &[T]) -> u32 {
@@ -50,15 +66,9 @@ impl ScopeReplay {
             scope: scope.clone(),
             k,
         };
-        if place(&self.decisions) <= k {
-            self.all_effects_asked(scope)?;
-            return Ok(Next {
-                position,
-                recorded: None,
-            });
-        }
         let slot = self.decisions.get_mut(usize::try_from(k).unwrap_or(usize::MAX));
         let Some(slot) = slot else {
+            self.all_asked(scope, &Place::Decision(position.clone()))?;
             return Ok(Next {
                 position,
                 recorded: None,
@@ -88,11 +98,79 @@ impl ScopeReplay {
         }
     }
 
-    /// A new decision may only follow when everything that was done under the ones before was asked for again.
-    fn all_effects_asked(&self, scope: &Scope) -> Result<(), Box<Drift>> {
-        match self.unasked.first() {
-            Some(&(k, call)) => Err(Drift::unasked(Place::Effect(effect_id(scope, k, call)))),
+    /// Something new may only follow when everything that the journal has in this scope was asked for, and every scope within
+    /// that the journal has was entered.
+    pub(super) fn all_asked(&self, scope: &Scope, asked: &Place) -> Result<(), Box<Drift>> {
+        let within = || self.unentered.first().cloned().map(Place::Scope);
+        match self.unasked(scope).or_else(within) {
+            Some(place) => Err(Drift::skipped(place, asked)),
             None => Ok(()),
+        }
+    }
+
+    /// The agent asks for something here, or within. Whether that is the first time.
+    pub(super) fn enter(&mut self) -> bool {
+        !std::mem::replace(&mut self.entered, true)
+    }
+
+    pub(super) const fn is_entered(&self) -> bool {
+        self.entered
+    }
+
+    /// The journal has `scope` within this one, and the agent has not entered it.
+    pub(super) fn expect_entry(&mut self, scope: Scope) {
+        self.unentered.insert(scope);
+    }
+
+    pub(super) fn entered(&mut self, scope: &Scope) {
+        self.unentered.remove(scope);
+    }
+
+    pub(super) fn expect_name(&mut self, place: Place) {
+        self.unasked_names.insert(place);
+    }
+
+    pub(super) fn asked_name(&mut self, place: &Place) {
+        self.unasked_names.remove(place);
+    }
+
+    pub(super) fn record_checkpoint(&mut self, label: Key, state: &Payload) {
+        let checkpoints = self.checkpoints.entry(label.clone()).or_default();
+        checkpoints.recorded.push(state.erased());
+        if checkpoints.asked < checkpoints.recorded.len() {
+            self.unasked_names.insert(Place::Checkpoint(label));
+        }
+    }
+
+    /// Whether the n-th checkpoint of a label is recorded, where the agent has come to the n-th. A recorded one counts as asked for.
+    pub(super) fn ask_checkpoint(
+        &mut self,
+        scope: &Scope,
+        label: &Key,
+        state: &Payload,
+    ) -> Result<bool, Box<Drift>> {
+        let place = || Place::Checkpoint(label.clone());
+        let next = self
+            .checkpoints
+            .get(label)
+            .and_then(|all| all.recorded.get(all.asked));
+        let Some(recorded) = next else {
+            self.all_asked(scope, &place())?;
+            return Ok(false);
+        };
+        let mut differences = Differences::default();
+        differences.compare_payloads("state", recorded, state);
+        differences.at(place)?;
+        self.checkpointed(label);
+        Ok(true)
+    }
+
+    /// The driver recorded a checkpoint itself.
+    pub(super) fn checkpointed(&mut self, label: &Key) {
+        let checkpoints = self.checkpoints.entry(label.clone()).or_default();
+        checkpoints.asked += 1;
+        if checkpoints.asked >= checkpoints.recorded.len() {
+            self.unasked_names.remove(&Place::Checkpoint(label.clone()));
         }
     }
 
@@ -135,6 +213,7 @@ impl ScopeReplay {
                 Err(Drift::new(Place::Effect(effect.clone()), difference))
             }
             None => {
+                self.all_asked(&effect.position.scope, &Place::Effect(effect.clone()))?;
                 self.live.insert(key);
                 Ok(None)
             }
@@ -154,6 +233,8 @@ impl ScopeReplay {
         let n = self.next_sample;
         let slot = self.samples.get_mut(usize::try_from(n).unwrap_or(usize::MAX));
         let Some(slot) = slot else {
+            let (scope, name) = (scope.clone(), asked.clone());
+            self.all_asked(&scope.clone(), &Place::Sample { scope, n, name })?;
             return Ok(NextSample { n, recorded: None });
         };
         if let Some(recorded) = slot.as_ref().filter(|recorded| recorded.name != *asked) {
@@ -208,28 +289,31 @@ impl ScopeReplay {
             .map(|(&(k, call), record)| (effect_id(scope, k, call), record))
     }
 
-    /// The first thing that the journal has and the agent never asked for.
-    pub(super) fn leftover(&self, scope: &Scope) -> Option<Box<Drift>> {
+    /// The first thing that the journal has in this scope and the agent never asked for.
+    pub(super) fn unasked(&self, scope: &Scope) -> Option<Place> {
         if place(&self.decisions) > self.next_decision {
             let position = Position {
                 scope: scope.clone(),
                 k: self.next_decision,
             };
-            return Some(Drift::unasked(Place::Decision(position)));
+            return Some(Place::Decision(position));
         }
         if let Some(&(k, call)) = self.unasked.first() {
-            return Some(Drift::unasked(Place::Effect(effect_id(scope, k, call))));
+            return Some(Place::Effect(effect_id(scope, k, call)));
+        }
+        if let Some(name) = self.unasked_names.first() {
+            return Some(name.clone());
         }
         let n = self.next_sample;
         let sample = self
             .samples
             .get(usize::try_from(n).unwrap_or(usize::MAX))?
             .as_ref()?;
-        Some(Drift::unasked(Place::Sample {
+        Some(Place::Sample {
             scope: scope.clone(),
             n,
             name: sample.name.clone(),
-        }))
+        })
     }
 }
 

@@ -71,6 +71,7 @@ impl Run {
             parent,
             currency,
             limit,
+            scope: crate::id::Scope::root(),
         })
     }
 

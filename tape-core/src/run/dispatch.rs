@@ -3,10 +3,11 @@
 use super::check::text;
 use super::{Run, observe};
 use crate::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
+use crate::entry::EntryBody;
 use crate::entry::run::Unhappy;
-use crate::id::Epoch;
+use crate::id::{Epoch, Scope};
 use crate::reply::{Decided, Rejection};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 impl Run {
     pub(super) fn drive(
@@ -49,8 +50,8 @@ impl Run {
                 attempt,
                 ending,
             } => self.finish_effect(effect, *attempt, ending, now),
-            C::OpenGate { gate, deadline } => self.open_gate(gate, deadline.map(|d| d.resolve(now))),
-            C::SetTimer { timer, due, note } => self.set_timer(timer, due.resolve(now), note),
+            C::OpenGate { gate, deadline } => self.open_gate(gate, *deadline, now),
+            C::SetTimer { timer, due, note } => self.set_timer(timer, *due, note, now),
             C::CancelTimer { timer } => self.cancel_timer(timer),
             C::OpenBudget {
                 budget,
@@ -67,6 +68,7 @@ impl Run {
             C::Checkpoint { label, state } => self.append(crate::entry::run::Checkpoint {
                 label: label.clone(),
                 state: state.clone(),
+                scope: Scope::root(),
             }),
             C::Suspend { seen, resume } => self.suspend(*seen, resume.map(|d| d.resolve(now))),
             C::Complete { output } => self.complete(output),
@@ -75,7 +77,40 @@ impl Run {
                 self.close(Unhappy::Failed { error: error.clone() }, now)
             }
             C::AcceptCancel => self.accept_cancel(now),
+            C::Within { scope, command } => self.within(scope, epoch, command, now),
         }
+    }
+
+    /// What a scope within the run asks for by a name of the run.
+    fn within(
+        &self,
+        scope: &Scope,
+        epoch: Epoch,
+        command: &DriverCommand,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
+        use DriverCommand as C;
+        let named = matches!(
+            command,
+            C::OpenGate { .. } | C::SetTimer { .. } | C::OpenBudget { .. } | C::Checkpoint { .. }
+        );
+        if !named {
+            return Err(Rejection::Invalid {
+                field: "scope",
+                problem: "only a gate, timer, budget or checkpoint is asked for within a scope".to_owned(),
+            });
+        }
+        let mut decided = self.drive(epoch, command, now.into())?;
+        for body in &mut decided.entries {
+            match body {
+                EntryBody::GateOpened(e) => e.scope = scope.clone(),
+                EntryBody::TimerSet(e) => e.scope = scope.clone(),
+                EntryBody::BudgetOpened(e) => e.scope = scope.clone(),
+                EntryBody::RunCheckpoint(e) => e.scope = scope.clone(),
+                _ => {}
+            }
+        }
+        Ok(decided)
     }
 
     pub(super) fn work(&self, command: &WorkerCommand, now: Now) -> Result<Decided, Rejection> {

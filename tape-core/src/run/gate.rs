@@ -2,9 +2,10 @@
 
 use super::Run;
 use super::check::room;
+use crate::command::Deadline;
 use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
-use crate::id::{GateName, Principal, Seq, SignalId};
+use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::limits::{BUFFERED_SIGNALS_MAX, GATES_MAX};
 use crate::payload::{ContentDigest, Payload};
 use crate::reply::{Decided, Rejection, ReplyResult};
@@ -61,11 +62,14 @@ impl Run {
     pub(super) fn open_gate(
         &self,
         gate: &GateName,
-        deadline: Option<Timestamp>,
+        asked: Option<Deadline>,
+        now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let opened = EntryBody::from(Opened {
             gate: gate.clone(),
-            deadline,
+            deadline: asked.map(|asked| asked.resolve(now)),
+            asked,
+            scope: Scope::root(),
         });
         match self.gates.get(gate) {
             None => {

@@ -2,8 +2,9 @@
 
 use super::Run;
 use super::check::room;
+use crate::command::Deadline;
 use crate::entry::timer::{Cancelled, Fired, Set};
-use crate::id::{Seq, TimerName};
+use crate::id::{Scope, Seq, TimerName};
 use crate::limits::TIMERS_MAX;
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection, ReplyResult};
@@ -39,8 +40,9 @@ impl Run {
     pub(super) fn set_timer(
         &self,
         timer: &TimerName,
-        due_at: Timestamp,
+        asked: Deadline,
         note: &Payload,
+        now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if self.timers.contains_key(timer) {
             return Err(Rejection::Exists {
@@ -50,8 +52,10 @@ impl Run {
         room("timers of a run", self.timers.len(), TIMERS_MAX)?;
         self.append(Set {
             timer: timer.clone(),
-            due_at,
+            due_at: asked.resolve(now),
             note: note.clone(),
+            asked: Some(asked),
+            scope: Scope::root(),
         })
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tape_core::chain::StreamTag;
 use tape_core::codec::{self, Stamp, StoredEntry};
 use tape_core::entry::run::Checkpoint;
-use tape_core::id::{Epoch, Key, RequestId, RunId, Seq, StreamId};
+use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 
@@ -58,13 +58,9 @@ impl Pen {
                 trace: None,
                 command: None,
             };
-            let (_, stored) = codec::seal(
-                &StreamTag::of(&self.stream),
-                &digest,
-                seq,
-                &stamp,
-                Checkpoint { label, state }.into(),
-            );
+            let scope = Scope::root();
+            let body = Checkpoint { label, state, scope };
+            let (_, stored) = codec::seal(&StreamTag::of(&self.stream), &digest, seq, &stamp, body.into());
             digest = stored.digest;
             stored
         };

@@ -68,12 +68,14 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
         Wire::OpenGate(c) => DriverCommand::OpenGate {
             gate: name("gate", &c.gate)?,
             deadline: optional("deadline", c.deadline)?,
-        },
+        }
+        .within(&name("scope", &c.scope)?),
         Wire::SetTimer(c) => DriverCommand::SetTimer {
             timer: name("timer", &c.timer)?,
             due: required("due", c.due)?,
             note: required("note", c.note)?,
-        },
+        }
+        .within(&name("scope", &c.scope)?),
         Wire::CancelTimer(c) => DriverCommand::CancelTimer {
             timer: name("timer", &c.timer)?,
         },
@@ -82,7 +84,8 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
             parent: optional_name("parent", c.parent.as_ref())?,
             currency: required("currency", c.currency)?,
             limit: c.limit,
-        },
+        }
+        .within(&name("scope", &c.scope)?),
         Wire::RecordSample(c) => DriverCommand::RecordSample {
             scope: name("scope", &c.scope)?,
             n: c.n,
@@ -92,7 +95,8 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
         Wire::Checkpoint(c) => DriverCommand::Checkpoint {
             label: name("label", &c.label)?,
             state: required("state", c.state)?,
-        },
+        }
+        .within(&name("scope", &c.scope)?),
         Wire::Suspend(c) => DriverCommand::Suspend {
             seen: Seq(c.seen_seq),
             resume: optional("resume", c.resume)?,
@@ -213,11 +217,13 @@ impl From<DriverCommand> for Wire {
             DriverCommand::OpenGate { gate, deadline } => Self::OpenGate(wire::OpenGate {
                 gate: gate.into(),
                 deadline: deadline.map(Into::into),
+                scope: String::new(),
             }),
             DriverCommand::SetTimer { timer, due, note } => Self::SetTimer(wire::SetTimer {
                 timer: timer.into(),
                 due: Some(due.into()),
                 note: Some(note.into()),
+                scope: String::new(),
             }),
             DriverCommand::CancelTimer { timer } => {
                 Self::CancelTimer(wire::CancelTimer { timer: timer.into() })
@@ -232,6 +238,7 @@ impl From<DriverCommand> for Wire {
                 parent: parent.map(Into::into),
                 currency: Some(currency.into()),
                 limit,
+                scope: String::new(),
             }),
             DriverCommand::RecordSample {
                 scope,
@@ -247,6 +254,7 @@ impl From<DriverCommand> for Wire {
             DriverCommand::Checkpoint { label, state } => Self::Checkpoint(wire::Checkpoint {
                 label: label.into(),
                 state: Some(state.into()),
+                scope: String::new(),
             }),
             DriverCommand::Suspend { seen, resume } => Self::Suspend(wire::Suspend {
                 seen_seq: seen.0,
@@ -257,6 +265,19 @@ impl From<DriverCommand> for Wire {
             }),
             DriverCommand::Fail { error } => Self::Fail(wire::Fail { error }),
             DriverCommand::AcceptCancel => Self::AcceptCancel(wire::AcceptCancel {}),
+            DriverCommand::Within { scope, command } => within(scope.into(), (*command).into()),
         }
     }
+}
+
+/// Names the scope that asks. What has no place for it carries its own.
+fn within(scope: String, mut wire: Wire) -> Wire {
+    match &mut wire {
+        Wire::OpenGate(c) => c.scope = scope,
+        Wire::SetTimer(c) => c.scope = scope,
+        Wire::OpenBudget(c) => c.scope = scope,
+        Wire::Checkpoint(c) => c.scope = scope,
+        _ => {}
+    }
+    wire
 }

@@ -229,6 +229,10 @@ pub(crate) fn driver_command() -> BoxedStrategy<DriverCommand> {
             value
         }),
         (name(), payload()).prop_map(|(label, state)| C::Checkpoint { label, state }),
+        (scope(), name(), payload())
+            .prop_map(|(scope, label, state)| C::Checkpoint { label, state }.within(&scope)),
+        (scope(), name(), of(deadline()))
+            .prop_map(|(scope, gate, deadline)| C::OpenGate { gate, deadline }.within(&scope)),
         (any::<u64>(), of(deadline())).prop_map(|(seen, resume)| C::Suspend {
             seen: Seq(seen),
             resume

@@ -131,6 +131,7 @@ impl<'a> History<'a> {
             | D::OpenBudget { .. }
             | D::RecordSample { .. }
             | D::Checkpoint { .. } => true,
+            D::Within { command, .. } => self.progress(i, command),
             D::FinishEffect { effect, .. } => {
                 let after = History(&self.0[..=i]).act(effect);
                 after.is_some_and(|act| act.status.is_settled())

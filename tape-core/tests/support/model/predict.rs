@@ -219,6 +219,7 @@ impl History<'_> {
                 }
                 Ok(R::Recorded)
             }
+            D::Within { command, .. } => self.drive(epoch, command, now, next),
             D::RecordSample { scope, n, .. } => {
                 need(*n == self.samples(scope), "WrongSample")?;
                 Ok(R::Recorded)

@@ -1,0 +1,306 @@
+//! Commands on their way, and what dropped futures leave behind.
+//!
+//! The author of an agent may drop any future of the run API at any await, as a timeout does. So a task of its own sends each
+//! command: it is sent once and answered, whether anybody still waits or not. A call that is dropped, or fails, before it has told
+//! its outcome leaves a doubt: the journal may have more than the replay knows. The next call of the run clears it: it waits
+//! for the commands that were under way, reads what is new in the journal, and goes on from there as a re-drive would.
+
+use super::{Inner, Run, begin};
+use crate::error::Error;
+use crate::lease::Hold;
+use crate::run::Ending;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tape_core::command::{DriverCommand, RunCommand};
+use tape_core::id::Seq;
+use tape_core::replay::{Drift, Replay};
+use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tokio::sync::{Mutex, watch};
+use tracing::Instrument as _;
+
+/// How long parallel branches are waited for that may ask for what the journal has next, counted from when anything was asked for.
+const BRANCHES_ASK_WITHIN: Duration = Duration::from_secs(3);
+
+/// The commands of one driver that are under way, and the doubts about what came of earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    /// Commands under way, by number.
+    under_way: watch::Sender<BTreeSet<u64>>,
+    begun: AtomicU64,
+    /// How many calls ended without telling their outcome, and for how many of them the journal was read since.
+    doubts: AtomicU64,
+    cleared: AtomicU64,
+    clearing: Mutex<()>,
+    /// The last entry that the journal acknowledged.
+    acknowledged: AtomicU64,
+    /// How many things were asked for, for those who wait for parallel branches.
+    asked: watch::Sender<u64>,
+}
+
+impl Flight {
+    pub(super) fn asked(&self) {
+        self.asked.send_modify(|asked| *asked += 1);
+    }
+
+    /// Waits until every command that is under way now has been answered.
+    async fn landed(&self) {
+        let newest = self.begun.load(Ordering::SeqCst);
+        let landed = |under_way: &BTreeSet<u64>| under_way.first().is_none_or(|first| *first > newest);
+        // The sender lives as long as this value.
+        let _ = self.under_way.subscribe().wait_for(landed).await;
+    }
+}
+
+/// A command under way, until it is dropped.
+struct Flying {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl Flying {
+    fn new(inner: Arc<Inner>) -> Self {
+        let number = inner.flight.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        inner.flight.under_way.send_modify(|under_way| {
+            under_way.insert(number);
+        });
+        Self { inner, number }
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.inner.flight.under_way.send_modify(|under_way| {
+            under_way.remove(&self.number);
+        });
+    }
+}
+
+/// A call of the run API under way. Unless it is [done](Doing::done) it leaves a doubt.
+#[derive(Debug)]
+pub(crate) struct Doing(Option<Arc<Inner>>);
+
+impl Doing {
+    /// The call told its outcome, and the replay knows what it did.
+    pub(crate) fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        if let Some(inner) = &self.0 {
+            inner.flight.doubts.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Run {
+    /// Begins a call: where the outcome of an earlier one is in doubt, the journal is read first.
+    ///
+    /// # Errors
+    /// Why this driver may no longer speak for the run, or why the journal cannot be read.
+    pub(crate) async fn doing(&self) -> Result<Doing, Error> {
+        self.check()?;
+        self.clear_doubts().await?;
+        self.check()?;
+        Ok(Doing(Some(self.inner.clone())))
+    }
+
+    /// Reads what the journal has beyond the replay, whatever is known of it.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        self.inner.flight.doubts.fetch_add(1, Ordering::SeqCst);
+        self.clear_doubts().await
+    }
+
+    async fn clear_doubts(&self) -> Result<(), Error> {
+        let flight = &self.inner.flight;
+        let in_doubt = || flight.doubts.load(Ordering::SeqCst) != flight.cleared.load(Ordering::SeqCst);
+        if !in_doubt() {
+            return Ok(());
+        }
+        let _alone = flight.clearing.lock().await;
+        if !in_doubt() {
+            return Ok(());
+        }
+        let doubts = flight.doubts.load(Ordering::SeqCst);
+        flight.landed().await;
+        let through = Seq(flight.acknowledged.load(Ordering::SeqCst));
+        begin::catch_up(&self.inner.tape, self.id(), &self.inner.replay, through).await?;
+        flight.cleared.store(doubts, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Asks the replay. Where the journal has something else next, a parallel branch may be about to ask for it: it is given a
+    /// while before that is drift.
+    pub(crate) async fn ask<T>(
+        &self,
+        mut ask: impl FnMut(&mut Replay) -> Result<T, Box<Drift>>,
+    ) -> Result<T, Error> {
+        let flight = &self.inner.flight;
+        let mut others = flight.asked.subscribe();
+        loop {
+            others.mark_unchanged();
+            let outcome = ask(&mut self.replay());
+            let drift = match outcome {
+                Ok(found) => {
+                    flight.asked();
+                    return Ok(found);
+                }
+                Err(drift) if drift.skipped => drift,
+                Err(drift) => return Err(Error::Drift(drift)),
+            };
+            tokio::select! {
+                biased;
+                _ = others.changed() => {}
+                () = self.inner.lease.gone() => self.check()?,
+                () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(Error::Drift(drift)),
+            }
+        }
+    }
+
+    /// Notes in the replay what this driver recorded itself.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Replay)) {
+        note(&mut self.replay());
+        self.inner.flight.asked();
+    }
+
+    /// Sends a command as the driver, to its end also where this future is dropped. A lost lease is noted, so that every further call
+    /// fails alike.
+    pub(crate) async fn drive(&self, command: DriverCommand) -> Result<Reply, Error> {
+        self.check()?;
+        let inner = self.inner.clone();
+        let flying = Flying::new(inner.clone());
+        let sent = async move {
+            let outcome = inner.send(command).await;
+            drop(flying);
+            outcome
+        };
+        match tokio::spawn(sent.in_current_span()).await {
+            Ok(outcome) => outcome,
+            Err(broken_off) => Err(Error::Unavailable {
+                source: broken_off.into(),
+            }),
+        }
+    }
+}
+
+impl Inner {
+    async fn send(&self, command: DriverCommand) -> Result<Reply, Error> {
+        let _turn = self.sending.acquire().await;
+        self.lease.check()?;
+        let body = RunCommand::Drive(self.lease.epoch, command.clone());
+        let outcome = self.tape.command(&self.lease.run, body, self.trace.clone()).await;
+        match &outcome {
+            Ok(reply) => self.answered(command, reply),
+            Err(Error::Rejected(rejection)) if matches!(**rejection, Rejection::Fenced { .. }) => {
+                self.lease.let_go(Hold::Lost);
+                // Where this driver let the run go by itself in the meantime, that is the reason to tell.
+                return Err(self.lease.check().err().unwrap_or_else(|| Error::LostLease {
+                    run: self.lease.run.clone(),
+                }));
+            }
+            Err(Error::Ended(ended)) => self.lease.let_go(Hold::Ended(Some(ended.clone()))),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Notes what an answer means for the lease.
+    fn answered(&self, command: DriverCommand, reply: &Reply) {
+        self.flight.acknowledged.fetch_max(reply.seq.0, Ordering::SeqCst);
+        let hold = match (&command, &reply.result) {
+            (DriverCommand::Suspend { .. }, _) => Hold::Suspended,
+            (DriverCommand::ReleaseLease { .. }, _) => Hold::Released,
+            (
+                DriverCommand::Complete { .. } | DriverCommand::Fail { .. } | DriverCommand::AcceptCancel,
+                _,
+            ) => {
+                match ending(&command, &reply.result) {
+                    Some((hold, ending)) => {
+                        // The first end counts.
+                        let _ = self.ended.set((command, ending));
+                        hold
+                    }
+                    None => return,
+                }
+            }
+            _ => return,
+        };
+        self.lease.let_go(hold);
+    }
+}
+
+/// What the answer to an end of the run says.
+fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, Ending)> {
+    let output = match command {
+        DriverCommand::Complete { output } => Some(output.clone()),
+        _ => None,
+    };
+    match result {
+        ReplyResult::Ended { ending } => {
+            let hold = Hold::Ended(Some(ending.clone()));
+            Some((hold, Ending::of(ending.clone(), output)))
+        }
+        ReplyResult::Compensating | ReplyResult::Stuck { .. } => Some((Hold::Ended(None), Ending::Undoing)),
+        _ => None,
+    }
+}
+
+impl Run {
+    /// Ends the run. Where this driver has ended it so already, as by a call that was dropped, that is how it ended.
+    pub(crate) async fn end(&self, command: DriverCommand) -> Result<Ending, Error> {
+        if let Some(ending) = self.ended_by(&command)? {
+            return Ok(ending);
+        }
+        match self.try_end(&command).await {
+            Ok(reply) => match ending(&command, &reply.result) {
+                Some((_, ending)) => Ok(ending),
+                None => Err(Error::unexpected("the end of the run", reply.result)),
+            },
+            Err(error) => match self.ended_by(&command)? {
+                Some(ending) => Ok(ending),
+                None => self.recorded_end(&command, error).await,
+            },
+        }
+    }
+
+    async fn try_end(&self, command: &DriverCommand) -> Result<Reply, Error> {
+        let doing = self.doing().await?;
+        if matches!(command, DriverCommand::Complete { .. }) {
+            self.ask(|replay| replay.leftover().map_or(Ok(()), Err)).await?;
+        }
+        let reply = self.drive(command.clone()).await?;
+        doing.done();
+        Ok(reply)
+    }
+
+    /// How `command`, or one like it, ended the run in this process.
+    fn ended_by(&self, command: &DriverCommand) -> Result<Option<Ending>, Error> {
+        match (self.inner.ended.get(), command) {
+            (Some((by, ending)), _) if by == command => Ok(Some(ending.clone())),
+            (Some((DriverCommand::Complete { output: by }, _)), DriverCommand::Complete { output }) => {
+                Replay::check_output(by, output)?;
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The run is over, by the answer to its end: where the answer to an earlier try was lost, it is over by that.
+    async fn recorded_end(&self, command: &DriverCommand, error: Error) -> Result<Ending, Error> {
+        let (Error::Ended(Ended::Completed), DriverCommand::Complete { output }) = (&error, command) else {
+            return Err(error);
+        };
+        self.catch_up().await?;
+        let standing = self.replay().standing().clone();
+        match standing {
+            tape_core::replay::Standing::Ended(Ended::Completed, Some(recorded)) => {
+                Replay::check_output(&recorded, output)?;
+                Ok(Ending::Completed(output.clone()))
+            }
+            _ => Err(error),
+        }
+    }
+}

@@ -4,15 +4,19 @@ use super::{Remote, message_bytes_max, messages};
 use crate::backend::{Failure, Until};
 use crate::work::{DueHint, DueHints, Inverse};
 use futures::stream::{BoxStream, StreamExt as _};
+use std::collections::HashSet;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector, EffectId, RunId, Seq};
+use tape_core::id::{Connector, EffectId, InvalidName, RunId, Seq, StreamId};
 use tape_core::reply::Rejection;
-use tape_proto::convert::{DueQuery, InvalidField};
-use tape_proto::failure::Failure as Wire;
+use tape_proto::convert::DueQuery;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
+
+/// Most pieces of due work that are remembered as logged. Beyond that, none is logged.
+const LOGGED_MAX: usize = 1_024;
 
 impl Remote {
     /// Due work, as it becomes due.
@@ -28,7 +32,7 @@ impl Remote {
             once: false,
             page_token: None,
         });
-        pushed.map(|page| hints(page?.hints)).boxed()
+        pushed.map(|page| Ok(hints(page?.hints))).boxed()
     }
 
     /// A page of what is due now.
@@ -48,7 +52,7 @@ impl Remote {
         let mut page = DueHints::default();
         while let Some(message) = messages.next().await {
             let message = message?;
-            page.hints.extend(hints(message.hints)?);
+            page.hints.extend(hints(message.hints));
             page.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
         }
         Ok(page)
@@ -130,21 +134,47 @@ fn connector(name: &str) -> Result<Connector, Failure> {
     Connector::new(name).map_err(|error| Failure::Fatal(error.into()))
 }
 
-fn hints(hints: Vec<v1::Hint>) -> Result<Vec<DueHint>, Failure> {
-    hints.into_iter().map(hint).collect()
+/// Hints that this build can read. A server of a newer build may have others: each is passed over and logged once, so that the rest
+/// of the queue goes on.
+fn hints(hints: Vec<v1::Hint>) -> Vec<DueHint> {
+    let read = |hint: v1::Hint| {
+        let read = hint.stream.parse::<StreamId>().and_then(|stream| {
+            let item = hint.item.parse()?;
+            Ok(DueHint { stream, item })
+        });
+        read.inspect_err(|problem| pass_over(&hint, problem)).ok()
+    };
+    hints.into_iter().filter_map(read).collect()
 }
 
-fn hint(hint: v1::Hint) -> Result<DueHint, Failure> {
-    let wrong =
-        |field: &'static str, problem: String| Failure::from(Wire::from(InvalidField::new(field, problem)));
-    Ok(DueHint {
-        stream: hint
-            .stream
-            .parse()
-            .map_err(|error| wrong("stream", format!("{error}")))?,
-        item: hint
-            .item
-            .parse()
-            .map_err(|error| wrong("item", format!("{error}")))?,
-    })
+fn pass_over(hint: &v1::Hint, problem: &InvalidName) {
+    static LOGGED: LazyLock<Mutex<HashSet<(String, String)>>> = LazyLock::new(Mutex::default);
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (stream, item) = (hint.stream.clone(), hint.item.clone());
+    if logged.len() < LOGGED_MAX && logged.insert((stream, item)) {
+        let v1::Hint { stream, item, .. } = hint;
+        tracing::warn!(stream, item, %problem, "due work cannot be read and is passed over: the server is of a newer build");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hints, v1};
+
+    #[test]
+    fn due_work_of_a_newer_build_does_not_hold_up_the_rest() {
+        let hint = |stream: &str, item: &str| v1::Hint {
+            stream: stream.to_owned(),
+            item: item.to_owned(),
+            due_us: 1,
+        };
+        let run = "acme/run/treasury/ann/s1/i1";
+        let read = hints(vec![
+            hint(run, "review:later"),
+            hint("acme/gauge/rate", "run"),
+            hint(run, "run"),
+        ]);
+        let read: Vec<_> = read.iter().map(|hint| hint.item.to_string()).collect();
+        assert_eq!(read, ["run"]);
+    }
 }

@@ -20,7 +20,10 @@ pub(crate) fn of_journal(error: JournalError) -> Failure {
 /// What a caller is told of an error of the store.
 pub(crate) fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::Unavailable { .. } => Failure::Unavailable(with_causes(error)),
+        // Another server of the journal can do it, or this one once it was restarted.
+        StoreError::Unavailable { .. } | StoreError::Poisoned { .. } => {
+            Failure::Unavailable(with_causes(error))
+        }
         StoreError::NewerSchema { .. } => Failure::NewerSchema(error.to_string()),
         StoreError::Invalid { what, problem } => Failure::Invalid(tape_proto::convert::InvalidField::new(
             what.replace(' ', "_"),

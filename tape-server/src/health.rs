@@ -53,7 +53,10 @@ impl Layer for Doubted {
 
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
         let head = self.inner.head(stream).await;
-        if matches!(head, Err(StoreError::Unavailable { .. })) {
+        if matches!(
+            head,
+            Err(StoreError::Unavailable { .. } | StoreError::Poisoned { .. })
+        ) {
             self.doubt.0.notify_one();
         }
         head

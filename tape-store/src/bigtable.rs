@@ -35,7 +35,7 @@ pub use settings::{Push, Settings, Target};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -239,8 +239,8 @@ impl JournalStore for BigtableStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        writer::find_batch(&self.ground, stream, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        writer::resolve(&self.ground, batch).await
     }
 
     async fn due(

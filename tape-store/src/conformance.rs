@@ -152,7 +152,8 @@ macro_rules! __conformance_list {
             commits::batches_of_a_commit_are_independent if always;
             commits::a_batch_is_never_half_there if always;
             commits::batches_that_no_store_takes_are_refused if always;
-            commits::a_batch_is_found_by_its_name if always;
+            commits::what_became_of_a_batch_is_told_by_its_place if always;
+            commits::a_commit_that_was_abandoned_is_there_or_never_comes if always;
             commits::racing_commits_have_one_winner if always;
             commits::after_a_takeover_nothing_of_the_old_driver_is_written if always;
             commits::a_probe_leaves_nothing_behind if always;
@@ -177,13 +178,15 @@ macro_rules! __conformance_list {
             histories::random_histories_are_as_in_memory if always;
             engines::a_fenced_driver_with_an_old_state_cannot_write if always;
             engines::lost_answers_do_not_repeat_commands if always;
+            engines::a_lost_answer_is_found_behind_much_of_others if always;
+            engines::a_command_whose_outcome_is_unknown_is_taken_once if always;
             engines::a_business_key_has_one_owner if always;
             engines::a_business_key_stays_with_a_run_that_was_retired if always;
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
             engines::a_state_from_a_snapshot_is_the_one_replayed if always;
             retention::what_is_dropped_is_gone_and_the_rest_is_there if always;
-            retention::dropped_batches_and_payloads_are_forgotten if always;
+            retention::what_became_of_dropped_batches_is_unknown if always;
             retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;
             retention::a_retired_run_says_how_it_ended if always;
             retention::retention_that_dies_at_any_step_is_finished_by_the_next if always;

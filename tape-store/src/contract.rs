@@ -16,9 +16,6 @@ use tape_core::payload::Digest;
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
-/// How many of the last entries of a stream [`JournalStore::find_batch`] answers for.
-pub const FIND_BATCH_ENTRIES: u64 = 1024;
-
 /// A journal store. Cheap to share: one value serves a whole process.
 #[async_trait]
 pub trait JournalStore: Send + Sync + 'static {
@@ -45,13 +42,26 @@ pub trait JournalStore: Send + Sync + 'static {
     /// wrong end.
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>>;
 
-    /// Whether a batch whose commit had an unknown outcome was committed; asks for its id.
+    /// What became of a batch whose commit through this store had an unknown outcome.
     ///
     /// # Behavior
-    /// Definite once no attempt to commit the batch can still be under way, which the store sees to. A store need not remember
-    /// batches for ever: it answers for those within the last [`FIND_BATCH_ENTRIES`] entries of the stream, and for the
-    /// last batch however long it is.
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError>;
+    /// Compares what the stream has at the place of the batch with the batch ([`Batch::compare`]): however many entries came after it, the
+    /// answer is the same. [`Fate::Committed`] means durable, as the answer of a commit does. [`Fate::NotCommitted`] stays true: where
+    /// nothing is at the place yet, the store first makes sure that no attempt of this store to commit the batch can still arrive, and
+    /// looks again after that. [`Fate::Unknown`] comes only where the place was dropped.
+    ///
+    /// A store whose database can have several servers compares on the one that takes commits, after a durable write of its own
+    /// there; where it cannot, it is [`StoreError::Unavailable`], and the outcome stays unknown.
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError>;
+
+    /// Waits until everything that was read from this store is as durable as what a commit acknowledges.
+    ///
+    /// # Behavior
+    /// Whoever acknowledges a command on the ground of entries that it only read calls this first. Nothing to do where only durable
+    /// entries can be read, which is the default. A database that shows commits before its standbys have them makes a durable write.
+    async fn barrier(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Due work: hints in the order of their due times, those that come `after` another where one is given, at most `limit`.
     ///
@@ -112,7 +122,7 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// An entry at the end of its stream is never dropped: a number beyond the end counts as the end's. Nothing happens where there is
     /// no such stream, and dropping again, also before a lower number, changes nothing more. After `Ok`, [`JournalStore::read`] from
-    /// the start begins with the first entry kept, whoever reads; [`JournalStore::find_batch`] answers for no batch that was
+    /// the start begins with the first entry kept, whoever reads; [`JournalStore::resolve`] says [`Fate::Unknown`] of a batch that was
     /// dropped to its last entry; the feed need not deliver what was dropped, and delivers what is kept as ever.
     ///
     /// Where it fails or is broken off, some of it may be done. At each step a reader has all entries of a stream or begins with
@@ -185,7 +195,7 @@ pub struct Snapshot {
     pub bytes: Bytes,
 }
 
-/// Names a batch, so that a lost answer can be resolved.
+/// Names a batch, in errors and for people who look into a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub uuid::Uuid);
 
@@ -271,6 +281,29 @@ impl Batch {
         })
     }
 
+    /// What the stream has at the place of the batch, its entries from `expected + 1` on. Takes where the stream ends, and the first entry
+    /// that it has from [`Batch::last`] on, read no earlier than the end; none where there is none.
+    ///
+    /// An entry's digest covers all entries before it, so the last entry of the batch stands for all of them.
+    #[must_use]
+    pub fn compare(&self, end: Seq, entry: Option<&StoredEntry>) -> AtPlace {
+        let last = self.entries.last();
+        match (entry, last) {
+            (Some(entry), Some(last)) if entry.seq > last.seq => AtPlace::Dropped,
+            (Some(entry), Some(last)) => {
+                if (&entry.envelope, entry.digest) == (&last.envelope, last.digest) {
+                    AtPlace::Batch
+                } else {
+                    AtPlace::Other
+                }
+            }
+            _ if end >= self.last() => AtPlace::Dropped,
+            // The stream ends within the place: a shorter batch is there.
+            _ if end > self.expected => AtPlace::Other,
+            _ => AtPlace::Nothing,
+        }
+    }
+
     /// Checks the batch against where its stream ends: [`Epoch`] and [`Seq`] zero where there is no stream.
     ///
     /// # Errors
@@ -299,6 +332,43 @@ impl Batch {
 pub struct Committed {
     /// The stream's last entry after the batch.
     pub seq: Seq,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is durable.
+    Committed(Committed),
+    /// It was not committed, and never will be.
+    NotCommitted,
+    /// What stood at its place was dropped, so there is nothing to compare it with.
+    Unknown,
+}
+
+/// What a stream has at the place of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtPlace {
+    /// The batch.
+    Batch,
+    /// Something else, for ever: the batch is not committed and never will be.
+    Other,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Dropped,
+}
+
+impl AtPlace {
+    /// What it means for the batch; none where nothing is there yet, so that an attempt that is under way may still commit it.
+    #[must_use]
+    pub fn fate(self, batch: &Batch) -> Option<Fate> {
+        match self {
+            Self::Batch => Some(Fate::Committed(Committed { seq: batch.last() })),
+            Self::Other => Some(Fate::NotCommitted),
+            Self::Nothing => None,
+            Self::Dropped => Some(Fate::Unknown),
+        }
+    }
 }
 
 /// A part of the agenda and of the feed. Every stream has one, by its name alone; stores have

@@ -19,6 +19,15 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// A write to the store's disk failed, so it is not certain what the disk has: every call is refused until the store is opened anew.
+    #[error("the store has to be opened anew: its disk failed while it {doing}")]
+    Poisoned {
+        /// What it was doing.
+        doing: &'static str,
+        /// What the disk said.
+        #[source]
+        source: Source,
+    },
     /// Stored bytes are not what was written; a person must look.
     #[error("the store is damaged at {what}")]
     Corrupt {
@@ -70,7 +79,7 @@ pub enum CommitError {
         /// The epoch of the stream.
         current: Epoch,
     },
-    /// The answer was lost: read the batch back with [`find_batch`](crate::contract::JournalStore::find_batch).
+    /// The answer was lost: ask what became of the batch with [`resolve`](crate::contract::JournalStore::resolve).
     #[error("the outcome of batch {} is unknown", .batch.0)]
     OutcomeUnknown {
         /// The batch.

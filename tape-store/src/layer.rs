@@ -9,7 +9,7 @@ pub use metrics::{Counts, MeteredStore};
 pub use retry::RetryingStore;
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -64,9 +64,14 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().commit(batches).await
     }
 
-    /// As [`JournalStore::find_batch`].
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        self.inner().find_batch(stream, batch).await
+    /// As [`JournalStore::resolve`].
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        self.inner().resolve(batch).await
+    }
+
+    /// As [`JournalStore::barrier`].
+    async fn barrier(&self) -> Result<(), StoreError> {
+        self.inner().barrier().await
     }
 
     /// As [`JournalStore::due`].
@@ -156,8 +161,12 @@ impl<L: Layer> JournalStore for L {
         Layer::commit(self, batches).await
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        Layer::find_batch(self, stream, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        Layer::resolve(self, batch).await
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        Layer::barrier(self).await
     }
 
     async fn due(

@@ -2,8 +2,8 @@
 
 use crate::clock::machine;
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, FIND_BATCH_ENTRIES, FeedEntry, Head, Hint, JournalStore,
-    PageToken, RunFilter, RunPage, Shard, Snapshot, StoreTime, TailPage,
+    Batch, Capabilities, Committed, Cursor, Fate, FeedEntry, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, Snapshot, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
@@ -11,7 +11,7 @@ use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use crate::wake::Wake;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -52,7 +52,6 @@ struct Log {
     entries: Vec<StoredEntry>,
     snapshot: Option<Snapshot>,
     summary: Option<Summary>,
-    batches: VecDeque<(BatchId, Seq)>,
 }
 
 impl Log {
@@ -159,14 +158,14 @@ impl JournalStore for MemoryStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+    /// Nothing arrives late: a commit is over when its call returns.
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
         let state = self.lock();
-        let Some(log) = state.log(stream) else {
-            return Ok(None);
-        };
-        let mut kept = log.batches.iter().filter(|(_, seq)| seq.0 > log.dropped as u64);
-        let found = kept.find(|(id, _)| *id == batch);
-        Ok(found.map(|(_, seq)| Committed { seq: *seq }))
+        let log = state.log(&batch.stream);
+        let end = log.map_or(Seq::ZERO, Log::seq);
+        let entry = log.and_then(|log| log.entries.iter().find(|entry| entry.seq >= batch.last()));
+        let fate = batch.compare(end, entry).fate(batch);
+        Ok(fate.unwrap_or(Fate::NotCommitted))
     }
 
     async fn due(
@@ -415,7 +414,6 @@ impl State {
             entries: Vec::new(),
             snapshot: None,
             summary: None,
-            batches: VecDeque::new(),
         });
         self.ids.insert(stream.clone(), id);
         id
@@ -468,14 +466,6 @@ impl State {
         feed.extend((log.end()..log.end() + batch.entries.len()).map(|index| (id, index)));
         log.entries.extend(batch.entries);
         log.epoch = batch.next_epoch;
-        log.batches.push_back((batch.id, seq));
-        while log
-            .batches
-            .front()
-            .is_some_and(|(_, last)| seq.0 - last.0 >= FIND_BATCH_ENTRIES)
-        {
-            log.batches.pop_front();
-        }
         if let Some(bytes) = batch.snapshot {
             log.snapshot = Some(Snapshot { seq, bytes });
         }

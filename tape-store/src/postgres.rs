@@ -8,8 +8,10 @@ mod due;
 mod error;
 mod links;
 mod migrate;
+mod notices;
 #[cfg(test)]
 mod plans;
+mod primary;
 mod probe;
 mod read;
 mod reclaim;
@@ -26,7 +28,7 @@ pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -105,8 +107,12 @@ impl JournalStore for PostgresStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        writer::find_batch(&self.commits, stream, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        writer::resolve(&self.commits, batch).await
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        writer::barrier(&self.commits).await
     }
 
     async fn due(

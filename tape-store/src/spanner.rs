@@ -22,7 +22,7 @@ pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -97,8 +97,8 @@ impl JournalStore for SpannerStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        writer::find_batch(&self.link, &self.stream(stream), batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        writer::resolve(&self.link, &self.stream(&batch.stream), batch).await
     }
 
     async fn due(

@@ -4,6 +4,9 @@
 //! connection writes, a few read beside it. Several processes may use one file: they write one after the other, and
 //! the conditions within the statements decide, never what a process remembers.
 //!
+//! A failure of the disk amid a write leaves it open what the disk has: from then on every call is refused as
+//! [`StoreError::Poisoned`], until the file is opened anew.
+//!
 //! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. A reader that
 //! keeps the log in use for longer than [`Settings::busy_timeout`] does not stop the erasure, but the log then has the bytes until
 //! the next checkpoint writes over them or the last process closes the file; erasing the entry again empties it at once. Copies
@@ -15,6 +18,7 @@ mod connect;
 mod due;
 mod error;
 mod index;
+mod log;
 mod names;
 #[cfg(test)]
 mod plans;
@@ -30,7 +34,7 @@ pub use settings::Settings;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
+    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -38,11 +42,13 @@ use crate::group::{check_shard, page};
 use crate::upkeep::Upkeep;
 use crate::wake::Wake;
 use async_trait::async_trait;
-use error::store_error;
+use connect::Access;
+use error::{Poison, in_file, store_error};
 use futures::future::BoxFuture;
+use log::LogKeeper;
 use names::Names;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -55,15 +61,20 @@ use writer::Writer;
 /// A journal store in a SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    path: PathBuf,
+    access: Access,
     writer: Arc<Mutex<Writer>>,
+    poison: Arc<Poison>,
     readers: SqlitePool,
     names: Names,
     wake: Arc<Wake>,
     _watch: Watch,
+    _log: Option<LogKeeper>,
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file, and makes it where there is none. On a disk that takes no writes, such as that of a backup, the journal is only read:
+    /// what would change it is then [`StoreError::Unavailable`].
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where the file is not a Tape journal, [`StoreError::NewerSchema`] where a newer build made it; in both
@@ -77,39 +88,91 @@ impl SqliteStore {
     /// # Errors
     /// Those of [`SqliteStore::open`].
     pub async fn open_with(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
-        let failed = |error| store_error("opens the database", error);
-        connect::prepare(path, settings).await?;
+        let opened = Self::open_file(path, settings).await;
+        opened.map_err(|error| in_file(path, error))
+    }
+
+    async fn open_file(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
+        let access = connect::prepare(path, settings).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.readers.max(1))
             .test_before_acquire(false);
-        let readers = pool
-            .connect_with(connect::reader(path, settings))
-            .await
-            .map_err(failed)?;
-        let wake = Arc::new(Wake::new());
-        let writer = Writer::new(connect::writer(path, settings), settings.busy_timeout);
+        let reader = connect::reader(path, settings, access);
+        let readers = pool.connect_with(reader.clone()).await;
+        let readers = readers.map_err(|error| store_error("opens the database", error))?;
+        let is_written = access == Access::Write;
+        if !is_written {
+            tracing::warn!(path = %path.display(), "the disk takes no writes: the journal is only read");
+        }
+        let options = if is_written {
+            connect::writer(path, settings)
+        } else {
+            reader
+        };
+        let (wake, poison) = (Arc::new(Wake::new()), Arc::new(Poison::default()));
+        let writer = Writer::new(options, settings.busy_timeout, Arc::clone(&poison));
         let writer = Arc::new(Mutex::new(writer));
+        let log = || LogKeeper::start(connect::beside(path, "-wal"), Arc::clone(&writer));
         Ok(Self {
+            path: path.to_owned(),
+            access,
             readers,
+            poison,
             names: Names::new(),
             _watch: Watch::start(Arc::clone(&writer), Arc::clone(&wake)),
+            _log: is_written.then(log),
             writer,
             wake,
         })
+    }
+
+    /// What a call comes to, unless the store's disk failed before.
+    async fn reading<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let called = async {
+            self.poison.check()?;
+            call.await
+        };
+        called.await.map_err(|error| in_file(&self.path, error))
+    }
+
+    /// The same for a call that writes.
+    async fn writing<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let called = async {
+            self.may_write()?;
+            call.await
+        };
+        called.await.map_err(|error| in_file(&self.path, error))
+    }
+
+    fn may_write(&self) -> Result<(), StoreError> {
+        self.poison.check()?;
+        if self.access == Access::Write {
+            return Ok(());
+        }
+        Err(StoreError::unavailable(
+            "writes",
+            "the disk takes no writes, so the journal is only read",
+        ))
     }
 }
 
 #[async_trait]
 impl JournalStore for SqliteStore {
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
-        read::head(&self.readers, stream).await
+        self.reading(read::head(&self.readers, stream)).await
     }
 
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
-        read::entries(&self.readers, stream, after, page(limit)).await
+        self.reading(read::entries(&self.readers, stream, after, page(limit)))
+            .await
     }
 
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        if let Err(error) = self.may_write() {
+            let error = in_file(&self.path, error);
+            let refuse = |_| Err(CommitError::Store(error.clone()));
+            return batches.iter().map(refuse).collect();
+        }
         let answers = self.writer.lock().await.commit(batches, &self.names).await;
         if answers
             .iter()
@@ -117,11 +180,19 @@ impl JournalStore for SqliteStore {
         {
             self.wake.notify();
         }
+        let located = |error| match error {
+            CommitError::Store(error) => CommitError::Store(in_file(&self.path, error)),
+            other => other,
+        };
         answers
+            .into_iter()
+            .map(|answer| answer.map_err(located))
+            .collect()
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        self.writer.lock().await.find_batch(stream, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        self.writing(async { self.writer.lock().await.resolve(batch).await })
+            .await
     }
 
     async fn due(
@@ -133,17 +204,21 @@ impl JournalStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         check_shard(shard)?;
-        due::due(&self.readers, queue, until, after, page(limit)).await
+        self.reading(due::due(&self.readers, queue, until, after, page(limit)))
+            .await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         check_shard(shard)?;
-        read::tail(&self.readers, crate::listing::read_cursor(cursor)?, page(limit)).await
+        let position = crate::listing::read_cursor(cursor)?;
+        self.reading(read::tail(&self.readers, position, page(limit)))
+            .await
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         check_shard(shard)?;
-        read::tail_end(&self.readers).await.map(crate::listing::cursor)
+        let end = self.reading(read::tail_end(&self.readers)).await;
+        end.map(crate::listing::cursor)
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
@@ -156,18 +231,22 @@ impl JournalStore for SqliteStore {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<RunPage, StoreError> {
-        runs::runs(&self.readers, filter, from, page(limit)).await
+        self.reading(runs::runs(&self.readers, filter, from, page(limit)))
+            .await
     }
 
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        let Some(position) = read::position(&self.readers, stream, seq).await? else {
-            return Ok(());
+        let erase = async {
+            let Some(position) = read::position(&self.readers, stream, seq).await? else {
+                return Ok(());
+            };
+            self.writer.lock().await.erase(position).await
         };
-        self.writer.lock().await.erase(position).await
+        self.writing(erase).await
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
-        retention::drop_before(&self.writer, drops).await
+        self.writing(retention::drop_before(&self.writer, drops)).await
     }
 
     /// Pages that became free are used again by what is written next.
@@ -176,19 +255,24 @@ impl JournalStore for SqliteStore {
     }
 
     async fn time(&self) -> Result<StoreTime, StoreError> {
-        let Some(now) = clock::Machine::look() else {
+        // Where nothing can be written, no time can be agreed on, and none decides about anything.
+        let Some(now) = clock::Machine::look().filter(|_| self.access == Access::Write) else {
             return Ok(SystemClock.now().into());
         };
-        let anchor = clock::read(&self.readers).await;
-        let anchor = anchor.map_err(|error| store_error(clock::DOING, error))?;
-        match clock::told(anchor.as_ref(), &now) {
-            Some(time) => Ok(time),
-            None => self.writer.lock().await.set_time().await,
-        }
+        let time = async {
+            let anchor = clock::read(&self.readers).await;
+            let anchor = anchor.map_err(|error| store_error(clock::DOING, error))?;
+            match clock::told(anchor.as_ref(), &now) {
+                Some(time) => Ok(time),
+                None => self.writer.lock().await.set_time().await,
+            }
+        };
+        self.writing(time).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.writer.lock().await.probe().await
+        self.writing(async { self.writer.lock().await.probe().await })
+            .await
     }
 
     fn upkeep(&self) -> &dyn Upkeep {

@@ -153,8 +153,13 @@ caught! {
     one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;
     one_that_mixes_tenants: MixesTenants by tenants_are_separate;
     one_that_lists_other_tenants: ListsOtherTenants by tenants_are_separate;
-    one_that_finds_every_batch: FindsEveryBatch by a_batch_is_found_by_its_name;
-    one_that_finds_no_batch: FindsNoBatch by a_batch_is_found_by_its_name;
+    one_that_finds_every_batch: FindsEveryBatch by what_became_of_a_batch_is_told_by_its_place;
+    one_that_finds_no_batch: FindsNoBatch by what_became_of_a_batch_is_told_by_its_place;
+    one_that_forgets_batches: ForgetsBatches by what_became_of_a_batch_is_told_by_its_place;
+    one_that_forgets_batches_repeats_commands: ForgetsBatches by a_lost_answer_is_found_behind_much_of_others;
+    one_that_finds_no_batch_repeats_commands: FindsNoBatch by a_lost_answer_is_found_behind_much_of_others;
+    one_that_misses_what_was_dropped: MissesDroppedBatches by what_became_of_dropped_batches_is_unknown;
+    one_that_commits_late: CommitsLate by a_commit_that_was_abandoned_is_there_or_never_comes on "memory";
     one_that_serves_the_snapshot_of_another: SnapshotOfAnother by a_snapshot_is_the_one_that_was_put;
     one_that_gives_snapshots_the_seq_of_the_head: SnapshotAtHead by a_snapshot_is_the_one_that_was_put;
     one_whose_snapshots_are_out_of_place: SnapshotAtHead by random_histories_are_as_in_memory on "memory";

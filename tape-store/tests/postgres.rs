@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::chain::Verifier;
 use tape_core::id::Seq;
-use tape_store::contract::{Cursor, JournalStore, Shard};
+use tape_store::contract::{Cursor, Fate, JournalStore, Shard};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -286,7 +286,7 @@ async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed(
         );
         // New connections get through, the one with the request is still held up.
         proxy.pass_new();
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         proxy.release().await;
         assert_eq!(
             store.head(&pen.stream).await.unwrap().unwrap().seq,
@@ -323,14 +323,14 @@ async fn lost_answers_are_resolved_by_reading_back() {
                     Err(CommitError::Store(StoreError::Unavailable { .. })) => {}
                     Err(CommitError::OutcomeUnknown { .. }) => {
                         lost += 1;
-                        let found = loop {
-                            match store.find_batch(&pen.stream, batch.id).await {
-                                Ok(found) => break found,
+                        let fate = loop {
+                            match store.resolve(&batch).await {
+                                Ok(fate) => break fate,
                                 Err(StoreError::Unavailable { .. }) => tokio::task::yield_now().await,
                                 Err(other) => panic!("{other:?}"),
                             }
                         };
-                        if found.is_some() {
+                        if let Fate::Committed(_) = fate {
                             pen.advance(&batch);
                         }
                     }
@@ -407,7 +407,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     // The connection that was closed meanwhile is found out first.
     let batch = pen.batch("x", 1);
     if let Err(CommitError::OutcomeUnknown { .. }) = store.commit(vec![batch.clone()]).await.remove(0) {
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
     }
     let mend = || {
         database.set_read_only(false);
@@ -457,7 +457,7 @@ async fn refuses(
         match store.commit(vec![batch.clone()]).await.remove(0) {
             Ok(_) => return pen.advance(&batch),
             Err(CommitError::OutcomeUnknown { .. }) => {
-                assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+                assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
             }
             Err(other) => panic!("{other:?}"),
         }

@@ -19,7 +19,7 @@ use tape_core::id::{Seq, Tenant, TimerName, ValueName};
 use tape_core::payload::Payload;
 use tape_core::time::Timestamp;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{Batch, Cursor, JournalStore, Shard};
+use tape_store::contract::{Batch, Committed, Cursor, Fate, JournalStore, Shard};
 use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
 use tape_store::open::Migrated;
@@ -92,7 +92,8 @@ async fn a_batch_is_one_commit_and_nothing_else() {
     let end = store.tail(shard, &page.cursor, 10).await.unwrap();
     assert_eq!(end.entries, []);
     assert_costs(&wire, &[("StreamingRead", 1)]);
-    store.find_batch(&pen.stream, group[0].id).await.unwrap().unwrap();
+    let fate = store.resolve(&group[0]).await.unwrap();
+    assert!(matches!(fate, Fate::Committed(_)), "{fate:?}");
     assert_costs(&wire, &[("StreamingRead", 2)]);
     store.erase(&pen.stream, Seq(1)).await.unwrap();
     assert_costs(&wire, &[("Commit", 1)]);
@@ -138,8 +139,8 @@ async fn a_commit_whose_answer_is_lost_is_found() {
             matches!(answer, Err(CommitError::OutcomeUnknown { batch: id, .. }) if id == batch.id),
             "{answer:?}"
         );
-        let found = store.find_batch(&pen.stream, batch.id).await.unwrap();
-        assert_eq!(found.map(|found| found.seq), Some(batch.last()));
+        let there = Fate::Committed(Committed { seq: batch.last() });
+        assert_eq!(store.resolve(&batch).await.unwrap(), there);
         pen.advance(&batch);
     }
     assert_eq!(all(store.as_ref(), &pen.stream).await.len(), 6);
@@ -163,11 +164,11 @@ async fn a_commit_that_was_looked_for_and_not_found_never_comes() {
             matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
             "{answer:?}"
         );
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         // Asking again changes nothing.
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         assert_eq!(arrival.status().await, ALREADY_EXISTS);
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         pen.put(store.as_ref(), "in time", 1).await;
     }
     let entries = all(store.as_ref(), &pen.stream).await;
@@ -244,14 +245,17 @@ async fn whoever_asks_for_an_end_reads_one_row() {
     wire.reads();
     let late = vec![Pen::new("a").batch("late", 1), Pen::new("b").batch("late", 1)];
     assert!(store.commit(late).await.iter().all(Result::is_err));
-    assert_eq!(store.find_batch(&pen.stream, first.id).await.unwrap(), None);
+    assert_eq!(
+        store.resolve(&first).await.unwrap(),
+        Fate::Committed(Committed { seq: Seq(1) })
+    );
     store.head(&pen.stream).await.unwrap().unwrap();
     let drops = [&pen, &other].map(|pen| (pen.stream.clone(), pen.seq));
     store.drop_before(&drops).await.unwrap();
     let mut reads = wire.reads();
     reads.retain(|read| read.table == "tape_head");
-    // Two that were late, two looks for the batch, one for the head, two for what is dropped.
-    assert_eq!(reads.len(), 7);
+    // Two that were late, a look for the batch, one for the head, two for what is dropped.
+    assert_eq!(reads.len(), 6);
     assert!(
         reads.iter().all(|read| (read.limit, read.rows) == (1, 1)),
         "{reads:?}"

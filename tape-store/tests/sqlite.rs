@@ -123,9 +123,13 @@ async fn a_journal_of_a_newer_build_stays_as_it_is() {
 async fn a_path_that_leads_nowhere_is_unavailable() {
     let (directory, _) = file();
     let refused = SqliteStore::open(&directory.path().join("no/such/directory/tape.db")).await;
+    let Err(StoreError::Unavailable { source, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
+    let said = source.to_string();
     assert!(
-        matches!(refused, Err(StoreError::Unavailable { .. })),
-        "{refused:?}"
+        said.contains("no/such/directory/tape.db: unable to open database file (SQLite code 14)"),
+        "{said}"
     );
     assert!(matches!(
         tape_store::open::open("sqlite:").await,
@@ -139,9 +143,12 @@ async fn a_path_that_leads_nowhere_is_unavailable() {
 
 #[tokio::test]
 async fn of_many_that_make_the_file_at_once_all_find_one_journal() {
-    let (_directory, path) = file();
-    let opened = futures::future::join_all((0..8).map(|_| SqliteStore::open(&path))).await;
-    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    let directory = tempfile::tempdir().unwrap();
+    for n in 0..200 {
+        let path = directory.path().join(format!("{n}.db"));
+        let opened = futures::future::join_all((0..4).map(|_| SqliteStore::open(&path))).await;
+        assert!(opened.iter().all(Result::is_ok), "file {n}: {opened:?}");
+    }
 }
 
 /// Each way in which rows can be damaged, and what says so.

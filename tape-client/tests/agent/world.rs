@@ -15,7 +15,7 @@ use tape_client::core::id::{GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{Answer, Call, CallError, Currency, Ending, Error, Payload, Run, RunId, Tape};
 use tape_store::clock::{Clock, SystemClock};
-use tape_store::contract::{Batch, BatchId, Committed, Head, JournalStore};
+use tape_store::contract::{Batch, Committed, Fate, Head, JournalStore};
 use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
@@ -347,8 +347,8 @@ impl Layer for Dying {
         self.inner.read(stream, after, limit).await
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
         self.alive()?;
-        self.inner.find_batch(stream, batch).await
+        self.inner.resolve(batch).await
     }
 }

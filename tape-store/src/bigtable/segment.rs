@@ -16,7 +16,6 @@ use super::end::{self, End, Open};
 use super::error::Failure;
 use super::table::{self, Cell, Check, Mutation, Row, Rows};
 use super::{Ground, keys};
-use crate::contract::FIND_BATCH_ENTRIES;
 use crate::error::StoreError;
 use tape_core::id::{Seq, StreamId};
 
@@ -107,8 +106,8 @@ async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Resul
         sealing: Seq::ZERO,
         ..open
     };
-    let forgotten = Seq(end.seq.0.saturating_sub(FIND_BATCH_ENTRIES));
-    let names = row.family(BATCHES).filter(|cell| seq(cell) <= forgotten);
+    // Names of batches are for people who look at a row; a segment has none.
+    let names = row.family(BATCHES).filter(|cell| seq(cell) <= open.sealing);
     let dropped = moved.iter().copied().chain(names);
     let mut mutations: Vec<Mutation> = dropped
         .map(|cell| table::unset(&cell.family, cell.qualifier.clone()))

@@ -259,8 +259,3 @@ fn with_value(value: impl Into<Bytes>) -> RowFilter {
         end_value: Some(value_range::EndValue::EndValueClosed(value)),
     }))
 }
-
-/// Cells of a family with this value.
-pub(super) fn in_family(name: &str, value: impl Into<Bytes>) -> RowFilter {
-    chain([family(name), with_value(value)])
-}

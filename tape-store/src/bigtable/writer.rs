@@ -1,13 +1,12 @@
 //! How batches are committed: hints first, all of them in one call; then each batch by one conditional change of its stream's row.
 
-use super::append::{BATCHES, Candidate, Fitting};
+use super::append::{Candidate, Fitting};
 use super::end::{self, End};
 use super::error::Failure;
-use super::{Ground, keys, segment, table};
-use crate::contract::{Batch, BatchId, Committed};
+use super::{Ground, keys, read, segment, table};
+use crate::contract::{Batch, Committed, Fate};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
-use bytes::Bytes;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use tape_core::id::{Epoch, Seq, StreamId};
@@ -189,27 +188,25 @@ async fn append(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<An
     lost
 }
 
-/// Whether a batch was committed. Definite: where it was not, attempts that may be under way are made to fail first.
-pub(super) async fn find_batch(
-    ground: &Ground,
-    stream: &StreamId,
-    batch: BatchId,
-) -> Result<Option<Committed>, StoreError> {
+/// What became of a batch. Where nothing is at its place, attempts that may be under way are made to fail before anybody is told.
+pub(super) async fn resolve(ground: &Ground, batch: &Batch) -> Result<Fate, StoreError> {
     const DOING: &str = "looks for a batch";
-    let name = Bytes::copy_from_slice(batch.0.as_bytes());
-    let cells = table::any_of([end::cells(), table::in_family(BATCHES, name)]);
+    let stream = &batch.stream;
     for _ in 0..ATTEMPTS_MAX {
-        let row = ground.read_stream(DOING, stream, cells.clone()).await?;
-        if let Some(cell) = row.family(BATCHES).next() {
-            let seq = cell.qualifier.as_ref().try_into().map(u64::from_be_bytes);
-            let damaged = |_| super::error::corrupt(stream, "the name of a batch is at no entry");
-            return Ok(Some(Committed {
-                seq: Seq(seq.map_err(damaged)?),
-            }));
-        }
+        let row = ground
+            .read_stream(DOING, stream, table::any_of([end::cells()]))
+            .await?;
         let end = End::read(stream, &row)?;
+        let entry = if end.seq < batch.last() {
+            Vec::new()
+        } else {
+            read::entries(ground, stream, Seq(batch.last().0 - 1), 1).await?
+        };
+        if let Some(fate) = batch.compare(end.seq, entry.first()).fate(batch) {
+            return Ok(fate);
+        }
         if end::raise_generation(ground, stream, &end).await? {
-            return Ok(None);
+            return Ok(Fate::NotCommitted);
         }
     }
     let busy = "others changed the stream's row again and again";

@@ -2,10 +2,11 @@
 
 use super::Fixture;
 use super::append::{Pen, all, commit, text};
-use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES, Head};
+use crate::contract::{Batch, Committed, Fate, Head, JournalStore};
 use crate::error::{CommitError, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::task::Poll;
 use tape_core::chain::Verifier;
 use tape_core::id::{Epoch, Seq};
 use tape_core::limits::{BATCH_ENTRIES_MAX, PAYLOAD_BYTES_MAX};
@@ -238,56 +239,94 @@ pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
     assert_eq!(all(store, &pen.stream).await.len(), 1);
 }
 
-pub(super) async fn a_batch_is_found_by_its_name(fixture: Fixture) {
+/// However many entries came after it, and whether it is one that was refused, one that never came, or one whose place others have.
+pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
-    assert_eq!(
-        store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(),
-        None
-    );
+    let never = other.batch(&["it never came"]);
+    assert_eq!(store.resolve(&never).await.unwrap(), Fate::NotCommitted);
     let mut committed = Vec::new();
-    for n in 0..30 {
+    for n in 0..12 {
         let batch = pen.batch(if n % 3 == 0 { &["x", "y", "z"] } else { &["x"] });
-        committed.push((batch.id, batch.last()));
+        committed.push(batch.clone());
         pen.put(store, batch).await;
-        other.write(store, &["x"]).await;
+        other.write(store, &["of another stream"]).await;
     }
-    let refused = Pen {
-        seq: Seq(1),
-        ..pen.clone()
+    let mut lost = vec![never];
+    // Behind the end, and of which the stream's end is within the place.
+    for (expected, texts) in [(1, &["refused"][..]), (pen.seq.0 - 1, &["x", "refused"])] {
+        let behind = Pen {
+            seq: Seq(expected),
+            ..pen.clone()
+        };
+        let refused = behind.batch(texts);
+        commit(store, refused.clone()).await.expect_err("it is behind");
+        lost.push(refused);
     }
-    .batch(&["refused"]);
-    let name = refused.id;
-    commit(store, refused).await.expect_err("it is behind");
-    for (id, seq) in &committed {
-        assert_eq!(
-            store.find_batch(&pen.stream, *id).await.unwrap(),
-            Some(Committed { seq: *seq })
-        );
-        assert_eq!(
-            store.find_batch(&other.stream, *id).await.unwrap(),
-            None,
-            "it is a batch of another stream"
-        );
+    let overtaken = pen.batch(&["overtaken"]);
+    assert_eq!(store.resolve(&overtaken).await.unwrap(), Fate::NotCommitted);
+    lost.push(overtaken);
+    for round in 0..2 {
+        for batch in &committed {
+            let seq = batch.last();
+            let there = Fate::Committed(Committed { seq });
+            assert_eq!(store.resolve(batch).await.unwrap(), there, "round {round}");
+        }
+        for batch in &lost {
+            let fate = store.resolve(batch).await.unwrap();
+            assert_eq!(fate, Fate::NotCommitted, "round {round}: {batch:?}");
+        }
+        // Far more than a store would like to remember.
+        for _ in 0..3 {
+            let long = pen.entries_of((0..500).map(|_| Bytes::new()));
+            pen.put(store, pen.batch_of(long)).await;
+        }
     }
-    assert_eq!(
-        store.find_batch(&pen.stream, name).await.unwrap(),
-        None,
-        "it was refused"
-    );
-    assert_eq!(
-        store.find_batch(&pen.stream, BatchId::fresh()).await.unwrap(),
-        None
-    );
-    // As far back as the contract says.
-    let long = pen.entries_of((0..500).map(|_| Bytes::new()));
-    pen.put(store, pen.batch_of(long)).await;
-    let (id, seq) = committed[committed.len() - 1];
-    assert!(pen.seq.0 - seq.0 < FIND_BATCH_ENTRIES);
-    assert_eq!(
-        store.find_batch(&pen.stream, id).await.unwrap(),
-        Some(Committed { seq })
-    );
+}
+
+/// The caller goes away amid a commit: what is said of it then stays true, and where it is said that it was not made, it never comes.
+pub(super) async fn a_commit_that_was_abandoned_is_there_or_never_comes(fixture: Fixture) {
+    const WAITS: usize = 50;
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    for round in 0..16 {
+        let name = format!("abandoned {round}");
+        let batch = pen.batch(&[&name, "end"]);
+        let answer = abandoned(store.commit(vec![batch.clone()]), 1 + round % 8).await;
+        let fate = store.resolve(&batch).await.unwrap();
+        for _ in 0..WAITS {
+            tokio::task::yield_now().await;
+        }
+        match fate {
+            Fate::Committed(Committed { seq }) => {
+                assert_eq!(seq, batch.last());
+                pen.advance(&batch);
+            }
+            Fate::NotCommitted => {
+                let acknowledged = answer.is_some_and(|answers| answers[0].is_ok());
+                assert!(!acknowledged, "round {round}: it was acknowledged");
+                pen.write(store, &["instead"]).await;
+            }
+            Fate::Unknown => panic!("round {round}: nothing was dropped"),
+        }
+        assert_eq!(store.resolve(&batch).await.unwrap(), fate, "round {round}");
+    }
+    assert_eq!(all(store, &pen.stream).await.len() as u64, pen.seq.0);
+}
+
+/// Polls a future so many times at most, and then drops it. What it came to, if it did.
+async fn abandoned<F: Future>(future: F, polls: u32) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    let polled = std::future::poll_fn(|context| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    polled.await
 }
 
 /// Thirty-two writers commit on the same end, again and again: one of them wins each time, and the entry is the winner's.
@@ -350,7 +389,7 @@ pub(super) async fn after_a_takeover_nothing_of_the_old_driver_is_written(fixtur
     }
 }
 
-async fn write_until_fenced(store: Arc<dyn crate::contract::JournalStore>, mut pen: Pen) -> usize {
+async fn write_until_fenced(store: Arc<dyn JournalStore>, mut pen: Pen) -> usize {
     let mut acknowledged = 0;
     loop {
         // Each write costs it a look, as it costs whoever takes over: else, where commits queue, it would win for ever.
@@ -383,7 +422,7 @@ async fn write_until_fenced(store: Arc<dyn crate::contract::JournalStore>, mut p
     acknowledged
 }
 
-async fn take_over(store: &Arc<dyn crate::contract::JournalStore>, name: &str) -> Seq {
+async fn take_over(store: &Arc<dyn JournalStore>, name: &str) -> Seq {
     let mut pen = Pen::new(name);
     loop {
         if let Some(head) = store.head(&pen.stream).await.unwrap() {

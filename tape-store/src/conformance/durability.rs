@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::append::{Pen, all};
-use crate::contract::{Batch, RunFilter, Shard};
+use crate::contract::{Batch, Committed, Fate, RunFilter, Shard};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};
@@ -44,8 +44,7 @@ pub(super) async fn what_is_acknowledged_is_there_after_reopening(fixture: Fixtu
             snapshot: Some(snapshot.clone()),
             ..pen.batch(&["x", "y"])
         };
-        let id = batch.id;
-        pen.put(store.as_ref(), batch).await;
+        pen.put(store.as_ref(), batch.clone()).await;
         let again = reopen().await;
         let head = again
             .head(&pen.stream)
@@ -55,14 +54,8 @@ pub(super) async fn what_is_acknowledged_is_there_after_reopening(fixture: Fixtu
         assert_eq!((head.seq, head.digest), (pen.seq, pen.digest));
         assert_eq!(head.snapshot.expect("the snapshot is there").bytes, snapshot);
         assert_eq!(all(again.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
-        assert_eq!(
-            again
-                .find_batch(&pen.stream, id)
-                .await
-                .unwrap()
-                .map(|found| found.seq),
-            Some(pen.seq)
-        );
+        let there = Fate::Committed(Committed { seq: pen.seq });
+        assert_eq!(again.resolve(&batch).await.unwrap(), there);
         let shard = Shard::of(&pen.stream, again.capabilities().shards);
         assert_eq!(
             again

@@ -3,14 +3,18 @@
 use super::Fixture;
 use super::append::{all, run};
 use crate::clock::{ManualClock, SystemClock};
-use crate::contract::{Cursor, JournalStore, Shard};
+use crate::contract::{Batch, Committed, Cursor, JournalStore, Shard};
 use crate::engine::{Engine, Retirement};
+use crate::error::CommitError;
 use crate::journal::JournalError;
-use crate::layer::{Fault, FaultyStore, MeteredStore, Point};
+use crate::layer::{Fault, FaultyStore, Layer, MeteredStore, Point};
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tape_core::budget::{Currency, Spend};
 use tape_core::chain::Verifier;
+use tape_core::codec::StoredEntry;
 use tape_core::command::{Begin, Command, Create, DriverCommand, RecordDecision, RunCommand, ValueCommand};
 use tape_core::effect::{EffectSpec, Mode, Semantics};
 use tape_core::entry::EntryBody;
@@ -166,7 +170,7 @@ pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
             1 => faulty.plan(Point::AfterCommit, Fault::Lost),
             2 => {
                 faulty.plan(Point::AfterCommit, Fault::Lost);
-                faulty.plan(Point::FindBatch, Fault::Unavailable);
+                faulty.plan(Point::Resolve, Fault::Unavailable);
             }
             _ => {}
         }
@@ -185,6 +189,118 @@ pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
         .map(|body| body.payloads()[0].bytes().unwrap().clone());
     let expected = (0..60).map(|n: usize| n.to_string());
     assert_eq!(numbers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+/// A store that loses the answer of one commit, while another server goes on writing to the stream.
+struct Overtaken {
+    inner: Arc<dyn JournalStore>,
+    value: (Tenant, ValueName),
+    is_armed: AtomicBool,
+}
+
+#[async_trait]
+impl Layer for Overtaken {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let ids: Vec<_> = batches.iter().map(|batch| batch.id).collect();
+        let answers = self.inner.commit(batches).await;
+        if !self.is_armed.swap(false, Ordering::SeqCst) {
+            return answers;
+        }
+        let other = Engine::new(Arc::clone(&self.inner), Arc::new(SystemClock));
+        let puts = (0..1_100).map(|n| put(&other, &self.value, request(), format!("newer {n}")));
+        let put = futures::future::join_all(puts).await;
+        assert!(put.iter().all(Result::is_ok));
+        let lost = |id| Err(CommitError::outcome_unknown(id, "a fault on purpose"));
+        ids.into_iter().map(lost).collect()
+    }
+}
+
+async fn put(
+    engine: &Engine,
+    (tenant, name): &(Tenant, ValueName),
+    request: RequestId,
+    value: String,
+) -> Result<Reply, JournalError> {
+    let put = ValueCommand::Put {
+        value: text(&value),
+        expected: None,
+    };
+    engine.value(tenant, name, Command::new(request, put)).await
+}
+
+fn rate() -> ((Tenant, ValueName), StreamId) {
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("rate").unwrap());
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
+    ((tenant, name), stream)
+}
+
+/// How many entries of a stream have a text as their payload.
+async fn entries_with(store: &dyn JournalStore, stream: &StreamId, text: &str) -> usize {
+    let entries = all(store, stream).await.into_iter();
+    let has = |entry: &StoredEntry| {
+        entry
+            .payload
+            .as_ref()
+            .is_some_and(|payload| payload.starts_with(text.as_bytes()))
+    };
+    entries.filter(has).count()
+}
+
+/// More entries of others than any store remembers come between a commit and the look for it.
+pub(super) async fn a_lost_answer_is_found_behind_much_of_others(fixture: Fixture) {
+    let (value, stream) = rate();
+    let overtaken = Arc::new(Overtaken {
+        inner: Arc::clone(&fixture.store),
+        value: value.clone(),
+        is_armed: AtomicBool::new(true),
+    });
+    let engine = Engine::new(overtaken, Arc::new(SystemClock));
+    let told = put(&engine, &value, request(), "old".to_owned()).await;
+    assert_eq!(told.unwrap().seq, Seq(1));
+    assert_eq!(entries_with(fixture.store.as_ref(), &stream, "old").await, 1);
+}
+
+/// The answer is lost, and the store cannot say what became of the batch: repeated later, the command is taken once, whether it had
+/// been taken or not, and nothing is acknowledged that is not certain to stay.
+pub(super) async fn a_command_whose_outcome_is_unknown_is_taken_once(fixture: Fixture) {
+    const LOOKS: usize = 6;
+    let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
+    let engine = Engine::new(
+        Arc::clone(&faulty) as Arc<dyn JournalStore>,
+        Arc::new(SystemClock),
+    );
+    let (value, stream) = rate();
+    for (n, lost) in [Point::BeforeCommit, Point::AfterCommit].into_iter().enumerate() {
+        let (request, text) = (request(), format!("text {n}"));
+        faulty.plan(lost, Fault::Lost);
+        (0..LOOKS).for_each(|_| faulty.plan(Point::Resolve, Fault::Unavailable));
+        let told = put(&engine, &value, request, text.clone()).await;
+        assert!(
+            matches!(told, Err(JournalError::OutcomeUnknown { .. })),
+            "{told:?}"
+        );
+        if lost == Point::AfterCommit {
+            faulty.plan(Point::Barrier, Fault::Unavailable);
+            let told = put(&engine, &value, request, text.clone()).await;
+            assert!(
+                matches!(told, Err(JournalError::OutcomeUnknown { .. })),
+                "what was only read may go yet: {told:?}"
+            );
+        }
+        for _ in 0..2 {
+            let told = put(&engine, &value, request, text.clone()).await;
+            assert_eq!(told.unwrap().seq, Seq(n as u64 + 1));
+        }
+        assert_eq!(entries_with(fixture.store.as_ref(), &stream, &text).await, 1);
+    }
+    assert_eq!(faulty.left(), 0);
 }
 
 /// Sixteen runs want one business key at the same time.

@@ -3,7 +3,7 @@
 use super::Fixture;
 use super::append::{Pen, all, run};
 use crate::clock::{Clock as _, ManualClock};
-use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Committed, Cursor, Fate, JournalStore, RunFilter, Shard};
 use crate::engine::{Engine, RetiredPage, Retirement};
 use crate::journal::JournalError;
 use crate::layer::{Fault, FaultyStore, Point};
@@ -139,22 +139,17 @@ pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixtu
         check_kept(store, &pen.stream, &kept).await;
         // It goes on where it ended.
         let batch = pen.batch(&["later", "and later"]);
-        let id = batch.id;
-        pen.put(store, batch).await;
+        pen.put(store, batch.clone()).await;
         let end = [kept, all(store, &pen.stream).await.split_off(entries + 1 - first)].concat();
         check_kept(store, &pen.stream, &end).await;
-        let found = store.find_batch(&pen.stream, id).await.unwrap();
-        assert_eq!(found.map(|found| found.seq), Some(pen.seq));
+        let there = Fate::Committed(Committed { seq: pen.seq });
+        assert_eq!(store.resolve(&batch).await.unwrap(), there);
         // A number beyond the end is the end's.
         let drops = [(pen.stream.clone(), Seq(u64::MAX))];
         store.drop_before(&drops).await.unwrap();
         check_kept(store, &pen.stream, &end[end.len() - 1..]).await;
-        let found = store.find_batch(&pen.stream, id).await.unwrap();
-        assert_eq!(
-            found.map(|found| found.seq),
-            Some(pen.seq),
-            "its last entry is there"
-        );
+        let fate = store.resolve(&batch).await.unwrap();
+        assert_eq!(fate, there, "its last entry is there");
     }
     store
         .drop_before(&[(Pen::new("nobody").stream, Seq(7))])
@@ -167,22 +162,33 @@ pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixtu
     assert_eq!(all(store, &other.stream).await, untouched);
 }
 
-pub(super) async fn dropped_batches_and_payloads_are_forgotten(fixture: Fixture) {
+pub(super) async fn what_became_of_dropped_batches_is_unknown(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
-    let mut ids = Vec::new();
+    let refused = Pen::new("a").batch(&["refused"]);
+    let mut batches = Vec::new();
     for n in 0..6 {
         let batch = pen.batch(&[format!("one {n}").as_str(), "two"]);
-        ids.push(batch.id);
+        batches.push(batch.clone());
         pen.put(store, batch).await;
     }
-    // The third batch keeps its last entry, which is what it is found by.
+    assert_eq!(store.resolve(&refused).await.unwrap(), Fate::NotCommitted);
+    // The third batch keeps its last entry, which stands for it.
     store.drop_before(&[(pen.stream.clone(), Seq(6))]).await.unwrap();
-    for (n, id) in ids.iter().enumerate() {
-        let found = store.find_batch(&pen.stream, *id).await.unwrap();
-        let expected = (n >= 2).then_some(Seq(n as u64 * 2 + 2));
-        assert_eq!(found.map(|found| found.seq), expected, "batch {n}");
+    for (n, batch) in batches.iter().enumerate() {
+        let seq = batch.last();
+        let expected = if n < 2 {
+            Fate::Unknown
+        } else {
+            Fate::Committed(Committed { seq })
+        };
+        assert_eq!(store.resolve(batch).await.unwrap(), expected, "batch {n}");
     }
+    assert_eq!(
+        store.resolve(&refused).await.unwrap(),
+        Fate::Unknown,
+        "nothing is left to compare it with"
+    );
     let mut kept = all(store, &pen.stream).await;
     for seq in [2, 5, 8] {
         store.erase(&pen.stream, Seq(seq)).await.unwrap();

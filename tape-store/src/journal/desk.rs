@@ -4,7 +4,7 @@ use super::JournalError;
 use super::loaded::{Extension, Loaded, damaged};
 use crate::clock::Clock;
 use crate::committer::Committer;
-use crate::contract::{Batch, JournalStore};
+use crate::contract::{Batch, Fate, JournalStore};
 use crate::error::{CommitError, Source, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use tokio::sync::oneshot;
 
 /// How often a command is decided again because others changed its stream.
 const ATTEMPTS_MAX: u32 = 64;
-/// How often a batch is asked for whose answer was lost.
+/// How often it is asked what became of a batch whose answer was lost, and for how long at most: callers wait meanwhile.
 const LOOKUPS_MAX: u32 = 6;
+const LOOKING_MAX: Duration = Duration::from_secs(10);
 /// The first wait between two attempts; it doubles each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -67,8 +68,8 @@ enum Outcome {
     State,
 }
 
-/// What became of a batch.
-enum Fate {
+/// What became of a round.
+enum Settled {
     Committed,
     /// Decide again.
     Lost,
@@ -111,16 +112,16 @@ impl Desk {
                 continue;
             }
             match self.settle(stream, &mut loaded, &mut round).await {
-                Fate::Committed => {
+                Settled::Committed => {
                     round.answer(&loaded);
                     (attempts, current, cached) = (0, true, Some(loaded));
                 }
-                Fate::Failed(error) => {
+                Settled::Failed(error) => {
                     let _: Option<Loaded<S>> =
                         refuse(round.decided.into_iter().map(|(request, _)| request), &error);
                     current = false;
                 }
-                Fate::Lost => {
+                Settled::Lost => {
                     round.undo(&mut requests);
                     attempts += 1;
                     (current, cached) = (false, before);
@@ -177,31 +178,51 @@ impl Desk {
         stream: &StreamId,
         loaded: &mut Loaded<S>,
         round: &mut Round<S>,
-    ) -> Fate {
+    ) -> Settled {
         if round.extension.entries.is_empty() {
-            return Fate::Committed;
+            return self.confirm(stream, round).await;
         }
         let extension = std::mem::replace(&mut round.extension, loaded.extend());
         self.commit(loaded.batch(stream, extension)).await
     }
 
-    async fn commit(&self, batch: Batch) -> Fate {
-        let (id, stream) = (batch.id, batch.stream.clone());
-        let source = match self.committer.commit(batch).await {
-            Ok(_) => return Fate::Committed,
-            Err(CommitError::Conflict { .. } | CommitError::Fenced { .. }) => return Fate::Lost,
-            Err(CommitError::Store(error)) => return Fate::Failed(error.into()),
+    /// Makes sure that what the round acknowledges without a commit is durable: it was only read.
+    async fn confirm<S: Stream>(&self, stream: &StreamId, round: &Round<S>) -> Settled {
+        let acknowledges = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Reply(Ok(_)));
+        if !round.decided.iter().any(acknowledges) {
+            return Settled::Committed;
+        }
+        match self.store.barrier().await {
+            Ok(()) => Settled::Committed,
+            Err(error) => Settled::Failed(JournalError::OutcomeUnknown {
+                stream: stream.clone(),
+                source: Arc::new(error),
+            }),
+        }
+    }
+
+    async fn commit(&self, batch: Batch) -> Settled {
+        let source = match self.committer.commit(batch.clone()).await {
+            Ok(_) => return Settled::Committed,
+            Err(CommitError::Conflict { .. } | CommitError::Fenced { .. }) => return Settled::Lost,
+            Err(CommitError::Store(error)) => return Settled::Failed(error.into()),
             Err(CommitError::OutcomeUnknown { source, .. }) => source,
         };
+        let give_up = tokio::time::Instant::now() + LOOKING_MAX;
         for attempt in 0..LOOKUPS_MAX {
-            match self.store.find_batch(&stream, id).await {
-                Ok(Some(_)) => return Fate::Committed,
-                Ok(None) => return Fate::Lost,
-                Err(StoreError::Unavailable { .. }) => pause(attempt + 2).await,
-                Err(_) => break,
+            match self.store.resolve(&batch).await {
+                Ok(Fate::Committed(_)) => return Settled::Committed,
+                Ok(Fate::NotCommitted) => return Settled::Lost,
+                Err(StoreError::Unavailable { .. }) if tokio::time::Instant::now() < give_up => {
+                    pause(attempt + 2).await;
+                }
+                Ok(Fate::Unknown) | Err(_) => break,
             }
         }
-        Fate::Failed(JournalError::OutcomeUnknown { stream, source })
+        Settled::Failed(JournalError::OutcomeUnknown {
+            stream: batch.stream,
+            source,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    Batch, BatchId, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
     TailPage,
 };
 use crate::error::{CommitError, StoreError};
@@ -27,8 +27,10 @@ pub enum Point {
     Head,
     /// `read` is asked for.
     Read,
-    /// `find_batch` is asked for.
-    FindBatch,
+    /// `resolve` is asked for.
+    Resolve,
+    /// `barrier` is asked for.
+    Barrier,
     /// `due` is asked for.
     Due,
     /// `tail` or `tail_end` is asked for.
@@ -197,9 +199,14 @@ impl Layer for FaultyStore {
         }
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        self.reach(Point::FindBatch).await?;
-        self.inner.find_batch(stream, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        self.reach(Point::Resolve).await?;
+        self.inner.resolve(batch).await
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        self.reach(Point::Barrier).await?;
+        self.inner.barrier().await
     }
 
     async fn due(

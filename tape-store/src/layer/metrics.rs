@@ -2,8 +2,7 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -71,7 +70,7 @@ counts! {
     unknown,
     /// Batches refused for another reason.
     failed,
-    /// Calls of `find_batch`.
+    /// Calls of `resolve`.
     lookups,
     /// Calls of `due`.
     dues,
@@ -193,9 +192,9 @@ impl Layer for MeteredStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
         add(&self.counters.lookups, 1);
-        self.note(self.inner.find_batch(stream, batch).await)
+        self.note(self.inner.resolve(batch).await)
     }
 
     async fn due(

@@ -2,8 +2,7 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use async_trait::async_trait;
@@ -99,8 +98,12 @@ impl Layer for RetryingStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-        again!(self, self.inner.find_batch(stream, batch))
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        again!(self, self.inner.resolve(batch))
+    }
+
+    async fn barrier(&self) -> Result<(), StoreError> {
+        again!(self, self.inner.barrier())
     }
 
     async fn due(

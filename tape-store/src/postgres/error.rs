@@ -21,15 +21,34 @@ pub(super) enum Failure {
     Statement(#[from] sqlx::Error),
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
+    /// The statement was carried out, and may be lost with the primary.
+    #[error("the database warned that standbys may not have what was committed")]
+    Warned,
+    /// Nothing was sent.
+    #[error("the server is a standby, which is behind and takes no commits: connect to the primary")]
+    Standby,
+    /// Nothing was sent.
+    #[error("another server has taken over from this one: connect to the primary")]
+    Overtaken,
+    /// Nothing was sent.
+    #[error("the server is of another cluster than before; if that is meant, restart this process")]
+    OtherCluster,
+    #[error("a session that may still commit does not end")]
+    StillThere,
 }
 
 impl Failure {
     /// Whether the statement certainly left nothing behind.
     pub(super) fn is_definite(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::ConnectTimeout(_) | Self::Busy(_) => true,
+            Self::Connect(_)
+            | Self::ConnectTimeout(_)
+            | Self::Busy(_)
+            | Self::Standby
+            | Self::Overtaken
+            | Self::OtherCluster => true,
             Self::Statement(error) => is_refusal(error),
-            Self::Silent(_) => false,
+            Self::Silent(_) | Self::Warned | Self::StillThere => false,
         }
     }
 

@@ -4,11 +4,13 @@
 //! still be carried out. Before anybody says that a batch was not committed, such sessions are ended.
 
 use super::error::{Failure, is_refusal};
+use super::notices;
+use super::primary::{Primary, Session};
 use super::settings::{Settings, Target};
 use crate::error::StoreError;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Postgres, Row as _};
+use sqlx::{ConnectOptions as _, Postgres, Row as _};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -22,8 +24,7 @@ pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 /// A bounded number of connections.
 #[derive(Debug)]
 pub(super) struct Links {
-    options: PgConnectOptions,
-    settings: Settings,
+    target: Target,
     idle: Mutex<Vec<Link>>,
     places: Semaphore,
     connections: u16,
@@ -35,25 +36,21 @@ pub(super) struct Links {
 struct Link {
     connection: PgConnection,
     session: Session,
-}
-
-/// One session of the database, whatever later gets its process id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Session {
-    process: i32,
-    started: String,
+    primary: Primary,
 }
 
 /// A connection in use. Dropped amid a statement, it leaves its session in doubt.
-struct Held<'l> {
+pub(super) struct Held<'l> {
     links: &'l Links,
     link: Option<Link>,
+    /// Whether what was sent last may be a commit, of which somebody asks what became of it.
+    commits: bool,
     _place: SemaphorePermit<'l>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let (Some(link), Some(doubtful)) = (self.link.take(), &self.links.doubtful) {
+        if let (Some(link), Some(doubtful), true) = (self.link.take(), &self.links.doubtful, self.commits) {
             lock(doubtful).push(link.session);
         }
     }
@@ -70,8 +67,7 @@ impl Links {
         let connections = connections.max(1);
         Self {
             connections,
-            options: target.options.clone(),
-            settings: target.settings.clone(),
+            target: target.clone(),
             idle: Mutex::default(),
             places: Semaphore::new(usize::from(connections)),
             doubtful: Some(Mutex::default()),
@@ -94,23 +90,9 @@ impl Links {
     /// Runs a statement to its end, once.
     pub(super) async fn run(&self, statement: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
         let mut held = self.take().await?;
-        let limit = self.settings.statement_timeout + GRACE;
-        let link = held.link.as_mut().expect("a connection in use is there");
-        // All rows are taken: only then has the database said that the commit is done.
-        let Ok(outcome) = timeout(limit, statement.fetch_all(&mut link.connection)).await else {
-            return Err(Failure::Silent(limit));
-        };
-        match outcome {
-            Err(error) if !is_refusal(&error) => {
-                // The others are most likely as dead as this one.
-                lock(&self.idle).clear();
-                Err(error.into())
-            }
-            outcome => {
-                lock(&self.idle).extend(held.link.take());
-                outcome.map_err(Failure::from)
-            }
-        }
+        let rows = held.run(statement).await;
+        held.give_back(&rows);
+        rows
     }
 
     /// Runs a statement that changes nothing, or may be repeated. A connection that broke while nobody used it is made anew.
@@ -127,98 +109,150 @@ impl Links {
         outcome.map_err(|failure| failure.store_error(doing))
     }
 
-    /// Sees to it that nothing sent over a connection that was given up is carried out from now on.
-    pub(super) async fn settle(&self, doing: &'static str) -> Result<(), StoreError> {
-        let Some(doubtful) = &self.doubtful else {
-            return Ok(());
-        };
-        let sessions = lock(doubtful).clone();
-        for session in sessions {
-            self.end(&session, doing).await?;
-            lock(doubtful).retain(|other| *other != session);
-        }
-        Ok(())
-    }
-
-    async fn end(&self, session: &Session, doing: &'static str) -> Result<(), StoreError> {
-        // The function waits until the session is gone, and says whether it is.
-        let wait = self.settings.statement_timeout / 2;
-        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).max(1);
-        let end = || {
-            sqlx::query(
-                "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2",
-            )
-            .bind(session.process)
-            .bind(session.started.clone())
-            .bind(wait_ms)
-        };
-        let rows = self.query(doing, end).await?;
-        let gone = |row: &PgRow| row.try_get::<bool, _>(0).is_ok_and(|gone| gone);
-        if rows.iter().all(gone) {
-            return Ok(());
-        }
-        Err(StoreError::unavailable(
-            doing,
-            "a session that may still commit does not end",
-        ))
-    }
-
-    async fn take(&self) -> Result<Held<'_>, Failure> {
-        let wait = self.settings.wait_timeout;
+    /// A connection, to run several statements on one server.
+    pub(super) async fn take(&self) -> Result<Held<'_>, Failure> {
+        let wait = self.settings().wait_timeout;
         let place = timeout(wait, self.places.acquire()).await;
         let place = place
             .map_err(|_| Failure::Busy(wait))?
             .expect("the places are never closed");
-        let idle = lock(&self.idle).pop();
-        let link = match idle {
+        let link = match self.idle() {
             Some(link) => link,
             None => self.connect().await?,
         };
         Ok(Held {
             links: self,
             link: Some(link),
+            commits: true,
             _place: place,
         })
     }
 
+    /// A connection that is free, of the primary that was seen last: one that another has taken over from is of no use.
+    fn idle(&self) -> Option<Link> {
+        let mut idle = lock(&self.idle);
+        while let Some(link) = idle.pop() {
+            if self.target.seen.is_latest(&link.primary) {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.target.settings
+    }
+
     async fn connect(&self) -> Result<Link, Failure> {
-        let limit = self.settings.connect_timeout;
-        let made = timeout(limit, link(&self.options, &self.settings)).await;
-        made.map_err(|_| Failure::ConnectTimeout(limit))?
-            .map_err(Failure::Connect)
+        let limit = self.settings().connect_timeout;
+        timeout(limit, link(&self.target))
+            .await
+            .map_err(|_| Failure::ConnectTimeout(limit))?
     }
 }
 
-async fn link(options: &PgConnectOptions, settings: &Settings) -> Result<Link, sqlx::Error> {
-    let mut connection = connect(options, settings).await?;
-    let row =
-        sqlx::query("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
-            .fetch_one(&mut connection)
-            .await?;
-    let session = Session {
-        process: row.try_get(0)?,
-        started: row.try_get(1)?,
-    };
-    Ok(Link { connection, session })
+impl Held<'_> {
+    /// Runs a statement to its end, once. Where it fails, [`Held::give_back`] decides about the connection.
+    pub(super) async fn run(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
+        self.commits = true;
+        self.send(statement).await
+    }
+
+    /// The same for a statement that commits nothing.
+    pub(super) async fn ask(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
+        self.commits = false;
+        self.send(statement).await
+    }
+
+    async fn send(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
+        let limit = self.links.settings().statement_timeout + GRACE;
+        let link = self.link.as_mut().expect("a connection in use is there");
+        // All rows are taken: only then has the database said that the commit is done.
+        let listened = notices::listen(statement.fetch_all(&mut link.connection));
+        let Ok((outcome, warned)) = timeout(limit, listened).await else {
+            return Err(Failure::Silent(limit));
+        };
+        let rows = outcome?;
+        if warned {
+            return Err(Failure::Warned);
+        }
+        Ok(rows)
+    }
+
+    /// The connection is free for others, unless its last statement left it in doubt.
+    pub(super) fn give_back<T>(mut self, outcome: &Result<T, Failure>) {
+        match outcome {
+            Err(Failure::Statement(error)) if !is_refusal(error) => {
+                // The others are most likely as dead as this one.
+                lock(&self.links.idle).clear();
+            }
+            Err(Failure::Silent(_)) => {}
+            _ => lock(&self.links.idle).extend(self.link.take()),
+        }
+    }
+
+    /// Sees to it that nothing sent over a connection that was given up is carried out from now on: its session is ended. On a server
+    /// that took over from another one, sessions of the other are not there, and commit nothing.
+    pub(super) async fn end_doubtful(&mut self) -> Result<(), Failure> {
+        let Some(doubtful) = &self.links.doubtful else {
+            return Ok(());
+        };
+        let sessions = lock(doubtful).clone();
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        // The function waits until the session is gone, and says whether it is.
+        let wait = self.links.settings().statement_timeout / 2;
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).max(1);
+        let end = sqlx::query(END_SESSIONS)
+            .bind(sessions.iter().map(|session| session.process).collect::<Vec<_>>())
+            .bind(
+                sessions
+                    .iter()
+                    .map(|session| session.started.clone())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(wait_ms);
+        let rows = self.ask(end).await?;
+        let gone = |row: &PgRow| row.try_get::<bool, _>(0).is_ok_and(|gone| gone);
+        if !rows.iter().all(gone) {
+            return Err(Failure::StillThere);
+        }
+        lock(doubtful).retain(|session| !sessions.contains(session));
+        Ok(())
+    }
 }
 
-/// Makes a connection of which everything that matters is set, whatever the database's defaults are.
+/// Ends the sessions with process ids $1 that started at $2, each within $3 milliseconds.
+const END_SESSIONS: &str = "SELECT pg_terminate_backend(a.pid, $3) \
+         FROM unnest($1::int[], $2::text[]) AS s(pid, started) \
+         JOIN pg_stat_activity a ON a.pid = s.pid AND a.backend_start::text = s.started";
+
+async fn link(target: &Target) -> Result<Link, Failure> {
+    let (connection, (session, primary)) = connect(target).await?;
+    Ok(Link {
+        connection,
+        session,
+        primary,
+    })
+}
+
+/// Makes a connection to the primary, of which everything that matters is set, whatever the database's defaults are.
 ///
-/// Plans are made once and use the indexes: the first plan may be made while the tables are small, and is kept.
-pub(super) async fn connect(
-    options: &PgConnectOptions,
-    settings: &Settings,
-) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = options.connect().await?;
-    let limit = settings.statement_timeout.as_millis();
+/// Plans are made once and use the indexes: the first plan may be made while the tables are small, and is kept. That a commit waits for
+/// the disk, and for standbys where there are synchronous ones, is set for the session, so that no change of a default takes it away.
+pub(super) async fn connect(target: &Target) -> Result<(PgConnection, (Session, Primary)), Failure> {
+    let mut connection = target.options.connect().await.map_err(Failure::Connect)?;
+    let limit = target.settings.statement_timeout.as_millis();
     let set = format!(
         "SET statement_timeout = {limit}; SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; \
-         SET default_transaction_isolation = 'read committed'; SET client_min_messages = error; \
+         SET default_transaction_isolation = 'read committed'; SET client_min_messages = warning; \
          SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off; SET enable_bitmapscan = off; \
          SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off; \
          SET max_parallel_workers_per_gather = 0; SET seq_page_cost = 0; SET random_page_cost = 0; \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+         SELECT set_config('synchronous_commit', \
+           CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false); "
     );
-    sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection).await?;
-    Ok(connection)
+    let server = target.seen.check(&mut connection, &set).await?;
+    Ok((connection, server))
 }

@@ -125,11 +125,14 @@ pub(super) async fn check(target: &Target) -> Result<(), StoreError> {
 
 async fn connect(target: &Target) -> Result<PgConnection, StoreError> {
     let limit = target.settings.connect_timeout;
-    let connected = tokio::time::timeout(limit, target.options.connect()).await;
-    let connected = connected.map_err(|_| Failure::ConnectTimeout(limit));
-    connected
-        .and_then(|connected| connected.map_err(Failure::Connect))
-        .map_err(|failure| failure.store_error("opens the database"))
+    let connected = async {
+        let mut connection = target.options.connect().await.map_err(Failure::Connect)?;
+        target.seen.check(&mut connection, "").await?;
+        Ok(connection)
+    };
+    let connected = tokio::time::timeout(limit, connected).await;
+    let connected = connected.unwrap_or(Err(Failure::ConnectTimeout(limit)));
+    connected.map_err(|failure| failure.store_error("opens the database"))
 }
 
 async fn look(connection: &mut PgConnection) -> Result<Found, StoreError> {

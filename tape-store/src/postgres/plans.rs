@@ -60,7 +60,6 @@ fn statements(run: usize) -> Vec<(String, String)> {
             format!("'{{{run}}}', '{{10}}', 2000"),
         ),
         (retention::UNLIST.to_owned(), format!("'{{{run}}}'")),
-        (writer::FIND_BATCH.to_owned(), format!("{stream}, '\\x00', 1024")),
         (writer::ENDS.to_owned(), format!("ARRAY[tape_key('{name}')]")),
         (
             due::DUE.to_owned(),

@@ -2,7 +2,7 @@
 
 use super::append::{key, signed};
 use super::error::{Failure, corrupt};
-use super::links::Links;
+use super::links::{Links, Statement};
 use crate::contract::{Head, Snapshot};
 use crate::error::StoreError;
 use bytes::Bytes;
@@ -32,12 +32,20 @@ pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload, payload
            WHERE h.key = $1 AND h.name = $2) page \
          WHERE total - size < $5 ORDER BY seq";
 
+/// Asks where a stream ends.
+pub(super) fn head_statement(name: &str) -> Statement<'static> {
+    sqlx::query(HEAD).bind(key(name)).bind(name.to_owned())
+}
+
 /// Where a stream ends.
 pub(super) async fn head(links: &Links, stream: &StreamId) -> Result<Option<Head>, StoreError> {
     let name = stream.to_string();
-    let query = || sqlx::query(HEAD).bind(key(&name)).bind(name.clone());
-    let rows = links.query("reads", query).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let rows = links.query("reads", || head_statement(&name)).await?;
+    rows.first().map(|row| end(stream, row)).transpose()
+}
+
+/// Where a stream ends, by its row.
+pub(super) fn end(stream: &StreamId, row: &PgRow) -> Result<Head, StoreError> {
     let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
     let snapshot: Option<i64> = get(row, 3)?;
     let snapshot = match snapshot {
@@ -47,12 +55,27 @@ pub(super) async fn head(links: &Links, stream: &StreamId) -> Result<Option<Head
         }),
         None => None,
     };
-    Ok(Some(Head {
+    Ok(Head {
         seq: unsigned(seq),
         epoch: Epoch(epoch.unsigned_abs()),
         digest: digest(stream, seq, &get::<Vec<u8>>(row, 2)?)?,
         snapshot,
-    }))
+    })
+}
+
+/// Asks for entries of a stream.
+pub(super) fn entries_statement(name: &str, after: Seq, limit: u32) -> Statement<'static> {
+    sqlx::query(ENTRIES)
+        .bind(key(name))
+        .bind(name.to_owned())
+        .bind(asked(after, limit))
+        .bind(i64::from(limit))
+        .bind(PAGE_BYTES_MAX)
+}
+
+/// The first entry that is asked for.
+fn asked(after: Seq, limit: u32) -> i64 {
+    signed(after.0.saturating_add(1)).min(i64::MAX - i64::from(limit))
 }
 
 /// Entries of a stream, by its index.
@@ -63,21 +86,17 @@ pub(super) async fn entries(
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let name = stream.to_string();
-    let limit = i64::from(limit);
-    let asked = signed(after.0.saturating_add(1)).min(i64::MAX - limit);
-    let query = || {
-        sqlx::query(ENTRIES)
-            .bind(key(&name))
-            .bind(name.clone())
-            .bind(asked)
-            .bind(limit)
-            .bind(PAGE_BYTES_MAX)
-    };
+    let query = || entries_statement(&name, after, limit);
     let rows = links.query("reads", query).await?;
+    page(stream, after, &rows)
+}
+
+/// The entries of a page, none of which is missing.
+pub(super) fn page(stream: &StreamId, after: Seq, rows: &[PgRow]) -> Result<Vec<StoredEntry>, StoreError> {
     let Some(begin) = rows.first().map(|row| get::<i64>(row, 5)).transpose()? else {
         return Ok(Vec::new());
     };
-    let first = asked.max(begin);
+    let first = asked(after, 0).max(begin);
     let mut entries = Vec::with_capacity(rows.len());
     for (row, expected) in rows.iter().zip(first..) {
         let seq: i64 = get(row, 0)?;

@@ -20,11 +20,9 @@ impl Session {
     /// Connects, to do what errors then say could not be done.
     pub(super) async fn open(target: &Target, doing: &'static str) -> Result<Self, StoreError> {
         let limit = target.settings.connect_timeout;
-        let made = timeout(limit, connect(&target.options, &target.settings)).await;
-        let made = made.map_err(|_| Failure::ConnectTimeout(limit));
-        let connection = made
-            .and_then(|made| made.map_err(Failure::Connect))
-            .map_err(|failure| failure.store_error(doing))?;
+        let made = timeout(limit, connect(target)).await;
+        let made = made.unwrap_or(Err(Failure::ConnectTimeout(limit)));
+        let (connection, _) = made.map_err(|failure| failure.store_error(doing))?;
         Ok(Self {
             connection,
             doing,

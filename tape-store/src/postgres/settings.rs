@@ -1,5 +1,6 @@
 //! What can be set about a Postgres store, and how its URL is read.
 
+use super::primary::Seen;
 use crate::error::StoreError;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -62,6 +63,7 @@ impl Default for Settings {
 #[derive(Clone)]
 pub struct Target {
     pub(super) options: PgConnectOptions,
+    pub(super) seen: Seen,
     /// How the database is used.
     pub settings: Settings,
 }
@@ -115,6 +117,7 @@ impl FromStr for Target {
         }
         Ok(Self {
             options: options.disable_statement_logging(),
+            seen: Seen::default(),
             settings,
         })
     }

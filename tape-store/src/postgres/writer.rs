@@ -1,15 +1,15 @@
 //! How a group of batches becomes one transaction, and what its batches are told.
 
-use super::append::{self, Candidate, key, signed};
+use super::append::{self, Candidate};
 use super::error::Failure;
-use super::links::Links;
-use super::read::get;
-use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
+use super::links::{Held, Links};
+use super::read::{self, get};
+use crate::contract::{Batch, Committed, Fate};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
-use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::id::{Epoch, Seq};
 
 /// Most batches of one statement.
 const BATCHES_MAX: usize = 1_024;
@@ -18,11 +18,12 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often a group is sent again that fell victim to others.
 const COLLISIONS_MAX: u32 = 5;
 
-/// The last entry of the batch named $3 of the stream with key $1 and name $2.
-pub(super) const FIND_BATCH: &str = "SELECT e.seq FROM tape_head h CROSS JOIN LATERAL ( \
-           SELECT e.seq FROM tape_entry e WHERE e.part = h.part AND e.stream = h.stream \
-             AND e.seq > h.seq - $4 AND e.seq >= h.first AND e.seq <= h.seq AND e.batch = $3 LIMIT 1) e \
-         WHERE h.key = $1 AND h.name = $2";
+/// Writes something that nobody reads. Once it is acknowledged, so is all that was committed before: on the disk, and on the synchronous
+/// standbys where there are any.
+const WRITE: &str = "SELECT pg_logical_emit_message(true, 'tape', ''::text)::text";
+/// The same where there are synchronous standbys; else what can be read is on the disk.
+const WRITE_IF_REPLICATED: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
+         THEN pg_logical_emit_message(true, 'tape', ''::text)::text END";
 /// Where the streams with keys $1 end.
 pub(super) const ENDS: &str = "SELECT name, seq, epoch FROM tape_head WHERE key = ANY($1)";
 
@@ -159,25 +160,49 @@ async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, (Seq
     rows.iter().map(end).collect()
 }
 
-/// Whether a batch was committed. Definite: sessions that may still commit it are ended first.
-pub(super) async fn find_batch(
-    links: &Links,
-    stream: &StreamId,
-    batch: BatchId,
-) -> Result<Option<Committed>, StoreError> {
-    const DOING: &str = "looks for a batch";
-    links.settle(DOING).await?;
-    let name = stream.to_string();
-    let find = || {
-        sqlx::query(FIND_BATCH)
-            .bind(key(&name))
-            .bind(name.clone())
-            .bind(batch.0.as_bytes().to_vec())
-            .bind(signed(FIND_BATCH_ENTRIES))
+/// What became of a batch. All on one connection, so of one server, which is the primary: sessions that may still commit the batch are
+/// ended, then a durable write shows that the server takes commits and that what was committed before is durable, and only then is the
+/// batch compared.
+pub(super) async fn resolve(links: &Links, batch: &Batch) -> Result<Fate, StoreError> {
+    let compared = match resolve_once(links, batch).await {
+        // It broke while nobody used it.
+        Err(failure) if failure.is_of_the_connection() => resolve_once(links, batch).await,
+        compared => compared,
     };
-    let rows = links.query(DOING, find).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Committed {
-        seq: Seq(get::<i64>(row, 0)?.unsigned_abs()),
-    }))
+    let fate = compared.map_err(|failure| failure.store_error("looks for a batch"))??;
+    Ok(fate.unwrap_or(Fate::NotCommitted))
+}
+
+/// What became of a batch; none where nothing is at its place, and nothing comes any more.
+async fn resolve_once(links: &Links, batch: &Batch) -> Result<Result<Option<Fate>, StoreError>, Failure> {
+    let mut held = links.take().await?;
+    let compared = async {
+        held.end_doubtful().await?;
+        held.run(sqlx::query(WRITE)).await?;
+        compare(&mut held, batch).await
+    };
+    let compared = compared.await;
+    held.give_back(&compared);
+    compared
+}
+
+/// Compares a batch with what its stream has at its place; none where that is nothing.
+async fn compare(held: &mut Held<'_>, batch: &Batch) -> Result<Result<Option<Fate>, StoreError>, Failure> {
+    let (stream, before) = (&batch.stream, Seq(batch.last().0.saturating_sub(1)));
+    let name = stream.to_string();
+    let head = held.ask(read::head_statement(&name)).await?;
+    let end = match head.first().map(|row| read::end(stream, row)).transpose() {
+        Ok(head) => head.map_or(Seq::ZERO, |head| head.seq),
+        Err(error) => return Ok(Err(error)),
+    };
+    let rows = held.ask(read::entries_statement(&name, before, 1)).await?;
+    let entry = read::page(stream, before, &rows);
+    Ok(entry.map(|entry| batch.compare(end, entry.first()).fate(batch)))
+}
+
+/// Makes sure that what was read is as durable as what is acknowledged.
+pub(super) async fn barrier(links: &Links) -> Result<(), StoreError> {
+    const DOING: &str = "makes sure that standbys have what was read";
+    let written = links.run(sqlx::query(WRITE_IF_REPLICATED)).await;
+    written.map(drop).map_err(|failure| failure.store_error(DOING))
 }

@@ -3,17 +3,13 @@
 //! Each batch is a transaction of its own, and all go at the same time: rows of several streams in one transaction would mostly stand in
 //! several splits, which Spanner then has to bring to agree, and one conflict would fail all.
 
-use super::append::{self, Stream, signed};
+use super::append::{self, Stream};
 use super::error::Failure;
-use super::link::{Link, Question};
-use super::read::{self, get};
-use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES};
+use super::link::Link;
+use super::read;
+use crate::contract::{Batch, Committed, Fate};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
-use bytes::Bytes;
-use google_cloud_spanner::key;
-use google_cloud_spanner::key::{KeyRange, KeySet};
-use google_cloud_spanner::read::ReadRequest;
 use std::collections::HashMap;
 use tape_core::id::{Epoch, Seq};
 
@@ -110,40 +106,27 @@ pub(super) async fn ends(
     Ok(ends.into_iter().flatten().collect())
 }
 
-/// Whether a batch was committed. Definite: one that is not there is kept from being committed before anybody is told.
-pub(super) async fn find_batch(
-    link: &Link,
-    stream: &Stream,
-    batch: BatchId,
-) -> Result<Option<Committed>, StoreError> {
-    let found = look_for(link, stream, batch).await?;
-    if found.is_some() {
-        return Ok(found);
+/// What became of a batch. Where nothing is at its place, it is kept from being committed before anybody is told.
+pub(super) async fn resolve(link: &Link, stream: &Stream, batch: &Batch) -> Result<Fate, StoreError> {
+    if let Some(fate) = look_for(link, stream, batch).await? {
+        return Ok(fate);
     }
-    match link.write(vec![append::void(stream, batch)]).await {
+    match link.write(vec![append::void(stream, batch.id)]).await {
         Ok(()) => {}
         // Somebody else asked before.
         Err(failure) if failure.is_already_there() => {}
         Err(failure) => return Err(failure.store_error(LOOKS)),
     }
-    look_for(link, stream, batch).await
+    Ok(look_for(link, stream, batch).await?.unwrap_or(Fate::NotCommitted))
 }
 
-/// Reads the names of batches in the last entries of a stream. There is no index of them: it would cost every commit a row.
-async fn look_for(link: &Link, stream: &Stream, batch: BatchId) -> Result<Option<Committed>, StoreError> {
-    let Some(end) = read::end(link, stream).await? else {
-        return Ok(None);
+/// Compares a batch with what its stream has at its place; none where that is nothing yet.
+async fn look_for(link: &Link, stream: &Stream, batch: &Batch) -> Result<Option<Fate>, StoreError> {
+    let end = read::end(link, stream).await?.map_or(Seq::ZERO, |end| end.seq);
+    let entry = if end < batch.last() {
+        Vec::new()
+    } else {
+        read::entries(link, stream, Seq(batch.last().0 - 1), 1).await?
     };
-    let before = end.seq.0.saturating_sub(FIND_BATCH_ENTRIES);
-    let range = KeyRange::open_closed(key![stream.id, signed(before)], key![stream.id]);
-    let keys = KeySet::builder().add_range(range).build();
-    let request = ReadRequest::builder("tape_entry", ["seq", "batch"]).with_keys(keys);
-    let rows = link.ask(LOOKS, Question::Keys(request.build()), |row| {
-        Ok((get::<i64>(row, 0)?, get::<Option<Bytes>>(row, 1)?))
-    });
-    let is_it = |(_, name): &(i64, Option<Bytes>)| name.as_deref() == Some(batch.0.as_bytes());
-    let found = rows.await?.into_iter().find(is_it);
-    Ok(found.map(|(seq, _)| Committed {
-        seq: Seq(seq.unsigned_abs()),
-    }))
+    Ok(batch.compare(end, entry.first()).fate(batch))
 }

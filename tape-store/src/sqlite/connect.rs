@@ -1,11 +1,12 @@
 //! Opening a database file: whose it is, of what version, and how it is written.
 
-use super::error::{primary_code, store_error};
+use super::error::{is_io, is_no_database, is_write_protection, store_error};
 use super::settings::Settings;
+use super::writer::in_turn;
 use crate::error::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
@@ -21,6 +22,10 @@ const KEPT: &str = include_str!("kept.sql");
 /// What version 4 added.
 const CLOCK: &str = include_str!("clock.sql");
 const PAGE_BYTES: u32 = 4096;
+/// Pages in the log after which they are written to the file.
+const LOG_PAGES: u32 = 4000;
+/// Bytes that the log keeps while it is in use.
+const LOG_BYTES: u32 = LOG_PAGES * PAGE_BYTES;
 
 /// What a file is.
 enum Found {
@@ -30,31 +35,136 @@ enum Found {
     Journal,
 }
 
+/// How a file can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Written too.
+    Write,
+    /// Only read, beside others that may write.
+    Read,
+    /// Only read, where nobody writes: SQLite then needs no files beside it.
+    ReadImmutable,
+}
+
+const DOING: &str = "opens the database";
+
 /// Makes sure that the file is a journal of this version, and makes it one where there is nothing yet. A file of somebody
-/// else, or of a newer build, stays as it is, to the byte.
-pub(super) async fn prepare(path: &Path, settings: &Settings) -> Result<(), StoreError> {
-    const DOING: &str = "opens the database";
+/// else, or of a newer build, stays as it is, to the byte. On a disk that takes no writes, a journal of this version is read.
+pub(super) async fn prepare(path: &Path, settings: &Settings) -> Result<Access, StoreError> {
     if path.exists() {
-        let plain = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(settings.busy_timeout);
-        let mut found = plain.connect().await.map_err(|error| foreign(path, error))?;
-        let looked = look(&mut found).await;
-        found.close().await.map_err(|error| store_error(DOING, error))?;
-        if matches!(
-            looked.map_err(|error| foreign(path, error))?.judge(path)?,
-            Found::Journal
-        ) {
-            return Ok(());
+        match look_into(common(path, settings)).await {
+            Ok(look) if matches!(look.judge(path)?, Found::Journal) => {
+                return recover(path, settings).await;
+            }
+            Ok(_) => {}
+            Err(error) if is_write_protection(&error) && !has_room_for_files(path) => {
+                return prepare_to_read(path, settings).await;
+            }
+            Err(error) => return Err(foreign(path, error)),
         }
     }
-    let mut made = writer(path, settings)
-        .connect()
-        .await
+    let mut made = in_turn!(settings.busy_timeout, writer(path, settings).connect())
         .map_err(|error| store_error(DOING, error))?;
-    let done = make(&mut made, path).await;
+    let done = make(&mut made, path, settings).await;
     made.close().await.map_err(|error| store_error(DOING, error))?;
-    done
+    done.map(|()| Access::Write)
+}
+
+/// How a journal that can be opened can be used.
+///
+/// A process that died left a log. What stands in it as committed is read from now on; some of it may be in the memory of the system
+/// alone, where writing it to the disk failed. So it is written to the file, and the file to the disk.
+async fn recover(path: &Path, settings: &Settings) -> Result<Access, StoreError> {
+    const DOING: &str = "writes the log of the database to its file";
+    let had_log = has_log(path);
+    let recovered = async {
+        let mut connection = common(path, settings).connect().await?;
+        connection.execute(MAY_WRITE).await?;
+        if had_log {
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        }
+        connection.close().await
+    };
+    match recovered.await {
+        Err(error) if is_io(&error) => Err(store_error(DOING, error)),
+        Err(error) if is_write_protection(&error) => Ok(Access::Read),
+        // Where another process writes, it has gone through the log.
+        _ => Ok(Access::Write),
+    }
+}
+
+/// Asks whether the file may be written, and writes nothing. Writing the log to a file that may not be written fails as if the disk did,
+/// and a transaction that is to write begins there all the same.
+pub(super) const MAY_WRITE: &str = "DELETE FROM erased WHERE pos < 0";
+
+/// Whether there is a log with something in it.
+fn has_log(path: &Path) -> bool {
+    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// A file that SQLite keeps beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether files can be made beside the database, as SQLite has to. The database itself is not touched: to close a file ends the locks
+/// that this process has on it.
+fn has_room_for_files(path: &Path) -> bool {
+    let probe = beside(path, &format!("-{}", uuid::Uuid::new_v4()));
+    let made = std::fs::File::create_new(&probe);
+    // Where it cannot be deleted, it is empty and harmless.
+    let _ = std::fs::remove_file(&probe);
+    made.is_ok()
+}
+
+/// Looks whether the journal can be read where nothing can be written.
+async fn prepare_to_read(path: &Path, settings: &Settings) -> Result<Access, StoreError> {
+    let refused = |problem: &str| StoreError::Invalid {
+        what: "store",
+        problem: format!("{} is on a disk that takes no writes, {problem}", path.display()),
+    };
+    let (access, look) = match look_into(common(path, settings).read_only(true)).await {
+        Ok(look) => (Access::Read, look),
+        Err(error) if !is_write_protection(&error) => return Err(foreign(path, error)),
+        // Without its log, the newest entries would be missing.
+        Err(_) if has_log(path) => {
+            return Err(refused(
+                "and has a log (-wal) that cannot be read there: copy both to a disk that can be written",
+            ));
+        }
+        Err(_) => {
+            let options = common(path, settings).read_only(true).immutable(true);
+            let looked = look_into(options).await;
+            (
+                Access::ReadImmutable,
+                looked.map_err(|error| foreign(path, error))?,
+            )
+        }
+    };
+    match look.judge(path)? {
+        Found::Journal => Ok(access),
+        Found::Older(version) => Err(refused(&format!(
+            "and has schema version {version}, which has to be brought up to {SCHEMA_VERSION}: copy it to a disk that can be written"
+        ))),
+        Found::Nothing => Err(refused("and is empty")),
+    }
+}
+
+async fn look_into(options: SqliteConnectOptions) -> Result<Look, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let looked = look_at_once(&mut connection).await;
+    connection.close().await?;
+    looked
+}
+
+/// Looks within one transaction: another process may be making the journal.
+async fn look_at_once(connection: &mut SqliteConnection) -> Result<Look, sqlx::Error> {
+    connection.execute("BEGIN").await?;
+    let looked = look(connection).await?;
+    connection.execute("ROLLBACK").await?;
+    Ok(looked)
 }
 
 /// How the one connection that writes is opened.
@@ -64,7 +174,9 @@ pub(super) fn writer(path: &Path, settings: &Settings) -> SqliteConnectOptions {
         .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .pragma("wal_autocheckpoint", "4000")
+        .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
+        // A log that grew while a reader held it up gets shorter when it is begun anew.
+        .pragma("journal_size_limit", LOG_BYTES.to_string())
         // What is deleted is overwritten: erased bytes must not stay in the file's free space.
         .pragma("secure_delete", "ON")
         .pragma("cache_size", "-65536")
@@ -79,8 +191,10 @@ pub(super) fn writer(path: &Path, settings: &Settings) -> SqliteConnectOptions {
 }
 
 /// How connections that only read are opened.
-pub(super) fn reader(path: &Path, settings: &Settings) -> SqliteConnectOptions {
+pub(super) fn reader(path: &Path, settings: &Settings, access: Access) -> SqliteConnectOptions {
     common(path, settings)
+        .read_only(access != Access::Write)
+        .immutable(access == Access::ReadImmutable)
         .pragma("query_only", "1")
         .pragma("cache_size", "-16384")
 }
@@ -147,9 +261,9 @@ impl Look {
 
 /// Makes an empty file or an older journal a journal of this version, in one transaction; of several processes that try, one
 /// does.
-async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+async fn make(connection: &mut SqliteConnection, path: &Path, settings: &Settings) -> Result<(), StoreError> {
     let failed = |error| store_error("makes the tables", error);
-    connection.execute("BEGIN IMMEDIATE").await.map_err(failed)?;
+    in_turn!(settings.busy_timeout, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
     let steps: &[&'static str] = match look(connection).await.map_err(failed)?.judge(path)? {
         Found::Journal => return connection.execute("ROLLBACK").await.map(drop).map_err(failed),
         Found::Older(..2) => &[ERASED, ERASED_BEFORE, KEPT, CLOCK],
@@ -171,13 +285,12 @@ async fn make(connection: &mut SqliteConnection, path: &Path) -> Result<(), Stor
 
 /// A file that SQLite cannot read is not ours to touch.
 fn foreign(path: &Path, error: sqlx::Error) -> StoreError {
-    const NOT_A_DATABASE: u32 = 26;
-    if primary_code(&error) == Some(NOT_A_DATABASE) {
+    if is_no_database(&error) {
         let problem = format!("{} is no SQLite database", path.display());
         return StoreError::Invalid {
             what: "store",
             problem,
         };
     }
-    store_error("opens the database", error)
+    store_error(DOING, error)
 }

@@ -1,44 +1,159 @@
 //! What an error of SQLite means for the caller.
 
 use crate::error::StoreError;
-use std::sync::Arc;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+const BUSY: u32 = 5;
+const READ_ONLY: u32 = 8;
+const IO: u32 = 10;
+const CORRUPT: u32 = 11;
+const CANNOT_OPEN: u32 = 14;
+const NOT_A_DATABASE: u32 = 26;
 
 /// Whether a failed commit certainly left nothing behind.
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     // Of SQLite's own errors only those of I/O leave it open whether the commit reached the disk; whatever else goes wrong
     // beneath (a worker that is gone, a connection that is closed) leaves it open too.
-    const IO: u32 = 10;
     primary_code(error).is_some_and(|code| code != IO)
 }
 
 /// Whether another process is writing.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
-    const BUSY: u32 = 5;
     primary_code(error) == Some(BUSY)
+}
+
+/// Whether the file system gave an error.
+pub(super) fn is_io(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(IO)
+}
+
+/// Whether the file, or one beside it, cannot be written.
+pub(super) fn is_write_protection(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(READ_ONLY | CANNOT_OPEN))
+}
+
+/// Whether there was no transaction to end.
+pub(super) fn is_no_transaction(error: &sqlx::Error) -> bool {
+    const ERROR: u32 = 1;
+    primary_code(error) == Some(ERROR)
+}
+
+pub(super) fn is_no_database(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(NOT_A_DATABASE)
 }
 
 /// What could not be done, and who can do something about it.
 pub(super) fn store_error(doing: &'static str, error: sqlx::Error) -> StoreError {
-    const CORRUPT: u32 = 11;
-    const NOT_A_DATABASE: u32 = 26;
     let decoding = matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_));
     match primary_code(&error) {
-        Some(CORRUPT | NOT_A_DATABASE) => StoreError::corrupt("the database file", error),
-        _ if decoding => StoreError::corrupt("a row", error),
+        Some(CORRUPT | NOT_A_DATABASE) => StoreError::corrupt("the database file", Cause(error)),
+        _ if decoding => StoreError::corrupt("a row", Cause(error)),
         _ => StoreError::Unavailable {
             doing,
-            source: Arc::new(error),
+            source: Arc::new(Cause(error)),
         },
     }
 }
 
 /// SQLite's primary result code, where the error is SQLite's.
-pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<u32>().ok().map(|code| code & 0xff)
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    extended_code(error).map(|code| code & 0xff)
+}
+
+fn extended_code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error()?.code()?.parse().ok()
 }
 
 /// A row that cannot be what was written.
-pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
+pub(super) fn corrupt(table: &str, key: impl fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
+}
+
+/// The same error with the file in which it is: whoever reads it may have several.
+pub(super) fn in_file(path: &Path, error: StoreError) -> StoreError {
+    let named = |source: crate::error::Source| -> crate::error::Source {
+        Arc::new(InFile(format!("{}: {source}", path.display())))
+    };
+    match error {
+        StoreError::Unavailable { doing, source } => StoreError::Unavailable {
+            doing,
+            source: named(source),
+        },
+        StoreError::Poisoned { doing, source } => StoreError::Poisoned {
+            doing,
+            source: named(source),
+        },
+        StoreError::Corrupt { what, source } => StoreError::Corrupt {
+            what,
+            source: named(source),
+        },
+        other => other,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct InFile(String);
+
+/// What SQLite said, once and in words.
+#[derive(Debug)]
+struct Cause(sqlx::Error);
+
+impl std::error::Error for Cause {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(error) = self.0.as_database_error() else {
+            return self.0.fmt(f);
+        };
+        f.write_str(error.message())?;
+        let Some(code) = extended_code(&self.0) else {
+            return Ok(());
+        };
+        match operation(code) {
+            Some(operation) => write!(f, ": {operation} failed (SQLite code {code})"),
+            None => write!(f, " (SQLite code {code})"),
+        }
+    }
+}
+
+/// What the file system failed at, by SQLite's extended result code.
+const fn operation(code: u32) -> Option<&'static str> {
+    Some(match code {
+        266 | 522 => "reading",
+        778 => "writing",
+        1034 => "fsync",
+        1290 => "fsync of the directory",
+        1546 => "shortening a file",
+        2570 => "deleting a file",
+        4618 | 4874 | 5130 | 5386 => "the shared memory file",
+        _ => return None,
+    })
+}
+
+/// Whether a write to the disk failed. From then on nobody knows what the disk has of it: the system may have given the pages up, and
+/// what it says of them later is worth nothing. Until the file is opened anew, when SQLite goes through its log again, nothing is
+/// read or written.
+#[derive(Debug, Default)]
+pub(super) struct Poison(OnceLock<StoreError>);
+
+impl Poison {
+    /// Refuses a call after a failure.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.0.get().cloned().map_or(Ok(()), Err)
+    }
+
+    /// What a failure of a write means.
+    pub(super) fn write_failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
+        if !is_io(&error) {
+            return store_error(doing, error);
+        }
+        let poisoned = || StoreError::Poisoned {
+            doing,
+            source: Arc::new(Cause(error)),
+        };
+        self.0.get_or_init(poisoned).clone()
+    }
 }

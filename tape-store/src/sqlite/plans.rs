@@ -27,7 +27,7 @@ async fn queries_are_searches() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tape.db");
     drop(SqliteStore::open(&path).await.unwrap());
-    let mut connection = connect::reader(&path, &Settings::default())
+    let mut connection = connect::reader(&path, &Settings::default(), connect::Access::Write)
         .connect()
         .await
         .unwrap();
@@ -58,7 +58,7 @@ async fn lists_of_runs_are_searches_in_their_order() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tape.db");
     drop(SqliteStore::open(&path).await.unwrap());
-    let mut connection = connect::reader(&path, &Settings::default())
+    let mut connection = connect::reader(&path, &Settings::default(), connect::Access::Write)
         .connect()
         .await
         .unwrap();

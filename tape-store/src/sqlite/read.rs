@@ -6,7 +6,7 @@ use crate::contract::{FeedEntry, Head, Snapshot, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use sqlx::Row as _;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteExecutor, SqlitePool, SqliteRow};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
@@ -58,7 +58,10 @@ pub(super) const POSITION: &str = "WITH RECURSIVE walk(pos, seq, prev) AS ( \
          SELECT pos FROM walk WHERE seq = ?2";
 
 /// Where a stream ends.
-pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+pub(super) async fn head(
+    readers: impl SqliteExecutor<'_>,
+    stream: &StreamId,
+) -> Result<Option<Head>, StoreError> {
     let query = sqlx::query(HEAD);
     let rows = query
         .bind(stream.to_string())
@@ -88,7 +91,7 @@ pub(super) async fn head(readers: &SqlitePool, stream: &StreamId) -> Result<Opti
 
 /// Entries of a stream, found by walking back from the first place known at or after the page's end.
 pub(super) async fn entries(
-    readers: &SqlitePool,
+    readers: impl SqliteExecutor<'_>,
     stream: &StreamId,
     after: Seq,
     limit: u32,

@@ -5,7 +5,6 @@
 //! free are used for what is written next; the file does not shrink.
 
 use super::append::signed;
-use super::error::store_error;
 use super::writer::{Writer, in_turn};
 use crate::error::StoreError;
 use sqlx::Executor as _;
@@ -81,12 +80,16 @@ pub(super) enum Dropping<'d> {
 impl Writer {
     /// Does what is next, and returns what comes then.
     async fn drop_some<'d>(&mut self, dropping: Dropping<'d>) -> Result<Option<Dropping<'d>>, StoreError> {
-        let failed = |error| store_error("drops entries", error);
+        const DOING: &str = "drops entries";
+        self.check()?;
         let patience = self.patience();
-        let connection = self.connection().await.map_err(failed)?;
+        let connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.failed(DOING, error)),
+        };
         let done = dropping.step(connection, patience).await;
         self.settled(done.is_ok()).await;
-        done.map_err(failed)
+        done.map_err(|error| self.failed(DOING, error))
     }
 }
 

@@ -1,17 +1,20 @@
 //! The one connection that writes, and how a group of batches becomes one transaction.
 
-use super::append::{self, append, signed};
-use super::error::{is_definite, store_error};
+use super::append::{self, append};
+use super::connect::MAY_WRITE;
+use super::error::{Poison, is_definite};
 use super::index;
 use super::names::Names;
-use crate::contract::{Batch, BatchId, Committed, FIND_BATCH_ENTRIES, StoreTime};
+use super::read;
+use crate::contract::{Batch, BatchId, Committed, Fate, StoreTime};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
-use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::id::{Epoch, Seq};
 
 /// How long SQLite waits for other processes between two tries to begin: it looks after 1 ms, 2 more and 5 more.
 const TURN: Duration = Duration::from_millis(8);
@@ -24,7 +27,8 @@ macro_rules! in_turn {
         loop {
             match $begin.await {
                 // Nothing was begun.
-                Err(error) if super::error::is_busy(&error) && std::time::Instant::now() < give_up => {}
+                Err(error)
+                    if $crate::sqlite::error::is_busy(&error) && std::time::Instant::now() < give_up => {}
                 begun => break begun,
             }
         }
@@ -41,6 +45,7 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
     doubtful: bool,
+    poison: Arc<Poison>,
 }
 
 /// A batch on its way, with the number of its stream.
@@ -59,13 +64,24 @@ struct Settled {
 }
 
 impl Writer {
-    pub(super) const fn new(options: SqliteConnectOptions, patience: Duration) -> Self {
+    pub(super) const fn new(options: SqliteConnectOptions, patience: Duration, poison: Arc<Poison>) -> Self {
         Self {
             options,
             patience,
             connection: None,
             doubtful: false,
+            poison,
         }
+    }
+
+    /// Refuses what comes after a failure of the disk.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.poison.check()
+    }
+
+    /// What a write comes to that failed.
+    pub(super) fn failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
+        self.poison.write_failed(doing, error)
     }
 
     pub(super) const fn patience(&self) -> Duration {
@@ -76,11 +92,19 @@ impl Writer {
     pub(super) async fn commit(&mut self, batches: Vec<Batch>, names: &Names) -> Vec<Answer> {
         let ids: Vec<BatchId> = batches.iter().map(|batch| batch.id).collect();
         let mut answers: Vec<Option<Answer>> = ids.iter().map(|_| None).collect();
-        let batches = admit(batches, &mut answers);
+        if let Err(error) = self.check() {
+            refuse_open(&mut answers, &ids, true, error);
+        }
+        let batches = if answers.iter().all(Option::is_none) {
+            admit(batches, &mut answers)
+        } else {
+            Vec::new()
+        };
         if !batches.is_empty()
             && let Err(error) = self.commit_admitted(batches, names, &mut answers).await
         {
-            refuse_open(&mut answers, &ids, error);
+            let definite = is_definite(&error);
+            refuse_open(&mut answers, &ids, definite, self.failed("commits", error));
             // An open transaction would hold up other processes.
             self.clear().await;
         }
@@ -88,56 +112,70 @@ impl Writer {
         answers.into_iter().map(answered).collect()
     }
 
-    /// Whether a batch was committed. Definite: nobody writes while it looks, and what was left undone is undone.
-    pub(super) async fn find_batch(
-        &mut self,
-        stream: &StreamId,
-        batch: BatchId,
-    ) -> Result<Option<Committed>, StoreError> {
-        let failed = |error| store_error("looks for a batch", error);
+    /// What became of a batch. Nobody writes while it is compared, and what was left undone is undone: where nothing is at its place,
+    /// nothing comes any more.
+    pub(super) async fn resolve(&mut self, batch: &Batch) -> Result<Fate, StoreError> {
+        const DOING: &str = "looks for a batch";
+        self.check()?;
         let patience = self.patience;
-        let connection = self.connection().await.map_err(failed)?;
-        in_turn!(patience, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
-        let query = sqlx::query_scalar::<_, i64>(
-            "WITH RECURSIVE walk(n, seq, prev, batch) AS ( \
-               SELECT 1, e.seq, e.prev, e.batch FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
-                 WHERE s.name = ? \
-               UNION ALL SELECT n + 1, e.seq, e.prev, e.batch FROM walk CROSS JOIN entry e WHERE e.pos = walk.prev AND n < ?) \
-             SELECT seq FROM walk WHERE batch = ?",
-        );
-        let query = query.bind(stream.to_string()).bind(signed(FIND_BATCH_ENTRIES));
-        let found = query
-            .bind(batch.0.as_bytes().to_vec())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(failed)?;
-        connection.execute("ROLLBACK").await.map_err(failed)?;
-        self.doubtful = false;
-        Ok(found.first().map(|seq| Committed {
-            seq: Seq(seq.unsigned_abs()),
-        }))
+        let connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.failed(DOING, error)),
+        };
+        let compared = compare(connection, patience, batch).await;
+        self.settled(matches!(compared, Ok(Ok(_)))).await;
+        let fate = compared.map_err(|error| self.failed(DOING, error))??;
+        Ok(fate.unwrap_or(Fate::NotCommitted))
     }
 
     /// Whether the file may be written to.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
-        let failed = |error| store_error("asks for the right to write", error);
+        self.check()?;
         let patience = self.patience;
-        let connection = self.connection().await.map_err(failed)?;
-        in_turn!(patience, connection.execute("BEGIN IMMEDIATE; ROLLBACK")).map_err(failed)?;
+        let probed = async {
+            let connection = self.connection().await?;
+            in_turn!(patience, connection.execute(MAY_WRITE))
+        };
+        let probed = probed.await;
+        probed.map_err(|error| self.failed("asks for the right to write", error))?;
         self.doubtful = false;
         Ok(())
     }
 
     /// Sets the time of the journal anew.
     pub(super) async fn set_time(&mut self) -> Result<StoreTime, StoreError> {
-        let failed = |error| store_error(super::clock::DOING, error);
+        const DOING: &str = super::clock::DOING;
+        self.check()?;
         let patience = self.patience;
-        let connection = self.connection().await.map_err(failed)?;
-        in_turn!(patience, connection.execute("BEGIN IMMEDIATE")).map_err(failed)?;
+        let begun = async {
+            let connection = self.connection().await?;
+            in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+            Ok(connection)
+        };
+        let connection = match begun.await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.failed(DOING, error)),
+        };
         let time = super::clock::set(connection).await?;
-        connection.execute("COMMIT").await.map_err(failed)?;
+        let committed = connection.execute("COMMIT").await;
+        committed.map_err(|error| self.failed(DOING, error))?;
         self.doubtful = false;
         Ok(time)
+    }
+
+    /// Writes the log to the file and empties it, unless somebody uses it. Whether it is empty.
+    pub(super) async fn empty_log(&mut self) -> Result<bool, StoreError> {
+        self.check()?;
+        let emptied = async {
+            let connection = self.connection().await?;
+            connection.execute(MAY_WRITE).await?;
+            let emptied = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)");
+            emptied.fetch_one(connection).await
+        };
+        let emptied = emptied.await;
+        let busy = emptied.map_err(|error| self.failed("empties the log", error))?;
+        self.doubtful = false;
+        Ok(busy == 0)
     }
 
     /// A number that changes with each commit of others, those of this connection left out.
@@ -151,20 +189,24 @@ impl Writer {
 
     /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
     pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
-        let failed = |error| store_error("erases a payload", error);
-        let patience = self.patience;
-        let connection = self.connection().await.map_err(failed)?;
-        // Readers are waited for, too.
-        wait_for(connection, patience).await.map_err(failed)?;
-        let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
-        query.execute(&mut *connection).await.map_err(failed)?;
-        // The log still has the bytes as they were written. Readers that hold it up are no error here but a row that says so:
-        // the payload is erased all the same, and the log goes with a later checkpoint.
-        let truncated = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
-        truncated.map_err(failed)?;
-        wait_for(connection, TURN).await.map_err(failed)?;
+        self.check()?;
+        let erased = self.mark_erased(pos).await;
+        erased.map_err(|error| self.failed("erases a payload", error))?;
         self.doubtful = false;
         Ok(())
+    }
+
+    async fn mark_erased(&mut self, pos: i64) -> Result<(), sqlx::Error> {
+        let patience = self.patience;
+        let connection = self.connection().await?;
+        // Readers are waited for, too.
+        wait_for(connection, patience).await?;
+        let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
+        query.execute(&mut *connection).await?;
+        // The log still has the bytes as they were written. Readers that hold it up are no error here but a row that says so:
+        // the payload is erased all the same, and the log goes with a later checkpoint.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+        wait_for(connection, TURN).await
     }
 
     /// The connection, outside any transaction. It counts as doubtful until the caller says otherwise.
@@ -250,16 +292,33 @@ impl Settled {
     }
 }
 
+/// Compares a batch with what its stream has at its place, within a transaction; none where that is nothing.
+async fn compare(
+    connection: &mut SqliteConnection,
+    patience: Duration,
+    batch: &Batch,
+) -> Result<Result<Option<Fate>, StoreError>, sqlx::Error> {
+    in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+    let before = Seq(batch.last().0.saturating_sub(1));
+    let read = async {
+        let head = read::head(&mut *connection, &batch.stream).await?;
+        let entry = read::entries(&mut *connection, &batch.stream, before, 1).await?;
+        let end = head.map_or(Seq::ZERO, |head| head.seq);
+        Ok(batch.compare(end, entry.first()).fate(batch))
+    };
+    let read = read.await;
+    connection.execute("ROLLBACK").await?;
+    Ok(read)
+}
+
 /// Answers all that have no answer yet with what went wrong.
-fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], error: sqlx::Error) {
-    let definite = is_definite(&error);
-    let store = store_error("commits", error);
+fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], definite: bool, error: StoreError) {
     for (answer, id) in answers.iter_mut().zip(ids) {
         answer.get_or_insert_with(|| {
             Err(if definite {
-                CommitError::Store(store.clone())
+                CommitError::Store(error.clone())
             } else {
-                CommitError::outcome_unknown(*id, store.clone())
+                CommitError::outcome_unknown(*id, error.clone())
             })
         });
     }
@@ -268,10 +327,9 @@ fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], error: sqlx::Err
 /// Ends a transaction that may be open; none where the connection is of no more use. A command that its caller abandoned
 /// is over when this returns, since a connection does one thing after the other.
 async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
-    const NO_TRANSACTION: u32 = 1;
     match connection.execute("ROLLBACK").await {
         Ok(_) => Some(connection),
-        Err(error) if super::error::primary_code(&error) == Some(NO_TRANSACTION) => Some(connection),
+        Err(error) if super::error::is_no_transaction(&error) => Some(connection),
         Err(_) => {
             // Closing waits for the thread beneath; whether it liked to be closed does not matter.
             let _ = connection.close().await;

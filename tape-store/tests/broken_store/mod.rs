@@ -8,8 +8,8 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
 use tape_store::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, Snapshot, TailPage,
+    Batch, BatchId, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, Snapshot, TailPage,
 };
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
@@ -37,6 +37,9 @@ pub(crate) enum Defect {
     ListsOtherTenants,
     FindsEveryBatch,
     FindsNoBatch,
+    ForgetsBatches,
+    MissesDroppedBatches,
+    CommitsLate,
     SnapshotOfAnother,
     SnapshotAtHead,
     TruncatesPages,
@@ -205,6 +208,18 @@ impl BrokenStore {
         self.inner.commit(vec![rest]).await.remove(0)
     }
 
+    /// Commits also where the caller is gone.
+    async fn commit_late(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let inner = Arc::clone(&self.inner);
+        let committed = tokio::spawn(async move {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            inner.commit(batches).await
+        });
+        committed.await.unwrap()
+    }
+
     async fn commit_early(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let before = std::mem::take(&mut self.state().buffered);
         if !before.is_empty() {
@@ -293,6 +308,7 @@ impl Layer for BrokenStore {
         match self.defect {
             Defect::AnswersEarly => return self.commit_early(batches).await,
             Defect::FailsNeighbours => return self.commit_all_or_none(batches).await,
+            Defect::CommitsLate => return self.commit_late(batches).await,
             Defect::RemembersHighest => {
                 let late = batches.iter().flat_map(|batch| {
                     batch
@@ -311,15 +327,29 @@ impl Layer for BrokenStore {
         answers
     }
 
-    async fn find_batch(&self, stream: &StreamId, batch: BatchId) -> Result<Option<Committed>, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+        let end = self
+            .inner
+            .head(&batch.stream)
+            .await?
+            .map_or(Seq::ZERO, |head| head.seq);
         match self.defect {
-            Defect::FindsNoBatch => Ok(None),
-            Defect::FindsEveryBatch => Ok(self
-                .inner
-                .head(stream)
-                .await?
-                .map(|head| Committed { seq: head.seq })),
-            _ => self.inner.find_batch(&self.stream(stream), batch).await,
+            Defect::FindsNoBatch => Ok(Fate::NotCommitted),
+            Defect::FindsEveryBatch if end > Seq::ZERO => {
+                Ok(Fate::Committed(Committed { seq: batch.last() }))
+            }
+            Defect::ForgetsBatches if end.0 >= batch.last().0 + 1_024 => Ok(Fate::NotCommitted),
+            // It does not see to it that nothing is under way.
+            Defect::CommitsLate => {
+                let page = self.inner.read(&batch.stream, Seq(batch.last().0 - 1), 1).await?;
+                let fate = batch.compare(end, page.first()).fate(batch);
+                Ok(fate.unwrap_or(Fate::NotCommitted))
+            }
+            _ => {
+                let fate = self.inner.resolve(batch).await?;
+                let missed = fate == Fate::Unknown && self.is(Defect::MissesDroppedBatches);
+                Ok(if missed { Fate::NotCommitted } else { fate })
+            }
         }
     }
 

@@ -71,6 +71,7 @@ impl Pen {
 }
 
 /// All entries of a stream.
+#[allow(dead_code, reason = "each test file needs some of it")]
 pub(crate) async fn all(store: &dyn JournalStore, stream: &StreamId) -> Vec<StoredEntry> {
     let mut entries: Vec<StoredEntry> = Vec::new();
     loop {

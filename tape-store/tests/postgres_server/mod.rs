@@ -184,6 +184,31 @@ impl Cluster {
         self.crash();
     }
 
+    /// Starts a standby that follows the server. It has to be dropped before the server.
+    pub(crate) fn standby(&self) -> Standby {
+        let data = self.directory.join("standby");
+        make_directory(&data);
+        std::fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
+        let mut copy = as_postgres(&program("pg_basebackup"), &data);
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "tape",
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        ]);
+        copy.args(["-p", &self.server.port.to_string(), "-D"]);
+        run(copy.arg(&data));
+        Standby {
+            port: start_on_a_free_port(&data, Disk::Plain),
+            data,
+        }
+    }
+
     /// Stops the server amid whatever it does.
     pub(crate) fn stop(&self) {
         self.control(&["stop", "-m", "immediate"]);
@@ -204,6 +229,36 @@ impl Cluster {
         let mut pg_ctl = as_postgres(&program("pg_ctl"), &data);
         pg_ctl.arg("-D").arg(&data).arg("-w").args(args);
         assert!(quietly(&mut pg_ctl), "pg_ctl {args:?} in {}", data.display());
+    }
+}
+
+/// A server that follows another one, until it takes over from it.
+pub(crate) struct Standby {
+    port: u16,
+    data: PathBuf,
+}
+
+impl Standby {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Applies nothing more of what the primary does.
+    pub(crate) fn fall_behind(&self) {
+        psql(self.port, "postgres", "SELECT pg_wal_replay_pause()");
+    }
+
+    /// Takes over.
+    pub(crate) fn promote(&self) {
+        psql(self.port, "postgres", "SELECT pg_wal_replay_resume()");
+        psql(self.port, "postgres", "SELECT pg_promote()");
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let mut stop = as_postgres(&program("pg_ctl"), &self.data);
+        quietly(stop.args(["stop", "-m", "immediate", "-w", "-D", "."]));
     }
 }
 
@@ -322,6 +377,11 @@ fn init_and_start(data: &Path, disk: Disk) -> u16 {
     if disk == Disk::Small {
         make_directory(&small_disk(data));
     }
+    start_on_a_free_port(data, disk)
+}
+
+/// Starts the cluster in a directory on a free port.
+fn start_on_a_free_port(data: &Path, disk: Disk) -> u16 {
     for attempt in 0.. {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();

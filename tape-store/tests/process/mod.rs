@@ -41,14 +41,31 @@ impl Child {
         )
     }
 
+    /// The same with a library that stands in for functions of the system's, and what it finds in the environment.
+    pub(crate) fn start_with_library(
+        role: &str,
+        path: &Path,
+        (library, name, value): (&Path, &str, &Path),
+    ) -> Self {
+        let mut command = Self::command(&std::env::current_exe().unwrap(), role, path);
+        command.env("LD_PRELOAD", library).env(name, value);
+        Self(command.spawn().unwrap())
+    }
+
     /// The same as a user whom the permissions of files concern, also where the test runs as root.
     pub(crate) fn start_unprivileged(role: &str, path: &Path) -> Self {
+        Self::start_unprivileged_after(role, path, || ())
+    }
+
+    /// The same, after what is done once the executable stands beside the file.
+    pub(crate) fn start_unprivileged_after(role: &str, path: &Path, prepare: impl FnOnce()) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         use std::os::unix::process::CommandExt as _;
         // The executable may stand where only root can reach it.
         let executable = path.with_file_name("test-executable");
         std::fs::copy(std::env::current_exe().unwrap(), &executable).unwrap();
         let mut command = Self::command(&executable, role, path);
+        prepare();
         if std::fs::metadata(path).unwrap().uid() == 0 {
             command.uid(65_534).gid(65_534);
         }
@@ -67,6 +84,13 @@ impl Child {
 
     pub(crate) fn output(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.0.stdout.take().unwrap())
+    }
+
+    /// What it says to the parent until it ends.
+    pub(crate) fn says(&mut self) -> Vec<String> {
+        use std::io::BufRead as _;
+        let lines = self.output().lines().map_while(Result::ok);
+        lines.filter_map(|line| said(&line).map(str::to_owned)).collect()
     }
 
     /// SIGKILL.

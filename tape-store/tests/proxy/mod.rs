@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file needs some of it")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,6 +18,10 @@ pub(crate) struct Proxy {
 }
 
 struct State {
+    /// The port that new connections lead to.
+    upstream: AtomicU16,
+    /// Connections up to this number are cut.
+    cut: watch::Sender<u64>,
     /// Requests of connections up to this number are held up.
     held: watch::Sender<u64>,
     connections: AtomicU64,
@@ -39,13 +43,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
+            upstream: AtomicU16::new(upstream),
+            cut: watch::Sender::new(0),
             held: watch::Sender::new(0),
             connections: AtomicU64::new(0),
             pending: watch::Sender::new(0),
             havoc: AtomicUsize::new(0),
             dice: AtomicUsize::new(0),
         });
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&state)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self {
             port,
             state,
@@ -55,6 +61,14 @@ impl Proxy {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Cuts all connections, and lets new ones lead to another port.
+    pub(crate) fn lead_to(&self, upstream: u16) {
+        self.state.upstream.store(upstream, Ordering::SeqCst);
+        self.state
+            .cut
+            .send_replace(self.state.connections.load(Ordering::SeqCst));
     }
 
     /// Holds up what clients send from now on.
@@ -83,11 +97,12 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
+        let upstream = state.upstream.load(Ordering::SeqCst);
         let Ok(server) = TcpStream::connect(("127.0.0.1", upstream)).await else {
             continue;
         };
@@ -99,7 +114,11 @@ async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
         let answers = tokio::spawn(answers(from_server, to_client, answered));
         let state = Arc::clone(&state);
         tokio::spawn(async move {
-            let end = requests(from_client, to_server, closed, &state, number).await;
+            let mut cut = state.cut.subscribe();
+            let end = tokio::select! {
+                end = requests(from_client, to_server, closed, &state, number) => end,
+                _ = cut.wait_for(|cut| *cut >= number) => End::Cut,
+            };
             if let End::Cut = end {
                 answers.abort();
             }

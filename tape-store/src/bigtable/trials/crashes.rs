@@ -10,7 +10,7 @@ use crate::bigtable::end::ABOUT;
 use crate::bigtable::table::{self, Rows, Table};
 use crate::bigtable::tail::{self, PARTS};
 use crate::bigtable::{BigtableStore, hint, keys, read};
-use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Cursor, Fate, JournalStore, RunFilter, Shard};
 use crate::error::{CommitError, StoreError};
 use crate::memory::MemoryStore;
 use bytes::Bytes;
@@ -230,7 +230,7 @@ async fn reclaim(store: &dyn JournalStore) -> Result<(), Died> {
 async fn commit(store: &dyn JournalStore, batches: Vec<Batch>, in_doubt: bool) -> Result<(), Died> {
     let mut left = Vec::new();
     for batch in batches {
-        let there = in_doubt && alive(store.find_batch(&batch.stream, batch.id).await)?.is_some();
+        let there = in_doubt && matches!(alive(store.resolve(&batch).await)?, Fate::Committed(_));
         left.extend((!there).then_some(batch));
     }
     for answer in store.commit(left).await {

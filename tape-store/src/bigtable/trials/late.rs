@@ -5,7 +5,7 @@ use super::wire::{Order, Wire};
 use super::{AT_ONCE, NEVER, SHARDS, rows_of, shared, store, table};
 use crate::bigtable::table::{self, Table};
 use crate::bigtable::{BigtableStore, hint};
-use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Committed, Cursor, Fate, JournalStore, RunFilter, Shard};
 use crate::error::CommitError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,10 +36,10 @@ async fn a_batch_that_was_missed_is_never_committed_later() {
         let wire = Arc::new(Wire::holding(&table));
         let batch = pen.batch("held up", 1);
         send(&wire, batch.clone()).await;
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         wire.deliver().await;
         assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
-        assert_eq!(store.find_batch(&pen.stream, batch.id).await.unwrap(), None);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
         // The caller may send it again, and others may go on.
         pen.put(store.as_ref(), "instead", 1).await;
         assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
@@ -55,8 +55,8 @@ async fn a_batch_that_arrives_before_anybody_looks_is_found() {
     let batch = pen.batch("held up", 1);
     send(&wire, batch.clone()).await;
     wire.deliver().await;
-    let found = store.find_batch(&pen.stream, batch.id).await.unwrap();
-    assert_eq!(found.map(|found| found.seq), Some(Seq(1)));
+    let there = Fate::Committed(Committed { seq: Seq(1) });
+    assert_eq!(store.resolve(&batch).await.unwrap(), there);
 }
 
 /// The hint of a commit under way stays, whoever finds it premature; also where it is the same hint as a stale one.

@@ -1,0 +1,257 @@
+//! The store in a file on disks that fail, that take no writes, and that should not fill up with a log.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod pen;
+mod process;
+
+use pen::{Pen, all};
+use process::{Child, role, say};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tape_core::id::{Seq, Tenant};
+use tape_store::contract::{Cursor, Fate, JournalStore, RunFilter, Shard};
+use tape_store::error::{CommitError, StoreError};
+use tape_store::sqlite::SqliteStore;
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// What a call is told after the disk failed.
+fn told<T>(outcome: Result<T, StoreError>) -> String {
+    match outcome {
+        Ok(_) => "done".to_owned(),
+        Err(StoreError::Poisoned { source, .. }) => format!("poisoned: {source}"),
+        Err(other) => format!("{other:?}"),
+    }
+}
+
+/// The process whose disk fails amid a commit. It dies without a word to SQLite.
+#[test]
+fn writer_on_a_failing_disk() {
+    let Some(path) = role("writer_on_a_failing_disk") else {
+        return;
+    };
+    let path = Path::new(&path);
+    let fails = PathBuf::from(std::env::var_os("TAPE_TEST_FAILS").unwrap());
+    block_on(async {
+        let store = SqliteStore::open(path).await.unwrap();
+        let mut pen = Pen::new("a");
+        pen.put(&store, "acknowledged", 1).await;
+        std::fs::write(&fails, "").unwrap();
+        let batch = pen.batch("in doubt", 2);
+        match store.commit(vec![batch.clone()]).await.remove(0) {
+            Err(CommitError::OutcomeUnknown { .. }) => say("unknown"),
+            other => say(&format!("{other:?}")),
+        }
+        // The disk works again; what it has is not known all the same.
+        std::fs::remove_file(&fails).unwrap();
+        say(&told(store.resolve(&batch).await));
+        match store.commit(vec![pen.batch("instead", 1)]).await.remove(0) {
+            Err(CommitError::Store(error)) => say(&told::<()>(Err(error))),
+            other => say(&format!("{other:?}")),
+        }
+        say(&told(store.head(&pen.stream).await));
+        say(&told(store.read(&pen.stream, Seq::ZERO, 10).await));
+        say(&told(store.tail(Shard(0), &Cursor::default(), 10).await));
+        say(&told(store.erase(&pen.stream, Seq(1)).await));
+        say(&told(store.drop_before(&[(pen.stream.clone(), Seq(1))]).await));
+        say(&told(store.probe().await));
+    });
+    std::process::abort();
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = directory.path().join("failing_disk.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/failing_disk/failing_disk.c");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source);
+    assert!(compiler.arg("-ldl").status().unwrap().success());
+    let path = directory.path().join("tape.db");
+    let mut child = Child::start_with_library(
+        "writer_on_a_failing_disk",
+        &path,
+        (&library, "TAPE_TEST_FAILS", &directory.path().join("fails")),
+    );
+    let said = child.says();
+    assert_eq!(said.len(), 9, "{said:?}");
+    assert_eq!(said[0], "unknown");
+    let cause = format!(
+        "poisoned: {}: disk I/O error: fsync failed (SQLite code 1034)",
+        path.display()
+    );
+    for told in &said[1..] {
+        assert_eq!(*told, cause);
+    }
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let mut pen = Pen::new("a");
+        pen.advance(&pen.batch("acknowledged", 1));
+        let batch = pen.batch("in doubt", 2);
+        let entries = all(&store, &pen.stream).await.len();
+        match store.resolve(&batch).await.unwrap() {
+            Fate::Committed(_) => {
+                pen.advance(&batch);
+                assert_eq!(entries, 3);
+            }
+            fate => assert_eq!((fate, entries), (Fate::NotCommitted, 1)),
+        }
+        pen.put(&store, "on", 1).await;
+        assert_eq!(all(&store, &pen.stream).await.len() as u64, pen.seq.0);
+    });
+}
+
+/// What a log had when a process died is on the disk, and not only in the system's memory, once it can be read again.
+#[test]
+fn what_a_dead_process_left_in_the_log_is_in_the_file_once_it_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("tape.db"), directory.path().join("copy.db"));
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let mut pen = Pen::new("a");
+        pen.put(&store, "one", 1).await;
+        // As a crash leaves them.
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
+        assert!(beside(&copy, "-wal").metadata().unwrap().len() > 0);
+        let opened = SqliteStore::open(&copy).await.unwrap();
+        let file = directory.path().join("file-alone.db");
+        std::fs::copy(&copy, &file).unwrap();
+        drop(opened);
+        let alone = SqliteStore::open(&file).await.unwrap();
+        assert_eq!(all(&alone, &pen.stream).await.len(), 1);
+    });
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+/// The process that finds a backup where it may not write.
+#[test]
+fn reader_of_a_backup() {
+    let Some(path) = role("reader_of_a_backup") else {
+        return;
+    };
+    block_on(async {
+        let store = match SqliteStore::open(Path::new(&path)).await {
+            Ok(store) => store,
+            Err(error) => return say(&format!("{error}: {:?}", std::error::Error::source(&error))),
+        };
+        let pen = Pen::new("a");
+        let entries = all(&store, &pen.stream).await.len();
+        let fed = store.tail(Shard(0), &Cursor::default(), 10).await.unwrap();
+        let runs = store
+            .runs(&RunFilter::all(Tenant::new("t").unwrap()), None, 10)
+            .await;
+        let refused = store.commit(vec![pen.batch("in vain", 1)]).await.remove(0);
+        let refused = matches!(refused, Err(CommitError::Store(StoreError::Unavailable { .. })));
+        let unready = matches!(store.probe().await, Err(StoreError::Unavailable { .. }));
+        say(&format!(
+            "{entries} {} {} {refused} {unready}",
+            fed.entries.len(),
+            runs.is_ok()
+        ));
+    });
+}
+
+fn mode(mode: u32) -> std::fs::Permissions {
+    std::fs::Permissions::from_mode(mode)
+}
+
+/// What a process says that may write neither to the file nor beside it.
+fn read_backup(directory: &Path, path: &Path) -> String {
+    // The process needs an executable that it can reach.
+    std::fs::set_permissions(directory, mode(0o777)).unwrap();
+    std::fs::set_permissions(path, mode(0o444)).unwrap();
+    let prepared = || std::fs::set_permissions(directory, mode(0o555)).unwrap();
+    let mut child = Child::start_unprivileged_after("reader_of_a_backup", path, prepared);
+    let said = child.says();
+    std::fs::set_permissions(directory, mode(0o777)).unwrap();
+    assert_eq!(said.len(), 1, "{said:?}");
+    said[0].clone()
+}
+
+#[test]
+fn a_backup_on_a_disk_that_takes_no_writes_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        Pen::new("a").put(&store, "one", 3).await;
+        let mut connection = SqliteConnectOptions::new()
+            .filename(&path)
+            .connect()
+            .await
+            .unwrap();
+        let copy = "PRAGMA wal_checkpoint(TRUNCATE)";
+        connection.execute(copy).await.unwrap();
+        connection.close().await.unwrap();
+        drop(store);
+    });
+    let backup = directory.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    let copy = backup.join("tape.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(read_backup(&backup, &copy), "3 3 true true true");
+    // Nothing was left beside it.
+    assert!(!beside(&copy, "-wal").exists() && !beside(&copy, "-shm").exists());
+}
+
+/// A copy of both files, of which the log has the newest entries: without it they would seem not to be there.
+#[test]
+fn a_backup_whose_log_cannot_be_read_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    let backup = directory.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    let copy = backup.join("tape.db");
+    block_on(async {
+        let store = SqliteStore::open(&path).await.unwrap();
+        Pen::new("a").put(&store, "one", 3).await;
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
+    });
+    let said = read_backup(&backup, &copy);
+    assert!(said.contains("copy both to a disk that can be written"), "{said}");
+}
+
+/// While a reader keeps an old state, the log grows. Once it is gone, the log is short again, though nobody writes any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_a_reader_held_up_gets_short_again() {
+    const MUCH: u64 = 24 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let length = || std::fs::metadata(beside(&path, "-wal")).unwrap().len();
+    let mut pen = Pen::new("a");
+    pen.put(&store, "first", 1).await;
+    let mut reader = SqliteConnectOptions::new()
+        .filename(&path)
+        .connect()
+        .await
+        .unwrap();
+    reader.execute("BEGIN; SELECT count(*) FROM entry").await.unwrap();
+    while length() < MUCH {
+        pen.put(&store, &"x".repeat(900_000), 1).await;
+    }
+    reader.close().await.unwrap();
+    while length() > 1 << 20 {
+        tokio::task::yield_now().await;
+    }
+    pen.put(&store, "last", 1).await;
+    assert_eq!(all(&store, &pen.stream).await.len() as u64, pen.seq.0);
+}

@@ -214,7 +214,7 @@ impl History {
             fed.retain(|fed| entries.first().is_some_and(|first| fed.seq >= first.seq));
             assert_eq!(fed, entries, "{at}: the feed of {}", pen.stream);
         }
-        for batch in self.batches.iter().step_by(3) {
+        for batch in self.batches.iter().step_by(11) {
             let fate = store.resolve(batch).await.unwrap();
             assert_eq!(fate, model.resolve(batch).await.unwrap(), "{at}: {batch:?}");
         }

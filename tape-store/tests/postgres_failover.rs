@@ -17,7 +17,7 @@ use tape_core::id::{RequestId, Seq, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{Batch, BatchId, Committed, Fate, JournalStore};
+use tape_store::contract::{Batch, Committed, Fate, JournalStore};
 use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
 use tape_store::journal::JournalError;
@@ -220,7 +220,7 @@ async fn a_repeated_command_is_not_acknowledged_before_a_standby_has_it() {
     };
     let (engine, other) = (open().await, open().await);
     let waiting = Waiting::begin(&database);
-    let request = RequestId(BatchId::fresh().0);
+    let request = engine.request_id();
     for engine in [&engine, &other, &engine] {
         let told = put(engine, request).await;
         assert!(

@@ -21,8 +21,8 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, Seq,
-    StreamId, Tenant, ValueName,
+    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
+    Scope, Seq, StreamId, Tenant, ValueName,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
@@ -211,7 +211,7 @@ impl Layer for Overtaken {
             return answers;
         }
         let other = Engine::new(Arc::clone(&self.inner), Arc::new(SystemClock));
-        let puts = (0..1_100).map(|n| put(&other, &self.value, request(), format!("newer {n}")));
+        let puts = (0..1_100).map(|n| put(&other, &self.value, other.request_id(), format!("newer {n}")));
         let put = futures::future::join_all(puts).await;
         assert!(put.iter().all(Result::is_ok));
         let lost = |id| Err(CommitError::outcome_unknown(id, "a fault on purpose"));
@@ -262,7 +262,7 @@ pub(super) async fn a_lost_answer_is_found_behind_much_of_others(fixture: Fixtur
         is_armed: AtomicBool::new(true),
     });
     let engine = Engine::new(overtaken, Arc::new(SystemClock));
-    let told = put(&engine, &value, request(), "old".to_owned()).await;
+    let told = put(&engine, &value, engine.request_id(), "old".to_owned()).await;
     assert_eq!(told.unwrap().seq, Seq(1));
     assert_eq!(entries_with(fixture.store.as_ref(), &stream, "old").await, 1);
 }
@@ -278,7 +278,7 @@ pub(super) async fn a_command_whose_outcome_is_unknown_is_taken_once(fixture: Fi
     );
     let (value, stream) = rate();
     for (n, lost) in [Point::BeforeCommit, Point::AfterCommit].into_iter().enumerate() {
-        let (request, text) = (request(), format!("text {n}"));
+        let (request, text) = (engine.request_id(), format!("text {n}"));
         faulty.plan(lost, Fault::Lost);
         (0..LOOKS).for_each(|_| faulty.plan(Point::Resolve, Fault::Unavailable));
         let told = put(&engine, &value, request, text.clone()).await;

@@ -1,7 +1,7 @@
 //! The feed of all streams, shard by shard, as entries become durable.
 
 use super::read::chunks;
-use super::{Context, Sink, Stop};
+use super::{Context, Held, Sink, Stop};
 use crate::failure::{damaged, of_store};
 use std::sync::Arc;
 use tape_core::id::Tenant;
@@ -65,18 +65,28 @@ pub(super) async fn serve(
     let mut feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
     let shards = u32::try_from(feed.shards()).unwrap_or(u32::MAX);
     if request.once {
-        while let Some(page) = feed.ready().await? {
-            send(&sink, page, shards).await?;
+        loop {
+            let mut held = sink.page().await;
+            let Some(page) = feed.ready().await? else {
+                return Ok(());
+            };
+            send(&sink, &mut held, page, shards).await?;
         }
-        return Ok(());
     }
     // Said at once, so that who loses the connection before the first entry comes misses nothing of what comes then.
     for place in places(&feed, shards) {
         sink.send(place).await?;
     }
     loop {
-        let page = feed.next().await?;
-        send(&sink, page, shards).await?;
+        // Asked for before looking, so that what is written in between is not missed.
+        let changed = context.store().changed();
+        let mut held = sink.page().await;
+        if let Some(page) = feed.ready().await? {
+            send(&sink, &mut held, page, shards).await?;
+        } else {
+            drop(held);
+            changed.await;
+        }
     }
 }
 
@@ -93,12 +103,15 @@ fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
 }
 
 /// A page may take several messages; only with the last one has the reader all before the new cursor.
-async fn send(sink: &Sink<v1::TailResponse>, page: Page, shards: u32) -> Result<(), Stop> {
-    let mut chunks = chunks(page.entries, |entry| entry.entry.size() + 64);
+async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards: u32) -> Result<(), Stop> {
+    held.shrink_to(page.entries.iter().map(size).sum());
+    let shard = page.shard.0;
+    let place = |cursor: &Cursor| format!("shard {shard} cursor {:?}", cursor.0);
+    let mut chunks = chunks(page.entries, size);
     let last = chunks.pop().unwrap_or_default();
     let message = |cursor: &Cursor, entries: Vec<tape_store::contract::FeedEntry>| v1::TailResponse {
         position: Some(v1::ShardCursor {
-            shard: page.shard.0.into(),
+            shard: shard.into(),
             cursor: cursor.0.clone(),
         }),
         entries: entries
@@ -111,9 +124,15 @@ async fn send(sink: &Sink<v1::TailResponse>, page: Page, shards: u32) -> Result<
         shards,
     };
     for chunk in chunks {
-        sink.send(message(&page.before, chunk)).await?;
+        let message = message(&page.before, chunk);
+        sink.send_of(held, message, place(&page.before)).await?;
     }
-    Ok(sink.send(message(&page.after, last)).await?)
+    sink.send_of(held, message(&page.after, last), place(&page.after))
+        .await
+}
+
+fn size(entry: &tape_store::contract::FeedEntry) -> usize {
+    entry.entry.size() + 64
 }
 
 impl std::convert::From<FeedError> for Stop {

@@ -11,6 +11,7 @@
 mod cache;
 mod desk;
 mod loaded;
+mod places;
 
 pub(crate) use loaded::damaged;
 
@@ -20,16 +21,14 @@ use crate::contract::JournalStore;
 use crate::error::{Source, StoreError};
 use cache::Cache;
 use desk::{Desk, Request};
+use places::{Place, Places};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::Command;
 use tape_core::id::StreamId;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::stream::Stream;
-use tokio::sync::{Semaphore, oneshot};
-
-/// Most requests that wait in one journal service; further callers wait for a place.
-const REQUESTS_MAX: usize = 4096;
+use tokio::sync::oneshot;
 
 /// Why a command came to nothing, or nobody knows what it came to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -111,7 +110,6 @@ impl<S: Stream> Journal<S> {
             waiting: HashMap::new(),
             cache: Cache::new(cache_bytes),
         });
-        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         Self(Arc::new(Service {
             desk: Desk {
                 store,
@@ -119,7 +117,7 @@ impl<S: Stream> Journal<S> {
                 clock,
             },
             desks,
-            places,
+            places: Places::new(),
         }))
     }
 
@@ -156,10 +154,7 @@ impl<S: Stream> Journal<S> {
             }
             .into());
         }
-        let place = Arc::clone(&self.0.places)
-            .acquire_owned()
-            .await
-            .map_err(|_| lost(stream))?;
+        let place = self.0.places.take(stream).await;
         let Some(cached) = self.0.enqueue(
             stream,
             Waiting {
@@ -186,7 +181,7 @@ fn lost(stream: &StreamId) -> JournalError {
 struct Service<S: Stream> {
     desk: Desk,
     desks: Mutex<Desks<S>>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 struct Desks<S: Stream> {
@@ -199,7 +194,7 @@ struct Desks<S: Stream> {
 struct Waiting<S: Stream> {
     request: Request<S>,
     /// Bounds how many wait; freed when the request is taken up.
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// What the task that is to work on a stream starts from.

@@ -68,7 +68,7 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// Entries of all streams whose subjects fit, with those that are still to come where asked. A failure that may pass is not
     /// the end: the next page is tried for again, from where the feed was.
-    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>>;
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>>;
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
     async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure>;
@@ -261,6 +261,24 @@ pub struct RetiredPage {
     pub left: Vec<(RunId, String)>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
+}
+
+/// A page of the feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedPage {
+    /// Entries with their streams, in order within each stream; may be none.
+    pub entries: Vec<(StreamId, StoredEntry)>,
+    /// Entries that cannot be read. The feed goes on after them; a person must look.
+    pub damaged: Vec<DamagedEntry>,
+}
+
+/// An entry of the feed that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedEntry {
+    /// Its stream, where that is known.
+    pub stream: Option<StreamId>,
+    /// Where it is, and what does not fit.
+    pub problem: String,
 }
 
 /// What to read of the feed.

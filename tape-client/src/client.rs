@@ -1,7 +1,8 @@
 //! A journal, as agents and tools see it.
 
 use crate::backend::{
-    Backend, Failure, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage, Tail,
+    Backend, Failure, FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage,
+    Tail,
 };
 use crate::error::Error;
 use crate::retry::{until_answered, until_executed};
@@ -301,11 +302,12 @@ impl Tape {
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
-    /// The feed: entries of every stream whose subjects fit, in order within each stream. Pages may be empty.
+    /// The feed: entries of every stream whose subjects fit, in order within each stream. Pages may be empty. An entry that cannot be
+    /// read is reported in its page, and the feed goes on after it.
     ///
     /// An [`Error::Unavailable`] is not the end: polled again, the feed goes on where it was, after a pause that grows with
     /// each failure. Any other error is the last item.
-    pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Error>> {
+    pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Error>> {
         self.backend
             .tail(tail)
             .map(|page| page.map_err(Error::from))
@@ -465,7 +467,7 @@ impl Connect {
     /// As [`Tape::connect`].
     pub async fn connect(self) -> Result<Tape, Error> {
         let backend = match &self.target {
-            Target::Url(url) => open(&url.parse()?, self.settings.lease).await?,
+            Target::Url(url) => open(&url.parse()?).await?,
             #[cfg(feature = "embedded")]
             Target::Engine(engine) => Arc::new(crate::backend::embedded::Embedded::over(engine.clone())),
         };
@@ -488,14 +490,7 @@ impl Connect {
     }
 }
 
-#[cfg_attr(
-    not(feature = "remote"),
-    expect(
-        unused_variables,
-        reason = "a store in this process is asked for no sign of life"
-    )
-)]
-async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error> {
+async fn open(url: &StoreUrl) -> Result<Arc<dyn Backend>, Error> {
     match url {
         #[cfg(feature = "embedded")]
         StoreUrl::Embedded(url) => Ok(Arc::new(crate::backend::embedded::Embedded::open(url).await?)),
@@ -505,7 +500,7 @@ async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error
             "this build has no embedded store (feature `embedded`)",
         )),
         #[cfg(feature = "remote")]
-        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority, lease)?)),
+        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority)?)),
         #[cfg(not(feature = "remote"))]
         StoreUrl::Server(_) => Err(Error::invalid(
             "store URL",

@@ -36,8 +36,11 @@ mod value;
 #[cfg(feature = "remote")]
 mod work;
 
+pub use backend::{
+    DamagedEntry, FeedPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition,
+    Versioned,
+};
 pub use backend::{IndexFinding, IndexPage, StreamEnd, StreamPage};
-pub use backend::{RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition, Versioned};
 pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};

@@ -2,13 +2,15 @@
 //!
 //! A store only says that something changed somewhere. With thousands of followers, each looking at its stream after each commit
 //! would cost more than the commits. So one task reads the feed while there are followers at all, and wakes whom it concerns;
-//! an idle follower costs a place in a map.
+//! an idle follower costs a place in a map. A feed may be held up by transactions that have nothing to do with a stream, so a store
+//! whose feed may announces commits besides.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tape_core::id::StreamId;
-use tape_store::contract::{Cursor, JournalStore, Shard};
+use tape_store::announce::{Announcement, Announcements};
+use tape_store::contract::{Cursor, JournalStore, Shard, StreamKey};
 use tape_store::error::StoreError;
 use tokio::sync::watch;
 
@@ -30,7 +32,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Followed {
-    streams: HashMap<StreamId, watch::Sender<()>>,
+    streams: HashMap<StreamKey, watch::Sender<()>>,
     /// Whether a reader exists, at work already or about to be.
     has_reader: bool,
 }
@@ -38,8 +40,20 @@ struct Followed {
 /// Follows one stream, until dropped.
 pub(crate) struct Follower {
     hub: Hub,
-    stream: StreamId,
+    stream: StreamKey,
     changed: watch::Receiver<()>,
+}
+
+impl Followed {
+    fn wake(&self, stream: StreamKey) {
+        if let Some(sender) = self.streams.get(&stream) {
+            sender.send_replace(());
+        }
+    }
+
+    fn wake_all(&self) {
+        self.streams.values().for_each(|sender| sender.send_replace(()));
+    }
 }
 
 impl Hub {
@@ -53,9 +67,10 @@ impl Hub {
     }
 
     /// Follows a stream: [`Follower::changed`] tells of each commit after this call has returned.
-    pub(crate) async fn follow(&self, stream: StreamId) -> Follower {
+    pub(crate) async fn follow(&self, stream: &StreamId) -> Follower {
         let mut reading = self.0.reading.subscribe();
-        let changed = self.join(&stream);
+        let stream = StreamKey::of(stream);
+        let changed = self.join(stream);
         let follower = Follower {
             hub: self.clone(),
             stream,
@@ -66,14 +81,14 @@ impl Hub {
         follower
     }
 
-    fn join(&self, stream: &StreamId) -> watch::Receiver<()> {
+    fn join(&self, stream: StreamKey) -> watch::Receiver<()> {
         let mut followed = self.followed();
-        let changed = match followed.streams.get(stream) {
+        let changed = match followed.streams.get(&stream) {
             Some(sender) => sender.subscribe(),
             None => {
                 let sender = watch::Sender::new(());
                 let changed = sender.subscribe();
-                followed.streams.insert(stream.clone(), sender);
+                followed.streams.insert(stream, sender);
                 changed
             }
         };
@@ -100,6 +115,29 @@ impl Hub {
     }
 
     async fn read_until_alone(&self) -> Result<(), StoreError> {
+        let Some(announcements) = self.0.store.announcements() else {
+            return self.read_feed().await;
+        };
+        self.0.reading.send_replace(true);
+        tokio::select! {
+            biased;
+            read = self.read_feed() => read,
+            () = self.hear(announcements) => self.read_feed().await,
+        }
+    }
+
+    /// Wakes followers as commits are announced; ends with the store.
+    async fn hear(&self, mut announcements: Announcements) {
+        while let Some(announcement) = announcements.next().await {
+            let followed = self.followed();
+            match announcement {
+                Announcement::Streams(streams) => streams.iter().for_each(|stream| followed.wake(*stream)),
+                Announcement::Any => followed.wake_all(),
+            }
+        }
+    }
+
+    async fn read_feed(&self) -> Result<(), StoreError> {
         let store = &self.0.store;
         let mut cursors = Vec::new();
         for shard in (0..store.capabilities().shards).map(Shard) {
@@ -107,10 +145,7 @@ impl Hub {
         }
         self.0.reading.send_replace(true);
         // What was committed before the reader was where it is now is nobody's news but those who followed already.
-        self.followed()
-            .streams
-            .values()
-            .for_each(|sender| sender.send_replace(()));
+        self.followed().wake_all();
         loop {
             let changed = store.changed();
             for (shard, cursor) in &mut cursors {
@@ -126,16 +161,16 @@ impl Hub {
     async fn read_shard(&self, shard: Shard, cursor: &mut Cursor) -> Result<(), StoreError> {
         loop {
             let page = self.0.store.tail(shard, cursor, PAGE_ENTRIES).await?;
-            *cursor = page.cursor;
-            if page.entries.is_empty() {
+            if page.is_end() {
+                *cursor = page.cursor;
                 return Ok(());
             }
             let followed = self.followed();
-            for entry in &page.entries {
-                if let Some(sender) = followed.streams.get(&entry.stream) {
-                    sender.send_replace(());
-                }
+            let damaged = page.damaged.iter().filter_map(|damaged| damaged.stream.as_ref());
+            for stream in page.entries.iter().map(|entry| &entry.stream).chain(damaged) {
+                followed.wake(StreamKey::of(stream));
             }
+            *cursor = page.cursor;
         }
     }
 

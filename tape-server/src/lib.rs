@@ -18,7 +18,6 @@ mod drivers;
 mod failure;
 mod health;
 mod hub;
-mod port;
 pub mod server;
 mod service;
 pub mod shutdown;

@@ -212,3 +212,45 @@ fn tables_are_made_from_the_command_line() {
         "{text}"
     );
 }
+
+/// A transaction of another database of the cluster holds the feed up. Who follows one run does not wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_followed_while_the_feed_is_held_up() {
+    let Some(cluster) = Cluster::own() else {
+        return;
+    };
+    let (database, other) = (cluster.database(), cluster.database());
+    let holder = sqlx::PgPool::connect(&other.url()).await.unwrap();
+    let mut open = holder.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()")
+        .execute(&mut *open)
+        .await
+        .unwrap();
+    let (mine, theirs) = (
+        Server::start_on(&database.url(), &[]),
+        Server::start_on(&database.url(), &[]),
+    );
+    let run = run("followed");
+    let begun = request(&run, begin(&run, 60_000, false));
+    execute(&mut mine.runs().await, begun).await.unwrap();
+    let follow = v1::ReadRequest {
+        run: Some(run.clone().into()),
+        follow: true,
+        ..Default::default()
+    };
+    let mut followed = mine.runs().await.read(follow).await.unwrap().into_inner();
+    let mut seen = 0;
+    for (n, server) in [&mine, &theirs, &mine, &theirs].into_iter().enumerate() {
+        let checkpoint = RunCommand::Drive(Epoch(1), checkpoint(10));
+        let checkpoint = request(&run, checkpoint);
+        execute(&mut server.runs().await, checkpoint).await.unwrap();
+        // Its beginning has two entries.
+        let told = async {
+            while seen < n + 3 {
+                seen += followed.message().await.unwrap().unwrap().entries.len();
+            }
+        };
+        let told = tokio::time::timeout(FOR_EVER, told).await;
+        assert!(told.is_ok(), "the follower is never told of checkpoint {n}");
+    }
+}

@@ -33,6 +33,7 @@ mod writer;
 pub use migrate::migrate;
 pub use settings::{Push, Settings, Target};
 
+use crate::anchor::{Anchored, Anchors};
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
@@ -72,6 +73,7 @@ pub struct BigtableStore {
     ground: Ground,
     wake: Arc<Wake>,
     watch: Option<Watch>,
+    anchors: Anchors,
 }
 
 /// What every part of the store works on.
@@ -124,6 +126,7 @@ impl BigtableStore {
             ground,
             wake: Arc::new(Wake::new()),
             watch: None,
+            anchors: Anchors::new(),
         }
     }
 
@@ -257,12 +260,18 @@ impl JournalStore for BigtableStore {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         self.check_shard(shard)?;
-        tail::page(&self.ground, shard, cursor, page(limit)).await
+        let anchored = self.anchors.open(cursor)?;
+        if anchored.is_unknown() {
+            anchored.check(tail::found(&self.ground, shard, &anchored.place).await?)?;
+        }
+        let page = tail::page(&self.ground, shard, &anchored.place, page(limit)).await?;
+        Ok(self.anchors.page(anchored, page))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         self.check_shard(shard)?;
-        tail::end(&self.ground, shard).await
+        let place = tail::end(&self.ground, shard).await?;
+        Ok(self.anchors.note(&Anchored::new(place, None)))
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

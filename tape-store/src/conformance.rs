@@ -170,6 +170,7 @@ macro_rules! __conformance_list {
             feed::the_feed_has_every_entry_in_order if always;
             feed::the_feed_goes_on_from_every_cursor if always;
             feed::the_feed_skips_nothing_under_writers if always;
+            feed::a_cursor_of_another_history_is_refused if always;
             feed::the_end_of_the_feed_is_where_new_entries_come if always;
             feed::a_commit_wakes_who_waits if always;
             listing::runs_are_listed_by_every_filter if always;

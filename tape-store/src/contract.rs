@@ -3,6 +3,7 @@
 //! Everything else (rules, caches, retries, group commit, sessions, business keys) is written once above it.
 //! A backend stores bytes under keys; it never looks into an entry.
 
+use crate::announce::Announcements;
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::Upkeep;
 use async_trait::async_trait;
@@ -84,6 +85,8 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// Every durable entry is delivered at least once to a reader that goes on from the cursors it is given, in
     /// order within a stream, also under concurrent and paused writers. An empty page means that nothing more is there yet.
+    /// An entry that cannot be read is reported in the page; the entries after it are delivered. A cursor is refused where the journal
+    /// does not have the last entry that its reader was given: it is of another journal, or of this one before a backup was restored.
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError>;
 
     /// The cursor after everything that is durable now, to follow a shard from here on.
@@ -95,6 +98,16 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Counts from the call, not from the first poll of the future: who calls this first, then looks and then
     /// waits, misses nothing. Costs the store nothing, or next to nothing, while nothing happens.
     fn changed(&self) -> BoxFuture<'static, ()>;
+
+    /// Announces commits by whatever process from now on, with the streams they were made to, where the store hears of them sooner
+    /// than its feed can deliver them. None where the feed is never behind.
+    ///
+    /// # Behavior
+    /// A hint for readers of single streams, in no order. A process that dies right after a commit may leave it unannounced; the feed
+    /// has it then.
+    fn announcements(&self) -> Option<Announcements> {
+        None
+    }
 
     /// Runs of a tenant that fit a filter, after `from`: the latest begun first, of those begun at the same time the
     /// latest stored first.
@@ -385,6 +398,20 @@ impl Shard {
     }
 }
 
+/// Tells streams apart in announcements; two streams may share one, which costs a needless look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub u64);
+
+impl StreamKey {
+    /// The key of a stream: the first eight bytes of the SHA-256 digest of its name.
+    #[must_use]
+    pub fn of(stream: &StreamId) -> Self {
+        let digest = Digest::of(stream.to_string().as_bytes());
+        let (first, _) = digest.0.split_first_chunk().expect("a digest has 32 bytes");
+        Self(u64::from_be_bytes(*first))
+    }
+}
+
 /// A piece of due work, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
@@ -416,8 +443,51 @@ pub struct FeedEntry {
 pub struct TailPage {
     /// Entries in the order of the feed.
     pub entries: Vec<FeedEntry>,
+    /// Entries that the page passes over, since what is stored of them cannot be read.
+    pub damaged: Vec<DamagedEntry>,
     /// Where to go on.
     pub cursor: Cursor,
+}
+
+impl TailPage {
+    /// A page after which nothing is there yet.
+    #[must_use]
+    pub const fn end(cursor: Cursor) -> Self {
+        Self {
+            entries: Vec::new(),
+            damaged: Vec::new(),
+            cursor,
+        }
+    }
+
+    /// Whether the reader came to the end.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.entries.is_empty() && self.damaged.is_empty()
+    }
+}
+
+/// An entry of the feed that cannot be read; a person must look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedEntry {
+    /// Its stream, where that is known.
+    pub stream: Option<StreamId>,
+    /// Where it is, and what does not fit.
+    pub problem: String,
+}
+
+impl DamagedEntry {
+    /// What an error of a store says about an entry.
+    #[must_use]
+    pub fn new(stream: Option<StreamId>, error: &StoreError) -> Self {
+        let mut problem = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            problem = format!("{problem}: {error}");
+            cause = error.source();
+        }
+        Self { stream, problem }
+    }
 }
 
 /// Which runs.

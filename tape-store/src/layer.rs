@@ -8,6 +8,7 @@ pub use faults::{Fault, FaultyStore, Paused, Point};
 pub use metrics::{Counts, MeteredStore};
 pub use retry::RetryingStore;
 
+use crate::announce::Announcements;
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
@@ -141,6 +142,11 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().upkeep()
     }
 
+    /// As [`JournalStore::announcements`].
+    fn announcements(&self) -> Option<Announcements> {
+        self.inner().announcements()
+    }
+
     /// As [`JournalStore::capabilities`].
     fn capabilities(&self) -> Capabilities {
         self.inner().capabilities()
@@ -223,6 +229,10 @@ impl<L: Layer> JournalStore for L {
 
     fn upkeep(&self) -> &dyn Upkeep {
         Layer::upkeep(self)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Layer::announcements(self)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -4,6 +4,8 @@
 #[cfg(all(test, any(feature = "postgres", feature = "bigtable")))]
 extern crate self as tape_store;
 
+mod anchor;
+pub mod announce;
 #[cfg(feature = "bigtable")]
 pub mod bigtable;
 pub mod clock;

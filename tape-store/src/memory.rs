@@ -1,5 +1,6 @@
 //! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
 
+use crate::anchor::{Anchored, Anchors, Found};
 use crate::clock::machine;
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, FeedEntry, Head, Hint, JournalStore, PageToken, RunFilter,
@@ -30,6 +31,7 @@ pub struct MemoryStore {
     wake: Wake,
     /// The time when nothing had passed yet.
     started: (Timestamp, Duration),
+    anchors: Anchors,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +42,17 @@ struct State {
     agenda: BTreeSet<(Queue, Shard, Timestamp, usize, Item)>,
     runs: BTreeMap<Place, usize>,
     index_version: u32,
+}
+
+impl State {
+    /// What the last of the first `passed` entries of a feed is.
+    fn found(&self, feed: &[(usize, usize)], passed: usize) -> Found {
+        let Some((id, index)) = passed.checked_sub(1).and_then(|last| feed.get(last)) else {
+            return Found::Beyond;
+        };
+        let entry = self.streams[*id].entry(*index);
+        entry.map_or(Found::Dropped, |entry| Found::Entry(entry.digest))
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +111,7 @@ impl MemoryStore {
             state: Mutex::default(),
             wake: Wake::new(),
             started: (machine::wall(), machine::elapsed()),
+            anchors: Anchors::new(),
         }
     }
 
@@ -200,9 +214,14 @@ impl JournalStore for MemoryStore {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         self.check_shard(shard)?;
-        let from = usize::try_from(crate::listing::read_cursor(cursor)?).unwrap_or(usize::MAX);
+        let anchored = self.anchors.open(cursor)?;
+        let place = crate::listing::read_cursor(&anchored.place)?;
+        let from = usize::try_from(place).unwrap_or(usize::MAX);
         let state = self.lock();
         let feed = state.feeds.get(&shard).map_or(&[][..], Vec::as_slice);
+        if anchored.is_unknown() {
+            anchored.check(state.found(feed, from))?;
+        }
         let (mut entries, mut end) = (Vec::new(), from);
         for (id, index) in feed.iter().skip(from) {
             if entries.len() == page(limit) {
@@ -215,16 +234,24 @@ impl JournalStore for MemoryStore {
                 entry: entry.clone(),
             }));
         }
-        Ok(TailPage {
+        let page = TailPage {
             cursor: crate::listing::cursor(end as u64),
+            damaged: Vec::new(),
             entries,
-        })
+        };
+        Ok(self.anchors.page(anchored, page))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         self.check_shard(shard)?;
-        let end = self.lock().feeds.get(&shard).map_or(0, Vec::len);
-        Ok(crate::listing::cursor(end as u64))
+        let state = self.lock();
+        let feed = state.feeds.get(&shard).map_or(&[][..], Vec::as_slice);
+        let place = crate::listing::cursor(feed.len() as u64);
+        let digest = match state.found(feed, feed.len()) {
+            Found::Entry(digest) => Some(digest),
+            Found::Dropped | Found::Beyond => None,
+        };
+        Ok(self.anchors.note(&Anchored::new(place, digest)))
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

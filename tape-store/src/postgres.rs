@@ -27,9 +27,11 @@ mod writer;
 pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
+use crate::anchor::Anchors;
+use crate::announce::Announcements;
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, TailPage,
+    Shard, StoreTime, StreamKey, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -59,6 +61,7 @@ pub struct PostgresStore {
     wake: Arc<Wake>,
     watch: Watch,
     target: Target,
+    anchors: Anchors,
 }
 
 impl PostgresStore {
@@ -81,6 +84,7 @@ impl PostgresStore {
             watch: Watch::start(target, Arc::clone(&wake)),
             wake,
             target: target.clone(),
+            anchors: Anchors::new(),
         })
     }
 }
@@ -96,13 +100,17 @@ impl JournalStore for PostgresStore {
     }
 
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        let streams: Vec<StreamKey> = batches.iter().map(|batch| StreamKey::of(&batch.stream)).collect();
         let answers = writer::commit(&self.commits, batches).await;
-        if answers
-            .iter()
-            .any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. })))
-        {
+        let may_be_there =
+            |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. }));
+        let changed = streams.into_iter().zip(&answers);
+        let changed: Vec<StreamKey> = changed
+            .filter_map(|(stream, answer)| may_be_there(answer).then_some(stream))
+            .collect();
+        if !changed.is_empty() {
             self.wake.notify();
-            self.watch.committed();
+            self.watch.committed(&changed);
         }
         answers
     }
@@ -129,12 +137,26 @@ impl JournalStore for PostgresStore {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         check_shard(shard)?;
-        self.tail.page(&self.reads, cursor, page(limit)).await
+        let anchored = self.anchors.open(cursor)?;
+        if anchored.is_unknown() {
+            anchored.check(tail::found(&self.reads, &anchored.place).await?)?;
+        }
+        let page = self.tail.page(&self.reads, &anchored.place, page(limit)).await;
+        if page.is_err() {
+            // The next connection may be to a server that took over and does not have all that was read here.
+            self.anchors.forget();
+        }
+        Ok(self.anchors.page(anchored, page?))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         check_shard(shard)?;
-        self.tail.end(&self.reads).await
+        let end = self.tail.end(&self.reads).await?;
+        Ok(self.anchors.note(&end))
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.watch.announcements())
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

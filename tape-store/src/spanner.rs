@@ -21,6 +21,7 @@ mod writer;
 pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
+use crate::anchor::{Anchored, Anchors};
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
     Shard, StoreTime, TailPage,
@@ -46,6 +47,7 @@ pub struct SpannerStore {
     link: Link,
     shards: u16,
     wake: Arc<Wake>,
+    anchors: Anchors,
     _watch: Watch,
 }
 
@@ -68,6 +70,7 @@ impl SpannerStore {
             link,
             shards,
             wake,
+            anchors: Anchors::new(),
         })
     }
 
@@ -116,12 +119,18 @@ impl JournalStore for SpannerStore {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         check_shard_of(shard, self.shards)?;
-        tail::page(&self.link, shard, cursor, page(limit)).await
+        let anchored = self.anchors.open(cursor)?;
+        if anchored.is_unknown() {
+            anchored.check(tail::found(&self.link, &anchored.place).await?)?;
+        }
+        let page = tail::page(&self.link, shard, &anchored.place, page(limit)).await?;
+        Ok(self.anchors.page(anchored, page))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         check_shard_of(shard, self.shards)?;
-        tail::end(&self.link).await
+        let place = tail::end(&self.link).await?;
+        Ok(self.anchors.note(&Anchored::new(place, None)))
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

@@ -32,6 +32,7 @@ mod writer;
 
 pub use settings::Settings;
 
+use crate::anchor::Anchors;
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
@@ -68,6 +69,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     names: Names,
     wake: Arc<Wake>,
+    anchors: Anchors,
     _watch: Watch,
     _log: Option<LogKeeper>,
 }
@@ -123,6 +125,7 @@ impl SqliteStore {
             _log: is_written.then(log),
             writer,
             wake,
+            anchors: Anchors::new(),
         })
     }
 
@@ -210,15 +213,21 @@ impl JournalStore for SqliteStore {
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         check_shard(shard)?;
-        let position = crate::listing::read_cursor(cursor)?;
-        self.reading(read::tail(&self.readers, position, page(limit)))
-            .await
+        let anchored = self.anchors.open(cursor)?;
+        let place = crate::listing::read_cursor(&anchored.place)?;
+        if anchored.is_unknown() {
+            anchored.check(self.reading(read::found(&self.readers, place)).await?)?;
+        }
+        let page = self
+            .reading(read::tail(&self.readers, place, page(limit)))
+            .await?;
+        Ok(self.anchors.page(anchored, page))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         check_shard(shard)?;
-        let end = self.reading(read::tail_end(&self.readers)).await;
-        end.map(crate::listing::cursor)
+        let end = self.reading(read::tail_end(&self.readers)).await?;
+        Ok(self.anchors.note(&end))
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {

@@ -148,6 +148,7 @@ caught! {
     one_that_skips_paused_writers: RemembersHighest by the_feed_skips_nothing_under_writers;
     one_that_reorders_the_feed: ReordersFeed by the_feed_has_every_entry_in_order;
     one_whose_cursors_are_pages: ForgetsCursors by the_feed_goes_on_from_every_cursor;
+    one_that_believes_any_cursor: BelievesCursors by a_cursor_of_another_history_is_refused;
     one_that_tears_batches: TearsBatches by a_batch_is_never_half_there;
     one_that_answers_early: AnswersEarly by what_is_acknowledged_is_there_after_reopening on "sqlite" and "postgres" and "bigtable" and "spanner";
     one_that_fails_the_neighbours: FailsNeighbours by batches_of_a_commit_are_independent;

@@ -9,7 +9,7 @@ mod postgres_server;
 mod proxy;
 
 use pen::Pen;
-use postgres_server::Database;
+use postgres_server::{Cluster, Database};
 use proxy::Proxy;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -379,6 +379,68 @@ async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
         [Seq(3)]
     );
     assert_eq!(feed(store.as_ref()).await.into_values().collect::<Vec<_>>(), [3]);
+}
+
+/// Where tables are not to be changed, such a copy is refused rather than read out of order.
+#[tokio::test]
+async fn a_copy_in_another_cluster_is_refused_where_nothing_is_migrated() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let mut pen = Pen::new("a");
+    pen.put(open(&database.url()).await.as_ref(), "one", 2).await;
+    let never = with(&database.url(), "migrate=never");
+    PostgresStore::open(&never).await.unwrap();
+    database.psql("UPDATE tape_entry SET ord = ord + 1000000000");
+    let refused = PostgresStore::open(&never).await;
+    assert!(
+        matches!(refused, Err(StoreError::Invalid { what: "store", .. })),
+        "{refused:?}"
+    );
+    open(&database.url()).await;
+    PostgresStore::open(&never).await.unwrap();
+}
+
+/// Transaction ids that were given out and not logged are given out again after a crash: the end of the feed is not one of them.
+#[tokio::test]
+async fn a_reader_at_the_end_of_the_feed_misses_nothing_after_a_crash() {
+    let Some(cluster) = Cluster::own() else {
+        return;
+    };
+    let database = cluster.database();
+    let store = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "one", 1).await;
+    let mut losing = Pen::new("a");
+    for _ in 0..100 {
+        let refused = store.commit(vec![losing.batch("lost", 1)]).await.remove(0);
+        assert!(
+            matches!(refused, Err(CommitError::Conflict { .. })),
+            "{refused:?}"
+        );
+    }
+    let end = store.tail_end(FEED).await.unwrap();
+    drop(store);
+    cluster.crash();
+    let store = open(&database.url()).await;
+    pen.put(store.as_ref(), "two", 3).await;
+    assert_eq!(store.tail(FEED, &end, 10).await.unwrap().entries.len(), 3);
+}
+
+/// One damaged entry is an error in its place.
+#[tokio::test]
+async fn the_feed_goes_on_after_a_damaged_entry() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let store = open(&database.url()).await;
+    let mut pen = Pen::new("a");
+    pen.put(store.as_ref(), "one", 3).await;
+    database.psql("UPDATE tape_entry SET payload = NULL WHERE seq = 2");
+    let page = store.tail(FEED, &Cursor::default(), 10).await.unwrap();
+    let read: Vec<u64> = page.entries.iter().map(|fed| fed.entry.seq.0).collect();
+    assert_eq!(read, [1, 3]);
+    assert_eq!(page.damaged[0].stream.as_ref(), Some(&pen.stream));
 }
 
 /// Every way in which a database refuses is told with its cause, leaves nothing behind, and ends by itself.

@@ -16,7 +16,7 @@ use tape_core::id::{RunId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{JournalStore, Shard};
+use tape_store::contract::{Cursor, JournalStore, Shard};
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
 use tape_store::journal::JournalError;
@@ -324,6 +324,66 @@ async fn damaged_bytes_are_found_by_the_chain() {
             matches!(refused, Err(JournalError::Damaged { .. })),
             "{damage}: {refused:?}"
         );
+    }
+}
+
+/// One tenant's damage is an error in its place: the feed goes on after it, for this tenant and for the others.
+#[tokio::test]
+async fn the_feed_goes_on_after_a_damaged_entry() {
+    let (_directory, path) = file();
+    journal(&path, 5).await;
+    for damage in [
+        "UPDATE entry SET payload = NULL WHERE seq = 2",
+        "UPDATE entry SET digest = x'00' WHERE seq = 4",
+    ] {
+        execute(&path, damage).await;
+    }
+    let store = SqliteStore::open(&path).await.unwrap();
+    let page = store.tail(Shard(0), &Cursor::default(), 10).await.unwrap();
+    let read: Vec<u64> = page.entries.iter().map(|fed| fed.entry.seq.0).collect();
+    assert_eq!(read, [1, 3, 5]);
+    let told: Vec<_> = page
+        .damaged
+        .iter()
+        .map(|damaged| damaged.stream.as_ref())
+        .collect();
+    let (_, _, stream) = value();
+    assert_eq!(told, [Some(&stream), Some(&stream)]);
+    assert!(
+        page.damaged[0].problem.contains("entry 2 of t/value/v"),
+        "{:?}",
+        page.damaged
+    );
+    let rest = store.tail(Shard(0), &page.cursor, 10).await.unwrap();
+    assert!(rest.is_end());
+}
+
+/// A backup is restored: what is written then may stand where other entries stood before.
+#[tokio::test]
+async fn a_cursor_of_before_a_restore_is_refused() {
+    let (_directory, path) = file();
+    journal(&path, 3).await;
+    let backup = path.with_extension("backup");
+    execute(&path, &format!("VACUUM INTO '{}'", backup.display())).await;
+    for text in ["four", "five"] {
+        put(&engine(&path).await, text).await.unwrap();
+    }
+    let store = SqliteStore::open(&path).await.unwrap();
+    let old = store.tail(Shard(0), &Cursor::default(), 10).await.unwrap().cursor;
+    let shared = store.tail(Shard(0), &Cursor::default(), 3).await.unwrap().cursor;
+    let end = store.tail_end(Shard(0)).await.unwrap();
+    drop(store);
+    for written in 0..4 {
+        let restored = SqliteStore::open(&backup).await.unwrap();
+        for cursor in [&old, &end] {
+            let refused = restored.tail(Shard(0), cursor, 10).await;
+            let is_refused = matches!(refused, Err(StoreError::Invalid { what: "cursor", .. }));
+            assert!(is_refused, "after {written} entries: {refused:?}");
+        }
+        let page = restored.tail(Shard(0), &shared, 10).await.unwrap();
+        assert_eq!(page.entries.len(), written);
+        drop(restored);
+        put(&engine(&backup).await, "another").await.unwrap();
     }
 }
 

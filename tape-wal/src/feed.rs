@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use tape_core::codec::DecodeError;
 use tape_core::id::StreamId;
-use tape_store::contract::{Cursor, FeedEntry, JournalStore, Shard};
+use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, JournalStore, Shard};
 use tape_store::error::StoreError;
 
 /// Entries in one look at a shard.
@@ -35,19 +35,10 @@ pub enum FeedError {
         /// How many the store has.
         shards: u16,
     },
-    /// An entry cannot be read; a person must look.
-    #[error("an entry of {stream} is damaged")]
-    Damaged {
-        /// Its stream.
-        stream: StreamId,
-        /// What is wrong with it.
-        #[source]
-        source: DecodeError,
-    },
 }
 
 /// A reader of the feed. Every durable entry that the filter chooses is in some page, at least once, and in order within its
-/// stream, as the store promises for its tail.
+/// stream, as the store promises for its tail. An entry that cannot be read is reported in its page and holds up no other.
 pub struct Feed {
     store: Arc<dyn JournalStore>,
     filter: Filter,
@@ -62,6 +53,8 @@ pub struct Page {
     pub shard: Shard,
     /// What was chosen, in order; may be nothing, where all that the cursor passed over was filtered out.
     pub entries: Vec<FeedEntry>,
+    /// Entries that cannot be read, of the filter's tenant where it names one; which entries those are is not known.
+    pub damaged: Vec<DamagedEntry>,
     /// Where the shard was before the page.
     pub before: Cursor,
     /// Where it is after it: a reader that remembers this once it is done with the entries goes on from there.
@@ -155,23 +148,33 @@ impl Feed {
         let shard = Shard(u16::try_from(index).expect("a store has at most 65536 shards"));
         let before = self.cursors[index].clone();
         let page = self.store.tail(shard, &before, PAGE_ENTRIES).await?;
-        let quiet = page.entries.is_empty();
+        let quiet = page.is_end();
         let mut entries = Vec::with_capacity(page.entries.len());
+        let mut damaged = page.damaged;
         for entry in page.entries {
-            let damaged = |source| FeedError::Damaged {
-                stream: entry.stream.clone(),
-                source,
-            };
-            if self.filter.chooses(&entry).map_err(damaged)? {
-                entries.push(entry);
+            match self.filter.chooses(&entry) {
+                Ok(true) => entries.push(entry),
+                Ok(false) => {}
+                Err(error) => damaged.push(unreadable(entry.stream, &error)),
             }
         }
+        damaged.retain(|damaged| self.filter.concerns(damaged.stream.as_ref()));
         self.cursors[index] = page.cursor.clone();
         Ok((!quiet).then_some(Page {
             shard,
             entries,
+            damaged,
             before,
             after: page.cursor,
         }))
+    }
+}
+
+fn unreadable(stream: StreamId, error: &DecodeError) -> DamagedEntry {
+    let cause = std::error::Error::source(error);
+    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+    DamagedEntry {
+        stream: Some(stream),
+        problem: format!("{error}{cause}"),
     }
 }

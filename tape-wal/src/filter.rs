@@ -1,7 +1,7 @@
 //! Which entries a reader of the feed wants.
 
 use tape_core::codec::{DecodeError, kind};
-use tape_core::id::Tenant;
+use tape_core::id::{StreamId, Tenant};
 use tape_core::subject::{Pattern, Subject};
 use tape_store::contract::FeedEntry;
 
@@ -21,6 +21,16 @@ impl Filter {
         Self {
             tenant: None,
             pattern: Pattern::all(),
+        }
+    }
+
+    /// Whether a reader with this filter is told of damage to a stream; of streams that are not known, every reader of all tenants is.
+    #[must_use]
+    pub fn concerns(&self, stream: Option<&StreamId>) -> bool {
+        match (&self.tenant, stream) {
+            (None, _) => true,
+            (Some(tenant), Some(stream)) => tenant == stream.tenant(),
+            (Some(_), None) => false,
         }
     }
 

@@ -20,7 +20,7 @@ async fn watch(tape: Tape) -> Result<()> {
     while let Some(page) = feed.next().await {
         // While the journal is out of reach, the feed tries by itself to go on where it was.
         let Ok(page) = page else { continue };
-        for (stream, entry) in page {
+        for (stream, entry) in page.entries {
             let too_much = paid(&entry)?.filter(|paid| *paid > LIMIT);
             if let (Some(run), Some(paid)) = (stream.as_run(), too_much) {
                 println!("watchdog: {paid} paid in {stream}");

@@ -8,9 +8,9 @@ use futures::StreamExt as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tape_client::Error;
 use tape_client::core::codec::decode;
 use tape_client::core::subject::Pattern;
+use tape_client::{DamagedEntry, Error};
 
 /// How long a journal may be out of reach from the beginning, or where the end is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,8 +44,19 @@ impl Tail {
         let mut outage = Outage::new(once);
         while let Some(page) = pages.next().await {
             let Some(page) = outage.note(page)? else { continue };
-            for (stream, stored) in page {
-                let entry = decode(&stored).map_err(|error| Error::Damaged { source: error.into() })?;
+            page.damaged.iter().for_each(tell_damage);
+            for (stream, stored) in page.entries {
+                let entry = match decode(&stored) {
+                    Ok(entry) => entry,
+                    Err(error) => {
+                        let problem = with_causes(&error);
+                        tell_damage(&DamagedEntry {
+                            stream: Some(stream),
+                            problem,
+                        });
+                        continue;
+                    }
+                };
                 if context.json {
                     context.value(&JsonEntry::of(&stream, &entry))?;
                 } else {
@@ -103,6 +114,18 @@ impl Outage {
         }
         Ok(())
     }
+}
+
+/// The feed goes on after an entry that cannot be read; a person must look at it.
+fn tell_damage(damaged: &DamagedEntry) {
+    let stream = damaged
+        .stream
+        .as_ref()
+        .map_or_else(|| "a stream".to_owned(), ToString::to_string);
+    tell(&format!(
+        "an entry of {stream} cannot be read: {}",
+        damaged.problem
+    ));
 }
 
 fn tell(what: &str) {

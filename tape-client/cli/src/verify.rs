@@ -234,7 +234,13 @@ impl Verify {
                     break;
                 }
             };
-            for (stream, stored) in page {
+            for damaged in page.damaged {
+                let place = damaged
+                    .stream
+                    .map_or_else(|| below.to_owned(), |stream| stream.to_string());
+                count.broken(context, ("feed", &place), "the feed of ", damaged.problem)?;
+            }
+            for (stream, stored) in page.entries {
                 let (seq, digest) = (stored.seq, stored.digest);
                 let by = "the feed";
                 ends.insert(stream, Known { by, seq, digest });

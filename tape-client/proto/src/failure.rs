@@ -42,12 +42,6 @@ pub enum Failure {
         /// The limit.
         max: u64,
     },
-    /// The reader of a stream took nothing for too long, and what waited for it was dropped. Read on from where it was.
-    #[error("the reader is too slow; it can go on after {}", if resume.is_empty() { "where it was" } else { resume })]
-    SlowReader {
-        /// The last that was sent, in words; empty where nothing was.
-        resume: String,
-    },
     /// Stored bytes are not what was written; a person must look.
     #[error("{0}")]
     Damaged(String),
@@ -78,7 +72,7 @@ impl Failure {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Unavailable(_) | Self::Draining | Self::OutcomeUnknown(_) => Code::Unavailable,
             Self::Contended(_) => Code::Aborted,
-            Self::Overloaded { .. } | Self::SlowReader { .. } => Code::ResourceExhausted,
+            Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::Damaged(_) => Code::DataLoss,
             Self::NewerSchema(_) => Code::FailedPrecondition,
             Self::Deadline => Code::DeadlineExceeded,
@@ -95,7 +89,6 @@ impl Failure {
             Self::Other { reason, .. } => return (reason.clone(), Metadata::new()),
             Self::Invalid(field) => &[("field", &field.path), ("problem", &field.problem)],
             Self::Overloaded { limit, max } => &[("limit", limit), ("max", max)],
-            Self::SlowReader { resume } => &[("resume", resume)],
             _ => &[],
         };
         let metadata = pairs
@@ -112,7 +105,6 @@ impl Failure {
             Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,
             Self::Contended(_) => Reason::Contended,
             Self::Overloaded { .. } => Reason::Overloaded,
-            Self::SlowReader { .. } => Reason::SlowReader,
             Self::Damaged(_) => Reason::Damaged,
             Self::NewerSchema(_) => Reason::NewerSchema,
             Self::Deadline => Reason::Deadline,
@@ -151,7 +143,6 @@ impl Failure {
                     .zip(max)
                     .map_or_else(other, |(limit, max)| Self::Overloaded { limit, max })
             }
-            Reason::SlowReader => field("resume").map_or_else(other, |resume| Self::SlowReader { resume }),
             Reason::Damaged => Self::Damaged(message.to_owned()),
             Reason::NewerSchema => Self::NewerSchema(message.to_owned()),
             Reason::Deadline => Self::Deadline,

@@ -4,8 +4,8 @@ mod feed;
 mod sessions;
 
 use super::{
-    Backend, Failure, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView,
-    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    Backend, Failure, FeedPage, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery,
+    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -123,7 +123,7 @@ impl Backend for Embedded {
         pages(self.0.store().clone(), StreamId::Run(run.clone()), after, until)
     }
 
-    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>> {
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
         feed::tail(self.0.store().clone(), tail.clone())
     }
 

@@ -2,23 +2,20 @@
 
 mod drive;
 mod feed;
-mod link;
 mod work;
 
 use super::{
-    Backend, Failure, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView,
-    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    Backend, Failure, FeedPage, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery,
+    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use crate::retry::RequestIds;
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use link::Link;
-use std::sync::Arc;
 use std::time::Duration;
 use tape_core::codec::{StoredEntry, decode};
-use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
@@ -37,58 +34,42 @@ use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-/// A renewal that is not answered within this part of its lease is asked for over a new connection.
-const RENEWALS_PER_LEASE: u64 = 3;
-/// The shortest wait for the answer to a renewal.
-const RENEWAL_PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// The longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a quiet connection is tried, so that one that died without a word is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A server, connected to when it is first needed, and again whenever the connection is lost.
 #[derive(Debug)]
 pub(crate) struct Remote {
-    link: Link,
-    commands: Drive,
-    /// Renewals of leases have a stream of their own: they wait behind no other command, however many there are and however large.
-    renewals: Drive,
-    lost: Arc<watch::Sender<u64>>,
+    channel: Channel,
+    drive: Drive,
     requests: RequestIds,
 }
 
 impl Remote {
-    /// The server at `authority`, for a client whose leases have a length.
-    pub(crate) fn new(authority: &str, lease: Duration) -> Result<Self, Failure> {
-        let link = Link::new(authority, lease)?;
-        let lost = Arc::new(watch::Sender::new(0));
+    pub(crate) fn new(authority: &str) -> Result<Self, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|error| Failure::Invalid(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect_lazy();
+        let drive = Drive::new(runs(channel.clone()));
         Ok(Self {
-            commands: Drive::new(link.clone(), Arc::clone(&lost)),
-            renewals: Drive::new(link.clone(), Arc::clone(&lost)),
-            link,
-            lost,
+            channel,
+            drive,
             requests: RequestIds::default(),
         })
     }
 
     fn runs(&self) -> RunsClient<Channel> {
-        runs(self.link.channel())
-    }
-
-    /// Renews a lease. A connection over which there is no answer in time is given up: it may lead nowhere any more.
-    async fn renew(
-        &self,
-        request: v1::ExecuteRequest,
-        lease_ms: u64,
-    ) -> Result<v1::ExecuteResponse, Failure> {
-        let number = self.link.number();
-        let patience = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_PATIENCE_MIN);
-        match tokio::time::timeout(patience, self.renewals.ask(request)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.link.give_up(number);
-                Err(Failure::Retryable("the renewal was not answered in time".into()))
-            }
-        }
+        runs(self.channel.clone())
     }
 
     /// What the clock of requests learns from a refusal.
@@ -98,16 +79,11 @@ impl Remote {
 
     async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
         let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
-        let renews = match &command.body {
-            RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
-            _ => None,
-        };
         let request = execute_request(run.clone(), command);
-        tape_proto::check_size(&request).map_err(Wire::from)?;
-        let response = match renews {
-            Some(lease_ms) => self.renew(request, lease_ms).await?,
-            None if drives => self.commands.ask(request).await?,
-            None => self.runs().execute(request).await?.into_inner(),
+        let response = if drives {
+            self.drive.ask(request).await?
+        } else {
+            self.runs().execute(request).await?.into_inner()
         };
         Ok(response.try_into().map_err(Wire::from)?)
     }
@@ -133,15 +109,15 @@ impl Remote {
     }
 
     fn sessions(&self) -> SessionsClient<Channel> {
-        SessionsClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+        SessionsClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
     }
 
     fn values(&self) -> ValuesClient<Channel> {
-        ValuesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+        ValuesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
     }
 
     fn entries_service(&self) -> EntriesClient<Channel> {
-        EntriesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+        EntriesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
     }
 
     /// Entries of a run, at most `limit`; zero for no such bound.
@@ -323,8 +299,8 @@ impl Backend for Remote {
         self.entries_up_to(run, after, until, 0)
     }
 
-    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<Vec<(StreamId, StoredEntry)>, Failure>> {
-        feed::tail(self.link.clone(), tail)
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
+        feed::tail(self.channel.clone(), tail)
     }
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure> {
@@ -366,7 +342,7 @@ impl Backend for Remote {
             stream: stream.to_string(),
             seq: seq.0,
         };
-        EntriesClient::new(self.link.channel()).erase(request).await?;
+        EntriesClient::new(self.channel.clone()).erase(request).await?;
         Ok(())
     }
 
@@ -391,7 +367,7 @@ impl Backend for Remote {
             page_size: RETIRED_PER_PAGE_MAX,
             page_token: page,
         };
-        let mut retention = RetentionClient::new(self.link.channel());
+        let mut retention = RetentionClient::new(self.channel.clone());
         let page = retention
             .retire(v1::RetireRunsRequest::from(query))
             .await?
@@ -406,7 +382,7 @@ impl Backend for Remote {
     }
 
     async fn reclaim(&self) -> Result<bool, Failure> {
-        let mut retention = RetentionClient::new(self.link.channel());
+        let mut retention = RetentionClient::new(self.channel.clone());
         let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await?;
         Ok(reclaimed.into_inner().more)
     }
@@ -486,7 +462,7 @@ impl Backend for Remote {
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {
-        self.lost.subscribe()
+        self.drive.lost_connections()
     }
 }
 
@@ -550,7 +526,6 @@ impl From<Wire> for Failure {
             | Wire::OutcomeUnknown(_)
             | Wire::Contended(_)
             | Wire::Overloaded { .. }
-            | Wire::SlowReader { .. }
             | Wire::Deadline => Self::Retryable(failure.into()),
             Wire::Other {
                 code, ref message, ..

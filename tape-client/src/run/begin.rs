@@ -23,7 +23,6 @@ use tape_core::replay::{Replay, Standing};
 use tape_core::reply::{Ended, Reply, ReplyResult};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
 /// Sets up a run.
@@ -151,7 +150,6 @@ impl RunBuilder {
             adopt: self.adopt,
             recovery: false,
         };
-        let asked = Instant::now();
         let reply = self
             .tape
             .command(&self.run, RunCommand::Begin(begin), self.trace.clone())
@@ -161,7 +159,7 @@ impl RunBuilder {
                 seq,
                 result: ReplyResult::Leased { epoch, until },
             }) => {
-                let lease = Lease::keep(&self.tape, self.run.clone(), epoch, until, asked);
+                let lease = Lease::keep(&self.tape, self.run.clone(), epoch, until);
                 self.drive(lease, seq).await
             }
             Ok(Reply {

@@ -194,7 +194,7 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
         follow: false,
     };
     let pages: Vec<_> = tape.tail(&tail).map(Result::unwrap).collect().await;
-    let completed: Vec<_> = pages.concat();
+    let completed: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();
     assert_eq!(completed.len(), 32);
     let (stream, stored) = &completed[0];
     tape.erase(stream, stored.seq).await.unwrap();

@@ -93,7 +93,7 @@ async fn send_end(context: Context, stream: StreamId, sink: Arc<Sink<v1::EndResp
         }
         message.snapshot = snapshot.bytes;
     }
-    sink.send(message).await
+    Ok(sink.send(message).await?)
 }
 
 async fn send_entries(
@@ -103,11 +103,10 @@ async fn send_entries(
     sink: Arc<Sink<v1::ReadResponse>>,
 ) -> Result<(), Stop> {
     loop {
-        let mut held = sink.page().await;
         let page = context.store().read(&stream, after, PAGE_ENTRIES_MAX).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.seq;
-        send(&sink, &mut held, page).await?;
+        send(&sink, page).await?;
     }
 }
 
@@ -144,7 +143,7 @@ async fn check_index(
         looked_at: page.looked_at,
         next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
     };
-    sink.send(last).await
+    Ok(sink.send(last).await?)
 }
 
 impl Context {

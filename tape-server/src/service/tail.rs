@@ -1,14 +1,14 @@
 //! The feed of all streams, shard by shard, as entries become durable.
 
 use super::read::chunks;
-use super::{Context, Held, Sink, Stop};
+use super::{Context, Sink, Stop};
 use crate::failure::{damaged, of_store};
 use std::sync::Arc;
 use tape_core::id::Tenant;
 use tape_proto::convert::InvalidField;
 use tape_proto::v1;
 use tape_proto::v1::tail_request::From;
-use tape_store::contract::{Cursor, Shard};
+use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard};
 use tape_wal::{Feed, FeedError, Filter, Page, Start};
 
 /// What is to be sent.
@@ -65,28 +65,24 @@ pub(super) async fn serve(
     let mut feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
     let shards = u32::try_from(feed.shards()).unwrap_or(u32::MAX);
     if request.once {
-        loop {
-            let mut held = sink.page().await;
-            let Some(page) = feed.ready().await? else {
-                return Ok(());
-            };
-            send(&sink, &mut held, page, shards).await?;
+        while let Some(page) = feed.ready().await? {
+            send(&sink, page, shards).await?;
         }
+        return Ok(());
     }
-    // Said at once, so that who loses the connection before the first entry comes misses nothing of what comes then.
-    for place in places(&feed, shards) {
+    // The places are sent before the first entry, so that a reader that loses the connection then misses nothing; and only once the
+    // store was read, so that a reader takes no server for well that cannot read.
+    let places = places(&feed, shards);
+    let first = feed.ready().await?;
+    for place in places {
         sink.send(place).await?;
     }
+    if let Some(page) = first {
+        send(&sink, page, shards).await?;
+    }
     loop {
-        // Asked for before looking, so that what is written in between is not missed.
-        let changed = context.store().changed();
-        let mut held = sink.page().await;
-        if let Some(page) = feed.ready().await? {
-            send(&sink, &mut held, page, shards).await?;
-        } else {
-            drop(held);
-            changed.await;
-        }
+        let page = feed.next().await?;
+        send(&sink, page, shards).await?;
     }
 }
 
@@ -96,22 +92,19 @@ fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
             shard: shard.0.into(),
             cursor: cursor.0.clone(),
         }),
-        entries: Vec::new(),
         shards,
+        ..v1::TailResponse::default()
     };
     feed.places().map(message).collect()
 }
 
 /// A page may take several messages; only with the last one has the reader all before the new cursor.
-async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards: u32) -> Result<(), Stop> {
-    held.shrink_to(page.entries.iter().map(size).sum());
-    let shard = page.shard.0;
-    let place = |cursor: &Cursor| format!("shard {shard} cursor {:?}", cursor.0);
-    let mut chunks = chunks(page.entries, size);
+async fn send(sink: &Sink<v1::TailResponse>, page: Page, shards: u32) -> Result<(), Stop> {
+    let mut chunks = chunks(page.entries, |entry| entry.entry.size() + 64);
     let last = chunks.pop().unwrap_or_default();
-    let message = |cursor: &Cursor, entries: Vec<tape_store::contract::FeedEntry>| v1::TailResponse {
+    let message = |cursor: &Cursor, entries: Vec<FeedEntry>, damaged: Vec<DamagedEntry>| v1::TailResponse {
         position: Some(v1::ShardCursor {
-            shard: shard.into(),
+            shard: page.shard.0.into(),
             cursor: cursor.0.clone(),
         }),
         entries: entries
@@ -122,17 +115,26 @@ async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards
             })
             .collect(),
         shards,
+        damaged: damaged.into_iter().map(wire).collect(),
     };
     for chunk in chunks {
-        let message = message(&page.before, chunk);
-        sink.send_of(held, message, place(&page.before)).await?;
+        sink.send(message(&page.before, chunk, Vec::new())).await?;
     }
-    sink.send_of(held, message(&page.after, last), place(&page.after))
-        .await
+    for damaged in chunks_of(page.damaged) {
+        sink.send(message(&page.before, Vec::new(), damaged)).await?;
+    }
+    Ok(sink.send(message(&page.after, last, Vec::new())).await?)
 }
 
-fn size(entry: &tape_store::contract::FeedEntry) -> usize {
-    entry.entry.size() + 64
+fn chunks_of(damaged: Vec<DamagedEntry>) -> Vec<Vec<DamagedEntry>> {
+    chunks(damaged, |damaged| damaged.problem.len() + 512)
+}
+
+fn wire(damaged: DamagedEntry) -> v1::DamagedEntry {
+    v1::DamagedEntry {
+        stream: damaged.stream.map(|stream| stream.to_string()),
+        problem: damaged.problem,
+    }
 }
 
 impl std::convert::From<FeedError> for Stop {

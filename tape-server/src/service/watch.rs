@@ -20,23 +20,18 @@ pub(super) async fn serve(
     sink: Arc<Sink<v1::WatchValueResponse>>,
 ) -> Result<(), Stop> {
     let stream = StreamId::Value { tenant, name };
-    let mut follower = context.0.hub.follow(stream.clone()).await;
+    let mut follower = context.0.hub.follow(&stream).await;
     // Each entry of a value raises its version by one, so a version is a place in the stream.
     let mut after = Seq(after_version);
     loop {
-        let mut held = sink.page().await;
         let page = context.store().read(&stream, after, PAGE_ENTRIES).await?;
-        held.shrink_to(page.iter().map(StoredEntry::size).sum());
         if page.is_empty() {
-            drop(held);
             follower.changed().await;
-            continue;
         }
         for stored in page {
             after = stored.seq;
             if let Some(transition) = transition(&stored)? {
-                let place = format!("version {}", transition.version);
-                sink.send_of(&mut held, transition, place).await?;
+                sink.send(transition).await?;
             }
         }
     }

@@ -16,7 +16,8 @@ use super::hint::{self, Seen};
 use super::read;
 use super::table::{self, Change, Row, Rows};
 use super::{Ground, keys};
-use crate::contract::{Cursor, FeedEntry, Shard, TailPage};
+use crate::anchor::Found;
+use crate::contract::{Cursor, DamagedEntry, FeedEntry, Shard, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -141,7 +142,7 @@ pub(super) async fn page(
         let log = Log::read(ground, shard, place.row).await?;
         let known_before = known;
         known = log.rows.last().map_or(known, |(number, _)| *number);
-        let mut page = Page::default();
+        let mut page = Page::new();
         for (number, parts) in &log.rows {
             if *number > place.row {
                 if *number > known_before {
@@ -154,10 +155,10 @@ pub(super) async fn page(
                 break;
             }
         }
-        if !page.entries.is_empty() {
+        if !page.fed.is_end() {
             return Ok(TailPage {
-                entries: page.entries,
                 cursor: place.cursor(),
+                ..page.fed
             });
         }
         if !log.rows.is_empty() {
@@ -167,13 +168,46 @@ pub(super) async fn page(
             News::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
             News::Logged { .. } => {}
             News::None | News::Overtaken => {
-                return Ok(TailPage {
-                    entries: Vec::new(),
-                    cursor: place.cursor(),
-                });
+                return Ok(TailPage::end(place.cursor()));
             }
         }
     }
+}
+
+/// What stands at the place of a cursor.
+pub(super) async fn found(ground: &Ground, shard: Shard, cursor: &Cursor) -> Result<Found, StoreError> {
+    let place = Place::read(cursor)?;
+    let row = if place.passed == 0 {
+        place.row.saturating_sub(1).max(1)
+    } else {
+        place.row
+    };
+    let log = Log::read(ground, shard, row).await?;
+    let parts = match log.rows.first() {
+        Some((number, parts)) if *number == row => parts,
+        // The row only named what was dropped, and was taken away.
+        Some(_) => return Ok(Found::Dropped),
+        None => return Ok(Found::Beyond),
+    };
+    let passed = if place.passed == 0 {
+        total(parts)
+    } else {
+        place.passed
+    };
+    let last = passed.checked_sub(1).map(|before| wanted(parts, before, 1));
+    let Some(part) = last.and_then(|mut parts| parts.pop()) else {
+        return Ok(Found::Beyond);
+    };
+    let entries = match read::entries(ground, &part.stream, Seq(part.from.0 - 1), 1).await {
+        // A damaged entry is there; it is reported where it is read.
+        Err(StoreError::Corrupt { .. }) => return Ok(Found::Dropped),
+        entries => entries?,
+    };
+    Ok(match entries.first() {
+        Some(entry) if entry.seq == part.from => Found::Entry(entry.digest),
+        Some(_) => Found::Dropped,
+        None => Found::Beyond,
+    })
 }
 
 /// The cursor after everything that is durable.
@@ -271,15 +305,25 @@ pub(super) fn parse(shard: Shard, row: &Row) -> Result<(u64, Vec<Part>), StoreEr
 }
 
 /// A page of the feed that is being filled.
-#[derive(Default)]
 struct Page {
-    entries: Vec<FeedEntry>,
+    fed: TailPage,
     bytes: usize,
 }
 
 impl Page {
+    const fn new() -> Self {
+        Self {
+            fed: TailPage::end(Cursor(Bytes::new())),
+            bytes: 0,
+        }
+    }
+
+    const fn len(&self) -> usize {
+        self.fed.entries.len() + self.fed.damaged.len()
+    }
+
     const fn is_full(&self, limit: usize) -> bool {
-        self.entries.len() >= limit || self.bytes >= read::PAGE_BYTES_MAX
+        self.len() >= limit || self.bytes >= read::PAGE_BYTES_MAX
     }
 
     /// Takes entries of a row of the log from a place on, as far as there is room. The place after them.
@@ -294,7 +338,7 @@ impl Page {
         if place.passed >= total(parts) {
             return Ok(Place::after_row(row));
         }
-        let room = (limit - self.entries.len()) as u64;
+        let room = (limit - self.len()) as u64;
         let (wanted, mut passed) = (wanted(parts, place.passed, room), place.passed);
         let reads: Vec<_> = wanted
             .iter()
@@ -314,11 +358,14 @@ impl Page {
             let complete = reached == part.to;
             passed += reached.0 - part.from.0 + 1;
             for entry in read {
-                self.bytes += entry.size();
-                self.entries.push(FeedEntry {
-                    stream: part.stream.clone(),
-                    entry,
-                });
+                match entry {
+                    Ok(entry) => {
+                        self.bytes += entry.size();
+                        let stream = part.stream.clone();
+                        self.fed.entries.push(FeedEntry { stream, entry });
+                    }
+                    Err(damaged) => self.fed.damaged.push(damaged),
+                }
             }
             if !complete {
                 // There was no room for the rest of them in a page of the stream.
@@ -363,15 +410,45 @@ fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
     wanted
 }
 
+/// An entry, or that it cannot be read.
+type Stored = Result<StoredEntry, DamagedEntry>;
+
 /// The entries of a part that are left, or the first of them, and the last entry that they reach to.
-async fn entries_of(ground: &Ground, part: Part) -> Result<(Vec<StoredEntry>, Seq), StoreError> {
+async fn entries_of(ground: &Ground, part: Part) -> Result<(Vec<Stored>, Seq), StoreError> {
     let limit = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let before = Seq(part.from.0 - 1);
-    let mut entries = read::entries(ground, &part.stream, before, limit).await?;
+    let mut entries = match read::entries(ground, &part.stream, before, limit).await {
+        Err(StoreError::Corrupt { .. }) => return each_of(ground, &part).await,
+        entries => entries?,
+    };
     // What the part began with may have been dropped; then the page goes on beyond its end.
     let reached = entries.last().map_or(part.to, |last| last.seq.min(part.to));
     entries.retain(|entry| entry.seq <= part.to);
-    Ok((entries, reached))
+    Ok((entries.into_iter().map(Ok).collect(), reached))
+}
+
+/// The first entries of a part of which one is damaged, read one by one up to that one.
+async fn each_of(ground: &Ground, part: &Part) -> Result<(Vec<Stored>, Seq), StoreError> {
+    let (mut found, mut seq) = (Vec::new(), part.from);
+    while seq <= part.to {
+        let before = Seq(seq.0 - 1);
+        match read::entries(ground, &part.stream, before, 1).await {
+            Ok(mut entries) => {
+                let Some(entry) = entries.pop().filter(|entry| entry.seq <= part.to) else {
+                    return Ok((found, part.to));
+                };
+                seq = entry.seq;
+                found.push(Ok(entry));
+            }
+            Err(error @ StoreError::Corrupt { .. }) => {
+                found.push(Err(DamagedEntry::new(Some(part.stream.clone()), &error)));
+                return Ok((found, seq));
+            }
+            Err(error) => return Err(error),
+        }
+        seq = seq.next();
+    }
+    Ok((found, part.to))
 }
 
 /// Looks which streams have more than the log, and makes row `next` of it of them. `last` is the row before, unless it is known that the
@@ -443,7 +520,7 @@ async fn make_row(ground: &Ground, shard: Shard, number: u64, parts: &[Part]) ->
 }
 
 /// Streams that have more than the log.
-struct Found {
+struct Pending {
     parts: Vec<Part>,
     /// Hints that are, or will be once the parts are logged, of no use.
     stale: Vec<(Seen, StreamId, End)>,
@@ -452,9 +529,9 @@ struct Found {
 }
 
 /// Looks through the set of streams with news until some have entries; writers that pause before their commit do not hide others.
-async fn search(ground: &Ground, shard: Shard) -> Result<Found, StoreError> {
+async fn search(ground: &Ground, shard: Shard) -> Result<Pending, StoreError> {
     let (mut begin, end) = keys::all_news(shard);
-    let mut found = Found {
+    let mut found = Pending {
         parts: Vec::new(),
         stale: Vec::new(),
         all: false,

@@ -3,6 +3,7 @@
 use super::Fixture;
 use super::append::{Dice, Pen, text};
 use crate::contract::{Cursor, FeedEntry, JournalStore, Shard};
+use crate::error::StoreError;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -199,6 +200,33 @@ pub(super) async fn the_end_of_the_feed_is_where_new_entries_come(fixture: Fixtu
             ["three"]
         );
     }
+}
+
+/// What follows a cursor is known only in the history that it is of: another process refuses one whose last entry it does not have.
+pub(super) async fn a_cursor_of_another_history_is_refused(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    let shard = Shard::of(&pen.stream, store.capabilities().shards);
+    pen.write(store, &["one", "two"]).await;
+    let cursor = store.tail(shard, &Cursor::default(), 10).await.unwrap().cursor;
+    let mut of_another = cursor.0.to_vec();
+    *of_another.last_mut().expect("it is not the beginning") ^= 1;
+    let refused = store.tail(shard, &Cursor(of_another.into()), 10).await;
+    let is_refused = matches!(refused, Err(StoreError::Invalid { what: "cursor", .. }));
+    assert!(is_refused, "{refused:?}");
+    pen.write(store, &["three"]).await;
+    let again = match &fixture.reopen {
+        Some(reopen) => reopen().await,
+        None => Arc::clone(&fixture.store),
+    };
+    let page = again.tail(shard, &cursor, 10).await.unwrap();
+    assert_eq!(
+        page.entries
+            .iter()
+            .map(|fed| text(&fed.entry))
+            .collect::<Vec<_>>(),
+        ["three"]
+    );
 }
 
 pub(super) async fn a_commit_wakes_who_waits(fixture: Fixture) {

@@ -112,8 +112,21 @@ pub(super) async fn check(target: &Target) -> Result<(), StoreError> {
     let known = MIGRATIONS.last().map_or(0, |last| last.version);
     let mut connection = connect(target).await?;
     let found = look(&mut connection).await;
+    let aligned = match &found {
+        Ok(found) if found.version == known => is_behind(&mut connection).await.map(|behind| !behind),
+        _ => Ok(true),
+    };
     let _ = connection.close().await;
-    if found?.check(known)?.version < known {
+    let found = found?.check(known)?;
+    if !aligned? {
+        let problem = "it is a copy from another cluster, so that its feed would put new entries before those that readers have seen: \
+             run 'tape-server migrate'";
+        return Err(StoreError::Invalid {
+            what: "store",
+            problem: problem.to_owned(),
+        });
+    }
+    if found.version < known {
         let problem = "its tables are not there or older than this build: run 'tape-server migrate'";
         return Err(StoreError::Invalid {
             what: "store",
@@ -204,20 +217,24 @@ async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// Places in the feed are transaction ids. In a copy that was loaded into another cluster, the ids begin anew; what they are counted
 /// from is raised, so that new entries come after those that are there.
 async fn realign(connection: &mut PgConnection) -> Result<(), StoreError> {
-    const BEHIND: &str = "SELECT coalesce((SELECT max(ord) FROM tape_entry), 0) >= \
-         pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (SELECT base FROM tape_store)";
     const RAISE: &str = "BEGIN; LOCK TABLE tape_entry IN EXCLUSIVE MODE; \
          UPDATE tape_store SET base = base + greatest(0, 1 + (SELECT max(ord) FROM tape_entry) \
            - pg_snapshot_xmin(pg_current_snapshot())::text::bigint - base); COMMIT";
-    let behind: bool = sqlx::query_scalar(BEHIND)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if behind {
+    if is_behind(connection).await? {
         run(connection, RAISE).await?;
         tracing::warn!("the database is a copy from another cluster: the feed goes on after what is there");
     }
     Ok(())
+}
+
+/// Whether new entries would get places before ones that are there.
+async fn is_behind(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    const BEHIND: &str = "SELECT coalesce((SELECT max(ord) FROM tape_entry), 0) >= \
+         pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (SELECT base FROM tape_store)";
+    sqlx::query_scalar(BEHIND)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)
 }
 
 async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), StoreError> {

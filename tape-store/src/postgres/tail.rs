@@ -7,13 +7,15 @@
 use super::error::corrupt;
 use super::links::Links;
 use super::read::{PAGE_BYTES_MAX, get, stored};
-use crate::contract::{Cursor, FeedEntry, TailPage};
+use crate::anchor::{Anchored, Found};
+use crate::contract::{Cursor, DamagedEntry, FeedEntry, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tape_core::id::StreamId;
+use tape_core::payload::Digest;
 
 /// How long a reader waits at most for transactions that hold up entries it could have otherwise; they may be of any database of the
 /// cluster, such as one that copies a whole database.
@@ -38,9 +40,19 @@ pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, p
 pub(super) const BEYOND: &str =
     "SELECT EXISTS (SELECT FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3))";
 
-/// The horizon, and whether any entry stands at or beyond it.
-pub(super) const TAIL_END: &str = "SELECT ord, EXISTS (SELECT FROM tape_entry e WHERE e.ord >= h.ord) FROM ( \
-           SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base AS ord FROM tape_store OFFSET 0) h";
+/// The last entry before the horizon, and whether any entry stands at or beyond it. An id that was given out and never logged is
+/// given out again after a crash, so the end is the place of an entry, never an id.
+pub(super) const TAIL_END: &str = "WITH horizon AS MATERIALIZED ( \
+           SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base AS ord FROM tape_store) \
+         SELECT last.ord, last.stream, last.digest, last.seq, \
+           EXISTS (SELECT FROM tape_entry e WHERE e.ord >= horizon.ord) \
+         FROM horizon LEFT JOIN LATERAL (SELECT e.ord, e.stream, e.seq, e.digest FROM tape_entry e WHERE e.ord < horizon.ord \
+           ORDER BY e.ord DESC, e.stream DESC, e.seq DESC LIMIT 1) last ON true";
+
+/// The digest of the entry at place ($1, $2, $3), where there is one, and whether the feed goes on after it.
+pub(super) const FOUND: &str = "SELECT \
+           (SELECT e.digest FROM tape_entry e WHERE e.ord = $1 AND e.stream = $2 AND e.seq = $3 LIMIT 1), \
+           EXISTS (SELECT FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3))";
 
 /// The place of an entry in the feed. The places of one transaction begin with (its id, 0, 0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,39 +127,30 @@ impl Tail {
             if !rows.is_empty() {
                 let page = Page::of(&rows, limit)?;
                 place = page.end;
-                if page.entries.is_empty() {
+                if page.fed.is_end() {
                     continue;
                 }
                 return Ok(TailPage {
-                    entries: page.entries,
                     cursor: place.cursor(),
+                    ..page.fed
                 });
             }
             let beyond = links.query("reads", || bind(BEYOND, place)).await?;
             let beyond: bool = get(first(&beyond)?, 0)?;
             if !self.is_worth_waiting(beyond, &mut patience).await {
-                return Ok(TailPage {
-                    entries: Vec::new(),
-                    cursor: place.cursor(),
-                });
+                return Ok(TailPage::end(place.cursor()));
             }
         }
     }
 
     /// The place after everything that is durable.
-    pub(super) async fn end(&self, links: &Links) -> Result<Cursor, StoreError> {
+    pub(super) async fn end(&self, links: &Links) -> Result<Anchored, StoreError> {
         let mut patience = Patience::default();
         loop {
             let rows = links.query("reads", || sqlx::query(TAIL_END)).await?;
             let row = first(&rows)?;
-            let (ord, beyond): (i64, bool) = (get(row, 0)?, get(row, 1)?);
-            if !self.is_worth_waiting(beyond, &mut patience).await {
-                return Ok(Place {
-                    ord,
-                    stream: 0,
-                    seq: 0,
-                }
-                .cursor());
+            if !self.is_worth_waiting(get(row, 4)?, &mut patience).await {
+                return last(row);
             }
         }
     }
@@ -190,40 +193,74 @@ fn first(rows: &[PgRow]) -> Result<&PgRow, StoreError> {
         .ok_or_else(|| corrupt("tape_store", "of the whole store", "it is not there"))
 }
 
+/// The place of the last entry of a store, which a row of [`TAIL_END`] has.
+fn last(row: &PgRow) -> Result<Anchored, StoreError> {
+    let Some(digest) = get::<Option<Vec<u8>>>(row, 2)? else {
+        return Ok(Anchored::default());
+    };
+    // A damaged digest ties to nothing; it is reported where the entry is read.
+    let digest = digest.try_into().ok().map(Digest);
+    Ok(Anchored::new(Place::of(row)?.cursor(), digest))
+}
+
+/// What stands at the place of a cursor.
+pub(super) async fn found(links: &Links, cursor: &Cursor) -> Result<Found, StoreError> {
+    let place = Place::read(cursor)?;
+    let rows = links.query("reads", || bind(FOUND, place)).await?;
+    let row = first(&rows)?;
+    let (digest, goes_on): (Option<Vec<u8>>, bool) = (get(row, 0)?, get(row, 1)?);
+    Ok(match digest.map(<[u8; 32]>::try_from) {
+        Some(Ok(digest)) => Found::Entry(Digest(digest)),
+        _ if goes_on => Found::Dropped,
+        _ => Found::Beyond,
+    })
+}
+
 /// The entries of a page that count, and the place after them.
 struct Page {
-    entries: Vec<FeedEntry>,
+    fed: TailPage,
     end: Place,
 }
 
 impl Page {
     fn of(rows: &[PgRow], limit: u32) -> Result<Self, StoreError> {
         let mut page = Self {
-            entries: Vec::with_capacity(rows.len()),
+            fed: TailPage::end(Cursor::default()),
             end: Place::default(),
         };
         for (n, row) in rows.iter().enumerate() {
             let (place, counts) = (Place::of(row)?, get::<bool>(row, 8)?);
             // Behind the page's end may stand the one that counts.
             let is_cut = !counts && n > 0 && n + 1 == rows.len() && place != page.end;
-            let is_full = counts && page.entries.len() == limit as usize;
+            let is_full = counts && page.fed.entries.len() + page.fed.damaged.len() == limit as usize;
             if is_cut || is_full {
                 break;
             }
             if counts {
-                page.entries.push(fed(row)?);
+                page.push(row)?;
             }
             page.end = place;
         }
         Ok(page)
     }
-}
 
-fn fed(row: &PgRow) -> Result<FeedEntry, StoreError> {
-    let name: String = get(row, 2)?;
-    let stream: StreamId = name
-        .parse()
-        .map_err(|error| StoreError::corrupt(format!("the name {name} of a stream"), error))?;
-    let entry = stored(&stream, row, 3)?;
-    Ok(FeedEntry { stream, entry })
+    fn push(&mut self, row: &PgRow) -> Result<(), StoreError> {
+        let name: String = get(row, 2)?;
+        let stream = name.parse::<StreamId>();
+        let stream =
+            stream.map_err(|error| StoreError::corrupt(format!("the name {name} of a stream"), error));
+        let known = stream.as_ref().ok().cloned();
+        let fed = stream.and_then(|stream| {
+            let entry = stored(&stream, row, 3)?;
+            Ok(FeedEntry { stream, entry })
+        });
+        match fed {
+            Ok(entry) => self.fed.entries.push(entry),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                self.fed.damaged.push(DamagedEntry::new(known, &error))
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }

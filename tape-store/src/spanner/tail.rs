@@ -9,7 +9,8 @@ use super::append::signed;
 use super::error::corrupt;
 use super::link::{Link, Question};
 use super::read::{Unnamed, get};
-use crate::contract::{Cursor, FeedEntry, Shard, TailPage};
+use crate::anchor::Found;
+use crate::contract::{Cursor, DamagedEntry, FeedEntry, Shard, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use google_cloud_spanner::builder::KeySetBuilder;
@@ -19,6 +20,7 @@ use google_cloud_spanner::read::ReadRequest;
 use google_cloud_spanner::result::Row;
 use google_cloud_spanner::value::Timestamp;
 use std::collections::{BTreeSet, HashMap};
+use tape_core::payload::Digest;
 
 /// What a stream is found by.
 type Id = [u8; 16];
@@ -82,36 +84,76 @@ pub(super) async fn page(
     let mut cursor = cursor.clone();
     loop {
         let places = places(link, shard, &Place::read(&cursor)?, limit).await?;
-        let entries = fed(link, &places).await?;
+        let page = fed(link, &places).await?;
         let is_end = places.is_empty();
         if let Some(last) = places.last() {
             cursor = last.cursor();
         }
         // Where all entries of a page were dropped before they were read, the page is not the end.
-        if is_end || !entries.is_empty() {
-            return Ok(TailPage { entries, cursor });
+        if is_end || !page.is_end() {
+            return Ok(TailPage { cursor, ..page });
         }
     }
 }
 
+/// What stands at the place of a cursor.
+pub(super) async fn found(link: &Link, cursor: &Cursor) -> Result<Found, StoreError> {
+    let place = Place::read(cursor)?;
+    let keys = KeySet::builder()
+        .add_key(key![place.id.to_vec(), place.seq])
+        .build();
+    let request = ReadRequest::builder("tape_entry", ["digest", "committed_at"]).with_keys(keys);
+    let rows = link.ask("reads", Question::Keys(request.build()), |row| {
+        Ok((get::<Vec<u8>>(row, 0)?, get::<Timestamp>(row, 1)?))
+    });
+    let rows = rows.await?;
+    if let Some((digest, at)) = rows.into_iter().next() {
+        let digest = digest.try_into().ok().filter(|_| at == place.at);
+        return Ok(digest.map_or(Found::Beyond, |digest| Found::Entry(Digest(digest))));
+    }
+    // An entry that was dropped has others of its stream after it: the last one is always kept.
+    let range = KeyRange::open_closed(key![place.id.to_vec(), place.seq], key![place.id.to_vec()]);
+    let keys = KeySet::builder().add_range(range).build();
+    let request = ReadRequest::builder("tape_entry", ["seq"])
+        .with_keys(keys)
+        .set_limit(1);
+    let later = link.ask("reads", Question::Keys(request.build()), |row| get::<i64>(row, 0));
+    Ok(if later.await?.is_empty() {
+        Found::Beyond
+    } else {
+        Found::Dropped
+    })
+}
+
 /// The entries at places. One that is not there was dropped since its place was read: an entry and its place go together.
-async fn fed(link: &Link, places: &[Place]) -> Result<Vec<FeedEntry>, StoreError> {
+async fn fed(link: &Link, places: &[Place]) -> Result<TailPage, StoreError> {
+    let mut page = TailPage::end(Cursor::default());
     if places.is_empty() {
-        return Ok(Vec::new());
+        return Ok(page);
     }
     let (names, mut entries) = tokio::try_join!(names(link, places), entries(link, places))?;
-    let mut fed = Vec::with_capacity(places.len());
     for place in places {
         let Some(entry) = entries.remove(&(place.id, place.seq)) else {
             continue;
         };
-        let name = names.get(&place.id);
-        let name = name.ok_or_else(|| damaged(place, "its stream is not there"))?;
-        let stream = name.parse().map_err(|error| damaged(place, format!("{error}")))?;
-        let entry = entry.entry(name)?;
-        fed.push(FeedEntry { stream, entry });
+        let name = names.get(&place.id).map(String::as_str);
+        match one(place, name, entry) {
+            Ok(entry) => page.entries.push(entry),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                let stream = name.and_then(|name| name.parse().ok());
+                page.damaged.push(DamagedEntry::new(stream, &error));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(fed)
+    Ok(page)
+}
+
+fn one(place: &Place, name: Option<&str>, entry: Unnamed) -> Result<FeedEntry, StoreError> {
+    let name = name.ok_or_else(|| damaged(place, "its stream is not there"))?;
+    let stream = name.parse().map_err(|error| damaged(place, format!("{error}")))?;
+    let entry = entry.entry(name)?;
+    Ok(FeedEntry { stream, entry })
 }
 
 /// Places after a place, of entries up to some bytes.

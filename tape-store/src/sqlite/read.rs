@@ -2,7 +2,8 @@
 
 use super::append::signed;
 use super::error::{corrupt, store_error};
-use crate::contract::{FeedEntry, Head, Snapshot, TailPage};
+use crate::anchor::{Anchored, Found};
+use crate::contract::{DamagedEntry, FeedEntry, Head, Snapshot, TailPage};
 use crate::error::StoreError;
 use bytes::Bytes;
 use sqlx::Row as _;
@@ -46,8 +47,12 @@ pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coal
          FROM page CROSS JOIN entry e ON e.pos = page.pos LEFT JOIN stream s ON s.id = e.stream \
          WHERE page.total - page.size < ?3 ORDER BY e.pos";
 
-/// The last place.
-pub(super) const TAIL_END: &str = "SELECT coalesce(max(pos), 0) FROM entry";
+/// The last entry: its place and digest.
+pub(super) const TAIL_END: &str = "SELECT pos, digest FROM entry ORDER BY pos DESC LIMIT 1";
+
+/// The digest of the entry at place ?1, and the last place.
+pub(super) const FOUND: &str =
+    "SELECT (SELECT digest FROM entry WHERE pos = ?1), (SELECT coalesce(max(pos), 0) FROM entry)";
 
 /// The place of entry ?2 of the stream named ?1.
 pub(super) const POSITION: &str = "WITH RECURSIVE walk(pos, seq, prev) AS ( \
@@ -136,37 +141,58 @@ pub(super) async fn tail(readers: &SqlitePool, position: u64, limit: u32) -> Res
         .bind(i64::from(limit))
         .bind(PAGE_BYTES_MAX);
     let rows = query.fetch_all(readers).await.map_err(failed)?;
-    let mut entries = Vec::with_capacity(rows.len());
-    let mut end = position;
+    let mut page = TailPage::end(crate::listing::cursor(position));
     for row in &rows {
         let pos: i64 = get(row, 0)?;
         let name: Option<String> = get(row, 1)?;
-        let stream = name.as_deref().map(str::parse::<StreamId>);
-        let Some(Ok(stream)) = stream else {
-            return Err(corrupt(
-                "entry",
-                pos,
-                format!("it belongs to no stream: {name:?}"),
-            ));
-        };
-        let entry = stored(&stream, row, 2)?;
-        entries.push(FeedEntry { stream, entry });
-        end = pos.unsigned_abs();
+        let fed = stream_of(pos, name.as_deref()).and_then(|stream| {
+            let entry = stored(&stream, row, 2).map_err(|error| (Some(stream.clone()), error))?;
+            Ok(FeedEntry { stream, entry })
+        });
+        match fed {
+            Ok(entry) => page.entries.push(entry),
+            Err((stream, error @ StoreError::Corrupt { .. })) => {
+                page.damaged.push(DamagedEntry::new(stream, &error));
+            }
+            Err((_, error)) => return Err(error),
+        }
+        page.cursor = crate::listing::cursor(pos.unsigned_abs());
     }
-    Ok(TailPage {
-        entries,
-        cursor: crate::listing::cursor(end),
-    })
+    Ok(page)
 }
 
-/// The place of the last entry in the feed.
-pub(super) async fn tail_end(readers: &SqlitePool) -> Result<u64, StoreError> {
-    let query = sqlx::query_scalar::<_, i64>(TAIL_END);
-    query
-        .fetch_one(readers)
-        .await
-        .map(i64::unsigned_abs)
-        .map_err(failed)
+/// The stream of the entry at a place.
+fn stream_of(pos: i64, name: Option<&str>) -> Result<StreamId, (Option<StreamId>, StoreError)> {
+    let stream = name.map(str::parse::<StreamId>);
+    let Some(Ok(stream)) = stream else {
+        let problem = format!("it belongs to no stream: {name:?}");
+        return Err((None, corrupt("entry", pos, problem)));
+    };
+    Ok(stream)
+}
+
+/// The place after everything in the feed.
+pub(super) async fn tail_end(readers: &SqlitePool) -> Result<Anchored, StoreError> {
+    let rows = sqlx::query(TAIL_END).fetch_all(readers).await.map_err(failed)?;
+    let Some(row) = rows.first() else {
+        return Ok(Anchored::default());
+    };
+    let (pos, digest): (i64, Vec<u8>) = (get(row, 0)?, get(row, 1)?);
+    // A damaged digest ties to nothing; it is reported where the entry is read.
+    let digest = digest.try_into().ok().map(Digest);
+    Ok(Anchored::new(crate::listing::cursor(pos.unsigned_abs()), digest))
+}
+
+/// What stands at a place in the feed.
+pub(super) async fn found(readers: &SqlitePool, position: u64) -> Result<Found, StoreError> {
+    let query = sqlx::query(FOUND).bind(signed(position));
+    let row = query.fetch_one(readers).await.map_err(failed)?;
+    let (digest, end): (Option<Vec<u8>>, i64) = (get(&row, 0)?, get(&row, 1)?);
+    Ok(match digest.map(<[u8; 32]>::try_from) {
+        Some(Ok(digest)) => Found::Entry(Digest(digest)),
+        _ if position > end.unsigned_abs() => Found::Beyond,
+        _ => Found::Dropped,
+    })
 }
 
 /// The place of an entry of a stream in the file.

@@ -118,7 +118,7 @@ impl Ground {
                 // Polled again, the feed goes on.
                 Err(Error::Unavailable { .. }) => {}
                 Err(error) => return Err(error.into()),
-                Ok(page) if page.is_empty() => {}
+                Ok(page) if page.entries.is_empty() => {}
                 Ok(_) => return Ok(()),
             }
         }

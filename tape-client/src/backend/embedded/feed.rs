@@ -1,18 +1,17 @@
 //! The feed of a store in this process.
 
-use crate::backend::{Failure, Tail};
+use crate::backend::{DamagedEntry, Failure, FeedPage, Tail};
 use crate::retry::Backoff;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::codec::StoredEntry;
-use tape_core::id::StreamId;
 use tape_store::contract::JournalStore;
 use tape_wal::{Feed, FeedError, Filter, Start};
 
-type Page = Vec<(StreamId, StoredEntry)>;
-
-pub(super) fn tail(store: Arc<dyn JournalStore>, tail: Tail) -> BoxStream<'static, Result<Page, Failure>> {
+pub(super) fn tail(
+    store: Arc<dyn JournalStore>,
+    tail: Tail,
+) -> BoxStream<'static, Result<FeedPage, Failure>> {
     let reader = Reader {
         store,
         tail,
@@ -44,7 +43,7 @@ struct Reader {
 
 impl Reader {
     /// The next page; none at the end. After a failure that may pass, the feed goes on where it was.
-    async fn next(&mut self) -> Result<Option<Page>, Failure> {
+    async fn next(&mut self) -> Result<Option<FeedPage>, Failure> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
         }
@@ -56,7 +55,7 @@ impl Reader {
         page
     }
 
-    async fn page(&mut self) -> Result<Option<Page>, Failure> {
+    async fn page(&mut self) -> Result<Option<FeedPage>, Failure> {
         let follow = self.tail.follow;
         let feed = self.feed().await?;
         let page = if follow {
@@ -64,8 +63,14 @@ impl Reader {
         } else {
             feed.ready().await?
         };
-        let entries = page.map(|page| page.entries.into_iter());
-        Ok(entries.map(|entries| entries.map(|feed| (feed.stream, feed.entry)).collect()))
+        Ok(page.map(|page| FeedPage {
+            entries: page
+                .entries
+                .into_iter()
+                .map(|feed| (feed.stream, feed.entry))
+                .collect(),
+            damaged: page.damaged.into_iter().map(DamagedEntry::from).collect(),
+        }))
     }
 
     async fn feed(&mut self) -> Result<&mut Feed, Failure> {
@@ -87,6 +92,13 @@ impl Reader {
             Start::Now
         };
         Ok(Feed::open(self.store.clone(), filter, start, Vec::new()).await?)
+    }
+}
+
+impl From<tape_store::contract::DamagedEntry> for DamagedEntry {
+    fn from(damaged: tape_store::contract::DamagedEntry) -> Self {
+        let tape_store::contract::DamagedEntry { stream, problem } = damaged;
+        Self { stream, problem }
     }
 }
 

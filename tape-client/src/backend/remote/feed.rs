@@ -1,8 +1,7 @@
 //! The feed of a server, over as many connections as it takes.
 
-use super::link::Link;
 use super::message_bytes_max;
-use crate::backend::{Failure, Tail};
+use crate::backend::{DamagedEntry, Failure, FeedPage, Tail};
 use crate::retry::Backoff;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::collections::BTreeMap;
@@ -13,11 +12,10 @@ use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 use tonic::Streaming;
-
-type Page = Vec<(StreamId, StoredEntry)>;
+use tonic::transport::Channel;
 
 struct Reader {
-    link: Link,
+    channel: Channel,
     pattern: String,
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
@@ -30,9 +28,9 @@ struct Reader {
     pause: Option<Duration>,
 }
 
-pub(super) fn tail(link: Link, tail: &Tail) -> BoxStream<'static, Result<Page, Failure>> {
+pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
     let reader = Reader {
-        link,
+        channel,
         pattern: tail.pattern.to_string(),
         from_start: tail.from_start,
         once: !tail.follow,
@@ -55,7 +53,7 @@ pub(super) fn tail(link: Link, tail: &Tail) -> BoxStream<'static, Result<Page, F
 
 impl Reader {
     /// The next page; none at the end. After a failure that may pass, it connects again.
-    async fn next(&mut self) -> Result<Option<Page>, Failure> {
+    async fn next(&mut self) -> Result<Option<FeedPage>, Failure> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
         }
@@ -68,7 +66,7 @@ impl Reader {
         page
     }
 
-    async fn page(&mut self) -> Result<Option<Page>, Failure> {
+    async fn page(&mut self) -> Result<Option<FeedPage>, Failure> {
         let message = match &mut self.open {
             Some(open) => open.message().await?,
             None => self.open().await?.message().await?,
@@ -78,11 +76,11 @@ impl Reader {
             return if self.once { Ok(None) } else { Err(ended) };
         };
         self.backoff = Backoff::default();
-        let page = message
-            .entries
-            .into_iter()
-            .map(entry)
-            .collect::<Result<Page, Failure>>()?;
+        let entries = message.entries.into_iter().map(entry);
+        let page = FeedPage {
+            entries: entries.collect::<Result<_, Failure>>()?,
+            damaged: message.damaged.into_iter().map(damaged).collect(),
+        };
         if let Some(position) = message.position {
             self.cursors.insert(position.shard, position);
         }
@@ -103,9 +101,16 @@ impl Reader {
             tenant: None,
             once: self.once,
         };
-        let mut feed = FeedClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max());
+        let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
         let opened = feed.tail(request).await?.into_inner();
         Ok(self.open.insert(opened))
+    }
+}
+
+fn damaged(damaged: v1::DamagedEntry) -> DamagedEntry {
+    DamagedEntry {
+        stream: damaged.stream.and_then(|stream| stream.parse().ok()),
+        problem: damaged.problem,
     }
 }
 

@@ -149,6 +149,20 @@ fn a_run_that_got_stuck_again_is_not_let_go_on() {
 }
 
 #[test]
+fn a_stuck_run_is_cancelled_at_once_whatever_its_lease_says() {
+    let mut journal = played(&["begin a lease=1000"]);
+    while journal.state.stuck().is_none() {
+        journal.wait(1_000_000);
+        ask(&mut journal, "begin r recovery there").unwrap();
+    }
+    // By a clock that is behind, the lease of the last driver has not ended.
+    journal.now = journal.now.minus_millis(1_000_000);
+    ask(&mut journal, "cancel no more").unwrap();
+    assert!(journal.state.status().is_final(), "{:?}", journal.state.phase());
+    journal.check();
+}
+
+#[test]
 fn an_answer_is_about_the_gate_that_was_seen() {
     let mut journal = played(&["begin a lease=3600000", "decide #0"]);
     let seen = journal.state.seq();

@@ -183,6 +183,8 @@ macro_rules! __conformance_list {
             engines::a_command_whose_outcome_is_unknown_is_taken_once if always;
             engines::a_business_key_has_one_owner if always;
             engines::a_business_key_stays_with_a_run_that_was_retired if always;
+            engines::a_business_key_of_what_never_happened_is_free if always;
+            engines::a_repeated_request_is_never_executed_again if always;
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
             engines::a_state_from_a_snapshot_is_the_one_replayed if always;

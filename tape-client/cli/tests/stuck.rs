@@ -247,16 +247,16 @@ async fn what_waits_for_a_person_is_listed_with_its_remedies() {
     world.says(
         &["stuck", "--tenant", "acme"],
         &expect![[r#"
-        acme/treasury/ann/s1/undo  since 2026-11-22 12:00:01.000
-          undo of effect #0.0 bank refund: obligation of effect #0.0 failed 1 times, the last: no such account
-            tape retry acme/treasury/ann/s1/undo --undo '#0.0' --reason WHY
-            tape settle acme/treasury/ann/s1/undo '#0.0' --undone --reason WHY
-        acme/treasury/ann/s1/effect  since 2026-11-22 12:00:00.000
-          effect #0.0 bank pay: it did not happen and may not be sent again without a person
-            tape settle acme/treasury/ann/s1/effect '#0.0' --confirmed RESULT --reason WHY
-            tape settle acme/treasury/ann/s1/effect '#0.0' --failed --reason WHY
-            tape settle acme/treasury/ann/s1/effect '#0.0' --resend --reason WHY
-    "#]],
+            acme/treasury/ann/s1/undo  since 2026-11-22 12:00:01.000
+              undo of effect #0.0 bank refund: obligation of effect #0.0 failed 1 times, the last: no such account
+                tape retry acme/treasury/ann/s1/undo --undo '#0.0' --attempt 1 --reason WHY
+                tape settle acme/treasury/ann/s1/undo '#0.0' --undone --attempt 1 --reason WHY
+            acme/treasury/ann/s1/effect  since 2026-11-22 12:00:00.000
+              effect #0.0 bank pay: it did not happen and may not be sent again without a person
+                tape settle acme/treasury/ann/s1/effect '#0.0' --confirmed RESULT --attempt 1 --reason WHY
+                tape settle acme/treasury/ann/s1/effect '#0.0' --failed --attempt 1 --reason WHY
+                tape settle acme/treasury/ann/s1/effect '#0.0' --resend --attempt 1 --reason WHY
+        "#]],
     );
     world.says(&["stuck", "--tenant", "other"], &expect![[""]]);
 }
@@ -269,9 +269,9 @@ async fn what_is_stuck_is_listed_whoever_drives_the_run() {
     let listed = expect![[r#"
         acme/treasury/ann/s1/driven  since 2026-11-22 12:00:00.000
           effect #0.0 bank pay: it did not happen and may not be sent again without a person
-            tape settle acme/treasury/ann/s1/driven '#0.0' --confirmed RESULT --reason WHY
-            tape settle acme/treasury/ann/s1/driven '#0.0' --failed --reason WHY
-            tape settle acme/treasury/ann/s1/driven '#0.0' --resend --reason WHY
+            tape settle acme/treasury/ann/s1/driven '#0.0' --confirmed RESULT --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/driven '#0.0' --failed --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/driven '#0.0' --resend --attempt 1 --reason WHY
     "#]];
     world.says(&["stuck", "--tenant", "acme"], &listed);
     let gone = DriverCommand::ReleaseLease {
@@ -300,14 +300,14 @@ async fn gates_that_wait_are_listed_with_their_answers() {
     world.says(
         &["stuck", "--tenant", "acme"],
         &expect![[r#"
-        acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
-          gate desk: it waits for an answer
-            tape approve acme/treasury/ann/s1/gated 'desk' --reason WHY
-            tape approve acme/treasury/ann/s1/gated 'desk' --deny --reason WHY
-          gate limit: it waits for an answer until 2026-11-22 12:01:00.000
-            tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
-            tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
-    "#]],
+            acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
+              gate desk: it waits for an answer
+                tape approve acme/treasury/ann/s1/gated 'desk' --seen 7 --reason WHY
+                tape approve acme/treasury/ann/s1/gated 'desk' --seen 7 --deny --reason WHY
+              gate limit: it waits for an answer until 2026-11-22 12:01:00.000
+                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --reason WHY
+                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --deny --reason WHY
+        "#]],
     );
     let deny = ["--deny", "--reason", "too much"];
     let output = world.tape(&[&["approve", "acme/treasury/ann/s1/gated", "desk"], &deny[..]].concat());
@@ -315,11 +315,11 @@ async fn gates_that_wait_are_listed_with_their_answers() {
     world.says(
         &["stuck", "--tenant", "acme"],
         &expect![[r#"
-        acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
-          gate limit: it waits for an answer until 2026-11-22 12:01:00.000
-            tape approve acme/treasury/ann/s1/gated 'limit' --reason WHY
-            tape approve acme/treasury/ann/s1/gated 'limit' --deny --reason WHY
-    "#]],
+            acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
+              gate limit: it waits for an answer until 2026-11-22 12:01:00.000
+                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --reason WHY
+                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --deny --reason WHY
+        "#]],
     );
 }
 
@@ -361,6 +361,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
             "I asked the bank",
         ],
         &expect![[r#"
+            effect #0.0 bank pay is stuck in attempt 1
             entry 10: recorded
         "#]],
     );
@@ -374,6 +375,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
             "the account is open again",
         ],
         &expect![[r#"
+            the undo of effect #0.0 is stuck in attempt 1
             entry 10: recorded
         "#]],
     );
@@ -390,6 +392,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
             "paid back in cash",
         ],
         &expect![[r#"
+            the undo of effect #0.0 is stuck in attempt 1
             entry 14: the run has ended
         "#]],
     );

@@ -45,10 +45,14 @@ impl Run {
         }
         self.counts()?;
         text("reason", reason)?;
+        let reason = reason.to_owned();
+        // A run that is stuck takes no driver's commands, whatever its lease says: there is no driver to wait for.
+        if self.stuck.is_some() {
+            return self.close(Unhappy::Cancelled { reason }, now.at());
+        }
         if self.cancel.is_some() {
             return Ok(self.already(ReplyResult::Recorded));
         }
-        let reason = reason.to_owned();
         if self.driver_at(now)? {
             return self.append(CancelRequested { reason });
         }

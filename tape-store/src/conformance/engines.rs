@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tape_core::budget::{Currency, Spend};
 use tape_core::chain::Verifier;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Begin, Command, Create, DriverCommand, RecordDecision, RunCommand, ValueCommand};
-use tape_core::effect::{EffectSpec, Mode, Semantics};
+use tape_core::command::{
+    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, ValueCommand, WorkerCommand,
+};
+use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
@@ -24,6 +26,7 @@ use tape_core::id::{
     BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
     Scope, Seq, StreamId, Tenant, ValueName,
 };
+use tape_core::limits::REMEMBERED_REPLIES_MAX;
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
@@ -385,6 +388,124 @@ pub(super) async fn a_business_key_stays_with_a_run_that_was_retired(fixture: Fi
         let by_owner = matches!(&taken, Err(JournalError::Rejected(Rejection::BusinessKeyTaken { run, .. })) if *run == owner);
         assert!(by_owner, "{taken:?}");
     }
+}
+
+/// An effect that failed before anything was sent leaves its key to others; who meets a taken key is told where its effect stands.
+pub(super) async fn a_business_key_of_what_never_happened_is_free(fixture: Fixture) {
+    let engines: Vec<_> = (0..2)
+        .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))
+        .collect();
+    let pay = || DriverCommand::BeginEffect {
+        effect: effect(0),
+        spec: spec(Some("invoice 7"), vec![]),
+    };
+    let (gone, next, late) = (run("gone"), run("next"), run("late"));
+    let mut epochs = Vec::new();
+    for run in [&gone, &next, &late] {
+        let epoch = begin(&engines[0], run, "driver").await;
+        drive(&engines[0], run, epoch, decision(0)).await.unwrap();
+        epochs.push(epoch);
+    }
+    drive(&engines[0], &gone, epochs[0], pay()).await.unwrap();
+    let early = drive(&engines[1], &next, epochs[1], pay()).await.unwrap_err();
+    assert_taken(&early, &gone, Status::Pending, false);
+    let fail = DriverCommand::Fail {
+        error: "no money".to_owned(),
+    };
+    drive(&engines[0], &gone, epochs[0], fail).await.unwrap();
+    drive(&engines[1], &next, epochs[1], pay()).await.unwrap();
+    let holder = Holder::new("worker").expect("it is a name");
+    let claim = WorkerCommand::ClaimEffect {
+        effect: effect(0),
+        holder: holder.clone(),
+        claim_ms: 60_000,
+    };
+    work(&engines[0], &next, claim).await;
+    let finish = WorkerCommand::FinishClaimed {
+        effect: effect(0),
+        holder,
+        attempt: 1,
+        ending: Ending::Failed {
+            error: "refused".to_owned(),
+            detail: None,
+        },
+    };
+    work(&engines[0], &next, finish).await;
+    let taken = drive(&engines[1], &late, epochs[2], pay()).await.unwrap_err();
+    assert_taken(&taken, &next, Status::Failed, true);
+}
+
+async fn work(engine: &Engine, run: &RunId, command: WorkerCommand) {
+    let command = Command::new(engine.request_id(), RunCommand::Work(command));
+    engine
+        .run(run, command)
+        .await
+        .expect("the worker's command is taken");
+}
+
+#[track_caller]
+fn assert_taken(error: &JournalError, owner: &RunId, standing: Status, is_settled: bool) {
+    let JournalError::Rejected(Rejection::BusinessKeyTaken {
+        run, status, settled, ..
+    }) = error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        (run, *status, settled.is_some()),
+        (owner, Some(standing), is_settled)
+    );
+}
+
+/// What was asked once stays done once, however much was written in between, on every server.
+pub(super) async fn a_repeated_request_is_never_executed_again(fixture: Fixture) {
+    let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
+    let put = |request, value: &str| {
+        let value = text(value);
+        Command::new(
+            request,
+            ValueCommand::Put {
+                value,
+                expected: None,
+            },
+        )
+    };
+    let request = engine.request_id();
+    let first = engine.value(&tenant, &name, put(request, "first")).await.unwrap();
+    let fresh = || Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
+    for engine in [&engine, &fresh()] {
+        let again = engine.value(&tenant, &name, put(request, "first")).await.unwrap();
+        assert_eq!(again, first);
+        let other = engine
+            .value(&tenant, &name, put(request, "other"))
+            .await
+            .unwrap_err();
+        let reused = matches!(other, JournalError::Rejected(Rejection::RequestReused { .. }));
+        assert!(reused, "{other:?}");
+    }
+    // The ids of one millisecond have no order among each other.
+    while engine.request_id().made_at() == request.made_at() {
+        tokio::task::yield_now().await;
+    }
+    let others = (0..REMEMBERED_REPLIES_MAX).map(|n| {
+        let (engine, tenant, name) = (engine.clone(), tenant.clone(), name.clone());
+        let put = put(engine.request_id(), &n.to_string());
+        tokio::spawn(async move { engine.value(&tenant, &name, put).await })
+    });
+    for other in futures::future::join_all(others.collect::<Vec<_>>()).await {
+        other.unwrap().unwrap();
+    }
+    for engine in [&engine, &fresh()] {
+        let again = engine
+            .value(&tenant, &name, put(request, "first"))
+            .await
+            .unwrap_err();
+        let too_old = matches!(again, JournalError::Rejected(Rejection::RequestTooOld { .. }));
+        assert!(too_old, "{again:?}");
+    }
+    let value = engine.value_state(&tenant, &name).await.unwrap().unwrap();
+    assert_eq!(value.version(), REMEMBERED_REPLIES_MAX as u64 + 1);
 }
 
 /// Sixty-four reservations against a cap that has room for ten of them.

@@ -11,6 +11,7 @@ use tape_core::chain::{StreamTag, Verifier};
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
+use tape_core::time::Timestamp;
 
 pub(super) async fn pages_follow_each_other(fixture: Fixture) {
     let store = fixture.store.as_ref();
@@ -152,7 +153,7 @@ pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) 
     let put = |n: u64| {
         let value = Payload::new("text/plain", n.to_string()).unwrap();
         Command::new(
-            RequestId::from_u128(u128::from(n)),
+            RequestId::new(Timestamp::from_micros(0), u128::from(n)),
             ValueCommand::Put {
                 value,
                 expected: None,

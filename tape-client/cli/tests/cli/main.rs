@@ -106,8 +106,9 @@ async fn people_answer_gates_and_settle_effects() {
     seeded.says(
         &settle,
         &expect![[r#"
-        entry 6: recorded
-    "#]],
+            effect #0.0 bank pay is unknown in attempt 1
+            entry 6: recorded
+        "#]],
     );
     seeded.refuses(
         &settle,

@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::erasure::Erasure;
 use tape_core::id::{App, Key, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::{Rejection, Reply};
@@ -39,6 +40,13 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
         session: &SessionId,
         events_max: u32,
     ) -> Result<Option<SessionView>, Failure>;
+    /// Events of a session that are older than those of a page before.
+    async fn session_events(
+        &self,
+        session: &SessionId,
+        from: OlderEvents,
+        events_max: u32,
+    ) -> Result<SessionEvents, Failure>;
     async fn value(
         &self,
         tenant: &Tenant,
@@ -71,7 +79,7 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>>;
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure>;
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure>;
+    async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, Failure>;
 
     /// Retires a page of runs, in somebody's name.
     async fn retire(
@@ -132,6 +140,21 @@ pub struct SessionView {
     pub state: BTreeMap<String, Json>,
     /// Its newest events that count, as many as were asked for, oldest first.
     pub events: Vec<RecordedEvent>,
+    /// Where the events before those are; none where there are none.
+    pub older: Option<OlderEvents>,
+}
+
+/// A place in the events of a session, for [`Session::older`](crate::Session::older).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OlderEvents(pub(crate) String);
+
+/// Events of a session that count, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEvents {
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Where the events before those are; none where there are none.
+    pub older: Option<OlderEvents>,
 }
 
 /// A value with its version.

@@ -17,6 +17,7 @@ use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, OutsideCommand, RunCommand, Verdict};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
+use tape_core::erasure::Erasure;
 use tape_core::id::{
     EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
 };
@@ -314,12 +315,18 @@ impl Tape {
             .boxed()
     }
 
-    /// Erases the payload bytes of one entry; its envelope and the chain stay whole.
+    /// Erases the payloads of entries on request, with every copy that the journal keeps; their envelopes and the chain stay whole. An
+    /// entry of the stream says who, when and why; its place is returned.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where there is no such entry.
-    pub async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Error> {
-        until_answered(self.settings.retry_for, || self.backend.erase(stream, seq)).await
+    /// [`Error::Rejected`] where there is no such entry, there are none or more than 256, or there is no reason.
+    pub async fn erase(&self, stream: &StreamId, entries: Vec<Seq>, reason: &str) -> Result<Seq, Error> {
+        let reason = reason.to_owned();
+        let command = self.stamp(Erasure { entries, reason });
+        until_answered(self.settings.retry_for, || {
+            self.backend.erase(stream, command.clone())
+        })
+        .await
     }
 
     /// Retires a page of runs that ended long ago and drops their entries; of each, one entry stays that says how it ended.

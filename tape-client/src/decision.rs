@@ -89,7 +89,7 @@ impl Asking {
         let next = run.ask(|replay| replay.decide(&run.scope, &fingerprint)).await?;
         if let Some(recorded) = next.recorded {
             doing.done();
-            return Ok(Decision::replayed(*recorded));
+            return Decision::replayed(*recorded);
         }
         let position = next.position;
         let reserved = !spends.is_empty() || run.replay().is_reserved(&position);
@@ -234,15 +234,17 @@ impl Decision {
         }
     }
 
-    fn replayed(recorded: Recorded) -> Self {
-        Self {
-            position: recorded.position,
-            response: recorded.response,
+    fn replayed(recorded: Recorded) -> Result<Self, Error> {
+        let position = recorded.position;
+        let response = json::there(|| format!("decision {position}"), recorded.response)?;
+        Ok(Self {
+            position,
+            response,
             model: recorded.model,
             usage: recorded.usage,
             replayed: true,
             calls: Calls::default(),
-        }
+        })
     }
 
     /// Where it is in the run.

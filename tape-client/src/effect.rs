@@ -447,7 +447,7 @@ async fn recorded_outcome(run: &Run, id: &EffectId) -> Result<Settled, Error> {
 
 fn outcome(effect: EffectId, settled: Settled) -> Result<Payload, Error> {
     match settled {
-        Settled::Confirmed(result) => Ok(result),
+        Settled::Confirmed(result) => json::there(|| format!("the result of effect {effect}"), result),
         Settled::Failed { error, detail } => Err(Error::EffectFailed {
             effect,
             error,

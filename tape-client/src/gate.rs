@@ -113,6 +113,7 @@ impl Gate {
         let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());
         let (by, payload) = answer.await?;
         doing.done();
+        let payload = json::there(|| "the answer of the gate".to_owned(), payload)?;
         Ok(GateAnswer { by, payload })
     }
 }

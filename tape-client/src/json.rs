@@ -18,6 +18,14 @@ pub(crate) fn payload(what: &'static str, of: &(impl Serialize + ?Sized)) -> Res
     Ok(Payload::new(Payload::JSON, text(what, of)?)?)
 }
 
+/// A recorded payload, where it was not erased: an agent must not take one without bytes for an empty one.
+pub(crate) fn there(what: impl FnOnce() -> String, payload: Payload) -> Result<Payload, Error> {
+    match payload.bytes() {
+        Some(_) => Ok(payload),
+        None => Err(Error::Erased { what: what() }),
+    }
+}
+
 /// Reads the JSON text of a payload.
 pub(crate) fn read<T: DeserializeOwned>(what: &str, payload: &Payload) -> Result<T, Error> {
     let bytes = payload.bytes().ok_or_else(|| Error::Erased {

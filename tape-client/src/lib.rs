@@ -37,8 +37,8 @@ mod value;
 mod work;
 
 pub use backend::{
-    DamagedEntry, FeedPage, RetiredPage, Retirement, RunPage, RunQuery, SessionView, Tail, Transition,
-    Versioned,
+    DamagedEntry, FeedPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery, SessionEvents,
+    SessionView, Tail, Transition, Versioned,
 };
 pub use backend::{IndexFinding, IndexPage, StreamEnd, StreamPage};
 pub use client::{Connect, EffectOutcome, Tape};

@@ -1,6 +1,6 @@
 //! Sessions: the events of a conversation, and its state.
 
-use crate::backend::SessionView;
+use crate::backend::{OlderEvents, SessionEvents, SessionView};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::until_answered;
@@ -122,6 +122,18 @@ impl Session {
     pub async fn get(&self, events_max: u32) -> Result<Option<SessionView>, Error> {
         let Tape { backend, settings } = &self.tape;
         until_answered(settings.retry_for, || backend.session_view(&self.id, events_max)).await
+    }
+
+    /// Events that are older than those of a view or page before, at most `events_max` of them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach.
+    pub async fn older(&self, from: &OlderEvents, events_max: u32) -> Result<SessionEvents, Error> {
+        let Tape { backend, settings } = &self.tape;
+        until_answered(settings.retry_for, || {
+            backend.session_events(&self.id, from.clone(), events_max)
+        })
+        .await
     }
 
     /// Puts the session back to how it was after the entry `to`. What later events changed in shared state stays changed.

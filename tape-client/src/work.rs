@@ -139,6 +139,14 @@ impl Workbench {
         self.0.session_view(session, 0).await?;
         Ok(())
     }
+
+    /// Gets rid of payloads of a stream that were erased and that the store still has.
+    ///
+    /// # Errors
+    /// [`WorkError`] says why that did not work out.
+    pub async fn finish_erasures(&self, stream: &StreamId) -> Result<(), WorkError> {
+        Ok(self.0.finish_erasures(stream).await?)
+    }
 }
 
 impl From<Failure> for WorkError {

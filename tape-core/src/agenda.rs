@@ -87,6 +87,8 @@ pub enum Item {
     Obligation(ObligationId),
     /// Shared state changes of a session.
     Merge,
+    /// Payloads that were erased and that the store still has.
+    Erasure,
 }
 
 impl fmt::Display for Item {
@@ -98,6 +100,7 @@ impl fmt::Display for Item {
             Self::Timer(timer) => write!(f, "timer:{timer}"),
             Self::Obligation(obligation) => write!(f, "obligation:{}:{}", obligation.copy, obligation.effect),
             Self::Merge => f.write_str("merge"),
+            Self::Erasure => f.write_str("erasure"),
         }
     }
 }
@@ -116,6 +119,7 @@ impl FromStr for Item {
         Ok(match word {
             "run" if name.is_empty() => Self::Run,
             "merge" if name.is_empty() => Self::Merge,
+            "erasure" if name.is_empty() => Self::Erasure,
             "effect" => Self::Effect(name.parse()?),
             "gate" => Self::Gate(name.parse()?),
             "timer" => Self::Timer(name.parse()?),

@@ -1,7 +1,8 @@
 //! The format of stored entries.
 //!
-//! An entry is stored as its *envelope*, a line of JSON, and beside it the bytes of its payloads one after the other. The
-//! envelope has the payloads' lengths and digests, so the payloads can be erased without touching it. The stored envelope bytes
+//! An entry is stored as its *envelope*, a line of JSON, and beside it the bytes of its payloads one after the other, and then those
+//! of its words: what people write and models say, such as reasons, labels and state. The
+//! envelope has their lengths and digests, so they can be erased without touching it. The stored envelope bytes
 //! themselves are what the chain covers: they are kept, sent and verified as they were written, never written anew.
 //!
 //! Kinds and fields, once written, keep their meaning; a new optional field is a compatible change, anything else raises
@@ -9,6 +10,7 @@
 
 use crate::chain::{self, StreamTag};
 use crate::command::{Command, CommandBody};
+use crate::entry::words::{self, WordsRef};
 use crate::entry::{Entry, EntryBody, TraceParent};
 use crate::id::{Principal, RequestId, Seq};
 use crate::payload::{ContentDigest, Digest, PayloadMismatch};
@@ -114,6 +116,9 @@ struct Envelope<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cmd: Option<ContentDigest>,
     entry: Cow<'a, EntryBody>,
+    /// The words of the body, which are not in it; none where it has none. Bodies of version 1 have theirs within.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    words: Option<WordsRef>,
 }
 
 impl Envelope<'_> {
@@ -173,8 +178,12 @@ pub fn seal(
     previous: &Digest,
     seq: Seq,
     stamp: &Stamp,
-    body: EntryBody,
+    mut body: EntryBody,
 ) -> (Entry, StoredEntry) {
+    let taken = words::take(body.words_mut());
+    let said = taken
+        .as_ref()
+        .map(|words| serde_json::to_vec(words).expect("words have a JSON form"));
     let envelope = Envelope {
         v: VERSION,
         seq,
@@ -185,15 +194,19 @@ pub fn seal(
         snapshot: None,
         cmd: stamp.command,
         entry: Cow::Borrowed(&body),
+        words: said.as_deref().map(WordsRef::of),
     };
     let envelope = envelope.to_bytes();
     let digest = chain::link(stream, previous, &envelope);
     let stored = StoredEntry {
         seq,
         envelope,
-        payload: Some(gather(&body)),
+        payload: Some(gather(&body, said.as_deref().unwrap_or_default())),
         digest,
     };
+    if let Some(taken) = taken {
+        words::put(body.words_mut(), taken).expect("words fit where they were taken from");
+    }
     let entry = Entry {
         seq,
         at: stamp.at,
@@ -229,21 +242,22 @@ pub fn with_snapshot(
     })
 }
 
-/// The payloads' bytes one after the other; a single payload is shared, not copied.
-fn gather(body: &EntryBody) -> Bytes {
+/// The payloads' bytes one after the other, then the words; a single payload without words is shared, not copied.
+fn gather(body: &EntryBody, words: &[u8]) -> Bytes {
     let payloads = body.payloads();
     let bytes =
         |payload: &crate::payload::Payload| payload.bytes().expect("a new entry has its payloads").clone();
     match payloads.as_slice() {
-        [] => Bytes::new(),
-        [payload] => bytes(payload),
-        many => many
-            .iter()
-            .fold(BytesMut::new(), |mut all, payload| {
+        [] => Bytes::copy_from_slice(words),
+        [payload] if words.is_empty() => bytes(payload),
+        many => {
+            let mut all = many.iter().fold(BytesMut::new(), |mut all, payload| {
                 all.extend_from_slice(&bytes(payload));
                 all
-            })
-            .freeze(),
+            });
+            all.extend_from_slice(words);
+            all.freeze()
+        }
     }
 }
 
@@ -282,8 +296,10 @@ pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
         });
     }
     let mut body = envelope.entry.into_owned();
-    if let Some(bytes) = &stored.payload {
-        scatter(stored.seq, &mut body, bytes)?;
+    match &stored.payload {
+        Some(bytes) => scatter(stored.seq, &mut body, envelope.words, bytes)?,
+        None if envelope.words.is_some() => body.words_mut().into_iter().for_each(words::Words::erase),
+        None => {}
     }
     let entry = Entry {
         seq: envelope.seq,
@@ -302,11 +318,18 @@ pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
     })
 }
 
-fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeError> {
+fn scatter(
+    seq: Seq,
+    body: &mut EntryBody,
+    words: Option<WordsRef>,
+    bytes: &Bytes,
+) -> Result<(), DecodeError> {
     let mut payloads = body.payloads_mut();
     let expected = payloads
         .iter()
-        .fold(0_u64, |sum, payload| sum.saturating_add(payload.len()));
+        .fold(words.map_or(0, |words| words.len), |sum, payload| {
+            sum.saturating_add(payload.len())
+        });
     let found = bytes.len() as u64;
     if expected != found {
         return Err(DecodeError::PayloadLength { seq, expected, found });
@@ -318,7 +341,21 @@ fn scatter(seq: Seq, body: &mut EntryBody, bytes: &Bytes) -> Result<(), DecodeEr
             .restore(rest.split_to(len))
             .map_err(|source| DecodeError::DamagedPayload { seq, source })?;
     }
-    Ok(())
+    match words {
+        Some(words) => speak(seq, body, words, &rest),
+        None => Ok(()),
+    }
+}
+
+/// Puts the words of a body back.
+fn speak(seq: Seq, body: &mut EntryBody, words: WordsRef, bytes: &[u8]) -> Result<(), DecodeError> {
+    let (recorded, found) = (words.sha256, Digest::of(bytes));
+    if recorded != found {
+        let source = PayloadMismatch { recorded, found };
+        return Err(DecodeError::DamagedPayload { seq, source });
+    }
+    let said = serde_json::from_slice(bytes).and_then(|said| words::put(body.words_mut(), said));
+    said.map_err(|source| DecodeError::Damaged { seq, source })
 }
 
 /// The kind of a stored entry, read without the rest of it; also of kinds this build does not know.

@@ -6,6 +6,7 @@ use crate::effect::{EffectSpec, Outcome, Undo};
 use crate::entry::decision::Usage;
 use crate::entry::obligation::ObligationId;
 use crate::entry::run::Lineage;
+use crate::entry::session::RefusedMerge;
 use crate::entry::{Entry, TraceParent};
 use crate::fingerprint::Fingerprint;
 use crate::id::{
@@ -600,6 +601,9 @@ pub enum OutsideCommand {
         /// puts it here; without it, nothing can be decided.
         #[serde(skip)]
         last: Option<Box<Entry>>,
+        /// The entry that ended the run, where others came after it.
+        #[serde(skip)]
+        ended: Option<Box<Entry>>,
     },
 }
 
@@ -654,10 +658,12 @@ pub enum SessionCommand {
         /// The event itself.
         content: Payload,
     },
-    /// Records that shared state changes up to an event have reached their streams.
+    /// Records that shared state changes up to an event have reached their streams, or were refused there.
     MarkMerged {
         /// The last such event.
         through: Seq,
+        /// Those that were refused.
+        refused: Vec<RefusedMerge>,
     },
     /// Puts the session back to how it was after an entry. Where nothing was appended since it was last put back there, nothing
     /// changes.
@@ -669,6 +675,12 @@ pub enum SessionCommand {
         /// The session's own state as it was then, read from its entries by the caller.
         #[serde(skip)]
         state: Delta,
+        /// The entry that each key's value first stood in.
+        #[serde(skip)]
+        origins: BTreeMap<Key, Seq>,
+        /// The last entry there was before the caller began to read.
+        #[serde(skip)]
+        seen: Seq,
     },
     /// Deletes the session.
     Delete,

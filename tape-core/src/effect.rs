@@ -1,9 +1,10 @@
 //! The words of effects: what they are, who runs them, what an upstream can say about them.
 
 use crate::budget::Spend;
-use crate::id::{BusinessKey, Connector, Holder, Operation};
+use crate::entry::words::Words;
+use crate::id::{BusinessKey, Connector, Holder, Operation, Seq};
 use crate::limits::{PREVIEW_BYTES_MAX, UNREACHED_BACKOFF_MS_MAX, UNREACHED_BACKOFF_MS_MIN};
-use crate::payload::Payload;
+use crate::payload::{ERASED, Payload};
 use serde::{Deserialize, Serialize};
 
 /// What happens if the same effect is sent twice.
@@ -132,19 +133,30 @@ pub struct Unreached {
     pub in_a_row: u32,
     /// What stood in the way the last time, cut to [`PREVIEW_BYTES_MAX`]; none once it was reached.
     pub why: Option<String>,
+    /// The entry that says that.
+    #[serde(default)]
+    said_in: Seq,
 }
 
 impl Unreached {
     /// An attempt did not reach it.
-    pub(crate) fn attempt(&mut self, why: &str) {
+    pub(crate) fn attempt(&mut self, why: &str, entry: Seq) {
         self.attempts = self.attempts.saturating_add(1);
-        self.observation(why);
+        self.observation(why, entry);
     }
 
     /// An observation did not reach it.
-    pub(crate) fn observation(&mut self, why: &str) {
+    pub(crate) fn observation(&mut self, why: &str, entry: Seq) {
+        self.said_in = entry;
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.why = Some(why[..why.floor_char_boundary(PREVIEW_BYTES_MAX)].to_owned());
+    }
+
+    /// What stood in the way is erased, where one of these entries says it.
+    pub(crate) fn erase(&mut self, entries: &[Seq]) {
+        if let Some(why) = self.why.as_mut().filter(|_| entries.contains(&self.said_in)) {
+            ERASED.clone_into(why);
+        }
     }
 
     /// It was reached.
@@ -218,6 +230,16 @@ pub enum SettledBy {
         /// Which.
         reason: String,
     },
+}
+
+impl SettledBy {
+    /// What a person says; of the rules' own words, nothing is anybody's.
+    pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
+        match self {
+            Self::Person { reason } => Some(reason),
+            Self::Driver | Self::Worker { .. } | Self::Observer { .. } | Self::Rule { .. } => None,
+        }
+    }
 }
 
 /// What the upstream says about an effect.

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod decision;
 pub mod effect;
+pub mod erasure;
 pub mod gate;
 pub mod lease;
 pub mod obligation;
@@ -15,6 +16,7 @@ pub mod sample;
 pub mod session;
 pub mod timer;
 pub mod value;
+pub(crate) mod words;
 
 use crate::id::{Principal, RequestId, Seq};
 use crate::payload::{ContentDigest, Digest, Payload};
@@ -89,7 +91,7 @@ impl From<TraceParent> for String {
 }
 
 macro_rules! bodies {
-    ($($(#[$doc:meta])* $variant:ident($body:path) = $kind:literal $(, payloads $payloads:expr)?;)+) => {
+    ($($(#[$doc:meta])* $variant:ident($body:path) = $kind:literal $(, payloads $payloads:expr)? $(, words $words:expr)?;)+) => {
         /// What an entry says happened. A kind, once written, keeps its name and its meaning for ever.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", content = "body")]
@@ -121,6 +123,13 @@ macro_rules! bodies {
                     $(Self::$variant(body) => bodies!(@payloads_mut body $(, $payloads)?),)+
                 }
             }
+
+            /// The fields that have words, in the order in which their bytes are kept.
+            pub(crate) fn words_mut(&mut self) -> Vec<&mut dyn words::Words> {
+                match self {
+                    $(Self::$variant(body) => bodies!(@words_mut body $(, $words)?),)+
+                }
+            }
         }
 
         $(impl From<$body> for EntryBody {
@@ -133,6 +142,8 @@ macro_rules! bodies {
     (@payloads $body:ident, $payloads:expr) => { HasPayloads::payloads($body) };
     (@payloads_mut $body:ident) => {{ let _ = $body; Vec::new() }};
     (@payloads_mut $body:ident, $payloads:expr) => { HasPayloads::payloads_mut($body) };
+    (@words_mut $body:ident) => {{ let _ = $body; Vec::new() }};
+    (@words_mut $body:ident, $words:expr) => { words::HasWords::words_mut($body) };
 }
 
 /// An entry body that refers to payloads.
@@ -166,27 +177,27 @@ pub(crate) use has_payloads;
 
 bodies! {
     /// A run began.
-    RunBegun(run::Begun) = "run.begun", payloads ();
+    RunBegun(run::Begun) = "run.begun", payloads (), words ();
     /// The agent recorded how far it is.
     RunCheckpoint(run::Checkpoint) = "run.checkpoint", payloads ();
     /// The run waits without a driver.
     RunSuspended(run::Suspended) = "run.suspended";
     /// Somebody asked for the run to be cancelled while a driver held it.
-    RunCancelRequested(run::CancelRequested) = "run.cancel_requested";
+    RunCancelRequested(run::CancelRequested) = "run.cancel_requested", words ();
     /// The run failed or was cancelled and its confirmed effects are being undone.
-    RunCompensating(run::Compensating) = "run.compensating";
+    RunCompensating(run::Compensating) = "run.compensating", words ();
     /// The run cannot go on without a person.
     RunStuck(run::Stuck) = "run.stuck";
     /// A person let a stuck run go on.
-    RunRetried(run::Retried) = "run.retried";
+    RunRetried(run::Retried) = "run.retried", words ();
     /// The run ended well.
     RunCompleted(run::Completed) = "run.completed", payloads ();
     /// The run ended in failure.
-    RunFailed(run::Failed) = "run.failed";
+    RunFailed(run::Failed) = "run.failed", words ();
     /// The run was cancelled.
-    RunCancelled(run::Cancelled) = "run.cancelled";
+    RunCancelled(run::Cancelled) = "run.cancelled", words ();
     /// The entries before this one are dropped or about to be; it says what outlives them.
-    RunRetired(run::Retired) = "run.retired", payloads ();
+    RunRetired(run::Retired) = "run.retired", payloads (), words ();
     /// A driver took the run.
     LeaseAcquired(lease::Acquired) = "lease.acquired";
     /// The driver keeps the run.
@@ -194,7 +205,7 @@ bodies! {
     /// The driver let the run go, or its server saw it vanish.
     LeaseReleased(lease::Released) = "lease.released";
     /// The model answered.
-    DecisionRecorded(decision::Recorded) = "decision.recorded", payloads ();
+    DecisionRecorded(decision::Recorded) = "decision.recorded", payloads (), words ();
     /// An effect is about to be run.
     EffectBegun(effect::Begun) = "effect.begun", payloads ();
     /// A worker is about to call the upstream.
@@ -202,19 +213,19 @@ bodies! {
     /// A worker keeps an effect that it is dispatching or observing.
     EffectClaimRenewed(effect::ClaimRenewed) = "effect.claim_renewed";
     /// The effect happened.
-    EffectConfirmed(effect::Confirmed) = "effect.confirmed", payloads ();
+    EffectConfirmed(effect::Confirmed) = "effect.confirmed", payloads (), words ();
     /// The effect did not happen and will not be tried again.
-    EffectFailed(effect::Failed) = "effect.failed", payloads ();
+    EffectFailed(effect::Failed) = "effect.failed", payloads (), words ();
     /// The effect will be tried again.
-    EffectDeferred(effect::Deferred) = "effect.deferred";
+    EffectDeferred(effect::Deferred) = "effect.deferred", words ();
     /// Nobody knows whether the effect happened.
-    EffectUnknown(effect::Unknown) = "effect.unknown";
+    EffectUnknown(effect::Unknown) = "effect.unknown", words ();
     /// A worker is about to ask the upstream what happened.
     EffectObserving(effect::Observing) = "effect.observing";
     /// The upstream was asked what happened.
-    EffectObserved(effect::Observed) = "effect.observed";
+    EffectObserved(effect::Observed) = "effect.observed", words ();
     /// A person allowed the effect to be sent again.
-    EffectResendAllowed(effect::ResendAllowed) = "effect.resend_allowed";
+    EffectResendAllowed(effect::ResendAllowed) = "effect.resend_allowed", words ();
     /// An obligation beyond the one that a confirmed effect arms by itself.
     ObligationArmed(obligation::Armed) = "obligation.armed", payloads ();
     /// A worker is about to undo an effect.
@@ -222,13 +233,13 @@ bodies! {
     /// A worker keeps an obligation that it is carrying out.
     ObligationClaimRenewed(obligation::ClaimRenewed) = "obligation.claim_renewed";
     /// The effect is undone.
-    ObligationDone(obligation::Done) = "obligation.done", payloads ();
+    ObligationDone(obligation::Done) = "obligation.done", payloads (), words ();
     /// Undoing failed and will be tried again.
-    ObligationDeferred(obligation::Deferred) = "obligation.deferred";
+    ObligationDeferred(obligation::Deferred) = "obligation.deferred", words ();
     /// Undoing needs a person.
-    ObligationStuck(obligation::Stuck) = "obligation.stuck";
+    ObligationStuck(obligation::Stuck) = "obligation.stuck", words ();
     /// A person asked for another attempt at undoing.
-    ObligationRetried(obligation::Retried) = "obligation.retried";
+    ObligationRetried(obligation::Retried) = "obligation.retried", words ();
     /// The run waits for a named signal.
     GateOpened(gate::Opened) = "gate.opened";
     /// The wait is over.
@@ -250,21 +261,25 @@ bodies! {
     /// A value from outside the rules: the time, a random number, anything.
     SampleRecorded(sample::Recorded) = "sample.recorded", payloads ();
     /// A session began.
-    SessionCreated(session::Created) = "session.created";
+    SessionCreated(session::Created) = "session.created", words ();
     /// An event of a session.
-    SessionEventAppended(session::EventAppended) = "session.event_appended", payloads ();
+    SessionEventAppended(session::EventAppended) = "session.event_appended", payloads (), words ();
     /// The shared state changes of earlier events have reached their streams.
-    SessionMerged(session::Merged) = "session.merged";
+    SessionMerged(session::Merged) = "session.merged", words ();
     /// The session is as it was after an earlier entry.
-    SessionRewound(session::Rewound) = "session.rewound";
+    SessionRewound(session::Rewound) = "session.rewound", words ();
     /// The session was deleted.
     SessionDeleted(session::Deleted) = "session.deleted";
     /// A session's event changed shared state.
-    SharedMerged(session::SharedMerged) = "shared.merged";
+    SharedMerged(session::SharedMerged) = "shared.merged", words ();
     /// A value changed.
     ValuePut(value::Put) = "value.put", payloads ();
     /// A value was deleted.
     ValueDeleted(value::Deleted) = "value.deleted", payloads ();
     /// An effect took a business key.
     ClaimTaken(value::ClaimTaken) = "claim.taken";
+    /// Payloads of the stream were erased on request.
+    PayloadErased(erasure::Erased) = "payload.erased", words ();
+    /// The store has got rid of payloads that were erased.
+    ErasureFinished(erasure::Finished) = "payload.erasure_finished";
 }

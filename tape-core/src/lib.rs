@@ -15,6 +15,7 @@ pub mod codec;
 pub mod command;
 pub mod effect;
 pub mod entry;
+pub mod erasure;
 pub mod fingerprint;
 pub mod id;
 pub mod json;

@@ -91,6 +91,12 @@ pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
 /// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over, and the changes that shared state
 /// remembers.
 pub const PENDING_MERGES_MAX: usize = 1_024;
+/// Most entries whose payloads one request erases.
+pub const ERASED_AT_ONCE_MAX: usize = 256;
+/// Most erasures of one stream that the store has not carried out yet.
+pub const ERASURES_MAX: usize = 64;
+/// Most sessions of which shared state remembers how far their changes are carried over.
+pub const SHARED_SESSIONS_MAX: usize = 1_024;
 /// Most entries that one commit appends to one stream.
 pub const BATCH_ENTRIES_MAX: usize = 512;
 /// Most bytes that one commit appends to one stream.

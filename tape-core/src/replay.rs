@@ -165,7 +165,7 @@ impl Replay {
                 self.recorded_in(&sample.scope.clone()).record_sample(sample)
             }
             EntryBody::EffectBegun(begun) => {
-                let record = EffectRecord::begun(begun.spec, entry.at);
+                let record = EffectRecord::begun(begun.spec, entry.seq, entry.at);
                 self.recorded_in(&begun.effect.position.scope)
                     .begin_effect(&begun.effect, record)
             }
@@ -187,6 +187,11 @@ impl Replay {
             }
             EntryBody::TimerSet(_) | EntryBody::TimerFired(_) | EntryBody::TimerCancelled(_) => {
                 self.fold_timer(entry.body)
+            }
+            EntryBody::PayloadErased(erased) => {
+                let scopes = self.scopes.values_mut();
+                scopes.for_each(|scope| scope.erase(&erased.entries));
+                Ok(())
             }
             _ => match about_effect(&entry.body) {
                 Some(effect) => self.fold_effect(&effect.clone(), entry),

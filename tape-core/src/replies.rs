@@ -76,6 +76,18 @@ impl Replies {
         Ok(None)
     }
 
+    /// Forgets what replies say that came of erased entries.
+    pub(crate) fn erase(&mut self, entries: &[Seq]) {
+        let kept = self.kept.values_mut();
+        for kept in kept.filter(|kept| entries.contains(&kept.reply.seq)) {
+            if let ReplyResult::Ended { ending } = &mut kept.reply.result
+                && let Some(words) = ending.words_mut()
+            {
+                words.erase();
+            }
+        }
+    }
+
     /// Notes what an entry's request came to. A later entry of a request refines what the earlier ones came to.
     pub(crate) fn note(&mut self, entry: &Entry) {
         // Ids of earlier builds have no order. A repeat of them is refused for that.
@@ -123,6 +135,7 @@ const fn takes_no_place(body: &EntryBody) -> bool {
             | EntryBody::SharedMerged(_)
             | EntryBody::RunRetired(_)
             | EntryBody::ClaimTaken(_)
+            | EntryBody::ErasureFinished(_)
     )
 }
 

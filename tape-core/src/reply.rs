@@ -4,10 +4,12 @@ use crate::effect::{Mode, Status};
 use crate::entry::EntryBody;
 use crate::entry::effect::AfterObservation;
 use crate::entry::gate::AnsweredBy;
+use crate::entry::words::Words;
 use crate::id::{
     BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RequestId, RunId, Scope, Seq,
     TimerName,
 };
+use crate::payload::ERASED;
 use crate::stream::RunStatus;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -229,7 +231,9 @@ impl ReplyResult {
             | EntryBody::SessionRewound(_)
             | EntryBody::SessionDeleted(_)
             | EntryBody::SharedMerged(_)
-            | EntryBody::ClaimTaken(_) => None,
+            | EntryBody::ClaimTaken(_)
+            | EntryBody::PayloadErased(_)
+            | EntryBody::ErasureFinished(_) => None,
         }
     }
 }
@@ -250,6 +254,27 @@ pub enum Ended {
         /// Why.
         reason: String,
     },
+}
+
+impl Ended {
+    /// Whether both say the same. What was erased says nothing.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Completed, Self::Completed) => true,
+            (Self::Failed { error: mine }, Self::Failed { error: theirs })
+            | (Self::Cancelled { reason: mine }, Self::Cancelled { reason: theirs }) => {
+                mine == theirs || [mine, theirs].iter().any(|text| text.as_str() == ERASED)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
+        match self {
+            Self::Completed => None,
+            Self::Failed { error: text } | Self::Cancelled { reason: text } => Some(text),
+        }
+    }
 }
 
 /// Why a command is refused. Nothing is written.
@@ -510,6 +535,12 @@ pub enum Rejection {
         changed: Seq,
         /// Where it stands now.
         standing: String,
+    },
+    /// What the command needs was erased.
+    #[error("the bytes of {what} were erased")]
+    Erased {
+        /// What.
+        what: String,
     },
     /// A field makes no sense.
     #[error("{field}: {problem}")]

@@ -5,11 +5,12 @@
 
 mod attempt;
 mod budget;
-mod check;
+pub(crate) mod check;
 mod close;
 mod decision;
 mod dispatch;
 mod effect;
+mod erase;
 mod fold;
 mod gate;
 mod lease;
@@ -24,6 +25,7 @@ mod verdict;
 
 pub use budget::Budget;
 pub use effect::Effect;
+pub use erase::ARGUMENTS_ERASED;
 pub use gate::Gate;
 pub use lease::Lease;
 pub use obligation::{Obligation, ObligationStatus};
@@ -35,6 +37,7 @@ use crate::command::{Command, RunCommand};
 use crate::effect::Status;
 use crate::entry::obligation::ObligationId;
 use crate::entry::{Entry, EntryBody};
+use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{
     BudgetName, EffectId, Epoch, GateName, Key, Position, RunId, Scope, Seq, StreamId, TimerName,
 };
@@ -73,8 +76,10 @@ pub struct Run {
     budgets: BTreeMap<BudgetName, Budget>,
     reservations: BTreeMap<Position, Vec<crate::budget::Spend>>,
     replies: Replies,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    retired: bool,
+    ending_said: erase::EndingSaid,
+    erasures: Erasures,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<retire::RetiredIn>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +224,21 @@ impl Stream for Run {
         self.finish_unwinding(decided, now.at())
     }
 
+    fn decide_erasure(
+        &self,
+        command: &Command<ErasureCommand>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection> {
+        match self.replies.recall(command, now.into().at())? {
+            Some(first) => Ok(first),
+            None => self.decide_erasing(command),
+        }
+    }
+
+    fn erasures(&self) -> Option<&Erasures> {
+        Some(&self.erasures)
+    }
+
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         if entry.seq != self.seq.next() && !self.is_stood_for(entry) {
             return Err(ReplayError::OutOfOrder {
@@ -270,6 +290,7 @@ impl Stream for Run {
                 .filter_map(|(name, timer)| Some((name, timer.due()?)));
             timers.for_each(|(name, due)| agenda.add(Queue::Timers, Item::Timer(name.clone()), due));
         }
+        self.erasures.add_to(&mut agenda);
         agenda
     }
 

@@ -5,8 +5,11 @@
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, SessionCommand};
-use crate::entry::session::{Created, Deleted, EventAppended, Merged, Rewound};
+use crate::entry::erasure::Erased;
+use crate::entry::session::{Created, Deleted, EventAppended, Merged, RefusedMerge, Rewound};
+use crate::entry::words::Words as _;
 use crate::entry::{Entry, EntryBody};
+use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{EventId, Key, Seq, SessionId, StreamId};
 use crate::limits::{
     NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
@@ -44,7 +47,8 @@ impl Delta {
 }
 
 /// How far a piece of state reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateScope {
     /// Every session of the app.
     App,
@@ -143,8 +147,34 @@ pub struct Session {
     events: VecDeque<(EventId, Seq, ContentDigest)>,
     /// Where the session was put back to, where nothing was appended since.
     rewound: Option<Seq>,
+    /// Where the values of the state stand.
+    kept: BTreeMap<Key, Kept>,
+    /// The last entry that repeats values of earlier ones.
+    repeated: Seq,
+    erasures: Erasures,
     pending: VecDeque<PendingMerge>,
     replies: Replies,
+}
+
+/// What stands for the contents of an event that was erased.
+const FORGOTTEN: ContentDigest = ContentDigest([0; 16]);
+
+/// A session's own state as it was after an entry.
+struct Then<'a> {
+    state: &'a Delta,
+    /// The entry that each key's value first stood in.
+    origins: &'a BTreeMap<Key, Seq>,
+    /// The last entry there was before it was read.
+    seen: Seq,
+}
+
+/// Where a value of a session's state stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// The entry that it first stood in.
+    origin: Seq,
+    /// The entry that has its bytes as the state has them now: the same, or one that repeats it.
+    entry: Seq,
 }
 
 /// A change of shared state that has not reached its stream yet.
@@ -185,6 +215,13 @@ impl Session {
         &self.state
     }
 
+    /// The entry that each value of its own state first stood in.
+    #[must_use]
+    pub fn origins(&self) -> BTreeMap<Key, Seq> {
+        let origins = self.kept.iter().map(|(key, kept)| (key.clone(), kept.origin));
+        origins.collect()
+    }
+
     /// Changes of shared state that still have to be carried over, oldest first.
     #[must_use]
     pub const fn pending(&self) -> &VecDeque<PendingMerge> {
@@ -213,7 +250,7 @@ impl Session {
     fn append(&self, event: EventAppended, expected: Option<Seq>) -> Result<Decided, Rejection> {
         self.there()?;
         if let Some((_, seq, content)) = self.events.iter().find(|(id, ..)| *id == event.event) {
-            if *content != ContentDigest::of(&event) {
+            if *content != FORGOTTEN && *content != ContentDigest::of(&event) {
                 let what = format!("event '{}'", event.event);
                 return Err(Rejection::Exists { what });
             }
@@ -264,12 +301,19 @@ impl Session {
         }
     }
 
-    fn rewind(&self, to: Seq, expected: Option<Seq>, state: &Delta) -> Result<Decided, Rejection> {
+    fn rewind(&self, to: Seq, expected: Option<Seq>, then: &Then<'_>) -> Result<Decided, Rejection> {
         self.there()?;
         if let Some((seq, _)) = self.last_event.filter(|_| self.rewound == Some(to)) {
             return Ok(already(seq, ReplyResult::Recorded));
         }
         self.expected(expected)?;
+        let Then { state, origins, seen } = *then;
+        if self.erasures.last() > seen {
+            // What was read may repeat what is erased since.
+            return Err(Rejection::Woken {
+                seq: self.erasures.last(),
+            });
+        }
         if to < self.created || to > self.seq {
             let problem = format!("must be between {} and {}", self.created, self.seq);
             return Err(Rejection::Invalid { field: "to", problem });
@@ -292,13 +336,14 @@ impl Session {
                 Rewound {
                     to,
                     state: state.clone(),
+                    origins: origins.clone(),
                 }
                 .into(),
             ],
         ))
     }
 
-    fn mark_merged(&self, through: Seq) -> Result<Decided, Rejection> {
+    fn mark_merged(&self, through: Seq, refused: &[RefusedMerge]) -> Result<Decided, Rejection> {
         if self
             .pending
             .front()
@@ -306,27 +351,100 @@ impl Session {
         {
             return Ok(already(self.seq, ReplyResult::Recorded));
         }
-        Ok(decided(self.seq, vec![Merged { through }.into()]))
+        let refused = refused.to_vec();
+        Ok(decided(self.seq, vec![Merged { through, refused }.into()]))
+    }
+
+    fn erase(&self, command: &ErasureCommand) -> Result<Decided, Rejection> {
+        if self.seq == Seq::ZERO {
+            return Err(Rejection::NotFound { what: "session" });
+        }
+        if let ErasureCommand::Erase { entries, seen, .. } = command {
+            if self.repeated > *seen {
+                return Err(Rejection::Woken { seq: self.repeated });
+            }
+            // What is carried over after it was erased would come back.
+            if let Some(pending) = self.pending.iter().find(|p| entries.contains(&p.source)) {
+                return Err(Rejection::Unsettled {
+                    what: format!("the change of shared state by entry {}", pending.source),
+                });
+            }
+        }
+        let mut decided = self.erasures.decide(command, self.seq, |_| Vec::new())?;
+        let restated = match decided.entries.first() {
+            Some(EntryBody::PayloadErased(erased)) => self.restated(erased),
+            _ => None,
+        };
+        if let Some(restated) = restated {
+            decided.entries.push(restated.into());
+            decided.reply.seq = decided.reply.seq.next();
+        }
+        Ok(decided)
+    }
+
+    /// The state that is left by an erasure, where some of it stands in entries only that go although it was not asked for: they
+    /// repeated it beside what was erased.
+    fn restated(&self, erased: &Erased) -> Option<Rewound> {
+        let goes = |entry: Seq| erased.entries.contains(&entry);
+        let left = self.kept.iter().filter(|(_, kept)| !goes(kept.origin));
+        let left: BTreeMap<Key, Seq> = left.map(|(key, kept)| (key.clone(), kept.origin)).collect();
+        let loses = |key: &Key| self.kept.get(key).is_some_and(|kept| goes(kept.entry));
+        if self.id.is_none() || !left.keys().any(loses) {
+            return None;
+        }
+        let state = left
+            .keys()
+            .map(|key| (key.clone(), self.state.0.get(key).cloned()));
+        Some(Rewound {
+            to: self.seq.next(),
+            state: Delta(state.collect()),
+            origins: left,
+        })
+    }
+
+    fn fold_erased(&mut self, e: &Erased, seq: Seq, at: Timestamp) {
+        let goes = |entry: Seq| e.entries.contains(&entry);
+        let kept = std::mem::take(&mut self.kept);
+        for (key, kept) in kept {
+            if goes(kept.origin) || goes(kept.entry) {
+                self.state.0.remove(&key);
+            } else {
+                self.kept.insert(key, kept);
+            }
+        }
+        for pending in self.pending.iter_mut().filter(|pending| goes(pending.source)) {
+            pending.app.erase();
+            pending.user.erase();
+        }
+        for (_, event, content) in &mut self.events {
+            if goes(*event) {
+                *content = FORGOTTEN;
+            }
+        }
+        self.erasures.fold_erased(e, seq, at);
     }
 
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
         let (seq, at) = (entry.seq, entry.at);
         // Shared state changes of a deleted session are carried over all the same.
         let created = matches!(entry.body, EntryBody::SessionCreated(_));
-        if created == self.id.is_some() && !matches!(entry.body, EntryBody::SessionMerged(_)) {
+        let always = matches!(
+            entry.body,
+            EntryBody::SessionMerged(_) | EntryBody::PayloadErased(_) | EntryBody::ErasureFinished(_)
+        );
+        if created == self.id.is_some() && !always {
             return Err("a session is created once, until it is deleted");
         }
         match &entry.body {
             EntryBody::SessionCreated(e) => {
-                let (replies, pending) = (
-                    std::mem::take(&mut self.replies),
-                    std::mem::take(&mut self.pending),
-                );
+                let before = std::mem::take(self);
                 *self = Self {
                     id: Some(e.session.clone()),
                     created: seq,
-                    replies,
-                    pending,
+                    replies: before.replies,
+                    pending: before.pending,
+                    erasures: before.erasures,
+                    repeated: before.repeated,
                     ..Self::default()
                 };
                 self.change(&e.state, seq, at);
@@ -343,19 +461,35 @@ impl Session {
             EntryBody::SessionMerged(e) => self.pending.retain(|pending| pending.source > e.through),
             EntryBody::SessionRewound(e) => {
                 self.state = State::default();
-                self.state.change(&e.state);
+                self.kept.clear();
+                self.set(&e.state, seq, &e.origins);
+                self.repeated = seq;
                 self.events.retain(|(_, event, _)| *event <= e.to);
                 (self.last_event, self.rewound) = (Some((seq, at)), Some(e.to));
             }
             EntryBody::SessionDeleted(_) => self.id = None,
+            EntryBody::PayloadErased(e) => self.fold_erased(e, seq, at),
+            EntryBody::ErasureFinished(e) => self.erasures.fold_finished(e),
             _ => return Err("it does not belong into a session"),
         }
         self.seq = seq;
         Ok(())
     }
 
+    /// Changes the session's own state by what an entry says, of values that first stood in others where it repeats them.
+    fn set(&mut self, delta: &Delta, entry: Seq, origins: &BTreeMap<Key, Seq>) {
+        self.state.change(delta);
+        for (key, json) in &delta.0 {
+            let origin = origins.get(key).copied().unwrap_or(entry);
+            match json {
+                Some(_) => self.kept.insert(key.clone(), Kept { origin, entry }),
+                None => self.kept.remove(key),
+            };
+        }
+    }
+
     fn change(&mut self, delta: &Delta, source: Seq, at: Timestamp) {
-        self.state.change(&delta.of(StateScope::Session));
+        self.set(&delta.of(StateScope::Session), source, &BTreeMap::new());
         let (app, user) = (delta.of(StateScope::App), delta.of(StateScope::User));
         if !(app.is_empty() && user.is_empty()) {
             self.pending.push_back(PendingMerge {
@@ -399,13 +533,37 @@ impl Stream for Session {
                 };
                 self.append(appended, *expected)
             }
-            SessionCommand::MarkMerged { through } => self.mark_merged(*through),
-            SessionCommand::Rewind { to, expected, state } => self.rewind(*to, *expected, state),
+            SessionCommand::MarkMerged { through, refused } => self.mark_merged(*through, refused),
+            SessionCommand::Rewind {
+                to,
+                expected,
+                state,
+                origins,
+                seen,
+            } => {
+                let seen = *seen;
+                self.rewind(*to, *expected, &Then { state, origins, seen })
+            }
             SessionCommand::Delete => {
                 self.there()?;
                 Ok(decided(self.seq, vec![Deleted {}.into()]))
             }
         }
+    }
+
+    fn decide_erasure(
+        &self,
+        command: &Command<ErasureCommand>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection> {
+        match self.replies.recall(command, now.into().at())? {
+            Some(first) => Ok(first),
+            None => self.erase(&command.body),
+        }
+    }
+
+    fn erasures(&self) -> Option<&Erasures> {
+        Some(&self.erasures)
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
@@ -429,6 +587,7 @@ impl Stream for Session {
         if let Some(pending) = self.pending.front() {
             agenda.add(Queue::Timers, Item::Merge, pending.at);
         }
+        self.erasures.add_to(&mut agenda);
         agenda
     }
 

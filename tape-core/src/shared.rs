@@ -1,13 +1,17 @@
 //! State that sessions share: of an app (`app:`), or of one of its users (`user:`).
 
+use crate::agenda::Agenda;
 use crate::command::{Command, SharedCommand};
+use crate::entry::erasure::Erased;
 use crate::entry::session::SharedMerged;
 use crate::entry::{Entry, EntryBody};
-use crate::id::{RequestId, Seq, SessionId, StreamId};
+use crate::erasure::{ErasureCommand, Erasures};
+use crate::id::{Key, RequestId, Seq, SessionId, StreamId};
 use crate::limits::PENDING_MERGES_MAX;
 use crate::payload::ContentDigest;
+use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
-use crate::session::{State, check_size};
+use crate::session::{Delta, State, check_size};
 use crate::stream::{ReplayError, Stream, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,6 +33,11 @@ pub struct Shared {
     forgotten: Option<RequestId>,
     /// The last entry whose change was forgotten.
     forgotten_seq: Seq,
+    /// The entry that has the bytes of each value.
+    kept: BTreeMap<Key, Seq>,
+    erasures: Erasures,
+    /// Of erasures alone: a change is known by its own name.
+    replies: Replies,
 }
 
 impl Shared {
@@ -47,6 +56,38 @@ impl Shared {
             self.forgotten = self.forgotten.max(Some(change));
             self.forgotten_seq = self.forgotten_seq.max(seq);
         }
+    }
+
+    /// Refuses a change that is too large, or makes the state too large.
+    ///
+    /// # Errors
+    /// [`Rejection::LimitExceeded`] names the limit.
+    pub fn takes(&self, delta: &Delta) -> Result<(), Rejection> {
+        check_size(&self.state, delta)
+    }
+
+    fn fold_merged(&mut self, merged: &SharedMerged, entry: Seq) {
+        self.state.change(&merged.delta);
+        for (key, json) in &merged.delta.0 {
+            match json {
+                Some(_) => self.kept.insert(key.clone(), entry),
+                None => self.kept.remove(key),
+            };
+        }
+        let recorded_at = merged.recorded_at.unwrap_or_default();
+        self.note(name(&merged.session, merged.source, recorded_at), entry);
+    }
+
+    fn fold_erased(&mut self, erased: &Erased, entry: Seq, at: Timestamp) {
+        let kept = std::mem::take(&mut self.kept);
+        for (key, kept) in kept {
+            if erased.entries.contains(&kept) {
+                self.state.0.remove(&key);
+            } else {
+                self.kept.insert(key, kept);
+            }
+        }
+        self.erasures.fold_erased(erased, entry, at);
     }
 }
 
@@ -85,7 +126,7 @@ impl Stream for Shared {
                 now: now.into().at(),
             });
         }
-        check_size(&self.state, delta)?;
+        self.takes(delta)?;
         let merged = SharedMerged {
             session: session.clone(),
             source: *source,
@@ -95,6 +136,27 @@ impl Stream for Shared {
         Ok(decided(self.seq, vec![merged.into()]))
     }
 
+    fn decide_erasure(
+        &self,
+        command: &Command<ErasureCommand>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection> {
+        match self.replies.recall(command, now.into().at())? {
+            Some(first) => Ok(first),
+            None => self.erasures.decide(&command.body, self.seq, |_| Vec::new()),
+        }
+    }
+
+    fn erasures(&self) -> Option<&Erasures> {
+        Some(&self.erasures)
+    }
+
+    fn agenda(&self) -> Agenda {
+        let mut agenda = Agenda::default();
+        self.erasures.add_to(&mut agenda);
+        agenda
+    }
+
     fn apply(&mut self, entry: &Entry) -> Result<(), ReplayError> {
         if entry.seq != self.seq.next() {
             return Err(ReplayError::OutOfOrder {
@@ -102,17 +164,20 @@ impl Stream for Shared {
                 found: entry.seq,
             });
         }
-        let EntryBody::SharedMerged(merged) = &entry.body else {
-            let problem = "it does not belong into shared state".to_owned();
-            return Err(ReplayError::Impossible {
-                seq: entry.seq,
-                kind: entry.body.kind(),
-                problem,
-            });
-        };
-        self.state.change(&merged.delta);
-        let recorded_at = merged.recorded_at.unwrap_or_default();
-        self.note(name(&merged.session, merged.source, recorded_at), entry.seq);
+        match &entry.body {
+            EntryBody::SharedMerged(merged) => self.fold_merged(merged, entry.seq),
+            EntryBody::PayloadErased(erased) => self.fold_erased(erased, entry.seq, entry.at),
+            EntryBody::ErasureFinished(finished) => self.erasures.fold_finished(finished),
+            _ => {
+                let problem = "it does not belong into shared state".to_owned();
+                return Err(ReplayError::Impossible {
+                    seq: entry.seq,
+                    kind: entry.body.kind(),
+                    problem,
+                });
+            }
+        }
+        self.replies.note(entry);
         self.seq = entry.seq;
         Ok(())
     }

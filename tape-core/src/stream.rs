@@ -3,6 +3,7 @@
 use crate::agenda::Agenda;
 use crate::command::{Command, CommandBody};
 use crate::entry::Entry;
+use crate::erasure::{ErasureCommand, Erasures, nothing_to_erase};
 use crate::id::{Epoch, Key, Seq, StreamId};
 use crate::reply::{Decided, Rejection};
 use crate::time::{Now, Timestamp};
@@ -27,6 +28,25 @@ pub trait Stream: Clone + Default + Send + Sync + Serialize + DeserializeOwned +
     /// # Errors
     /// [`Rejection`] says why the command is refused; nothing changes.
     fn decide(&self, command: &Command<Self::Command>, now: impl Into<Now>) -> Result<Decided, Rejection>;
+
+    /// What a command about the payloads of the stream means for it now. Pure; a repeated command returns its first reply with no
+    /// entries.
+    ///
+    /// # Errors
+    /// [`Rejection`] says why the command is refused; nothing changes.
+    fn decide_erasure(
+        &self,
+        command: &Command<ErasureCommand>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection> {
+        let _ = (command, now);
+        Err(nothing_to_erase())
+    }
+
+    /// What of the stream was erased and is still to be got rid of; none where it has nothing that can be erased.
+    fn erasures(&self) -> Option<&Erasures> {
+        None
+    }
 
     /// Folds one stored entry.
     ///

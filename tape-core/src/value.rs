@@ -1,8 +1,10 @@
 //! Watchable values: versions, compare-and-set, tombstones.
 
+use crate::agenda::Agenda;
 use crate::command::{Command, ValueCommand};
 use crate::entry::value::{Deleted, Put};
 use crate::entry::{Entry, EntryBody};
+use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
 use crate::replies::Replies;
@@ -18,21 +20,39 @@ pub struct Value {
     version: u64,
     current: Option<Kept>,
     replies: Replies,
+    erasures: Erasures,
 }
 
-/// A payload with its bytes, which the next change records as the previous value.
+/// A reference to the value, whose bytes stand in the entry alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     payload: Payload,
-    #[serde(with = "hex")]
-    bytes: Vec<u8>,
+    entry: Seq,
 }
 
 impl Value {
-    /// The value now; none where there never was one or it was deleted.
+    /// The value now; none where there never was one, or it was deleted or erased. A state that was folded has no bytes; who has the
+    /// journal at hand reads them from the entry that [`Value::current_in`] names.
     #[must_use]
     pub fn current(&self) -> Option<Payload> {
-        self.current.as_ref().and_then(Kept::payload)
+        self.current.as_ref().map(|kept| kept.payload.clone())
+    }
+
+    /// The entry that has the bytes of the value, where there is one.
+    #[must_use]
+    pub fn current_in(&self) -> Option<Seq> {
+        self.current.as_ref().map(|kept| kept.entry)
+    }
+
+    /// The state with the bytes of the value, from the entry that has them. They are part of no snapshot.
+    #[must_use]
+    pub fn with_current(mut self, entry: &Entry) -> Self {
+        if let (Some(kept), EntryBody::ValuePut(put)) = (&mut self.current, &entry.body)
+            && kept.entry == entry.seq
+        {
+            kept.payload = put.value.clone();
+        }
+        self
     }
 
     /// Its version; zero where there never was a value.
@@ -55,19 +75,27 @@ impl Value {
 }
 
 impl Kept {
-    fn new(payload: &Payload) -> Option<Self> {
-        let bytes = payload.bytes()?.to_vec();
-        Some(Self {
+    fn new(payload: &Payload, entry: Seq) -> Self {
+        Self {
             payload: payload.erased(),
-            bytes,
-        })
+            entry,
+        }
     }
+}
 
-    /// None where a snapshot was damaged so that its bytes are not the payload's any more.
-    fn payload(&self) -> Option<Payload> {
-        let mut payload = self.payload.clone();
-        payload.restore(self.bytes.clone().into()).ok()?;
-        Some(payload)
+impl Value {
+    /// A value whose bytes were erased is gone, as if it had been deleted; its version stays.
+    fn fold_erasure(&mut self, entry: &Entry) {
+        match &entry.body {
+            EntryBody::PayloadErased(erased) => {
+                self.current.take_if(|kept| erased.entries.contains(&kept.entry));
+                self.erasures.fold_erased(erased, entry.seq, entry.at);
+            }
+            EntryBody::ErasureFinished(finished) => self.erasures.fold_finished(finished),
+            _ => {}
+        }
+        self.seq = entry.seq;
+        self.replies.note(entry);
     }
 }
 
@@ -90,12 +118,15 @@ impl Stream for Value {
                 EntryBody::from(Put {
                     version,
                     value: value.clone(),
-                    previous: self.current(),
+                    previous: None,
                 })
             }
             ValueCommand::Delete { expected } => {
                 self.check(*expected)?;
-                let previous = self.current().ok_or(Rejection::NotFound { what: "value" })?;
+                if self.current.is_none() {
+                    return Err(Rejection::NotFound { what: "value" });
+                }
+                let previous = None;
                 Deleted { version, previous }.into()
             }
         };
@@ -115,9 +146,12 @@ impl Stream for Value {
             problem: problem.to_owned(),
         };
         let (version, current) = match &entry.body {
-            // A value whose bytes were erased is gone, as if it had been deleted; its version stays.
-            EntryBody::ValuePut(put) => (put.version, Kept::new(&put.value)),
+            EntryBody::ValuePut(put) => (put.version, Some(Kept::new(&put.value, entry.seq))),
             EntryBody::ValueDeleted(deleted) => (deleted.version, None),
+            EntryBody::PayloadErased(_) | EntryBody::ErasureFinished(_) => {
+                self.fold_erasure(entry);
+                return Ok(());
+            }
             _ => return Err(impossible("it does not belong into a value")),
         };
         if version != self.version + 1 {
@@ -127,6 +161,27 @@ impl Stream for Value {
         self.seq = entry.seq;
         self.replies.note(entry);
         Ok(())
+    }
+
+    fn decide_erasure(
+        &self,
+        command: &Command<ErasureCommand>,
+        now: impl Into<Now>,
+    ) -> Result<Decided, Rejection> {
+        match self.replies.recall(command, now.into().at())? {
+            Some(first) => Ok(first),
+            None => self.erasures.decide(&command.body, self.seq, |_| Vec::new()),
+        }
+    }
+
+    fn erasures(&self) -> Option<&Erasures> {
+        Some(&self.erasures)
+    }
+
+    fn agenda(&self) -> Agenda {
+        let mut agenda = Agenda::default();
+        self.erasures.add_to(&mut agenda);
+        agenda
     }
 
     fn seq(&self) -> Seq {

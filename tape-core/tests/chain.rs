@@ -448,6 +448,7 @@ fn forged(seq: u64, dropped: u64, previous: Digest) -> StoredEntry {
         dropped,
         previous,
         reason: "old".to_owned(),
+        repeats: Vec::new(),
     };
     let stamp = Stamp {
         at: Default::default(),

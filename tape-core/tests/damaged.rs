@@ -9,7 +9,7 @@ use support::{Journal, run_line};
 use tape_core::budget::Currency;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::effect::Claim;
-use tape_core::entry::{Entry, EntryBody, budget, gate, obligation as undoing, run, timer, value};
+use tape_core::entry::{Entry, EntryBody, budget, erasure, gate, obligation as undoing, run, timer, value};
 use tape_core::entry::{effect as acts, lease, sample, session};
 use tape_core::id::{BudgetName, Epoch, Scope, Seq};
 use tape_core::payload::Digest;
@@ -274,10 +274,14 @@ fn what_retires_a_run_stands_for_entries_that_were_not_read() {
 fn a_run_takes_no_entry_of_another_kind_of_stream() {
     let bodies: [EntryBody; 3] = [
         session::Deleted {}.into(),
-        session::Merged { through: Seq(1) }.into(),
+        session::Merged {
+            through: Seq(1),
+            refused: Vec::new(),
+        }
+        .into(),
         value::Deleted {
             version: 1,
-            previous: payload("v"),
+            previous: None,
         }
         .into(),
     ];
@@ -570,5 +574,10 @@ fn an_erased_value_is_gone() {
     };
     let mut value = Value::default();
     value.apply(&entry(1, put(1, payload("v").erased()))).unwrap();
+    let erased = erasure::Erased {
+        entries: vec![Seq(1)],
+        reason: "asked for".to_owned(),
+    };
+    value.apply(&entry(2, erased)).unwrap();
     assert_eq!((value.current(), value.version()), (None, 1));
 }

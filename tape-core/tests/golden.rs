@@ -20,13 +20,13 @@ use tape_core::entry::decision::Usage;
 use tape_core::entry::effect::{AfterObservation, Claim};
 use tape_core::entry::run::{Lineage, Unhappy};
 use tape_core::entry::{Entry, EntryBody, TraceParent};
-use tape_core::entry::{budget, decision, effect as acts, gate, lease, obligation as undoing};
+use tape_core::entry::{budget, decision, effect as acts, erasure, gate, lease, obligation as undoing};
 use tape_core::entry::{run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Key, RequestId, Scope, Seq};
 use tape_core::payload::{ContentDigest, Digest};
 use tape_core::reply::Ended;
-use tape_core::session::{Delta, Json};
+use tape_core::session::{Delta, Json, StateScope};
 use tape_core::stream::{restore, snapshot};
 use tape_core::time::Timestamp;
 
@@ -151,6 +151,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             dropped: 6,
             previous: Digest::of(b"the entry before"),
             reason: text("ended long ago"),
+            repeats: Vec::new(),
         }
         .into(),
         lease::Acquired {
@@ -412,10 +413,15 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             content: payload("said"),
         }
         .into(),
-        session::Merged { through: Seq(3) }.into(),
+        session::Merged {
+            through: Seq(3),
+            refused: Vec::new(),
+        }
+        .into(),
         session::Rewound {
             to: Seq(3),
             state: delta(&[("topic", Some("\"x\""))]),
+            origins: BTreeMap::new(),
         }
         .into(),
         session::Deleted {}.into(),
@@ -434,7 +440,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
         .into(),
         value::Deleted {
             version: 3,
-            previous: payload("v2"),
+            previous: Some(payload("v2")),
         }
         .into(),
         value::ClaimTaken {
@@ -444,6 +450,12 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             effect,
         }
         .into(),
+        erasure::Erased {
+            entries: if full { vec![Seq(3), Seq(7)] } else { vec![Seq(3)] },
+            reason: text("asked for"),
+        }
+        .into(),
+        erasure::Finished { through: Seq(9) }.into(),
     ]
 }
 
@@ -505,6 +517,38 @@ fn grown() -> Vec<EntryBody> {
             currency: Currency::MicroUsd,
             limit: 5,
             scope: name("planner"),
+        }
+        .into(),
+        session::Merged {
+            through: Seq(3),
+            refused: vec![session::RefusedMerge {
+                source: Seq(3),
+                scope: StateScope::User,
+                problem: "bytes of state is 1".to_owned(),
+            }],
+        }
+        .into(),
+        session::Rewound {
+            to: Seq(3),
+            state: delta(&[("topic", Some("\"x\""))]),
+            origins: BTreeMap::from([(name("topic"), Seq(2))]),
+        }
+        .into(),
+        run::Retired {
+            run: run_id(),
+            labels: BTreeMap::new(),
+            epoch: Epoch(2),
+            begun_at: at(0),
+            ended_at: at(1),
+            ending: Ended::Cancelled {
+                reason: "why".to_owned(),
+            },
+            output: None,
+            output_erased: None,
+            dropped: 6,
+            previous: Digest::of(b"the entry before"),
+            reason: "ended long ago".to_owned(),
+            repeats: vec![Seq(1), Seq(4), Seq(6)],
         }
         .into(),
     ]

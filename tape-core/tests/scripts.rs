@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use support::line::{Line, outcome};
@@ -177,11 +178,14 @@ impl Scripted for Session {
             },
             "merged" => SessionCommand::MarkMerged {
                 through: Seq(line.parse()),
+                refused: Vec::new(),
             },
             "rewind" => SessionCommand::Rewind {
                 to: Seq(line.parse()),
                 expected: line.pair::<u64>("expected").map(Seq),
                 state: delta(&mut line),
+                origins: BTreeMap::new(),
+                seen: Seq(u64::MAX),
             },
             "delete" => SessionCommand::Delete,
             other => panic!("there is no command '{other}'"),
@@ -216,6 +220,7 @@ impl Scripted for Shared {
             recorded_at: Timestamp::from_micros(line.pair("at").unwrap_or(0)),
             searched: Seq(line.pair("searched").unwrap_or(0)),
             delta: delta(&mut line),
+            after: Seq::ZERO,
         }
     }
 
@@ -243,10 +248,9 @@ impl Scripted for Value {
     }
 
     fn status(&self) -> String {
-        let current = self.current().map_or_else(
-            || "none".to_owned(),
-            |payload| String::from_utf8(payload.bytes().unwrap().to_vec()).unwrap(),
-        );
+        let current = self
+            .current()
+            .map_or_else(|| "none".to_owned(), |payload| payload.digest().short());
         format!("{current} at version {}", self.version())
     }
 }

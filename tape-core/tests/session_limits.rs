@@ -146,7 +146,10 @@ fn shared_changes_under_way() {
     session.ask(SessionCommand::Delete).unwrap();
     over(session.ask(create(shared())), limit, PENDING_MERGES_MAX);
     session
-        .ask(SessionCommand::MarkMerged { through: Seq(1) })
+        .ask(SessionCommand::MarkMerged {
+            through: Seq(1),
+            refused: Vec::new(),
+        })
         .unwrap();
     session.ask(create(shared())).unwrap();
 }

@@ -73,6 +73,12 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`AccessError::Unavailable`] where that does not work out for now.
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError>;
+
+    /// Gets rid of payloads of a stream that were erased and that the store still has.
+    ///
+    /// # Errors
+    /// [`AccessError::Unavailable`] where that does not work out for now.
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError>;
 }
 
 /// An effect, as far as a worker has to know before it claims it.
@@ -247,6 +253,10 @@ impl Access for Engine {
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
         self.merge_session(session).await.map_err(refused)
+    }
+
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
+        Self::finish_erasures(self, stream).await.map_err(refused)
     }
 }
 

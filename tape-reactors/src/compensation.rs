@@ -11,6 +11,7 @@ use tape_core::effect::Semantics;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{RunId, StreamId};
 use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::run::ARGUMENTS_ERASED;
 use tracing::{error, info, warn};
 
 /// Carries out released obligations. Which one is next, how long to wait after a failure and when a person must look are rules of
@@ -59,6 +60,12 @@ impl Compensation {
             deadline: self.0.deadline(),
             ..call
         };
+        if call.args.bytes().is_none() {
+            let reason = ARGUMENTS_ERASED.to_owned();
+            self.finish(obligation, &call, UndoEnding::Stuck { reason })
+                .await?;
+            return Ok(Reaction::Done);
+        }
         let renew = self.0.renew_obligation(obligation);
         let ending = match self
             .0

@@ -13,6 +13,7 @@ use tape_core::effect::{EffectSpec, Status};
 use tape_core::id::{EffectId, RunId, StreamId};
 use tape_core::limits::BACKOFF_MS_MAX;
 use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::run::ARGUMENTS_ERASED;
 use tracing::{info, warn};
 
 /// Takes due effects from the outbox. It claims an effect, which records the attempt as started, before it calls the upstream; keeps
@@ -61,6 +62,12 @@ impl Outbox {
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
         let call = call(&self.0, run, effect, &spec, attempt);
+        if spec.args.bytes().is_none() {
+            // Nothing was sent. The run's rules let the effect wait for a person.
+            let (error, after_ms) = (ARGUMENTS_ERASED.to_owned(), None);
+            self.finish(&call, Ending::Retry { error, after_ms }).await?;
+            return Ok(Reaction::Done);
+        }
         let renew = self.0.renew_effect(effect);
         let ending = match self.0.call(run, renew, due.connector.dispatch(&call)).await {
             Waited::Answered(ending) => fitted(ending, &spec, attempt),

@@ -12,6 +12,7 @@ use tape_core::effect::Undo;
 use tape_core::id::{EffectId, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::run::ARGUMENTS_ERASED;
 use tracing::{info, warn};
 
 /// Observes UNKNOWN effects. When the next observation is due, what follows from one, and when a person must look, are rules of
@@ -57,6 +58,11 @@ impl Reconciler {
             unwanted,
             ..call(&self.0, run, effect, &spec, observation)
         };
+        if call.args.bytes().is_none() {
+            self.record(&call, Observation::inconclusive(ARGUMENTS_ERASED))
+                .await?;
+            return Ok(Reaction::Done);
+        }
         let renew = self.0.renew_effect(effect);
         let seen = match self.0.call(run, renew, due.connector.observe(&call)).await {
             Waited::Answered(seen) => seen,

@@ -13,7 +13,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, RequestId, RunId, Seq, SessionId};
+use tape_core::id::{EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Reply;
 use tape_store::contract::PageToken;
@@ -144,6 +144,10 @@ impl Access for RemoteAccess {
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
         Ok(self.server.merge(session).await?)
+    }
+
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
+        Ok(self.server.finish_erasures(stream).await?)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Timers: gates whose deadline has passed, timers that are due, and changes of shared state that are to be carried over.
+//! Timers: gates whose deadline has passed, timers that are due, changes of shared state that are to be carried over, and erased
+//! payloads that the store still has.
 
 use crate::access::{Access, AccessError, DueWork, ask};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
@@ -30,6 +31,10 @@ impl Timers {
             }
             (StreamId::Session(session), Item::Merge) => {
                 self.0.merge(session).await?;
+                Ok(Reaction::Done)
+            }
+            (stream, Item::Erasure) => {
+                self.0.finish_erasures(stream).await?;
                 Ok(Reaction::Done)
             }
             _ => Ok(Reaction::Nothing),

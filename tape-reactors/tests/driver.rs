@@ -158,6 +158,10 @@ impl Access for Agenda {
     async fn merge(&self, _: &SessionId) -> Result<(), AccessError> {
         unreachable!("the clerk asks for nothing")
     }
+
+    async fn finish_erasures(&self, _: &StreamId) -> Result<(), AccessError> {
+        unreachable!("the clerk asks for nothing")
+    }
 }
 
 #[async_trait]

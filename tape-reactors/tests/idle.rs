@@ -9,7 +9,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, Holder, RequestId, RunId, Seq, SessionId};
+use tape_core::id::{EffectId, Holder, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::Reply;
 use tape_reactors::{
     Access, AccessError, Compensation, Connectors, Driver, DuePage, EffectAt, ObligationAt, Options, Outbox,
@@ -76,6 +76,10 @@ impl Access for Counted {
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
         self.count().merge(session).await
+    }
+
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
+        Access::finish_erasures(self.count(), stream).await
     }
 }
 

@@ -19,7 +19,7 @@ use tape_core::entry::decision::Usage;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    Connector as Name, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, SessionId,
+    Connector as Name, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, SessionId, StreamId,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
@@ -132,6 +132,10 @@ impl Access for Beyond {
 
     async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
         Access::merge(self.check()?, session).await
+    }
+
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
+        Access::finish_erasures(self.check()?, stream).await
     }
 }
 

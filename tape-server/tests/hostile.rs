@@ -194,7 +194,8 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
             entries
                 .erase(v1::EraseRequest {
                     stream: "nowhere".into(),
-                    seq: 1
+                    seqs: vec![1],
+                    ..Default::default()
                 })
                 .await
         ),

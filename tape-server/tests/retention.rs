@@ -106,6 +106,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
     let retire = RunCommand::Tell(OutsideCommand::Retire {
         reason: "old".to_owned(),
         last: None,
+        ended: None,
     });
     let refused = execute(&mut runs, request(&last, retire)).await.unwrap_err();
     let status = RunStatus::Running;
@@ -123,6 +124,7 @@ async fn a_run_that_is_retired_alone_is_dropped_by_the_next_retention() {
     let retired = RunCommand::Tell(OutsideCommand::Retire {
         reason: "on request".to_owned(),
         last: None,
+        ended: None,
     });
     let reply = execute(&mut runs, request(&run, retired)).await.unwrap();
     assert_eq!(reply.seq.0, 4);

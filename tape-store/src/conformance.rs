@@ -22,6 +22,7 @@ mod append;
 mod commits;
 mod durability;
 mod engines;
+mod erasure;
 mod feed;
 mod histories;
 mod listing;
@@ -188,6 +189,10 @@ macro_rules! __conformance_list {
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
             engines::a_state_from_a_snapshot_is_the_one_replayed if always;
+            erasure::an_erased_value_is_gone_on_every_engine if always;
+            erasure::an_erased_event_takes_its_state_along if always;
+            erasure::erased_labels_leave_the_list if always;
+            erasure::a_change_that_shared_state_cannot_take_is_refused if always;
             retention::what_is_dropped_is_gone_and_the_rest_is_there if always;
             retention::what_became_of_dropped_batches_is_unknown if always;
             retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;

@@ -6,11 +6,14 @@
 
 mod agenda;
 mod claims;
+mod erasure;
+mod events;
 mod retention;
 mod sessions;
 mod upkeep;
 
 pub use agenda::DuePage;
+pub use events::{EventsFrom, EventsPage};
 pub use retention::{RetiredPage, Retirement};
 pub use sessions::SessionState;
 pub use upkeep::{IndexFinding, IndexPage, IndexProblem};
@@ -24,7 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tape_core::agenda::Queue;
 use tape_core::claim::Claim;
 use tape_core::command::{Command, OutsideCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{RequestClock, RequestId, RunId, SessionId, StreamId, Tenant, ValueName};
+use tape_core::erasure::Erasure;
+use tape_core::id::{RequestClock, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -181,8 +185,8 @@ impl Engine {
             self.0.take_business_key(run, &command, wanted).await?;
         }
         let stream = StreamId::Run(run.clone());
-        if let RunCommand::Tell(OutsideCommand::Retire { last, .. }) = &mut command.body {
-            *last = self.0.last_entry(&stream).await?;
+        if let RunCommand::Tell(OutsideCommand::Retire { last, ended, .. }) = &mut command.body {
+            (*last, *ended) = self.0.ends(&stream).await?;
         }
         self.0.runs.command(&stream, command).await
     }
@@ -268,6 +272,44 @@ impl Engine {
         self.0.merge(session).await
     }
 
+    /// Events of a session that count, the newest first in pages of at most `max` events and about `bytes_max` bytes, each page
+    /// oldest first; from the end, or from where the page before says. Begins with those after the entry `after`.
+    ///
+    /// # Errors
+    /// [`JournalError`] where they cannot be read.
+    pub async fn session_events(
+        &self,
+        session: &SessionId,
+        from: EventsFrom,
+        after: Seq,
+        max: u32,
+        bytes_max: usize,
+    ) -> Result<EventsPage, JournalError> {
+        self.0.session_events(session, from, after, max, bytes_max).await
+    }
+
+    /// Erases payloads of a stream on request: what was asked for, and every copy of it that the journal keeps. An entry of the stream
+    /// says who, when and why; then the bytes go. A session's event takes with it what it changed in shared state.
+    ///
+    /// Repeated with its request id it goes on where it was broken off; so does [`Engine::finish_erasures`].
+    ///
+    /// # Errors
+    /// [`JournalError::Rejected`] where there is no such entry or nothing to erase. [`JournalError::OutcomeUnknown`] also where the
+    /// entry may be there and the bytes, too.
+    pub async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Reply, JournalError> {
+        command.request.check_ordered()?;
+        self.learn(self.0.erase(stream, command).await)
+    }
+
+    /// Gets rid of payloads that were erased and that the store still has: the work of an agenda's
+    /// [`Erasure`](tape_core::agenda::Item::Erasure).
+    ///
+    /// # Errors
+    /// [`JournalError`] where that does not work out now.
+    pub async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
+        self.0.finish_erasures(stream).await
+    }
+
     /// Asks something of a watchable value.
     ///
     /// # Errors
@@ -282,7 +324,7 @@ impl Engine {
         self.learn(self.0.values.command(&value_stream(tenant, name), command).await)
     }
 
-    /// A watchable value as it is now, which may be that it was deleted; none where it never was.
+    /// A watchable value as it is now, with its bytes, which may be that it was deleted or erased; none where it never was.
     ///
     /// # Errors
     /// [`JournalError`] where it cannot be read.
@@ -291,7 +333,7 @@ impl Engine {
         tenant: &Tenant,
         name: &ValueName,
     ) -> Result<Option<Arc<Value>>, JournalError> {
-        self.0.values.state(&value_stream(tenant, name)).await
+        self.0.value_state(&value_stream(tenant, name)).await
     }
 
     /// Work of a queue that is due until a time, of all shards: of each at most `limit`, and at most
@@ -330,6 +372,23 @@ impl Engine {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn JournalStore> {
         &self.0.store
+    }
+}
+
+impl Parts {
+    /// The state of a value with the bytes, which stand in its entry alone.
+    async fn value_state(&self, stream: &StreamId) -> Result<Option<Arc<Value>>, JournalError> {
+        let Some(value) = self.values.state(stream).await? else {
+            return Ok(None);
+        };
+        let Some(seq) = value.current_in() else {
+            return Ok(Some(value));
+        };
+        let entry = self.entry(stream, seq).await?;
+        Ok(Some(match entry {
+            Some(entry) => Arc::new(Value::clone(&value).with_current(&entry)),
+            None => value,
+        }))
     }
 }
 

@@ -25,6 +25,7 @@ use places::{Place, Places};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::Command;
+use tape_core::erasure::ErasureCommand;
 use tape_core::id::StreamId;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::stream::Stream;
@@ -132,6 +133,20 @@ impl<S: Stream> Journal<S> {
     ) -> Result<Reply, JournalError> {
         let (answer, answered) = oneshot::channel();
         self.submit(stream, Request::Command { command, answer }).await?;
+        answered.await.map_err(|_| lost(stream))?
+    }
+
+    /// Decides a command about the payloads of a stream and makes what follows durable, in the same way.
+    ///
+    /// # Errors
+    /// [`JournalError`] says what became of the command.
+    pub async fn erase(
+        &self,
+        stream: &StreamId,
+        command: Command<ErasureCommand>,
+    ) -> Result<Reply, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(stream, Request::Erasure { command, answer }).await?;
         answered.await.map_err(|_| lost(stream))?
     }
 

@@ -1,8 +1,9 @@
 //! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`, `erase`.
 
 use crate::name::RunPath;
+use crate::text::counted;
 use crate::{Context, Failure, show};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::command::Verdict;
@@ -163,18 +164,35 @@ pub(crate) struct Cancel {
     reason: String,
 }
 
-/// Erases the payload bytes of an entry; the chain stays whole. Nobody gets them back.
+/// Erases the payloads of entries; the chain stays whole. Nobody gets them back.
 ///
-/// What is not payload stays: reasons, errors, labels and names, and of what a model was asked the begin of each part, at most
-/// 160 bytes, which is how a re-drive tells what has changed. Backups and
-/// copies of the store keep the bytes, and so does who read them from the feed. The store remembers that the payload was erased,
-/// but the journal gets no entry that says by whom or why.
+/// Payload is what agents, people, models and upstreams say: arguments, answers, reasons, errors, labels, state. With an entry goes
+/// what repeats it elsewhere, such as shared state that a session's event changed. Names and digests stay. An entry says
+/// who had what erased, when and why. Backups and copies of the store keep the bytes, and so does who read them from the feed.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
-    /// The run.
-    run: RunPath,
-    /// The entry, as `tape show` numbers it.
-    seq: u64,
+    /// The run; with `--kind`, the session, value or shared state.
+    of: String,
+    /// The entries, as `tape show` numbers them.
+    #[arg(required = true, value_name = "ENTRY")]
+    entries: Vec<u64>,
+    /// What has the entries.
+    #[arg(long, default_value = "run")]
+    kind: Kind,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+    /// Does it without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Run,
+    Session,
+    Value,
+    Shared,
 }
 
 impl Signal {
@@ -314,12 +332,51 @@ impl Cancel {
 
 impl Erase {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        context
-            .tape
-            .erase(&StreamId::Run(self.run.0), Seq(self.seq))
-            .await?;
-        say(context, self.seq, "erased")
+        let stream = self.stream()?;
+        let entries: Vec<String> = self.entries.iter().map(u64::to_string).collect();
+        let which = counted(self.entries.len() as u64, "entry", "entries");
+        let what = format!(
+            "erases for good the payloads of {which} of {stream} ({}), with every copy that the journal keeps",
+            entries.join(", ")
+        );
+        if !self.yes && !agreed(&what)? {
+            return Err(Failure::NotAgreed);
+        }
+        let entries = self.entries.iter().copied().map(Seq).collect();
+        let recorded = context.tape.erase(&stream, entries, &self.reason).await?;
+        say(context, recorded.0, "records what was erased")
     }
+
+    fn stream(&self) -> Result<StreamId, Failure> {
+        let word = match self.kind {
+            Kind::Run => {
+                return Ok(StreamId::Run(
+                    self.of.parse::<RunPath>().map_err(Failure::Named)?.0,
+                ));
+            }
+            Kind::Session => "session",
+            Kind::Value => "value",
+            Kind::Shared => "shared",
+        };
+        let path = self.of.replacen('/', &format!("/{word}/"), 1);
+        let named: Result<StreamId, _> = path.parse();
+        named.map_err(|error| Failure::Named(error.to_string()))
+    }
+}
+
+/// Asks whether to do what cannot be undone; not where nobody can answer.
+fn agreed(what: &str) -> Result<bool, Failure> {
+    use std::io::{IsTerminal as _, Write as _};
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    let mut out = std::io::stderr();
+    write!(out, "This {what}. Do it? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn payload(text: &str) -> Result<Payload, Error> {

@@ -61,7 +61,10 @@ enum Command {
 impl Command {
     /// Whether it is a decision of a person, of which the journal has to say whose it is.
     const fn decides(&self) -> bool {
-        matches!(self, Self::Approve(_) | Self::Settle(_) | Self::Retry(_))
+        matches!(
+            self,
+            Self::Approve(_) | Self::Settle(_) | Self::Retry(_) | Self::Erase(_)
+        )
     }
 }
 
@@ -107,6 +110,10 @@ enum Failure {
     Tape(#[from] Error),
     #[error("the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL")]
     Anonymous,
+    #[error("{0}")]
+    Named(String),
+    #[error("nothing was erased: say --yes where nobody can be asked")]
+    NotAgreed,
     /// Who reads the output has gone.
     #[error("cannot write")]
     Io(#[from] std::io::Error),

@@ -8,6 +8,7 @@ mod command;
 mod drive;
 mod effect;
 mod entry;
+mod erasure;
 mod field;
 mod name;
 mod part;
@@ -20,6 +21,7 @@ mod value;
 mod work;
 
 pub use command::{ExecuteCommand, execute_request};
+pub use erasure::StreamErasure;
 pub use field::InvalidField;
 pub use retention::RetirementQuery;
 pub use run::{DueQuery, RunListQuery};

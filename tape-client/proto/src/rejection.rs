@@ -155,6 +155,7 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             .put("changed", changed)
             .put("standing", standing)
             .is(Reason::Changed),
+        Rejection::Erased { what } => fields.put("what", what).is(Reason::Erased),
         Rejection::Invalid { field, problem } => fields
             .put("field", field)
             .put("problem", problem)
@@ -314,6 +315,7 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
             changed: Seq(f.get("changed")?),
             standing: f.get("standing")?,
         },
+        Reason::Erased => Rejection::Erased { what: f.get("what")? },
         Reason::Invalid => Rejection::Invalid {
             field: f.word("field")?,
             problem: f.get("problem")?,

@@ -4,8 +4,8 @@ mod feed;
 mod sessions;
 
 use super::{
-    Backend, Failure, FeedPage, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery,
-    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    Backend, Failure, FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage,
+    RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -13,10 +13,11 @@ use std::sync::Arc;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::{Entry, EntryBody};
+use tape_core::erasure::Erasure;
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::Reply;
 use tape_store::contract::{JournalStore, PageToken, RunFilter};
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
@@ -64,6 +65,15 @@ impl Backend for Embedded {
         sessions::view(&self.0, session, events_max).await
     }
 
+    async fn session_events(
+        &self,
+        session: &SessionId,
+        from: OlderEvents,
+        events_max: u32,
+    ) -> Result<SessionEvents, Failure> {
+        sessions::events(&self.0, session, from.0.parse()?, events_max).await
+    }
+
     async fn value(
         &self,
         tenant: &Tenant,
@@ -92,14 +102,25 @@ impl Backend for Embedded {
             name: name.clone(),
         };
         let pages = pages(self.0.store().clone(), stream, Seq::ZERO, Until::Dropped);
-        let entries = pages.flat_map(|page| {
+        let mut previous = None;
+        let entries = pages.flat_map(move |page| {
             let entries = page.and_then(|page| {
                 page.iter()
                     .map(|stored| Ok(decode(stored)?))
                     .collect::<Result<Vec<_>, _>>()
             });
             stream::iter(match entries {
-                Ok(entries) => entries.into_iter().filter_map(transition).map(Ok).collect(),
+                Ok(entries) => {
+                    let changes = entries.into_iter().filter_map(transition);
+                    let after = |change: Transition| {
+                        let before = std::mem::replace(&mut previous, change.value.clone());
+                        Ok(Transition {
+                            previous: before,
+                            ..change
+                        })
+                    };
+                    changes.map(after).collect()
+                }
                 Err(failure) => vec![Err(failure)],
             })
         });
@@ -151,13 +172,8 @@ impl Backend for Embedded {
         })
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
-        let before = Seq(seq.0.saturating_sub(1));
-        let there = self.0.store().read(stream, before, 1).await?;
-        if there.first().is_none_or(|entry| entry.seq != seq) {
-            return Err(Failure::Rejected(Rejection::NotFound { what: "entry" }));
-        }
-        Ok(self.0.store().erase(stream, seq).await?)
+    async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, Failure> {
+        Ok(self.0.erase(stream, command).await?.seq)
     }
 
     async fn retire(
@@ -281,26 +297,19 @@ async fn page(
     }
 }
 
+/// The transition that an entry is, without the value before: that stands in the entry before alone.
 fn transition(entry: Entry) -> Option<Transition> {
-    let at = entry.at;
-    match entry.body {
-        EntryBody::ValuePut(put) => Some(Transition {
-            version: put.version,
-            value: Some(put.value),
-            previous: put.previous,
-            at,
-        }),
-        EntryBody::ValueDeleted(deleted) => {
-            let (version, previous) = (deleted.version, Some(deleted.previous));
-            Some(Transition {
-                version,
-                value: None,
-                previous,
-                at,
-            })
-        }
-        _ => None,
-    }
+    let (version, value) = match entry.body {
+        EntryBody::ValuePut(put) => (put.version, Some(put.value)),
+        EntryBody::ValueDeleted(deleted) => (deleted.version, None),
+        _ => return None,
+    };
+    Some(Transition {
+        version,
+        value,
+        previous: None,
+        at: entry.at,
+    })
 }
 
 impl From<JournalError> for Failure {

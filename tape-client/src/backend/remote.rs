@@ -5,26 +5,28 @@ mod feed;
 mod work;
 
 use super::{
-    Backend, Failure, FeedPage, IndexFinding, IndexPage, RetiredPage, Retirement, RunPage, RunQuery,
-    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    Backend, Failure, FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage,
+    RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
 use crate::retry::RequestIds;
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
+use tape_core::erasure::Erasure;
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tape_proto::convert::{
-    RetirementQuery, RunListQuery, SessionRequest, ValueChange, ValueRequest, execute_request, read_state,
-    session_request,
+    RetirementQuery, RunListQuery, SessionRequest, StreamErasure, ValueChange, ValueRequest, execute_request,
+    read_state, session_request,
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
@@ -173,7 +175,13 @@ impl Backend for Remote {
             trace,
             body: Rewind { to, expected },
         } = to;
-        let body = SessionCommand::Rewind { to, expected, state };
+        let body = SessionCommand::Rewind {
+            to,
+            expected,
+            state,
+            origins: BTreeMap::default(),
+            seen: Seq::ZERO,
+        };
         self.session(
             session,
             Command {
@@ -191,26 +199,33 @@ impl Backend for Remote {
         session: &SessionId,
         events_max: u32,
     ) -> Result<Option<SessionView>, Failure> {
-        let request = v1::GetSessionRequest {
-            session: Some(session.clone().into()),
-            after_seq: 0,
-            events_max,
+        let Some(mut view) = self.session_page(session, String::new(), events_max).await? else {
+            return Ok(None);
         };
-        let view = match self.sessions().get(request).await.map_err(Failure::from) {
-            Ok(view) => view.into_inner(),
-            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let state = read_state(view.state).map_err(Wire::from)?;
-        let events = view
-            .events
-            .into_iter()
-            .filter_map(|event| event_of(event).transpose());
+        let state = read_state(std::mem::take(&mut view.state)).map_err(Wire::from)?;
+        let seq = Seq(view.head_seq);
+        let events = self.collect_events(session, view, events_max).await?;
         Ok(Some(SessionView {
-            seq: Seq(view.head_seq),
+            seq,
             state,
-            events: events.collect::<Result<_, _>>()?,
+            events: events.events,
+            older: events.older,
         }))
+    }
+
+    async fn session_events(
+        &self,
+        session: &SessionId,
+        from: OlderEvents,
+        events_max: u32,
+    ) -> Result<SessionEvents, Failure> {
+        match self.session_page(session, from.0, events_max).await? {
+            Some(page) => self.collect_events(session, page, events_max).await,
+            None => Ok(SessionEvents {
+                events: Vec::new(),
+                older: None,
+            }),
+        }
     }
 
     async fn value(
@@ -337,13 +352,11 @@ impl Backend for Remote {
         })
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), Failure> {
-        let request = v1::EraseRequest {
-            stream: stream.to_string(),
-            seq: seq.0,
-        };
-        EntriesClient::new(self.channel.clone()).erase(request).await?;
-        Ok(())
+    async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, Failure> {
+        let stream = stream.clone();
+        let request = v1::EraseRequest::from(StreamErasure { stream, command });
+        let erased = EntriesClient::new(self.channel.clone()).erase(request).await?;
+        Ok(Seq(erased.into_inner().seq))
     }
 
     async fn retire(
@@ -463,6 +476,71 @@ impl Backend for Remote {
 
     fn lost_connections(&self) -> watch::Receiver<u64> {
         self.drive.lost_connections()
+    }
+}
+
+impl Remote {
+    /// A page of a session; none where there is no such session.
+    async fn session_page(
+        &self,
+        session: &SessionId,
+        page_token: String,
+        events_max: u32,
+    ) -> Result<Option<v1::GetSessionResponse>, Failure> {
+        let request = v1::GetSessionRequest {
+            session: Some(session.clone().into()),
+            after_seq: 0,
+            events_max,
+            page_token,
+        };
+        match self.sessions().get(request).await.map_err(Failure::from) {
+            Ok(page) => Ok(Some(page.into_inner())),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The events of a page and of those after it, until there are as many as were asked for.
+    async fn collect_events(
+        &self,
+        session: &SessionId,
+        mut page: v1::GetSessionResponse,
+        events_max: u32,
+    ) -> Result<SessionEvents, Failure> {
+        let mut events = VecDeque::new();
+        loop {
+            for event in page.events.into_iter().rev() {
+                if let Some(event) = event_of(event)? {
+                    events.push_front(event);
+                }
+            }
+            let found = u32::try_from(events.len()).unwrap_or(u32::MAX);
+            let left = events_max.saturating_sub(found);
+            let older = (!page.next_page_token.is_empty()).then_some(page.next_page_token);
+            match older {
+                Some(token) if left > 0 => {
+                    let next = self.session_page(session, token, left).await?;
+                    // Where it was deleted meanwhile, what was there is what there was.
+                    page = next.unwrap_or_default();
+                }
+                older => {
+                    return Ok(SessionEvents {
+                        events: events.into(),
+                        older: older.map(OlderEvents),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Gets rid of payloads of a stream that were erased.
+    pub(crate) async fn finish_erasures(&self, stream: &StreamId) -> Result<(), Failure> {
+        let stream = stream.to_string();
+        let mut entries = EntriesClient::new(self.channel.clone());
+        entries
+            .finish_erasures(v1::FinishErasuresRequest { stream })
+            .await?;
+        Ok(())
     }
 }
 

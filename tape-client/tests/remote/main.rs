@@ -197,7 +197,7 @@ async fn many_runs_share_one_connection_and_gates_sessions_values_and_the_feed_w
     let completed: Vec<_> = pages.into_iter().flat_map(|page| page.entries).collect();
     assert_eq!(completed.len(), 32);
     let (stream, stored) = &completed[0];
-    tape.erase(stream, stored.seq).await.unwrap();
+    tape.erase(stream, vec![stored.seq], "on request").await.unwrap();
     kinds(&tape, stream.as_run().unwrap()).await;
 }
 

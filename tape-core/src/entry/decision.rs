@@ -1,6 +1,7 @@
 //! What the model decided.
 
 use super::has_payloads;
+use super::words::{HasWords, Words};
 use crate::budget::Spend;
 use crate::fingerprint::Fingerprint;
 use crate::id::Position;
@@ -33,6 +34,12 @@ pub struct Recorded {
     pub spent: Vec<Spend>,
 }
 has_payloads!(Recorded: response; optional rationale);
+
+impl HasWords for Recorded {
+    fn words_mut(&mut self) -> Vec<&mut dyn Words> {
+        vec![&mut self.fingerprint.parts]
+    }
+}
 
 /// What an answer used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

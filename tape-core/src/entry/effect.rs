@@ -1,6 +1,7 @@
 //! Acts on the outside world.
 
 use super::has_payloads;
+use super::words::{Words, has_words};
 use crate::budget::Spend;
 use crate::effect::{EffectSpec, Outcome, SettledBy, Undo};
 use crate::id::{EffectId, Holder};
@@ -80,6 +81,7 @@ pub struct Confirmed {
     pub spent: Option<Vec<Spend>>,
 }
 has_payloads!(Confirmed: result; within undo);
+has_words!(Confirmed: ; within by);
 
 /// The effect did not happen and will not be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +97,7 @@ pub struct Failed {
     pub detail: Option<Payload>,
 }
 has_payloads!(Failed: ; optional detail);
+has_words!(Failed: error; within by);
 
 /// The effect will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +115,7 @@ pub struct Deferred {
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }
+has_words!(Deferred: error);
 
 /// Nobody knows whether the effect happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +127,7 @@ pub struct Unknown {
     /// The upstream is to be asked here.
     pub observe_at: Timestamp,
 }
+has_words!(Unknown: cause);
 
 /// A worker is about to ask the upstream what happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +181,17 @@ pub enum AfterObservation {
     },
 }
 
+has_words!(Observed: why; within then);
+
+impl AfterObservation {
+    pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
+        match self {
+            Self::Stuck { reason } => Some(reason),
+            Self::Settle | Self::Resend { .. } | Self::ObserveAgain { .. } => None,
+        }
+    }
+}
+
 /// A person allowed the effect to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResendAllowed {
@@ -184,3 +200,4 @@ pub struct ResendAllowed {
     /// Why.
     pub reason: String,
 }
+has_words!(ResendAllowed: reason);

@@ -2,6 +2,7 @@
 
 use super::effect::Claim;
 use super::has_payloads;
+use super::words::has_words;
 use crate::effect::{EffectPolicy, SettledBy};
 use crate::id::{Connector, EffectId, Operation, RunId};
 use crate::payload::Payload;
@@ -87,6 +88,7 @@ pub struct Done {
     pub result: Payload,
 }
 has_payloads!(Done: result);
+has_words!(Done: ; within by);
 
 /// Undoing failed and will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +107,7 @@ pub struct Deferred {
     /// The next attempt is due here.
     pub next_at: Timestamp,
 }
+has_words!(Deferred: error);
 
 /// Undoing needs a person; nothing further down is undone until then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +118,7 @@ pub struct Stuck {
     /// Why.
     pub reason: String,
 }
+has_words!(Stuck: reason);
 
 /// A person asked for another attempt at undoing, and answers for it that no earlier one undid it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,3 +129,4 @@ pub struct Retried {
     /// Why.
     pub reason: String,
 }
+has_words!(Retried: reason);

@@ -1,6 +1,7 @@
 //! The life of a run.
 
 use super::has_payloads;
+use super::words::{Words, has_words};
 use crate::id::{Epoch, Key, RunId, Scope, Seq};
 use crate::payload::{Digest, Payload};
 use crate::reply::Ended;
@@ -23,6 +24,7 @@ pub struct Begun {
     pub forked_from: Option<Lineage>,
 }
 has_payloads!(Begun: input);
+has_words!(Begun: labels);
 
 /// Where a fork left its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,7 @@ pub struct CancelRequested {
     /// Why.
     pub reason: String,
 }
+has_words!(CancelRequested: reason);
 
 /// How a run that did not end well ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +80,25 @@ pub enum Unhappy {
     },
 }
 
+impl Unhappy {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "as of other fields that have a text in some of their forms"
+    )]
+    pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
+        match self {
+            Self::Failed { error: text } | Self::Cancelled { reason: text } => Some(text),
+        }
+    }
+}
+
 /// The obligations of the run are released; it ends when they are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compensating {
     /// How the run ends then.
     pub then: Unhappy,
 }
+has_words!(Compensating: ; within then);
 
 /// The run cannot go on without a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +113,7 @@ pub struct Retried {
     /// Why.
     pub reason: String,
 }
+has_words!(Retried: reason);
 
 /// The run ended well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +129,7 @@ pub struct Failed {
     /// What went wrong.
     pub error: String,
 }
+has_words!(Failed: error);
 
 /// The run was cancelled; what had to be undone is undone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +137,7 @@ pub struct Cancelled {
     /// Why.
     pub reason: String,
 }
+has_words!(Cancelled: reason);
 
 /// The run, which ended before, has no further entries, and those before this one are dropped or about to be. What of them
 /// outlives them stands here.
@@ -149,5 +168,9 @@ pub struct Retired {
     pub previous: Digest,
     /// Why they go.
     pub reason: String,
+    /// Which of them say what is repeated here: erased is all of it or nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Seq>,
 }
 has_payloads!(Retired: ; optional output);
+has_words!(Retired: labels, reason; within ending);

@@ -1,12 +1,13 @@
 //! Sessions and the state they share.
 
 use super::has_payloads;
-use crate::id::Seq;
-use crate::id::{EventId, Invocation, SessionId};
+use super::words::{HasWords, Words, has_words};
+use crate::id::{EventId, Invocation, Key, Seq, SessionId};
 use crate::payload::Payload;
-use crate::session::Delta;
+use crate::session::{Delta, StateScope};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A session began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub struct Created {
     #[serde(default, skip_serializing_if = "Delta::is_empty")]
     pub state: Delta,
 }
+has_words!(Created: state);
 
 /// An event of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,12 +37,36 @@ pub struct EventAppended {
     pub content: Payload,
 }
 has_payloads!(EventAppended: content);
+has_words!(EventAppended: delta);
 
-/// The shared state changes of events up to `through` have reached their streams.
+/// The shared state changes of events up to `through` have reached their streams, or were refused there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merged {
     /// The last such event.
     pub through: Seq,
+    /// Those that were refused, and are lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedMerge>,
+}
+
+impl HasWords for Merged {
+    fn words_mut(&mut self) -> Vec<&mut dyn Words> {
+        let refused = self.refused.iter_mut();
+        refused
+            .map(|refused| &mut refused.problem as &mut dyn Words)
+            .collect()
+    }
+}
+
+/// A change of shared state that the stream that it was for did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedMerge {
+    /// The event's entry.
+    pub source: Seq,
+    /// Which of the shared states.
+    pub scope: StateScope,
+    /// Why.
+    pub problem: String,
 }
 
 /// The session is as it was after the entry `to`; later events no longer count.
@@ -50,7 +76,11 @@ pub struct Rewound {
     pub to: Seq,
     /// The session's own state as it was then.
     pub state: Delta,
+    /// The entry that each key's value first stood in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<Key, Seq>,
 }
+has_words!(Rewound: state);
 
 /// The session was deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,3 +99,4 @@ pub struct SharedMerged {
     /// The change, keys without their prefix.
     pub delta: Delta,
 }
+has_words!(SharedMerged: delta);

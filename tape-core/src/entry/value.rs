@@ -12,7 +12,7 @@ pub struct Put {
     pub version: u64,
     /// The value now.
     pub value: Payload,
-    /// The value before, where there was one.
+    /// The value before. Only entries of version 1 repeat it: what repeats a value brings it back after it was erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Payload>,
 }
@@ -23,10 +23,11 @@ has_payloads!(Put: value; optional previous);
 pub struct Deleted {
     /// The version of the tombstone.
     pub version: u64,
-    /// The value before.
-    pub previous: Payload,
+    /// The value before. Only entries of version 1 repeat it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Payload>,
 }
-has_payloads!(Deleted: previous);
+has_payloads!(Deleted: ; optional previous);
 
 /// An effect took a business key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

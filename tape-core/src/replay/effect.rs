@@ -4,8 +4,9 @@ use super::drift::{Differences, Drift, Place};
 use crate::effect::{EffectSpec, Mode, Status, Undo};
 use crate::entry::effect::AfterObservation;
 use crate::entry::{Entry, EntryBody};
-use crate::id::EffectId;
+use crate::id::{EffectId, Seq};
 use crate::payload::Payload;
+use crate::run::ARGUMENTS_ERASED;
 use crate::time::Timestamp;
 
 /// A recorded effect and where it stands.
@@ -23,6 +24,10 @@ pub struct EffectRecord {
     pub settled: Option<Settled>,
     /// Why it waits, is unknown or is stuck; else empty.
     pub why: String,
+    /// The entry that began it.
+    begun: Seq,
+    /// Whether its arguments are erased: it can be neither sent nor asked about.
+    erased: bool,
 }
 
 /// What came of an effect.
@@ -40,7 +45,7 @@ pub enum Settled {
 }
 
 impl EffectRecord {
-    pub(super) fn begun(mut spec: EffectSpec, at: Timestamp) -> Self {
+    pub(super) fn begun(mut spec: EffectSpec, begun: Seq, at: Timestamp) -> Self {
         spec.args = spec.args.erased();
         if let Some(undo) = &mut spec.undo {
             undo.args = undo.args.erased();
@@ -56,6 +61,26 @@ impl EffectRecord {
             due,
             settled: None,
             why: String::new(),
+            begun,
+            erased: false,
+        }
+    }
+
+    /// Folds that payloads of entries were erased.
+    pub(super) fn erase(&mut self, entries: &[Seq]) {
+        self.erased |= entries.contains(&self.begun);
+        self.hold();
+    }
+
+    /// What would have to be sent or asked about without its arguments waits for a person.
+    fn hold(&mut self) {
+        let waits = match self.status {
+            Status::Pending => self.spec.mode == Mode::Outbox,
+            status => status == Status::Unknown,
+        };
+        if self.erased && waits {
+            self.status = Status::Stuck;
+            (self.due, self.why) = (None, ARGUMENTS_ERASED.to_owned());
         }
     }
 
@@ -109,6 +134,7 @@ impl EffectRecord {
 
     fn stand(&mut self, status: Status, due: Option<Timestamp>, why: String) {
         (self.status, self.due, self.why) = (status, due, why);
+        self.hold();
     }
 
     fn settle(&mut self, status: Status, settled: Settled) {

@@ -7,7 +7,7 @@ use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::sample::Recorded as Sample;
 use crate::fingerprint::Fingerprint;
-use crate::id::{EffectId, Key, Position, SampleName, Scope};
+use crate::id::{EffectId, Key, Position, SampleName, Scope, Seq};
 use crate::payload::Payload;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -194,6 +194,11 @@ impl ScopeReplay {
 
     pub(super) fn effect_mut(&mut self, effect: &EffectId) -> Option<&mut EffectRecord> {
         self.effects.get_mut(&(effect.position.k, effect.call))
+    }
+
+    /// Folds that payloads of entries were erased.
+    pub(super) fn erase(&mut self, entries: &[Seq]) {
+        self.effects.values_mut().for_each(|effect| effect.erase(entries));
     }
 
     pub(super) fn ask_effect(

@@ -7,7 +7,7 @@ use crate::command::Ending;
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::EntryBody;
 use crate::entry::effect::{Claim, ClaimRenewed, Confirmed, Deferred, Failed, Started, Unknown};
-use crate::id::{EffectId, Holder};
+use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Decided, Rejection};
 use crate::time::{Now, Timestamp};
@@ -85,7 +85,7 @@ impl Run {
             Status::Pending => self.open().and_then(|()| due(id, effect, now.at()))?,
             Status::Started => {
                 free(id, effect, now)?;
-                if !self.sends_again(effect) {
+                if effect.erased || !self.sends_again(effect) {
                     return self.lapse_effect(id, now);
                 }
             }
@@ -319,11 +319,11 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_deferred(&mut self, e: &Deferred) -> Result<(), String> {
+    pub(super) fn fold_deferred(&mut self, e: &Deferred, seq: Seq) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         effect.status = Status::Pending;
         if e.unreached {
-            effect.unreached.attempt(&e.error);
+            effect.unreached.attempt(&e.error, seq);
         } else {
             effect.failures = effect.failures.saturating_add(1);
             effect.unreached.over();

@@ -6,7 +6,7 @@ use crate::limits::TEXT_BYTES_MAX;
 use crate::reply::Rejection;
 
 /// Checks a text that an entry carries inline.
-pub(super) fn text(field: &'static str, text: &str) -> Result<(), Rejection> {
+pub(crate) fn text(field: &'static str, text: &str) -> Result<(), Rejection> {
     if text.len() > TEXT_BYTES_MAX {
         let given = text.len() as u64;
         return Err(Rejection::LimitExceeded {

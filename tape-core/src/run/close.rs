@@ -130,6 +130,7 @@ fn break_off(id: &EffectId, effect: &Effect, now: Timestamp) -> Option<EntryBody
     match effect.status {
         Status::Pending if effect.doubt => unknown("the run ended before it was sent again"),
         Status::Pending => Some(not_sent(id.clone())),
+        Status::Stuck if effect.is_held_unsent() => Some(not_sent(id.clone())),
         Status::Started if effect.semantics == Semantics::ReadOnly => Some(not_sent(id.clone())),
         Status::Started if effect.is_inline() => unknown("the run ended while it was running"),
         Status::Started | Status::Unknown | Status::Stuck | Status::Confirmed | Status::Failed => None,

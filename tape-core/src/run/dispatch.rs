@@ -1,7 +1,7 @@
 //! Which family answers a command, and whether the run takes it at all in its phase.
 
 use super::check::text;
-use super::{Run, observe};
+use super::{Run, observe, retire};
 use crate::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
 use crate::entry::EntryBody;
 use crate::entry::run::Unhappy;
@@ -216,7 +216,10 @@ impl Run {
                 seen,
             } => self.settle_obligation(obligation, *retry, reason, *seen),
             C::RetryRun { reason, seen } => self.retry_run(reason, *seen),
-            C::Retire { reason, last } => self.retire(reason, last.as_deref()),
+            C::Retire { reason, last, ended } => {
+                let (last, ended) = (last.as_deref(), ended.as_deref());
+                self.retire(reason, retire::RetireWith { last, ended })
+            }
         }
     }
 }

@@ -62,6 +62,12 @@ pub struct Effect {
     pub stuck: Option<String>,
     /// The last entry that changed where it stands. Claims to observe it and their renewals do not.
     pub changed: Seq,
+    /// Whether its arguments are erased: it can be neither sent nor asked about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+    /// The entry that says why it is stuck, where one does.
+    #[serde(default)]
+    pub(super) stuck_in: Seq,
 }
 
 impl Effect {
@@ -161,13 +167,13 @@ impl Run {
     ) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
-        let effect = self.effect(id)?;
+        let there = self.effect(id)?;
         let what = || format!("effect {id}");
-        self.as_seen(what, effect.changed, seen, || effect_standing(effect))?;
-        if !matches!(effect.status, Status::Unknown | Status::Stuck) {
-            return Err(wrong_status(id, effect.status, effect.attempt));
+        self.as_seen(what, there.changed, seen, || effect_standing(there))?;
+        if !matches!(there.status, Status::Unknown | Status::Stuck) {
+            return Err(wrong_status(id, there.status, there.attempt));
         }
-        free(id, effect, now)?;
+        free(id, there, now)?;
         let (effect, reason) = (id.clone(), reason.to_owned());
         match verdict {
             Verdict::Confirmed { result, undo } => {
@@ -191,6 +197,11 @@ impl Run {
             }
             Verdict::Resend => {
                 self.open()?;
+                if there.erased && !there.is_inline() {
+                    return Err(Rejection::Erased {
+                        what: format!("effect {id}"),
+                    });
+                }
                 self.append(ResendAllowed { effect, reason })
             }
         }
@@ -227,6 +238,8 @@ impl Run {
             due: if inline { None } else { Some(at) },
             stuck: None,
             changed: seq,
+            erased: false,
+            stuck_in: Seq::ZERO,
         };
         if self.effects.insert(e.effect.clone(), effect).is_some() {
             return Err(format!("effect {} was begun before", e.effect));

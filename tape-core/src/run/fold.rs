@@ -1,7 +1,8 @@
 //! How entries change a run.
 
 use super::{Identity, Lease, Phase, Run};
-use crate::entry::run::Stuck;
+use crate::entry::effect::AfterObservation;
+use crate::entry::run::{Stuck, Unhappy};
 use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
 use crate::reply::Ended;
@@ -31,8 +32,13 @@ impl Run {
     /// Refuses what cannot stand in this phase, whatever it says.
     fn takes(&self, entry: &Entry) -> Result<(), String> {
         let retires = matches!(entry.body, EntryBody::RunRetired(_));
+        let erases = matches!(
+            entry.body,
+            EntryBody::PayloadErased(_) | EntryBody::ErasureFinished(_)
+        );
         let problem = match &self.phase {
-            _ if self.retired => "the run is retired",
+            phase if erases && *phase != Phase::New => return Ok(()),
+            _ if self.retired.is_some() => "the run is retired",
             _ if self.is_stood_for(entry) => return Ok(()),
             Phase::Ended { .. } if retires => return Ok(()),
             Phase::Ended { .. } => "the run has ended",
@@ -74,13 +80,17 @@ impl Run {
             }
             EntryBody::RunCancelRequested(e) => {
                 self.cancel = Some(e.reason.clone());
+                self.ending_said.say(seq, false);
                 self.wake(seq, at);
             }
             EntryBody::RunCompensating(e) => {
+                let cancels = matches!(e.then, Unhappy::Cancelled { .. });
+                self.ending_said.say(seq, cancels && self.cancel.is_some());
                 self.lease = Lease::None;
                 (self.cancel, self.stuck) = (None, None);
                 self.enter(Phase::Compensating { then: e.then.clone() }, at);
                 self.release_obligations(at);
+                self.hold_all(at);
             }
             EntryBody::RunStuck(Stuck { reason }) => {
                 (self.stuck, self.stuck_at) = (Some(reason.clone()), seq);
@@ -93,19 +103,22 @@ impl Run {
                 self.wake(seq, at);
                 self.lease = self.lease.released(at);
             }
-            EntryBody::RunCompleted(_) => self.end(Ended::Completed, at),
-            EntryBody::RunFailed(e) => self.end(
-                Ended::Failed {
-                    error: e.error.clone(),
-                },
-                at,
-            ),
-            EntryBody::RunCancelled(e) => self.end(
-                Ended::Cancelled {
-                    reason: e.reason.clone(),
-                },
-                at,
-            ),
+            EntryBody::RunCompleted(_) => {
+                self.ending_said.say(seq, false);
+                self.end(Ended::Completed, at);
+            }
+            EntryBody::RunFailed(e) => {
+                let unwound = matches!(self.phase, Phase::Compensating { .. });
+                self.ending_said.say(seq, unwound);
+                let error = e.error.clone();
+                self.end(Ended::Failed { error }, at);
+            }
+            EntryBody::RunCancelled(e) => {
+                let unwound = matches!(self.phase, Phase::Compensating { .. });
+                self.ending_said.say(seq, unwound || self.cancel.is_some());
+                let reason = e.reason.clone();
+                self.end(Ended::Cancelled { reason }, at);
+            }
             EntryBody::RunRetired(e) => self.fold_retired(e, entry)?,
             EntryBody::LeaseAcquired(e) => self.fold_acquired(e, at)?,
             EntryBody::LeaseRenewed(e) => self.fold_renewed(e)?,
@@ -116,18 +129,38 @@ impl Run {
             EntryBody::EffectClaimRenewed(e) => self.fold_effect_claim_renewed(e)?,
             EntryBody::EffectConfirmed(e) => self.fold_confirmed(e, seq, at)?,
             EntryBody::EffectFailed(e) => self.fold_failed(e, seq, at)?,
-            EntryBody::EffectDeferred(e) => self.fold_deferred(e)?,
-            EntryBody::EffectUnknown(e) => self.fold_unknown(e)?,
+            EntryBody::EffectDeferred(e) => {
+                self.fold_deferred(e, seq)?;
+                self.hold(&e.effect, at);
+            }
+            EntryBody::EffectUnknown(e) => {
+                self.fold_unknown(e)?;
+                self.hold(&e.effect, at);
+            }
             EntryBody::EffectObserving(e) => self.fold_observing(e)?,
-            EntryBody::EffectObserved(e) => self.fold_observed(e, seq, at)?,
-            EntryBody::EffectResendAllowed(e) => self.fold_resend_allowed(e, seq, at)?,
+            EntryBody::EffectObserved(e) => {
+                self.fold_observed(e, seq, at)?;
+                if e.then != AfterObservation::Settle {
+                    self.hold(&e.effect, at);
+                }
+            }
+            EntryBody::EffectResendAllowed(e) => {
+                self.fold_resend_allowed(e, seq, at)?;
+                self.hold(&e.effect, at);
+            }
             EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
             EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
             EntryBody::ObligationClaimRenewed(e) => self.fold_obligation_claim_renewed(e)?,
             EntryBody::ObligationDone(e) => self.fold_obligation_done(e, at)?,
-            EntryBody::ObligationDeferred(e) => self.fold_obligation_deferred(e)?,
-            EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, at)?,
-            EntryBody::ObligationRetried(e) => self.fold_obligation_retried(e, at)?,
+            EntryBody::ObligationDeferred(e) => {
+                self.fold_obligation_deferred(e, seq)?;
+                self.hold_all(at);
+            }
+            EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, seq, at)?,
+            EntryBody::ObligationRetried(e) => {
+                self.fold_obligation_retried(e, at)?;
+                self.hold_all(at);
+            }
             EntryBody::GateOpened(e) => self.fold_gate_opened(e, seq)?,
             EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,
             EntryBody::SignalReceived(e) => self.fold_signal(e, seq, entry.principal.clone())?,
@@ -138,6 +171,8 @@ impl Run {
             EntryBody::BudgetReserved(e) => self.fold_reserved(e)?,
             EntryBody::BudgetReleased(e) => self.fold_reservation_released(&e.position),
             EntryBody::SampleRecorded(e) => self.fold_sample(e)?,
+            EntryBody::PayloadErased(e) => self.fold_erased(e, seq, at),
+            EntryBody::ErasureFinished(e) => self.erasures.fold_finished(e),
             EntryBody::SessionCreated(_)
             | EntryBody::SessionEventAppended(_)
             | EntryBody::SessionMerged(_)

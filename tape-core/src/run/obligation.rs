@@ -39,6 +39,12 @@ pub struct Obligation {
     pub unreached: Unreached,
     /// The last entry that changed where it stands, but for the release of all when the run ends badly.
     pub changed: Seq,
+    /// Whether the arguments are erased: it cannot be carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+    /// The entry that says why it is stuck, where it is.
+    #[serde(default)]
+    pub(super) stuck_in: Seq,
 }
 
 /// Where an obligation stands.
@@ -82,6 +88,8 @@ impl Obligation {
             doubt: false,
             unreached: Unreached::default(),
             changed: source,
+            erased: effect.erased && source == effect.begun,
+            stuck_in: Seq::ZERO,
         }
     }
 
@@ -164,6 +172,10 @@ impl Run {
             ObligationStatus::Armed | ObligationStatus::Stuck { .. } => {
                 Err(Rejection::NotNext { what: name(id) })
             }
+            ObligationStatus::Started { .. } if obligation.erased => self.append(Stuck {
+                obligation: id.clone(),
+                reason: super::ARGUMENTS_ERASED.to_owned(),
+            }),
             // Its workers vanish: somebody must see what becomes of them.
             ObligationStatus::Started { .. }
                 if obligation.attempts_made() >= obligation.policy.attempts_max =>
@@ -311,6 +323,9 @@ impl Run {
             });
         }
         if retry {
+            if self.obligation(id)?.erased {
+                return Err(Rejection::Erased { what: name(id) });
+            }
             return self.append(Retried {
                 obligation: id.clone(),
                 reason,
@@ -327,6 +342,9 @@ impl Run {
     pub(super) fn arm(&mut self, mut obligation: Obligation, at: Timestamp) {
         if matches!(self.phase, Phase::Compensating { .. }) {
             obligation.status = ObligationStatus::Due { at };
+            if obligation.hold() {
+                self.changed_at = at;
+            }
         }
         self.obligations.push(obligation);
     }
@@ -355,6 +373,8 @@ impl Run {
             doubt: false,
             unreached: Unreached::default(),
             changed: source,
+            erased: false,
+            stuck_in: Seq::ZERO,
         });
         Ok(())
     }
@@ -393,22 +413,24 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_obligation_deferred(&mut self, e: &Deferred) -> Result<(), String> {
+    pub(super) fn fold_obligation_deferred(&mut self, e: &Deferred, seq: Seq) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
         obligation.status = ObligationStatus::Due { at: e.next_at };
         obligation.doubt |= !e.not_done;
         if e.unreached {
-            obligation.unreached.attempt(&e.error);
+            obligation.unreached.attempt(&e.error, seq);
         } else {
             obligation.unreached.over();
         }
         Ok(())
     }
 
-    pub(super) fn fold_obligation_stuck(&mut self, e: &Stuck, at: Timestamp) -> Result<(), String> {
-        self.obligation_mut(&e.obligation)?.status = ObligationStatus::Stuck {
+    pub(super) fn fold_obligation_stuck(&mut self, e: &Stuck, seq: Seq, at: Timestamp) -> Result<(), String> {
+        let obligation = self.obligation_mut(&e.obligation)?;
+        obligation.status = ObligationStatus::Stuck {
             reason: e.reason.clone(),
         };
+        obligation.stuck_in = seq;
         self.changed_at = at;
         Ok(())
     }

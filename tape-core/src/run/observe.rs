@@ -44,6 +44,9 @@ impl Run {
         }
         free(id, effect, now)?;
         due(id, effect, now.at())?;
+        if effect.erased {
+            return self.cannot_be_asked(id);
+        }
         if effect.claim.is_some() && effect.vanished + 1 >= effect.policy.observations_max {
             return self.observers_vanish(id, effect);
         }
@@ -56,6 +59,18 @@ impl Run {
             observation: effect.observations + 1,
             claim,
             unwanted: self.is_ending(),
+        })
+    }
+
+    /// The one who asked vanished, and nobody can ask again without the arguments.
+    fn cannot_be_asked(&self, id: &EffectId) -> Result<Decided, Rejection> {
+        self.append(Observed {
+            effect: id.clone(),
+            outcome: Outcome::Inconclusive,
+            why: String::new(),
+            then: AfterObservation::Stuck {
+                reason: super::ARGUMENTS_ERASED.to_owned(),
+            },
         })
     }
 
@@ -207,7 +222,7 @@ impl Run {
         let inconclusive = u32::from(e.outcome == Outcome::Inconclusive);
         effect.inconclusive = effect.inconclusive.saturating_add(inconclusive);
         if e.outcome == Outcome::Unreached {
-            effect.unreached.observation(&e.why);
+            effect.unreached.observation(&e.why, seq);
         } else {
             effect.unreached.over();
         }
@@ -217,6 +232,7 @@ impl Run {
             AfterObservation::ObserveAgain { at } => effect.due = Some(*at),
             AfterObservation::Stuck { reason } => {
                 (effect.status, effect.due, effect.stuck) = (Status::Stuck, None, Some(reason.clone()));
+                effect.stuck_in = seq;
                 self.changed_at = at;
                 return Ok(());
             }

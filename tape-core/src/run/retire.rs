@@ -4,32 +4,97 @@ use super::check::text;
 use super::{Identity, Phase, Run};
 use crate::entry::run::Retired;
 use crate::entry::{Entry, EntryBody};
-use crate::payload::Payload;
+use crate::id::Seq;
+use crate::payload::{ERASED, Payload};
 use crate::reply::{Decided, Ended, Rejection, ReplyResult};
+use serde::{Deserialize, Serialize};
+
+/// The entry that retired a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RetiredIn {
+    /// The entry.
+    pub(super) entry: Seq,
+    /// The entries before it that say what it repeats.
+    pub(super) repeats: Vec<Seq>,
+}
+
+/// What of a journal is needed to retire its run.
+#[derive(Clone, Copy)]
+pub(super) struct RetireWith<'a> {
+    /// The last entry.
+    pub(super) last: Option<&'a Entry>,
+    /// The one that ended the run, where that is another.
+    pub(super) ended: Option<&'a Entry>,
+}
+
+impl RetiredIn {
+    fn by(e: &Retired, entry: Seq) -> Self {
+        // Entries of version 1 do not say.
+        let repeats = match e.repeats.as_slice() {
+            [] => vec![Seq(1), Seq(e.dropped)],
+            repeats => repeats.to_vec(),
+        };
+        Self { entry, repeats }
+    }
+}
 
 impl Run {
-    /// Whether the run is retired: its last entry stands for all before it.
+    /// Whether the run is retired: one entry stands for all before it.
     #[must_use]
     pub const fn is_retired(&self) -> bool {
-        self.retired
+        self.retired.is_some()
     }
 
-    pub(super) fn retire(&self, reason: &str, last: Option<&Entry>) -> Result<Decided, Rejection> {
+    /// The entry that stands for all before it, where the run is retired.
+    #[must_use]
+    pub fn retired_in(&self) -> Option<Seq> {
+        self.retired.as_ref().map(|retired| retired.entry)
+    }
+
+    /// The entry that ended the run, where it has ended and is not retired.
+    #[must_use]
+    pub fn ended_in(&self) -> Option<Seq> {
+        matches!(self.phase, Phase::Ended { .. })
+            .then(|| self.ending_said.entries.last().copied())
+            .flatten()
+    }
+
+    pub(super) fn retire(&self, reason: &str, with: RetireWith<'_>) -> Result<Decided, Rejection> {
         let (Some(identity), Phase::Ended { ending }) = (&self.begun, &self.phase) else {
             return Err(self.not_ended());
         };
-        if self.retired {
+        if self.is_retired() {
             return Ok(self.already(ReplyResult::Ended {
                 ending: ending.clone(),
             }));
         }
         text("reason", reason)?;
-        let ended = |last: &&Entry| last.seq == self.seq && ending_of(&last.body).as_ref() == Some(ending);
-        let last = last.filter(ended).ok_or_else(|| Rejection::Invalid {
-            field: "last entry",
-            problem: format!("is not entry {}, which ended the run", self.seq),
-        })?;
-        let (output, output_erased) = output_of(&last.body);
+        if !self.erasures.pending().is_empty() {
+            return Err(Rejection::Unsettled {
+                what: "an erasure".to_owned(),
+            });
+        }
+        let RetireWith { last, ended } = with;
+        let last = last
+            .filter(|last| last.seq == self.seq)
+            .ok_or_else(|| Rejection::Invalid {
+                field: "last entry",
+                problem: format!("is not entry {}, at which the journal ends", self.seq),
+            })?;
+        let ends = |entry: &&Entry| {
+            Some(entry.seq) == self.ended_in()
+                && ending_of(&entry.body).is_some_and(|said| said.is_like(ending))
+        };
+        let ended = ended
+            .or(Some(last))
+            .filter(ends)
+            .ok_or_else(|| Rejection::Invalid {
+                field: "last entry",
+                problem: "is not the entry that ended the run".to_owned(),
+            })?;
+        let (output, output_erased) = output_of(&ended.body, self.ending_said.erased);
+        let mut repeats = self.ending_said.entries.clone();
+        repeats.insert(0, Seq(1));
         self.append(Retired {
             run: identity.run.clone(),
             labels: identity.labels.clone(),
@@ -42,6 +107,7 @@ impl Run {
             dropped: self.seq.0,
             previous: last.digest,
             reason: reason.to_owned(),
+            repeats,
         })
     }
 
@@ -75,13 +141,13 @@ impl Run {
             },
             changed_at: e.ended_at,
             epoch: e.epoch,
-            retired: true,
+            retired: Some(RetiredIn::by(e, entry.seq)),
             ..Self::default()
         };
         let says_the_same = if self.is_stood_for(entry) {
             self.id().is_none_or(|run| *run == e.run)
         } else {
-            (&self.begun, &self.phase) == (&after.begun, &after.phase)
+            self.says_as_much_as(&after, e.reason == ERASED)
                 && (self.changed_at, self.epoch) == (after.changed_at, after.epoch)
         };
         if !says_the_same {
@@ -89,6 +155,24 @@ impl Run {
         }
         *self = after;
         Ok(())
+    }
+}
+
+impl Run {
+    /// Whether what retires the run says the same of how it began and ended. What was erased in one of them says nothing.
+    fn says_as_much_as(&self, other: &Self, other_is_erased: bool) -> bool {
+        let begun = match (&self.begun, &other.begun) {
+            (Some(mine), Some(theirs)) => {
+                let erased = other_is_erased || mine.labels.is_empty();
+                (&mine.run, mine.at) == (&theirs.run, theirs.at) && (erased || mine.labels == theirs.labels)
+            }
+            (mine, theirs) => mine.is_none() && theirs.is_none(),
+        };
+        let ending = match (&self.phase, &other.phase) {
+            (Phase::Ended { ending: mine }, Phase::Ended { ending: theirs }) => mine.is_like(theirs),
+            (mine, theirs) => mine == theirs,
+        };
+        begun && ending
     }
 }
 
@@ -101,12 +185,12 @@ fn ending_of(body: &EntryBody) -> Option<Ended> {
 }
 
 /// What came of a run that ends well with an entry: with its bytes, or what is left where they are erased.
-fn output_of(body: &EntryBody) -> (Option<Payload>, Option<Payload>) {
+fn output_of(body: &EntryBody, erased: bool) -> (Option<Payload>, Option<Payload>) {
     match body {
-        EntryBody::RunCompleted(completed) if completed.output.bytes().is_some() => {
+        EntryBody::RunCompleted(completed) if completed.output.bytes().is_some() && !erased => {
             (Some(completed.output.clone()), None)
         }
-        EntryBody::RunCompleted(completed) => (None, Some(completed.output.clone())),
+        EntryBody::RunCompleted(completed) => (None, Some(completed.output.erased())),
         _ => (None, None),
     }
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::chain::{Chain, Verifier};
 use tape_core::codec::{Stamp, StoredEntry, decode};
-use tape_core::command::{Command, CommandBody as _};
+use tape_core::command::{Command, CommandBody};
 use tape_core::entry::Entry;
 use tape_core::id::{Principal, RequestId, Seq, StreamId};
 use tape_core::reply::{Decided, Rejection};
@@ -93,7 +93,8 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
         Ok(decided)
     }
 
-    fn append(&mut self, command: &Command<S::Command>, decided: &Decided) {
+    /// Appends what was decided.
+    pub(crate) fn append<B: CommandBody>(&mut self, command: &Command<B>, decided: &Decided) {
         let stamp = Stamp::of(command, self.now);
         for body in &decided.entries {
             let (entry, stored) = self.chain.seal(&stamp, body.clone());

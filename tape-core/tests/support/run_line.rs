@@ -81,6 +81,7 @@ fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
     };
     OutsideCommand::Retire {
         last: (!line.flag("unread")).then(|| Box::new(last)),
+        ended: None,
         reason: line.rest(),
     }
 }

@@ -21,6 +21,7 @@ use tape_core::command::Ending;
 use tape_core::effect::Semantics;
 use tape_core::id::BusinessKey;
 use tape_core::payload::Payload;
+use tape_core::run::ARGUMENTS_ERASED;
 use target::Target;
 use template::{Template, encoded, stands_for_nothing};
 
@@ -108,7 +109,8 @@ impl HttpConnector {
         call: &Call,
         name: Option<&BusinessKey>,
     ) -> Result<Answer, Lost> {
-        let body = call.args.bytes().cloned().unwrap_or_default();
+        let body = call.args.bytes().cloned();
+        let body = body.ok_or_else(|| Lost::Refused(ARGUMENTS_ERASED.to_owned()))?;
         let request = self.client.post(url(at, call)?);
         let request = request.header(CONTENT_TYPE, call.args.content_type()).body(body);
         send(self.with_headers(request, call)?, call, name).await

@@ -6,8 +6,7 @@ use crate::failure::{of_journal, of_store};
 use std::sync::Arc;
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX};
-use tape_core::reply::Rejection;
-use tape_proto::convert::InvalidField;
+use tape_proto::convert::{InvalidField, StreamErasure};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::entries_server::Entries;
@@ -17,7 +16,14 @@ use tonic::{Request, Response, Status};
 #[tonic::async_trait]
 impl Entries for Context {
     async fn erase(&self, request: Request<v1::EraseRequest>) -> Result<Response<v1::EraseResponse>, Status> {
-        self.answer(self.erase_one(request.into_inner())).await
+        self.answer(self.erase_entries(request.into_inner())).await
+    }
+
+    async fn finish_erasures(
+        &self,
+        request: Request<v1::FinishErasuresRequest>,
+    ) -> Result<Response<v1::FinishErasuresResponse>, Status> {
+        self.answer(self.finish(request.into_inner())).await
     }
 
     async fn streams(
@@ -158,24 +164,15 @@ impl Context {
         })
     }
 
-    async fn erase_one(&self, wire: v1::EraseRequest) -> Result<v1::EraseResponse, Failure> {
-        let stream = stream(&wire.stream)?;
-        let before = wire
-            .seq
-            .checked_sub(1)
-            .ok_or_else(|| InvalidField::new("seq", "is 0, entries count from 1"))?;
-        let found = self
-            .store()
-            .read(&stream, Seq(before), 1)
-            .await
-            .map_err(|error| of_store(&error))?;
-        if found.first().is_none_or(|entry| entry.seq.0 != wire.seq) {
-            return Err(Rejection::NotFound { what: "entry" }.into());
-        }
-        self.store()
-            .erase(&stream, Seq(wire.seq))
-            .await
-            .map_err(|error| of_store(&error))?;
-        Ok(v1::EraseResponse {})
+    async fn erase_entries(&self, wire: v1::EraseRequest) -> Result<v1::EraseResponse, Failure> {
+        let StreamErasure { stream, command } = wire.try_into()?;
+        let reply = self.engine().erase(&stream, command).await.map_err(of_journal)?;
+        Ok(v1::EraseResponse { seq: reply.seq.0 })
+    }
+
+    async fn finish(&self, wire: v1::FinishErasuresRequest) -> Result<v1::FinishErasuresResponse, Failure> {
+        let stream = StreamId::try_from(wire)?;
+        self.engine().finish_erasures(&stream).await.map_err(of_journal)?;
+        Ok(v1::FinishErasuresResponse {})
     }
 }

@@ -1,12 +1,9 @@
 //! Sessions: their commands, their state and their newest events.
 
 use super::Context;
-use crate::failure::{damaged, of_journal, of_store};
-use std::collections::VecDeque;
-use tape_core::codec::{StoredEntry, decode};
-use tape_core::entry::EntryBody;
-use tape_core::id::{Seq, SessionId, StreamId};
-use tape_core::limits::PAGE_ENTRIES_MAX;
+use crate::failure::{of_journal, of_store};
+use tape_core::id::{Seq, SessionId};
+use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::stream::Stream as _;
 use tape_proto::MESSAGE_BYTES_MAX;
@@ -14,12 +11,13 @@ use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_stat
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::sessions_server::Sessions;
+use tape_store::engine::EventsFrom;
 use tonic::{Request, Response, Status};
 
-/// Entries that are looked at in one go, from the newest back.
-const BLOCK_ENTRIES: u64 = 256;
-/// Bytes of events in one answer: what is left of a message beside the largest state.
-const EVENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4 * 3;
+/// The least room for events in an answer: the largest event fits.
+const EVENTS_BYTES_MIN: usize = BATCH_BYTES_MAX;
+/// What the largest page of events takes beside the bytes of their entries.
+const FRAME_BYTES: usize = 256 * 1024;
 
 #[tonic::async_trait]
 impl Sessions for Context {
@@ -88,94 +86,51 @@ impl Context {
             let problem = format!("is {}, the limit is {PAGE_ENTRIES_MAX}", wire.events_max);
             return Err(InvalidField::new("events_max", problem).into());
         }
+        let from = match wire.page_token.as_str() {
+            "" => None,
+            token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
+        };
         let state = self.engine().session_state(&session).await.map_err(of_journal)?;
         let state = state.ok_or(Rejection::NotFound { what: "session" })?;
-        let (head, created) = (state.session.seq(), state.session.created());
-        let mut events = Newest::new(created.max(Seq(wire.after_seq)), wire.events_max);
-        self.collect(&StreamId::Session(session), head, &mut events)
-            .await?;
-        Ok(v1::GetSessionResponse {
-            head_seq: head.0,
-            state: write_state(state.merged()),
-            events_truncated: events.truncated,
-            events: events.found.into_iter().map(Into::into).collect(),
-        })
-    }
-
-    /// Reads back from `head` until all events that were asked for are there.
-    async fn collect(&self, stream: &StreamId, head: Seq, events: &mut Newest) -> Result<(), Failure> {
-        let mut end = head;
-        while end > events.after && !events.full() {
-            let start = Seq(end.0.saturating_sub(BLOCK_ENTRIES)).max(events.after);
-            let mut block = VecDeque::new();
-            let mut at = start;
-            while at < end {
-                let limit = u32::try_from(end.0 - at.0).expect("a block is small");
-                let page = self
-                    .store()
-                    .read(stream, at, limit)
-                    .await
-                    .map_err(|error| of_store(&error))?;
-                let Some(last) = page.last() else { break };
-                at = last.seq;
-                block.extend(page);
-            }
-            for stored in block.into_iter().rev() {
-                events.look_at(stored)?;
-            }
-            end = start;
+        let mut view = v1::GetSessionResponse {
+            head_seq: state.session.seq().0,
+            ..v1::GetSessionResponse::default()
+        };
+        if from.is_none() {
+            view.state = write_state(state.merged());
         }
-        Ok(())
+        let left = room_beside(&view)?;
+        // What does not fit beside the state comes with the next page.
+        let max = if left < EVENTS_BYTES_MIN {
+            0
+        } else {
+            wire.events_max
+        };
+        let after = Seq(wire.after_seq);
+        let from = from.unwrap_or(EventsFrom::END);
+        let page = self.engine().session_events(&session, from, after, max, left);
+        let page = page.await.map_err(of_journal)?;
+        let older = page.older.filter(|_| wire.events_max > 0);
+        view.next_page_token = older.map(|from| from.to_string()).unwrap_or_default();
+        view.events = page.events.into_iter().map(Into::into).collect();
+        Ok(view)
     }
 }
 
-/// The newest events that count, found from the last entry back.
-struct Newest {
-    after: Seq,
-    max: usize,
-    /// Entries after this one do not count: a later rewind took them back.
-    counts_to: Seq,
-    bytes: usize,
-    found: VecDeque<StoredEntry>,
-    truncated: bool,
-}
-
-impl Newest {
-    fn new(after: Seq, max: u32) -> Self {
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        Self {
-            after,
-            max,
-            counts_to: Seq(u64::MAX),
-            bytes: 0,
-            found: VecDeque::new(),
-            truncated: false,
+/// Bytes of events that fit beside the rest of an answer.
+fn room_beside(view: &v1::GetSessionResponse) -> Result<usize, Failure> {
+    // Each pair takes some bytes for its tags and lengths.
+    let state = view.state.iter().map(|(key, json)| key.len() + json.len() + 24);
+    let taken: usize = state.sum();
+    let max = MESSAGE_BYTES_MAX - FRAME_BYTES;
+    max.checked_sub(taken).ok_or_else(|| {
+        Rejection::LimitExceeded {
+            limit: "bytes of a session's state in one message",
+            max: max as u64,
+            given: taken as u64,
         }
-    }
-
-    fn full(&self) -> bool {
-        self.truncated || self.found.len() == self.max
-    }
-
-    fn look_at(&mut self, stored: StoredEntry) -> Result<(), Failure> {
-        if self.full() || stored.seq > self.counts_to {
-            return Ok(());
-        }
-        match decode(&stored).map_err(|error| damaged(&error))?.body {
-            EntryBody::SessionRewound(rewound) => self.counts_to = rewound.to,
-            EntryBody::SessionEventAppended(_) => self.take(stored),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, stored: StoredEntry) {
-        self.bytes += stored.size();
-        self.truncated = self.bytes > EVENT_BYTES_MAX && !self.found.is_empty();
-        if !self.truncated {
-            self.found.push_front(stored);
-        }
-    }
+        .into()
+    })
 }
 
 const fn write(reply: &Reply) -> v1::SessionReply {

@@ -21,8 +21,9 @@ pub(super) async fn serve(
 ) -> Result<(), Stop> {
     let stream = StreamId::Value { tenant, name };
     let mut follower = context.0.hub.follow(&stream).await;
-    // Each entry of a value raises its version by one, so a version is a place in the stream.
-    let mut after = Seq(after_version);
+    // Each version has an entry of its own, so it stands at its number or later.
+    let mut after = Seq(after_version.saturating_sub(1));
+    let mut previous = None;
     loop {
         let page = context.store().read(&stream, after, PAGE_ENTRIES).await?;
         if page.is_empty() {
@@ -30,24 +31,30 @@ pub(super) async fn serve(
         }
         for stored in page {
             after = stored.seq;
-            if let Some(transition) = transition(&stored)? {
+            let Some(mut transition) = transition(&stored)? else {
+                continue;
+            };
+            let before = std::mem::replace(&mut previous, transition.value.clone());
+            if transition.version > after_version {
+                transition.previous = before;
                 sink.send(transition).await?;
             }
         }
     }
 }
 
+/// The transition that an entry is, without the value before: that stands in the entry before alone.
 fn transition(stored: &StoredEntry) -> Result<Option<v1::WatchValueResponse>, Stop> {
     let entry = decode(stored).map_err(|error| damaged(&error))?;
-    let (version, value, previous) = match entry.body {
-        EntryBody::ValuePut(put) => (put.version, Some(put.value), put.previous),
-        EntryBody::ValueDeleted(deleted) => (deleted.version, None, Some(deleted.previous)),
+    let (version, value) = match entry.body {
+        EntryBody::ValuePut(put) => (put.version, Some(put.value)),
+        EntryBody::ValueDeleted(deleted) => (deleted.version, None),
         _ => return Ok(None),
     };
     Ok(Some(v1::WatchValueResponse {
         version,
         value: value.map(Into::into),
-        previous: previous.map(Into::into),
+        previous: None,
         at_us: entry.at.as_micros(),
     }))
 }

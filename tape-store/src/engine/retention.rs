@@ -131,48 +131,52 @@ impl Parts {
             first,
             entries: first.0.saturating_sub(1),
         };
-        if state.is_retired() {
-            return Ok(Some(leaving(state.seq())));
+        if let Some(retired) = state.retired_in() {
+            return Ok(Some(leaving(retired)));
         }
         if retirement.dry_run {
             return Ok(Some(leaving(state.seq().next())));
         }
+        self.finish_erasures(&stream).await?;
+        let (last, ended) = self.ends(&stream).await?;
         let command = Command {
             request: request(&stream, state.as_ref()),
             principal: retirement.principal.clone(),
             trace: None,
             body: RunCommand::Tell(OutsideCommand::Retire {
                 reason: retirement.reason.clone(),
-                last: self.last_entry(&stream).await?,
+                last,
+                ended,
             }),
         };
         let reply = self.runs.command(&stream, command).await?;
-        self.erase_what_was_erased(&stream, reply.seq).await?;
         Ok(Some(leaving(reply.seq)))
     }
 
-    /// The entry at the end of a stream, which the rules ask for where its run is retired; none where there is no stream.
-    pub(super) async fn last_entry(&self, stream: &StreamId) -> Result<Option<Box<Entry>>, JournalError> {
-        let Some(head) = self.store.head(stream).await? else {
-            return Ok(None);
+    /// The entry at the end of a run's stream and the one that ended the run, which the rules ask for where it is retired; none where
+    /// there are no such entries.
+    pub(super) async fn ends(
+        &self,
+        stream: &StreamId,
+    ) -> Result<(Option<Box<Entry>>, Option<Box<Entry>>), JournalError> {
+        let Some(state) = self.runs.state(stream).await? else {
+            return Ok((None, None));
         };
-        let before = Seq(head.seq.0.saturating_sub(1));
-        let page = self.store.read(stream, before, 1).await?;
-        let entry = page.first().map(decode).transpose();
-        let entry = entry.map_err(|error| damaged(stream, Arc::new(error)))?;
-        Ok(entry.map(Box::new))
+        let last = self.entry(stream, state.seq()).await?.map(Box::new);
+        let ended = match state.ended_in() {
+            Some(ended) => self.entry(stream, ended).await?.map(Box::new),
+            None => None,
+        };
+        Ok((last, ended))
     }
 
-    /// The output that was erased while the run was retired must not live on in the copy.
-    async fn erase_what_was_erased(&self, stream: &StreamId, retired: Seq) -> Result<(), JournalError> {
-        let ended = Seq(retired.0.saturating_sub(1));
-        let before = Seq(ended.0.saturating_sub(1));
+    /// An entry of a stream; none where there is none, or it was dropped.
+    pub(super) async fn entry(&self, stream: &StreamId, seq: Seq) -> Result<Option<Entry>, JournalError> {
+        let before = Seq(seq.0.saturating_sub(1));
         let page = self.store.read(stream, before, 1).await?;
-        let erased = |stored: &tape_core::codec::StoredEntry| stored.seq == ended && stored.payload.is_none();
-        if page.first().is_some_and(erased) {
-            self.store.erase(stream, retired).await?;
-        }
-        Ok(())
+        let stored = page.first().filter(|stored| stored.seq == seq);
+        let entry = stored.map(decode).transpose();
+        entry.map_err(|error| damaged(stream, Arc::new(error)))
     }
 }
 

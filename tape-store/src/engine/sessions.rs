@@ -7,13 +7,17 @@ use std::sync::Arc;
 use tape_core::codec::decode;
 use tape_core::command::{Command, Rewind, SessionCommand, SharedCommand};
 use tape_core::entry::EntryBody;
+use tape_core::entry::session::RefusedMerge;
 use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::ContentDigest;
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::{Decided, Rejection, Reply};
 use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
+
+/// How often a rewind is prepared again because the session moved on meanwhile.
+const ATTEMPTS_MAX: u32 = 16;
 
 /// A session and the state it shares with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,20 +61,51 @@ impl Parts {
         {
             return Err(super::misaddressed("session"));
         }
-        if matches!(command.body, SessionCommand::Delete) {
-            // What the session recorded for others must not be lost with it.
-            self.merge(session).await?;
+        let ends = matches!(command.body, SessionCommand::Delete);
+        let shared = changed_shared_state(&command.body).cloned();
+        if let Some(delta) = &shared {
+            self.room_for(session, &command, delta).await?;
         }
-        let shares = changes_shared_state(&command.body);
         let reply = self
             .sessions
             .command(&StreamId::Session(session.clone()), command)
             .await?;
-        if shares && let Err(error) = self.merge(session).await {
+        // What a session that ends recorded for others is not lost with it.
+        if (ends || shared.is_some())
+            && let Err(error) = self.merge(session).await
+        {
             // The agenda has the work; the command itself is durable.
             tracing::warn!(session = %StreamId::Session(session.clone()), %error, "shared state waits to be carried over");
         }
         Ok(reply)
+    }
+
+    /// Refuses a change that would make shared state too large before it is recorded.
+    async fn room_for(
+        &self,
+        session: &SessionId,
+        command: &Command<SessionCommand>,
+        delta: &Delta,
+    ) -> Result<(), JournalError> {
+        let user = Some(session.user.clone());
+        for (scope, user) in [(StateScope::App, None), (StateScope::User, user)] {
+            let delta = delta.of(scope);
+            if delta.is_empty() {
+                continue;
+            }
+            let shared = self.shared.state(&shared_stream(session, user)).await?;
+            let Err(rejection) = shared.as_deref().cloned().unwrap_or_default().takes(&delta) else {
+                continue;
+            };
+            // A repeated command is told what came of it, and one that is refused in any case, why.
+            let state = self.sessions.state(&StreamId::Session(session.clone())).await?;
+            let state = state.as_deref().cloned().unwrap_or_default();
+            let adds = |decided: Decided| !decided.entries.is_empty();
+            if state.decide(command, self.clock.read()).is_ok_and(adds) {
+                return Err(rejection.into());
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn rewind_session(
@@ -78,26 +113,39 @@ impl Parts {
         session: &SessionId,
         to: Command<Rewind>,
     ) -> Result<Reply, JournalError> {
-        let state = self
-            .state_as_of(&StreamId::Session(session.clone()), to.body.to)
-            .await?;
-        let Command {
-            request,
-            principal,
-            trace,
-            body: Rewind { to, expected },
-        } = to;
-        let command = Command {
-            request,
-            principal,
-            trace,
-            body: SessionCommand::Rewind { to, expected, state },
-        };
-        self.ask_session(session, command).await
+        let stream = StreamId::Session(session.clone());
+        let mut attempts = 0;
+        loop {
+            let seen = self
+                .sessions
+                .state(&stream)
+                .await?
+                .map_or(Seq::ZERO, |state| state.seq());
+            let then = self.state_as_of(&stream, to.body.to).await?;
+            let set = |(key, json): (&Key, &Json)| (key.clone(), Some(json.clone()));
+            let command = Command {
+                request: to.request,
+                principal: to.principal.clone(),
+                trace: to.trace.clone(),
+                body: SessionCommand::Rewind {
+                    to: to.body.to,
+                    expected: to.body.expected,
+                    state: Delta(then.state().0.iter().map(set).collect()),
+                    origins: then.origins(),
+                    seen,
+                },
+            };
+            attempts += 1;
+            match self.ask_session(session, command).await {
+                // Something of it was erased since it was read.
+                Err(JournalError::Rejected(Rejection::Woken { .. })) if attempts < ATTEMPTS_MAX => {}
+                answer => return answer,
+            }
+        }
     }
 
-    /// The session's own state as it was after an entry, or at the end where there is no such entry.
-    async fn state_as_of(&self, stream: &StreamId, to: Seq) -> Result<Delta, JournalError> {
+    /// The session as it was after an entry, or at the end where there is no such entry.
+    async fn state_as_of(&self, stream: &StreamId, to: Seq) -> Result<Session, JournalError> {
         let mut then = Session::default();
         while then.seq() < to {
             let left = to.0 - then.seq().0;
@@ -111,8 +159,7 @@ impl Parts {
                 then.apply(&entry).map_err(|error| damaged(stream, error))?;
             }
         }
-        let set = |(key, json): (&Key, &Json)| (key.clone(), Some(json.clone()));
-        Ok(Delta(then.state().0.iter().map(set).collect()))
+        Ok(then)
     }
 
     pub(super) async fn session_state(
@@ -138,7 +185,8 @@ impl Parts {
         Ok(shared.map(|shared| shared.state().clone()).unwrap_or_default())
     }
 
-    /// Carries what is pending over, oldest first. Safe to repeat and to race: each change counts once.
+    /// Carries what is pending over, oldest first. Safe to repeat and to race: each change counts once. What shared state does not take
+    /// is recorded as refused, so that the session goes on.
     pub(super) async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
         let stream = StreamId::Session(session.clone());
         let Some(state) = self.sessions.state(&stream).await? else {
@@ -148,26 +196,48 @@ impl Parts {
             return Ok(());
         };
         let (last, at) = (last.source, last.at);
+        let mut refused = Vec::new();
         for pending in state.pending() {
-            self.merge_one(session, pending).await?;
+            self.merge_one(session, pending, &mut refused).await?;
         }
-        if state.id().is_none() {
-            return Ok(());
+        for refused in &refused {
+            tracing::warn!(session = %stream, source = %refused.source, problem = refused.problem, "a change of shared state was refused");
         }
-        let mark = SessionCommand::MarkMerged { through: last };
+        let mark = SessionCommand::MarkMerged {
+            through: last,
+            refused,
+        };
         self.sessions
             .command(&stream, Command::new(request(session, last, at, "marked"), mark))
             .await
             .map(drop)
     }
 
-    async fn merge_one(&self, session: &SessionId, pending: &PendingMerge) -> Result<(), JournalError> {
+    async fn merge_one(
+        &self,
+        session: &SessionId,
+        pending: &PendingMerge,
+        refused: &mut Vec<RefusedMerge>,
+    ) -> Result<(), JournalError> {
         let user = Some(session.user.clone());
-        for (delta, user, word) in [(&pending.app, None, "app"), (&pending.user, user, "user")] {
-            if !delta.is_empty() {
-                let stream = shared_stream(session, user);
-                let request = request(session, pending.source, pending.at, word);
-                self.carry_over(session, pending, delta, &stream, request).await?;
+        for (delta, user, scope) in [
+            (&pending.app, None, StateScope::App),
+            (&pending.user, user, StateScope::User),
+        ] {
+            if delta.is_empty() {
+                continue;
+            }
+            let source = pending.source;
+            let stream = shared_stream(session, user);
+            let request = request(session, source, pending.at, scope.prefix());
+            match self.carry_over(session, pending, delta, &stream, request).await {
+                Ok(()) => {}
+                Err(JournalError::Rejected(rejection)) => refused.push(RefusedMerge {
+                    source,
+                    scope,
+                    problem: rejection.to_string(),
+                }),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -240,20 +310,16 @@ fn damaged(stream: &StreamId, source: impl std::error::Error + Send + Sync + 'st
     }
 }
 
-fn changes_shared_state(command: &SessionCommand) -> bool {
-    let shares = |delta: &Delta| {
-        delta
-            .0
-            .keys()
-            .any(|key| matches!(StateScope::of(key), StateScope::App | StateScope::User))
+/// The change that comes with a command, where it changes shared state.
+fn changed_shared_state(command: &SessionCommand) -> Option<&Delta> {
+    let (SessionCommand::Create { state: delta, .. } | SessionCommand::Append { delta, .. }) = command else {
+        return None;
     };
-    match command {
-        SessionCommand::Create { state: delta, .. } | SessionCommand::Append { delta, .. } => shares(delta),
-        SessionCommand::MarkMerged { .. } | SessionCommand::Rewind { .. } | SessionCommand::Delete => false,
-    }
+    let shared = |key: &Key| matches!(StateScope::of(key), StateScope::App | StateScope::User);
+    delta.0.keys().any(shared).then_some(delta)
 }
 
-fn shared_stream(session: &SessionId, user: Option<User>) -> StreamId {
+pub(super) fn shared_stream(session: &SessionId, user: Option<User>) -> StreamId {
     StreamId::Shared {
         tenant: session.tenant.clone(),
         app: session.app.clone(),

@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::codec::Stamp;
-use tape_core::command::Command;
+use tape_core::command::{Command, CommandBody};
+use tape_core::erasure::ErasureCommand;
 use tape_core::id::StreamId;
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::{Decided, Rejection, Reply};
 use tape_core::stream::Stream;
 use tape_core::time::Now;
 use tokio::sync::oneshot;
@@ -23,6 +24,8 @@ const ATTEMPTS_MAX: u32 = 64;
 /// How often it is asked what became of a batch whose answer was lost, and for how long at most: callers wait meanwhile.
 const LOOKUPS_MAX: u32 = 6;
 const LOOKING_MAX: Duration = Duration::from_secs(10);
+/// What an entry may grow by where it names a snapshot.
+const SNAPSHOT_NAME_BYTES: usize = 128;
 /// The first wait between two attempts; it doubles each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -30,6 +33,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 pub(super) enum Request<S: Stream> {
     Command {
         command: Command<S::Command>,
+        answer: oneshot::Sender<Result<Reply, JournalError>>,
+    },
+    Erasure {
+        command: Command<ErasureCommand>,
         answer: oneshot::Sender<Result<Reply, JournalError>>,
     },
     State {
@@ -41,7 +48,7 @@ impl<S: Stream> Request<S> {
     fn refuse(self, error: JournalError) {
         // A caller that is gone does not want the answer.
         match self {
-            Self::Command { answer, .. } => drop(answer.send(Err(error))),
+            Self::Command { answer, .. } | Self::Erasure { answer, .. } => drop(answer.send(Err(error))),
             Self::State { answer } => drop(answer.send(Err(error))),
         }
     }
@@ -253,11 +260,21 @@ impl<S: Stream> Round<S> {
             broken: None,
         };
         while let Some(request) = requests.pop_front() {
-            let Request::Command { command, .. } = &request else {
-                round.decided.push((request, Outcome::State));
-                continue;
+            let taken = match &request {
+                Request::State { .. } => {
+                    round.decided.push((request, Outcome::State));
+                    continue;
+                }
+                Request::Command { command, .. } => {
+                    let decided = loaded.state().decide(command, now);
+                    round.take(loaded, command, decided, now)
+                }
+                Request::Erasure { command, .. } => {
+                    let decided = loaded.state().decide_erasure(command, now);
+                    round.take(loaded, command, decided, now)
+                }
             };
-            match round.take(loaded, command, now) {
+            match taken {
                 Taken::Full => {
                     requests.push_front(request);
                     break;
@@ -272,8 +289,14 @@ impl<S: Stream> Round<S> {
         round
     }
 
-    fn take(&mut self, loaded: &mut Loaded<S>, command: &Command<S::Command>, now: Now) -> Taken {
-        let decided = match loaded.state().decide(command, now) {
+    fn take<B: CommandBody>(
+        &mut self,
+        loaded: &mut Loaded<S>,
+        command: &Command<B>,
+        decided: Result<Decided, Rejection>,
+        now: Now,
+    ) -> Taken {
+        let decided = match decided {
             Ok(decided) => decided,
             Err(rejection) => return Taken::Outcome(Err(rejection)),
         };
@@ -285,7 +308,12 @@ impl<S: Stream> Round<S> {
             return Taken::Outcome(Err(rejection));
         }
         let entries = self.extension.entries.len() + sealed.len();
-        if entries > BATCH_ENTRIES_MAX || self.extension.bytes + sealed.bytes() > BATCH_BYTES_MAX {
+        // Beside what erases something there is room to name the snapshot that replaces the last one.
+        let bytes_max = match self.extension.erases || sealed.erases() {
+            true if !self.extension.entries.is_empty() => BATCH_BYTES_MAX - SNAPSHOT_NAME_BYTES,
+            _ => BATCH_BYTES_MAX,
+        };
+        if entries > BATCH_ENTRIES_MAX || self.extension.bytes + sealed.bytes() > bytes_max {
             return Taken::Full;
         }
         match loaded.push(&mut self.extension, sealed) {
@@ -305,11 +333,16 @@ impl<S: Stream> Round<S> {
         let state = (loaded.seq().0 > 0).then(|| loaded.state());
         for (request, outcome) in self.decided {
             match (request, outcome) {
-                (Request::Command { answer, .. }, Outcome::Reply(reply)) => {
+                (
+                    Request::Command { answer, .. } | Request::Erasure { answer, .. },
+                    Outcome::Reply(reply),
+                ) => {
                     drop(answer.send(reply.map_err(JournalError::from)));
                 }
                 (Request::State { answer }, _) => drop(answer.send(Ok(state.cloned()))),
-                (Request::Command { .. }, Outcome::State) => unreachable!("a command comes to a reply"),
+                (Request::Command { .. } | Request::Erasure { .. }, Outcome::State) => {
+                    unreachable!("a command comes to a reply")
+                }
             }
         }
     }

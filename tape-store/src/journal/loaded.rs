@@ -235,6 +235,10 @@ fn bound(stream: &StreamId, page: &[StoredEntry], snapshot: &Snapshot) -> Option
     None
 }
 
+fn erases(entry: &Entry) -> bool {
+    matches!(entry.body, EntryBody::PayloadErased(_))
+}
+
 /// New entries on top of a state, to be committed as one batch.
 pub(super) struct Extension {
     expected: Seq,
@@ -243,6 +247,8 @@ pub(super) struct Extension {
     epoch: tape_core::id::Epoch,
     pub(super) entries: Vec<StoredEntry>,
     pub(super) bytes: usize,
+    /// Whether one of them erases something that the last snapshot may have.
+    pub(super) erases: bool,
 }
 
 /// The entries of one command, sealed but not yet folded.
@@ -258,6 +264,10 @@ impl Sealed {
     pub(super) fn bytes(&self) -> usize {
         self.entries.iter().map(|(_, stored)| stored.size()).sum()
     }
+
+    pub(super) fn erases(&self) -> bool {
+        self.entries.iter().any(|(entry, _)| erases(entry))
+    }
 }
 
 impl<S: Stream> Loaded<S> {
@@ -268,6 +278,7 @@ impl<S: Stream> Loaded<S> {
             epoch: self.state.epoch(),
             entries: Vec::new(),
             bytes: 0,
+            erases: false,
         }
     }
 
@@ -290,6 +301,7 @@ impl<S: Stream> Loaded<S> {
                 .map_err(|error| Arc::new(error) as Source)?;
             state.apply(&entry).map_err(|error| Arc::new(error) as Source)?;
             extension.bytes += stored.size();
+            extension.erases |= erases(&entry);
             extension.entries.push(stored);
         }
         Ok(())
@@ -308,7 +320,7 @@ impl<S: Stream> Loaded<S> {
             self.summary.clone_from(&summary);
         }
         self.bytes_since += extension.bytes;
-        let snapshot = if self.snapshot_is_due() {
+        let snapshot = if extension.erases || self.snapshot_is_due() {
             self.snapshot(&mut extension)
         } else {
             None

@@ -23,9 +23,18 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
         format!("ok      {DONE}  head {head}\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n")
     );
     seeded.says(
-        &["erase", DONE, "1"],
+        &[
+            "--as",
+            "olga",
+            "erase",
+            DONE,
+            "1",
+            "--reason",
+            "asked for",
+            "--yes",
+        ],
         &expect![[r#"
-        entry 1: erased
+        entry 8: records what was erased
     "#]],
     );
     assert_eq!(

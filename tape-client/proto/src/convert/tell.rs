@@ -65,6 +65,7 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             seen: Seq(c.seen_seq),
         },
         Wire::Retire(c) => OutsideCommand::Retire {
+            ended: None,
             reason: c.reason,
             last: None,
         },

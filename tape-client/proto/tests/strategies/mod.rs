@@ -375,7 +375,11 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
             reason,
             seen: Seq(seen)
         }),
-        text().prop_map(|reason| C::Retire { reason, last: None }),
+        text().prop_map(|reason| C::Retire {
+            reason,
+            last: None,
+            ended: None
+        }),
     ]
     .boxed()
 }

@@ -1,15 +1,12 @@
 //! What of a session is read from its entries: its events.
 
-use super::pages;
-use crate::backend::{Failure, SessionView, Until};
+use crate::backend::{Failure, OlderEvents, SessionEvents, SessionView};
 use crate::session::RecordedEvent;
-use futures::StreamExt as _;
-use std::collections::VecDeque;
 use tape_core::codec::decode;
 use tape_core::entry::EntryBody;
-use tape_core::id::{Seq, SessionId, StreamId};
+use tape_core::id::{Seq, SessionId};
 use tape_core::stream::Stream as _;
-use tape_store::engine::Engine;
+use tape_store::engine::{Engine, EventsFrom};
 
 pub(super) async fn view(
     engine: &Engine,
@@ -19,49 +16,35 @@ pub(super) async fn view(
     let Some(state) = engine.session_state(session).await? else {
         return Ok(None);
     };
-    let seq = state.session.seq();
-    let events = if events_max == 0 {
-        VecDeque::new()
-    } else {
-        events(engine, session, seq, events_max).await?
+    let page = match events_max {
+        0 => None,
+        max => Some(events(engine, session, EventsFrom::END, max).await?),
     };
+    let (events, older) = page.map(|page| (page.events, page.older)).unwrap_or_default();
     Ok(Some(SessionView {
-        seq,
+        seq: state.session.seq(),
         state: state.merged(),
-        events: events.into(),
+        events,
+        older,
     }))
 }
 
-/// The newest events that count, up to and with the entry `last`.
-async fn events(
+pub(super) async fn events(
     engine: &Engine,
     session: &SessionId,
-    last: Seq,
+    from: EventsFrom,
     events_max: u32,
-) -> Result<VecDeque<RecordedEvent>, Failure> {
-    let mut events: Vec<RecordedEvent> = Vec::new();
-    let mut pages = pages(
-        engine.store().clone(),
-        StreamId::Session(session.clone()),
-        Seq::ZERO,
-        Until::End,
-    );
-    while let Some(page) = pages.next().await {
-        for stored in page?.iter().filter(|stored| stored.seq <= last) {
-            let entry = decode(stored)?;
-            match entry.body {
-                EntryBody::SessionEventAppended(event) => events.push(RecordedEvent {
-                    seq: entry.seq,
-                    event,
-                }),
-                EntryBody::SessionRewound(rewound) => events.retain(|event| event.seq <= rewound.to),
-                EntryBody::SessionCreated(_) => events.clear(),
-                _ => {}
-            }
+) -> Result<SessionEvents, Failure> {
+    let page = engine.session_events(session, from, Seq::ZERO, events_max, usize::MAX);
+    let page = page.await?;
+    let mut events = Vec::with_capacity(page.events.len());
+    for stored in &page.events {
+        let entry = decode(stored)?;
+        if let EntryBody::SessionEventAppended(event) = entry.body {
+            let seq = entry.seq;
+            events.push(RecordedEvent { seq, event });
         }
     }
-    let skip = events
-        .len()
-        .saturating_sub(usize::try_from(events_max).unwrap_or(usize::MAX));
-    Ok(events.into_iter().skip(skip).collect())
+    let older = page.older.map(|from| OlderEvents(from.to_string()));
+    Ok(SessionEvents { events, older })
 }

@@ -1,0 +1,179 @@
+//! Erasure: payloads that are erased on request, whatever kind of stream has them.
+//!
+//! An [`Erased`] entry is the intent, and its effect: a stream that folds it is as if the bytes had never been there. Getting rid of
+//! the bytes themselves is work that the agenda has until a [`Finished`] entry says that it is done; it may be broken
+//! off anywhere and done again by anybody.
+
+use crate::agenda::{Agenda, Item, Queue};
+use crate::command::CommandBody;
+use crate::entry::EntryBody;
+use crate::entry::erasure::{Erased, Finished};
+use crate::id::Seq;
+use crate::limits::{ERASED_AT_ONCE_MAX, ERASURES_MAX};
+use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::run::check::text;
+use crate::stream::{already, decided};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, VecDeque};
+
+/// What somebody wants erased, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The entries, at least one and at most [`ERASED_AT_ONCE_MAX`].
+    pub entries: Vec<Seq>,
+    /// Why, for the record; it is erasable itself.
+    pub reason: String,
+}
+
+/// What can be asked about the payloads of any stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum ErasureCommand {
+    /// Erases the payloads of entries, and what repeats them.
+    Erase {
+        /// The entries.
+        entries: Vec<Seq>,
+        /// Entries that the caller found to repeat what these say, in a way that only the entries themselves show.
+        #[serde(skip)]
+        copies: Vec<Seq>,
+        /// The last entry that the caller has looked at for that.
+        #[serde(skip)]
+        seen: Seq,
+        /// Why.
+        reason: String,
+    },
+    /// Records that the store has got rid of what was erased.
+    Finish {
+        /// The last [`Erased`] entry of which that is so.
+        through: Seq,
+    },
+}
+
+impl CommandBody for ErasureCommand {
+    fn is_idempotent(&self) -> bool {
+        matches!(self, Self::Finish { .. })
+    }
+}
+
+/// What of a stream was erased and is still to be got rid of in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasures {
+    pending: VecDeque<PendingErasure>,
+    last: Seq,
+}
+
+/// An erasure that the store has not carried out yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingErasure {
+    /// The entry that recorded it.
+    pub entry: Seq,
+    /// When.
+    pub at: Timestamp,
+    /// The entries whose payloads are to go.
+    pub entries: Vec<Seq>,
+}
+
+impl Erasures {
+    /// What is still to be carried out, oldest first.
+    #[must_use]
+    pub const fn pending(&self) -> &VecDeque<PendingErasure> {
+        &self.pending
+    }
+
+    /// The last entry that erased something.
+    #[must_use]
+    pub const fn last(&self) -> Seq {
+        self.last
+    }
+
+    pub(crate) fn fold_erased(&mut self, erased: &Erased, entry: Seq, at: Timestamp) {
+        self.last = entry;
+        self.pending.push_back(PendingErasure {
+            entry,
+            at,
+            entries: erased.entries.clone(),
+        });
+    }
+
+    pub(crate) fn fold_finished(&mut self, finished: &Finished) {
+        self.pending.retain(|pending| pending.entry > finished.through);
+    }
+
+    pub(crate) fn add_to(&self, agenda: &mut Agenda) {
+        if let Some(pending) = self.pending.front() {
+            agenda.add(Queue::Timers, Item::Erasure, pending.at);
+        }
+    }
+
+    /// What a command means for a stream that ends with entry `end`. `repeats` are further entries that go with those that are erased,
+    /// by the stream's own rules.
+    pub(crate) fn decide(
+        &self,
+        command: &ErasureCommand,
+        end: Seq,
+        repeats: impl FnOnce(&BTreeSet<Seq>) -> Vec<Seq>,
+    ) -> Result<Decided, Rejection> {
+        let (entries, copies, reason) = match command {
+            ErasureCommand::Finish { through } => return Ok(self.finish(*through, end)),
+            ErasureCommand::Erase {
+                entries,
+                copies,
+                reason,
+                ..
+            } => (entries, copies, reason),
+        };
+        text("reason", reason)?;
+        self.check(entries, end)?;
+        let mut all: BTreeSet<Seq> = entries.iter().chain(copies).copied().collect();
+        let more = repeats(&all);
+        all.extend(more);
+        let erased = Erased {
+            entries: all.into_iter().collect(),
+            reason: reason.clone(),
+        };
+        Ok(decided(end, vec![erased.into()]))
+    }
+
+    fn check(&self, entries: &[Seq], end: Seq) -> Result<(), Rejection> {
+        if entries.is_empty() {
+            return Err(Rejection::Invalid {
+                field: "entries",
+                problem: "names no entry".to_owned(),
+            });
+        }
+        if entries.iter().any(|entry| *entry == Seq::ZERO || *entry > end) {
+            return Err(Rejection::NotFound { what: "entry" });
+        }
+        let over = |limit, max: usize, given: usize| Rejection::LimitExceeded {
+            limit,
+            max: max as u64,
+            given: given as u64,
+        };
+        if entries.len() > ERASED_AT_ONCE_MAX {
+            return Err(over(
+                "the most entries erased at once",
+                ERASED_AT_ONCE_MAX,
+                entries.len(),
+            ));
+        }
+        if self.pending.len() >= ERASURES_MAX {
+            return Err(over("erasures under way", ERASURES_MAX, self.pending.len() + 1));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, through: Seq, end: Seq) -> Decided {
+        if self.pending.front().is_none_or(|pending| pending.entry > through) {
+            return already(end, ReplyResult::Recorded);
+        }
+        decided(end, vec![EntryBody::from(Finished { through })])
+    }
+}
+
+/// The rejection for a stream that holds names only.
+pub(crate) fn nothing_to_erase() -> Rejection {
+    Rejection::Invalid {
+        field: "stream",
+        problem: "has nothing that can be erased".to_owned(),
+    }
+}

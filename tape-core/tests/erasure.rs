@@ -1,0 +1,497 @@
+//! Erasure: what was erased on request is gone from every state, whether it was folded before or is read without its bytes, and what
+//! cannot go on without it waits for a person.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use support::names::{payload, session_id};
+use support::{Journal, run_line};
+use tape_core::agenda::{Item, Queue};
+use tape_core::codec::decode;
+use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::effect::Status;
+use tape_core::entry::EntryBody;
+use tape_core::erasure::ErasureCommand;
+use tape_core::id::{EventId, Key, RequestId, Seq};
+use tape_core::payload::ERASED;
+use tape_core::reply::Rejection;
+use tape_core::run::{ARGUMENTS_ERASED, ObligationStatus, Run};
+use tape_core::session::{Delta, Json, Session};
+use tape_core::shared::Shared;
+use tape_core::stream::{RunStatus, Stream, restore, snapshot};
+use tape_core::value::Value;
+
+fn request(n: u128) -> RequestId {
+    RequestId::new(tape_core::time::Timestamp::from_micros(0), 1 << 60 | n)
+}
+
+fn erase_also<S>(journal: &mut Journal<S>, entries: &[u64], copies: &[u64]) -> Result<Vec<Seq>, Rejection>
+where
+    S: Stream + PartialEq + std::fmt::Debug,
+{
+    let seqs = |seqs: &[u64]| seqs.iter().copied().map(Seq).collect();
+    let command = ErasureCommand::Erase {
+        entries: seqs(entries),
+        copies: seqs(copies),
+        seen: journal.state.seq(),
+        reason: "asked for".to_owned(),
+    };
+    let command = Command::new(request(journal.entries.len() as u128), command);
+    let decided = journal.state.decide_erasure(&command, journal.now)?;
+    let erased = match decided.entries.first() {
+        Some(EntryBody::PayloadErased(erased)) => erased.entries.clone(),
+        other => panic!("{other:?}"),
+    };
+    journal.append(&command, &decided);
+    Ok(erased)
+}
+
+/// Erases entries of a journal; returns those that go.
+fn erase<S>(journal: &mut Journal<S>, entries: &[u64]) -> Result<Vec<Seq>, Rejection>
+where
+    S: Stream + PartialEq + std::fmt::Debug,
+{
+    erase_also(journal, entries, &[])
+}
+
+/// The state of who reads the journal now, the store having got rid of what was erased.
+fn read_again<S: Stream>(journal: &Journal<S>, erased: &[Seq]) -> S {
+    let mut state = S::default();
+    for stored in &journal.stored {
+        let mut stored = stored.clone();
+        if erased.contains(&stored.seq) {
+            stored.payload = None;
+        }
+        state.apply(&decode(&stored).unwrap()).unwrap();
+    }
+    state
+}
+
+/// Whoever folded the bytes and whoever never saw them agree, and nothing of a secret is left in a snapshot.
+fn forgotten<S>(journal: &Journal<S>, erased: &[Seq], secret: &str)
+where
+    S: Stream + PartialEq + std::fmt::Debug,
+{
+    assert_eq!(read_again(journal, erased), journal.state);
+    let bytes = snapshot(&journal.state);
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(!text.contains(secret), "{text}");
+    assert_eq!(restore::<S>(&bytes).unwrap(), journal.state);
+    for stored in journal
+        .stored
+        .iter()
+        .filter(|stored| !erased.contains(&stored.seq))
+    {
+        let envelope = String::from_utf8_lossy(&stored.envelope);
+        let payload = stored
+            .payload
+            .as_ref()
+            .map(|bytes| String::from_utf8_lossy(bytes));
+        assert!(!envelope.contains(secret), "{envelope}");
+        assert!(
+            !payload.unwrap().contains(secret),
+            "entry {} has it still",
+            stored.seq
+        );
+    }
+}
+
+fn run(lines: &[&str]) -> Journal<Run> {
+    let mut journal = Journal::new();
+    for line in lines {
+        say(&mut journal, line);
+    }
+    journal
+}
+
+fn say(journal: &mut Journal<Run>, line: &str) {
+    let command = run_line::command_in(line, journal);
+    journal
+        .ask(command)
+        .unwrap_or_else(|rejection| panic!("{line}: {rejection}"));
+}
+
+/// What people write and models say is in no envelope.
+#[test]
+fn words_are_payload() {
+    let mut journal = run(&["begin a1 topic=secret", "cancel secret", "accept-cancel"]);
+    let more = run(&[
+        "begin a1",
+        "decide #0",
+        "effect #0.0 inline idempotent",
+        "finish #0.0 last failed secret",
+        "fail secret",
+    ]);
+    journal.stored.extend(more.stored);
+    for stored in &journal.stored {
+        let envelope = String::from_utf8_lossy(&stored.envelope);
+        assert!(!envelope.contains("secret"), "{envelope}");
+    }
+    let said = |stored: &&tape_core::codec::StoredEntry| {
+        String::from_utf8_lossy(stored.payload.as_ref().unwrap()).contains("secret")
+    };
+    assert_eq!(journal.stored.iter().filter(said).count(), 5);
+}
+
+#[test]
+fn labels_and_how_a_run_ends_are_forgotten_wherever_they_stand() {
+    let mut journal = run(&["begin a1 topic=secret", "cancel secret", "accept-cancel"]);
+    let asked = journal
+        .entries
+        .iter()
+        .find(|entry| entry.body.kind() == "run.cancel_requested");
+    let asked = asked.unwrap().seq;
+    let end = journal.state.seq();
+    assert_eq!(
+        erase(&mut journal, &[asked.0]).unwrap(),
+        [asked, end],
+        "the end repeats the request"
+    );
+    assert_eq!(erase(&mut journal, &[1]).unwrap(), [Seq(1)]);
+    forgotten(&journal, &[Seq(1), asked, end], "secret");
+    assert_eq!(journal.state.status(), RunStatus::Cancelled);
+    assert!(journal.state.summary().unwrap().labels.is_empty());
+    let repeat = journal
+        .ask(run_line::command("cancel again", &journal.state))
+        .unwrap();
+    assert!(
+        format!("{:?}", repeat.reply).contains(ERASED),
+        "{:?}",
+        repeat.reply
+    );
+}
+
+#[test]
+fn an_erasure_is_due_until_the_store_has_carried_it_out() {
+    let mut journal = run(&["begin a1"]);
+    erase(&mut journal, &[1]).unwrap();
+    assert!(
+        journal
+            .state
+            .agenda()
+            .due(Queue::Timers, &Item::Erasure)
+            .is_some()
+    );
+    let retire = run_line::command_in("retire old", &run(&["begin a1", "fail no"]));
+    say(&mut journal, "fail no");
+    let refused = journal.ask(retire).unwrap_err();
+    assert!(matches!(refused, Rejection::Unsettled { .. }), "{refused}");
+    let through = journal.state.erasures().unwrap().last();
+    let finish = Command::new(request(99), ErasureCommand::Finish { through });
+    let decided = journal.state.decide_erasure(&finish, journal.now).unwrap();
+    journal.append(&finish, &decided);
+    assert_eq!(journal.state.agenda().due(Queue::Timers, &Item::Erasure), None);
+    let again = journal
+        .state
+        .decide_erasure(&Command::new(request(100), finish.body), journal.now)
+        .unwrap();
+    assert!(again.entries.is_empty());
+}
+
+#[test]
+fn a_repeated_erasure_is_the_first() {
+    let mut journal = run(&["begin a1"]);
+    let command = |entries: &[u64]| ErasureCommand::Erase {
+        entries: entries.iter().copied().map(Seq).collect(),
+        copies: Vec::new(),
+        seen: Seq(2),
+        reason: "asked for".to_owned(),
+    };
+    let first = Command::new(request(7), command(&[1]));
+    let decided = journal.state.decide_erasure(&first, journal.now).unwrap();
+    journal.append(&first, &decided);
+    let again = journal.state.decide_erasure(&first, journal.now).unwrap();
+    assert_eq!((again.entries.len(), again.reply), (0, decided.reply));
+    for wrong in [&[][..], &[0], &[9]] {
+        journal
+            .state
+            .decide_erasure(&Command::new(request(8), command(wrong)), journal.now)
+            .unwrap_err();
+    }
+}
+
+/// Retirement keeps what came of the run, unless that was erased first; and what retirement kept is erased with what it repeats.
+#[test]
+fn retirement_and_erasure_in_either_order_keep_nothing() {
+    for erased_first in [true, false] {
+        let mut journal = run(&["begin a1 topic=secret", "decide #0", "complete"]);
+        let ended = journal.entries.last().unwrap().clone();
+        let mut erased = Vec::new();
+        if erased_first {
+            erased = erase(&mut journal, &[ended.seq.0]).unwrap();
+            let through = journal.state.erasures().unwrap().last();
+            let finish = Command::new(request(99), ErasureCommand::Finish { through });
+            let decided = journal.state.decide_erasure(&finish, journal.now).unwrap();
+            journal.append(&finish, &decided);
+        }
+        // Read before it was erased.
+        let retire = OutsideCommand::Retire {
+            reason: "old".to_owned(),
+            last: journal.entries.last().cloned().map(Box::new),
+            ended: Some(Box::new(ended.clone())),
+        };
+        journal.ask(RunCommand::Tell(retire)).unwrap();
+        let retired = journal.state.retired_in().unwrap();
+        if !erased_first {
+            erased = erase(&mut journal, &[ended.seq.0]).unwrap();
+            assert!(erased.contains(&retired), "{erased:?}");
+        }
+        let state = read_again(&journal, &erased);
+        assert_eq!(state, journal.state);
+        for stored in journal
+            .stored
+            .iter()
+            .filter(|stored| !erased.contains(&stored.seq))
+        {
+            let text = String::from_utf8_lossy(stored.payload.as_ref().unwrap());
+            assert!(!text.contains("output"), "entry {} has it still", stored.seq);
+        }
+        // Who reads from the entry that is left comes to the same.
+        let mut left = Run::default();
+        for stored in journal.stored.iter().filter(|stored| stored.seq >= retired) {
+            let mut stored = stored.clone();
+            if erased.contains(&stored.seq) {
+                stored.payload = None;
+            }
+            left.apply(&decode(&stored).unwrap()).unwrap();
+        }
+        assert_eq!(left, journal.state);
+    }
+}
+
+const SENT_BY_A_WORKER: &[&str] = &[
+    "begin a1 lease=3600000",
+    "decide #0",
+    "effect #0.0 outbox non-idempotent undo=refund",
+];
+
+fn begun(journal: &Journal<Run>) -> u64 {
+    let begun = journal
+        .entries
+        .iter()
+        .find(|entry| entry.body.kind() == "effect.begun");
+    begun.unwrap().seq.0
+}
+
+fn effect(journal: &Journal<Run>) -> (Status, Option<String>) {
+    let effect = journal.state.effects().values().next().unwrap();
+    (effect.status, effect.stuck.clone())
+}
+
+#[test]
+fn what_was_not_sent_before_its_arguments_were_erased_is_stuck() {
+    let mut journal = run(SENT_BY_A_WORKER);
+    let entry = begun(&journal);
+    let erased = erase(&mut journal, &[entry]).unwrap();
+    assert_eq!(
+        effect(&journal),
+        (Status::Stuck, Some(ARGUMENTS_ERASED.to_owned()))
+    );
+    assert_eq!(read_again(&journal, &erased), journal.state);
+    journal
+        .ask(run_line::command("claim #0.0 w1", &journal.state))
+        .unwrap_err();
+    let resend = run_line::command("settle #0.0 resend look", &journal.state);
+    let refused = journal.ask(resend).unwrap_err();
+    assert!(matches!(refused, Rejection::Erased { .. }), "{refused}");
+    // A run that ends does not wait for what was never sent.
+    say(&mut journal, "fail no");
+    assert_eq!(journal.state.status(), RunStatus::Failed);
+}
+
+#[test]
+fn what_is_being_sent_while_its_arguments_are_erased_may_end_and_is_not_sent_again() {
+    for (line, status) in [
+        ("done #0.0 w1 last ok", Status::Confirmed),
+        ("done #0.0 w1 last retry busy", Status::Stuck),
+        ("done #0.0 w1 last unknown timeout", Status::Stuck),
+        ("lapse #0.0", Status::Stuck),
+        ("claim #0.0 w2", Status::Stuck),
+    ] {
+        let mut journal = run(SENT_BY_A_WORKER);
+        say(&mut journal, "claim #0.0 w1");
+        let entry = begun(&journal);
+        let erased = erase(&mut journal, &[entry]).unwrap();
+        assert_eq!(effect(&journal).0, Status::Started, "its worker has them");
+        if !line.starts_with("done") {
+            journal.wait(3_600_000);
+        }
+        say(&mut journal, line);
+        assert_eq!(effect(&journal).0, status, "{line}");
+        assert_eq!(read_again(&journal, &erased), journal.state, "{line}");
+    }
+}
+
+#[test]
+fn an_undo_whose_arguments_are_erased_is_stuck_once_it_is_wanted() {
+    let mut journal = run(SENT_BY_A_WORKER);
+    say(&mut journal, "claim #0.0 w1");
+    say(&mut journal, "done #0.0 w1 last ok");
+    let entry = begun(&journal);
+    let erased = erase(&mut journal, &[entry]).unwrap();
+    assert_eq!(journal.state.obligations()[0].status, ObligationStatus::Armed);
+    say(&mut journal, "fail no");
+    let stuck = ObligationStatus::Stuck {
+        reason: ARGUMENTS_ERASED.to_owned(),
+    };
+    assert_eq!(journal.state.obligations()[0].status, stuck);
+    assert_eq!(read_again(&journal, &erased), journal.state);
+    let retry = run_line::command("settle-undo #0.0 retry look", &journal.state);
+    let refused = journal.ask(retry).unwrap_err();
+    assert!(matches!(refused, Rejection::Erased { .. }), "{refused}");
+}
+
+fn json(text: &str) -> Json {
+    Json::try_from(text.to_owned()).unwrap()
+}
+
+fn delta(pairs: &[(&str, Option<&str>)]) -> Delta {
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| (Key::new(key).unwrap(), value.map(json)));
+    Delta(pairs.collect())
+}
+
+fn append(event: &str, change: &[(&str, Option<&str>)]) -> SessionCommand {
+    SessionCommand::Append {
+        event: EventId::new(event).unwrap(),
+        expected: None,
+        invocation: None,
+        author: "user".to_owned(),
+        delta: delta(change),
+        content: payload("said"),
+    }
+}
+
+fn session() -> Journal<Session> {
+    let mut journal = Journal::new();
+    let create = SessionCommand::Create {
+        session: session_id("s1"),
+        state: Delta::default(),
+    };
+    journal.ask(create).unwrap();
+    journal
+}
+
+#[test]
+fn a_session_forgets_what_an_erased_event_set_and_no_older_value_comes_back() {
+    let mut journal = session();
+    journal
+        .ask(append("e1", &[("phone", Some("\"old\"")), ("mood", Some("1"))]))
+        .unwrap();
+    journal
+        .ask(append("e2", &[("phone", Some("\"secret\""))]))
+        .unwrap();
+    let erased = erase(&mut journal, &[3]).unwrap();
+    forgotten(&journal, &erased, "secret");
+    let state: Vec<_> = journal.state.state().0.keys().map(Key::as_str).collect();
+    assert_eq!(state, ["mood"]);
+}
+
+/// A rewind repeats what others said; erasing one of them takes it along, and states anew what is left.
+#[test]
+fn what_a_rewind_repeats_goes_too_and_the_rest_stays() {
+    let mut journal = session();
+    journal
+        .ask(append(
+            "e1",
+            &[("phone", Some("\"secret\"")), ("mood", Some("1"))],
+        ))
+        .unwrap();
+    journal.ask(append("e2", &[("name", Some("\"Ann\""))])).unwrap();
+    let then = journal.state.clone();
+    journal.ask(append("e3", &[("mood", Some("2"))])).unwrap();
+    let state = then.state().0.iter();
+    let rewind = |seen| SessionCommand::Rewind {
+        to: Seq(3),
+        expected: None,
+        state: Delta(
+            state
+                .clone()
+                .map(|(key, json)| (key.clone(), Some(json.clone())))
+                .collect(),
+        ),
+        origins: then.origins(),
+        seen,
+    };
+    journal.ask(rewind(Seq(4))).unwrap();
+    let erased = erase_also(&mut journal, &[2], &[5]).unwrap();
+    assert_eq!(erased, [Seq(2), Seq(5)]);
+    forgotten(&journal, &erased, "secret");
+    assert_eq!(
+        journal.state.state().0,
+        BTreeMap::from([(Key::new("name").unwrap(), json("\"Ann\""))])
+    );
+    // What was read before the erasure is not written down after it.
+    let refused = journal.ask(rewind(Seq(5))).unwrap_err();
+    assert!(matches!(refused, Rejection::Woken { .. }), "{refused}");
+}
+
+#[test]
+fn a_change_of_shared_state_is_carried_over_before_it_is_erased() {
+    let mut journal = session();
+    journal
+        .ask(append("e1", &[("app:phone", Some("\"secret\""))]))
+        .unwrap();
+    let refused = erase(&mut journal, &[2]).unwrap_err();
+    assert!(matches!(refused, Rejection::Unsettled { .. }), "{refused}");
+    let merged = SessionCommand::MarkMerged {
+        through: Seq(2),
+        refused: Vec::new(),
+    };
+    journal.ask(merged).unwrap();
+    let erased = erase(&mut journal, &[2]).unwrap();
+    forgotten(&journal, &erased, "secret");
+}
+
+#[test]
+fn shared_state_forgets_what_an_erased_change_set() {
+    let mut journal = Journal::<Shared>::new();
+    let merge = |source: u64, change: &[(&str, Option<&str>)]| SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(source),
+        recorded_at: tape_core::time::Timestamp::from_micros(0),
+        delta: delta(change),
+        searched: Seq::ZERO,
+    };
+    journal
+        .ask(merge(2, &[("phone", Some("\"secret\"")), ("mood", Some("1"))]))
+        .unwrap();
+    journal.ask(merge(3, &[("mood", Some("2"))])).unwrap();
+    let erased = erase(&mut journal, &[1]).unwrap();
+    forgotten(&journal, &erased, "secret");
+    assert_eq!(
+        journal.state.state().0,
+        BTreeMap::from([(Key::new("mood").unwrap(), json("2"))])
+    );
+}
+
+/// A deleted session has its entries, and they can be erased.
+#[test]
+fn a_deleted_session_can_be_erased() {
+    let mut journal = session();
+    journal
+        .ask(append("e1", &[("phone", Some("\"secret\""))]))
+        .unwrap();
+    journal.ask(SessionCommand::Delete).unwrap();
+    let erased = erase(&mut journal, &[2]).unwrap();
+    forgotten(&journal, &erased, "secret");
+}
+
+#[test]
+fn an_erased_value_is_gone_and_is_never_written_down_again() {
+    let mut journal = Journal::<Value>::new();
+    let put = |value: &str, expected| ValueCommand::Put {
+        value: payload(value),
+        expected,
+    };
+    journal.ask(put("secret", None)).unwrap();
+    let erased = erase(&mut journal, &[1]).unwrap();
+    assert_eq!(journal.state.current(), None);
+    journal.ask(put("next", Some(1))).unwrap_err();
+    journal.ask(put("next", Some(0))).unwrap();
+    assert_eq!(journal.state.version(), 2, "no version comes back");
+    forgotten(&journal, &erased, "secret");
+}

@@ -85,7 +85,7 @@ impl Shape {
                 let members = members.map(|(name, value)| Ok((name.clone(), Self::read(value)?)));
                 Self::Object(members.collect::<Result<_, String>>()?)
             }
-            plain => Self::Plain(plain.clone()),
+            plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => Self::Plain(plain.clone()),
         })
     }
 

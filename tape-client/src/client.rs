@@ -14,16 +14,18 @@ use futures::stream::{BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, OutsideCommand, RunCommand, Verdict};
+use tape_core::command::{Claimed, Command, OutsideCommand, RunCommand, Verdict};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::erasure::Erasure;
 use tape_core::id::{
-    EffectId, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant, ValueName,
+    EffectId, Epoch, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant,
+    ValueName,
 };
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN, TEXT_BYTES_MAX};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
+use tape_core::time::Timestamp;
 
 /// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
 ///
@@ -261,6 +263,40 @@ impl Tape {
             },
         )
         .await
+    }
+
+    /// Ends the claim of a worker that is gone for good, on a person's word. `until` is when the claim ends, as the person has seen it.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where nothing is claimed, or the claim was taken or renewed since.
+    pub async fn release_claim(
+        &self,
+        run: &RunId,
+        claimed: Claimed,
+        until: Timestamp,
+        reason: &str,
+    ) -> Result<Reply, Error> {
+        let reason = reason.to_owned();
+        let release = OutsideCommand::ReleaseClaim {
+            claimed,
+            until,
+            reason,
+        };
+        self.tell(run, release).await
+    }
+
+    /// Ends the lease of a driver that is gone for good, on a person's word: the run can be driven again at once. Where the driver has
+    /// written anything after the entry `seen`, nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where there is no such run.
+    pub async fn release_lease(&self, run: &RunId, epoch: Epoch, seen: Seq) -> Result<Reply, Error> {
+        let release = OutsideCommand::DriverVanished {
+            epoch,
+            seen,
+            grace_ms: 0,
+        };
+        self.tell(run, release).await
     }
 
     /// Lets a stuck run be re-driven again, on the word of a person who has looked at it up to the entry `seen`.

@@ -12,6 +12,7 @@ use crate::codec::{DecodeError, Opened, Stamp, StoredEntry, VERSION};
 use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::payload::Digest;
+use crate::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
@@ -156,6 +157,8 @@ pub struct Chain {
     digest: Digest,
     /// The version of the last entry; 1 where it is not known.
     version: u32,
+    /// The time of the last entry: none that is made has an earlier one.
+    at: Timestamp,
 }
 
 impl Chain {
@@ -168,6 +171,7 @@ impl Chain {
             seq: Seq::ZERO,
             digest: Digest::default(),
             version: 1,
+            at: Timestamp::MIN,
         }
     }
 
@@ -181,6 +185,7 @@ impl Chain {
             seq: stored.seq,
             digest: stored.digest,
             version: opened.version,
+            at: opened.entry.at,
             ..Self::new(stream)
         })
     }
@@ -203,10 +208,13 @@ impl Chain {
         self.digest
     }
 
-    /// Makes a body the next entry, both as a value and as stored bytes.
+    /// Makes a body the next entry, both as a value and as stored bytes. Its time is that of the stamp, but not before that of the last
+    /// entry: time within a stream never goes back.
     pub fn seal(&mut self, stamp: &Stamp, body: EntryBody) -> (Entry, StoredEntry) {
-        let (entry, stored) = crate::codec::seal(&self.tag, &self.digest, self.seq.next(), stamp, body);
+        let seq = self.seq.next();
+        let (entry, stored) = crate::codec::seal_from(&self.tag, &self.digest, seq, self.at, stamp, body);
         (self.seq, self.digest, self.version) = (stored.seq, stored.digest, VERSION);
+        self.at = entry.at;
         (entry, stored)
     }
 
@@ -217,6 +225,7 @@ impl Chain {
     pub fn extend(&mut self, sealed: &Entry) -> Result<(), ChainError> {
         check_retirement(sealed, &self.digest)?;
         (self.seq, self.digest, self.version) = (sealed.seq, sealed.digest, VERSION);
+        self.at = sealed.at;
         Ok(())
     }
 
@@ -266,6 +275,7 @@ impl Chain {
         check_retirement(&opened.entry, &before.digest)?;
         self.check_name(&opened.entry)?;
         (self.seq, self.digest, self.version) = (seq, computed, version);
+        self.at = self.at.max(opened.entry.at);
         Ok(opened)
     }
 

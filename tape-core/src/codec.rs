@@ -111,6 +111,9 @@ struct Envelope<'a> {
     by: Option<Principal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<TraceParent>,
+    /// When it was decided, where that is well before `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +140,9 @@ pub struct Opened {
     /// The SHA-256 of the snapshot that was taken after it, where there was one.
     pub snapshot: Option<Digest>,
 }
+
+/// An entry whose time is later than that of its decision by more than this says so, in milliseconds.
+const SAID_LATE_MS: u64 = crate::limits::CLOCK_ERROR_MS_MAX;
 
 /// What an entry says beside its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +173,8 @@ impl Stamp {
     }
 }
 
-/// Makes `body` the entry of a stream after the one whose chain digest is `previous`, both as a value and as stored bytes.
+/// Makes `body` the entry of a stream after the one whose chain digest is `previous`, both as a value and as stored bytes. Its time is that of
+/// the stamp.
 ///
 /// # Panics
 /// Never for bodies that [`decide`](crate::stream::Stream::decide) and its like made: their payloads have their bytes, and every
@@ -178,8 +185,22 @@ pub fn seal(
     previous: &Digest,
     seq: Seq,
     stamp: &Stamp,
+    body: EntryBody,
+) -> (Entry, StoredEntry) {
+    seal_from(stream, previous, seq, Timestamp::MIN, stamp, body)
+}
+
+/// The same where the entry's time is not to be before `from`: that of the entry before it.
+pub(crate) fn seal_from(
+    stream: &StreamTag,
+    previous: &Digest,
+    seq: Seq,
+    from: Timestamp,
+    stamp: &Stamp,
     mut body: EntryBody,
 ) -> (Entry, StoredEntry) {
+    let at = stamp.at.max(from);
+    let decided = (at.millis_since(stamp.at) > SAID_LATE_MS).then_some(stamp.at);
     let taken = words::take(body.words_mut());
     let said = taken
         .as_ref()
@@ -187,10 +208,11 @@ pub fn seal(
     let envelope = Envelope {
         v: VERSION,
         seq,
-        at: stamp.at,
+        at,
         req: stamp.request,
         by: stamp.principal.clone(),
         trace: stamp.trace.clone(),
+        decided,
         snapshot: None,
         cmd: stamp.command,
         entry: Cow::Borrowed(&body),
@@ -209,7 +231,8 @@ pub fn seal(
     }
     let entry = Entry {
         seq,
-        at: stamp.at,
+        at,
+        decided_at: decided.unwrap_or(at),
         request: stamp.request,
         principal: stamp.principal.clone(),
         trace: stamp.trace.clone(),
@@ -304,6 +327,7 @@ pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
     let entry = Entry {
         seq: envelope.seq,
         at: envelope.at,
+        decided_at: envelope.decided.unwrap_or(envelope.at),
         request: envelope.req,
         principal: envelope.by,
         trace: envelope.trace,

@@ -241,7 +241,7 @@ pub enum DriverCommand {
         /// The scope that asks.
         scope: Scope,
         /// What it asks for.
-        command: Box<DriverCommand>,
+        command: Box<Self>,
     },
 }
 
@@ -586,6 +586,15 @@ pub enum OutsideCommand {
         /// The last entry that the person has seen: where anything became of the obligation after it, the verdict is refused.
         seen: Seq,
     },
+    /// Ends the claim of a worker that is gone for good, on a person's word: as if it had lapsed.
+    ReleaseClaim {
+        /// What is claimed.
+        claimed: Claimed,
+        /// When the claim ends, as the person has seen it: a claim that was taken or renewed since is left alone.
+        until: Timestamp,
+        /// Why.
+        reason: String,
+    },
     /// Lets a stuck run be re-driven again.
     RetryRun {
         /// Why.
@@ -605,6 +614,15 @@ pub enum OutsideCommand {
         #[serde(skip)]
         ended: Option<Box<Entry>>,
     },
+}
+
+/// What a worker has claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Claimed {
+    /// An effect, to dispatch it or to ask about it.
+    Effect(EffectId),
+    /// An obligation, to carry it out.
+    Obligation(ObligationId),
 }
 
 /// What a person says about an effect.

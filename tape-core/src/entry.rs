@@ -28,8 +28,11 @@ use serde::{Deserialize, Serialize};
 pub struct Entry {
     /// Its place in the stream, from 1.
     pub seq: Seq,
-    /// When it was decided, by the server's clock.
+    /// Its time in the stream, which never goes back: the journal's when it was decided, or that of the entry before where that is later.
     pub at: Timestamp,
+    /// The journal's time when it was decided, from which work is due: `at`, unless an entry before it was written under a clock that was
+    /// ahead.
+    pub decided_at: Timestamp,
     /// The request that caused it; entries of one request are neighbours.
     pub request: RequestId,
     /// Who acted, where it is known.

@@ -22,9 +22,9 @@ const DEPTH_MAX: u32 = 127;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Letters<'a> {
     /// Members by name; of several with one name the last.
-    Object(BTreeMap<Cow<'a, str>, Letters<'a>>),
+    Object(BTreeMap<Cow<'a, str>, Self>),
     /// Elements in order.
-    Array(Vec<Letters<'a>>),
+    Array(Vec<Self>),
     /// A string, number, boolean or null: its text.
     Scalar(&'a str),
 }

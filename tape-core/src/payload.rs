@@ -188,6 +188,9 @@ impl Payload {
     }
 
     /// The payload that stands in the place of bytes that could not be kept.
+    ///
+    /// # Panics
+    /// Never: what it holds of the bytes is small.
     #[must_use]
     pub fn unkept(unkept: &Unkept) -> Self {
         let unkept = Unkept {

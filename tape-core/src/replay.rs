@@ -151,7 +151,7 @@ impl Replay {
                 found: seq,
             });
         }
-        (self.seq, self.at) = (seq, entry.at);
+        (self.seq, self.at) = (seq, entry.decided_at);
         self.fold(entry)
             .map_err(|problem| ReplayError::Impossible { seq, kind, problem })
     }
@@ -165,7 +165,7 @@ impl Replay {
                 self.recorded_in(&sample.scope.clone()).record_sample(sample)
             }
             EntryBody::EffectBegun(begun) => {
-                let record = EffectRecord::begun(begun.spec, entry.seq, entry.at);
+                let record = EffectRecord::begun(begun.spec, entry.seq, entry.decided_at);
                 self.recorded_in(&begun.effect.position.scope)
                     .begin_effect(&begun.effect, record)
             }
@@ -291,7 +291,7 @@ impl Replay {
         self.seq
     }
 
-    /// When the last entry folded was decided, by the server's clock.
+    /// When the last entry folded was decided, by the journal's time.
     #[must_use]
     pub const fn at(&self) -> Timestamp {
         self.at

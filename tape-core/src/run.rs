@@ -17,6 +17,7 @@ mod lease;
 mod obligation;
 mod observe;
 mod phase;
+mod release;
 mod retire;
 mod sample;
 mod suspend;

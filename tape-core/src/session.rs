@@ -425,7 +425,7 @@ impl Session {
     }
 
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
-        let (seq, at) = (entry.seq, entry.at);
+        let (seq, at) = (entry.seq, entry.decided_at);
         // Shared state changes of a deleted session are carried over all the same.
         let created = matches!(entry.body, EntryBody::SessionCreated(_));
         let always = matches!(

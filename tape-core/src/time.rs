@@ -153,8 +153,7 @@ impl Now {
     /// Whether the holder of a right that ends at `until` may still use it: until others may take it.
     #[must_use]
     pub fn holds(self, until: Timestamp) -> bool {
-        let margin = self.stepped_ms.min(LEASE_MS_MAX);
-        !self.sure || until.plus_millis(margin) > self.earliest
+        !self.sure || until.plus_millis(self.stepped_ms) > self.earliest
     }
 
     /// As [`Now::outlived`].

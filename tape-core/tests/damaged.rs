@@ -22,6 +22,7 @@ fn entry(seq: u64, body: impl Into<EntryBody>) -> Entry {
     Entry {
         seq: Seq(seq),
         at: Timestamp::from_micros(0),
+        decided_at: Timestamp::from_micros(0),
         request: support::quick::request(u128::from(seq) + 1_000),
         principal: None,
         trace: None,

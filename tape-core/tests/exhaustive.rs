@@ -93,6 +93,7 @@ impl World {
             let entry = Entry {
                 seq: self.run.seq().next(),
                 at: self.now,
+                decided_at: self.now,
                 request: command.request,
                 principal: None,
                 trace: None,

@@ -220,7 +220,6 @@ impl Scripted for Shared {
             recorded_at: Timestamp::from_micros(line.pair("at").unwrap_or(0)),
             searched: Seq(line.pair("searched").unwrap_or(0)),
             delta: delta(&mut line),
-            after: Seq::ZERO,
         }
     }
 

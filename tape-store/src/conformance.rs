@@ -28,6 +28,7 @@ mod histories;
 mod listing;
 mod reads;
 mod retention;
+mod time;
 mod upkeep;
 
 use crate::contract::{Capabilities, JournalStore};
@@ -193,6 +194,9 @@ macro_rules! __conformance_list {
             erasure::an_erased_event_takes_its_state_along if always;
             erasure::erased_labels_leave_the_list if always;
             erasure::a_change_that_shared_state_cannot_take_is_refused if always;
+            time::processes_share_one_clock if always;
+            time::a_right_is_taken_over_when_it_is_over_and_not_before if always;
+            time::a_clock_that_is_set_ends_no_right_and_holds_up_no_work if always;
             retention::what_is_dropped_is_gone_and_the_rest_is_there if always;
             retention::what_became_of_dropped_batches_is_unknown if always;
             retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;

@@ -406,9 +406,8 @@ impl StreamKey {
     /// The key of a stream: the first eight bytes of the SHA-256 digest of its name.
     #[must_use]
     pub fn of(stream: &StreamId) -> Self {
-        let digest = Digest::of(stream.to_string().as_bytes());
-        let (first, _) = digest.0.split_first_chunk().expect("a digest has 32 bytes");
-        Self(u64::from_be_bytes(*first))
+        let [a, b, c, d, e, f, g, h, ..] = Digest::of(stream.to_string().as_bytes()).0;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
     }
 }
 

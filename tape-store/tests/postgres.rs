@@ -411,7 +411,7 @@ async fn a_reader_at_the_end_of_the_feed_misses_nothing_after_a_crash() {
     let store = open(&database.url()).await;
     let mut pen = Pen::new("a");
     pen.put(store.as_ref(), "one", 1).await;
-    let mut losing = Pen::new("a");
+    let losing = Pen::new("a");
     for _ in 0..100 {
         let refused = store.commit(vec![losing.batch("lost", 1)]).await.remove(0);
         assert!(

@@ -3,6 +3,7 @@
 mod act;
 mod agenda;
 mod name;
+mod release;
 mod retention;
 mod runs;
 mod show;
@@ -34,7 +35,7 @@ struct Cli {
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// In whose name, for the journal's record; `approve`, `settle` and `retry` need it.
+    /// In whose name, for the journal's record; `approve`, `settle`, `retry` and `release` need it.
     #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
     principal: Option<Principal>,
     #[command(subcommand)]
@@ -52,6 +53,7 @@ enum Command {
     Approve(act::Approve),
     Settle(act::Settle),
     Retry(act::Retry),
+    Release(release::Release),
     Cancel(act::Cancel),
     Erase(act::Erase),
     Retention(retention::Retention),
@@ -63,7 +65,7 @@ impl Command {
     const fn decides(&self) -> bool {
         matches!(
             self,
-            Self::Approve(_) | Self::Settle(_) | Self::Retry(_) | Self::Erase(_)
+            Self::Approve(_) | Self::Settle(_) | Self::Retry(_) | Self::Erase(_) | Self::Release(_)
         )
     }
 }
@@ -157,6 +159,7 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
         Command::Signal(command) => command.run(&mut context).await,
         Command::Approve(command) => command.run(&mut context).await,
         Command::Settle(command) => command.run(&mut context).await,
+        Command::Release(command) => command.run(&mut context).await,
         Command::Retry(command) => command.run(&mut context).await,
         Command::Cancel(command) => command.run(&mut context).await,
         Command::Erase(command) => command.run(&mut context).await,

@@ -234,11 +234,13 @@ impl Verify {
                     break;
                 }
             };
-            for damaged in page.damaged {
-                let place = damaged
-                    .stream
-                    .map_or_else(|| below.to_owned(), |stream| stream.to_string());
-                count.broken(context, ("feed", &place), "the feed of ", damaged.problem)?;
+            // What is damaged of a stream that is known is found where that stream is verified.
+            for damaged in page
+                .damaged
+                .into_iter()
+                .filter(|damaged| damaged.stream.is_none())
+            {
+                count.broken(context, ("feed", below), "the feed of ", damaged.problem)?;
             }
             for (stream, stored) in page.entries {
                 let (seq, digest) = (stored.seq, stored.digest);

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tape_client::core::codec::decode;
 use tape_client::core::command::{Command, Ending as Outcome, RunCommand, WorkerCommand};
-use tape_client::core::id::{EffectId, EventId, GateName, Holder, RequestId, Seq, SignalId, StreamId};
+use tape_client::core::id::{EffectId, EventId, GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::session::Delta;
 use tape_client::{Answer, Call, CallError, Currency, Decision, Ending, Error, Event, Payload, Run, Tape};
 use tape_server::config::Config;
@@ -174,7 +174,7 @@ impl Agent {
         let approved: bool = gate.await.unwrap().json().unwrap();
         let nap = self.ask(async || run.sleep("nap", Duration::from_millis(1)).await);
         nap.await.unwrap();
-        let session = self.tape.session(crate::dropped::session());
+        let session = self.tape.session(session());
         let event = || {
             let content = Payload::json(&json!("hello"));
             Event::new(EventId::new("e1").unwrap(), "agent", content)
@@ -227,7 +227,7 @@ async fn work(engine: Engine) {
     let effect: EffectId = "#0.4".parse().unwrap();
     let holder = Holder::new("worker").unwrap();
     let ask = |command: WorkerCommand| {
-        let request = RequestId::from_u128(rand::random());
+        let request = engine.request_id();
         let engine = engine.clone();
         async move {
             engine

@@ -111,7 +111,7 @@ impl EffectRecord {
             }
             EntryBody::EffectObserved(observed) => self.observed(observed.then, observed.why),
             EntryBody::EffectResendAllowed(allowed) => {
-                self.stand(Status::Pending, Some(entry.at), allowed.reason);
+                self.stand(Status::Pending, Some(entry.decided_at), allowed.reason);
             }
             _ => {}
         }

@@ -239,7 +239,7 @@ impl Replay {
 
 fn compare_deadline(record: &GateRecord, asked: Option<Deadline>) -> Differences {
     // Where the entry does not say what was asked, there is only whether there was a deadline, and at which time.
-    let recorded = record.asked.or_else(|| match (record.deadline, asked) {
+    let recorded = record.asked.or(match (record.deadline, asked) {
         (Some(at), Some(Deadline::At(_)) | None) => Some(Deadline::At(at)),
         (Some(_), waits) => waits,
         (None, _) => None,

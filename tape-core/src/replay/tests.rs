@@ -44,6 +44,7 @@ impl Journal {
         self.replay.apply(Entry {
             seq,
             at: at(0),
+            decided_at: at(0),
             request: RequestId::from_u128(u128::from(seq.0)),
             principal: None,
             trace: None,
@@ -417,6 +418,7 @@ fn a_journal_that_does_not_follow_is_an_error() {
     let entry = Entry {
         seq: Seq(9),
         at: at(0),
+        decided_at: at(0),
         request: RequestId::from_u128(9),
         principal: None,
         trace: None,

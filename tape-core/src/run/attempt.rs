@@ -160,17 +160,27 @@ impl Run {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
         free(id, effect, now)?;
-        let cause = "the claim of its worker lapsed".to_owned();
+        self.lapsed(id, effect, "the claim of its worker lapsed".to_owned(), now.at())
+    }
+
+    /// What follows for an effect that a worker had started.
+    pub(super) fn lapsed(
+        &self,
+        id: &EffectId,
+        effect: &Effect,
+        cause: String,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
         if self.sends_again(effect) {
             return self.append(Deferred {
                 effect: id.clone(),
                 error: cause,
                 lapsed: true,
                 unreached: false,
-                next_at: now.at(),
+                next_at: now,
             });
         }
-        self.append(unknown(id.clone(), cause, now.at()))
+        self.append(unknown(id.clone(), cause, now))
     }
 
     /// Whether an effect of the outbox is sent again after its worker vanished, without asking what happened first.

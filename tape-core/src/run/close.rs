@@ -111,6 +111,7 @@ impl Run {
             let entry = Entry {
                 seq: after.seq.next(),
                 at: now,
+                decided_at: now,
                 request,
                 principal: None,
                 trace: None,

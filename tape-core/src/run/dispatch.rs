@@ -216,6 +216,11 @@ impl Run {
                 seen,
             } => self.settle_obligation(obligation, *retry, reason, *seen),
             C::RetryRun { reason, seen } => self.retry_run(reason, *seen),
+            C::ReleaseClaim {
+                claimed,
+                until,
+                reason,
+            } => self.release_claim(claimed, *until, reason, now.at()),
             C::Retire { reason, last, ended } => {
                 let (last, ended) = (last.as_deref(), ended.as_deref());
                 self.retire(reason, retire::RetireWith { last, ended })

@@ -53,7 +53,8 @@ impl Run {
 
     /// Changes the state by one entry.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), String> {
-        let (seq, at) = (entry.seq, entry.at);
+        // What follows from it is due from then, also where the stream is ahead of the time.
+        let (seq, at) = (entry.seq, entry.decided_at);
         self.takes(entry)?;
         if self.is_of_driver(&entry.body) {
             self.driver_wrote = seq;

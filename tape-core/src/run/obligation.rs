@@ -138,7 +138,7 @@ impl Run {
         (!waits).then_some(last)
     }
 
-    fn obligation(&self, id: &ObligationId) -> Result<&Obligation, Rejection> {
+    pub(super) fn obligation(&self, id: &ObligationId) -> Result<&Obligation, Rejection> {
         self.obligations
             .iter()
             .find(|o| o.id == *id)

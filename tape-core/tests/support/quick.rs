@@ -31,6 +31,7 @@ impl<S: Stream> Quick<S> {
             let entry = Entry {
                 seq: self.state.seq().next(),
                 at: now,
+                decided_at: now,
                 request: command.request,
                 principal: None,
                 trace: None,

@@ -5,8 +5,8 @@ use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
 use tape_core::command::{
-    Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, UndoEnding, Verdict,
-    WorkerCommand,
+    Claimed, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, UndoEnding,
+    Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
@@ -72,6 +72,7 @@ fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
     let last = Entry {
         seq: Seq(line.pair("last").unwrap_or_else(|| run.seq().0)),
         at: Timestamp::default(),
+        decided_at: Timestamp::default(),
         request: RequestId::from_u128(0),
         principal: None,
         trace: None,
@@ -425,6 +426,16 @@ fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
         },
         "retry-run" => C::RetryRun {
             seen: seen.unwrap_or_else(|| run.seq()),
+            reason: line.rest(),
+        },
+        "release-claim" => C::ReleaseClaim {
+            claimed: Claimed::Effect(line.parse()),
+            until: Timestamp::from_micros(line.parse()),
+            reason: line.rest(),
+        },
+        "release-undo-claim" => C::ReleaseClaim {
+            claimed: Claimed::Obligation(obligation(&line.word())),
+            until: Timestamp::from_micros(line.parse()),
             reason: line.rest(),
         },
         other => panic!("there is no command '{other}'"),

@@ -37,7 +37,13 @@ impl Server {
 
     /// A server on the store at a URL.
     pub(crate) fn start_on(store: &str, flags: &[&str]) -> Self {
+        Self::start_among(store, flags, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_among(store: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = binary()
+            .envs(variables.iter().copied())
             .args(["--store", store, "--lease-grace-ms", "1"])
             .args(if flags.contains(&"--listen") {
                 &[][..]

@@ -26,6 +26,8 @@ const EVERY_UNSURE: Duration = Duration::from_secs(1);
 const DRIFT: u32 = 500;
 /// Where the bounds are further apart, no right of another is judged.
 const ERROR_MAX: Duration = Duration::from_millis(CLOCK_ERROR_MS_MAX);
+/// Stores tell the time in whole milliseconds at worst.
+const RESOLUTION: Duration = Duration::from_millis(1);
 /// A step counts for as long as a right from before it can last.
 const STEP_COUNTS: Duration = Duration::from_millis(LEASE_MS_MAX);
 
@@ -56,17 +58,32 @@ struct Shared {
     measuring: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     known: Option<Known>,
     /// The last step, and when it was seen.
     step: Option<(Duration, Duration)>,
+    /// The latest time that was given out since the last step.
+    told_at: Timestamp,
     /// A step beyond the bound was seen and is not borne out yet.
     doubtful: bool,
     /// Whether the log says that the time is not known well enough.
     told: bool,
     /// Whether it says that the machine's clock is off.
     told_off: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            known: None,
+            step: None,
+            told_at: Timestamp::MIN,
+            doubtful: false,
+            told: false,
+            told_off: false,
+        }
+    }
 }
 
 /// The time at a moment of the monotonic clock.
@@ -139,6 +156,14 @@ impl JournalClock {
     #[must_use]
     pub fn start(store: &Arc<dyn JournalStore>) -> Self {
         Self::with_elapsed(store, machine::elapsed)
+    }
+
+    /// Measures the time now, beside the regular measurements.
+    ///
+    /// # Errors
+    /// Where the store does not tell it.
+    pub async fn measure(&self) -> Result<(), StoreError> {
+        self.shared.measure().await
     }
 
     /// The same by another monotonic clock.
@@ -214,13 +239,15 @@ impl Shared {
 
     fn read(&self) -> Now {
         let moment = (self.elapsed)();
-        let state = self.state();
+        let mut state = self.state();
         let Some(known) = state.known else {
-            // Nobody asks before it was measured, unless what is asked for does not depend on it.
+            // What is asked for before the first measurement does not depend on the time.
             return Now::from(machine::wall()).unsure();
         };
         let known = known.at(moment);
-        let now = Now::within(known.earliest, known.latest).after_step(state.step_at(moment));
+        // What was due by one reading is not too early by the next, though the bounds are closer by then.
+        state.told_at = state.told_at.max(known.latest);
+        let now = Now::within(known.earliest, state.told_at).after_step(state.step_at(moment));
         if state.doubtful || known.error() > ERROR_MAX {
             return now.unsure();
         }
@@ -251,7 +278,7 @@ impl Shared {
         let known = Known {
             mark,
             earliest: seen.at,
-            latest: plus(seen.at, mark.saturating_sub(asked)),
+            latest: plus(seen.at, mark.saturating_sub(asked).saturating_add(RESOLUTION)),
         };
         self.state().take(known, Duration::from_millis(seen.step_ms));
         Ok(())
@@ -327,6 +354,7 @@ impl State {
         let size = expected.apart(seen);
         let before = Duration::from_millis(self.step_at(seen.mark));
         self.known = Some(seen);
+        self.told_at = Timestamp::MIN;
         self.step = Some((size.saturating_add(before), seen.mark));
         self.doubtful = size > ERROR_MAX;
         tracing::warn!(
@@ -414,7 +442,7 @@ mod tests {
         }
 
         async fn measure(&self) -> Result<(), StoreError> {
-            self.clock.shared.measure().await
+            self.clock.measure().await
         }
 
         /// Time goes by, for the store and the process.
@@ -441,7 +469,7 @@ mod tests {
         assert!(now.is_sure());
         assert!(now.earliest() < START.plus_millis(60_000) && now.at() > START.plus_millis(60_000));
         // A part in five hundred.
-        assert_eq!(now.at().millis_since(now.earliest()), 240);
+        assert_eq!(now.at().millis_since(now.earliest()), 241);
         bench.measure().await.unwrap();
         let now = bench.clock.read();
         assert_eq!(

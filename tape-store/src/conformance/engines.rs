@@ -31,12 +31,12 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 
-fn text(text: &str) -> Payload {
+pub(super) fn text(text: &str) -> Payload {
     Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
 }
 
 /// Begins a run, or takes it up, for a lease of one second. The epoch.
-async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
+pub(super) async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
     let create = Create {
         labels: BTreeMap::new(),
         input: text("go"),
@@ -61,7 +61,7 @@ async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
     }
 }
 
-async fn drive(
+pub(super) async fn drive(
     engine: &Engine,
     run: &RunId,
     epoch: Epoch,
@@ -75,7 +75,7 @@ async fn drive(
         .await
 }
 
-fn decision(k: u32) -> DriverCommand {
+pub(super) fn decision(k: u32) -> DriverCommand {
     DriverCommand::RecordDecision(RecordDecision {
         position: Position {
             scope: Scope::root(),
@@ -98,7 +98,7 @@ fn checkpoint(n: usize) -> DriverCommand {
     }
 }
 
-fn effect(call: u16) -> EffectId {
+pub(super) fn effect(call: u16) -> EffectId {
     EffectId {
         position: Position {
             scope: Scope::root(),
@@ -108,7 +108,7 @@ fn effect(call: u16) -> EffectId {
     }
 }
 
-fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
+pub(super) fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
     EffectSpec {
         connector: Connector::new("bank").expect("it is a name"),
         operation: Operation::new("pay").expect("it is a name"),

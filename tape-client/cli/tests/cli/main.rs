@@ -241,7 +241,7 @@ async fn errors_say_what_is_wrong() {
     expect![[r#"
         tape: the journal is out of reach
           because: the store is unavailable while it opens the database
-          because: error returned from database: (code: 14) unable to open database file
+          because: DIR/: unable to open database file (SQLite code 14)
     "#]]
     .assert_eq(&told(""));
     seeded

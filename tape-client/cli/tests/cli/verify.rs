@@ -37,15 +37,17 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
         entry 8: records what was erased
     "#]],
     );
+    let (erased, now) = (said(), head_of(&said()));
     assert_eq!(
-        said(),
+        erased,
         format!(
-            "ok      {DONE}  1 payload erased  head {head}\n1 run, 7 entries verified, 1 payload erased, 0 broken\n"
+            "ok      {DONE}  1 payload erased  head {now}\n\
+             1 run, 9 entries verified, 1 snapshot verified, 1 payload erased, 0 broken\n"
         )
     );
     let verify = |head: &str| seeded.tape(&["verify", DONE, "--head", head]);
     assert!(verify(&head_of(&published)).status.success());
-    let (seq, digest) = head_of(&published)
+    let (seq, digest) = now
         .split_once(':')
         .map(|(a, b)| (a.to_owned(), b.to_owned()))
         .unwrap();
@@ -58,13 +60,13 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     let all = String::from_utf8(all.stdout).unwrap();
     assert_eq!(all.lines().count(), 4, "{all}");
     assert!(
-        all.ends_with("3 runs, 16 entries verified, 1 payload erased, 0 broken\n"),
+        all.ends_with("3 runs, 18 entries verified, 1 snapshot verified, 1 payload erased, 0 broken\n"),
         "{all}"
     );
     let json = String::from_utf8(seeded.tape(&["verify", DONE, "--json"]).stdout).unwrap();
     assert!(
         json.ends_with(
-            "{\"broken\":0,\"dropped\":0,\"entries\":7,\"erased\":1,\"runs\":1,\"snapshots\":0,\"streams\":0,\"uncovered\":0}\n"
+            "{\"broken\":0,\"dropped\":0,\"entries\":9,\"erased\":1,\"runs\":1,\"snapshots\":1,\"streams\":0,\"uncovered\":0}\n"
         ),
         "{json}"
     );

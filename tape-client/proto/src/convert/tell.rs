@@ -3,8 +3,9 @@
 use super::field::{InvalidField, name, optional, required};
 use crate::v1;
 use crate::v1::tell::Command as Wire;
-use tape_core::command::{OutsideCommand, Verdict};
+use tape_core::command::{Claimed, OutsideCommand, Verdict};
 use tape_core::id::{Epoch, Seq};
+use tape_core::time::Timestamp;
 
 impl TryFrom<Wire> for OutsideCommand {
     type Error = InvalidField;
@@ -23,6 +24,7 @@ const fn field(wire: &Wire) -> &'static str {
         Wire::DriverVanished(_) => "driver_vanished",
         Wire::SettleEffect(_) => "settle_effect",
         Wire::SettleObligation(_) => "settle_obligation",
+        Wire::ReleaseClaim(_) => "release_claim",
         Wire::RetryRun(_) => "retry_run",
         Wire::Retire(_) => "retire",
     }
@@ -64,12 +66,37 @@ fn read(wire: Wire) -> Result<OutsideCommand, InvalidField> {
             reason: c.reason,
             seen: Seq(c.seen_seq),
         },
+        Wire::ReleaseClaim(c) => OutsideCommand::ReleaseClaim {
+            claimed: required("claimed", c.claimed)?,
+            until: Timestamp::from_micros(c.until_us),
+            reason: c.reason,
+        },
         Wire::Retire(c) => OutsideCommand::Retire {
             ended: None,
             reason: c.reason,
             last: None,
         },
     })
+}
+
+impl TryFrom<v1::tell::release_claim::Claimed> for Claimed {
+    type Error = InvalidField;
+    fn try_from(wire: v1::tell::release_claim::Claimed) -> Result<Self, InvalidField> {
+        use v1::tell::release_claim::Claimed as Wire;
+        Ok(match wire {
+            Wire::Effect(effect) => Self::Effect(required("effect", Some(effect))?),
+            Wire::Obligation(obligation) => Self::Obligation(required("obligation", Some(obligation))?),
+        })
+    }
+}
+
+impl From<Claimed> for v1::tell::release_claim::Claimed {
+    fn from(claimed: Claimed) -> Self {
+        match claimed {
+            Claimed::Effect(effect) => Self::Effect(effect.into()),
+            Claimed::Obligation(obligation) => Self::Obligation(obligation.into()),
+        }
+    }
 }
 
 impl TryFrom<v1::tell::settle_effect::Verdict> for Verdict {
@@ -153,6 +180,15 @@ impl From<OutsideCommand> for Wire {
             OutsideCommand::RetryRun { reason, seen } => Self::RetryRun(wire::RetryRun {
                 reason,
                 seen_seq: seen.0,
+            }),
+            OutsideCommand::ReleaseClaim {
+                claimed,
+                until,
+                reason,
+            } => Self::ReleaseClaim(wire::ReleaseClaim {
+                claimed: Some(claimed.into()),
+                until_us: until.as_micros(),
+                reason,
             }),
             // The last entry is read where the journal is.
             OutsideCommand::Retire { reason, .. } => Self::Retire(wire::Retire { reason }),

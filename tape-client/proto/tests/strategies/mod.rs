@@ -5,8 +5,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use tape_core::budget::{Currency, Spend};
 use tape_core::command::{
-    Begin, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand,
-    SessionCommand, UndoEnding, ValueCommand, Verdict, WorkerCommand,
+    Begin, Claimed, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision,
+    RunCommand, SessionCommand, UndoEnding, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Status, Undo};
 use tape_core::entry::TraceParent;
@@ -374,6 +374,16 @@ pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
         (text(), any::<u64>()).prop_map(|(reason, seen)| C::RetryRun {
             reason,
             seen: Seq(seen)
+        }),
+        (effect(), time(), text()).prop_map(|(effect, until, reason)| C::ReleaseClaim {
+            claimed: Claimed::Effect(effect),
+            until,
+            reason,
+        }),
+        (obligation(), time(), text()).prop_map(|(obligation, until, reason)| C::ReleaseClaim {
+            claimed: Claimed::Obligation(obligation),
+            until,
+            reason,
         }),
         text().prop_map(|reason| C::Retire {
             reason,

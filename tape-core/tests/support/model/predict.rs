@@ -592,6 +592,7 @@ impl History<'_> {
                 Life::Ended(ending) => Ok(R::Ended { ending }),
                 _ => no("NotEnded"),
             },
+            O::ReleaseClaim { .. } => unreachable!("no history has a claim released"),
             O::RetryRun { .. } => {
                 self.alive()?;
                 no("Invalid")

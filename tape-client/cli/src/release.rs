@@ -1,0 +1,121 @@
+//! `tape release`: ends a lease or claim whose holder is gone for good.
+
+use crate::name::RunPath;
+use crate::text::time;
+use crate::{Context, Failure, show};
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+use tape_client::Error;
+use tape_client::core::command::Claimed;
+use tape_client::core::entry::obligation::ObligationId;
+use tape_client::core::id::{EffectId, Holder};
+use tape_client::core::reply::Rejection;
+use tape_client::core::run::{Lease, ObligationStatus, Run};
+use tape_client::core::stream::Stream as _;
+use tape_client::core::time::Timestamp;
+
+/// Ends the lease of a run's driver, or a worker's claim on an effect or its undo, whose holder is gone for good: otherwise that ends by
+/// itself. Without `--until`, says who has it until when, and changes nothing.
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The run.
+    run: RunPath,
+    /// The effect that is claimed; without it, the lease of the run.
+    effect: Option<EffectId>,
+    /// Not the effect is meant, but its undo.
+    #[arg(long, requires = "effect")]
+    undo: bool,
+    /// With `--undo`: the undo of the n-th duplicate.
+    #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
+    duplicate: u16,
+    /// When it ends, as this command said it, in microseconds: what was renewed or taken since is left alone.
+    #[arg(long, value_name = "MICROSECONDS")]
+    until: Option<i64>,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+}
+
+impl Release {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let reading = show::read(context, &self.run.0).await?;
+        let claimed = self.claimed();
+        let (holder, until) = held(&reading.state, claimed.as_ref()).ok_or_else(|| {
+            rejected(Rejection::NotFound {
+                what: "lease or claim",
+            })
+        })?;
+        let Some(seen) = self.until else {
+            let micros = until.as_micros();
+            let told = json!({"holder": holder.as_str(), "until_us": micros});
+            let line = format!("{holder} has it until {}; --until {micros} ends it", time(until));
+            context.say(&told, &line)?;
+            return Ok(ExitCode::FAILURE);
+        };
+        let seen = Timestamp::from_micros(seen);
+        let tape = &context.tape;
+        let reply = match claimed {
+            Some(claimed) => {
+                tape.release_claim(&self.run.0, claimed, seen, &self.reason)
+                    .await?
+            }
+            None if seen == until => {
+                let epoch = reading.state.epoch();
+                tape.release_lease(&self.run.0, epoch, reading.state.seq())
+                    .await?
+            }
+            None => {
+                let problem = format!(
+                    "the lease is held by {holder} until {} now: look again",
+                    until.as_micros()
+                );
+                return Err(rejected(Rejection::Invalid {
+                    field: "until",
+                    problem,
+                }));
+            }
+        };
+        let seq = reply.seq.0;
+        context.say(
+            &json!({"seq": seq, "done": "released"}),
+            &format!("entry {seq}: released"),
+        )?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn claimed(&self) -> Option<Claimed> {
+        let effect = self.effect.clone()?;
+        Some(if self.undo {
+            let copy = self.duplicate;
+            Claimed::Obligation(ObligationId { effect, copy })
+        } else {
+            Claimed::Effect(effect)
+        })
+    }
+}
+
+/// Who has the lease or claim, and until when.
+fn held(run: &Run, claimed: Option<&Claimed>) -> Option<(Holder, Timestamp)> {
+    let claim = match claimed {
+        None => {
+            let Lease::Held { holder, until, .. } = run.lease() else {
+                return None;
+            };
+            return Some((holder.clone(), *until));
+        }
+        Some(Claimed::Effect(effect)) => run.effects().get(effect)?.claim.as_ref()?,
+        Some(Claimed::Obligation(id)) => {
+            let obligation = run.obligations().iter().find(|obligation| obligation.id == *id)?;
+            let ObligationStatus::Started { claim } = &obligation.status else {
+                return None;
+            };
+            claim
+        }
+    };
+    Some((claim.holder.clone(), claim.until))
+}
+
+fn rejected(rejection: Rejection) -> Failure {
+    Error::Rejected(Box::new(rejection)).into()
+}

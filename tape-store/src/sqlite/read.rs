@@ -48,7 +48,7 @@ pub(super) const TAIL: &str = "WITH next AS (SELECT pos, length(envelope) + coal
          WHERE page.total - page.size < ?3 ORDER BY e.pos";
 
 /// The last entry: its place and digest.
-pub(super) const TAIL_END: &str = "SELECT pos, digest FROM entry ORDER BY pos DESC LIMIT 1";
+pub(super) const TAIL_END: &str = "SELECT pos, digest FROM entry WHERE pos = (SELECT max(pos) FROM entry)";
 
 /// The digest of the entry at place ?1, and the last place.
 pub(super) const FOUND: &str =

@@ -250,7 +250,7 @@ async fn errors_say_what_is_wrong() {
     expect![[r#"
         tape: the journal cannot be used as it is
           because: the store is damaged at the database file
-          because: error returned from database: (code: 11) malformed database schema (head)
+          because: DIR/book.db: malformed database schema (head) (SQLite code 11)
     "#]]
     .assert_eq(&told("book.db"));
     let told = seeded.tape(&["--store", "http://x", "show", DONE]).stderr;

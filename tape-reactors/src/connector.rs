@@ -12,7 +12,7 @@ use tape_core::payload::Payload;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-/// Knows one upstream. Every answer says how much is known: an error that nobody looked at is [`Ending::Unknown`], never a failure.
+/// Knows one upstream. Every answer says how much is known: an error that was not examined is [`Ending::Unknown`], never a failure.
 ///
 /// A call may be dropped at any await, as when its claim is lost; what it sent may have arrived all the same, and the journal counts
 /// on that. A panic counts as a worker that vanished in mid-call.

@@ -164,7 +164,7 @@ pub(crate) struct Cancel {
     reason: String,
 }
 
-/// Erases the payloads of entries; the chain stays whole. Nobody gets them back.
+/// Erases the payloads of entries; the chain stays whole. They cannot be restored.
 ///
 /// Payload is what agents, people, models and upstreams say: arguments, answers, reasons, errors, labels, state. With an entry goes
 /// what repeats it elsewhere, such as shared state that a session's event changed. Names and digests stay. An entry says
@@ -364,7 +364,7 @@ impl Erase {
     }
 }
 
-/// Asks whether to do what cannot be undone; not where nobody can answer.
+/// Asks whether to do what cannot be undone; not where no terminal is there to answer.
 fn agreed(what: &str) -> Result<bool, Failure> {
     use std::io::{IsTerminal as _, Write as _};
     let stdin = std::io::stdin();

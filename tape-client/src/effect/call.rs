@@ -30,7 +30,7 @@ struct Learnt {
 
 /// Why a call of an upstream gave no result.
 ///
-/// Any other error becomes [`CallError::Unknown`] by `?`: an error that nobody looked at does not say that nothing happened.
+/// Any other error becomes [`CallError::Unknown`] by `?`: an error that was not examined does not say that nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// The upstream did not act and never will.

@@ -133,7 +133,7 @@ const fn operation(code: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether a write to the disk failed. From then on nobody knows what the disk has of it: the system may have given the pages up, and
+/// Whether a write to the disk failed. From then on the content of the disk is unknown of it: the system may have given the pages up, and
 /// what it says of them later is worth nothing. Until the file is opened anew, when SQLite goes through its log again, nothing is
 /// read or written.
 #[derive(Debug, Default)]

@@ -110,7 +110,7 @@ impl Pin {
                 problem: format!("is {given}, but {what} is {standing} in attempt {attempt}: look again"),
             }
             .into()),
-            _ => Ok(self.seen.map_or(state.seq(), Seq)),
+            _ => Ok(self.seen.map_or_else(|| state.seq(), Seq)),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Approve {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let answer = Payload::json(&json!({"approved": !self.deny, "reason": self.reason}));
         let state = show::read(context, &self.run.0).await?.state;
-        let seen = self.seen.map_or(state.seq(), Seq);
+        let seen = self.seen.map_or_else(|| state.seq(), Seq);
         let id = signal_id(self.id)?;
         let reply = context
             .tape
@@ -231,7 +231,7 @@ fn undo_seen(
     pin: &Pin,
 ) -> Result<Seq, Failure> {
     let Some(it) = state.obligations().iter().find(|it| it.id == *obligation) else {
-        return Ok(pin.seen.map_or(state.seq(), Seq));
+        return Ok(pin.seen.map_or_else(|| state.seq(), Seq));
     };
     let what = match obligation.copy {
         0 => format!("the undo of effect {}", obligation.effect),
@@ -267,7 +267,7 @@ impl Retry {
                 settled.await?
             }
             None => {
-                let seen = pin.seen.map_or(state.seq(), Seq);
+                let seen = pin.seen.map_or_else(|| state.seq(), Seq);
                 context.tape.retry(run, seen, &self.reason).await?
             }
         };
@@ -296,7 +296,7 @@ impl Settle {
                 self.pin
                     .check(context, &state, &what, it.status.as_str(), it.attempt)?
             }
-            None => self.pin.seen.map_or(state.seq(), Seq),
+            None => self.pin.seen.map_or_else(|| state.seq(), Seq),
         };
         let undo = |operation| {
             Ok::<_, Failure>(Undo {

@@ -41,7 +41,7 @@ fn lines(output: &Output) -> (Vec<Value>, Value) {
 }
 
 fn name(line: &Value) -> &str {
-    line["stream"].as_str().or(line["run"].as_str()).unwrap()
+    line["stream"].as_str().or_else(|| line["run"].as_str()).unwrap()
 }
 
 /// Runs statements on the file itself.

@@ -144,7 +144,7 @@ impl Agent {
                 let pay = run.effect(&first, "bank", "pay").args(&to);
                 pay.run(async |call| self.call(call).await)
             };
-            futures::future::try_join3(pay("bob"), pay("cid"), pay("bob")).await
+            Box::pin(futures::future::try_join3(pay("bob"), pay("cid"), pay("bob"))).await
         });
         let siblings: (String, String, String) = siblings.await.unwrap();
         let mark = self.ask(async || run.checkpoint("paid", &receipt).await);
@@ -313,7 +313,7 @@ async fn drive(door: Door, drops: Drops, slow: bool) -> (Value, Vec<String>, Wor
         dropped: std::cell::Cell::new(0),
         slow,
     };
-    let came_of_it = agent.drive().await;
+    let came_of_it = Box::pin(agent.drive()).await;
     worker.await.unwrap();
     signal.await.unwrap();
     let recorded = agent.recorded().await;

@@ -213,7 +213,7 @@ pub(crate) fn seals(span: Duration) -> f64 {
             let body = Checkpoint {
                 label: "step".parse().expect("a name"),
                 state: payload(),
-                scope: tape_core::id::Scope::root(),
+                scope: Scope::root(),
             };
             digest = seal(&tag, &digest, Seq(seq), &stamp, body.into()).1.digest;
         }

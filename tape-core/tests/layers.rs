@@ -16,7 +16,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &["tape-core", "tape-proto", "tape-store", "tape-wal"],
     ),
     ("tape-cli", &["tape-client"]),
-    ("tape-reactors", &["tape-core", "tape-store", "tape-client"]),
+    (
+        "tape-reactors",
+        &["tape-core", "tape-store", "tape-client", "tape-net"],
+    ),
+    ("tape-net", &[]),
     (
         "tape-server",
         &[
@@ -25,6 +29,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "tape-wal",
             "tape-reactors",
             "tape-proto",
+            "tape-net",
         ],
     ),
     ("tape-deploy", &[]),

@@ -4,13 +4,24 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
+use tape_net::{Limits, PeerIo, Port};
 use tape_reactors::Access;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Most connections at a time; where they are taken, the oldest one makes room.
+const CONNECTIONS_MAX: usize = 256;
+/// A connection lasts this long, and less without a byte: probes open another.
+const LIMITS: Limits = Limits {
+    connections: CONNECTIONS_MAX,
+    first_request: Duration::from_secs(20),
+    silence: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+};
 /// A journal that takes longer to answer is out of reach.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -26,8 +37,32 @@ pub(crate) async fn serve(listener: TcpListener, access: Arc<dyn Access>, stop: 
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .with_state(Asked { access, stop });
-    if let Err(error) = axum::serve(listener, router).await {
+    let connections = tape_net::connections_max(CONNECTIONS_MAX);
+    let port = Connections(Port::new(
+        listener,
+        Limits {
+            connections,
+            ..LIMITS
+        },
+    ));
+    if let Err(error) = axum::serve(port, router).await {
         tracing::error!(%error, "health is not answered any more");
+    }
+}
+
+/// The port as the HTTP server wants it.
+struct Connections(Port);
+
+impl axum::serve::Listener for Connections {
+    type Io = PeerIo;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (PeerIo, SocketAddr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 

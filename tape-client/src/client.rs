@@ -510,7 +510,7 @@ impl Connect {
     /// As [`Tape::connect`].
     pub async fn connect(self) -> Result<Tape, Error> {
         let backend = match &self.target {
-            Target::Url(url) => open(&url.parse()?).await?,
+            Target::Url(url) => open(&url.parse()?, self.settings.lease).await?,
             #[cfg(feature = "embedded")]
             Target::Engine(engine) => Arc::new(crate::backend::embedded::Embedded::over(engine.clone())),
         };
@@ -533,7 +533,14 @@ impl Connect {
     }
 }
 
-async fn open(url: &StoreUrl) -> Result<Arc<dyn Backend>, Error> {
+#[cfg_attr(
+    not(feature = "remote"),
+    expect(
+        unused_variables,
+        reason = "a store in this process is asked for no sign of life"
+    )
+)]
+async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error> {
     match url {
         #[cfg(feature = "embedded")]
         StoreUrl::Embedded(url) => Ok(Arc::new(crate::backend::embedded::Embedded::open(url).await?)),
@@ -543,7 +550,7 @@ async fn open(url: &StoreUrl) -> Result<Arc<dyn Backend>, Error> {
             "this build has no embedded store (feature `embedded`)",
         )),
         #[cfg(feature = "remote")]
-        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority)?)),
+        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority, lease)?)),
         #[cfg(not(feature = "remote"))]
         StoreUrl::Server(_) => Err(Error::invalid(
             "store URL",

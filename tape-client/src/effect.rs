@@ -3,6 +3,7 @@
 mod call;
 mod calls;
 
+pub(crate) use call::text;
 pub use call::{Call, CallError};
 pub(crate) use calls::Calls;
 

@@ -2,20 +2,30 @@
 
 use crate::client::Tape;
 use crate::error::Error;
+use crate::retry::Backoff;
 use std::time::Duration;
 use tape_core::command::{DriverCommand, RunCommand};
-use tape_core::id::{Epoch, RunId};
+use tape_core::id::{Epoch, RunId, StreamId};
 use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+/// A lease is renewed so many times before it is over.
+const RENEWALS_PER_LEASE: u32 = 3;
+/// Where it cannot be renewed, it is tried so many times at least before it is over.
+const TRIES_PER_LEASE: u32 = 10;
+/// Connections that are lost within this long of each other are lost for one reason.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 /// Whether a driver may still speak for its run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     /// It holds the lease, as far as it knows. The store's own commit has the last word.
     Held,
+    /// The lease is over by its clock. As long as no other driver takes the run, a renewal or a write may still succeed.
+    Over,
     /// Another driver took the run.
     Lost,
     /// It let the run wait without a driver.
@@ -24,6 +34,12 @@ pub(crate) enum Hold {
     Released,
     /// The run has ended, or ends once what it did is undone.
     Ended(Option<Ended>),
+}
+
+impl Hold {
+    const fn may_write(&self) -> bool {
+        matches!(self, Self::Held | Self::Over)
+    }
 }
 
 /// The lease of one driver; dropping it stops the renewal, so that the lease runs out by itself.
@@ -70,12 +86,20 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 impl Lease {
-    /// Keeps the lease that was just granted until `until`.
-    pub(crate) fn keep(tape: &Tape, run: RunId, epoch: Epoch, until: Timestamp) -> Self {
+    /// Keeps the lease that was granted until `until`, and was asked for at `asked`.
+    pub(crate) fn keep(tape: &Tape, run: RunId, epoch: Epoch, until: Timestamp, asked: Instant) -> Self {
         let hold = watch::Sender::new(Hold::Held);
         let clock = watch::Sender::new(ServerClock::at_grant(until, tape.settings.lease));
-        let renewal = renew(tape.clone(), run.clone(), epoch, hold.clone(), clock.clone());
-        let renewal = tokio::spawn(renewal).abort_handle();
+        let renewal = Renewal {
+            tape: tape.clone(),
+            run: run.clone(),
+            epoch,
+            hold: hold.clone(),
+            clock: clock.clone(),
+            over: asked + tape.settings.lease,
+            failures: 0,
+        };
+        let renewal = tokio::spawn(renewal.keep(asked)).abort_handle();
         Self {
             run,
             epoch,
@@ -89,7 +113,7 @@ impl Lease {
     /// Why the driver may no longer speak for the run.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &*self.hold.borrow() {
-            Hold::Held => Ok(()),
+            Hold::Held | Hold::Over => Ok(()),
             Hold::Lost => Err(Error::LostLease {
                 run: self.run.clone(),
             }),
@@ -109,25 +133,38 @@ impl Lease {
 
     /// Notes that the driver no longer holds the run. What was noted first stands.
     pub(crate) fn let_go(&self, next: Hold) {
-        self.hold.send_if_modified(|hold| {
-            let held = *hold == Hold::Held;
-            if held {
-                *hold = next;
-            }
-            held
-        });
+        note(&self.hold, next);
         self.renewal.abort();
     }
 
-    /// Completes when the driver no longer holds the run.
+    /// Completes when the driver can write nothing more to the run.
     pub(crate) async fn gone(&self) {
         // The sender lives as long as this lease, so waiting ends by a change only.
+        let _ = self.hold.subscribe().wait_for(|hold| !hold.may_write()).await;
+    }
+
+    /// Completes when the driver no longer holds the lease, as far as it can know.
+    pub(crate) async fn over(&self) {
         let _ = self.hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        *self.hold.borrow() == Hold::Held
     }
 
     pub(crate) fn clock(&self) -> ServerClock {
         *self.clock.borrow()
     }
+}
+
+fn note(hold: &watch::Sender<Hold>, next: Hold) {
+    hold.send_if_modified(|hold| {
+        let held = hold.may_write();
+        if held {
+            *hold = next;
+        }
+        held
+    });
 }
 
 impl Drop for Lease {
@@ -136,48 +173,156 @@ impl Drop for Lease {
     }
 }
 
-async fn renew(
+/// Keeps one lease alive.
+struct Renewal {
     tape: Tape,
     run: RunId,
     epoch: Epoch,
     hold: watch::Sender<Hold>,
     clock: watch::Sender<ServerClock>,
-) {
-    let lease = tape.settings.lease;
-    let mut lost = tape.backend.lost_connections();
-    lost.mark_unchanged();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(lease / 3) => {}
-            // The server may take the end of the connection for the end of the driver: it is told at once that it is not.
-            Ok(()) = lost.changed() => {}
-        }
+    /// When the lease is over unless renewed.
+    over: Instant,
+    /// Renewals in a row that did not succeed.
+    failures: u32,
+}
+
+/// What came of an attempt at a renewal.
+enum Renewed {
+    /// The lease is renewed until then.
+    Until(Timestamp),
+    /// There is nothing left to renew.
+    Gone(Hold),
+    /// It may succeed yet.
+    Failed(Error),
+}
+
+impl Renewal {
+    /// Renews until there is nothing left to renew. Whatever else is answered, it tries again: what stands between this process and
+    /// the journal may answer anything.
+    async fn keep(mut self, asked: Instant) {
+        let lease = self.tape.settings.lease;
+        let mut lost = self.tape.backend.lost_connections();
         lost.mark_unchanged();
-        let body = RunCommand::Drive(
-            epoch,
-            DriverCommand::RenewLease {
-                lease_ms: millis(lease),
-            },
-        );
-        match tape.command(&run, body, None).await {
+        let (mut next, mut backoff) = (asked + lease / RENEWALS_PER_LEASE, Backoff::default());
+        loop {
+            self.wait(next, &mut lost).await;
+            let sent = Instant::now();
+            match self.attempt().await {
+                Renewed::Until(until) => {
+                    self.clock.send_replace(ServerClock::at_grant(until, lease));
+                    self.renewed(sent + lease);
+                    (next, backoff) = (sent + lease / RENEWALS_PER_LEASE, Backoff::default());
+                }
+                Renewed::Gone(hold) => {
+                    tracing::warn!(run = %StreamId::Run(self.run.clone()), ?hold, "the lease is gone");
+                    note(&self.hold, hold);
+                    return;
+                }
+                Renewed::Failed(error) => {
+                    self.failed(&error);
+                    next = Instant::now() + backoff.next().min(lease / TRIES_PER_LEASE);
+                }
+            }
+        }
+    }
+
+    /// Waits until the next renewal: until its time, or until a connection is lost, which the server may take for the end of its
+    /// drivers. Notes meanwhile where the lease is over.
+    async fn wait(&mut self, next: Instant, lost: &mut watch::Receiver<u64>) {
+        loop {
+            let held = *self.hold.borrow() == Hold::Held;
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => return,
+                () = tokio::time::sleep_until(self.over), if held => self.note_over(),
+                Ok(()) = lost.changed() => {
+                    // Streams that share a connection are lost together.
+                    tokio::time::sleep(TOGETHER).await;
+                    lost.mark_unchanged();
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Renewed {
+        let lease_ms = millis(self.tape.settings.lease);
+        let body = RunCommand::Drive(self.epoch, DriverCommand::RenewLease { lease_ms });
+        let renewing = self.tape.backend.run(&self.run, self.tape.stamp(body));
+        let held = *self.hold.borrow() == Hold::Held;
+        let mut renewing = std::pin::pin!(renewing);
+        let answer = tokio::select! {
+            answer = &mut renewing => answer,
+            () = tokio::time::sleep_until(self.over), if held => {
+                self.note_over();
+                renewing.await
+            }
+        };
+        match answer.map_err(Error::from) {
             Ok(Reply {
                 result: ReplyResult::Leased { until, .. },
                 ..
-            }) => {
-                clock.send_replace(ServerClock::at_grant(until, lease));
-            }
-            Ok(_) => {}
+            }) => Renewed::Until(until),
+            Ok(other) => Renewed::Failed(Error::unexpected("the renewal of the lease", other)),
             Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::Fenced { .. }) => {
-                tracing::warn!(run = %tape_core::id::StreamId::Run(run), "another driver took the run");
-                hold.send_replace(Hold::Lost);
-                return;
+                Renewed::Gone(Hold::Lost)
             }
-            // The lease may have run out by now; while nobody else took the run, a later renewal still succeeds.
-            Err(Error::Unavailable { source }) => {
-                tracing::warn!(error = %source, "the lease could not be renewed")
-            }
-            // The run came to its end or is being undone; the driver's next command is told so.
-            Err(_) => return,
+            Err(Error::Ended(ended)) => Renewed::Gone(Hold::Ended(Some(ended))),
+            Err(Error::Suspended) => Renewed::Gone(Hold::Suspended),
+            Err(Error::Closing {
+                phase: "compensating",
+            }) => Renewed::Gone(Hold::Ended(None)),
+            Err(error) => Renewed::Failed(error),
         }
     }
+
+    fn renewed(&mut self, over: Instant) {
+        if self.failures > 0 {
+            tracing::debug!(run = %StreamId::Run(self.run.clone()), after = self.failures, "the lease is renewed again");
+        }
+        (self.over, self.failures) = (over, 0);
+        self.hold.send_if_modified(|hold| {
+            let was_over = *hold == Hold::Over;
+            if was_over {
+                *hold = Hold::Held;
+            }
+            was_over
+        });
+    }
+
+    /// A renewal failed. What may pass by itself is logged once the lease is over; what makes no sense, the first time.
+    fn failed(&mut self, error: &Error) {
+        self.failures += 1;
+        let run = StreamId::Run(self.run.clone());
+        let passes = matches!(error, Error::Unavailable { .. });
+        if self.failures == 1 && !passes {
+            tracing::warn!(%run, error = with_causes(error), "the lease could not be renewed; trying again");
+        } else {
+            tracing::debug!(%run, error = with_causes(error), failures = self.failures, "the lease could not be renewed; trying again");
+        }
+    }
+
+    fn note_over(&self) {
+        let noted = self.hold.send_if_modified(|hold| {
+            let held = *hold == Hold::Held;
+            if held {
+                *hold = Hold::Over;
+            }
+            held
+        });
+        if noted {
+            let run = StreamId::Run(self.run.clone());
+            tracing::warn!(%run, failures = self.failures, "the lease is over: it could not be renewed in time");
+        }
+    }
+}
+
+fn with_causes(error: &Error) -> String {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -177,9 +177,20 @@ impl Run {
         self.replay().is_live()
     }
 
-    /// Completes when this driver may no longer speak for the run: its lease is lost, or the run ended or waits.
+    /// Completes when this driver may no longer speak for the run: its lease is lost or over, or the run ended or waits. A tool call
+    /// that must not go on without the lease is best raced against this.
+    ///
+    /// A lease that could not be renewed in time is over by this process's monotonic clock, counted from before it was asked for, so
+    /// never later than for the journal. As long as no other driver takes the run, a renewal may still succeed, and so may what this
+    /// driver writes: the journal has the last word. Ask [`Run::holds_lease`] how it is now.
     pub async fn gone(&self) {
-        self.inner.lease.gone().await;
+        self.inner.lease.over().await;
+    }
+
+    /// Whether this driver holds the lease, as far as it can know.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.inner.lease.is_held()
     }
 
     /// Asks for the next decision of this scope: the recorded one, or else what `model` answers.
@@ -300,7 +311,7 @@ impl Run {
         self.end(DriverCommand::Complete { output }).await
     }
 
-    /// Ends the run in failure, once what it did is undone.
+    /// Ends the run in failure, once what it did is undone. Of a long error, the first 8 KiB are kept.
     ///
     /// # Errors
     /// As any call that writes.
@@ -308,7 +319,8 @@ impl Run {
     /// # Cancellation
     /// As [`Run::complete`].
     pub async fn fail(&self, error: impl Into<String>) -> Result<Ending, Error> {
-        self.end(DriverCommand::Fail { error: error.into() }).await
+        let error = effect::text(error.into());
+        self.end(DriverCommand::Fail { error }).await
     }
 
     /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it.

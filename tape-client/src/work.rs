@@ -6,12 +6,16 @@ use crate::error::{Error, Source};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::sync::Arc;
+use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, RunCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
 use tape_core::reply::{Rejection, Reply};
+
+/// About how long the leases and claims of workers last.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// What workers ask of a server: what is due, what is to be done, and commands. Cheap to clone. Nothing is tried again here.
 #[derive(Clone, Debug)]
@@ -67,7 +71,7 @@ impl Workbench {
     /// # Errors
     /// [`Error::Invalid`] where that is no address.
     pub fn new(authority: &str) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Remote::new(authority)?)))
+        Ok(Self(Arc::new(Remote::new(authority, LEASE)?)))
     }
 
     /// A page of what is due now, at most `limit` of each of the server's shards.

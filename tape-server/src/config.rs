@@ -24,10 +24,18 @@ pub struct Config {
     /// Serves whoever can reach the port, without authentication, also beyond this machine.
     #[arg(long, env = "TAPE_INSECURE", value_parser = BoolishValueParser::new())]
     pub insecure: bool,
-    /// Recovery may take the run of a driver whose connection closed after so many milliseconds, at most a
-    /// day.
-    #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=BACKOFF_MS_MAX))]
+    /// A client that closed its connection has so many milliseconds to come back, at most a day; then recovery may take the runs that
+    /// it has not written to since. A connection that falls silent ends no lease early.
+    #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(..=BACKOFF_MS_MAX))]
     pub lease_grace_ms: u64,
+    /// A connection without a sign of life for so many milliseconds is given up; it is asked for one before. Leases that are held over it
+    /// run on.
+    #[arg(long, env = "TAPE_SILENCE_MS", value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub silence_ms: u64,
+    /// Most connections at a time, and fewer where the system lets the process open few files: some are left for the store. Where all
+    /// are taken, the oldest one without a call so far makes room.
+    #[arg(long, env = "TAPE_MAX_CONNECTIONS", value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
     /// Most calls under way on one connection at a time, streams among them.
     #[arg(long, env = "TAPE_MAX_STREAMS", value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_streams: u32,
@@ -69,7 +77,9 @@ impl Config {
             store: store.to_owned(),
             listen,
             insecure: false,
-            lease_grace_ms: 1_000,
+            lease_grace_ms: 3_000,
+            silence_ms: 15_000,
+            max_connections: 4_096,
             max_streams: 16_384,
             max_commands: 1_024,
             drain_ms: 10_000,

@@ -18,6 +18,7 @@ mod drivers;
 mod failure;
 mod health;
 mod hub;
+mod port;
 pub mod server;
 mod service;
 pub mod shutdown;

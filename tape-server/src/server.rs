@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::health::{Doubt, Doubted, Health};
+use crate::port;
 use crate::service::Context;
 use crate::shutdown::Gate;
 use std::net::SocketAddr;
@@ -10,17 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
-use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
+use tokio::net::TcpListener;
+use tonic::service::{InterceptorLayer, Routes};
 
 /// Flow-control window of one stream, in bytes: what a sender may have under way that was not taken yet.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// A silent connection is asked for a sign of life this often.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// Without a sign of life for this long, its other side is gone, and its drivers with it.
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
+/// The transport itself never gives a silent connection up: it would end calls as if their caller had. The port does.
+const NEVER: Duration = Duration::from_secs(86_400);
 /// Connections have this long to close once no call is under way.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -29,7 +28,7 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Server {
     config: Config,
     address: SocketAddr,
-    incoming: TcpIncoming,
+    listener: TcpListener,
     engine: Engine,
     doubt: Doubt,
 }
@@ -90,14 +89,12 @@ impl Server {
             doing: "listens",
             source,
         };
-        let incoming = TcpIncoming::bind(config.listen)
-            .map_err(io)?
-            .with_nodelay(Some(true));
-        let address = incoming.local_addr().map_err(io)?;
+        let listener = port::listen(config.listen).map_err(io)?;
+        let address = listener.local_addr().map_err(io)?;
         Ok(Self {
             config,
             address,
-            incoming,
+            listener,
             engine,
             doubt: Doubt::default(),
         })
@@ -139,18 +136,21 @@ impl Server {
         let context = Context::new(self.engine, gate.clone(), lease_grace_ms, max_commands);
         let (health, routes) = routes(&context).await;
         let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let silence = Duration::from_millis(self.config.silence_ms);
         let transport = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(self.config.max_streams)
-            .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
-            .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+            .http2_keepalive_interval(Some(silence * 2 / 3))
+            .http2_keepalive_timeout(Some(NEVER))
+            .layer(InterceptorLayer::new(port::asked))
             .add_routes(routes);
         // Ends when it is done, or with the server.
         let mut upkeep = tokio::task::JoinSet::new();
         let kept = engine.clone();
         upkeep.spawn(async move { kept.keep_index_current().await });
-        let serving = transport.serve_with_incoming_shutdown(self.incoming, async { drop(closed.await) });
+        let connections = port::connections(self.listener, self.config.max_connections, silence);
+        let serving = transport.serve_with_incoming_shutdown(connections, async { drop(closed.await) });
         let mut serving = std::pin::pin!(serving);
         tracing::info!(address = %self.address, "serving");
         tokio::select! {

@@ -4,7 +4,9 @@ mod drive;
 mod due;
 mod entries;
 mod feed;
+mod frames;
 mod read;
+mod readers;
 mod retention;
 mod runs;
 mod sessions;
@@ -16,7 +18,9 @@ use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::hub::Hub;
 use crate::shutdown::Gate;
-use std::sync::Arc;
+use drive::RunsService;
+use readers::{Held, Messages, Readers, Unsent, Writer};
+use std::sync::{Arc, Mutex};
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tape_proto::v1::entries_server::EntriesServer;
@@ -28,12 +32,8 @@ use tape_proto::v1::values_server::ValuesServer;
 use tape_store::contract::JournalStore;
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-/// Messages of a stream that wait for a slow reader; then the stream waits too.
-const MESSAGES_WAITING_MAX: usize = 4;
 /// About how many bytes of entries one message of a stream has.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -46,12 +46,10 @@ struct Shared {
     gate: Gate,
     hub: Hub,
     drivers: Drivers,
+    readers: Readers,
     lease_grace_ms: u64,
     max_commands: u32,
 }
-
-/// A stream of messages as the generated services want it.
-type Messages<T> = ReceiverStream<Result<T, Status>>;
 
 impl Context {
     pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
@@ -62,13 +60,15 @@ impl Context {
             gate,
             hub,
             drivers,
+            readers: Readers::default(),
             lease_grace_ms,
             max_commands,
         }))
     }
 
-    pub(crate) fn runs(&self) -> RunsServer<Self> {
-        RunsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn runs(&self) -> RunsService {
+        let others = RunsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        RunsService::new(self.clone(), others)
     }
 
     pub(crate) fn sessions(&self) -> SessionsServer<Self> {
@@ -109,22 +109,22 @@ impl Context {
     /// Answers a call with a stream, fed by a task of its own until `work` ends, the reader goes or the server shuts down.
     fn stream<T, W, F>(&self, work: W) -> Result<Response<Messages<T>>, Status>
     where
-        T: Send + 'static,
+        T: prost::Message + 'static,
         W: FnOnce(Self, Arc<Sink<T>>) -> F,
         F: Future<Output = Result<(), Stop>> + Send + 'static,
     {
         let call = self.0.gate.enter()?;
-        let (sink, messages) = Sink::new();
+        let (sink, messages) = Sink::new(&self.0.readers);
         let sink = Arc::new(sink);
         let work = work(self.clone(), Arc::clone(&sink));
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = work => ended,
                 () = call.closing() => Err(Stop::Failed(Failure::Draining)),
-                () = sink.gone() => Err(Stop::Gone),
+                () = sink.writer.gone() => Err(Stop::Gone),
             };
-            if let Err(Stop::Failed(failure)) = ended {
-                sink.fail(failure).await;
+            if let Err(stop) = ended {
+                sink.end(stop);
             }
         });
         Ok(Response::new(messages))
@@ -132,30 +132,53 @@ impl Context {
 }
 
 /// Where a task hands the messages of a stream over, one at a time; a slow reader makes it wait.
-struct Sink<T>(mpsc::Sender<Result<T, Status>>);
+struct Sink<T> {
+    writer: Writer<T>,
+    readers: Readers,
+    /// Where a reader that is dropped goes on: what it asks for next time.
+    resume: Mutex<String>,
+}
 
-/// The reader of a stream is gone.
-struct Gone;
-
-impl<T> Sink<T> {
-    fn new() -> (Self, Messages<T>) {
-        let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
-        (Self(sender), ReceiverStream::new(receiver))
+impl<T: prost::Message> Sink<T> {
+    fn new(readers: &Readers) -> (Self, Messages<T>) {
+        let (writer, messages) = readers::queue(readers);
+        let sink = Self {
+            writer,
+            readers: readers.clone(),
+            resume: Mutex::default(),
+        };
+        (sink, messages)
     }
 
-    async fn send(&self, message: T) -> Result<(), Gone> {
-        self.0.send(Ok(message)).await.map_err(|_| Gone)
+    /// The memory for a page that is about to be read.
+    async fn page(&self) -> Held {
+        self.readers.page().await
     }
 
-    /// Ends the stream with a failure.
-    async fn fail(&self, failure: Failure) {
-        // Where the reader is gone, nobody needs to be told.
-        let _ = self.0.send(Err(failure.into())).await;
+    async fn send(&self, message: T) -> Result<(), Stop> {
+        Ok(self.writer.send(message, None).await?)
     }
 
-    /// Waits until the reader is gone.
-    async fn gone(&self) {
-        self.0.closed().await;
+    /// Sends a message of a page. A reader that is dropped after it goes on after `place`.
+    async fn send_of(&self, held: &mut Held, message: T, place: String) -> Result<(), Stop> {
+        self.writer.send(message, Some(held)).await?;
+        *self.resume.lock().expect("nothing panics while it holds a place") = place;
+        Ok(())
+    }
+
+    /// Tells the reader why its stream ends.
+    fn end(&self, stop: Stop) {
+        match stop {
+            Stop::Failed(failure) => self.writer.fail(failure),
+            Stop::Slow => {
+                let resume = self.resume.lock().map(|place| place.clone());
+                let resume = resume.unwrap_or_default();
+                tracing::info!(%resume, "a reader takes nothing; it is told where to go on");
+                self.writer.cut(Failure::SlowReader { resume });
+            }
+            // There is none to tell.
+            Stop::Gone => {}
+        }
     }
 }
 
@@ -163,13 +186,18 @@ impl<T> Sink<T> {
 enum Stop {
     /// The reader is gone.
     Gone,
+    /// The reader takes nothing.
+    Slow,
     /// Something went wrong.
     Failed(Failure),
 }
 
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Self {
-        Self::Gone
+impl From<Unsent> for Stop {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Gone => Self::Gone,
+            Unsent::Slow => Self::Slow,
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn text(text: &str) -> Option<v1::Payload> {
     })
 }
 
-fn id() -> prost::bytes::Bytes {
+fn id() -> bytes::Bytes {
     SystemClock.request_id().0.as_bytes().to_vec().into()
 }
 

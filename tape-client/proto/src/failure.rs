@@ -42,6 +42,12 @@ pub enum Failure {
         /// The limit.
         max: u64,
     },
+    /// The reader of a stream took nothing for too long, and what waited for it was dropped. Read on from where it was.
+    #[error("the reader is too slow; it can go on after {}", if resume.is_empty() { "where it was" } else { resume })]
+    SlowReader {
+        /// The last that was sent, in words; empty where nothing was.
+        resume: String,
+    },
     /// Stored bytes are not what was written; a person must look.
     #[error("{0}")]
     Damaged(String),
@@ -72,7 +78,7 @@ impl Failure {
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Unavailable(_) | Self::Draining | Self::OutcomeUnknown(_) => Code::Unavailable,
             Self::Contended(_) => Code::Aborted,
-            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Overloaded { .. } | Self::SlowReader { .. } => Code::ResourceExhausted,
             Self::Damaged(_) => Code::DataLoss,
             Self::NewerSchema(_) => Code::FailedPrecondition,
             Self::Deadline => Code::DeadlineExceeded,
@@ -89,6 +95,7 @@ impl Failure {
             Self::Other { reason, .. } => return (reason.clone(), Metadata::new()),
             Self::Invalid(field) => &[("field", &field.path), ("problem", &field.problem)],
             Self::Overloaded { limit, max } => &[("limit", limit), ("max", max)],
+            Self::SlowReader { resume } => &[("resume", resume)],
             _ => &[],
         };
         let metadata = pairs
@@ -105,6 +112,7 @@ impl Failure {
             Self::OutcomeUnknown(_) => Reason::OutcomeUnknown,
             Self::Contended(_) => Reason::Contended,
             Self::Overloaded { .. } => Reason::Overloaded,
+            Self::SlowReader { .. } => Reason::SlowReader,
             Self::Damaged(_) => Reason::Damaged,
             Self::NewerSchema(_) => Reason::NewerSchema,
             Self::Deadline => Reason::Deadline,
@@ -143,6 +151,7 @@ impl Failure {
                     .zip(max)
                     .map_or_else(other, |(limit, max)| Self::Overloaded { limit, max })
             }
+            Reason::SlowReader => field("resume").map_or_else(other, |resume| Self::SlowReader { resume }),
             Reason::Damaged => Self::Damaged(message.to_owned()),
             Reason::NewerSchema => Self::NewerSchema(message.to_owned()),
             Reason::Deadline => Self::Deadline,

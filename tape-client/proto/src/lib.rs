@@ -36,3 +36,20 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 /// Largest message either side takes, in bytes: above the largest entry, command or page.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Room that is left in a message for what a stream puts around a request.
+const ENVELOPE_BYTES: usize = 64;
+
+/// Checks that a request is one that a server takes, before it is sent.
+///
+/// # Errors
+/// [`convert::InvalidField`] says how large it is.
+pub fn check_size(request: &impl prost::Message) -> Result<(), convert::InvalidField> {
+    let (bytes, max) = (request.encoded_len(), MESSAGE_BYTES_MAX - ENVELOPE_BYTES);
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(convert::InvalidField::new(
+        "request",
+        format!("has {bytes} bytes, the limit is {max}"),
+    ))
+}

@@ -94,6 +94,9 @@ fn other_failures_in_messages_and_in_statuses() {
         Failure::Draining,
         Failure::OutcomeUnknown("nobody knows".into()),
         Failure::Contended("too many".into()),
+        Failure::SlowReader {
+            resume: "entry 7".to_owned(),
+        },
         Failure::Overloaded {
             limit: "commands under way".into(),
             max: 7,

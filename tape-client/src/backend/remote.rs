@@ -2,6 +2,7 @@
 
 mod drive;
 mod feed;
+mod link;
 mod work;
 
 use super::{
@@ -13,10 +14,12 @@ use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use link::Link;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tape_core::codec::{StoredEntry, decode};
-use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::EntryBody;
 use tape_core::erasure::Erasure;
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
@@ -36,42 +39,58 @@ use tape_proto::v1::runs_client::RunsClient;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tape_proto::v1::values_client::ValuesClient;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-/// The longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a quiet connection is tried, so that one that died without a word is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A renewal that is not answered within this part of its lease is asked for over a new connection.
+const RENEWALS_PER_LEASE: u64 = 3;
+/// The shortest wait for the answer to a renewal.
+const RENEWAL_PATIENCE_MIN: Duration = Duration::from_millis(250);
 
 /// A server, connected to when it is first needed, and again whenever the connection is lost.
 #[derive(Debug)]
 pub(crate) struct Remote {
-    channel: Channel,
-    drive: Drive,
+    link: Link,
+    commands: Drive,
+    /// Renewals of leases have a stream of their own: they wait behind no other command, however many there are and however large.
+    renewals: Drive,
+    lost: Arc<watch::Sender<u64>>,
     requests: RequestIds,
 }
 
 impl Remote {
-    pub(crate) fn new(authority: &str) -> Result<Self, Failure> {
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
-            .map_err(|error| Failure::Invalid(error.to_string()))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect_lazy();
-        let drive = Drive::new(runs(channel.clone()));
+    /// The server at `authority`, for a client whose leases have a length.
+    pub(crate) fn new(authority: &str, lease: Duration) -> Result<Self, Failure> {
+        let link = Link::new(authority, lease)?;
+        let lost = Arc::new(watch::Sender::new(0));
         Ok(Self {
-            channel,
-            drive,
+            commands: Drive::new(link.clone(), Arc::clone(&lost)),
+            renewals: Drive::new(link.clone(), Arc::clone(&lost)),
+            link,
+            lost,
             requests: RequestIds::default(),
         })
     }
 
     fn runs(&self) -> RunsClient<Channel> {
-        runs(self.channel.clone())
+        runs(self.link.channel())
+    }
+
+    /// Renews a lease. A connection over which there is no answer in time is given up: it may lead nowhere any more.
+    async fn renew(
+        &self,
+        request: v1::ExecuteRequest,
+        lease_ms: u64,
+    ) -> Result<v1::ExecuteResponse, Failure> {
+        let number = self.link.number();
+        let patience = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_PATIENCE_MIN);
+        match tokio::time::timeout(patience, self.renewals.ask(request)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.link.give_up(number);
+                Err(Failure::Retryable("the renewal was not answered in time".into()))
+            }
+        }
     }
 
     /// What the clock of requests learns from a refusal.
@@ -81,11 +100,16 @@ impl Remote {
 
     async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
         let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
+        let renews = match &command.body {
+            RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
+            _ => None,
+        };
         let request = execute_request(run.clone(), command);
-        let response = if drives {
-            self.drive.ask(request).await?
-        } else {
-            self.runs().execute(request).await?.into_inner()
+        tape_proto::check_size(&request).map_err(Wire::from)?;
+        let response = match renews {
+            Some(lease_ms) => self.renew(request, lease_ms).await?,
+            None if drives => self.commands.ask(request).await?,
+            None => self.runs().execute(request).await?.into_inner(),
         };
         Ok(response.try_into().map_err(Wire::from)?)
     }
@@ -111,15 +135,15 @@ impl Remote {
     }
 
     fn sessions(&self) -> SessionsClient<Channel> {
-        SessionsClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+        SessionsClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
     }
 
     fn values(&self) -> ValuesClient<Channel> {
-        ValuesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+        ValuesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
     }
 
     fn entries_service(&self) -> EntriesClient<Channel> {
-        EntriesClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max())
+        EntriesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
     }
 
     /// Entries of a run, at most `limit`; zero for no such bound.
@@ -315,7 +339,7 @@ impl Backend for Remote {
     }
 
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
-        feed::tail(self.channel.clone(), tail)
+        feed::tail(self.link.clone(), tail)
     }
 
     async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Failure> {
@@ -355,7 +379,7 @@ impl Backend for Remote {
     async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, Failure> {
         let stream = stream.clone();
         let request = v1::EraseRequest::from(StreamErasure { stream, command });
-        let erased = EntriesClient::new(self.channel.clone()).erase(request).await?;
+        let erased = EntriesClient::new(self.link.channel()).erase(request).await?;
         Ok(Seq(erased.into_inner().seq))
     }
 
@@ -380,7 +404,7 @@ impl Backend for Remote {
             page_size: RETIRED_PER_PAGE_MAX,
             page_token: page,
         };
-        let mut retention = RetentionClient::new(self.channel.clone());
+        let mut retention = RetentionClient::new(self.link.channel());
         let page = retention
             .retire(v1::RetireRunsRequest::from(query))
             .await?
@@ -395,7 +419,7 @@ impl Backend for Remote {
     }
 
     async fn reclaim(&self) -> Result<bool, Failure> {
-        let mut retention = RetentionClient::new(self.channel.clone());
+        let mut retention = RetentionClient::new(self.link.channel());
         let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await?;
         Ok(reclaimed.into_inner().more)
     }
@@ -475,7 +499,7 @@ impl Backend for Remote {
     }
 
     fn lost_connections(&self) -> watch::Receiver<u64> {
-        self.drive.lost_connections()
+        self.lost.subscribe()
     }
 }
 
@@ -604,6 +628,7 @@ impl From<Wire> for Failure {
             | Wire::OutcomeUnknown(_)
             | Wire::Contended(_)
             | Wire::Overloaded { .. }
+            | Wire::SlowReader { .. }
             | Wire::Deadline => Self::Retryable(failure.into()),
             Wire::Other {
                 code, ref message, ..

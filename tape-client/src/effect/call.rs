@@ -192,7 +192,7 @@ impl<E: std::error::Error> From<E> for CallError {
 }
 
 /// A text that an entry can carry: not empty, and cut to its bound.
-fn text(mut text: String) -> String {
+pub(crate) fn text(mut text: String) -> String {
     if text.is_empty() {
         text.push_str("no reason given");
     }

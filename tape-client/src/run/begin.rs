@@ -23,6 +23,7 @@ use tape_core::replay::{Replay, Standing};
 use tape_core::reply::{Ended, Reply, ReplyResult};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 /// Sets up a run.
@@ -150,6 +151,7 @@ impl RunBuilder {
             adopt: self.adopt,
             recovery: false,
         };
+        let asked = Instant::now();
         let reply = self
             .tape
             .command(&self.run, RunCommand::Begin(begin), self.trace.clone())
@@ -159,7 +161,7 @@ impl RunBuilder {
                 seq,
                 result: ReplyResult::Leased { epoch, until },
             }) => {
-                let lease = Lease::keep(&self.tape, self.run.clone(), epoch, until);
+                let lease = Lease::keep(&self.tape, self.run.clone(), epoch, until, asked);
                 self.drive(lease, seq).await
             }
             Ok(Reply {

@@ -1,46 +1,110 @@
 //! The Drive stream: the commands of all runs that one client drives.
 
-use super::{Context, Messages};
-use crate::drivers::{Driven, Grip, Seen};
+use super::Context;
+use super::frames::{End, Frame, Frames};
+use crate::drivers::{Closed, Driven, Grip, Seen};
 use crate::failure::of_journal;
 use crate::shutdown::Call;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use std::convert::Infallible;
+use std::future::ready;
+use std::task::Poll;
+use std::time::Duration;
 use tape_core::command::{Command, OutsideCommand, RunCommand};
 use tape_core::id::RunId;
 use tape_core::reply::Reply;
+use tape_net::Peer;
 use tape_proto::convert::{ExecuteCommand, InvalidField};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
+use tape_proto::v1::runs_server::RunsServer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::{EncodeBody, SingleMessageCompressionOverride};
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
+use tonic_prost::ProstEncoder;
 
+/// Where the stream is called.
+const PATH: &str = "/tape.v1.Runs/Drive";
 /// Answers that wait for a slow reader; then its commands wait too.
 const ANSWERS_WAITING_MAX: usize = 256;
-/// Leases that are let go at the same time once a stream has ended.
+/// Leases that are let go at the same time once a stream was closed.
 const LETTING_GO_MAX: usize = 64;
+/// Where nobody takes answers any more, the transport says why within this long.
+const ENDING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The service of runs. Its Drive stream is read message by message, so that a bad one costs the others nothing; all other calls
+/// are the generated server's.
+#[derive(Clone)]
+pub(crate) struct RunsService {
+    context: Context,
+    others: RunsServer<Context>,
+}
+
+impl RunsService {
+    pub(super) const fn new(context: Context, others: RunsServer<Context>) -> Self {
+        Self { context, others }
+    }
+}
+
+impl NamedService for RunsService {
+    const NAME: &'static str = <RunsServer<Context> as NamedService>::NAME;
+}
+
+impl Service<http::Request<Body>> for RunsService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() == PATH {
+            let response = serve(&self.context, request).unwrap_or_else(|status| status.into_http());
+            return Box::pin(ready(Ok(response)));
+        }
+        self.others.call(request)
+    }
+}
 
 /// Serves a stream until it ends.
-pub(super) fn serve(
-    context: &Context,
-    commands: Streaming<v1::DriveRequest>,
-) -> Result<Response<Messages<v1::DriveResponse>>, Status> {
+fn serve(context: &Context, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
     let call = context.0.gate.enter()?;
+    let peer = request.extensions().get::<Peer>().cloned();
     let (answers, messages) = mpsc::channel(ANSWERS_WAITING_MAX);
     let stream = DriveStream {
         context: context.clone(),
         answers,
         driven: context.0.drivers.stream(),
     };
-    tokio::spawn(stream.run(call, commands));
-    Ok(Response::new(ReceiverStream::new(messages)))
+    tokio::spawn(stream.run(call, Frames::new(request.into_body(), peer)));
+    let body = EncodeBody::new_server(
+        ProstEncoder::<v1::DriveResponse>::default(),
+        ReceiverStream::new(messages),
+        None,
+        SingleMessageCompressionOverride::default(),
+        None,
+    );
+    let mut response = http::Response::new(Body::new(body));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/grpc"),
+    );
+    Ok(response)
 }
+
+type Answers = mpsc::Sender<Result<v1::DriveResponse, Status>>;
 
 struct DriveStream {
     context: Context,
-    answers: mpsc::Sender<Result<v1::DriveResponse, Status>>,
+    answers: Answers,
     driven: Driven,
 }
 
@@ -53,26 +117,26 @@ struct Done {
 }
 
 impl DriveStream {
-    async fn run(mut self, call: Call, mut commands: Streaming<v1::DriveRequest>) {
+    async fn run(self, call: Call, mut frames: Frames) {
         let mut under_way = FuturesUnordered::new();
         let max = usize::try_from(self.context.0.max_commands).unwrap_or(usize::MAX);
-        loop {
+        let end = loop {
             tokio::select! {
                 // Answers come first: a client that waits is worth more than one that asks.
                 biased;
                 Some(done) = under_way.next() => {
                     if self.answer(done).await.is_err() {
-                        break;
+                        let ended = tokio::time::timeout(ENDING_PATIENCE, frames.ended()).await;
+                        break ended.unwrap_or(End::Broken);
                     }
                 }
-                () = call.closing() => break,
-                command = commands.message(), if under_way.len() < max => match command {
-                    Ok(Some(command)) => under_way.push(carry_out(self.context.clone(), command)),
-                    // The client has closed its side, or is gone.
-                    Ok(None) | Err(_) => break,
+                () = call.closing() => break End::Broken,
+                frame = frames.next(), if under_way.len() < max => match frame {
+                    Ok(frame) => under_way.push(carry_out(self.context.clone(), frame)),
+                    Err(end) => break end,
                 },
             }
-        }
+        };
         // What was taken may be decided already, so it is seen to its end, also for the sake of leases that it takes.
         while let Some(done) = under_way.next().await {
             // Where nobody reads any more, only what the answer says of leases counts.
@@ -80,13 +144,16 @@ impl DriveStream {
         }
         if call.is_closing() {
             let _ = self.answers.send(Err(Failure::Draining.into())).await;
-        } else {
-            let_go(&self.context, self.driven.closed().gone()).await;
+        } else if end == End::Closed {
+            let closed = self.driven.closed();
+            if !closed.is_empty() {
+                tokio::spawn(let_go(self.context, closed));
+            }
         }
     }
 
     async fn answer(
-        &mut self,
+        &self,
         done: Done,
     ) -> Result<(), mpsc::error::SendError<Result<v1::DriveResponse, Status>>> {
         if let Some((run, grip)) = &done.about {
@@ -109,9 +176,17 @@ impl DriveStream {
     }
 }
 
-async fn carry_out(context: Context, wire: v1::DriveRequest) -> Done {
-    let call = wire.call;
-    match read(wire.request) {
+async fn carry_out(context: Context, frame: Frame) -> Done {
+    let refused = |call, problem: InvalidField| Done {
+        call,
+        about: None,
+        outcome: Err(problem.into()),
+    };
+    let (call, request) = match frame {
+        Frame::Command(v1::DriveRequest { call, request }) => (call, request),
+        Frame::Bad { call, problem } => return refused(call, problem),
+    };
+    match read(request) {
         Ok(ExecuteCommand { run, command }) => {
             let grip = Grip::of(&command.body);
             let outcome = context.engine().run(&run, command).await.map_err(of_journal);
@@ -121,11 +196,7 @@ async fn carry_out(context: Context, wire: v1::DriveRequest) -> Done {
                 outcome,
             }
         }
-        Err(invalid) => Done {
-            call,
-            about: None,
-            outcome: Err(invalid.into()),
-        },
+        Err(invalid) => refused(call, invalid),
     }
 }
 
@@ -134,23 +205,29 @@ fn read(request: Option<v1::ExecuteRequest>) -> Result<ExecuteCommand, InvalidFi
     ExecuteCommand::try_from(request).map_err(|error| error.within("request"))
 }
 
-/// Lets go of the leases of a driver that vanished.
-async fn let_go(context: &Context, runs: Vec<(RunId, Seen)>) {
-    let gone = runs.into_iter().map(|(run, seen)| async move {
-        let grace_ms = context.0.lease_grace_ms;
-        let vanished = RunCommand::Tell(OutsideCommand::DriverVanished {
-            epoch: seen.epoch,
-            seen: seen.seq,
-            grace_ms,
-        });
-        let command = Command::new(context.engine().request_id(), vanished);
-        if let Err(error) = context.engine().run(&run, command).await {
-            // The lease ends by time then.
-            tracing::debug!(run = %tape_core::id::StreamId::Run(run), %error, "the lease of a vanished driver stays");
-        }
-    });
+/// Lets go of the leases of a client that closed its stream, where it has not come back within the grace.
+async fn let_go(context: Context, closed: Closed) {
+    tokio::time::sleep(Duration::from_millis(context.0.lease_grace_ms)).await;
+    let gone = closed
+        .gone()
+        .into_iter()
+        .map(|(run, seen)| release(&context, run, seen));
     futures::stream::iter(gone)
         .buffer_unordered(LETTING_GO_MAX)
         .collect::<()>()
         .await;
+}
+
+/// Lets go of one lease, unless its driver has written anything that this server did not see.
+async fn release(context: &Context, run: RunId, Seen { epoch, seq }: Seen) {
+    let vanished = RunCommand::Tell(OutsideCommand::DriverVanished {
+        epoch,
+        seen: seq,
+        grace_ms: 0,
+    });
+    let command = Command::new(context.engine().request_id(), vanished);
+    if let Err(error) = context.engine().run(&run, command).await {
+        // The lease ends by time then.
+        tracing::debug!(run = %tape_core::id::StreamId::Run(run), %error, "the lease of a vanished driver stays");
+    }
 }

@@ -1,5 +1,6 @@
 //! Due work, pushed as it becomes due.
 
+use super::read::chunks;
 use super::{Context, Sink, Stop};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,13 +36,7 @@ pub(super) async fn serve(
         let now = context.engine().due_until().await?;
         let (due, next) = look(&context, &query, now).await?;
         let fresh = pushed.fresh(due, Instant::now());
-        if !fresh.is_empty() {
-            sink.send(v1::DueResponse {
-                hints: fresh.into_iter().map(write).collect(),
-                next_page_token: String::new(),
-            })
-            .await?;
-        }
+        send(&sink, fresh, String::new()).await?;
         let next = next.map_or(repeat, |at| {
             Duration::from_millis(at.millis_since(now) + 1).min(repeat)
         });
@@ -60,11 +55,35 @@ async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) 
         .engine()
         .due_page(query.queue, now, from.as_ref(), query.limit);
     let page = page.await?;
-    sink.send(v1::DueResponse {
-        hints: page.hints.into_iter().map(write).collect(),
-        next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
-    })
-    .await?;
+    let next = page.next.map(|token| token.0).unwrap_or_default();
+    if page.hints.is_empty() {
+        let hints = Vec::new();
+        return sink
+            .send(v1::DueResponse {
+                hints,
+                next_page_token: next,
+            })
+            .await;
+    }
+    send(sink, page.hints, next).await
+}
+
+/// Sends hints in messages that are not too large; the last one has the token.
+async fn send(sink: &Sink<v1::DueResponse>, hints: Vec<Hint>, next: String) -> Result<(), Stop> {
+    let hints: Vec<v1::Hint> = hints.into_iter().map(write).collect();
+    let mut left = chunks(hints, prost::Message::encoded_len).into_iter().peekable();
+    while let Some(hints) = left.next() {
+        let next_page_token = if left.peek().is_none() {
+            next.clone()
+        } else {
+            String::new()
+        };
+        sink.send(v1::DueResponse {
+            hints,
+            next_page_token,
+        })
+        .await?;
+    }
     Ok(())
 }
 

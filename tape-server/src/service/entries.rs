@@ -99,7 +99,7 @@ async fn send_end(context: Context, stream: StreamId, sink: Arc<Sink<v1::EndResp
         }
         message.snapshot = snapshot.bytes;
     }
-    Ok(sink.send(message).await?)
+    sink.send(message).await
 }
 
 async fn send_entries(
@@ -109,10 +109,11 @@ async fn send_entries(
     sink: Arc<Sink<v1::ReadResponse>>,
 ) -> Result<(), Stop> {
     loop {
+        let mut held = sink.page().await;
         let page = context.store().read(&stream, after, PAGE_ENTRIES_MAX).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.seq;
-        send(&sink, page).await?;
+        send(&sink, &mut held, page).await?;
     }
 }
 
@@ -149,7 +150,7 @@ async fn check_index(
         looked_at: page.looked_at,
         next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
     };
-    Ok(sink.send(last).await?)
+    sink.send(last).await
 }
 
 impl Context {

@@ -1,6 +1,6 @@
 //! A run's journal, read from a place on.
 
-use super::{Context, MESSAGE_BYTES, Sink, Stop};
+use super::{Context, Held, MESSAGE_BYTES, Sink, Stop};
 use std::sync::Arc;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{RunId, Seq, StreamId};
@@ -44,6 +44,7 @@ pub(super) async fn serve(
     }
     let mut follower = None;
     loop {
+        let mut held = sink.page().await;
         let page = context
             .store()
             .read(&request.stream, request.after, page_size(request.limit))
@@ -51,10 +52,11 @@ pub(super) async fn serve(
         if let Some(last) = page.last() {
             request.after = last.seq;
             request.limit -= page.len() as u64;
-            send(&sink, page).await?;
+            send(&sink, &mut held, page).await?;
         } else if !request.follow {
             return Ok(());
         } else {
+            drop(held);
             match &mut follower {
                 // What came before there was a follower is looked for once more.
                 None => follower = Some(context.0.hub.follow(&request.stream).await),
@@ -71,10 +73,17 @@ fn page_size(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX)
 }
 
-pub(super) async fn send(sink: &Sink<v1::ReadResponse>, page: Vec<StoredEntry>) -> Result<(), Stop> {
+pub(super) async fn send(
+    sink: &Sink<v1::ReadResponse>,
+    held: &mut Held,
+    page: Vec<StoredEntry>,
+) -> Result<(), Stop> {
+    held.shrink_to(page.iter().map(StoredEntry::size).sum());
     for entries in chunks(page, StoredEntry::size) {
+        let last = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
         let entries = entries.into_iter().map(Into::into).collect();
-        sink.send(v1::ReadResponse { entries }).await?;
+        let message = v1::ReadResponse { entries };
+        sink.send_of(held, message, format!("entry {last}")).await?;
     }
     Ok(())
 }

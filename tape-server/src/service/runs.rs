@@ -1,11 +1,12 @@
 //! Runs: commands and what can be read.
 
-use super::{Context, Messages, drive, read};
+use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
 use tape_core::id::{RunId, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
 use tape_core::stream::Stream as _;
+use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -15,6 +16,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Runs of a page where the caller does not say.
 const PAGE_RUNS: u32 = 100;
+/// Runs that are read from the store at once, whatever the caller asks for: each may have 256 KiB of labels.
+const RUNS_AT_ONCE: u32 = 512;
+/// Bytes of runs in one page: less than a message has, whatever is around them.
+const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4 * 3;
 
 #[tonic::async_trait]
 impl Runs for Context {
@@ -23,9 +28,10 @@ impl Runs for Context {
 
     async fn drive(
         &self,
-        request: Request<Streaming<v1::DriveRequest>>,
+        _: Request<Streaming<v1::DriveRequest>>,
     ) -> Result<Response<Self::DriveStream>, Status> {
-        drive::serve(self, request.into_inner())
+        // `RunsService` serves it before it comes here.
+        Err(Status::unimplemented("the stream is served message by message"))
     }
 
     async fn execute(
@@ -97,14 +103,36 @@ impl Context {
             begun_from: query.begun_from,
             begun_before: query.begun_before,
         };
-        let page = self
-            .store()
-            .runs(&filter, token.as_ref(), limit)
-            .await
-            .map_err(|error| of_store(&error))?;
+        let (runs, next) = self.runs_within(&filter, token.as_ref(), limit).await?;
         Ok(v1::ListRunsResponse {
-            runs: page.runs.into_iter().map(Into::into).collect(),
-            next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+            runs,
+            next_page_token: next.map(|token| token.0).unwrap_or_default(),
         })
     }
+
+    /// A page of at most `limit` runs that fits a message: labels are read until it does.
+    async fn runs_within(
+        &self,
+        filter: &RunFilter,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<(Vec<v1::RunSummary>, Option<PageToken>), Failure> {
+        let mut limit = limit.min(RUNS_AT_ONCE);
+        loop {
+            let page = self.store().runs(filter, from, limit).await;
+            let page = page.map_err(|error| of_store(&error))?;
+            let runs: Vec<v1::RunSummary> = page.runs.into_iter().map(Into::into).collect();
+            let bytes: usize = runs.iter().map(prost::Message::encoded_len).sum();
+            if bytes <= PAGE_BYTES_MAX || limit <= 1 {
+                return Ok((runs, page.next));
+            }
+            limit = fewer(runs.len(), bytes);
+        }
+    }
+}
+
+/// How many of the runs of a page that is too large to ask for instead.
+fn fewer(runs: usize, bytes: usize) -> u32 {
+    let fit = (runs * PAGE_BYTES_MAX / bytes).min(runs / 2).max(1);
+    u32::try_from(fit).unwrap_or(1)
 }

@@ -1,7 +1,7 @@
 //! The feed of all streams, shard by shard, as entries become durable.
 
 use super::read::chunks;
-use super::{Context, Sink, Stop};
+use super::{Context, Held, Sink, Stop};
 use crate::failure::{damaged, of_store};
 use std::sync::Arc;
 use tape_core::id::Tenant;
@@ -65,25 +65,35 @@ pub(super) async fn serve(
     let mut feed = Feed::open(store, request.filter, request.start, request.cursors).await?;
     let shards = u32::try_from(feed.shards()).unwrap_or(u32::MAX);
     if request.once {
-        while let Some(page) = feed.ready().await? {
-            send(&sink, page, shards).await?;
+        while let Some((page, mut held)) = ready(&mut feed, &sink).await? {
+            send(&sink, &mut held, page, shards).await?;
         }
         return Ok(());
     }
     // The places are sent before the first entry, so that a reader that loses the connection then misses nothing; and only once the
     // store was read, so that a reader takes no server for well that cannot read.
     let places = places(&feed, shards);
-    let first = feed.ready().await?;
+    let first = ready(&mut feed, &sink).await?;
     for place in places {
         sink.send(place).await?;
     }
-    if let Some(page) = first {
-        send(&sink, page, shards).await?;
+    if let Some((page, mut held)) = first {
+        send(&sink, &mut held, page, shards).await?;
     }
     loop {
-        let page = feed.next().await?;
-        send(&sink, page, shards).await?;
+        // Asked for before looking, so that what is written in between is not missed.
+        let changed = context.store().changed();
+        match ready(&mut feed, &sink).await? {
+            Some((page, mut held)) => send(&sink, &mut held, page, shards).await?,
+            None => changed.await,
+        }
     }
+}
+
+/// The next page, with memory for it.
+async fn ready(feed: &mut Feed, sink: &Sink<v1::TailResponse>) -> Result<Option<(Page, Held)>, Stop> {
+    let held = sink.page().await;
+    Ok(feed.ready().await?.map(|page| (page, held)))
 }
 
 fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
@@ -99,12 +109,16 @@ fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
 }
 
 /// A page may take several messages; only with the last one has the reader all before the new cursor.
-async fn send(sink: &Sink<v1::TailResponse>, page: Page, shards: u32) -> Result<(), Stop> {
-    let mut chunks = chunks(page.entries, |entry| entry.entry.size() + 64);
-    let last = chunks.pop().unwrap_or_default();
+async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards: u32) -> Result<(), Stop> {
+    let damage: usize = page.damaged.iter().map(damage_size).sum();
+    held.shrink_to(page.entries.iter().map(size).sum::<usize>() + damage);
+    let shard = page.shard.0;
+    let place = |cursor: &Cursor| format!("shard {shard} cursor {:?}", cursor.0);
+    let mut parts = chunks(page.entries, size);
+    let last = parts.pop().unwrap_or_default();
     let message = |cursor: &Cursor, entries: Vec<FeedEntry>, damaged: Vec<DamagedEntry>| v1::TailResponse {
         position: Some(v1::ShardCursor {
-            shard: page.shard.0.into(),
+            shard: shard.into(),
             cursor: cursor.0.clone(),
         }),
         entries: entries
@@ -117,17 +131,24 @@ async fn send(sink: &Sink<v1::TailResponse>, page: Page, shards: u32) -> Result<
         shards,
         damaged: damaged.into_iter().map(wire).collect(),
     };
-    for chunk in chunks {
-        sink.send(message(&page.before, chunk, Vec::new())).await?;
+    for part in parts {
+        let message = message(&page.before, part, Vec::new());
+        sink.send_of(held, message, place(&page.before)).await?;
     }
-    for damaged in chunks_of(page.damaged) {
-        sink.send(message(&page.before, Vec::new(), damaged)).await?;
+    for damaged in chunks(page.damaged, damage_size) {
+        let message = message(&page.before, Vec::new(), damaged);
+        sink.send_of(held, message, place(&page.before)).await?;
     }
-    Ok(sink.send(message(&page.after, last, Vec::new())).await?)
+    let message = message(&page.after, last, Vec::new());
+    sink.send_of(held, message, place(&page.after)).await
 }
 
-fn chunks_of(damaged: Vec<DamagedEntry>) -> Vec<Vec<DamagedEntry>> {
-    chunks(damaged, |damaged| damaged.problem.len() + 512)
+fn size(entry: &FeedEntry) -> usize {
+    entry.entry.size() + 64
+}
+
+fn damage_size(damaged: &DamagedEntry) -> usize {
+    damaged.problem.len() + 512
 }
 
 fn wire(damaged: DamagedEntry) -> v1::DamagedEntry {

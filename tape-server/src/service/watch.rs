@@ -25,9 +25,13 @@ pub(super) async fn serve(
     let mut after = Seq(after_version.saturating_sub(1));
     let mut previous = None;
     loop {
+        let mut held = sink.page().await;
         let page = context.store().read(&stream, after, PAGE_ENTRIES).await?;
+        held.shrink_to(page.iter().map(StoredEntry::size).sum());
         if page.is_empty() {
+            drop(held);
             follower.changed().await;
+            continue;
         }
         for stored in page {
             after = stored.seq;
@@ -37,7 +41,8 @@ pub(super) async fn serve(
             let before = std::mem::replace(&mut previous, transition.value.clone());
             if transition.version > after_version {
                 transition.previous = before;
-                sink.send(transition).await?;
+                let place = format!("version {}", transition.version);
+                sink.send_of(&mut held, transition, place).await?;
             }
         }
     }

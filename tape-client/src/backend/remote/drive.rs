@@ -1,17 +1,19 @@
-//! The one stream on which a client drives all its runs.
+//! A stream on which a client drives its runs.
 //!
 //! Answers come in any order and are matched by number. When the stream breaks, everybody who waits is told to try again;
 //! they send the same request by its id, on the next stream.
 
+use super::link::Link;
+use super::runs;
 use crate::backend::Failure;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
-use tape_proto::v1::runs_client::RunsClient;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::Channel;
+use tonic::Status;
 
 /// Most commands that wait to be sent.
 const WAITING_MAX: usize = 1024;
@@ -21,7 +23,6 @@ type Answer = oneshot::Sender<Result<v1::ExecuteResponse, Failure>>;
 #[derive(Debug)]
 pub(super) struct Drive {
     commands: mpsc::Sender<Asked>,
-    lost: watch::Receiver<u64>,
 }
 
 #[derive(Debug)]
@@ -31,12 +32,11 @@ struct Asked {
 }
 
 impl Drive {
-    /// Starts the task that keeps the stream. It ends with the last clone of the client.
-    pub(super) fn new(runs: RunsClient<Channel>) -> Self {
+    /// Starts the task that keeps the stream. It ends with the last clone of the client. Each stream that breaks is counted in `lost`.
+    pub(super) fn new(link: Link, lost: Arc<watch::Sender<u64>>) -> Self {
         let (commands, asked) = mpsc::channel(WAITING_MAX);
-        let (losing, lost) = watch::channel(0);
-        tokio::spawn(keep(runs, asked, losing));
-        Self { commands, lost }
+        tokio::spawn(keep(link, asked, lost));
+        Self { commands }
     }
 
     pub(super) async fn ask(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, Failure> {
@@ -48,26 +48,42 @@ impl Drive {
             .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
-
-    pub(super) fn lost_connections(&self) -> watch::Receiver<u64> {
-        self.lost.clone()
-    }
 }
 
-async fn keep(mut runs: RunsClient<Channel>, mut asked: mpsc::Receiver<Asked>, lost: watch::Sender<u64>) {
+async fn keep(link: Link, mut asked: mpsc::Receiver<Asked>, lost: Arc<watch::Sender<u64>>) {
     while let Some(first) = asked.recv().await {
+        let mut changes = link.changes();
+        let number = *changes.borrow_and_update();
         let mut connection = Connection::new(first);
-        let (outgoing, failure) = match runs.drive(connection.outgoing()).await {
-            Ok(answers) => (true, connection.work(answers.into_inner(), &mut asked).await),
+        let mut runs = runs(link.channel());
+        let opened = tokio::select! {
+            opened = runs.drive(connection.outgoing()) => opened,
+            _ = changes.changed() => Err(given_up()),
+        };
+        let (open, failure) = match opened {
+            Ok(answers) => (
+                true,
+                connection
+                    .work(answers.into_inner(), &mut asked, &mut changes)
+                    .await,
+            ),
             Err(status) => (false, Some(status)),
         };
         let Some(status) = failure else { return };
         tracing::debug!(%status, "the connection to the server was lost");
-        connection.fail(&status);
-        if outgoing {
+        if matches!(Wire::from(&status), Wire::Draining) {
+            // The server goes. Over this connection there is no other.
+            link.give_up(number);
+        }
+        connection.fail(&status, open);
+        if open {
             lost.send_modify(|n| *n += 1);
         }
     }
+}
+
+fn given_up() -> Status {
+    Status::unavailable("the connection was given up for another")
 }
 
 /// One life of the stream.
@@ -115,14 +131,16 @@ impl Connection {
         &mut self,
         mut answers: tonic::Streaming<v1::DriveResponse>,
         asked: &mut mpsc::Receiver<Asked>,
-    ) -> Option<tonic::Status> {
+        changes: &mut watch::Receiver<u64>,
+    ) -> Option<Status> {
         loop {
             tokio::select! {
                 answer = answers.message() => match answer {
                     Ok(Some(answer)) => self.answer(answer),
-                    Ok(None) => return Some(tonic::Status::unavailable("the server ended the stream")),
+                    Ok(None) => return Some(Status::unavailable("the server ended the stream")),
                     Err(status) => return Some(status),
                 },
+                _ = changes.changed() => return Some(given_up()),
                 command = asked.recv() => self.ask(command?),
             }
         }
@@ -141,9 +159,15 @@ impl Connection {
         let _ = answer.send(outcome);
     }
 
-    fn fail(&mut self, status: &tonic::Status) {
+    /// Tells those who wait that the stream is gone. Where it was open, its end says nothing about their commands, whatever its
+    /// status: they try again.
+    fn fail(&mut self, status: &Status, open: bool) {
         for (_, answer) in self.waiting.drain() {
-            let _ = answer.send(Err(status.clone().into()));
+            let failure = match open {
+                true => Failure::Retryable(Wire::from(status).into()),
+                false => status.clone().into(),
+            };
+            let _ = answer.send(Err(failure));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The feed of a server, over as many connections as it takes.
 
+use super::link::Link;
 use super::message_bytes_max;
 use crate::backend::{DamagedEntry, Failure, FeedPage, Tail};
 use crate::retry::Backoff;
@@ -12,10 +13,9 @@ use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 struct Reader {
-    channel: Channel,
+    link: Link,
     pattern: String,
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
@@ -28,9 +28,9 @@ struct Reader {
     pause: Option<Duration>,
 }
 
-pub(super) fn tail(channel: Channel, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
+pub(super) fn tail(link: Link, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
     let reader = Reader {
-        channel,
+        link,
         pattern: tail.pattern.to_string(),
         from_start: tail.from_start,
         once: !tail.follow,
@@ -101,7 +101,7 @@ impl Reader {
             tenant: None,
             once: self.once,
         };
-        let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
+        let mut feed = FeedClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max());
         let opened = feed.tail(request).await?.into_inner();
         Ok(self.open.insert(opened))
     }

@@ -60,7 +60,7 @@ impl Remote {
 
     fn due(&self, query: DueQuery) -> BoxStream<'static, Result<v1::DueResponse, Failure>> {
         let request = v1::DueRequest::from(query);
-        let mut feed = FeedClient::new(self.channel.clone()).max_decoding_message_size(message_bytes_max());
+        let mut feed = FeedClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max());
         let opening = async move { Ok(feed.due(request).await?.into_inner()) };
         messages(opening).boxed()
     }

@@ -1,0 +1,100 @@
+//! The server's port: connections with limits and deadlines, and what calls know of theirs.
+
+use futures::{Stream, stream};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tape_net::{Limits, Peer, PeerIo, Port};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tonic::transport::server::Connected;
+use tonic::{Request, Status};
+
+/// A new connection makes its first call within this long; what only connects, or trickles, takes no place for longer.
+const FIRST_CALL: Duration = Duration::from_secs(10);
+/// A connection is given up after this long in which its peer took nothing of what was written to it.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A connection of the server.
+#[derive(Debug)]
+pub(crate) struct Connection(PeerIo);
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.0.peer().clone()
+    }
+}
+
+/// Listens on an address.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// The connections of a listener, at most so many at a time. It never ends and never fails.
+pub(crate) fn connections(
+    listener: TcpListener,
+    connections_max: u32,
+    silence: Duration,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let wanted = usize::try_from(connections_max).unwrap_or(usize::MAX);
+    let limits = Limits {
+        connections: tape_net::connections_max(wanted),
+        first_request: FIRST_CALL,
+        silence,
+        stall: STALL,
+    };
+    stream::unfold(Port::new(listener, limits), |mut port| async move {
+        let (io, _) = port.accept().await;
+        Some((Ok(Connection(io)), port))
+    })
+}
+
+/// Notes of each call that its peer speaks the protocol.
+pub(crate) fn asked(call: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(peer) = call.extensions().get::<Peer>() {
+        peer.asked();
+    }
+    Ok(call)
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

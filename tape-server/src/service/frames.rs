@@ -1,0 +1,273 @@
+//! The messages of a Drive stream, one by one: what is wrong with one of them costs the others nothing.
+//!
+//! The transport's own reader ends the stream at the first message that is too large or cannot be read, and with it the drive of
+//! every run of the client. This one answers for such a message by its number and goes on with the next.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use prost::Message as _;
+use tape_net::Peer;
+use tape_proto::MESSAGE_BYTES_MAX;
+use tape_proto::convert::InvalidField;
+use tape_proto::v1;
+use tonic::Code;
+use tonic::body::Body;
+
+/// What stands before each message: whether it is compressed, and its length.
+const HEADER_BYTES: usize = 5;
+/// Bytes of a message that is too large which are looked at for its number.
+const LOOKED_AT_BYTES: usize = 64;
+
+/// The messages of a stream.
+pub(super) struct Frames {
+    body: Body,
+    /// The other side of the connection; none where the transport does not say.
+    peer: Option<Peer>,
+    read: BytesMut,
+    /// Bytes of a message that is not taken which are still to come.
+    skipped: u64,
+}
+
+/// One message.
+pub(super) enum Frame {
+    /// It can be read.
+    Command(v1::DriveRequest),
+    /// It cannot.
+    Bad {
+        /// Its number; zero where that cannot be read either.
+        call: u64,
+        /// What is wrong.
+        problem: InvalidField,
+    },
+}
+
+/// How a stream of messages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed it, or its connection.
+    Closed,
+    /// Some other way: the client fell silent, or this side could not go on. It says nothing about the client.
+    Broken,
+}
+
+impl Frames {
+    pub(super) fn new(body: Body, peer: Option<Peer>) -> Self {
+        Self {
+            body,
+            peer,
+            read: BytesMut::new(),
+            skipped: 0,
+        }
+    }
+
+    /// The next message. May be dropped while it waits: nothing is lost.
+    pub(super) async fn next(&mut self) -> Result<Frame, End> {
+        loop {
+            if let Some(frame) = self.take() {
+                return Ok(frame);
+            }
+            let Some(read) = self.body.frame().await else {
+                return Err(self.end(true));
+            };
+            match read {
+                Ok(frame) => self.add(frame.into_data().unwrap_or_default()),
+                Err(status) => {
+                    tracing::debug!(%status, "a Drive stream broke off");
+                    // A client that lets its stream go says so by a cancellation.
+                    return Err(self.end(status.code() == Code::Cancelled));
+                }
+            }
+        }
+    }
+
+    /// Waits for the end, and takes no more messages.
+    pub(super) async fn ended(&mut self) -> End {
+        loop {
+            if let Err(end) = self.next().await {
+                return end;
+            }
+        }
+    }
+
+    /// How the stream ended: the transport ends streams in the same way where this side gave the connection up.
+    fn end(&self, well: bool) -> End {
+        match &self.peer {
+            Some(peer) if peer.was_cut() => End::Broken,
+            Some(peer) if peer.has_closed() => End::Closed,
+            _ if well => End::Closed,
+            _ => End::Broken,
+        }
+    }
+
+    fn add(&mut self, mut data: Bytes) {
+        let skipped = usize::try_from(self.skipped).map_or(data.len(), |left| left.min(data.len()));
+        data.advance(skipped);
+        self.skipped -= skipped as u64;
+        self.read.extend_from_slice(&data);
+    }
+
+    fn take(&mut self) -> Option<Frame> {
+        let mut header = self.read.get(..HEADER_BYTES)?;
+        let (compressed, length) = (header.get_u8() != 0, header.get_u32() as usize);
+        let problem = if compressed {
+            Some("is compressed, which this server does not read".to_owned())
+        } else if length > MESSAGE_BYTES_MAX {
+            Some(format!("has {length} bytes, the limit is {MESSAGE_BYTES_MAX}"))
+        } else {
+            None
+        };
+        let looked_at = if problem.is_some() {
+            length.min(LOOKED_AT_BYTES)
+        } else {
+            length
+        };
+        if self.read.len() < HEADER_BYTES + looked_at {
+            return None;
+        }
+        self.read.advance(HEADER_BYTES);
+        let message = self.read.split_to(looked_at).freeze();
+        if let Some(problem) = problem {
+            let rest = length - looked_at;
+            let here = rest.min(self.read.len());
+            self.read.advance(here);
+            self.skipped = (rest - here) as u64;
+            return Some(bad(&message, problem));
+        }
+        Some(match v1::DriveRequest::decode(message.clone()) {
+            Ok(request) => Frame::Command(request),
+            Err(error) => bad(&message, format!("cannot be read: {error}")),
+        })
+    }
+}
+
+fn bad(message: &[u8], problem: String) -> Frame {
+    Frame::Bad {
+        call: number(message).unwrap_or(0),
+        problem: InvalidField::new("message", problem),
+    }
+}
+
+/// The number of a call, of as much of its message as there is.
+fn number(mut message: &[u8]) -> Option<u64> {
+    loop {
+        let key = varint(&mut message)?;
+        match (key >> 3, key & 7) {
+            (1, 0) => return varint(&mut message),
+            (_, 0) => drop(varint(&mut message)?),
+            (_, 1) => message = message.get(8..)?,
+            (_, 2) => {
+                let length = usize::try_from(varint(&mut message)?).ok()?;
+                message = message.get(length..)?;
+            }
+            (_, 5) => message = message.get(4..)?,
+            _ => return None,
+        }
+    }
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = message.split_first()?;
+        *message = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::{End, Frame, Frames, number};
+    use bytes::Bytes;
+    use futures::stream;
+    use http_body_util::StreamBody;
+    use prost::Message as _;
+    use tape_proto::MESSAGE_BYTES_MAX;
+    use tape_proto::v1;
+    use tonic::Status;
+    use tonic::body::Body;
+
+    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(message.len()).unwrap();
+        [&[flag], &length.to_be_bytes()[..], message].concat()
+    }
+
+    fn command(call: u64) -> Vec<u8> {
+        v1::DriveRequest { call, request: None }.encode_to_vec()
+    }
+
+    fn frames(chunks: Vec<Result<Bytes, Status>>) -> Frames {
+        let frames = chunks
+            .into_iter()
+            .map(|chunk| chunk.map(hyper::body::Frame::data));
+        Frames::new(Body::new(StreamBody::new(stream::iter(frames))), None)
+    }
+
+    async fn calls(mut frames: Frames) -> (Vec<(u64, bool)>, End) {
+        let mut calls = Vec::new();
+        loop {
+            match frames.next().await {
+                Ok(Frame::Command(request)) => calls.push((request.call, true)),
+                Ok(Frame::Bad { call, .. }) => calls.push((call, false)),
+                Err(end) => return (calls, end),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_message_is_told_by_its_number_and_the_next_ones_are_read() {
+        let mut large = command(2);
+        large.resize(MESSAGE_BYTES_MAX + 1, 0);
+        let mut damaged = command(3);
+        damaged.extend([0x12, 0x7f]);
+        let all = [
+            framed(0, &command(1)),
+            framed(0, &large),
+            framed(0, &damaged),
+            framed(1, &command(4)),
+            framed(0, &[0xff]),
+            framed(0, &command(6)),
+        ]
+        .concat();
+        let expected = vec![
+            (1, true),
+            (2, false),
+            (3, false),
+            (4, false),
+            (0, false),
+            (6, true),
+        ];
+        for size in [1_000, 65_537, all.len()] {
+            let chunks = all.chunks(size).map(|chunk| Ok(Bytes::copy_from_slice(chunk)));
+            let (calls, end) = calls(frames(chunks.collect())).await;
+            assert_eq!(
+                (calls, end),
+                (expected.clone(), End::Closed),
+                "in pieces of {size}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_fails_was_not_closed_and_one_that_is_cancelled_was() {
+        let broken = frames(vec![
+            Ok(framed(0, &command(1)).into()),
+            Err(Status::internal("broken")),
+        ]);
+        assert_eq!(calls(broken).await, (vec![(1, true)], End::Broken));
+        let cancelled = frames(vec![Err(Status::cancelled("by the client"))]);
+        assert_eq!(calls(cancelled).await, (vec![], End::Closed));
+    }
+
+    #[test]
+    fn the_number_is_found_behind_other_fields() {
+        assert_eq!(number(&[0x12, 2, 9, 9, 0x08, 0x96, 0x01]), Some(150));
+        assert_eq!(number(&[0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 7]), Some(7));
+        assert_eq!(number(&[0x08]), None);
+        assert_eq!(number(&[0x12, 0xff, 0xff, 0x7f]), None);
+    }
+}

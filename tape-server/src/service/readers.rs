@@ -1,0 +1,320 @@
+//! Readers of streams: what waits for them is bounded, for each and for all of them together.
+//!
+//! Messages wait in a queue until the transport takes them. A reader that takes none for a while is told where it can go on,
+//! and what waited for it is dropped: its memory is for those that read.
+
+use futures::Stream;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tape_proto::failure::Failure;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+
+/// Messages that wait for one reader; then its stream waits too.
+const MESSAGES_WAITING_MAX: usize = 4;
+/// What all readers together have in memory, in KiB: 256 MiB.
+const ALL_KIB: usize = 256 * 1024;
+/// What a page of a store takes at most, in KiB: 8 MiB, and the entry that goes over.
+const PAGE_KIB: u32 = 12 * 1024;
+/// A reader that takes nothing for this long is dropped.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same while others wait for memory.
+const PATIENCE_SHORT: Duration = Duration::from_secs(2);
+/// How often a writer looks whether others wait.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The memory of all readers of a server. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Readers {
+    memory: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// Memory that a reader has.
+pub(super) struct Held(OwnedSemaphorePermit);
+
+/// A reader takes nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// It is gone.
+    Gone,
+    /// It is too slow.
+    Slow,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            memory: Arc::new(Semaphore::new(ALL_KIB)),
+            patience: PATIENCE,
+        }
+    }
+}
+
+impl Readers {
+    /// The memory for a page that is about to be read. Waits until there is some.
+    pub(super) async fn page(&self) -> Held {
+        let permit = Arc::clone(&self.memory).acquire_many_owned(PAGE_KIB).await;
+        Held(permit.expect("the memory of readers is never closed"))
+    }
+
+    /// Waits as long as a reader may take nothing.
+    async fn patience(&self) {
+        tokio::time::sleep(PATIENCE_SHORT.min(self.patience)).await;
+        let mut waited = PATIENCE_SHORT;
+        while waited < self.patience && self.memory.available_permits() >= PAGE_KIB as usize {
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+    }
+}
+
+impl Held {
+    /// Gives back what the page did not take.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.0.num_permits().saturating_sub(kib(bytes));
+        drop(self.0.split(excess));
+    }
+
+    fn split(&mut self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let kib = kib(bytes).min(self.0.num_permits());
+        self.0.split(kib)
+    }
+}
+
+const fn kib(bytes: usize) -> usize {
+    bytes / 1024 + 1
+}
+
+struct Queue<T> {
+    state: Mutex<State<T>>,
+    taken: Notify,
+    gone: Notify,
+}
+
+struct State<T> {
+    waiting: VecDeque<(Result<T, Status>, Option<OwnedSemaphorePermit>)>,
+    reader: Option<Waker>,
+    is_reader_gone: bool,
+    is_done: bool,
+}
+
+/// The end of a queue that messages are put in.
+pub(super) struct Writer<T> {
+    queue: Arc<Queue<T>>,
+    readers: Readers,
+}
+
+/// The messages of a stream, as the transport takes them.
+pub(crate) struct Messages<T>(Arc<Queue<T>>);
+
+/// A queue for one reader.
+pub(super) fn queue<T>(readers: &Readers) -> (Writer<T>, Messages<T>) {
+    let queue = Arc::new(Queue {
+        state: Mutex::new(State {
+            waiting: VecDeque::new(),
+            reader: None,
+            is_reader_gone: false,
+            is_done: false,
+        }),
+        taken: Notify::new(),
+        gone: Notify::new(),
+    });
+    let writer = Writer {
+        queue: Arc::clone(&queue),
+        readers: readers.clone(),
+    };
+    (writer, Messages(queue))
+}
+
+impl<T> Queue<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect("nothing panics while it holds a queue")
+    }
+}
+
+impl<T> State<T> {
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+impl<T: prost::Message> Writer<T> {
+    /// Puts a message into the queue, with its part of the memory that is held. Waits while the queue is full.
+    pub(super) async fn send(&self, message: T, held: Option<&mut Held>) -> Result<(), Unsent> {
+        let memory = held.and_then(|held| held.split(message.encoded_len()));
+        let room = async {
+            loop {
+                let taken = self.queue.taken.notified();
+                {
+                    let state = self.queue.state();
+                    if state.is_reader_gone {
+                        return Err(Unsent::Gone);
+                    }
+                    if state.waiting.len() < MESSAGES_WAITING_MAX {
+                        return Ok(());
+                    }
+                }
+                taken.await;
+            }
+        };
+        tokio::select! {
+            room = room => room?,
+            () = self.readers.patience() => return Err(Unsent::Slow),
+        }
+        let mut state = self.queue.state();
+        state.waiting.push_back((Ok(message), memory));
+        state.wake();
+        Ok(())
+    }
+}
+
+impl<T> Writer<T> {
+    /// Ends the stream with a failure, behind the messages that wait.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.end(failure, false);
+    }
+
+    /// Ends the stream with a failure, and drops the messages that wait.
+    pub(super) fn cut(&self, failure: Failure) {
+        self.end(failure, true);
+    }
+
+    fn end(&self, failure: Failure, drops: bool) {
+        let mut state = self.queue.state();
+        if drops {
+            state.waiting.clear();
+        }
+        state.waiting.push_back((Err(failure.into()), None));
+        state.wake();
+    }
+
+    /// Waits until the reader is gone.
+    pub(super) async fn gone(&self) {
+        loop {
+            let gone = self.queue.gone.notified();
+            if self.queue.state().is_reader_gone {
+                return;
+            }
+            gone.await;
+        }
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.is_done = true;
+        state.wake();
+    }
+}
+
+impl<T> Stream for Messages<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.0.state();
+        if let Some((message, _)) = state.waiting.pop_front() {
+            self.0.taken.notify_one();
+            return Poll::Ready(Some(message));
+        }
+        if state.is_done {
+            return Poll::Ready(None);
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Messages<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_reader_gone = true;
+        state.waiting.clear();
+        drop(state);
+        self.0.taken.notify_one();
+        self.0.gone.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::{ALL_KIB, Messages, PAGE_KIB, Readers, Unsent, Writer, queue};
+    use futures::{FutureExt as _, StreamExt as _};
+    use tape_proto::failure::Failure;
+    use tape_proto::v1::ReclaimResponse as Message;
+
+    const MESSAGE: Message = Message { more: true };
+
+    fn filled(readers: &Readers) -> (Writer<Message>, Messages<Message>) {
+        let (writer, messages) = queue(readers);
+        while matches!(writer.send(MESSAGE, None).now_or_never(), Some(Ok(()))) {}
+        (writer, messages)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_come_in_order_and_end_with_the_writer() {
+        let (writer, mut messages) = queue(&Readers::default());
+        let reading = tokio::spawn(async move {
+            let mut read = 0;
+            while let Some(message) = messages.next().await {
+                assert_eq!(message.unwrap(), MESSAGE);
+                read += 1;
+            }
+            read
+        });
+        for _ in 0..100 {
+            writer.send(MESSAGE, None).await.unwrap();
+        }
+        drop(writer);
+        assert_eq!(reading.await.unwrap(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_dropped_and_what_waited_for_it() {
+        let (writer, mut messages) = filled(&Readers::default());
+        assert_eq!(writer.send(MESSAGE, None).await, Err(Unsent::Slow));
+        let resume = "entry 7".to_owned();
+        writer.cut(Failure::SlowReader { resume });
+        let status = messages.next().await.unwrap().unwrap_err();
+        assert_eq!(
+            Failure::from(&status),
+            Failure::SlowReader {
+                resume: "entry 7".to_owned()
+            }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_goes_is_noticed() {
+        let (writer, messages) = filled(&Readers::default());
+        drop(messages);
+        writer.gone().await;
+        assert_eq!(writer.send(MESSAGE, None).await, Err(Unsent::Gone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_of_all_readers_are_bounded_and_freed_as_they_are_taken() {
+        let readers = Readers::default();
+        let pages = ALL_KIB / PAGE_KIB as usize;
+        let mut held: Vec<_> = (0..pages)
+            .map(|_| readers.page().now_or_never().unwrap())
+            .collect();
+        assert!(readers.page().now_or_never().is_none(), "there is no more memory");
+        let (writer, mut messages) = queue(&readers);
+        writer.send(MESSAGE, held.last_mut()).await.unwrap();
+        for held in &mut held {
+            held.shrink_to(0);
+        }
+        let before = readers.memory.available_permits();
+        messages.next().await.unwrap().unwrap();
+        assert_eq!(readers.memory.available_permits(), before + 1);
+        assert!(readers.page().now_or_never().is_some());
+    }
+}

@@ -234,6 +234,13 @@ async fn numbers_keep_their_letters() {
             .await
             .unwrap();
         assert_eq!(sample.get(), LETTERS);
+        // A number that a float holds is the same float again, in any process.
+        #[derive(serde::Deserialize)]
+        struct Amount {
+            a: f64,
+        }
+        let amount: Amount = serde_json::from_str(result.get()).unwrap();
+        assert_eq!(amount.a.to_string(), "1070.8500000000001");
         fresh.push(!decision.is_replayed());
         world.clock.advance(2 * LEASE);
     }

@@ -192,9 +192,7 @@ mod tests {
     /// What one attempt is told: a reply, or a failure that may name the request's id.
     type Answer = Result<Reply, fn(RequestId) -> Failure>;
 
-    async fn executed(
-        answers: Vec<Answer>,
-    ) -> (Result<Reply, Error>, Vec<RequestId>) {
+    async fn executed(answers: Vec<Answer>) -> (Result<Reply, Error>, Vec<RequestId>) {
         let mut clock = RequestClock::default();
         let first = clock.next(Timestamp::from_micros(0), 1);
         let clock = Mutex::new(clock);

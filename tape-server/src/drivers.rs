@@ -206,6 +206,11 @@ impl Drop for Driven {
 }
 
 impl Closed {
+    /// Whether there is nothing to let go.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// The runs that nobody drives on another stream by now.
     pub(crate) fn gone(self) -> Vec<(RunId, Seen)> {
         let table = self.drivers.table();
@@ -288,7 +293,7 @@ mod tests {
         silent.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(2));
         closed.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(3));
         let gone = closed.closed();
-        assert!(gone.gone().is_empty(), "it is driven on the silent one still");
+        assert!(gone.is_empty(), "it is driven on the silent one still");
         drop(silent);
         assert!(drivers.table().drivers.is_empty());
     }

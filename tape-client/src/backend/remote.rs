@@ -560,7 +560,7 @@ impl Remote {
     /// Gets rid of payloads of a stream that were erased.
     pub(crate) async fn finish_erasures(&self, stream: &StreamId) -> Result<(), Failure> {
         let stream = stream.to_string();
-        let mut entries = EntriesClient::new(self.channel.clone());
+        let mut entries = EntriesClient::new(self.link.channel());
         entries
             .finish_erasures(v1::FinishErasuresRequest { stream })
             .await?;

@@ -157,8 +157,8 @@ caught! {
     one_that_finds_every_batch: FindsEveryBatch by what_became_of_a_batch_is_told_by_its_place;
     one_that_finds_no_batch: FindsNoBatch by what_became_of_a_batch_is_told_by_its_place;
     one_that_forgets_batches: ForgetsBatches by what_became_of_a_batch_is_told_by_its_place;
-    one_that_forgets_batches_repeats_commands: ForgetsBatches by a_lost_answer_is_found_behind_much_of_others;
-    one_that_finds_no_batch_repeats_commands: FindsNoBatch by a_lost_answer_is_found_behind_much_of_others;
+    one_that_forgets_batches_denies_commands: ForgetsBatches by a_lost_answer_is_found_behind_much_of_others;
+    one_that_finds_no_batch_denies_commands: FindsNoBatch by a_lost_answer_is_found_behind_much_of_others;
     one_that_misses_what_was_dropped: MissesDroppedBatches by what_became_of_dropped_batches_is_unknown;
     one_that_commits_late: CommitsLate by a_commit_that_was_abandoned_is_there_or_never_comes on "memory";
     one_that_serves_the_snapshot_of_another: SnapshotOfAnother by a_snapshot_is_the_one_that_was_put;

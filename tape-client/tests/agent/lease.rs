@@ -72,14 +72,14 @@ async fn a_live_lease_keeps_others_away() {
 #[tokio::test(start_paused = true)]
 async fn the_lease_outlives_a_tool_call_of_an_hour() {
     let world = World::new();
-    let one = world.process_in_virtual_time("one").await;
+    let one = world.patient_process("one").await;
     let run = begin(&one).await.unwrap();
     let decision = run.decide(&json!("a"), || world.model("a")).await.unwrap();
     let slow = run.effect(&decision, "bank", "transfer").run(async |call| {
         tokio::time::sleep(Duration::from_secs(3600)).await;
         world.act(call).await
     });
-    let two = world.process_in_virtual_time("two").await;
+    let two = world.patient_process("two").await;
     let others = async {
         for _ in 0..3500 {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -105,9 +105,9 @@ async fn the_lease_outlives_a_tool_call_of_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_run_is_no_longer_kept() {
     let world = World::new();
-    let one = world.process_in_virtual_time("one").await;
+    let one = world.patient_process("one").await;
     drop(begin(&one).await.unwrap());
-    let two = world.process_in_virtual_time("two").await;
+    let two = world.patient_process("two").await;
     assert!(matches!(begin(&two).await, Err(Error::Busy { .. })));
     tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
     begin(&two).await.unwrap();

@@ -37,7 +37,7 @@ async fn due(world: &World) -> Option<Timestamp> {
 #[tokio::test(start_paused = true)]
 async fn a_long_wait_suspends_the_run_and_a_signal_brings_it_back() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let waited = approval(&run).await;
     assert!(matches!(waited, Err(Error::Suspended)), "{waited:?}");
@@ -60,7 +60,7 @@ async fn a_long_wait_suspends_the_run_and_a_signal_brings_it_back() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passes_answers_the_gate_without_any_other_process() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     assert!(matches!(
         approval(&begin(&tape).await.unwrap()).await,
         Err(Error::Suspended)
@@ -77,7 +77,7 @@ async fn a_deadline_that_passes_answers_the_gate_without_any_other_process() {
 #[tokio::test(start_paused = true)]
 async fn a_short_wait_stays_in_the_process() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     run.sleep("short", Duration::from_secs(3)).await.unwrap();
     let gate = run
@@ -102,7 +102,7 @@ async fn a_short_wait_stays_in_the_process() {
 #[tokio::test(start_paused = true)]
 async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let pay = async |run: &Run| {
         let decision = run.decide(&json!("pay"), || world.model("pay")).await?;
@@ -113,7 +113,7 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
     };
     let suspended = pay(&run).await;
     assert!(matches!(suspended, Err(Error::Suspended)), "{suspended:?}");
-    let engine = Engine::new(world.store.clone(), world.virtual_clock());
+    let engine = Engine::new(world.store.clone(), world.clock.clone());
     let effect: EffectId = "#0.0".parse().unwrap();
     let holder = Holder::new("worker").unwrap();
     let work = async |work| {
@@ -148,7 +148,7 @@ async fn an_outbox_effect_is_waited_for_until_a_worker_settles_it() {
 #[tokio::test(start_paused = true)]
 async fn retryable_failures_and_lost_answers_are_tried_again_with_the_same_key() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let decision = run.decide(&json!("pay"), || world.model("pay")).await.unwrap();
     let mut calls = Vec::new();
@@ -186,7 +186,7 @@ async fn retryable_failures_and_lost_answers_are_tried_again_with_the_same_key()
 #[tokio::test(start_paused = true)]
 async fn failures_after_a_lost_answer_are_bounded_and_come_to_unknown() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let decision = run.decide(&json!("pay"), || world.model("pay")).await.unwrap();
     let policy = EffectPolicy {
@@ -213,7 +213,7 @@ async fn failures_after_a_lost_answer_are_bounded_and_come_to_unknown() {
 #[tokio::test(start_paused = true)]
 async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let pay = async |run: &Run| {
         let decision = run.decide(&json!("pay"), || world.model("pay")).await?;
@@ -262,7 +262,7 @@ async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_to_be_cancelled_says_so_and_undoes_what_it_did() {
     let world = World::new();
-    let tape = world.process_in_virtual_time("one").await;
+    let tape = world.patient_process("one").await;
     let run = begin(&tape).await.unwrap();
     let decision = run.decide(&json!("pay"), || world.model("pay")).await.unwrap();
     let effect = run.effect(&decision, "bank", "pay").undo("reverse", &json!({}));

@@ -27,8 +27,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) store: Arc<dyn JournalStore>,
-    pub(crate) clock: Arc<ShiftedClock>,
-    started: tokio::time::Instant,
+    pub(crate) clock: Arc<VirtualClock>,
     /// How long its processes try to reach the journal.
     patience: Duration,
     counts: Arc<Mutex<Counts>>,
@@ -64,8 +63,7 @@ impl World {
     fn on(store: Arc<dyn JournalStore>, patience: Duration) -> Self {
         Self {
             store,
-            clock: Arc::default(),
-            started: tokio::time::Instant::now(),
+            clock: Arc::new(VirtualClock::new()),
             patience,
             counts: Arc::default(),
         }
@@ -82,18 +80,14 @@ impl World {
             .unwrap()
     }
 
-    /// A process whose journal's clock is tokio's, which stands still while somebody works and leaps while all wait.
-    pub(crate) async fn process_in_virtual_time(&self, name: &str) -> Tape {
-        let tape = Tape::over(Engine::new(self.store.clone(), self.virtual_clock()));
+    /// A process that tries for as long as a client does by default to reach the journal.
+    pub(crate) async fn patient_process(&self, name: &str) -> Tape {
+        let tape = Tape::over(Engine::new(self.store.clone(), self.clock.clone()));
         tape.holder(Holder::new(name).unwrap())
             .lease(LEASE)
             .connect()
             .await
             .unwrap()
-    }
-
-    pub(crate) fn virtual_clock(&self) -> Arc<dyn Clock> {
-        Arc::new(VirtualClock(self.started))
     }
 
     pub(crate) async fn journal(&self) -> Vec<Entry> {
@@ -242,29 +236,35 @@ async fn branch(run: &Run, world: &World, name: &str) -> Result<Receipt, Error> 
     hedge.run(async |call| world.act(call).await).await
 }
 
-/// The clock of the machine, moved on by hand.
-#[derive(Debug, Default)]
-pub(crate) struct ShiftedClock(AtomicU64);
+/// Tokio's clock as the time of a journal, moved on by hand. Where tokio's is paused, it stands still while somebody works and
+/// leaps while all wait.
+#[derive(Debug)]
+pub(crate) struct VirtualClock {
+    started: tokio::time::Instant,
+    started_at: Timestamp,
+    ahead_ms: AtomicU64,
+}
 
-impl ShiftedClock {
+impl VirtualClock {
+    fn new() -> Self {
+        Self {
+            started: tokio::time::Instant::now(),
+            started_at: SystemClock.now(),
+            ahead_ms: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
-        self.0
+        self.ahead_ms
             .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
-impl Clock for ShiftedClock {
-    fn now(&self) -> Timestamp {
-        SystemClock.now().plus_millis(self.0.load(Ordering::SeqCst))
-    }
-}
-
-/// Tokio's clock, as the time of a journal.
-struct VirtualClock(tokio::time::Instant);
-
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(i64::try_from(self.0.elapsed().as_micros()).unwrap())
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap();
+        self.started_at
+            .plus_millis(elapsed + self.ahead_ms.load(Ordering::SeqCst))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::backend::{
     Backend, Failure, FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage,
     Tail,
 };
+use crate::chance;
 use crate::error::Error;
 use crate::retry::{until_answered, until_executed};
 use crate::run::{Beginnings, RunBuilder};
@@ -561,7 +562,7 @@ async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error
 
 impl Default for Settings {
     fn default() -> Self {
-        let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let name = format!("{}-{:08x}", std::process::id(), chance::bits() >> 32);
         Self {
             holder: Holder::new(name).expect("digits and a hyphen are a name"),
             principal: None,

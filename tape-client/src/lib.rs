@@ -19,6 +19,7 @@
 
 mod backend;
 mod budget;
+mod chance;
 mod client;
 mod decision;
 mod effect;

@@ -4,6 +4,7 @@
 //! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
 
 use crate::backend::Failure;
+use crate::chance;
 use crate::error::{Error, Source};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,7 +29,7 @@ pub(crate) struct RequestIds(Mutex<RequestClock>);
 impl RequestIds {
     /// A new name for a request.
     pub(crate) fn next(&self) -> RequestId {
-        self.clock().next(now(), rand::random())
+        self.clock().next(now(), chance::wide())
     }
 
     /// Learns from what became of a request.
@@ -151,7 +152,7 @@ impl Default for Backoff {
 
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(rand::random_range(0.5..1.0));
+        let wait = self.0.mul_f64(0.5 + chance::share() / 2.0);
         self.0 = (self.0 * 2).min(LONGEST);
         wait
     }

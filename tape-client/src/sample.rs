@@ -1,5 +1,6 @@
 //! Samples: what an agent takes from outside the rules is recorded once, and replayed.
 
+use crate::chance;
 use crate::error::{Error, Source};
 use crate::json;
 use crate::run::Run;
@@ -27,7 +28,7 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn uuid(&self) -> Result<Uuid, Error> {
-        let fresh = || uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let fresh = || uuid::Builder::from_random_bytes(chance::wide().to_ne_bytes()).into_uuid();
         self.sample("uuid", || ready(Ok::<_, Infallible>(fresh()))).await
     }
 
@@ -36,7 +37,7 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn random(&self) -> Result<u64, Error> {
-        self.sample("random", || ready(Ok::<_, Infallible>(rand::random())))
+        self.sample("random", || ready(Ok::<_, Infallible>(chance::bits())))
             .await
     }
 

@@ -21,6 +21,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &["tape-core", "tape-store", "tape-client", "tape-net"],
     ),
     ("tape-net", &[]),
+    ("tape-generate", &[]),
     (
         "tape-server",
         &[

@@ -26,13 +26,13 @@ mod words;
     clippy::wildcard_enum_match_arm,
     reason = "generated"
 )]
-/// Messages, clients and servers of the package `tape.v1`.
+/// Messages, clients and servers of the package `tape.v1`, as `tape-generate` writes them.
 pub mod v1 {
-    tonic::include_proto!("tape.v1");
+    include!("generated/tape.v1.rs");
 }
 
 /// The contract as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tape.v1.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/tape.v1.bin");
 
 /// Largest message either side takes, in bytes: above the largest entry, command or page.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! Signatures over requests, so that an agent's endpoint can tell who asks for a re-drive.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::time::Duration;
 

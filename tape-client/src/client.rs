@@ -4,7 +4,6 @@ use crate::backend::{
     Backend, Failure, FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage,
     Tail,
 };
-use crate::chance;
 use crate::error::Error;
 use crate::retry::{until_answered, until_executed};
 use crate::run::{Beginnings, RunBuilder};
@@ -548,21 +547,21 @@ async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error
         #[cfg(not(feature = "embedded"))]
         StoreUrl::Embedded(_) => Err(Error::invalid(
             "store URL",
-            "this build has no embedded store (feature `embedded`)",
+            "names a store in this process, and this build has none: give `tape-client` the feature `sqlite`, `postgres`, `bigtable` or `spanner`",
         )),
         #[cfg(feature = "remote")]
         StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority, lease)?)),
         #[cfg(not(feature = "remote"))]
         StoreUrl::Server(_) => Err(Error::invalid(
             "store URL",
-            "this build has no remote client (feature `remote`)",
+            "names a server, and this build connects to none: give `tape-client` the feature `remote`",
         )),
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let name = format!("{}-{:08x}", std::process::id(), chance::bits() >> 32);
+        let name = format!("{}-{:08x}", std::process::id(), crate::machine::bits() >> 32);
         Self {
             holder: Holder::new(name).expect("digits and a hyphen are a name"),
             principal: None,

@@ -4,6 +4,15 @@
 //! did is not done again, and what it was about to do is done. The same code runs over a server
 //! (`tape://host:port`) and over a store in the agent's own process (`sqlite:PATH`, `memory:`).
 //!
+//! # Features
+//!
+//! | feature | opens |
+//! |---|---|
+//! | `sqlite` (default) | `sqlite:PATH`, `memory:` |
+//! | `remote` | `tape://host:port`, a server; adds a gRPC client to the build |
+//! | `postgres`, `bigtable`, `spanner` | the stores of these names |
+//! | `embedded` | `memory:` alone, and the store of [`Tape::over`] |
+//!
 //! # JSON
 //!
 //! What an agent gives as `impl Serialize` is written as JSON once, the members of its objects sorted by name, and recorded, sent and
@@ -19,7 +28,6 @@
 
 mod backend;
 mod budget;
-mod chance;
 mod client;
 mod decision;
 mod effect;
@@ -27,6 +35,7 @@ mod error;
 mod gate;
 mod json;
 mod lease;
+mod machine;
 mod retry;
 mod run;
 mod sample;

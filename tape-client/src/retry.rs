@@ -4,14 +4,11 @@
 //! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
 
 use crate::backend::Failure;
-use crate::chance;
 use crate::error::{Error, Source};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tape_core::command::Command;
-use tape_core::id::{RequestClock, RequestId};
+use tape_core::id::RequestId;
 use tape_core::reply::{Rejection, Reply};
-use tape_core::time::Timestamp;
 use tokio::time::Instant;
 
 /// The first wait between two tries.
@@ -21,34 +18,6 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
-
-/// Names requests, dated by a clock that learns the journal's time from refusals.
-#[derive(Debug, Default)]
-pub(crate) struct RequestIds(Mutex<RequestClock>);
-
-impl RequestIds {
-    /// A new name for a request.
-    pub(crate) fn next(&self) -> RequestId {
-        self.clock().next(now(), chance::wide())
-    }
-
-    /// Learns from what became of a request.
-    pub(crate) fn learn(&self, failure: &Failure) {
-        if let Failure::Rejected(rejection) = failure {
-            self.clock().learn(now(), rejection);
-        }
-    }
-
-    fn clock(&self) -> MutexGuard<'_, RequestClock> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The time by this process's clock.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
 
 /// Tries until there is an answer or a refusal, for at most `patience`. `send` repeats one request by its id, so a
 /// lost answer is not a failure.
@@ -152,7 +121,7 @@ impl Default for Backoff {
 
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(0.5 + chance::share() / 2.0);
+        let wait = self.0.mul_f64(0.5 + crate::machine::share() / 2.0);
         self.0 = (self.0 * 2).min(LONGEST);
         wait
     }
@@ -161,6 +130,9 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
+    use tape_core::id::RequestClock;
+    use tape_core::time::Timestamp;
 
     #[tokio::test(start_paused = true)]
     async fn a_retryable_failure_is_tried_again_until_the_deadline() {

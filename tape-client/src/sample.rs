@@ -1,14 +1,13 @@
 //! Samples: what an agent takes from outside the rules is recorded once, and replayed.
 
-use crate::chance;
 use crate::error::{Error, Source};
 use crate::json;
+use crate::machine;
 use crate::run::Run;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::future::ready;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tape_core::command::DriverCommand;
 use tape_core::id::SampleName;
 use tape_core::time::Timestamp;
@@ -20,7 +19,8 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        self.sample("now", || ready(Ok::<_, Infallible>(now()))).await
+        self.sample("now", || ready(Ok::<_, Infallible>(machine::now())))
+            .await
     }
 
     /// A new UUID: the same in every drive.
@@ -28,7 +28,7 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn uuid(&self) -> Result<Uuid, Error> {
-        let fresh = || uuid::Builder::from_random_bytes(chance::wide().to_ne_bytes()).into_uuid();
+        let fresh = || uuid::Builder::from_random_bytes(machine::wide().to_ne_bytes()).into_uuid();
         self.sample("uuid", || ready(Ok::<_, Infallible>(fresh()))).await
     }
 
@@ -37,7 +37,7 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn random(&self) -> Result<u64, Error> {
-        self.sample("random", || ready(Ok::<_, Infallible>(chance::bits())))
+        self.sample("random", || ready(Ok::<_, Infallible>(machine::bits())))
             .await
     }
 
@@ -83,9 +83,4 @@ impl Run {
         // What a re-drive will read is what this drive goes on with.
         json::read("the sample", &value)
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

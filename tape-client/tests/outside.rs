@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -40,6 +41,9 @@ debug = false
     )
 }
 
+/// Crates of others that an embedder builds at most.
+const CRATES_MAX: usize = 100;
+
 /// The first example in Rust of the README.
 fn example() -> String {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
@@ -57,6 +61,21 @@ fn target() -> PathBuf {
     this.ancestors().nth(3).unwrap().join("outside")
 }
 
+/// What cargo prints on its two outputs.
+fn cargo(dir: &Path, args: &[&str]) -> (String, String) {
+    let output = Command::new(env!("CARGO"))
+        .args(args)
+        .arg("--offline")
+        .current_dir(dir)
+        .env("CARGO_TARGET_DIR", target())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (said, errors) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{errors}");
+    (said, errors)
+}
+
 #[test]
 fn the_agent_of_the_readme_runs_in_a_crate_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,20 +83,24 @@ fn the_agent_of_the_readme_runs_in_a_crate_of_its_own() {
     std::fs::write(dir.path().join("Cargo.toml"), manifest()).unwrap();
     std::fs::write(dir.path().join("src/main.rs"), example() + MAIN).unwrap();
     std::fs::copy(root().join("Cargo.lock"), dir.path().join("Cargo.lock")).unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--offline"])
-        .current_dir(dir.path())
-        .env("CARGO_TARGET_DIR", target())
-        .output()
-        .unwrap();
-    let (said, errors) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "{errors}");
+
+    let (said, errors) = cargo(dir.path(), &["run", "--quiet"]);
+    assert_eq!(errors, "", "a build with the default features warns of nothing");
     let lines: Vec<&str> = said.lines().collect();
     // The second time the run has ended, and tells how.
     assert_eq!(lines.len(), 2, "{said}");
     assert_eq!(lines[0], lines[1]);
     assert!(lines[0].starts_with("Completed"), "{said}");
+
+    let (tree, _) = cargo(
+        dir.path(),
+        &["tree", "--edges", "normal,build", "--prefix", "none"],
+    );
+    let crates = tree.lines().map(|line| line.trim_end_matches(" (*)"));
+    let of_others: BTreeSet<&str> = crates.filter(|line| !line.contains('/')).collect();
+    assert!(
+        of_others.len() <= CRATES_MAX,
+        "{} crates: {of_others:#?}",
+        of_others.len()
+    );
 }

@@ -19,21 +19,26 @@ pub enum Announcement {
     Any,
 }
 
-/// Announces commits to those who listen in this process.
+/// Announces commits to those who listen in this process: what a store has whose
+/// [`announcements`](crate::contract::JournalStore::announcements) are some.
 #[derive(Debug)]
-pub(crate) struct Announcer(broadcast::Sender<Announcement>);
+pub struct Announcer(broadcast::Sender<Announcement>);
 
-impl Announcer {
-    pub(crate) fn new() -> Self {
+impl Default for Announcer {
+    fn default() -> Self {
         Self(broadcast::Sender::new(BEHIND_MAX))
     }
+}
 
-    pub(crate) fn announce(&self, announcement: Announcement) {
+impl Announcer {
+    /// Tells all that listen now. Of those that are too far behind, each is told [`Announcement::Any`] in place of what it missed.
+    pub fn announce(&self, announcement: Announcement) {
         // Without listeners there is nothing to do.
         let _ = self.0.send(announcement);
     }
 
-    pub(crate) fn listen(&self) -> Announcements {
+    /// What is announced from now on.
+    pub fn listen(&self) -> Announcements {
         Announcements(self.0.subscribe())
     }
 }

@@ -3,18 +3,19 @@
 mod drive;
 mod feed;
 mod link;
+mod requests;
 mod work;
 
 use super::{
     Backend, Failure, FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage,
     RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
-use crate::retry::RequestIds;
 use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use link::Link;
+use requests::RequestIds;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

@@ -219,7 +219,8 @@ impl Layer for Overtaken {
         let other = Engine::new(Arc::clone(&self.inner), Arc::new(SystemClock));
         // More than a stream remembers requests of, too: it could not tell by its memory of them.
         for _ in 0..=REMEMBERED_REPLIES_MAX / OTHERS {
-            let puts = (0..OTHERS).map(|n| put(&other, &self.value, other.request_id(), format!("newer {n}")));
+            let puts =
+                (0..OTHERS).map(|n| put(&other, &self.value, other.request_id(), format!("newer {n}")));
             let put = futures::future::join_all(puts).await;
             assert!(put.iter().all(Result::is_ok));
         }

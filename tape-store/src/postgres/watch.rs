@@ -66,7 +66,7 @@ impl Committed {
 impl Watch {
     pub(super) fn start(target: &Target, wake: Arc<Wake>) -> Self {
         let committed = Arc::new(Committed::default());
-        let announcer = Arc::new(Announcer::new());
+        let announcer = Arc::new(Announcer::default());
         // A server's own notices are no news to it.
         let own = uuid::Uuid::new_v4().to_string();
         let tell = tell(target.clone(), own.clone(), Arc::clone(&committed));

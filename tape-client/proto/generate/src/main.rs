@@ -50,7 +50,10 @@ mod tests {
         for name in ["tape.v1.rs", "tape.v1.bin"] {
             let kept = std::fs::read(proto().join("src/generated").join(name)).unwrap();
             let made = std::fs::read(made.path().join(name)).unwrap();
-            assert!(kept == made, "{name} is not what the contract gives: `cargo run -p tape-generate` writes it");
+            assert!(
+                kept == made,
+                "{name} is not what the contract gives: `cargo run -p tape-generate` writes it"
+            );
         }
     }
 }

@@ -4,10 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+#[cfg(feature = "bigtable")]
+#[path = "../../tape-store/tests/bigtable_emulator/mod.rs"]
+mod bigtable_emulator;
 mod harness;
 #[cfg(feature = "postgres")]
 #[path = "../../tape-store/tests/postgres_server/mod.rs"]
 mod postgres_server;
+#[cfg(feature = "spanner")]
+#[path = "../../tape-store/tests/spanner_emulator/mod.rs"]
+mod spanner_emulator;
 
 use harness::{Server, begin, begin_effect, decision, execute, request, run};
 use std::path::{Path, PathBuf};
@@ -223,6 +229,28 @@ async fn on_sqlite_clocks_of_servers_decide_nothing() {
 async fn on_postgres_clocks_of_servers_decide_nothing() {
     let Some(library) = library() else { return };
     let Some(database) = postgres_server::Database::create() else {
+        return;
+    };
+    nothing_ends_early(&database.url(), library).await;
+    nothing_waits_for_a_clock(&database.url(), library).await;
+}
+
+#[cfg(feature = "bigtable")]
+#[tokio::test]
+async fn on_bigtable_clocks_of_servers_decide_nothing() {
+    let Some(library) = library() else { return };
+    let Some(table) = bigtable_emulator::Table::new() else {
+        return;
+    };
+    nothing_ends_early(&table.url(), library).await;
+    nothing_waits_for_a_clock(&table.url(), library).await;
+}
+
+#[cfg(feature = "spanner")]
+#[tokio::test]
+async fn on_spanner_clocks_of_servers_decide_nothing() {
+    let Some(library) = library() else { return };
+    let Some(database) = spanner_emulator::Database::create() else {
         return;
     };
     nothing_ends_early(&database.url(), library).await;

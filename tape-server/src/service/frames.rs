@@ -29,6 +29,10 @@ pub(super) struct Frames {
 }
 
 /// One message.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is at hand at a time, and it mostly is a command"
+)]
 pub(super) enum Frame {
     /// It can be read.
     Command(v1::DriveRequest),

@@ -372,7 +372,7 @@ fn started(reply: Reply) -> Result<Stand, Error> {
             attempt,
             ..
         } => Ok(Stand::Go { attempt }),
-        other => Err(Error::unexpected("the start of an effect", other)),
+        other => Err(Error::unexpected("the start of an effect", &other)),
     }
 }
 
@@ -435,7 +435,7 @@ async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: Ending) -> Resul
             },
             _,
         ) => Ok(Stand::Unknown { cause: doubt }),
-        (other, _) => Err(Error::unexpected("the outcome of an effect", other)),
+        (other, _) => Err(Error::unexpected("the outcome of an effect", &other)),
     }
 }
 

@@ -1,9 +1,10 @@
 //! Errors of the run API, by what the author of an agent does next.
 
 use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
+use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
-use tape_core::reply::{Ended, Rejection};
+use tape_core::reply::{Ended, Rejection, ReplyResult};
 
 /// The cause beneath an error.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -162,8 +163,8 @@ impl Error {
     }
 
     /// An answer that the journal gives to no such request.
-    pub(crate) fn unexpected(what: &'static str, found: impl std::fmt::Debug) -> Self {
-        Self::damaged(format!("the journal answered {what} with {found:?}"))
+    pub(crate) fn unexpected(what: &'static str, found: &ReplyResult) -> Self {
+        Self::damaged(format!("the journal answered {what} with {}", word(found)))
     }
 }
 

@@ -110,6 +110,6 @@ async fn set(run: &Run, timer: &TimerName, due: Deadline, note: Payload) -> Resu
     };
     match run.drive(set.within(&run.scope)).await?.result {
         ReplyResult::TimerSet { due_at } => Ok(due_at),
-        other => Err(Error::unexpected("the setting of a timer", other)),
+        other => Err(Error::unexpected("the setting of a timer", &other)),
     }
 }

@@ -79,7 +79,7 @@ impl Value {
         let reply = self.tape.execute(command, send).await?;
         match reply.result {
             ReplyResult::Version { version } => Ok(version),
-            other => Err(Error::unexpected("the change of a value", other)),
+            other => Err(Error::unexpected("the change of a value", &other)),
         }
     }
 }

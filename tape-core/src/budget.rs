@@ -2,6 +2,7 @@
 
 use crate::id::{BudgetName, Key};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a budget counts, in whole units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,16 @@ pub enum Currency {
     Tokens,
     /// Units of the agent's own.
     Unit(Key),
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MicroUsd => f.write_str("micro_usd"),
+            Self::Tokens => f.write_str("tokens"),
+            Self::Unit(unit) => unit.fmt(f),
+        }
+    }
 }
 
 /// An amount of a budget, in the unit of its currency.

@@ -61,6 +61,18 @@ impl<'a> Letters<'a> {
     }
 }
 
+/// What entries call a value, such as `non_idempotent`; one of several parts is JSON.
+///
+/// # Panics
+/// Never, for what entries have.
+#[must_use]
+pub fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value).expect("what entries have is JSON") {
+        serde_json::Value::String(word) => word,
+        parts => parts.to_string(),
+    }
+}
+
 /// The one form of a JSON text: no white space, the members of objects sorted by name, everything else to the letter.
 ///
 /// # Errors

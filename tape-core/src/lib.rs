@@ -9,6 +9,7 @@
 
 pub mod agenda;
 pub mod budget;
+pub mod causes;
 pub mod chain;
 pub mod claim;
 pub mod codec;
@@ -21,6 +22,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 mod number;
+pub mod outage;
 pub mod payload;
 pub mod replay;
 mod replies;

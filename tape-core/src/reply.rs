@@ -370,7 +370,7 @@ pub enum Rejection {
         effect: EffectId,
     },
     /// The effect is not in a state that allows the command.
-    #[error("effect {effect} is {status:?}{}", attempt_text(*.attempt))]
+    #[error("effect {effect} is {}{}", .status.as_str(), attempt_text(*.attempt))]
     WrongStatus {
         /// The effect.
         effect: EffectId,

@@ -1,6 +1,7 @@
 //! What goes wrong below becomes what callers are told.
 
 use std::error::Error;
+use tape_core::causes::Causes;
 use tape_proto::failure::Failure;
 use tape_store::error::StoreError;
 use tape_store::journal::JournalError;
@@ -11,7 +12,7 @@ pub(crate) fn of_journal(error: JournalError) -> Failure {
         JournalError::Rejected(rejection) => Failure::Rejected(rejection),
         JournalError::Store(error) => of_store(&error),
         JournalError::Contended { .. } => Failure::Contended(error.to_string()),
-        JournalError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(with_causes(&error)),
+        JournalError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(Causes(&error).to_string()),
         // What is damaged is for a person to look at; an error this build has no word for is too.
         other => damaged(&other),
     }
@@ -22,7 +23,7 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
     match error {
         // Another server of the journal can do it, or this one once it was restarted.
         StoreError::Unavailable { .. } | StoreError::Poisoned { .. } => {
-            Failure::Unavailable(with_causes(error))
+            Failure::Unavailable(Causes(error).to_string())
         }
         StoreError::NewerSchema { .. } => Failure::NewerSchema(error.to_string()),
         StoreError::Invalid { what, problem } => Failure::Invalid(tape_proto::convert::InvalidField::new(
@@ -34,19 +35,8 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
 }
 
 /// Stored bytes do not fit together: logged, since the operator of this server is who must look.
-pub(crate) fn damaged(error: &dyn Error) -> Failure {
-    let text = with_causes(error);
+pub(crate) fn damaged(error: &(dyn Error + 'static)) -> Failure {
+    let text = Causes(error).to_string();
     tracing::error!(error = %text, "damaged journal");
     Failure::Damaged(text)
-}
-
-/// An error and what it comes from, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

@@ -3,12 +3,12 @@
 //!
 //! The store is asked now and then, and at once when it could not do its part for a caller.
 
-use crate::failure::with_causes;
 use crate::service::Context;
 use async_trait::async_trait;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_core::causes::Causes;
 use tape_core::id::StreamId;
 use tape_proto::v1;
 use tape_store::contract::{Batch, Committed, Head, JournalStore};
@@ -132,14 +132,14 @@ impl Health {
 async fn problem(engine: &Engine) -> Option<String> {
     match tokio::time::timeout(PATIENCE, engine.store().probe()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => return Some(format!("the store would take no commit: {}", with_causes(&error))),
+        Ok(Err(error)) => return Some(format!("the store would take no commit: {}", Causes(&error))),
         Err(_) => return Some(format!("the store has not answered within {PATIENCE:?}")),
     }
     match engine.read_clock().await {
         Ok(now) => (!now.is_sure()).then(|| "the time of the journal is not known well enough".to_owned()),
         Err(error) => Some(format!(
             "the time of the journal is not known: {}",
-            with_causes(&error)
+            Causes(&error)
         )),
     }
 }

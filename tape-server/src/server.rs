@@ -61,7 +61,7 @@ impl ServerError {
     /// The error with what it comes from, in one line.
     #[must_use]
     pub fn with_causes(&self) -> String {
-        crate::failure::with_causes(self)
+        tape_core::causes::Causes(self).to_string()
     }
 }
 

@@ -180,7 +180,7 @@ impl RunBuilder {
                 result: ReplyResult::Stuck { .. },
                 ..
             }) => Err(Error::Closing { phase: "stuck" }),
-            Ok(other) => Err(Error::unexpected("the beginning of the run", other)),
+            Ok(other) => Err(Error::unexpected("the beginning of the run", &other.result)),
             Err(error) => Err(error),
         }
     }
@@ -247,7 +247,9 @@ impl RunBuilder {
         let replay = load(&self.tape, &self.run, Seq::ZERO).await?;
         match replay.standing() {
             Standing::Ended(ended, output) => Ok(Begun::Ended(Ending::of(ended.clone(), output.clone()))),
-            other => Err(Error::unexpected("the end of the run", other)),
+            _ => Err(Error::damaged(
+                "the run has ended, but its entries do not say how",
+            )),
         }
     }
 }

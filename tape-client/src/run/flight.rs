@@ -257,7 +257,7 @@ impl Run {
         match self.try_end(&command).await {
             Ok(reply) => match ending(&command, &reply.result) {
                 Some((_, ending)) => Ok(ending),
-                None => Err(Error::unexpected("the end of the run", reply.result)),
+                None => Err(Error::unexpected("the end of the run", &reply.result)),
             },
             Err(error) => match self.ended_by(&command)? {
                 Some(ending) => Ok(ending),

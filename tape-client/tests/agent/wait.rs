@@ -255,7 +255,7 @@ async fn lost_answers_without_end_are_unknown_and_a_person_can_settle_them() {
         reply
             .unwrap_err()
             .to_string()
-            .contains(&format!("{:?}", Status::Confirmed))
+            .contains(Status::Confirmed.as_str())
     );
 }
 

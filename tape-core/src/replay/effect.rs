@@ -5,6 +5,7 @@ use crate::effect::{EffectSpec, Mode, Status, Undo};
 use crate::entry::effect::AfterObservation;
 use crate::entry::{Entry, EntryBody};
 use crate::id::{EffectId, Seq};
+use crate::json::word;
 use crate::payload::Payload;
 use crate::run::ARGUMENTS_ERASED;
 use crate::time::Timestamp;
@@ -159,8 +160,8 @@ impl EffectRecord {
             &asked.operation,
             ToString::to_string,
         );
-        differences.compare("semantics", &recorded.semantics, &asked.semantics, debug);
-        differences.compare("mode", &recorded.mode, &asked.mode, debug);
+        differences.compare("semantics", &recorded.semantics, &asked.semantics, word);
+        differences.compare("mode", &recorded.mode, &asked.mode, word);
         differences.compare_payloads("args", &recorded.args, &asked.args);
         differences.compare(
             "business key",
@@ -183,7 +184,7 @@ impl EffectRecord {
                 spends.join(" and ")
             }
         });
-        differences.compare("policy", &recorded.policy, &asked.policy, debug);
+        differences.compare("policy", &recorded.policy, &asked.policy, word);
         differences.at(|| Place::Effect(effect.clone()))
     }
 }
@@ -198,8 +199,4 @@ fn compare_undo(differences: &mut Differences, recorded: Option<&Undo>, asked: O
     if let (Some(recorded), Some(asked)) = (recorded, asked) {
         differences.compare_payloads("undo args", &recorded.args, &asked.args);
     }
-}
-
-fn debug<T: std::fmt::Debug>(value: &T) -> String {
-    format!("{value:?}")
 }

@@ -198,7 +198,7 @@ impl Replay {
             Some(open) => {
                 let mut differences = Differences::default();
                 differences.compare("limit", &open.limit, &limit, ToString::to_string);
-                differences.compare("currency", &open.currency, currency, |unit| format!("{unit:?}"));
+                differences.compare("currency", &open.currency, currency, ToString::to_string);
                 differences.compare("parent", &open.parent.as_ref(), &parent, |parent| {
                     parent.map_or_else(|| "none".to_owned(), |parent| format!("'{parent}'"))
                 });

@@ -200,7 +200,7 @@ fn drift_is_told_in_words() {
         .replay
         .ask_effect(&"#0.0".parse().unwrap(), &asked)
         .unwrap_err();
-    expect!["connector: recorded bank, asked exchange; mode: recorded Inline, asked Outbox"]
+    expect!["connector: recorded bank, asked exchange; mode: recorded inline, asked outbox"]
         .assert_eq(&drift.difference);
 }
 

@@ -11,6 +11,7 @@ use crate::journal::JournalError;
 use crate::upkeep::{Correction, End, StreamPage};
 use std::time::Duration;
 use tape_core::agenda::{self, Agenda, AgendaChange, Item, Queue};
+use tape_core::causes::Causes;
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::INDEX_PAGE_MAX;
 use tape_core::stream::{Stream as _, Summary};
@@ -324,7 +325,7 @@ impl Parts {
                 Ok(implied) => implied,
                 Err(JournalError::Store(error @ StoreError::Unavailable { .. })) => return Err(error.into()),
                 Err(error) => {
-                    let problem = with_causes(&error);
+                    let problem = Causes(&error).to_string();
                     page.find(stream, IndexProblem::Unreadable { problem }, false);
                     return Ok(());
                 }
@@ -468,14 +469,4 @@ const fn end(head: &Head) -> End {
         epoch: head.epoch,
         digest: head.digest,
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

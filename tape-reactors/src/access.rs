@@ -79,6 +79,11 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`AccessError::Unavailable`] where that does not work out for now.
     async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError>;
+
+    /// Whether it says itself when the journal is out of reach, as [`Watched`](crate::Watched) does.
+    fn is_watched(&self) -> bool {
+        false
+    }
 }
 
 /// An effect, as far as a worker has to know before it claims it.

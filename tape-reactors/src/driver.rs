@@ -1,17 +1,20 @@
 //! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
 
-use crate::access::{Access, DuePage, DueWork};
+use crate::access::{Access, AccessError, DuePage, DueWork};
 use crate::backoff::jittered;
 use crate::connector::Lane;
 use crate::crowd::{Crowd, Parking};
 use crate::fair::share;
 use crate::reactor::{Reaction, ReactionError, Reactor};
+use crate::watched::Watched;
 use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
+use tape_core::causes::Causes;
 use tape_core::id::StreamId;
+use tape_core::outage::Outage;
 use tape_store::contract::PageToken;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -45,6 +48,9 @@ const REST_MAX: Duration = Duration::from_millis(250);
 /// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
 /// at nothing for longer than this is woken at once.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
+
+/// While the agenda cannot be read, the log says so this often.
+const UNREAD_AGAIN: Duration = Duration::from_secs(60);
 
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +93,8 @@ enum Outcome {
 /// Runs one reactor over a journal until it is told to stop.
 pub struct Driver {
     access: Arc<dyn Access>,
+    /// The agenda, where the journal answers and that is no page of it.
+    unread: Outage,
     reactor: Arc<dyn Reactor>,
     options: Options,
     slots: Slots,
@@ -194,7 +202,8 @@ impl Driver {
     pub fn new(access: Arc<dyn Access>, reactor: Arc<dyn Reactor>, options: Options) -> Self {
         let now = Instant::now();
         Self {
-            access,
+            access: Watched::over(access),
+            unread: Outage::new(UNREAD_AGAIN),
             reactor,
             options,
             slots: Slots {
@@ -282,12 +291,26 @@ impl Driver {
         let page = page.await;
         self.rest = (self.looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, REST_MAX);
         match page {
-            Ok(page) => self.sort_in(page),
+            Ok(page) => {
+                self.unread.back(Instant::now().into_std());
+                self.sort_in(page);
+            }
             Err(error) => {
-                warn!(reactor = self.reactor.name(), error = %Chain(&error), "the agenda is out of reach");
+                self.tell(&error);
                 self.page = None;
                 self.look_at = Instant::now() + self.options.backoff;
             }
+        }
+    }
+
+    /// Says why the agenda could not be looked at, where the journal itself has not said it.
+    fn tell(&mut self, error: &AccessError) {
+        if matches!(error, AccessError::Unavailable(_)) {
+            return;
+        }
+        let error = Causes(error).to_string();
+        if let Some(spell) = self.unread.lost(Instant::now().into_std(), &error) {
+            warn!(reactor = self.reactor.name(), error, %spell, "the agenda cannot be read");
         }
     }
 
@@ -392,8 +415,13 @@ impl Driver {
             }
             Err(error) => {
                 self.share.failed += 1;
-                let (stream, item) = (&piece.0, &piece.1);
-                warn!(reactor = self.reactor.name(), %stream, %item, error = %Chain(&error), "will try again");
+                let (reactor, stream, item) = (self.reactor.name(), &piece.0, &piece.1);
+                if let ReactionError::Access(AccessError::Unavailable(_)) = &error {
+                    // The journal, which is watched, has said so.
+                    debug!(reactor, %stream, %item, error = %Causes(&error), "will try again");
+                } else {
+                    warn!(reactor, %stream, %item, error = %Causes(&error), "will try again");
+                }
                 self.hold_off(piece);
             }
         }
@@ -475,19 +503,4 @@ async fn heard(changed: &mut Option<BoxFuture<'static, ()>>) {
         None => std::future::pending().await,
     }
     *changed = None;
-}
-
-/// An error with its causes, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }

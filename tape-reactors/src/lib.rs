@@ -30,6 +30,7 @@ mod redrive;
 #[cfg(feature = "remote")]
 mod remote;
 mod timers;
+mod watched;
 mod worker;
 
 pub use access::{Access, AccessError, DuePage, DueWork, EffectAt, ObligationAt};
@@ -52,4 +53,5 @@ pub use redrive::{Redrive, RedriveError, Redriver, Registry};
 #[cfg(feature = "remote")]
 pub use remote::RemoteAccess;
 pub use timers::Timers;
+pub use watched::Watched;
 pub use worker::{Terms, Worker};

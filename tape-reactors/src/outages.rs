@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tape_core::id::Connector;
+use tape_core::outage::Outage;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -14,47 +15,28 @@ const AGAIN: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<HashMap<Connector, Outage>>);
 
-#[derive(Debug)]
-struct Outage {
-    since: Instant,
-    /// When the log said so the last time.
-    said: Instant,
-    /// Attempts and observations that came to nothing since then.
-    times: u64,
-}
-
 impl Outages {
     /// The upstream was not reached. Whether the log says so.
     pub(crate) fn unreached(&self, connector: &Connector, why: &str) -> bool {
         let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let Some(outage) = outages.get_mut(connector) else {
-            let outage = Outage {
-                since: now,
-                said: now,
-                times: 1,
-            };
-            outages.insert(connector.clone(), outage);
-            warn!(%connector, why, "the upstream is not reached: its work waits, and no attempt counts");
-            return true;
-        };
-        outage.times += 1;
-        if now - outage.said < AGAIN {
+        let outage = outages
+            .entry(connector.clone())
+            .or_insert_with(|| Outage::new(AGAIN));
+        let said = outage.lost(Instant::now().into_std(), why);
+        if let Some(spell) = &said {
+            warn!(%connector, why, %spell, "the upstream is not reached: its work waits, and no attempt counts");
+        } else {
             debug!(%connector, why, "the upstream is not reached");
-            return false;
         }
-        let (away, times) = (now - outage.since, outage.times);
-        outage.said = now;
-        warn!(%connector, why, ?away, times, "the upstream is still not reached");
-        true
+        said.is_some()
     }
 
     /// The upstream was reached.
     pub(crate) fn reached(&self, connector: &Connector) {
         let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outage) = outages.remove(connector) {
-            let (away, times) = (outage.since.elapsed(), outage.times);
-            info!(%connector, ?away, times, "the upstream is reached again");
+        let outage = outages.remove(connector);
+        if let Some(spell) = outage.and_then(|mut outage| outage.back(Instant::now().into_std())) {
+            info!(%connector, %spell, "the upstream is reached again");
         }
     }
 }

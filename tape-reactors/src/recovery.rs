@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
+use tape_core::causes::Causes;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
 use tape_core::id::{Epoch, Holder, RunId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// A run that its agent has not adopted after so many leases is let go: an agent that hangs would have the place for as long as its
 /// answer may take.
@@ -91,7 +92,7 @@ impl Recovery {
             match self.drive(run, epoch, renew).await {
                 // It was adopted, or has ended: the agent's own lease counts from here.
                 Err(AccessError::Rejected(_)) => return std::future::pending().await,
-                Err(error) => warn!(run = %name(run), %error, "the lease was not renewed"),
+                Err(error) => debug!(run = %name(run), error = %Causes(&error), "the lease was not renewed"),
                 Ok(()) if Instant::now() >= give_up => return RedriveError::Unadopted { within },
                 Ok(()) => {}
             }
@@ -130,7 +131,7 @@ impl Recovery {
             Ok(()) => Ok(Reaction::Done),
             // The run itself says when it is due again: the driver need not wait on top.
             Err(error) => {
-                warn!(run = %name(run), error = %error, "the re-drive failed");
+                warn!(run = %name(run), error = %Causes(&error), "the re-drive failed");
                 Ok(Reaction::Done)
             }
         }

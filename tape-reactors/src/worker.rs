@@ -5,9 +5,11 @@ use crate::backoff::Backoff;
 use crate::connector::{Connector, Connectors, Lane};
 use crate::outages::Outages;
 use crate::reactor::ReactionError;
+use crate::watched::Watched;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
+use tape_core::causes::Causes;
 use tape_core::command::{RunCommand, WorkerCommand};
 use tape_core::effect::{EffectSpec, Undo};
 use tape_core::entry::{EntryBody, obligation::ObligationId};
@@ -15,7 +17,7 @@ use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_core::reply::Reply;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How long workers hold on to work and wait for upstreams.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +94,7 @@ impl Worker {
         let bounds = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
         let claim = terms.claim.clamp(*bounds.start(), *bounds.end());
         Self {
-            access,
+            access: Watched::over(access),
             connectors: Arc::new(connectors),
             holder,
             terms: Terms { claim, ..terms },
@@ -249,7 +251,7 @@ impl Worker {
         loop {
             match command.send().await {
                 Err(AccessError::Unavailable(error)) if Instant::now() < give_up => {
-                    warn!(%error, "the journal did not answer; asking again");
+                    debug!(error = %Causes(error.as_ref()), "the journal did not answer; asking again");
                     tokio::time::sleep(backoff.next()).await;
                 }
                 other => return other,
@@ -289,7 +291,10 @@ impl Worker {
                     warn!(%rejection, "a claim was lost while the upstream was called");
                     return;
                 }
-                Ok(Err(error)) => warn!(%error, "a claim was not renewed"),
+                Ok(Err(AccessError::Unavailable(error))) => {
+                    debug!(error = %Causes(error.as_ref()), "a claim was not renewed");
+                }
+                Ok(Err(error)) => warn!(error = %Causes(&error), "a claim was not renewed"),
                 Err(_) => warn!("a claim was not renewed: the journal does not answer"),
             }
             let left = until.saturating_duration_since(Instant::now());

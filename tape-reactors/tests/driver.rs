@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
@@ -15,11 +16,14 @@ use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, Strea
 use tape_core::reply::Reply;
 use tape_reactors::{
     Access, AccessError, Driver, DuePage, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction,
-    ReactionError, Reactor, Task,
+    ReactionError, Reactor, Task, Watched,
 };
 use tape_store::contract::PageToken;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Work that is due until it is done, and what was done with it.
 #[derive(Default)]
@@ -31,6 +35,8 @@ struct Desk {
     done: Mutex<Vec<String>>,
     at_once: Mutex<HashMap<&'static str, (usize, usize)>>,
     lanes: HashMap<&'static str, Lane>,
+    /// Why the agenda is out of reach, where it is.
+    away: Mutex<Option<&'static str>>,
 }
 
 /// A reactor that does with each run what its name says.
@@ -119,6 +125,9 @@ impl Access for Agenda {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, AccessError> {
+        if let Some(why) = *self.0.away.lock().unwrap() {
+            return Err(AccessError::Unavailable(why.into()));
+        }
         let due = self.0.due.lock().unwrap();
         // Places in the list as it was given, so that what is done meanwhile moves nothing.
         let from = from.map_or(0, |token| token.0.parse().unwrap());
@@ -311,4 +320,89 @@ async fn a_driver_that_is_told_to_stop_finishes_what_is_under_way_and_no_more() 
     running.task.await.unwrap();
     assert_eq!(desk.done().len(), 2, "those under way are done");
     assert_eq!(desk.begun.lock().unwrap().len(), 2, "those that waited were left");
+}
+
+/// The lines of this thread's log that people are shown.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// What was logged since the last time.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+struct Line<'a>(&'a mut String);
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(&mut Line(&mut line));
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_is_away_is_said_once_a_minute_by_all_reactors_together() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let desk = Desk::with(&[]);
+    let away = |why| *desk.away.lock().unwrap() = why;
+    let access = Watched::over(Arc::new(Agenda(Arc::clone(&desk))));
+    let (stop, mut drivers) = (CancellationToken::new(), tokio::task::JoinSet::new());
+    for _ in 0..5 {
+        let clerk = Arc::new(Clerk(Arc::clone(&desk)));
+        let driver = Driver::new(Arc::clone(&access), clerk, Options::default());
+        drivers.spawn(driver.run(stop.clone()));
+    }
+    let seconds = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+    away(Some("refused"));
+    desk.changed.notify_waiters();
+    seconds(30).await;
+    let told = log.take();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("WARN message=the journal is out of reach; trying again error=\"refused\""),
+        "{told:?}"
+    );
+    seconds(300).await;
+    assert_eq!(log.take().len(), 5);
+    away(Some("no answer"));
+    seconds(20).await;
+    let told = log.take();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("no answer"), "{told:?}");
+    away(None);
+    seconds(300).await;
+    let told = log.take();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("INFO message=the journal is back"),
+        "{told:?}"
+    );
+    stop.cancel();
+    while drivers.join_next().await.is_some() {}
 }

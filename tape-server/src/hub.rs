@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tape_core::causes::Causes;
 use tape_core::id::StreamId;
+use tape_core::outage::Outage;
 use tape_store::announce::{Announcement, Announcements};
 use tape_store::contract::{Cursor, JournalStore, Shard, StreamKey};
 use tape_store::error::StoreError;
@@ -18,6 +20,8 @@ use tokio::sync::watch;
 const PAGE_ENTRIES: u32 = 1_024;
 /// After an error of the store, the next look waits so long.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// While the store cannot be read, the log says so this often.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// Who follows which stream. Cheap to clone.
 #[derive(Clone)]
@@ -108,8 +112,12 @@ impl Hub {
 
     /// Reads the feed while anybody follows anything.
     async fn read(self) {
+        let mut outage = Outage::new(SAID_AGAIN);
         while let Err(error) = self.read_until_alone().await {
-            tracing::warn!(%error, "followers wait for the store");
+            let error = Causes(&error).to_string();
+            if let Some(spell) = outage.lost(std::time::Instant::now(), &error) {
+                tracing::warn!(error, %spell, "followers wait for the store");
+            }
             tokio::time::sleep(AFTER_ERROR).await;
         }
     }

@@ -9,9 +9,10 @@ use config::{File, Flags, Kind, Misconfigured};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_core::causes::Causes;
 use tape_core::id::Holder;
 use tape_reactors::{
-    Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Worker,
+    Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Watched, Worker,
 };
 use tape_store::engine::Engine;
 use tokio::net::TcpListener;
@@ -50,7 +51,7 @@ async fn main() -> ExitCode {
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("tape-reactor: {}", with_causes(&failure));
+            eprintln!("tape-reactor: {}", Causes(&failure));
             match failure {
                 Failure::Misconfigured(_) => ExitCode::from(MISCONFIGURED),
                 Failure::Died(_) | Failure::Journal(_) | Failure::Io { .. } => ExitCode::FAILURE,
@@ -75,7 +76,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
     );
-    let access = open(&flags.store).await?;
+    let access = Watched::over(open(&flags.store).await?);
     let stop = CancellationToken::new();
     let mut reactors = Vec::new();
     let worker = Worker::new(Arc::clone(&access), connectors, holder.clone(), file.terms());
@@ -174,17 +175,4 @@ async fn drain(
         warn!("not everything under way was done in time; others take it up once its claims lapse");
         Ok(())
     })
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

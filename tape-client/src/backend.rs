@@ -19,6 +19,7 @@ use tape_core::erasure::Erasure;
 use tape_core::id::{App, Key, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::{Rejection, Reply};
+use tape_core::run::Driver;
 use tape_core::session::Json;
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::subject::Pattern;
@@ -65,6 +66,9 @@ pub(crate) trait Backend: Debug + Send + Sync + 'static {
 
     /// The last entry of a run and the chain digest there, by the journal's own account.
     async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure>;
+
+    /// Who drives a run; none where there is no such run.
+    async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Failure>;
 
     /// Entries of a run after `after`, in pages; up to its end, or for ever.
     fn entries(

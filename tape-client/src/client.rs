@@ -25,6 +25,7 @@ use tape_core::id::{
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN, TEXT_BYTES_MAX};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
+use tape_core::run::Driver;
 use tape_core::time::Timestamp;
 
 /// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
@@ -333,7 +334,16 @@ impl Tape {
         until_answered(self.settings.retry_for, || self.backend.head(run)).await
     }
 
-    /// All entries of a run, as they are stored, in pages.
+    /// Who drives a run, by the journal's time now; none where there is no such run.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the run cannot be read.
+    pub async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Error> {
+        until_answered(self.settings.retry_for, || self.backend.driver(run)).await
+    }
+
+    /// All entries of a run, as they are stored, in pages. Where the journal has entries that are gone or that it does not account for,
+    /// the last item is [`Error::Damaged`].
     pub fn journal(&self, run: &RunId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
         let pages = self.backend.entries(run, Seq::ZERO, crate::backend::Until::End);
         pages.map(|page| page.map_err(Error::from)).boxed()

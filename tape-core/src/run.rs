@@ -28,7 +28,7 @@ pub use budget::Budget;
 pub use effect::Effect;
 pub use erase::ARGUMENTS_ERASED;
 pub use gate::Gate;
-pub use lease::Lease;
+pub use lease::{Driver, Lease};
 pub use obligation::{Obligation, ObligationStatus};
 pub use phase::Phase;
 pub use timer::Timer;
@@ -205,7 +205,7 @@ impl Run {
 
 impl Stream for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 4;
+    const SNAPSHOT_VERSION: u32 = 5;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

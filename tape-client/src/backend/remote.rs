@@ -27,6 +27,7 @@ use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenan
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::run::Driver;
 use tape_core::time::Timestamp;
 use tape_proto::convert::{
     RetirementQuery, RunListQuery, SessionRequest, StreamErasure, ValueChange, ValueRequest, execute_request,
@@ -91,6 +92,18 @@ impl Remote {
                 self.link.give_up(number);
                 Err(Failure::Retryable("the renewal was not answered in time".into()))
             }
+        }
+    }
+
+    /// Where a run stands; none where there is no such run.
+    async fn view(&self, run: &RunId) -> Result<Option<v1::GetRunResponse>, Failure> {
+        let request = v1::GetRunRequest {
+            run: Some(run.clone().into()),
+        };
+        match self.runs().get(request).await.map_err(Failure::from) {
+            Ok(view) => Ok(Some(view.into_inner())),
+            Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -317,17 +330,17 @@ impl Backend for Remote {
     }
 
     async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure> {
-        let request = v1::GetRunRequest {
-            run: Some(run.clone().into()),
-        };
-        let view = match self.runs().get(request).await.map_err(Failure::from) {
-            Ok(view) => view.into_inner(),
-            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
-            Err(failure) => return Err(failure),
+        let Some(view) = self.view(run).await? else {
+            return Ok(None);
         };
         let digest = <[u8; 32]>::try_from(view.head_digest.as_ref())
             .map_err(|_| Failure::Fatal("the server's digest of a run's head is not one".into()))?;
         Ok(Some((Seq(view.head_seq), Digest(digest))))
+    }
+
+    async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Failure> {
+        let view = self.view(run).await?;
+        Ok(view.map(Driver::try_from).transpose().map_err(Wire::from)?)
     }
 
     fn entries(

@@ -102,7 +102,7 @@ impl Run {
                 self.progress();
                 self.changed_at = at;
                 self.wake(seq, at);
-                self.lease = self.lease.released(at);
+                self.lease = self.lease.released(at, at);
             }
             EntryBody::RunCompleted(_) => {
                 self.ending_said.say(seq, false);
@@ -123,7 +123,7 @@ impl Run {
             EntryBody::RunRetired(e) => self.fold_retired(e, entry)?,
             EntryBody::LeaseAcquired(e) => self.fold_acquired(e, at)?,
             EntryBody::LeaseRenewed(e) => self.fold_renewed(e)?,
-            EntryBody::LeaseReleased(e) => self.fold_released(e)?,
+            EntryBody::LeaseReleased(e) => self.fold_released(e, at)?,
             EntryBody::DecisionRecorded(e) => self.fold_decision(e)?,
             EntryBody::EffectBegun(e) => self.fold_begun(e, seq, at)?,
             EntryBody::EffectStarted(e) => self.fold_started(e)?,

@@ -41,7 +41,32 @@ pub enum Lease {
         holder: Holder,
         /// The time.
         redrive_at: Timestamp,
+        /// Since when nobody has it.
+        since: Timestamp,
     },
+}
+
+/// Who drives a run, at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Somebody has the right to, until a time.
+    Driven {
+        /// The driver.
+        holder: Holder,
+        /// The end of its right, unless that is renewed.
+        until: Timestamp,
+    },
+    /// Nobody, and the run cannot go on without a driver.
+    Alone {
+        /// Who drove it last; none where the run has waited since.
+        last: Option<Holder>,
+        /// Since when.
+        since: Timestamp,
+        /// From when on recovery has it driven again.
+        redrive_at: Timestamp,
+    },
+    /// Nobody, and nobody is to: the run waits, is being undone, waits for a person or has ended.
+    Unneeded,
 }
 
 impl Lease {
@@ -60,11 +85,27 @@ impl Lease {
         }
     }
 
-    /// Recovery may take the run from a time on, where somebody has it.
-    pub(super) fn released(&self, redrive_at: Timestamp) -> Self {
+    /// Recovery may take the run from a time on, where somebody has it; it is given up now.
+    pub(super) fn released(&self, redrive_at: Timestamp, now: Timestamp) -> Self {
+        let Some(since) = self.left_at(now) else {
+            return Self::None;
+        };
         self.driver()
             .cloned()
-            .map_or(Self::None, |holder| Self::Released { holder, redrive_at })
+            .map_or(Self::None, |holder| Self::Released {
+                holder,
+                redrive_at,
+                since,
+            })
+    }
+
+    /// Since when nobody has the right, where it is given up or over now.
+    fn left_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::None => None,
+            Self::Held { until, .. } => Some(now.min(*until)),
+            Self::Released { since, .. } => Some(*since),
+        }
     }
 
     fn holder_at(&self, now: Now) -> Result<Option<(&Holder, Timestamp)>, Rejection> {
@@ -77,6 +118,34 @@ impl Lease {
 }
 
 impl Run {
+    /// Who drives the run.
+    #[must_use]
+    pub fn driver(&self, now: impl Into<Now>) -> Driver {
+        let now = now.into();
+        // Where it is not certain that a right is over, it counts.
+        let held = match (self.lease.holder_at(now), &self.lease) {
+            (Ok(held), _) => held,
+            (Err(_), Lease::Held { holder, until, .. }) => Some((holder, *until)),
+            (Err(_), _) => None,
+        };
+        if let Some((holder, until)) = held {
+            return Driver::Driven {
+                holder: holder.clone(),
+                until,
+            };
+        }
+        match self.recovery_due() {
+            // It waits for a time that has not come.
+            Some(due) if due > now.at() && matches!(self.phase, Phase::Suspended { .. }) => Driver::Unneeded,
+            Some(redrive_at) => Driver::Alone {
+                last: self.lease.driver().cloned(),
+                since: self.lease.left_at(now.at()).unwrap_or(redrive_at),
+                redrive_at,
+            },
+            None => Driver::Unneeded,
+        }
+    }
+
     /// Whether a driver has the run.
     ///
     /// # Errors
@@ -266,9 +335,9 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn fold_released(&mut self, e: &Released) -> Result<(), String> {
+    pub(super) fn fold_released(&mut self, e: &Released, at: Timestamp) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
-        self.lease = self.lease.released(e.redrive_at);
+        self.lease = self.lease.released(e.redrive_at, at);
         // No more than there were: the first re-drive after a wait counts for nothing as it is.
         self.undriven = (self.undriven + u32::from(e.undriven)).min(self.redrives);
         Ok(())

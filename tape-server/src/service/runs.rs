@@ -81,7 +81,12 @@ impl Context {
             .await
             .map_err(|error| of_store(&error))?;
         let digest = last.first().map(|entry| entry.digest).unwrap_or_default();
-        Ok((state.as_ref(), digest).into())
+        let now = self
+            .engine()
+            .read_clock()
+            .await
+            .map_err(|error| of_store(&error))?;
+        Ok((state.as_ref(), digest, now).into())
     }
 
     async fn list_page(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Failure> {

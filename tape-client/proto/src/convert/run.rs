@@ -9,18 +9,18 @@ use crate::v1::get_run_response as view;
 use tape_core::agenda::Queue;
 use tape_core::id::{App, EffectId, GateName, Key, RunId, TimerName};
 use tape_core::payload::Digest;
-use tape_core::run::{Effect, Gate, Lease, Obligation, ObligationStatus, Phase, Run, Timer};
+use tape_core::run::{Driver, Effect, Gate, Lease, Obligation, ObligationStatus, Phase, Run, Timer};
 use tape_core::stream::{RunStatus, Stream as _, Summary};
-use tape_core::time::Timestamp;
+use tape_core::time::{Now, Timestamp};
 
 enums! {
     RunStatus = v1::RunStatus { Running, Suspended, Compensating, Stuck, Completed, Failed, Cancelled }
     Queue = v1::Queue { Recovery, Outbox, Reconcile, Timers, Compensation }
 }
 
-/// Where a run stands; `digest` is the chain digest of its last entry.
-impl From<(&Run, Digest)> for v1::GetRunResponse {
-    fn from((run, digest): (&Run, Digest)) -> Self {
+/// Where a run stands now; `digest` is the chain digest of its last entry.
+impl From<(&Run, Digest, Now)> for v1::GetRunResponse {
+    fn from((run, digest, now): (&Run, Digest, Now)) -> Self {
         let ended = if let Phase::Ended { ending } = run.phase() {
             Some(ending.clone().into())
         } else {
@@ -41,7 +41,49 @@ impl From<(&Run, Digest)> for v1::GetRunResponse {
             gates: run.gates().iter().filter_map(gate).collect(),
             timers: run.timers().iter().filter_map(timer).collect(),
             budgets: run.budgets().iter().map(budget).collect(),
+            driver: driver(run.driver(now)),
         }
+    }
+}
+
+fn driver(driver: Driver) -> Option<view::Driver> {
+    use view::driver::Is;
+    let is = match driver {
+        Driver::Driven { holder, until } => Is::Driven(view::Lease {
+            holder: holder.to_string(),
+            until_us: until.as_micros(),
+        }),
+        Driver::Alone {
+            last,
+            since,
+            redrive_at,
+        } => Is::Alone(view::Alone {
+            last: last.map(|holder| holder.to_string()),
+            since_us: since.as_micros(),
+            redrive_us: redrive_at.as_micros(),
+        }),
+        Driver::Unneeded => return None,
+    };
+    Some(view::Driver { is: Some(is) })
+}
+
+impl TryFrom<v1::GetRunResponse> for Driver {
+    type Error = InvalidField;
+
+    fn try_from(run: v1::GetRunResponse) -> Result<Self, InvalidField> {
+        use view::driver::Is;
+        Ok(match run.driver.and_then(|driver| driver.is) {
+            None => Self::Unneeded,
+            Some(Is::Driven(lease)) => Self::Driven {
+                holder: name("driver.driven.holder", &lease.holder)?,
+                until: Timestamp::from_micros(lease.until_us),
+            },
+            Some(Is::Alone(alone)) => Self::Alone {
+                last: optional_name("driver.alone.last", alone.last.as_ref())?,
+                since: Timestamp::from_micros(alone.since_us),
+                redrive_at: Timestamp::from_micros(alone.redrive_us),
+            },
+        })
     }
 }
 

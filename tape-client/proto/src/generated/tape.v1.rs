@@ -1665,9 +1665,45 @@ pub struct GetRunResponse {
     /// Its budgets.
     #[prost(message, repeated, tag = "13")]
     pub budgets: ::prost::alloc::vec::Vec<get_run_response::Budget>,
+    /// Who drives it, by the journal's time now; absent where nobody is to, as while it waits.
+    #[prost(message, optional, tag = "14")]
+    pub driver: ::core::option::Option<get_run_response::Driver>,
 }
 /// Nested message and enum types in `GetRunResponse`.
 pub mod get_run_response {
+    /// Who drives a run, or should.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Driver {
+        /// One of the two.
+        #[prost(oneof = "driver::Is", tags = "1, 2")]
+        pub is: ::core::option::Option<driver::Is>,
+    }
+    /// Nested message and enum types in `Driver`.
+    pub mod driver {
+        /// One of the two.
+        #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Is {
+            /// A driver has the lease in force.
+            #[prost(message, tag = "1")]
+            Driven(super::Lease),
+            /// Nobody has, and the run cannot go on without a driver.
+            #[prost(message, tag = "2")]
+            Alone(super::Alone),
+        }
+    }
+    /// A run that should have a driver and has none.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Alone {
+        /// Who drove it last; absent where it has waited since.
+        #[prost(string, optional, tag = "1")]
+        pub last: ::core::option::Option<::prost::alloc::string::String>,
+        /// Since when.
+        #[prost(int64, tag = "2")]
+        pub since_us: i64,
+        /// From when on recovery has it driven again.
+        #[prost(int64, tag = "3")]
+        pub redrive_us: i64,
+    }
     /// Who drives a run.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Lease {

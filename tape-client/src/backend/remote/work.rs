@@ -10,7 +10,6 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{Connector, EffectId, InvalidName, RunId, Seq, StreamId};
-use tape_core::reply::Rejection;
 use tape_proto::convert::DueQuery;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
@@ -119,14 +118,7 @@ impl Remote {
     }
 
     async fn standing(&self, run: &RunId) -> Result<v1::GetRunResponse, Failure> {
-        let request = v1::GetRunRequest {
-            run: Some(run.clone().into()),
-        };
-        match self.runs().get(request).await.map_err(Failure::from) {
-            Ok(view) => Ok(view.into_inner()),
-            Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(v1::GetRunResponse::default()),
-            Err(failure) => Err(failure),
-        }
+        Ok(self.view(run).await?.unwrap_or_default())
     }
 }
 

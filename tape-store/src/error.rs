@@ -105,6 +105,11 @@ impl StoreError {
         }
     }
 
+    /// A stream whose entries no head accounts for.
+    pub(crate) fn without_head(stream: &StreamId) -> Self {
+        Self::corrupt(stream.to_string(), "it has entries, but no head")
+    }
+
     /// Stored bytes are damaged.
     pub fn corrupt(
         what: impl Into<String>,

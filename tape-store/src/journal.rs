@@ -11,9 +11,11 @@
 mod cache;
 mod desk;
 mod loaded;
+mod pages;
 mod places;
 
 pub(crate) use loaded::damaged;
+pub use pages::page_to_end;
 
 use crate::clock::Clock;
 use crate::committer::Committer;

@@ -18,10 +18,11 @@ use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenan
 use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
+use tape_core::run::Driver;
 use tape_store::contract::{JournalStore, PageToken, RunFilter};
 use tape_store::engine::Engine;
 use tape_store::error::StoreError;
-use tape_store::journal::JournalError;
+use tape_store::journal::{JournalError, page_to_end};
 
 /// The engine, as a backend.
 #[derive(Clone, Debug)]
@@ -101,7 +102,7 @@ impl Backend for Embedded {
             tenant: tenant.clone(),
             name: name.clone(),
         };
-        let pages = pages(self.0.store().clone(), stream, Seq::ZERO, Until::Dropped);
+        let pages = pages(self.0.store().clone(), stream, Seq::ZERO, Reading::Following);
         let mut previous = None;
         let entries = pages.flat_map(move |page| {
             let entries = page.and_then(|page| {
@@ -135,13 +136,24 @@ impl Backend for Embedded {
         Ok(head.map(|head| (head.seq, head.digest)))
     }
 
+    async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Failure> {
+        let Some(state) = self.0.run_state(run).await? else {
+            return Ok(None);
+        };
+        Ok(Some(state.driver(self.0.read_clock().await?)))
+    }
+
     fn entries(
         &self,
         run: &RunId,
         after: Seq,
         until: Until,
     ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
-        pages(self.0.store().clone(), StreamId::Run(run.clone()), after, until)
+        let reading = match until {
+            Until::End => Reading::ToEnd,
+            Until::Dropped => Reading::Following,
+        };
+        pages(self.0.store().clone(), StreamId::Run(run.clone()), after, reading)
     }
 
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Failure>> {
@@ -236,7 +248,12 @@ impl Backend for Embedded {
     }
 
     fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
-        pages(self.0.store().clone(), stream.clone(), Seq::ZERO, Until::End)
+        pages(
+            self.0.store().clone(),
+            stream.clone(),
+            Seq::ZERO,
+            Reading::AsStored,
+        )
     }
 
     async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Failure> {
@@ -257,17 +274,28 @@ impl Backend for Embedded {
 }
 
 /// A stream's entries in pages.
+/// How entries are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// To the end that the head says there is.
+    ToEnd,
+    /// Whatever entries there are, for who compares them with the head.
+    AsStored,
+    /// For ever.
+    Following,
+}
+
 pub(super) fn pages(
     store: Arc<dyn JournalStore>,
     stream: StreamId,
     after: Seq,
-    until: Until,
+    reading: Reading,
 ) -> BoxStream<'static, Result<Vec<StoredEntry>, Failure>> {
     let next = move |at: Option<Seq>| {
         let (store, stream) = (store.clone(), stream.clone());
         async move {
             let at = at?;
-            match page(store.as_ref(), &stream, at, until).await {
+            match page(store.as_ref(), &stream, at, reading).await {
                 // An error ends the pages: the reader goes on from what it has.
                 Err(failure) => Some((Err(failure), None)),
                 Ok(page) => page
@@ -284,13 +312,16 @@ async fn page(
     store: &dyn JournalStore,
     stream: &StreamId,
     after: Seq,
-    until: Until,
+    reading: Reading,
 ) -> Result<Vec<StoredEntry>, Failure> {
+    if reading == Reading::ToEnd {
+        return Ok(page_to_end(store, stream, after, PAGE_ENTRIES_MAX).await?);
+    }
     loop {
         // Asked for before looking, so that what comes in between is not missed.
         let changed = store.changed();
         let page = store.read(stream, after, PAGE_ENTRIES_MAX).await?;
-        if !page.is_empty() || until == Until::End {
+        if !page.is_empty() || reading == Reading::AsStored {
             return Ok(page);
         }
         changed.await;

@@ -9,6 +9,7 @@ use tape_core::reply::Rejection;
 use tape_proto::convert::InvalidField;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
+use tape_store::journal::page_to_end;
 
 /// What is to be read.
 pub(super) struct Request {
@@ -39,16 +40,21 @@ pub(super) async fn serve(
     mut request: Request,
     sink: Arc<Sink<v1::ReadResponse>>,
 ) -> Result<(), Stop> {
-    if context.store().head(&request.stream).await?.is_none() {
+    let store = context.store();
+    if store.head(&request.stream).await?.is_none() {
+        // Entries that nothing accounts for are no run that is not there.
+        page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
         return Err(Failure::from(Rejection::NotFound { what: "run" }).into());
     }
     let mut follower = None;
     loop {
         let mut held = sink.page().await;
-        let page = context
-            .store()
-            .read(&request.stream, request.after, page_size(request.limit))
-            .await?;
+        let (stream, after, limit) = (&request.stream, request.after, page_size(request.limit));
+        let page = if request.follow {
+            store.read(stream, after, limit).await?
+        } else {
+            page_to_end(store.as_ref(), stream, after, limit).await?
+        };
         if let Some(last) = page.last() {
             request.after = last.seq;
             request.limit -= page.len() as u64;

@@ -2,7 +2,7 @@
 
 use super::JournalError;
 use crate::contract::{Batch, BatchId, Head, JournalStore, Snapshot};
-use crate::error::Source;
+use crate::error::{Source, StoreError};
 use std::sync::Arc;
 use tape_core::agenda::Agenda;
 use tape_core::chain::{Chain, ChainError};
@@ -65,6 +65,9 @@ impl<S: Stream> Loaded<S> {
         let before = self.seq();
         self.catch_up(store, stream, Seq(u64::MAX)).await?;
         self.shared = self.seq() != before;
+        if self.shared && before == Seq::ZERO && store.head(stream).await?.is_none() {
+            return Err(damaged(stream, Arc::new(StoreError::without_head(stream))));
+        }
         if self.shared {
             self.derive();
         }

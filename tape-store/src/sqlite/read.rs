@@ -17,10 +17,10 @@ const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
 /// The head of the stream named ?1, its last entry and its snapshot.
 pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, e.digest, p.seq, p.bytes \
-         FROM stream s JOIN head h ON h.stream = s.id \
+         FROM stream s LEFT JOIN head h ON h.stream = s.id \
          LEFT JOIN entry e ON e.pos = h.pos AND e.stream = s.id AND e.seq = h.seq \
          LEFT JOIN snapshot p ON p.stream = s.id \
-         WHERE s.name = ? AND h.seq > 0";
+         WHERE s.name = ? AND (h.seq > 0 OR h.seq IS NULL)";
 
 /// At most ?3 entries of the stream named ?1 from ?2 on; a damaged link that leads on or around ends the walk. Up to ?4 bytes and the
 /// entry that goes over.
@@ -74,7 +74,10 @@ pub(super) async fn head(
         .await
         .map_err(failed)?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let (seq, epoch): (i64, i64) = (get(row, 0)?, get(row, 1)?);
+    let (Some(seq), epoch) = (get::<Option<i64>>(row, 0)?, get::<Option<i64>>(row, 1)?) else {
+        return Err(StoreError::without_head(stream));
+    };
+    let epoch = epoch.unwrap_or_default();
     let digest: Option<Vec<u8>> = get(row, 2)?;
     let problem = || corrupt("head", stream, format!("its last entry, {seq}, is not there"));
     let digest = read_digest(stream, seq, &digest.ok_or_else(problem)?)?;

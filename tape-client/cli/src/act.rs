@@ -1,15 +1,15 @@
-//! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`, `erase`.
+//! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`.
 
-use crate::name::RunPath;
+use crate::name::{RunPath, path};
 use crate::text::counted;
 use crate::{Context, Failure, show};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::command::Verdict;
 use tape_client::core::effect::Undo;
 use tape_client::core::entry::obligation::ObligationId;
-use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId, StreamId};
+use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId};
 use tape_client::core::reply::{Reply, ReplyResult};
 use tape_client::core::run::{ObligationStatus, Run};
 use tape_client::core::stream::Stream as _;
@@ -164,37 +164,6 @@ pub(crate) struct Cancel {
     reason: String,
 }
 
-/// Erases the payloads of entries; the chain stays whole. They cannot be restored.
-///
-/// Payload is what agents, people, models and upstreams say: arguments, answers, reasons, errors, labels, state. With an entry goes
-/// what repeats it elsewhere, such as shared state that a session's event changed. Names and digests stay. An entry says
-/// who had what erased, when and why. Backups and copies of the store keep the bytes, and so does who read them from the feed.
-#[derive(Debug, Args)]
-pub(crate) struct Erase {
-    /// The run; with `--kind`, the session, value or shared state.
-    of: String,
-    /// The entries, as `tape show` numbers them.
-    #[arg(required = true, value_name = "ENTRY")]
-    entries: Vec<u64>,
-    /// What has the entries.
-    #[arg(long, default_value = "run")]
-    kind: Kind,
-    /// Why, for the record.
-    #[arg(long)]
-    reason: String,
-    /// Does it without asking.
-    #[arg(long)]
-    yes: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    Run,
-    Session,
-    Value,
-    Shared,
-}
-
 impl Signal {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let answer = payload(&self.answer)?;
@@ -284,6 +253,10 @@ impl Settle {
                 copy: self.duplicate,
             };
             let seen = undo_seen(context, &state, &obligation, &self.pin)?;
+            let (effect, of) = (&obligation.effect, path(&self.run.0));
+            context
+                .consent
+                .ask(&format!("takes effect {effect} of {of} for undone, on your word"))?;
             let settled = context
                 .tape
                 .settle_obligation(&self.run.0, obligation, false, seen, &self.reason);
@@ -298,6 +271,15 @@ impl Settle {
             }
             None => self.pin.seen.map_or_else(|| state.seq(), Seq),
         };
+        let what = format!("effect {} of {}", self.effect, path(&self.run.0));
+        let what = match &self.verdict {
+            Said {
+                confirmed: Some(_), ..
+            } => format!("takes {what} for done, on your word"),
+            Said { failed: true, .. } => format!("takes {what} for not done, for good, on your word"),
+            Said { .. } => format!("has {what} sent again, on your word that it was not done"),
+        };
+        context.consent.ask(&what)?;
         let undo = |operation| {
             Ok::<_, Failure>(Undo {
                 operation,
@@ -325,58 +307,15 @@ impl Settle {
 
 impl Cancel {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let reply = context.tape.cancel(&self.run.0, &self.reason).await?;
+        let run = &self.run.0;
+        let state = show::read(context, run).await?.state;
+        let undos = counted(state.obligations().len() as u64, "effect", "effects");
+        let (of, status) = (path(run), state.status().as_str());
+        let what = format!("ends {of} ({status}) for good, and has undone what it did: {undos} so far");
+        context.consent.ask(&what)?;
+        let reply = context.tape.cancel(run, &self.reason).await?;
         done(context, &reply)
     }
-}
-
-impl Erase {
-    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let stream = self.stream()?;
-        let entries: Vec<String> = self.entries.iter().map(u64::to_string).collect();
-        let which = counted(self.entries.len() as u64, "entry", "entries");
-        let what = format!(
-            "erases for good the payloads of {which} of {stream} ({}), with every copy that the journal keeps",
-            entries.join(", ")
-        );
-        if !self.yes && !agreed(&what)? {
-            return Err(Failure::NotAgreed);
-        }
-        let entries = self.entries.iter().copied().map(Seq).collect();
-        let recorded = context.tape.erase(&stream, entries, &self.reason).await?;
-        say(context, recorded.0, "records what was erased")
-    }
-
-    fn stream(&self) -> Result<StreamId, Failure> {
-        let word = match self.kind {
-            Kind::Run => {
-                return Ok(StreamId::Run(
-                    self.of.parse::<RunPath>().map_err(Failure::Named)?.0,
-                ));
-            }
-            Kind::Session => "session",
-            Kind::Value => "value",
-            Kind::Shared => "shared",
-        };
-        let path = self.of.replacen('/', &format!("/{word}/"), 1);
-        let named: Result<StreamId, _> = path.parse();
-        named.map_err(|error| Failure::Named(error.to_string()))
-    }
-}
-
-/// Asks whether to do what cannot be undone; not where no terminal is there to answer.
-fn agreed(what: &str) -> Result<bool, Failure> {
-    use std::io::{IsTerminal as _, Write as _};
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Ok(false);
-    }
-    let mut out = std::io::stderr();
-    write!(out, "This {what}. Do it? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    stdin.read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn payload(text: &str) -> Result<Payload, Error> {
@@ -398,7 +337,7 @@ fn done(context: &mut Context<'_>, reply: &Reply) -> Result<ExitCode, Failure> {
     say(context, reply.seq.0, what)
 }
 
-fn say(context: &mut Context<'_>, seq: u64, what: &str) -> Result<ExitCode, Failure> {
+pub(crate) fn say(context: &mut Context<'_>, seq: u64, what: &str) -> Result<ExitCode, Failure> {
     context.say(
         &json!({"seq": seq, "done": what}),
         &format!("entry {seq}: {what}"),

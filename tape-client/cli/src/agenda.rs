@@ -12,11 +12,11 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub(crate) struct Agenda {
     #[command(subcommand)]
-    what: What,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-enum What {
+pub(crate) enum What {
     /// Says what the indexes have otherwise. Exits with 1 where there is anything.
     Check,
     /// Puts right what the indexes have otherwise. Exits with 1 where something cannot be put right.
@@ -34,6 +34,10 @@ struct Count {
 
 impl Agenda {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        if self.what == What::Rebuild {
+            let what = "writes the indexes of due work and of runs anew where they are not what the streams imply, of all tenants";
+            context.consent.ask(what)?;
+        }
         let (mut count, mut page) = (Count::default(), None);
         loop {
             let found = context.tape.check_index(page, self.what == What::Rebuild).await?;

@@ -2,8 +2,13 @@
 
 mod act;
 mod agenda;
+mod consent;
+mod driver;
+mod erase;
+mod list;
 mod name;
 mod release;
+mod remedy;
 mod retention;
 mod runs;
 mod show;
@@ -14,16 +19,22 @@ mod text;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use consent::Consent;
 use serde::Serialize;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+use tape_client::core::causes::causes;
 use tape_client::core::id::Principal;
 use tape_client::core::json::canonical;
 use tape_client::{Error, Tape};
 
 /// The exit code for arguments that cannot be read.
 const MISUSED: u8 = 2;
+/// The exit code for a journal that cannot be used as it is.
+const DAMAGED: u8 = 4;
+/// The exit code for everything else.
+const FAILED: u8 = 1;
 
 /// Looks into a Tape journal, and tells its runs what people decide.
 #[derive(Debug, Parser)]
@@ -35,9 +46,12 @@ struct Cli {
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// In whose name, for the journal's record; `approve`, `settle`, `retry` and `release` need it.
+    /// In whose name, for the journal's record; what decides something or cannot be taken back needs it.
     #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
     principal: Option<Principal>,
+    /// Does without asking what cannot be taken back: `settle`, `release`, `cancel`, `erase`, `retention`, `agenda rebuild`.
+    #[arg(long, global = true)]
+    yes: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,25 +69,16 @@ enum Command {
     Retry(act::Retry),
     Release(release::Release),
     Cancel(act::Cancel),
-    Erase(act::Erase),
+    Erase(erase::Erase),
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
-}
-
-impl Command {
-    /// Whether it is a decision of a person, of which the journal has to say whose it is.
-    const fn decides(&self) -> bool {
-        matches!(
-            self,
-            Self::Approve(_) | Self::Settle(_) | Self::Retry(_) | Self::Erase(_) | Self::Release(_)
-        )
-    }
 }
 
 /// What every command gets.
 struct Context<'a> {
     tape: Tape,
     json: bool,
+    consent: Consent,
     out: &'a mut (dyn Write + Send),
 }
 
@@ -110,15 +115,29 @@ impl Context<'_> {
 enum Failure {
     #[error(transparent)]
     Tape(#[from] Error),
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Open(Error),
     #[error("the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL")]
     Anonymous,
     #[error("{0}")]
     Named(String),
-    #[error("nothing was erased: say --yes where nobody can be asked")]
-    NotAgreed,
+    #[error("nothing was done: this {0}. Where nobody can be asked, add --yes")]
+    NotAgreed(String),
+    #[error("nothing was done")]
+    Declined,
     /// Who reads the output has gone.
     #[error("cannot write")]
     Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Tape(Error::Damaged { .. }) | Self::Open(Error::Damaged { .. }) => DAMAGED,
+            _ => FAILED,
+        }
+    }
 }
 
 #[tokio::main]
@@ -135,36 +154,41 @@ async fn main() -> ExitCode {
         Err(Failure::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             explain(&failure, server);
-            ExitCode::FAILURE
+            ExitCode::from(failure.code())
         }
     }
 }
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
-    if cli.command.decides() && cli.principal.is_none() {
-        return Err(Failure::Anonymous);
-    }
-    let tape = connect(cli.store, cli.principal).await?;
+    let consent = Consent::of(cli.command.weight(), cli.principal.is_some(), cli.yes)?;
+    let tape = connect(cli.store, cli.principal).await.map_err(Failure::Open)?;
     let mut context = Context {
         tape,
         json: cli.json,
+        consent,
         out,
     };
-    match cli.command {
-        Command::Runs(command) => command.run(&mut context).await,
-        Command::Stuck(command) => command.run(&mut context).await,
-        Command::Show(command) => command.run(&mut context).await,
-        Command::Verify(command) => command.run(&mut context).await,
-        Command::Tail(command) => command.run(&mut context).await,
-        Command::Signal(command) => command.run(&mut context).await,
-        Command::Approve(command) => command.run(&mut context).await,
-        Command::Settle(command) => command.run(&mut context).await,
-        Command::Release(command) => command.run(&mut context).await,
-        Command::Retry(command) => command.run(&mut context).await,
-        Command::Cancel(command) => command.run(&mut context).await,
-        Command::Erase(command) => command.run(&mut context).await,
-        Command::Retention(command) => command.run(&mut context).await,
-        Command::Agenda(command) => command.run(&mut context).await,
+    let code = carry_out(cli.command, &mut context).await?;
+    context.consent.check();
+    Ok(code)
+}
+
+async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Runs(command) => command.run(context).await,
+        Command::Stuck(command) => command.run(context).await,
+        Command::Show(command) => command.run(context).await,
+        Command::Verify(command) => command.run(context).await,
+        Command::Tail(command) => command.run(context).await,
+        Command::Signal(command) => command.run(context).await,
+        Command::Approve(command) => command.run(context).await,
+        Command::Settle(command) => command.run(context).await,
+        Command::Release(command) => command.run(context).await,
+        Command::Retry(command) => command.run(context).await,
+        Command::Cancel(command) => command.run(context).await,
+        Command::Erase(command) => command.run(context).await,
+        Command::Retention(command) => command.run(context).await,
+        Command::Agenda(command) => command.run(context).await,
     }
 }
 
@@ -207,11 +231,18 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn explain(failure: &Failure, server: bool) {
-    let said = text::causes(failure);
+    let said = causes(failure);
     let said: Vec<_> = said.iter().map(|cause| text::plain(cause)).collect();
     let mut lines = format!("tape: {}\n", said.join("\n  because: "));
-    if server && matches!(failure, Failure::Tape(Error::Unavailable { .. })) {
+    let away = matches!(
+        failure,
+        Failure::Tape(Error::Unavailable { .. }) | Failure::Open(Error::Unavailable { .. })
+    );
+    if server && away {
         lines.push_str("  is the server up, and --store right?\n");
+    }
+    if matches!(failure, Failure::Tape(Error::Damaged { .. })) {
+        lines.push_str("  `tape verify` says which streams are damaged and where; what is gone has to come from a backup\n");
     }
     // Where nobody can read the error, its exit code is left.
     let _ = std::io::stderr().write_all(text::cut(&lines).as_bytes());

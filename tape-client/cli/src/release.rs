@@ -1,6 +1,7 @@
 //! `tape release`: ends a lease or claim whose holder is gone for good.
 
-use crate::name::RunPath;
+use crate::name::{RunPath, path};
+use crate::remedy::Remedy;
 use crate::text::time;
 use crate::{Context, Failure, show};
 use clap::Args;
@@ -30,11 +31,11 @@ pub(crate) struct Release {
     #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
     duplicate: u16,
     /// When it ends, as this command said it, in microseconds: what was renewed or taken since is left alone.
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", requires = "reason")]
     until: Option<i64>,
-    /// Why, for the record.
+    /// Why; the record of a claim has it, that of a lease says who.
     #[arg(long)]
-    reason: String,
+    reason: Option<String>,
 }
 
 impl Release {
@@ -48,18 +49,22 @@ impl Release {
         })?;
         let Some(seen) = self.until else {
             let micros = until.as_micros();
-            let told = json!({"holder": holder.as_str(), "until_us": micros});
-            let line = format!("{holder} has it until {}; --until {micros} ends it", time(until));
+            let remedy = self.remedy(until).to_string();
+            let told = json!({"holder": holder.as_str(), "until_us": micros, "remedies": [remedy]});
+            let line = format!("{holder} has it until {}; to end it:", time(until));
             context.say(&told, &line)?;
+            context.note(&format!("  tape {remedy}"))?;
             return Ok(ExitCode::FAILURE);
         };
+        let (right, until_then) = (self.right(), time(until));
+        context.consent.ask(&format!(
+            "ends {right}, which {holder} has until {until_then}: others may go on with it at once"
+        ))?;
+        let reason = self.reason.clone().unwrap_or_default();
         let seen = Timestamp::from_micros(seen);
         let tape = &context.tape;
         let reply = match claimed {
-            Some(claimed) => {
-                tape.release_claim(&self.run.0, claimed, seen, &self.reason)
-                    .await?
-            }
+            Some(claimed) => tape.release_claim(&self.run.0, claimed, seen, &reason).await?,
             None if seen == until => {
                 let epoch = reading.state.epoch();
                 tape.release_lease(&self.run.0, epoch, reading.state.seq())
@@ -82,6 +87,32 @@ impl Release {
             &format!("entry {seq}: released"),
         )?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    pub(crate) const fn only_looks(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// What is held.
+    fn right(&self) -> String {
+        let run = path(&self.run.0);
+        match (&self.effect, self.undo) {
+            (None, _) => format!("the lease of {run}"),
+            (Some(effect), false) => format!("the claim on effect {effect} of {run}"),
+            (Some(effect), true) => format!("the claim on the undo of effect {effect} of {run}"),
+        }
+    }
+
+    /// What ends it.
+    fn remedy(&self, until: Timestamp) -> Remedy {
+        let mut remedy = Remedy::new("release").name(path(&self.run.0));
+        if let Some(effect) = &self.effect {
+            remedy = remedy.name(effect);
+        }
+        if self.undo {
+            remedy = remedy.words("--undo").option("--duplicate", self.duplicate);
+        }
+        remedy.option("--until", until.as_micros()).words("--reason WHY")
     }
 
     fn claimed(&self) -> Option<Claimed> {

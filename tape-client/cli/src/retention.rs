@@ -24,8 +24,8 @@ pub(crate) struct Retention {
     /// How long ago runs must have ended: a number with d, h, m or s, such as 90d.
     #[arg(long, value_name = "AGE", value_parser = age)]
     older_than: Age,
-    /// Why, for the record; by default, that they are older than that.
-    #[arg(long)]
+    /// Why, for the record.
+    #[arg(long, required_unless_present = "dry_run")]
     reason: Option<String>,
     /// Says what would go, and leaves it.
     #[arg(long)]
@@ -66,15 +66,23 @@ struct Count {
 }
 
 impl Retention {
+    pub(crate) const fn only_looks(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let reason = self
-            .reason
-            .clone()
-            .unwrap_or_else(|| format!("it ended more than {} ago", self.older_than.given));
+        if !self.only_looks() {
+            let (tenant, age) = (&self.tenant, &self.older_than.given);
+            let what = format!(
+                "drops for good all entries but the last of the runs of {tenant} that ended more than {age} ago; --dry-run counts them"
+            );
+            context.consent.ask(&what)?;
+        }
         let retirement = Retirement {
             tenant: self.tenant.clone(),
             older_than: self.older_than.duration,
-            reason,
+            // A dry run writes none.
+            reason: self.reason.clone().unwrap_or_else(|| "dry run".to_owned()),
             dry_run: self.dry_run,
         };
         let (mut count, mut page) = (Count::default(), None);

@@ -1,16 +1,20 @@
 //! `tape runs`.
 
+use crate::list::{self, Pages};
 use crate::name::path;
 use crate::text::time;
-use crate::{Context, Failure};
+use crate::{Context, Failure, driver};
 use clap::Args;
-use serde_json::json;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
 use std::process::ExitCode;
-use tape_client::RunQuery;
+use tape_client::core::causes::Causes;
 use tape_client::core::id::{App, Key, Tenant};
-use tape_client::core::stream::RunStatus;
+use tape_client::core::run::Driver;
+use tape_client::core::stream::{RunStatus, Summary};
+use tape_client::{Error, RunId, RunQuery, Tape};
 
-/// Lists runs, newest first.
+/// Lists runs, newest first, and who drives those that have not ended: until when, or since when nobody does.
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
     /// Whose.
@@ -25,6 +29,9 @@ pub(crate) struct Runs {
     /// With this label alone.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Option<(Key, String)>,
+    /// Those alone that nobody drives though somebody should.
+    #[arg(long)]
+    driverless: bool,
     /// Most runs.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -44,32 +51,117 @@ fn label(text: &str) -> Result<(Key, String), String> {
     ))
 }
 
+/// Where a run that should have a driver may have none.
+const DRIVEN: [RunStatus; 2] = [RunStatus::Running, RunStatus::Suspended];
+
+/// Runs that are asked at once who drives them.
+const ASKED_MAX: usize = 8;
+
 impl Runs {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let query = RunQuery {
-            tenant: self.tenant,
-            app: self.app,
-            status: self.status,
-            label: self.label,
-        };
-        let (mut page, mut left) = (None, self.limit);
-        while left > 0 {
-            let runs = context.tape.runs(&query, page, left).await?;
-            left = left.saturating_sub(u32::try_from(runs.runs.len()).unwrap_or(u32::MAX));
-            for (run, summary) in runs.runs {
-                let labels = summary.labels.iter().map(|(key, value)| format!("{key}={value}"));
-                let labels = labels.collect::<Vec<_>>().join(" ");
-                let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
-                let value = json!({"run": path(&run), "status": status, "begun": begun,
-                    "changed": time(summary.changed_at), "labels": summary.labels});
-                let line = format!("{begun}  {status:<12}  {}  {labels}", path(&run));
-                context.say(&value, line.trim_end())?;
+        let (mut listed, mut left, mut cut) = (0, self.limit, false);
+        for status in self.statuses() {
+            let query = RunQuery {
+                tenant: self.tenant.clone(),
+                app: self.app.clone(),
+                status,
+                label: self.label.clone(),
+            };
+            let mut pages = Pages::of(&query);
+            while left > 0
+                && let Some(runs) = pages.next(context, left).await?
+            {
+                let found = self.list(context, runs).await?;
+                listed += found;
+                left = left.saturating_sub(u32::try_from(found).unwrap_or(u32::MAX));
             }
-            page = runs.next;
-            if page.is_none() {
-                break;
-            }
+            cut |= !pages.is_over();
         }
+        let cut = cut.then(|| format!("{listed} are listed, and there may be more; --limit N lists more"));
+        list::end(context, listed, cut.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
+
+    fn statuses(&self) -> Vec<Option<RunStatus>> {
+        match self.status {
+            None if self.driverless => DRIVEN.map(Some).into(),
+            status => vec![status],
+        }
+    }
+
+    /// Lists those of some runs that are asked for. How many that were.
+    async fn list(&self, context: &mut Context<'_>, runs: Vec<(RunId, Summary)>) -> Result<usize, Failure> {
+        let tape = context.tape.clone();
+        let ask = |(run, summary): (RunId, Summary)| {
+            let tape = tape.clone();
+            async move {
+                let standing = Standing::ask(&tape, &run, &summary).await?;
+                Ok::<_, Failure>((run, summary, standing))
+            }
+        };
+        let mut runs = futures::stream::iter(runs).map(ask).buffered(ASKED_MAX);
+        let mut listed = 0;
+        while let Some(asked) = runs.next().await {
+            let (run, summary, standing) = asked?;
+            if !self.driverless || standing.is_alone() {
+                tell(context, &run, &summary, &standing)?;
+                listed += 1;
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// How a run is doing.
+enum Standing {
+    Driver(Driver),
+    /// It cannot be read.
+    Damaged(String),
+}
+
+impl Standing {
+    async fn ask(tape: &Tape, run: &RunId, summary: &Summary) -> Result<Self, Failure> {
+        if summary.status.is_final() {
+            return Ok(Self::Driver(Driver::Unneeded));
+        }
+        match tape.driver(run).await {
+            Ok(Some(driver)) => Ok(Self::Driver(driver)),
+            Ok(None) => Ok(Self::Damaged("it is listed, and not in the journal".to_owned())),
+            Err(error @ Error::Damaged { .. }) => Ok(Self::Damaged(Causes(&error).to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether nobody drives it, though somebody should, or nobody can.
+    const fn is_alone(&self) -> bool {
+        matches!(self, Self::Driver(Driver::Alone { .. }) | Self::Damaged(_))
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Driver(of) => driver::text(of),
+            Self::Damaged(problem) => Some(format!("DAMAGED: {problem}")),
+        }
+    }
+}
+
+fn tell(
+    context: &mut Context<'_>,
+    run: &RunId,
+    summary: &Summary,
+    standing: &Standing,
+) -> Result<(), Failure> {
+    let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
+    if context.json {
+        let (of, damaged) = match standing {
+            Standing::Driver(of) => (driver::json(of), None),
+            Standing::Damaged(problem) => (Value::Null, Some(problem)),
+        };
+        return context.value(&json!({"run": path(run), "status": status, "begun": begun,
+            "changed": time(summary.changed_at), "labels": summary.labels, "driver": of, "damaged": damaged}));
+    }
+    let labels = summary.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let more: Vec<String> = standing.text().into_iter().chain(labels).collect();
+    let line = format!("{begun}  {status:<12}  {}  {}", path(run), more.join("  "));
+    context.line(line.trim_end())
 }

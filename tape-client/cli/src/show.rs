@@ -3,18 +3,19 @@
 use crate::name::{RunPath, path};
 use crate::story::{JsonEntry, Line};
 use crate::text::{clock, counted, time};
-use crate::{Context, Failure};
+use crate::{Context, Failure, driver};
 use clap::Args;
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tape_client::core::codec::decode;
-use tape_client::core::entry::Entry;
-use tape_client::core::id::StreamId;
+use tape_client::core::effect::Status;
+use tape_client::core::entry::{Entry, EntryBody};
+use tape_client::core::id::{EffectId, StreamId};
 use tape_client::core::replay::Replay;
 use tape_client::core::reply::Rejection;
-use tape_client::core::run::Run;
+use tape_client::core::run::{ObligationStatus, Run};
 use tape_client::core::stream::Stream as _;
 use tape_client::{Error, RunId};
 
@@ -32,6 +33,27 @@ pub(crate) struct Reading {
     replay: Replay,
 }
 
+impl Reading {
+    /// Where an effect stands: one that was undone is no more what it was.
+    fn standing(&self, effect: &EffectId, status: Status) -> &'static str {
+        let undone = self.entries.iter().any(|entry| match &entry.body {
+            EntryBody::ObligationDone(done) => done.obligation.effect == *effect && done.obligation.copy == 0,
+            _ => false,
+        });
+        let undo = self
+            .state
+            .obligations()
+            .iter()
+            .find(|undo| undo.id.effect == *effect && undo.id.copy == 0);
+        match undo.map(|undo| &undo.status) {
+            _ if undone => "undone",
+            None | Some(ObligationStatus::Armed) => status.as_str(),
+            Some(ObligationStatus::Due { .. } | ObligationStatus::Started { .. }) => "being undone",
+            Some(ObligationStatus::Stuck { .. }) => "undo stuck",
+        }
+    }
+}
+
 impl Show {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let run = self.run.0;
@@ -39,21 +61,23 @@ impl Show {
         let stream = StreamId::Run(run.clone());
         if context.json {
             let entries = reading.entries.iter().map(|entry| JsonEntry::of(&stream, entry));
+            let driver = context.tape.driver(&run).await?;
             context.value(&Shown {
+                driver: driver.as_ref().map(driver::json),
                 run: path(&run),
                 status: reading.state.status().as_str(),
                 budgets: json!(budgets(&reading.state)),
-                effects: json!(effects(&run, &reading.replay)),
+                effects: json!(effects(&run, &reading)),
                 entries: entries.collect(),
             })?;
             return Ok(ExitCode::SUCCESS);
         }
-        head(context, &run, &reading)?;
+        head(context, &run, &reading).await?;
         for entry in &reading.entries {
             let (seq, at, line) = (entry.seq.0, clock(entry.at), Line::of(&stream, entry));
             context.line(&format!("{seq:>5}  {at}  {}", line.text()))?;
         }
-        effect_table(context, &run, &reading.replay)?;
+        effect_table(context, &run, &reading)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -63,6 +87,7 @@ impl Show {
 struct Shown<'a> {
     run: String,
     status: &'static str,
+    driver: Option<Value>,
     budgets: Value,
     effects: Value,
     entries: Vec<JsonEntry<'a>>,
@@ -92,7 +117,7 @@ pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, 
     })
 }
 
-fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
+async fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
     let Reading { entries, state, .. } = reading;
     context.line(&format!("run      {}", path(run)))?;
     let stuck = state
@@ -100,6 +125,9 @@ fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(),
         .map(|reason| format!(": {reason}"))
         .unwrap_or_default();
     context.line(&format!("status   {}{stuck}", state.status().as_str()))?;
+    if let Some(driver) = context.tape.driver(run).await?.as_ref().and_then(driver::text) {
+        context.line(&format!("driver   {driver}"))?;
+    }
     let summary = state.summary();
     if let (Some(summary), Some(last)) = (&summary, entries.last()) {
         let seconds = last.at.millis_since(summary.begun_at) / 1000;
@@ -122,14 +150,14 @@ fn head(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(),
         let (spent, reserved, limit) = (budget.spent, budget.reserved, budget.limit);
         let currency = &budget.currency;
         context.line(&format!(
-            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {currency:?}"
+            "budget   {name}: {spent} spent, {reserved} reserved of {limit} {currency}"
         ))?;
     }
     context.line("")
 }
 
-fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Result<(), Failure> {
-    let effects = effects(run, replay);
+fn effect_table(context: &mut Context<'_>, run: &RunId, reading: &Reading) -> Result<(), Failure> {
+    let effects = effects(run, reading);
     if !effects.is_empty() {
         context.line("")?;
         context.line("effects")?;
@@ -150,11 +178,8 @@ fn effect_table(context: &mut Context<'_>, run: &RunId, replay: &Replay) -> Resu
     Ok(())
 }
 
-fn effects(run: &RunId, replay: &Replay) -> Vec<Value> {
-    let effect = |(id, record): (
-        tape_client::core::id::EffectId,
-        &tape_client::core::replay::EffectRecord,
-    )| {
+fn effects(run: &RunId, reading: &Reading) -> Vec<Value> {
+    let effect = |(id, record): (EffectId, &tape_client::core::replay::EffectRecord)| {
         json!({
             "effect": id.to_string(),
             "key": id.idempotency_key(run),
@@ -163,12 +188,12 @@ fn effects(run: &RunId, replay: &Replay) -> Vec<Value> {
             "semantics": record.spec.semantics,
             "mode": record.spec.mode,
             "business_key": record.spec.business_key,
-            "status": record.status,
+            "status": reading.standing(&id, record.status),
             "attempts": record.attempt,
             "why": record.why,
         })
     };
-    replay.effects().map(effect).collect()
+    reading.replay.effects().map(effect).collect()
 }
 
 fn budgets(state: &Run) -> Value {

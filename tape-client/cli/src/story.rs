@@ -9,6 +9,7 @@ use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::entry::run::Unhappy;
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{Principal, RequestId, Seq, StreamId};
+use tape_client::core::json::word;
 use tape_client::core::payload::Digest;
 
 /// An entry, told.
@@ -143,7 +144,7 @@ fn tell(stream: &StreamId, body: &EntryBody) -> String {
         E::TimerSet(e) => format!("due {}", time(e.due_at)),
         E::TimerFired(_) => "fired".to_owned(),
         E::TimerCancelled(_) => "cancelled".to_owned(),
-        E::BudgetOpened(e) => format!("{} {:?}", e.limit, e.currency),
+        E::BudgetOpened(e) => format!("{} {}", e.limit, e.currency),
         E::SampleRecorded(e) => preview(&e.value),
         other => life(other),
     }
@@ -157,7 +158,7 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
                 .as_run()
                 .map(|run| format!("  key {}", e.effect.idempotency_key(run)))
                 .unwrap_or_default();
-            let (spec, mode) = (&e.spec, format!("{:?}", e.spec.mode).to_lowercase());
+            let (spec, mode) = (&e.spec, word(&e.spec.mode));
             format!(
                 "{} {} {}  {mode}{key}",
                 spec.connector,
@@ -202,7 +203,7 @@ fn effect(stream: &StreamId, body: &EntryBody) -> String {
             } else {
                 format!(": {}", e.why)
             };
-            format!("observed: {:?}{why}{then}", e.outcome)
+            format!("observed: {}{why}{then}", word(&e.outcome))
         }
         E::EffectResendAllowed(e) => format!("may be sent again: {}", e.reason),
         _ => String::new(),

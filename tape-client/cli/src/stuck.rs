@@ -1,16 +1,19 @@
 //! `tape stuck`.
 
+use crate::list::{self, Pages};
 use crate::name::path;
+use crate::remedy::Remedy;
 use crate::text::time;
 use crate::{Context, Failure, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
+use tape_client::core::causes::Causes;
 use tape_client::core::effect::{Status, Unreached};
 use tape_client::core::id::{App, EffectId, GateName, Tenant};
 use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::stream::{RunStatus, Stream as _, Summary};
-use tape_client::{RunId, RunQuery};
+use tape_client::{Error, RunId, RunQuery};
 
 /// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it.
 #[derive(Debug, Args)]
@@ -31,7 +34,7 @@ struct Matter {
     what: String,
     why: String,
     /// What can be done: what comes after `tape` on the command line.
-    remedies: Vec<String>,
+    remedies: Vec<Remedy>,
 }
 
 /// Where something may wait for a person; gates are open while a run waits, or goes on with something else.
@@ -44,36 +47,67 @@ const STATUSES: [RunStatus; 4] = [
 
 impl Stuck {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let (mut listed, mut cut) = (0, Vec::new());
         for status in STATUSES {
             let query = RunQuery {
                 app: self.app.clone(),
                 status: Some(status),
                 ..RunQuery::all(self.tenant.clone())
             };
-            list(context, &query, self.limit).await?;
+            let looked = look(context, &query, self.limit).await?;
+            listed += looked.matters;
+            if looked.cut {
+                cut.push(status.as_str());
+            }
         }
+        let limit = self.limit;
+        let cut = (!cut.is_empty()).then(|| {
+            let cut = cut.join(", ");
+            format!(
+                "only the newest {limit} runs were looked at of those that are {cut}; --limit N looks at more"
+            )
+        });
+        list::end(context, listed, cut.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn list(context: &mut Context<'_>, query: &RunQuery, limit: u32) -> Result<(), Failure> {
-    let (mut page, mut left) = (None, limit);
-    while left > 0 {
-        let runs = context.tape.runs(query, page, left).await?;
-        left = left.saturating_sub(u32::try_from(runs.runs.len()).unwrap_or(u32::MAX));
-        for (run, summary) in runs.runs {
-            let state = show::read(context, &run).await?.state;
-            let matters = matters(&run, &state);
+/// What was looked at of the runs in a status.
+struct Looked {
+    matters: usize,
+    cut: bool,
+}
+
+async fn look(context: &mut Context<'_>, query: &RunQuery, limit: u32) -> Result<Looked, Failure> {
+    let (mut pages, mut left, mut listed) = (Pages::of(query), limit, 0);
+    while left > 0
+        && let Some(runs) = pages.next(context, left).await?
+    {
+        left = left.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
+        for (run, summary) in runs {
+            let matters = match show::read(context, &run).await {
+                Ok(reading) => matters(&run, &reading.state),
+                // One that cannot be read hides none of the others.
+                Err(Failure::Tape(error @ Error::Damaged { .. })) => vec![damaged(&run, &error)],
+                Err(failure) => return Err(failure),
+            };
             if !matters.is_empty() {
                 tell(context, &run, &summary, &matters)?;
             }
-        }
-        page = runs.next;
-        if page.is_none() {
-            break;
+            listed += matters.len();
         }
     }
-    Ok(())
+    let cut = !pages.is_over();
+    Ok(Looked { matters: listed, cut })
+}
+
+/// A run that is no run any more.
+fn damaged(run: &RunId, error: &Error) -> Matter {
+    Matter {
+        what: "the run".to_owned(),
+        why: format!("it is damaged: {}", Causes(error)),
+        remedies: vec![Remedy::new("verify").name(path(run))],
+    }
 }
 
 fn tell(
@@ -85,6 +119,7 @@ fn tell(
     let since = time(summary.changed_at);
     if context.json {
         for Matter { what, why, remedies } in matters {
+            let remedies: Vec<String> = remedies.iter().map(Remedy::to_string).collect();
             let line =
                 json!({"run": path(run), "since": since, "what": what, "why": why, "remedies": remedies});
             context.value(&line)?;
@@ -113,7 +148,9 @@ fn matters(run: &RunId, state: &Run) -> Vec<Matter> {
     matters.extend(own.map(|why| Matter {
         what: "the run".to_owned(),
         why: why.to_owned(),
-        remedies: vec![format!("retry {run} --seen {} --reason WHY", state.seq())],
+        remedies: vec![because(
+            Remedy::new("retry").name(&run).option("--seen", state.seq()),
+        )],
     }));
     matters.extend(state.effects().iter().filter_map(|(id, it)| away(id, it)));
     matters.extend(state.obligations().iter().filter_map(undo_away));
@@ -127,8 +164,8 @@ fn effect(run: &str, id: &EffectId, effect: &Effect) -> Option<Matter> {
         why: effect.stuck.clone().unwrap_or_default(),
         remedies: ["--confirmed RESULT", "--failed", "--resend"]
             .map(|verdict| {
-                let attempt = effect.attempt;
-                format!("settle {run} '{id}' {verdict} --attempt {attempt} --reason WHY")
+                let settle = Remedy::new("settle").name(run).name(id).words(verdict);
+                because(settle.option("--attempt", effect.attempt))
             })
             .into(),
     })
@@ -139,9 +176,16 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
         return None;
     };
     let (effect, copy, attempt) = (&obligation.id.effect, obligation.id.copy, obligation.attempt);
-    let (of, duplicate) = match copy {
-        0 => (String::new(), String::new()),
-        n => (format!("duplicate {n} of "), format!(" --duplicate {n}")),
+    let of = match copy {
+        0 => String::new(),
+        n => format!("duplicate {n} of "),
+    };
+    let pinned = |remedy: Remedy| {
+        let remedy = match copy {
+            0 => remedy,
+            n => remedy.option("--duplicate", n),
+        };
+        because(remedy.option("--attempt", attempt))
     };
     Some(Matter {
         what: format!(
@@ -150,8 +194,8 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
         ),
         why: reason.clone(),
         remedies: vec![
-            format!("retry {run} --undo '{effect}'{duplicate} --attempt {attempt} --reason WHY"),
-            format!("settle {run} '{effect}' --undone{duplicate} --attempt {attempt} --reason WHY"),
+            pinned(Remedy::new("retry").name(run).option("--undo", effect)),
+            pinned(Remedy::new("settle").name(run).name(effect).words("--undone")),
         ],
     })
 }
@@ -186,12 +230,19 @@ fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
         return None;
     };
     let until = deadline.map(|at| format!(" until {}", time(at)));
+    let approve = || {
+        Remedy::new("approve")
+            .name(run)
+            .name(name)
+            .option("--seen", opened)
+    };
     Some(Matter {
         what: format!("gate {name}"),
         why: format!("it waits for an answer{}", until.unwrap_or_default()),
-        remedies: vec![
-            format!("approve {run} '{name}' --seen {opened} --reason WHY"),
-            format!("approve {run} '{name}' --seen {opened} --deny --reason WHY"),
-        ],
+        remedies: vec![because(approve()), because(approve().words("--deny"))],
     })
+}
+
+fn because(remedy: Remedy) -> Remedy {
+    remedy.words("--reason WHY")
 }

@@ -1,16 +1,21 @@
 //! `tape tail`.
 
 use crate::story::{JsonEntry, Line};
-use crate::text::{plain, time, with_causes};
+use crate::text::{plain, time};
 use crate::{Context, Failure};
 use clap::Args;
 use futures::StreamExt as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tape_client::core::causes::Causes;
 use tape_client::core::codec::decode;
+use tape_client::core::outage::Outage;
 use tape_client::core::subject::Pattern;
 use tape_client::{DamagedEntry, Error};
+
+/// While the journal is out of reach, that is said this often.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// How long a journal may be out of reach from the beginning, or where the end is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,15 +46,16 @@ impl Tail {
             from_start,
             follow: !once,
         });
-        let mut outage = Outage::new(once);
+        let (mut reach, mut any) = (Reach::new(once), false);
         while let Some(page) = pages.next().await {
-            let Some(page) = outage.note(page)? else { continue };
+            let Some(page) = reach.note(page)? else { continue };
+            any |= !page.damaged.is_empty();
             page.damaged.iter().for_each(tell_damage);
             for (stream, stored) in page.entries {
                 let entry = match decode(&stored) {
                     Ok(entry) => entry,
                     Err(error) => {
-                        let problem = with_causes(&error);
+                        let problem = Causes(&error).to_string();
                         tell_damage(&DamagedEntry {
                             stream: Some(stream),
                             problem,
@@ -57,6 +63,7 @@ impl Tail {
                         continue;
                     }
                 };
+                any = true;
                 if context.json {
                     context.value(&JsonEntry::of(&stream, &entry))?;
                 } else {
@@ -66,24 +73,29 @@ impl Tail {
             }
             context.out.flush()?;
         }
+        if !any {
+            context.note("no entries")?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Whether the journal can be reached; whoever watches is told when that changes.
-struct Outage {
+struct Reach {
     once: bool,
     /// Whether the journal has ever been reached.
     reached: bool,
     since: Option<Instant>,
+    outage: Outage,
 }
 
-impl Outage {
+impl Reach {
     const fn new(once: bool) -> Self {
         Self {
             once,
             reached: false,
             since: None,
+            outage: Outage::new(AGAIN),
         }
     }
 
@@ -91,10 +103,10 @@ impl Outage {
     fn note<T>(&mut self, page: Result<T, Error>) -> Result<Option<T>, Error> {
         match page {
             Ok(page) => {
-                if self.since.take().is_some() {
-                    tell("the journal is back");
+                if let Some(spell) = self.outage.back(Instant::now()) {
+                    tell(&format!("the journal is back, {spell}"));
                 }
-                self.reached = true;
+                (self.reached, self.since) = (true, None);
                 Ok(Some(page))
             }
             Err(Error::Unavailable { source }) => self.lost(source).map(|()| None),
@@ -103,13 +115,15 @@ impl Outage {
     }
 
     fn lost(&mut self, source: tape_client::Source) -> Result<(), Error> {
-        if self.since.is_none() {
-            let cause = with_causes(source.as_ref());
-            tell(&format!("the journal is out of reach, trying again: {cause}"));
+        let (now, cause) = (Instant::now(), Causes(source.as_ref()).to_string());
+        if let Some(spell) = self.outage.lost(now, &cause) {
+            tell(&format!(
+                "the journal is out of reach, trying again: {cause} ({spell})"
+            ));
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
+        let since = *self.since.get_or_insert(now);
         let bounded = self.once || !self.reached;
-        if bounded && since.elapsed() >= PATIENCE {
+        if bounded && now - since >= PATIENCE {
             return Err(Error::Unavailable { source });
         }
         Ok(())

@@ -87,7 +87,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a character does something to the text around it instead of standing in it.
-fn steers(char: char) -> bool {
+pub(crate) fn steers(char: char) -> bool {
     // Unicode's separators of lines and paragraphs, and what turns the direction of writing, are no controls by their category.
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -96,25 +96,6 @@ fn steers(char: char) -> bool {
 /// So many of something.
 pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// An error and what it comes from, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    causes(error).join(": ")
-}
-
-/// An error and what it comes from. What an error says of its own cause is not said again.
-pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    let mut said = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if said.last().is_none_or(|last| !last.ends_with(&text)) {
-            said.push(text);
-        }
-        source = cause.source();
-    }
-    said
 }
 
 /// A text with the middle of its overlong lines left out, such as a name that somebody pasted a file into.

@@ -218,6 +218,46 @@ async fn what_is_changed_in_the_file_is_found_where_it_was_changed() {
     }
 }
 
+/// Whether its head or its entries are gone, and whoever opens the journal: a damaged run is not one that never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_run_is_told_as_damaged() {
+    let run = "acme/treasury/ann/s1/i1";
+    let of_run = "stream = (SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/i1')";
+    for table in ["entry", "head"] {
+        let mut seeded = Seeded::new().await;
+        seeded.server.kill();
+        execute(seeded.dir.path(), &format!("DELETE FROM {table} WHERE {of_run}")).await;
+        seeded.server.come_back();
+        for command in [
+            &["show", run][..],
+            &["--as", "mia", "approve", run, "desk", "--reason", "no"],
+            &["--as", "mia", "--yes", "cancel", run, "--reason", "no"],
+        ] {
+            let refused = seeded.both(command);
+            let told = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(4), "{table} {command:?}: {told}");
+            assert!(
+                told.starts_with("tape: the journal cannot be used as it is\n  because: "),
+                "{told}"
+            );
+            assert!(told.contains("acme/run/treasury/ann/s1/i1"), "{told}");
+            assert!(
+                told.contains("`tape verify` says which streams are damaged"),
+                "{told}"
+            );
+        }
+        let listed = said(&seeded.both(&["runs", "--tenant", "acme"]));
+        assert!(listed.contains("DAMAGED: "), "{table}: {listed}");
+        // One that was never there is another thing.
+        let missing = seeded.both(&["show", "acme/treasury/ann/s1/missing"]);
+        assert_eq!(missing.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8(missing.stderr).unwrap(),
+            "tape: there is no such run\n"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_was_spoilt_is_told_and_rebuilt() {
     let seeded = Seeded::new().await;
@@ -238,7 +278,10 @@ async fn an_index_that_was_spoilt_is_told_and_rebuilt() {
     ] {
         assert!(text.contains(told), "{text}");
     }
-    let rebuilt = tape(&seeded.server.url(), &["agenda", "rebuild"]);
+    let rebuilt = tape(
+        &seeded.server.url(),
+        &["--as", "mia", "--yes", "agenda", "rebuild"],
+    );
     assert_eq!(rebuilt.status.code(), Some(0));
     assert!(
         said(&rebuilt).ends_with("3 otherwise, 3 put right, 0 busy\n"),

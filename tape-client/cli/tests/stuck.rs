@@ -203,7 +203,7 @@ impl World {
     }
 
     fn tape(&self, args: &[&str]) -> Output {
-        self.anonymous(&[&["--as", "ann"], args].concat())
+        self.anonymous(&[&["--as", "ann", "--yes"], args].concat())
     }
 
     fn anonymous(&self, args: &[&str]) -> Output {
@@ -258,7 +258,7 @@ async fn what_waits_for_a_person_is_listed_with_its_remedies() {
                 tape settle acme/treasury/ann/s1/effect '#0.0' --resend --attempt 1 --reason WHY
         "#]],
     );
-    world.says(&["stuck", "--tenant", "other"], &expect![[""]]);
+    world.says(&["stuck", "--tenant", "other"], &expect![["none\n"]]);
 }
 
 /// Its driver may be busy with something else, or gone.
@@ -302,11 +302,11 @@ async fn gates_that_wait_are_listed_with_their_answers() {
         &expect![[r#"
             acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
               gate desk: it waits for an answer
-                tape approve acme/treasury/ann/s1/gated 'desk' --seen 7 --reason WHY
-                tape approve acme/treasury/ann/s1/gated 'desk' --seen 7 --deny --reason WHY
+                tape approve acme/treasury/ann/s1/gated desk --seen 7 --reason WHY
+                tape approve acme/treasury/ann/s1/gated desk --seen 7 --deny --reason WHY
               gate limit: it waits for an answer until 2026-11-22 12:01:00.000
-                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --reason WHY
-                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --deny --reason WHY
+                tape approve acme/treasury/ann/s1/gated limit --seen 8 --reason WHY
+                tape approve acme/treasury/ann/s1/gated limit --seen 8 --deny --reason WHY
         "#]],
     );
     let deny = ["--deny", "--reason", "too much"];
@@ -317,10 +317,136 @@ async fn gates_that_wait_are_listed_with_their_answers() {
         &expect![[r#"
             acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
               gate limit: it waits for an answer until 2026-11-22 12:01:00.000
-                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --reason WHY
-                tape approve acme/treasury/ann/s1/gated 'limit' --seen 8 --deny --reason WHY
+                tape approve acme/treasury/ann/s1/gated limit --seen 8 --reason WHY
+                tape approve acme/treasury/ann/s1/gated limit --seen 8 --deny --reason WHY
         "#]],
     );
+}
+
+/// Names are free text of tenants and agents; remedies are pasted into shells by people who may do anything.
+#[tokio::test]
+async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
+    let names = [
+        "$(touch pasted)",
+        "`touch pasted`",
+        "'; touch pasted; '",
+        "\"; touch pasted; \"",
+        "--help",
+        "-y",
+        "a&touch pasted&b|c>d<e",
+        "*",
+        "\u{202e}drow",
+        "~",
+    ];
+    let world = World::new().await;
+    for name in names {
+        let run = RunId::new("acme", name, name, name, name).unwrap();
+        let failed = Ending::Failed {
+            error: "no".to_owned(),
+            detail: None,
+        };
+        world.dispatched(&run, failed).await;
+        let (gate, deadline) = (GateName::new(name).unwrap(), None);
+        world
+            .drive(&run, DriverCommand::OpenGate { gate, deadline })
+            .await;
+    }
+    let text = String::from_utf8(world.tape(&["stuck", "--tenant", "acme"]).stdout).unwrap();
+    assert!(!text.contains('\u{202e}'), "{text:?}");
+    let approvals = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("tape "));
+    let approvals: Vec<&str> = approvals.filter(|line| !line.contains("--deny")).collect();
+    assert_eq!(approvals.len(), names.len(), "{text}");
+    let tape = env!("CARGO_BIN_EXE_tape");
+    for approval in approvals {
+        let pasted = Program::new("sh")
+            .args(["-c", &format!("tape() {{ '{tape}' \"$@\"; }}; tape {approval}")])
+            .current_dir(world.dir.path())
+            .env("TAPE_URL", url(&world.dir))
+            .env("TAPE_PRINCIPAL", "ann")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(pasted.stdout).unwrap();
+        let refused = String::from_utf8(pasted.stderr).unwrap();
+        assert!(
+            said.contains("the gate is answered"),
+            "{approval}: {said}{refused}"
+        );
+    }
+    assert!(!world.dir.path().join("pasted").exists());
+    world.says(&["stuck", "--tenant", "acme"], &expect![["none\n"]]);
+}
+
+#[tokio::test]
+async fn a_list_that_is_cut_says_so() {
+    let world = World::new().await;
+    for invocation in ["a", "b", "c"] {
+        world.with_a_stuck_effect(&id(invocation)).await;
+        world.clock.advance_ms(1_000);
+    }
+    let last = |args: &[&str]| {
+        let said = String::from_utf8(world.tape(args).stdout).unwrap();
+        said.lines().last().unwrap().to_owned()
+    };
+    let stuck = ["stuck", "--tenant", "acme", "--limit"];
+    assert_eq!(
+        last(&[&stuck[..], &["2"]].concat()),
+        "cut: only the newest 2 runs were looked at of those that are stuck; --limit N looks at more"
+    );
+    assert_eq!(
+        last(&[&stuck[..], &["2", "--json"]].concat()),
+        r#"{"cut":true,"listed":2}"#
+    );
+    assert_eq!(
+        last(&[&stuck[..], &["3", "--json"]].concat()),
+        r#"{"cut":false,"listed":3}"#
+    );
+    let runs = ["runs", "--tenant", "acme", "--limit"];
+    assert_eq!(
+        last(&[&runs[..], &["2"]].concat()),
+        "cut: 2 are listed, and there may be more; --limit N lists more"
+    );
+    assert!(last(&[&runs[..], &["3"]].concat()).ends_with("acme/treasury/ann/s1/a"));
+    assert!(last(&[&runs[..], &["100000"]].concat()).ends_with("acme/treasury/ann/s1/a"));
+    assert_eq!(
+        last(&[&runs[..], &["100000", "--status", "failed", "--json"]].concat()),
+        r#"{"cut":false,"listed":0}"#
+    );
+    let nothing = ["tail", "acme.run.*.*.*.*.run.failed", "--from-start", "--once"];
+    assert_eq!(last(&nothing), "no entries");
+}
+
+/// What was taken back is not what happened.
+#[tokio::test]
+async fn an_effect_that_was_undone_is_shown_as_undone() {
+    let world = World::new().await;
+    let undo = "acme/treasury/ann/s1/undo";
+    world.with_a_stuck_undo(&id("undo")).await;
+    let effects = || {
+        let shown = String::from_utf8(world.tape(&["show", undo]).stdout).unwrap();
+        shown.lines().last().unwrap().to_owned()
+    };
+    expect!["  #0.0         bank pay                 undo stuck attempts 1  key tape-9dd8f07791d30879110a33d83f031338bbc"]
+        .assert_eq(&effects());
+    let retried = ["retry", undo, "--undo", "#0.0", "--reason", "the account is open"];
+    assert!(world.tape(&retried).status.success());
+    expect!["  #0.0         bank pay                 being undone attempts 1  key tape-9dd8f07791d30879110a33d83f031338bbc"].assert_eq(&effects());
+    let settled = [
+        "settle",
+        undo,
+        "#0.0",
+        "--undone",
+        "--reason",
+        "paid back in cash",
+    ];
+    world.clock.set(SystemClock.now().plus_millis(1_000));
+    world.fail_to_undo(&id("undo")).await;
+    assert!(world.tape(&settled).status.success());
+    expect!["  #0.0         bank pay                 undone     attempts 1  key tape-9dd8f07791d30879110a33d83f031338bbc"].assert_eq(&effects());
+    let shown: serde_json::Value =
+        serde_json::from_slice(&world.tape(&["show", undo, "--json"]).stdout).unwrap();
+    assert_eq!(shown["effects"][0]["status"], "undone");
 }
 
 /// Whoever reads the journal later wants to know whose word it was.

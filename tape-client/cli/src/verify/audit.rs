@@ -1,9 +1,9 @@
 //! One stream, verified against everything that knows where it ends.
 
-use crate::text::with_causes;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
 use tape_client::Error;
+use tape_client::core::causes::Causes;
 use tape_client::core::chain::ChainError;
 use tape_client::core::codec::{StoredEntry, kind};
 use tape_client::core::id::{Seq, StreamId};
@@ -123,7 +123,7 @@ fn missing(known: &[Known], end: Seq) -> Option<String> {
 /// The error itself, where it says nothing about the journal.
 pub(super) fn damage(error: Error) -> Result<String, Failure> {
     match error {
-        Error::Damaged { source } => Ok(with_causes(source.as_ref())),
+        Error::Damaged { source } => Ok(Causes(source.as_ref()).to_string()),
         other => Err(other.into()),
     }
 }

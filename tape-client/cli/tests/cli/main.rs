@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![cfg(feature = "sqlite")]
 
+mod consent;
 mod retention;
 mod seeded;
 mod verify;
@@ -19,15 +20,31 @@ async fn runs_are_listed_newest_first() {
     seeded.says(
         &["runs", "--tenant", "acme"],
         &expect![[r#"
-        2026-11-22 12:00:03.750  running       acme/treasury/ann/s1/unknown
-        2026-11-22 12:00:02.750  suspended     acme/treasury/ann/s1/waiting
-        2026-11-22 12:00:00.000  completed     acme/treasury/ann/s1/done  desk=fx
-    "#]],
+            2026-11-22 12:00:03.750  running       acme/treasury/ann/s1/unknown  ALONE since 2026-11-22 12:00:33.750, last driven by agent-1
+            2026-11-22 12:00:02.750  suspended     acme/treasury/ann/s1/waiting
+            2026-11-22 12:00:00.000  completed     acme/treasury/ann/s1/done  desk=fx
+        "#]],
     );
     seeded.says(&["runs", "--tenant", "acme", "--status", "completed", "--label", "desk=fx", "--json"], &expect![[r#"
-        {"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
+        {"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","damaged":null,"driver":null,"labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
+        {"cut":false,"listed":1}
     "#]]);
-    seeded.says(&["runs", "--tenant", "other"], &expect![""]);
+    seeded.says(
+        &["runs", "--tenant", "other"],
+        &expect![[r#"
+        none
+    "#]],
+    );
+    seeded.says(&["runs", "--tenant", "acme", "--driverless"], &expect![[r#"
+        2026-11-22 12:00:03.750  running       acme/treasury/ann/s1/unknown  ALONE since 2026-11-22 12:00:33.750, last driven by agent-1
+    "#]]);
+    seeded.says(
+        &["runs", "--tenant", "acme", "--driverless", "--json"],
+        &expect![[r#"
+            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"cut":false,"listed":1}
+        "#]],
+    );
 }
 
 #[tokio::test]
@@ -38,11 +55,11 @@ async fn a_run_is_shown_as_a_timeline() {
         status   completed
         begun    2026-11-22 12:00:00.000 UTC, last entry 1 s later
         labels   desk=fx
-        budget   usd: 100 spent, 0 reserved of 1000 MicroUsd
+        budget   usd: 100 spent, 0 reserved of 1000 micro_usd
 
             1  12:00:00.000  run.begun               {"day":1}
             2  12:00:00.000  lease.acquired          agent-1 until 2026-11-22 12:00:30.000 (epoch 1)
-            3  12:00:00.000  budget usd              1000 MicroUsd
+            3  12:00:00.000  budget usd              1000 micro_usd
             4  12:00:00.000  decision #0             scripted: "sweep"
             5  12:00:00.250  effect #0.0             bank transfer {"from":"a","to":"b"}  inline  key tape-0bfe44099a8cd341a6f657ef88d7809b03c
             6  12:00:00.250  effect #0.0             confirmed by the driver {"receipt":7}
@@ -91,6 +108,7 @@ async fn people_answer_gates_and_settle_effects() {
     let settle = [
         "--as",
         by.as_str(),
+        "--yes",
         "settle",
         "acme/treasury/ann/s1/unknown",
         "#0.0",
@@ -113,8 +131,9 @@ async fn people_answer_gates_and_settle_effects() {
     seeded.refuses(
         &settle,
         &expect![[r#"
-        tape: effect #0.0 is Confirmed in attempt 1
-    "#]],
+            This takes effect #0.0 of acme/treasury/ann/s1/unknown for done, on your word.
+            tape: effect #0.0 is confirmed in attempt 1
+        "#]],
     );
     let confirmed = [
         "tail",
@@ -151,7 +170,7 @@ async fn free_text_forges_no_line_and_steers_no_terminal() {
     let forged = "acme/treasury/ann/s1/forged";
     assert!(
         seeded
-            .tape(&["cancel", forged, "--reason", FORGED])
+            .tape(&["--as", "olga", "--yes", "cancel", forged, "--reason", FORGED])
             .status
             .success()
     );
@@ -171,7 +190,9 @@ async fn free_text_forges_no_line_and_steers_no_terminal() {
     let entries = lines_of(&["tail", "acme.run.*.*.*.forged.>", "--from-start", "--once"]);
     // The model, the effect's error and the reason; the timeline has the label too.
     assert_eq!(entries.1, 3);
-    let around_entries = "run status begun labels - - effects #0.0".split(' ').count();
+    let around_entries = "run status driver begun labels - - effects #0.0"
+        .split(' ')
+        .count();
     assert_eq!(lines_of(&["show", forged]), (entries.0 + around_entries, 4));
     assert_eq!(lines_of(&["runs", "--tenant", "acme"]), (4, 1));
     let shown = String::from_utf8(seeded.tape(&["show", forged, "--json"]).stdout).unwrap();
@@ -221,29 +242,29 @@ async fn errors_say_what_is_wrong() {
         [b"SQLite format 3\0", &[0xff; 4096][..]].concat(),
     )
     .unwrap();
-    let told = |name: &str| {
+    let told = |name: &str, code| {
         let output = seeded.tape(&["--store", &format!("sqlite:{}", at(name).display()), "show", DONE]);
-        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert_eq!(output.status.code(), Some(code), "{name}");
         let dir = seeded.dir.path().display().to_string();
         String::from_utf8(output.stderr).unwrap().replace(&dir, "DIR")
     };
     expect![[r#"
         tape: store: DIR/empty.db is empty: there is no journal in it
     "#]]
-    .assert_eq(&told("empty.db"));
+    .assert_eq(&told("empty.db", 1));
     assert_eq!(std::fs::metadata(at("empty.db")).unwrap().len(), 0);
     expect![[r#"
         tape: the journal cannot be used as it is
           because: store is not valid here: DIR/broken.db is no SQLite database
     "#]]
-    .assert_eq(&told("broken.db"));
+    .assert_eq(&told("broken.db", 4));
     // A directory.
     expect![[r#"
         tape: the journal is out of reach
           because: the store is unavailable while it opens the database
           because: DIR/: unable to open database file (SQLite code 14)
     "#]]
-    .assert_eq(&told(""));
+    .assert_eq(&told("", 1));
     seeded
         .execute("PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'no' WHERE name = 'head'")
         .await;
@@ -252,7 +273,7 @@ async fn errors_say_what_is_wrong() {
           because: the store is damaged at the database file
           because: DIR/book.db: malformed database schema (head) (SQLite code 11)
     "#]]
-    .assert_eq(&told("book.db"));
+    .assert_eq(&told("book.db", 4));
     let told = seeded.tape(&["--store", "http://x", "show", DONE]).stderr;
     let known = "tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:";
     // Databases follow, where this build knows them.

@@ -7,7 +7,17 @@ use tape_client::Tape;
 #[tokio::test]
 async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
     let seeded = Seeded::new().await;
-    let retention = ["retention", "--tenant", "acme", "--as", "mia", "--older-than"];
+    let retention = [
+        "retention",
+        "--tenant",
+        "acme",
+        "--as",
+        "mia",
+        "--yes",
+        "--reason",
+        "quarter closed",
+        "--older-than",
+    ];
     let with = |more: &[&'static str]| [&retention[..], more].concat();
     seeded.says(
         &with(&["36500d"]),
@@ -37,7 +47,7 @@ async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
         "a dry run changes nothing"
     );
     seeded.says(
-        &with(&["1s", "--reason", "quarter closed"]),
+        &with(&["1s"]),
         &expect![[r#"
         1 run retired, 7 entries dropped
     "#]],
@@ -92,10 +102,11 @@ async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
 async fn retention_wants_an_age_and_a_reason_that_is_one() {
     let seeded = Seeded::new().await;
     let refused = |args: &[&str]| {
-        let output = seeded.tape(&[&["retention", "--tenant", "acme"], args].concat());
+        let output =
+            seeded.tape(&[&["retention", "--tenant", "acme", "--as", "mia", "--yes"], args].concat());
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = refused(&["--older-than", "90"]);
+    let (code, said) = refused(&["--older-than", "90", "--reason", "r"]);
     assert_eq!(code, Some(2));
     assert!(
         said.contains("an age is a number with d, h, m or s, such as 90d"),

@@ -1,0 +1,33 @@
+//! Who drives a run, told to people and programs.
+
+use crate::text::time;
+use serde_json::{Value, json};
+use tape_client::core::run::Driver;
+
+/// In words; none where nobody is to drive it.
+pub(crate) fn text(driver: &Driver) -> Option<String> {
+    match driver {
+        Driver::Driven { holder, until } => Some(format!("driven by {holder} until {}", time(*until))),
+        Driver::Alone { last, since, .. } => {
+            let last = last.as_ref().map(|last| format!(", last driven by {last}"));
+            Some(format!(
+                "ALONE since {}{}",
+                time(*since),
+                last.unwrap_or_default()
+            ))
+        }
+        Driver::Unneeded => None,
+    }
+}
+
+pub(crate) fn json(driver: &Driver) -> Value {
+    match driver {
+        Driver::Driven { holder, until } => json!({"holder": holder, "until": time(*until)}),
+        Driver::Alone {
+            last,
+            since,
+            redrive_at,
+        } => json!({"alone_since": time(*since), "last": last, "redrive": time(*redrive_at)}),
+        Driver::Unneeded => Value::Null,
+    }
+}

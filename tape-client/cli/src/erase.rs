@@ -1,0 +1,69 @@
+//! `tape erase`.
+
+use crate::act::say;
+use crate::name::RunPath;
+use crate::text::counted;
+use crate::{Context, Failure};
+use clap::{Args, ValueEnum};
+use std::process::ExitCode;
+use tape_client::core::id::{Seq, StreamId};
+
+/// Erases the payloads of entries; the chain stays whole. They cannot be restored.
+///
+/// Payload is what agents, people, models and upstreams say: arguments, answers, reasons, errors, labels, state. With an entry goes
+/// what repeats it elsewhere, such as shared state that a session's event changed. Names and digests stay. An entry says
+/// who had what erased, when and why. Backups and copies of the store keep the bytes, and so does who read them from the feed.
+#[derive(Debug, Args)]
+pub(crate) struct Erase {
+    /// The run; with `--kind`, the session, value or shared state.
+    of: String,
+    /// The entries, as `tape show` numbers them.
+    #[arg(required = true, value_name = "ENTRY")]
+    entries: Vec<u64>,
+    /// What has the entries.
+    #[arg(long, default_value = "run")]
+    kind: Kind,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Run,
+    Session,
+    Value,
+    Shared,
+}
+
+impl Erase {
+    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let stream = self.stream()?;
+        let entries: Vec<String> = self.entries.iter().map(u64::to_string).collect();
+        let which = counted(self.entries.len() as u64, "entry", "entries");
+        let what = format!(
+            "erases for good the payloads of {which} of {stream} ({}), with every copy that the journal keeps",
+            entries.join(", ")
+        );
+        context.consent.ask(&what)?;
+        let entries = self.entries.iter().copied().map(Seq).collect();
+        let recorded = context.tape.erase(&stream, entries, &self.reason).await?;
+        say(context, recorded.0, "records what was erased")
+    }
+
+    fn stream(&self) -> Result<StreamId, Failure> {
+        let word = match self.kind {
+            Kind::Run => {
+                return Ok(StreamId::Run(
+                    self.of.parse::<RunPath>().map_err(Failure::Named)?.0,
+                ));
+            }
+            Kind::Session => "session",
+            Kind::Value => "value",
+            Kind::Shared => "shared",
+        };
+        let path = self.of.replacen('/', &format!("/{word}/"), 1);
+        let named: Result<StreamId, _> = path.parse();
+        named.map_err(|error| Failure::Named(error.to_string()))
+    }
+}

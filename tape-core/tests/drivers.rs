@@ -52,6 +52,7 @@ fn a_run_is_driven_until_its_lease_is_over_and_alone_since() {
     expect!["alone since 30 after a1, due 30"].assert_eq(&driver(&begun, ms(90_000)));
     // Where it is not certain that the lease is over, it counts.
     expect!["a1 until 30"].assert_eq(&driver(&begun, Now::within(ms(29_000), ms(31_000))));
+    expect!["a1 until 30"].assert_eq(&driver(&begun, Now::from(ms(90_000)).unsure()));
     let renewed = ["begin a1 lease=30000", "20000", "renew lease=30000"];
     expect!["a1 until 50"].assert_eq(&driver(&renewed, ms(40_000)));
 }

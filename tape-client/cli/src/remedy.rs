@@ -72,10 +72,14 @@ mod tests {
     use super::Remedy;
     use std::process::Command;
 
-    /// What a shell hands to `tape`.
+    /// What a shell hands to `tape`; it does nothing else.
     fn handed(line: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
         let script = format!("tape() {{ printf '%s\\0' \"$@\"; }}; tape {line}");
-        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).current_dir(dir.path());
+        let output = shell.output().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{line}");
         assert!(output.status.success() && output.stderr.is_empty(), "{line}");
         let words = String::from_utf8(output.stdout).unwrap();
         words.split_terminator('\0').map(str::to_owned).collect()

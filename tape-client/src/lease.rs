@@ -4,6 +4,7 @@ use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::Backoff;
 use std::time::Duration;
+use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::id::{Epoch, RunId, StreamId};
 use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
@@ -262,7 +263,7 @@ impl Renewal {
                 result: ReplyResult::Leased { until, .. },
                 ..
             }) => Renewed::Until(until),
-            Ok(other) => Renewed::Failed(Error::unexpected("the renewal of the lease", other)),
+            Ok(other) => Renewed::Failed(Error::unexpected("the renewal of the lease", &other.result)),
             Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::Fenced { .. }) => {
                 Renewed::Gone(Hold::Lost)
             }
@@ -295,9 +296,9 @@ impl Renewal {
         let run = StreamId::Run(self.run.clone());
         let passes = matches!(error, Error::Unavailable { .. });
         if self.failures == 1 && !passes {
-            tracing::warn!(%run, error = with_causes(error), "the lease could not be renewed; trying again");
+            tracing::warn!(%run, error = %Causes(error), "the lease could not be renewed; trying again");
         } else {
-            tracing::debug!(%run, error = with_causes(error), failures = self.failures, "the lease could not be renewed; trying again");
+            tracing::debug!(%run, error = %Causes(error), failures = self.failures, "the lease could not be renewed; trying again");
         }
     }
 
@@ -314,15 +315,4 @@ impl Renewal {
             tracing::warn!(%run, failures = self.failures, "the lease is over: it could not be renewed in time");
         }
     }
-}
-
-fn with_causes(error: &Error) -> String {
-    use std::error::Error as _;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -248,6 +248,12 @@ async fn a_damaged_run_is_told_as_damaged() {
         }
         let listed = said(&seeded.both(&["runs", "--tenant", "acme"]));
         assert!(listed.contains("DAMAGED: "), "{table}: {listed}");
+        // Who drives the others is told as before.
+        let others = said(&seeded.both(&["runs", "--tenant", "other"]));
+        assert!(
+            others.contains("  driven by ") || others.contains("  ALONE since "),
+            "{others}"
+        );
         // One that was never there is another thing.
         let missing = seeded.both(&["show", "acme/treasury/ann/s1/missing"]);
         assert_eq!(missing.status.code(), Some(1));

@@ -142,6 +142,17 @@ async fn what_only_looks_is_for_everybody() {
     assert!(seeded.tape(&["agenda", "check"]).status.success());
 }
 
+/// Who reads what the command says may be gone before it does anything: that is not told as done.
+#[tokio::test]
+async fn a_verdict_that_could_not_be_told_is_not_told_as_done() {
+    let seeded = Seeded::new().await;
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut settle = seeded.command(&["--as", "mia", "--yes", "settle", UNKNOWN, "#0.0", "--failed"]);
+    let status = settle.args(["--reason", "r"]).stdout(closed).status().unwrap();
+    assert!(!status.success());
+}
+
 #[tokio::test]
 async fn a_yes_does_it_and_says_what() {
     let seeded = Seeded::new().await;

@@ -50,14 +50,14 @@ impl Seeded {
         format!("sqlite:{}", self.path().display())
     }
 
-    pub(crate) fn tape(&self, args: &[&str]) -> Output {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tape"));
+        command.env_clear().env("TAPE_URL", self.url()).args(args);
         command
-            .env_clear()
-            .env("TAPE_URL", self.url())
-            .args(args)
-            .output()
-            .unwrap()
+    }
+
+    pub(crate) fn tape(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
     }
 
     /// Runs a statement on the file itself.

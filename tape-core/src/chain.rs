@@ -7,12 +7,18 @@
 //!
 //! Entries of version 1 have no name in their digests: `SHA-256("tape entry 1\n" ‖ digest(n - 1) ‖ envelope(n))`. A stream that began
 //! with them goes on with entries of version 2, and never back.
+//!
+//! Bytes that are gone are erased only where a later [`Erased`](crate::entry::erasure::Erased) entry of the stream covers them. Builds that
+//! wrote version 1 recorded no erasures: of their entries nothing proves whether the bytes were erased or destroyed.
+
+mod gone;
 
 use crate::codec::{DecodeError, Opened, Stamp, StoredEntry, VERSION};
 use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::payload::Digest;
 use crate::time::Timestamp;
+use gone::Gone;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
@@ -109,6 +115,16 @@ pub enum ChainError {
         seq: Seq,
         /// What does not agree.
         problem: String,
+    },
+    /// Payload bytes are gone, and no erasure that the stream records covers them.
+    #[error(
+        "the payload of entry {first} was destroyed: it is gone, and no entry says that it was erased ({entries} in all)"
+    )]
+    PayloadDestroyed {
+        /// The first entry of which that is so.
+        first: Seq,
+        /// The number of entries of which that is so.
+        entries: u64,
     },
     /// An entry does not agree with those before it, for which it is to stand.
     #[error(
@@ -373,6 +389,7 @@ fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
 pub struct Verifier {
     chain: Chain,
     erased: u64,
+    gone: Gone,
     dropped: u64,
     published: BTreeMap<Seq, Vec<Digest>>,
 }
@@ -388,6 +405,7 @@ impl Verifier {
         Self {
             chain: Chain::new(stream),
             erased: 0,
+            gone: Gone::default(),
             dropped: 0,
             published,
         }
@@ -415,6 +433,7 @@ impl Verifier {
             let end = (Seq(retired.dropped), retired.previous);
             self.compare(end)?;
         }
+        self.gone.take(&opened, stored.payload.is_some());
         if stored.payload.is_none() {
             // An entry without payloads has words that are.
             self.erased += opened.entry.body.payloads().len().max(1) as u64;
@@ -464,6 +483,13 @@ impl Verifier {
         self.erased
     }
 
+    /// Entries of version 1 whose payload is gone without an entry that erases it: they may have been erased by a build that recorded no
+    /// erasures, or destroyed. Nothing proves which.
+    #[must_use]
+    pub fn unproved(&self) -> Vec<Seq> {
+        self.gone.unproved().iter().copied().collect()
+    }
+
     /// How many entries were dropped before the first one there is, by what that one says.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
@@ -473,13 +499,19 @@ impl Verifier {
     /// Ends the journal: returns its head.
     ///
     /// # Errors
-    /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::HeadDropped`] where it
-    /// is among those that were dropped: what is kept does not prove what it covered.
+    /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::PayloadDestroyed`] where bytes are gone
+    /// that nothing erased, [`ChainError::HeadDropped`] where a published head is among those that were dropped: what is kept does not
+    /// prove what it covered.
     pub fn finish(self) -> Result<(Seq, Digest), ChainError> {
         let (end, digest) = (self.chain.seq(), self.chain.digest());
         let last = self.published.keys().next_back().copied();
         if let Some(head) = last.filter(|head| *head > end) {
             return Err(ChainError::Truncated { end, head });
+        }
+        let destroyed = self.gone.destroyed();
+        if let Some(first) = destroyed.first().copied() {
+            let entries = destroyed.len() as u64;
+            return Err(ChainError::PayloadDestroyed { first, entries });
         }
         match self.uncovered().first().copied() {
             Some(head) => Err(ChainError::HeadDropped {

@@ -66,8 +66,10 @@ pub enum SnapshotFinding {
 pub struct Verified {
     /// Its last entry, and the chain digest there.
     pub head: (Seq, Digest),
-    /// Payloads whose bytes are erased.
+    /// Payloads whose bytes are gone, those of [`Verified::unproved`] among them.
     pub erased: u64,
+    /// Entries of version 1 whose payload is gone without an entry that erases it: nothing proves whether it was erased or destroyed.
+    pub unproved: Vec<Seq>,
     /// Entries that were dropped before the first one there is, by what that one says.
     pub dropped: u64,
     /// Published heads that lie among those: nothing proves what they covered.
@@ -202,6 +204,7 @@ impl Audit {
         let mut verified = Verified {
             head: (end, self.verifier.digest()),
             erased: self.verifier.erased(),
+            unproved: self.verifier.unproved(),
             dropped: self.verifier.dropped(),
             uncovered: self.verifier.uncovered(),
             snapshot: self.finding,

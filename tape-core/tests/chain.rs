@@ -226,12 +226,23 @@ fn a_swapped_payload_is_found() {
 }
 
 #[test]
-fn erased_payloads_leave_the_chain_whole() {
+fn gone_payloads_leave_the_chain_whole_and_are_destroyed_without_an_erasure() {
     let (mut journal, head) = journal();
     for stored in &mut journal {
         stored.payload = None;
     }
-    assert_eq!(verify(&journal, Some(head)), Ok(head));
+    let mut verifier = Verifier::new(&stream(), Some(head));
+    for stored in &journal {
+        verifier.check(stored).unwrap();
+    }
+    assert_eq!((verifier.seq(), verifier.digest()), head);
+    let (first, entries) = (Seq(1), journal.len() as u64);
+    let destroyed = ChainError::PayloadDestroyed { first, entries };
+    assert_eq!(verifier.finish(), Err(destroyed));
+    // Builds of version 1 erased without an entry.
+    let old = as_version_1(&journal);
+    let head = old.last().map(|last| (last.seq, last.digest)).unwrap();
+    assert_eq!(verify(&old, Some(head)), Ok(head));
 }
 
 #[test]

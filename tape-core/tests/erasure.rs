@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use support::names::{payload, session_id};
 use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
+use tape_core::chain::ChainError;
 use tape_core::codec::decode;
 use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
 use tape_core::effect::Status;
@@ -22,6 +23,7 @@ use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
 use tape_core::stream::{RunStatus, Stream, restore, snapshot};
 use tape_core::value::Value;
+use tape_core::verify::{Audit, AuditError, Verified};
 
 fn request(n: u128) -> RequestId {
     RequestId::new(tape_core::time::Timestamp::from_micros(0), 1 << 60 | n)
@@ -54,6 +56,48 @@ where
     S: Stream + PartialEq + std::fmt::Debug,
 {
     erase_also(journal, entries, &[])
+}
+
+/// What an audit finds where the payloads of these entries are gone.
+fn audit<S>(journal: &Journal<S>, gone: &[u64]) -> Result<Verified, AuditError>
+where
+    S: Stream + PartialEq + std::fmt::Debug,
+{
+    let mut audit = Audit::new(journal.stream(), [], None);
+    for stored in &journal.stored {
+        let mut stored = stored.clone();
+        if gone.contains(&stored.seq.0) {
+            stored.payload = None;
+        }
+        audit.check(&stored)?;
+    }
+    audit.finish()
+}
+
+/// Nothing but an erasure explains that the payload of the journal's entry `seq` is gone.
+fn is_proved<S>(mut journal: Journal<S>, seq: u64)
+where
+    S: Stream + PartialEq + std::fmt::Debug,
+{
+    let destroyed = |journal: &Journal<S>, gone: &[u64], at: u64, of: u64| {
+        let found = audit(journal, gone);
+        let told = matches!(&found, Err(AuditError::Chain(ChainError::PayloadDestroyed { first, entries }))
+            if (first.0, *entries) == (at, of));
+        assert!(told, "{}: {found:?}", journal.stream());
+    };
+    assert_eq!(audit(&journal, &[]).unwrap().erased, 0);
+    destroyed(&journal, &[seq], seq, 1);
+    erase(&mut journal, &[seq]).unwrap();
+    let erasure = journal.state.seq().0;
+    let found = audit(&journal, &[seq]).unwrap();
+    assert!(found.erased > 0 && found.unproved.is_empty(), "{found:?}");
+    // An erasure is of what it names, and of nothing that came after it, itself among that.
+    destroyed(&journal, &[seq, erasure], erasure, 1);
+    if seq > 1 {
+        destroyed(&journal, &[1, seq, erasure], 1, 2);
+    }
+    erase(&mut journal, &[erasure]).unwrap();
+    audit(&journal, &[seq, erasure]).unwrap();
 }
 
 /// The state of who reads the journal now, the store having got rid of what was erased.
@@ -449,13 +493,6 @@ fn a_change_of_shared_state_is_carried_over_before_it_is_erased() {
 #[test]
 fn shared_state_forgets_what_an_erased_change_set() {
     let mut journal = Journal::<Shared>::new();
-    let merge = |source: u64, change: &[(&str, Option<&str>)]| SharedCommand::Merge {
-        session: session_id("s1"),
-        source: Seq(source),
-        recorded_at: tape_core::time::Timestamp::from_micros(0),
-        delta: delta(change),
-        searched: Seq::ZERO,
-    };
     journal
         .ask(merge(2, &[("phone", Some("\"secret\"")), ("mood", Some("1"))]))
         .unwrap();
@@ -494,4 +531,35 @@ fn an_erased_value_is_gone_and_is_never_written_down_again() {
     journal.ask(put("next", Some(0))).unwrap();
     assert_eq!(journal.state.version(), 2, "no version comes back");
     forgotten(&journal, &erased, "secret");
+}
+
+fn merge(source: u64, change: &[(&str, Option<&str>)]) -> SharedCommand {
+    SharedCommand::Merge {
+        session: session_id("s1"),
+        source: Seq(source),
+        recorded_at: tape_core::time::Timestamp::from_micros(0),
+        delta: delta(change),
+        searched: Seq::ZERO,
+    }
+}
+
+/// Who can write to the store can destroy bytes and mark them as erased; without an entry that says so, it is found.
+#[test]
+fn what_is_gone_without_an_erasure_was_destroyed_in_streams_of_every_kind() {
+    is_proved(run(&["begin a1 topic=t", "decide #0", "complete"]), 1);
+    is_proved(run(&["begin a1 topic=t", "decide #0", "complete"]), 3);
+    let mut journal = session();
+    journal.ask(append("e1", &[("phone", Some("1"))])).unwrap();
+    is_proved(journal, 2);
+    let mut journal = Journal::<Value>::new();
+    for value in ["one", "two"] {
+        let (value, expected) = (payload(value), None);
+        journal.ask(ValueCommand::Put { value, expected }).unwrap();
+    }
+    is_proved(journal, 2);
+    let mut journal = Journal::<Shared>::new();
+    for source in [2, 3] {
+        journal.ask(merge(source, &[("mood", Some("1"))])).unwrap();
+    }
+    is_proved(journal, 2);
 }

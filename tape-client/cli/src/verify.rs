@@ -22,8 +22,9 @@ use tape_client::{Error, RunId, RunQuery, Tail};
 
 /// Most runs of a page.
 const PAGE: u32 = 500;
-/// The exit code where nothing is broken, and a published head lies among entries that were dropped.
-const UNCOVERED: u8 = 3;
+/// The exit code where nothing is broken, and something is not proved: a published head that lies among entries that were dropped, or bytes
+/// that are gone from entries of a build which recorded no erasures.
+const NOT_PROVED: u8 = 3;
 
 /// Verifies the chains of streams and their snapshots, and prints their heads for publishing.
 ///
@@ -34,7 +35,11 @@ const UNCOVERED: u8 = 3;
 /// What is left of a retired run is the entry that stands for those which were dropped. A head that was published before it is not
 /// covered: nothing proves any more what it covered.
 ///
-/// Exits with 1 where anything is broken, with 3 where nothing is and a published head is not covered.
+/// A payload that is gone must be covered by an entry that says who had it erased, else it was destroyed. Of entries that the first builds
+/// wrote (version 1) nobody can say: their erasures were not recorded.
+///
+/// Exits with 1 where anything is broken, with 3 where nothing is and something is not proved: a published head that is not covered, or such
+/// an erasure.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
@@ -77,6 +82,7 @@ struct Count {
     dropped: u64,
     snapshots: u64,
     uncovered: u64,
+    unproved: u64,
     broken: u64,
 }
 
@@ -107,7 +113,7 @@ impl Verify {
         count.say(context)?;
         Ok(match count {
             Count { broken: 1.., .. } => ExitCode::FAILURE,
-            Count { uncovered: 1.., .. } => ExitCode::from(UNCOVERED),
+            Count { uncovered: 1.., .. } | Count { unproved: 1.., .. } => ExitCode::from(NOT_PROVED),
             _ => ExitCode::SUCCESS,
         })
     }
@@ -320,7 +326,8 @@ impl Count {
         self.dropped += verified.dropped;
         self.snapshots += u64::from(verified.snapshot == SnapshotFinding::Verified);
         self.uncovered += verified.uncovered.len() as u64;
-        let word = if verified.uncovered.is_empty() {
+        self.unproved += verified.unproved.len() as u64;
+        let word = if verified.uncovered.is_empty() && verified.unproved.is_empty() {
             "ok      "
         } else {
             "PARTLY  "
@@ -351,11 +358,12 @@ impl Count {
             dropped,
             snapshots,
             uncovered,
+            unproved,
             broken,
         } = *self;
         let line = json!({
             "runs": runs, "streams": streams, "entries": entries, "erased": erased, "dropped": dropped,
-            "snapshots": snapshots, "uncovered": uncovered, "broken": broken,
+            "snapshots": snapshots, "uncovered": uncovered, "unproved": unproved, "broken": broken,
         });
         let runs = counted(runs, "run", "runs");
         let others = some(streams, |n| {
@@ -375,8 +383,11 @@ impl Count {
             )
         });
         let erased = payloads_erased(erased);
+        let unproved = some(unproved, |n| {
+            format!("not proved of {}, ", counted(n, "entry", "entries"))
+        });
         let text = format!(
-            "{runs}, {others}{entries} verified, {snapshots}{dropped}{uncovered}{erased}, {broken} broken"
+            "{runs}, {others}{entries} verified, {snapshots}{dropped}{uncovered}{erased}, {unproved}{broken} broken"
         );
         context.say(&line, &text)
     }
@@ -393,6 +404,7 @@ fn line(what: &str, name: &str, verified: &Verified) -> Value {
         what: name, "ok": true, "head": format!("{seq}:{digest}"), "erased": verified.erased,
         "dropped": verified.dropped, "snapshot": snapshot,
         "uncovered": verified.uncovered.iter().map(|head| head.0).collect::<Vec<_>>(),
+        "unproved": verified.unproved.iter().map(|entry| entry.0).collect::<Vec<_>>(),
     })
 }
 
@@ -406,7 +418,11 @@ fn remarks(verified: &Verified) -> String {
         .map(|head| format!("not covered: what the published head at entry {head} covered was dropped  "))
         .collect();
     let gone = some(verified.erased, |n| format!("{}  ", payloads_erased(n)));
-    format!("{retired}{uncovered}{gone}")
+    let unproved = verified.unproved.first().map_or_else(String::new, |first| {
+        let entries = counted(verified.unproved.len() as u64, "entry", "entries");
+        format!("not proved: nothing says who erased {entries} of an earlier build, from entry {first} on  ")
+    });
+    format!("{retired}{uncovered}{gone}{unproved}")
 }
 
 /// A text where there is anything to count.

@@ -11,7 +11,9 @@ use server::Server;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::path::Path;
 use std::process::{Command, Output};
+use tape_client::core::chain::link_v1;
 use tape_client::core::id::{EventId, Key, Tenant, ValueName};
+use tape_client::core::payload::Digest;
 use tape_client::core::session::{Delta, Json};
 use tape_client::{Answer, CallError, Event, Payload, RunId, Tape};
 
@@ -296,4 +298,109 @@ async fn an_index_that_was_spoilt_is_told_and_rebuilt() {
     );
     assert_eq!(seeded.both(&["agenda", "check"]).status.code(), Some(0));
     assert_eq!(seeded.both(&["verify", "--all"]).status.code(), Some(0));
+}
+
+/// The statement by which somebody destroys the payload of an entry and has the file say that it was erased.
+fn destroyed(stream: &str, seq: u64) -> String {
+    format!(
+        "INSERT INTO erased SELECT pos FROM entry WHERE seq = {seq} \
+         AND stream = (SELECT id FROM stream WHERE name = '{stream}')"
+    )
+}
+
+/// Only an entry of the stream says that bytes were erased; a mark in the database does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_destroyed_and_marked_as_erased_is_found() {
+    let mut seeded = Seeded::new().await;
+    for (kind, place) in [("run", "acme/treasury/ann/s1/i1"), ("value", "acme/value/rate")] {
+        let name = place.strip_prefix("acme/value/").map_or(place, |_| "acme/rate");
+        let erase = [
+            "--as",
+            "olga",
+            "erase",
+            "--kind",
+            kind,
+            name,
+            "1",
+            "--reason",
+            "asked for",
+            "--yes",
+        ];
+        let erased = tape(&seeded.server.url(), &erase);
+        assert!(erased.status.success(), "{erased:?}");
+    }
+    assert_eq!(seeded.both(&["verify", "--all"]).status.code(), Some(0));
+    seeded.server.kill();
+    let places = [
+        ("acme/run/treasury/ann/s1/i1", "acme/treasury/ann/s1/i1", 3),
+        ("acme/session/treasury/ann/s1", "acme/session/treasury/ann/s1", 2),
+        ("acme/shared/treasury", "acme/shared/treasury", 1),
+        ("acme/value/rate", "acme/value/rate", 200),
+    ];
+    for (stream, _, seq) in places {
+        execute(seeded.dir.path(), &destroyed(stream, seq)).await;
+    }
+    seeded.server.come_back();
+    let found = seeded.both(&["verify", "--all"]);
+    assert_eq!(found.status.code(), Some(1));
+    let text = said(&found);
+    for (_, name, seq) in places {
+        let told = format!(
+            "BROKEN  {name}  the payload of entry {seq} was destroyed: it is gone, and no entry says that it was erased"
+        );
+        assert!(text.contains(&told), "{told}: {text}");
+    }
+    assert!(text.ends_with(" 4 broken\n"), "{text}");
+}
+
+/// Makes a stream of the file what a build of version 1 would have written.
+async fn made_old(dir: &Path, stream: &str) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("tape.db"));
+    let mut connection = options.connect().await.unwrap();
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT pos, envelope FROM entry WHERE stream = (SELECT id FROM stream WHERE name = ?) ORDER BY seq",
+    )
+    .bind(stream)
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut last = Digest::default();
+    for (pos, envelope) in rows {
+        let text = String::from_utf8(envelope).unwrap();
+        let envelope = text.replacen("{\"v\":2", "{\"v\":1", 1).into_bytes();
+        last = link_v1(&last, &envelope);
+        sqlx::query("UPDATE entry SET envelope = ?, digest = ? WHERE pos = ?")
+            .bind(envelope)
+            .bind(last.0.to_vec())
+            .bind(pos)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+/// Builds of version 1 erased without an entry: what is gone of theirs is neither taken for erased nor for destroyed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_of_an_earlier_build_is_not_proved() {
+    let mut seeded = Seeded::new().await;
+    seeded.server.kill();
+    let stream = "acme/session/treasury/ann/s1";
+    made_old(seeded.dir.path(), stream).await;
+    execute(seeded.dir.path(), &destroyed(stream, 2)).await;
+    seeded.server.come_back();
+    let found = seeded.both(&["verify", "--all"]);
+    let text = said(&found);
+    assert_eq!(found.status.code(), Some(3), "{text}");
+    let told = format!(
+        "PARTLY  {stream}  1 payload erased  not proved: nothing says who erased 1 entry of an earlier build, from entry 2 on  head "
+    );
+    assert!(text.contains(&told), "{text}");
+    assert!(
+        text.ends_with("1 payload erased, not proved of 1 entry, 0 broken\n"),
+        "{text}"
+    );
+    let (streams, last) = lines(&seeded.both(&["verify", "--all", "--json"]));
+    let line = streams.iter().find(|line| name(line) == stream).unwrap();
+    assert_eq!((&line["unproved"], &last["unproved"]), (&json!([2]), &json!(1)));
 }

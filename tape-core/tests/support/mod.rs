@@ -53,6 +53,11 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
         }
     }
 
+    /// The stream's name.
+    pub(crate) const fn stream(&self) -> &StreamId {
+        self.chain.stream()
+    }
+
     pub(crate) fn wait(&mut self, millis: u64) {
         self.now = self.now.plus_millis(millis);
     }

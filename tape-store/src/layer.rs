@@ -3,6 +3,8 @@
 mod faults;
 mod metrics;
 mod retry;
+#[cfg(test)]
+mod tests;
 
 pub use faults::{Fault, FaultyStore, Paused, Point};
 pub use metrics::{Counts, MeteredStore};
@@ -142,7 +144,8 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().upkeep()
     }
 
-    /// As [`JournalStore::announcements`].
+    /// As [`JournalStore::announcements`]. They wake readers within this process, are never waited for and cannot fail: the layers here
+    /// hand them out as they are.
     fn announcements(&self) -> Option<Announcements> {
         self.inner().announcements()
     }

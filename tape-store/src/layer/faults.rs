@@ -6,6 +6,7 @@ use crate::contract::{
     TailPage,
 };
 use crate::error::{CommitError, StoreError};
+use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -37,8 +38,16 @@ pub enum Point {
     Tail,
     /// `runs` is asked for.
     Runs,
+    /// `erase` is asked for.
+    BeforeErase,
+    /// The bytes are erased, and the caller does not know.
+    AfterErase,
     /// `drop_before` is asked for.
     Drop,
+    /// `reclaim` is asked for.
+    Reclaim,
+    /// Anything of [`Upkeep`] is asked for.
+    Upkeep,
 }
 
 /// What goes wrong.
@@ -241,8 +250,56 @@ impl Layer for FaultyStore {
         self.inner.runs(filter, from, limit).await
     }
 
+    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+        self.reach(Point::BeforeErase).await?;
+        self.inner.erase(stream, seq).await?;
+        self.reach(Point::AfterErase).await
+    }
+
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
         self.reach(Point::Drop).await?;
         self.inner.drop_before(drops).await
+    }
+
+    async fn reclaim(&self) -> Result<bool, StoreError> {
+        self.reach(Point::Reclaim).await?;
+        self.inner.reclaim().await
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+}
+
+#[async_trait]
+impl Upkeep for FaultyStore {
+    async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
+        self.reach(Point::Upkeep).await?;
+        self.inner.upkeep().streams(from, limit).await
+    }
+
+    async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+        self.reach(Point::Upkeep).await?;
+        self.inner.upkeep().indexed(stream, hints).await
+    }
+
+    async fn reindex(
+        &self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        self.reach(Point::Upkeep).await?;
+        self.inner.upkeep().reindex(stream, end, correction).await
+    }
+
+    async fn index_version(&self) -> Result<u32, StoreError> {
+        self.reach(Point::Upkeep).await?;
+        self.inner.upkeep().index_version().await
+    }
+
+    async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
+        self.reach(Point::Upkeep).await?;
+        self.inner.upkeep().set_index_version(version).await
     }
 }

@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
+use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -86,6 +87,10 @@ counts! {
     erased,
     /// Streams that `drop_before` dropped entries of.
     dropped,
+    /// Calls of [`Upkeep`].
+    upkeeps,
+    /// Corrections of indexes that were made.
+    reindexed,
     /// Calls other than commits that ended in an error.
     errors,
 }
@@ -244,5 +249,44 @@ impl Layer for MeteredStore {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         self.note(self.inner.reclaim().await)
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+}
+
+#[async_trait]
+impl Upkeep for MeteredStore {
+    async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
+        add(&self.counters.upkeeps, 1);
+        self.note(self.inner.upkeep().streams(from, limit).await)
+    }
+
+    async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+        add(&self.counters.upkeeps, 1);
+        self.note(self.inner.upkeep().indexed(stream, hints).await)
+    }
+
+    async fn reindex(
+        &self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        add(&self.counters.upkeeps, 1);
+        let made = self.note(self.inner.upkeep().reindex(stream, end, correction).await)?;
+        add(&self.counters.reindexed, u64::from(made));
+        Ok(made)
+    }
+
+    async fn index_version(&self) -> Result<u32, StoreError> {
+        add(&self.counters.upkeeps, 1);
+        self.note(self.inner.upkeep().index_version().await)
+    }
+
+    async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
+        add(&self.counters.upkeeps, 1);
+        self.note(self.inner.upkeep().set_index_version(version).await)
     }
 }

@@ -5,6 +5,7 @@ use crate::contract::{
     Batch, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
+use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,5 +145,38 @@ impl Layer for RetryingStore {
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         again!(self, self.inner.reclaim())
+    }
+
+    fn upkeep(&self) -> &dyn Upkeep {
+        self
+    }
+}
+
+/// All of it may be done again: a correction that is made twice changes nothing more, and a version never goes back.
+#[async_trait]
+impl Upkeep for RetryingStore {
+    async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
+        again!(self, self.inner.upkeep().streams(from, limit))
+    }
+
+    async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+        again!(self, self.inner.upkeep().indexed(stream, hints))
+    }
+
+    async fn reindex(
+        &self,
+        stream: &StreamId,
+        end: End,
+        correction: &Correction,
+    ) -> Result<bool, StoreError> {
+        again!(self, self.inner.upkeep().reindex(stream, end, correction))
+    }
+
+    async fn index_version(&self) -> Result<u32, StoreError> {
+        again!(self, self.inner.upkeep().index_version())
+    }
+
+    async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
+        again!(self, self.inner.upkeep().set_index_version(version))
     }
 }

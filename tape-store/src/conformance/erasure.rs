@@ -5,6 +5,7 @@ use crate::clock::SystemClock;
 use crate::contract::{Cursor, JournalStore, RunFilter, Shard};
 use crate::engine::{Engine, EventsFrom};
 use crate::journal::JournalError;
+use crate::layer::{Fault, FaultyStore, Point};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{Item, Queue};
@@ -21,6 +22,7 @@ use tape_core::payload::Payload;
 use tape_core::reply::Rejection;
 use tape_core::session::{Delta, Json};
 use tape_core::time::Timestamp;
+use tape_core::verify::Audit;
 
 const SECRET: &str = "a secret";
 
@@ -359,4 +361,158 @@ pub(super) async fn a_change_that_shared_state_cannot_take_is_refused(fixture: F
         .session(&b, ask(SessionCommand::Delete))
         .await
         .expect("it can be deleted");
+}
+
+/// The calls amid which an erasure can break off. Entries are read before, in between and after.
+const STEPS: [Point; 6] = [
+    Point::Head,
+    Point::Read,
+    Point::BeforeCommit,
+    Point::AfterCommit,
+    Point::BeforeErase,
+    Point::AfterErase,
+];
+
+/// An engine that dies amid its `n`th call of a step: it is out of reach, and what it remembers is lost with it.
+fn dying(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (Engine, Arc<FaultyStore>) {
+    let faulty = Arc::new(FaultyStore::new(Arc::clone(store)));
+    for _ in 0..n {
+        faulty.plan(point, Fault::None);
+    }
+    // It stays dead, and learns nothing of the answer that was lost.
+    for _ in 0..1_000 {
+        faulty.plan(point, Fault::Unavailable);
+        if point == Point::AfterCommit {
+            faulty.plan(Point::Resolve, Fault::Unavailable);
+        }
+    }
+    let store: Arc<dyn JournalStore> = Arc::<FaultyStore>::clone(&faulty);
+    (engine(&store), faulty)
+}
+
+/// What the timers' reactor does.
+async fn finish_what_is_due(store: &Arc<dyn JournalStore>) {
+    let engine = engine(store);
+    for shard in (0..store.capabilities().shards).map(Shard) {
+        let due = store.due(Queue::Timers, shard, Timestamp::MAX, None, 100).await;
+        for hint in due.expect("it can be read") {
+            assert_eq!(hint.item, Item::Erasure, "{hint:?}");
+            engine
+                .finish_erasures(&hint.stream)
+                .await
+                .expect("it is finished");
+        }
+    }
+}
+
+/// Every payload that is gone is covered by an entry.
+async fn verifies(store: &Arc<dyn JournalStore>, stream: &StreamId) {
+    let head = store.head(stream).await.expect("it can be read");
+    let snapshot = head.and_then(|head| head.snapshot);
+    let snapshot = snapshot.map(|snapshot| (snapshot.seq, snapshot.bytes));
+    let mut audit = Audit::new(stream, [], snapshot);
+    for stored in super::append::all(store.as_ref(), stream).await {
+        audit.check(&stored).expect("it verifies");
+    }
+    audit.finish().expect("nothing was destroyed");
+}
+
+/// Whatever step an erasure dies at, another engine finishes it once it was recorded, and nothing is gone where it was not.
+pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
+    let store = &fixture.store;
+    let (mut recorded, mut died) = (0, 0);
+    for (k, point) in STEPS.into_iter().enumerate() {
+        for n in 0..8 {
+            let a = session(&format!("s{k}-{n}"));
+            let stream = StreamId::Session(a.clone());
+            let living = engine(store);
+            create(&living, &a).await;
+            let secret = format!("\"{SECRET}\"");
+            let said = append("e1", delta("app:phone", secret));
+            let entry = living.session(&a, said).await.expect("it is appended").seq;
+            let (one, faulty) = dying(store, point, n);
+            let died_here = one.erase(&stream, by_olga(&[entry])).await.is_err();
+            drop((one, faulty));
+            died += usize::from(died_here);
+            let entries = super::append::all(store.as_ref(), &stream).await;
+            let said_so = entries.iter().any(|stored| {
+                let entry = decode(stored).expect("it decodes");
+                matches!(entry.body, EntryBody::PayloadErased(_))
+            });
+            verifies(store, &stream).await;
+            if !said_so {
+                assert!(died_here && entries.iter().all(|stored| stored.payload.is_some()));
+                living
+                    .erase(&stream, by_olga(&[entry]))
+                    .await
+                    .expect("it is erased");
+            } else if died_here {
+                recorded += 1;
+                // What others do meanwhile neither brings anything back nor is in the way.
+                said_by(&living, &a, append("e2", delta("mood", n.to_string()))).await;
+                let rest = living
+                    .session_events(&a, EventsFrom::END, entry, 10, usize::MAX)
+                    .await
+                    .expect("they can be read");
+                assert_eq!(rest.events.len(), 1);
+                living
+                    .erase(&stream, by_olga(&[rest.events[0].seq]))
+                    .await
+                    .expect("it is erased");
+            }
+            finish_what_is_due(store).await;
+            is_recorded(store, &stream, entry).await;
+            is_forgotten(store).await;
+            verifies(store, &stream).await;
+            verifies(store, &"acme/shared/treasury".parse().expect("it is a name")).await;
+        }
+    }
+    assert!(recorded >= 10 && died > recorded, "{recorded} of {died}");
+}
+
+/// An erasure is recorded, and its engine dies before the bytes go. Others change and delete the value meanwhile: what it was does not come
+/// back with that, and goes when they finish it.
+pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fixture) {
+    let store = &fixture.store;
+    let tenant = Tenant::new("acme").expect("it is a name");
+    for (name, point) in [("a", Point::BeforeErase), ("b", Point::AfterErase)] {
+        let name = ValueName::new(name).expect("it is a name");
+        let stream = StreamId::Value {
+            tenant: tenant.clone(),
+            name: name.clone(),
+        };
+        let living = engine(store);
+        let put = |value: &str| {
+            let (value, expected) = (text(value), None);
+            ask(ValueCommand::Put { value, expected })
+        };
+        living
+            .value(&tenant, &name, put(SECRET))
+            .await
+            .expect("it is put");
+        let (one, _) = dying(store, point, 0);
+        let unknown = one.erase(&stream, by_olga(&[Seq(1)])).await;
+        assert!(
+            matches!(unknown, Err(JournalError::OutcomeUnknown { .. })),
+            "{unknown:?}"
+        );
+        let now = async |engine: &Engine| {
+            let state = engine.value_state(&tenant, &name).await.expect("it can be read");
+            state.and_then(|value| value.current())
+        };
+        for engine in [&living, &engine(store)] {
+            assert_eq!(now(engine).await, None, "it is as if it had never been there");
+        }
+        let delete = ask(ValueCommand::Delete { expected: None });
+        let _ = living.value(&tenant, &name, delete).await;
+        living
+            .value(&tenant, &name, put("none"))
+            .await
+            .expect("it is put");
+        assert_eq!(now(&engine(store)).await, Some(text("none")));
+        finish_what_is_due(store).await;
+        assert_eq!(now(&living).await, Some(text("none")));
+        is_forgotten(store).await;
+        verifies(store, &stream).await;
+    }
 }

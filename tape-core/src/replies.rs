@@ -4,6 +4,10 @@
 //! smallest ids are forgotten first, and the greatest id that was forgotten is kept: ids are time-ordered, so one that is
 //! above it is either remembered or new, and one at or below it may have been executed. Such a request is refused and never executed.
 //!
+//! What is dated ahead is refused, too. Time within a stream never goes back, though the journal's may, where the store's clock is set:
+//! a request is judged by the later of the journal's time and that of the stream's last entry. By an earlier one, a stream would take no
+//! request until its time has come again: older ids than those that it has forgotten are too old, and newer ones would be ahead.
+//!
 //! All of this is folded from entries alone, by their own times: every server answers alike, also after a restart.
 
 use crate::command::{Command, CommandBody};
@@ -23,6 +27,8 @@ pub(crate) struct Replies {
     /// The greatest id whose reply was forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forgotten: Option<RequestId>,
+    /// The time of the last entry.
+    at: Timestamp,
     /// Every id in it is above the greatest that was forgotten.
     #[serde(with = "packed")]
     kept: BTreeMap<RequestId, Kept>,
@@ -52,6 +58,7 @@ impl Replies {
         if command.body.is_idempotent() {
             return Ok(None);
         }
+        let now = now.max(self.at);
         let request = command.request;
         let made_at = request.check_ordered()?;
         if let Some(kept) = self.kept.get(&request) {
@@ -90,6 +97,7 @@ impl Replies {
 
     /// Notes what an entry's request came to. A later entry of a request refines what the earlier ones came to.
     pub(crate) fn note(&mut self, entry: &Entry) {
+        self.at = self.at.max(entry.at);
         // Ids of earlier builds have no order. A repeat of them is refused for that.
         if takes_no_place(&entry.body) || entry.request.made_at().is_none() {
             return;

@@ -504,7 +504,7 @@ impl Session {
 
 impl Stream for Session {
     type Command = SessionCommand;
-    const SNAPSHOT_VERSION: u32 = 2;
+    const SNAPSHOT_VERSION: u32 = 3;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Session(_))

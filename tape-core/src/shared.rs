@@ -99,7 +99,7 @@ fn name(session: &SessionId, source: Seq, recorded_at: Timestamp) -> RequestId {
 
 impl Stream for Shared {
     type Command = SharedCommand;
-    const SNAPSHOT_VERSION: u32 = 2;
+    const SNAPSHOT_VERSION: u32 = 3;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Shared { .. })

@@ -101,7 +101,7 @@ impl Value {
 
 impl Stream for Value {
     type Command = ValueCommand;
-    const SNAPSHOT_VERSION: u32 = 2;
+    const SNAPSHOT_VERSION: u32 = 3;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Value { .. })

@@ -227,6 +227,38 @@ fn clients_with_wrong_clocks_get_through() {
     value.check();
 }
 
+/// The store's clock is set back by an hour, on a stream that has forgotten ids of the minutes before that. Neither a client that dates
+/// its requests by the time before nor one that goes by the new time waits for the time to come again.
+#[test]
+fn a_clock_that_is_set_back_holds_up_no_requests() {
+    let mut value = Journal::<Value>::new();
+    value.wait(10 * 3_600_000);
+    for n in 0..3 {
+        value.ask(put(&format!("before {n}"))).unwrap();
+        value.wait(2 * REPLY_WINDOW_MS);
+    }
+    value.ask(put("last before")).unwrap();
+    let before = value.now;
+    value.now = Timestamp::from_micros(before.as_micros() - 3_600_000_000);
+    for (n, own) in [before, value.now, before].into_iter().enumerate() {
+        let (mut clock, mut tries) = (RequestClock::default(), 0);
+        loop {
+            let id = clock.next(own, 100 + n as u128);
+            match value.ask_as(id, None, put(&format!("after {n}"))) {
+                Ok(decided) => break assert_eq!(decided.entries.len(), 1),
+                Err(refusal) => assert!(clock.learn(own, &refusal), "{refusal}"),
+            }
+            tries += 1;
+            assert!(tries < 2, "a client that goes by {own} is refused for ever");
+        }
+    }
+    // What is ahead of both is still refused.
+    let request = RequestId::new(before.plus_millis(REQUEST_AHEAD_MS_MAX + 1), 200);
+    let refused = value.ask_as(request, None, put("ahead")).unwrap_err();
+    let now = before;
+    assert_eq!(refused, Rejection::RequestFromFuture { request, now });
+}
+
 #[test]
 fn intents_that_are_sent_again_all_at_once_are_all_answered() {
     let mut run = Quick::begun();

@@ -313,6 +313,7 @@ fn numbers_follow_each_other() {
         epoch: Epoch(0),
         redrive_at: Timestamp::MAX,
         undriven: false,
+        by_driver: false,
     };
     assert_eq!(refused(BEGUN, released), "it has epoch 0, the run is at 1");
     for attempt in [0, 1, 3, u32::MAX] {

@@ -173,6 +173,7 @@ fn bodies(full: bool) -> Vec<EntryBody> {
             epoch: Epoch(2),
             redrive_at: at(1),
             undriven: false,
+            by_driver: false,
         }
         .into(),
         decision::Recorded {
@@ -488,6 +489,7 @@ fn grown() -> Vec<EntryBody> {
             epoch: Epoch(2),
             redrive_at: at(1),
             undriven: true,
+            by_driver: false,
         }
         .into(),
         run::Checkpoint {
@@ -595,13 +597,25 @@ fn dated() -> Vec<EntryBody> {
     vec![merged.into()]
 }
 
-fn forms() -> [(&'static str, Vec<EntryBody>); 5] {
+/// What says since a later build that the driver let its run go itself.
+fn given_up() -> Vec<EntryBody> {
+    let released = lease::Released {
+        epoch: Epoch(2),
+        redrive_at: at(1),
+        undriven: false,
+        by_driver: true,
+    };
+    vec![released.into()]
+}
+
+fn forms() -> [(&'static str, Vec<EntryBody>); 6] {
     [
         ("bare", bodies(false)),
         ("full", bodies(true)),
         ("grown", grown()),
         ("unreached", unreached()),
         ("dated", dated()),
+        ("given_up", given_up()),
     ]
 }
 

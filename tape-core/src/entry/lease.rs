@@ -44,6 +44,9 @@ pub struct Released {
     /// Whether recovery reached no agent, which says nothing about the run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undriven: bool,
+    /// Whether the driver let the run go itself: no renewal takes it back. Earlier builds did not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_driver: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

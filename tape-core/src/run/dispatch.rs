@@ -39,7 +39,7 @@ impl Run {
             C::ReleaseLease {
                 redrive_in_ms,
                 undriven,
-            } => self.release_lease(*redrive_in_ms, *undriven, now),
+            } => self.release_lease(*redrive_in_ms, *undriven, true, now),
             C::RecordDecision(decision) => self.record_decision(decision),
             C::ReserveForDecision { position, spends } => self.reserve_for_decision(position, spends),
             C::ReleaseReservation { position } => self.release_reservation(position),

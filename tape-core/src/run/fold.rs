@@ -102,7 +102,7 @@ impl Run {
                 self.progress();
                 self.changed_at = at;
                 self.wake(seq, at);
-                self.lease = self.lease.released(at, at);
+                self.lease = self.lease.released(at, at, self.lease.given_up());
             }
             EntryBody::RunCompleted(_) => {
                 self.ending_said.say(seq, false);

@@ -43,6 +43,8 @@ pub enum Lease {
         redrive_at: Timestamp,
         /// Since when nobody has it.
         since: Timestamp,
+        /// Whether the driver let the run go itself.
+        by_driver: bool,
     },
 }
 
@@ -85,18 +87,23 @@ impl Lease {
         }
     }
 
+    /// Whether its driver let the run go itself.
+    pub(super) const fn given_up(&self) -> bool {
+        matches!(self, Self::Released { by_driver: true, .. })
+    }
+
     /// Recovery may take the run from a time on, where somebody has it; it is given up now.
-    pub(super) fn released(&self, redrive_at: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn released(&self, redrive_at: Timestamp, now: Timestamp, by_driver: bool) -> Self {
         let Some(since) = self.left_at(now) else {
             return Self::None;
         };
-        self.driver()
-            .cloned()
-            .map_or(Self::None, |holder| Self::Released {
-                holder,
-                redrive_at,
-                since,
-            })
+        let released = |holder| Self::Released {
+            holder,
+            redrive_at,
+            since,
+            by_driver,
+        };
+        self.driver().cloned().map_or(Self::None, released)
     }
 
     /// Since when nobody has the right, where it is given up or over now.
@@ -228,6 +235,11 @@ impl Run {
     }
 
     pub(super) fn renew_lease(&self, lease_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
+        // A renewal that was sent before the release and arrives after it must not hold up who comes next. A driver whose connection
+        // was lost, however, comes back by it.
+        if self.lease.given_up() {
+            return Err(Rejection::NotFound { what: "driver" });
+        }
         let until = now.plus_millis(lease_length(lease_ms)?);
         let retry_at = until.plus_millis(redrive_backoff(self.redrives));
         self.append(Renewed {
@@ -241,6 +253,7 @@ impl Run {
         &self,
         redrive_in_ms: u64,
         undriven: bool,
+        by_driver: bool,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if redrive_in_ms > BACKOFF_MS_MAX {
@@ -256,6 +269,7 @@ impl Run {
             epoch: self.epoch,
             redrive_at: now.plus_millis(wait),
             undriven,
+            by_driver,
         })
     }
 
@@ -274,7 +288,7 @@ impl Run {
         if gone || lives {
             Ok(self.already(ReplyResult::Recorded))
         } else {
-            self.release_lease(grace_ms, false, now)
+            self.release_lease(grace_ms, false, false, now)
         }
     }
 
@@ -337,7 +351,7 @@ impl Run {
 
     pub(super) fn fold_released(&mut self, e: &Released, at: Timestamp) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
-        self.lease = self.lease.released(e.redrive_at, at);
+        self.lease = self.lease.released(e.redrive_at, at, e.by_driver);
         // No more than there were: the first re-drive after a wait counts for nothing as it is.
         self.undriven = (self.undriven + u32::from(e.undriven)).min(self.redrives);
         Ok(())

@@ -40,6 +40,8 @@ pub(crate) enum Life {
 pub(crate) struct Lease {
     pub(crate) until: Option<Timestamp>,
     pub(crate) due: Timestamp,
+    /// Whether the driver let it go itself.
+    pub(crate) given_up: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,19 +157,21 @@ impl<'a> History<'a> {
                 Some(Lease {
                     until: Some(until),
                     due: ms(until, patience),
+                    given_up: false,
                 })
             };
-            let free = |after: u64| {
+            let free = |after: u64, given_up| {
                 Some(Lease {
                     until: None,
                     due: ms(past.at, after.max(patience)),
+                    given_up,
                 })
             };
             match &past.command {
                 RunCommand::Begin(begin) => held(begin.lease_ms),
                 RunCommand::Drive(_, D::RenewLease { lease_ms }) => held(*lease_ms),
-                RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms, .. }) => free(*redrive_in_ms),
-                RunCommand::Tell(O::DriverVanished { grace_ms, .. }) => free(*grace_ms),
+                RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms, .. }) => free(*redrive_in_ms, true),
+                RunCommand::Tell(O::DriverVanished { grace_ms, .. }) => free(*grace_ms, false),
                 _ => None,
             }
         })

@@ -138,10 +138,13 @@ impl History<'_> {
         );
         need(ends_something || !self.cancelling(), "Closing")?;
         match drive {
-            D::RenewLease { lease_ms } => Ok(R::Leased {
-                epoch,
-                until: ms(now, *lease_ms),
-            }),
+            D::RenewLease { lease_ms } => {
+                need(self.lease().is_some_and(|lease| !lease.given_up), "NotFound")?;
+                Ok(R::Leased {
+                    epoch,
+                    until: ms(now, *lease_ms),
+                })
+            }
             D::ReleaseLease { .. } | D::Checkpoint { .. } | D::ReleaseReservation { .. } => Ok(R::Recorded),
             D::RecordDecision(decision) => {
                 need(

@@ -79,7 +79,13 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
     assert_eq!(field(runs.execute(bad).await), "run.tenant");
     assert_eq!(field(runs.read(v1::ReadRequest::default()).await), "run");
     assert_eq!(
-        field(runs.get(v1::GetRunRequest { run: bad_run() }).await),
+        field(
+            runs.get(v1::GetRunRequest {
+                run: bad_run(),
+                only: None
+            })
+            .await
+        ),
         "run.tenant"
     );
     let list = v1::ListRunsRequest {

@@ -93,6 +93,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
         let got = runs
             .get(v1::GetRunRequest {
                 run: Some(run.into()),
+                only: None,
             })
             .await
             .unwrap()

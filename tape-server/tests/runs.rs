@@ -113,6 +113,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
     let view = runs
         .get(v1::GetRunRequest {
             run: Some(run.clone().into()),
+            only: None,
         })
         .await
         .unwrap()

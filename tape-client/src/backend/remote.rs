@@ -29,7 +29,7 @@ use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::run::Driver;
 use tape_core::time::Timestamp;
-use tape_proto::convert::{
+use tape_proto::convert::{Only, RunQuestion, 
     RetirementQuery, RunListQuery, SessionRequest, StreamErasure, ValueChange, ValueRequest, execute_request,
     read_state, session_request,
 };
@@ -95,11 +95,11 @@ impl Remote {
         }
     }
 
-    /// Where a run stands; none where there is no such run.
-    async fn view(&self, run: &RunId) -> Result<Option<v1::GetRunResponse>, Failure> {
-        let request = v1::GetRunRequest {
-            run: Some(run.clone().into()),
-        };
+    /// Where a run stands, of effects and obligations only one if it is named; none where there is no such run. A server of an earlier
+    /// build answers with all of them.
+    async fn view(&self, run: &RunId, only: Option<Only>) -> Result<Option<v1::GetRunResponse>, Failure> {
+        let run = run.clone();
+        let request = v1::GetRunRequest::from(RunQuestion { run, only });
         match self.runs().get(request).await.map_err(Failure::from) {
             Ok(view) => Ok(Some(view.into_inner())),
             Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(None),
@@ -330,7 +330,7 @@ impl Backend for Remote {
     }
 
     async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure> {
-        let Some(view) = self.view(run).await? else {
+        let Some(view) = self.view(run, None).await? else {
             return Ok(None);
         };
         let digest = <[u8; 32]>::try_from(view.head_digest.as_ref())
@@ -339,7 +339,7 @@ impl Backend for Remote {
     }
 
     async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Failure> {
-        let view = self.view(run).await?;
+        let view = self.view(run, None).await?;
         Ok(view.map(Driver::try_from).transpose().map_err(Wire::from)?)
     }
 

@@ -2,12 +2,12 @@
 
 use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
-use tape_core::id::{RunId, StreamId};
+use tape_core::id::StreamId;
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
 use tape_core::stream::Stream as _;
 use tape_proto::MESSAGE_BYTES_MAX;
-use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery};
+use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery, RunQuestion};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::runs_server::Runs;
@@ -69,8 +69,7 @@ impl Context {
     }
 
     async fn view(&self, request: v1::GetRunRequest) -> Result<v1::GetRunResponse, Failure> {
-        let run = request.run.ok_or_else(|| InvalidField::missing("run"))?;
-        let run = RunId::try_from(run).map_err(|error| error.within("run"))?;
+        let RunQuestion { run, only } = request.try_into()?;
         let state = self.engine().run_state(&run).await.map_err(of_journal)?;
         let state = state.ok_or(Rejection::NotFound { what: "run" })?;
         // The digest of the state's own last entry: the run may have moved on since.
@@ -86,7 +85,8 @@ impl Context {
             .read_clock()
             .await
             .map_err(|error| of_store(&error))?;
-        Ok((state.as_ref(), digest, now).into())
+        let only = only.as_ref();
+        Ok(v1::GetRunResponse::of(&state, digest, now, only, MESSAGE_BYTES_MAX))
     }
 
     async fn list_page(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Failure> {

@@ -1622,6 +1622,22 @@ pub struct GetRunRequest {
     /// The run.
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<RunId>,
+    /// Of effects and obligations only this one is wanted; of both all where it is not given.
+    #[prost(oneof = "get_run_request::Only", tags = "2, 3")]
+    pub only: ::core::option::Option<get_run_request::Only>,
+}
+/// Nested message and enum types in `GetRunRequest`.
+pub mod get_run_request {
+    /// Of effects and obligations only this one is wanted; of both all where it is not given.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Only {
+        /// An effect.
+        #[prost(message, tag = "2")]
+        Effect(super::EffectId),
+        /// What undoes an effect.
+        #[prost(message, tag = "3")]
+        Obligation(super::ObligationId),
+    }
 }
 /// Where a run stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1668,6 +1684,10 @@ pub struct GetRunResponse {
     /// Who drives it, by the journal's time now; absent where nobody is to, as while it waits.
     #[prost(message, optional, tag = "14")]
     pub driver: ::core::option::Option<get_run_response::Driver>,
+    /// How many effects, obligations, gates, timers and budgets are left out, since the message has no room for them; zero where it is whole.
+    /// What waits for a person has its place first, then what is undone first. What is left out is asked for by its name.
+    #[prost(uint32, tag = "15")]
+    pub left_out: u32,
 }
 /// Nested message and enum types in `GetRunResponse`.
 pub mod get_run_response {

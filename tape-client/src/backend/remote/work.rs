@@ -10,7 +10,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{Connector, EffectId, InvalidName, RunId, Seq, StreamId};
-use tape_proto::convert::DueQuery;
+use tape_proto::convert::{DueQuery, Only};
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 
@@ -90,7 +90,8 @@ impl Remote {
     ) -> Result<Option<(Connector, Seq)>, Failure> {
         let wanted = v1::EffectId::from(effect.clone());
         let settled = [v1::EffectStatus::Confirmed, v1::EffectStatus::Failed];
-        let effects = self.standing(run).await?.effects.into_iter();
+        let only = Only::Effect(effect.clone());
+        let effects = self.standing(run, only).await?.effects.into_iter();
         let mut open = effects.filter(|effect| !settled.contains(&effect.status()));
         let found = open.find(|effect| effect.effect.as_ref() == Some(&wanted));
         found
@@ -105,7 +106,8 @@ impl Remote {
         obligation: &ObligationId,
     ) -> Result<Option<Inverse>, Failure> {
         let wanted = v1::ObligationId::from(obligation.clone());
-        let mut obligations = self.standing(run).await?.obligations.into_iter();
+        let only = Only::Obligation(obligation.clone());
+        let mut obligations = self.standing(run, only).await?.obligations.into_iter();
         let found = obligations.find(|obligation| obligation.obligation.as_ref() == Some(&wanted));
         let inverse = |found: v1::get_run_response::Obligation| {
             Ok(Inverse {
@@ -117,8 +119,8 @@ impl Remote {
         found.map(inverse).transpose()
     }
 
-    async fn standing(&self, run: &RunId) -> Result<v1::GetRunResponse, Failure> {
-        Ok(self.view(run).await?.unwrap_or_default())
+    async fn standing(&self, run: &RunId, only: Only) -> Result<v1::GetRunResponse, Failure> {
+        Ok(self.view(run, Some(only)).await?.unwrap_or_default())
     }
 }
 

@@ -11,7 +11,7 @@ use tape_core::command::{DriverCommand, RecordDecision};
 use tape_core::entry::decision::{Recorded, Usage};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{BudgetName, Position};
-use tape_core::payload::Payload;
+use tape_core::payload::{ContentDigest, Payload};
 
 /// A decision about to be asked for.
 #[derive(Debug)]
@@ -86,6 +86,9 @@ impl Asking {
         let spends = spends(&self.reserve)?;
         let doing = run.doing().await?;
         let turn = run.take_turn("decision")?;
+        let of = ContentDigest::of(&fingerprint);
+        let at = run.replay().next_decision(&run.scope);
+        run.refused_before(&at, of)?;
         let next = run.ask(|replay| replay.decide(&run.scope, &fingerprint)).await?;
         if let Some(recorded) = next.recorded {
             doing.done();
@@ -94,11 +97,13 @@ impl Asking {
         let position = next.position;
         let reserved = !spends.is_empty() || run.replay().is_reserved(&position);
         if !spends.is_empty() && !run.replay().is_reserved(&position) {
-            run.drive(DriverCommand::ReserveForDecision {
+            let reserve = DriverCommand::ReserveForDecision {
                 position: position.clone(),
                 spends,
-            })
-            .await?;
+            };
+            if let Err(error) = run.drive(reserve).await {
+                return Err(run.tell_refusal(&run.scope, &at, of, error).await);
+            }
         }
         let busy = run.busy();
         let answer = model().await;

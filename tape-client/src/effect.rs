@@ -20,8 +20,8 @@ use std::time::Duration;
 use tape_core::command::{DriverCommand, Ending};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
 use tape_core::id::{BusinessKey, Connector, EffectId, Operation};
-use tape_core::payload::Payload;
-use tape_core::replay::{EffectRecord, Settled};
+use tape_core::payload::{ContentDigest, Payload};
+use tape_core::replay::{EffectRecord, Place, Settled};
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 
@@ -331,6 +331,8 @@ pub(crate) fn undo(operation: &str, args: &impl Serialize) -> Result<Undo, Error
 
 /// Finds the effect in the journal, or begins it.
 async fn first(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Stand, Error> {
+    let (at, of) = (Place::Effect(id.clone()), ContentDigest::of(spec));
+    run.refused_before(&at, of)?;
     if let Some(stand) = recorded(run, id, spec).await? {
         return Ok(stand);
     }
@@ -347,7 +349,7 @@ async fn first(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Stand, Err
             let stand = recorded(run, id, spec).await?;
             stand.ok_or(Error::Rejected(rejection))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(run.tell_refusal(&id.position.scope, &at, of, error).await),
     }
 }
 

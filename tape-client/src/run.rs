@@ -2,6 +2,7 @@
 
 mod begin;
 mod flight;
+mod refusal;
 mod wait;
 
 pub(crate) use begin::Beginnings;
@@ -68,6 +69,8 @@ pub(crate) struct Inner {
     /// Turns to send a command, fewer than the replies that the run remembers.
     sending: Semaphore,
     flight: flight::Flight,
+    /// Held while a refusal is recorded.
+    refusing: tokio::sync::Mutex<()>,
     /// What this driver ended the run with, and how that ended it.
     ended: OnceLock<(DriverCommand, Ending)>,
 }

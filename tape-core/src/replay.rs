@@ -8,12 +8,14 @@
 mod drift;
 mod effect;
 mod names;
+mod refusal;
 mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use drift::{Drift, Place};
 pub use effect::{EffectRecord, Settled};
+pub use refusal::{Refusal, Refused};
 
 use crate::command::Deadline;
 use crate::effect::EffectSpec;
@@ -23,11 +25,12 @@ use crate::entry::run::{Begun, Unhappy};
 use crate::entry::{Entry, EntryBody, budget};
 use crate::fingerprint::Fingerprint;
 use crate::id::{BudgetName, EffectId, Epoch, GateName, Key, Position, SampleName, Scope, Seq, TimerName};
-use crate::payload::Payload;
+use crate::payload::{ContentDigest, Payload};
 use crate::reply::Ended;
 use crate::stream::ReplayError;
 use crate::time::Timestamp;
 use drift::Differences;
+use refusal::Refusals;
 use scope::ScopeReplay;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +63,7 @@ pub struct Replay {
     asked_names: BTreeSet<Place>,
     /// Those that the journal has and the agent has not asked for, with the scope that did.
     unasked_names: BTreeMap<Place, Scope>,
+    refusals: Refusals,
 }
 
 /// The next decision of a scope.
@@ -157,10 +161,17 @@ impl Replay {
     }
 
     fn fold(&mut self, entry: Entry) -> Result<(), String> {
+        if let Some(scope) = refusal::asked_in(&entry.body) {
+            self.refusals.go_on(scope);
+        }
         match entry.body {
             EntryBody::DecisionRecorded(recorded) => self
                 .recorded_in(&recorded.position.scope.clone())
                 .record_decision(recorded),
+            EntryBody::SampleRecorded(sample) if Refusals::is_one(&sample) => {
+                self.refusals.fold(&sample);
+                Ok(())
+            }
             EntryBody::SampleRecorded(sample) => {
                 self.recorded_in(&sample.scope.clone()).record_sample(sample)
             }
@@ -255,6 +266,7 @@ impl Replay {
             EntryBody::LeaseAcquired(acquired) => {
                 self.epoch = acquired.epoch;
                 self.standing = Standing::Open;
+                self.refusals.drive_again();
             }
             EntryBody::RunCancelRequested(request) => self.cancel = Some(request.reason),
             EntryBody::RunSuspended(_) => self.standing = Standing::Suspended,
@@ -331,6 +343,14 @@ impl Replay {
         self.entered(scope).decide(scope, asked)
     }
 
+    /// The place of the next decision of a scope.
+    #[must_use]
+    pub fn next_decision(&self, scope: &Scope) -> Place {
+        let k = self.scopes.get(scope).map_or(0, ScopeReplay::next_decision);
+        let scope = scope.clone();
+        Place::Decision(Position { scope, k })
+    }
+
     /// The driver recorded the decision at `position` itself.
     pub fn decided(&mut self, position: &Position) {
         self.scope(&position.scope).decided(position.k);
@@ -381,6 +401,22 @@ impl Replay {
     /// The driver recorded sample `n` of a scope itself.
     pub fn sampled(&mut self, scope: &Scope, n: u32) {
         self.scope(scope).sampled(n);
+    }
+
+    /// The refusal that the journal has of what the agent asks for at a place, once; none where it is to be asked for anew.
+    pub fn refused(&mut self, at: &Place, of: ContentDigest) -> Option<Refusal> {
+        self.refusals.tell(at, of)
+    }
+
+    /// The number of the next refusal to be recorded.
+    #[must_use]
+    pub const fn next_refusal(&self) -> u32 {
+        self.refusals.next()
+    }
+
+    /// The driver recorded a refusal itself.
+    pub fn refusal_recorded(&mut self, n: u32) {
+        self.refusals.recorded(n);
     }
 
     /// Whether nothing that the journal has is left for the agent to ask for: everything from here on is new.

@@ -226,6 +226,7 @@ impl RunBuilder {
             busy: AtomicUsize::new(0),
             sending: Semaphore::new(COMMANDS_UNDER_WAY_MAX),
             flight: Flight::default(),
+            refusing: tokio::sync::Mutex::default(),
             ended: OnceLock::new(),
         };
         let run = Run {

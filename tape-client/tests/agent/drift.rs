@@ -3,7 +3,8 @@
 use crate::world::{LEASE, World, begin};
 use serde_json::json;
 use tape_client::core::id::StreamId;
-use tape_client::{Error, Run};
+use tape_client::{Currency, Error, Run};
+use tokio::sync::Notify;
 
 /// A first drive that decides once, transfers once, samples once, and lets the run go.
 async fn recorded() -> (World, Run) {
@@ -254,4 +255,83 @@ async fn numbers_keep_their_letters() {
             _ => None,
         });
     assert_eq!(begun.unwrap().bytes().unwrap().as_ref(), LETTERS.as_bytes());
+}
+
+/// Wants more than its budget has left, first of an effect and then of a decision, and goes on with less.
+async fn thrifty(run: &Run, world: &World) -> Result<(), Error> {
+    run.open_budget("usd", Currency::MicroUsd, 100).await?;
+    let decision = run.decide(&1, || world.model("one")).await?;
+    let transfer = |amount: u64| {
+        let transfer = run.effect(&decision, "bank", "transfer");
+        transfer.args(&amount).reserve("usd", amount)
+    };
+    let (begun, refused) = (Notify::new(), Notify::new());
+    let first = async {
+        let receipt: Result<crate::world::Receipt, Error> = transfer(80)
+            .run(async |call| {
+                begun.notify_one();
+                refused.notified().await;
+                call.spent("usd", 10)?;
+                world.act(call).await
+            })
+            .await;
+        // Where the journal has its outcome.
+        begun.notify_one();
+        receipt
+    };
+    let second = async {
+        begun.notified().await;
+        let over: Result<crate::world::Receipt, Error> =
+            transfer(50).run(async |call| world.act(call).await).await;
+        assert!(
+            matches!(
+                over,
+                Err(Error::OverBudget {
+                    left: 20,
+                    asked: 50,
+                    ..
+                })
+            ),
+            "{over:?}"
+        );
+        refused.notify_one();
+        transfer(20).run(async |call| world.act(call).await).await
+    };
+    let (first, second): (_, Result<crate::world::Receipt, Error>) = tokio::join!(first, second);
+    (first?, second?);
+    let dear = run.decision(&"dear").reserve("usd", 71);
+    let over = dear.ask(|| world.model("dear")).await;
+    assert!(
+        matches!(
+            over,
+            Err(Error::OverBudget {
+                left: 70,
+                asked: 71,
+                ..
+            })
+        ),
+        "{over:?}"
+    );
+    let cheap = run.decision(&"cheap").reserve("usd", 70);
+    cheap.ask(|| world.model("cheap")).await?;
+    Ok(())
+}
+
+/// What was over budget is over budget in a re-drive, though it would fit now: the agent went on from that.
+#[tokio::test(start_paused = true)]
+async fn what_was_over_budget_is_so_in_a_re_drive() {
+    let world = World::new();
+    let tape = world.process("one", world.store.clone()).await;
+    let run = begin(&tape).await.unwrap();
+    thrifty(&run, &world).await.unwrap();
+    drop((run, tape));
+    world.clock.advance(2 * LEASE);
+    let before = length(&world).await;
+    let tape = world.process("two", world.store.clone()).await;
+    let run = begin(&tape).await.unwrap();
+    thrifty(&run, &world).await.unwrap();
+    assert_eq!(length(&world).await, before + 1, "nothing but the lease is new");
+    assert_eq!((world.acts().len(), world.asked().len()), (2, 2));
+    assert_eq!(world.wrongs(), Vec::<String>::new());
+    run.complete(&()).await.unwrap();
 }

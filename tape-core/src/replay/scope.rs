@@ -87,6 +87,10 @@ impl ScopeReplay {
         })
     }
 
+    pub(super) const fn next_decision(&self) -> u32 {
+        self.next_decision
+    }
+
     /// The driver recorded decision `k` itself.
     pub(super) fn decided(&mut self, k: u32) {
         if self.next_decision <= k {

@@ -473,6 +473,40 @@ fn what_a_rewind_repeats_goes_too_and_the_rest_stays() {
     assert!(matches!(refused, Rejection::Woken { .. }), "{refused}");
 }
 
+/// A rewind that came after the copies were looked for repeats what is erased, too: they are looked for again.
+#[test]
+fn a_rewind_that_races_an_erasure_is_looked_at_first() {
+    let mut journal = session();
+    journal
+        .ask(append("e1", &[("phone", Some("\"secret\""))]))
+        .unwrap();
+    journal.ask(append("e2", &[("mood", Some("1"))])).unwrap();
+    let then = journal.state.clone();
+    journal.ask(append("e3", &[("mood", Some("2"))])).unwrap();
+    let state = then.state().0.iter();
+    let state = state.map(|(key, json)| (key.clone(), Some(json.clone())));
+    let rewind = SessionCommand::Rewind {
+        to: Seq(3),
+        expected: None,
+        state: Delta(state.collect()),
+        origins: then.origins(),
+        seen: Seq(4),
+    };
+    journal.ask(rewind).unwrap();
+    let erase = |seen| ErasureCommand::Erase {
+        entries: vec![Seq(2)],
+        copies: Vec::new(),
+        seen: Seq(seen),
+        reason: "asked for".to_owned(),
+    };
+    let decide = |seen| {
+        let command = Command::new(request(7), erase(seen));
+        journal.state.decide_erasure(&command, journal.now)
+    };
+    assert_eq!(decide(4), Err(Rejection::Woken { seq: Seq(5) }));
+    decide(5).unwrap();
+}
+
 #[test]
 fn a_change_of_shared_state_is_carried_over_before_it_is_erased() {
     let mut journal = session();

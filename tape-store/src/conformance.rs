@@ -193,6 +193,7 @@ macro_rules! __conformance_list {
             erasure::an_erased_value_is_gone_on_every_engine if always;
             erasure::an_erased_event_takes_its_state_along if always;
             erasure::erased_labels_leave_the_list if always;
+            erasure::a_retired_run_whose_labels_are_erased_stays_out_of_the_list if always;
             erasure::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
             erasure::what_changes_amid_an_erasure_brings_nothing_back if always;
             erasure::a_change_that_shared_state_cannot_take_is_refused if always;

@@ -3,7 +3,7 @@
 use super::Fixture;
 use crate::clock::SystemClock;
 use crate::contract::{Cursor, JournalStore, RunFilter, Shard};
-use crate::engine::{Engine, EventsFrom};
+use crate::engine::{Engine, EventsFrom, Retirement};
 use crate::journal::JournalError;
 use crate::layer::{Fault, FaultyStore, Point};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tape_core::command::{
 use tape_core::entry::EntryBody;
 use tape_core::erasure::Erasure;
 use tape_core::id::{
-    EventId, Holder, Key, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName,
+    Epoch, EventId, Holder, Key, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::Rejection;
@@ -240,6 +240,14 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
         .expect("it is there")
         .merged();
     assert_eq!(before["app:phone"].as_str(), secret());
+    let head = store
+        .head(&stream)
+        .await
+        .expect("it can be read")
+        .expect("it is there");
+    let snapshot =
+        String::from_utf8_lossy(&head.snapshot.expect("there are enough entries").bytes).into_owned();
+    assert!(snapshot.contains(SECRET), "the snapshot has what is erased next");
     // The content of the other events says the same, and goes on its own.
     let page = store
         .read(&stream, Seq::ZERO, 1_000)
@@ -250,8 +258,9 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
         .filter(|entry| matches!(entry.body, EntryBody::SessionEventAppended(_)))
         .map(|entry| entry.seq)
         .collect();
+    // By the engine that took the snapshot: none is due.
     for entries in events.chunks(256) {
-        one.erase(&stream, by_olga(entries)).await.expect("it is erased");
+        two.erase(&stream, by_olga(entries)).await.expect("it is erased");
     }
     is_forgotten(&store).await;
     is_recorded(&store, &stream, said[0]).await;
@@ -326,6 +335,54 @@ pub(super) async fn erased_labels_leave_the_list(fixture: Fixture) {
         .await
         .expect("it is retired");
     is_forgotten(&store).await;
+}
+
+/// A run that was retired and dropped is in no list, also once its labels are erased.
+pub(super) async fn a_retired_run_whose_labels_are_erased_stays_out_of_the_list(fixture: Fixture) {
+    let store = Arc::clone(&fixture.store);
+    let engine = engine(&store);
+    let run = RunId::new("acme", "treasury", "ann", "s", "i").expect("it is a name");
+    let stream = StreamId::Run(run.clone());
+    let labels = [(Key::new("who").expect("it is a key"), SECRET.to_owned())];
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: labels.into(),
+            input: text("input"),
+            forked_from: None,
+        }),
+        holder: Holder::new("a").expect("it is a name"),
+        lease_ms: 30_000,
+        adopt: None,
+        recovery: false,
+    };
+    let begun = engine.run(&run, ask(RunCommand::Begin(begin))).await;
+    begun.expect("it begins");
+    let error = "no".to_owned();
+    let fail = RunCommand::Drive(Epoch(1), DriverCommand::Fail { error });
+    engine.run(&run, ask(fail)).await.expect("it ends");
+    let retirement = Retirement {
+        tenant: run.tenant.clone(),
+        ended_before: Timestamp::MAX,
+        principal: None,
+        reason: "old".to_owned(),
+        dry_run: false,
+    };
+    let retired = engine.retire_page(&retirement, None, 10).await;
+    assert_eq!(retired.expect("it is retired").runs, 1);
+    let listed = async || {
+        let filter = RunFilter::all(run.tenant.clone());
+        store.runs(&filter, None, 10).await.expect("it can be read").runs
+    };
+    assert_eq!(listed().await, Vec::new());
+    let kept = super::append::all(store.as_ref(), &stream).await;
+    engine
+        .erase(&stream, by_olga(&[kept[0].seq]))
+        .await
+        .expect("it is erased, though it is retired");
+    assert_eq!(listed().await, Vec::new());
+    is_forgotten(&store).await;
+    verifies(&store, &stream).await;
 }
 
 /// A change that does not fit into shared state is refused before it is recorded, and the session goes on.

@@ -28,6 +28,7 @@ mod histories;
 mod listing;
 mod reads;
 mod retention;
+mod shared;
 mod time;
 mod upkeep;
 
@@ -196,7 +197,9 @@ macro_rules! __conformance_list {
             erasure::a_retired_run_whose_labels_are_erased_stays_out_of_the_list if always;
             erasure::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
             erasure::what_changes_amid_an_erasure_brings_nothing_back if always;
-            erasure::a_change_that_shared_state_cannot_take_is_refused if always;
+            erasure::a_change_that_was_not_carried_over_is_erased if always;
+            shared::a_change_that_shared_state_cannot_take_is_refused if always;
+            shared::a_change_that_lost_its_room_is_recorded_as_refused if always;
             time::processes_share_one_clock if always;
             time::a_right_is_taken_over_when_it_is_over_and_not_before if always;
             time::a_clock_that_is_set_ends_no_right_and_holds_up_no_work if always;

@@ -1,4 +1,4 @@
-//! Erasing on request, and the state that sessions share, through engines over the store.
+//! Erasing on request, through engines over the store.
 
 use super::Fixture;
 use crate::clock::SystemClock;
@@ -26,7 +26,7 @@ use tape_core::verify::Audit;
 
 const SECRET: &str = "a secret";
 
-fn text(text: &str) -> Payload {
+pub(super) fn text(text: &str) -> Payload {
     Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
 }
 
@@ -35,7 +35,7 @@ fn request() -> RequestId {
     RequestId::new(now, uuid::Uuid::new_v4().as_u128())
 }
 
-fn ask<B>(body: B) -> Command<B> {
+pub(super) fn ask<B>(body: B) -> Command<B> {
     Command::new(request(), body)
 }
 
@@ -50,16 +50,16 @@ fn by_olga(entries: &[Seq]) -> Command<Erasure> {
     }
 }
 
-fn engine(store: &Arc<dyn JournalStore>) -> Engine {
+pub(super) fn engine(store: &Arc<dyn JournalStore>) -> Engine {
     Engine::new(Arc::clone(store), Arc::new(SystemClock))
 }
 
-fn session(name: &str) -> SessionId {
+pub(super) fn session(name: &str) -> SessionId {
     let run = RunId::new("acme", "treasury", "ann", name, "i").expect("it is a name");
     run.session()
 }
 
-fn delta(key: &str, json: String) -> Delta {
+pub(super) fn delta(key: &str, json: String) -> Delta {
     let json = Json::try_from(json).expect("it is JSON");
     Delta(BTreeMap::from([(
         Key::new(key).expect("it is a key"),
@@ -67,7 +67,7 @@ fn delta(key: &str, json: String) -> Delta {
     )]))
 }
 
-fn append(event: &str, delta: Delta) -> Command<SessionCommand> {
+pub(super) fn append(event: &str, delta: Delta) -> Command<SessionCommand> {
     ask(SessionCommand::Append {
         event: EventId::new(event).expect("it is a name"),
         expected: None,
@@ -78,7 +78,7 @@ fn append(event: &str, delta: Delta) -> Command<SessionCommand> {
     })
 }
 
-async fn create(engine: &Engine, session: &SessionId) {
+pub(super) async fn create(engine: &Engine, session: &SessionId) {
     let create = SessionCommand::Create {
         session: session.clone(),
         state: Delta::default(),
@@ -273,7 +273,7 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
     }
 }
 
-async fn said_by(engine: &Engine, session: &SessionId, said: Command<SessionCommand>) {
+pub(super) async fn said_by(engine: &Engine, session: &SessionId, said: Command<SessionCommand>) {
     engine.session(session, said).await.expect("it is appended");
 }
 
@@ -368,7 +368,7 @@ pub(super) async fn a_retired_run_whose_labels_are_erased_stays_out_of_the_list(
         reason: "old".to_owned(),
         dry_run: false,
     };
-    let retired = engine.retire_page(&retirement, None, 10).await;
+    let retired = super::retention::retire_all(&engine, &retirement, 10).await;
     assert_eq!(retired.expect("it is retired").runs, 1);
     let listed = async || {
         let filter = RunFilter::all(run.tenant.clone());
@@ -385,41 +385,6 @@ pub(super) async fn a_retired_run_whose_labels_are_erased_stays_out_of_the_list(
     verifies(&store, &stream).await;
 }
 
-/// A change that does not fit into shared state is refused before it is recorded, and the session goes on.
-pub(super) async fn a_change_that_shared_state_cannot_take_is_refused(fixture: Fixture) {
-    let store = Arc::clone(&fixture.store);
-    let engine = engine(&store);
-    let (a, b) = (session("a"), session("b"));
-    for session in [&a, &b] {
-        create(&engine, session).await;
-    }
-    let large = || format!("\"{}\"", "x".repeat(600 * 1024));
-    let first = append("e1", delta("app:one", large()));
-    engine.session(&a, first.clone()).await.expect("it fits");
-    let refused = engine.session(&b, append("e1", delta("app:two", large()))).await;
-    let limit = matches!(
-        refused,
-        Err(JournalError::Rejected(Rejection::LimitExceeded { .. }))
-    );
-    assert!(limit, "{refused:?}");
-    engine.session(&a, first).await.expect("it is the first outcome");
-    said_by(&engine, &b, append("e2", delta("mood", "1".to_owned()))).await;
-    let state = engine
-        .session_state(&b)
-        .await
-        .expect("it can be read")
-        .expect("it is there");
-    assert_eq!(state.merged()["mood"].as_str(), "1");
-    let events = engine
-        .session_events(&b, EventsFrom::END, Seq::ZERO, 10, usize::MAX)
-        .await;
-    assert_eq!(events.expect("they can be read").events.len(), 1);
-    engine
-        .session(&b, ask(SessionCommand::Delete))
-        .await
-        .expect("it can be deleted");
-}
-
 /// The calls amid which an erasure can break off. Entries are read before, in between and after.
 const STEPS: [Point; 6] = [
     Point::Head,
@@ -431,7 +396,7 @@ const STEPS: [Point; 6] = [
 ];
 
 /// An engine that dies amid its `n`th call of a step: it is out of reach, and what it remembers is lost with it.
-fn dying(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (Engine, Arc<FaultyStore>) {
+pub(super) fn dying(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (Engine, Arc<FaultyStore>) {
     let faulty = Arc::new(FaultyStore::new(Arc::clone(store)));
     for _ in 0..n {
         faulty.plan(point, Fault::None);
@@ -572,4 +537,30 @@ pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fi
         is_forgotten(store).await;
         verifies(store, &stream).await;
     }
+}
+
+/// An event's change of shared state that no engine has carried over yet is erased too, wherever its engine died.
+pub(super) async fn a_change_that_was_not_carried_over_is_erased(fixture: Fixture) {
+    let store = &fixture.store;
+    let (a, living) = (session("a"), engine(store));
+    create(&living, &a).await;
+    // Its first commit is the event.
+    let (one, _) = dying(store, Point::BeforeCommit, 1);
+    let said = append("e1", delta("app:phone", format!("\"{SECRET}\"")));
+    let _ = one.session(&a, said).await;
+    let stream = StreamId::Session(a.clone());
+    let shared: StreamId = "acme/shared/treasury".parse().expect("it is a name");
+    let entries = super::append::all(store.as_ref(), &stream).await;
+    assert_eq!(entries.len(), 2, "the event is there");
+    assert_eq!(super::append::all(store.as_ref(), &shared).await, Vec::new());
+    living
+        .erase(&stream, by_olga(&[entries[1].seq]))
+        .await
+        .expect("it is erased");
+    is_forgotten(store).await;
+    for stream in [&stream, &shared] {
+        verifies(store, stream).await;
+    }
+    let state = living.session_state(&a).await.expect("it can be read");
+    assert!(state.expect("it is there").merged().is_empty());
 }

@@ -428,7 +428,7 @@ async fn begin(engine: &Engine, run: &RunId) -> ReplyResult {
 }
 
 /// All pages, one after the other.
-async fn retire_all(
+pub(super) async fn retire_all(
     engine: &Engine,
     retirement: &Retirement,
     limit: u32,

@@ -298,7 +298,8 @@ async fn thrifty(run: &Run, world: &World) -> Result<(), Error> {
         transfer(20).run(async |call| world.act(call).await).await
     };
     let (first, second): (_, Result<crate::world::Receipt, Error>) = tokio::join!(first, second);
-    (first?, second?);
+    first?;
+    second?;
     let dear = run.decision(&"dear").reserve("usd", 71);
     let over = dear.ask(|| world.model("dear")).await;
     assert!(

@@ -29,9 +29,9 @@ use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::run::Driver;
 use tape_core::time::Timestamp;
-use tape_proto::convert::{Only, RunQuestion, 
-    RetirementQuery, RunListQuery, SessionRequest, StreamErasure, ValueChange, ValueRequest, execute_request,
-    read_state, session_request,
+use tape_proto::convert::{
+    Only, RetirementQuery, RunListQuery, RunQuestion, SessionRequest, StreamErasure, ValueChange,
+    ValueRequest, execute_request, read_state, session_request,
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;

@@ -86,7 +86,13 @@ impl Context {
             .await
             .map_err(|error| of_store(&error))?;
         let only = only.as_ref();
-        Ok(v1::GetRunResponse::of(&state, digest, now, only, MESSAGE_BYTES_MAX))
+        Ok(v1::GetRunResponse::of(
+            &state,
+            digest,
+            now,
+            only,
+            MESSAGE_BYTES_MAX,
+        ))
     }
 
     async fn list_page(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Failure> {

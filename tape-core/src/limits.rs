@@ -84,7 +84,7 @@ pub const UNKEPT_HEAD_BYTES_MAX: usize = 4 * 1024;
 pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Most keys in the state of one session, or of one scope of state.
 pub const STATE_KEYS_MAX: usize = 4_096;
-/// Most bytes of JSON text in the state of one session, or of one scope of state.
+/// Most bytes in the state of one session, or of one scope of state: of its keys and their JSON texts, as they stand within JSON strings.
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Most keys that one event changes in a session's state.
 pub const STATE_DELTA_KEYS_MAX: usize = 1_024;

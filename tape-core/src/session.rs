@@ -318,7 +318,12 @@ impl Session {
             let problem = format!("must be between {} and {}", self.created, self.seq);
             return Err(Rejection::Invalid { field: "to", problem });
         }
-        check_size(&State::default(), state)?;
+        if to > seen {
+            // What was read is the state of before.
+            return Err(Rejection::Woken { seq: to });
+        }
+        // The whole state, which is more than an event may change.
+        check_state(&State::default(), state)?;
         if let Some(key) = state
             .0
             .keys()
@@ -611,31 +616,48 @@ fn recorded(delta: &Delta) -> Delta {
 
 /// Refuses a change that is too large, or makes the state too large.
 pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> {
-    let over = |limit, max: usize, given: usize| {
-        Err(Rejection::LimitExceeded {
-            limit,
-            max: max as u64,
-            given: given as u64,
-        })
-    };
     if delta.0.len() > STATE_DELTA_KEYS_MAX {
         return over("keys of a change of state", STATE_DELTA_KEYS_MAX, delta.0.len());
     }
-    let changed: usize = delta.0.values().flatten().map(|json| json.as_str().len()).sum();
-    let kept = state.0.iter().filter(|(key, _)| !delta.0.contains_key(*key));
-    let bytes = kept.map(|(_, json)| json.as_str().len()).sum::<usize>() + changed;
-    if bytes > STATE_BYTES_MAX {
-        return over("bytes of state", STATE_BYTES_MAX, bytes);
-    }
-    let added = delta
+    check_state(state, delta)
+}
+
+/// Refuses a change that makes the state too large. What an earlier build let grow further may still get smaller.
+fn check_state(state: &State, delta: &Delta) -> Result<(), Rejection> {
+    let written = |(key, json): (&Key, &Json)| written(key.as_str()) + written(json.as_str());
+    let (kept, goes): (Vec<_>, Vec<_>) = state.0.iter().partition(|(key, _)| !delta.0.contains_key(*key));
+    let comes = delta
         .0
         .iter()
-        .filter(|(key, json)| json.is_some() && !state.0.contains_key(*key))
-        .count();
-    if state.0.len() + added > STATE_KEYS_MAX {
-        return over("keys of state", STATE_KEYS_MAX, state.0.len() + added);
+        .filter_map(|(key, json)| Some((key, json.as_ref()?)));
+    let comes: Vec<(&Key, &Json)> = comes.collect();
+    let keys = kept.len() + comes.len();
+    if keys > STATE_KEYS_MAX && comes.len() > goes.len() {
+        return over("keys of state", STATE_KEYS_MAX, keys);
+    }
+    let [kept, goes, comes] = [kept, goes, comes].map(|part| part.into_iter().map(written).sum::<usize>());
+    if kept + comes > STATE_BYTES_MAX && comes > goes {
+        return over("bytes of state", STATE_BYTES_MAX, kept + comes);
     }
     Ok(())
+}
+
+/// The bytes of a text within a JSON string: a state stands in entries that way, when a session is put back or what it repeats is erased.
+fn written(text: &str) -> usize {
+    let escapes = |byte: u8| match byte {
+        b'"' | b'\\' => 1,
+        0..=0x1f => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(escapes).sum::<usize>()
+}
+
+fn over(limit: &'static str, max: usize, given: usize) -> Result<(), Rejection> {
+    Err(Rejection::LimitExceeded {
+        limit,
+        max: max as u64,
+        given: given as u64,
+    })
 }
 
 fn room(pending: usize) -> Result<(), Rejection> {

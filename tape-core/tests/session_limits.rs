@@ -12,6 +12,7 @@ use tape_core::limits::*;
 use tape_core::reply::Rejection;
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
+use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {
@@ -81,7 +82,8 @@ fn state_of_sessions() {
 
 #[test]
 fn bytes_of_state() {
-    let json = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    // Of each, its key has two bytes, and the quotes of its JSON text two more within a string.
+    let json = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 6));
     let (half, rest) = (STATE_BYTES_MAX / 2, STATE_BYTES_MAX - STATE_BYTES_MAX / 2);
     let mut session = Quick::<Session>::default();
     session.ask(create(delta(0..1, Some(&json(half))))).unwrap();
@@ -96,6 +98,46 @@ fn bytes_of_state() {
     session
         .ask(append("other", delta(0..1, Some(&json(half)))))
         .unwrap();
+}
+
+fn rewind(session: &Quick<Session>, to: Seq, seen: Seq) -> SessionCommand {
+    let state = session.state.state().0.iter();
+    let state = state.map(|(key, json)| (key.clone(), Some(json.clone())));
+    SessionCommand::Rewind {
+        to,
+        expected: None,
+        state: Delta(state.collect()),
+        origins: session.state.origins(),
+        seen,
+    }
+}
+
+#[test]
+fn a_state_of_as_many_keys_as_there_may_be_can_be_put_back() {
+    let mut session = Quick::<Session>::default();
+    session.ask(create(Delta::default())).unwrap();
+    for n in 0..STATE_KEYS_MAX / STATE_DELTA_KEYS_MAX {
+        let range = n * STATE_DELTA_KEYS_MAX..(n + 1) * STATE_DELTA_KEYS_MAX;
+        session
+            .ask(append(&format!("e{n}"), delta(range, Some("1"))))
+            .unwrap();
+    }
+    let end = session.state.seq();
+    let back = rewind(&session, end, end);
+    session.ask(append("later", Delta::default())).unwrap();
+    session.ask(back).unwrap();
+}
+
+#[test]
+fn a_session_is_not_put_back_to_what_was_not_read() {
+    let mut session = Quick::<Session>::default();
+    session.ask(create(Delta::default())).unwrap();
+    session.ask(append("e1", delta(0..1, Some("1")))).unwrap();
+    let seen = session.state.seq();
+    let early = rewind(&session, seen.next(), seen);
+    session.ask(append("e2", delta(0..1, Some("2")))).unwrap();
+    let refused = session.ask(early).unwrap_err();
+    assert_eq!(refused, Rejection::Woken { seq: seen.next() });
 }
 
 #[test]

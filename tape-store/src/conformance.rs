@@ -198,6 +198,8 @@ macro_rules! __conformance_list {
             erasure::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
             erasure::what_changes_amid_an_erasure_brings_nothing_back if always;
             erasure::a_change_that_was_not_carried_over_is_erased if always;
+            erasure::what_a_full_state_repeats_is_erased if always;
+            erasure::damaged_shared_state_keeps_no_bytes_of_a_session if always;
             shared::a_change_that_shared_state_cannot_take_is_refused if always;
             shared::a_change_that_lost_its_room_is_recorded_as_refused if always;
             time::processes_share_one_clock if always;

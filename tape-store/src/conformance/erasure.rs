@@ -2,14 +2,16 @@
 
 use super::Fixture;
 use crate::clock::SystemClock;
-use crate::contract::{Cursor, JournalStore, RunFilter, Shard};
+use crate::contract::{Cursor, Head, JournalStore, RunFilter, Shard};
 use crate::engine::{Engine, EventsFrom, Retirement};
+use crate::error::StoreError;
 use crate::journal::JournalError;
-use crate::layer::{Fault, FaultyStore, Point};
+use crate::layer::{Fault, FaultyStore, Layer, Point};
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{Item, Queue};
-use tape_core::codec::decode;
+use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{
     Begin, Command, Create, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand,
 };
@@ -456,6 +458,8 @@ pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fix
             let died_here = one.erase(&stream, by_olga(&[entry])).await.is_err();
             drop((one, faulty));
             died += usize::from(died_here);
+            // What is to be finished stays due work, whoever looks over the indexes.
+            assert_eq!(super::upkeep::check(&living, true).await, []);
             let entries = super::append::all(store.as_ref(), &stream).await;
             let said_so = entries.iter().any(|stored| {
                 let entry = decode(stored).expect("it decodes");
@@ -518,6 +522,8 @@ pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fi
             matches!(unknown, Err(JournalError::OutcomeUnknown { .. })),
             "{unknown:?}"
         );
+        // What is to be finished stays due work, whoever looks over the indexes.
+        assert_eq!(super::upkeep::check(&living, true).await, []);
         let now = async |engine: &Engine| {
             let state = engine.value_state(&tenant, &name).await.expect("it can be read");
             state.and_then(|value| value.current())
@@ -563,4 +569,104 @@ pub(super) async fn a_change_that_was_not_carried_over_is_erased(fixture: Fixtur
     }
     let state = living.session_state(&a).await.expect("it can be read");
     assert!(state.expect("it is there").merged().is_empty());
+}
+
+/// A state as large as it may get, of long keys, stands in the entry that is left of one that repeated what is erased.
+pub(super) async fn what_a_full_state_repeats_is_erased(fixture: Fixture) {
+    let (engine, a) = (engine(&fixture.store), session("full"));
+    create(&engine, &a).await;
+    let said = append("e1", delta("phone", format!("\"{SECRET}\"")));
+    let secret = engine.session(&a, said).await.expect("it is appended").seq;
+    said_by(&engine, &a, append("e2", delta("mood", "1".to_owned()))).await;
+    said_by(&engine, &a, append("e3", delta("mood", "2".to_owned()))).await;
+    let (to, expected) = (Seq(3), None);
+    let back = engine.rewind_session(&a, ask(Rewind { to, expected })).await;
+    back.expect("it is put back");
+    let (mut keys, mut full) = (0, false);
+    while !full {
+        let many = (0..512).map(|n| {
+            let key = Key::new(format!("{:0>200}", keys + n)).expect("it is a key");
+            (
+                key,
+                Some(Json::try_from("\"\\\"\\\"\"".to_owned()).expect("it is JSON")),
+            )
+        });
+        let more = append(&format!("more {keys}"), Delta(many.collect()));
+        full = engine.session(&a, more).await.is_err();
+        keys += 512;
+    }
+    assert!(keys > 2_048, "{keys} keys are not many");
+    let stream = StreamId::Session(a);
+    let erased = engine.erase(&stream, by_olga(&[secret])).await;
+    erased.expect("it is erased");
+    verifies(&fixture.store, &stream).await;
+}
+
+/// A store of which one stream is damaged.
+struct Damaged {
+    inner: Arc<dyn JournalStore>,
+    stream: StreamId,
+}
+
+impl Damaged {
+    fn check(&self, stream: &StreamId) -> Result<(), StoreError> {
+        if *stream == self.stream {
+            return Err(StoreError::corrupt("a row", "it is damaged on purpose"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Layer for Damaged {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+        self.check(stream)?;
+        self.inner.head(stream).await
+    }
+
+    async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.check(stream)?;
+        self.inner.read(stream, after, limit).await
+    }
+}
+
+/// What shared state has of a session stays until it is mended; what the session itself has goes.
+pub(super) async fn damaged_shared_state_keeps_no_bytes_of_a_session(fixture: Fixture) {
+    let store = &fixture.store;
+    let (living, a) = (engine(store), session("a"));
+    create(&living, &a).await;
+    let mut said = Vec::new();
+    for (event, key) in [("e1", "app:phone"), ("e2", "phone")] {
+        let said_so = append(event, delta(key, format!("\"{SECRET}\"")));
+        said.push(living.session(&a, said_so).await.expect("it is appended").seq);
+    }
+    let stream = StreamId::Session(a);
+    let beside_damage = engine(
+        &(Arc::new(Damaged {
+            inner: Arc::clone(store),
+            stream: "acme/shared/treasury".parse().expect("it is a name"),
+        }) as Arc<dyn JournalStore>),
+    );
+    for entry in &said {
+        let erased = beside_damage.erase(&stream, by_olga(&[*entry])).await;
+        assert!(
+            matches!(
+                erased,
+                Err(JournalError::Damaged { .. } | JournalError::OutcomeUnknown { .. })
+            ),
+            "{erased:?}"
+        );
+    }
+    let kept = super::append::all(store.as_ref(), &stream).await;
+    let kept = kept
+        .iter()
+        .filter(|entry| said.contains(&entry.seq) && entry.payload.is_some());
+    assert_eq!(kept.count(), 0, "the bytes of the session are gone");
+    finish_what_is_due(store).await;
+    is_forgotten(store).await;
+    verifies(store, &stream).await;
 }

@@ -66,7 +66,7 @@ async fn put(engine: &Engine, tenant: &Tenant, name: &ValueName, value: &str) {
 }
 
 /// All findings, in pages of two.
-async fn check(engine: &Engine, correct: bool) -> Vec<IndexFinding> {
+pub(super) async fn check(engine: &Engine, correct: bool) -> Vec<IndexFinding> {
     let (mut findings, mut from): (Vec<IndexFinding>, Option<PageToken>) = (Vec::new(), None);
     loop {
         let page = engine

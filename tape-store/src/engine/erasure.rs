@@ -14,7 +14,7 @@ use tape_core::erasure::{Erasure, ErasureCommand, PendingErasure};
 use tape_core::id::{Principal, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::{ERASED_AT_ONCE_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
-use tape_core::session::{Delta, StateScope};
+use tape_core::session::{Delta, Session, StateScope};
 
 /// How often an erasure is prepared again because the stream moved on meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
@@ -35,8 +35,7 @@ impl Parts {
         let mut attempts = 0;
         let reply = loop {
             if let StreamId::Session(session) = stream {
-                // What is carried over after it was erased would come back.
-                self.merge(session).await?;
+                self.merge_before(session, &command.body.entries).await?;
             }
             let copies = self.copies(stream, &command.body.entries).await?;
             let Erasure { entries, reason } = command.body.clone();
@@ -66,6 +65,24 @@ impl Parts {
                 source: Arc::new(other),
             },
         })
+    }
+
+    /// Carries over what is to be erased: later it would come back. Shared state that takes nothing is in the way only of that.
+    async fn merge_before(&self, session: &SessionId, entries: &[Seq]) -> Result<(), JournalError> {
+        let Err(error) = self.merge(session).await else {
+            return Ok(());
+        };
+        let state = self.sessions.state(&StreamId::Session(session.clone())).await?;
+        let waits = |session: &Session| {
+            session
+                .pending()
+                .iter()
+                .any(|merge| entries.contains(&merge.source))
+        };
+        if state.is_some_and(|session| waits(&session)) {
+            return Err(error);
+        }
+        Ok(())
     }
 
     async fn ask_erasure(
@@ -98,12 +115,24 @@ impl Parts {
     }
 
     pub(super) async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
-        if let StreamId::Session(session) = stream {
-            for pending in self.pending_erasures(stream).await? {
-                self.erase_shared(session, stream, &pending).await?;
+        let StreamId::Session(session) = stream else {
+            return self.finish_own(stream).await;
+        };
+        // Shared state that is damaged keeps no bytes of the session; what it has of them stays due work.
+        let (mut through, mut failed) = (None, None);
+        for pending in self.pending_erasures(stream).await? {
+            if let Err(error) = self.erase_shared(session, stream, &pending).await {
+                failed.get_or_insert(error);
+            }
+            self.erase_bytes(stream, pending.entries).await?;
+            if failed.is_none() {
+                through = Some(pending.entry);
             }
         }
-        self.finish_own(stream).await
+        if let Some(through) = through {
+            self.finish(stream, through).await?;
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Gets rid of the bytes of one stream.
@@ -113,9 +142,23 @@ impl Parts {
             return Ok(());
         };
         let entries: BTreeSet<Seq> = pending.into_iter().flat_map(|pending| pending.entries).collect();
+        self.erase_bytes(stream, entries).await?;
+        self.finish(stream, through).await
+    }
+
+    async fn erase_bytes(
+        &self,
+        stream: &StreamId,
+        entries: impl IntoIterator<Item = Seq>,
+    ) -> Result<(), JournalError> {
         for entry in entries {
             self.store.erase(stream, entry).await?;
         }
+        Ok(())
+    }
+
+    /// Records that the bytes of all erasures through an entry are gone.
+    async fn finish(&self, stream: &StreamId, through: Seq) -> Result<(), JournalError> {
         let finish = Command::new(self.request(), ErasureCommand::Finish { through });
         self.ask_erasure(stream, finish).await?;
         if let StreamId::Run(_) = stream
@@ -268,7 +311,7 @@ fn has_previous(entry: &Entry) -> bool {
     }
 }
 
-/// Whether an entry of a session changes shared state.
+/// Whether an entry of a session changes shared state. The keys of a change stay when its values are erased.
 fn changes(entry: &Entry, scope: StateScope) -> bool {
     let delta: &Delta = match &entry.body {
         EntryBody::SessionCreated(created) => &created.state,

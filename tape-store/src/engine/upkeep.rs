@@ -9,12 +9,13 @@ use crate::contract::{Head, Hint, PageToken};
 use crate::error::StoreError;
 use crate::journal::JournalError;
 use crate::upkeep::{Correction, End, StreamPage};
+use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::{self, Agenda, AgendaChange, Item, Queue};
 use tape_core::causes::Causes;
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::INDEX_PAGE_MAX;
-use tape_core::stream::{Stream as _, Summary};
+use tape_core::stream::{Stream, Summary};
 use tape_core::time::Timestamp;
 
 /// How often a stream is looked at again that moves on meanwhile.
@@ -122,6 +123,17 @@ struct Implied {
     seq: Seq,
 }
 
+impl Implied {
+    /// What a stream in this state implies; nothing where there is no such stream.
+    fn by<S: Stream>(state: Option<Arc<S>>) -> Self {
+        Self {
+            agenda: state.as_ref().map(|state| state.agenda()).unwrap_or_default(),
+            summary: state.as_ref().and_then(|state| state.summary()),
+            seq: state.map_or(Seq::ZERO, |state| state.seq()),
+        }
+    }
+}
+
 /// Where a look over the indexes goes on: amid the streams, or amid a queue's hints.
 enum Place {
     Streams(Option<PageToken>),
@@ -208,7 +220,9 @@ impl Engine {
     /// Makes the indexes agree with the computation of this build, where they were last made to agree with an earlier one. Returns once
     /// they do; drop it to end earlier.
     ///
-    /// Passes over the indexes go on until one finds nothing: servers of an earlier build write by theirs, as long as there are any.
+    /// Passes over the indexes go on until one finds nothing: servers of an earlier build write by theirs, as long as there are any, and
+    /// a stream that is written to all the while is compared in a later one. A stream that cannot be read is told and left as it is:
+    /// once a person has mended it, `tape agenda rebuild` looks at it.
     pub async fn keep_index_current(&self) {
         loop {
             match self.is_index_current().await {
@@ -218,8 +232,11 @@ impl Engine {
                         Ok(()) => return,
                         Err(error) => tracing::warn!(%error, "the version of the indexes is not written"),
                     },
-                    Ok(corrected) => {
-                        tracing::info!(corrected, "the indexes were made to agree with this build");
+                    Ok(open) => {
+                        tracing::info!(
+                            open,
+                            "the indexes did not agree with this build: they are looked over once more"
+                        );
                         tokio::time::sleep(PASS_PAUSE).await;
                         continue;
                     }
@@ -239,19 +256,21 @@ impl Engine {
         Ok(self.store().upkeep().index_version().await? >= agenda::VERSION)
     }
 
-    /// One pass over all indexes; how much was put right.
+    /// One pass over all indexes; how much of them was otherwise, or could not be compared.
     async fn correct_index(&self) -> Result<u64, JournalError> {
-        let (mut from, mut corrected) = (None, 0);
+        let (mut from, mut open) = (None, 0);
         loop {
             let page = self.check_index(from.as_ref(), INDEX_PAGE_MAX, true).await?;
             for finding in &page.findings {
                 let (stream, problem) = (&finding.stream, &finding.problem);
                 tracing::info!(stream, %problem, corrected = finding.corrected, "the indexes were otherwise");
             }
-            corrected += page.findings.iter().filter(|finding| finding.corrected).count() as u64;
+            let counts =
+                |finding: &&IndexFinding| !matches!(finding.problem, IndexProblem::Unreadable { .. });
+            open += page.findings.iter().filter(counts).count() as u64;
             from = page.next;
             if from.is_none() {
-                return Ok(corrected);
+                return Ok(open);
             }
             tokio::task::yield_now().await;
         }
@@ -287,8 +306,8 @@ impl Parts {
         }
         for stream in found.streams {
             page.looked_at += 1;
-            // Nothing else has due work or is listed.
-            if matches!(stream, StreamId::Run(_) | StreamId::Session(_)) {
+            // There are many owners of business keys, and none of them has due work or is listed.
+            if !matches!(stream, StreamId::Claim { .. }) {
                 self.compare(page, &stream, &[], correct).await?;
             }
         }
@@ -363,36 +382,21 @@ impl Parts {
     }
 
     async fn implied(&self, stream: &StreamId) -> Result<Implied, JournalError> {
-        let nothing = || Implied {
-            agenda: Agenda::default(),
-            summary: None,
-            seq: Seq::ZERO,
-        };
         Ok(match stream {
             StreamId::Run(_) => {
-                let state = self.runs.state(stream).await?;
-                state.map_or_else(nothing, |run| Implied {
-                    agenda: run.agenda(),
-                    // A retired run leaves the lists when its entries are dropped.
-                    summary: run.summary().filter(|_| !run.is_retired()),
-                    seq: run.seq(),
-                })
-            }
-            StreamId::Session(_) => {
-                let state = self.sessions.state(stream).await?;
-                state.map_or_else(nothing, |session| Implied {
-                    agenda: session.agenda(),
-                    summary: None,
-                    seq: session.seq(),
-                })
-            }
-            _ => {
-                let head = self.store.head(stream).await?;
+                let run = self.runs.state(stream).await?;
+                // A retired run leaves the lists when its entries are dropped.
+                let is_retired = run.as_ref().is_some_and(|run| run.is_retired());
+                let implied = Implied::by(run);
                 Implied {
-                    seq: head.map_or(Seq::ZERO, |head| head.seq),
-                    ..nothing()
+                    summary: implied.summary.filter(|_| !is_retired),
+                    ..implied
                 }
             }
+            StreamId::Session(_) => Implied::by(self.sessions.state(stream).await?),
+            StreamId::Shared { .. } => Implied::by(self.shared.state(stream).await?),
+            StreamId::Value { .. } => Implied::by(self.values.state(stream).await?),
+            StreamId::Claim { .. } => Implied::by(self.claims.state(stream).await?),
         })
     }
 
@@ -470,3 +474,6 @@ const fn end(head: &Head) -> End {
         digest: head.digest,
     }
 }
+
+#[cfg(test)]
+mod tests;

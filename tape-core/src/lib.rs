@@ -1,6 +1,6 @@
 //! The rules of Tape, the durable journal under agents that act. Pure: no I/O, no clock, no async, no randomness.
 //!
-//! A *stream* (a run, a session, a value) is a sequence of immutable [`entry::Entry`]s. A [`command::Command`] is decided
+//! A *stream* (a run, a session, state that sessions share, a value, the owner of a business key) is a sequence of immutable [`entry::Entry`]s. A [`command::Command`] is decided
 //! against the state folded from them ([`stream::Stream::decide`]) and becomes new entries and a reply, or a
 //! rejection. Time, ids and randomness come in as arguments.
 //!

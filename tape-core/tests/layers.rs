@@ -28,7 +28,6 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "tape-core",
             "tape-store",
             "tape-wal",
-            "tape-reactors",
             "tape-proto",
             "tape-net",
         ],

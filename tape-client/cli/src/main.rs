@@ -40,7 +40,8 @@ const FAILED: u8 = 1;
 #[derive(Debug, Parser)]
 #[command(name = "tape", version)]
 struct Cli {
-    /// The journal: tape://HOST:PORT, or sqlite:PATH.
+    /// The journal: a server, tape://HOST:PORT, or a store: sqlite:PATH, and where this build has them postgres://, alloydb://, bigtable://
+    /// and spanner://.
     #[arg(long, env = "TAPE_URL", value_name = "URL", global = true)]
     store: Option<String>,
     /// Prints JSON, one value a line.

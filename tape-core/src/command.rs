@@ -490,6 +490,9 @@ pub enum WorkerCommand {
         effect: EffectId,
         /// The worker.
         holder: Holder,
+        /// What the worker is at, as numbered by the claim: it keeps no later one. Without it, whatever the holder has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held: Option<Held>,
         /// Milliseconds from now.
         claim_ms: u64,
     },
@@ -508,6 +511,9 @@ pub enum WorkerCommand {
         obligation: ObligationId,
         /// The worker.
         holder: Holder,
+        /// The attempt, as numbered by the claim: it keeps no later one. Without it, whatever the holder has.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempt: Option<u32>,
         /// Milliseconds from now.
         claim_ms: u64,
     },
@@ -522,6 +528,15 @@ pub enum WorkerCommand {
         /// How it ended.
         ending: UndoEnding,
     },
+}
+
+/// What a worker has an effect for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Held {
+    /// It dispatches it: the attempt.
+    Attempt(u32),
+    /// It asks the upstream about it: the observation.
+    Observation(u32),
 }
 
 /// What can be asked from outside.

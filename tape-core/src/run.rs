@@ -205,7 +205,7 @@ impl Run {
 
 impl Stream for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 5;
+    const SNAPSHOT_VERSION: u32 = 6;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

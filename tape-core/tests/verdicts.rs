@@ -8,9 +8,10 @@ use support::Journal;
 use support::names::effect;
 use support::run_line;
 use tape_core::effect::Status;
+use tape_core::entry::EntryBody;
 use tape_core::id::Seq;
 use tape_core::reply::{Decided, Rejection};
-use tape_core::run::Run;
+use tape_core::run::{ObligationStatus, Run};
 use tape_core::stream::Stream as _;
 
 fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
@@ -121,12 +122,48 @@ fn a_verdict_on_an_earlier_attempt_to_undo_is_refused() {
     let retry = format!("settle-undo #0.0 retry seen={seen} go");
     ask(&mut journal, &retry).unwrap();
     ask(&mut journal, "undo #0.0 w2").unwrap();
-    ask(&mut journal, "undone #0.0 w2 1 stuck why").unwrap();
-    changed(ask(&mut journal, &retry), "stuck in attempt 1");
+    ask(&mut journal, "undone #0.0 w2 2 stuck why").unwrap();
+    changed(ask(&mut journal, &retry), "stuck in attempt 2");
     let done = format!("settle-undo #0.0 done seen={seen} I did it");
-    changed(ask(&mut journal, &done), "stuck in attempt 1");
+    changed(ask(&mut journal, &done), "stuck in attempt 2");
     ask(&mut journal, "settle-undo #0.0 done I did it").unwrap();
     journal.check();
+}
+
+/// Builds of before numbered the attempts after a person's word from 1 again.
+#[test]
+fn attempts_that_were_numbered_anew_are_folded() {
+    let mut journal = played(&[
+        "begin a lease=3600000",
+        "decide #0",
+        "effect #0.0 inline idempotent undo=u attempts=2",
+        "finish #0.0 1 ok",
+        "fail no",
+        "undo #0.0 w",
+        "undone #0.0 w 1 stuck why",
+        "settle-undo #0.0 retry go",
+        "undo #0.0 w",
+        "undone #0.0 w 2 retry busy",
+        "wait 1000",
+        "undo #0.0 w",
+    ]);
+    let mut before = Run::default();
+    for entry in &mut journal.entries {
+        if let EntryBody::ObligationStarted(started) = &mut entry.body
+            && entry.seq > Seq(8)
+        {
+            started.attempt -= 1;
+        }
+        before.apply(entry).unwrap();
+    }
+    assert_eq!(before.obligations()[0].attempt, 2);
+    assert_eq!(before.agenda(), journal.state.agenda());
+    journal.state = before;
+    ask(&mut journal, "undone #0.0 w 2 retry busy").unwrap();
+    assert!(
+        matches!(&journal.state.obligations()[0].status, ObligationStatus::Stuck { reason } if reason.contains("2 times")),
+        "the bound counts from the person's word"
+    );
 }
 
 #[test]

@@ -32,8 +32,7 @@ impl Compensation {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        let renew = self.0.renew_obligation(obligation);
-        match self.0.claim(run, claim, &renew).await {
+        match self.0.claim(run, claim).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Obligation { stuck: true, .. } => Claimed::Stuck,
@@ -66,7 +65,7 @@ impl Compensation {
                 .await?;
             return Ok(Reaction::Done);
         }
-        let renew = self.0.renew_obligation(obligation);
+        let renew = self.0.renew_obligation(obligation, attempt);
         let ending = match self
             .0
             .call(run, renew, attempted(&*due.connector, &call, in_doubt))

@@ -8,7 +8,7 @@ use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use std::time::Duration;
 use tape_core::agenda::Queue;
-use tape_core::command::{Ending, WorkerCommand};
+use tape_core::command::{Ending, Held, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
 use tape_core::id::{EffectId, RunId, StreamId};
 use tape_core::limits::BACKOFF_MS_MAX;
@@ -36,7 +36,7 @@ impl Outbox {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim, &self.0.renew_effect(effect)).await {
+        match self.0.claim(run, claim).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Effect {
@@ -68,7 +68,7 @@ impl Outbox {
             self.finish(&call, Ending::Retry { error, after_ms }).await?;
             return Ok(Reaction::Done);
         }
-        let renew = self.0.renew_effect(effect);
+        let renew = self.0.renew_effect(effect, Held::Attempt(attempt));
         let ending = match self.0.call(run, renew, due.connector.dispatch(&call)).await {
             Waited::Answered(ending) => fitted(ending, &spec, attempt),
             Waited::TooLong => Ending::Unknown {

@@ -7,7 +7,7 @@ use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use tape_core::agenda::Queue;
-use tape_core::command::WorkerCommand;
+use tape_core::command::{Held, WorkerCommand};
 use tape_core::effect::Undo;
 use tape_core::id::{EffectId, RunId};
 use tape_core::payload::Payload;
@@ -34,7 +34,7 @@ impl Reconciler {
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim, &self.0.renew_effect(effect)).await {
+        match self.0.claim(run, claim).await {
             Ok(reply) => Ok(reply.and_then(|reply| match reply.result {
                 ReplyResult::Observing {
                     observation,
@@ -63,7 +63,7 @@ impl Reconciler {
                 .await?;
             return Ok(Reaction::Done);
         }
-        let renew = self.0.renew_effect(effect);
+        let renew = self.0.renew_effect(effect, Held::Observation(observation));
         let seen = match self.0.call(run, renew, due.connector.observe(&call)).await {
             Waited::Answered(seen) => seen,
             Waited::TooLong => {

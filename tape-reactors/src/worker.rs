@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::causes::Causes;
-use tape_core::command::{RunCommand, WorkerCommand};
-use tape_core::effect::{EffectSpec, Undo};
+use tape_core::command::{Held, RunCommand, WorkerCommand};
+use tape_core::effect::{EffectSpec, Status, Undo};
 use tape_core::entry::{EntryBody, obligation::ObligationId};
 use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
-use tape_core::reply::Reply;
+use tape_core::reply::{Reply, ReplyResult};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -207,10 +207,12 @@ impl Worker {
         &self,
         run: &RunId,
         command: WorkerCommand,
-        renew: &WorkerCommand,
     ) -> Result<Option<Reply>, AccessError> {
         let mut asked = Instant::now();
-        let reply = self.ask(run, command).await?;
+        let reply = self.ask(run, command.clone()).await?;
+        let Some(renew) = self.renewal(&command, &reply.result) else {
+            return Ok(Some(reply));
+        };
         while asked.elapsed() >= self.terms.claim / 2 {
             asked = Instant::now();
             match self.ask(run, renew.clone()).await {
@@ -225,20 +227,48 @@ impl Worker {
         Ok(Some(reply))
     }
 
+    /// What keeps what was claimed; none where the answer gave nothing into the worker's hands.
+    fn renewal(&self, claim: &WorkerCommand, answer: &ReplyResult) -> Option<WorkerCommand> {
+        match (claim, answer) {
+            (
+                WorkerCommand::ClaimEffect { effect, .. },
+                ReplyResult::Effect {
+                    status: Status::Started,
+                    attempt,
+                    ..
+                },
+            ) => Some(self.renew_effect(effect, Held::Attempt(*attempt))),
+            (WorkerCommand::ClaimObservation { effect, .. }, ReplyResult::Observing { observation, .. }) => {
+                Some(self.renew_effect(effect, Held::Observation(*observation)))
+            }
+            (
+                WorkerCommand::ClaimObligation { obligation, .. },
+                ReplyResult::Obligation {
+                    stuck: false,
+                    attempt,
+                    ..
+                },
+            ) => Some(self.renew_obligation(obligation, *attempt)),
+            _ => None,
+        }
+    }
+
     /// What keeps an effect that is dispatched or observed.
-    pub(crate) fn renew_effect(&self, effect: &EffectId) -> WorkerCommand {
+    pub(crate) fn renew_effect(&self, effect: &EffectId, held: Held) -> WorkerCommand {
         WorkerCommand::RenewEffectClaim {
             effect: effect.clone(),
             holder: self.holder(),
+            held: Some(held),
             claim_ms: self.claim_ms(),
         }
     }
 
     /// What keeps an obligation that is carried out.
-    pub(crate) fn renew_obligation(&self, obligation: &ObligationId) -> WorkerCommand {
+    pub(crate) fn renew_obligation(&self, obligation: &ObligationId, attempt: u32) -> WorkerCommand {
         WorkerCommand::RenewObligationClaim {
             obligation: obligation.clone(),
             holder: self.holder(),
+            attempt: Some(attempt),
             claim_ms: self.claim_ms(),
         }
     }

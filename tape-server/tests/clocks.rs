@@ -18,7 +18,7 @@ mod spanner_emulator;
 use harness::{Server, begin, begin_effect, decision, execute, request, run};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tape_core::command::{Deadline, DriverCommand, Ending, OutsideCommand, RunCommand, WorkerCommand};
+use tape_core::command::{Deadline, DriverCommand, Ending, Held, OutsideCommand, RunCommand, WorkerCommand};
 use tape_core::effect::{Mode, Semantics};
 use tape_core::id::{EffectId, Epoch, RunId};
 use tape_core::payload::Payload;
@@ -157,6 +157,7 @@ async fn nothing_ends_early(store: &str, library: &str) {
         let renew = WorkerCommand::RenewEffectClaim {
             effect: effect(),
             holder: "worker".parse().unwrap(),
+            held: Some(Held::Attempt(1)),
             claim_ms: 120_000,
         };
         servers[(n + 1) % 3].work(&run, renew).await.unwrap();

@@ -3,7 +3,7 @@
 use super::Run;
 use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, check_undo, due, free, unknown};
-use crate::command::Ending;
+use crate::command::{Ending, Held};
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::EntryBody;
 use crate::entry::effect::{Claim, ClaimRenewed, Confirmed, Deferred, Failed, Started, Unknown};
@@ -135,12 +135,13 @@ impl Run {
         &self,
         id: &EffectId,
         holder: &Holder,
+        held: Option<Held>,
         claim_ms: u64,
         now: Now,
     ) -> Result<Decided, Rejection> {
         let until = now.at().plus_millis(lease_length(claim_ms)?);
         let effect = self.effect(id)?;
-        if !effect.claimed_by(holder, now) {
+        if !effect.claimed_by(holder, now) || !held.is_none_or(|held| effect.is_held_for(held)) {
             return Err(Rejection::ClaimLost {
                 holder: holder.clone(),
                 what: format!("effect {id}"),

@@ -160,8 +160,9 @@ impl Run {
             C::RenewEffectClaim {
                 effect,
                 holder,
+                held,
                 claim_ms,
-            } => self.renew_effect_claim(effect, holder, *claim_ms, now),
+            } => self.renew_effect_claim(effect, holder, *held, *claim_ms, now),
             C::ClaimObligation {
                 obligation,
                 holder,
@@ -170,8 +171,9 @@ impl Run {
             C::RenewObligationClaim {
                 obligation,
                 holder,
+                attempt,
                 claim_ms,
-            } => self.renew_obligation_claim(obligation, holder, *claim_ms, now),
+            } => self.renew_obligation_claim(obligation, holder, *attempt, *claim_ms, now),
             C::FinishObligation {
                 obligation,
                 holder,

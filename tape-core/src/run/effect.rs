@@ -5,7 +5,7 @@ use super::verdict::effect_standing;
 use super::{Obligation, Run};
 use crate::agenda::Queue;
 use crate::budget::Spend;
-use crate::command::Verdict;
+use crate::command::{Held, Verdict};
 use crate::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy, Status, Undo, Unreached};
 use crate::entry::EntryBody;
 use crate::entry::effect::{Begun, Claim, Confirmed, Failed, ResendAllowed, Unknown};
@@ -95,6 +95,16 @@ impl Effect {
         self.claim
             .as_ref()
             .is_some_and(|claim| claim.holder == *holder && now.holds(claim.until))
+    }
+
+    /// Whether what it is claimed for is this.
+    pub(super) const fn is_held_for(&self, held: Held) -> bool {
+        match held {
+            Held::Attempt(attempt) => matches!(self.status, Status::Started) && self.attempt == attempt,
+            Held::Observation(observation) => {
+                matches!(self.status, Status::Unknown) && self.observations == observation
+            }
+        }
     }
 
     /// Whether it is tried again after one more failure.

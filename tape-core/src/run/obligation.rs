@@ -31,8 +31,10 @@ pub struct Obligation {
     pub policy: EffectPolicy,
     /// Where it stands.
     pub status: ObligationStatus,
-    /// Its attempts so far.
+    /// Its attempts so far, also those before a person let it be tried again: each has a number of its own.
     pub attempt: u32,
+    /// How many of them were made before that.
+    forgiven: u32,
     /// Whether one of them ended without anybody knowing how: it may be undone, whatever a later attempt says.
     pub doubt: bool,
     /// How often the upstream was not reached.
@@ -85,6 +87,7 @@ impl Obligation {
             policy: effect.policy,
             status: ObligationStatus::Armed,
             attempt: 0,
+            forgiven: 0,
             doubt: false,
             unreached: Unreached::default(),
             changed: source,
@@ -95,7 +98,20 @@ impl Obligation {
 
     /// The attempts that count towards the bound on them.
     const fn attempts_made(&self) -> u32 {
-        self.attempt.saturating_sub(self.unreached.attempts)
+        self.attempt
+            .saturating_sub(self.forgiven)
+            .saturating_sub(self.unreached.attempts)
+    }
+
+    /// The next attempt is the one with this number. Journals of before numbered those after a person's word from 1 again.
+    fn count(&mut self, attempt: u32) -> Result<(), String> {
+        if attempt == 1 && self.attempt == self.forgiven {
+            self.forgiven = 0;
+        } else {
+            follows("attempt", self.attempt, attempt)?;
+        }
+        self.attempt = attempt;
+        Ok(())
     }
 
     pub(super) fn stuck(&self) -> Option<&str> {
@@ -206,11 +222,14 @@ impl Run {
         &self,
         id: &ObligationId,
         holder: &Holder,
+        attempt: Option<u32>,
         claim_ms: u64,
         now: Now,
     ) -> Result<Decided, Rejection> {
         let until = now.at().plus_millis(lease_length(claim_ms)?);
-        if !self.obligation(id)?.claimed_by(holder, now) {
+        let obligation = self.obligation(id)?;
+        let other = attempt.is_some_and(|attempt| attempt != obligation.attempt);
+        if other || !obligation.claimed_by(holder, now) {
             return Err(Rejection::ClaimLost {
                 holder: holder.clone(),
                 what: name(id),
@@ -370,6 +389,7 @@ impl Run {
             policy: e.policy,
             status: ObligationStatus::Due { at: e.due_at.max(at) },
             attempt: 0,
+            forgiven: 0,
             doubt: false,
             unreached: Unreached::default(),
             changed: source,
@@ -388,8 +408,7 @@ impl Run {
 
     pub(super) fn fold_obligation_started(&mut self, e: &Started) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
-        follows("attempt", obligation.attempt, e.attempt)?;
-        obligation.attempt = e.attempt;
+        obligation.count(e.attempt)?;
         obligation.doubt |= matches!(obligation.status, ObligationStatus::Started { .. });
         obligation.status = ObligationStatus::Started {
             claim: e.claim.clone(),
@@ -438,7 +457,7 @@ impl Run {
     pub(super) fn fold_obligation_retried(&mut self, e: &Retried, at: Timestamp) -> Result<(), String> {
         let obligation = self.obligation_mut(&e.obligation)?;
         obligation.status = ObligationStatus::Due { at };
-        (obligation.attempt, obligation.doubt) = (0, false);
+        (obligation.forgiven, obligation.doubt) = (obligation.attempt, false);
         obligation.unreached = Unreached::default();
         self.changed_at = at;
         Ok(())

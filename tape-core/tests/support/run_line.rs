@@ -5,7 +5,7 @@ use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
 use tape_core::command::{
-    Claimed, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand, UndoEnding,
+    Claimed, Deadline, DriverCommand, Ending, Held, OutsideCommand, RecordDecision, RunCommand, UndoEnding,
     Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
@@ -331,6 +331,8 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
         "keep" => C::RenewEffectClaim {
             effect: line.parse(),
             holder: line.parse(),
+            held: (line.pair("attempt").map(Held::Attempt))
+                .or_else(|| line.pair("observation").map(Held::Observation)),
             claim_ms: line.pair("ms").unwrap_or(1_000),
         },
         "undo" => C::ClaimObligation {
@@ -341,6 +343,7 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
         "keep-undo" => C::RenewObligationClaim {
             obligation: obligation(&line.word()),
             holder: line.parse(),
+            attempt: line.pair("attempt"),
             claim_ms: line.pair("ms").unwrap_or(1_000),
         },
         "undone" => {

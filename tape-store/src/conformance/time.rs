@@ -204,6 +204,7 @@ async fn renew_claim(engine: &Engine, run: &RunId, effect: &EffectId) -> Result<
     let command = WorkerCommand::RenewEffectClaim {
         effect: effect.clone(),
         holder: Holder::new("worker").unwrap(),
+        held: None,
         claim_ms: 600_000,
     };
     work(engine, run, command).await

@@ -5,8 +5,9 @@ use crate::v1;
 use crate::v1::work::Command as Wire;
 use crate::v1::work::{
     ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation,
+    RenewEffectClaim, RenewObligationClaim, renew_effect_claim,
 };
-use tape_core::command::{UndoEnding, WorkerCommand};
+use tape_core::command::{Held, UndoEnding, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
 
@@ -50,14 +51,12 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
                 claim_ms,
             }
         }
-        Wire::RenewEffectClaim(c) => {
-            let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::RenewEffectClaim {
-                effect,
-                holder,
-                claim_ms,
-            }
-        }
+        Wire::RenewEffectClaim(c) => WorkerCommand::RenewEffectClaim {
+            effect: required("effect", c.effect)?,
+            holder: name("holder", &c.holder)?,
+            held: c.held.map(Into::into),
+            claim_ms: c.claim_ms,
+        },
         Wire::FinishClaimed(c) => WorkerCommand::FinishClaimed {
             effect: required("effect", c.effect)?,
             holder: name("holder", &c.holder)?,
@@ -85,14 +84,12 @@ fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
                 claim_ms,
             }
         }
-        Wire::RenewObligationClaim(c) => {
-            let (obligation, holder, claim_ms) = obligation_claim(c)?;
-            WorkerCommand::RenewObligationClaim {
-                obligation,
-                holder,
-                claim_ms,
-            }
-        }
+        Wire::RenewObligationClaim(c) => WorkerCommand::RenewObligationClaim {
+            obligation: required("obligation", c.obligation)?,
+            holder: name("holder", &c.holder)?,
+            attempt: c.attempt,
+            claim_ms: c.claim_ms,
+        },
         Wire::FinishObligation(c) => finish_obligation(c)?,
     })
 }
@@ -147,8 +144,14 @@ impl From<WorkerCommand> for Wire {
             WorkerCommand::RenewEffectClaim {
                 effect,
                 holder,
+                held,
                 claim_ms,
-            } => Self::RenewEffectClaim(write_effect_claim(effect, holder, claim_ms)),
+            } => Self::RenewEffectClaim(RenewEffectClaim {
+                effect: Some(effect.into()),
+                holder: holder.into(),
+                claim_ms,
+                held: held.map(Into::into),
+            }),
             WorkerCommand::FinishClaimed {
                 effect,
                 holder,
@@ -190,8 +193,14 @@ impl From<WorkerCommand> for Wire {
             WorkerCommand::RenewObligationClaim {
                 obligation,
                 holder,
+                attempt,
                 claim_ms,
-            } => Self::RenewObligationClaim(write_obligation_claim(obligation, holder, claim_ms)),
+            } => Self::RenewObligationClaim(RenewObligationClaim {
+                obligation: Some(obligation.into()),
+                holder: holder.into(),
+                claim_ms,
+                attempt,
+            }),
             WorkerCommand::FinishObligation {
                 obligation,
                 holder,
@@ -203,6 +212,24 @@ impl From<WorkerCommand> for Wire {
                 attempt,
                 ending: Some(write_undo_ending(ending)),
             }),
+        }
+    }
+}
+
+impl From<renew_effect_claim::Held> for Held {
+    fn from(wire: renew_effect_claim::Held) -> Self {
+        match wire {
+            renew_effect_claim::Held::Attempt(attempt) => Self::Attempt(attempt),
+            renew_effect_claim::Held::Observation(observation) => Self::Observation(observation),
+        }
+    }
+}
+
+impl From<Held> for renew_effect_claim::Held {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Attempt(attempt) => Self::Attempt(attempt),
+            Held::Observation(observation) => Self::Observation(observation),
         }
     }
 }

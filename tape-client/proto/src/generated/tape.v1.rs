@@ -1256,6 +1256,35 @@ pub mod work {
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
     }
+    /// Keeps a claim on an effect.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RenewEffectClaim {
+        /// Which.
+        #[prost(message, optional, tag = "1")]
+        pub effect: ::core::option::Option<super::EffectId>,
+        /// The worker.
+        #[prost(string, tag = "2")]
+        pub holder: ::prost::alloc::string::String,
+        /// How long the claim lasts from now: 100 ms to one hour.
+        #[prost(uint64, tag = "3")]
+        pub claim_ms: u64,
+        /// What the worker is at, as numbered by the claim: anything else refuses it. Without it, whatever the holder has is kept.
+        #[prost(oneof = "renew_effect_claim::Held", tags = "4, 5")]
+        pub held: ::core::option::Option<renew_effect_claim::Held>,
+    }
+    /// Nested message and enum types in `RenewEffectClaim`.
+    pub mod renew_effect_claim {
+        /// What the worker is at, as numbered by the claim: anything else refuses it. Without it, whatever the holder has is kept.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+        pub enum Held {
+            /// It dispatches the effect.
+            #[prost(uint32, tag = "4")]
+            Attempt(u32),
+            /// It asks the upstream about the effect.
+            #[prost(uint32, tag = "5")]
+            Observation(u32),
+        }
+    }
     /// Records how a claimed attempt ended.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct FinishClaimed {
@@ -1320,6 +1349,22 @@ pub mod work {
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
     }
+    /// Keeps a claim on an obligation.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RenewObligationClaim {
+        /// Which.
+        #[prost(message, optional, tag = "1")]
+        pub obligation: ::core::option::Option<super::ObligationId>,
+        /// The worker.
+        #[prost(string, tag = "2")]
+        pub holder: ::prost::alloc::string::String,
+        /// How long the claim lasts from now: 100 ms to one hour.
+        #[prost(uint64, tag = "3")]
+        pub claim_ms: u64,
+        /// The attempt, as numbered by the claim: any other refuses it. Without it, whatever the holder has is kept.
+        #[prost(uint32, optional, tag = "4")]
+        pub attempt: ::core::option::Option<u32>,
+    }
     /// Records how an attempt at undoing ended.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct FinishObligation {
@@ -1378,13 +1423,13 @@ pub mod work {
         RecordObservation(RecordObservation),
         /// Keeps an effect that the worker is dispatching or observing.
         #[prost(message, tag = "6")]
-        RenewEffectClaim(ClaimEffect),
+        RenewEffectClaim(RenewEffectClaim),
         /// Takes the obligation that is next to be undone.
         #[prost(message, tag = "7")]
         ClaimObligation(ClaimObligation),
         /// Keeps an obligation that the worker is carrying out.
         #[prost(message, tag = "8")]
-        RenewObligationClaim(ClaimObligation),
+        RenewObligationClaim(RenewObligationClaim),
         /// Records how an attempt at undoing ended.
         #[prost(message, tag = "9")]
         FinishObligation(FinishObligation),

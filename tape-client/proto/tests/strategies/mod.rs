@@ -5,7 +5,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use tape_core::budget::{Currency, Spend};
 use tape_core::command::{
-    Begin, Claimed, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision,
+    Begin, Claimed, Command, Create, Deadline, DriverCommand, Ending, Held, OutsideCommand, RecordDecision,
     RunCommand, SessionCommand, UndoEnding, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Status, Undo};
@@ -253,6 +253,10 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
         Just(Outcome::Inconclusive),
         Just(Outcome::Unreached)
     ];
+    let held = prop_oneof![
+        any::<u32>().prop_map(Held::Attempt),
+        any::<u32>().prop_map(Held::Observation),
+    ];
     let undone = prop_oneof![
         payload().prop_map(|result| UndoEnding::Done { result }),
         text().prop_map(|error| UndoEnding::Retry { error }),
@@ -271,10 +275,13 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
             holder,
             claim_ms
         }),
-        (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::RenewEffectClaim {
-            effect,
-            holder,
-            claim_ms
+        (effect(), name(), of(held), any::<u64>()).prop_map(|(effect, holder, held, claim_ms)| {
+            C::RenewEffectClaim {
+                effect,
+                holder,
+                held,
+                claim_ms,
+            }
         }),
         (effect(), name(), any::<u32>(), ending()).prop_map(|(effect, holder, attempt, ending)| {
             C::FinishClaimed {
@@ -314,13 +321,14 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
             holder,
             claim_ms
         }),
-        (obligation(), name(), any::<u64>()).prop_map(|(obligation, holder, claim_ms)| {
-            C::RenewObligationClaim {
+        (obligation(), name(), of(any::<u32>()), any::<u64>()).prop_map(
+            |(obligation, holder, attempt, claim_ms)| C::RenewObligationClaim {
                 obligation,
                 holder,
+                attempt,
                 claim_ms,
             }
-        }),
+        ),
         (obligation(), name(), any::<u32>(), undone).prop_map(|(obligation, holder, attempt, ending)| {
             C::FinishObligation {
                 obligation,

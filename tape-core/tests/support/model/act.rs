@@ -222,6 +222,7 @@ impl Act {
                 effect,
                 holder,
                 claim_ms,
+                ..
             }) if effect == id => {
                 self.claim = Some((holder.clone(), ms(at, *claim_ms)));
             }

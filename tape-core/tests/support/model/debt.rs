@@ -22,6 +22,8 @@ pub(crate) struct Debt {
     unreached: u32,
     /// Attempts that did not reach the upstream.
     idle: u32,
+    /// Attempts before a person let it be tried again.
+    forgiven: u32,
 }
 
 impl Debt {
@@ -40,12 +42,17 @@ impl Debt {
             doubt: false,
             unreached: 0,
             idle: 0,
+            forgiven: 0,
         }
     }
 
     /// Whether its last attempt was taken, and its worker may be gone.
     pub(crate) fn spent(&self) -> bool {
-        self.claim.is_some() && self.attempt - self.idle >= self.attempts_max
+        self.claim.is_some() && self.made() >= self.attempts_max
+    }
+
+    const fn made(&self) -> u32 {
+        self.attempt - self.forgiven - self.idle
     }
 
     pub(super) fn is_paid(&self, command: &RunCommand) -> bool {
@@ -80,6 +87,7 @@ impl Debt {
                 obligation,
                 holder,
                 claim_ms,
+                ..
             }) if *obligation == self.id => {
                 self.claim = Some((holder.clone(), ms(at, *claim_ms)));
             }
@@ -97,7 +105,7 @@ impl Debt {
             }) if *obligation == self.id => {
                 self.claim = None;
                 self.unreached = 0;
-                let attempt = self.attempt - self.idle;
+                let attempt = self.made();
                 self.doubt |= matches!(ending, UndoEnding::Unknown { .. });
                 self.stuck = attempt >= self.attempts_max || matches!(ending, UndoEnding::Stuck { .. });
                 let wait = (1..attempt)
@@ -110,8 +118,8 @@ impl Debt {
                 retry: true,
                 ..
             }) if *obligation == self.id => {
-                (self.due, self.stuck, self.attempt, self.doubt) = (Some(at), false, 0, false);
-                (self.unreached, self.idle) = (0, 0);
+                (self.due, self.stuck, self.doubt) = (Some(at), false, false);
+                (self.unreached, self.idle, self.forgiven) = (0, 0, self.attempt);
             }
             _ => {}
         }

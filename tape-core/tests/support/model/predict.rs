@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
 use tape_core::command::{
-    Begin, DriverCommand as D, Ending, OutsideCommand as O, RunCommand, UndoEnding, Verdict,
+    Begin, DriverCommand as D, Ending, Held, OutsideCommand as O, RunCommand, UndoEnding, Verdict,
 };
 use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::gate::AnsweredBy;
@@ -413,10 +413,16 @@ impl History<'_> {
             W::RenewEffectClaim {
                 effect,
                 holder,
+                held,
                 claim_ms,
             } => {
                 let act = self.there(effect)?;
-                need(owned(&act.claim, holder, now), "ClaimLost")?;
+                let mine = match held {
+                    None => true,
+                    Some(Held::Attempt(n)) => act.status == Status::Started && act.attempt == *n,
+                    Some(Held::Observation(n)) => act.status == Status::Unknown && act.observations == *n,
+                };
+                need(mine && owned(&act.claim, holder, now), "ClaimLost")?;
                 Ok(effect_is(act.status, 0, Some(ms(now, *claim_ms))))
             }
             W::ClaimObligation {
@@ -443,10 +449,12 @@ impl History<'_> {
             W::RenewObligationClaim {
                 obligation,
                 holder,
+                attempt,
                 claim_ms,
             } => {
                 let debt = self.debt(obligation)?;
-                need(owned(&debt.claim, holder, now), "ClaimLost")?;
+                let mine = attempt.is_none_or(|attempt| attempt == debt.attempt);
+                need(mine && owned(&debt.claim, holder, now), "ClaimLost")?;
                 Ok(owed(Some(ms(now, *claim_ms)), false, false))
             }
             W::FinishObligation {

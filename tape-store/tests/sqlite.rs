@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod lost_head;
+mod pen;
 mod process;
 
 use process::{Child, role};
@@ -320,6 +322,17 @@ async fn damaged_bytes_are_found_by_the_chain() {
             "{damage}: {refused:?}"
         );
     }
+}
+
+/// So are the entries of a stream whose name is lost.
+#[tokio::test]
+async fn the_feed_goes_on_after_a_stream_whose_head_is_lost() {
+    let (_directory, path) = file();
+    let store = SqliteStore::open(&path).await.unwrap();
+    lost_head::is_told_and_holds_up_nothing(&store, async |stream| {
+        execute(&path, &format!("DELETE FROM stream WHERE name = '{stream}'")).await;
+    })
+    .await;
 }
 
 /// One tenant's damage is an error in its place: the feed goes on after it, for this tenant and for the others.

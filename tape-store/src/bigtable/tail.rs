@@ -12,6 +12,7 @@
 
 use super::claim::Claim;
 use super::end::{self, ABOUT, End, LOGGED};
+use super::error::corrupt;
 use super::hint::{self, Seen};
 use super::read;
 use super::table::{self, Change, Row, Rows};
@@ -421,10 +422,19 @@ async fn entries_of(ground: &Ground, part: Part) -> Result<(Vec<Stored>, Seq), S
         Err(StoreError::Corrupt { .. }) => return each_of(ground, &part).await,
         entries => entries?,
     };
+    if entries.is_empty() {
+        return Ok((vec![Err(lost(&part))], part.to));
+    }
     // What the part began with may have been dropped; then the page goes on beyond its end.
     let reached = entries.last().map_or(part.to, |last| last.seq.min(part.to));
     entries.retain(|entry| entry.seq <= part.to);
     Ok((entries.into_iter().map(Ok).collect(), reached))
+}
+
+/// Entries that the log has and their stream has not. Where they were dropped, later ones would be there: the last is always kept.
+fn lost(part: &Part) -> DamagedEntry {
+    let problem = format!("entries {} to {} are not there", part.from, part.to);
+    DamagedEntry::new(Some(part.stream.clone()), &corrupt(&part.stream, problem))
 }
 
 /// The first entries of a part of which one is damaged, read one by one up to that one.
@@ -434,9 +444,14 @@ async fn each_of(ground: &Ground, part: &Part) -> Result<(Vec<Stored>, Seq), Sto
         let before = Seq(seq.0 - 1);
         match read::entries(ground, &part.stream, before, 1).await {
             Ok(mut entries) => {
-                let Some(entry) = entries.pop().filter(|entry| entry.seq <= part.to) else {
+                let Some(entry) = entries.pop() else {
+                    let from = seq;
+                    found.push(Err(lost(&Part { from, ..part.clone() })));
                     return Ok((found, part.to));
                 };
+                if entry.seq > part.to {
+                    return Ok((found, part.to));
+                }
                 seq = entry.seq;
                 found.push(Ok(entry));
             }

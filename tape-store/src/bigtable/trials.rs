@@ -46,6 +46,7 @@
 //! | merged partitions wait for each other | `pushed::partitions_that_are_merged_are_read_on_once_both_were_closed` |
 //! | a refused token begins anew | `pushed::a_stream_that_cannot_go_on_begins_anew` |
 //! | a silent stream is lost | `pushed::a_stream_that_says_nothing_is_lost` |
+//! | entries that the log has and their stream has not are told | `lost::the_feed_goes_on_after_a_stream_whose_row_is_lost` |
 //! | the watch ends with its store | `pushed::nobody_reads_once_the_watch_is_over` |
 //!
 //! That who makes a row of the log raises its marks before names leave the set of news only spares others work: nothing fails without it,
@@ -56,6 +57,7 @@ mod costs;
 mod crashes;
 mod late;
 mod logbook;
+mod lost;
 mod overtaken;
 mod pushed;
 mod rules;
@@ -65,6 +67,8 @@ mod writers;
 
 #[path = "../../tests/bigtable_emulator/mod.rs"]
 mod bigtable_emulator;
+#[path = "../../tests/lost_head/mod.rs"]
+mod lost_head;
 #[path = "../../tests/pen/mod.rs"]
 mod pen;
 

@@ -24,16 +24,16 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over; and whether each
-/// counts, or was dropped or is a copy of one that does.
+/// counts, or was dropped or is a copy of one that does. Where a stream's head is lost, nobody knows which: all are told as damaged.
 pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload, \
-           page.payload IS NULL AND NOT page.erased, page.part = h.part AND page.seq >= h.first FROM ( \
+           page.payload IS NULL AND NOT page.erased, h.stream IS NULL OR (page.part = h.part AND page.seq >= h.first) FROM ( \
            SELECT n.*, sum(n.size) OVER (ORDER BY n.ord, n.stream, n.seq) AS total FROM ( \
              SELECT e.ord, e.stream, e.seq, e.part, e.digest, e.envelope, e.payload, e.erased, \
                octet_length(e.envelope) + coalesce(octet_length(e.payload), 0) AS size FROM tape_entry e \
              WHERE (e.ord, e.stream, e.seq) > ($1, $2, $3) \
                AND e.ord < (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base FROM tape_store) \
              ORDER BY e.ord, e.stream, e.seq LIMIT $4) n) page \
-         JOIN tape_head h ON h.stream = page.stream WHERE page.total - page.size < $5 \
+         LEFT JOIN tape_head h ON h.stream = page.stream WHERE page.total - page.size < $5 \
          ORDER BY page.ord, page.stream, page.seq";
 
 /// Whether any entry stands after place ($1, $2, $3).
@@ -216,6 +216,21 @@ pub(super) async fn found(links: &Links, cursor: &Cursor) -> Result<Found, Store
     })
 }
 
+/// The stream of a row of [`TAIL`].
+fn stream_of(row: &PgRow) -> Result<StreamId, StoreError> {
+    let Some(name) = get::<Option<String>>(row, 2)? else {
+        let Place { stream, seq, .. } = Place::of(row)?;
+        let problem = "the head of its stream is not there";
+        return Err(corrupt(
+            "tape_entry",
+            format_args!("{seq} of stream {stream}"),
+            problem,
+        ));
+    };
+    let stream = name.parse::<StreamId>();
+    stream.map_err(|error| StoreError::corrupt(format!("the name {name} of a stream"), error))
+}
+
 /// The entries of a page that count, and the place after them.
 struct Page {
     fed: TailPage,
@@ -245,10 +260,7 @@ impl Page {
     }
 
     fn push(&mut self, row: &PgRow) -> Result<(), StoreError> {
-        let name: String = get(row, 2)?;
-        let stream = name.parse::<StreamId>();
-        let stream =
-            stream.map_err(|error| StoreError::corrupt(format!("the name {name} of a stream"), error));
+        let stream = stream_of(row);
         let known = stream.as_ref().ok().cloned();
         let fed = stream.and_then(|stream| {
             let entry = stored(&stream, row, 3)?;

@@ -295,8 +295,11 @@ impl JournalStore for BigtableStore {
         runs::runs(&self.ground, filter, from, page(limit)).await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        read::erase(&self.ground, stream, seq).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        for seq in entries {
+            read::erase(&self.ground, stream, *seq).await?;
+        }
+        Ok(())
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

@@ -122,12 +122,15 @@ pub trait JournalStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<RunPage, StoreError>;
 
-    /// Erases the payload bytes of one entry; its envelope and the chain stay. Nothing happens where there is no such entry.
+    /// Erases the payload bytes of entries; their envelopes and the chain stay. Nothing happens where there is no such entry.
     ///
     /// # Behavior
+    /// Once it returns, the store has the bytes nowhere that it could take them from again. After an error some of them may be gone;
+    /// asked for again, it goes on. Commits of others do not wait for it.
+    ///
     /// The store remembers what was erased. Bytes that are gone in another way are [`StoreError::Corrupt`] to who reads the
     /// entry, never an erased payload.
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError>;
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError>;
 
     /// Drops the entries of streams before a sequence number each, with the row of each stream in lists and its snapshot. The stream
     /// keeps its end, and begins from now on with the first entry kept.

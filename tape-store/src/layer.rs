@@ -110,8 +110,8 @@ pub trait Layer: Send + Sync + 'static {
     }
 
     /// As [`JournalStore::erase`].
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        self.inner().erase(stream, seq).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        self.inner().erase(stream, entries).await
     }
 
     /// As [`JournalStore::drop_before`].
@@ -206,8 +206,8 @@ impl<L: Layer> JournalStore for L {
         Layer::runs(self, filter, from, limit).await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        Layer::erase(self, stream, seq).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        Layer::erase(self, stream, entries).await
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

@@ -283,17 +283,19 @@ impl JournalStore for MemoryStore {
         })
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
         let mut state = self.lock();
         let Some(id) = state.ids.get(stream).copied() else {
             return Ok(());
         };
         let log = &mut state.streams[id];
-        let index = usize::try_from(seq.0)
-            .ok()
-            .and_then(|n| n.checked_sub(log.dropped + 1));
-        if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
-            entry.payload = None;
+        for seq in entries {
+            let index = usize::try_from(seq.0)
+                .ok()
+                .and_then(|n| n.checked_sub(log.dropped + 1));
+            if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
+                entry.payload = None;
+            }
         }
         Ok(())
     }

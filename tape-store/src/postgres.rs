@@ -179,8 +179,8 @@ impl JournalStore for PostgresStore {
         runs::runs(&self.reads, filter, from, page(limit)).await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        retention::erase(&self.target, stream, seq).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        retention::erase(&self.target, stream, entries).await
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

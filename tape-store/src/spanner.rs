@@ -146,8 +146,12 @@ impl JournalStore for SpannerStore {
         runs::runs(&self.link, filter, from, page(limit)).await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        read::erase(&self.link, &self.stream(stream), seq).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        let stream = self.stream(stream);
+        for seq in entries {
+            read::erase(&self.link, &stream, *seq).await?;
+        }
+        Ok(())
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

@@ -7,15 +7,15 @@
 //! A failure of the disk amid a write leaves it open what the disk has: from then on every call is refused as
 //! [`StoreError::Poisoned`], until the file is opened anew.
 //!
-//! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. A reader that
-//! keeps the log in use for longer than [`Settings::busy_timeout`] does not stop the erasure, but the log then has the bytes until
-//! the next checkpoint writes over them or the last process closes the file; erasing the entry again empties it at once. Copies
-//! of the file keep what they have. The state of a session or a value, which later entries and snapshots have too, goes with those.
+//! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. Where a reader
+//! keeps the log in use for longer than [`Settings::busy_timeout`], nobody reads the payload any more, but the erasure is not done and
+//! says so: erasing the entry again goes on. Nobody else waits meanwhile. Copies of the file keep what they have. The state of a session or a value, which later entries and snapshots have too, goes with those.
 
 mod append;
 mod clock;
 mod connect;
 mod due;
+mod erasure;
 mod error;
 mod index;
 mod log;
@@ -244,14 +244,9 @@ impl JournalStore for SqliteStore {
             .await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        let erase = async {
-            let Some(position) = read::position(&self.readers, stream, seq).await? else {
-                return Ok(());
-            };
-            self.writer.lock().await.erase(position).await
-        };
-        self.writing(erase).await
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        self.writing(erasure::erase(&self.writer, &self.readers, stream, entries))
+            .await
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

@@ -579,7 +579,7 @@ async fn entries_are_readable_with_psql() {
         row,
         "1|run.checkpoint|what a person reads|t/run/app/user/session/a|1970-01-01 00:00:00.000001+00"
     );
-    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(1)]).await.unwrap();
     assert_eq!(
         database.psql("SELECT seq, kind, payload FROM tape_entries"),
         "1|run.checkpoint|"
@@ -596,8 +596,8 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     let store = open(&database.url()).await;
     let mut pen = Pen::new("a");
     pen.put(store.as_ref(), "x", 3).await;
-    store.erase(&pen.stream, Seq(2)).await.unwrap();
-    store.erase(&pen.stream, Seq(2)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(2)]).await.unwrap();
+    store.erase(&pen.stream, &[Seq(2)]).await.unwrap();
     let there = pen::all(store.as_ref(), &pen.stream).await.into_iter();
     let there: Vec<bool> = there.map(|entry| entry.payload.is_some()).collect();
     assert_eq!(there, [true, false, true]);

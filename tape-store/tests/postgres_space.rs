@@ -210,7 +210,7 @@ async fn what_is_erased_while_a_run_moves_stays_erased() {
     let stream = live.stream.clone();
     let erasing = tokio::spawn(async move {
         for seq in 1..=300 {
-            other.erase(&stream, Seq(seq)).await.unwrap();
+            other.erase(&stream, &[Seq(seq)]).await.unwrap();
         }
     });
     while store.reclaim().await.unwrap() {}

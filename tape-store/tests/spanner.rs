@@ -95,7 +95,7 @@ async fn a_batch_is_one_commit_and_nothing_else() {
     let fate = store.resolve(&group[0]).await.unwrap();
     assert!(matches!(fate, Fate::Committed(_)), "{fate:?}");
     assert_costs(&wire, &[("StreamingRead", 2)]);
-    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(1)]).await.unwrap();
     assert_costs(&wire, &[("Commit", 1)]);
     store.probe().await.unwrap();
     assert_costs(&wire, &[("Commit", 1)]);
@@ -326,10 +326,10 @@ async fn nothing_is_taken_for_erased_where_the_database_is_gone() {
     let mut pen = Pen::new("a");
     pen.put(store.as_ref(), "secret", 1).await;
     // There is no such entry.
-    store.erase(&pen.stream, Seq(2)).await.unwrap();
-    store.erase(&Pen::new("b").stream, Seq(1)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(2)]).await.unwrap();
+    store.erase(&Pen::new("b").stream, &[Seq(1)]).await.unwrap();
     database.remove();
-    let erased = store.erase(&pen.stream, Seq(1)).await;
+    let erased = store.erase(&pen.stream, &[Seq(1)]).await;
     assert!(
         matches!(erased, Err(StoreError::Unavailable { .. })),
         "{erased:?}"
@@ -420,7 +420,7 @@ async fn a_payload_that_nobody_erased_is_missed() {
     let store = open(&database.url()).await;
     let mut pen = Pen::new("a");
     pen.put(store.as_ref(), "kept", 2).await;
-    store.erase(&pen.stream, Seq(1)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(1)]).await.unwrap();
     assert_eq!(all(store.as_ref(), &pen.stream).await[0].payload, None);
     let key = base64(&tape_core::payload::Digest::of(pen.stream.to_string().as_bytes()).0[..16]);
     database.commit(&format!(

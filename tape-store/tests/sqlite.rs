@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, RunCommand, ValueCommand};
+use tape_core::erasure::Erasure;
 use tape_core::id::{RunId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_store::clock::Clock as _;
@@ -220,8 +221,8 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     journal(&path, 5).await;
     let (_, _, stream) = value();
     let store = SqliteStore::open(&path).await.unwrap();
-    store.erase(&stream, Seq(2)).await.unwrap();
-    store.erase(&stream, Seq(2)).await.unwrap();
+    store.erase(&stream, &[Seq(2)]).await.unwrap();
+    store.erase(&stream, &[Seq(2)]).await.unwrap();
     drop(store);
     // As the first version of the schema had it.
     execute(
@@ -236,7 +237,7 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     };
     let read = store.read(&stream, Seq::ZERO, 10).await.unwrap();
     assert_eq!(payloads(read), [true, false, true, true, true]);
-    store.erase(&stream, Seq(4)).await.unwrap();
+    store.erase(&stream, &[Seq(4)]).await.unwrap();
     let read = store.read(&stream, Seq::ZERO, 10).await.unwrap();
     assert_eq!(payloads(read), [true, false, true, false, true]);
     execute(&path, "UPDATE entry SET payload = NULL WHERE seq = 3").await;
@@ -273,14 +274,14 @@ async fn the_bytes_of_an_erased_payload_are_nowhere_in_an_open_file() {
     assert_eq!(has(&path, marker), [true, true], "and then the file too");
     // The entry of a value has the value before it too.
     for seq in [2, 3, 4] {
-        engine.store().erase(&stream, Seq(seq)).await.unwrap();
+        engine.store().erase(&stream, &[Seq(seq)]).await.unwrap();
     }
     assert_eq!(has(&path, marker), [false, false]);
 }
 
-/// A reader that keeps the log in use.
+/// A reader that keeps the log in use: nothing says that the bytes are gone before they are.
 #[tokio::test]
-async fn a_reader_does_not_stop_an_erasure() {
+async fn an_erasure_is_not_over_while_a_reader_keeps_the_log() {
     let (_directory, path) = file();
     let mut settings = Settings::default();
     settings.busy_timeout = Duration::from_millis(1);
@@ -291,12 +292,62 @@ async fn a_reader_does_not_stop_an_erasure() {
     put(&engine, marker).await.unwrap();
     let mut reader = connect(&path).await;
     reader.execute("BEGIN; SELECT count(*) FROM entry").await.unwrap();
-    store.erase(&stream, Seq(1)).await.unwrap();
-    let read = store.read(&stream, Seq::ZERO, 1).await.unwrap();
-    assert_eq!(read.first().map(|entry| entry.payload.is_some()), Some(false));
+    let erasure = Erasure {
+        entries: vec![Seq(1)],
+        reason: "asked for".to_owned(),
+    };
+    let erase = Command::new(engine.request_id(), erasure);
+    let unknown = engine.erase(&stream, erase).await;
+    assert!(
+        matches!(unknown, Err(JournalError::OutcomeUnknown { .. })),
+        "{unknown:?}"
+    );
+    let read = pen::all(store.as_ref(), &stream).await;
+    assert_eq!(read[0].payload, None, "nobody reads it any more");
+    assert_eq!(read.len(), 2, "the intent is recorded, and not the end");
     assert!(has(&path, marker)[1], "the log is in use");
     reader.close().await.unwrap();
-    store.erase(&stream, Seq(1)).await.unwrap();
+    engine.finish_erasures(&stream).await.unwrap();
+    assert_eq!(has(&path, marker), [false, false]);
+    assert_eq!(pen::all(store.as_ref(), &stream).await.len(), 3);
+}
+
+/// The store would wait for a reader for an hour; nobody but who erases does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_go_on_beside_an_erasure_that_a_reader_holds_up() {
+    let (_directory, path) = file();
+    let mut settings = Settings::default();
+    settings.busy_timeout = Duration::from_secs(3_600);
+    let store = Arc::new(SqliteStore::open_with(&path, &settings).await.unwrap());
+    let (mut erased, mut other) = (pen::Pen::new("erased"), pen::Pen::new("other"));
+    let marker = "account DE02-1203-0000";
+    erased.put(store.as_ref(), marker, 6).await;
+    let mut reader = connect(&path).await;
+    reader.execute("BEGIN; SELECT count(*) FROM entry").await.unwrap();
+    other.put(store.as_ref(), "one", 1).await;
+    let (eraser, stream) = (store.clone(), erased.stream.clone());
+    let entries: Vec<Seq> = (1..=6).map(Seq).collect();
+    let erasing = tokio::spawn(async move { eraser.erase(&stream, &entries).await });
+    while pen::all(store.as_ref(), &erased.stream)
+        .await
+        .iter()
+        .any(|entry| entry.payload.is_some())
+    {
+        tokio::task::yield_now().await;
+    }
+    let commits = async {
+        for _ in 0..10 {
+            other.put(store.as_ref(), "on", 1).await;
+        }
+    };
+    let went_on = tokio::time::timeout(Duration::from_secs(120), commits).await;
+    went_on.expect("a commit waits for the reader");
+    assert!(
+        !erasing.is_finished() && has(&path, marker)[1],
+        "the log is in use"
+    );
+    reader.close().await.unwrap();
+    erasing.await.unwrap().unwrap();
     assert_eq!(has(&path, marker), [false, false]);
 }
 

@@ -62,7 +62,7 @@ fn writer_on_a_failing_disk() {
         say(&told(store.head(&pen.stream).await));
         say(&told(store.read(&pen.stream, Seq::ZERO, 10).await));
         say(&told(store.tail(Shard(0), &Cursor::default(), 10).await));
-        say(&told(store.erase(&pen.stream, Seq(1)).await));
+        say(&told(store.erase(&pen.stream, &[Seq(1)]).await));
         say(&told(store.drop_before(&[(pen.stream.clone(), Seq(1))]).await));
         say(&told(store.probe().await));
     });

@@ -89,8 +89,8 @@ impl History {
                 usize::try_from(self.dice.roll(STREAMS as u64)).unwrap(),
                 Seq(self.dice.roll(20)),
             );
-            store.erase(&self.pens[n].stream, seq).await.unwrap();
-            model.erase(&self.pens[n].stream, seq).await.unwrap();
+            store.erase(&self.pens[n].stream, &[seq]).await.unwrap();
+            model.erase(&self.pens[n].stream, &[seq]).await.unwrap();
         }
         if self.chance(4) {
             self.drop(store, model).await;

@@ -222,11 +222,11 @@ pub(super) async fn an_erased_payload_leaves_the_chain_whole(fixture: Fixture) {
     other.write(store, &["kept"]).await;
     let before = all(store, &pen.stream).await;
     for seq in [2, 299, 2] {
-        store.erase(&pen.stream, Seq(seq)).await.unwrap();
+        store.erase(&pen.stream, &[Seq(seq)]).await.unwrap();
     }
-    store.erase(&pen.stream, Seq(9_999)).await.unwrap();
-    store.erase(&pen.stream, Seq::ZERO).await.unwrap();
-    store.erase(&Pen::new("nobody").stream, Seq(1)).await.unwrap();
+    store.erase(&pen.stream, &[Seq(9_999)]).await.unwrap();
+    store.erase(&pen.stream, &[Seq::ZERO]).await.unwrap();
+    store.erase(&Pen::new("nobody").stream, &[Seq(1)]).await.unwrap();
     let mut expected = before.clone();
     expected[1].payload = None;
     expected[298].payload = None;

@@ -191,7 +191,7 @@ pub(super) async fn what_became_of_dropped_batches_is_unknown(fixture: Fixture) 
     );
     let mut kept = all(store, &pen.stream).await;
     for seq in [2, 5, 8] {
-        store.erase(&pen.stream, Seq(seq)).await.unwrap();
+        store.erase(&pen.stream, &[Seq(seq)]).await.unwrap();
     }
     kept[2].payload = None;
     check_kept(store, &pen.stream, &kept).await;

@@ -124,7 +124,7 @@ impl Parts {
             if let Err(error) = self.erase_shared(session, stream, &pending).await {
                 failed.get_or_insert(error);
             }
-            self.erase_bytes(stream, pending.entries).await?;
+            self.store.erase(stream, &pending.entries).await?;
             if failed.is_none() {
                 through = Some(pending.entry);
             }
@@ -142,19 +142,9 @@ impl Parts {
             return Ok(());
         };
         let entries: BTreeSet<Seq> = pending.into_iter().flat_map(|pending| pending.entries).collect();
-        self.erase_bytes(stream, entries).await?;
+        let entries: Vec<Seq> = entries.into_iter().collect();
+        self.store.erase(stream, &entries).await?;
         self.finish(stream, through).await
-    }
-
-    async fn erase_bytes(
-        &self,
-        stream: &StreamId,
-        entries: impl IntoIterator<Item = Seq>,
-    ) -> Result<(), JournalError> {
-        for entry in entries {
-            self.store.erase(stream, entry).await?;
-        }
-        Ok(())
     }
 
     /// Records that the bytes of all erasures through an entry are gone.

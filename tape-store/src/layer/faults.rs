@@ -250,9 +250,9 @@ impl Layer for FaultyStore {
         self.inner.runs(filter, from, limit).await
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
         self.reach(Point::BeforeErase).await?;
-        self.inner.erase(stream, seq).await?;
+        self.inner.erase(stream, entries).await?;
         self.reach(Point::AfterErase).await
     }
 

@@ -83,7 +83,7 @@ counts! {
     entries_tailed,
     /// Calls of `runs`.
     lists,
-    /// Calls of `erase`.
+    /// Entries that `erase` was asked for.
     erased,
     /// Streams that `drop_before` dropped entries of.
     dropped,
@@ -237,9 +237,9 @@ impl Layer for MeteredStore {
         self.note(self.inner.runs(filter, from, limit).await)
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        add(&self.counters.erased, 1);
-        self.note(self.inner.erase(stream, seq).await)
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        add(&self.counters.erased, entries.len() as u64);
+        self.note(self.inner.erase(stream, entries).await)
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

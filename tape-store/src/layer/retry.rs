@@ -135,8 +135,8 @@ impl Layer for RetryingStore {
         again!(self, self.inner.runs(filter, from, limit))
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        again!(self, self.inner.erase(stream, seq))
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        again!(self, self.inner.erase(stream, entries))
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

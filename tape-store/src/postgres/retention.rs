@@ -132,14 +132,17 @@ async fn sweep(session: &mut Session, dropped: &[Dropped]) -> Result<(), StoreEr
 }
 
 /// Erases the payload of one entry, if there is such an entry, with all copies of it.
-pub(super) async fn erase(target: &Target, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+pub(super) async fn erase(target: &Target, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
     let name = stream.to_string();
     let mut session = Session::open(target, "erases a payload").await?;
     session.order("BEGIN").await?;
     let head = session.ask(sqlx::query(LOCK).bind(key(&name)).bind(name)).await?;
     if let Some(row) = head.first() {
-        let erase = sqlx::query(ERASE).bind(get::<i64>(row, 0)?).bind(signed(seq.0));
-        session.ask(erase).await?;
+        let number: i64 = get(row, 0)?;
+        for seq in entries {
+            let erase = sqlx::query(ERASE).bind(number).bind(signed(seq.0));
+            session.ask(erase).await?;
+        }
     }
     session.order("COMMIT").await
 }

@@ -2,7 +2,7 @@
 
 use super::append::{self, append};
 use super::connect::MAY_WRITE;
-use super::error::{Poison, is_definite};
+use super::error::{Poison, is_busy, is_definite};
 use super::index;
 use super::names::Names;
 use super::read;
@@ -163,7 +163,7 @@ impl Writer {
         Ok(time)
     }
 
-    /// Writes the log to the file and empties it, unless somebody uses it. Whether it is empty.
+    /// Writes the log to the file and empties it, unless somebody uses it for longer than a short turn. Whether it is empty.
     pub(super) async fn empty_log(&mut self) -> Result<bool, StoreError> {
         self.check()?;
         let emptied = async {
@@ -172,8 +172,10 @@ impl Writer {
             let emptied = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)");
             emptied.fetch_one(connection).await
         };
-        let emptied = emptied.await;
-        let busy = emptied.map_err(|error| self.failed("empties the log", error))?;
+        let busy = match emptied.await {
+            Err(error) if is_busy(&error) => 1,
+            emptied => emptied.map_err(|error| self.failed("empties the log", error))?,
+        };
         self.doubtful = false;
         Ok(busy == 0)
     }
@@ -185,28 +187,6 @@ impl Writer {
         let version = version.fetch_one(connection).await?;
         self.doubtful = false;
         Ok(version)
-    }
-
-    /// Erases the payload of an entry at a place in the file, and marks it as erased. Erasing it again clears the log again.
-    pub(super) async fn erase(&mut self, pos: i64) -> Result<(), StoreError> {
-        self.check()?;
-        let erased = self.mark_erased(pos).await;
-        erased.map_err(|error| self.failed("erases a payload", error))?;
-        self.doubtful = false;
-        Ok(())
-    }
-
-    async fn mark_erased(&mut self, pos: i64) -> Result<(), sqlx::Error> {
-        let patience = self.patience;
-        let connection = self.connection().await?;
-        // Readers are waited for, too.
-        wait_for(connection, patience).await?;
-        let query = sqlx::query("INSERT OR IGNORE INTO erased VALUES (?)").bind(pos);
-        query.execute(&mut *connection).await?;
-        // The log still has the bytes as they were written. Readers that hold it up are no error here but a row that says so:
-        // the payload is erased all the same, and the log goes with a later checkpoint.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
-        wait_for(connection, TURN).await
     }
 
     /// The connection, outside any transaction. It counts as doubtful until the caller says otherwise.

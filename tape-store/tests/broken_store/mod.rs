@@ -429,12 +429,13 @@ impl Layer for BrokenStore {
         Ok(page)
     }
 
-    async fn erase(&self, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
-        self.state().erased.insert((stream.clone(), seq));
+    async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
+        let erased = entries.iter().map(|seq| (stream.clone(), *seq));
+        self.state().erased.extend(erased);
         if self.is(Defect::ErasesNothing) {
             return Ok(());
         }
-        self.inner.erase(stream, seq).await
+        self.inner.erase(stream, entries).await
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {

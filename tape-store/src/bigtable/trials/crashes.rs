@@ -174,7 +174,7 @@ impl Play {
         while let Some(step) = self.steps.get(self.next).cloned() {
             let done = match step {
                 Step::Commit(batches) => commit(store, batches, self.in_doubt).await,
-                Step::Erase(stream, seq) => alive(store.erase(&stream, seq).await),
+                Step::Erase(stream, seq) => alive(store.erase(&stream, &[seq]).await),
                 Step::Drop(drops) => alive(store.drop_before(&drops).await),
                 Step::Reclaim => reclaim(store).await,
                 Step::Follow => self.follow(store).await,
@@ -329,7 +329,7 @@ async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
                 streams.extend(batches.iter().map(|batch| batch.stream.clone()));
                 assert!(model.commit(batches.clone()).await.iter().all(Result::is_ok));
             }
-            Step::Erase(stream, seq) => model.erase(stream, *seq).await.unwrap(),
+            Step::Erase(stream, seq) => model.erase(stream, &[*seq]).await.unwrap(),
             Step::Drop(drops) => model.drop_before(drops).await.unwrap(),
             Step::Reclaim | Step::Follow | Step::Look => {}
         }

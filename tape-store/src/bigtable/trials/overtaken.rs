@@ -173,7 +173,7 @@ fn commit(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
 }
 
 fn erase(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
-    Box::pin(async move { store.erase(&pen.stream, Seq(7)).await.unwrap() })
+    Box::pin(async move { store.erase(&pen.stream, &[Seq(7)]).await.unwrap() })
 }
 
 fn drop_all(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
@@ -270,7 +270,7 @@ async fn payloads_are_erased(died_after: u64, go_on: bool, calls: u64) -> bool {
     let (stream, suspended) = (pen.stream.clone(), pen.clone());
     let meanwhile = async {
         for seq in GONE {
-            other.erase(&stream, Seq(seq)).await.unwrap();
+            other.erase(&stream, &[Seq(seq)]).await.unwrap();
         }
         if go_on {
             pen.put(other.as_ref(), "goes on", 1).await;
@@ -332,7 +332,7 @@ async fn a_segment_ends_where_it_was_begun() {
         let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, died_after, Order::Given));
         commit(store(&wire, NEVER), pen.clone()).await;
         for seq in 1..=SECRETS {
-            other.erase(&pen.stream, Seq(seq)).await.unwrap();
+            other.erase(&pen.stream, &[Seq(seq)]).await.unwrap();
         }
         for _ in 0..3 {
             pen.put(other.as_ref(), &text, 6).await;

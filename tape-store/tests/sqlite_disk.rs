@@ -12,10 +12,11 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tape_core::id::{Seq, Tenant};
+use tape_core::id::{Epoch, Seq, Tenant};
 use tape_store::contract::{Cursor, Fate, JournalStore, RunFilter, Shard};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::sqlite::SqliteStore;
+use tape_store::upkeep::{Correction, End};
 
 fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,14 +66,47 @@ fn writer_on_a_failing_disk() {
         say(&told(store.erase(&pen.stream, &[Seq(1)]).await));
         say(&told(store.drop_before(&[(pen.stream.clone(), Seq(1))]).await));
         say(&told(store.probe().await));
+        let upkeep = store.upkeep();
+        let stream = &pen.stream;
+        let end = End {
+            seq: pen.seq,
+            epoch: Epoch::default(),
+            digest: pen.digest,
+        };
+        say(&told(upkeep.streams(None, 10).await));
+        say(&told(upkeep.indexed(stream, &[]).await));
+        say(&told(upkeep.index_version().await));
+        say(&told(upkeep.reindex(stream, end, &Correction::default()).await));
+        say(&told(upkeep.set_index_version(1).await));
     });
     std::process::abort();
 }
 
+/// The process whose disk fails while it writes an index.
 #[test]
-fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let library = directory.path().join("failing_disk.so");
+fn upkeep_on_a_failing_disk() {
+    let Some(path) = role("upkeep_on_a_failing_disk") else {
+        return;
+    };
+    let fails = PathBuf::from(std::env::var_os("TAPE_TEST_FAILS").unwrap());
+    block_on(async {
+        let store = SqliteStore::open(Path::new(&path)).await.unwrap();
+        let mut pen = Pen::new("a");
+        pen.put(&store, "acknowledged", 1).await;
+        std::fs::write(&fails, "").unwrap();
+        say(&told(store.upkeep().set_index_version(1).await));
+        std::fs::remove_file(&fails).unwrap();
+        match store.commit(vec![pen.batch("on top", 1)]).await.remove(0) {
+            Err(CommitError::Store(error)) => say(&told::<()>(Err(error))),
+            other => say(&format!("{other:?}")),
+        }
+    });
+    std::process::abort();
+}
+
+/// What a process says whose disk can be made to fail.
+fn on_a_failing_disk(role: &str, directory: &Path, path: &Path) -> Vec<String> {
+    let library = directory.join("failing_disk.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/failing_disk/failing_disk.c");
     let mut compiler = Command::new("cc");
     compiler
@@ -80,21 +114,35 @@ fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
         .arg(&library)
         .arg(source);
     assert!(compiler.arg("-ldl").status().unwrap().success());
-    let path = directory.path().join("tape.db");
-    let mut child = Child::start_with_library(
-        "writer_on_a_failing_disk",
-        &path,
-        (&library, "TAPE_TEST_FAILS", &directory.path().join("fails")),
-    );
-    let said = child.says();
-    assert_eq!(said.len(), 9, "{said:?}");
-    assert_eq!(said[0], "unknown");
-    let cause = format!(
+    let fails = directory.join("fails");
+    Child::start_with_library(role, path, (&library, "TAPE_TEST_FAILS", &fails)).says()
+}
+
+fn failed_fsync(path: &Path) -> String {
+    format!(
         "poisoned: {}: disk I/O error: fsync failed (SQLite code 1034)",
         path.display()
-    );
+    )
+}
+
+/// An index is written to the same log: what comes after it stands on it.
+#[test]
+fn a_failed_fsync_of_an_index_is_not_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    let said = on_a_failing_disk("upkeep_on_a_failing_disk", directory.path(), &path);
+    assert_eq!(said, [failed_fsync(&path), failed_fsync(&path)]);
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    let said = on_a_failing_disk("writer_on_a_failing_disk", directory.path(), &path);
+    assert_eq!(said.len(), 14, "{said:?}");
+    assert_eq!(said[0], "unknown");
     for told in &said[1..] {
-        assert_eq!(*told, cause);
+        assert_eq!(*told, failed_fsync(&path));
     }
     block_on(async {
         let store = SqliteStore::open(&path).await.unwrap();
@@ -160,8 +208,10 @@ fn reader_of_a_backup() {
         let refused = store.commit(vec![pen.batch("in vain", 1)]).await.remove(0);
         let refused = matches!(refused, Err(CommitError::Store(StoreError::Unavailable { .. })));
         let unready = matches!(store.probe().await, Err(StoreError::Unavailable { .. }));
+        let kept = store.upkeep().set_index_version(1).await;
+        let kept = matches!(kept, Err(error @ StoreError::Unavailable { .. }) if told::<()>(Err(error.clone())).contains("only read"));
         say(&format!(
-            "{entries} {} {} {refused} {unready}",
+            "{entries} {} {} {refused} {unready} {kept}",
             fed.entries.len(),
             runs.is_ok()
         ));
@@ -206,7 +256,7 @@ fn a_backup_on_a_disk_that_takes_no_writes_is_read() {
     std::fs::create_dir(&backup).unwrap();
     let copy = backup.join("tape.db");
     std::fs::copy(&path, &copy).unwrap();
-    assert_eq!(read_backup(&backup, &copy), "3 3 true true true");
+    assert_eq!(read_backup(&backup, &copy), "3 3 true true true true");
     // Nothing was left beside it.
     assert!(!beside(&copy, "-wal").exists() && !beside(&copy, "-shm").exists());
 }

@@ -13,7 +13,7 @@ use crate::listing::{Row, number, stream_page};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use async_trait::async_trait;
 use sqlx::Executor as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use tape_core::id::StreamId;
 
 const DOING: &str = "looks over its indexes";
@@ -32,40 +32,11 @@ const SET_VERSION: &str = "INSERT OR IGNORE INTO agenda VALUES (0, ?, 0, 'versio
 #[async_trait]
 impl Upkeep for SqliteStore {
     async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
-        let limit = page(limit);
-        let query = sqlx::query(STREAMS).bind(number(from)?).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
-        let named = |row: &SqliteRow| Ok((get(row, 0)?, get(row, 1)?));
-        let rows = rows.iter().map(named).collect::<Result<_, StoreError>>()?;
-        Ok(stream_page(rows, limit))
+        self.reading(streams(&self.readers, from, page(limit))).await
     }
 
     async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
-        let name = stream.to_string();
-        let mut due = Vec::with_capacity(hints.len());
-        for hint in hints {
-            let query = sqlx::query(IS_DUE)
-                .bind(i64::from(hint.queue.number()))
-                .bind(hint.due.as_micros())
-                .bind(name.clone())
-                .bind(hint.item.to_string());
-            let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
-            due.push(!rows.is_empty());
-        }
-        let rows = sqlx::query(LISTED).bind(name).fetch_all(&self.readers).await;
-        let listed = |row: &SqliteRow| {
-            Ok::<_, StoreError>(Row {
-                begun_at: get(row, 0)?,
-                stream: get(row, 1)?,
-                name: get(row, 2)?,
-                status: get(row, 3)?,
-                changed_at: get(row, 4)?,
-                labels: get(row, 5)?,
-            })
-        };
-        let row = rows.map_err(failed)?.first().map(listed).transpose()?;
-        let summary = row.and_then(|row| row.summary().ok());
-        Ok(Indexed { due, summary })
+        self.reading(indexed(&self.readers, stream, hints)).await
     }
 
     async fn reindex(
@@ -74,19 +45,62 @@ impl Upkeep for SqliteStore {
         end: End,
         correction: &Correction,
     ) -> Result<bool, StoreError> {
-        self.writer.lock().await.reindex(stream, end, correction).await
+        self.writing(async { self.writer.lock().await.reindex(stream, end, correction).await })
+            .await
     }
 
     async fn index_version(&self) -> Result<u32, StoreError> {
-        let version = sqlx::query_scalar::<_, i64>(VERSION)
-            .fetch_one(&self.readers)
-            .await;
-        Ok(u32::try_from(version.map_err(failed)?).unwrap_or(u32::MAX))
+        let version = async {
+            let version = sqlx::query_scalar::<_, i64>(VERSION);
+            version.fetch_one(&self.readers).await.map_err(failed)
+        };
+        Ok(u32::try_from(self.reading(version).await?).unwrap_or(u32::MAX))
     }
 
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError> {
-        self.writer.lock().await.set_index_version(version).await
+        self.writing(async { self.writer.lock().await.set_index_version(version).await })
+            .await
     }
+}
+
+async fn streams(
+    readers: &SqlitePool,
+    from: Option<&PageToken>,
+    limit: u32,
+) -> Result<StreamPage, StoreError> {
+    let query = sqlx::query(STREAMS).bind(number(from)?).bind(i64::from(limit));
+    let rows = query.fetch_all(readers).await.map_err(failed)?;
+    let named = |row: &SqliteRow| Ok((get(row, 0)?, get(row, 1)?));
+    let rows = rows.iter().map(named).collect::<Result<_, StoreError>>()?;
+    Ok(stream_page(rows, limit))
+}
+
+async fn indexed(readers: &SqlitePool, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
+    let name = stream.to_string();
+    let mut due = Vec::with_capacity(hints.len());
+    for hint in hints {
+        let query = sqlx::query(IS_DUE)
+            .bind(i64::from(hint.queue.number()))
+            .bind(hint.due.as_micros())
+            .bind(name.clone())
+            .bind(hint.item.to_string());
+        let rows = query.fetch_all(readers).await.map_err(failed)?;
+        due.push(!rows.is_empty());
+    }
+    let rows = sqlx::query(LISTED).bind(name).fetch_all(readers).await;
+    let listed = |row: &SqliteRow| {
+        Ok::<_, StoreError>(Row {
+            begun_at: get(row, 0)?,
+            stream: get(row, 1)?,
+            name: get(row, 2)?,
+            status: get(row, 3)?,
+            changed_at: get(row, 4)?,
+            labels: get(row, 5)?,
+        })
+    };
+    let row = rows.map_err(failed)?.first().map(listed).transpose()?;
+    let summary = row.and_then(|row| row.summary().ok());
+    Ok(Indexed { due, summary })
 }
 
 impl Writer {
@@ -96,9 +110,10 @@ impl Writer {
         end: End,
         correction: &Correction,
     ) -> Result<bool, StoreError> {
+        self.check()?;
         let patience = self.patience();
-        let connection = self.connection().await.map_err(failed)?;
         let done = async {
+            let connection = self.connection().await?;
             in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
             let held = correct(connection, stream, end, correction).await?;
             let over = if held { "COMMIT" } else { "ROLLBACK" };
@@ -107,16 +122,20 @@ impl Writer {
         }
         .await;
         self.settled(done.is_ok()).await;
-        done.map_err(failed)
+        done.map_err(|error| self.failed(DOING, error))
     }
 
     async fn set_index_version(&mut self, version: u32) -> Result<(), StoreError> {
+        self.check()?;
         let patience = self.patience();
-        let connection = self.connection().await.map_err(failed)?;
-        let set = || sqlx::query(SET_VERSION).bind(i64::from(version));
-        let done = in_turn!(patience, set().execute(&mut *connection));
+        let done = async {
+            let connection = self.connection().await?;
+            let set = || sqlx::query(SET_VERSION).bind(i64::from(version));
+            in_turn!(patience, set().execute(&mut *connection))
+        }
+        .await;
         self.settled(done.is_ok()).await;
-        done.map(drop).map_err(failed)
+        done.map(drop).map_err(|error| self.failed(DOING, error))
     }
 }
 

@@ -597,3 +597,58 @@ fn what_is_gone_without_an_erasure_was_destroyed_in_streams_of_every_kind() {
     }
     is_proved(journal, 2);
 }
+
+fn play(journal: &mut Journal<Run>, lines: &[&str]) {
+    for line in lines {
+        match line.strip_prefix("wait ") {
+            Some(millis) => journal.wait(millis.parse().unwrap()),
+            None => {
+                let command = run_line::command(line, &journal.state);
+                journal.ask(command).unwrap();
+            }
+        }
+    }
+}
+
+/// What an erasure makes stuck has changed: who saw it before has seen something else.
+#[test]
+fn a_verdict_of_before_an_erasure_that_made_it_stuck_is_refused() {
+    let unknown = [
+        "begin a lease=3600000",
+        "decide #0",
+        "effect #0.0 outbox non-idempotent",
+        "claim #0.0 w",
+        "wait 2000",
+        "lapse #0.0",
+    ];
+    let armed = [
+        "begin a",
+        "decide #0",
+        "effect #0.0 inline idempotent undo=u",
+        "finish #0.0 1 ok",
+    ];
+    for (lines, then, verdict) in [
+        (unknown.as_slice(), None, "settle #0.0 failed"),
+        (&armed, Some("fail no"), "settle-undo #0.0 done"),
+    ] {
+        for first in [true, false] {
+            let mut journal = Journal::<Run>::new();
+            play(&mut journal, lines);
+            if !first {
+                play(&mut journal, then.as_slice());
+            }
+            let seen = journal.state.seq();
+            erase(&mut journal, &[4]).unwrap();
+            if first {
+                play(&mut journal, then.as_slice());
+            }
+            let line = format!("{verdict} seen={seen} I looked");
+            let refused = journal.ask(run_line::command(&line, &journal.state));
+            assert!(
+                matches!(refused, Err(Rejection::Changed { .. })),
+                "{verdict}, {first}: {refused:?}"
+            );
+            play(&mut journal, &[&format!("{verdict} I looked again")]);
+        }
+    }
+}

@@ -237,3 +237,16 @@ fn a_run_that_comes_to_its_end_takes_no_signal() {
         }
     }
 }
+
+/// What comes before an entry that is not there yet would count as seen, and wake nobody.
+#[test]
+fn a_run_does_not_wait_for_what_is_not_there_yet() {
+    let mut journal = played(&["begin a", "gate yes"]);
+    let next = journal.state.seq().next();
+    let refused = ask(&mut journal, &format!("suspend seen={next}")).unwrap_err();
+    assert!(
+        matches!(refused, Rejection::Invalid { field: "seen", .. }),
+        "{refused}"
+    );
+    ask(&mut journal, "suspend").unwrap();
+}

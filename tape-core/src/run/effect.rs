@@ -82,12 +82,17 @@ impl Effect {
 
     /// Whose work it is now, and from when.
     pub(super) fn due(&self) -> Option<(Queue, Timestamp)> {
-        let due = self.claim.as_ref().map(|claim| claim.until).or(self.due);
+        let due = self.claimed_until().or(self.due);
         match self.status {
             Status::Pending | Status::Started if !self.is_inline() => Some((Queue::Outbox, due?)),
             Status::Unknown => Some((Queue::Reconcile, due?)),
             Status::Pending | Status::Started | Status::Confirmed | Status::Failed | Status::Stuck => None,
         }
+    }
+
+    /// The end of the right to it, where somebody has one.
+    pub(super) fn claimed_until(&self) -> Option<Timestamp> {
+        self.claim.as_ref().map(|claim| claim.until)
     }
 
     /// Whether `holder` has the right to it at `now`.
@@ -278,7 +283,7 @@ impl Run {
         self.free(&reserved);
         self.charge(e.spent.as_ref().unwrap_or(&reserved));
         if let Some(obligation) = obligation {
-            self.arm(obligation, at);
+            self.arm(obligation, seq, at);
         }
         self.settled(&e.effect, Status::Confirmed, &e.by, seq, at);
         Ok(())

@@ -87,7 +87,7 @@ impl Run {
                 ERASED.clone_into(reason);
             }
         }
-        self.hold_all(at);
+        self.hold_all(seq, at);
         self.replies.erase(&e.entries);
     }
 
@@ -107,20 +107,20 @@ impl Run {
     }
 
     /// Lets an effect wait for a person that cannot go on without its arguments.
-    pub(super) fn hold(&mut self, id: &EffectId, at: Timestamp) {
-        if self.effects.get_mut(id).is_some_and(Effect::hold) {
+    pub(super) fn hold(&mut self, id: &EffectId, seq: Seq, at: Timestamp) {
+        if self.effects.get_mut(id).is_some_and(|effect| effect.hold(seq)) {
             self.changed_at = at;
         }
     }
 
     /// Lets everything wait for a person that cannot go on without its arguments.
-    pub(super) fn hold_all(&mut self, at: Timestamp) {
+    pub(super) fn hold_all(&mut self, seq: Seq, at: Timestamp) {
         let mut held = false;
         for effect in self.effects.values_mut() {
-            held |= effect.hold();
+            held |= effect.hold(seq);
         }
         for obligation in &mut self.obligations {
-            held |= obligation.hold();
+            held |= obligation.hold(seq);
         }
         if held {
             self.changed_at = at;
@@ -129,22 +129,23 @@ impl Run {
 }
 
 impl Obligation {
-    /// Whether it now waits for a person, since it would have to be carried out without its arguments.
-    pub(super) fn hold(&mut self) -> bool {
+    /// Whether it now waits for a person, by an entry, since it would have to be carried out without its arguments.
+    pub(super) fn hold(&mut self, by: Seq) -> bool {
         if !self.erased || !matches!(self.status, ObligationStatus::Due { .. }) {
             return false;
         }
         self.status = ObligationStatus::Stuck {
             reason: ARGUMENTS_ERASED.to_owned(),
         };
+        self.changed = by;
         true
     }
 }
 
 impl Effect {
-    /// Whether it now waits for a person, since its arguments are erased and it would have to be sent or asked about. What a worker is
-    /// at already may come to its end first.
-    fn hold(&mut self) -> bool {
+    /// Whether it now waits for a person, by an entry, since its arguments are erased and it would have to be sent or asked about. What a
+    /// worker is at already may come to its end first.
+    fn hold(&mut self, by: Seq) -> bool {
         let waits = match self.status {
             Status::Pending => !self.is_inline(),
             Status::Unknown => self.claim.is_none(),
@@ -154,7 +155,7 @@ impl Effect {
             return false;
         }
         self.doubt |= self.status == Status::Unknown;
-        (self.status, self.due) = (Status::Stuck, None);
+        (self.status, self.due, self.changed) = (Status::Stuck, None, by);
         (self.stuck, self.stuck_in) = (Some(ARGUMENTS_ERASED.to_owned()), Seq::ZERO);
         true
     }

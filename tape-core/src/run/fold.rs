@@ -91,7 +91,7 @@ impl Run {
                 (self.cancel, self.stuck) = (None, None);
                 self.enter(Phase::Compensating { then: e.then.clone() }, at);
                 self.release_obligations(at);
-                self.hold_all(at);
+                self.hold_all(seq, at);
             }
             EntryBody::RunStuck(Stuck { reason }) => {
                 (self.stuck, self.stuck_at) = (Some(reason.clone()), seq);
@@ -132,22 +132,22 @@ impl Run {
             EntryBody::EffectFailed(e) => self.fold_failed(e, seq, at)?,
             EntryBody::EffectDeferred(e) => {
                 self.fold_deferred(e, seq)?;
-                self.hold(&e.effect, at);
+                self.hold(&e.effect, seq, at);
             }
             EntryBody::EffectUnknown(e) => {
                 self.fold_unknown(e)?;
-                self.hold(&e.effect, at);
+                self.hold(&e.effect, seq, at);
             }
             EntryBody::EffectObserving(e) => self.fold_observing(e)?,
             EntryBody::EffectObserved(e) => {
                 self.fold_observed(e, seq, at)?;
                 if e.then != AfterObservation::Settle {
-                    self.hold(&e.effect, at);
+                    self.hold(&e.effect, seq, at);
                 }
             }
             EntryBody::EffectResendAllowed(e) => {
                 self.fold_resend_allowed(e, seq, at)?;
-                self.hold(&e.effect, at);
+                self.hold(&e.effect, seq, at);
             }
             EntryBody::ObligationArmed(e) => self.fold_armed(e, seq, at)?,
             EntryBody::ObligationStarted(e) => self.fold_obligation_started(e)?,
@@ -155,12 +155,12 @@ impl Run {
             EntryBody::ObligationDone(e) => self.fold_obligation_done(e, at)?,
             EntryBody::ObligationDeferred(e) => {
                 self.fold_obligation_deferred(e, seq)?;
-                self.hold_all(at);
+                self.hold_all(seq, at);
             }
             EntryBody::ObligationStuck(e) => self.fold_obligation_stuck(e, seq, at)?,
             EntryBody::ObligationRetried(e) => {
                 self.fold_obligation_retried(e, at)?;
-                self.hold_all(at);
+                self.hold_all(seq, at);
             }
             EntryBody::GateOpened(e) => self.fold_gate_opened(e, seq)?,
             EntryBody::GateAnswered(e) => self.fold_gate_answered(e, seq, at)?,

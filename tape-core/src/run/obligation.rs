@@ -130,6 +130,14 @@ impl Obligation {
         }
     }
 
+    /// The end of the right to carry it out, where somebody has one.
+    pub(super) const fn claimed_until(&self) -> Option<Timestamp> {
+        match &self.status {
+            ObligationStatus::Started { claim } => Some(claim.until),
+            ObligationStatus::Armed | ObligationStatus::Due { .. } | ObligationStatus::Stuck { .. } => None,
+        }
+    }
+
     fn claimed_by(&self, holder: &Holder, now: Now) -> bool {
         matches!(&self.status, ObligationStatus::Started { claim } if claim.holder == *holder && now.holds(claim.until))
     }
@@ -358,10 +366,10 @@ impl Run {
         })
     }
 
-    pub(super) fn arm(&mut self, mut obligation: Obligation, at: Timestamp) {
+    pub(super) fn arm(&mut self, mut obligation: Obligation, seq: Seq, at: Timestamp) {
         if matches!(self.phase, Phase::Compensating { .. }) {
             obligation.status = ObligationStatus::Due { at };
-            if obligation.hold() {
+            if obligation.hold(seq) {
                 self.changed_at = at;
             }
         }

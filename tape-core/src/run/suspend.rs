@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 
 impl Run {
     pub(super) fn suspend(&self, seen: Seq, resume_at: Option<Timestamp>) -> Result<Decided, Rejection> {
+        self.is_there(seen)?;
         if self.event > seen {
             return Err(Rejection::Woken { seq: self.event });
         }

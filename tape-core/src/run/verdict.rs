@@ -15,13 +15,7 @@ impl Run {
         seen: Seq,
         standing: impl FnOnce() -> String,
     ) -> Result<(), Rejection> {
-        if seen > self.seq {
-            let problem = format!("is entry {seen}, and the run ends with entry {}", self.seq);
-            return Err(Rejection::Invalid {
-                field: "seen",
-                problem,
-            });
-        }
+        self.is_there(seen)?;
         if changed <= seen {
             return Ok(());
         }
@@ -30,6 +24,18 @@ impl Run {
             seen,
             changed,
             standing: standing(),
+        })
+    }
+
+    /// Refuses to have seen an entry that is not there yet: what comes until then would count as seen.
+    pub(super) fn is_there(&self, seen: Seq) -> Result<(), Rejection> {
+        if seen <= self.seq {
+            return Ok(());
+        }
+        let problem = format!("is entry {seen}, and the run ends with entry {}", self.seq);
+        Err(Rejection::Invalid {
+            field: "seen",
+            problem,
         })
     }
 

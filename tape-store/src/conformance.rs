@@ -209,6 +209,7 @@ macro_rules! __conformance_list {
             retention::what_became_of_dropped_batches_is_unknown if always;
             retention::the_feed_has_what_is_kept_while_entries_are_dropped if always;
             retention::a_retired_run_says_how_it_ended if always;
+            retention::a_run_retired_behind_a_cache_says_how_it_ended if always;
             retention::retention_that_dies_at_any_step_is_finished_by_the_next if always;
             retention::several_retire_the_same_runs_at_once if always;
             upkeep::every_stream_is_found_once if always;

@@ -479,6 +479,39 @@ pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
     assert_eq!((again.runs, again.entries), (0, 0), "once is enough");
 }
 
+/// Another server has the run in memory as it was at any of its entries.
+pub(super) async fn a_run_retired_behind_a_cache_says_how_it_ended(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let run = run("run");
+    let mut caches = vec![world.another(Arc::clone(&fixture.store))];
+    world.begin(&run).await;
+    for n in 0..4 {
+        let cached = world.another(Arc::clone(&fixture.store));
+        assert!(cached.run_state(&run).await.unwrap().is_some());
+        caches.push(cached);
+        let command = match n {
+            3 => DriverCommand::Complete {
+                output: text("output"),
+            },
+            _ => DriverCommand::Checkpoint {
+                label: Key::new("n").unwrap(),
+                state: text("state"),
+            },
+        };
+        world.drive(&run, command).await;
+    }
+    world.clock.advance_ms(1);
+    let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((retired.runs, retired.failed.len()), (1, 0));
+    for (n, cached) in caches.iter().enumerate() {
+        let begun = begin(cached, &run).await;
+        let ended = ReplyResult::Ended {
+            ending: Ended::Completed,
+        };
+        assert_eq!(begun, ended, "cache {n}");
+    }
+}
+
 /// Whatever step retention dies at, who comes next finishes the work.
 pub(super) async fn retention_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
     let world = World::new(&fixture.store);

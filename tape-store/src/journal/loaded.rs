@@ -6,7 +6,7 @@ use crate::error::{Source, StoreError};
 use std::sync::Arc;
 use tape_core::agenda::Agenda;
 use tape_core::chain::{Chain, ChainError};
-use tape_core::codec::{Stamp, StoredEntry};
+use tape_core::codec::{self, Stamp, StoredEntry};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
@@ -165,10 +165,22 @@ impl<S: Stream> Loaded<S> {
                 break;
             }
             for stored in &page {
+                if self.is_overtaken_by(stored) {
+                    *self = Self {
+                        shared: self.shared,
+                        ..Self::empty(stream)
+                    };
+                }
                 self.fold(stored).map_err(|source| damaged(stream, source))?;
             }
         }
         Ok(())
+    }
+
+    /// Whether an entry stands for all before it, among them some that were dropped before they were read here.
+    fn is_overtaken_by(&self, stored: &StoredEntry) -> bool {
+        let retires = |entry: Entry| matches!(entry.body, EntryBody::RunRetired(_));
+        stored.seq > self.seq().next() && codec::decode(stored).is_ok_and(retires)
     }
 
     fn fold(&mut self, stored: &StoredEntry) -> Result<(), Source> {

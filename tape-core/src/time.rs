@@ -145,9 +145,13 @@ impl Now {
     /// up its work for as long as that clock was ahead.
     #[must_use]
     pub fn outlived(self, until: Timestamp) -> Option<bool> {
-        let ahead_max = AHEAD_MS_MAX.saturating_add(self.stepped_ms);
-        self.sure
-            .then(|| !self.holds(until) || until > self.at.plus_millis(ahead_max))
+        self.sure.then(|| !self.holds(until) || until > self.ends_max())
+    }
+
+    /// The latest end of a right that counts.
+    #[must_use]
+    pub fn ends_max(self) -> Timestamp {
+        self.at.plus_millis(AHEAD_MS_MAX.saturating_add(self.stepped_ms))
     }
 
     /// Whether the holder of a right that ends at `until` may still use it: until others may take it.

@@ -202,6 +202,7 @@ macro_rules! __conformance_list {
             erasure::damaged_shared_state_keeps_no_bytes_of_a_session if always;
             shared::a_change_that_shared_state_cannot_take_is_refused if always;
             shared::a_change_that_lost_its_room_is_recorded_as_refused if always;
+            time::work_of_a_clock_that_was_ahead_is_found if always;
             time::processes_share_one_clock if always;
             time::a_right_is_taken_over_when_it_is_over_and_not_before if always;
             time::a_clock_that_is_set_ends_no_right_and_holds_up_no_work if always;

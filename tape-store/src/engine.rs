@@ -8,6 +8,7 @@ mod agenda;
 mod claims;
 mod erasure;
 mod events;
+mod outlived;
 mod retention;
 mod sessions;
 mod upkeep;
@@ -20,9 +21,10 @@ pub use upkeep::{IndexFinding, IndexPage, IndexProblem};
 
 use crate::clock::{Clock, JournalClock, Skew, SystemClock};
 use crate::committer::Committer;
-use crate::contract::{JournalStore, PageToken};
+use crate::contract::{Hint, JournalStore, PageToken};
 use crate::error::StoreError;
 use crate::journal::{Journal, JournalError};
+use outlived::Outlived;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tape_core::agenda::Queue;
 use tape_core::claim::Claim;
@@ -72,6 +74,7 @@ struct Parts {
     shared: Journal<Shared>,
     values: Journal<Value>,
     claims: Journal<Claim>,
+    outlived: Outlived,
     /// Dates the requests that this process makes itself.
     requests: Mutex<RequestClock>,
 }
@@ -115,6 +118,7 @@ impl Engine {
             shared: journal(own(), OTHERS_CACHE_BYTES),
             values: journal(own(), OTHERS_CACHE_BYTES),
             claims: journal(own(), OTHERS_CACHE_BYTES),
+            outlived: Outlived::default(),
             requests: Mutex::default(),
             store,
             clock,
@@ -338,7 +342,7 @@ impl Engine {
 
     /// Work of a queue that is due until a time, of all shards: of each at most `limit`, and at most
     /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX). Whoever reads on from page to page is given everything that is due
-    /// all the while, once.
+    /// all the while, once. The first page has some of [`Engine::outlived`], too.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where the token is none of this journal's; otherwise as the store says.
@@ -349,7 +353,22 @@ impl Engine {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, StoreError> {
-        self.0.due_page(queue, until, from, limit).await
+        let mut page = self.0.due_page(queue, until, from, limit).await?;
+        if from.is_none() {
+            page.hints.extend(self.outlived(queue).await?);
+        }
+        Ok(page)
+    }
+
+    /// Work of a queue whose lease or claim ends later than any could, and so is over: it was written while the clock was ahead, its worker
+    /// vanished, and its time on the agenda lies as far ahead. It is said to be due now. A part of it is looked for once a minute, at a
+    /// bounded cost; in between there is none.
+    ///
+    /// # Errors
+    /// Those of [`Engine::now`].
+    pub async fn outlived(&self, queue: Queue) -> Result<Vec<Hint>, StoreError> {
+        self.read_clock().await?;
+        self.0.outlived(queue).await
     }
 
     /// The time that requests are dated by: before the journal's was measured, the machine's.

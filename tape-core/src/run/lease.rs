@@ -1,7 +1,7 @@
 //! Leases: one driver at a time, fenced by an epoch.
 
 use super::check::{lease_length, room, text};
-use super::{Effect, Phase, Run};
+use super::{Effect, Obligation, Phase, Run};
 use crate::agenda::{Item, Queue};
 use crate::command::{Begin, Create};
 use crate::entry::EntryBody;
@@ -80,6 +80,13 @@ impl Lease {
         }
     }
 
+    const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Held { until, .. } => Some(*until),
+            Self::None | Self::Released { .. } => None,
+        }
+    }
+
     fn driver(&self) -> Option<&Holder> {
         match self {
             Self::None => None,
@@ -151,6 +158,19 @@ impl Run {
             },
             None => Driver::Unneeded,
         }
+    }
+
+    /// Whether an item of the agenda waits for a lease or claim alone that ends later than any could, and so is over: its time on the
+    /// agenda lies as far ahead as the clock did under which it was written.
+    #[must_use]
+    pub fn is_outlived(&self, item: &Item, now: Now) -> bool {
+        let until = match item {
+            Item::Run => self.lease.until(),
+            Item::Effect(id) => self.effects.get(id).and_then(Effect::claimed_until),
+            Item::Obligation(id) => self.obligation(id).ok().and_then(Obligation::claimed_until),
+            Item::Gate(_) | Item::Timer(_) | Item::Merge | Item::Erasure => None,
+        };
+        until.is_some_and(|until| now.is_sure() && until > now.ends_max())
     }
 
     /// Whether a driver has the run.

@@ -43,7 +43,10 @@ impl Run {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
         free(id, effect, now)?;
-        due(id, effect, now.at())?;
+        // What somebody could claim was due then.
+        if effect.claim.is_none() {
+            due(id, effect, now.at())?;
+        }
         if effect.erased {
             return self.cannot_be_asked(id);
         }

@@ -93,7 +93,7 @@ async fn look(
     query: &DueQuery,
     now: Timestamp,
 ) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
-    let (mut due, mut next) = (Vec::new(), None);
+    let (mut due, mut next) = (context.engine().outlived(query.queue).await?, None);
     for shard in (0..context.store().capabilities().shards).map(Shard) {
         // In the order of their times: the first that is not due yet says when to look again.
         let hints = context

@@ -3,7 +3,7 @@
 use super::Fixture;
 use super::append::{all, run};
 use super::engines::{begin, decision, drive, effect, spec};
-use crate::clock::JournalClock;
+use crate::clock::{JournalClock, ManualClock};
 use crate::contract::{JournalStore, StoreTime};
 use crate::engine::Engine;
 use crate::error::StoreError;
@@ -150,6 +150,33 @@ pub(super) async fn a_clock_that_is_set_ends_no_right_and_holds_up_no_work(fixtu
         .map(|stored| tape_core::codec::decode(stored).unwrap().at)
         .collect();
     assert!(times.is_sorted(), "time within a stream went back: {times:?}");
+}
+
+/// A clock was ahead by a month. What was leased and claimed under it is over by the rules once the clock is right, and is looked for.
+pub(super) async fn work_of_a_clock_that_was_ahead_is_found(fixture: Fixture) {
+    let right = Timestamp::from_micros(1_800_000_000_000_000);
+    let ahead = right.plus_millis(30 * 24 * 3_600_000);
+    let run = run("run");
+    let under = |at| Engine::new(Arc::clone(&fixture.store), Arc::new(ManualClock::at(at)) as _);
+    let wrong = under(ahead);
+    let epoch = begin(&wrong, &run, "first").await;
+    drive(&wrong, &run, epoch, decision(0)).await.unwrap();
+    start(&wrong, &run, epoch, &effect(0)).await;
+    claim(&wrong, &run, &effect(0)).await.unwrap();
+    // Longer than any right, and all who had one are dead.
+    let engine = under(right.plus_millis(3 * LEASE_MS_MAX));
+    for (queue, item) in [
+        (Queue::Recovery, Item::Run),
+        (Queue::Outbox, Item::Effect(effect(0))),
+    ] {
+        let until = engine.due_until().await.unwrap();
+        let page = engine.due_page(queue, until, None, 100).await.unwrap();
+        let found: Vec<&Item> = page.hints.iter().map(|hint| &hint.item).collect();
+        assert_eq!(found, [&item], "{queue}");
+        assert!(page.hints[0].due <= until, "{queue}");
+    }
+    take(&engine, &run).await.unwrap();
+    claim(&engine, &run, &effect(0)).await.unwrap();
 }
 
 /// Asks, and asks again where the id of the request was made by the clock as it was before it was set: the engine learns from that.

@@ -340,7 +340,7 @@ async fn commits_go_on_beside_an_erasure_that_a_reader_holds_up() {
             other.put(store.as_ref(), "on", 1).await;
         }
     };
-    let went_on = tokio::time::timeout(Duration::from_secs(120), commits).await;
+    let went_on = tokio::time::timeout(Duration::from_secs(30), commits).await;
     went_on.expect("a commit waits for the reader");
     assert!(
         !erasing.is_finished() && has(&path, marker)[1],

@@ -24,13 +24,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("tape-generate", &[]),
     (
         "tape-server",
-        &[
-            "tape-core",
-            "tape-store",
-            "tape-wal",
-            "tape-proto",
-            "tape-net",
-        ],
+        &["tape-core", "tape-store", "tape-wal", "tape-proto", "tape-net"],
     ),
     ("tape-deploy", &[]),
     (

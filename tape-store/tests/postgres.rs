@@ -4,7 +4,6 @@
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod lost_head;
 mod pen;
 mod postgres_server;
 mod proxy;
@@ -442,19 +441,6 @@ async fn the_feed_goes_on_after_a_damaged_entry() {
     let read: Vec<u64> = page.entries.iter().map(|fed| fed.entry.seq.0).collect();
     assert_eq!(read, [1, 3]);
     assert_eq!(page.damaged[0].stream.as_ref(), Some(&pen.stream));
-}
-
-/// So are the entries of a stream whose head is lost.
-#[tokio::test]
-async fn the_feed_goes_on_after_a_stream_whose_head_is_lost() {
-    let Some(database) = Database::create() else {
-        return;
-    };
-    let store = open(&database.url()).await;
-    lost_head::is_told_and_holds_up_nothing(store.as_ref(), async |stream| {
-        database.psql(&format!("DELETE FROM tape_head WHERE name = '{stream}'"));
-    })
-    .await;
 }
 
 /// Every way in which a database refuses is told with its cause, leaves nothing behind, and ends by itself.

@@ -26,6 +26,8 @@ use tokio::sync::oneshot;
 
 /// The header in which a worker says which of the workers it is.
 pub const WORKER: &str = "worker";
+/// The header by which it says in which of its books it found what it was asked about.
+pub const BOOKS: &str = "airline-books";
 /// The operation that undoes an act, each time that it is asked for.
 pub const UNDO: &str = "undo";
 /// What is said to the parent where a call is held up, before a [`Held`] in JSON.
@@ -197,7 +199,7 @@ async fn find(
         Some(answer) => {
             // Whoever was held up before the answer may have given up or died before everybody was killed who was to be.
             office.pass(&reference, Point::BeforeAnswer, worker).await;
-            ([("airline-books", "acts")], Json(answer)).into_response()
+            ([(BOOKS, "acts")], Json(answer)).into_response()
         }
         None => office.absent(&reference, "acts"),
     }
@@ -219,7 +221,7 @@ async fn undo(State(office): State<Arc<Office>>, Json(Undo { of }): Json<Undo>) 
 /// Whether an act was undone.
 async fn undone(State(office): State<Arc<Office>>, UrlPath(of): UrlPath<String>) -> Response {
     match office.undone(&of) {
-        Some(answer) => Json(answer).into_response(),
+        Some(answer) => ([(BOOKS, "undos")], Json(answer)).into_response(),
         None => office.absent(&format!("{UNDO} of {of}"), "undos"),
     }
 }

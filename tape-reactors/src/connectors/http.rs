@@ -45,8 +45,8 @@ use template::{Template, encoded, stands_for_nothing};
 /// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
 /// sent waits for a person.
 ///
-/// An observation is found, absent or inconclusive as the configuration says ([`HttpEndpoints`]). *Absent* is a promise: an upstream
-/// whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the
+/// An observation is found or absent where the configuration says so ([`HttpEndpoints`]), and inconclusive otherwise. *Absent* is a
+/// promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the
 /// content type `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status;
 /// there, *failed* speaks for all attempts.
 #[derive(Clone)]
@@ -188,9 +188,8 @@ impl Connector for HttpConnector {
         match &self.endpoints.observe {
             Some(target) => {
                 let says = Says {
-                    yes: self.endpoints.found.as_ref(),
-                    no: self.endpoints.absent.as_ref(),
-                    url_names_the_act: target.names_the_act(),
+                    yes: ("found", self.endpoints.found.as_ref()),
+                    no: ("absent", self.endpoints.absent.as_ref()),
                 };
                 self.look(("observe", target), call, says).await
             }
@@ -215,9 +214,8 @@ impl Connector for HttpConnector {
     async fn observe_undo(&self, call: &Call) -> Option<Observation> {
         let target = self.endpoints.undone.as_ref()?;
         let says = Says {
-            yes: self.endpoints.is_undone.as_ref(),
-            no: self.endpoints.not_undone.as_ref(),
-            url_names_the_act: target.names_the_act(),
+            yes: ("is_undone", self.endpoints.is_undone.as_ref()),
+            no: ("not_undone", self.endpoints.not_undone.as_ref()),
         };
         Some(self.look(("undone", target), call, says).await)
     }

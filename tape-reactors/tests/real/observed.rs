@@ -82,7 +82,12 @@ async fn each(world: &World) {
          absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}"
     );
     // Claims that do not lapse by themselves on a busy machine: nobody is killed here.
-    let _worker = world.worker_claiming(&upstream, 10_000, &astray);
+    let undescribed = format!(
+        "[connectors.undescribed.http]\ndispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
+         undone = \"{url}/undone/{{business_key}}\""
+    );
+    let _worker = world.worker_claiming(&upstream, 10_000, &format!("{astray}\n{undescribed}"));
+    a_payment_that_the_upstream_denies_is_not_confirmed(world, &upstream).await;
     an_answer_of_somebody_else_is_not_absent(world, &upstream).await;
     what_is_absent_and_idempotent_is_sent_again(world, &upstream).await;
     what_is_absent_otherwise_waits_for_a_person(world, &upstream).await;
@@ -113,6 +118,21 @@ async fn an_answer_of_somebody_else_is_not_absent(world: &World, upstream: &Upst
     run.until_effect(0, Status::Stuck).await;
     assert_eq!(upstream.acts("astray"), 1);
     assert_eq!(run.count("effect.started").await, 1);
+}
+
+/// The configuration does not say what a yes looks like, and the upstream says no in words of its own.
+async fn a_payment_that_the_upstream_denies_is_not_confirmed(world: &World, upstream: &Upstream) {
+    let run = world.run("denied").await;
+    upstream.faults(&[FAILING]).await;
+    upstream.eyes(Eyes::Denying).await;
+    let mut spec = spec(Semantics::NonIdempotent, "denied");
+    spec.connector = Connector::new("undescribed").unwrap();
+    spec.policy.observations_max = 2;
+    run.begin(0, spec).await;
+    run.until_effect(0, Status::Stuck).await;
+    let entries = format!("{:?}", run.entries().await);
+    assert!(entries.contains("no such transfer") && entries.contains("`found`"), "{entries}");
+    upstream.eyes(Eyes::Open).await;
 }
 
 async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &Upstream) {

@@ -52,6 +52,8 @@ pub(crate) enum Eyes {
     Open,
     /// That it cannot say.
     Shut,
+    /// That there is nothing, with the status of a success.
+    Denying,
 }
 
 struct Office {
@@ -164,6 +166,11 @@ fn answer(n: usize) -> Response {
     Json(json!({ "act": n })).into_response()
 }
 
+/// An act that it was asked about; a header says of what kind.
+fn found(n: usize, kind: &'static str) -> Response {
+    ([("upstream-found", kind)], answer(n)).into_response()
+}
+
 fn refuse(status: u16, retry_after: Option<u64>) -> Response {
     let mut response = (StatusCode::from_u16(status).unwrap(), Json("as told")).into_response();
     if let Some(seconds) = retry_after {
@@ -174,14 +181,14 @@ fn refuse(status: u16, retry_after: Option<u64>) -> Response {
 
 /// What became of a business act. Of one that was done several times, all but the first can be taken back by their numbers.
 async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
-    if *office.eyes.lock().unwrap() == Eyes::Shut {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(answer) = office.eyes() {
+        return answer;
     }
     let ledger = office.ledger.lock().unwrap();
     let acts = ledger.by_business_key.get(&business_key);
     match acts.map_or(&[][..], Vec::as_slice)[..] {
         [] => (StatusCode::NOT_FOUND, Json(json!({"error": "no such act"}))).into_response(),
-        [n] => answer(n),
+        [n] => found(n, "act"),
         [first, ref others @ ..] => {
             let undo = |act: &usize| json!({"operation": "take-back", "args": {"act": act}});
             let undo: Vec<Value> = others.iter().map(undo).collect();
@@ -194,11 +201,11 @@ async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<
 
 /// Whether a business act was refunded.
 async fn undone(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
-    if *office.eyes.lock().unwrap() == Eyes::Shut {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(answer) = office.eyes() {
+        return answer;
     }
     match office.ledger.lock().unwrap().refunds.get(&business_key) {
-        Some(n) => answer(*n),
+        Some(n) => found(*n, "refund"),
         None => (StatusCode::NOT_FOUND, Json(json!({"error": "no such refund"}))).into_response(),
     }
 }
@@ -247,6 +254,18 @@ impl Office {
             0 => Fault::None,
             every if n.is_multiple_of(every) => Fault::Lose,
             _ => Fault::None,
+        }
+    }
+
+    /// What it answers whoever asks, whatever is in the ledger.
+    fn eyes(&self) -> Option<Response> {
+        match *self.eyes.lock().unwrap() {
+            Eyes::Open => None,
+            Eyes::Shut => Some(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+            Eyes::Denying => {
+                let no = json!({"success": false, "code": 404, "message": "no such transfer"});
+                Some(Json(no).into_response())
+            }
         }
     }
 

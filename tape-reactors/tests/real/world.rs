@@ -124,9 +124,11 @@ impl World {
         let text = format!(
             "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
              dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
+             found = {{ status = 200, headers = {{ upstream-found = \"act\" }} }}\n\
              absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}\n\
              not_done = {{ status = 429, json = {{ \"\" = \"as told\" }} }}\n\
              undone = \"{url}/undone/{{business_key}}\"\n\
+             is_undone = {{ status = 200, headers = {{ upstream-found = \"refund\" }} }}\n\
              not_undone = {{ status = 404, json = {{ \"/error\" = \"no such refund\" }} }}\n"
         );
         std::fs::write(&config, text).unwrap();

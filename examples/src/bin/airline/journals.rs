@@ -15,7 +15,7 @@ use tape_client::core::effect::Semantics;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::{RunId, Tape};
-use tape_examples::careless::WORKER;
+use tape_examples::careless::{BOOKS, WORKER};
 use tape_examples::comeback::{Comeback, Handover};
 use tape_examples::patience::until_it_works;
 use tape_examples::reactors::{Reactors, Setting};
@@ -256,10 +256,11 @@ fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String
          [connectors.{tenant}.http]\n\
          dispatch = \"{airline}/act/{{operation}}/{{business_key}}\"\n\
          observe = \"{airline}/acts/{{business_key}}\"\n\
-         found = {{ status = 200, headers = {{ airline-books = \"acts\" }} }}\n\
+         found = {{ status = 200, headers = {{ {BOOKS} = \"acts\" }} }}\n\
          absent = {{ status = 404, json = {{ \"/acts\" = 0 }} }}\n\
          compensate = \"{airline}/undo\"\n\
          undone = \"{airline}/undone/{{business_key}}\"\n\
+         is_undone = {{ status = 200, headers = {{ {BOOKS} = \"undos\" }} }}\n\
          not_undone = {{ status = 404, json = {{ \"/undos\" = 0 }} }}\n\
          [agents.service]\n\
          url = \"{redrive}\"\n"

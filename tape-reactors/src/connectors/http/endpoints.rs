@@ -22,9 +22,7 @@ pub struct HttpEndpoints {
     pub observe: Option<String>,
     /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
-    /// What an answer to `observe` looks like that says that it happened once. Without it, an answer has to prove that itself: it is one
-    /// JSON object, which names the effect's key or the business key, or comes from a URL that does, and is no list, no error and not
-    /// empty.
+    /// What an answer to `observe` looks like that says that it happened once. Without it, no answer does but one in Tape's own words.
     pub found: Option<HttpPattern>,
     /// What an answer to `observe`, or else to an act that is sent again, looks like that says that it did not happen. Without it, no
     /// answer does but one in Tape's own words.
@@ -32,7 +30,7 @@ pub struct HttpEndpoints {
     /// `GET`: whether it is undone, asked before an undo is sent again after one that may have arrived. Without it, the undo of an
     /// idempotent effect is sent again under its key, and that of any other waits for a person.
     pub undone: Option<String>,
-    /// What an answer to `undone` looks like that says that it is undone; without it, as without `found`.
+    /// What an answer to `undone` looks like that says that it is undone. Without it, no answer does but one in Tape's own words.
     pub is_undone: Option<HttpPattern>,
     /// What an answer to `undone` looks like that says that it is not undone, in the same way.
     pub not_undone: Option<HttpPattern>,

@@ -2,18 +2,16 @@
 
 use super::super::answer::{compensated, dispatched, observed};
 use super::exchange::Answer;
-use super::pattern::{Pattern, proves};
+use super::pattern::Pattern;
 use crate::connector::{Call, NotUndone, Observation};
 use reqwest::StatusCode;
 use tape_core::command::Ending;
 use tape_core::payload::Payload;
 
-/// What the configuration says about answers to a question.
+/// What the configuration says about answers to a question: each with its setting.
 pub(super) struct Says<'a> {
-    pub(super) yes: Option<&'a Pattern>,
-    pub(super) no: Option<&'a Pattern>,
-    /// Whether the question's URL names the act.
-    pub(super) url_names_the_act: bool,
+    pub(super) yes: (&'static str, Option<&'a Pattern>),
+    pub(super) no: (&'static str, Option<&'a Pattern>),
 }
 
 /// What the answer to an act that was sent again says of all attempts.
@@ -107,19 +105,27 @@ pub(super) fn seen(answer: &Answer, call: &Call, says: &Says<'_>) -> Observation
         return typed.unwrap_or_else(|why| Observation::Inconclusive { why });
     }
     let fits = |pattern: Option<&Pattern>| pattern.is_some_and(|pattern| pattern.fits(answer, call));
-    let inconclusive = |why: &str| Observation::inconclusive(format_args!("{why}: {}", answer.said()));
-    match (fits(says.yes), fits(says.no)) {
-        (true, true) => inconclusive("the answer looks both like a yes and like a no"),
+    let (yes, no) = (says.yes.0, says.no.0);
+    let inconclusive = |why: &str| Observation::inconclusive(format_args!("{}: {why}", answer.said()));
+    match (fits(says.yes.1), fits(says.no.1)) {
+        (true, true) => inconclusive(&format!("it fits both `{yes}` and `{no}`")),
         (true, false) => Observation::found(answer.payload()),
         (false, true) => Observation::Absent,
-        (false, false) if !confirms(answer.status) => Observation::Inconclusive { why: answer.said() },
-        (false, false) if says.yes.is_some() => inconclusive("the answer does not look like a yes"),
-        (false, false) => match proves(answer, call, says.url_names_the_act) {
-            Ok(()) => Observation::found(answer.payload()),
-            Err(why) => inconclusive(&format!(
-                "the answer does not prove that it happened, since {why}"
-            )),
-        },
+        (false, false) => inconclusive(&says.why_nothing()),
+    }
+}
+
+impl Says<'_> {
+    /// Why an answer that fits no pattern says nothing, and what to add so that it does. What an answer looks like proves nothing by
+    /// itself: a no names the act as well as a yes does.
+    fn why_nothing(&self) -> String {
+        let ((yes, is_yes), (no, is_no)) = (self.yes, self.no);
+        match (is_yes, is_no) {
+            (Some(_), Some(_)) => format!("it fits neither `{yes}` nor `{no}`"),
+            (Some(_), None) => format!("it does not fit `{yes}`, and `{no}` is not configured"),
+            (None, Some(_)) => format!("it does not fit `{no}`, and `{yes}` is not configured"),
+            (None, None) => format!("neither `{yes}` nor `{no}` is configured"),
+        }
     }
 }
 
@@ -152,12 +158,10 @@ mod tests {
         Pattern::read(&pattern).unwrap()
     }
 
-    /// A question at a URL that names the act.
     fn asked<'a>(yes: Option<&'a Pattern>, no: Option<&'a Pattern>) -> Says<'a> {
         Says {
-            yes,
-            no,
-            url_names_the_act: true,
+            yes: ("found", yes),
+            no: ("absent", no),
         }
     }
 
@@ -299,62 +303,60 @@ mod tests {
         );
     }
 
+    /// Whatever they look like: a no echoes the key, has a status of 200 and says something, as a yes does.
     #[test]
-    fn what_answers_to_an_observation_mean() {
-        use tape_core::effect::Outcome as O;
-        let outcome = |status, body: &str, url_names_the_act| {
-            let mut answer = answer(status, None);
-            answer.body = body.as_bytes().into();
-            let says = Says {
-                url_names_the_act,
-                ..asked(None, None)
-            };
-            seen(&answer, &call(), &says).outcome()
-        };
-        let named = r#"{"reference": "a/b?c {key}", "lines": [1]}"#;
-        for (body, at_the_act, at_all) in [
-            (named, O::Found, O::Found),
-            (r#"{"data": {"idempotency_key": "k-1"}}"#, O::Found, O::Found),
-            (r#"{"id": 7}"#, O::Found, O::Inconclusive),
-            (r#"{"id": 7, "reference": "another"}"#, O::Found, O::Inconclusive),
-            (r#"["all transfers"]"#, O::Inconclusive, O::Inconclusive),
-            (
-                r#"[{"reference": "a/b?c {key}"}]"#,
-                O::Inconclusive,
-                O::Inconclusive,
-            ),
-            (
-                r#"{"data": [{"reference": "k-1"}]}"#,
-                O::Inconclusive,
-                O::Inconclusive,
-            ),
-            (
-                r#"{"query": {"reference": "k-1"}, "data": []}"#,
-                O::Inconclusive,
-                O::Inconclusive,
-            ),
-            (
-                r#"{"error": "no such transfer", "reference": "k-1"}"#,
-                O::Inconclusive,
-                O::Inconclusive,
-            ),
-            (
-                r#"{"acts": 0, "exists": false, "act": null}"#,
-                O::Inconclusive,
-                O::Inconclusive,
-            ),
-            ("{}", O::Inconclusive, O::Inconclusive),
-            ("", O::Inconclusive, O::Inconclusive),
-            ("null", O::Inconclusive, O::Inconclusive),
-            ("k-1", O::Inconclusive, O::Inconclusive),
-            ("\"k-1\"", O::Inconclusive, O::Inconclusive),
-            ("<html>Sign in</html>", O::Inconclusive, O::Inconclusive),
+    fn no_answer_says_anything_that_nobody_configured() {
+        for body in [
+            r#"{"success": false, "code": 404, "message": "no such transfer"}"#,
+            r#"{"ok": false, "message": "not found"}"#,
+            r#"{"status": "not_found", "key": "k-1"}"#,
+            r#"{"status": 404, "detail": "no transfer"}"#,
+            r#"{"found": false, "key": "k-1"}"#,
+            r#"{"exists": false, "business_key": "a/b?c {key}"}"#,
+            r#"{"refunded": false, "reference": "a/b?c {key}"}"#,
+            r#"{"message": "Not Found", "documentation_url": "https://docs.example"}"#,
+            r#"{"id": "tr_1", "reference": "a/b?c {key}", "status": "failed"}"#,
+            r#"{"id": "tr_1", "reference": "a/b?c {key}", "status": "pending"}"#,
+            r#"{"total": 0, "query": "k-1"}"#,
+            r#"{"error": "no such transfer", "reference": "k-1"}"#,
+            r#"[{"reference": "a/b?c {key}"}]"#,
+            r#"{"data": [{"reference": "k-1"}]}"#,
+            r#"{"data": {"idempotency_key": "k-1"}}"#,
+            r#"{"id": 7}"#,
+            "{}",
+            "",
+            "null",
+            "k-1",
+            "<html>Sign in</html>",
         ] {
-            assert_eq!(outcome(200, body, true), at_the_act, "{body}");
-            assert_eq!(outcome(200, body, false), at_all, "{body}");
+            for status in [200, 201, 202, 301, 401, 404, 410, 429, 500, 503] {
+                let mut answer = answer(status, None);
+                answer.body = body.as_bytes().into();
+                let seen = seen(&answer, &call(), &asked(None, None));
+                let Observation::Inconclusive { why } = seen else {
+                    panic!("{status} {body}: {seen:?}");
+                };
+                let quoted = why.contains(&status.to_string()) && why.contains(body);
+                assert!(quoted && why.contains("`found`"), "{why}");
+            }
         }
-        for status in [202, 301, 401, 404, 410, 429, 500, 503] {
-            assert_eq!(outcome(status, named, true), O::Inconclusive, "{status}");
+    }
+
+    #[test]
+    fn what_to_add_is_told_where_an_answer_says_nothing() {
+        let pattern = pattern(r#"{"status": 200, "json": {"/state": "done"}}"#);
+        let told = |yes, no| match seen(&answer(404, None), &call(), &asked(yes, no)) {
+            Observation::Inconclusive { why } => why,
+            other => panic!("{other:?}"),
+        };
+        let (some, none) = (Some(&pattern), None);
+        for (yes, no, why) in [
+            (some, some, "it fits neither `found` nor `absent`"),
+            (some, none, "it does not fit `found`, and `absent` is not configured"),
+            (none, some, "it does not fit `absent`, and `found` is not configured"),
+            (none, none, "neither `found` nor `absent` is configured"),
+        ] {
+            assert_eq!(told(yes, no), format!("404 Not Found {{}}: {why}"));
         }
     }
 

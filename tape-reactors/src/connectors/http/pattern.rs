@@ -1,4 +1,4 @@
-//! What answers look like, and what they prove by themselves.
+//! What answers look like.
 
 use super::endpoints::HttpPattern;
 use super::exchange::Answer;
@@ -110,52 +110,5 @@ impl Shape {
             (Self::Plain(plain), value) => plain == value,
             _ => false,
         }
-    }
-}
-
-/// Whether an answer that no pattern is configured for proves that one act is there: it is one JSON object that names the act, or that
-/// comes from a URL which does and says anything. A list is none, and neither is an error, whatever the status.
-pub(super) fn proves(answer: &Answer, call: &Call, url_names_the_act: bool) -> Result<(), &'static str> {
-    let Some(body) = answer.json() else {
-        return Err("it is not JSON");
-    };
-    let Value::Object(members) = &body else {
-        return Err("it is not one JSON object");
-    };
-    let fails = |name: &str| {
-        let error = ["error", "errors", "fault"]
-            .iter()
-            .any(|word| name.eq_ignore_ascii_case(word));
-        error && !says_nothing(&members[name])
-    };
-    if members.keys().any(|name| fails(name)) {
-        return Err("it has an error");
-    }
-    let is_key = |value: &Value| {
-        let text = value.as_str();
-        let business_key = call.business_key.as_ref().map(|key| key.as_str());
-        text.is_some() && (text == Some(&call.key) || text == business_key)
-    };
-    if members.values().any(is_key) {
-        return Ok(());
-    }
-    if members.values().any(Value::is_array) {
-        return Err("it has a list");
-    }
-    let within = |value: &Value| value.as_object().is_some_and(|inner| inner.values().any(is_key));
-    if members.values().any(within) || url_names_the_act && !members.values().all(says_nothing) {
-        return Ok(());
-    }
-    Err("it does not name the act")
-}
-
-fn says_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) => false,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(members) => members.values().all(says_nothing),
     }
 }

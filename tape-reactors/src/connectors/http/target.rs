@@ -45,12 +45,6 @@ impl Target {
         Ok(Self { template })
     }
 
-    /// Whether the URL says which act it is about.
-    pub(super) fn names_the_act(&self) -> bool {
-        let names = |word| matches!(word, Word::Key | Word::BusinessKey | Word::Effect);
-        self.template.words().any(names)
-    }
-
     /// The URL for a call.
     ///
     /// # Errors

@@ -44,16 +44,16 @@ pub(crate) fn check_url(key: &'static str, url: &str) -> Result<(), HttpError> {
 }
 
 /// A connection that is not there after so long is given up, so that it is known that nothing was sent.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client to be set up further. It sends a request once: it follows no redirect, repeats nothing by itself, and keeps no connection
-/// on which a request could meet its end.
-pub(crate) fn client() -> reqwest::ClientBuilder {
+/// on which a request could meet its end. A connection that is not there in time is given up.
+pub(crate) fn client(connect_within: Duration) -> reqwest::ClientBuilder {
     // Where another part of the program has set it already, that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(0)
-        .connect_timeout(CONNECT)
+        .connect_timeout(connect_within)
 }

@@ -1,5 +1,6 @@
 //! A connector for upstreams that speak HTTP.
 
+mod clients;
 mod endpoints;
 mod exchange;
 mod meaning;
@@ -10,13 +11,16 @@ mod template;
 pub use endpoints::{HttpEndpoints, HttpPattern};
 
 use crate::connector::{Call, Connector, NotUndone, Observation};
-use crate::http::{HttpError, client};
+use crate::http::HttpError;
 use async_trait::async_trait;
+use clients::Clients;
 use endpoints::Endpoints;
 use exchange::{Answer, Lost, send};
 use meaning::{Says, ending, repeated, seen, undoing};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder};
+use std::sync::Arc;
+use tape_core::causes::Causes;
 use tape_core::command::Ending;
 use tape_core::effect::Semantics;
 use tape_core::id::BusinessKey;
@@ -39,7 +43,7 @@ use template::{Template, encoded, stands_for_nothing};
 /// | 202, 3xx, 408, any other 5xx but 501 and 505, any lost or broken answer | unknown: it may have happened, or may yet |
 /// | 409 | to a first attempt, refused; to a later one, unknown: an earlier attempt may be what it conflicts with |
 /// | any other 4xx, 501, 505; words of the call that make another URL of the template | refused |
-/// | no connection: refused, no such host, no TLS | nothing was sent: tried again with backoff, and the attempt does not count |
+/// | no connection: refused, no such host, no TLS, not there within 10 s or about half of the time that the call has | nothing was sent: tried again with backoff, and the attempt does not count |
 ///
 /// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
 /// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
@@ -51,7 +55,7 @@ use template::{Template, encoded, stands_for_nothing};
 /// there, *failed* speaks for all attempts.
 #[derive(Clone)]
 pub struct HttpConnector {
-    client: Client,
+    clients: Arc<Clients>,
     endpoints: Endpoints,
     /// Headers whose values have words of the call.
     headers: Vec<(HeaderName, Template)>,
@@ -81,7 +85,7 @@ impl HttpConnector {
             fixed.insert(header_name(name)?, value);
         }
         Ok(Self {
-            client: client().default_headers(fixed).build().map_err(HttpError::new)?,
+            clients: Arc::new(Clients::new(fixed)?),
             endpoints,
             headers: Vec::new(),
         })
@@ -111,7 +115,7 @@ impl HttpConnector {
     ) -> Result<Answer, Lost> {
         let body = call.args.bytes().cloned();
         let body = body.ok_or_else(|| Lost::Refused(ARGUMENTS_ERASED.to_owned()))?;
-        let request = self.client.post(url(at, call)?);
+        let request = self.client(call)?.post(url(at, call)?);
         let request = request.header(CONTENT_TYPE, call.args.content_type()).body(body);
         send(self.with_headers(request, call)?, call, name).await
     }
@@ -119,7 +123,7 @@ impl HttpConnector {
     /// Asks an endpoint what happened.
     async fn look(&self, at: (&'static str, &Target), call: &Call, says: Says<'_>) -> Observation {
         let ask = async || {
-            let request = self.client.get(url(at, call)?);
+            let request = self.client(call)?.get(url(at, call)?);
             send(
                 self.with_headers(request, call)?,
                 call,
@@ -130,6 +134,11 @@ impl HttpConnector {
         ask()
             .await
             .map_or_else(blind, |answer| seen(&answer, call, &says))
+    }
+
+    fn client(&self, call: &Call) -> Result<Client, Lost> {
+        let client = self.clients.until(call.deadline);
+        client.map_err(|error| Lost::Unreached(Causes(&error).to_string()))
     }
 
     fn with_headers(&self, mut request: RequestBuilder, call: &Call) -> Result<RequestBuilder, Lost> {
@@ -252,7 +261,9 @@ impl HttpConnector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
+    use tokio::time::{Instant, timeout_at};
 
     #[tokio::test]
     async fn what_has_no_name_is_not_asked_about() {
@@ -342,6 +353,44 @@ mod tests {
         assert!(told.contains("Unreached") && told.contains("Refused"), "{told}");
     }
 
+    /// Its packets are dropped, as by a firewall. A worker whose patience ended first would take it for a lost answer.
+    #[tokio::test(start_paused = true)]
+    async fn it_is_known_before_the_time_is_over_that_a_connection_is_not_there() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let at = listener.local_addr().unwrap();
+        // Its queue is full, so that nobody else gets an answer.
+        let mut waiting = Vec::new();
+        for _ in 0..2 {
+            waiting.push(std::net::TcpStream::connect(at).unwrap());
+        }
+        let endpoints = HttpEndpoints {
+            dispatch: format!("http://{at}/"),
+            observe: Some(format!("http://{at}/by/{{key}}")),
+            ..HttpEndpoints::default()
+        };
+        let connector = HttpConnector::new(endpoints, []).unwrap();
+        for patience_ms in [100, 1_000, 5_000, 10_000, 60_000] {
+            let with_deadline = || {
+                let deadline = Instant::now() + Duration::from_millis(patience_ms);
+                Call { deadline, ..call() }
+            };
+            let call = with_deadline();
+            let ending = timeout_at(call.deadline, connector.dispatch(&call)).await;
+            assert!(matches!(ending, Ok(Ending::Unreached { .. })), "{patience_ms}: {ending:?}");
+            let call = with_deadline();
+            let seen = timeout_at(call.deadline, connector.observe(&call)).await;
+            assert!(matches!(seen, Ok(Observation::Unreached { .. })), "{patience_ms}: {seen:?}");
+            let call = with_deadline();
+            let undone = timeout_at(call.deadline, connector.compensate(&call)).await;
+            assert!(
+                matches!(undone, Ok(Err(NotUndone::Unreached { .. }))),
+                "{patience_ms}: {undone:?}"
+            );
+        }
+    }
+
     /// Answers each connection once, where there is something to answer, and keeps some open.
     async fn answering(listener: &tokio::net::TcpListener, answers: &[(&str, bool)]) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -415,7 +464,7 @@ mod tests {
             semantics: Semantics::Idempotent,
             attempt: 1,
             unwanted: false,
-            deadline: tokio::time::Instant::now(),
+            deadline: Instant::now() + Duration::from_secs(60),
         }
     }
 }

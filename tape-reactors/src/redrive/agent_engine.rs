@@ -1,7 +1,7 @@
 //! Re-drives of agents that Google's Agent Engine runs.
 
 use super::{Redrive, RedriveError, Redriver, failed};
-use crate::http::{HttpError, check_url, client};
+use crate::http::{CONNECT, HttpError, check_url, client};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::json;
@@ -49,7 +49,7 @@ impl AgentEngineRedriver {
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
         let url = url.into();
         check_url("url", &url)?;
-        let client = client().timeout(timeout).build().map_err(HttpError::new)?;
+        let client = client(CONNECT).timeout(timeout).build().map_err(HttpError::new)?;
         Ok(Self {
             client,
             url,
@@ -152,7 +152,6 @@ mod tests {
             matches!(error, RedriveError::Refused { status: 307 }),
             "{error:?}"
         );
-        assert!(!error.reached(), "what stands before the agent answered");
         assert_eq!(led.load(Ordering::Relaxed), 0);
     }
 }

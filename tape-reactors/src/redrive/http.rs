@@ -2,15 +2,15 @@
 
 use super::signature::{SIGNATURE_HEADER, sign};
 use super::{Redrive, RedriveError, Redriver, failed};
-use crate::http::{HttpError, check_url, client};
+use crate::http::{CONNECT, HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
-/// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done or has made sure that it
-/// goes on without the request; any other status, or no answer in time, counts as a failed re-drive. A connection that is refused, and a
-/// status with which those answer who stand before the agent, do not (see [`RedriveError::reached`]).
+/// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made
+/// sure that it goes on without the request. Whether the re-drive counts is said by the journal and not by the answer: where nobody
+/// adopted the run, nobody was reached.
 #[derive(Clone)]
 pub struct HttpRedriver {
     client: reqwest::Client,
@@ -26,7 +26,7 @@ impl HttpRedriver {
     pub fn new(url: impl Into<String>, timeout: Duration) -> Result<Self, HttpError> {
         let url = url.into();
         check_url("url", &url)?;
-        let client = client().timeout(timeout).build().map_err(HttpError::new)?;
+        let client = client(CONNECT).timeout(timeout).build().map_err(HttpError::new)?;
         Ok(Self {
             client,
             url,

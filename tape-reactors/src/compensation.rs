@@ -78,9 +78,9 @@ impl Compensation {
             Waited::Lost => return Ok(Reaction::Done),
         };
         if let UndoEnding::Unreached { error } = &ending {
-            self.0.outages().unreached(&call.connector, error);
+            self.0.outages().lost(&call.connector, error);
         } else {
-            self.0.outages().reached(&call.connector);
+            self.0.outages().back(&call.connector);
             info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, ending = word(&ending), "undoing");
         }
         self.finish(obligation, &call, fitted(ending)).await?;

@@ -1,42 +1,58 @@
-//! Upstreams that are not reached: the log says so once, and then rarely.
+//! Others that are away, such as upstreams and agents: the log says so once, and then rarely.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tape_core::id::Connector;
 use tape_core::outage::Outage;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// While an upstream is away, the log says so this often.
+/// While one is away, the log says so this often.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// The upstreams that were not reached the last time.
-#[derive(Debug, Default)]
-pub(crate) struct Outages(Mutex<HashMap<Connector, Outage>>);
+/// Those who were away the last time.
+#[derive(Debug)]
+pub(crate) struct Outages<K> {
+    /// What the log calls one of them.
+    what: &'static str,
+    /// What the log says of one that is away.
+    away: &'static str,
+    all: Mutex<HashMap<K, Outage>>,
+}
 
-impl Outages {
-    /// The upstream was not reached. Whether the log says so.
-    pub(crate) fn unreached(&self, connector: &Connector, why: &str) -> bool {
-        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let outage = outages
-            .entry(connector.clone())
-            .or_insert_with(|| Outage::new(AGAIN));
+impl<K: Eq + Hash + Clone + Display> Outages<K> {
+    /// Nobody is away.
+    pub(crate) fn new(what: &'static str, away: &'static str) -> Self {
+        Self {
+            what,
+            away,
+            all: Mutex::default(),
+        }
+    }
+
+    /// One is away, again or for the first time. Whether the log says so.
+    pub(crate) fn lost(&self, name: &K, why: &str) -> bool {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let outage = all.entry(name.clone()).or_insert_with(|| Outage::new(AGAIN));
         let said = outage.lost(Instant::now().into_std(), why);
+        let (what, away) = (self.what, self.away);
         if let Some(spell) = &said {
-            warn!(%connector, why, %spell, "the upstream is not reached: its work waits, and no attempt counts");
+            warn!(%name, why, %spell, "the {what} {away}");
         } else {
-            debug!(%connector, why, "the upstream is not reached");
+            debug!(%name, why, "the {what} {away}");
         }
         said.is_some()
     }
 
-    /// The upstream was reached.
-    pub(crate) fn reached(&self, connector: &Connector) {
-        let mut outages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let outage = outages.remove(connector);
-        if let Some(spell) = outage.and_then(|mut outage| outage.back(Instant::now().into_std())) {
-            info!(%connector, %spell, "the upstream is reached again");
+    /// One is there.
+    pub(crate) fn back(&self, name: &K) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        // It stays known: one that comes and goes is told of as rarely.
+        let outage = all.get_mut(name);
+        if let Some(spell) = outage.and_then(|outage| outage.back(Instant::now().into_std())) {
+            info!(%name, %spell, "the {} is there again", self.what);
         }
     }
 }
@@ -44,20 +60,28 @@ impl Outages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tape_core::id::Connector;
 
     #[tokio::test(start_paused = true)]
-    async fn an_upstream_that_is_away_is_told_of_rarely() {
-        let (outages, bank) = (Outages::default(), Connector::new("bank").unwrap());
-        let minute_by_minute = async || {
+    async fn one_that_is_away_is_told_of_rarely() {
+        let (outages, bank) = (Outages::new("upstream", "is away"), Connector::new("bank").unwrap());
+        let minute_by_minute = async |comes_back: bool| {
             let mut said = 0;
             for _ in 0..60 {
-                said += u32::from(outages.unreached(&bank, "no connection"));
+                said += u32::from(outages.lost(&bank, "no connection"));
+                if comes_back {
+                    outages.back(&bank);
+                }
                 tokio::time::advance(Duration::from_secs(60)).await;
             }
             said
         };
-        assert_eq!(minute_by_minute().await, 12);
-        outages.reached(&bank);
-        assert!(outages.unreached(&bank, "no connection"), "another outage");
+        assert_eq!(minute_by_minute(false).await, 12);
+        outages.back(&bank);
+        assert!(outages.lost(&bank, "no connection"), "another outage");
+        tokio::time::advance(Duration::from_secs(300)).await;
+        assert_eq!(minute_by_minute(true).await, 12, "it comes and goes");
+        let post = Connector::new("post").unwrap();
+        assert!(outages.lost(&post, "no connection"), "each has its own");
     }
 }

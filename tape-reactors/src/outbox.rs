@@ -77,9 +77,9 @@ impl Outbox {
             Waited::Lost => return Ok(Reaction::Done),
         };
         if let Ending::Unreached { error } = &ending {
-            self.0.outages().unreached(&spec.connector, error);
+            self.0.outages().lost(&spec.connector, error);
         } else {
-            self.0.outages().reached(&spec.connector);
+            self.0.outages().back(&spec.connector);
             info!(run = %StreamId::Run(run.clone()), %effect, attempt, ending = word(&ending), "dispatched");
         }
         self.finish(&call, ending).await?;

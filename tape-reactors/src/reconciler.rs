@@ -100,9 +100,9 @@ impl Reconciler {
     async fn send(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
         let outcome = seen.outcome();
         if let Observation::Unreached { why } = &seen {
-            self.0.outages().unreached(&call.connector, why);
+            self.0.outages().lost(&call.connector, why);
         } else {
-            self.0.outages().reached(&call.connector);
+            self.0.outages().back(&call.connector);
             info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
         }
         let why = text_of(why(&seen));

@@ -1,6 +1,7 @@
 //! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
 
 use crate::access::{Access, AccessError, DueWork, ask};
+use crate::outages::Outages;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::redrive::{Redrive, RedriveError, Redriver};
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
-use tape_core::id::{Epoch, Holder, RunId};
+use tape_core::id::{App, Epoch, Holder, RunId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -19,13 +20,16 @@ use tracing::{debug, info, warn};
 const LEASES_UNADOPTED_MAX: u32 = 4;
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
-/// adopted the run; lets it go where the agent could not be reached, or has not adopted it within four leases. How long a run that makes no progress waits between
-/// re-drives, and when it waits for a person, are rules of the run.
+/// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. The journal
+/// knows whether an agent adopted the run, whoever answered: a re-drive that nobody adopted counts for nothing. How long a run that makes
+/// no progress waits between re-drives, and when it waits for a person, are rules of the run.
 pub struct Recovery {
     access: Arc<dyn Access>,
     redriver: Arc<dyn Redriver>,
     holder: Holder,
     lease: Duration,
+    /// Agents that adopt nothing.
+    outages: Outages<App>,
 }
 
 impl std::fmt::Debug for Recovery {
@@ -49,6 +53,7 @@ impl Recovery {
             redriver,
             holder,
             lease,
+            outages: Outages::new("agent", "adopts no run: its runs wait, and no re-drive counts"),
         }
     }
 
@@ -99,14 +104,16 @@ impl Recovery {
         }
     }
 
-    async fn release(&self, run: &RunId, epoch: Epoch, undriven: bool) -> Result<(), AccessError> {
+    /// Lets the run go, unless somebody adopted it: then this is refused and changes nothing. Whether it was let go.
+    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<bool, AccessError> {
         let release = DriverCommand::ReleaseLease {
             redrive_in_ms: 0,
-            undriven,
+            undriven: true,
         };
         match self.drive(run, epoch, release).await {
-            Err(AccessError::Rejected(_)) => Ok(()),
-            other => other,
+            Ok(()) => Ok(true),
+            Err(AccessError::Rejected(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -115,7 +122,7 @@ impl Recovery {
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
         };
-        info!(run = %name(run), %epoch, "re-driving");
+        debug!(run = %name(run), %epoch, "re-driving");
         let redrive = Redrive {
             run: run.clone(),
             epoch,
@@ -124,15 +131,26 @@ impl Recovery {
             driven = self.redriver.redrive(&redrive) => driven,
             unadopted = self.hold(run, epoch) => Err(unadopted),
         };
-        let undriven = driven.as_ref().is_err_and(|error| !error.reached());
-        // Where the agent adopted the run, this is refused and changes nothing.
-        self.release(run, epoch, undriven).await?;
-        match driven {
-            Ok(()) => Ok(Reaction::Done),
-            // The run itself says when it is due again: the driver need not wait on top.
-            Err(error) => {
-                warn!(run = %name(run), error = %Causes(&error), "the re-drive failed");
-                Ok(Reaction::Done)
+        let undriven = self.release(run, epoch).await?;
+        self.tell(run, &driven, undriven);
+        // The run itself says when it is due again: the driver need not wait on top.
+        Ok(Reaction::Done)
+    }
+
+    /// What the log says of a re-drive.
+    fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
+        let failed = driven.as_ref().err().map(|error| Causes(error).to_string());
+        if undriven {
+            let why = failed.as_deref();
+            self.outages.lost(
+                &run.app,
+                why.unwrap_or("it answered as if all were well, and did not adopt the run"),
+            );
+        } else {
+            self.outages.back(&run.app);
+            match failed {
+                Some(error) => warn!(run = %name(run), error, "the re-drive failed"),
+                None => info!(run = %name(run), "driven again"),
             }
         }
     }

@@ -48,11 +48,11 @@ pub trait Redriver: Send + Sync + 'static {
 
     /// Starts the agent of the run over its journal. It may return once the agent has adopted the run, or once the agent
     /// is done with it: recovery keeps its hold of the run until it is adopted or this returns, and drops this where the run is not
-    /// adopted within a few leases.
+    /// adopted within a few leases. Where the run is not adopted when this returns, whatever it returns, the run is let go and becomes
+    /// due again, later each time; that says nothing about the run, and does not get it stuck.
     ///
     /// # Errors
-    /// [`RedriveError`]: the run is let go and becomes due again, later each time. Where no agent was reached, that says nothing about
-    /// the run, and does not get it stuck.
+    /// [`RedriveError`], which the log says.
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError>;
 }
 
@@ -66,8 +66,8 @@ pub enum RedriveError {
         /// The app.
         app: App,
     },
-    /// The agent refused.
-    #[error("the agent answered with status {status}")]
+    /// The agent, or who stands before it, refused.
+    #[error("the answer has status {status}")]
     Refused {
         /// Its HTTP status.
         status: u16,
@@ -84,22 +84,6 @@ pub enum RedriveError {
     /// The agent failed, or its answer was lost.
     #[error("the agent did not take the run")]
     Agent(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl RedriveError {
-    /// Whether an agent took up the run, as far as is known. An agent that is not there, turns everybody away or hangs would otherwise
-    /// get every run of its app stuck.
-    #[must_use]
-    pub const fn reached(&self) -> bool {
-        match self {
-            Self::UnknownApp { .. } | Self::Unreached(_) | Self::Unadopted { .. } => false,
-            // What stands before an agent answers so: the caller is not let in or sent elsewhere, nothing is there, or it has no room.
-            Self::Refused { status } => {
-                !matches!(status, 300..=399 | 401 | 403 | 404 | 407 | 429 | 502 | 503 | 504)
-            }
-            Self::Agent(_) => true,
-        }
-    }
 }
 
 /// What came of asking an agent over HTTP.

@@ -47,7 +47,7 @@ pub struct Worker {
     connectors: Arc<Connectors>,
     holder: Holder,
     terms: Terms,
-    outages: Arc<Outages>,
+    outages: Arc<Outages<Name>>,
 }
 
 /// An effect that is due, and who can see to it.
@@ -98,12 +98,15 @@ impl Worker {
             connectors: Arc::new(connectors),
             holder,
             terms: Terms { claim, ..terms },
-            outages: Arc::default(),
+            outages: Arc::new(Outages::new(
+                "upstream",
+                "is not reached: its work waits, and no attempt counts",
+            )),
         }
     }
 
     /// The upstreams that are not reached.
-    pub(crate) fn outages(&self) -> &Outages {
+    pub(crate) fn outages(&self) -> &Outages<Name> {
         &self.outages
     }
 

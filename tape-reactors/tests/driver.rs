@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+mod logged;
+
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use logged::Log;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
@@ -21,9 +23,6 @@ use tape_reactors::{
 use tape_store::contract::PageToken;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Work that is due until it is done, and what was done with it.
 #[derive(Default)]
@@ -320,49 +319,6 @@ async fn a_driver_that_is_told_to_stop_finishes_what_is_under_way_and_no_more() 
     running.task.await.unwrap();
     assert_eq!(desk.done().len(), 2, "those under way are done");
     assert_eq!(desk.begun.lock().unwrap().len(), 2, "those that waited were left");
-}
-
-/// The lines of this thread's log that people are shown.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// What was logged since the last time.
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        write!(self.0, " {}={value:?}", field.name()).unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::INFO
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = event.metadata().level().to_string();
-        event.record(&mut Line(&mut line));
-        self.0.lock().unwrap().push(line);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }
 
 #[tokio::test(start_paused = true)]

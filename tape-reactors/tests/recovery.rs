@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+mod logged;
+
 use async_trait::async_trait;
+use logged::Log;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, DriverCommand, RunCommand};
 use tape_core::id::{App, Epoch, Holder, RunId};
@@ -201,11 +204,16 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
     begin(&engine, &run_id("poisoned", 0), None, 1_000).await;
     let (stuck, mut attempts) = mpsc::unbounded_channel();
     let (done, mut finished) = mpsc::unbounded_channel();
-    let healthy = engine.clone();
+    let (healthy, poisoned) = (engine.clone(), engine.clone());
     let registry = Registry::new()
-        .agent(App::new("poisoned").unwrap(), 1, move |_| {
+        .agent(App::new("poisoned").unwrap(), 1, move |redrive: Redrive| {
             stuck.send(tokio::time::Instant::now()).unwrap();
-            async { Err(RedriveError::Agent("it crashes each time".into())) }
+            let engine = poisoned.clone();
+            async move {
+                // Without a lease to speak of: its process is gone.
+                begin(&engine, &redrive.run, Some(redrive.epoch), 100).await;
+                Err(RedriveError::Refused { status: 500 })
+            }
         })
         .agent(App::new("healthy").unwrap(), 1, move |redrive: Redrive| {
             let (engine, done) = (healthy.clone(), done.clone());
@@ -241,7 +249,23 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_is_out_of_reach_gets_no_run_stuck() {
+async fn no_answer_gets_a_run_stuck_that_nobody_adopted() {
+    for answer in [
+        || Err(RedriveError::Unreached("nobody listens".into())),
+        // A proxy that takes connections for an agent that is away, and closes them.
+        || Err(RedriveError::Agent("the connection was closed".into())),
+        || Err(RedriveError::Refused { status: 404 }),
+        || Err(RedriveError::Refused { status: 405 }),
+        || Err(RedriveError::Refused { status: 500 }),
+        || Err(RedriveError::Refused { status: 520 }),
+        // A page that stands in for it.
+        || Ok(()),
+    ] {
+        an_outage_gets_no_run_stuck(answer).await;
+    }
+}
+
+async fn an_outage_gets_no_run_stuck(answer: fn() -> Result<(), RedriveError>) {
     let engine = engine();
     let run = run_id("treasury", 0);
     begin(&engine, &run, None, 1_000).await;
@@ -254,7 +278,7 @@ async fn an_agent_that_is_out_of_reach_gets_no_run_stuck() {
         let asked = count.fetch_add(1, Ordering::SeqCst) + 1;
         async move {
             if asked <= outage {
-                return Err(RedriveError::Unreached("nobody listens".into()));
+                return answer();
             }
             finish(engine, redrive, done).await
         }
@@ -268,6 +292,46 @@ async fn an_agent_that_is_out_of_reach_gets_no_run_stuck() {
     assert_eq!(asked.load(Ordering::SeqCst), outage + 1);
     // Five minutes apart in the end.
     assert!(began.elapsed() >= Duration::from_secs(300) * (outage - 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_away_is_told_of_rarely_and_with_the_cause() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let engine = engine();
+    for n in 0..200 {
+        begin(&engine, &run_id("treasury", n), None, 1_000).await;
+    }
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let (agent, away) = (engine.clone(), Arc::new(AtomicBool::new(true)));
+    let is_away = Arc::clone(&away);
+    let registry = Registry::new().agent(App::new("treasury").unwrap(), 20, move |redrive: Redrive| {
+        let (engine, done, away) = (agent.clone(), done.clone(), is_away.load(Ordering::SeqCst));
+        async move {
+            if away {
+                return Err(RedriveError::Unreached("connection refused".into()));
+            }
+            finish(engine, redrive, done).await
+        }
+    });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let workers = Workers::start(1, &engine, &redriver, Options::default());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    away.store(false, Ordering::SeqCst);
+    for _ in 0..200 {
+        finished.recv().await.unwrap();
+    }
+    workers.drain().await;
+    let told = log.take();
+    let told: Vec<_> = told.iter().filter(|line| !line.contains("driven again")).collect();
+    // One each five minutes, and one in the end.
+    assert!((10..=14).contains(&told.len()), "{told:?}");
+    let (back, lost) = told.split_last().unwrap();
+    assert!(back.starts_with("INFO message=the agent is there again name=treasury"), "{back}");
+    for line in lost {
+        let begin = "WARN message=the agent adopts no run: its runs wait, and no re-drive counts name=treasury";
+        assert!(line.starts_with(begin) && line.contains("connection refused"), "{line}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,13 +423,13 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
     assert_eq!(body["run"]["invocation"], "i7");
 
     let missing = HttpRedriver::new(format!("http://{address}/nothing"), Duration::from_secs(30)).unwrap();
-    let reached = async |redriver: &HttpRedriver| redriver.redrive(&redrive).await.unwrap_err().reached();
-    assert!(!reached(&missing).await, "a 404 says nothing about the run");
+    let failed = async |redriver: &HttpRedriver| redriver.redrive(&redrive).await.unwrap_err();
+    assert!(matches!(failed(&missing).await, RedriveError::Refused { status: 404 }));
     let failing = HttpRedriver::new(format!("http://{address}/fails"), Duration::from_secs(30)).unwrap();
-    assert!(reached(&failing).await, "the agent failed with it");
+    assert!(matches!(failed(&failing).await, RedriveError::Refused { status: 500 }));
     server.abort();
     let _ = server.await;
-    assert!(!reached(&redriver).await, "nobody is there");
+    assert!(matches!(failed(&redriver).await, RedriveError::Unreached(_)), "nobody is there");
 }
 
 #[tokio::test]
@@ -418,8 +482,6 @@ async fn an_agent_is_redriven_through_agent_engine() {
     assert_eq!(tokens.load(Ordering::SeqCst), 1, "a token is kept while it lives");
     assert!(engine(8).redrive(&redrive).await.is_err());
     let outside = engine(7).tokens(format!("http://{address}/no-token"));
-    assert!(
-        !outside.redrive(&redrive).await.unwrap_err().reached(),
-        "it was not let in"
-    );
+    let error = outside.redrive(&redrive).await.unwrap_err();
+    assert!(matches!(error, RedriveError::Unreached(_)), "it was not let in: {error:?}");
 }

@@ -89,6 +89,16 @@ impl AgentEngineRedriver {
     }
 }
 
+impl AgentEngineRedriver {
+    /// A token that is refused may have been revoked before its time: the next re-drive asks for another.
+    async fn forget(&self, refused: &str) {
+        let mut kept = self.token.lock().await;
+        if kept.as_ref().is_some_and(|(token, _)| token == refused) {
+            *kept = None;
+        }
+    }
+}
+
 #[async_trait]
 impl Redriver for AgentEngineRedriver {
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
@@ -97,11 +107,14 @@ impl Redriver for AgentEngineRedriver {
         let mut answer = self
             .client
             .post(format!("{}:streamQuery", self.url))
-            .bearer_auth(token)
+            .bearer_auth(&token)
             .json(&json!({"classMethod": self.method, "input": redrive}))
             .send()
             .await
             .map_err(failed)?;
+        if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+            self.forget(&token).await;
+        }
         if !answer.status().is_success() {
             return Err(RedriveError::Refused {
                 status: answer.status().as_u16(),
@@ -122,6 +135,41 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tape_core::id::{Epoch, RunId};
+
+    #[tokio::test]
+    async fn a_token_that_is_refused_is_not_used_again() {
+        use axum::http::HeaderMap;
+        let given = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&given);
+        let token = async move || {
+            let n = count.fetch_add(1, Ordering::Relaxed);
+            format!(r#"{{"access_token": "T{n}", "expires_in": 3600}}"#)
+        };
+        let revoked = async |headers: HeaderMap| {
+            if headers["authorization"] == "Bearer T0" {
+                StatusCode::UNAUTHORIZED
+            } else {
+                StatusCode::OK
+            }
+        };
+        let router = Router::new().route("/token", any(token)).fallback(any(revoked));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let engine =
+            AgentEngineRedriver::new(format!("http://{at}/engine"), Duration::from_secs(30)).unwrap();
+        let engine = engine.tokens(format!("http://{at}/token"));
+        let run = RunId::new("acme", "a", "u", "s", "i").unwrap();
+        let redrive = Redrive { run, epoch: Epoch(2) };
+        let refused = engine.redrive(&redrive).await.unwrap_err();
+        assert!(
+            matches!(refused, RedriveError::Refused { status: 401 }),
+            "{refused:?}"
+        );
+        engine.redrive(&redrive).await.unwrap();
+        engine.redrive(&redrive).await.unwrap();
+        assert_eq!(given.load(Ordering::Relaxed), 2, "the other is kept");
+    }
 
     #[tokio::test]
     async fn a_redirect_is_not_followed() {

@@ -20,7 +20,7 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    /// Takes the next bytes; false where no more are read.
+    /// Takes the next bytes; false where no more are kept or counted.
     pub(super) fn push(&mut self, chunk: &[u8]) -> bool {
         if self.len >= READ_BYTES_MAX && !chunk.is_empty() {
             self.more = true;

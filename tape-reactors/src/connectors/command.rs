@@ -189,14 +189,15 @@ async fn until_ended(
     }
 }
 
-/// Reads what a program writes, until its end or until there is too much of it.
+/// Reads what a program writes, until its end. What is too much is dropped: a program that nobody reads would not come to its end.
 async fn read(output: &mut (impl AsyncRead + Unpin), answer: &mut Bounded) -> std::io::Result<()> {
     let mut chunk = vec![0; 64 * 1024];
     loop {
         let n = output.read(&mut chunk).await?;
-        if n == 0 || !answer.push(&chunk[..n]) {
+        if n == 0 {
             return Ok(());
         }
+        answer.push(&chunk[..n]);
     }
 }
 
@@ -310,6 +311,18 @@ mod tests {
 
     fn shell(script: &str) -> CommandConnector {
         CommandConnector::new("sh", ["-c".to_owned(), script.to_owned()])
+    }
+
+    #[tokio::test]
+    async fn a_command_with_more_to_say_than_is_read_comes_to_its_end() {
+        let script = "printf '{\"confirmed\": {\"result\": \"'; head -c 70000000 /dev/zero | tr '\\0' x; printf '\"}}'";
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let ending = shell(script).dispatch(&Call { deadline, ..call() }).await;
+        let Ending::Confirmed { result, .. } = ending else {
+            panic!("it answered: {ending:?}");
+        };
+        let unkept = result.as_unkept().unwrap();
+        assert!(unkept.more && unkept.len >= 64 << 20, "{} bytes", unkept.len);
     }
 
     #[tokio::test]

@@ -378,10 +378,16 @@ mod tests {
             };
             let call = with_deadline();
             let ending = timeout_at(call.deadline, connector.dispatch(&call)).await;
-            assert!(matches!(ending, Ok(Ending::Unreached { .. })), "{patience_ms}: {ending:?}");
+            assert!(
+                matches!(ending, Ok(Ending::Unreached { .. })),
+                "{patience_ms}: {ending:?}"
+            );
             let call = with_deadline();
             let seen = timeout_at(call.deadline, connector.observe(&call)).await;
-            assert!(matches!(seen, Ok(Observation::Unreached { .. })), "{patience_ms}: {seen:?}");
+            assert!(
+                matches!(seen, Ok(Observation::Unreached { .. })),
+                "{patience_ms}: {seen:?}"
+            );
             let call = with_deadline();
             let undone = timeout_at(call.deadline, connector.compensate(&call)).await;
             assert!(

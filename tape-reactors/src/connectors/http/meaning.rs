@@ -352,8 +352,16 @@ mod tests {
         let (some, none) = (Some(&pattern), None);
         for (yes, no, why) in [
             (some, some, "it fits neither `found` nor `absent`"),
-            (some, none, "it does not fit `found`, and `absent` is not configured"),
-            (none, some, "it does not fit `absent`, and `found` is not configured"),
+            (
+                some,
+                none,
+                "it does not fit `found`, and `absent` is not configured",
+            ),
+            (
+                none,
+                some,
+                "it does not fit `absent`, and `found` is not configured",
+            ),
             (none, none, "neither `found` nor `absent` is configured"),
         ] {
             assert_eq!(told(yes, no), format!("404 Not Found {{}}: {why}"));

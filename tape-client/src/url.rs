@@ -25,16 +25,8 @@ impl FromStr for StoreUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if let Some(authority) = text.strip_prefix("tape://") {
-            let authority = authority.trim_end_matches('/');
-            let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-            return match port {
-                Some(Ok(_)) => Ok(Self::Server(authority.to_owned())),
-                _ => Err(Error::invalid(
-                    "store URL",
-                    format!("'{text}' is not of the form tape://HOST:PORT"),
-                )),
-            };
+        if let Some(authority) = text.strip_prefix(SERVER) {
+            return server(authority).map(|authority| Self::Server(authority.to_owned()));
         }
         if text == "memory:" || text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()) {
             return Ok(Self::Embedded(text.to_owned()));
@@ -75,6 +67,31 @@ const DATABASES: [(bool, &str); 5] = [
     (cfg!(feature = "spanner"), "spanner://"),
 ];
 
+/// How the URL of a server begins.
+const SERVER: &str = "tape://";
+
+/// The address of a server, without the slash that may end it: `HOST:PORT` and nothing else.
+///
+/// # Errors
+/// [`Error::Invalid`] where that is none, such as one without a port or with a path.
+pub(crate) fn server(authority: &str) -> Result<&str, Error> {
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let parts = authority.rsplit_once(':').filter(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let named = !host.is_empty() && (bracketed || !host.contains([':', '[', ']']));
+        let other = |c: char| c.is_whitespace() || "/\\@?#".contains(c);
+        let number = port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok();
+        named && !host.contains(other) && number
+    });
+    parts.map(|_| authority).ok_or_else(|| {
+        let shown = without_secrets(&format!("{SERVER}{authority}"));
+        Error::invalid(
+            "store URL",
+            format!("'{shown}' is not of the form tape://HOST:PORT"),
+        )
+    })
+}
+
 /// The URL without what may have a password: user and parameters.
 fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -88,6 +105,38 @@ fn without_secrets(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_has_a_host_and_a_port_and_nothing_else() {
+        for url in [
+            "tape://h:1",
+            "tape://h:1/",
+            "tape://10.0.0.1:7878",
+            "tape://[::1]:7878",
+        ] {
+            let parsed = url.parse::<StoreUrl>().unwrap();
+            assert_eq!(parsed.to_string(), url.trim_end_matches('/'));
+        }
+        for url in [
+            "tape://db",
+            "tape://db:",
+            "tape://db:+1",
+            "tape://db:65536",
+            "tape://:7878",
+            "tape://h:1/x",
+            "tape://h/x:1",
+            "tape://h:1//",
+            "tape://::1:7878",
+            "tape://h:1?a=b:1",
+            "tape://ann:secret@h:1",
+        ] {
+            let error = url.parse::<StoreUrl>().unwrap_err().to_string();
+            assert!(
+                error.contains("tape://HOST:PORT") && !error.contains("secret"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn a_password_is_not_shown() {

@@ -71,6 +71,7 @@ impl Workbench {
     /// # Errors
     /// [`Error::Invalid`] where that is no address.
     pub fn new(authority: &str) -> Result<Self, Error> {
+        let authority = crate::url::server(authority)?;
         Ok(Self(Arc::new(Remote::new(authority, LEASE)?)))
     }
 

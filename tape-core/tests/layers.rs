@@ -15,16 +15,30 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "tape-client",
         &["tape-core", "tape-proto", "tape-store", "tape-wal"],
     ),
-    ("tape-cli", &["tape-client"]),
+    ("tape-cli", &["tape-client", "tape-program"]),
     (
         "tape-reactors",
-        &["tape-core", "tape-store", "tape-client", "tape-net"],
+        &[
+            "tape-core",
+            "tape-store",
+            "tape-client",
+            "tape-net",
+            "tape-program",
+        ],
     ),
     ("tape-net", &[]),
+    ("tape-program", &[]),
     ("tape-generate", &[]),
     (
         "tape-server",
-        &["tape-core", "tape-store", "tape-wal", "tape-proto", "tape-net"],
+        &[
+            "tape-core",
+            "tape-store",
+            "tape-wal",
+            "tape-proto",
+            "tape-net",
+            "tape-program",
+        ],
     ),
     ("tape-deploy", &[]),
     (

@@ -111,13 +111,13 @@ fn what_makes_no_sense_is_refused_at_start() {
         ),
         (
             "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"EMPTY\"]".to_owned(),
-            "'connectors.mail.env'",
-            "EMPTY, which is not set, or empty",
+            "`connectors.mail.env[0]`",
+            "a variable of the environment that is not set, or empty",
         ),
         (
             agent("secret_env = \"EMPTY\""),
-            "'treasury'",
-            "EMPTY, which is not set, or empty",
+            "`agents.treasury.secret_env`",
+            "a variable of the environment that is not set, or empty",
         ),
         (
             "[connectors.mail]\ncommand = [\"true\"]\nheaders = { a = \"b\" }".to_owned(),
@@ -168,6 +168,19 @@ fn an_error_has_no_secret_of_the_file_in_it() {
     for config in [
         "[connectors.bank]\nheaders = { authorization = \"Bearer S3CRET\", x = }\n",
         "[connectors.bank]\nheaders = \"S3CRET\"\n",
+        "[connectors.bank]\nheaders = { x-api-key = 4711 }\n",
+        "[connectors.bank]\nheaders = { x-api-key = 4711.5 }\n",
+        "[connectors.bank]\nheaders = { x-api-key = 4711-01-01 }\n",
+        "[connectors.bank]\nheaders = { x-api-key = S3CRET }\n",
+        "[connectors.bank]\nheaders = { x-api-key = 'S3CRET }\n",
+        "[connectors.bank]\nconcurrency = \", expected S3CRET\"\n",
+        "[connectors.bank]\nheaders_env = { authorization = \"Bearer S3CRET\" }\nhttp = { dispatch = \"http://h/\" }\n",
+        "[connectors.bank]\nheaders_env = { authorization = \"S3CRET\" }\nhttp = { dispatch = \"http://h/\" }\n",
+        "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"S3CRET\"]\n",
+        "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"=S3CRET\"]\n",
+        "[agents.treasury]\nurl = \"http://h/\"\nsecret_env = \"S3CRET\"\n",
+        "[agents.treasury]\nurl = \"http://h/\"\nsecret_env = \"=S3CRET\"\n",
+        "[agents.treasury]\nurl = \"http://h/\"\nkind = \"S3CRET\"\n",
         "[connectors.bank]\nheaders = { a = \"S3CRET \\\" S3CRET {\" }\nhttp = { dispatch = \"http://h/\" }\n",
         "[connectors.bank]\nconcurrency = \"S3CRET \\\" S3CRET\"\n",
         "[connectors.bank.http]\ndispatch = \"http://u:S3CRET@h/{kye}?token=S3CRET\"\n",
@@ -178,8 +191,126 @@ fn an_error_has_no_secret_of_the_file_in_it() {
         let output = program(dir.path(), config).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
-        assert!(!said.contains("S3CRET"), "{said}");
+        assert!(!said.contains("S3CRET") && !said.contains("4711"), "{said}");
+        let named = ["line ", "`connectors.", "`agents."]
+            .iter()
+            .any(|word| said.contains(word));
+        assert!(named, "{said}");
     }
+}
+
+#[test]
+fn a_value_of_another_kind_is_told_by_its_key_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "claim_ms = 1000\n[connectors.bank]\nheaders = { a = \"b\", x-api-key = 4711 }\n";
+    let output = program(dir.path(), config).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("line 3: `x-api-key` has another value than a string"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_the_server_and_the_client_refuse_is_refused() {
+    for (flags, says) in [
+        (["--store=memory:", "--log=tape_reactors=debgu"], "log filter"),
+        (["--store=tape://db", "--log=off"], "tape://HOST:PORT"),
+        (["--store=tape://h:1/x", "--log=off"], "tape://HOST:PORT"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
+        let mut process = program
+            .env_clear()
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(first_line(&mut process), "", "{flags:?}");
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{flags:?}: {said}");
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn where_to_listen_is_said_by_a_flag_or_else_a_variable_or_else_the_platform() {
+    let here = "127.0.0.1:0";
+    for (flags, variables, says) in [
+        (
+            &["--listen", here][..],
+            &[("PORT", "1")][..],
+            "tape-reactor ready on 127.0.0.1:",
+        ),
+        (
+            &["--listen", here],
+            &[("TAPE_LISTEN", "[::1]:1"), ("PORT", "1")],
+            "tape-reactor ready on 127.0.0.1:",
+        ),
+        (
+            &[],
+            &[("TAPE_LISTEN", here), ("PORT", "1")],
+            "tape-reactor ready on 127.0.0.1:",
+        ),
+        (&[], &[("PORT", "0")], "tape-reactor ready on 0.0.0.0:"),
+        (
+            &["--port", "0"],
+            &[("TAPE_LISTEN", "[::1]:1")],
+            "tape-reactor ready on 0.0.0.0:",
+        ),
+        (
+            &[],
+            &[
+                ("TAPE_LISTEN", ""),
+                ("PORT", ""),
+                ("TAPE_LOG", ""),
+                ("TAPE_DRAIN_MS", ""),
+            ],
+            "tape-reactor ready\n",
+        ),
+        (
+            &[],
+            &[("TAPE_LISTEN", ""), ("PORT", "0")],
+            "tape-reactor ready on 0.0.0.0:",
+        ),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
+        let mut process = program
+            .env_clear()
+            .arg("--store=memory:")
+            .args(flags)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let line = first_line(&mut process);
+        assert!(line.starts_with(says), "{flags:?} {variables:?}: {line}");
+    }
+}
+
+/// A file is no terminal.
+#[test]
+fn no_colours_stand_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("log");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
+    let mut process = program
+        .env_clear()
+        .args(["--store=tape://127.0.0.1:1", "--log=debug"])
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&file).unwrap())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    let mut line = String::new();
+    let mut said = BufReader::new(process.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(process.wait().unwrap().success());
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.contains("stopping") && !log.contains('\u{1b}'), "{log:?}");
 }
 
 #[test]

@@ -323,14 +323,24 @@ async fn an_agent_that_is_away_is_told_of_rarely_and_with_the_cause() {
     }
     workers.drain().await;
     let told = log.take();
-    let told: Vec<_> = told.iter().filter(|line| !line.contains("driven again")).collect();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|line| !line.contains("driven again"))
+        .collect();
     // One each five minutes, and one in the end.
     assert!((10..=14).contains(&told.len()), "{told:?}");
     let (back, lost) = told.split_last().unwrap();
-    assert!(back.starts_with("INFO message=the agent is there again name=treasury"), "{back}");
+    assert!(
+        back.starts_with("INFO message=the agent is there again name=treasury"),
+        "{back}"
+    );
     for line in lost {
-        let begin = "WARN message=the agent adopts no run: its runs wait, and no re-drive counts name=treasury";
-        assert!(line.starts_with(begin) && line.contains("connection refused"), "{line}");
+        let begin =
+            "WARN message=the agent adopts no run: its runs wait, and no re-drive counts name=treasury";
+        assert!(
+            line.starts_with(begin) && line.contains("connection refused"),
+            "{line}"
+        );
     }
 }
 
@@ -424,12 +434,21 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
 
     let missing = HttpRedriver::new(format!("http://{address}/nothing"), Duration::from_secs(30)).unwrap();
     let failed = async |redriver: &HttpRedriver| redriver.redrive(&redrive).await.unwrap_err();
-    assert!(matches!(failed(&missing).await, RedriveError::Refused { status: 404 }));
+    assert!(matches!(
+        failed(&missing).await,
+        RedriveError::Refused { status: 404 }
+    ));
     let failing = HttpRedriver::new(format!("http://{address}/fails"), Duration::from_secs(30)).unwrap();
-    assert!(matches!(failed(&failing).await, RedriveError::Refused { status: 500 }));
+    assert!(matches!(
+        failed(&failing).await,
+        RedriveError::Refused { status: 500 }
+    ));
     server.abort();
     let _ = server.await;
-    assert!(matches!(failed(&redriver).await, RedriveError::Unreached(_)), "nobody is there");
+    assert!(
+        matches!(failed(&redriver).await, RedriveError::Unreached(_)),
+        "nobody is there"
+    );
 }
 
 #[tokio::test]
@@ -483,5 +502,8 @@ async fn an_agent_is_redriven_through_agent_engine() {
     assert!(engine(8).redrive(&redrive).await.is_err());
     let outside = engine(7).tokens(format!("http://{address}/no-token"));
     let error = outside.redrive(&redrive).await.unwrap_err();
-    assert!(matches!(error, RedriveError::Unreached(_)), "it was not let in: {error:?}");
+    assert!(
+        matches!(error, RedriveError::Unreached(_)),
+        "it was not let in: {error:?}"
+    );
 }

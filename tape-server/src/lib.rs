@@ -22,4 +22,3 @@ mod port;
 pub mod server;
 mod service;
 pub mod shutdown;
-pub mod telemetry;

@@ -2,9 +2,10 @@
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use std::process::ExitCode;
+use tape_program::{start_log, without_empty_variables};
 use tape_server::config::Config;
 use tape_server::server::{Server, ServerError};
-use tape_server::{shutdown, telemetry};
+use tape_server::shutdown;
 
 /// The exit code for a configuration that cannot be served, as for flags that cannot be read.
 const MISCONFIGURED: u8 = 2;
@@ -33,7 +34,7 @@ impl Task {
             .subcommand(Migrate::command())
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true);
-        let matches = command.get_matches();
+        let matches = without_empty_variables(command).get_matches();
         match matches.subcommand() {
             Some((_, given)) => Ok(Self::Migrate(Migrate::from_arg_matches(given)?)),
             None => Ok(Self::Serve(Box::new(Config::from_arg_matches(&matches)?))),
@@ -50,7 +51,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve_until_told(config: Config) -> ExitCode {
-    let started = telemetry::start(&config.log);
+    let started = start_log(&config.log);
     if let Err(problem) = started.and_then(|()| config.check().map_err(|refused| refused.to_string())) {
         eprintln!("tape-server: {problem}");
         return ExitCode::from(MISCONFIGURED);

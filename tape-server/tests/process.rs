@@ -178,6 +178,35 @@ fn a_no_in_the_environment_is_a_no() {
     );
 }
 
+/// So do templates set those that nobody gave a value.
+#[test]
+fn variables_that_are_empty_are_none() {
+    let empty = [
+        "TAPE_INSECURE",
+        "TAPE_MAX_STREAMS",
+        "TAPE_DRAIN_MS",
+        "TAPE_READY_FILE",
+        "TAPE_LOG",
+    ];
+    let mut server = binary()
+        .args(["--store", "memory:", "--listen", "127.0.0.1:0"])
+        .envs(empty.map(|name| (name, "")))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(
+        ready.starts_with("tape-server listening on 127.0.0.1:"),
+        "{ready}"
+    );
+}
+
 #[test]
 fn a_log_that_is_no_terminal_has_no_colours() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ mod tail;
 mod text;
 mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use consent::{Consent, Weight};
 use serde::Serialize;
 use std::io::Write;
@@ -28,6 +28,7 @@ use tape_client::core::causes::causes;
 use tape_client::core::id::Principal;
 use tape_client::core::json::canonical;
 use tape_client::{Error, Tape};
+use tape_program::without_empty_variables;
 
 /// The exit code for arguments that cannot be read.
 const MISUSED: u8 = 2;
@@ -143,7 +144,8 @@ impl Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let given = without_empty_variables(Cli::command()).try_get_matches();
+    let cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };

@@ -131,7 +131,10 @@ async fn a_payment_that_the_upstream_denies_is_not_confirmed(world: &World, upst
     run.begin(0, spec).await;
     run.until_effect(0, Status::Stuck).await;
     let entries = format!("{:?}", run.entries().await);
-    assert!(entries.contains("no such transfer") && entries.contains("`found`"), "{entries}");
+    assert!(
+        entries.contains("no such transfer") && entries.contains("`found`"),
+        "{entries}"
+    );
     upstream.eyes(Eyes::Open).await;
 }
 

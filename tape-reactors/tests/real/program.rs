@@ -92,7 +92,7 @@ fn what_makes_no_sense_is_said_and_ends_it() {
         ),
         (
             "[agents.a]\nurl = \"http://a/\"\nsecret_env = \"NOT_SET\"",
-            "wants the variable NOT_SET, which is not set",
+            "`agents.a.secret_env` names a variable of the environment that is not set",
         ),
     ] {
         let Output { status, stderr, .. } = started(config);

@@ -1,13 +1,14 @@
-//! What the server says about itself: lines on standard error.
+//! What a program says about itself: lines on standard error.
 
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging what `filter` chooses, in colours where a terminal shows them and `NO_COLOR` does not forbid them. Standard output stays free for the one line that says where the server listens.
+/// Starts logging what `filter` chooses, in colours where a terminal shows them and `NO_COLOR` does not forbid them. Standard output
+/// stays free for the one line that says that the program is ready.
 ///
 /// # Errors
 /// The text of what is wrong with the filter.
-pub fn start(filter: &str) -> Result<(), String> {
+pub fn start_log(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter '{filter}': {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,6 +1,7 @@
 //! What the program is told: flags, `TAPE_*` variables, and one TOML file for what flags are too short for.
 
-use clap::{Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tape_core::id::{App, Connector, Holder};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use tape_program::without_empty_variables;
 use tape_reactors::HttpEndpoints;
 
 /// Sees to the due work of a Tape journal: drives runs again whose drivers are gone, dispatches effects, asks what became of
@@ -36,8 +38,8 @@ pub(crate) struct Flags {
     /// Where health and readiness are answered, at `/healthz` and `/readyz`; port 0 takes a free one.
     #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// The port to listen on at all addresses, as Cloud Run sets it.
-    #[arg(long, env = "PORT", value_name = "PORT", conflicts_with = "listen")]
+    /// The port to listen on at all addresses, as Cloud Run sets it; `--listen` and TAPE_LISTEN go before PORT.
+    #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
     /// The name under which work is claimed; by default one that no other process has.
     #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
@@ -160,8 +162,14 @@ pub(crate) enum Misconfigured {
     Neither { connector: Connector },
     #[error("`{key}` {problem}")]
     Invalid { key: String, problem: String },
-    #[error("'{of}' wants the variable {variable}, which is not set, or empty")]
-    NoVariable { of: String, variable: String },
+    /// What stands in the place of the variable's name may be the secret itself.
+    #[error("`{key}` names a variable of the environment that is not set, or empty")]
+    NoVariable { key: String },
+    #[error("{0}")]
+    Log(String),
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Address(tape_client::Error),
     #[error("'{of}' cannot be set up")]
     Http {
         of: String,
@@ -183,10 +191,11 @@ impl File {
     fn parse(text: &str, path: String) -> Result<Self, Misconfigured> {
         let file: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
+            let before = before.unwrap_or_default();
             Misconfigured::Nonsense {
                 path,
-                line: before.unwrap_or_default().matches('\n').count() + 1,
-                problem: without_values(error.message()),
+                line: before.matches('\n').count() + 1,
+                problem: without_values(error.message(), before),
             }
         })?;
         file.check()?;
@@ -252,16 +261,40 @@ impl File {
     }
 }
 
-/// What is wrong, without the values that are quoted in it; names stand in backticks and stay.
-fn without_values(message: &str) -> String {
-    let mut parts = message.split('"');
-    let mut said = parts.next().unwrap_or_default().to_owned();
-    if parts.next().is_some() {
-        said.push_str("\"...\"");
-        // A value may have quotes itself: what comes after its last one is ours.
-        said.push_str(parts.next_back().unwrap_or_default());
+/// How much it counts where an argument was given.
+fn said(matches: &ArgMatches, argument: &str) -> u8 {
+    match matches.value_source(argument) {
+        None => 0,
+        Some(ValueSource::CommandLine) => 2,
+        Some(_) => 1,
     }
-    said.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What is wrong, without any value of the file, however it is written: any may be a secret. The names of keys stay, and what is wanted.
+fn without_values(message: &str, before: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let about_keys = ["unknown field ", "missing field ", "duplicate key"];
+    if about_keys.iter().any(|begin| message.starts_with(begin)) {
+        return message.to_owned();
+    }
+    // A value may have these words itself: those after it are ours.
+    let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
+    match (key_of_value(before), wanted) {
+        (Some(key), Some(wanted)) => format!("`{key}` has another value than {wanted}"),
+        (Some(key), None) => format!("`{key}` has a value that cannot be taken"),
+        (None, Some(wanted)) => format!("expected {wanted}"),
+        (None, None) => "what stands there is no TOML, or no value that can be taken".to_owned(),
+    }
+}
+
+/// The key of a value, from the text before the value.
+fn key_of_value(before: &str) -> Option<&str> {
+    let before = before.trim_end().strip_suffix('=')?.trim_end();
+    let key = before
+        .rsplit(|c: char| c.is_whitespace() || "{,.".contains(c))
+        .next()?;
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!key.is_empty() && key.chars().all(bare)).then_some(key)
 }
 
 fn within<T: PartialOrd + Display>(
@@ -280,6 +313,20 @@ fn within<T: PartialOrd + Display>(
 }
 
 impl Flags {
+    /// Ends the program where they make no sense.
+    pub(crate) fn of_arguments() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        let flags = Self::from_arg_matches(&matches);
+        let mut flags = flags.unwrap_or_else(|error| error.exit());
+        // A platform sets PORT by itself. What was said to this program counts more, and a flag more than a variable.
+        if said(&matches, "listen") >= said(&matches, "port") {
+            flags.port = flags.port.filter(|_| flags.listen.is_none());
+        } else {
+            flags.listen = None;
+        }
+        flags
+    }
+
     /// The reactors to run.
     pub(crate) fn kinds(&self) -> &[Kind] {
         if self.only.is_empty() {
@@ -289,6 +336,7 @@ impl Flags {
         }
     }
 
+    /// Where to listen.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let everywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
         self.listen.or_else(|| self.port.map(everywhere))

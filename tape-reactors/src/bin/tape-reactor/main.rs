@@ -4,13 +4,13 @@ mod config;
 mod health;
 mod parts;
 
-use clap::Parser as _;
 use config::{File, Flags, Kind, Misconfigured};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::id::Holder;
+use tape_program::start_log;
 use tape_reactors::{
     Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Watched, Worker,
 };
@@ -43,12 +43,14 @@ enum Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let flags = Flags::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(&flags.log)
-        .with_writer(std::io::stderr)
-        .init();
-    match run(flags).await {
+    let flags = Flags::of_arguments();
+    let started =
+        start_log(&flags.log).map_err(|problem| Failure::Misconfigured(Misconfigured::Log(problem)));
+    let ended = match started {
+        Ok(()) => run(flags).await,
+        Err(failure) => Err(failure),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("tape-reactor: {}", Causes(&failure));
@@ -122,10 +124,8 @@ fn start(
 async fn open(url: &str) -> Result<Arc<dyn Access>, Failure> {
     #[cfg(feature = "remote")]
     if let Some(authority) = url.strip_prefix("tape://") {
-        let server = tape_reactors::RemoteAccess::new(authority.trim_end_matches('/'));
-        return Ok(Arc::new(
-            server.map_err(|error| Failure::Journal(Box::new(error)))?,
-        ));
+        let server = tape_reactors::RemoteAccess::new(authority).map_err(Misconfigured::Address)?;
+        return Ok(Arc::new(server));
     }
     let store = Box::pin(tape_store::open::open(url))
         .await

@@ -46,7 +46,7 @@ fn command(
             ),
         });
     }
-    for variable in &entry.env {
+    for (place, variable) in entry.env.iter().enumerate() {
         let mut letters = variable.bytes();
         let begins = letters
             .next()
@@ -57,7 +57,7 @@ fn command(
                 problem: "has what is no name of a variable: letters, digits and `_` are wanted".to_owned(),
             });
         }
-        self::variable(&format!("connectors.{name}.env"), variable)?;
+        self::variable(format!("connectors.{name}.env[{place}]"), variable)?;
     }
     let command = CommandConnector::new(program, args.iter().cloned());
     Ok(command.inherit(entry.env.iter().cloned()))
@@ -89,7 +89,10 @@ fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misco
     let of = |what: &str| format!("connectors.{name}{what}");
     let mut secrets = Vec::new();
     for (header, from) in &entry.headers_env {
-        secrets.push((header.as_str(), variable(&of(".headers_env"), from)?));
+        secrets.push((
+            header.as_str(),
+            variable(of(&format!(".headers_env.{header}")), from)?,
+        ));
     }
     let secrets = secrets.iter().map(|(header, value)| (*header, value.as_str()));
     let connector = HttpConnector::new(endpoints, secrets);
@@ -121,7 +124,7 @@ fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured
     let redriver = HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
     let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
     Ok(match &entry.secret_env {
-        Some(from) => redriver.signed(variable(app, from)?),
+        Some(from) => redriver.signed(variable(format!("agents.{app}.secret_env"), from)?),
         None => redriver,
     })
 }
@@ -163,10 +166,11 @@ fn unusable(of: &str, source: HttpError) -> Misconfigured {
     }
 }
 
-fn variable(of: &str, name: &str) -> Result<String, Misconfigured> {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    value.ok_or_else(|| Misconfigured::NoVariable {
-        of: of.to_owned(),
-        variable: name.to_owned(),
-    })
+/// The value of the variable that is named under a key.
+fn variable(key: String, name: &str) -> Result<String, Misconfigured> {
+    // What is no name cannot be asked for.
+    let named = !name.is_empty() && !name.contains(['=', '\0']);
+    let value = named.then(|| std::env::var(name).ok()).flatten();
+    let value = value.filter(|value| !value.is_empty());
+    value.ok_or(Misconfigured::NoVariable { key })
 }

@@ -64,7 +64,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_away_is_told_of_rarely() {
-        let (outages, bank) = (Outages::new("upstream", "is away"), Connector::new("bank").unwrap());
+        let (outages, bank) = (
+            Outages::new("upstream", "is away"),
+            Connector::new("bank").unwrap(),
+        );
         let minute_by_minute = async |comes_back: bool| {
             let mut said = 0;
             for _ in 0..60 {

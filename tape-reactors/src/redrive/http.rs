@@ -36,10 +36,19 @@ impl HttpRedriver {
 
     /// Signs each request under a secret that the agent has too, in the header [`SIGNATURE_HEADER`]; the agent checks it with
     /// [`verify`](crate::verify).
-    #[must_use]
-    pub fn signed(mut self, secret: impl Into<Vec<u8>>) -> Self {
-        self.secret = Some(secret.into().into());
-        self
+    ///
+    /// # Errors
+    /// [`HttpError`] where the secret is empty: such signatures verify nowhere.
+    pub fn signed(mut self, secret: impl Into<Vec<u8>>) -> Result<Self, HttpError> {
+        let secret = secret.into();
+        if secret.is_empty() {
+            return Err(HttpError::invalid(
+                "secret",
+                "is empty: everybody could sign with it",
+            ));
+        }
+        self.secret = Some(secret.into());
+        Ok(self)
     }
 }
 

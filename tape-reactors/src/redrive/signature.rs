@@ -8,7 +8,7 @@ use std::time::Duration;
 /// `SECONDS`, a full stop and the body. `SECONDS` is Unix time.
 pub const SIGNATURE_HEADER: &str = "tape-signature";
 
-/// The value of the header [`SIGNATURE_HEADER`] for a body that is sent at a time.
+/// The value of the header [`SIGNATURE_HEADER`] for a body that is sent at a time. Under an empty secret, what is signed does not verify.
 #[must_use]
 pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
     let code = hex::encode(mac(secret, unix_seconds, body).finalize().into_bytes());
@@ -16,7 +16,8 @@ pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
 }
 
 /// Whether a header's value signs a body under a secret, at a time that is at most `tolerance` away from `now` (Unix seconds). Within
-/// it a request can be repeated by who overheard it; that does no harm, since a run is adopted with its epoch once.
+/// it a request can be repeated by who overheard it; that does no harm, since a run is adopted with its epoch once. An empty secret, as
+/// of a variable that was not set, verifies nothing: everybody knows it.
 #[must_use]
 pub fn verify(secret: &[u8], header: &str, body: &[u8], now: u64, tolerance: Duration) -> bool {
     let Some((time, code)) = header.strip_prefix("t=").and_then(|rest| rest.split_once(",v1=")) else {
@@ -27,7 +28,7 @@ pub fn verify(secret: &[u8], header: &str, body: &[u8], now: u64, tolerance: Dur
     };
     let fresh = now.abs_diff(time) <= tolerance.as_secs();
     // Compared in constant time.
-    fresh && mac(secret, time, body).verify_slice(&code).is_ok()
+    fresh && !secret.is_empty() && mac(secret, time, body).verify_slice(&code).is_ok()
 }
 
 fn mac(secret: &[u8], unix_seconds: u64, body: &[u8]) -> Hmac<Sha256> {
@@ -56,6 +57,12 @@ mod tests {
         for wrong in ["", "t=,v1=", "t=1000", "v1=00", "t=1000,v1=zz"] {
             assert!(!verify(b"secret", wrong, b"body", 1_000, tolerance), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_empty_secret_verifies_nothing() {
+        let forged = sign(b"", 1_000, b"body");
+        assert!(!verify(b"", &forged, b"body", 1_000, Duration::from_secs(300)));
     }
 
     #[test]

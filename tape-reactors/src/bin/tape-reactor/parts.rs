@@ -124,7 +124,11 @@ fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured
     let redriver = HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
     let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
     Ok(match &entry.secret_env {
-        Some(from) => redriver.signed(variable(format!("agents.{app}.secret_env"), from)?),
+        Some(from) => {
+            let secret = variable(format!("agents.{app}.secret_env"), from)?;
+            let signed = redriver.signed(secret);
+            signed.map_err(|source| unusable(&format!("agents.{app}"), source))?
+        }
         None => redriver,
     })
 }

@@ -286,6 +286,10 @@ async fn an_outage_gets_no_run_stuck(answer: fn() -> Result<(), RedriveError>) {
     let redriver: Arc<dyn Redriver> = Arc::new(registry);
     let began = tokio::time::Instant::now();
     let workers = Workers::start(2, &engine, &redriver, Options::default());
+    while status(&engine, &run).await != RunStatus::Completed {
+        assert_ne!(status(&engine, &run).await, RunStatus::Stuck);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
     finished.recv().await.unwrap();
     workers.drain().await;
     assert_eq!(status(&engine, &run).await, RunStatus::Completed);

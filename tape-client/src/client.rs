@@ -369,10 +369,8 @@ impl Tape {
     pub async fn erase(&self, stream: &StreamId, entries: Vec<Seq>, reason: &str) -> Result<Seq, Error> {
         let reason = reason.to_owned();
         let command = self.stamp(Erasure { entries, reason });
-        until_answered(self.settings.retry_for, || {
-            self.backend.erase(stream, command.clone())
-        })
-        .await
+        let send = |command| self.backend.erase(stream, command);
+        self.execute(command, send).await
     }
 
     /// Retires a page of runs that ended long ago and drops their entries; of each, one entry stays that says how it ended.
@@ -457,13 +455,13 @@ impl Tape {
     }
 
     /// Sends a command until it is executed or refused.
-    pub(crate) async fn execute<B: Clone, F>(
+    pub(crate) async fn execute<B: Clone, T, F>(
         &self,
         command: Command<B>,
         send: impl FnMut(Command<B>) -> F,
-    ) -> Result<Reply, Error>
+    ) -> Result<T, Error>
     where
-        F: Future<Output = Result<Reply, Failure>>,
+        F: Future<Output = Result<T, Failure>>,
     {
         let fresh = || self.backend.request_id();
         until_executed(self.settings.retry_for, command, fresh, send).await

@@ -8,7 +8,7 @@ use crate::error::{Error, Source};
 use std::time::Duration;
 use tape_core::command::Command;
 use tape_core::id::RequestId;
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::Rejection;
 use tokio::time::Instant;
 
 /// The first wait between two tries.
@@ -19,8 +19,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// Tries until there is an answer or a refusal, for at most `patience`. `send` repeats one request by its id, so a
-/// lost answer is not a failure.
+/// Asks until there is an answer or a refusal, for at most `patience`. What is asked has no request id: a command goes through
+/// [`until_executed`].
 pub(crate) async fn until_answered<T, F>(patience: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -36,14 +36,14 @@ where
 }
 
 /// Sends a command until it is executed or refused, for at most `patience`. `fresh` makes new request ids.
-pub(crate) async fn until_executed<B: Clone, F>(
+pub(crate) async fn until_executed<B: Clone, T, F>(
     patience: Duration,
     mut command: Command<B>,
     fresh: impl Fn() -> RequestId,
     mut send: impl FnMut(Command<B>) -> F,
-) -> Result<Reply, Error>
+) -> Result<T, Error>
 where
-    F: Future<Output = Result<Reply, Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let mut tries = Tries::within(patience);
     // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
@@ -132,6 +132,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
     use tape_core::id::RequestClock;
+    use tape_core::reply::Reply;
     use tape_core::time::Timestamp;
 
     #[tokio::test(start_paused = true)]

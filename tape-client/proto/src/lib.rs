@@ -39,14 +39,14 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Room that is left in a message for what a stream puts around a request.
 const ENVELOPE_BYTES: usize = 64;
 
-/// Checks that a request is one that a server takes, before it is sent.
+/// A request that is one that a server takes, before it is sent.
 ///
 /// # Errors
 /// [`convert::InvalidField`] says how large it is.
-pub fn check_size(request: &impl prost::Message) -> Result<(), convert::InvalidField> {
+pub fn fitting<M: prost::Message>(request: M) -> Result<M, convert::InvalidField> {
     let (bytes, max) = (request.encoded_len(), MESSAGE_BYTES_MAX - ENVELOPE_BYTES);
     if bytes <= max {
-        return Ok(());
+        return Ok(request);
     }
     Err(convert::InvalidField::new(
         "request",

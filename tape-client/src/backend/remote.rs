@@ -107,9 +107,9 @@ impl Remote {
         }
     }
 
-    /// What the clock of requests learns from a refusal.
-    fn learn(&self, outcome: Result<Reply, Failure>) -> Result<Reply, Failure> {
-        outcome.inspect_err(|failure| self.requests.learn(failure))
+    /// The outcome of a command. The clock of requests learns from a refusal: every command with a request id goes through here.
+    async fn learning<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        asked.await.inspect_err(|failure| self.requests.learn(failure))
     }
 
     async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
@@ -118,8 +118,7 @@ impl Remote {
             RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
             _ => None,
         };
-        let request = execute_request(run.clone(), command);
-        tape_proto::check_size(&request).map_err(Wire::from)?;
+        let request = tape_proto::fitting(execute_request(run.clone(), command)).map_err(Wire::from)?;
         let response = match renews {
             Some(lease_ms) => self.renew(request, lease_ms).await?,
             None if drives => self.commands.ask(request).await?,
@@ -135,8 +134,14 @@ impl Remote {
     ) -> Result<Reply, Failure> {
         let request = session_request(session.clone(), command);
         let reply = match request {
-            Some(SessionRequest::Create(request)) => self.sessions().create(request).await,
-            Some(SessionRequest::Append(request)) => self.sessions().append(request).await,
+            Some(SessionRequest::Create(request)) => {
+                let request = tape_proto::fitting(request).map_err(Wire::from)?;
+                self.sessions().create(request).await
+            }
+            Some(SessionRequest::Append(request)) => {
+                let request = tape_proto::fitting(request).map_err(Wire::from)?;
+                self.sessions().append(request).await
+            }
             Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
             Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
             None => {
@@ -146,6 +151,28 @@ impl Remote {
             }
         };
         Ok(recorded(reply?.into_inner().seq))
+    }
+
+    async fn ask_value(&self, change: ValueChange) -> Result<Reply, Failure> {
+        let changed = match change.into() {
+            ValueRequest::Put(request) => {
+                let request = tape_proto::fitting(request).map_err(Wire::from)?;
+                self.values().put(request).await?
+            }
+            ValueRequest::Delete(request) => self.values().delete(request).await?,
+        };
+        // Where the change stands in the value's own journal is not told; its version is.
+        let version = changed.into_inner().version;
+        Ok(Reply {
+            seq: Seq::ZERO,
+            result: ReplyResult::Version { version },
+        })
+    }
+
+    async fn ask_erasure(&self, erasure: StreamErasure) -> Result<Seq, Failure> {
+        let request = tape_proto::fitting(v1::EraseRequest::from(erasure)).map_err(Wire::from)?;
+        let erased = self.entries_service().erase(request).await?;
+        Ok(Seq(erased.into_inner().seq))
     }
 
     fn sessions(&self) -> SessionsClient<Channel> {
@@ -197,11 +224,11 @@ impl Backend for Remote {
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, Failure> {
-        self.learn(self.ask_run(run, command).await)
+        self.learning(self.ask_run(run, command)).await
     }
 
     async fn session(&self, session: &SessionId, command: Command<SessionCommand>) -> Result<Reply, Failure> {
-        self.learn(self.ask_session(session, command).await)
+        self.learning(self.ask_session(session, command)).await
     }
 
     async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, Failure> {
@@ -277,20 +304,7 @@ impl Backend for Remote {
             name: name.clone(),
             command,
         };
-        let reply = match change.into() {
-            ValueRequest::Put(request) => self.values().put(request).await,
-            ValueRequest::Delete(request) => self.values().delete(request).await,
-        };
-        let changed = reply.map_err(Failure::from);
-        // Where the change stands in the value's own journal is not told; its version is.
-        let version = changed
-            .inspect_err(|failure| self.requests.learn(failure))?
-            .into_inner()
-            .version;
-        Ok(Reply {
-            seq: Seq::ZERO,
-            result: ReplyResult::Version { version },
-        })
+        self.learning(self.ask_value(change)).await
     }
 
     async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure> {
@@ -392,9 +406,8 @@ impl Backend for Remote {
 
     async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, Failure> {
         let stream = stream.clone();
-        let request = v1::EraseRequest::from(StreamErasure { stream, command });
-        let erased = EntriesClient::new(self.link.channel()).erase(request).await?;
-        Ok(Seq(erased.into_inner().seq))
+        self.learning(self.ask_erasure(StreamErasure { stream, command }))
+            .await
     }
 
     async fn retire(
@@ -647,14 +660,13 @@ impl From<Wire> for Failure {
             Wire::Other {
                 code, ref message, ..
             } if refused(code) => Self::Invalid(message.clone()),
-            // A transport that broke off says little: the request may have arrived, and may be sent again.
             Wire::Other { code, .. } if code != Code::DataLoss => Self::Retryable(failure.into()),
             _ => Self::Fatal(failure.into()),
         }
     }
 }
 
-/// Whether the other side understood the request and will not take it.
+/// Whether a server understood the request and will not take it.
 const fn refused(code: Code) -> bool {
     matches!(
         code,

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_client::core::agenda::Queue;
 use tape_client::core::command::{Begin, Command, RunCommand};
-use tape_client::core::id::{Epoch, Holder, StreamId};
+use tape_client::core::id::{Epoch, Holder, Key, Seq, StreamId};
 use tape_client::core::run::Lease;
+use tape_client::core::session::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Error, Run, RunId, Tape};
 use tape_server::config::Config;
@@ -322,6 +323,18 @@ async fn what_is_too_large_for_a_message_is_refused_before_it_is_sent() {
         run.label(&format!("l{n}"), &"x".repeat(200_000))
     });
     let refused = labels.begin().await;
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    let large = (0..40).map(|n| {
+        let (key, value) = (Key::new(format!("k{n}")), format!("\"{}\"", "x".repeat(200_000)));
+        (key.unwrap(), Some(value.try_into().unwrap()))
+    });
+    let refused = tape
+        .session(driven.id().session())
+        .create(Delta(large.collect()))
+        .await;
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    let stream = StreamId::Run(driven.id().clone());
+    let refused = tape.erase(&stream, vec![Seq(1)], &"x".repeat(5 << 20)).await;
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     failing.fail("x".repeat(5 << 20)).await.unwrap();
     let before = world.engine.run_state(driven.id()).await.unwrap().unwrap();

@@ -91,7 +91,7 @@ pub enum Error {
     /// Mend the call: the journal refuses it, and would again.
     #[error(transparent)]
     Rejected(Box<Rejection>),
-    /// Mend the call: an argument makes no sense. Nothing was sent.
+    /// Mend the call: an argument makes no sense, to this client or to the journal. Nothing was written.
     #[error("{what}: {problem}")]
     Invalid {
         /// The argument.

@@ -657,6 +657,10 @@ impl From<Wire> for Failure {
             | Wire::Overloaded { .. }
             | Wire::SlowReader { .. }
             | Wire::Deadline => Self::Retryable(failure.into()),
+            // A status without Tape's reason is of something on the way, whatever it says: a router that knows no such service, a proxy
+            // that wants to be logged in to, a transport that broke off. The request may have arrived, and may be sent again.
+            Wire::Other { ref reason, .. } if reason.is_empty() => Self::Retryable(failure.into()),
+            // A newer server's reasons.
             Wire::Other {
                 code, ref message, ..
             } if refused(code) => Self::Invalid(message.clone()),

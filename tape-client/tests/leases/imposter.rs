@@ -1,11 +1,11 @@
-//! Something that speaks HTTP/2 and knows no journal: it answers each request with 404, as a router does that has lost its way.
+//! Something that speaks HTTP/2 and knows no journal: it refuses each request, as a router does that has lost its way, or a proxy that
+//! wants to be logged in to.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -14,19 +14,35 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const ACK: u8 = 1;
 const END_STREAM_AND_HEADERS: u8 = 5;
-/// `:status: 404` is the thirteenth of HPACK's static headers.
-const NOT_FOUND: u8 = 0x8d;
+/// HPACK's literal header whose name is spelt out.
+const LITERAL: u8 = 0;
+/// What it answers, in turn: as HTTP has it, and as those do that know gRPC but no journal.
+const REFUSALS: [&[(&str, &str)]; 5] = [
+    &[(":status", "404")],
+    &[(":status", "401")],
+    &[(":status", "403")],
+    &[
+        (":status", "200"),
+        ("content-type", "application/grpc"),
+        ("grpc-status", "12"),
+    ],
+    &[
+        (":status", "200"),
+        ("content-type", "application/grpc"),
+        ("grpc-status", "16"),
+    ],
+];
 
 pub(crate) struct Imposter {
     pub(crate) address: SocketAddr,
-    asked: Arc<AtomicUsize>,
+    asked: watch::Sender<usize>,
 }
 
 impl Imposter {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
+        let asked = watch::Sender::new(0);
         let count = asked.clone();
         tokio::spawn(async move {
             loop {
@@ -39,11 +55,30 @@ impl Imposter {
 
     /// How many requests it has answered.
     pub(crate) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        *self.asked.borrow()
+    }
+
+    /// Waits until it has refused requests in each way since it had answered `before`, as often as there are askers.
+    pub(crate) async fn refused_in_each_way(&self, before: usize, askers: usize) {
+        let enough = before + askers * REFUSALS.len();
+        let _ = self.asked.subscribe().wait_for(|asked| *asked >= enough).await;
     }
 }
 
-async fn answer(mut socket: TcpStream, asked: Arc<AtomicUsize>) -> io::Result<()> {
+/// A block of headers.
+fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(LITERAL);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.as_bytes());
+        }
+    }
+    block
+}
+
+async fn answer(mut socket: TcpStream, asked: watch::Sender<usize>) -> io::Result<()> {
     socket.read_exact(&mut [0; PREFACE_BYTES]).await?;
     socket.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await?;
     loop {
@@ -59,11 +94,18 @@ async fn answer(mut socket: TcpStream, asked: Arc<AtomicUsize>) -> io::Result<()
                 socket.write_all(&pong).await?;
             }
             (HEADERS, _) => {
-                asked.fetch_add(1, Ordering::SeqCst);
-                let mut reply = vec![0, 0, 1, HEADERS, END_STREAM_AND_HEADERS];
+                let block = headers(REFUSALS[*asked.borrow() % REFUSALS.len()]);
+                let mut reply = vec![
+                    0,
+                    0,
+                    u8::try_from(block.len()).unwrap(),
+                    HEADERS,
+                    END_STREAM_AND_HEADERS,
+                ];
                 reply.extend(&head[5..HEAD_BYTES]);
-                reply.push(NOT_FOUND);
+                reply.extend(block);
                 socket.write_all(&reply).await?;
+                asked.send_modify(|asked| *asked += 1);
             }
             _ => {}
         }

@@ -295,7 +295,7 @@ pub struct RetiredPage {
 pub struct FeedPage {
     /// Entries with their streams, in order within each stream; may be none.
     pub entries: Vec<(StreamId, StoredEntry)>,
-    /// Entries that cannot be read. The feed goes on after them; a person must look.
+    /// Entries that cannot be read: they are damaged, or of a newer build. The feed goes on after them; a person must look.
     pub damaged: Vec<DamagedEntry>,
 }
 

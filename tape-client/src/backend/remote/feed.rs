@@ -8,8 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
-use tape_core::id::StreamId;
-use tape_proto::failure::Failure as Wire;
+use tape_core::id::{InvalidName, StreamId};
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 use tonic::Streaming;
@@ -76,11 +75,7 @@ impl Reader {
             return if self.once { Ok(None) } else { Err(ended) };
         };
         self.backoff = Backoff::default();
-        let entries = message.entries.into_iter().map(entry);
-        let page = FeedPage {
-            entries: entries.collect::<Result<_, Failure>>()?,
-            damaged: message.damaged.into_iter().map(damaged).collect(),
-        };
+        let page = page(message.entries, message.damaged);
         if let Some(position) = message.position {
             self.cursors.insert(position.shard, position);
         }
@@ -107,20 +102,86 @@ impl Reader {
     }
 }
 
-fn damaged(damaged: v1::DamagedEntry) -> DamagedEntry {
+/// What a message says. An entry that this build cannot read, as of a stream of a newer server's kind, is told in its place.
+fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage {
+    let mut page = FeedPage {
+        damaged: damaged.into_iter().map(told).collect(),
+        ..FeedPage::default()
+    };
+    for fed in entries {
+        match entry(fed) {
+            Ok(entry) => page.entries.push(entry),
+            Err(unreadable) => page.damaged.push(unreadable),
+        }
+    }
+    page
+}
+
+fn told(damaged: v1::DamagedEntry) -> DamagedEntry {
     DamagedEntry {
         stream: damaged.stream.and_then(|stream| stream.parse().ok()),
         problem: damaged.problem,
     }
 }
 
-fn entry(entry: v1::FeedEntry) -> Result<(StreamId, StoredEntry), Failure> {
-    let stream = entry
-        .stream
+fn entry(entry: v1::FeedEntry) -> Result<(StreamId, StoredEntry), DamagedEntry> {
+    let v1::FeedEntry { stream: name, entry } = entry;
+    let seq = entry.as_ref().map_or(0, |entry| entry.seq);
+    let unreadable = |stream: Option<StreamId>, problem: String| DamagedEntry {
+        stream,
+        problem: format!("entry {seq} of '{name}' cannot be read by this build: {problem}"),
+    };
+    let stream: StreamId = name
         .parse()
-        .map_err(|error: tape_core::id::InvalidName| Failure::Fatal(error.into()))?;
-    let stored = entry
-        .entry
-        .ok_or_else(|| Failure::Fatal("the server's feed has an entry without contents".into()))?;
-    Ok((stream, stored.try_into().map_err(Wire::from)?))
+        .map_err(|problem: InvalidName| unreadable(None, problem.to_string()))?;
+    let stored = match entry.map(StoredEntry::try_from) {
+        Some(Ok(stored)) => stored,
+        Some(Err(field)) => return Err(unreadable(Some(stream), field.to_string())),
+        None => return Err(unreadable(Some(stream), "it has no contents".to_owned())),
+    };
+    Ok((stream, stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{page, v1};
+
+    #[test]
+    fn what_a_build_cannot_read_is_told_in_its_place_and_the_rest_is_read() {
+        let run = "acme/run/treasury/ann/s1/i1";
+        let entry = |stream: &str, entry: Option<v1::Entry>| v1::FeedEntry {
+            stream: stream.to_owned(),
+            entry,
+        };
+        let readable = v1::Entry {
+            seq: 7,
+            digest: vec![0; 32].into(),
+            ..v1::Entry::default()
+        };
+        let read = page(
+            vec![
+                entry("acme/gauge/rate", Some(readable.clone())),
+                entry(run, None),
+                entry(run, Some(v1::Entry::default())),
+                entry(run, Some(readable)),
+            ],
+            Vec::new(),
+        );
+        let seqs: Vec<_> = read.entries.iter().map(|(_, entry)| entry.seq.0).collect();
+        assert_eq!(seqs, [7]);
+        let told: Vec<_> = read
+            .damaged
+            .iter()
+            .map(|damaged| damaged.problem.as_str())
+            .collect();
+        expect_test::expect![[r#"
+            [
+                "entry 7 of 'acme/gauge/rate' cannot be read by this build: stream: is not of the form tenant/run|session|shared|value|claim/...",
+                "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: it has no contents",
+                "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: digest: has 0 bytes, a digest has 32",
+            ]
+        "#]].assert_debug_eq(&told);
+        let streams = read.damaged.iter().map(|damaged| damaged.stream.is_some());
+        assert_eq!(streams.collect::<Vec<_>>(), [false, true, true]);
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::json;
 use crate::lease::millis;
 use crate::retry::Backoff;
-use crate::run::Run;
+use crate::run::{Due, Run};
 use calls::Number;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -163,7 +163,9 @@ impl Effect {
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
     /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Unreadable`] where it happened, and what
-    /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive.
+    /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive;
+    /// [`Error::Suspended`] where the next attempt is due beyond the client's patience, and the run waits without this driver;
+    /// [`Error::Cancelled`] where somebody asks for the run to end before the next attempt.
     ///
     /// # Cancellation
     /// Dropped, it may have happened: the call may be under way, and its outcome may still be recorded. Asked for again, the same in every
@@ -213,18 +215,14 @@ impl Effect {
                 Stand::Unknown { cause } if calls >= spec.policy.attempts_max => {
                     return Err(Error::EffectUnknown { effect: id, cause });
                 }
-                Stand::Again { .. } | Stand::Unknown { .. } => {
+                Stand::Again { due } => {
+                    stand = again(&run, &id, due).await?;
+                    continue;
+                }
+                Stand::Unknown { .. } => {
                     let longest = Duration::from_millis(spec.policy.backoff_max_ms);
-                    let wait = match stand {
-                        Stand::Again { due: Some(due) } => run.inner.lease.clock().until(due),
-                        Stand::Unknown { .. } => backoff.next().min(longest),
-                        _ => Duration::ZERO,
-                    };
-                    tokio::time::sleep(wait).await;
-                    stand = started(
-                        run.drive(DriverCommand::RestartEffect { effect: id.clone() })
-                            .await?,
-                    )?;
+                    let due = run.inner.lease.clock().after(backoff.next().min(longest));
+                    stand = again(&run, &id, Some(due)).await?;
                     continue;
                 }
             };
@@ -376,6 +374,44 @@ fn started(reply: Reply) -> Result<Stand, Error> {
         } => Ok(Stand::Go { attempt }),
         other => Err(Error::unexpected("the start of an effect", &other)),
     }
+}
+
+/// Starts another attempt once it is due.
+async fn again(run: &Run, id: &EffectId, due: Option<Timestamp>) -> Result<Stand, Error> {
+    if let Some(due) = due
+        && let Some(settled) = until_due(run, id, due).await?
+    {
+        return Ok(Stand::Done(settled));
+    }
+    let restart = DriverCommand::RestartEffect { effect: id.clone() };
+    started(run.drive(restart).await?)
+}
+
+/// Waits until the next attempt is due, or until the effect is settled by somebody else. A wait beyond the client's patience suspends
+/// the run.
+///
+/// # Errors
+/// [`Error::Cancelled`] where somebody asks for the run to end meanwhile: nothing more is sent then.
+async fn until_due(run: &Run, id: &EffectId, due: Timestamp) -> Result<Option<Settled>, Error> {
+    let left = || run.inner.lease.clock().until(due);
+    // Who waits elsewhere in the run does not suspend it over a short wait.
+    let short = left() <= run.inner.tape.settings.patience;
+    let _busy = short.then(|| run.busy());
+    let wait = Due {
+        at: due,
+        say: None,
+        alone: true,
+    };
+    let over = run.wait_until(Some(wait), |replay| {
+        if let Some(settled) = replay.effect(id).and_then(|record| record.settled.clone()) {
+            return Some(Ok(Some(settled)));
+        }
+        if replay.cancel_requested().is_some() {
+            return Some(Err(Error::Cancelled));
+        }
+        left().is_zero().then_some(Ok(None))
+    });
+    over.await?
 }
 
 /// Records how an attempt ended.

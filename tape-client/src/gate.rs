@@ -107,7 +107,7 @@ impl Gate {
         let say = OutsideCommand::ExpireGate { gate: gate.clone() };
         let due = deadline.map(|at| Due {
             at,
-            say,
+            say: Some(say),
             alone: false,
         });
         let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());

@@ -76,6 +76,12 @@ impl ServerClock {
         let ahead = u64::try_from(due.as_micros().saturating_sub(self.server.as_micros())).unwrap_or(0);
         Duration::from_micros(ahead).saturating_sub(elapsed)
     }
+
+    /// What the server's clock shows after `wait`.
+    pub(crate) fn after(&self, wait: Duration) -> Timestamp {
+        let passed = micros(self.here.elapsed().saturating_add(wait));
+        Timestamp::from_micros(self.server.as_micros().saturating_add_unsigned(passed))
+    }
 }
 
 fn micros(duration: Duration) -> u64 {

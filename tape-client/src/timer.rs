@@ -90,7 +90,7 @@ impl Timer {
         };
         let due = Due {
             at,
-            say: OutsideCommand::FireTimer { timer: timer.clone() },
+            say: Some(OutsideCommand::FireTimer { timer: timer.clone() }),
             alone: true,
         };
         run.wait_until(Some(due), |replay| {

@@ -216,7 +216,8 @@ pub enum DriverCommand {
         /// The agent's own state.
         state: Payload,
     },
-    /// Lets the run wait without a driver.
+    /// Lets the run wait without a driver. It is woken when the next attempt at an inline effect is due; one that is under way, or due
+    /// already, refuses it.
     Suspend {
         /// The last entry the driver has seen: where a gate, timer or effect came to its end after it, the run is not
         /// suspended, since nothing would wake it.

@@ -20,12 +20,13 @@ type Pages = BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
 /// The wait before another attempt at suspending a run over which something is still under way.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// A time at which a wait is over, and what says so to the journal. Whoever waits says it, since no other process need be
-/// there to do it; if one is, the second to come is told that it is done.
+/// A time at which a wait is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) at: Timestamp,
-    pub(crate) say: OutsideCommand,
+    /// What says so to the journal, where it is to know. Whoever waits says it, since no other process need be there to do it; if one
+    /// is, the second to come is told that it is done.
+    pub(crate) say: Option<OutsideCommand>,
     /// Whether nothing but the time ends the wait.
     pub(crate) alone: bool,
 }
@@ -121,8 +122,10 @@ impl<'a> Wait<'a> {
     /// The time has come, by this process's reckoning.
     async fn say(&mut self) -> Result<(), Error> {
         self.say_at = Instant::now() + self.backoff.next();
-        let Some(due) = &self.due else { return Ok(()) };
-        match self.run.inner.tape.tell(self.run.id(), due.say.clone()).await {
+        let Some(say) = self.due.as_ref().and_then(|due| due.say.clone()) else {
+            return Ok(());
+        };
+        match self.run.inner.tape.tell(self.run.id(), say).await {
             // Its entry comes with the next page. Too early, or somebody else said it: look again.
             Ok(_) | Err(Error::Rejected(_)) => Ok(()),
             Err(error) => Err(error),

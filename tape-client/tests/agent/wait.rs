@@ -273,3 +273,83 @@ async fn a_run_that_is_to_be_cancelled_says_so_and_undoes_what_it_did() {
     assert_eq!(run.accept_cancel().await.unwrap(), Ending::Undoing);
     assert!(matches!(run.now().await, Err(Error::Closing { .. })));
 }
+
+/// An effect whose upstream is busy for a while, each time, and then acts.
+async fn busy_upstream(run: &Run, world: &World, busy: u32, wait: Duration) -> Result<u32, Error> {
+    let decision = run.decide(&json!("pay"), || world.model("pay")).await?;
+    let effect = run
+        .effect(&decision, "bank", "pay")
+        .run(async |call| match call.attempt() {
+            attempt if attempt <= busy => Err(CallError::retry_after("busy", wait)),
+            attempt => Ok(attempt),
+        });
+    effect.await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_wait_for_the_next_attempt_suspends_the_run_until_then() {
+    let world = World::new();
+    let tape = world.patient_process("one").await;
+    let hour = Duration::from_secs(3_600);
+    let run = begin(&tape).await.unwrap();
+    let waits = busy_upstream(&run, &world, 1, hour).await;
+    assert!(matches!(waits, Err(Error::Suspended)), "{waits:?}");
+    let resume = due(&world).await.unwrap();
+    assert!(
+        resume > Timestamp::from_micros(0).plus_millis(3_500_000),
+        "{resume:?}"
+    );
+    tokio::time::sleep(hour).await;
+    let run = begin(&tape).await.unwrap();
+    assert_eq!(busy_upstream(&run, &world, 1, hour).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_its_next_attempt_hears_of_its_cancellation() {
+    let world = World::new();
+    let tape = world.patient_process("one").await;
+    let run = begin(&tape).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let cancel = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        tape.cancel(&id(), "not wanted").await.unwrap();
+    };
+    let waits = busy_upstream(&run, &world, 1, Duration::from_secs(9));
+    let (told, ()) = tokio::join!(waits, cancel);
+    assert!(matches!(told, Err(Error::Cancelled)), "{told:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "it is told before the next attempt"
+    );
+    run.accept_cancel().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_next_attempt_ends_with_the_lease() {
+    let world = World::new();
+    let tape = world.patient_process("one").await;
+    let run = begin(&tape).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let release = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        run.release(Duration::ZERO).await.unwrap();
+    };
+    let (told, ()) = tokio::join!(busy_upstream(&run, &world, 1, Duration::from_secs(9)), release);
+    assert!(told.is_err(), "{told:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "it is told before the next attempt"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_does_not_suspend_the_run_over_a_short_wait_for_an_attempt() {
+    let world = World::new();
+    let tape = world.patient_process("one").await;
+    let run = begin(&tape).await.unwrap();
+    let (gate, pays) = (run.scope("asks").unwrap(), run.scope("pays").unwrap());
+    let pays = busy_upstream(&pays, &world, 3, Duration::from_secs(8));
+    let (answer, paid) = tokio::join!(gate.gate("approval").wait(), pays);
+    assert_eq!(paid.unwrap(), 4, "in the same drive");
+    assert!(matches!(answer, Err(Error::Suspended)), "{answer:?}");
+}

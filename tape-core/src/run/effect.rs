@@ -80,6 +80,12 @@ impl Effect {
         self.is_inline() && matches!(self.status, Status::Pending | Status::Started)
     }
 
+    /// Whether the driver has it under way or is to send it now.
+    pub(super) fn is_drivers_now(&self, now: Timestamp) -> bool {
+        let waits = self.status == Status::Pending && self.due.is_some_and(|due| due > now);
+        self.is_drivers() && !waits
+    }
+
     /// Whose work it is now, and from when.
     pub(super) fn due(&self) -> Option<(Queue, Timestamp)> {
         let due = self.claimed_until().or(self.due);

@@ -7,17 +7,25 @@ use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
 
 impl Run {
-    pub(super) fn suspend(&self, seen: Seq, resume_at: Option<Timestamp>) -> Result<Decided, Rejection> {
+    /// Nobody but a driver makes the next attempt at an inline effect: a run that waits for one is driven again when it is due.
+    pub(super) fn suspend(
+        &self,
+        seen: Seq,
+        resume_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Decided, Rejection> {
         self.is_there(seen)?;
         if self.event > seen {
             return Err(Rejection::Woken { seq: self.event });
         }
-        let drivers = |(_, effect): &(&EffectId, &Effect)| effect.is_drivers();
-        if let Some((effect, _)) = self.effects.iter().find(drivers) {
+        let under_way = |(_, effect): &(&EffectId, &Effect)| effect.is_drivers_now(now);
+        if let Some((effect, _)) = self.effects.iter().find(under_way) {
             return Err(Rejection::Unsettled {
                 what: format!("effect {effect}"),
             });
         }
+        let attempts = self.effects.values().filter(|effect| effect.is_drivers());
+        let resume_at = attempts.filter_map(|effect| effect.due).chain(resume_at).min();
         if resume_at.is_none() && !self.will_be_woken() {
             return Err(Rejection::Invalid {
                 field: "resume",

@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) attempt: Attempt,
     /// An earlier attempt may have acted.
     doubt: bool,
+    /// When its next attempt is due, where it waits for one.
+    due: Option<Timestamp>,
     undo: bool,
     pub(crate) settled: bool,
     reserved: Vec<(BudgetName, u64)>,
@@ -57,7 +59,7 @@ impl Seen {
     }
 
     fn sent_again(&mut self) {
-        (self.attempt, self.doubt) = (Attempt::DidNot, false);
+        (self.attempt, self.doubt, self.due) = (Attempt::DidNot, false, None);
         (self.unanswered, self.inconclusive) = (0, 0);
     }
 }
@@ -108,13 +110,15 @@ impl Watch {
                     || !self.open_gates.is_empty()
                     || !self.pending_timers.is_empty();
                 assert!(woken, "something wakes a run that waits");
-                let inline = |(_, seen): (&EffectId, &Seen)| {
+                let inline = |(_, seen): &(&EffectId, &Seen)| {
                     seen.mode == Mode::Inline && seen.attempt != Attempt::Lost
                 };
-                assert!(
-                    !self.unsettled().any(inline),
-                    "nobody runs an inline effect but the driver"
-                );
+                for (_, seen) in self.unsettled().filter(inline) {
+                    let due = seen.due.expect("nobody runs an inline effect but the driver");
+                    assert!(due > entry.decided_at, "what is due is not waited for");
+                    let resumes = e.resume_at.is_some_and(|resume| resume <= due);
+                    assert!(resumes, "nobody but a driver makes the next attempt");
+                }
                 self.suspended = true;
             }
             EntryBody::RunCancelRequested(_) => self.cancelling = true,
@@ -180,6 +184,7 @@ impl Watch {
                         Attempt::None
                     },
                     doubt: false,
+                    due: None,
                     undo: e.spec.undo.is_some(),
                     settled: false,
                     reserved,
@@ -204,6 +209,7 @@ impl Watch {
                 assert!(!blind, "no blind retry");
                 seen.doubt |= unsure && seen.semantics != Semantics::ReadOnly;
                 seen.attempts += 1;
+                seen.due = None;
                 seen.attempt = Attempt::Running(e.claim.as_ref().map(|claim| claim.until));
                 assert_eq!(e.claim.is_some(), seen.mode == Mode::Outbox);
             }
@@ -271,7 +277,7 @@ impl Watch {
                     assert_ne!(seen.semantics, Semantics::NonIdempotent, "no blind retry");
                     seen.doubt = true;
                 }
-                seen.attempt = Attempt::DidNot;
+                (seen.attempt, seen.due) = (Attempt::DidNot, Some(e.next_at));
             }
             EntryBody::EffectUnknown(e) => self.unsettled_mut(&e.effect).attempt = Attempt::Lost,
             EntryBody::EffectObserving(e) => {
@@ -288,10 +294,11 @@ impl Watch {
                 let seen = self.unsettled_mut(&e.effect);
                 assert_eq!(seen.attempt, Attempt::Lost);
                 seen.observed(e);
-                if let AfterObservation::Resend { .. } = e.then {
+                if let AfterObservation::Resend { at } = e.then {
                     assert!(!compensating);
                     assert_eq!(e.outcome, Outcome::Absent, "only what is absent is sent again");
                     seen.sent_again();
+                    seen.due = Some(at);
                 }
             }
             EntryBody::EffectResendAllowed(e) => {

@@ -17,7 +17,11 @@ use tape_core::reply::{Rejection, Reply};
 /// About how long the leases and claims of workers last.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// What workers ask of a server: what is due, what is to be done, and commands. Cheap to clone. Nothing is tried again here.
+/// The longest wait for an answer: longer than a server waits for its store.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What workers ask of a server: what is due, what is to be done, and commands. Cheap to clone. Nothing is tried again here. A call
+/// that is not answered within 30 s is [unavailable](WorkError::Unavailable).
 #[derive(Clone, Debug)]
 pub struct Workbench(Arc<Remote>);
 
@@ -75,12 +79,18 @@ impl Workbench {
         Ok(Self(Arc::new(Remote::new(authority, LEASE)?)))
     }
 
+    /// An answer that is waited for no longer than a worker can wait. A server that gives none hangs, although the connection may seem
+    /// well: a proxy answers for it. What is asked next goes over another connection.
+    async fn answer<T>(&self, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, WorkError> {
+        Ok(self.0.within(ANSWER_PATIENCE, asked).await?)
+    }
+
     /// A page of what is due now, at most `limit` of each of the server's shards.
     ///
     /// # Errors
     /// [`WorkError`] says why there is no answer.
     pub async fn due(&self, queue: Queue, from: Option<&str>, limit: u32) -> Result<DueHints, WorkError> {
-        Ok(self.0.due_page(queue, from, limit).await?)
+        self.answer(self.0.due_page(queue, from, limit)).await
     }
 
     /// What is due, as it becomes due. The first error is the end.
@@ -100,7 +110,7 @@ impl Workbench {
     /// # Errors
     /// [`WorkError`] says what became of it.
     pub async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, WorkError> {
-        Ok(self.0.run(run, command).await?)
+        self.answer(self.0.run(run, command)).await
     }
 
     /// Entries of a run after `after`, at most `limit`.
@@ -108,7 +118,7 @@ impl Workbench {
     /// # Errors
     /// [`WorkError`] says why there is no answer.
     pub async fn entries(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, WorkError> {
-        Ok(self.0.page(run, after, limit).await?)
+        self.answer(self.0.page(run, after, limit)).await
     }
 
     /// The connector of an effect that is not settled, and the entry that began it.
@@ -120,7 +130,7 @@ impl Workbench {
         run: &RunId,
         effect: &EffectId,
     ) -> Result<Option<(Connector, Seq)>, WorkError> {
-        Ok(self.0.effect(run, effect).await?)
+        self.answer(self.0.effect(run, effect)).await
     }
 
     /// What undoes an effect that is not undone.
@@ -132,7 +142,7 @@ impl Workbench {
         run: &RunId,
         obligation: &ObligationId,
     ) -> Result<Option<Inverse>, WorkError> {
-        Ok(self.0.obligation(run, obligation).await?)
+        self.answer(self.0.obligation(run, obligation)).await
     }
 
     /// Has the server carry changes of shared state over that a session recorded.
@@ -141,7 +151,7 @@ impl Workbench {
     /// [`WorkError`] says why that did not work out.
     pub async fn merge(&self, session: &SessionId) -> Result<(), WorkError> {
         // Who asks for a session's state gets it with what it shares, so the server sees to that first.
-        self.0.session_view(session, 0).await?;
+        self.answer(self.0.session_view(session, 0)).await?;
         Ok(())
     }
 
@@ -150,7 +160,7 @@ impl Workbench {
     /// # Errors
     /// [`WorkError`] says why that did not work out.
     pub async fn finish_erasures(&self, stream: &StreamId) -> Result<(), WorkError> {
-        Ok(self.0.finish_erasures(stream).await?)
+        self.answer(self.0.finish_erasures(stream)).await
     }
 }
 
@@ -162,5 +172,19 @@ impl From<Failure> for WorkError {
             Failure::Invalid(problem) => Self::Refused(problem.into()),
             Failure::Fatal(source) => Self::Refused(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WorkError, Workbench};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_out_of_reach_and_another_connection_is_taken() {
+        let workbench = Workbench::new("127.0.0.1:1").unwrap();
+        let before = workbench.0.connection();
+        let told = workbench.answer(std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(told, Err(WorkError::Unavailable(_))), "{told:?}");
+        assert_eq!(workbench.0.connection(), before + 1);
     }
 }

@@ -78,21 +78,34 @@ impl Remote {
         runs(self.link.channel())
     }
 
-    /// Renews a lease. A connection over which there is no answer in time is given up: it may lead nowhere any more.
+    /// Renews a lease.
     async fn renew(
         &self,
         request: v1::ExecuteRequest,
         lease_ms: u64,
     ) -> Result<v1::ExecuteResponse, Failure> {
-        let number = self.link.number();
         let patience = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_PATIENCE_MIN);
-        match tokio::time::timeout(patience, self.renewals.ask(request)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.link.give_up(number);
-                Err(Failure::Retryable("the renewal was not answered in time".into()))
-            }
-        }
+        self.within(patience, self.renewals.ask(request)).await
+    }
+
+    /// What is answered within `patience`. A connection over which there is no answer in time is given up: it may lead nowhere any more.
+    pub(crate) async fn within<T>(
+        &self,
+        patience: Duration,
+        asked: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let number = self.link.number();
+        let answer = tokio::time::timeout(patience, asked).await;
+        answer.unwrap_or_else(|_| {
+            self.link.give_up(number);
+            Err(Failure::Retryable("there was no answer in time".into()))
+        })
+    }
+
+    /// Which connection is used now.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> u64 {
+        self.link.number()
     }
 
     /// Where a run stands, of effects and obligations only one if it is named; none where there is no such run. A server of an earlier

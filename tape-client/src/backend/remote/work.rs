@@ -18,7 +18,7 @@ use tape_proto::v1::feed_client::FeedClient;
 const LOGGED_MAX: usize = 1_024;
 
 impl Remote {
-    /// Due work, as it becomes due.
+    /// Due work, as it becomes due; it ends where the connection is given up for another.
     pub(crate) fn due_pushed(
         &self,
         queue: Queue,
@@ -31,7 +31,10 @@ impl Remote {
             once: false,
             page_token: None,
         });
-        pushed.map(|page| Ok(hints(page?.hints))).boxed()
+        let mut changes = self.link.changes();
+        let given_up = async move { drop(changes.changed().await) };
+        let pages = pushed.map(|page| Ok(hints(page?.hints)));
+        pages.take_until(given_up).boxed()
     }
 
     /// A page of what is due now.

@@ -13,11 +13,13 @@
 //!
 //! What this crate must not know: the rules of streams (tape-core has them), how entries are stored, who calls.
 
+mod calls;
 pub mod config;
 mod drivers;
 mod failure;
 mod health;
 mod hub;
+mod memory;
 mod port;
 pub mod server;
 mod service;

@@ -1,5 +1,6 @@
 //! The server's port: connections with limits and deadlines, and what calls know of theirs.
 
+use crate::calls::Part;
 use futures::{Stream, stream};
 use std::io;
 use std::net::SocketAddr;
@@ -19,13 +20,28 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// A connection of the server.
 #[derive(Debug)]
-pub(crate) struct Connection(PeerIo);
+pub(crate) struct Connection {
+    io: PeerIo,
+    part: Part,
+}
+
+/// Who makes a call: what calls know of their connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The other side.
+    pub(crate) peer: Peer,
+    /// What the connection has of the memory of calls.
+    pub(crate) part: Part,
+}
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.0.peer().clone()
+    fn connect_info(&self) -> Caller {
+        Caller {
+            peer: self.io.peer().clone(),
+            part: self.part.clone(),
+        }
     }
 }
 
@@ -51,14 +67,15 @@ pub(crate) fn connections(
     };
     stream::unfold(Port::new(listener, limits), |mut port| async move {
         let (io, _) = port.accept().await;
-        Some((Ok(Connection(io)), port))
+        let part = Part::default();
+        Some((Ok(Connection { io, part }), port))
     })
 }
 
 /// Notes of each call that its peer speaks the protocol.
 pub(crate) fn asked(call: Request<()>) -> Result<Request<()>, Status> {
-    if let Some(peer) = call.extensions().get::<Peer>() {
-        peer.asked();
+    if let Some(caller) = call.extensions().get::<Caller>() {
+        caller.peer.asked();
     }
     Ok(call)
 }
@@ -69,13 +86,13 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -83,18 +100,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -144,6 +144,7 @@ impl Server {
             .http2_keepalive_interval(Some(silence * 2 / 3))
             .http2_keepalive_timeout(Some(NEVER))
             .layer(InterceptorLayer::new(port::asked))
+            .layer(context.calls())
             .add_routes(routes);
         // Ends when it is done, or with the server.
         let mut upkeep = tokio::task::JoinSet::new();

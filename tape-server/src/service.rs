@@ -14,10 +14,12 @@ mod tail;
 mod values;
 mod watch;
 
+use crate::calls::Calls;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::hub::Hub;
 use crate::shutdown::Gate;
+pub(crate) use drive::PATH as DRIVE;
 use drive::RunsService;
 use readers::{Held, Messages, Readers, Unsent, Writer};
 use std::sync::{Arc, Mutex};
@@ -47,6 +49,7 @@ struct Shared {
     hub: Hub,
     drivers: Drivers,
     readers: Readers,
+    calls: Calls,
     lease_grace_ms: u64,
     max_commands: u32,
 }
@@ -61,6 +64,7 @@ impl Context {
             hub,
             drivers,
             readers: Readers::default(),
+            calls: Calls::default(),
             lease_grace_ms,
             max_commands,
         }))
@@ -89,6 +93,11 @@ impl Context {
 
     pub(crate) fn retention(&self) -> RetentionServer<Self> {
         RetentionServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The memory of all calls.
+    pub(crate) fn calls(&self) -> Calls {
+        self.0.calls.clone()
     }
 
     fn engine(&self) -> &Engine {

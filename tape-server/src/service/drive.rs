@@ -4,6 +4,7 @@ use super::Context;
 use super::frames::{End, Frame, Frames};
 use crate::drivers::{Closed, Driven, Grip, Seen};
 use crate::failure::of_journal;
+use crate::port::Caller;
 use crate::shutdown::Call;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -14,7 +15,6 @@ use std::time::Duration;
 use tape_core::command::{Command, OutsideCommand, RunCommand};
 use tape_core::id::RunId;
 use tape_core::reply::Reply;
-use tape_net::Peer;
 use tape_proto::convert::{ExecuteCommand, InvalidField};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -30,7 +30,7 @@ use tonic::server::NamedService;
 use tonic_prost::ProstEncoder;
 
 /// Where the stream is called.
-const PATH: &str = "/tape.v1.Runs/Drive";
+pub(crate) const PATH: &str = "/tape.v1.Runs/Drive";
 /// Answers that wait for a slow reader; then its commands wait too.
 const ANSWERS_WAITING_MAX: usize = 256;
 /// Leases that are let go at the same time once a stream was closed.
@@ -77,14 +77,16 @@ impl Service<http::Request<Body>> for RunsService {
 /// Serves a stream until it ends.
 fn serve(context: &Context, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
     let call = context.0.gate.enter()?;
-    let peer = request.extensions().get::<Peer>().cloned();
+    let caller = request.extensions().get::<Caller>().cloned();
+    let room = context.0.calls.of(caller.as_ref());
+    let peer = caller.map(|caller| caller.peer);
     let (answers, messages) = mpsc::channel(ANSWERS_WAITING_MAX);
     let stream = DriveStream {
         context: context.clone(),
         answers,
         driven: context.0.drivers.stream(),
     };
-    tokio::spawn(stream.run(call, Frames::new(request.into_body(), peer)));
+    tokio::spawn(stream.run(call, Frames::new(request.into_body(), peer, room)));
     let body = EncodeBody::new_server(
         ProstEncoder::<v1::DriveResponse>::default(),
         ReceiverStream::new(messages),
@@ -182,8 +184,8 @@ async fn carry_out(context: Context, frame: Frame) -> Done {
         about: None,
         outcome: Err(problem.into()),
     };
-    let (call, request) = match frame {
-        Frame::Command(v1::DriveRequest { call, request }) => (call, request),
+    let (v1::DriveRequest { call, request }, _held) = match frame {
+        Frame::Command(request, held) => (request, held),
         Frame::Bad { call, problem } => return refused(call, problem),
     };
     match read(request) {

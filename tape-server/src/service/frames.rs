@@ -3,15 +3,19 @@
 //! The transport's own reader ends the stream at the first message that is too large or cannot be read, and with it the drive of
 //! every run of the client. This one answers for such a message by its number and goes on with the next.
 
+use crate::calls::{Held, Room};
+use crate::memory::PATIENCE;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
+use std::time::Duration;
 use tape_net::Peer;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::InvalidField;
 use tape_proto::v1;
-use tonic::Code;
+use tokio::time::Instant;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
 /// What stands before each message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;
@@ -26,6 +30,9 @@ pub(super) struct Frames {
     read: BytesMut,
     /// Bytes of a message that is not taken which are still to come.
     skipped: u64,
+    room: Room,
+    /// What was taken of it for the message that comes, and how long that may take yet.
+    coming: Option<(Option<Held>, Duration)>,
 }
 
 /// One message.
@@ -34,8 +41,8 @@ pub(super) struct Frames {
     reason = "one is at hand at a time, and it mostly is a command"
 )]
 pub(super) enum Frame {
-    /// It can be read.
-    Command(v1::DriveRequest),
+    /// It can be read; with the memory that it has until it is carried out.
+    Command(v1::DriveRequest, Option<Held>),
     /// It cannot.
     Bad {
         /// Its number; zero where that cannot be read either.
@@ -55,22 +62,29 @@ pub(super) enum End {
 }
 
 impl Frames {
-    pub(super) fn new(body: Body, peer: Option<Peer>) -> Self {
+    pub(super) fn new(body: Body, peer: Option<Peer>, room: Room) -> Self {
         Self {
             body,
             peer,
             read: BytesMut::new(),
             skipped: 0,
+            room,
+            coming: None,
         }
     }
 
     /// The next message. May be dropped while it waits: nothing is lost.
     pub(super) async fn next(&mut self) -> Result<Frame, End> {
         loop {
+            self.make_room().await;
             if let Some(frame) = self.take() {
                 return Ok(frame);
             }
-            let Some(read) = self.body.frame().await else {
+            let Some(read) = self.receive().await else {
+                tracing::debug!("a message on a Drive stream did not come whole in time");
+                return Err(End::Broken);
+            };
+            let Some(read) = read else {
                 return Err(self.end(true));
             };
             match read {
@@ -103,6 +117,30 @@ impl Frames {
         }
     }
 
+    /// What comes next; none where a message that was begun takes too long. Only the time counts in which it is waited for here.
+    async fn receive(&mut self) -> Option<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        let Some((_, left)) = &mut self.coming else {
+            return Some(self.body.frame().await);
+        };
+        let begun = Instant::now();
+        let read = tokio::time::timeout(*left, self.body.frame()).await;
+        *left = left.saturating_sub(begun.elapsed());
+        read.ok()
+    }
+
+    /// Takes memory for the message that comes, once its length is known.
+    async fn make_room(&mut self) {
+        let Some(mut header) = self.read.get(..HEADER_BYTES) else {
+            return;
+        };
+        header.advance(1);
+        let length = header.get_u32() as usize;
+        if self.coming.is_none() && length <= MESSAGE_BYTES_MAX {
+            let held = self.room.take(length).await;
+            self.coming = Some((held, PATIENCE));
+        }
+    }
+
     fn add(&mut self, mut data: Bytes) {
         let skipped = usize::try_from(self.skipped).map_or(data.len(), |left| left.min(data.len()));
         data.advance(skipped);
@@ -128,6 +166,7 @@ impl Frames {
         if self.read.len() < HEADER_BYTES + looked_at {
             return None;
         }
+        let held = self.coming.take().and_then(|(held, _)| held);
         self.read.advance(HEADER_BYTES);
         let message = self.read.split_to(looked_at).freeze();
         if let Some(problem) = problem {
@@ -138,7 +177,7 @@ impl Frames {
             return Some(bad(&message, problem));
         }
         Some(match v1::DriveRequest::decode(message.clone()) {
-            Ok(request) => Frame::Command(request),
+            Ok(request) => Frame::Command(request, held),
             Err(error) => bad(&message, format!("cannot be read: {error}")),
         })
     }
@@ -186,8 +225,9 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::{End, Frame, Frames, number};
+    use crate::calls::Calls;
     use bytes::Bytes;
-    use futures::stream;
+    use futures::{FutureExt as _, StreamExt as _, stream};
     use http_body_util::StreamBody;
     use prost::Message as _;
     use tape_proto::MESSAGE_BYTES_MAX;
@@ -208,14 +248,18 @@ mod tests {
         let frames = chunks
             .into_iter()
             .map(|chunk| chunk.map(hyper::body::Frame::data));
-        Frames::new(Body::new(StreamBody::new(stream::iter(frames))), None)
+        Frames::new(
+            Body::new(StreamBody::new(stream::iter(frames))),
+            None,
+            Calls::default().of(None),
+        )
     }
 
     async fn calls(mut frames: Frames) -> (Vec<(u64, bool)>, End) {
         let mut calls = Vec::new();
         loop {
             match frames.next().await {
-                Ok(Frame::Command(request)) => calls.push((request.call, true)),
+                Ok(Frame::Command(request, _)) => calls.push((request.call, true)),
                 Ok(Frame::Bad { call, .. }) => calls.push((call, false)),
                 Err(end) => return (calls, end),
             }
@@ -254,6 +298,22 @@ mod tests {
                 "in pieces of {size}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_come_whole_ends_its_stream_and_has_memory_for_a_while() {
+        let (calls, large) = (Calls::default(), command(1).len() + (4 << 10));
+        let room = calls.of(None);
+        let begun = framed(0, &vec![0; large])[..64].to_vec();
+        let chunks = stream::iter([Ok::<_, Status>(hyper::body::Frame::data(begun.into()))]);
+        let body = Body::new(StreamBody::new(chunks.chain(stream::pending())));
+        let mut frames = Frames::new(body, None, room.clone());
+        let before = room.free_kib();
+        assert!(frames.next().now_or_never().is_none());
+        assert!(room.free_kib() < before);
+        assert!(matches!(frames.next().await, Err(End::Broken)));
+        drop(frames);
+        assert_eq!(room.free_kib(), before);
     }
 
     #[tokio::test]

@@ -3,35 +3,23 @@
 //! Messages wait in a queue until the transport takes them. A reader that takes none for a while is told where it can go on,
 //! and what waited for it is dropped: its memory is for those that read.
 
+use crate::memory::{Memory, kib};
 use futures::Stream;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 use tape_proto::failure::Failure;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tonic::Status;
 
 /// Messages that wait for one reader; then its stream waits too.
 const MESSAGES_WAITING_MAX: usize = 4;
-/// What all readers together have in memory, in KiB: 256 MiB.
-const ALL_KIB: usize = 256 * 1024;
 /// What a page of a store takes at most, in KiB: 8 MiB, and the entry that goes over.
 const PAGE_KIB: u32 = 12 * 1024;
-/// A reader that takes nothing for this long is dropped.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The same while others wait for memory.
-const PATIENCE_SHORT: Duration = Duration::from_secs(2);
-/// How often a writer looks whether others wait.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// The memory of all readers of a server. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Readers {
-    memory: Arc<Semaphore>,
-    patience: Duration,
-}
+pub(super) struct Readers(Memory);
 
 /// Memory that a reader has.
 pub(super) struct Held(OwnedSemaphorePermit);
@@ -47,46 +35,28 @@ pub(super) enum Unsent {
 
 impl Default for Readers {
     fn default() -> Self {
-        Self {
-            memory: Arc::new(Semaphore::new(ALL_KIB)),
-            patience: PATIENCE,
-        }
+        Self(Memory::new(PAGE_KIB as usize))
     }
 }
 
 impl Readers {
     /// The memory for a page that is about to be read. Waits until there is some.
     pub(super) async fn page(&self) -> Held {
-        let permit = Arc::clone(&self.memory).acquire_many_owned(PAGE_KIB).await;
-        Held(permit.expect("the memory of readers is never closed"))
-    }
-
-    /// Waits as long as a reader may take nothing.
-    async fn patience(&self) {
-        tokio::time::sleep(PATIENCE_SHORT.min(self.patience)).await;
-        let mut waited = PATIENCE_SHORT;
-        while waited < self.patience && self.memory.available_permits() >= PAGE_KIB as usize {
-            tokio::time::sleep(LOOK_EVERY).await;
-            waited += LOOK_EVERY;
-        }
+        Held(self.0.take(PAGE_KIB).await)
     }
 }
 
 impl Held {
     /// Gives back what the page did not take.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.0.num_permits().saturating_sub(kib(bytes));
+        let excess = self.0.num_permits().saturating_sub(kib(bytes) as usize);
         drop(self.0.split(excess));
     }
 
     fn split(&mut self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = kib(bytes).min(self.0.num_permits());
+        let kib = (kib(bytes) as usize).min(self.0.num_permits());
         self.0.split(kib)
     }
-}
-
-const fn kib(bytes: usize) -> usize {
-    bytes / 1024 + 1
 }
 
 struct Queue<T> {
@@ -165,7 +135,7 @@ impl<T: prost::Message> Writer<T> {
         };
         tokio::select! {
             room = room => room?,
-            () = self.readers.patience() => return Err(Unsent::Slow),
+            () = self.readers.0.patience() => return Err(Unsent::Slow),
         }
         let mut state = self.queue.state();
         state.waiting.push_back((Ok(message), memory));
@@ -245,7 +215,8 @@ impl<T> Drop for Messages<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
-    use super::{ALL_KIB, Messages, PAGE_KIB, Readers, Unsent, Writer, queue};
+    use super::{Messages, PAGE_KIB, Readers, Unsent, Writer, queue};
+    use crate::memory::ALL_KIB;
     use futures::{FutureExt as _, StreamExt as _};
     use tape_proto::failure::Failure;
     use tape_proto::v1::ReclaimResponse as Message;
@@ -312,9 +283,9 @@ mod tests {
         for held in &mut held {
             held.shrink_to(0);
         }
-        let before = readers.memory.available_permits();
+        let before = readers.0.free_kib();
         messages.next().await.unwrap().unwrap();
-        assert_eq!(readers.memory.available_permits(), before + 1);
+        assert_eq!(readers.0.free_kib(), before + 1);
         assert!(readers.page().now_or_never().is_some());
     }
 }

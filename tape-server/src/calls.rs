@@ -1,0 +1,208 @@
+//! What calls have in memory: requests that were received and not carried out, and answers that were not taken.
+//!
+//! All of it comes from one budget, of which one connection has a part at most. A request says how large it is before it comes: where
+//! there is no room it is refused, and nothing of it is read. A call whose answer may be large waits until there is room for it.
+//! Messages of a Drive stream wait in their stream. What is small is never held up by what is large: renewals of leases come through.
+
+mod answer;
+mod request;
+
+use crate::memory::{Memory, PATIENCE, kib};
+use crate::port::Caller;
+use request::{Received, Request};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tape_proto::MESSAGE_BYTES_MAX;
+use tape_proto::failure::Failure;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
+use tower::Layer;
+
+/// Messages of at most so many bytes take no memory from the budget: so many are under way at most as there may be calls.
+const SMALL_BYTES: usize = 4 * 1024;
+/// What one connection has of the budget at most, in KiB: 64 MiB.
+const CONNECTION_KIB: usize = 64 * 1024;
+/// What the largest message takes.
+const MESSAGE_KIB: usize = MESSAGE_BYTES_MAX / 1024 + 1;
+/// Calls whose one answer may be large.
+const LARGE_ANSWERS: [&str; 4] = ["/Get", "/List", "/Streams", "/Retire"];
+
+/// The part of one connection in the memory of calls. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Part(Arc<Semaphore>);
+
+impl Default for Part {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTION_KIB)))
+    }
+}
+
+/// The memory of all calls of a server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls(Memory);
+
+/// The same, for the calls of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    part: Part,
+    all: Memory,
+}
+
+/// Memory that a call has.
+#[derive(Debug)]
+pub(crate) struct Held {
+    part: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(Memory::new(MESSAGE_KIB))
+    }
+}
+
+impl Calls {
+    /// The memory for calls of a connection; where nobody says which, they have a part of their own.
+    pub(crate) fn of(&self, caller: Option<&Caller>) -> Room {
+        Room {
+            part: caller.map(|caller| caller.part.clone()).unwrap_or_default(),
+            all: self.0.clone(),
+        }
+    }
+}
+
+impl Room {
+    /// Room for a message; none is taken for a small one. Waits until there is some.
+    pub(crate) async fn take(&self, bytes: usize) -> Option<Held> {
+        if bytes <= SMALL_BYTES {
+            return None;
+        }
+        let kib = kib(bytes);
+        let part = Arc::clone(&self.part.0).acquire_many_owned(kib).await;
+        Some(Held {
+            part: part.expect("the part of a connection is never closed"),
+            all: self.all.take(kib).await,
+        })
+    }
+
+    /// The same without waiting.
+    fn try_take(&self, bytes: usize) -> Result<Option<Held>, Failure> {
+        if bytes <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let kib = kib(bytes);
+        let part = Arc::clone(&self.part.0).try_acquire_many_owned(kib);
+        let part = part.map_err(|_| no_room("KiB under way on one connection", CONNECTION_KIB))?;
+        let all = self.all.try_take(kib);
+        let all = all.ok_or_else(|| no_room("KiB under way in the server", crate::memory::ALL_KIB))?;
+        Ok(Some(Held { part, all }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_kib(&self) -> usize {
+        self.all.free_kib()
+    }
+
+    /// Waits for room no longer than a peer may do nothing.
+    async fn take_in_time(&self, bytes: usize) -> Result<Option<Held>, Failure> {
+        let taken = tokio::time::timeout(PATIENCE, self.take(bytes)).await;
+        taken.map_err(|_| no_room("KiB under way", CONNECTION_KIB))
+    }
+}
+
+fn no_room(limit: &str, max: usize) -> Failure {
+    Failure::Overloaded {
+        limit: limit.to_owned(),
+        max: max as u64,
+    }
+}
+
+impl Held {
+    /// Gives back what so many bytes do not take.
+    fn shrink_to(&mut self, bytes: usize) {
+        for permit in [&mut self.part, &mut self.all] {
+            let excess = permit.num_permits().saturating_sub(kib(bytes) as usize);
+            drop(permit.split(excess));
+        }
+    }
+}
+
+impl<S> Layer<S> for Calls {
+    type Service = Bounded<S>;
+
+    fn layer(&self, inner: S) -> Bounded<S> {
+        Bounded {
+            calls: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// Services whose calls have memory from the budget.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounded<S> {
+    calls: Calls,
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Bounded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // The one that is ready is used up; the next gets ready by itself.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let room = self.calls.of(request.extensions().get());
+        if request.uri().path() == crate::service::DRIVE {
+            // Its messages take their memory one by one.
+            return Box::pin(inner.call(request));
+        }
+        Box::pin(async move {
+            let answered = serve(&mut inner, request, &room).await;
+            Ok(answered.unwrap_or_else(|failure| Status::from(failure).into_http()))
+        })
+    }
+}
+
+async fn serve<S>(
+    inner: &mut S,
+    request: http::Request<Body>,
+    room: &Room,
+) -> Result<http::Response<Body>, Failure>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+{
+    let path = request.uri().path();
+    let reserved = match LARGE_ANSWERS.iter().any(|large| path.ends_with(large)) {
+        true => room.take_in_time(MESSAGE_BYTES_MAX).await?,
+        false => None,
+    };
+    let received = Received::default();
+    let request = request.map(|body| Body::new(Request::new(body, room.clone(), received.clone())));
+    let response = match inner.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    drop(received);
+    answer::bounded(response, room, reserved).await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests;

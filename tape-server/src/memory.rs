@@ -1,0 +1,62 @@
+//! Memory that calls share, and how long it is left to those who do not go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What each such memory has, in KiB: 256 MiB.
+pub(crate) const ALL_KIB: usize = 256 * 1024;
+/// A peer that takes nothing, or does not send the rest, for this long has no more memory.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The same while others wait for memory.
+const PATIENCE_SHORT: Duration = Duration::from_secs(2);
+/// How often it is looked whether others wait.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Memory, in KiB. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    kib: Arc<Semaphore>,
+    /// The most that anybody takes at once.
+    most: usize,
+}
+
+impl Memory {
+    /// 256 MiB, of which nobody takes more than `most` KiB at once.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            kib: Arc::new(Semaphore::new(ALL_KIB)),
+            most,
+        }
+    }
+
+    /// Waits until there is as much.
+    pub(crate) async fn take(&self, kib: u32) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.kib).acquire_many_owned(kib).await;
+        permit.expect("memory is never closed")
+    }
+
+    /// None where there is less.
+    pub(crate) fn try_take(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
+    }
+
+    pub(crate) fn free_kib(&self) -> usize {
+        self.kib.available_permits()
+    }
+
+    /// Waits as long as a peer may do nothing.
+    pub(crate) async fn patience(&self) {
+        tokio::time::sleep(PATIENCE_SHORT).await;
+        let mut waited = PATIENCE_SHORT;
+        while waited < PATIENCE && self.free_kib() >= self.most {
+            tokio::time::sleep(LOOK_EVERY).await;
+            waited += LOOK_EVERY;
+        }
+    }
+}
+
+/// What so many bytes take, in KiB.
+pub(crate) fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}

@@ -84,6 +84,10 @@ impl Database {
         psql(self.port, "postgres", statement)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -246,6 +250,27 @@ impl Standby {
     /// Applies nothing more of what the primary does.
     pub(crate) fn fall_behind(&self) {
         psql(self.port, "postgres", "SELECT pg_wal_replay_pause()");
+    }
+
+    /// Is sent nothing more of what the primary does.
+    pub(crate) fn lose_touch(&self) {
+        psql(
+            self.port,
+            "postgres",
+            "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'",
+        );
+        psql(self.port, "postgres", "SELECT pg_reload_conf()");
+        while psql(
+            self.port,
+            "postgres",
+            "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'",
+        ) != "0"
+        {}
+    }
+
+    /// Whether it has applied all that it was sent.
+    pub(crate) fn has(&self, database: &str, query: &str) -> String {
+        psql(self.port, database, query)
     }
 
     /// Takes over.

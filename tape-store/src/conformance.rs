@@ -26,6 +26,7 @@ mod erasure;
 mod feed;
 mod histories;
 mod listing;
+mod lost;
 mod reads;
 mod retention;
 mod shared;
@@ -160,6 +161,8 @@ macro_rules! __conformance_list {
             commits::racing_commits_have_one_winner if always;
             commits::after_a_takeover_nothing_of_the_old_driver_is_written if always;
             commits::a_probe_leaves_nothing_behind if always;
+            lost::a_batch_on_an_entry_that_was_lost_conflicts if always;
+            lost::what_was_lost_is_neither_told_nor_written_on if always;
             agenda::work_is_found_when_it_is_due if always;
             agenda::work_moves_and_goes if always;
             agenda::a_refused_batch_leaves_the_agenda_alone if always;

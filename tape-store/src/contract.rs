@@ -5,7 +5,7 @@
 
 use crate::announce::Announcements;
 use crate::error::{CommitError, StoreError};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{End, Upkeep};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -30,10 +30,11 @@ pub trait JournalStore: Send + Sync + 'static {
     ///
     /// # Behavior
     /// Without gaps: only what was dropped is not there. A short page does not mean the end; an empty one does. `limit` is at most
-    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX); stores may return less to bound the bytes of a page.
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX); stores may return less to bound the bytes of a page, but not less than
+    /// two where there are two and the limit allows them: so one entry alone, where more were asked for, is the end.
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
 
-    /// Appends each batch if its stream still ends where the batch says and its epoch still holds, else nothing of that
+    /// Appends each batch if its stream still ends with the entry that the batch names and its epoch still holds, else nothing of that
     /// batch. Answers come in the order of the batches.
     ///
     /// # Behavior
@@ -41,6 +42,9 @@ pub trait JournalStore: Send + Sync + 'static {
     /// drops out alone. At most one batch of a call is for the same stream. `Ok` means durable. Dropping the future does
     /// not say whether the batches were committed. Of the reasons to refuse a batch, a wrong epoch comes before a
     /// wrong end.
+    ///
+    /// The digest is tested together with the sequence number and the epoch, in the one conditional write: whoever remembers a history that the
+    /// store has lost, with a primary or in a restored backup, writes nothing on the one that it has now.
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>>;
 
     /// What became of a batch whose commit through this store had an unknown outcome.
@@ -202,6 +206,18 @@ pub struct Head {
     pub snapshot: Option<Snapshot>,
 }
 
+impl Head {
+    /// The same without the snapshot.
+    #[must_use]
+    pub const fn end(&self) -> End {
+        End {
+            seq: self.seq,
+            epoch: self.epoch,
+            digest: self.digest,
+        }
+    }
+}
+
 /// The folded state of a stream after an entry. Opaque to stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -232,6 +248,8 @@ pub struct Batch {
     pub stream: StreamId,
     /// The last entry the stream must have; zero where it must not exist.
     pub expected: Seq,
+    /// The chain digest of that entry, which the first one of the batch is linked to; all zero where the stream must not exist.
+    pub before: Digest,
     /// The epoch the stream must be at.
     pub epoch: Epoch,
     /// The epoch it is at afterwards: the same, or greater.
@@ -263,8 +281,8 @@ impl Batch {
     /// Checks what every store asks of a batch, whatever the stream is like.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] where it has no entries or too many, where they do not follow `expected` one by one, or where
-    /// the epoch would go back.
+    /// [`StoreError::Invalid`] where it has no entries or too many, where they do not follow `expected` one by one, where it begins
+    /// a stream and names an entry before, or where the epoch would go back.
     pub fn check(&self) -> Result<(), StoreError> {
         let bytes: usize = self.entries.iter().map(StoredEntry::size).sum();
         let follow = self
@@ -283,6 +301,8 @@ impl Batch {
             format!("it has {bytes} bytes, the limit is {BATCH_BYTES_MAX}")
         } else if !follow {
             format!("its entries do not follow entry {} one by one", self.expected)
+        } else if self.expected == Seq::ZERO && self.before != Digest::default() {
+            "it begins a stream, and names the digest of an entry before".to_owned()
         } else if self.next_epoch < self.epoch {
             format!(
                 "it takes the epoch back from {} to {}",
@@ -320,26 +340,32 @@ impl Batch {
         }
     }
 
-    /// Checks the batch against where its stream ends: [`Epoch`] and [`Seq`] zero where there is no stream.
+    /// Checks the batch against where its stream ends; [`End::default`] where there is no stream.
     ///
     /// # Errors
     /// [`CommitError::Fenced`] before [`CommitError::Conflict`].
-    pub fn check_end(&self, seq: Seq, epoch: Epoch) -> Result<(), CommitError> {
-        if epoch != self.epoch {
+    pub fn check_end(&self, end: End) -> Result<(), CommitError> {
+        if end.epoch != self.epoch {
             return Err(CommitError::Fenced {
                 stream: self.stream.clone(),
                 given: self.epoch,
-                current: epoch,
+                current: end.epoch,
             });
         }
-        if seq != self.expected {
-            return Err(CommitError::Conflict {
-                stream: self.stream.clone(),
-                expected: self.expected,
-                current: seq,
-            });
+        if (end.seq, end.digest) != (self.expected, self.before) {
+            return Err(self.conflict(end.seq));
         }
         Ok(())
+    }
+
+    /// The stream does not end with the entry that the batch names, but with `current`.
+    #[must_use]
+    pub fn conflict(&self, current: Seq) -> CommitError {
+        CommitError::Conflict {
+            stream: self.stream.clone(),
+            expected: self.expected,
+            current,
+        }
     }
 }
 

@@ -59,8 +59,8 @@ pub enum StoreError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The stream has moved on: load it, decide again.
-    #[error("{stream} ends at entry {current}, not {expected}")]
+    /// The stream has moved on, or has another history than the batch was made on: load it, decide again.
+    #[error("{stream} does not end with entry {expected} as the batch knows it; its last entry is {current}")]
     Conflict {
         /// The stream.
         stream: StreamId,

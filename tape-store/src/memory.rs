@@ -20,6 +20,7 @@ use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::payload::Digest;
 use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
@@ -70,6 +71,14 @@ struct Log {
 impl Log {
     fn seq(&self) -> Seq {
         Seq(self.end() as u64)
+    }
+
+    fn ends(&self) -> End {
+        End {
+            seq: self.seq(),
+            epoch: self.epoch,
+            digest: self.entries.last().map_or_else(Digest::default, |entry| entry.digest),
+        }
     }
 
     /// The index of the entry to come.
@@ -388,7 +397,7 @@ impl Upkeep for MemoryStore {
             return Ok(false);
         };
         let log = &state.streams[id];
-        if (log.seq(), log.epoch) != (end.seq, end.epoch) {
+        if log.ends() != end {
             return Ok(false);
         }
         state.index(id, &correction.agenda, correction.summary.as_ref());
@@ -421,10 +430,8 @@ impl State {
 
     fn commit(&mut self, batch: Batch, shards: u16) -> Result<Committed, CommitError> {
         batch.check().map_err(CommitError::Store)?;
-        let (seq, epoch) = self
-            .log(&batch.stream)
-            .map_or_else(Default::default, |log| (log.seq(), log.epoch));
-        batch.check_end(seq, epoch)?;
+        let end = self.log(&batch.stream).map_or_else(End::default, Log::ends);
+        batch.check_end(end)?;
         let id = self.open(&batch.stream, shards);
         self.index(id, &batch.agenda, batch.summary.as_ref());
         Ok(self.append(id, batch))

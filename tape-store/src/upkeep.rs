@@ -40,8 +40,8 @@ pub trait Upkeep: Send + Sync {
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError>;
 }
 
-/// Where a stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a stream ends; all zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// Its last entry.
     pub seq: Seq,

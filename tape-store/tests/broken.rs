@@ -137,6 +137,8 @@ caught! {
     one_that_ignores_the_expected_end: IgnoresExpectedEnd by a_wrong_end_conflicts;
     one_that_lets_every_racer_win: IgnoresExpectedEnd by racing_commits_have_one_winner;
     one_that_ignores_the_end_overspends: IgnoresExpectedEnd by reservations_never_overspend;
+    one_that_ignores_the_digest: IgnoresDigest by a_batch_on_an_entry_that_was_lost_conflicts;
+    one_that_ignores_the_digest_links_to_what_it_lost: IgnoresDigest by what_was_lost_is_neither_told_nor_written_on;
     one_that_loses_the_agenda: LosesAgenda by work_is_found_when_it_is_due;
     one_that_never_moves_work: NeverMovesWork by work_moves_and_goes;
     one_that_never_ends_work: NeverEndsWork by work_moves_and_goes;

@@ -82,6 +82,7 @@ fn batch(run: &str, after: u64) -> Batch {
         id: BatchId::fresh(),
         stream,
         expected: Seq(after),
+        before: Digest::default(),
         epoch: Epoch::default(),
         next_epoch: Epoch::default(),
         entries: vec![stored],

@@ -51,7 +51,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
     let (mut seq, mut digest): (Seq, Digest) =
         head.map_or_else(Default::default, |head| (head.seq, head.digest));
     loop {
-        let expected = seq;
+        let (expected, before) = (seq, digest);
         let size = 1 + (usize::try_from(seq.0).unwrap() + n) % 5;
         let mut entries = Vec::new();
         for place in 1..=size {
@@ -78,6 +78,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
             id: BatchId::fresh(),
             stream: stream.clone(),
             expected,
+            before,
             epoch: Default::default(),
             next_epoch: Default::default(),
             entries,

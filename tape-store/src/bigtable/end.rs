@@ -1,7 +1,11 @@
 //! What a stream's row says beside its entries, and what a server remembers of it.
 //!
-//! The head cell has the sequence number, the epoch and the generation: what a commit's predicate tests. Sequence number plus generation is
-//! the row's *ordinal*: every change of the head raises it, so it numbers the states of the row.
+//! The head cell has the sequence number, the epoch, the generation and the chain digest of the last entry: what a commit's predicate tests, in
+//! one cell, since a filter cannot test two together. Sequence number plus generation is the row's *ordinal*: every change of the head raises
+//! it, so it numbers the states of the row.
+//!
+//! Builds of the first version of the table kept the digest in another cell, which no predicate tested. Such a row is read and tested as it
+//! is; each change of its head gives it the form of today.
 
 use super::error::corrupt;
 use super::table::{self, Check, Mutation, Row, RowFilter, Table};
@@ -23,6 +27,9 @@ pub(super) const ABOUT: &str = "h";
 pub(super) const LOGGED: &str = "f";
 /// Of [`ABOUT`]: what commits are conditional on.
 const HEAD: &[u8] = b"e";
+/// Bytes of the numbers in it; the digest comes after them.
+const HEAD_NUMBERS: usize = 24;
+/// How many bytes the entries in no segment have, after the digest where the head cell lacks it.
 const LAST: &[u8] = b"l";
 const OPEN: &[u8] = b"o";
 pub(super) const LISTED: &[u8] = b"r";
@@ -38,6 +45,8 @@ pub(super) struct End {
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) digest: Digest,
+    /// Whether the head cell is as the first version of the table has it: without the digest.
+    pub(super) undigested: bool,
     /// Bytes of the entries that are in no segment; may be more than there are.
     pub(super) bytes: u64,
     pub(super) open: Open,
@@ -93,11 +102,15 @@ impl End {
             return Ok(Self::default());
         };
         let damaged = |what: &str| corrupt(stream, format!("{what} has a form that nobody wrote"));
-        let [seq, epoch, generation] = read_numbers(head).ok_or_else(|| damaged("its head"))?;
+        let (numbers, digest) = head
+            .split_at_checked(HEAD_NUMBERS)
+            .ok_or_else(|| damaged("its head"))?;
+        let [seq, epoch, generation] = read_numbers(numbers).ok_or_else(|| damaged("its head"))?;
         let mut end = Self {
             seq: Seq(seq),
             epoch: Epoch(epoch),
             generation,
+            undigested: digest.is_empty(),
             ..Self::default()
         };
         if let Some(open) = cell(OPEN) {
@@ -112,7 +125,8 @@ impl End {
         }
         if end.is_begun() {
             let last = cell(LAST).and_then(|last| last.split_last_chunk::<8>());
-            let (digest, bytes) = last.ok_or_else(|| damaged("its last digest"))?;
+            let (undigested, bytes) = last.ok_or_else(|| damaged("its count of bytes"))?;
+            let digest = if end.undigested { undigested } else { digest };
             end.digest = Digest(digest.try_into().map_err(|_| damaged("its last digest"))?);
             end.bytes = u64::from_be_bytes(*bytes);
         }
@@ -145,6 +159,7 @@ impl End {
             seq: batch.last(),
             epoch: batch.next_epoch,
             digest: batch.entries.last().map_or(self.digest, |entry| entry.digest),
+            undigested: false,
             bytes: self.bytes.saturating_add(bytes as u64),
             listed: listed.cloned().or_else(|| self.listed.clone()),
             ..*self
@@ -153,9 +168,7 @@ impl End {
 
     /// The cells that a commit which leads here sets.
     pub(super) fn cells(&self) -> Vec<Mutation> {
-        let mut last = BytesMut::from(&self.digest.0[..]);
-        last.put_u64(self.bytes);
-        vec![self.head_cell(), table::set(ABOUT, LAST, last)]
+        vec![self.head_cell(), table::set(ABOUT, LAST, numbers([self.bytes]))]
     }
 
     pub(super) fn head_cell(&self) -> Mutation {
@@ -163,7 +176,20 @@ impl End {
     }
 
     fn head(&self) -> Bytes {
-        numbers([self.seq.0, self.epoch.0, self.generation])
+        let mut head = BytesMut::from(&numbers([self.seq.0, self.epoch.0, self.generation])[..]);
+        if !self.undigested {
+            head.put_slice(&self.digest.0);
+        }
+        head.freeze()
+    }
+
+    /// The end as batches and corrections name it.
+    pub(super) const fn stated(&self) -> crate::upkeep::End {
+        crate::upkeep::End {
+            seq: self.seq,
+            epoch: self.epoch,
+            digest: self.digest,
+        }
     }
 
     /// Whether there is no row.
@@ -195,6 +221,7 @@ impl End {
     pub(super) fn raised(&self) -> Self {
         Self {
             generation: self.generation + 1,
+            undigested: false,
             ..self.clone()
         }
     }

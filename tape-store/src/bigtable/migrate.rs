@@ -22,8 +22,8 @@ use std::time::Duration;
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// The version of the table that this build makes.
-const VERSION: u32 = 1;
+/// The version of the table that this build makes: from 2 on, head cells have the digest.
+const VERSION: u32 = 2;
 /// In how many parts a new table keeps agenda, feed and lists.
 const SHARDS: u16 = 8;
 
@@ -134,10 +134,31 @@ async fn make(target: &Target, access: &Access, links: &Links) -> Result<Version
     };
     let written = links.check_and_mutate(check).await;
     written.map_err(|failure| failure.store_error(DOING))?;
-    tracing::info!(version = VERSION, "the table was made");
-    look(links)
-        .await?
-        .ok_or_else(|| corrupt("the table's version", "it was written and is not there"))
+    let missing = || corrupt("the table's version", "it was written and is not there");
+    let mut found = look(links).await?.ok_or_else(missing)?;
+    if found.version < VERSION {
+        raise(links, found).await?;
+        found = look(links).await?.ok_or_else(missing)?;
+    }
+    tracing::info!(version = found.version, "the table was made or migrated");
+    Ok(found)
+}
+
+/// Says that the table is of this build's version, unless somebody else changed what it says meanwhile.
+async fn raise(links: &Links, found: Version) -> Result<(), StoreError> {
+    let value = |version: Version| serde_json::to_vec(&version).expect("a version has a JSON form");
+    let raised = Version {
+        shards: found.shards,
+        ..Version::NEW
+    };
+    let check = Check {
+        key: Bytes::from_static(keys::META),
+        predicate: table::exactly(ABOUT, COLUMN, value(found)),
+        then: vec![table::set(ABOUT, COLUMN, value(raised))],
+        otherwise: Vec::new(),
+    };
+    let written = links.check_and_mutate(check).await;
+    written.map(drop).map_err(|failure| failure.store_error(DOING))
 }
 
 /// The service for tables.

@@ -80,7 +80,7 @@ impl Upkeep for BigtableStore {
         let cells = table::any_of([end::cells()]);
         let row = ground.read_stream(DOING, stream, cells).await?;
         let now = End::read(stream, &row)?;
-        if (now.seq, now.epoch) != (end.seq, end.epoch) {
+        if now.stated() != end {
             return Ok(false);
         }
         let listed = self.listed_as(stream, &now, correction);

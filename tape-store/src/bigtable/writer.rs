@@ -51,7 +51,7 @@ pub(super) async fn commit(ground: &Ground, batches: Vec<Batch>) -> Vec<Answer> 
 /// The end that a batch wants, if it is the one that was last seen here, or that of a stream that nobody has seen.
 fn likely_end(ground: &Ground, batch: &Batch) -> Option<End> {
     match ground.ends.get(&batch.stream) {
-        Some(end) => batch.check_end(end.seq, end.epoch).is_ok().then_some(end),
+        Some(end) => batch.check_end(end.stated()).is_ok().then_some(end),
         None => (batch.expected == Seq::ZERO && batch.epoch == Epoch::default()).then(End::default),
     }
 }
@@ -71,7 +71,7 @@ async fn fit(ground: &Ground, candidates: Vec<Candidate>, answers: &mut [Option<
     for Candidate { place, batch, end } in candidates {
         let end = end.map_or_else(|| ends[&batch.stream].clone(), Ok);
         let checked = end.map_err(CommitError::Store).and_then(|end| {
-            batch.check_end(end.seq, end.epoch)?;
+            batch.check_end(end.stated())?;
             Ok(end)
         });
         match checked {
@@ -92,7 +92,7 @@ async fn make_room(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option
             Ok(end) => end,
             Err(error) => return Err((place, CommitError::Store(error))),
         };
-        match batch.check_end(end.seq, end.epoch) {
+        match batch.check_end(end.stated()) {
             Ok(()) => Ok(Fitting::new(ground, place, batch, end)),
             Err(error) => Err((place, error)),
         }

@@ -77,6 +77,7 @@ impl Pen {
             id: BatchId::fresh(),
             stream: self.stream.clone(),
             expected: self.seq,
+            before: if self.seq == Seq::ZERO { Digest::default() } else { self.digest },
             epoch: self.epoch,
             next_epoch: self.epoch,
             entries,

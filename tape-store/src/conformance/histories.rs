@@ -9,6 +9,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{Epoch, Key, Seq, StreamId, Tenant, TimerName};
+use tape_core::payload::Digest;
 use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
@@ -127,6 +128,9 @@ impl History {
         }
         if self.chance(10) {
             pen.epoch = Epoch(self.dice.roll(pen.epoch.0 + 3));
+        }
+        if self.chance(10) {
+            pen.digest = Digest::of(b"of another history");
         }
         let texts: Vec<String> = (0..=self.dice.roll(4)).map(|m| format!("{n}-{m}")).collect();
         let batch = pen.batch(&texts.iter().map(String::as_str).collect::<Vec<_>>());

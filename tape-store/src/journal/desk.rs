@@ -113,7 +113,7 @@ impl Desk {
             if round.extension.entries.is_empty() && !current {
                 round.undo(&mut requests);
                 match loaded.refresh(self.store.as_ref(), stream).await {
-                    Ok(_) => (current, cached) = (true, Some(loaded)),
+                    Ok(()) => (current, cached) = (true, Some(loaded)),
                     Err(error) => return refuse(requests, &error),
                 }
                 continue;

@@ -56,14 +56,30 @@ impl<S: Stream> Loaded<S> {
         Ok(loaded)
     }
 
-    /// Folds what was appended since, by whomever. Whether there was anything.
+    /// Makes it the state of the stream as the store has it now: folds what was appended since, by whomever. Where the store has not, or
+    /// no more, the last entry that was folded, the stream is read anew: the state is of a history that was lost with a primary, or
+    /// by restoring a backup, or its entries were dropped.
     pub(super) async fn refresh(
         &mut self,
         store: &dyn JournalStore,
         stream: &StreamId,
-    ) -> Result<bool, JournalError> {
+    ) -> Result<(), JournalError> {
         let before = self.seq();
-        self.catch_up(store, stream, Seq(u64::MAX)).await?;
+        if before == Seq::ZERO {
+            self.catch_up(store, stream, Seq(u64::MAX)).await?;
+        } else {
+            // With its own last entry, so that the same request shows whether the store still has it.
+            let page = store.read(stream, Seq(before.0 - 1), PAGE_ENTRIES_MAX).await?;
+            let own = page.first().map(|own| (own.seq, own.digest));
+            if own != Some((before, self.chain.digest())) {
+                *self = Self::load(store, stream, true).await?;
+                return Ok(());
+            }
+            self.fold_all(stream, &page[1..])?;
+            if page.len() > 1 {
+                self.catch_up(store, stream, Seq(u64::MAX)).await?;
+            }
+        }
         self.shared = self.seq() != before;
         if self.shared && before == Seq::ZERO && store.head(stream).await?.is_none() {
             return Err(damaged(stream, Arc::new(StoreError::without_head(stream))));
@@ -71,7 +87,7 @@ impl<S: Stream> Loaded<S> {
         if self.shared {
             self.derive();
         }
-        Ok(self.shared)
+        Ok(())
     }
 
     /// Whether another process was seen to write to the stream when it was last looked at.
@@ -164,15 +180,20 @@ impl<S: Stream> Loaded<S> {
             if page.is_empty() {
                 break;
             }
-            for stored in &page {
-                if self.is_overtaken_by(stored) {
-                    *self = Self {
-                        shared: self.shared,
-                        ..Self::empty(stream)
-                    };
-                }
-                self.fold(stored).map_err(|source| damaged(stream, source))?;
+            self.fold_all(stream, &page)?;
+        }
+        Ok(())
+    }
+
+    fn fold_all(&mut self, stream: &StreamId, page: &[StoredEntry]) -> Result<(), JournalError> {
+        for stored in page {
+            if self.is_overtaken_by(stored) {
+                *self = Self {
+                    shared: self.shared,
+                    ..Self::empty(stream)
+                };
             }
+            self.fold(stored).map_err(|source| damaged(stream, source))?;
         }
         Ok(())
     }
@@ -257,6 +278,8 @@ fn erases(entry: &Entry) -> bool {
 /// New entries on top of a state, to be committed as one batch.
 pub(super) struct Extension {
     expected: Seq,
+    /// The chain digest before the first entry.
+    before: Digest,
     /// The chain digest before the last entry.
     before_last: Digest,
     epoch: tape_core::id::Epoch,
@@ -289,6 +312,7 @@ impl<S: Stream> Loaded<S> {
     pub(super) fn extend(&self) -> Extension {
         Extension {
             expected: self.seq(),
+            before: self.chain.digest(),
             before_last: self.chain.digest(),
             epoch: self.state.epoch(),
             entries: Vec::new(),
@@ -344,6 +368,7 @@ impl<S: Stream> Loaded<S> {
             id: BatchId::fresh(),
             stream: stream.clone(),
             expected: extension.expected,
+            before: extension.before,
             epoch: extension.epoch,
             next_epoch: self.state.epoch(),
             entries: extension.entries,

@@ -59,8 +59,8 @@ pub(super) fn signed(n: u64) -> i64 {
 
 /// The batches with their numbers in the group, from one; those that begin a stream, where there are any; those that go on.
 const BATCHES: &str = "WITH b AS MATERIALIZED ( \
-       SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::boolean[]) \
-         WITH ORDINALITY AS b(key, name, expected, epoch, last, next_epoch, digest, run, nth)), ";
+       SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::boolean[], \
+         $9::bytea[]) WITH ORDINALITY AS b(key, name, expected, epoch, last, next_epoch, digest, run, before, nth)), ";
 const BEGUN: &str = "begun AS ( \
        INSERT INTO tape_head(key, name, part, seq, epoch, digest) \
          SELECT b.key, b.name, CASE WHEN b.run THEN s.part ELSE 0 END, b.last, b.next_epoch, b.digest \
@@ -68,7 +68,7 @@ const BEGUN: &str = "begun AS ( \
          ON CONFLICT (key) DO NOTHING RETURNING key, stream, part), ";
 const MOVED: &str = "moved AS ( \
        UPDATE tape_head h SET seq = b.last, epoch = b.next_epoch, digest = b.digest FROM b \
-         WHERE h.key = b.key AND h.name = b.name AND h.seq = b.expected AND h.epoch = b.epoch AND b.expected > 0 \
+         WHERE h.key = b.key AND h.name = b.name AND h.seq = b.expected AND h.epoch = b.epoch AND h.digest = b.before AND b.expected > 0 \
          RETURNING h.key, h.stream, h.part), ";
 /// For each batch the number of its stream, zero where it lost; entries find theirs by subscript instead of by a join.
 const WON: &str = "each AS (SELECT key, max(nth) AS nth, max(stream) AS stream, max(part) AS part FROM (";
@@ -80,25 +80,25 @@ const WON_MOVED: &str = "SELECT key, 0::bigint AS nth, stream, part FROM moved \
 const ENTRIES: &str = "entries AS ( \
        INSERT INTO tape_entry(ord, stream, seq, part, digest, batch, envelope, payload) \
          SELECT here.ord, won.streams[e.nth], e.seq, won.parts[e.nth], e.digest, e.batch, e.envelope, e.payload \
-         FROM unnest($9::int[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[]) \
+         FROM unnest($10::int[], $11::bigint[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[]) \
            AS e(nth, seq, digest, batch, envelope, payload) CROSS JOIN won CROSS JOIN here WHERE won.streams[e.nth] > 0)";
 const WORK: &str = ", gone AS ( \
-       DELETE FROM tape_agenda a USING unnest($15::int[], $16::smallint[], $17::bigint[], $18::text[]) AS g(nth, queue, due, item), won \
+       DELETE FROM tape_agenda a USING unnest($16::int[], $17::smallint[], $18::bigint[], $19::text[]) AS g(nth, queue, due, item), won \
          WHERE a.queue = g.queue AND a.due = g.due AND a.stream = won.streams[g.nth] AND a.item = g.item), \
      new AS ( \
        INSERT INTO tape_agenda(queue, due, stream, item) SELECT n.queue, n.due, won.streams[n.nth], n.item \
-         FROM unnest($19::int[], $20::smallint[], $21::bigint[], $22::text[]) AS n(nth, queue, due, item), won \
+         FROM unnest($20::int[], $21::smallint[], $22::bigint[], $23::text[]) AS n(nth, queue, due, item), won \
          WHERE won.streams[n.nth] > 0 ON CONFLICT DO NOTHING), \
      listed AS ( \
        INSERT INTO tape_run(stream, begun_at, changed_at, tenant, app, status, labels, label_keys) \
          SELECT won.streams[r.nth], r.begun_at, r.changed_at, r.tenant, r.app, r.status, r.labels, r.label_keys \
-         FROM unnest($23::int[], $24::bigint[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bytea[]) \
+         FROM unnest($24::int[], $25::bigint[], $26::bigint[], $27::text[], $28::text[], $29::text[], $30::text[], $31::bytea[]) \
            AS r(nth, begun_at, changed_at, tenant, app, status, labels, label_keys), won WHERE won.streams[r.nth] > 0 \
          ON CONFLICT (stream) DO UPDATE SET begun_at = excluded.begun_at, changed_at = excluded.changed_at, \
            status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys), \
      snapshots AS ( \
        INSERT INTO tape_snapshot(stream, seq, bytes) SELECT won.streams[s.nth], s.seq, s.bytes \
-         FROM unnest($31::int[], $32::bigint[], $33::bytea[]) AS s(nth, seq, bytes), won WHERE won.streams[s.nth] > 0 \
+         FROM unnest($32::int[], $33::bigint[], $34::bytea[]) AS s(nth, seq, bytes), won WHERE won.streams[s.nth] > 0 \
          ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, bytes = excluded.bytes)";
 const ANSWER: &str = " SELECT streams FROM won";
 
@@ -172,6 +172,7 @@ fn bind_batches<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statem
                 .map(|batch| matches!(batch.stream, StreamId::Run(_)))
                 .collect::<Vec<_>>(),
         )
+        .bind(batches().map(|batch| &batch.before.0[..]).collect::<Vec<_>>())
 }
 
 fn bind_entries<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statement<'q> {

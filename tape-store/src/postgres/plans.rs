@@ -14,12 +14,14 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 /// Entries of each run.
 const ENTRIES: usize = 10;
+/// Runs of the small database.
+const SMALL: usize = 2_000;
 /// A search in an index that has grown a level or two, and pages that are a little fuller or emptier.
 const PAGES_MORE: u64 = 60;
 
 /// Runs that ended, each with [`ENTRIES`] entries and a label; of every thousandth something is due.
 fn grow(from: usize, to: usize) -> String {
-    let mark = format!("sha256('{from}')");
+    let mark = mark(from);
     format!(
         "INSERT INTO tape_head(key, name, seq, epoch, part, digest) \
            SELECT tape_key(n), n, {ENTRIES}, 0, 1, {mark} FROM (SELECT 't/run/a/u/s/' || i AS n FROM generate_series({from}, {to} - 1) i) runs; \
@@ -35,6 +37,11 @@ fn grow(from: usize, to: usize) -> String {
            FROM tape_head WHERE digest = {mark}; \
          ANALYZE"
     )
+}
+
+/// The digest that runs end with which were made from a number on.
+fn mark(from: usize) -> String {
+    format!("sha256('{from}')")
 }
 
 /// The statements with what they are called with, for the run of that number.
@@ -72,10 +79,10 @@ fn statements(run: usize) -> Vec<(String, String)> {
         (tail::TAIL.to_owned(), format!("{run}, 0, 0, 10, 8000000")),
         (tail::BEYOND.to_owned(), "9000000000, 0, 0".to_owned()),
         (tail::TAIL_END.to_owned(), String::new()),
-        (append::text(false, false).to_owned(), batch(&name, ENTRIES)),
+        (append::text(false, false).to_owned(), batch(&name, ENTRIES, &mark(if run < SMALL { 0 } else { SMALL }))),
         (
             append::text(true, true).to_owned(),
-            batch(&format!("{name}-new"), 0) + ", " + &work(run),
+            batch(&format!("{name}-new"), 0, "''") + ", " + &work(run),
         ),
     ];
     statements.extend(filters_of_each_kind().iter().map(|filter| {
@@ -93,12 +100,12 @@ fn statements(run: usize) -> Vec<(String, String)> {
     statements
 }
 
-/// A batch of one entry, for a stream that ends at `seq`.
-fn batch(name: &str, seq: usize) -> String {
+/// A batch of one entry, for a stream that ends at `seq` with a digest.
+fn batch(name: &str, seq: usize, digest: &str) -> String {
     let next = seq + 1;
     format!(
         "ARRAY[tape_key('{name}')], ARRAY['{name}'], '{{{seq}}}', '{{0}}', '{{{next}}}', '{{0}}', ARRAY[sha256('')], '{{t}}', \
-         '{{1}}', '{{{next}}}', ARRAY[sha256('')], ARRAY[sha256('b')], ARRAY[sha256('e')], ARRAY[sha256('p')]"
+         ARRAY[{digest}]::bytea[], '{{1}}', '{{{next}}}', ARRAY[sha256('')], ARRAY[sha256('b')], ARRAY[sha256('e')], ARRAY[sha256('p')]"
     )
 }
 
@@ -159,7 +166,6 @@ fn check(node: &Value, statement: &str) {
 
 #[tokio::test]
 async fn statements_cost_what_they_return_whatever_the_history() {
-    const SMALL: usize = 2_000;
     let large = std::env::var("TAPE_PLAN_RUNS").map_or(8_000, |runs| runs.parse().unwrap());
     let Some(database) = Database::create() else {
         return;

@@ -24,19 +24,19 @@ const ARE_DUE: &str = "SELECT n.nth FROM unnest($3::smallint[], $4::bigint[], $5
            AND a.item = n.item) a";
 const LISTED: &str = "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels \
          FROM tape_head h JOIN tape_run r ON r.stream = h.stream WHERE h.key = $1 AND h.name = $2";
-/// Corrects the indexes if the stream with key $1 and name $2 ends at $3 in epoch $4, and returns the stream then. The head is locked, as
+/// Corrects the indexes if the stream with key $1 and name $2 ends at $3 in epoch $4 with digest $5, and returns the stream then. The head is locked, as
 /// by a commit.
 const CORRECT: &str = "WITH h AS MATERIALIZED ( \
-       SELECT stream FROM tape_head WHERE key = $1 AND name = $2 AND seq = $3 AND epoch = $4 FOR UPDATE), \
+       SELECT stream FROM tape_head WHERE key = $1 AND name = $2 AND seq = $3 AND epoch = $4 AND digest = $5 FOR UPDATE), \
      gone AS ( \
-       DELETE FROM tape_agenda a USING unnest($5::smallint[], $6::bigint[], $7::text[]) AS g(queue, due, item), h \
+       DELETE FROM tape_agenda a USING unnest($6::smallint[], $7::bigint[], $8::text[]) AS g(queue, due, item), h \
          WHERE a.queue = g.queue AND a.due = g.due AND a.stream = h.stream AND a.item = g.item), \
      new AS ( \
        INSERT INTO tape_agenda(queue, due, stream, item) SELECT n.queue, n.due, h.stream, n.item \
-         FROM unnest($8::smallint[], $9::bigint[], $10::text[]) AS n(queue, due, item), h ON CONFLICT DO NOTHING), \
+         FROM unnest($9::smallint[], $10::bigint[], $11::text[]) AS n(queue, due, item), h ON CONFLICT DO NOTHING), \
      listed AS ( \
        INSERT INTO tape_run(stream, begun_at, changed_at, tenant, app, status, labels, label_keys) \
-         SELECT h.stream, r.* FROM unnest($11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bytea[]) \
+         SELECT h.stream, r.* FROM unnest($12::bigint[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::bytea[]) \
            AS r(begun_at, changed_at, tenant, app, status, labels, label_keys), h \
          ON CONFLICT (stream) DO UPDATE SET begun_at = excluded.begun_at, changed_at = excluded.changed_at, \
            status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys) \
@@ -129,7 +129,8 @@ impl Upkeep for PostgresStore {
                 .bind(key(&name))
                 .bind(name.clone())
                 .bind(signed(end.seq.0))
-                .bind(signed(end.epoch.0));
+                .bind(signed(end.epoch.0))
+                .bind(end.digest.0.to_vec());
             let query = [&gone, &new].into_iter().fold(query, |query, columns| {
                 query
                     .bind(columns.queues.clone())

@@ -7,9 +7,11 @@ use super::read::{self, get};
 use crate::contract::{Batch, Committed, Fate};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
+use crate::upkeep::End;
 use sqlx::postgres::PgRow;
 use std::collections::HashMap;
 use tape_core::id::{Epoch, Seq};
+use tape_core::payload::Digest;
 
 /// Most batches of one statement.
 const BATCHES_MAX: usize = 1_024;
@@ -25,7 +27,7 @@ const WRITE: &str = "SELECT pg_logical_emit_message(true, 'tape', ''::text)::tex
 const WRITE_IF_REPLICATED: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
          THEN pg_logical_emit_message(true, 'tape', ''::text)::text END";
 /// Where the streams with keys $1 end.
-pub(super) const ENDS: &str = "SELECT name, seq, epoch FROM tape_head WHERE key = ANY($1)";
+pub(super) const ENDS: &str = "SELECT name, seq, epoch, digest FROM tape_head WHERE key = ANY($1)";
 
 /// Commits batches. Answers in their order.
 pub(super) async fn commit(links: &Links, batches: Vec<Batch>) -> Vec<Answer> {
@@ -127,21 +129,14 @@ fn refuse(group: &[Candidate], failure: Failure, answers: &mut [Option<Answer>])
     }
 }
 
-fn lost_to(candidate: &Candidate, ends: &HashMap<String, (Seq, Epoch)>) -> CommitError {
+fn lost_to(candidate: &Candidate, ends: &HashMap<String, End>) -> CommitError {
     let batch = &candidate.batch;
-    let (seq, epoch) = ends.get(&candidate.name).copied().unwrap_or_default();
+    let end = ends.get(&candidate.name).copied().unwrap_or_default();
     // Where the stream by now ends as the batch wants it, the caller may try again.
-    batch
-        .check_end(seq, epoch)
-        .err()
-        .unwrap_or_else(|| CommitError::Conflict {
-            stream: batch.stream.clone(),
-            expected: batch.expected,
-            current: seq,
-        })
+    batch.check_end(end).err().unwrap_or_else(|| batch.conflict(end.seq))
 }
 
-async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, (Seq, Epoch)>, StoreError> {
+async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, End>, StoreError> {
     let keys = || {
         lost.iter()
             .map(|candidate| candidate.key.as_slice())
@@ -152,10 +147,13 @@ async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, (Seq
         .await?;
     let end = |row| {
         let (seq, epoch): (i64, i64) = (get(row, 1)?, get(row, 2)?);
-        Ok((
-            get(row, 0)?,
-            (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())),
-        ))
+        let digest = get::<Vec<u8>>(row, 3)?.try_into();
+        let end = End {
+            seq: Seq(seq.unsigned_abs()),
+            epoch: Epoch(epoch.unsigned_abs()),
+            digest: digest.map_or_else(|_| Digest::default(), Digest),
+        };
+        Ok((get(row, 0)?, end))
     };
     rows.iter().map(end).collect()
 }

@@ -1,14 +1,15 @@
 //! The mutations that commit a batch: one request, nothing is read before.
 //!
 //! The conditions are in the mutations themselves, since a commit fails as a whole where a row is not there that it updates, or is there
-//! that it inserts. The row of `tape_head` has the end of its stream as its key: whoever extends the stream updates the row at
-//! the end that the batch expects, deletes it, and inserts the one at the new end. So of two batches on the same end one wins,
-//! and one with an old end or epoch finds no row. A batch that begins a stream inserts the stream's own row.
+//! that it inserts. The row of `tape_end` has the end of its stream as its key, with the digest: whoever extends the stream updates the
+//! row at the end that the batch expects, deletes it, and inserts the one at the new end. So of two batches on the same end one wins,
+//! and one with an old end or epoch, or of another history, finds no row. A batch that begins a stream inserts the stream's own row.
 //!
 //! A batch that was looked for and not found has a row in `tape_void`; its commit would insert the same row, so it fails however late it
 //! comes. The commit takes its own row away again: nothing of it is kept.
 
 use crate::contract::{Batch, BatchId, Shard};
+use crate::upkeep::End;
 use google_cloud_spanner::builder::WriteBuilder;
 use google_cloud_spanner::key;
 use google_cloud_spanner::key::{KeyRange, KeySet};
@@ -93,15 +94,27 @@ fn begin(stream: &Stream) -> Mutation {
 
 /// Fails where the stream does not end where the batch says.
 fn leave(stream: &Stream, batch: &Batch) -> [Mutation; 2] {
-    let (seq, epoch) = (signed(batch.expected.0), signed(batch.epoch.0));
-    let row = Mutation::new_update_builder("tape_head")
+    let end = End {
+        seq: batch.expected,
+        epoch: batch.epoch,
+        digest: batch.before,
+    };
+    let (seq, epoch) = (signed(end.seq.0), signed(end.epoch.0));
+    let key = key![stream.id, seq, epoch, end.digest.0.to_vec()];
+    let key = KeySet::builder().add_key(key).build();
+    [still_ends(stream, end), Mutation::delete("tape_end", key)]
+}
+
+/// Fails where the stream does not end there.
+pub(super) fn still_ends(stream: &Stream, end: End) -> Mutation {
+    let row = Mutation::new_update_builder("tape_end")
         .set("id")
         .to(stream.id.clone());
-    let row = row.set("seq").to(seq).set("epoch").to(epoch);
-    // A row is updated in some column; it goes at once.
-    let there = row.set("digest").to(Vec::<u8>::new()).build();
-    let key = KeySet::builder().add_key(key![stream.id, seq, epoch]).build();
-    [there, Mutation::delete("tape_head", key)]
+    let row = row.set("seq").to(signed(end.seq.0));
+    let row = row.set("epoch").to(signed(end.epoch.0));
+    let row = row.set("digest").to(end.digest.0.to_vec());
+    // A row is updated in some column.
+    row.set("gone").to(false).build()
 }
 
 fn end(stream: &Stream, batch: &Batch) -> Mutation {
@@ -109,11 +122,18 @@ fn end(stream: &Stream, batch: &Batch) -> Mutation {
         .entries
         .last()
         .map_or_else(Vec::new, |entry| entry.digest.0.to_vec());
-    let row = Mutation::new_insert_builder("tape_head")
-        .set("id")
-        .to(stream.id.clone());
-    let row = row.set("seq").to(signed(batch.last().0));
-    let row = row.set("epoch").to(signed(batch.next_epoch.0));
+    end_row(
+        stream.id.clone(),
+        signed(batch.last().0),
+        signed(batch.next_epoch.0),
+        digest,
+    )
+}
+
+/// The row of a stream's end.
+pub(super) fn end_row(id: Vec<u8>, seq: i64, epoch: i64, digest: Vec<u8>) -> Mutation {
+    let row = Mutation::new_insert_builder("tape_end").set("id").to(id);
+    let row = row.set("seq").to(seq).set("epoch").to(epoch);
     row.set("digest").to(digest).build()
 }
 

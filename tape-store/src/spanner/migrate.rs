@@ -4,6 +4,7 @@
 //! for a later version. So each version says which is the oldest that can work with it. Spanner carries out one change of a
 //! schema after the other, and each statement does nothing where its work is done, so several may migrate at once.
 
+use super::append;
 use super::error::Failure;
 use super::link::{Link, Question, use_ring};
 use super::read::get;
@@ -13,7 +14,11 @@ use crate::open::Migrated;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_lro::Poller as _;
 use google_cloud_spanner::client::DatabaseAdmin;
+use google_cloud_spanner::key;
+use google_cloud_spanner::key::KeySet;
 use google_cloud_spanner::mutation::Mutation;
+use google_cloud_spanner::read::ReadRequest;
+use google_cloud_spanner::result::Row;
 use google_cloud_spanner::statement::Statement;
 use std::time::Duration;
 
@@ -28,17 +33,30 @@ struct Migration {
 }
 
 /// All of them, oldest first; never changed once released.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    compatible_from: 1,
-    sql: include_str!("schema.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        compatible_from: 1,
+        sql: include_str!("schema.sql"),
+    },
+    // Servers of the version before write to a table that is gone.
+    Migration {
+        version: 2,
+        compatible_from: 2,
+        sql: include_str!("schema2.sql"),
+    },
+];
 
 const DOING: &str = "migrates the database";
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tape_schema ( \
        version INT64 NOT NULL, compatible_from INT64 NOT NULL) PRIMARY KEY (version)";
 const HAS_VERSIONS: &str =
     "SELECT table_name FROM information_schema.tables WHERE table_schema = '' AND table_name = 'tape_schema'";
+const HAS_HEADS: &str =
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = '' AND table_name = 'tape_head'";
+const DROP_HEADS: &str = "DROP TABLE IF EXISTS tape_head";
+/// Heads that are moved in one commit.
+const HEADS_MAX: u32 = 500;
 const NEWEST: &str = "SELECT version, compatible_from FROM tape_schema ORDER BY version DESC LIMIT 1";
 const SHARDS: &str = "SELECT shards FROM tape_store";
 /// How often a change of the schema is asked for that another one is in the way of, and how long to wait in between.
@@ -145,8 +163,13 @@ async fn apply(link: &Link, target: &Target, found: Found) -> Result<(), StoreEr
     {
         let statements = std::iter::once(VERSIONS.to_owned()).chain(statements(migration.sql));
         change(&admin, target, statements.collect()).await?;
-        if migration.version == 1 {
-            settle_shards(link, target.settings.shards).await?;
+        match migration.version {
+            1 => settle_shards(link, target.settings.shards).await?,
+            2 => {
+                while move_heads(link).await? {}
+                change(&admin, target, vec![DROP_HEADS.to_owned()]).await?;
+            }
+            _ => {}
         }
         let row = Mutation::new_insert_or_update_builder("tape_schema")
             .set("version")
@@ -167,6 +190,35 @@ async fn settle_shards(link: &Link, shards: u16) -> Result<(), StoreError> {
     {
         Err(failure) if failure.is_already_there() => Ok(()),
         done => done.map_err(failed),
+    }
+}
+
+/// Moves some of the heads of version 1 to where version 2 has them. Whether there may be more.
+async fn move_heads(link: &Link) -> Result<bool, StoreError> {
+    let there = link.ask(DOING, query(HAS_HEADS), |row| get::<String>(row, 0));
+    if there.await?.is_empty() {
+        return Ok(false);
+    }
+    let request = ReadRequest::builder("tape_head", ["id", "seq", "epoch", "digest"])
+        .with_keys(KeySet::all())
+        .set_limit(HEADS_MAX.into());
+    let head = |row: &Row| {
+        let (seq, epoch): (i64, i64) = (get(row, 1)?, get(row, 2)?);
+        Ok((get::<Vec<u8>>(row, 0)?, seq, epoch, get::<Vec<u8>>(row, 3)?))
+    };
+    let heads = link.ask(DOING, Question::Keys(request.build()), head).await?;
+    let moved = heads.iter().cloned().flat_map(|(id, seq, epoch, digest)| {
+        // Fails where somebody else has moved it: what was moved may have changed since.
+        let row = Mutation::new_update_builder("tape_head").set("id").to(id.clone());
+        let row = row.set("seq").to(seq).set("epoch").to(epoch);
+        let there = row.set("digest").to(digest.clone()).build();
+        let key = KeySet::builder().add_key(key![id, seq, epoch]).build();
+        let gone = Mutation::delete("tape_head", key);
+        [there, gone, append::end_row(id, seq, epoch, digest)]
+    });
+    match link.write(moved.collect()).await {
+        Err(failure) if failure.is_unmet_condition() => Ok(true),
+        moved => moved.map(|()| !heads.is_empty()).map_err(failed),
     }
 }
 

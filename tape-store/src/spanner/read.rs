@@ -33,7 +33,7 @@ pub(super) async fn head(link: &Link, stream: &Stream) -> Result<Option<Head>, S
 /// The same without the snapshot. The newest head comes first; those that are gone stand behind it until Spanner compacts them.
 pub(super) async fn end(link: &Link, stream: &Stream) -> Result<Option<Head>, StoreError> {
     let range = KeyRange::closed_closed(key![stream.id], key![stream.id]);
-    let request = ReadRequest::builder("tape_head", ["seq", "epoch", "digest"])
+    let request = ReadRequest::builder("tape_end", ["seq", "epoch", "digest"])
         .with_keys(KeySet::builder().add_range(range).build())
         .set_limit(1);
     let rows = link.ask("reads", Question::Keys(request.build()), |row| {

@@ -36,8 +36,8 @@ pub(super) async fn drop_before(
         let ends = ends(link, streams.iter().map(|(stream, _)| stream).collect()).await?;
         // Streams that are not there have no end.
         let dropped = streams.iter().filter_map(|(stream, seq)| {
-            let (end, _) = ends.get(&stream.id)?;
-            Some(drop_stream(link, stream, signed(seq.min(end).0)))
+            let end = ends.get(&stream.id)?;
+            Some(drop_stream(link, stream, signed(seq.min(&end.seq).0)))
         });
         futures::future::try_join_all(dropped).await?;
     }

@@ -3,7 +3,7 @@
 use super::append::{self, Stream};
 use super::link::{Link, Question};
 use super::read::get;
-use super::{SpannerStore, append::signed};
+use super::SpannerStore;
 use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
 use crate::group::page;
@@ -61,7 +61,7 @@ impl Upkeep for SpannerStore {
         correction: &Correction,
     ) -> Result<bool, StoreError> {
         let row = self.stream(stream);
-        let mut mutations = vec![still_ends(&row, end)];
+        let mut mutations = vec![append::still_ends(&row, end)];
         mutations.extend(append::agenda(&row, &correction.agenda));
         if let (Some(summary), StreamId::Run(run)) = (&correction.summary, stream) {
             mutations.extend(append::list(&row, run, summary));
@@ -95,16 +95,6 @@ impl Upkeep for SpannerStore {
         let written = self.link.write(vec![row]).await;
         written.map_err(|failure| failure.store_error(DOING))
     }
-}
-
-/// Fails where the stream does not end there.
-fn still_ends(stream: &Stream, end: End) -> Mutation {
-    let row = Mutation::new_update_builder("tape_head")
-        .set("id")
-        .to(stream.id.clone());
-    let row = row.set("seq").to(signed(end.seq.0));
-    let row = row.set("epoch").to(signed(end.epoch.0));
-    row.set("digest").to(end.digest.0.to_vec()).build()
 }
 
 /// Which of the hints there are.

@@ -10,8 +10,9 @@ use super::read;
 use crate::contract::{Batch, Committed, Fate};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
+use crate::upkeep::End;
 use std::collections::HashMap;
-use tape_core::id::{Epoch, Seq};
+use tape_core::id::Seq;
 
 const LOOKS: &str = "looks for a batch";
 
@@ -75,19 +76,19 @@ fn refusal(batch: &Batch, failure: Failure) -> CommitError {
 fn lost_to(
     stream: &Stream,
     batch: &Batch,
-    ends: Result<&HashMap<Vec<u8>, (Seq, Epoch)>, &StoreError>,
+    ends: Result<&HashMap<Vec<u8>, End>, &StoreError>,
 ) -> CommitError {
     let ends = match ends {
         Ok(ends) => ends,
         Err(error) => return CommitError::Store(error.clone()),
     };
-    let (seq, epoch) = ends.get(&stream.id).copied().unwrap_or_default();
+    let end = ends.get(&stream.id).copied().unwrap_or_default();
     let void = || StoreError::Invalid {
         what: "batch",
         problem: "it was looked for before it came, so it is never committed".to_owned(),
     };
     batch
-        .check_end(seq, epoch)
+        .check_end(end)
         .err()
         .unwrap_or_else(|| CommitError::Store(void()))
 }
@@ -96,11 +97,11 @@ fn lost_to(
 pub(super) async fn ends(
     link: &Link,
     streams: Vec<&Stream>,
-) -> Result<HashMap<Vec<u8>, (Seq, Epoch)>, StoreError> {
+) -> Result<HashMap<Vec<u8>, End>, StoreError> {
     // A request for several could not be limited to one row of each, and would pass all heads that are gone.
     let ends = streams.into_iter().map(async |stream| {
         let end = read::end(link, stream).await?;
-        Ok(end.map(|end| (stream.id.clone(), (end.seq, end.epoch))))
+        Ok(end.map(|head| (stream.id.clone(), head.end())))
     });
     let ends = futures::future::try_join_all(ends).await?;
     Ok(ends.into_iter().flatten().collect())

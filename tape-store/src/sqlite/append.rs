@@ -5,31 +5,34 @@
 //! evaluates all of its select before the first insert, because the table has triggers.
 
 use super::writer::Candidate;
+use crate::contract::Batch;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Row as _, query::Query};
 use std::collections::HashSet;
 use std::sync::LazyLock;
+use tape_core::id::Seq;
 
-/// Most rows of one statement: eleven parameters each, below SQLite's 32,766.
+/// Most rows of one statement: twelve parameters each, below SQLite's 32,766.
 pub(super) const ROWS_MAX: usize = 1024;
 
 const ONE: &str = "INSERT INTO entry(pos, stream, seq, prev, epoch, batch, digest, envelope, payload) \
     SELECT (SELECT coalesce(max(pos), 0) + 1 FROM entry), stream, seq + 1, pos, ?, ?, ?, ?, ? \
-    FROM head WHERE stream = ? AND seq = ? AND epoch = ?";
+    FROM head WHERE stream = ? AND seq = ? AND epoch = ? AND (SELECT digest FROM entry WHERE entry.pos = head.pos) IS ?";
 
 /// Statements for 2, 4, 8, ... rows: few, so that they stay prepared. Rows that are not needed are null and match no head.
 static MANY: LazyLock<Vec<String>> = LazyLock::new(|| (1..=10).map(|power| many(1 << power)).collect());
 
 fn many(rows: usize) -> String {
-    let values = vec!["(?,?,?,?,?,?,?,?,?,?,?)"; rows].join(",");
+    let values = vec!["(?,?,?,?,?,?,?,?,?,?,?,?)"; rows].join(",");
     format!(
         "INSERT INTO entry(pos, stream, seq, prev, epoch, batch, digest, envelope, payload) \
-         WITH v(nth, stream, seq, end_seq, end_epoch, first, epoch, batch, digest, envelope, payload) AS (VALUES {values}) \
+         WITH v(nth, stream, seq, end_seq, end_epoch, before, first, epoch, batch, digest, envelope, payload) AS (VALUES {values}) \
          SELECT (SELECT coalesce(max(pos), 0) FROM entry) + v.nth, v.stream, v.seq, \
            CASE WHEN v.first THEN head.pos ELSE (SELECT coalesce(max(pos), 0) FROM entry) + v.nth - 1 END, \
            v.epoch, v.batch, v.digest, v.envelope, v.payload \
          FROM v CROSS JOIN head \
          WHERE head.stream = v.stream AND head.seq = v.end_seq AND head.epoch = v.end_epoch \
+           AND (SELECT digest FROM entry WHERE entry.pos = head.pos) IS v.before \
          RETURNING CASE WHEN epoch IS NOT NULL THEN stream END"
     )
 }
@@ -76,6 +79,12 @@ fn append_one(candidate: &Candidate) -> Statement {
         .bind(candidate.stream)
         .bind(signed(batch.expected.0))
         .bind(signed(batch.epoch.0))
+        .bind(before(batch))
+}
+
+/// The digest of the last entry that a batch's stream must have.
+fn before(batch: &Batch) -> Option<Vec<u8>> {
+    (batch.expected > Seq::ZERO).then(|| batch.before.0.to_vec())
 }
 
 fn append_rows(mut query: Statement, candidate: &Candidate, nth: &mut i64) -> Statement {
@@ -89,6 +98,7 @@ fn append_rows(mut query: Statement, candidate: &Candidate, nth: &mut i64) -> St
             .bind(signed(entry.seq.0))
             .bind(signed(batch.expected.0))
             .bind(signed(batch.epoch.0))
+            .bind(before(batch))
             .bind(i == 0)
             .bind(last.then(|| signed(batch.next_epoch.0)))
             .bind(last.then(|| batch.id.0.as_bytes().to_vec()))

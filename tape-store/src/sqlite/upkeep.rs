@@ -23,8 +23,8 @@ const STREAMS: &str = "SELECT s.id, s.name FROM stream s JOIN head h ON h.stream
 const IS_DUE: &str = "SELECT 1 FROM agenda a JOIN stream s ON s.id = a.stream WHERE a.queue = ? AND a.due = ? AND s.name = ? AND a.item = ?";
 const LISTED: &str = "SELECT r.begun_at, r.stream, s.name, r.status, r.changed_at, r.labels \
          FROM stream s JOIN run r ON r.stream = s.id WHERE s.name = ?";
-const AT_END: &str =
-    "SELECT s.id FROM stream s JOIN head h ON h.stream = s.id WHERE s.name = ? AND h.seq = ? AND h.epoch = ?";
+const AT_END: &str = "SELECT s.id FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
+         WHERE s.name = ? AND h.seq = ? AND h.epoch = ? AND e.digest = ?";
 // The version stands in the index that it is about, as an item of a queue that there is not.
 const VERSION: &str = "SELECT coalesce(max(due), 0) FROM agenda WHERE queue = 0";
 const SET_VERSION: &str = "INSERT OR IGNORE INTO agenda VALUES (0, ?, 0, 'version')";
@@ -149,7 +149,8 @@ async fn correct(
     let query = sqlx::query_scalar::<_, i64>(AT_END)
         .bind(stream.to_string())
         .bind(signed(end.seq.0))
-        .bind(signed(end.epoch.0));
+        .bind(signed(end.epoch.0))
+        .bind(end.digest.0.to_vec());
     let Some(number) = query.fetch_all(&mut *connection).await?.first().copied() else {
         return Ok(false);
     };

@@ -9,15 +9,20 @@ use super::read;
 use crate::contract::{Batch, BatchId, Committed, Fate, StoreTime};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
+use crate::upkeep::End;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::{Epoch, Seq};
+use tape_core::payload::Digest;
 
 /// How long SQLite waits for other processes between two tries to begin: it looks after 1 ms, 2 more and 5 more.
 const TURN: Duration = Duration::from_millis(8);
+
+/// Where the stream with number ?1 ends.
+const END: &str = "SELECT h.seq, h.epoch, e.digest FROM head h LEFT JOIN entry e ON e.pos = h.pos WHERE h.stream = ?1";
 
 /// Does what begins a transaction, as soon as no other process writes. SQLite's own waiting sleeps ever longer, up to 100 ms, however
 /// short the others' commits are: of many processes that write, most would be asleep whenever the file is free.
@@ -60,7 +65,7 @@ pub(super) struct Candidate {
 struct Settled {
     won: HashSet<i64>,
     /// Where the streams of the others end.
-    ends: HashMap<i64, (Seq, Epoch)>,
+    ends: HashMap<i64, End>,
 }
 
 impl Writer {
@@ -261,14 +266,10 @@ impl Settled {
             names.put(&batch.stream, candidate.stream);
             return Ok(Committed { seq: batch.last() });
         }
-        let (seq, epoch) = self.ends.get(&candidate.stream).copied().unwrap_or_default();
-        batch.check_end(seq, epoch)?;
+        let end = self.ends.get(&candidate.stream).copied().unwrap_or_default();
+        batch.check_end(end)?;
         // The statement refused the batch, and by now its stream ends where the batch wants it: the caller may try again.
-        Err(CommitError::Conflict {
-            stream: batch.stream.clone(),
-            expected: batch.expected,
-            current: seq,
-        })
+        Err(batch.conflict(end.seq))
     }
 }
 
@@ -389,7 +390,7 @@ fn number(
             None => {
                 answers[place] = Some(
                     batch
-                        .check_end(Seq::ZERO, Epoch::default())
+                        .check_end(End::default())
                         .and_then(|()| missing(&batch)),
                 )
             }
@@ -444,19 +445,21 @@ async fn ends(
     connection: &mut SqliteConnection,
     candidates: &[Candidate],
     won: &HashSet<i64>,
-) -> Result<HashMap<i64, (Seq, Epoch)>, sqlx::Error> {
+) -> Result<HashMap<i64, End>, sqlx::Error> {
     let mut ends = HashMap::new();
     for lost in candidates
         .iter()
         .filter(|candidate| !won.contains(&candidate.stream))
     {
-        let query =
-            sqlx::query_as::<_, (i64, i64)>("SELECT seq, epoch FROM head WHERE stream = ?").bind(lost.stream);
-        if let Some((seq, epoch)) = query.fetch_all(&mut *connection).await?.first() {
-            ends.insert(
-                lost.stream,
-                (Seq(seq.unsigned_abs()), Epoch(epoch.unsigned_abs())),
-            );
+        let query = sqlx::query_as::<_, (i64, i64, Option<Vec<u8>>)>(END).bind(lost.stream);
+        if let Some((seq, epoch, digest)) = query.fetch_all(&mut *connection).await?.pop() {
+            let digest = digest.and_then(|digest| digest.try_into().ok());
+            let end = End {
+                seq: Seq(seq.unsigned_abs()),
+                epoch: Epoch(epoch.unsigned_abs()),
+                digest: digest.map_or_else(Digest::default, Digest),
+            };
+            ends.insert(lost.stream, end);
         }
     }
     Ok(ends)

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Epoch, Seq, StreamId, Tenant};
+use tape_core::id::{Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
 use tape_store::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter,
@@ -13,12 +13,14 @@ use tape_store::contract::{
 };
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
+use tape_store::upkeep::End;
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     IgnoresEpoch,
     IgnoresExpectedEnd,
+    IgnoresDigest,
     LosesAgenda,
     NeverMovesWork,
     NeverEndsWork,
@@ -111,26 +113,24 @@ impl BrokenStore {
         })
     }
 
-    async fn end(&self, stream: &StreamId) -> (Seq, Epoch) {
-        self.inner
-            .head(stream)
-            .await
-            .unwrap()
-            .map_or_else(Default::default, |head| (head.seq, head.epoch))
+    async fn end(&self, stream: &StreamId) -> End {
+        let head = self.inner.head(stream).await.unwrap();
+        head.map_or_else(End::default, |head| head.end())
     }
 
     /// What the defect makes of a batch before it is committed.
     async fn spoil(&self, mut batch: Batch) -> Batch {
         batch.stream = self.stream(&batch.stream);
-        let (seq, epoch) = self.end(&batch.stream).await;
+        let end = self.end(&batch.stream).await;
         match self.defect {
             Defect::IgnoresEpoch => {
-                batch.next_epoch = batch.next_epoch.max(epoch);
-                batch.epoch = epoch;
+                batch.next_epoch = batch.next_epoch.max(end.epoch);
+                batch.epoch = end.epoch;
             }
+            Defect::IgnoresDigest if batch.expected == end.seq => batch.before = end.digest,
             Defect::IgnoresExpectedEnd => {
-                batch.expected = seq;
-                for (entry, seq) in batch.entries.iter_mut().zip(seq.0 + 1..) {
+                (batch.expected, batch.before) = (end.seq, end.digest);
+                for (entry, seq) in batch.entries.iter_mut().zip(end.seq.0 + 1..) {
                     entry.seq = Seq(seq);
                 }
             }
@@ -201,6 +201,7 @@ impl BrokenStore {
         first.entries.truncate(1);
         rest.entries.remove(0);
         rest.expected = first.last();
+        rest.before = first.entries[0].digest;
         rest.epoch = first.next_epoch;
         self.inner.commit(vec![first]).await.remove(0)?;
         for _ in 0..50 {
@@ -237,8 +238,7 @@ impl BrokenStore {
     async fn commit_all_or_none(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let mut fits = true;
         for batch in &batches {
-            let (seq, epoch) = self.end(&batch.stream).await;
-            fits &= batch.check_end(seq, epoch).is_ok();
+            fits &= batch.check_end(self.end(&batch.stream).await).is_ok();
         }
         if fits {
             return self.inner.commit(batches).await;

@@ -48,6 +48,7 @@ impl Pen {
             id: BatchId::fresh(),
             stream: self.stream.clone(),
             expected: self.seq,
+            before: self.digest,
             epoch: Epoch::default(),
             next_epoch: Epoch::default(),
             entries: (0..entries).map(seal).collect(),

@@ -1,0 +1,181 @@
+//! Commits that were acknowledged and are gone: a primary took them along, or a backup was restored beneath running servers.
+
+use super::Fixture;
+use super::append::{Pen, all, commit};
+use crate::clock::SystemClock;
+use crate::contract::{Batch, Committed, Fate, JournalStore};
+use crate::engine::Engine;
+use crate::error::CommitError;
+use crate::journal::JournalError;
+use crate::layer::Layer;
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::chain::Verifier;
+use tape_core::command::{Command, ValueCommand};
+use tape_core::id::{Seq, StreamId, Tenant, ValueName};
+use tape_core::payload::Payload;
+use tape_core::reply::Rejection;
+use tape_core::time::Timestamp;
+
+/// Whatever the batch has, and whether it comes alone.
+pub(super) async fn a_batch_on_an_entry_that_was_lost_conflicts(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let (mut pen, mut lost) = (Pen::new("a"), Pen::new("a"));
+    lost.advance(&lost.batch(&["lost"]));
+    pen.write(store, &["kept"]).await;
+    let work = AgendaChange {
+        queue: Queue::Timers,
+        item: Item::Run,
+        was: None,
+        due: Some(Timestamp::from_micros(1)),
+    };
+    let with_work = Batch {
+        agenda: vec![work],
+        ..lost.batch(&["with work"])
+    };
+    for batch in [lost.batch(&["one"]), lost.batch(&["two", "three"]), with_work] {
+        let mut other = Pen::new(&format!("other-{}", batch.id.0));
+        let good = other.batch(&["good"]);
+        assert_conflict(&commit(store, batch.clone()).await);
+        let answers = store.commit(vec![batch.clone(), good.clone()]).await;
+        assert_conflict(&answers[0]);
+        assert!(answers[1].is_ok(), "its neighbour fits: {:?}", answers[1]);
+        other.advance(&good);
+        assert_eq!(all(store, &other.stream).await, good.entries);
+        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+    }
+    assert_eq!(all(store, &pen.stream).await.len(), 1);
+    pen.write(store, &["two"]).await;
+    pen.write(store, &["three", "four"]).await;
+    let head = store.head(&pen.stream).await.unwrap().unwrap();
+    assert_eq!((head.seq, head.digest), (Seq(4), pen.digest));
+}
+
+fn assert_conflict(answer: &Result<Committed, CommitError>) {
+    let fits = matches!(answer, Err(CommitError::Conflict { expected, current, .. }) if (*expected, *current) == (Seq(1), Seq(1)));
+    assert!(
+        fits,
+        "the last entry has the number that the batch says, and another digest: {answer:?}"
+    );
+}
+
+/// A store that acknowledges a commit which it then loses.
+struct Losing {
+    inner: Arc<dyn JournalStore>,
+    is_armed: AtomicBool,
+}
+
+#[async_trait]
+impl Layer for Losing {
+    fn inner(&self) -> &dyn JournalStore {
+        self.inner.as_ref()
+    }
+
+    async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            return batches
+                .iter()
+                .map(|batch| Ok(Committed { seq: batch.last() }))
+                .collect();
+        }
+        self.inner.commit(batches).await
+    }
+}
+
+/// A server has a state that the store lost, whose place nobody has taken, or others have, up to its end and beyond. What it is asked for next, a
+/// state, a command or one that is refused, is answered by what the store has; and nothing is linked to what was lost.
+pub(super) async fn what_was_lost_is_neither_told_nor_written_on(fixture: Fixture) {
+    for since in 0..3_usize {
+        for next in 0..3 {
+            let name = format!("v-{since}-{next}");
+            let of = |engine: Engine| Editor::new(engine, &name);
+            let losing = Arc::new(Losing {
+                inner: Arc::clone(&fixture.store),
+                is_armed: AtomicBool::new(false),
+            });
+            let (a, b) = (
+                of(Engine::new(
+                    Arc::clone(&losing) as Arc<dyn JournalStore>,
+                    Arc::new(SystemClock),
+                )),
+                of(Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock))),
+            );
+            a.put("kept").await;
+            b.put("kept, too").await;
+            assert_eq!(a.versions().await, 2);
+            losing.is_armed.store(true, Ordering::SeqCst);
+            a.put("lost").await;
+            for _ in 0..since {
+                b.put("instead").await;
+            }
+            let mut versions = 2 + since as u64;
+            match next {
+                0 => assert_eq!(a.versions().await, versions),
+                1 => a.refused(versions + 7, versions).await,
+                _ => {}
+            }
+            a.put("on what there is").await;
+            versions += 1;
+            for editor in [&a, &b] {
+                assert_eq!(editor.versions().await, versions, "after {since}, {next}");
+            }
+            let entries = all(fixture.store.as_ref(), &a.stream()).await;
+            let mut verifier = Verifier::new(&a.stream(), None);
+            entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+            let fresh = of(Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)));
+            assert_eq!(fresh.versions().await, versions);
+        }
+    }
+}
+
+/// Somebody who changes a value through one server.
+struct Editor {
+    engine: Engine,
+    tenant: Tenant,
+    name: ValueName,
+}
+
+impl Editor {
+    fn new(engine: Engine, name: &str) -> Self {
+        Self {
+            engine,
+            tenant: Tenant::new("acme").unwrap(),
+            name: ValueName::new(name).unwrap(),
+        }
+    }
+
+    fn stream(&self) -> StreamId {
+        StreamId::Value {
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    fn command(&self, value: &str, expected: Option<u64>) -> Command<ValueCommand> {
+        let value = Payload::new("text/plain", value.to_owned()).unwrap();
+        Command::new(self.engine.request_id(), ValueCommand::Put { value, expected })
+    }
+
+    async fn put(&self, value: &str) {
+        let put = self.command(value, None);
+        self.engine.value(&self.tenant, &self.name, put).await.unwrap();
+    }
+
+    async fn versions(&self) -> u64 {
+        let state = self.engine.value_state(&self.tenant, &self.name).await.unwrap();
+        state.map_or(0, |value| value.version())
+    }
+
+    /// A change of a version that the value does not have is refused with the one that it has.
+    async fn refused(&self, expected: u64, current: u64) {
+        let put = self.command("of another version", Some(expected));
+        let refused = self.engine.value(&self.tenant, &self.name, put).await;
+        let refused = refused.expect_err("the value has not the version that is asked for");
+        let JournalError::Rejected(Rejection::VersionConflict { current: told, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(told, current);
+    }
+}

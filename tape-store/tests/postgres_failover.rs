@@ -113,6 +113,51 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     );
 }
 
+/// Changes a value once the server that takes commits is found. The last entry then.
+async fn change(engine: &Engine, value: &str) -> Seq {
+    let request = engine.request_id();
+    loop {
+        match put(engine, request, value).await {
+            Ok(reply) => return reply.seq,
+            Err(JournalError::Store(StoreError::Unavailable { .. }) | JournalError::OutcomeUnknown { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn value_name() -> (Tenant, ValueName) {
+    (Tenant::new("acme").unwrap(), ValueName::new("v").unwrap())
+}
+
+/// The standby that takes over had not been sent everything. One server still has what is lost in memory; another was there first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_primary_took_along_is_not_written_on() {
+    let Some(cluster) = Cluster::own() else { return };
+    let database = cluster.database();
+    let standby = cluster.standby();
+    let proxy = Proxy::start(database.port()).await;
+    let target = with(&database.url_at(proxy.port()), "statement_timeout_ms=2000");
+    let engine = async || {
+        let store: Arc<dyn JournalStore> = Arc::new(PostgresStore::open(&target).await.unwrap());
+        Engine::new(store, Arc::new(SystemClock))
+    };
+    let (a, b) = (engine().await, engine().await);
+    assert_eq!(change(&a, "kept").await, Seq(1));
+    while standby.says(database.name(), "SELECT count(*) FROM tape_entry") != "1" {}
+    standby.lose_touch();
+    assert_eq!(change(&a, "lost").await, Seq(2));
+    cluster.stop();
+    standby.promote();
+    proxy.lead_to(standby.port());
+    assert_eq!(change(&b, "instead").await, Seq(2));
+    assert_eq!(change(&a, "on what there is").await, Seq(3));
+    let (tenant, name) = value_name();
+    for engine in [a, b, engine().await] {
+        let value = engine.value_state(&tenant, &name).await.unwrap().unwrap();
+        assert_eq!(value.version(), 3);
+    }
+}
+
 /// A server whose commits wait for a standby that is away, until it is let go.
 struct Waiting<'d>(&'d Database);
 
@@ -198,9 +243,9 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
     );
 }
 
-async fn put(engine: &Engine, request: RequestId) -> Result<Reply, JournalError> {
-    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
-    let value = Payload::new("text/plain", "once").unwrap();
+async fn put(engine: &Engine, request: RequestId, value: &str) -> Result<Reply, JournalError> {
+    let (tenant, name) = value_name();
+    let value = Payload::new("text/plain", value.to_owned()).unwrap();
     let put = ValueCommand::Put {
         value,
         expected: None,
@@ -222,7 +267,7 @@ async fn a_repeated_command_is_not_acknowledged_before_a_standby_has_it() {
     let waiting = Waiting::begin(&database);
     let request = engine.request_id();
     for engine in [&engine, &other, &engine] {
-        let told = put(engine, request).await;
+        let told = put(engine, request, "once").await;
         assert!(
             matches!(told, Err(JournalError::OutcomeUnknown { .. })),
             "{told:?}"
@@ -230,7 +275,7 @@ async fn a_repeated_command_is_not_acknowledged_before_a_standby_has_it() {
     }
     waiting.end();
     for engine in [&engine, &other] {
-        assert_eq!(put(engine, request).await.unwrap().seq, Seq(1));
+        assert_eq!(put(engine, request, "once").await.unwrap().seq, Seq(1));
     }
     assert_eq!(database.psql("SELECT count(*) FROM tape_entry"), "1");
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{Seq, Tenant, TimerName, ValueName};
-use tape_core::payload::Payload;
+use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Batch, Committed, Cursor, Fate, JournalStore, Shard};
@@ -253,7 +253,7 @@ async fn whoever_asks_for_an_end_reads_one_row() {
     let drops = [&pen, &other].map(|pen| (pen.stream.clone(), pen.seq));
     store.drop_before(&drops).await.unwrap();
     let mut reads = wire.reads();
-    reads.retain(|read| read.table == "tape_head");
+    reads.retain(|read| read.table == "tape_end");
     // Two that were late, a look for the batch, one for the head, two for what is dropped.
     assert_eq!(reads.len(), 6);
     assert!(
@@ -368,7 +368,7 @@ async fn several_may_migrate_at_once() {
     let target = |parameters: &str| format!("{}{parameters}", database.url()).parse().unwrap();
     let refused = SpannerStore::open(&target("&migrate=never")).await;
     assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
-    let planned = Migrated { from: 0, to: 1 };
+    let planned = Migrated { from: 0, to: 2 };
     for _ in 0..2 {
         assert_eq!(migrate(&target(""), true).await.unwrap(), planned);
     }
@@ -377,7 +377,7 @@ async fn several_may_migrate_at_once() {
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
     assert_eq!(
         migrate(&target(""), false).await.unwrap(),
-        Migrated { from: 1, to: 1 }
+        Migrated { from: 2, to: 2 }
     );
     let mut shards = Vec::new();
     for server in &servers {
@@ -401,14 +401,50 @@ async fn a_schema_for_newer_builds_only_is_refused() {
             r#"{{"insert": {{"table": "tape_schema", "columns": ["version", "compatible_from"], "values": [["{version}", "{from}"]]}}}}"#
         )
     };
-    database.commit(&version("2", "1"));
-    SpannerStore::open(&target).await.unwrap();
     database.commit(&version("3", "2"));
+    SpannerStore::open(&target).await.unwrap();
+    database.commit(&version("4", "3"));
     let refused = SpannerStore::open(&target).await;
     assert!(
-        matches!(refused, Err(StoreError::NewerSchema { found: 3, known: 1 })),
+        matches!(refused, Err(StoreError::NewerSchema { found: 4, known: 2 })),
         "{refused:?}"
     );
+}
+
+/// What the first version of the tables says of ends is taken over, once, by however many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_of_the_version_before_are_moved() {
+    const HEADS: &str = "CREATE TABLE tape_head ( id BYTES(16) NOT NULL, seq INT64 NOT NULL, epoch INT64 NOT NULL, digest BYTES(32) NOT NULL \
+         ) PRIMARY KEY (id, seq DESC, epoch), INTERLEAVE IN PARENT tape_stream ON DELETE CASCADE";
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let target = database.url().parse().unwrap();
+    let store = open(&database.url()).await;
+    let mut pens: Vec<Pen> = (0..3).map(|n| Pen::new(&format!("run-{n}"))).collect();
+    for pen in &mut pens {
+        pen.put(store.as_ref(), "x", 2).await;
+    }
+    drop(store);
+    database.change_schema(HEADS);
+    let head = |pen: &Pen| {
+        let key = base64(&Digest::of(pen.stream.to_string().as_bytes()).0[..16]);
+        format!(r#"["{key}", "{}", "0", "{}"]"#, pen.seq, base64(&pen.digest.0))
+    };
+    let heads = pens.iter().map(head).collect::<Vec<_>>().join(", ");
+    database.commit(&format!(
+        r#"{{"insert": {{"table": "tape_head", "columns": ["id", "seq", "epoch", "digest"], "values": [{heads}]}}}},
+           {{"delete": {{"table": "tape_end", "keySet": {{"all": true}}}}}},
+           {{"delete": {{"table": "tape_schema", "keySet": {{"keys": [["2"]]}}}}}}"#
+    ));
+    let migrated = futures::future::join_all((0..3).map(|_| migrate(&target, false))).await;
+    assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
+    let store = open(&database.url()).await;
+    for pen in &mut pens {
+        let head = store.head(&pen.stream).await.unwrap().unwrap();
+        assert_eq!((head.seq, head.digest), (pen.seq, pen.digest));
+        pen.put(store.as_ref(), "y", 1).await;
+    }
 }
 
 /// Who destroys bytes is found out; who erases them has the store say so.
@@ -422,7 +458,7 @@ async fn a_payload_that_nobody_erased_is_missed() {
     pen.put(store.as_ref(), "kept", 2).await;
     store.erase(&pen.stream, &[Seq(1)]).await.unwrap();
     assert_eq!(all(store.as_ref(), &pen.stream).await[0].payload, None);
-    let key = base64(&tape_core::payload::Digest::of(pen.stream.to_string().as_bytes()).0[..16]);
+    let key = base64(&Digest::of(pen.stream.to_string().as_bytes()).0[..16]);
     database.commit(&format!(
         r#"{{"update": {{"table": "tape_entry", "columns": ["id", "seq", "payload"], "values": [["{key}", "2", null]]}}}}"#
     ));

@@ -268,8 +268,8 @@ impl Standby {
         {}
     }
 
-    /// Whether it has applied all that it was sent.
-    pub(crate) fn has(&self, database: &str, query: &str) -> String {
+    /// What it answers to a query.
+    pub(crate) fn says(&self, database: &str, query: &str) -> String {
         psql(self.port, database, query)
     }
 

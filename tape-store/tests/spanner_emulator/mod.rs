@@ -68,6 +68,15 @@ impl Database {
         assert!(answer.is_ok_and(|answer| is_success(&answer)));
     }
 
+    /// Changes the schema past the store.
+    pub(crate) fn change_schema(&self, statement: &str) {
+        let body = format!(r#"{{"statements": ["{statement}"]}}"#);
+        let answer = self
+            .emulator
+            .request(&format!("PATCH {PARENT}/main/databases/tape/ddl"), &body);
+        assert!(answer.is_ok_and(|answer| is_success(&answer)), "{statement}");
+    }
+
     /// Commits mutations past the store, as JSON of the REST interface.
     pub(crate) fn commit(&self, mutations: &str) {
         let database = format!("{PARENT}/main/databases/tape");

@@ -67,7 +67,7 @@ async fn a_rule_of_age_is_refused_and_put_right() {
         matches!(&refused, Err(StoreError::Invalid { problem, .. }) if problem.contains("family 'e'")),
         "{refused:?}"
     );
-    let same = Migrated { from: 1, to: 1 };
+    let same = Migrated { from: 2, to: 2 };
     assert_eq!(migrate(&target, true).await.unwrap(), same);
     assert_eq!(rules(&target).await[ENTRIES], Some(aged()));
     assert_eq!(migrate(&target, false).await.unwrap(), same);

@@ -171,6 +171,7 @@ macro_rules! __conformance_list {
             reads::pages_follow_each_other if always;
             reads::pages_of_large_entries_follow_each_other if always;
             reads::a_snapshot_is_the_one_that_was_put if always;
+            reads::a_snapshot_stays_or_is_replaced_or_goes if always;
             reads::a_snapshot_that_does_not_read_is_harmless if always;
             reads::an_erased_payload_leaves_the_chain_whole if always;
             feed::the_feed_has_every_entry_in_order if always;

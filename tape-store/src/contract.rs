@@ -227,6 +227,39 @@ pub struct Snapshot {
     pub bytes: Bytes,
 }
 
+/// What a batch does to the snapshot of its stream, in the one commit with its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotChange {
+    /// It stays, where there is one.
+    #[default]
+    Keep,
+    /// This one, of the state after the last entry of the batch, takes its place. A store that has no room for one so large deletes the one before:
+    /// that one may have what the batch erases.
+    Replace(Bytes),
+    /// It goes, where there is one.
+    Delete,
+}
+
+impl SnapshotChange {
+    /// The new snapshot.
+    #[must_use]
+    pub const fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Self::Replace(bytes) => Some(bytes),
+            Self::Keep | Self::Delete => None,
+        }
+    }
+
+    /// The same in a store that has room for so many bytes.
+    #[must_use]
+    pub fn within(&self, bytes_max: usize) -> &Self {
+        match self {
+            Self::Replace(bytes) if bytes.len() > bytes_max => &Self::Delete,
+            change => change,
+        }
+    }
+}
+
 /// Names a batch, in errors and for people who look into a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub uuid::Uuid);
@@ -258,8 +291,8 @@ pub struct Batch {
     pub entries: Vec<StoredEntry>,
     /// How the index of due work changes.
     pub agenda: Vec<AgendaChange>,
-    /// A snapshot after the last entry, where one is due.
-    pub snapshot: Option<Bytes>,
+    /// What becomes of the stream's snapshot.
+    pub snapshot: SnapshotChange,
     /// What lists of runs show, where that changed.
     pub summary: Option<Summary>,
 }
@@ -275,7 +308,7 @@ impl Batch {
     #[must_use]
     pub fn size(&self) -> usize {
         self.entries.iter().map(StoredEntry::size).sum::<usize>()
-            + self.snapshot.as_ref().map_or(0, Bytes::len)
+            + self.snapshot.bytes().map_or(0, Bytes::len)
     }
 
     /// Checks what every store asks of a batch, whatever the stream is like.

@@ -4,7 +4,7 @@ use crate::anchor::{Anchored, Anchors, Found};
 use crate::clock::machine;
 use crate::contract::{
     Batch, Capabilities, Committed, Cursor, Fate, FeedEntry, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, Snapshot, StoreTime, TailPage,
+    RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
@@ -77,7 +77,10 @@ impl Log {
         End {
             seq: self.seq(),
             epoch: self.epoch,
-            digest: self.entries.last().map_or_else(Digest::default, |entry| entry.digest),
+            digest: self
+                .entries
+                .last()
+                .map_or_else(Digest::default, |entry| entry.digest),
         }
     }
 
@@ -502,8 +505,10 @@ impl State {
         feed.extend((log.end()..log.end() + batch.entries.len()).map(|index| (id, index)));
         log.entries.extend(batch.entries);
         log.epoch = batch.next_epoch;
-        if let Some(bytes) = batch.snapshot {
-            log.snapshot = Some(Snapshot { seq, bytes });
+        match batch.snapshot {
+            SnapshotChange::Keep => {}
+            SnapshotChange::Replace(bytes) => log.snapshot = Some(Snapshot { seq, bytes }),
+            SnapshotChange::Delete => log.snapshot = None,
         }
         if batch.summary.is_some() {
             log.summary = batch.summary;

@@ -12,7 +12,7 @@ use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_store::committer::Committer;
-use tape_store::contract::{Batch, BatchId, Capabilities, Committed, JournalStore};
+use tape_store::contract::{Batch, BatchId, Capabilities, Committed, JournalStore, SnapshotChange};
 use tape_store::error::CommitError;
 use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
@@ -87,7 +87,7 @@ fn batch(run: &str, after: u64) -> Batch {
         next_epoch: Epoch::default(),
         entries: vec![stored],
         agenda: Vec::new(),
-        snapshot: None,
+        snapshot: SnapshotChange::Keep,
         summary: None,
     }
 }

@@ -17,7 +17,7 @@ use tape_core::id::{Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_store::committer::Committer;
-use tape_store::contract::{Batch, BatchId, JournalStore};
+use tape_store::contract::{Batch, BatchId, JournalStore, SnapshotChange};
 use tape_store::sqlite::SqliteStore;
 
 const KILLS: usize = 200;
@@ -83,7 +83,11 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
             next_epoch: Default::default(),
             entries,
             agenda: Vec::new(),
-            snapshot: (seq.0 % 50 < 5).then(|| bytes::Bytes::from(seq.to_string())),
+            snapshot: if seq.0 % 50 < 5 {
+                SnapshotChange::Replace(bytes::Bytes::from(seq.to_string()))
+            } else {
+                SnapshotChange::Keep
+            },
             summary: None,
         };
         committer.commit(batch).await.unwrap();

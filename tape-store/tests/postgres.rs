@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::chain::Verifier;
 use tape_core::id::Seq;
-use tape_store::contract::{Cursor, Fate, JournalStore, Shard};
+use tape_store::contract::{Cursor, Fate, JournalStore, Shard, SnapshotChange};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -147,7 +147,7 @@ async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
             while written.load(Ordering::Relaxed) < entries {
                 let mut batch = pen.batch("x", 16);
                 if n < 8 {
-                    batch.snapshot = Some(bytes::Bytes::from_static(b"{}"));
+                    batch.snapshot = SnapshotChange::Replace(bytes::Bytes::from_static(b"{}"));
                 }
                 let answers = store.commit(vec![batch.clone()]).await;
                 assert!(answers[0].is_ok(), "{answers:?}");

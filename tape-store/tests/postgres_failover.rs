@@ -119,7 +119,9 @@ async fn change(engine: &Engine, value: &str) -> Seq {
     loop {
         match put(engine, request, value).await {
             Ok(reply) => return reply.seq,
-            Err(JournalError::Store(StoreError::Unavailable { .. }) | JournalError::OutcomeUnknown { .. }) => {}
+            Err(
+                JournalError::Store(StoreError::Unavailable { .. }) | JournalError::OutcomeUnknown { .. },
+            ) => {}
             Err(other) => panic!("{other:?}"),
         }
     }

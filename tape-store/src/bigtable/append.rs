@@ -3,7 +3,7 @@
 use super::end::{ABOUT, End, Listed, SNAPSHOT};
 use super::table::{self, Change, Mutation, RowFilter};
 use super::{Ground, hint, keys};
-use crate::contract::{Batch, Shard};
+use crate::contract::{Batch, Shard, SnapshotChange};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
@@ -22,7 +22,8 @@ pub(super) const BATCHES: &str = "b";
 /// The family of due work: what and since when.
 pub(super) const AGENDA: &str = "a";
 
-/// Largest snapshot that is kept: a row should stay far below what a row may have. A stream without one is folded from its entries.
+/// Largest snapshot that is kept: a row should stay far below what a row may have. A larger one only takes the one before away, and the
+/// stream is folded from its entries.
 const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A batch on its way, with the end that it is to be appended to.
@@ -121,15 +122,15 @@ impl Fitting {
         mutations.push(table::set(BATCHES, qualifier(batch.last()), name));
         mutations.extend(batch.agenda.iter().map(agenda_cell));
         mutations.extend(self.listed.as_ref().map(|listed| listed.cell()));
-        if let Some(bytes) = batch
-            .snapshot
-            .as_ref()
-            .filter(|bytes| bytes.len() <= SNAPSHOT_BYTES_MAX)
-        {
-            let mut snapshot = BytesMut::with_capacity(8 + bytes.len());
-            snapshot.put_u64(batch.last().0);
-            snapshot.put_slice(bytes);
-            mutations.push(table::set(ABOUT, SNAPSHOT, snapshot));
+        match batch.snapshot.within(SNAPSHOT_BYTES_MAX) {
+            SnapshotChange::Keep => {}
+            SnapshotChange::Replace(bytes) => {
+                let mut snapshot = BytesMut::with_capacity(8 + bytes.len());
+                snapshot.put_u64(batch.last().0);
+                snapshot.put_slice(bytes);
+                mutations.push(table::set(ABOUT, SNAPSHOT, snapshot));
+            }
+            SnapshotChange::Delete => mutations.push(table::unset(ABOUT, SNAPSHOT)),
         }
         mutations
     }

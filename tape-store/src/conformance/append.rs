@@ -1,6 +1,6 @@
 //! Making streams, entries and batches to test with.
 
-use crate::contract::{Batch, BatchId, Committed, JournalStore};
+use crate::contract::{Batch, BatchId, Committed, JournalStore, SnapshotChange};
 use crate::error::CommitError;
 use bytes::Bytes;
 use tape_core::chain::StreamTag;
@@ -77,12 +77,16 @@ impl Pen {
             id: BatchId::fresh(),
             stream: self.stream.clone(),
             expected: self.seq,
-            before: if self.seq == Seq::ZERO { Digest::default() } else { self.digest },
+            before: if self.seq == Seq::ZERO {
+                Digest::default()
+            } else {
+                self.digest
+            },
             epoch: self.epoch,
             next_epoch: self.epoch,
             entries,
             agenda: Vec::new(),
-            snapshot: None,
+            snapshot: SnapshotChange::Keep,
             summary: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::append::{Pen, all};
-use crate::contract::{Batch, Committed, Fate, RunFilter, Shard};
+use crate::contract::{Batch, Committed, Fate, RunFilter, Shard, SnapshotChange};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};
@@ -41,7 +41,7 @@ pub(super) async fn what_is_acknowledged_is_there_after_reopening(fixture: Fixtu
         let batch = Batch {
             agenda: if n == 0 { vec![change] } else { Vec::new() },
             summary: Some(summary.clone()),
-            snapshot: Some(snapshot.clone()),
+            snapshot: SnapshotChange::Replace(snapshot.clone()),
             ..pen.batch(&["x", "y"])
         };
         pen.put(store.as_ref(), batch.clone()).await;

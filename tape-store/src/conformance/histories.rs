@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::append::{Dice, Pen};
-use crate::contract::{Batch, Committed, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Committed, JournalStore, RunFilter, Shard, SnapshotChange};
 use crate::error::CommitError;
 use crate::memory::MemoryStore;
 use bytes::Bytes;
@@ -139,9 +139,11 @@ impl History {
         } else {
             pen.epoch
         };
-        let snapshot = self
-            .chance(10)
-            .then(|| Bytes::from(format!("state of {n} at {}", batch.last())));
+        let snapshot = match self.dice.roll(20) {
+            0 | 1 => SnapshotChange::Replace(Bytes::from(format!("state of {n} at {}", batch.last()))),
+            2 => SnapshotChange::Delete,
+            _ => SnapshotChange::Keep,
+        };
         let summary = self.chance(30).then(|| self.summary());
         Batch {
             next_epoch,

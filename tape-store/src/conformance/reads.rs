@@ -3,7 +3,7 @@
 use super::Fixture;
 use super::append::{Pen, all, commit};
 use crate::clock::SystemClock;
-use crate::contract::{Batch, Shard, Snapshot};
+use crate::contract::{Batch, Shard, Snapshot, SnapshotChange};
 use crate::engine::Engine;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
     pen.put(
         store,
         Batch {
-            snapshot: Some(Bytes::from("first")),
+            snapshot: SnapshotChange::Replace(Bytes::from("first")),
             ..pen.batch(&["two", "three"])
         },
     )
@@ -87,7 +87,7 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
         .put(
             store,
             Batch {
-                snapshot: Some(Bytes::from("other")),
+                snapshot: SnapshotChange::Replace(Bytes::from("other")),
                 ..other.batch(&["one"])
             },
         )
@@ -115,7 +115,7 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
     commit(
         store,
         Batch {
-            snapshot: Some(Bytes::from("never")),
+            snapshot: SnapshotChange::Replace(Bytes::from("never")),
             ..behind
         },
     )
@@ -132,7 +132,7 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
     pen.put(
         store,
         Batch {
-            snapshot: Some(large.clone()),
+            snapshot: SnapshotChange::Replace(large.clone()),
             ..pen.batch(&["five"])
         },
     )
@@ -144,6 +144,45 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
             bytes: large
         })
     );
+}
+
+/// What a batch says becomes of it; one that is too large for the store never leaves the one before.
+pub(super) async fn a_snapshot_stays_or_is_replaced_or_goes(fixture: Fixture) {
+    let store = fixture.store.as_ref();
+    let mut pen = Pen::new("a");
+    let snapshot = async |pen: &Pen| store.head(&pen.stream).await.unwrap().unwrap().snapshot;
+    let with = |snapshot: &SnapshotChange, pen: &Pen| Batch {
+        snapshot: snapshot.clone(),
+        ..pen.batch(&["x"])
+    };
+    let replace = |text: &str| SnapshotChange::Replace(Bytes::from(text.to_owned()));
+    pen.put(store, with(&SnapshotChange::Delete, &pen)).await;
+    assert_eq!(snapshot(&pen).await, None);
+    pen.put(store, with(&replace("first"), &pen)).await;
+    pen.put(store, with(&SnapshotChange::Keep, &pen)).await;
+    let first = Snapshot {
+        seq: Seq(2),
+        bytes: Bytes::from("first"),
+    };
+    assert_eq!(snapshot(&pen).await.as_ref(), Some(&first));
+    let behind = Pen {
+        seq: Seq(1),
+        ..pen.clone()
+    };
+    let refused = commit(store, with(&SnapshotChange::Delete, &behind)).await;
+    refused.expect_err("it is behind");
+    assert_eq!(snapshot(&pen).await, Some(first));
+    pen.put(store, with(&SnapshotChange::Delete, &pen)).await;
+    assert_eq!(snapshot(&pen).await, None);
+    pen.put(store, with(&replace("second"), &pen)).await;
+    assert_eq!(snapshot(&pen).await.unwrap().seq, pen.seq);
+    let large = Bytes::from(vec![b'x'; 9 * 1024 * 1024]);
+    pen.put(store, with(&SnapshotChange::Replace(large.clone()), &pen))
+        .await;
+    if let Some(kept) = snapshot(&pen).await {
+        assert_eq!(kept.seq, pen.seq);
+        assert!(kept.bytes == large, "it is the large one");
+    }
 }
 
 /// The engine folds the entries where the snapshot is of no use.
@@ -204,7 +243,7 @@ pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) 
         ..Pen::on(stream.clone())
     };
     let garbage = Batch {
-        snapshot: Some(Bytes::from("[1, garbage")),
+        snapshot: SnapshotChange::Replace(Bytes::from("[1, garbage")),
         ..pen.batch_of(vec![stored])
     };
     commit(fixture.store.as_ref(), garbage).await.unwrap();

@@ -3,7 +3,7 @@
 use super::Fixture;
 use super::append::{Pen, all, run};
 use crate::clock::{Clock as _, ManualClock};
-use crate::contract::{Batch, Committed, Cursor, Fate, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Committed, Cursor, Fate, JournalStore, RunFilter, Shard, SnapshotChange};
 use crate::engine::{Engine, RetiredPage, Retirement};
 use crate::journal::JournalError;
 use crate::layer::{Fault, FaultyStore, Point};
@@ -42,7 +42,7 @@ async fn written(store: &dyn JournalStore, name: &str, entries: usize) -> Pen {
         let batch = pen.batch(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         let listed = Batch {
             summary: Some(summary()),
-            snapshot: Some(Bytes::from_static(b"state")),
+            snapshot: SnapshotChange::Replace(Bytes::from_static(b"state")),
             ..batch
         };
         pen.put(store, listed).await;

@@ -1,7 +1,7 @@
 //! The folded state of a stream, with what is needed to extend it.
 
 use super::JournalError;
-use crate::contract::{Batch, BatchId, Head, JournalStore, Snapshot};
+use crate::contract::{Batch, BatchId, Head, JournalStore, Snapshot, SnapshotChange};
 use crate::error::{Source, StoreError};
 use std::sync::Arc;
 use tape_core::agenda::Agenda;
@@ -359,11 +359,7 @@ impl<S: Stream> Loaded<S> {
             self.summary.clone_from(&summary);
         }
         self.bytes_since += extension.bytes;
-        let snapshot = if extension.erases || self.snapshot_is_due() {
-            self.snapshot(&mut extension)
-        } else {
-            None
-        };
+        let snapshot = self.snapshot_change(&mut extension);
         Batch {
             id: BatchId::fresh(),
             stream: stream.clone(),
@@ -375,6 +371,22 @@ impl<S: Stream> Loaded<S> {
             agenda: changes,
             snapshot,
             summary,
+        }
+    }
+
+    /// What erases something never leaves the last snapshot as it was.
+    fn snapshot_change(&mut self, extension: &mut Extension) -> SnapshotChange {
+        if !extension.erases && !self.snapshot_is_due() {
+            return SnapshotChange::Keep;
+        }
+        match self.snapshot(extension) {
+            Some(bytes) => SnapshotChange::Replace(bytes),
+            None if extension.erases => {
+                self.bytes_since += std::mem::take(&mut self.snapshot_bytes);
+                self.snapshot_seq = Seq::ZERO;
+                SnapshotChange::Delete
+            }
+            None => SnapshotChange::Keep,
         }
     }
 
@@ -400,5 +412,49 @@ impl<S: Stream> Loaded<S> {
         self.snapshot_bytes = bytes.len();
         self.bytes_since = 0;
         Some(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tape_core::entry::value::Put;
+    use tape_core::id::{RequestId, Tenant, ValueName};
+    use tape_core::payload::Payload;
+    use tape_core::time::Timestamp;
+    use tape_core::value::Value;
+
+    /// A batch of one entry, which erases something or not, with so many bytes besides.
+    fn batch(erases: bool, bytes: usize) -> SnapshotChange {
+        let stream = StreamId::Value {
+            tenant: Tenant::new("t").unwrap(),
+            name: ValueName::new("v").unwrap(),
+        };
+        let stamp = Stamp {
+            at: Timestamp::from_micros(1),
+            request: RequestId::from_u128(1),
+            principal: None,
+            trace: None,
+            command: None,
+        };
+        let put = Put {
+            version: 1,
+            value: Payload::new("text/plain", "x").unwrap(),
+            previous: None,
+        };
+        let mut loaded = Loaded::<Value>::empty(&stream);
+        let mut extension = loaded.extend();
+        let sealed = loaded.seal(&stamp, vec![put.into()]);
+        loaded.push(&mut extension, sealed).unwrap();
+        extension.erases = erases;
+        extension.bytes += bytes;
+        loaded.batch(&stream, extension).snapshot
+    }
+
+    #[test]
+    fn what_erases_without_room_for_a_snapshot_deletes_the_last_one() {
+        assert_eq!(batch(false, 0), SnapshotChange::Keep);
+        assert!(matches!(batch(true, 0), SnapshotChange::Replace(_)));
+        assert_eq!(batch(true, BATCH_BYTES_MAX), SnapshotChange::Delete);
     }
 }

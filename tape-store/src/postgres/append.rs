@@ -8,7 +8,7 @@
 //! Heads are made and locked in the order of their keys, the new ones first, so that two groups never wait for each other.
 
 use super::links::Statement;
-use crate::contract::Batch;
+use crate::contract::{Batch, SnapshotChange};
 use sqlx::AssertSqlSafe;
 use std::sync::LazyLock;
 use tape_core::agenda::AgendaChange;
@@ -43,7 +43,9 @@ impl Candidate {
     }
 
     fn has_work(&self) -> bool {
-        !self.batch.agenda.is_empty() || self.batch.summary.is_some() || self.batch.snapshot.is_some()
+        !self.batch.agenda.is_empty()
+            || self.batch.summary.is_some()
+            || self.batch.snapshot != SnapshotChange::Keep
     }
 }
 
@@ -99,7 +101,9 @@ const WORK: &str = ", gone AS ( \
      snapshots AS ( \
        INSERT INTO tape_snapshot(stream, seq, bytes) SELECT won.streams[s.nth], s.seq, s.bytes \
          FROM unnest($32::int[], $33::bigint[], $34::bytea[]) AS s(nth, seq, bytes), won WHERE won.streams[s.nth] > 0 \
-         ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, bytes = excluded.bytes)";
+         ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq, bytes = excluded.bytes), \
+     without AS ( \
+       DELETE FROM tape_snapshot s USING unnest($35::int[]) AS w(nth), won WHERE s.stream = won.streams[w.nth])";
 const ANSWER: &str = " SELECT streams FROM won";
 
 /// The statements: with or without streams that begin, with or without more than entries.
@@ -299,8 +303,10 @@ pub(super) fn label_key(key: &str, value: &str) -> Vec<u8> {
 
 fn bind_snapshots<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statement<'q> {
     let rows: Vec<_> = numbered(candidates)
-        .filter_map(|(nth, candidate)| Some((nth, &candidate.batch, candidate.batch.snapshot.as_deref()?)))
+        .filter_map(|(nth, candidate)| Some((nth, &candidate.batch, candidate.batch.snapshot.bytes()?)))
         .collect();
+    let without =
+        numbered(candidates).filter(|(_, candidate)| candidate.batch.snapshot == SnapshotChange::Delete);
     query
         .bind(rows.iter().map(|(nth, _, _)| *nth).collect::<Vec<_>>())
         .bind(
@@ -308,5 +314,10 @@ fn bind_snapshots<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Stat
                 .map(|(_, batch, _)| signed(batch.last().0))
                 .collect::<Vec<_>>(),
         )
-        .bind(rows.iter().map(|(_, _, bytes)| *bytes).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|(_, _, bytes)| bytes.as_ref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(without.map(|(nth, _)| nth).collect::<Vec<_>>())
 }

@@ -79,7 +79,10 @@ fn statements(run: usize) -> Vec<(String, String)> {
         (tail::TAIL.to_owned(), format!("{run}, 0, 0, 10, 8000000")),
         (tail::BEYOND.to_owned(), "9000000000, 0, 0".to_owned()),
         (tail::TAIL_END.to_owned(), String::new()),
-        (append::text(false, false).to_owned(), batch(&name, ENTRIES, &mark(if run < SMALL { 0 } else { SMALL }))),
+        (
+            append::text(false, false).to_owned(),
+            batch(&name, ENTRIES, &mark(if run < SMALL { 0 } else { SMALL })),
+        ),
         (
             append::text(true, true).to_owned(),
             batch(&format!("{name}-new"), 0, "''") + ", " + &work(run),
@@ -113,7 +116,7 @@ fn batch(name: &str, seq: usize, digest: &str) -> String {
 fn work(run: usize) -> String {
     format!(
         "'{{1}}', '{{1}}', '{{{run}}}', '{{run}}', '{{1}}', '{{1}}', '{{2000000000}}', '{{run}}', '{{1}}', '{{5}}', '{{5}}', '{{t}}', '{{a}}', \
-         '{{running}}', '{{x}}', ARRAY[sha256('l')], '{{1}}', '{{1}}', ARRAY[sha256('s')]"
+         '{{running}}', '{{x}}', ARRAY[sha256('l')], '{{1}}', '{{1}}', ARRAY[sha256('s')], '{{1}}'"
     )
 }
 

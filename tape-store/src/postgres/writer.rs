@@ -133,7 +133,10 @@ fn lost_to(candidate: &Candidate, ends: &HashMap<String, End>) -> CommitError {
     let batch = &candidate.batch;
     let end = ends.get(&candidate.name).copied().unwrap_or_default();
     // Where the stream by now ends as the batch wants it, the caller may try again.
-    batch.check_end(end).err().unwrap_or_else(|| batch.conflict(end.seq))
+    batch
+        .check_end(end)
+        .err()
+        .unwrap_or_else(|| batch.conflict(end.seq))
 }
 
 async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, End>, StoreError> {

@@ -8,7 +8,7 @@
 //! A batch that was looked for and not found has a row in `tape_void`; its commit would insert the same row, so it fails however late it
 //! comes. The commit takes its own row away again: nothing of it is kept.
 
-use crate::contract::{Batch, BatchId, Shard};
+use crate::contract::{Batch, BatchId, Shard, SnapshotChange};
 use crate::upkeep::End;
 use google_cloud_spanner::builder::WriteBuilder;
 use google_cloud_spanner::key;
@@ -23,7 +23,7 @@ use tape_core::time::Timestamp;
 
 /// In place of a time: the time of the commit.
 const COMMIT_TIME: &str = "spanner.commit_timestamp()";
-/// Spanner takes cells of ten mebibytes. A snapshot may be missing, so one that is larger is left out.
+/// Spanner takes cells of ten mebibytes. A snapshot may be missing, so a larger one only takes the one before away.
 const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A stream, as the tables know it.
@@ -69,18 +69,23 @@ pub(super) fn mutations(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
     if let (Some(summary), StreamId::Run(run)) = (&batch.summary, &batch.stream) {
         mutations.extend(list(stream, run, summary));
     }
-    let snapshot = batch
-        .snapshot
-        .as_ref()
-        .filter(|bytes| bytes.len() <= SNAPSHOT_BYTES_MAX);
-    if let Some(bytes) = snapshot {
-        let row = Mutation::new_insert_or_update_builder("tape_snapshot")
-            .set("id")
-            .to(stream.id.clone());
-        let row = row.set("seq").to(signed(batch.last().0));
-        mutations.push(row.set("bytes").to(bytes.clone()).build());
+    match batch.snapshot.within(SNAPSHOT_BYTES_MAX) {
+        SnapshotChange::Keep => {}
+        SnapshotChange::Replace(bytes) => {
+            let row = Mutation::new_insert_or_update_builder("tape_snapshot")
+                .set("id")
+                .to(stream.id.clone());
+            let row = row.set("seq").to(signed(batch.last().0));
+            mutations.push(row.set("bytes").to(bytes.clone()).build());
+        }
+        SnapshotChange::Delete => mutations.push(without_snapshot(stream)),
     }
     mutations
+}
+
+fn without_snapshot(stream: &Stream) -> Mutation {
+    let key = KeySet::builder().add_key(key![stream.id]).build();
+    Mutation::delete("tape_snapshot", key)
 }
 
 /// Fails where the stream is there.
@@ -259,11 +264,7 @@ pub(super) fn keep_from(stream: &Stream, first: i64) -> [Mutation; 2] {
     let row = Mutation::new_insert_or_update_builder("tape_kept")
         .set("id")
         .to(stream.id.clone());
-    let snapshot = KeySet::builder().add_key(key![stream.id]).build();
-    [
-        row.set("first").to(first).build(),
-        Mutation::delete("tape_snapshot", snapshot),
-    ]
+    [row.set("first").to(first).build(), without_snapshot(stream)]
 }
 
 /// Drops the entries from one on and before another.

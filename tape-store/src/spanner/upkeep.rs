@@ -1,9 +1,9 @@
 //! Looking over what the database has beside entries.
 
+use super::SpannerStore;
 use super::append::{self, Stream};
 use super::link::{Link, Question};
 use super::read::get;
-use super::SpannerStore;
 use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
 use crate::group::page;

@@ -73,11 +73,7 @@ fn refusal(batch: &Batch, failure: Failure) -> CommitError {
 }
 
 /// Nothing of the batch was written; where its stream ends by now says why.
-fn lost_to(
-    stream: &Stream,
-    batch: &Batch,
-    ends: Result<&HashMap<Vec<u8>, End>, &StoreError>,
-) -> CommitError {
+fn lost_to(stream: &Stream, batch: &Batch, ends: Result<&HashMap<Vec<u8>, End>, &StoreError>) -> CommitError {
     let ends = match ends {
         Ok(ends) => ends,
         Err(error) => return CommitError::Store(error.clone()),
@@ -94,10 +90,7 @@ fn lost_to(
 }
 
 /// Where streams end; nothing of those that are not there.
-pub(super) async fn ends(
-    link: &Link,
-    streams: Vec<&Stream>,
-) -> Result<HashMap<Vec<u8>, End>, StoreError> {
+pub(super) async fn ends(link: &Link, streams: Vec<&Stream>) -> Result<HashMap<Vec<u8>, End>, StoreError> {
     // A request for several could not be limited to one row of each, and would pass all heads that are gone.
     let ends = streams.into_iter().map(async |stream| {
         let end = read::end(link, stream).await?;

@@ -2,7 +2,7 @@
 
 use super::append::signed;
 use super::writer::Candidate;
-use crate::contract::Batch;
+use crate::contract::{Batch, SnapshotChange};
 use crate::upkeep::Correction;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
@@ -32,7 +32,7 @@ pub(super) fn agenda_statement((before, after): Around, rows: usize) -> String {
 
 /// Whether there is anything to change.
 pub(super) fn is_due(batch: &Batch) -> bool {
-    !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot.is_some()
+    !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot != SnapshotChange::Keep
 }
 
 /// Changes what the committed batches say.
@@ -56,8 +56,13 @@ pub(super) async fn change(
         if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
             list(connection, won.stream, run, summary).await?;
         }
-        if let Some(bytes) = &won.batch.snapshot {
-            keep(connection, won.stream, won.batch.last(), bytes).await?;
+        match &won.batch.snapshot {
+            SnapshotChange::Keep => {}
+            SnapshotChange::Replace(bytes) => keep(connection, won.stream, won.batch.last(), bytes).await?,
+            SnapshotChange::Delete => {
+                let query = sqlx::query("DELETE FROM snapshot WHERE stream = ?").bind(won.stream);
+                query.execute(&mut *connection).await?;
+            }
         }
     }
     Ok(())

@@ -22,7 +22,8 @@ use tape_core::payload::Digest;
 const TURN: Duration = Duration::from_millis(8);
 
 /// Where the stream with number ?1 ends.
-const END: &str = "SELECT h.seq, h.epoch, e.digest FROM head h LEFT JOIN entry e ON e.pos = h.pos WHERE h.stream = ?1";
+const END: &str =
+    "SELECT h.seq, h.epoch, e.digest FROM head h LEFT JOIN entry e ON e.pos = h.pos WHERE h.stream = ?1";
 
 /// Does what begins a transaction, as soon as no other process writes. SQLite's own waiting sleeps ever longer, up to 100 ms, however
 /// short the others' commits are: of many processes that write, most would be asleep whenever the file is free.
@@ -387,13 +388,7 @@ fn number(
                 batch,
                 stream: *stream,
             }),
-            None => {
-                answers[place] = Some(
-                    batch
-                        .check_end(End::default())
-                        .and_then(|()| missing(&batch)),
-                )
-            }
+            None => answers[place] = Some(batch.check_end(End::default()).and_then(|()| missing(&batch))),
         }
     }
     candidates

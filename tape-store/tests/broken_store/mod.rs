@@ -9,7 +9,7 @@ use tape_core::id::{Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
 use tape_store::contract::{
     Batch, BatchId, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, Snapshot, TailPage,
+    RunPage, Shard, Snapshot, SnapshotChange, TailPage,
 };
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
@@ -45,6 +45,8 @@ pub(crate) enum Defect {
     CommitsLate,
     SnapshotOfAnother,
     SnapshotAtHead,
+    KeepsErasedSnapshots,
+    KeepsSnapshotsBeforeLargeOnes,
     TruncatesPages,
     LeavesLargeOut,
     ErasesEnvelope,
@@ -134,6 +136,14 @@ impl BrokenStore {
                     entry.seq = Seq(seq);
                 }
             }
+            Defect::KeepsErasedSnapshots if batch.snapshot == SnapshotChange::Delete => {
+                batch.snapshot = SnapshotChange::Keep;
+            }
+            Defect::KeepsSnapshotsBeforeLargeOnes
+                if batch.snapshot.within(1 << 23) == &SnapshotChange::Delete =>
+            {
+                batch.snapshot = SnapshotChange::Keep;
+            }
             Defect::LosesAgenda => batch.agenda.clear(),
             Defect::NeverMovesWork => batch
                 .agenda
@@ -180,7 +190,7 @@ impl BrokenStore {
                 self.state().refused.extend(given.agenda.iter().filter_map(hint));
             }
             (Ok(committed), Defect::SnapshotOfAnother) => {
-                if let Some(bytes) = given.snapshot {
+                if let SnapshotChange::Replace(bytes) = given.snapshot {
                     self.state().snapshot = Some(Snapshot {
                         seq: committed.seq,
                         bytes,
@@ -196,7 +206,7 @@ impl BrokenStore {
     async fn tear(&self, batch: Batch) -> Result<Committed, CommitError> {
         let (mut first, mut rest) = (batch.clone(), batch);
         first.id = BatchId(uuid());
-        (first.summary, first.snapshot) = (None, None);
+        (first.summary, first.snapshot) = (None, SnapshotChange::Keep);
         first.agenda.clear();
         first.entries.truncate(1);
         rest.entries.remove(0);

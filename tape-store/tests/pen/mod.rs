@@ -6,7 +6,7 @@ use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
-use tape_store::contract::{Batch, BatchId, JournalStore};
+use tape_store::contract::{Batch, BatchId, JournalStore, SnapshotChange};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Pen {
@@ -53,7 +53,7 @@ impl Pen {
             next_epoch: Epoch::default(),
             entries: (0..entries).map(seal).collect(),
             agenda: Vec::new(),
-            snapshot: None,
+            snapshot: SnapshotChange::Keep,
             summary: None,
         }
     }

@@ -10,7 +10,7 @@ use crate::bigtable::end::ABOUT;
 use crate::bigtable::table::{self, Rows, Table};
 use crate::bigtable::tail::{self, PARTS};
 use crate::bigtable::{BigtableStore, hint, keys, read};
-use crate::contract::{Batch, Cursor, Fate, JournalStore, RunFilter, Shard};
+use crate::contract::{Batch, Cursor, Fate, JournalStore, RunFilter, Shard, SnapshotChange};
 use crate::error::{CommitError, StoreError};
 use crate::memory::MemoryStore;
 use bytes::Bytes;
@@ -100,7 +100,7 @@ fn script() -> Vec<Step> {
             due(Item::Run, Some(100), Some(200)),
             due(timer.clone(), None, Some(5)),
         ],
-        snapshot: Some(Bytes::from("state")),
+        snapshot: SnapshotChange::Replace(Bytes::from("state")),
         ..blank.clone()
     };
     steps.push(Step::Commit(vec![put(0, "moved", 1, moved)]));

@@ -26,11 +26,11 @@ pub(super) const ABOUT: &str = "h";
 /// How far the log has the stream; its cells carry the sequence number as ordinal, so that it never goes back.
 pub(super) const LOGGED: &str = "f";
 /// Of [`ABOUT`]: what commits are conditional on.
-const HEAD: &[u8] = b"e";
+pub(super) const HEAD: &[u8] = b"e";
 /// Bytes of the numbers in it; the digest comes after them.
 const HEAD_NUMBERS: usize = 24;
 /// How many bytes the entries in no segment have, after the digest where the head cell lacks it.
-const LAST: &[u8] = b"l";
+pub(super) const LAST: &[u8] = b"l";
 const OPEN: &[u8] = b"o";
 pub(super) const LISTED: &[u8] = b"r";
 pub(super) const SNAPSHOT: &[u8] = b"s";

@@ -28,7 +28,7 @@ const VERSION: u32 = 2;
 const SHARDS: u16 = 8;
 
 const FAMILIES: [&str; 8] = [ABOUT, LOGGED, ENTRIES, PAYLOADS, ERASED, BATCHES, AGENDA, HINTS];
-const COLUMN: &[u8] = b"version";
+pub(super) const COLUMN: &[u8] = b"version";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the families are looked at while others add some.
 const ATTEMPTS_MAX: u32 = 8;

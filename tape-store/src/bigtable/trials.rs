@@ -5,6 +5,7 @@
 //! | rule | without it |
 //! |---|---|
 //! | a commit tests the head of its stream's row | `late::a_batch_that_was_missed_is_never_committed_later` |
+//! | with its digest | `heads::an_end_that_was_lost_is_not_written_on` |
 //! | and the generation in it | the same, `late::a_writer_that_was_given_up_tries_again` |
 //! | who does not find a batch raises the generation | `late::a_batch_that_was_missed_is_never_committed_later` |
 //! | hints are written before the commit | `crashes::processes_that_die_again_and_again_get_on` |
@@ -55,6 +56,7 @@
 mod claims;
 mod costs;
 mod crashes;
+mod heads;
 mod late;
 mod logbook;
 mod lost;

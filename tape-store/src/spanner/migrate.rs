@@ -57,6 +57,8 @@ const HAS_HEADS: &str =
 const DROP_HEADS: &str = "DROP TABLE IF EXISTS tape_head";
 /// Heads that are moved in one commit.
 const HEADS_MAX: u32 = 500;
+/// How often it is tried again to move some.
+const MOVES_MAX: u32 = 8;
 const NEWEST: &str = "SELECT version, compatible_from FROM tape_schema ORDER BY version DESC LIMIT 1";
 const SHARDS: &str = "SELECT shards FROM tape_store";
 /// How often a change of the schema is asked for that another one is in the way of, and how long to wait in between.
@@ -166,7 +168,7 @@ async fn apply(link: &Link, target: &Target, found: Found) -> Result<(), StoreEr
         match migration.version {
             1 => settle_shards(link, target.settings.shards).await?,
             2 => {
-                while move_heads(link).await? {}
+                move_heads(link).await?;
                 change(&admin, target, vec![DROP_HEADS.to_owned()]).await?;
             }
             _ => {}
@@ -193,12 +195,26 @@ async fn settle_shards(link: &Link, shards: u16) -> Result<(), StoreError> {
     }
 }
 
-/// Moves some of the heads of version 1 to where version 2 has them. Whether there may be more.
-async fn move_heads(link: &Link) -> Result<bool, StoreError> {
-    let there = link.ask(DOING, query(HAS_HEADS), |row| get::<String>(row, 0));
-    if there.await?.is_empty() {
-        return Ok(false);
+/// Moves the heads of version 1 to where version 2 has them.
+async fn move_heads(link: &Link) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        let there = link.ask(DOING, query(HAS_HEADS), |row| get::<String>(row, 0));
+        if there.await?.is_empty() {
+            return Ok(());
+        }
+        match move_some(link).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // Others who migrate make the table and drop it meanwhile.
+            Err(_) if tries < MOVES_MAX => tries += 1,
+            Err(error) => return Err(error),
+        }
     }
+}
+
+/// Whether there may be more.
+async fn move_some(link: &Link) -> Result<bool, StoreError> {
     let request = ReadRequest::builder("tape_head", ["id", "seq", "epoch", "digest"])
         .with_keys(KeySet::all())
         .set_limit(HEADS_MAX.into());
@@ -207,7 +223,10 @@ async fn move_heads(link: &Link) -> Result<bool, StoreError> {
         Ok((get::<Vec<u8>>(row, 0)?, seq, epoch, get::<Vec<u8>>(row, 3)?))
     };
     let heads = link.ask(DOING, Question::Keys(request.build()), head).await?;
-    let moved = heads.iter().cloned().flat_map(|(id, seq, epoch, digest)| {
+    if heads.is_empty() {
+        return Ok(false);
+    }
+    let moved = heads.into_iter().flat_map(|(id, seq, epoch, digest)| {
         // Fails where somebody else has moved it: what was moved may have changed since.
         let row = Mutation::new_update_builder("tape_head").set("id").to(id.clone());
         let row = row.set("seq").to(seq).set("epoch").to(epoch);
@@ -218,7 +237,7 @@ async fn move_heads(link: &Link) -> Result<bool, StoreError> {
     });
     match link.write(moved.collect()).await {
         Err(failure) if failure.is_unmet_condition() => Ok(true),
-        moved => moved.map(|()| !heads.is_empty()).map_err(failed),
+        moved => moved.map(|()| true).map_err(failed),
     }
 }
 

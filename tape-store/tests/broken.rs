@@ -168,6 +168,7 @@ caught! {
     one_whose_snapshots_are_out_of_place: SnapshotAtHead by random_histories_are_as_in_memory on "memory";
     one_that_keeps_snapshots_of_what_was_erased: KeepsErasedSnapshots by a_snapshot_stays_or_is_replaced_or_goes;
     one_that_keeps_the_snapshot_before_a_large_one: KeepsSnapshotsBeforeLargeOnes by a_snapshot_stays_or_is_replaced_or_goes;
+    one_that_gives_entries_alone: GivesEntriesAlone by pages_follow_each_other;
     one_that_ends_pages_early: TruncatesPages by pages_follow_each_other;
     one_that_leaves_large_entries_out: LeavesLargeOut by pages_of_large_entries_follow_each_other;
     one_that_erases_envelopes: ErasesEnvelope by an_erased_payload_leaves_the_chain_whole;

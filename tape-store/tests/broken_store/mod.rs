@@ -48,6 +48,7 @@ pub(crate) enum Defect {
     KeepsErasedSnapshots,
     KeepsSnapshotsBeforeLargeOnes,
     TruncatesPages,
+    GivesEntriesAlone,
     LeavesLargeOut,
     ErasesEnvelope,
     ErasesNothing,
@@ -312,6 +313,9 @@ impl Layer for BrokenStore {
         }
         let mut entries = self.inner.read(&self.stream(stream), after, limit).await?;
         self.spoil_entries(stream, &mut entries);
+        if self.is(Defect::GivesEntriesAlone) {
+            entries.truncate(1);
+        }
         Ok(entries)
     }
 

@@ -17,7 +17,7 @@ use tape_core::run::Run;
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 use tape_store::clock::{Clock as _, SystemClock};
-use tape_store::contract::{Batch, BatchId, JournalStore, Shard};
+use tape_store::contract::{Batch, BatchId, JournalStore, Shard, SnapshotChange};
 use tape_store::engine::Engine;
 
 /// Due runs that are to be found.
@@ -122,11 +122,12 @@ fn batch(invocation: &str, ends: bool) -> Batch {
         id: BatchId(uuid::Uuid::new_v4()),
         stream: StreamId::Run(run),
         expected: Seq::ZERO,
+        before: Digest::default(),
         epoch: Epoch::default(),
         next_epoch: state.epoch(),
         entries,
         agenda: Agenda::default().changes_to(&state.agenda()),
-        snapshot: None,
+        snapshot: SnapshotChange::Keep,
         summary: state.summary(),
     }
 }

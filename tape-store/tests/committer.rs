@@ -56,7 +56,7 @@ fn invocation(stream: &StreamId) -> String {
     stream.as_run().unwrap().invocation.to_string()
 }
 
-/// A batch of one entry for the run of that name.
+/// A batch of one entry for the run of that name, after so many of the same.
 fn batch(run: &str, after: u64) -> Batch {
     let stamp = Stamp {
         at: Timestamp::from_micros(0),
@@ -71,18 +71,17 @@ fn batch(run: &str, after: u64) -> Batch {
         scope: Scope::root(),
     };
     let stream = StreamId::Run(RunId::new("t", "a", "u", "s", run).unwrap());
-    let (_, stored) = codec::seal(
-        &StreamTag::of(&stream),
-        &Digest::default(),
-        Seq(after + 1),
-        &stamp,
-        body.into(),
-    );
+    let (mut before, tag) = (Digest::default(), StreamTag::of(&stream));
+    let seal = |before: &Digest, seq| codec::seal(&tag, before, Seq(seq), &stamp, body.clone().into()).1;
+    for seq in 1..=after {
+        before = seal(&before, seq).digest;
+    }
+    let stored = seal(&before, after + 1);
     Batch {
         id: BatchId::fresh(),
         stream,
         expected: Seq(after),
-        before: Digest::default(),
+        before,
         epoch: Epoch::default(),
         next_epoch: Epoch::default(),
         entries: vec![stored],

@@ -177,10 +177,10 @@ impl World {
         self.dispatched(run, confirmed).await;
         let error = "the desk closed".to_owned();
         self.drive(run, DriverCommand::Fail { error }).await;
-        self.fail_to_undo(run).await;
+        self.fail_to_undo(run, 1).await;
     }
 
-    async fn fail_to_undo(&self, run: &RunId) {
+    async fn fail_to_undo(&self, run: &RunId, attempt: u32) {
         let obligation = ObligationId {
             effect: effect(),
             copy: 0,
@@ -194,7 +194,7 @@ impl World {
         let failed = WorkerCommand::FinishObligation {
             obligation,
             holder: holder(),
-            attempt: 1,
+            attempt,
             ending: UndoEnding::Retry {
                 error: "no such account".to_owned(),
             },
@@ -441,7 +441,7 @@ async fn an_effect_that_was_undone_is_shown_as_undone() {
         "paid back in cash",
     ];
     world.clock.set(SystemClock.now().plus_millis(1_000));
-    world.fail_to_undo(&id("undo")).await;
+    world.fail_to_undo(&id("undo"), 2).await;
     assert!(world.tape(&settled).status.success());
     expect!["  #0.0         bank pay                 undone     attempts 1  key tape-9dd8f07791d30879110a33d83f031338bbc"].assert_eq(&effects());
     let shown: serde_json::Value =
@@ -507,7 +507,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
     );
     // The command has told the time by the clock of the machine.
     world.clock.set(SystemClock.now().plus_millis(1_000));
-    world.fail_to_undo(&id("undo")).await;
+    world.fail_to_undo(&id("undo"), 2).await;
     world.says(
         &[
             "settle",
@@ -518,7 +518,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
             "paid back in cash",
         ],
         &expect![[r#"
-            the undo of effect #0.0 is stuck in attempt 1
+            the undo of effect #0.0 is stuck in attempt 2
             entry 14: the run has ended
         "#]],
     );
@@ -545,7 +545,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
     expect![[r#"
         [
             "undo of #0.0 to be tried again: the account is open again (by ann)",
-            "undo of #0.0 attempt 1 by w",
+            "undo of #0.0 attempt 2 by w",
             "undo of #0.0 STUCK: obligation of effect #0.0 failed 1 times, the last: no such account",
             "undo of #0.0 done by a person (paid back in cash) (by ann)",
             "run.failed the desk closed (by ann)",

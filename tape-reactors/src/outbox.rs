@@ -70,7 +70,7 @@ impl Outbox {
         }
         let renew = self.0.renew_effect(effect, Held::Attempt(attempt));
         let ending = match self.0.call(run, renew, due.connector.dispatch(&call)).await {
-            Waited::Answered(ending) => fitted(ending, &spec, attempt),
+            Waited::Answered(ending) => fitted(ending),
             Waited::TooLong => Ending::Unknown {
                 cause: format!("no answer within {:?}", self.0.patience()),
             },
@@ -169,8 +169,8 @@ pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &Effec
     }
 }
 
-/// An ending as an entry can carry it. The next attempt is spread out, but comes neither before the upstream wishes nor before the policy.
-fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
+/// An ending as an entry can carry it. How long the policy waits is the run's to say; what the upstream wishes is spread out.
+fn fitted(ending: Ending) -> Ending {
     match ending {
         Ending::Confirmed { .. } => ending,
         Ending::Failed { error, detail } => Ending::Failed {
@@ -183,21 +183,20 @@ fn fitted(ending: Ending, spec: &EffectSpec, attempt: u32) -> Ending {
         },
         Ending::Retry { error, after_ms } => Ending::Retry {
             error: text(error),
-            after_ms: Some(wait(after_ms, spec, attempt)),
+            after_ms: after_ms.map(wait),
         },
         Ending::Repeat { cause, after_ms } => Ending::Repeat {
             cause: text(cause),
-            after_ms: Some(wait(after_ms, spec, attempt)),
+            after_ms: after_ms.map(wait),
         },
         Ending::Unknown { cause } => Ending::Unknown { cause: text(cause) },
         Ending::Unreached { error } => Ending::Unreached { error: text(error) },
     }
 }
 
-/// The wait before the next attempt, in milliseconds.
-fn wait(wish: Option<u64>, spec: &EffectSpec, attempt: u32) -> u64 {
-    let wait = wish.unwrap_or_default().max(spec.policy.backoff_after(attempt));
-    let wait = spread(Duration::from_millis(wait.min(BACKOFF_MS_MAX)));
+/// The wait that an upstream wishes, in milliseconds, and up to a quarter more.
+fn wait(wish: u64) -> u64 {
+    let wait = spread(Duration::from_millis(wish.min(BACKOFF_MS_MAX)));
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -216,50 +215,22 @@ const fn word(ending: &Ending) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape_core::effect::{EffectPolicy, Mode, Semantics};
-    use tape_core::id::{Connector, Operation};
-    use tape_core::payload::Payload;
 
-    fn wait_ms(wish: Option<u64>, attempt: u32) -> u64 {
-        let spec = EffectSpec {
-            connector: Connector::new("bank").unwrap(),
-            operation: Operation::new("pay").unwrap(),
-            semantics: Semantics::NonIdempotent,
-            mode: Mode::Outbox,
-            args: Payload::empty(),
-            business_key: None,
-            undo: None,
-            reserve: Vec::new(),
-            policy: EffectPolicy::default(),
-        };
-        let retry = Ending::Retry {
-            error: "busy".to_owned(),
-            after_ms: wish,
-        };
-        match fitted(retry, &spec, attempt) {
-            Ending::Retry {
-                after_ms: Some(wait), ..
-            } => wait,
+    fn wait_ms(wish: Option<u64>) -> Option<u64> {
+        let error = "busy".to_owned();
+        match fitted(Ending::Retry { error, after_ms: wish }) {
+            Ending::Retry { after_ms, .. } => after_ms,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_next_attempt_waits_for_the_policy_and_for_the_upstream() {
-        for (wish, attempt, least) in [
-            (None, 1, 500),
-            (None, 3, 2_000),
-            (Some(0), 1, 500),
-            (Some(0), 4, 4_000),
-            (Some(7_000), 1, 7_000),
-            (Some(u64::MAX), 1, BACKOFF_MS_MAX),
-        ] {
-            let wait = wait_ms(wish, attempt);
-            let spread = least..=least + least / 4;
-            assert!(
-                spread.contains(&wait),
-                "{wish:?} before attempt {attempt}: {wait}"
-            );
+    fn the_next_attempt_comes_no_earlier_than_the_upstream_wishes() {
+        for (wish, least) in [(0, 0), (7_000, 7_000), (u64::MAX, BACKOFF_MS_MAX)] {
+            let wait = wait_ms(Some(wish)).unwrap();
+            assert!((least..=least + least / 4).contains(&wait), "{wish}: {wait}");
         }
+        // Without a wish, the run waits as its policy says: it knows which attempts count.
+        assert_eq!(wait_ms(None), None);
     }
 }

@@ -335,7 +335,43 @@ impl Run {
             B::EffectFailed(e) => inline(&e.effect),
             B::EffectDeferred(e) => inline(&e.effect),
             B::EffectUnknown(e) => inline(&e.effect),
-            _ => false,
+            // No catch-all: a kind of the driver's that stood in it would let a live driver be taken for gone.
+            B::RunBegun(_)
+            | B::RunSuspended(_)
+            | B::RunCancelRequested(_)
+            | B::RunCompensating(_)
+            | B::RunStuck(_)
+            | B::RunRetried(_)
+            | B::RunCompleted(_)
+            | B::RunFailed(_)
+            | B::RunCancelled(_)
+            | B::RunRetired(_)
+            | B::LeaseReleased(_)
+            | B::EffectClaimRenewed(_)
+            | B::EffectObserving(_)
+            | B::EffectObserved(_)
+            | B::EffectResendAllowed(_)
+            | B::ObligationArmed(_)
+            | B::ObligationStarted(_)
+            | B::ObligationClaimRenewed(_)
+            | B::ObligationDone(_)
+            | B::ObligationDeferred(_)
+            | B::ObligationStuck(_)
+            | B::ObligationRetried(_)
+            | B::GateAnswered(_)
+            | B::SignalReceived(_)
+            | B::TimerFired(_)
+            | B::SessionCreated(_)
+            | B::SessionEventAppended(_)
+            | B::SessionMerged(_)
+            | B::SessionRewound(_)
+            | B::SessionDeleted(_)
+            | B::SharedMerged(_)
+            | B::ValuePut(_)
+            | B::ValueDeleted(_)
+            | B::ClaimTaken(_)
+            | B::PayloadErased(_)
+            | B::ErasureFinished(_) => false,
         }
     }
 

@@ -218,7 +218,10 @@ mod tests {
 
     fn wait_ms(wish: Option<u64>) -> Option<u64> {
         let error = "busy".to_owned();
-        match fitted(Ending::Retry { error, after_ms: wish }) {
+        match fitted(Ending::Retry {
+            error,
+            after_ms: wish,
+        }) {
             Ending::Retry { after_ms, .. } => after_ms,
             other => panic!("{other:?}"),
         }

@@ -1,48 +1,44 @@
 //! A journal behind a server.
 
 mod drive;
+mod failure;
 mod feed;
 mod link;
 mod requests;
+mod sessions;
+mod values;
 mod work;
 
 use super::{
     Backend, Failure, FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage,
     RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
 };
-use crate::session::RecordedEvent;
 use async_trait::async_trait;
 use drive::Drive;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use link::Link;
 use requests::RequestIds;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::codec::{StoredEntry, decode};
+use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
-use tape_core::entry::EntryBody;
 use tape_core::erasure::Erasure;
 use tape_core::id::{Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
-use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Driver;
-use tape_core::time::Timestamp;
 use tape_proto::convert::{
-    Only, RetirementQuery, RunListQuery, RunQuestion, SessionRequest, StreamErasure, ValueChange,
-    ValueRequest, execute_request, read_state, session_request,
+    Only, RetirementQuery, RunListQuery, RunQuestion, StreamErasure, ValueChange, execute_request,
 };
 use tape_proto::failure::Failure as Wire;
 use tape_proto::v1;
 use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::retention_client::RetentionClient;
 use tape_proto::v1::runs_client::RunsClient;
-use tape_proto::v1::sessions_client::SessionsClient;
-use tape_proto::v1::values_client::ValuesClient;
 use tokio::sync::watch;
+use tonic::Streaming;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
 
 /// A renewal that is not answered within this part of its lease is asked for over a new connection.
 const RENEWALS_PER_LEASE: u64 = 3;
@@ -140,60 +136,10 @@ impl Remote {
         Ok(response.try_into().map_err(Wire::from)?)
     }
 
-    async fn ask_session(
-        &self,
-        session: &SessionId,
-        command: Command<SessionCommand>,
-    ) -> Result<Reply, Failure> {
-        let request = session_request(session.clone(), command);
-        let reply = match request {
-            Some(SessionRequest::Create(request)) => {
-                let request = tape_proto::fitting(request).map_err(Wire::from)?;
-                self.sessions().create(request).await
-            }
-            Some(SessionRequest::Append(request)) => {
-                let request = tape_proto::fitting(request).map_err(Wire::from)?;
-                self.sessions().append(request).await
-            }
-            Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
-            Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
-            None => {
-                return Err(Failure::Invalid(
-                    "only servers carry shared state over".to_owned(),
-                ));
-            }
-        };
-        Ok(recorded(reply?.into_inner().seq))
-    }
-
-    async fn ask_value(&self, change: ValueChange) -> Result<Reply, Failure> {
-        let changed = match change.into() {
-            ValueRequest::Put(request) => {
-                let request = tape_proto::fitting(request).map_err(Wire::from)?;
-                self.values().put(request).await?
-            }
-            ValueRequest::Delete(request) => self.values().delete(request).await?,
-        };
-        // Where the change stands in the value's own journal is not told; its version is.
-        let version = changed.into_inner().version;
-        Ok(Reply {
-            seq: Seq::ZERO,
-            result: ReplyResult::Version { version },
-        })
-    }
-
     async fn ask_erasure(&self, erasure: StreamErasure) -> Result<Seq, Failure> {
         let request = tape_proto::fitting(v1::EraseRequest::from(erasure)).map_err(Wire::from)?;
         let erased = self.entries_service().erase(request).await?;
         Ok(Seq(erased.into_inner().seq))
-    }
-
-    fn sessions(&self) -> SessionsClient<Channel> {
-        SessionsClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
-    }
-
-    fn values(&self) -> ValuesClient<Channel> {
-        ValuesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
     }
 
     fn entries_service(&self) -> EntriesClient<Channel> {
@@ -245,31 +191,7 @@ impl Backend for Remote {
     }
 
     async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, Failure> {
-        // The server reads the state of that time by itself.
-        let state = tape_core::session::Delta::default();
-        let Command {
-            request,
-            principal,
-            trace,
-            body: Rewind { to, expected },
-        } = to;
-        let body = SessionCommand::Rewind {
-            to,
-            expected,
-            state,
-            origins: BTreeMap::default(),
-            seen: Seq::ZERO,
-        };
-        self.session(
-            session,
-            Command {
-                request,
-                principal,
-                trace,
-                body,
-            },
-        )
-        .await
+        self.session(session, sessions::rewinding(to)).await
     }
 
     async fn session_view(
@@ -277,18 +199,7 @@ impl Backend for Remote {
         session: &SessionId,
         events_max: u32,
     ) -> Result<Option<SessionView>, Failure> {
-        let Some(mut view) = self.session_page(session, String::new(), events_max).await? else {
-            return Ok(None);
-        };
-        let state = read_state(std::mem::take(&mut view.state)).map_err(Wire::from)?;
-        let seq = Seq(view.head_seq);
-        let events = self.collect_events(session, view, events_max).await?;
-        Ok(Some(SessionView {
-            seq,
-            state,
-            events: events.events,
-            older: events.older,
-        }))
+        self.read_session(session, events_max).await
     }
 
     async fn session_events(
@@ -297,13 +208,7 @@ impl Backend for Remote {
         from: OlderEvents,
         events_max: u32,
     ) -> Result<SessionEvents, Failure> {
-        match self.session_page(session, from.0, events_max).await? {
-            Some(page) => self.collect_events(session, page, events_max).await,
-            None => Ok(SessionEvents {
-                events: Vec::new(),
-                older: None,
-            }),
-        }
+        self.read_events(session, from, events_max).await
     }
 
     async fn value(
@@ -321,23 +226,7 @@ impl Backend for Remote {
     }
 
     async fn value_state(&self, tenant: &Tenant, name: &ValueName) -> Result<Option<Versioned>, Failure> {
-        let request = v1::GetValueRequest {
-            value_id: Some((tenant.clone(), name.clone()).into()),
-        };
-        let state = match self.values().get(request).await.map_err(Failure::from) {
-            Ok(state) => state.into_inner(),
-            Err(Failure::Rejected(Rejection::NotFound { .. })) => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let value = state
-            .value
-            .map(TryInto::try_into)
-            .transpose()
-            .map_err(Wire::from)?;
-        Ok((state.version > 0).then_some(Versioned {
-            version: state.version,
-            value,
-        }))
+        self.read_value(tenant, name).await
     }
 
     fn watch(
@@ -346,14 +235,7 @@ impl Backend for Remote {
         name: &ValueName,
         after: u64,
     ) -> BoxStream<'static, Result<Transition, Failure>> {
-        let value_id = Some((tenant.clone(), name.clone()).into());
-        let request = v1::WatchValueRequest {
-            value_id,
-            after_version: after,
-        };
-        let mut values = self.values();
-        let opening = async move { Ok(values.watch(request).await?.into_inner()) };
-        messages(opening).map(|change| transition(change?)).boxed()
+        self.watch_value(tenant, name, after)
     }
 
     async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Failure> {
@@ -544,66 +426,11 @@ impl Backend for Remote {
 }
 
 impl Remote {
-    /// A page of a session; none where there is no such session.
-    async fn session_page(
-        &self,
-        session: &SessionId,
-        page_token: String,
-        events_max: u32,
-    ) -> Result<Option<v1::GetSessionResponse>, Failure> {
-        let request = v1::GetSessionRequest {
-            session: Some(session.clone().into()),
-            after_seq: 0,
-            events_max,
-            page_token,
-        };
-        match self.sessions().get(request).await.map_err(Failure::from) {
-            Ok(page) => Ok(Some(page.into_inner())),
-            Err(Failure::Rejected(Rejection::NotFound { .. })) => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// The events of a page and of those after it, until there are as many as were asked for.
-    async fn collect_events(
-        &self,
-        session: &SessionId,
-        mut page: v1::GetSessionResponse,
-        events_max: u32,
-    ) -> Result<SessionEvents, Failure> {
-        let mut events = VecDeque::new();
-        loop {
-            for event in page.events.into_iter().rev() {
-                if let Some(event) = event_of(event)? {
-                    events.push_front(event);
-                }
-            }
-            let found = u32::try_from(events.len()).unwrap_or(u32::MAX);
-            let left = events_max.saturating_sub(found);
-            let older = (!page.next_page_token.is_empty()).then_some(page.next_page_token);
-            match older {
-                Some(token) if left > 0 => {
-                    let next = self.session_page(session, token, left).await?;
-                    // Where it was deleted meanwhile, what was there is what there was.
-                    page = next.unwrap_or_default();
-                }
-                older => {
-                    return Ok(SessionEvents {
-                        events: events.into(),
-                        older: older.map(OlderEvents),
-                    });
-                }
-            }
-        }
-    }
-
     /// Gets rid of payloads of a stream that were erased.
     pub(crate) async fn finish_erasures(&self, stream: &StreamId) -> Result<(), Failure> {
         let stream = stream.to_string();
-        let mut entries = EntriesClient::new(self.link.channel());
-        entries
-            .finish_erasures(v1::FinishErasuresRequest { stream })
-            .await?;
+        let request = v1::FinishErasuresRequest { stream };
+        self.entries_service().finish_erasures(request).await?;
         Ok(())
     }
 }
@@ -621,85 +448,4 @@ fn messages<M: Send + 'static>(
 
 fn stored(entry: v1::Entry) -> Result<StoredEntry, Failure> {
     Ok(entry.try_into().map_err(Wire::from)?)
-}
-
-fn event_of(event: v1::Entry) -> Result<Option<RecordedEvent>, Failure> {
-    let entry = decode(&stored(event)?).map_err(|error| Failure::Fatal(error.into()))?;
-    Ok(match entry.body {
-        EntryBody::SessionEventAppended(event) => Some(RecordedEvent {
-            seq: entry.seq,
-            event,
-        }),
-        _ => None,
-    })
-}
-
-fn transition(change: v1::WatchValueResponse) -> Result<Transition, Failure> {
-    Ok(Transition {
-        version: change.version,
-        value: change
-            .value
-            .map(TryInto::try_into)
-            .transpose()
-            .map_err(Wire::from)?,
-        previous: change
-            .previous
-            .map(TryInto::try_into)
-            .transpose()
-            .map_err(Wire::from)?,
-        at: Timestamp::from_micros(change.at_us),
-    })
-}
-
-const fn recorded(seq: u64) -> Reply {
-    Reply {
-        seq: Seq(seq),
-        result: ReplyResult::Recorded,
-    }
-}
-
-impl From<Wire> for Failure {
-    fn from(failure: Wire) -> Self {
-        match failure {
-            Wire::Rejected(rejection) => Self::Rejected(rejection),
-            Wire::Invalid(field) => Self::Invalid(field.to_string()),
-            Wire::Unavailable(_)
-            | Wire::Draining
-            | Wire::OutcomeUnknown(_)
-            | Wire::Contended(_)
-            | Wire::Overloaded { .. }
-            | Wire::SlowReader { .. }
-            | Wire::Deadline => Self::Retryable(failure.into()),
-            // A status without Tape's reason is of something on the way, whatever it says: a router that knows no such service, a proxy
-            // that wants to be logged in to, a transport that broke off. The request may have arrived, and may be sent again.
-            Wire::Other { ref reason, .. } if reason.is_empty() => Self::Retryable(failure.into()),
-            // A newer server's reasons.
-            Wire::Other {
-                code, ref message, ..
-            } if refused(code) => Self::Invalid(message.clone()),
-            Wire::Other { code, .. } if code != Code::DataLoss => Self::Retryable(failure.into()),
-            _ => Self::Fatal(failure.into()),
-        }
-    }
-}
-
-/// Whether a server understood the request and will not take it.
-const fn refused(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::Unimplemented
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::NotFound
-            | Code::AlreadyExists
-    )
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Wire::from(&status).into()
-    }
 }

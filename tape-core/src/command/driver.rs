@@ -1,0 +1,230 @@
+//! What a run is begun with, and what its driver asks.
+
+use super::Ending;
+use crate::budget::{Currency, Spend};
+use crate::effect::EffectSpec;
+use crate::entry::decision::Usage;
+use crate::entry::run::Lineage;
+use crate::fingerprint::Fingerprint;
+use crate::id::{
+    BudgetName, EffectId, Epoch, GateName, Holder, Key, Position, RunId, SampleName, Scope, Seq, TimerName,
+};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Begins a run, or takes up the one that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Begin {
+    /// The run.
+    pub run: RunId,
+    /// What to begin it with; without it, only a run that is there is taken up.
+    pub create: Option<Create>,
+    /// The driver.
+    pub holder: Holder,
+    /// How long the lease lasts unless renewed, in milliseconds.
+    pub lease_ms: u64,
+    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease refuses the caller, whoever holds it:
+    /// two processes may go by one name.
+    pub adopt: Option<Epoch>,
+    /// Whether the caller is recovery, which takes only runs that are due, and counts as a re-drive.
+    pub recovery: bool,
+}
+
+/// What a run is begun with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Create {
+    /// What the run is found by.
+    pub labels: BTreeMap<Key, String>,
+    /// What the agent is given.
+    pub input: Payload,
+    /// The run whose prefix it replays.
+    pub forked_from: Option<Lineage>,
+}
+
+/// What the driver of a run can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum DriverCommand {
+    /// Keeps the lease for another `lease_ms`.
+    RenewLease {
+        /// Milliseconds from now.
+        lease_ms: u64,
+    },
+    /// Lets the run go; recovery may take it after `redrive_in_ms`.
+    ReleaseLease {
+        /// Milliseconds from now.
+        redrive_in_ms: u64,
+        /// Whether recovery reached no agent: then the re-drive does not count towards the bound on those without progress.
+        undriven: bool,
+    },
+    /// Records what the model answered.
+    RecordDecision(RecordDecision),
+    /// Sets part of budgets aside for the decision about to be asked at `position`.
+    ReserveForDecision {
+        /// The next decision of its scope.
+        position: Position,
+        /// How much.
+        spends: Vec<Spend>,
+    },
+    /// Frees what was set aside for a decision that will not be asked.
+    ReleaseReservation {
+        /// The decision.
+        position: Position,
+    },
+    /// Makes the intent of an effect durable. Inline, its first attempt starts too.
+    BeginEffect {
+        /// Which.
+        effect: EffectId,
+        /// What.
+        spec: EffectSpec,
+    },
+    /// Starts another attempt of an inline effect.
+    RestartEffect {
+        /// Which.
+        effect: EffectId,
+    },
+    /// Records how an attempt of an inline effect ended.
+    FinishEffect {
+        /// Which.
+        effect: EffectId,
+        /// The attempt that ended.
+        attempt: u32,
+        /// How.
+        ending: Ending,
+    },
+    /// Opens a gate.
+    OpenGate {
+        /// The gate.
+        gate: GateName,
+        /// The wait ends here without a signal.
+        deadline: Option<Deadline>,
+    },
+    /// Sets a timer.
+    SetTimer {
+        /// The timer.
+        timer: TimerName,
+        /// When it is due.
+        due: Deadline,
+        /// What it carries.
+        note: Payload,
+    },
+    /// Cancels a timer that has not fired.
+    CancelTimer {
+        /// The timer.
+        timer: TimerName,
+    },
+    /// Opens a budget.
+    OpenBudget {
+        /// The budget.
+        budget: BudgetName,
+        /// The budget it is part of.
+        parent: Option<BudgetName>,
+        /// What it counts.
+        currency: Currency,
+        /// The most that may be spent.
+        limit: u64,
+    },
+    /// Records a value from outside the rules.
+    RecordSample {
+        /// Whose.
+        scope: Scope,
+        /// Which sample of the scope.
+        n: u32,
+        /// What it is of.
+        name: SampleName,
+        /// The value.
+        value: Payload,
+    },
+    /// Records how far the agent is.
+    Checkpoint {
+        /// What was reached.
+        label: Key,
+        /// The agent's own state.
+        state: Payload,
+    },
+    /// Lets the run wait without a driver. It is woken when the next attempt at an inline effect is due; one that is under way, or due
+    /// already, refuses it.
+    Suspend {
+        /// The last entry the driver has seen: where a gate, timer or effect came to its end after it, the run is not
+        /// suspended, since nothing would wake it.
+        seen: Seq,
+        /// Wakes it in any case.
+        resume: Option<Deadline>,
+    },
+    /// Ends the run well.
+    Complete {
+        /// What came of it.
+        output: Payload,
+    },
+    /// Ends the run in failure, once what it did is undone.
+    Fail {
+        /// What went wrong.
+        error: String,
+    },
+    /// Ends the run as cancelled, once what it did is undone.
+    AcceptCancel,
+    /// A gate, timer, budget or checkpoint of a scope within the run; what is not sent within a scope is the root's.
+    Within {
+        /// The scope that asks.
+        scope: Scope,
+        /// What it asks for.
+        command: Box<Self>,
+    },
+}
+
+impl DriverCommand {
+    /// The command as `scope` asks for it.
+    #[must_use]
+    pub fn within(self, scope: &Scope) -> Self {
+        if scope.is_root() {
+            return self;
+        }
+        Self::Within {
+            scope: scope.clone(),
+            command: Box::new(self),
+        }
+    }
+}
+
+/// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// At a time.
+    At(Timestamp),
+    /// After so many milliseconds.
+    InMs(u64),
+}
+
+impl Deadline {
+    /// The time it means, where `now` is.
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::InMs(millis) => now.plus_millis(millis),
+        }
+    }
+}
+
+/// Records what the model answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordDecision {
+    /// Where: the next decision of its scope.
+    pub position: Position,
+    /// What the model was asked.
+    pub fingerprint: Fingerprint,
+    /// The answer.
+    pub response: Payload,
+    /// The model.
+    pub model: String,
+    /// What it used.
+    pub usage: Usage,
+    /// Why.
+    pub rationale: Option<Payload>,
+    /// The version of the policy it was made under.
+    pub policy_version: String,
+    /// What is charged to budgets.
+    pub spent: Vec<Spend>,
+}

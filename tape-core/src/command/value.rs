@@ -1,0 +1,54 @@
+//! What is asked of values, and of the owners of business keys.
+
+use super::CommandBody;
+use crate::id::{BusinessKey, Connector, EffectId, RunId};
+use crate::payload::Payload;
+use serde::Serialize;
+
+/// What can be asked of a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum ValueCommand {
+    /// Sets it.
+    Put {
+        /// The value.
+        value: Payload,
+        /// The version it must have now, zero for none; without it, any.
+        expected: Option<u64>,
+    },
+    /// Deletes it.
+    Delete {
+        /// The version it must have now; without it, any.
+        expected: Option<u64>,
+    },
+}
+
+impl CommandBody for ValueCommand {
+    fn is_idempotent(&self) -> bool {
+        false
+    }
+}
+
+/// What can be asked of a business key's ownership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum ClaimCommand {
+    /// Takes the key for an effect.
+    Take {
+        /// The connector.
+        connector: Connector,
+        /// The business key.
+        key: BusinessKey,
+        /// The run.
+        run: RunId,
+        /// The effect.
+        effect: EffectId,
+        /// The owner it is taken from, which the caller has found to have no such effect and to never get one.
+        from: Option<(RunId, EffectId)>,
+    },
+}
+
+impl CommandBody for ClaimCommand {
+    /// An owner keeps its key; another takes it only from the owner that the command names.
+    fn is_idempotent(&self) -> bool {
+        true
+    }
+}

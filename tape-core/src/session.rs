@@ -3,137 +3,27 @@
 //! The prefix of a state key says how far it reaches: `app:` every session of the app, `user:` every session of the user in the
 //! app, `temp:` this invocation only (never recorded), anything else this session.
 
+mod erase;
+mod state;
+
+pub(crate) use state::check_size;
+pub use state::{Delta, Json, State, StateScope};
+
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, SessionCommand};
-use crate::entry::erasure::Erased;
 use crate::entry::session::{Created, Deleted, EventAppended, Merged, RefusedMerge, Rewound};
-use crate::entry::words::Words as _;
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{EventId, Key, Seq, SessionId, StreamId};
-use crate::limits::{
-    NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX, STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX,
-    STATE_KEYS_MAX,
-};
+use crate::limits::{NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX};
 use crate::payload::ContentDigest;
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::stream::{ReplayError, Stream, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
+use state::{check_state, recorded};
 use std::collections::{BTreeMap, VecDeque};
-
-/// A change of state: keys with their new JSON text, or none where the key is removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Delta(pub BTreeMap<Key, Option<Json>>);
-
-impl Delta {
-    /// Whether nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The changes of one scope, keys without their prefix.
-    #[must_use]
-    pub fn of(&self, scope: StateScope) -> Self {
-        let own = self
-            .0
-            .iter()
-            .filter_map(|(key, json)| Some((scope.strip(key)?, json.clone())));
-        Self(own.collect())
-    }
-}
-
-/// How far a piece of state reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StateScope {
-    /// Every session of the app.
-    App,
-    /// Every session of the user in the app.
-    User,
-    /// This invocation only.
-    Temp,
-    /// This session.
-    Session,
-}
-
-impl StateScope {
-    /// The scope that a key's prefix says.
-    #[must_use]
-    pub fn of(key: &Key) -> Self {
-        match key.as_str().split_once(':') {
-            Some(("app", _)) => Self::App,
-            Some(("user", _)) => Self::User,
-            Some(("temp", _)) => Self::Temp,
-            _ => Self::Session,
-        }
-    }
-
-    /// The prefix of its keys.
-    #[must_use]
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Self::App => "app:",
-            Self::User => "user:",
-            Self::Temp => "temp:",
-            Self::Session => "",
-        }
-    }
-
-    fn strip(self, key: &Key) -> Option<Key> {
-        if Self::of(key) != self {
-            return None;
-        }
-        Key::new(key.as_str().strip_prefix(self.prefix())?).ok()
-    }
-}
-
-/// State: keys with their JSON texts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct State(pub BTreeMap<Key, Json>);
-
-impl State {
-    /// Applies a change.
-    pub fn change(&mut self, delta: &Delta) {
-        for (key, json) in &delta.0 {
-            match json {
-                Some(json) => self.0.insert(key.clone(), json.clone()),
-                None => self.0.remove(key),
-            };
-        }
-    }
-}
-
-/// A JSON text, kept to the letter: numbers are not read and written anew.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Json(String);
-
-impl Json {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Json {
-    type Error = serde_json::Error;
-    fn try_from(text: String) -> Result<Self, serde_json::Error> {
-        serde_json::from_str::<serde::de::IgnoredAny>(&text)?;
-        Ok(Self(text))
-    }
-}
-
-impl From<Json> for String {
-    fn from(json: Json) -> Self {
-        json.0
-    }
-}
 
 /// The folded state of a session. Its events are in its entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -360,75 +250,6 @@ impl Session {
         Ok(decided(self.seq, vec![Merged { through, refused }.into()]))
     }
 
-    fn erase(&self, command: &ErasureCommand) -> Result<Decided, Rejection> {
-        if self.seq == Seq::ZERO {
-            return Err(Rejection::NotFound { what: "session" });
-        }
-        if let ErasureCommand::Erase { entries, seen, .. } = command {
-            if self.repeated > *seen {
-                return Err(Rejection::Woken { seq: self.repeated });
-            }
-            // What is carried over after it was erased would come back.
-            if let Some(pending) = self.pending.iter().find(|p| entries.contains(&p.source)) {
-                return Err(Rejection::Unsettled {
-                    what: format!("the change of shared state by entry {}", pending.source),
-                });
-            }
-        }
-        let mut decided = self.erasures.decide(command, self.seq, |_| Vec::new())?;
-        let restated = match decided.entries.first() {
-            Some(EntryBody::PayloadErased(erased)) => self.restated(erased),
-            _ => None,
-        };
-        if let Some(restated) = restated {
-            decided.entries.push(restated.into());
-            decided.reply.seq = decided.reply.seq.next();
-        }
-        Ok(decided)
-    }
-
-    /// The state that is left by an erasure, where some of it stands in entries only that go although it was not asked for: they
-    /// repeated it beside what was erased.
-    fn restated(&self, erased: &Erased) -> Option<Rewound> {
-        let goes = |entry: Seq| erased.entries.contains(&entry);
-        let left = self.kept.iter().filter(|(_, kept)| !goes(kept.origin));
-        let left: BTreeMap<Key, Seq> = left.map(|(key, kept)| (key.clone(), kept.origin)).collect();
-        let loses = |key: &Key| self.kept.get(key).is_some_and(|kept| goes(kept.entry));
-        if self.id.is_none() || !left.keys().any(loses) {
-            return None;
-        }
-        let state = left
-            .keys()
-            .map(|key| (key.clone(), self.state.0.get(key).cloned()));
-        Some(Rewound {
-            to: self.seq.next(),
-            state: Delta(state.collect()),
-            origins: left,
-        })
-    }
-
-    fn fold_erased(&mut self, e: &Erased, seq: Seq, at: Timestamp) {
-        let goes = |entry: Seq| e.entries.contains(&entry);
-        let kept = std::mem::take(&mut self.kept);
-        for (key, kept) in kept {
-            if goes(kept.origin) || goes(kept.entry) {
-                self.state.0.remove(&key);
-            } else {
-                self.kept.insert(key, kept);
-            }
-        }
-        for pending in self.pending.iter_mut().filter(|pending| goes(pending.source)) {
-            pending.app.erase();
-            pending.user.erase();
-        }
-        for (_, event, content) in &mut self.events {
-            if goes(*event) {
-                *content = FORGOTTEN;
-            }
-        }
-        self.erasures.fold_erased(e, seq, at);
-    }
-
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
         let (seq, at) = (entry.seq, entry.decided_at);
         // Shared state changes of a deleted session are carried over all the same.
@@ -603,61 +424,6 @@ impl Stream for Session {
     fn named(&self) -> Option<StreamId> {
         self.id.clone().map(StreamId::Session)
     }
-}
-
-/// What of a change is recorded: all but `temp:` keys.
-fn recorded(delta: &Delta) -> Delta {
-    let kept = delta
-        .0
-        .iter()
-        .filter(|(key, _)| StateScope::of(key) != StateScope::Temp);
-    Delta(kept.map(|(key, json)| (key.clone(), json.clone())).collect())
-}
-
-/// Refuses a change that is too large, or makes the state too large.
-pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> {
-    if delta.0.len() > STATE_DELTA_KEYS_MAX {
-        return over("keys of a change of state", STATE_DELTA_KEYS_MAX, delta.0.len());
-    }
-    check_state(state, delta)
-}
-
-/// Refuses a change that makes the state too large. What an earlier build let grow further may still get smaller.
-fn check_state(state: &State, delta: &Delta) -> Result<(), Rejection> {
-    let written = |(key, json): (&Key, &Json)| written(key.as_str()) + written(json.as_str());
-    let (kept, goes): (Vec<_>, Vec<_>) = state.0.iter().partition(|(key, _)| !delta.0.contains_key(*key));
-    let comes = delta
-        .0
-        .iter()
-        .filter_map(|(key, json)| Some((key, json.as_ref()?)));
-    let comes: Vec<(&Key, &Json)> = comes.collect();
-    let keys = kept.len() + comes.len();
-    if keys > STATE_KEYS_MAX && comes.len() > goes.len() {
-        return over("keys of state", STATE_KEYS_MAX, keys);
-    }
-    let [kept, goes, comes] = [kept, goes, comes].map(|part| part.into_iter().map(written).sum::<usize>());
-    if kept + comes > STATE_BYTES_MAX && comes > goes {
-        return over("bytes of state", STATE_BYTES_MAX, kept + comes);
-    }
-    Ok(())
-}
-
-/// The bytes of a text within a JSON string: a state stands in entries that way, when a session is put back or what it repeats is erased.
-fn written(text: &str) -> usize {
-    let escapes = |byte: u8| match byte {
-        b'"' | b'\\' => 1,
-        0..=0x1f => 5,
-        _ => 0,
-    };
-    text.len() + text.bytes().map(escapes).sum::<usize>()
-}
-
-fn over(limit: &'static str, max: usize, given: usize) -> Result<(), Rejection> {
-    Err(Rejection::LimitExceeded {
-        limit,
-        max: max as u64,
-        given: given as u64,
-    })
 }
 
 fn room(pending: usize) -> Result<(), Rejection> {

@@ -19,6 +19,8 @@
 
 mod agenda;
 mod append;
+mod broken_off;
+mod business_keys;
 mod commits;
 mod durability;
 mod engines;
@@ -188,9 +190,9 @@ macro_rules! __conformance_list {
             engines::lost_answers_do_not_repeat_commands if always;
             engines::a_lost_answer_is_found_behind_much_of_others if always;
             engines::a_command_whose_outcome_is_unknown_is_taken_once if always;
-            engines::a_business_key_has_one_owner if always;
-            engines::a_business_key_stays_with_a_run_that_was_retired if always;
-            engines::a_business_key_of_what_never_happened_is_free if always;
+            business_keys::a_business_key_has_one_owner if always;
+            business_keys::a_business_key_stays_with_a_run_that_was_retired if always;
+            business_keys::a_business_key_of_what_never_happened_is_free if always;
             engines::a_repeated_request_is_never_executed_again if always;
             engines::reservations_never_overspend if always;
             engines::compare_and_sets_have_one_winner_a_version if always;
@@ -199,11 +201,11 @@ macro_rules! __conformance_list {
             erasure::an_erased_event_takes_its_state_along if always;
             erasure::erased_labels_leave_the_list if always;
             erasure::a_retired_run_whose_labels_are_erased_stays_out_of_the_list if always;
-            erasure::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
-            erasure::what_changes_amid_an_erasure_brings_nothing_back if always;
-            erasure::a_change_that_was_not_carried_over_is_erased if always;
-            erasure::what_a_full_state_repeats_is_erased if always;
-            erasure::damaged_shared_state_keeps_no_bytes_of_a_session if always;
+            broken_off::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
+            broken_off::what_changes_amid_an_erasure_brings_nothing_back if always;
+            broken_off::a_change_that_was_not_carried_over_is_erased if always;
+            broken_off::what_a_full_state_repeats_is_erased if always;
+            broken_off::damaged_shared_state_keeps_no_bytes_of_a_session if always;
             shared::a_change_that_shared_state_cannot_take_is_refused if always;
             shared::a_change_that_lost_its_room_is_recorded_as_refused if always;
             time::work_of_a_clock_that_was_ahead_is_found if always;

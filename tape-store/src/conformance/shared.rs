@@ -1,7 +1,8 @@
 //! The state that sessions share, through engines over the store.
 
 use super::Fixture;
-use super::erasure::{append, ask, create, delta, dying, engine, said_by, session};
+use super::broken_off::dying;
+use super::erasure::{append, ask, create, delta, engine, said_by, session};
 use crate::engine::EventsFrom;
 use crate::journal::JournalError;
 use crate::layer::Point;

@@ -1,4 +1,4 @@
-//! Who drives a run: until when, and since when nobody does.
+//! The driver of a run and the end of its lease, or since when the run has none.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -23,7 +23,7 @@ pub(crate) struct Outages<K> {
 }
 
 impl<K: Eq + Hash + Clone + Display> Outages<K> {
-    /// Nobody is away.
+    /// With none away.
     pub(crate) fn new(what: &'static str, away: &'static str) -> Self {
         Self {
             what,

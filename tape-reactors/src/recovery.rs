@@ -20,8 +20,8 @@ use tracing::{debug, info, warn};
 const LEASES_UNADOPTED_MAX: u32 = 4;
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
-/// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. The journal
-/// knows whether an agent adopted the run, whoever answered: a re-drive that nobody adopted counts for nothing. How long a run that makes
+/// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive
+/// counts only if the journal shows that an agent adopted the run, whatever was answered. How long a run that makes
 /// no progress waits between re-drives, and when it waits for a person, are rules of the run.
 pub struct Recovery {
     access: Arc<dyn Access>,

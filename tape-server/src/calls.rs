@@ -65,7 +65,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// The memory for calls of a connection; where nobody says which, they have a part of their own.
+    /// The memory for calls of a connection. Calls of an unknown connection share a part of their own.
     pub(crate) fn of(&self, caller: Option<&Caller>) -> Room {
         Room {
             part: caller.map(|caller| caller.part.clone()).unwrap_or_default(),

@@ -22,7 +22,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// 256 MiB, of which nobody takes more than `most` KiB at once.
+    /// 256 MiB. One owner has at most `most` KiB of it at once.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             kib: Arc::new(Semaphore::new(ALL_KIB)),

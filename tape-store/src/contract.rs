@@ -47,8 +47,8 @@ pub trait JournalStore: Send + Sync + 'static {
     /// not say whether the batches were committed. Of the reasons to refuse a batch, a wrong epoch comes before a
     /// wrong end.
     ///
-    /// The digest is tested together with the sequence number and the epoch, in the one conditional write: whoever remembers a history that the
-    /// store has lost, with a primary or in a restored backup, writes nothing on the one that it has now.
+    /// The digest is tested together with the sequence number and the epoch, in the one conditional write. A server that still has
+    /// the state of a lost history (a lost primary, a restored backup) can therefore not extend the present one.
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>>;
 
     /// What became of a batch whose commit through this store had an unknown outcome.

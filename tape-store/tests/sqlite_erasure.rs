@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pen;
+mod sqlite_file;
 
+use sqlite_file::{connect, engine, file, put, value};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use std::path::{Path, PathBuf};
@@ -18,51 +20,6 @@ use tape_store::contract::JournalStore;
 use tape_store::engine::Engine;
 use tape_store::journal::JournalError;
 use tape_store::sqlite::{Settings, SqliteStore};
-
-fn file() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("tape.db");
-    (directory, path)
-}
-
-async fn connect(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .connect()
-        .await
-        .unwrap()
-}
-
-async fn engine(path: &Path) -> Engine {
-    Engine::new(
-        Arc::new(SqliteStore::open(path).await.unwrap()),
-        Arc::new(SystemClock),
-    )
-}
-
-fn value() -> (Tenant, ValueName, StreamId) {
-    let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
-    let stream = StreamId::Value {
-        tenant: tenant.clone(),
-        name: name.clone(),
-    };
-    (tenant, name, stream)
-}
-
-async fn put(engine: &Engine, text: &str) -> Result<(), JournalError> {
-    let (tenant, name, _) = value();
-    let value = Payload::new("text/plain", text.to_owned()).unwrap();
-    let request = engine.request_id();
-    let put = Command::new(
-        request,
-        ValueCommand::Put {
-            value,
-            expected: None,
-        },
-    );
-    engine.value(&tenant, &name, put).await.map(drop)
-}
 
 async fn execute(path: &Path, statement: &str) {
     let mut connection = connect(path).await;

@@ -1,4 +1,4 @@
-//! What a command wants of whoever gives it: a name, and a yes. The one place that says so, for all commands.
+//! What a command needs from its caller: a name, and a yes. All commands go by these rules.
 
 use crate::text::plain;
 use crate::{Command, Failure, agenda};
@@ -60,10 +60,10 @@ impl Consent {
         }
     }
 
-    /// Says what is about to be done, and has it agreed to, where a terminal is there by whoever sits before it.
+    /// Says what the command is about to do and asks for a yes, on the terminal if there is one.
     ///
     /// # Errors
-    /// [`Failure::NotAgreed`] where nobody can be asked, [`Failure::Declined`] where the answer is another than yes.
+    /// [`Failure::NotAgreed`] without a terminal to ask on, [`Failure::Declined`] if the answer is not yes.
     pub(crate) fn ask(&mut self, what: &str) -> Result<(), Failure> {
         let (stdin, mut out) = (std::io::stdin(), std::io::stderr());
         let answers = stdin.is_terminal().then(|| stdin.lock());
@@ -79,7 +79,7 @@ impl Consent {
         assert_eq!(self.weight, Weight::Final, "only what is final is asked about");
         let what = plain(what);
         if self.yes {
-            // Where nobody can read it, it is agreed to all the same.
+            // A closed standard error does not take the yes back.
             let _ = writeln!(out, "This {what}.");
         } else {
             let answer = answers.and_then(|answers| answer(&what, answers, out).ok());
@@ -97,7 +97,7 @@ impl Consent {
     /// The command has done what it does.
     ///
     /// # Panics
-    /// Where it is final and nobody was asked.
+    /// If the command is final and did not ask.
     pub(crate) fn check(&self) {
         let asked = self.weight != Weight::Final || self.given;
         assert!(asked, "what is final is asked about before it is done");
@@ -117,7 +117,7 @@ mod tests {
     use super::{Consent, Weight};
     use crate::Failure;
 
-    /// What is said, and what comes of it, where somebody at a terminal answers so, or nobody is there.
+    /// What is printed and returned for an answer on a terminal, or without a terminal.
     fn asked(yes: bool, answer: Option<&str>) -> (String, Result<(), Failure>) {
         let (mut consent, mut said) = (Consent::of(Weight::Final, true, yes).unwrap(), Vec::new());
         let result = consent.ask_of("ends \u{1b}it", answer.map(str::as_bytes), &mut said);
@@ -148,7 +148,7 @@ mod tests {
         let told = result.unwrap_err().to_string();
         assert_eq!(
             told,
-            r"nothing was done: this ends \u{1b}it. Where nobody can be asked, add --yes"
+            r"nothing was done: this ends \u{1b}it. Without a terminal to ask on, add --yes"
         );
     }
 

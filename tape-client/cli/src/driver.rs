@@ -4,7 +4,7 @@ use crate::text::time;
 use serde_json::{Value, json};
 use tape_client::core::run::Driver;
 
-/// In words; none where nobody is to drive it.
+/// In words; none for a run that needs no driver.
 pub(crate) fn text(driver: &Driver) -> Option<String> {
     match driver {
         Driver::Driven { holder, until } => Some(format!("driven by {holder} until {}", time(*until))),

@@ -124,7 +124,7 @@ enum Failure {
     Anonymous,
     #[error("{0}")]
     Named(String),
-    #[error("nothing was done: this {0}. Where nobody can be asked, add --yes")]
+    #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
     NotAgreed(String),
     #[error("nothing was done")]
     Declined,

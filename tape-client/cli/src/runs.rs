@@ -14,7 +14,7 @@ use tape_client::core::run::Driver;
 use tape_client::core::stream::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery, Tape};
 
-/// Lists runs, newest first, and who drives those that have not ended: until when, or since when nobody does.
+/// Lists runs, newest first. For each that has not ended: its driver and the end of the lease, or since when it has no driver.
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
     /// Whose.
@@ -29,7 +29,7 @@ pub(crate) struct Runs {
     /// With this label alone.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Option<(Key, String)>,
-    /// Those alone that nobody drives though somebody should.
+    /// Only runs that need a driver and have none.
     #[arg(long)]
     driverless: bool,
     /// Most runs.
@@ -132,7 +132,7 @@ impl Standing {
         }
     }
 
-    /// Whether nobody drives it, though somebody should, or nobody can.
+    /// Whether it needs a driver and has none, or is damaged so that it can have none.
     const fn is_alone(&self) -> bool {
         matches!(self, Self::Driver(Driver::Alone { .. }) | Self::Damaged(_))
     }

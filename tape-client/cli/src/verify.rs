@@ -36,7 +36,7 @@ const NOT_PROVED: u8 = 3;
 /// covered: nothing proves any more what it covered.
 ///
 /// A payload that is gone must be covered by an entry that says who had it erased, else it was destroyed. Of entries that the first builds
-/// wrote (version 1) nobody can say: their erasures were not recorded.
+/// wrote (version 1) this cannot be told: their erasures were not recorded.
 ///
 /// Exits with 1 where anything is broken, with 3 where nothing is and something is not proved: a published head that is not covered, or such
 /// an erasure.

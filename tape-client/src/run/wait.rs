@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) at: Timestamp,
-    /// What says so to the journal, where it is to know. Whoever waits says it, since no other process need be there to do it; if one
+    /// What says so to the journal, where it is to know. The waiting process says it, since no other need be there to do it; if one
     /// is, the second to come is told that it is done.
     pub(crate) say: Option<OutsideCommand>,
     /// Whether nothing but the time ends the wait.

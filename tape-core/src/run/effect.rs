@@ -280,6 +280,13 @@ impl Run {
         }
     }
 
+    /// Whether an effect came to its end. Settled effects are dropped once a later decision of their scope is recorded.
+    pub(super) fn was_settled(&self, id: &EffectId) -> bool {
+        let next = self.next_position(&id.position.scope).k;
+        let dropped = || id.position.k.checked_add(1).is_some_and(|later| later < next);
+        self.effects.get(id).map_or_else(dropped, |effect| effect.status.is_settled())
+    }
+
     pub(super) fn fold_confirmed(&mut self, e: &Confirmed, seq: Seq, at: Timestamp) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         let reserved = std::mem::take(&mut effect.reserved);
@@ -309,7 +316,7 @@ impl Run {
             (effect.claim, effect.due, effect.stuck) = (None, None, None);
             effect.unreached.over();
         }
-        // A later decision of the scope means that nobody will ask about the effect again.
+        // Once the scope has a later decision, the effect cannot be asked about again.
         if self.next_position(&id.position.scope).k > id.position.k + 1 {
             self.effects.remove(id);
         }

@@ -41,7 +41,7 @@ pub enum Lease {
         holder: Holder,
         /// The time.
         redrive_at: Timestamp,
-        /// Since when nobody has it.
+        /// Since when the run has no driver.
         since: Timestamp,
         /// Whether the driver let the run go itself.
         by_driver: bool,
@@ -58,7 +58,7 @@ pub enum Driver {
         /// The end of its right, unless that is renewed.
         until: Timestamp,
     },
-    /// Nobody, and the run cannot go on without a driver.
+    /// The run has no driver, and cannot go on without one.
     Alone {
         /// Who drove it last; none where the run has waited since.
         last: Option<Holder>,
@@ -67,7 +67,7 @@ pub enum Driver {
         /// From when on recovery has it driven again.
         redrive_at: Timestamp,
     },
-    /// Nobody, and nobody is to: the run waits, is being undone, waits for a person or has ended.
+    /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
     Unneeded,
 }
 
@@ -99,7 +99,7 @@ impl Lease {
         matches!(self, Self::Released { by_driver: true, .. })
     }
 
-    /// Recovery may take the run from a time on, where somebody has it; it is given up now.
+    /// Releases a held lease now; recovery may take the run from `redrive_at` on.
     pub(super) fn released(&self, redrive_at: Timestamp, now: Timestamp, by_driver: bool) -> Self {
         let Some(since) = self.left_at(now) else {
             return Self::None;
@@ -113,7 +113,7 @@ impl Lease {
         self.driver().cloned().map_or(Self::None, released)
     }
 
-    /// Since when nobody has the right, where it is given up or over now.
+    /// Since when the run has no driver, if the lease is given up or over now.
     fn left_at(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::None => None,

@@ -388,6 +388,9 @@ impl Run {
         if self.obligations.iter().any(|o| o.id == e.obligation) {
             return Err(format!("{} is armed already", name(&e.obligation)));
         }
+        if !self.was_settled(&e.obligation.effect) {
+            return Err(format!("{} is armed before the effect is settled", name(&e.obligation)));
+        }
         self.obligations.push(Obligation {
             id: e.obligation.clone(),
             connector: e.connector.clone(),

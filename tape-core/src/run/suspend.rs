@@ -7,7 +7,7 @@ use crate::reply::{Decided, Rejection};
 use crate::time::Timestamp;
 
 impl Run {
-    /// Nobody but a driver makes the next attempt at an inline effect: a run that waits for one is driven again when it is due.
+    /// Only a driver makes the next attempt at an inline effect. A run that is suspended before it is driven again when the attempt is due.
     pub(super) fn suspend(
         &self,
         seen: Seq,

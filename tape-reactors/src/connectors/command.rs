@@ -189,7 +189,7 @@ async fn until_ended(
     }
 }
 
-/// Reads what a program writes, until its end. What is too much is dropped: a program that nobody reads would not come to its end.
+/// Reads what a program writes, until its end. What is too much is dropped: a program blocks on a full pipe and would not end.
 async fn read(output: &mut (impl AsyncRead + Unpin), answer: &mut Bounded) -> std::io::Result<()> {
     let mut chunk = vec![0; 64 * 1024];
     loop {

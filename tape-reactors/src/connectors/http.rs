@@ -360,7 +360,7 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let at = listener.local_addr().unwrap();
-        // Its queue is full, so that nobody else gets an answer.
+        // Its queue is full: further connections are not answered.
         let mut waiting = Vec::new();
         for _ in 0..2 {
             waiting.push(std::net::TcpStream::connect(at).unwrap());

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
 /// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made
-/// sure that it goes on without the request. Whether the re-drive counts is said by the journal and not by the answer: where nobody
-/// adopted the run, nobody was reached.
+/// sure that it goes on without the request. The journal says whether the re-drive counts, not the answer: without an
+/// adoption no agent was reached.
 #[derive(Clone)]
 pub struct HttpRedriver {
     client: reqwest::Client,

@@ -79,7 +79,7 @@ pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fix
             let died_here = one.erase(&stream, by_olga(&[entry])).await.is_err();
             drop((one, faulty));
             died += usize::from(died_here);
-            // What is to be finished stays due work, whoever looks over the indexes.
+            // Looking over the indexes keeps the unfinished erasure as due work.
             assert_eq!(super::upkeep::check(&living, true).await, []);
             let entries = super::append::all(store.as_ref(), &stream).await;
             let said_so = entries.iter().any(|stored| {
@@ -143,7 +143,7 @@ pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fi
             matches!(unknown, Err(JournalError::OutcomeUnknown { .. })),
             "{unknown:?}"
         );
-        // What is to be finished stays due work, whoever looks over the indexes.
+        // Looking over the indexes keeps the unfinished erasure as due work.
         assert_eq!(super::upkeep::check(&living, true).await, []);
         let now = async |engine: &Engine| {
             let state = engine.value_state(&tenant, &name).await.expect("it can be read");

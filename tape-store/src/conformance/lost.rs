@@ -84,8 +84,8 @@ impl Layer for Losing {
     }
 }
 
-/// A server has a state that the store lost, whose place nobody has taken, or others have, up to its end and beyond. What it is asked for next, a
-/// state, a command or one that is refused, is answered by what the store has; and nothing is linked to what was lost.
+/// A server has a state that the store lost. Its place in the stream is empty, or taken by other entries, up to its end or beyond. Its next
+/// answer, to a read, a command or a refused command, is by what the store has, and nothing is linked to the lost entries.
 pub(super) async fn what_was_lost_is_neither_told_nor_written_on(fixture: Fixture) {
     for since in 0..3_usize {
         for next in 0..3 {

@@ -1,7 +1,7 @@
 //! Work of workers that vanished while the clock was wrong.
 //!
-//! By the rules, a lease or claim that ends later than any could is over. Its hint lies as far ahead as the clock did, and nobody who asks
-//! for what is due now finds it. So a few of the hints that lie so far ahead are looked at now and then, which costs the same however
+//! By the rules, a lease or claim that ends later than any could is over. Its hint lies as far ahead as the clock did, and asking
+//! for what is due now does not find it. So a few of the hints that lie so far ahead are looked at now and then, which costs the same however
 //! many there are: most are of runs that wait for long.
 
 use super::Parts;
@@ -92,7 +92,7 @@ impl Parts {
                 after.extend(hints.last().map(|last| (shard, last.clone())));
             }
             for hint in hints.into_iter().filter(|hint| hint.stream.as_run().is_some()) {
-                // One that cannot be read is damaged for whoever reads it.
+                // A run that cannot be read is reported as damaged when it is asked for.
                 let run = self.runs.state(&hint.stream).await.ok().flatten();
                 if run.is_some_and(|run| run.is_outlived(&hint.item, now)) {
                     let due_now = now.earliest();

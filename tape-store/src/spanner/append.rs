@@ -1,7 +1,7 @@
 //! The mutations that commit a batch: one request, nothing is read before.
 //!
 //! The conditions are in the mutations themselves, since a commit fails as a whole where a row is not there that it updates, or is there
-//! that it inserts. The row of `tape_end` has the end of its stream as its key, with the digest: whoever extends the stream updates the
+//! that it inserts. The row of `tape_end` has the end of its stream as its key, with the digest. A commit that extends the stream updates the
 //! row at the end that the batch expects, deletes it, and inserts the one at the new end. So of two batches on the same end one wins,
 //! and one with an old end or epoch, or of another history, finds no row. A batch that begins a stream inserts the stream's own row.
 //!

@@ -1,7 +1,7 @@
 //! Erasing payloads.
 //!
 //! The payloads go in one transaction. The log still has their bytes as they were written: only once it is empty are they gone. A reader
-//! that is at an old state keeps it in use; meanwhile everybody else writes, and whoever erases looks again and again.
+//! that is at an old state keeps it in use; meanwhile others write, and the erasure looks again and again.
 
 use super::read;
 use super::writer::{Writer, in_turn};
@@ -39,7 +39,7 @@ pub(super) async fn erase(
     empty_log(writer, patience).await
 }
 
-/// Empties the log once nobody uses it. In between, whoever commits has the writer.
+/// Empties the log once no reader uses it. Between the tries, commits have the writer.
 async fn empty_log(writer: &Mutex<Writer>, patience: Duration) -> Result<(), StoreError> {
     let (give_up, mut pause) = (Instant::now() + patience, PAUSE_MIN);
     while !writer.lock().await.empty_log().await? {

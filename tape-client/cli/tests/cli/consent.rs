@@ -13,43 +13,43 @@ fn finals() -> Vec<(Vec<&'static str>, Expect)> {
         (
             settle("--confirmed"),
             expect![[r#"
-            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for done, on your word. Where nobody can be asked, add --yes
+            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for done, on your word. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
             settle("--failed"),
             expect![[r#"
-            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for not done, for good, on your word. Where nobody can be asked, add --yes
+            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for not done, for good, on your word. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
             settle("--resend"),
             expect![[r#"
-            tape: nothing was done: this has effect #0.0 of acme/treasury/ann/s1/unknown sent again, on your word that it was not done. Where nobody can be asked, add --yes
+            tape: nothing was done: this has effect #0.0 of acme/treasury/ann/s1/unknown sent again, on your word that it was not done. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
             settle("--undone"),
             expect![[r#"
-            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for undone, on your word. Where nobody can be asked, add --yes
+            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for undone, on your word. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
             vec!["cancel", WAITING, "--reason", "r"],
             expect![[r#"
-            tape: nothing was done: this ends acme/treasury/ann/s1/waiting (suspended) for good, and has undone what it did: 0 effects so far. Where nobody can be asked, add --yes
+            tape: nothing was done: this ends acme/treasury/ann/s1/waiting (suspended) for good, and has undone what it did: 0 effects so far. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
             vec!["release", UNKNOWN, "--until", "1795348833750000", "--reason", "r"],
             expect![[r#"
-                tape: nothing was done: this ends the lease of acme/treasury/ann/s1/unknown, which agent-1 has until 2026-11-22 12:00:33.750: others may go on with it at once. Where nobody can be asked, add --yes
+                tape: nothing was done: this ends the lease of acme/treasury/ann/s1/unknown, which agent-1 has until 2026-11-22 12:00:33.750: others may go on with it at once. Without a terminal to ask on, add --yes
             "#]],
         ),
         (
             vec!["erase", DONE, "1", "5", "--reason", "r"],
             expect![[r#"
-            tape: nothing was done: this erases for good the payloads of 2 entries of acme/run/treasury/ann/s1/done (1, 5), with every copy that the journal keeps. Where nobody can be asked, add --yes
+            tape: nothing was done: this erases for good the payloads of 2 entries of acme/run/treasury/ann/s1/done (1, 5), with every copy that the journal keeps. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
@@ -63,13 +63,13 @@ fn finals() -> Vec<(Vec<&'static str>, Expect)> {
                 "r",
             ],
             expect![[r#"
-                tape: nothing was done: this drops for good all entries but the last of the runs of acme that ended more than 1s ago; --dry-run counts them. Where nobody can be asked, add --yes
+                tape: nothing was done: this drops for good all entries but the last of the runs of acme that ended more than 1s ago; --dry-run counts them. Without a terminal to ask on, add --yes
             "#]],
         ),
         (
             vec!["agenda", "rebuild"],
             expect![[r#"
-            tape: nothing was done: this writes the indexes of due work and of runs anew where they are not what the streams imply, of all tenants. Where nobody can be asked, add --yes
+            tape: nothing was done: this writes the indexes of due work and of runs anew where they are not what the streams imply, of all tenants. Without a terminal to ask on, add --yes
         "#]],
         ),
     ]

@@ -43,6 +43,11 @@ impl Act {
         }
     }
 
+    /// Whether its driver runs it, now or later.
+    pub(crate) fn is_drivers(&self) -> bool {
+        self.spec.mode == Mode::Inline && matches!(self.status, Status::Pending | Status::Started)
+    }
+
     pub(super) fn becomes(&mut self, status: Status, due: Timestamp) {
         (self.status, self.due, self.claim) = (status, due, None);
     }

@@ -226,7 +226,9 @@ impl<'a> History<'a> {
                     let (seq, at) = self.before(n).news()?;
                     (seq > past.seq).then_some(at)
                 });
-                resume.into_iter().chain(woken).min()
+                let acts = self.before(i).acts().into_values();
+                let attempts = acts.filter(Act::is_drivers).map(|act| act.due);
+                resume.into_iter().chain(woken).chain(attempts).min()
             }
             _ => None,
         }

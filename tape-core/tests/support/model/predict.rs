@@ -228,12 +228,11 @@ impl History<'_> {
                 Ok(R::Recorded)
             }
             D::Suspend { seen, resume } => {
-                let _ = next;
+                need(*seen < next, "Invalid")?;
                 need(self.news().is_none_or(|(seq, _)| seq <= *seen), "Woken")?;
-                let drivers = |act: &Act| {
-                    act.spec.mode == Mode::Inline && matches!(act.status, Status::Pending | Status::Started)
-                };
-                need(!self.acts().values().any(drivers), "Unsettled")?;
+                let waits = |act: &Act| act.status == Status::Pending && act.due > now;
+                let under_way = |act: &Act| act.is_drivers() && !waits(act);
+                need(!self.acts().values().any(under_way), "Unsettled")?;
                 need(resume.is_some() || self.hopes(), "Invalid")?;
                 Ok(R::Recorded)
             }

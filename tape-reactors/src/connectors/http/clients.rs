@@ -1,5 +1,5 @@
-//! Clients of one upstream. A connection has to be there well before the time of its call is over: then it is known that nothing was
-//! sent, and later nobody would wait to hear it.
+//! Clients of one upstream. A connection has to be there well before the time of its call is over: a failure to connect is then reported
+//! in time, and says that nothing was sent.
 
 use crate::http::{CONNECT, HttpError, client};
 use reqwest::Client;

@@ -7,14 +7,13 @@ mod sqlite_file;
 
 use process::{Child, role};
 use sqlite_file::{connect, engine, file, put, value};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use std::io::BufRead as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::command::{Begin, Command, Create, RunCommand, ValueCommand};
-use tape_core::id::{RunId, Seq, StreamId, Tenant, ValueName};
+use tape_core::command::{Begin, Command, Create, RunCommand};
+use tape_core::id::{RunId, Seq, Tenant};
 use tape_core::payload::Payload;
 use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;

@@ -284,7 +284,9 @@ impl Run {
     pub(super) fn was_settled(&self, id: &EffectId) -> bool {
         let next = self.next_position(&id.position.scope).k;
         let dropped = || id.position.k.checked_add(1).is_some_and(|later| later < next);
-        self.effects.get(id).map_or_else(dropped, |effect| effect.status.is_settled())
+        self.effects
+            .get(id)
+            .map_or_else(dropped, |effect| effect.status.is_settled())
     }
 
     pub(super) fn fold_confirmed(&mut self, e: &Confirmed, seq: Seq, at: Timestamp) -> Result<(), String> {

@@ -389,7 +389,10 @@ impl Run {
             return Err(format!("{} is armed already", name(&e.obligation)));
         }
         if !self.was_settled(&e.obligation.effect) {
-            return Err(format!("{} is armed before the effect is settled", name(&e.obligation)));
+            return Err(format!(
+                "{} is armed before the effect is settled",
+                name(&e.obligation)
+            ));
         }
         self.obligations.push(Obligation {
             id: e.obligation.clone(),

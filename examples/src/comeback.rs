@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tape_client::RunId;
 use tape_client::core::id::{Epoch, Holder};
-use tape_reactors::{Access, Driver, Options, Recovery, Redrive, RedriveError, Redriver};
+use tape_reactors::api::Journal;
+use tape_reactors::{Driver, Options, Recovery, Redrive, RedriveError, Redriver};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -75,16 +76,16 @@ impl Comeback {
     ///
     /// # Errors
     /// Never, unless names change their form.
-    pub fn start(access: Arc<dyn Access>, agents: usize) -> Result<Self> {
+    pub fn start(journal: Arc<dyn Journal>, agents: usize) -> Result<Self> {
         let stagehand = Arc::new(Stagehand::default());
         let stop = CancellationToken::new();
-        let recovery = Recovery::new(access.clone(), stagehand.clone(), Holder::new("recovery")?, HOLD);
+        let recovery = Recovery::new(journal.clone(), stagehand.clone(), Holder::new("recovery")?, HOLD);
         let options = Options {
             concurrency: agents + 1,
             sweep: Duration::from_secs(1),
             ..Options::default()
         };
-        tokio::spawn(Driver::new(access, Arc::new(recovery), options).run(stop.clone()));
+        tokio::spawn(Driver::new(journal, Arc::new(recovery), options).run(stop.clone()));
         Ok(Self {
             stagehand,
             _stop: stop.drop_guard(),

@@ -1,18 +1,18 @@
 //! A journal, as agents and tools see it.
 
-use crate::backend::{
-    Backend, Failure, FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage,
-    Tail,
-};
 use crate::error::Error;
+use crate::open::open;
 use crate::retry::{until_answered, until_executed};
 use crate::run::{Beginnings, RunBuilder};
 use crate::session::Session;
-use crate::url::StoreUrl;
 use crate::value::Value;
 use futures::stream::{BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::query::{
+    FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage, Tail, Until,
+};
+use tape_api::{Journal, JournalError};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Claimed, Command, OutsideCommand, RunCommand, Verdict};
 use tape_core::entry::obligation::ObligationId;
@@ -33,7 +33,7 @@ use tape_core::time::Timestamp;
 /// Cheap to clone; one serves a whole process. All calls want a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Tape {
-    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -72,8 +72,7 @@ pub struct Connect {
 #[derive(Clone, Debug)]
 enum Target {
     Url(String),
-    #[cfg(feature = "embedded")]
-    Engine(tape_store::engine::Engine),
+    Journal(Arc<dyn Journal>),
 }
 
 impl Tape {
@@ -98,12 +97,11 @@ impl Tape {
         }
     }
 
-    /// Sets up a client of an engine in this process, which others in the process may use beside it.
-    #[cfg(feature = "embedded")]
+    /// Sets up a client of a journal that is open already, such as an engine in this process that others use beside it.
     #[must_use]
-    pub fn over(engine: tape_store::engine::Engine) -> Connect {
+    pub fn over(journal: impl Journal) -> Connect {
         Connect {
-            target: Target::Engine(engine),
+            target: Target::Journal(Arc::new(journal)),
             settings: Settings::default(),
         }
     }
@@ -198,7 +196,7 @@ impl Tape {
     pub async fn outcome(&self, run: &RunId, settled: Seq) -> Result<EffectOutcome, Error> {
         let before = Seq(settled.0.saturating_sub(1));
         let read = || async {
-            let mut pages = self.backend.entries(run, before, crate::backend::Until::End);
+            let mut pages = self.journal.entries(run, before, Until::End);
             pages.next().await.transpose()
         };
         let page = until_answered(self.settings.retry_for, read)
@@ -321,7 +319,7 @@ impl Tape {
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Error> {
         until_answered(self.settings.retry_for, || {
-            self.backend.runs(query, page.clone(), limit)
+            self.journal.runs(query, page.as_deref(), limit)
         })
         .await
     }
@@ -331,7 +329,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
     pub async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Error> {
-        until_answered(self.settings.retry_for, || self.backend.head(run)).await
+        until_answered(self.settings.retry_for, || self.journal.head(run)).await
     }
 
     /// Who drives a run, by the journal's time now; none where there is no such run.
@@ -339,13 +337,13 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the run cannot be read.
     pub async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Error> {
-        until_answered(self.settings.retry_for, || self.backend.driver(run)).await
+        until_answered(self.settings.retry_for, || self.journal.driver(run)).await
     }
 
     /// All entries of a run, as they are stored, in pages. Where the journal has entries that are gone or that it does not account for,
     /// the last item is [`Error::Damaged`].
     pub fn journal(&self, run: &RunId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
-        let pages = self.backend.entries(run, Seq::ZERO, crate::backend::Until::End);
+        let pages = self.journal.entries(run, Seq::ZERO, Until::End);
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
@@ -355,7 +353,7 @@ impl Tape {
     /// An [`Error::Unavailable`] is not the end: polled again, the feed goes on where it was, after a pause that grows with
     /// each failure. Any other error is the last item.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Error>> {
-        self.backend
+        self.journal
             .tail(tail)
             .map(|page| page.map_err(Error::from))
             .boxed()
@@ -369,7 +367,7 @@ impl Tape {
     pub async fn erase(&self, stream: &StreamId, entries: Vec<Seq>, reason: &str) -> Result<Seq, Error> {
         let reason = reason.to_owned();
         let command = self.stamp(Erasure { entries, reason });
-        let send = |command| self.backend.erase(stream, command);
+        let send = |command| self.journal.erase(stream, command);
         self.execute(command, send).await
     }
 
@@ -387,7 +385,7 @@ impl Tape {
         }
         let principal = self.settings.principal.as_ref();
         until_answered(self.settings.retry_for, || {
-            self.backend.retire(retirement, principal, page.clone())
+            self.journal.retire(retirement, principal, page.as_deref())
         })
         .await
     }
@@ -397,7 +395,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn reclaim(&self) -> Result<bool, Error> {
-        until_answered(self.settings.retry_for, || self.backend.reclaim()).await
+        until_answered(self.settings.retry_for, || self.journal.reclaim()).await
     }
 
     /// A page of the streams there are, of all tenants and kinds. Who goes on from each page is given every stream that is there all the
@@ -406,7 +404,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn streams(&self, page: Option<String>) -> Result<StreamPage, Error> {
-        until_answered(self.settings.retry_for, || self.backend.streams(page.clone())).await
+        until_answered(self.settings.retry_for, || self.journal.streams(page.as_deref())).await
     }
 
     /// Where a stream of any kind ends by the journal's own account, with its snapshot; none where it is not there.
@@ -414,12 +412,12 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
     pub async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Error> {
-        until_answered(self.settings.retry_for, || self.backend.end(stream)).await
+        until_answered(self.settings.retry_for, || self.journal.stream_end(stream)).await
     }
 
     /// All entries of a stream of any kind, as they are stored, in pages.
     pub fn stream_entries(&self, stream: &StreamId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {
-        let pages = self.backend.stream_entries(stream);
+        let pages = self.journal.stream_entries(stream);
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
@@ -430,7 +428,7 @@ impl Tape {
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Error> {
         until_answered(self.settings.retry_for, || {
-            self.backend.check_index(page.clone(), correct)
+            self.journal.check_index(page.as_deref(), correct)
         })
         .await
     }
@@ -450,7 +448,7 @@ impl Tape {
             trace,
             ..self.stamp(body)
         };
-        self.execute(command, |command| self.backend.run(run, command))
+        self.execute(command, |command| self.journal.run(run, command))
             .await
     }
 
@@ -461,16 +459,16 @@ impl Tape {
         send: impl FnMut(Command<B>) -> F,
     ) -> Result<T, Error>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, JournalError>>,
     {
-        let fresh = || self.backend.request_id();
+        let fresh = || self.journal.request_id();
         until_executed(self.settings.retry_for, command, fresh, send).await
     }
 
     pub(crate) fn stamp<B>(&self, body: B) -> Command<B> {
         Command {
             principal: self.settings.principal.clone(),
-            ..Command::new(self.backend.request_id(), body)
+            ..Command::new(self.journal.request_id(), body)
         }
     }
 }
@@ -517,15 +515,14 @@ impl Connect {
     /// # Errors
     /// As [`Tape::connect`].
     pub async fn connect(self) -> Result<Tape, Error> {
-        let backend = match &self.target {
+        let journal = match &self.target {
             Target::Url(url) => open(&url.parse()?, self.settings.lease).await?,
-            #[cfg(feature = "embedded")]
-            Target::Engine(engine) => Arc::new(crate::backend::embedded::Embedded::over(engine.clone())),
+            Target::Journal(journal) => Arc::clone(journal),
         };
-        self.with(backend)
+        self.with(journal)
     }
 
-    fn with(mut self, backend: Arc<dyn Backend>) -> Result<Tape, Error> {
+    fn with(mut self, journal: Arc<dyn Journal>) -> Result<Tape, Error> {
         let bounds = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
         if !bounds.contains(&self.settings.lease) {
             return Err(Error::invalid("lease", "lasts from 100 ms to an hour"));
@@ -535,35 +532,9 @@ impl Connect {
         self.settings.patience = self.settings.patience.min(longest);
         self.settings.retry_for = self.settings.retry_for.min(longest);
         Ok(Tape {
-            backend,
+            journal,
             settings: Arc::new(self.settings),
         })
-    }
-}
-
-#[cfg_attr(
-    not(feature = "remote"),
-    expect(
-        unused_variables,
-        reason = "a store in this process is asked for no sign of life"
-    )
-)]
-async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Backend>, Error> {
-    match url {
-        #[cfg(feature = "embedded")]
-        StoreUrl::Embedded(url) => Ok(Arc::new(crate::backend::embedded::Embedded::open(url).await?)),
-        #[cfg(not(feature = "embedded"))]
-        StoreUrl::Embedded(_) => Err(Error::invalid(
-            "store URL",
-            "names a store in this process, and this build has none: give `tape-client` the feature `sqlite`, `postgres`, `bigtable` or `spanner`",
-        )),
-        #[cfg(feature = "remote")]
-        StoreUrl::Server(authority) => Ok(Arc::new(crate::backend::remote::Remote::new(authority, lease)?)),
-        #[cfg(not(feature = "remote"))]
-        StoreUrl::Server(_) => Err(Error::invalid(
-            "store URL",
-            "names a server, and this build connects to none: give `tape-client` the feature `remote`",
-        )),
     }
 }
 

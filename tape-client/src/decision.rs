@@ -1,11 +1,12 @@
 //! Decisions: the model is asked once, and its answer is replayed ever after.
 
 use crate::effect::Calls;
-use crate::error::{Error, Source};
+use crate::error::Error;
 use crate::json;
 use crate::run::Run;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tape_api::Source;
 use tape_core::budget::Spend;
 use tape_core::command::{DriverCommand, RecordDecision};
 use tape_core::entry::decision::{Recorded, Usage};

@@ -11,7 +11,7 @@ use crate::decision::{Decision, spends};
 use crate::error::Error;
 use crate::json;
 use crate::lease::millis;
-use crate::retry::Backoff;
+use crate::retry::{self, chance};
 use crate::run::{Due, Run};
 use calls::Number;
 use serde::Serialize;
@@ -202,7 +202,7 @@ impl Effect {
         } = self.checked(Mode::Inline)?;
         let doing = run.doing().await?;
         let mut stand = first(&run, &id, &spec).await?;
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff();
         let mut calls = 0;
         loop {
             let attempt = match stand {
@@ -221,7 +221,7 @@ impl Effect {
                 }
                 Stand::Unknown { .. } => {
                     let longest = Duration::from_millis(spec.policy.backoff_max_ms);
-                    let due = run.inner.lease.clock().after(backoff.next().min(longest));
+                    let due = run.inner.lease.clock().after(backoff.next(chance()).min(longest));
                     stand = again(&run, &id, Some(due)).await?;
                     continue;
                 }

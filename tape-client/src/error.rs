@@ -1,13 +1,11 @@
 //! Errors of the run API, by what the author of an agent does next.
 
+use tape_api::{JournalError, Source};
 use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
 use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
 use tape_core::reply::{Ended, Rejection, ReplyResult};
-
-/// The cause beneath an error.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call of the client came to nothing, by what to do next.
 ///
@@ -202,14 +200,14 @@ fn ended_text(ended: &Ended) -> String {
     }
 }
 
-impl From<crate::backend::Failure> for Error {
-    fn from(failure: crate::backend::Failure) -> Self {
-        use crate::backend::Failure;
-        match failure {
-            Failure::Rejected(rejection) => rejection.into(),
-            Failure::Retryable(source) => Self::Unavailable { source },
-            Failure::Invalid(problem) => Self::invalid("request", problem),
-            Failure::Fatal(source) => Self::Damaged { source },
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Rejected(rejection) => rejection.into(),
+            JournalError::Unavailable(source) => Self::Unavailable { source },
+            JournalError::Invalid(problem) => Self::invalid("request", problem),
+            JournalError::Damaged(source) => Self::Damaged { source },
+            other => Self::damaged(other),
         }
     }
 }

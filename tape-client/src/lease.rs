@@ -2,7 +2,7 @@
 
 use crate::client::Tape;
 use crate::error::Error;
-use crate::retry::Backoff;
+use crate::retry::{self, chance};
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
@@ -208,9 +208,9 @@ impl Renewal {
     /// the journal may answer anything.
     async fn keep(mut self, asked: Instant) {
         let lease = self.tape.settings.lease;
-        let mut lost = self.tape.backend.lost_connections();
+        let mut lost = self.tape.journal.lost_connections();
         lost.mark_unchanged();
-        let (mut next, mut backoff) = (asked + lease / RENEWALS_PER_LEASE, Backoff::default());
+        let (mut next, mut backoff) = (asked + lease / RENEWALS_PER_LEASE, retry::backoff());
         loop {
             self.wait(next, &mut lost).await;
             let sent = Instant::now();
@@ -218,7 +218,7 @@ impl Renewal {
                 Renewed::Until(until) => {
                     self.clock.send_replace(ServerClock::at_grant(until, lease));
                     self.renewed(sent + lease);
-                    (next, backoff) = (sent + lease / RENEWALS_PER_LEASE, Backoff::default());
+                    (next, backoff) = (sent + lease / RENEWALS_PER_LEASE, retry::backoff());
                 }
                 Renewed::Gone(hold) => {
                     tracing::warn!(run = %StreamId::Run(self.run.clone()), ?hold, "the lease is gone");
@@ -227,7 +227,7 @@ impl Renewal {
                 }
                 Renewed::Failed(error) => {
                     self.failed(&error);
-                    next = Instant::now() + backoff.next().min(lease / TRIES_PER_LEASE);
+                    next = Instant::now() + backoff.next(chance()).min(lease / TRIES_PER_LEASE);
                 }
             }
         }
@@ -254,7 +254,7 @@ impl Renewal {
     async fn attempt(&self) -> Renewed {
         let lease_ms = millis(self.tape.settings.lease);
         let body = RunCommand::Drive(self.epoch, DriverCommand::RenewLease { lease_ms });
-        let renewing = self.tape.backend.run(&self.run, self.tape.stamp(body));
+        let renewing = self.tape.journal.run(&self.run, self.tape.stamp(body));
         let held = *self.hold.borrow() == Hold::Held;
         let mut renewing = std::pin::pin!(renewing);
         let answer = tokio::select! {

@@ -26,7 +26,6 @@
 //!
 //! What this crate must not know: how a journal stores its entries, and the rules of what may follow what.
 
-mod backend;
 mod budget;
 mod client;
 mod decision;
@@ -36,6 +35,9 @@ mod gate;
 mod json;
 mod lease;
 mod machine;
+mod open;
+#[cfg(feature = "remote")]
+mod remote;
 mod retry;
 mod run;
 mod sample;
@@ -43,27 +45,27 @@ mod session;
 mod timer;
 mod url;
 mod value;
-#[cfg(feature = "remote")]
-mod work;
 
-pub use backend::{
-    DamagedEntry, FeedPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery, SessionEvents,
-    SessionView, Tail, Transition, Versioned,
-};
-pub use backend::{IndexFinding, IndexPage, StreamEnd, StreamPage};
 pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
-pub use error::{Error, Source};
+pub use error::Error;
 pub use gate::{Gate, GateAnswer};
+pub use open::open;
+#[cfg(feature = "remote")]
+pub use remote::Remote;
 pub use run::{Begun, Ending, Run, RunBuilder};
-pub use session::{Event, RecordedEvent, Session};
+pub use session::{Event, Session};
 pub use timer::Timer;
 pub use url::StoreUrl;
 pub use value::Value;
-#[cfg(feature = "remote")]
-pub use work::{DueHint, DueHints, Inverse, WorkError, Workbench};
 
+pub use tape_api as api;
+pub use tape_api::query::{
+    DamagedEntry, FeedPage, IndexFinding, IndexPage, OlderEvents, RecordedEvent, RetiredPage, Retirement,
+    RunPage, RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Versioned,
+};
+pub use tape_api::{Journal, JournalError, Source};
 pub use tape_core as core;
 pub use tape_core::budget::Currency;
 pub use tape_core::effect::EffectPolicy;

@@ -3,9 +3,11 @@
 //! A command that is refused for the age of its id when it is sent for the first time was not executed: it gets a new id and is
 //! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
 
-use crate::backend::Failure;
-use crate::error::{Error, Source};
+use crate::error::Error;
 use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::Source;
+use tape_api::backoff::Backoff;
 use tape_core::command::Command;
 use tape_core::id::RequestId;
 use tape_core::reply::Rejection;
@@ -23,13 +25,13 @@ const FRESH_IDS_MAX: u32 = 8;
 /// [`until_executed`].
 pub(crate) async fn until_answered<T, F>(patience: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, Failure>>,
+    F: Future<Output = Result<T, JournalError>>,
 {
     let mut tries = Tries::within(patience);
     loop {
         match tries.next(send()).await {
             Ok(answer) => return Ok(answer),
-            Err(Failure::Retryable(source)) => tries.pause(source).await?,
+            Err(JournalError::Unavailable(source)) => tries.pause(source).await?,
             Err(other) => return Err(other.into()),
         }
     }
@@ -43,7 +45,7 @@ pub(crate) async fn until_executed<B: Clone, T, F>(
     mut send: impl FnMut(Command<B>) -> F,
 ) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, Failure>>,
+    F: Future<Output = Result<T, JournalError>>,
 {
     let mut tries = Tries::within(patience);
     // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
@@ -51,11 +53,11 @@ where
     loop {
         match tries.next(send(command.clone())).await {
             Ok(reply) => return Ok(reply),
-            Err(Failure::Retryable(source)) => {
+            Err(JournalError::Unavailable(source)) => {
                 doubtful = true;
                 tries.pause(source).await?;
             }
-            Err(Failure::Rejected(rejection)) if !doubtful && rejection.is_for_its_age() => {
+            Err(JournalError::Rejected(rejection)) if !doubtful && rejection.is_for_its_age() => {
                 refused += 1;
                 if refused > FRESH_IDS_MAX {
                     return Err(rejection.into());
@@ -66,7 +68,7 @@ where
                 }
             }
             // The id was dated by another server's clock: this one takes it once its own has come so far.
-            Err(Failure::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
+            Err(JournalError::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
                 tries.pause(rejection.into()).await?;
             }
             Err(other) => return Err(other.into()),
@@ -84,14 +86,14 @@ impl Tries {
     fn within(patience: Duration) -> Self {
         Self {
             deadline: Instant::now() + patience,
-            backoff: Backoff::default(),
+            backoff: backoff(),
         }
     }
 
-    async fn next<T>(&self, sent: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn next<T>(&self, sent: impl Future<Output = Result<T, JournalError>>) -> Result<T, JournalError> {
         tokio::time::timeout_at(self.deadline, sent)
             .await
-            .unwrap_or_else(|_| Err(Failure::Retryable("there was no answer in time".into())))
+            .unwrap_or_else(|_| Err(JournalError::Unavailable("there was no answer in time".into())))
     }
 
     /// Waits before the next try.
@@ -99,7 +101,7 @@ impl Tries {
     /// # Errors
     /// [`Error::Unavailable`] where there is no time for one.
     async fn pause(&mut self, source: Source) -> Result<(), Error> {
-        let wait = self.backoff.next();
+        let wait = self.backoff.next(chance());
         if Instant::now() + wait > self.deadline {
             return Err(Error::Unavailable { source });
         }
@@ -109,22 +111,14 @@ impl Tries {
     }
 }
 
-/// Waits that double, each shortened by chance so that many clients do not come back at once.
-#[derive(Debug)]
-pub(crate) struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(FIRST)
-    }
+/// The waits of this crate.
+pub(crate) const fn backoff() -> Backoff {
+    Backoff::new(FIRST, LONGEST)
 }
 
-impl Backoff {
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(0.5 + crate::machine::share() / 2.0);
-        self.0 = (self.0 * 2).min(LONGEST);
-        wait
-    }
+/// A share of a whole by chance, from 0 to below 1.
+pub(crate) fn chance() -> f64 {
+    crate::machine::share()
 }
 
 #[cfg(test)]
@@ -140,16 +134,16 @@ mod tests {
         let mut tries = 0;
         let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
             tries += 1;
-            std::future::ready(Err(Failure::Retryable("down".into())))
+            std::future::ready(Err(JournalError::Unavailable("down".into())))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
         assert!(tries > 5, "{tries} tries");
     }
 
-    fn too_old(request: RequestId) -> Failure {
+    fn too_old(request: RequestId) -> JournalError {
         let now = Timestamp::from_micros(0).plus_millis(3_600_000);
-        Failure::Rejected(Rejection::RequestTooOld {
+        JournalError::Rejected(Rejection::RequestTooOld {
             request,
             forgotten: RequestId::new(now.minus_millis(1), 7),
             now,
@@ -164,7 +158,7 @@ mod tests {
     }
 
     /// What one attempt is told: a reply, or a failure that may name the request's id.
-    type Answer = Result<Reply, fn(RequestId) -> Failure>;
+    type Answer = Result<Reply, fn(RequestId) -> JournalError>;
 
     async fn executed(answers: Vec<Answer>) -> (Result<Reply, Error>, Vec<RequestId>) {
         let mut clock = RequestClock::default();
@@ -180,7 +174,7 @@ mod tests {
                 .next()
                 .unwrap()
                 .map_err(|failure| failure(command.request));
-            if let Err(Failure::Rejected(rejection)) = &answer {
+            if let Err(JournalError::Rejected(rejection)) = &answer {
                 clock.lock().unwrap().learn(Timestamp::from_micros(0), rejection);
             }
             std::future::ready(answer)
@@ -203,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_true_repeat_that_is_too_old_is_told_so() {
-        let lost = |_| Failure::Retryable("the answer was lost".into());
+        let lost = |_| JournalError::Unavailable("the answer was lost".into());
         let (outcome, sent) = executed(vec![Err(lost), Err(too_old)]).await;
         let told = matches!(&outcome, Err(Error::Rejected(rejection)) if rejection.is_for_its_age());
         assert!(told, "{outcome:?}");
@@ -212,9 +206,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_true_repeat_from_the_future_waits_for_the_journal() {
-        let lost = |_| Failure::Retryable("the answer was lost".into());
+        let lost = |_| JournalError::Unavailable("the answer was lost".into());
         let early = |request| {
-            Failure::Rejected(Rejection::RequestFromFuture {
+            JournalError::Rejected(Rejection::RequestFromFuture {
                 request,
                 now: Timestamp::from_micros(0),
             })
@@ -229,7 +223,7 @@ mod tests {
         let mut tries = 0;
         let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
             tries += 1;
-            std::future::ready(Err(Failure::Rejected(Rejection::NotFound { what: "run" })))
+            std::future::ready(Err(JournalError::Rejected(Rejection::NotFound { what: "run" })))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Rejected(_))), "{outcome:?}");

@@ -215,7 +215,7 @@ impl Run {
     where
         F: Future<Output = Result<A, E>>,
         A: Into<decision::Answer>,
-        E: Into<crate::error::Source>,
+        E: Into<tape_api::Source>,
     {
         self.decision(request).ask(model).await
     }

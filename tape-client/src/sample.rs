@@ -1,6 +1,6 @@
 //! Samples: what an agent takes from outside the rules is recorded once, and replayed.
 
-use crate::error::{Error, Source};
+use crate::error::Error;
 use crate::json;
 use crate::machine;
 use crate::run::Run;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::future::ready;
+use tape_api::Source;
 use tape_core::command::DriverCommand;
 use tape_core::id::SampleName;
 use tape_core::time::Timestamp;

@@ -1,11 +1,10 @@
 //! Sessions: the events of a conversation, and its state.
 
-use crate::backend::{OlderEvents, SessionEvents, SessionView};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::until_answered;
+use tape_api::query::{OlderEvents, SessionEvents, SessionView};
 use tape_core::command::{Rewind, SessionCommand};
-use tape_core::entry::session::EventAppended;
 use tape_core::id::{EventId, Invocation, Seq, SessionId};
 use tape_core::payload::Payload;
 use tape_core::session::Delta;
@@ -26,15 +25,6 @@ pub struct Event {
     delta: Delta,
     invocation: Option<Invocation>,
     expected: Option<Seq>,
-}
-
-/// An event of a session, as recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordedEvent {
-    /// Its place.
-    pub seq: Seq,
-    /// What was recorded.
-    pub event: EventAppended,
 }
 
 impl Event {
@@ -120,8 +110,8 @@ impl Session {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn get(&self, events_max: u32) -> Result<Option<SessionView>, Error> {
-        let Tape { backend, settings } = &self.tape;
-        until_answered(settings.retry_for, || backend.session_view(&self.id, events_max)).await
+        let Tape { journal, settings } = &self.tape;
+        until_answered(settings.retry_for, || journal.session_view(&self.id, events_max)).await
     }
 
     /// Events that are older than those of a view or page before, at most `events_max` of them.
@@ -129,9 +119,9 @@ impl Session {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn older(&self, from: &OlderEvents, events_max: u32) -> Result<SessionEvents, Error> {
-        let Tape { backend, settings } = &self.tape;
+        let Tape { journal, settings } = &self.tape;
         until_answered(settings.retry_for, || {
-            backend.session_events(&self.id, from.clone(), events_max)
+            journal.session_events(&self.id, from.clone(), events_max)
         })
         .await
     }
@@ -155,7 +145,7 @@ impl Session {
 
     async fn put_back(&self, rewind: Rewind) -> Result<Seq, Error> {
         let command = self.tape.stamp(rewind);
-        let send = |command| self.tape.backend.rewind(&self.id, command);
+        let send = |command| self.tape.journal.rewind(&self.id, command);
         Ok(self.tape.execute(command, send).await?.seq)
     }
 
@@ -169,7 +159,7 @@ impl Session {
 
     async fn command(&self, body: SessionCommand) -> Result<Seq, Error> {
         let command = self.tape.stamp(body);
-        let send = |command| self.tape.backend.session(&self.id, command);
+        let send = |command| self.tape.journal.session(&self.id, command);
         Ok(self.tape.execute(command, send).await?.seq)
     }
 }

@@ -1,10 +1,10 @@
 //! Values: named, versioned, watchable.
 
-use crate::backend::{Transition, Versioned};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::retry::until_answered;
 use futures::stream::{BoxStream, StreamExt as _};
+use tape_api::query::{Transition, Versioned};
 use tape_core::command::ValueCommand;
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Payload;
@@ -28,9 +28,9 @@ impl Value {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn get(&self) -> Result<Option<Versioned>, Error> {
-        let Tape { backend, settings } = &self.tape;
+        let Tape { journal, settings } = &self.tape;
         until_answered(settings.retry_for, || {
-            backend.value_state(&self.tenant, &self.name)
+            journal.value_state(&self.tenant, &self.name)
         })
         .await
     }
@@ -69,13 +69,13 @@ impl Value {
 
     /// Each change after the version `after`, once and in order, also those that are still to come.
     pub fn watch(&self, after: u64) -> BoxStream<'static, Result<Transition, Error>> {
-        let changes = self.tape.backend.watch(&self.tenant, &self.name, after);
+        let changes = self.tape.journal.watch(&self.tenant, &self.name, after);
         changes.map(|change| change.map_err(Error::from)).boxed()
     }
 
     async fn command(&self, body: ValueCommand) -> Result<u64, Error> {
         let command = self.tape.stamp(body);
-        let send = |command| self.tape.backend.value(&self.tenant, &self.name, command);
+        let send = |command| self.tape.journal.value(&self.tenant, &self.name, command);
         let reply = self.tape.execute(command, send).await?;
         match reply.result {
             ReplyResult::Version { version } => Ok(version),

@@ -6,6 +6,7 @@
 mod attempt;
 mod budget;
 pub(crate) mod check;
+mod claimable;
 mod close;
 mod decision;
 mod dispatch;

@@ -1,59 +1,9 @@
 //! The layers of the workspace: arrows point down only, and the core reaches nothing of the outside world.
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
-
-/// Which crates of the workspace each crate may depend on, outside tests. What a crate must not know is what is not here.
-const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
-    ("tape-core", &[]),
-    ("tape-store", &["tape-core"]),
-    ("tape-wal", &["tape-core", "tape-store"]),
-    ("tape-proto", &["tape-core"]),
-    (
-        "tape-client",
-        &["tape-core", "tape-proto", "tape-store", "tape-wal"],
-    ),
-    ("tape-cli", &["tape-client", "tape-program"]),
-    (
-        "tape-reactors",
-        &[
-            "tape-core",
-            "tape-store",
-            "tape-client",
-            "tape-net",
-            "tape-program",
-        ],
-    ),
-    ("tape-net", &[]),
-    ("tape-program", &[]),
-    ("tape-generate", &[]),
-    (
-        "tape-server",
-        &[
-            "tape-core",
-            "tape-store",
-            "tape-wal",
-            "tape-proto",
-            "tape-net",
-            "tape-program",
-        ],
-    ),
-    ("tape-deploy", &[]),
-    (
-        "tape-examples",
-        &[
-            "tape-core",
-            "tape-store",
-            "tape-wal",
-            "tape-reactors",
-            "tape-proto",
-            "tape-client",
-            "tape-server",
-        ],
-    ),
-];
 
 /// What the core must not reach, however far down.
 const OUTSIDE_WORLD: &[&str] = &[
@@ -122,50 +72,54 @@ fn host() -> String {
     host.expect("cargo tells its platform").to_owned()
 }
 
-/// For each package, what it depends on in a build: not what only its tests need.
-fn graph(metadata: &Metadata) -> BTreeMap<&PackageId, Vec<&PackageId>> {
-    let resolve = metadata.resolve.as_ref().expect("the metadata has a graph");
-    let built = |kinds: &[cargo_metadata::DepKindInfo]| {
-        kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+/// Crates of the workspace by name, and those that each stands on.
+type Layers = BTreeMap<String, BTreeSet<String>>;
+
+/// The layers as they are documented.
+fn documented() -> Layers {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).expect("the map is there");
+    let rows = text.lines().filter(|line| line.starts_with("| tape-"));
+    let row = |row: &str| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let on = cells[3].split(", ").filter(|name| !name.is_empty());
+        (cells[1].to_owned(), on.map(str::to_owned).collect())
     };
-    let edges = resolve.nodes.iter().map(|node| {
-        let deps = node
-            .deps
+    rows.map(row).collect()
+}
+
+/// The layers as they are declared, also those on request: not what only tests need.
+fn declared() -> Layers {
+    let metadata = metadata();
+    let packages = metadata.workspace_packages();
+    let names: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let layer = |package: &&cargo_metadata::Package| {
+        let built = package
+            .dependencies
             .iter()
-            .filter(|dep| built(&dep.dep_kinds))
-            .map(|dep| &dep.pkg)
-            .collect();
-        (&node.id, deps)
-    });
-    edges.collect()
+            .filter(|dependency| dependency.kind != DependencyKind::Development);
+        let on = built.map(|dependency| dependency.name.as_str());
+        let on = on.filter(|name| names.contains(name)).map(str::to_owned);
+        (package.name.to_string(), on.collect())
+    };
+    packages.iter().map(layer).collect()
+}
+
+#[test]
+fn the_map_has_every_crate_and_what_it_stands_on() {
+    assert_eq!(declared(), documented());
 }
 
 #[test]
 fn arrows_point_down_only() {
-    let metadata = metadata();
-    let graph = graph(&metadata);
-    let members: BTreeMap<&PackageId, &str> = metadata
-        .workspace_packages()
-        .into_iter()
-        .map(|package| (&package.id, package.name.as_str()))
-        .collect();
-    let known: BTreeSet<&str> = MAY_DEPEND_ON.iter().map(|(name, _)| *name).collect();
-    let there: BTreeSet<&str> = members.values().copied().collect();
-    assert_eq!(
-        there, known,
-        "a crate of the workspace has no place in the layers"
-    );
-    for (name, allowed) in MAY_DEPEND_ON {
-        let (id, _) = members
+    let mut left = declared();
+    while !left.is_empty() {
+        let lowest = left
             .iter()
-            .find(|(_, member)| *member == name)
-            .expect("it is a member");
-        for dependency in graph[*id].iter().filter_map(|id| members.get(*id)) {
-            assert!(
-                allowed.contains(dependency),
-                "{name} must not depend on {dependency}"
-            );
-        }
+            .find(|(_, on)| on.iter().all(|name| !left.contains_key(name)))
+            .map(|(name, _)| name.clone());
+        let lowest = lowest.unwrap_or_else(|| panic!("these stand on each other: {left:?}"));
+        left.remove(&lowest);
     }
 }
 

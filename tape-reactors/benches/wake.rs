@@ -24,15 +24,17 @@ use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::ReplyResult;
+use tape_engine::Engine;
+use tape_reactors::api::Journal;
+use tape_reactors::api::due::DueWork;
 use tape_reactors::{
-    Access, Compensation, Connectors, Driver, DueWork, Outbox, Reaction, ReactionError, Reactor, Reconciler,
-    Recovery, Registry, RemoteAccess, Task, Terms, Timers, Worker,
+    Compensation, Connectors, Driver, Outbox, Reaction, ReactionError, Reactor, Reconciler, Recovery,
+    Registry, Task, Terms, Timers, Worker,
 };
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::clock::SystemClock;
 use tape_store::contract::JournalStore;
-use tape_store::engine::Engine;
 use tape_store::layer::MeteredStore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +60,7 @@ async fn main() {
     let server = Server::over(Config::new("", "127.0.0.1:0".parse().unwrap()), engine).unwrap();
     let address = server.address().to_string();
     tokio::spawn(async move { server.run(std::future::pending()).await.unwrap() });
-    let remote = RemoteAccess::new(&address).unwrap();
+    let remote = tape_client::Remote::new(&address, Duration::from_secs(30)).unwrap();
     measure("a server over SQLite", Arc::new(remote), &store).await;
 }
 
@@ -69,7 +71,7 @@ async fn open(url: &str) -> (Engine, Arc<MeteredStore>) {
     (Engine::new(metered, Arc::new(SystemClock)), store)
 }
 
-async fn measure(place: &str, access: Arc<dyn Access>, store: &MeteredStore) {
+async fn measure(place: &str, journal: Arc<dyn Journal>, store: &MeteredStore) {
     let (woken, mut wakes) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
     let probes = [Queue::Outbox, Queue::Recovery].map(|queue| {
@@ -77,12 +79,12 @@ async fn measure(place: &str, access: Arc<dyn Access>, store: &MeteredStore) {
             queue,
             woken: woken.clone(),
         };
-        let driver = Driver::new(Arc::clone(&access), Arc::new(probe), Default::default());
+        let driver = Driver::new(Arc::clone(&journal), Arc::new(probe), Default::default());
         tokio::spawn(driver.run(stop.clone()))
     });
     let (mut due, mut confirmed) = (Vec::new(), Vec::new());
     for n in 0..ROUNDS {
-        let run = Run::begin(&access, n).await;
+        let run = Run::begin(&journal, n).await;
         tokio::time::sleep(QUIET).await;
         // From before the commit: what is shown has the commit in it.
         let asked = Instant::now();
@@ -99,15 +101,15 @@ async fn measure(place: &str, access: Arc<dyn Access>, store: &MeteredStore) {
     futures::future::join_all(probes).await;
     show(place, "effect due -> react", due);
     show(place, "effect confirmed -> react for its run", confirmed);
-    let asked = idle(&access, store).await;
+    let asked = idle(&journal, store).await;
     println!("{place}: five idle reactors ask the store {asked:.2} times a second each");
 }
 
 /// How often each of five idle reactors asks the store, in a second.
-async fn idle(access: &Arc<dyn Access>, store: &MeteredStore) -> f64 {
+async fn idle(journal: &Arc<dyn Journal>, store: &MeteredStore) -> f64 {
     let holder = Holder::new("idle").unwrap();
     let worker = Worker::new(
-        access.clone(),
+        journal.clone(),
         Connectors::new(),
         holder.clone(),
         Terms::default(),
@@ -117,9 +119,9 @@ async fn idle(access: &Arc<dyn Access>, store: &MeteredStore) -> f64 {
         Arc::new(Outbox::new(worker.clone())),
         Arc::new(Reconciler::new(worker.clone())),
         Arc::new(Compensation::new(worker)),
-        Arc::new(Timers::new(access.clone())),
+        Arc::new(Timers::new(journal.clone())),
         Arc::new(Recovery::new(
-            access.clone(),
+            journal.clone(),
             agents,
             holder,
             Duration::from_secs(30),
@@ -127,7 +129,7 @@ async fn idle(access: &Arc<dyn Access>, store: &MeteredStore) -> f64 {
     ];
     let stop = CancellationToken::new();
     let drivers = reactors.map(|reactor| {
-        let driver = Driver::new(access.clone(), reactor, Default::default());
+        let driver = Driver::new(journal.clone(), reactor, Default::default());
         tokio::spawn(driver.run(stop.clone()))
     });
     // Not what they begin with.
@@ -181,15 +183,15 @@ async fn called(
 
 /// A run with one effect for the outbox.
 struct Run {
-    access: Arc<dyn Access>,
+    journal: Arc<dyn Journal>,
     id: RunId,
     epoch: Epoch,
 }
 
 impl Run {
-    async fn begin(access: &Arc<dyn Access>, n: usize) -> Self {
+    async fn begin(journal: &Arc<dyn Journal>, n: usize) -> Self {
         let mut run = Self {
-            access: Arc::clone(access),
+            journal: Arc::clone(journal),
             id: RunId::new("bench", "a", "u", "s", &format!("run-{n}")).unwrap(),
             epoch: Epoch::default(),
         };
@@ -282,8 +284,8 @@ impl Run {
     }
 
     async fn ask(&self, command: RunCommand) -> ReplyResult {
-        let command = Command::new(self.access.request_id(), command);
-        self.access.run(&self.id, command).await.unwrap().result
+        let command = Command::new(self.journal.request_id(), command);
+        self.journal.run(&self.id, command).await.unwrap().result
     }
 }
 

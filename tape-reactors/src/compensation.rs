@@ -1,10 +1,11 @@
 //! Compensation: what a run did is undone, last in, first out, one at a time.
 
-use crate::access::{AccessError, DueWork};
 use crate::connector::{Call, Connector, NotUndone, Observation, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheObligation, Waited, Worker};
 use async_trait::async_trait;
+use tape_api::JournalError;
+use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::command::{UndoEnding, WorkerCommand};
 use tape_core::effect::Semantics;
@@ -26,7 +27,7 @@ impl Compensation {
         Self(worker)
     }
 
-    async fn claim(&self, run: &RunId, obligation: &ObligationId) -> Result<Claimed, AccessError> {
+    async fn claim(&self, run: &RunId, obligation: &ObligationId) -> Result<Claimed, JournalError> {
         let claim = WorkerCommand::ClaimObligation {
             obligation: obligation.clone(),
             holder: self.0.holder(),
@@ -41,7 +42,7 @@ impl Compensation {
                 } => Claimed::Attempt { attempt, in_doubt },
                 _ => Claimed::Nothing,
             }),
-            Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
+            Err(JournalError::Rejected(_)) => Ok(Claimed::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -92,7 +93,7 @@ impl Compensation {
         obligation: &ObligationId,
         call: &Call,
         ending: UndoEnding,
-    ) -> Result<(), AccessError> {
+    ) -> Result<(), JournalError> {
         if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoEnding::Unreached { .. })) {
             warn!(effect = %call.effect, attempt = call.attempt, why, "not undone");
         }
@@ -109,7 +110,7 @@ impl Compensation {
                 }
                 Ok(())
             }
-            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+            Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, "the undo was answered after its claim had lapsed");
                 Ok(())
             }
@@ -118,7 +119,7 @@ impl Compensation {
     }
 
     /// The first attempt's call, before anything is claimed.
-    async fn call(&self, due: &TheObligation<'_>) -> Result<Call, AccessError> {
+    async fn call(&self, due: &TheObligation<'_>) -> Result<Call, JournalError> {
         let (run, at) = (due.run, &due.at);
         let undo = self.0.undo(run, at.source).await?;
         let (semantics, business_key) = match at.begun {

@@ -1,7 +1,6 @@
 //! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
 
-use crate::access::{Access, AccessError, DuePage, DueWork};
-use crate::backoff::jittered;
+use crate::backoff::{chance, jittered};
 use crate::connector::Lane;
 use crate::crowd::{Crowd, Parking};
 use crate::fair::share;
@@ -11,11 +10,12 @@ use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::due::{DuePage, DueWork};
+use tape_api::{Journal, JournalError};
 use tape_core::agenda::Item;
 use tape_core::causes::Causes;
 use tape_core::id::StreamId;
 use tape_core::outage::Outage;
-use tape_store::contract::PageToken;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -92,7 +92,7 @@ enum Outcome {
 
 /// Runs one reactor over a journal until it is told to stop.
 pub struct Driver {
-    access: Arc<dyn Access>,
+    journal: Watched,
     /// The agenda, where the journal answers and that is no page of it.
     unread: Outage,
     reactor: Arc<dyn Reactor>,
@@ -109,7 +109,7 @@ pub struct Driver {
     /// The agenda is looked at from here on.
     look_at: Instant,
     /// The page of the agenda that is looked at next; none for the first.
-    page: Option<PageToken>,
+    page: Option<String>,
     /// Whether there was something to do since the first page was looked at.
     found: bool,
     /// When there was something to do the last time.
@@ -198,11 +198,11 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// A driver of `reactor` over `access`.
-    pub fn new(access: Arc<dyn Access>, reactor: Arc<dyn Reactor>, options: Options) -> Self {
+    /// A driver of `reactor` over `journal`.
+    pub fn new(journal: impl Into<Watched>, reactor: Arc<dyn Reactor>, options: Options) -> Self {
         let now = Instant::now();
         Self {
-            access: Watched::over(access),
+            journal: journal.into(),
             unread: Outage::new(UNREAD_AGAIN),
             reactor,
             options,
@@ -286,8 +286,8 @@ impl Driver {
         let queue = self.reactor.queue();
         let limit = self.options.page.clamp(1, tape_core::limits::PAGE_ENTRIES_MAX);
         let page = self
-            .access
-            .due(queue, self.options.sweep, self.page.as_ref(), limit);
+            .journal
+            .due(queue, self.options.sweep, self.page.as_deref(), limit);
         let page = page.await;
         self.rest = (self.looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, REST_MAX);
         match page {
@@ -304,8 +304,8 @@ impl Driver {
     }
 
     /// Says why the agenda could not be looked at, where the journal itself has not said it.
-    fn tell(&mut self, error: &AccessError) {
-        if matches!(error, AccessError::Unavailable(_)) {
+    fn tell(&mut self, error: &JournalError) {
+        if matches!(error, JournalError::Unavailable(_)) {
             return;
         }
         let error = Causes(error).to_string();
@@ -316,7 +316,7 @@ impl Driver {
 
     fn begin_round(&mut self) {
         // Asked for before looking, so that what is written in between is not missed.
-        self.changed = Some(self.access.changed(self.reactor.queue()));
+        self.changed = Some(self.journal.changed(self.reactor.queue()));
         self.found = false;
         self.due_next = self.looked + self.options.sweep;
         // A sweep would have come by whatever failed and is still due; what comes back later begins anew.
@@ -416,7 +416,7 @@ impl Driver {
             Err(error) => {
                 self.share.failed += 1;
                 let (reactor, stream, item) = (self.reactor.name(), &piece.0, &piece.1);
-                if let ReactionError::Access(AccessError::Unavailable(_)) = &error {
+                if let ReactionError::Journal(JournalError::Unavailable(_)) = &error {
                     // The journal, which is watched, has said so.
                     debug!(reactor, %stream, %item, error = %Causes(&error), "will try again");
                 } else {
@@ -441,7 +441,7 @@ impl Driver {
             .backoff
             .saturating_mul(1 << (times - 1).min(16))
             .min(self.options.backoff_max);
-        let until = Instant::now() + jittered(wait);
+        let until = Instant::now() + jittered(wait, chance());
         if self.failed.len() >= FAILED_MAX {
             self.forget_the_soonest();
         }

@@ -1,12 +1,12 @@
 //! The order in which due work is taken up: tenants take turns, and within each its runs. Where there is more than is taken up at a
 //! time, copies of a reactor take up the work of different runs.
 
-use crate::access::DueWork;
 use rand::seq::SliceRandom as _;
 use rand::{Rng, RngExt as _};
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
+use tape_api::due::DueWork;
 use tape_core::id::StreamId;
 
 /// Of what is taken up at a time, at most this part is of one run, so that a run with much work does not fill it.

@@ -2,7 +2,7 @@
 //! sees to it.
 //!
 //! - [`Reactor`] is what a reactor is; [`Driver`] runs it: woken by the feed, swept by the agenda, bounded, fair, drained.
-//! - [`Access`] is what it needs of the journal, from a server or from a store.
+//! - [`Journal`](tape_api::Journal) is what it works on: a server, or an engine in its process.
 //! - [`Recovery`] takes runs whose drivers are gone and has them driven again through a [`Redriver`].
 //! - [`Outbox`] dispatches effects, [`Reconciler`] asks what became of those whose answer was lost, [`Compensation`] undoes; all
 //!   three through a [`Connector`], as a [`Worker`] that claims what it takes up.
@@ -10,7 +10,6 @@
 //!
 //! What this crate must not know: how entries are stored or sent, and what any agent does.
 
-mod access;
 mod backoff;
 mod compensation;
 mod connector;
@@ -27,13 +26,11 @@ mod reactor;
 mod reconciler;
 mod recovery;
 mod redrive;
-#[cfg(feature = "remote")]
-mod remote;
+mod sending;
 mod timers;
 mod watched;
 mod worker;
 
-pub use access::{Access, AccessError, DuePage, DueWork, EffectAt, ObligationAt};
 pub use compensation::Compensation;
 pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, Place};
 #[cfg(feature = "command")]
@@ -50,8 +47,9 @@ pub use recovery::Recovery;
 #[cfg(feature = "http")]
 pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
 pub use redrive::{Redrive, RedriveError, Redriver, Registry};
-#[cfg(feature = "remote")]
-pub use remote::RemoteAccess;
 pub use timers::Timers;
 pub use watched::Watched;
 pub use worker::{Terms, Worker};
+
+pub use tape_api as api;
+pub use tape_core as core;

@@ -1,12 +1,13 @@
 //! The outbox: effects that a worker dispatches, recorded as started before the upstream is called.
 
-use crate::access::{AccessError, DueWork};
 use crate::backoff::spread;
 use crate::connector::{Call, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::command::{Ending, Held, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
@@ -30,7 +31,7 @@ impl Outbox {
     }
 
     /// Starts an attempt: its number; none where there is nothing to send.
-    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Claimed, AccessError> {
+    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Claimed, JournalError> {
         let claim = WorkerCommand::ClaimEffect {
             effect: effect.clone(),
             holder: self.0.holder(),
@@ -48,7 +49,7 @@ impl Outbox {
                 _ => Claimed::Seen,
             }),
             // Another was faster, or the run does not want it any more.
-            Err(AccessError::Rejected(_)) => Ok(Claimed::Nothing),
+            Err(JournalError::Rejected(_)) => Ok(Claimed::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -86,16 +87,16 @@ impl Outbox {
         Ok(Reaction::Done)
     }
 
-    async fn finish(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
+    async fn finish(&self, call: &Call, ending: Ending) -> Result<(), JournalError> {
         let known = matches!(ending, Ending::Confirmed { .. });
         let bare = ending.without_cost();
         match self.record(call, ending).await {
-            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+            Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, attempt = call.attempt, "the answer came after the claim had lapsed");
                 Ok(())
             }
             // It happened, whatever is wrong with what the connector says of it: that must not be forgotten.
-            Err(AccessError::Rejected(rejection)) if known => {
+            Err(JournalError::Rejected(rejection)) if known => {
                 if let Some(bare) = bare
                     && self.record(call, bare).await.is_ok()
                 {
@@ -106,7 +107,7 @@ impl Outbox {
                     "it happened, but what came of it was refused: {rejection}"
                 ));
                 match self.record(call, Ending::Unknown { cause }).await {
-                    Err(AccessError::Rejected(_)) => Ok(()),
+                    Err(JournalError::Rejected(_)) => Ok(()),
                     other => other,
                 }
             }
@@ -114,7 +115,7 @@ impl Outbox {
         }
     }
 
-    async fn record(&self, call: &Call, ending: Ending) -> Result<(), AccessError> {
+    async fn record(&self, call: &Call, ending: Ending) -> Result<(), JournalError> {
         let finish = WorkerCommand::FinishClaimed {
             effect: call.effect.clone(),
             holder: self.0.holder(),

@@ -1,10 +1,11 @@
 //! What a reactor is.
 
-use crate::access::{AccessError, DueWork};
 use crate::connector::Lane;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tape_api::JournalError;
+use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::id::{App, Connector};
 
@@ -87,7 +88,7 @@ pub enum Reaction {
 pub enum ReactionError {
     /// The journal was out of reach or refused.
     #[error("the journal did not take it")]
-    Access(#[from] AccessError),
+    Journal(#[from] JournalError),
     /// Nothing here knows the upstream; a worker elsewhere may.
     #[error("no connector '{connector}' is known here")]
     UnknownConnector {

@@ -1,11 +1,12 @@
 //! The reconciler: effects of which nobody knows whether they happened are asked about, until that is known or a person must look.
 
-use crate::access::{AccessError, DueWork};
 use crate::connector::{Call, Observation, text};
 use crate::outbox::call;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
+use tape_api::JournalError;
+use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::command::{Held, WorkerCommand};
 use tape_core::effect::Undo;
@@ -28,7 +29,7 @@ impl Reconciler {
     }
 
     /// Takes the observation: its number, and whether the run does not want the effect any more; none where there is nothing to observe.
-    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<(u32, bool)>, AccessError> {
+    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<(u32, bool)>, JournalError> {
         let claim = WorkerCommand::ClaimObservation {
             effect: effect.clone(),
             holder: self.0.holder(),
@@ -43,7 +44,7 @@ impl Reconciler {
                 } => Some((observation, unwanted)),
                 _ => None,
             })),
-            Err(AccessError::Rejected(_)) => Ok(None),
+            Err(JournalError::Rejected(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -75,21 +76,21 @@ impl Reconciler {
         Ok(Reaction::Done)
     }
 
-    async fn record(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
+    async fn record(&self, call: &Call, seen: Observation) -> Result<(), JournalError> {
         let conclusive = !matches!(
             seen,
             Observation::Inconclusive { .. } | Observation::Unreached { .. }
         );
         match self.send(call, seen).await {
-            Err(AccessError::Rejected(Rejection::ClaimLost { .. })) => {
+            Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
                 warn!(effect = %call.effect, "the observation came after its claim had lapsed");
                 Ok(())
             }
             // What the connector says cannot be recorded as it is: the observation still counts towards its bound.
-            Err(AccessError::Rejected(rejection)) if conclusive => {
+            Err(JournalError::Rejected(rejection)) if conclusive => {
                 let why = format!("what was seen was refused: {rejection}");
                 match self.send(call, Observation::Inconclusive { why }).await {
-                    Err(AccessError::Rejected(_)) => Ok(()),
+                    Err(JournalError::Rejected(_)) => Ok(()),
                     other => other,
                 }
             }
@@ -97,7 +98,7 @@ impl Reconciler {
         }
     }
 
-    async fn send(&self, call: &Call, seen: Observation) -> Result<(), AccessError> {
+    async fn send(&self, call: &Call, seen: Observation) -> Result<(), JournalError> {
         let outcome = seen.outcome();
         if let Observation::Unreached { why } = &seen {
             self.0.outages().lost(&call.connector, why);

@@ -1,12 +1,14 @@
 //! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
 
-use crate::access::{Access, AccessError, DueWork, ask};
 use crate::outages::Outages;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
 use crate::redrive::{Redrive, RedriveError, Redriver};
+use crate::sending::ask;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::due::DueWork;
+use tape_api::{Journal, JournalError};
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
@@ -24,7 +26,7 @@ const LEASES_UNADOPTED_MAX: u32 = 4;
 /// counts only if the journal shows that an agent adopted the run, whatever was answered. How long a run that makes
 /// no progress waits between re-drives, and when it waits for a person, are rules of the run.
 pub struct Recovery {
-    access: Arc<dyn Access>,
+    journal: Arc<dyn Journal>,
     redriver: Arc<dyn Redriver>,
     holder: Holder,
     lease: Duration,
@@ -43,13 +45,13 @@ impl std::fmt::Debug for Recovery {
 impl Recovery {
     /// A recovery worker named `holder`, which takes runs for `lease` at a time.
     pub fn new(
-        access: Arc<dyn Access>,
+        journal: Arc<dyn Journal>,
         redriver: Arc<dyn Redriver>,
         holder: Holder,
         lease: Duration,
     ) -> Self {
         Self {
-            access,
+            journal,
             redriver,
             holder,
             lease,
@@ -62,7 +64,7 @@ impl Recovery {
     }
 
     /// Takes the run; none where there is nothing to recover.
-    async fn claim(&self, run: &RunId) -> Result<Option<Epoch>, AccessError> {
+    async fn claim(&self, run: &RunId) -> Result<Option<Epoch>, JournalError> {
         let begin = Begin {
             run: run.clone(),
             create: None,
@@ -71,7 +73,7 @@ impl Recovery {
             adopt: None,
             recovery: true,
         };
-        match ask(self.access.as_ref(), run, RunCommand::Begin(begin)).await {
+        match ask(self.journal.as_ref(), run, RunCommand::Begin(begin)).await {
             Ok(reply) => match reply.result {
                 ReplyResult::Leased { epoch, .. } => Ok(Some(epoch)),
                 ReplyResult::Stuck { reason } => {
@@ -80,7 +82,7 @@ impl Recovery {
                 }
                 _ => Ok(None),
             },
-            Err(AccessError::Rejected(Rejection::NotDue { .. } | Rejection::LeaseHeld { .. })) => Ok(None),
+            Err(JournalError::Rejected(Rejection::NotDue { .. } | Rejection::LeaseHeld { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -96,7 +98,7 @@ impl Recovery {
             };
             match self.drive(run, epoch, renew).await {
                 // It was adopted, or has ended: the agent's own lease counts from here.
-                Err(AccessError::Rejected(_)) => return std::future::pending().await,
+                Err(JournalError::Rejected(_)) => return std::future::pending().await,
                 Err(error) => debug!(run = %name(run), error = %Causes(&error), "the lease was not renewed"),
                 Ok(()) if Instant::now() >= give_up => return RedriveError::Unadopted { within },
                 Ok(()) => {}
@@ -105,14 +107,14 @@ impl Recovery {
     }
 
     /// Lets the run go, unless somebody adopted it: then this is refused and changes nothing. Whether it was let go.
-    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<bool, AccessError> {
+    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<bool, JournalError> {
         let release = DriverCommand::ReleaseLease {
             redrive_in_ms: 0,
             undriven: true,
         };
         match self.drive(run, epoch, release).await {
             Ok(()) => Ok(true),
-            Err(AccessError::Rejected(_)) => Ok(false),
+            Err(JournalError::Rejected(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -155,9 +157,9 @@ impl Recovery {
         }
     }
 
-    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), AccessError> {
+    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), JournalError> {
         let command = RunCommand::Drive(epoch, command);
-        ask(self.access.as_ref(), run, command).await.map(drop)
+        ask(self.journal.as_ref(), run, command).await.map(drop)
     }
 }
 

@@ -1,22 +1,24 @@
 //! Timers: gates whose deadline has passed, timers that are due, changes of shared state that are to be carried over, and erased
 //! payloads that the store still has.
 
-use crate::access::{Access, AccessError, DueWork, ask};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::sending::ask;
 use async_trait::async_trait;
 use std::sync::Arc;
+use tape_api::due::DueWork;
+use tape_api::{Journal, JournalError};
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{OutsideCommand, RunCommand};
 use tape_core::id::{RunId, StreamId};
 
 /// Fires what is due. There is nothing to claim: that a timer fires is the one entry that says so, and the rules of the run take it
 /// once, from whichever worker comes first. Of a gate's deadline and its signal, the one that is recorded first counts.
-pub struct Timers(Arc<dyn Access>);
+pub struct Timers(Arc<dyn Journal>);
 
 impl Timers {
     /// Fires the timers of a journal.
-    pub fn new(access: Arc<dyn Access>) -> Self {
-        Self(access)
+    pub fn new(journal: Arc<dyn Journal>) -> Self {
+        Self(journal)
     }
 
     async fn fire(&self, work: &DueWork) -> Result<Reaction, ReactionError> {
@@ -41,11 +43,11 @@ impl Timers {
         }
     }
 
-    async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, AccessError> {
+    async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, JournalError> {
         match ask(self.0.as_ref(), run, RunCommand::Tell(told)).await {
             Ok(_) => Ok(Reaction::Done),
             // Answered, fired, cancelled or over by now; or not due yet by the journal's clock.
-            Err(AccessError::Rejected(_)) => Ok(Reaction::Nothing),
+            Err(JournalError::Rejected(_)) => Ok(Reaction::Nothing),
             Err(error) => Err(error),
         }
     }

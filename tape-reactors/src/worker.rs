@@ -1,13 +1,15 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
-use crate::access::{Access, AccessError, DueWork, EffectAt, ObligationAt, Sending, ask};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, chance};
 use crate::connector::{Connector, Connectors, Lane};
 use crate::outages::Outages;
 use crate::reactor::ReactionError;
+use crate::sending::{Sending, ask};
 use crate::watched::Watched;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::due::{DueEffect, DueObligation, DueWork};
+use tape_api::{Journal, JournalError};
 use tape_core::agenda::Item;
 use tape_core::causes::Causes;
 use tape_core::command::{Held, RunCommand, WorkerCommand};
@@ -43,7 +45,7 @@ impl Default for Terms {
 /// share one.
 #[derive(Clone)]
 pub struct Worker {
-    access: Arc<dyn Access>,
+    journal: Watched,
     connectors: Arc<Connectors>,
     holder: Holder,
     terms: Terms,
@@ -64,7 +66,7 @@ pub(crate) struct TheEffect<'a> {
 pub(crate) struct TheObligation<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) obligation: &'a ObligationId,
-    pub(crate) at: ObligationAt,
+    pub(crate) at: DueObligation,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) lane: Lane,
 }
@@ -90,11 +92,11 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     /// A worker named `holder`; no two processes may have the same name.
     #[must_use]
-    pub fn new(access: Arc<dyn Access>, connectors: Connectors, holder: Holder, terms: Terms) -> Self {
+    pub fn new(journal: impl Into<Watched>, connectors: Connectors, holder: Holder, terms: Terms) -> Self {
         let bounds = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
         let claim = terms.claim.clamp(*bounds.start(), *bounds.end());
         Self {
-            access: Watched::over(access),
+            journal: journal.into(),
             connectors: Arc::new(connectors),
             holder,
             terms: Terms { claim, ..terms },
@@ -131,7 +133,7 @@ impl Worker {
         let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
             return Ok(None);
         };
-        let Some(EffectAt { connector, begun }) = self.access.effect(run, effect).await? else {
+        let Some(DueEffect { connector, begun }) = self.journal.due_effect(run, effect).await? else {
             return Ok(None);
         };
         let (connector, lane) = self.connector(&connector)?;
@@ -152,7 +154,7 @@ impl Worker {
         let (Some(run), Item::Obligation(obligation)) = (work.stream.as_run(), &work.item) else {
             return Ok(None);
         };
-        let Some(at) = self.access.obligation(run, obligation).await? else {
+        let Some(at) = self.journal.due_obligation(run, obligation).await? else {
             return Ok(None);
         };
         let (connector, lane) = self.connector(&at.connector)?;
@@ -174,7 +176,7 @@ impl Worker {
     }
 
     /// What an effect was begun with.
-    pub(crate) async fn spec(&self, run: &RunId, begun: Seq) -> Result<EffectSpec, AccessError> {
+    pub(crate) async fn spec(&self, run: &RunId, begun: Seq) -> Result<EffectSpec, JournalError> {
         match self.entry(run, begun).await? {
             EntryBody::EffectBegun(begun) => Ok(begun.spec),
             other => Err(damaged(format!("entry {begun} is {}, no effect", other.kind()))),
@@ -182,7 +184,7 @@ impl Worker {
     }
 
     /// What undoes an effect, from the entry that says so.
-    pub(crate) async fn undo(&self, run: &RunId, source: Seq) -> Result<Undo, AccessError> {
+    pub(crate) async fn undo(&self, run: &RunId, source: Seq) -> Result<Undo, JournalError> {
         let undo = match self.entry(run, source).await? {
             EntryBody::EffectBegun(begun) => begun.spec.undo,
             EntryBody::EffectConfirmed(confirmed) => confirmed.undo,
@@ -195,11 +197,11 @@ impl Worker {
         undo.ok_or_else(|| damaged(format!("entry {source} says nothing about undoing")))
     }
 
-    async fn entry(&self, run: &RunId, seq: Seq) -> Result<EntryBody, AccessError> {
-        let page = self.access.read(run, Seq(seq.0.saturating_sub(1)), 1).await?;
+    async fn entry(&self, run: &RunId, seq: Seq) -> Result<EntryBody, JournalError> {
+        let page = self.journal.read(run, Seq(seq.0.saturating_sub(1)), 1).await?;
         let stored = page.first().filter(|entry| entry.seq == seq);
         let stored = stored.ok_or_else(|| damaged(format!("there is no entry {seq}")))?;
-        let entry = tape_core::codec::decode(stored).map_err(|error| AccessError::Damaged(error.into()))?;
+        let entry = tape_core::codec::decode(stored).map_err(|error| JournalError::Damaged(error.into()))?;
         Ok(entry.body)
     }
 
@@ -210,7 +212,7 @@ impl Worker {
         &self,
         run: &RunId,
         command: WorkerCommand,
-    ) -> Result<Option<Reply>, AccessError> {
+    ) -> Result<Option<Reply>, JournalError> {
         let mut asked = Instant::now();
         let reply = self.ask(run, command.clone()).await?;
         let Some(renew) = self.renewal(&command, &reply.result) else {
@@ -220,7 +222,7 @@ impl Worker {
             asked = Instant::now();
             match self.ask(run, renew.clone()).await {
                 Ok(_) => {}
-                Err(AccessError::Rejected(rejection)) => {
+                Err(JournalError::Rejected(rejection)) => {
                     warn!(%rejection, "a claim was lost before the upstream was called");
                     return Ok(None);
                 }
@@ -277,15 +279,15 @@ impl Worker {
     }
 
     /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth some patience.
-    pub(crate) async fn ask(&self, run: &RunId, command: WorkerCommand) -> Result<Reply, AccessError> {
-        let mut command = Sending::new(self.access.as_ref(), run, RunCommand::Work(command));
+    pub(crate) async fn ask(&self, run: &RunId, command: WorkerCommand) -> Result<Reply, JournalError> {
+        let mut command = Sending::new(&self.journal, run, RunCommand::Work(command));
         let give_up = Instant::now() + self.terms.claim;
         let mut backoff = Backoff::new(Duration::from_millis(20), self.terms.claim / 4);
         loop {
             match command.send().await {
-                Err(AccessError::Unavailable(error)) if Instant::now() < give_up => {
+                Err(JournalError::Unavailable(error)) if Instant::now() < give_up => {
                     debug!(error = %Causes(error.as_ref()), "the journal did not answer; asking again");
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(backoff.next(chance())).await;
                 }
                 other => return other,
             }
@@ -317,14 +319,14 @@ impl Worker {
         loop {
             tokio::time::sleep(wait).await;
             let asked = Instant::now();
-            let renewed = ask(self.access.as_ref(), run, RunCommand::Work(renew.clone()));
+            let renewed = ask(&self.journal, run, RunCommand::Work(renew.clone()));
             match tokio::time::timeout_at(until, renewed).await {
                 Ok(Ok(_)) => until = asked + claim,
-                Ok(Err(AccessError::Rejected(rejection))) => {
+                Ok(Err(JournalError::Rejected(rejection))) => {
                     warn!(%rejection, "a claim was lost while the upstream was called");
                     return;
                 }
-                Ok(Err(AccessError::Unavailable(error))) => {
+                Ok(Err(JournalError::Unavailable(error))) => {
                     debug!(error = %Causes(error.as_ref()), "a claim was not renewed");
                 }
                 Ok(Err(error)) => warn!(error = %Causes(&error), "a claim was not renewed"),
@@ -340,6 +342,6 @@ impl Worker {
     }
 }
 
-fn damaged(problem: String) -> AccessError {
-    AccessError::Damaged(problem.into())
+fn damaged(problem: String) -> JournalError {
+    JournalError::Damaged(problem.into())
 }

@@ -11,21 +11,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
-use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, RunCommand};
-use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector, EffectId, RequestId, RunId, Seq, SessionId, StreamId};
-use tape_core::reply::Reply;
-use tape_reactors::{
-    Access, AccessError, Driver, DuePage, DueWork, EffectAt, Lane, ObligationAt, Options, Reaction,
-    ReactionError, Reactor, Task, Watched,
-};
-use tape_store::contract::PageToken;
+use tape_core::id::{Connector, RunId, StreamId};
+use tape_engine::Engine;
+use tape_reactors::api::due::{DuePage, DueWork};
+use tape_reactors::api::{Journal, JournalError, Layer};
+use tape_reactors::{Driver, Lane, Options, Reaction, ReactionError, Reactor, Task, Watched};
+use tape_store::memory::MemoryStore;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Work that is due until it is done, and what was done with it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Desk {
     due: Mutex<Vec<(usize, DueWork)>>,
     changed: Notify,
@@ -112,63 +108,50 @@ impl Desk {
     }
 }
 
-/// The desk as a journal.
-struct Agenda(Arc<Desk>);
+/// The desk as a journal, of which a driver asks for due work alone.
+#[derive(Debug)]
+struct Agenda {
+    desk: Arc<Desk>,
+    empty: Engine,
+}
+
+fn agenda(desk: &Arc<Desk>) -> Arc<dyn Journal> {
+    Arc::new(Agenda {
+        desk: Arc::clone(desk),
+        empty: Engine::start(Arc::new(MemoryStore::new())),
+    })
+}
 
 #[async_trait]
-impl Access for Agenda {
+impl Layer for Agenda {
+    fn inner(&self) -> &dyn Journal {
+        &self.empty
+    }
+
     async fn due(
         &self,
         _queue: Queue,
         _within: Duration,
-        from: Option<&PageToken>,
+        from: Option<&str>,
         limit: u32,
-    ) -> Result<DuePage, AccessError> {
-        if let Some(why) = *self.0.away.lock().unwrap() {
-            return Err(AccessError::Unavailable(why.into()));
+    ) -> Result<DuePage, JournalError> {
+        if let Some(why) = *self.desk.away.lock().unwrap() {
+            return Err(JournalError::unavailable(why));
         }
-        let due = self.0.due.lock().unwrap();
+        let due = self.desk.due.lock().unwrap();
         // Places in the list as it was given, so that what is done meanwhile moves nothing.
-        let from = from.map_or(0, |token| token.0.parse().unwrap());
+        let from = from.map_or(0, |token| token.parse().unwrap());
         let mut page = due.iter().filter(|(place, _)| *place >= from);
         let work: Vec<_> = page.by_ref().take(usize::try_from(limit).unwrap()).collect();
         Ok(DuePage {
             work: work.into_iter().map(|(_, work)| work.clone()).collect(),
-            next: page.next().map(|(place, _)| PageToken(place.to_string())),
+            next: page.next().map(|(place, _)| place.to_string()),
         })
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
-        let desk = Arc::clone(&self.0);
+        let desk = Arc::clone(&self.desk);
         Box::pin(async move { desk.changed.notified().await })
-    }
-
-    fn request_id(&self) -> RequestId {
-        unreachable!("this agenda takes no commands")
-    }
-
-    async fn run(&self, _: &RunId, _: Command<RunCommand>) -> Result<Reply, AccessError> {
-        unreachable!("the clerk asks for nothing")
-    }
-
-    async fn read(&self, _: &RunId, _: Seq, _: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        unreachable!("the clerk asks for nothing")
-    }
-
-    async fn effect(&self, _: &RunId, _: &EffectId) -> Result<Option<EffectAt>, AccessError> {
-        unreachable!("the clerk asks for nothing")
-    }
-
-    async fn obligation(&self, _: &RunId, _: &ObligationId) -> Result<Option<ObligationAt>, AccessError> {
-        unreachable!("the clerk asks for nothing")
-    }
-
-    async fn merge(&self, _: &SessionId) -> Result<(), AccessError> {
-        unreachable!("the clerk asks for nothing")
-    }
-
-    async fn finish_erasures(&self, _: &StreamId) -> Result<(), AccessError> {
-        unreachable!("the clerk asks for nothing")
     }
 }
 
@@ -229,8 +212,8 @@ fn start(desk: &Arc<Desk>, concurrency: usize) -> Running {
         concurrency,
         ..Options::default()
     };
-    let access: Arc<dyn Access> = Arc::new(Agenda(Arc::clone(desk)));
-    let driver = Driver::new(access, Arc::new(Clerk(Arc::clone(desk))), options);
+    let journal: Arc<dyn Journal> = agenda(desk);
+    let driver = Driver::new(journal, Arc::new(Clerk(Arc::clone(desk))), options);
     let stop = CancellationToken::new();
     Running {
         task: tokio::spawn(driver.run(stop.clone())),
@@ -327,11 +310,11 @@ async fn a_journal_that_is_away_is_said_once_a_minute_by_all_reactors_together()
     let _guard = tracing::subscriber::set_default(log.clone());
     let desk = Desk::with(&[]);
     let away = |why| *desk.away.lock().unwrap() = why;
-    let access = Watched::over(Arc::new(Agenda(Arc::clone(&desk))));
+    let journal = Watched::from(agenda(&desk));
     let (stop, mut drivers) = (CancellationToken::new(), tokio::task::JoinSet::new());
     for _ in 0..5 {
         let clerk = Arc::new(Clerk(Arc::clone(&desk)));
-        let driver = Driver::new(Arc::clone(&access), clerk, Options::default());
+        let driver = Driver::new(journal.clone(), clerk, Options::default());
         drivers.spawn(driver.run(stop.clone()));
     }
     let seconds = |seconds| tokio::time::sleep(Duration::from_secs(seconds));

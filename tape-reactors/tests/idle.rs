@@ -6,80 +6,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tape_core::agenda::Queue;
-use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, RunCommand};
-use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, Holder, RequestId, RunId, Seq, SessionId, StreamId};
-use tape_core::reply::Reply;
+use tape_core::id::{Holder, RequestId};
+use tape_engine::Engine;
+use tape_reactors::api::{Journal, Layer};
 use tape_reactors::{
-    Access, AccessError, Compensation, Connectors, Driver, DuePage, EffectAt, ObligationAt, Options, Outbox,
-    Reactor, Reconciler, Terms, Timers, Worker,
+    Compensation, Connectors, Driver, Options, Outbox, Reactor, Reconciler, Terms, Timers, Worker,
 };
 use tape_store::clock::SystemClock;
-use tape_store::contract::PageToken;
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
 /// Counts everything that is asked of a journal.
+#[derive(Debug)]
 struct Counted {
     engine: Engine,
     asked: AtomicU32,
 }
 
 impl Counted {
-    fn count(&self) -> &Engine {
+    fn count(&self) -> &dyn Journal {
         self.asked.fetch_add(1, Ordering::SeqCst);
         &self.engine
     }
 }
 
 #[async_trait]
-impl Access for Counted {
-    async fn due(
-        &self,
-        queue: Queue,
-        within: Duration,
-        from: Option<&PageToken>,
-        limit: u32,
-    ) -> Result<DuePage, AccessError> {
-        self.count().due(queue, within, from, limit).await
+impl Layer for Counted {
+    /// Every other question.
+    fn inner(&self) -> &dyn Journal {
+        self.count()
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
-        Access::changed(&self.engine, queue)
+        Journal::changed(&self.engine, queue)
     }
 
     fn request_id(&self) -> RequestId {
         self.engine.request_id()
-    }
-
-    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
-        Access::run(self.count(), run, command).await
-    }
-
-    async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        self.count().read(run, after, limit).await
-    }
-
-    async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
-        self.count().effect(run, effect).await
-    }
-
-    async fn obligation(
-        &self,
-        run: &RunId,
-        obligation: &ObligationId,
-    ) -> Result<Option<ObligationAt>, AccessError> {
-        self.count().obligation(run, obligation).await
-    }
-
-    async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
-        self.count().merge(session).await
-    }
-
-    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
-        Access::finish_erasures(self.count(), stream).await
     }
 }
 
@@ -91,18 +54,18 @@ async fn an_idle_reactor_asks_less_than_once_a_second() {
         engine,
         asked: AtomicU32::new(0),
     });
-    let access: Arc<dyn Access> = Arc::<Counted>::clone(&counted);
+    let journal: Arc<dyn Journal> = Arc::<Counted>::clone(&counted);
     let holder = Holder::new("idle").unwrap();
-    let worker = Worker::new(access.clone(), Connectors::new(), holder, Terms::default());
+    let worker = Worker::new(journal.clone(), Connectors::new(), holder, Terms::default());
     let reactors: [Arc<dyn Reactor>; 4] = [
         Arc::new(Outbox::new(worker.clone())),
         Arc::new(Reconciler::new(worker.clone())),
         Arc::new(Compensation::new(worker)),
-        Arc::new(Timers::new(access.clone())),
+        Arc::new(Timers::new(journal.clone())),
     ];
     let stop = CancellationToken::new();
     let drivers = reactors.map(|reactor| {
-        let driver = Driver::new(access.clone(), reactor, Options::default());
+        let driver = Driver::new(journal.clone(), reactor, Options::default());
         tokio::spawn(driver.run(stop.clone()))
     });
     tokio::time::sleep(Duration::from_secs(60 * u64::from(MINUTES))).await;

@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,21 +15,18 @@ use tape_core::command::{
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::decision::Usage;
-use tape_core::entry::obligation::ObligationId;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{
-    Connector as Name, EffectId, Epoch, Holder, Operation, RequestId, RunId, Seq, SessionId, StreamId,
-};
+use tape_core::id::{Connector as Name, EffectId, Epoch, Holder, Operation, RunId, Seq};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
+use tape_reactors::api::due::{DueEffect, DuePage};
+use tape_reactors::api::{Journal, JournalError, Layer};
 use tape_reactors::{
-    Access, AccessError, Call, Connector, Connectors, Driver, DuePage, EffectAt, NotUndone, ObligationAt,
-    Observation, Options, Outbox, Reconciler, Terms, Worker,
+    Call, Connector, Connectors, Driver, NotUndone, Observation, Options, Outbox, Reconciler, Terms, Worker,
 };
 use tape_store::clock::Clock;
-use tape_store::contract::PageToken;
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +46,7 @@ impl Clock for VirtualClock {
 }
 
 /// What is wrong with the way to the journal.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// Answers to claims come late.
     LateClaims,
@@ -59,6 +55,7 @@ enum Trouble {
 }
 
 /// A journal behind a way that has its troubles.
+#[derive(Debug)]
 struct Beyond {
     engine: Engine,
     trouble: Trouble,
@@ -66,15 +63,15 @@ struct Beyond {
 }
 
 impl Beyond {
-    fn check(&self) -> Result<&Engine, AccessError> {
+    fn check(&self) -> Result<&Engine, JournalError> {
         if self.trouble == Trouble::CutOff && self.claimed.load(Ordering::SeqCst) {
-            return Err(AccessError::Unavailable("cut off".into()));
+            return Err(JournalError::unavailable("cut off"));
         }
         Ok(&self.engine)
     }
 }
 
-fn beyond(engine: &Engine, trouble: Trouble) -> Arc<dyn Access> {
+fn beyond(engine: &Engine, trouble: Trouble) -> Arc<dyn Journal> {
     Arc::new(Beyond {
         engine: engine.clone(),
         trouble,
@@ -83,28 +80,24 @@ fn beyond(engine: &Engine, trouble: Trouble) -> Arc<dyn Access> {
 }
 
 #[async_trait]
-impl Access for Beyond {
+impl Layer for Beyond {
+    fn inner(&self) -> &dyn Journal {
+        &self.engine
+    }
+
     async fn due(
         &self,
         queue: Queue,
         within: Duration,
-        from: Option<&PageToken>,
+        from: Option<&str>,
         limit: u32,
-    ) -> Result<DuePage, AccessError> {
-        Access::due(self.check()?, queue, within, from, limit).await
+    ) -> Result<DuePage, JournalError> {
+        self.check()?.due(queue, within, from, limit).await
     }
 
-    fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
-        Access::changed(&self.engine, queue)
-    }
-
-    fn request_id(&self) -> RequestId {
-        self.engine.request_id()
-    }
-
-    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, AccessError> {
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
         let claims = matches!(command.body, RunCommand::Work(WorkerCommand::ClaimEffect { .. }));
-        let reply = Access::run(self.check()?, run, command).await;
+        let reply = Journal::run(self.check()?, run, command).await;
         if claims {
             self.claimed.store(true, Ordering::SeqCst);
             if self.trouble == Trouble::LateClaims {
@@ -114,28 +107,12 @@ impl Access for Beyond {
         reply
     }
 
-    async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, AccessError> {
-        Access::read(self.check()?, run, after, limit).await
+    async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
+        Journal::read(self.check()?, run, after, limit).await
     }
 
-    async fn effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<EffectAt>, AccessError> {
-        Access::effect(self.check()?, run, effect).await
-    }
-
-    async fn obligation(
-        &self,
-        run: &RunId,
-        obligation: &ObligationId,
-    ) -> Result<Option<ObligationAt>, AccessError> {
-        Access::obligation(self.check()?, run, obligation).await
-    }
-
-    async fn merge(&self, session: &SessionId) -> Result<(), AccessError> {
-        Access::merge(self.check()?, session).await
-    }
-
-    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), AccessError> {
-        Access::finish_erasures(self.check()?, stream).await
+    async fn due_effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<DueEffect>, JournalError> {
+        self.check()?.due_effect(run, effect).await
     }
 }
 
@@ -254,17 +231,17 @@ async fn until(engine: &Engine, run: &RunId, effect: &EffectId, status: Status) 
     }
 }
 
-fn worker(access: Arc<dyn Access>, name: &str, upstream: &Upstream) -> Worker {
+fn worker(journal: Arc<dyn Journal>, name: &str, upstream: &Upstream) -> Worker {
     let connectors = Connectors::new().with(Name::new("bank").unwrap(), upstream.clone(), 4);
     let terms = Terms {
         claim: CLAIM,
         ..Terms::default()
     };
-    Worker::new(access, connectors, Holder::new(name).unwrap(), terms)
+    Worker::new(journal, connectors, Holder::new(name).unwrap(), terms)
 }
 
-fn start(access: Arc<dyn Access>, reactor: Arc<dyn tape_reactors::Reactor>, stop: &CancellationToken) {
-    let driver = Driver::new(access, reactor, Options::default());
+fn start(journal: Arc<dyn Journal>, reactor: Arc<dyn tape_reactors::Reactor>, stop: &CancellationToken) {
+    let driver = Driver::new(journal, reactor, Options::default());
     tokio::spawn(driver.run(stop.clone()));
 }
 
@@ -292,7 +269,7 @@ async fn acts_once(trouble: Trouble, upstream: &Upstream) {
     start(beyond, Arc::new(outbox), &stop);
     dispatched(&engine, &run, &effect).await;
     until(&engine, &run, &effect, Status::Started).await;
-    let quick: Arc<dyn Access> = Arc::new(engine.clone());
+    let quick: Arc<dyn Journal> = Arc::new(engine.clone());
     let other = worker(Arc::clone(&quick), "other", upstream);
     start(Arc::clone(&quick), Arc::new(Outbox::new(other.clone())), &stop);
     start(quick, Arc::new(Reconciler::new(other)), &stop);

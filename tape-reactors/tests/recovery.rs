@@ -16,12 +16,12 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
+use tape_reactors::api::Journal;
 use tape_reactors::{
-    Access, AgentEngineRedriver, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver,
-    Registry,
+    AgentEngineRedriver, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry,
 };
 use tape_store::clock::Clock;
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -113,15 +113,15 @@ impl Workers {
     fn start(n: usize, engine: &Engine, redriver: &Arc<dyn Redriver>, options: Options) -> Self {
         let stop = CancellationToken::new();
         let worker = |i| {
-            let access: Arc<dyn Access> = Arc::new(engine.clone());
+            let journal: Arc<dyn Journal> = Arc::new(engine.clone());
             let holder = Holder::new(format!("recovery-{i}")).unwrap();
             let recovery = Recovery::new(
-                Arc::clone(&access),
+                Arc::clone(&journal),
                 Arc::clone(redriver),
                 holder,
                 Duration::from_secs(10),
             );
-            tokio::spawn(Driver::new(access, Arc::new(recovery), options).run(stop.clone()))
+            tokio::spawn(Driver::new(journal, Arc::new(recovery), options).run(stop.clone()))
         };
         Self {
             tasks: (0..n).map(worker).collect(),

@@ -2,17 +2,17 @@
 
 use std::error::Error;
 use tape_core::causes::Causes;
+use tape_engine::EngineError;
 use tape_proto::failure::Failure;
 use tape_store::error::StoreError;
-use tape_store::journal::JournalError;
 
 /// What a caller is told of an error of the journal.
-pub(crate) fn of_journal(error: JournalError) -> Failure {
+pub(crate) fn of_journal(error: EngineError) -> Failure {
     match error {
-        JournalError::Rejected(rejection) => Failure::Rejected(rejection),
-        JournalError::Store(error) => of_store(&error),
-        JournalError::Contended { .. } => Failure::Contended(error.to_string()),
-        JournalError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(Causes(&error).to_string()),
+        EngineError::Rejected(rejection) => Failure::Rejected(rejection),
+        EngineError::Store(error) => of_store(&error),
+        EngineError::Contended { .. } => Failure::Contended(error.to_string()),
+        EngineError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(Causes(&error).to_string()),
         // What is damaged is for a person to look at; an error this build has no word for is too.
         other => damaged(&other),
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_store::engine::Engine;
+use tape_engine::Engine;
 use tape_store::error::StoreError;
 use tokio::net::TcpListener;
 use tonic::service::{InterceptorLayer, Routes};

@@ -23,6 +23,7 @@ pub(crate) use drive::PATH as DRIVE;
 use drive::RunsService;
 use readers::{Held, Messages, Readers, Unsent, Writer};
 use std::sync::{Arc, Mutex};
+use tape_engine::Engine;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tape_proto::v1::entries_server::EntriesServer;
@@ -32,7 +33,6 @@ use tape_proto::v1::runs_server::RunsServer;
 use tape_proto::v1::sessions_server::SessionsServer;
 use tape_proto::v1::values_server::ValuesServer;
 use tape_store::contract::JournalStore;
-use tape_store::engine::Engine;
 use tape_store::error::StoreError;
 use tonic::{Response, Status};
 

@@ -57,7 +57,6 @@ pub enum StoreError {
 
 /// A batch was not committed, or nobody knows.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum CommitError {
     /// The stream has moved on, or has another history than the batch was made on: load it, decide again.
     #[error("{stream} does not end with entry {expected} as the batch knows it; its last entry is {current}")]
@@ -106,7 +105,7 @@ impl StoreError {
     }
 
     /// A stream whose entries no head accounts for.
-    pub(crate) fn without_head(stream: &StreamId) -> Self {
+    pub fn without_head(stream: &StreamId) -> Self {
         Self::corrupt(stream.to_string(), "it has entries, but no head")
     }
 

@@ -9,10 +9,8 @@ pub mod announce;
 #[cfg(feature = "bigtable")]
 pub mod bigtable;
 pub mod clock;
-pub mod committer;
 pub mod conformance;
 pub mod contract;
-pub mod engine;
 pub mod error;
 #[cfg(any(
     feature = "sqlite",
@@ -21,7 +19,6 @@ pub mod error;
     feature = "spanner"
 ))]
 mod group;
-pub mod journal;
 pub mod layer;
 mod listing;
 pub mod memory;

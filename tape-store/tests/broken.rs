@@ -21,6 +21,7 @@ use tape_store::memory::MemoryStore;
 fn test(name: &str) -> &'static Test {
     TESTS
         .iter()
+        .chain(tape_engine::conformance::TESTS)
         .find(|test| test.name == name)
         .unwrap_or_else(|| panic!("there is no test {name}"))
 }

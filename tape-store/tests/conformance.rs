@@ -18,12 +18,14 @@ use tape_store::sqlite::SqliteStore;
 mod memory {
     use super::*;
     tape_store::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::new())) });
+    tape_engine::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::new())) });
 }
 
 /// A store with several shards keeps the same promises in each.
 mod memory_in_shards {
     use super::*;
     tape_store::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::with_shards(5))) });
+    tape_engine::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::with_shards(5))) });
 }
 
 mod sqlite {
@@ -45,6 +47,7 @@ mod sqlite {
     }
 
     tape_store::conformance!(fixture);
+    tape_engine::conformance!(fixture);
 }
 
 /// The store at a URL, which can be opened again.
@@ -68,6 +71,7 @@ mod postgres {
     }
 
     tape_store::conformance!(fixture);
+    tape_engine::conformance!(fixture);
 }
 
 #[cfg(feature = "bigtable")]
@@ -81,6 +85,7 @@ mod bigtable {
     }
 
     tape_store::conformance!(fixture);
+    tape_engine::conformance!(fixture);
 }
 
 #[cfg(feature = "spanner")]
@@ -94,4 +99,5 @@ mod spanner {
     }
 
     tape_store::conformance!(fixture);
+    tape_engine::conformance!(fixture);
 }

@@ -31,10 +31,10 @@ use tape_core::id::{BusinessKey, Connector, EventId, Key, RequestId, RunId, Seq,
 use tape_core::session::{Delta, Json};
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 use tape_store::clock::{Clock as _, ManualClock};
 use tape_store::contract::{JournalStore, RunFilter};
-use tape_store::engine::Engine;
-use tape_store::journal::JournalError;
 use tape_store::memory::MemoryStore;
 use tape_store::sqlite::SqliteStore;
 
@@ -324,7 +324,7 @@ impl History {
         };
         match reply {
             Ok(reply) => Ok(format!("{reply:?}")),
-            Err(JournalError::Rejected(rejection)) => Err(format!("{rejection:?}")),
+            Err(EngineError::Rejected(rejection)) => Err(format!("{rejection:?}")),
             Err(other) => panic!("{} in history {}: {asked:?}: {other:?}", side.name, self.seed),
         }
     }

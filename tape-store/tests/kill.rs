@@ -16,7 +16,7 @@ use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
-use tape_store::committer::Committer;
+use tape_engine::committer::Committer;
 use tape_store::contract::{Batch, BatchId, JournalStore, SnapshotChange};
 use tape_store::sqlite::SqliteStore;
 

@@ -16,11 +16,11 @@ use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{RequestId, Seq, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Batch, Committed, Fate, JournalStore};
-use tape_store::engine::Engine;
 use tape_store::error::{CommitError, StoreError};
-use tape_store::journal::JournalError;
 use tape_store::postgres::{PostgresStore, Target};
 
 fn with(url: &str, parameters: &str) -> Target {
@@ -119,9 +119,7 @@ async fn change(engine: &Engine, value: &str) -> Seq {
     loop {
         match put(engine, request, value).await {
             Ok(reply) => return reply.seq,
-            Err(
-                JournalError::Store(StoreError::Unavailable { .. }) | JournalError::OutcomeUnknown { .. },
-            ) => {}
+            Err(EngineError::Store(StoreError::Unavailable { .. }) | EngineError::OutcomeUnknown { .. }) => {}
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -245,7 +243,7 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
     );
 }
 
-async fn put(engine: &Engine, request: RequestId, value: &str) -> Result<Reply, JournalError> {
+async fn put(engine: &Engine, request: RequestId, value: &str) -> Result<Reply, EngineError> {
     let (tenant, name) = value_name();
     let value = Payload::new("text/plain", value.to_owned()).unwrap();
     let put = ValueCommand::Put {
@@ -271,7 +269,7 @@ async fn a_repeated_command_is_not_acknowledged_before_a_standby_has_it() {
     for engine in [&engine, &other, &engine] {
         let told = put(engine, request, "once").await;
         assert!(
-            matches!(told, Err(JournalError::OutcomeUnknown { .. })),
+            matches!(told, Err(EngineError::OutcomeUnknown { .. })),
             "{told:?}"
         );
     }

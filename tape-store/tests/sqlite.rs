@@ -15,12 +15,12 @@ use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, RunCommand};
 use tape_core::id::{RunId, Seq, Tenant};
 use tape_core::payload::Payload;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, JournalStore, Shard};
-use tape_store::engine::Engine;
 use tape_store::error::StoreError;
-use tape_store::journal::JournalError;
 use tape_store::sqlite::{Settings, SqliteStore};
 
 /// A journal of `n` entries of one value, closed.
@@ -161,7 +161,7 @@ async fn damaged_rows_are_found_and_named() {
         // Nothing is written over the damage.
         let refused = put(&Engine::new(Arc::new(store), Arc::new(SystemClock)), "on top").await;
         assert!(
-            matches!(refused, Err(JournalError::Store(StoreError::Corrupt { .. }))),
+            matches!(refused, Err(EngineError::Store(StoreError::Corrupt { .. }))),
             "{damage}: {refused:?}"
         );
     }
@@ -219,7 +219,7 @@ async fn damaged_bytes_are_found_by_the_chain() {
         execute(&path, &damage).await;
         let refused = put(&engine(&path).await, "on top").await;
         assert!(
-            matches!(refused, Err(JournalError::Damaged { .. })),
+            matches!(refused, Err(EngineError::Damaged { .. })),
             "{damage}: {refused:?}"
         );
     }
@@ -320,10 +320,7 @@ async fn a_run_that_was_moved_under_another_name_is_refused() {
     )
     .await;
     let refused = engine(&path).await.run(&eight, begin(&eight, None)).await;
-    assert!(
-        matches!(refused, Err(JournalError::Damaged { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(EngineError::Damaged { .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -342,7 +339,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
         assert!(written < 100, "the file has a bound");
     };
     assert!(
-        matches!(refused, JournalError::Store(StoreError::Unavailable { .. })),
+        matches!(refused, EngineError::Store(StoreError::Unavailable { .. })),
         "{refused:?}"
     );
     let (_, _, stream) = value();
@@ -366,7 +363,7 @@ async fn a_file_that_somebody_locks_is_unavailable_until_let_go() {
     for _ in 0..3 {
         let refused = put(&engine, "while it is locked").await;
         assert!(
-            matches!(refused, Err(JournalError::Store(StoreError::Unavailable { .. }))),
+            matches!(refused, Err(EngineError::Store(StoreError::Unavailable { .. }))),
             "{refused:?}"
         );
     }
@@ -390,7 +387,7 @@ fn reader() {
         let (_, _, stream) = value();
         let seq = store.head(&stream).await.unwrap().unwrap().seq;
         let refused = put(&Engine::new(store, Arc::new(SystemClock)), "in vain").await;
-        let unavailable = matches!(refused, Err(JournalError::Store(StoreError::Unavailable { .. })));
+        let unavailable = matches!(refused, Err(EngineError::Store(StoreError::Unavailable { .. })));
         process::say(&format!("{seq} {unavailable}"));
     });
 }

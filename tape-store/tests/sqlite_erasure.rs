@@ -13,10 +13,10 @@ use std::time::Duration;
 use tape_core::command::Command;
 use tape_core::erasure::Erasure;
 use tape_core::id::Seq;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 use tape_store::clock::SystemClock;
 use tape_store::contract::JournalStore;
-use tape_store::engine::Engine;
-use tape_store::journal::JournalError;
 use tape_store::sqlite::{Settings, SqliteStore};
 
 async fn execute(path: &Path, statement: &str) {
@@ -79,7 +79,7 @@ async fn an_erasure_is_not_over_while_a_reader_keeps_the_log() {
     let erase = Command::new(engine.request_id(), erasure);
     let unknown = engine.erase(&stream, erase).await;
     assert!(
-        matches!(unknown, Err(JournalError::OutcomeUnknown { .. })),
+        matches!(unknown, Err(EngineError::OutcomeUnknown { .. })),
         "{unknown:?}"
     );
     let read = pen::all(store.as_ref(), &stream).await;

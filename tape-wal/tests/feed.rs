@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Payload;
+use tape_engine::Engine;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, Shard};
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 use tape_wal::{Feed, FeedError, Filter, Page, Start};
 

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use tape_client::core::command::Ending;
 use tape_client::core::id::{Connector as Name, Holder};
 use tape_client::{Answer, Begun, Payload, RunId, Tape};
-use tape_reactors::{Access, Call, Connector, Connectors, Driver, NotUndone, Observation, Outbox, Worker};
-use tape_store::{engine::Engine, memory::MemoryStore};
+use tape_engine::Engine;
+use tape_reactors::api::Journal;
+use tape_reactors::{Call, Connector, Connectors, Driver, NotUndone, Observation, Outbox, Worker};
+use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
 struct Mailbox(PathBuf);
@@ -60,16 +62,16 @@ async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let engine = Engine::start(Arc::new(MemoryStore::new()));
     let tape = Tape::over(engine.clone()).connect().await?;
-    let access: Arc<dyn Access> = Arc::new(engine);
+    let journal: Arc<dyn Journal> = Arc::new(engine);
     // Four mails at a time, at most.
     let connectors = Connectors::new().with(Name::new("mail")?, Mailbox(dir.path().to_owned()), 4);
     let worker = Worker::new(
-        access.clone(),
+        journal.clone(),
         connectors,
         Holder::new("mailer")?,
         Default::default(),
     );
-    let outbox = Driver::new(access, Arc::new(Outbox::new(worker)), Default::default());
+    let outbox = Driver::new(journal, Arc::new(Outbox::new(worker)), Default::default());
     let stop = CancellationToken::new();
     let outbox = tokio::spawn(outbox.run(stop.clone()));
 

@@ -18,8 +18,8 @@ use tape_client::core::fingerprint::Fingerprint;
 use tape_client::core::id::{Connector, EffectId, Epoch, GateName, Holder, Operation};
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
+use tape_engine::Engine;
 use tape_store::clock::{Clock as _, ManualClock, SystemClock};
-use tape_store::engine::Engine;
 
 /// A journal whose clock stands.
 struct World {

@@ -198,6 +198,12 @@ impl From<Failure> for Status {
     }
 }
 
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::from(&status)
+    }
+}
+
 impl From<&Status> for Failure {
     fn from(status: &Status) -> Self {
         let info = status

@@ -2,7 +2,6 @@
 
 use super::flight::Flight;
 use super::{Ending, Inner, Run};
-use crate::backend::{Failure, Until};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::json;
@@ -13,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::query::Until;
 use tape_core::codec::{self, StoredEntry};
 use tape_core::command::{Begin, Create, RunCommand};
 use tape_core::entry::TraceParent;
@@ -334,12 +335,12 @@ pub(super) async fn catch_up(
     let mut failures = 0;
     loop {
         let mut broken_off = None;
-        let mut pages = tape.backend.entries(run, seq(), Until::End);
+        let mut pages = tape.journal.entries(run, seq(), Until::End);
         while let Some(page) = pages.next().await {
             match page {
                 Ok(page) => fold(replay, &page)?,
                 // What was read so far is kept: the next try goes on from there.
-                Err(Failure::Retryable(source)) => {
+                Err(JournalError::Unavailable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
                     broken_off = Some(source);
                     break;

@@ -2,12 +2,13 @@
 
 use super::Run;
 use super::begin::fold;
-use crate::backend::{Failure, Until};
 use crate::error::Error;
-use crate::retry::Backoff;
+use crate::retry::{backoff, chance};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::query::Until;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
 use tape_core::replay::Replay;
@@ -15,7 +16,7 @@ use tape_core::reply::Rejection;
 use tape_core::time::Timestamp;
 use tokio::time::Instant;
 
-type Pages = BoxStream<'static, Result<Vec<StoredEntry>, Failure>>;
+type Pages = BoxStream<'static, Result<Vec<StoredEntry>, JournalError>>;
 
 /// The wait before another attempt at suspending a run over which something is still under way.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -54,14 +55,14 @@ impl Run {
 
     fn follow(&self) -> Pages {
         let seen = self.replay().seq();
-        self.inner.tape.backend.entries(self.id(), seen, Until::Dropped)
+        self.inner.tape.journal.entries(self.id(), seen, Until::Forever)
     }
 }
 
 struct Wait<'a> {
     run: &'a Run,
     pages: Pages,
-    backoff: Backoff,
+    backoff: tape_api::backoff::Backoff,
     due: Option<Due>,
     /// When to say that the time has come.
     say_at: Instant,
@@ -84,7 +85,7 @@ impl<'a> Wait<'a> {
         Self {
             run,
             pages: run.follow(),
-            backoff: Backoff::default(),
+            backoff: backoff(),
             due,
             say_at,
             give_up_at: now + give_up,
@@ -102,26 +103,26 @@ impl<'a> Wait<'a> {
         }
     }
 
-    async fn page(&mut self, page: Option<Result<Vec<StoredEntry>, Failure>>) -> Result<(), Error> {
+    async fn page(&mut self, page: Option<Result<Vec<StoredEntry>, JournalError>>) -> Result<(), Error> {
         match page {
             Some(Ok(page)) => {
-                self.backoff = Backoff::default();
+                self.backoff = backoff();
                 return fold(&self.run.inner.replay, &page);
             }
-            Some(Err(Failure::Retryable(source))) => {
+            Some(Err(JournalError::Unavailable(source))) => {
                 tracing::debug!(error = %source, "following the run broke off; going on");
             }
             Some(Err(failure)) => return Err(failure.into()),
             None => {}
         }
-        tokio::time::sleep(self.backoff.next()).await;
+        tokio::time::sleep(self.backoff.next(chance())).await;
         self.pages = self.run.follow();
         Ok(())
     }
 
     /// The time has come, by this process's reckoning.
     async fn say(&mut self) -> Result<(), Error> {
-        self.say_at = Instant::now() + self.backoff.next();
+        self.say_at = Instant::now() + self.backoff.next(chance());
         let Some(say) = self.due.as_ref().and_then(|due| due.say.clone()) else {
             return Ok(());
         };

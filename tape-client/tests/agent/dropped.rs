@@ -15,10 +15,10 @@ use tape_client::core::command::{Command, Ending as Outcome, RunCommand, WorkerC
 use tape_client::core::id::{EffectId, EventId, GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::session::Delta;
 use tape_client::{Answer, Call, CallError, Currency, Decision, Ending, Error, Event, Payload, Run, Tape};
+use tape_engine::Engine;
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::clock::SystemClock;
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 
 /// Polls `future` so many times, and drops it.

@@ -10,8 +10,8 @@ use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::id::{EffectId, Holder, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{CallError, EffectPolicy, Ending, Error, Payload, Run};
+use tape_engine::Engine;
 use tape_store::contract::Shard;
-use tape_store::engine::Engine;
 
 async fn approval(run: &Run) -> Result<Ending, Error> {
     let answer = run

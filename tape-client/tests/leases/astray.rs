@@ -11,7 +11,7 @@ use tape_client::core::agenda::Queue;
 use tape_client::core::id::{GateName, Seq, SignalId, StreamId, Tenant, ValueName};
 use tape_client::core::session::Delta;
 use tape_client::{
-    Answer, CallError, Error, Payload, Retirement, RunQuery, Tail, Tape, WorkError, Workbench,
+    Answer, CallError, Error, Journal as _, JournalError, Payload, Remote, Retirement, RunQuery, Tail, Tape,
 };
 
 /// A journal, and something else that new connections lead to for a while.
@@ -204,9 +204,9 @@ async fn what_a_tool_and_a_model_answered_is_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_told_that_the_server_is_out_of_reach() {
     let astray = Astray::new().await;
-    let workbench = Workbench::new(&astray.imposter.address.to_string()).unwrap();
+    let remote = Remote::new(&astray.imposter.address.to_string(), Duration::from_secs(30)).unwrap();
     for _ in 0..5 {
-        let told = workbench.due(Queue::Recovery, None, 8).await;
-        assert!(matches!(told, Err(WorkError::Unavailable(_))), "{told:?}");
+        let told = remote.due(Queue::Recovery, Duration::ZERO, None, 8).await;
+        assert!(matches!(told, Err(JournalError::Unavailable(_))), "{told:?}");
     }
 }

@@ -19,11 +19,11 @@ use tape_client::core::run::Lease;
 use tape_client::core::session::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Error, Run, RunId, Tape};
+use tape_engine::Engine;
 use tape_server::config::Config;
 use tape_server::server::Server as Served;
 use tape_store::clock::{Clock as _, SystemClock};
 use tape_store::contract::JournalStore;
-use tape_store::engine::Engine;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

@@ -6,10 +6,10 @@ use tape_client::core::id::{GateName, SignalId, StreamId, Tenant, ValueName};
 use tape_client::core::session::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, Tape};
+use tape_engine::Engine;
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::clock::{Clock, SystemClock};
-use tape_store::engine::Engine;
 
 /// A journal's clock, behind that of this machine by far more than a request may be ahead.
 struct Behind;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Where a machine of Google's cloud gets the access tokens of its service account.
+/// Where a machine of Google's cloud gets the journal tokens of its service account.
 const METADATA: &str =
     "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token";
 /// A token is not used in the last minute of its life.
@@ -17,7 +17,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// Calls `streamQuery` of a reasoning engine with the class method `stream_query`, unless told otherwise, and the input
 /// `{"run": {...}, "epoch": N}`. The agent adopts the run with that epoch and drives it; the call is over when its stream ends. Requests
-/// carry an access token of the service account that this process runs as.
+/// carry an journal token of the service account that this process runs as.
 pub struct AgentEngineRedriver {
     client: reqwest::Client,
     url: String,
@@ -66,7 +66,7 @@ impl AgentEngineRedriver {
         self
     }
 
-    /// Gets its access tokens elsewhere than from the metadata server.
+    /// Gets its journal tokens elsewhere than from the metadata server.
     #[must_use]
     pub fn tokens(mut self, url: impl Into<String>) -> Self {
         self.tokens = url.into();

@@ -9,8 +9,8 @@ use tape_core::id::{GateName, SignalId, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::run::Gate;
+use tape_engine::EngineError;
 use tape_store::contract::Hint;
-use tape_store::journal::JournalError;
 
 #[tokio::test]
 async fn a_gate_is_answered_once_whoever_comes_first() {
@@ -47,7 +47,7 @@ async fn open(run: &Driven, name: &str, after_ms: Option<u64>) {
     run.drive(DriverCommand::OpenGate { gate, deadline }).await;
 }
 
-async fn signal(run: &Driven, name: &str, id: &str) -> Result<Reply, JournalError> {
+async fn signal(run: &Driven, name: &str, id: &str) -> Result<Reply, EngineError> {
     run.tell(OutsideCommand::Signal {
         gate: gate(name),
         id: SignalId::new(id).unwrap(),
@@ -73,7 +73,7 @@ async fn by_the_deadline(run: &Driven) {
     let late = signal(run, "deadline", "s").await;
     let told = matches!(
         late,
-        Err(JournalError::Rejected(Rejection::GateAnswered {
+        Err(EngineError::Rejected(Rejection::GateAnswered {
             by: AnsweredBy::Deadline,
             ..
         }))
@@ -129,7 +129,7 @@ async fn by_both_at_once(run: &Driven, n: u64) {
     match answered(run, &name).await {
         AnsweredBy::Signal { .. } => assert!(told.is_ok()),
         AnsweredBy::Deadline => assert!(
-            matches!(told, Err(JournalError::Rejected(Rejection::GateAnswered { .. }))),
+            matches!(told, Err(EngineError::Rejected(Rejection::GateAnswered { .. }))),
             "{told:?}"
         ),
         AnsweredBy::EarlierSignal { .. } => panic!("the gate was open"),

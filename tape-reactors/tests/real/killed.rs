@@ -9,7 +9,8 @@ use tape_core::command::{Command, Ending, RunCommand, WorkerCommand};
 use tape_core::effect::{Semantics, SettledBy, Status};
 use tape_core::entry::EntryBody;
 use tape_core::id::Holder;
-use tape_reactors::{Access, DueWork};
+use tape_reactors::api::Journal;
+use tape_reactors::api::due::DueWork;
 
 const KILLS: usize = 100;
 
@@ -88,11 +89,11 @@ fn blind_worker() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = tape_store::open::open(&format!("sqlite:{path}")).await.unwrap();
-        let engine = tape_store::engine::Engine::start(store);
+        let engine = tape_engine::Engine::start(store);
         say("ready");
         loop {
-            let changed = Access::changed(&engine, Queue::Outbox);
-            let due = Access::due(&engine, Queue::Outbox, Duration::ZERO, None, 10).await;
+            let changed = Journal::changed(&engine, Queue::Outbox);
+            let due = Journal::due(&engine, Queue::Outbox, Duration::ZERO, None, 10).await;
             for work in due.unwrap().work {
                 call_first(&engine, &upstream, &work).await;
             }
@@ -101,7 +102,7 @@ fn blind_worker() {
     });
 }
 
-async fn call_first(engine: &tape_store::engine::Engine, upstream: &str, work: &DueWork) {
+async fn call_first(engine: &tape_engine::Engine, upstream: &str, work: &DueWork) {
     let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
         return;
     };

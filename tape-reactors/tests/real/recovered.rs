@@ -23,8 +23,8 @@ use tape_core::payload::Payload;
 use tape_core::reply::ReplyResult;
 use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
 use tape_store::clock::{Clock, SystemClock};
-use tape_store::engine::Engine;
 use tokio::sync::{Notify, watch};
 
 const WORKERS: usize = 3;

@@ -6,15 +6,15 @@ use crate::world::{World, spec};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
+use tape_client::Remote;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Deadline, DriverCommand};
 use tape_core::effect::{Semantics, Status};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::stream::RunStatus;
-use tape_reactors::{Access, RemoteAccess};
+use tape_reactors::api::Journal as _;
 use tape_server::config::Config;
-use tape_store::contract::PageToken;
 
 /// A server in a process of its own.
 pub(crate) struct Server {
@@ -85,27 +85,27 @@ async fn due_work_is_read_from_page_to_page_through_a_server() {
         })
         .await;
     }
-    let access = RemoteAccess::new(&server.address).unwrap();
+    let journal = Remote::new(&server.address, Duration::from_secs(30)).unwrap();
     // The server's clock has to come by the last of them.
     let items = loop {
-        let items = pages(&access).await;
+        let items = pages(&journal).await;
         if items.len() >= TIMERS {
             break items;
         }
     };
     assert_eq!(items.iter().collect::<HashSet<_>>().len(), TIMERS);
     assert_eq!(items.len(), TIMERS, "each once");
-    let foreign = PageToken("[{}]".to_owned());
-    let refused = access.due(Queue::Timers, Duration::ZERO, Some(&foreign), 2).await;
+    let foreign = "[{}]";
+    let refused = journal.due(Queue::Timers, Duration::ZERO, Some(foreign), 2).await;
     assert!(refused.is_err());
 }
 
 /// What is due, in pages of two.
-async fn pages(access: &RemoteAccess) -> Vec<Item> {
-    let (mut items, mut from) = (Vec::new(), None);
+async fn pages(journal: &Remote) -> Vec<Item> {
+    let (mut items, mut from): (Vec<Item>, Option<String>) = (Vec::new(), None);
     loop {
-        let page = access
-            .due(Queue::Timers, Duration::ZERO, from.as_ref(), 2)
+        let page = journal
+            .due(Queue::Timers, Duration::ZERO, from.as_deref(), 2)
             .await
             .unwrap();
         assert!(page.work.len() <= 2);

@@ -19,8 +19,8 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
 use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
-use tape_store::engine::Engine;
-use tape_store::journal::JournalError;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
 const CLAIM_MS: u64 = 1_500;
@@ -196,7 +196,7 @@ pub(crate) async fn engine(url: &str) -> Engine {
     Engine::start(store)
 }
 
-pub(crate) async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, JournalError> {
+pub(crate) async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> Result<Reply, EngineError> {
     let request = engine.request_id();
     engine.run(run, Command::new(request, command)).await
 }
@@ -254,7 +254,7 @@ impl Driven {
         ask(&self.engine, &self.run, command).await.unwrap()
     }
 
-    pub(crate) async fn tell(&self, told: OutsideCommand) -> Result<Reply, JournalError> {
+    pub(crate) async fn tell(&self, told: OutsideCommand) -> Result<Reply, EngineError> {
         ask(&self.engine, &self.run, RunCommand::Tell(told)).await
     }
 

@@ -20,8 +20,8 @@ use clap::Parser;
 use figure::{Figures, rate};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_engine::Engine;
 use tape_store::clock::SystemClock;
-use tape_store::engine::Engine;
 
 #[derive(Parser)]
 struct Arguments {

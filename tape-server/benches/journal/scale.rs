@@ -16,9 +16,9 @@ use tape_core::replay::Replay;
 use tape_core::run::Run;
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
 use tape_store::clock::{Clock as _, SystemClock};
 use tape_store::contract::{Batch, BatchId, JournalStore, Shard, SnapshotChange};
-use tape_store::engine::Engine;
 
 /// Due runs that are to be found.
 const DUE: u32 = 10;

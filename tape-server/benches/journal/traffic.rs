@@ -4,8 +4,8 @@ use crate::figure::Figures;
 use crate::work::{Caller, PAYLOAD_BYTES, steps_of};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tape_engine::Engine;
 use tape_store::clock::SystemClock;
-use tape_store::engine::Engine;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

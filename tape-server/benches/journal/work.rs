@@ -14,8 +14,8 @@ use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
+use tape_engine::Engine;
 use tape_store::clock::{Clock as _, SystemClock};
-use tape_store::engine::Engine;
 
 /// Bytes of each payload.
 pub(crate) const PAYLOAD_BYTES: usize = 512;

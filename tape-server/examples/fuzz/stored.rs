@@ -14,11 +14,11 @@ use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::stream::{Stream, restore, snapshot};
 use tape_core::value::Value;
+use tape_engine::Engine;
 use tape_proto::convert::{ExecuteCommand, SessionChange, ValueChange};
 use tape_proto::v1;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, Shard};
-use tape_store::engine::Engine;
 use tape_store::memory::MemoryStore;
 
 /// Commands that make the journals which are damaged afterwards.

@@ -6,10 +6,10 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{RunId, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
+use tape_engine::page_to_end;
 use tape_proto::convert::InvalidField;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_store::journal::page_to_end;
 
 /// What is to be read.
 pub(super) struct Request {

@@ -2,12 +2,12 @@
 
 use super::Context;
 use crate::failure::{of_journal, of_store};
+use tape_engine::Retirement;
 use tape_proto::convert::RetirementQuery;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::retention_server::Retention;
 use tape_store::contract::PageToken;
-use tape_store::engine::Retirement;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]

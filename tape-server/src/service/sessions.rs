@@ -6,12 +6,12 @@ use tape_core::id::{Seq, SessionId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::stream::Stream as _;
+use tape_engine::EventsFrom;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_state};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::sessions_server::Sessions;
-use tape_store::engine::EventsFrom;
 use tonic::{Request, Response, Status};
 
 /// The least room for events in an answer: the largest event fits.

@@ -37,9 +37,6 @@
 //! | so does a list after a page of stale places | the same |
 //! | so does the look for news | `late::news_of_commits_under_way_hides_no_other` |
 //! | a table that would delete entries is not opened | `rules::a_rule_of_age_is_refused_and_put_right` |
-//! | a key that a dead run claimed is taken over | `claims` |
-//! | from a run that can never begin its effect | `claims` |
-//! | and has not begun it | `claims` |
 //! | a commit that is told wakes, a hint does not | `pushed::commits_wake_and_nothing_else_does` |
 //! | commits are pushed once all partitions are heard | the same |
 //! | a stream goes on from its token | `pushed::a_stream_that_breaks_goes_on_from_where_it_was` |
@@ -53,7 +50,6 @@
 //! That who makes a row of the log raises its marks before names leave the set of news only spares others work: nothing fails without it,
 //! since who makes the next row raises them in any case.
 
-mod claims;
 mod costs;
 mod crashes;
 mod heads;

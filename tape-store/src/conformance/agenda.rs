@@ -1,7 +1,7 @@
 //! Due work: hints that are never missing.
 
 use super::Fixture;
-use super::append::{Pen, commit, run};
+use super::pen::{Pen, commit, run};
 use crate::contract::{Batch, Hint, JournalStore, Shard};
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::{Seq, StreamId, TimerName};

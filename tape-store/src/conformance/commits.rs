@@ -1,7 +1,7 @@
 //! Commits: what is appended, and what is refused.
 
 use super::Fixture;
-use super::append::{Pen, all, commit, text};
+use super::pen::{Pen, all, commit, text};
 use crate::contract::{Batch, Committed, Fate, Head, JournalStore};
 use crate::error::{CommitError, StoreError};
 use bytes::Bytes;

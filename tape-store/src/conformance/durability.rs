@@ -1,7 +1,7 @@
 //! What outlives the process.
 
 use super::Fixture;
-use super::append::{Pen, all};
+use super::pen::{Pen, all};
 use crate::contract::{Batch, Committed, Fate, RunFilter, Shard, SnapshotChange};
 use bytes::Bytes;
 use std::collections::BTreeMap;

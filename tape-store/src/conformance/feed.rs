@@ -1,7 +1,7 @@
 //! The feed: every durable entry, in order within its stream.
 
 use super::Fixture;
-use super::append::{Dice, Pen, text};
+use super::pen::{Dice, Pen, text};
 use crate::contract::{Cursor, FeedEntry, JournalStore, Shard};
 use crate::error::StoreError;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Random histories: whatever is done to a store, it is as the store in memory says.
 
 use super::Fixture;
-use super::append::{Dice, Pen};
+use super::pen::{Dice, Pen};
 use crate::contract::{Batch, Committed, JournalStore, RunFilter, Shard, SnapshotChange};
 use crate::error::CommitError;
 use crate::memory::MemoryStore;
@@ -47,7 +47,7 @@ impl History {
     fn new(seed: u64) -> Self {
         let tenant = Tenant::new(format!("history-{seed}")).expect("it is a name");
         let run = |n: usize| {
-            let run = super::append::run(&format!("run-{n}"));
+            let run = super::pen::run(&format!("run-{n}"));
             Pen::on(StreamId::Run(tape_core::id::RunId {
                 tenant: tenant.clone(),
                 ..run
@@ -213,8 +213,8 @@ impl History {
                 model.head(&pen.stream).await.unwrap(),
                 "{at}"
             );
-            let entries = super::append::all(store, &pen.stream).await;
-            assert_eq!(entries, super::append::all(model, &pen.stream).await, "{at}");
+            let entries = super::pen::all(store, &pen.stream).await;
+            assert_eq!(entries, super::pen::all(model, &pen.stream).await, "{at}");
             let mut fed = fed.remove(&pen.stream).unwrap_or_default();
             // What was dropped may still be in the feed.
             fed.retain(|fed| entries.first().is_some_and(|first| fed.seq >= first.seq));

@@ -1,7 +1,7 @@
 //! Lists of runs, and the walls between tenants.
 
 use super::Fixture;
-use super::append::{Pen, all};
+use super::pen::{Pen, all};
 use crate::contract::{Batch, JournalStore, RunFilter, Shard};
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
+use tape_engine::Engine;
+use tape_engine::EngineError;
 use tape_store::clock::SystemClock;
-use tape_store::engine::Engine;
-use tape_store::journal::JournalError;
 use tape_store::sqlite::SqliteStore;
 
 pub(crate) fn file() -> (tempfile::TempDir, PathBuf) {
@@ -45,7 +45,7 @@ pub(crate) fn value() -> (Tenant, ValueName, StreamId) {
     (tenant, name, stream)
 }
 
-pub(crate) async fn put(engine: &Engine, text: &str) -> Result<(), JournalError> {
+pub(crate) async fn put(engine: &Engine, text: &str) -> Result<(), EngineError> {
     let (tenant, name, _) = value();
     let value = Payload::new("text/plain", text.to_owned()).unwrap();
     let request = engine.request_id();

@@ -15,13 +15,13 @@ use tape_client::core::effect::Semantics;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::{RunId, Tape};
+use tape_engine::Engine;
 use tape_examples::careless::{BOOKS, WORKER};
 use tape_examples::comeback::{Comeback, Handover};
 use tape_examples::patience::until_it_works;
 use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::record::{self, Record};
 use tape_examples::server::Servers;
-use tape_store::engine::Engine;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long an agent's lease lasts. A dead agent's connection closes, which ends its lease at once; this is for agents that die

@@ -9,10 +9,10 @@ use tape_client::core::id::StreamId;
 use tape_client::core::id::{GateName, Principal, SignalId};
 use tape_client::core::subject::{Pattern, Subject};
 use tape_client::{Error, Payload, RunId, Tail, Tape};
+use tape_engine::Engine;
 use tape_examples::child::Child;
 use tape_examples::comeback::{Comeback, Handover};
 use tape_examples::server::Servers;
-use tape_store::engine::Engine;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long a driver's lease lasts: short, so that the demonstration does not wait long for a driver that died while the

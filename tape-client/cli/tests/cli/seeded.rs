@@ -10,8 +10,8 @@ use std::time::Duration;
 use tape_client::core::id::Holder;
 use tape_client::core::time::Timestamp;
 use tape_client::{Answer, CallError, Currency, EffectPolicy, RunId, Tape};
+use tape_engine::Engine;
 use tape_store::clock::ManualClock;
-use tape_store::engine::Engine;
 
 /// A store with a run that completed, one that waits at a gate, and one with an effect that nobody knows about.
 pub(crate) struct Seeded {

@@ -107,9 +107,17 @@ impl v1::GetRunResponse {
             left_out: 0,
         };
         let waits = |effect: &view::Effect| effect.stuck_reason.is_some();
-        answer.effects = room.take(effects.map(effect).collect(), waits);
+        let effects = effects.map(|(id, known)| view::Effect {
+            claimable: run.claimable_effect(id, now).is_some(),
+            ..effect(id, known)
+        });
+        answer.effects = room.take(effects.collect(), waits);
         answer.gates = room.take(run.gates().iter().filter_map(gate).collect(), |_| true);
-        answer.obligations = room.take(obligations.map(obligation).collect(), |obligation| {
+        let obligations = obligations.map(|known| view::Obligation {
+            claimable: run.claimable_obligation(&known.id, now).is_some(),
+            ..obligation(known)
+        });
+        answer.obligations = room.take(obligations.collect(), |obligation| {
             matches!(obligation.status, Some(view::obligation::Status::StuckReason(_)))
         });
         answer.timers = room.take(run.timers().iter().filter_map(timer).collect(), |_| false);
@@ -208,7 +216,7 @@ fn claim(claim: &tape_core::entry::effect::Claim) -> view::Claim {
     }
 }
 
-fn effect((id, effect): (&EffectId, &Effect)) -> view::Effect {
+fn effect(id: &EffectId, effect: &Effect) -> view::Effect {
     view::Effect {
         effect: Some(id.clone().into()),
         begun_seq: effect.begun.0,
@@ -224,6 +232,7 @@ fn effect((id, effect): (&EffectId, &Effect)) -> view::Effect {
         due_us: effect.due.map(Timestamp::as_micros),
         stuck_reason: effect.stuck.clone(),
         changed_seq: effect.changed.0,
+        claimable: false,
     }
 }
 
@@ -244,6 +253,7 @@ fn obligation(obligation: &Obligation) -> view::Obligation {
         begun_seq: obligation.begun.map(|begun| begun.0),
         status: Some(status),
         changed_seq: obligation.changed.0,
+        claimable: false,
     }
 }
 

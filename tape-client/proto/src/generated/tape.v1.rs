@@ -1834,6 +1834,9 @@ pub mod get_run_response {
         /// The last entry that changed where it stands, but for claims to observe it.
         #[prost(uint64, tag = "14")]
         pub changed_seq: u64,
+        /// Whether a worker may claim it, by the journal's time now: it is not settled, and no other worker has it.
+        #[prost(bool, tag = "15")]
+        pub claimable: bool,
     }
     /// What undoes an effect or one of its duplicates.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1859,6 +1862,9 @@ pub mod get_run_response {
         /// The last entry that changed where it stands.
         #[prost(uint64, tag = "11")]
         pub changed_seq: u64,
+        /// Whether no other worker has it, by the journal's time now.
+        #[prost(bool, tag = "12")]
+        pub claimable: bool,
         /// Where it stands.
         #[prost(oneof = "obligation::Status", tags = "6, 7, 8, 9")]
         pub status: ::core::option::Option<obligation::Status>,

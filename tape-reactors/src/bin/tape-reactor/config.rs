@@ -167,7 +167,6 @@ pub(crate) enum Misconfigured {
     NoVariable { key: String },
     #[error("{0}")]
     Log(String),
-    #[cfg(feature = "remote")]
     #[error(transparent)]
     Address(tape_client::Error),
     #[error("'{of}' cannot be set up")]

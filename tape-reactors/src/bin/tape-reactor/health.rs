@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_net::{Limits, PeerIo, Port};
-use tape_reactors::Access;
+use tape_reactors::Watched;
+use tape_reactors::api::Journal as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,16 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 struct Asked {
-    access: Arc<dyn Access>,
+    journal: Watched,
     stop: CancellationToken,
 }
 
 /// Answers `/healthz` as long as the process lives, and `/readyz` with 200 while it takes up work and can reach the journal.
-pub(crate) async fn serve(listener: TcpListener, access: Arc<dyn Access>, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, journal: Watched, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
-        .with_state(Asked { access, stop });
+        .with_state(Asked { journal, stop });
     let connections = tape_net::connections_max(CONNECTIONS_MAX);
     let port = Connections(Port::new(
         listener,
@@ -70,7 +70,7 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
     if asked.stop.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
-    let look = asked.access.due(Queue::Timers, Duration::ZERO, None, 1);
+    let look = asked.journal.due(Queue::Timers, Duration::ZERO, None, 1);
     match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),

@@ -8,13 +8,13 @@ use config::{File, Flags, Kind, Misconfigured};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_client::{Error, Journal, StoreUrl};
 use tape_core::causes::Causes;
 use tape_core::id::Holder;
 use tape_program::start_log;
 use tape_reactors::{
-    Access, Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Watched, Worker,
+    Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Watched, Worker,
 };
-use tape_store::engine::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
@@ -78,25 +78,25 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
     );
-    let access = Watched::over(open(&flags.store).await?);
+    let journal = Watched::from(open(&flags.store, file.lease()).await?);
     let stop = CancellationToken::new();
     let mut reactors = Vec::new();
-    let worker = Worker::new(Arc::clone(&access), connectors, holder.clone(), file.terms());
+    let worker = Worker::new(journal.clone(), connectors, holder.clone(), file.terms());
     for kind in flags.kinds() {
         let reactor: Arc<dyn Reactor> = match kind {
             Kind::Recovery => {
-                let (access, agents) = (Arc::clone(&access), Arc::clone(&agents));
-                Arc::new(Recovery::new(access, agents, holder.clone(), file.lease()))
+                let (journal, agents) = (Arc::new(journal.clone()), Arc::clone(&agents));
+                Arc::new(Recovery::new(journal, agents, holder.clone(), file.lease()))
             }
             Kind::Outbox => Arc::new(Outbox::new(worker.clone())),
             Kind::Reconciler => Arc::new(Reconciler::new(worker.clone())),
-            Kind::Timers => Arc::new(Timers::new(Arc::clone(&access))),
+            Kind::Timers => Arc::new(Timers::new(Arc::new(journal.clone()))),
             Kind::Compensation => Arc::new(Compensation::new(worker.clone())),
         };
         reactors.push(reactor);
     }
-    let mut tasks = start(&access, reactors, file.options(), &stop);
-    announce(&flags, &access, &stop).await?;
+    let mut tasks = start(&journal, reactors, file.options(), &stop);
+    announce(&flags, &journal, &stop).await?;
     let told = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
@@ -108,29 +108,26 @@ async fn run(flags: Flags) -> Result<(), Failure> {
 }
 
 fn start(
-    access: &Arc<dyn Access>,
+    journal: &Watched,
     reactors: Vec<Arc<dyn Reactor>>,
     options: Options,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for reactor in reactors {
-        let driver = Driver::new(Arc::clone(access), reactor, options);
+        let driver = Driver::new(journal.clone(), reactor, options);
         tasks.spawn(driver.run(stop.clone()));
     }
     tasks
 }
 
-async fn open(url: &str) -> Result<Arc<dyn Access>, Failure> {
-    #[cfg(feature = "remote")]
-    if let Some(authority) = url.strip_prefix("tape://") {
-        let server = tape_reactors::RemoteAccess::new(authority).map_err(Misconfigured::Address)?;
-        return Ok(Arc::new(server));
-    }
-    let store = Box::pin(tape_store::open::open(url))
-        .await
-        .map_err(|error| Failure::Journal(Box::new(error)))?;
-    Ok(Arc::new(Engine::start(store)))
+async fn open(url: &str, lease: Duration) -> Result<Arc<dyn Journal>, Failure> {
+    let url = url.parse::<StoreUrl>().map_err(Misconfigured::Address)?;
+    let journal = Box::pin(tape_client::open(&url, lease)).await;
+    journal.map_err(|error| match error {
+        error @ Error::Invalid { .. } => Misconfigured::Address(error).into(),
+        error => Failure::Journal(error.into()),
+    })
 }
 
 /// A name that no other process has.
@@ -140,7 +137,7 @@ fn own_name() -> Holder {
 }
 
 #[expect(clippy::print_stdout, reason = "the line says that the program is ready")]
-async fn announce(flags: &Flags, access: &Arc<dyn Access>, stop: &CancellationToken) -> Result<(), Failure> {
+async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
     let Some(address) = flags.address() else {
         println!("tape-reactor ready");
@@ -148,7 +145,7 @@ async fn announce(flags: &Flags, access: &Arc<dyn Access>, stop: &CancellationTo
     };
     let listener = TcpListener::bind(address).await.map_err(io("listen"))?;
     let address = listener.local_addr().map_err(io("listen"))?;
-    tokio::spawn(health::serve(listener, Arc::clone(access), stop.clone()));
+    tokio::spawn(health::serve(listener, journal.clone(), stop.clone()));
     println!("tape-reactor ready on {address}");
     Ok(())
 }

@@ -134,7 +134,7 @@ fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured
 }
 
 fn engine(app: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver, Misconfigured> {
-    // Its requests carry an access token instead.
+    // Its requests carry an journal token instead.
     if entry.secret_env.is_some() {
         return Err(not_of_its_kind(app, "secret_env", AgentKind::Http));
     }

@@ -1,0 +1,18 @@
+//! A journal as everything above it sees it.
+//!
+//! [`Journal`] is the one interface: commands, state, entries, the feed, due work and lists. The engine implements it over a store in the
+//! same process, the remote client over a server. The run API, the reactors and the tools are written against it, so that they
+//! work the same over both. [`Layer`] decorates one.
+//!
+//! What this crate must not know: how a journal stores or sends anything, and the rules of what may follow what.
+
+pub mod backoff;
+pub mod due;
+mod error;
+mod journal;
+mod layer;
+pub mod query;
+
+pub use error::{JournalError, Source};
+pub use journal::{Journal, Pages};
+pub use layer::Layer;

@@ -1,0 +1,215 @@
+//! What is asked of a journal, and what it answers.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tape_core::codec::StoredEntry;
+use tape_core::entry::session::EventAppended;
+use tape_core::id::{App, Key, RunId, Seq, StreamId, Tenant};
+use tape_core::payload::{Digest, Payload};
+use tape_core::session::Json;
+use tape_core::stream::{RunStatus, Summary};
+use tape_core::subject::Pattern;
+use tape_core::time::Timestamp;
+
+/// How far to read a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// To the last entry there is now.
+    End,
+    /// For ever: entries that are still to come follow.
+    Forever,
+}
+
+/// An event of a session, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// What was recorded.
+    pub event: EventAppended,
+}
+
+/// A session as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its last entry.
+    pub seq: Seq,
+    /// Its state, with the state it shares under `app:` and `user:`.
+    pub state: BTreeMap<String, Json>,
+    /// Its newest events that count, as many as were asked for, oldest first.
+    pub events: Vec<RecordedEvent>,
+    /// Where the events before those are; none where there are none.
+    pub older: Option<OlderEvents>,
+}
+
+/// A place in the events of a session, where older ones are read from. Opaque.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OlderEvents(pub String);
+
+/// Events of a session that count, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEvents {
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Where the events before those are; none where there are none.
+    pub older: Option<OlderEvents>,
+}
+
+/// A value with its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The version, from 1; it counts deletions too.
+    pub version: u64,
+    /// The value; none where it is deleted.
+    pub value: Option<Payload>,
+}
+
+/// One change of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The version it came to.
+    pub version: u64,
+    /// What it is; none where it was deleted.
+    pub value: Option<Payload>,
+    /// What it was; none where it was not set.
+    pub previous: Option<Payload>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Of this tenant.
+    pub tenant: Tenant,
+    /// Of this app.
+    pub app: Option<App>,
+    /// In this status.
+    pub status: Option<RunStatus>,
+    /// With this label.
+    pub label: Option<(Key, String)>,
+}
+
+impl RunQuery {
+    /// All runs of a tenant.
+    #[must_use]
+    pub const fn all(tenant: Tenant) -> Self {
+        Self {
+            tenant,
+            app: None,
+            status: None,
+            label: None,
+        }
+    }
+}
+
+/// A page of a list of runs, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPage {
+    /// The runs.
+    pub runs: Vec<(RunId, Summary)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// A page of the streams there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamPage {
+    /// The streams, of all kinds.
+    pub streams: Vec<StreamId>,
+    /// Names in the store that are those of no stream.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Where a stream ends, and what stands beside its entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Its last entry.
+    pub seq: Seq,
+    /// The chain digest there.
+    pub digest: Digest,
+    /// The snapshot: after which entry it was taken, and its bytes.
+    pub snapshot: Option<(Seq, Bytes)>,
+}
+
+/// What was found in a page of the indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexPage {
+    /// Streams and pieces of due work that were looked at.
+    pub looked_at: u64,
+    /// What the indexes have otherwise than the streams.
+    pub findings: Vec<IndexFinding>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// Something that the indexes have otherwise than a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexFinding {
+    /// The path of the stream.
+    pub stream: String,
+    /// `missing`, `stale`, `listed`, `unreadable` or `busy`.
+    pub kind: String,
+    /// What is wrong.
+    pub problem: String,
+    /// Whether it was put right.
+    pub corrected: bool,
+}
+
+/// Which runs go, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// Runs of this tenant.
+    pub tenant: Tenant,
+    /// That ended longer ago than this, by the journal's clock.
+    pub older_than: Duration,
+    /// Why, for the record.
+    pub reason: String,
+    /// Whether to look only, and leave everything as it is.
+    pub dry_run: bool,
+}
+
+/// What came of a page of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetiredPage {
+    /// How many runs were retired, or would be.
+    pub runs: u64,
+    /// How many entries of them were dropped, or would be.
+    pub entries: u64,
+    /// Runs that are due and were left as they are, and why.
+    pub left: Vec<(RunId, String)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<String>,
+}
+
+/// A page of the feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedPage {
+    /// Entries with their streams, in order within each stream; may be none.
+    pub entries: Vec<(StreamId, StoredEntry)>,
+    /// Entries that cannot be read: they are damaged, or of a newer build. The feed goes on after them; a person must look.
+    pub damaged: Vec<DamagedEntry>,
+}
+
+/// An entry of the feed that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedEntry {
+    /// Its stream, where that is known.
+    pub stream: Option<StreamId>,
+    /// Where it is, and what does not fit.
+    pub problem: String,
+}
+
+/// What to read of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Entries with these subjects. A subject begins with the tenant.
+    pub pattern: Pattern,
+    /// Whether to begin with the first entry there is, instead of with those that come from now on.
+    pub from_start: bool,
+    /// Whether to wait for entries that are still to come, instead of stopping at the end.
+    pub follow: bool,
+}

@@ -1,0 +1,50 @@
+//! Opens a journal by its URL.
+
+use crate::error::Error;
+use crate::url::StoreUrl;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::Journal;
+
+#[cfg_attr(
+    not(feature = "remote"),
+    expect(
+        unused_variables,
+        reason = "a store in this process is asked for no sign of life"
+    )
+)]
+/// Opens the journal at `url` for holders of leases of a length. A store in this process is opened now; a server is connected to when
+/// it is first needed.
+///
+/// # Errors
+/// [`Error::Invalid`] where this build does not open such URLs, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot be
+/// opened.
+pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
+    match url {
+        #[cfg(feature = "embedded")]
+        StoreUrl::Embedded(url) => {
+            let store = tape_store::open::open(url).await.map_err(unopened)?;
+            Ok(Arc::new(tape_engine::Engine::start(store)))
+        }
+        #[cfg(not(feature = "embedded"))]
+        StoreUrl::Embedded(_) => Err(Error::invalid(
+            "store URL",
+            "names a store in this process, and this build has none: give `tape-client` the feature `sqlite`, `postgres`, `bigtable` or `spanner`",
+        )),
+        #[cfg(feature = "remote")]
+        StoreUrl::Server(authority) => Ok(Arc::new(crate::remote::Remote::new(authority, lease)?)),
+        #[cfg(not(feature = "remote"))]
+        StoreUrl::Server(_) => Err(Error::invalid(
+            "store URL",
+            "names a server, and this build connects to none: give `tape-client` the feature `remote`",
+        )),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn unopened(error: tape_store::error::StoreError) -> Error {
+    match error {
+        tape_store::error::StoreError::Unavailable { .. } => Error::Unavailable { source: error.into() },
+        other => Error::damaged(other),
+    }
+}

@@ -1,0 +1,565 @@
+//! A journal behind a server.
+
+mod drive;
+mod due;
+mod failure;
+mod feed;
+mod link;
+mod requests;
+mod sessions;
+mod values;
+
+use crate::error::Error;
+use async_trait::async_trait;
+use drive::Drive;
+use due::Pushes;
+use failure::failed;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use link::Link;
+use requests::RequestIds;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::due::{DueEffect, DueObligation, DuePage};
+use tape_api::query::{
+    FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
+    SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+};
+use tape_api::{Journal, JournalError, Pages};
+use tape_core::agenda::Queue;
+use tape_core::codec::StoredEntry;
+use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::entry::obligation::ObligationId;
+use tape_core::erasure::Erasure;
+use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::limits::RETIRED_PER_PAGE_MAX;
+use tape_core::payload::Digest;
+use tape_core::reply::{Rejection, Reply};
+use tape_core::run::Driver;
+use tape_proto::convert::{
+    Only, RetirementQuery, RunListQuery, RunQuestion, StreamErasure, ValueChange, execute_request,
+};
+use tape_proto::v1;
+use tape_proto::v1::entries_client::EntriesClient;
+use tape_proto::v1::retention_client::RetentionClient;
+use tape_proto::v1::runs_client::RunsClient;
+use tokio::sync::watch;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+/// A renewal that is not answered within this part of its lease is asked for over a new connection.
+const RENEWALS_PER_LEASE: u64 = 3;
+/// The longest wait for an answer: longer than a server waits for its store. A server that gives none hangs, although the connection
+/// may seem well, since a proxy answers for it. The next request goes over another connection.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The shortest wait for the answer to a renewal.
+const RENEWAL_TIMEOUT_MIN: Duration = Duration::from_millis(250);
+
+/// A server, connected to when it is first needed, and again whenever the connection is lost.
+#[derive(Debug)]
+pub struct Remote {
+    link: Link,
+    commands: Drive,
+    /// Renewals of leases have a stream of their own: they wait behind no other command, however many there are and however large.
+    renewals: Drive,
+    lost: Arc<watch::Sender<u64>>,
+    requests: RequestIds,
+    pushes: Pushes,
+}
+
+impl Remote {
+    /// The server at `HOST:PORT`, for a holder of leases of a length: the connection is found dead well before they end. Wants a tokio
+    /// runtime. Nothing is connected before it is needed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where that is no address.
+    pub fn new(authority: &str, lease: Duration) -> Result<Self, Error> {
+        let authority = crate::url::server(authority)?;
+        let link = Link::new(authority, lease)?;
+        let lost = Arc::new(watch::Sender::new(0));
+        Ok(Self {
+            commands: Drive::new(link.clone(), Arc::clone(&lost)),
+            renewals: Drive::new(link.clone(), Arc::clone(&lost)),
+            link,
+            lost,
+            requests: RequestIds::default(),
+            pushes: Pushes::default(),
+        })
+    }
+
+    fn runs(&self) -> RunsClient<Channel> {
+        runs(self.link.channel())
+    }
+
+    /// Renews a lease.
+    async fn renew(
+        &self,
+        request: v1::ExecuteRequest,
+        lease_ms: u64,
+    ) -> Result<v1::ExecuteResponse, JournalError> {
+        let timeout = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_TIMEOUT_MIN);
+        self.within(timeout, self.renewals.ask(request)).await
+    }
+
+    /// What is answered within `timeout`. A connection over which there is no answer in time is given up: it may lead nowhere any more.
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        asked: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, JournalError> {
+        let number = self.link.number();
+        let answer = tokio::time::timeout(timeout, asked).await;
+        answer.unwrap_or_else(|_| {
+            self.link.give_up(number);
+            Err(JournalError::Unavailable("there was no answer in time".into()))
+        })
+    }
+
+    /// What is answered in time.
+    async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, JournalError> {
+        self.within(ANSWER_TIMEOUT, asked).await
+    }
+
+    /// Which connection is used now.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> u64 {
+        self.link.number()
+    }
+
+    /// Where a run stands, of effects and obligations only one if it is named; none where there is no such run. A server of an earlier
+    /// build answers with all of them.
+    async fn view(
+        &self,
+        run: &RunId,
+        only: Option<Only>,
+    ) -> Result<Option<v1::GetRunResponse>, JournalError> {
+        let run = run.clone();
+        let request = v1::GetRunRequest::from(RunQuestion { run, only });
+        match self.runs().get(request).await.map_err(failed) {
+            Ok(view) => Ok(Some(view.into_inner())),
+            Err(JournalError::Rejected(Rejection::NotFound { .. })) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The outcome of a command. The clock of requests learns from a refusal: every command with a request id goes through here.
+    async fn learning<T>(
+        &self,
+        asked: impl Future<Output = Result<T, JournalError>>,
+    ) -> Result<T, JournalError> {
+        asked.await.inspect_err(|failure| self.requests.learn(failure))
+    }
+
+    async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
+        let renews = match &command.body {
+            RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
+            _ => None,
+        };
+        let request = tape_proto::fitting(execute_request(run.clone(), command)).map_err(failed)?;
+        let response = match renews {
+            Some(lease_ms) => self.renew(request, lease_ms).await?,
+            None if drives => self.answer(self.commands.ask(request)).await?,
+            // A unary call is a large future; the stream that drivers use is not.
+            None => self.answer(Box::pin(self.execute(request))).await?,
+        };
+        response.try_into().map_err(failed)
+    }
+
+    async fn execute(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, JournalError> {
+        Ok(self.runs().execute(request).await.map_err(failed)?.into_inner())
+    }
+
+    async fn ask_erasure(&self, erasure: StreamErasure) -> Result<Seq, JournalError> {
+        let request = tape_proto::fitting(v1::EraseRequest::from(erasure)).map_err(failed)?;
+        let erased = self.entries_service().erase(request).await.map_err(failed)?;
+        Ok(Seq(erased.into_inner().seq))
+    }
+
+    fn entries_service(&self) -> EntriesClient<Channel> {
+        EntriesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+    }
+
+    async fn read_page(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut pages = self.entries_up_to(run, after, Until::End, u64::from(limit));
+        let mut entries = Vec::new();
+        while entries.len() < wanted
+            && let Some(page) = pages.next().await
+        {
+            entries.extend(page?);
+        }
+        Ok(entries)
+    }
+
+    /// Entries of a run, at most `limit`; zero for no such bound.
+    fn entries_up_to(&self, run: &RunId, after: Seq, until: Until, limit: u64) -> Pages {
+        let follow = until == Until::Forever;
+        let request = v1::ReadRequest {
+            run: Some(run.clone().into()),
+            after_seq: after.0,
+            limit,
+            follow,
+        };
+        let mut runs = self.runs();
+        let opening = async move { Ok(runs.read(request).await.map_err(failed)?.into_inner()) };
+        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        messages(opening).map(move |message| page(message?)).boxed()
+    }
+}
+
+fn runs(channel: Channel) -> RunsClient<Channel> {
+    RunsClient::new(channel).max_decoding_message_size(message_bytes_max())
+}
+
+const fn message_bytes_max() -> usize {
+    tape_proto::MESSAGE_BYTES_MAX
+}
+
+#[async_trait]
+impl Journal for Remote {
+    fn request_id(&self) -> RequestId {
+        self.requests.next()
+    }
+
+    async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
+        self.learning(self.ask_run(run, command)).await
+    }
+
+    async fn session(
+        &self,
+        session: &SessionId,
+        command: Command<SessionCommand>,
+    ) -> Result<Reply, JournalError> {
+        self.learning(self.ask_session(session, command)).await
+    }
+
+    async fn rewind(&self, session: &SessionId, to: Command<Rewind>) -> Result<Reply, JournalError> {
+        self.session(session, sessions::rewinding(to)).await
+    }
+
+    async fn session_view(
+        &self,
+        session: &SessionId,
+        events_max: u32,
+    ) -> Result<Option<SessionView>, JournalError> {
+        self.read_session(session, events_max).await
+    }
+
+    async fn session_events(
+        &self,
+        session: &SessionId,
+        from: OlderEvents,
+        events_max: u32,
+    ) -> Result<SessionEvents, JournalError> {
+        self.read_events(session, from, events_max).await
+    }
+
+    async fn value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        command: Command<ValueCommand>,
+    ) -> Result<Reply, JournalError> {
+        let change = ValueChange {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            command,
+        };
+        self.learning(self.ask_value(change)).await
+    }
+
+    async fn value_state(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+    ) -> Result<Option<Versioned>, JournalError> {
+        self.read_value(tenant, name).await
+    }
+
+    fn watch(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        after: u64,
+    ) -> BoxStream<'static, Result<Transition, JournalError>> {
+        self.watch_value(tenant, name, after)
+    }
+
+    async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, JournalError> {
+        let Some(view) = self.view(run, None).await? else {
+            return Ok(None);
+        };
+        let digest = <[u8; 32]>::try_from(view.head_digest.as_ref())
+            .map_err(|_| JournalError::Damaged("the server's digest of a run's head is not one".into()))?;
+        Ok(Some((Seq(view.head_seq), Digest(digest))))
+    }
+
+    async fn driver(&self, run: &RunId) -> Result<Option<Driver>, JournalError> {
+        let view = self.view(run, None).await?;
+        Ok(view.map(Driver::try_from).transpose().map_err(failed)?)
+    }
+
+    fn entries(&self, run: &RunId, after: Seq, until: Until) -> Pages {
+        self.entries_up_to(run, after, until, 0)
+    }
+
+    async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
+        self.answer(self.read_page(run, after, limit)).await
+    }
+
+    /// What becomes due within a time is pushed then.
+    async fn due(
+        &self,
+        queue: Queue,
+        _within: Duration,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<DuePage, JournalError> {
+        self.answer(self.read_due(queue, from, limit)).await
+    }
+
+    fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
+        self.pushes.changed(&self.link, queue)
+    }
+
+    async fn due_effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<DueEffect>, JournalError> {
+        self.answer(self.read_effect(run, effect)).await
+    }
+
+    async fn due_obligation(
+        &self,
+        run: &RunId,
+        obligation: &ObligationId,
+    ) -> Result<Option<DueObligation>, JournalError> {
+        self.answer(self.read_obligation(run, obligation)).await
+    }
+
+    async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
+        // A server answers with the state of a session once it has carried over what the session shares.
+        self.answer(self.session_view(session, 0)).await?;
+        Ok(())
+    }
+
+    async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
+        let stream = stream.to_string();
+        let request = v1::FinishErasuresRequest { stream };
+        let mut entries = self.entries_service();
+        let finished = async move { entries.finish_erasures(request).await.map_err(failed) };
+        self.answer(finished).await?;
+        Ok(())
+    }
+
+    fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>> {
+        feed::tail(self.link.clone(), tail)
+    }
+
+    async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
+        let RunQuery {
+            tenant,
+            app,
+            status,
+            label,
+        } = query.clone();
+        let query = RunListQuery {
+            tenant,
+            app,
+            status,
+            label,
+            begun_from: None,
+            begun_before: None,
+            page_size: Some(limit),
+            page_token: from.map(str::to_owned),
+        };
+        let page = self
+            .runs()
+            .list(v1::ListRunsRequest::from(query))
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let runs = page
+            .runs
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
+        Ok(RunPage {
+            runs,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
+    }
+
+    async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, JournalError> {
+        let stream = stream.clone();
+        self.learning(self.ask_erasure(StreamErasure { stream, command }))
+            .await
+    }
+
+    async fn retire(
+        &self,
+        retirement: &Retirement,
+        principal: Option<&Principal>,
+        from: Option<&str>,
+    ) -> Result<RetiredPage, JournalError> {
+        let Retirement {
+            tenant,
+            older_than,
+            reason,
+            dry_run,
+        } = retirement.clone();
+        let query = RetirementQuery {
+            tenant,
+            older_than_ms: u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX),
+            reason,
+            principal: principal.cloned(),
+            dry_run,
+            page_size: RETIRED_PER_PAGE_MAX,
+            page_token: from.map(str::to_owned),
+        };
+        let mut retention = RetentionClient::new(self.link.channel());
+        let page = retention
+            .retire(v1::RetireRunsRequest::from(query))
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let left = page.left.into_iter().map(TryInto::try_into);
+        Ok(RetiredPage {
+            runs: page.runs,
+            entries: page.entries,
+            left: left.collect::<Result<_, _>>().map_err(failed)?,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
+    }
+
+    async fn reclaim(&self) -> Result<bool, JournalError> {
+        let mut retention = RetentionClient::new(self.link.channel());
+        let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await.map_err(failed)?;
+        Ok(reclaimed.into_inner().more)
+    }
+
+    async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {
+        let request = v1::StreamsRequest {
+            page_size: 0,
+            page_token: from.unwrap_or_default().to_owned(),
+        };
+        let page = self
+            .entries_service()
+            .streams(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let mut found = StreamPage {
+            unreadable: page.unreadable,
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+            ..StreamPage::default()
+        };
+        for name in page.streams {
+            match name.parse() {
+                Ok(stream) => found.streams.push(stream),
+                Err(_) => found.unreadable.push(name),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, JournalError> {
+        let request = v1::EndRequest {
+            stream: stream.to_string(),
+        };
+        let mut messages = self
+            .entries_service()
+            .end(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let Some(first) = messages.message().await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let digest = <[u8; 32]>::try_from(first.digest.as_ref())
+            .map_err(|_| JournalError::Damaged("the server's digest of a stream's end is not one".into()))?;
+        let mut snapshot = bytes::BytesMut::from(first.snapshot);
+        while let Some(part) = messages.message().await.map_err(failed)? {
+            snapshot.extend_from_slice(&part.snapshot);
+        }
+        Ok(Some(StreamEnd {
+            seq: Seq(first.seq),
+            digest: Digest(digest),
+            snapshot: first.snapshot_seq.map(|seq| (Seq(seq), snapshot.freeze())),
+        }))
+    }
+
+    fn stream_entries(&self, stream: &StreamId) -> Pages {
+        let request = v1::ReadStreamRequest {
+            stream: stream.to_string(),
+            after_seq: 0,
+        };
+        let mut entries = self.entries_service();
+        let opening = async move { Ok(entries.read(request).await.map_err(failed)?.into_inner()) };
+        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        messages(opening).map(move |message| page(message?)).boxed()
+    }
+
+    async fn check_index(&self, from: Option<&str>, correct: bool) -> Result<IndexPage, JournalError> {
+        let request = v1::CheckIndexRequest {
+            page_size: 0,
+            page_token: from.unwrap_or_default().to_owned(),
+            correct,
+        };
+        let mut messages = self
+            .entries_service()
+            .check_index(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
+        let mut found = IndexPage::default();
+        while let Some(message) = messages.message().await.map_err(failed)? {
+            let findings = message.findings.into_iter().map(|finding| IndexFinding {
+                stream: finding.stream,
+                kind: finding.kind,
+                problem: finding.problem,
+                corrected: finding.corrected,
+            });
+            found.findings.extend(findings);
+            found.looked_at += message.looked_at;
+            found.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
+        }
+        Ok(found)
+    }
+
+    fn lost_connections(&self) -> watch::Receiver<u64> {
+        self.lost.subscribe()
+    }
+}
+
+/// The messages of a stream that is being opened. An error is the last of them.
+fn messages<M: Send + 'static>(
+    opening: impl Future<Output = Result<Streaming<M>, JournalError>> + Send + 'static,
+) -> BoxStream<'static, Result<M, JournalError>> {
+    let opened = stream::once(opening).flat_map(|opened| match opened {
+        Ok(messages) => messages.map(|message| message.map_err(failed)).boxed(),
+        Err(failure) => stream::once(std::future::ready(Err(failure))).boxed(),
+    });
+    opened.boxed()
+}
+
+fn stored(entry: v1::Entry) -> Result<StoredEntry, JournalError> {
+    entry.try_into().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{JournalError, Remote};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_out_of_reach_and_another_connection_is_taken() {
+        let remote = Remote::new("127.0.0.1:1", Duration::from_secs(30)).unwrap();
+        let before = remote.connection();
+        let told = remote.answer(std::future::pending::<Result<(), _>>()).await;
+        assert!(matches!(told, Err(JournalError::Unavailable(_))), "{told:?}");
+        assert_eq!(remote.connection(), before + 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! The feed of a server, over as many connections as it takes.
+
+use super::failure::failed;
+use super::link::Link;
+use super::message_bytes_max;
+use crate::retry::{backoff, chance};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::query::{DamagedEntry, FeedPage, Tail};
+use tape_core::codec::StoredEntry;
+use tape_core::id::{InvalidName, StreamId};
+use tape_proto::v1;
+use tape_proto::v1::feed_client::FeedClient;
+use tonic::Streaming;
+
+struct Reader {
+    link: Link,
+    pattern: String,
+    from_start: bool,
+    /// Whether the feed ends once all is sent that is durable when it is opened.
+    once: bool,
+    /// Where to go on, by shard.
+    cursors: BTreeMap<u32, v1::ShardCursor>,
+    open: Option<Streaming<v1::TailResponse>>,
+    backoff: tape_api::backoff::Backoff,
+    /// What to wait for before the next try, after a failure.
+    pause: Option<Duration>,
+}
+
+pub(super) fn tail(link: Link, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>> {
+    let reader = Reader {
+        link,
+        pattern: tail.pattern.to_string(),
+        from_start: tail.from_start,
+        once: !tail.follow,
+        cursors: BTreeMap::new(),
+        open: None,
+        backoff: backoff(),
+        pause: None,
+    };
+    stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(page)) => Some((Ok(page), Some(reader))),
+            Ok(None) => None,
+            Err(failure @ JournalError::Unavailable(_)) => Some((Err(failure), Some(reader))),
+            Err(failure) => Some((Err(failure), None)),
+        }
+    })
+    .boxed()
+}
+
+impl Reader {
+    /// The next page; none at the end. After a failure that may pass, it connects again.
+    async fn next(&mut self) -> Result<Option<FeedPage>, JournalError> {
+        if let Some(pause) = self.pause.take() {
+            tokio::time::sleep(pause).await;
+        }
+        let page = self.page().await;
+        if let Err(JournalError::Unavailable(source)) = &page {
+            tracing::debug!(error = %source, "the feed broke off; going on");
+            self.open = None;
+            self.pause = Some(self.backoff.next(chance()));
+        }
+        page
+    }
+
+    async fn page(&mut self) -> Result<Option<FeedPage>, JournalError> {
+        let message = match &mut self.open {
+            Some(open) => open.message().await.map_err(failed)?,
+            None => self.open().await?.message().await.map_err(failed)?,
+        };
+        let Some(message) = message else {
+            let ended = JournalError::Unavailable("the server ended the feed".into());
+            return if self.once { Ok(None) } else { Err(ended) };
+        };
+        self.backoff = backoff();
+        let page = page(message.entries, message.damaged);
+        if let Some(position) = message.position {
+            self.cursors.insert(position.shard, position);
+        }
+        Ok(Some(page))
+    }
+
+    async fn open(&mut self) -> Result<&mut Streaming<v1::TailResponse>, JournalError> {
+        use v1::tail_request::From;
+        let from = if self.from_start {
+            From::Beginning
+        } else {
+            From::Now
+        };
+        let request = v1::TailRequest {
+            pattern: self.pattern.clone(),
+            from: from.into(),
+            cursors: self.cursors.values().cloned().collect(),
+            tenant: None,
+            once: self.once,
+        };
+        let mut feed = FeedClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max());
+        let opened = feed.tail(request).await.map_err(failed)?.into_inner();
+        Ok(self.open.insert(opened))
+    }
+}
+
+/// What a message says. An entry that this build cannot read, as of a stream of a newer server's kind, is told in its place.
+fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage {
+    let mut page = FeedPage {
+        damaged: damaged.into_iter().map(told).collect(),
+        ..FeedPage::default()
+    };
+    for fed in entries {
+        match entry(fed) {
+            Ok(entry) => page.entries.push(entry),
+            Err(unreadable) => page.damaged.push(unreadable),
+        }
+    }
+    page
+}
+
+fn told(damaged: v1::DamagedEntry) -> DamagedEntry {
+    DamagedEntry {
+        stream: damaged.stream.and_then(|stream| stream.parse().ok()),
+        problem: damaged.problem,
+    }
+}
+
+fn entry(entry: v1::FeedEntry) -> Result<(StreamId, StoredEntry), DamagedEntry> {
+    let v1::FeedEntry { stream: name, entry } = entry;
+    let seq = entry.as_ref().map_or(0, |entry| entry.seq);
+    let unreadable = |stream: Option<StreamId>, problem: String| DamagedEntry {
+        stream,
+        problem: format!("entry {seq} of '{name}' cannot be read by this build: {problem}"),
+    };
+    let stream: StreamId = name
+        .parse()
+        .map_err(|problem: InvalidName| unreadable(None, problem.to_string()))?;
+    let stored = match entry.map(StoredEntry::try_from) {
+        Some(Ok(stored)) => stored,
+        Some(Err(field)) => return Err(unreadable(Some(stream), field.to_string())),
+        None => return Err(unreadable(Some(stream), "it has no contents".to_owned())),
+    };
+    Ok((stream, stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{page, v1};
+
+    #[test]
+    fn what_a_build_cannot_read_is_told_in_its_place_and_the_rest_is_read() {
+        let run = "acme/run/treasury/ann/s1/i1";
+        let entry = |stream: &str, entry: Option<v1::Entry>| v1::FeedEntry {
+            stream: stream.to_owned(),
+            entry,
+        };
+        let readable = v1::Entry {
+            seq: 7,
+            digest: vec![0; 32].into(),
+            ..v1::Entry::default()
+        };
+        let read = page(
+            vec![
+                entry("acme/gauge/rate", Some(readable.clone())),
+                entry(run, None),
+                entry(run, Some(v1::Entry::default())),
+                entry(run, Some(readable)),
+            ],
+            Vec::new(),
+        );
+        let seqs: Vec<_> = read.entries.iter().map(|(_, entry)| entry.seq.0).collect();
+        assert_eq!(seqs, [7]);
+        let told: Vec<_> = read
+            .damaged
+            .iter()
+            .map(|damaged| damaged.problem.as_str())
+            .collect();
+        expect_test::expect![[r#"
+            [
+                "entry 7 of 'acme/gauge/rate' cannot be read by this build: stream: is not of the form tenant/run|session|shared|value|claim/...",
+                "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: it has no contents",
+                "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: digest: has 0 bytes, a digest has 32",
+            ]
+        "#]].assert_debug_eq(&told);
+        let streams = read.damaged.iter().map(|damaged| damaged.stream.is_some());
+        assert_eq!(streams.collect::<Vec<_>>(), [false, true, true]);
+    }
+}

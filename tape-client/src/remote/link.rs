@@ -1,0 +1,83 @@
+//! The connection to a server, and the next one where it is no good any more.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tape_api::JournalError;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+
+/// The longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A quiet connection is asked for a sign of life this often at most, and has as long to give one. Twice this is less than the grace
+/// that a server gives a client whose connection closed: the client knows first.
+const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(1);
+/// The same at least, however short the leases.
+const SIGN_OF_LIFE_MIN: Duration = Duration::from_millis(250);
+/// A lease is over after so many waits for a sign of life: there is time to notice, to connect anew, and to renew.
+const SIGNS_PER_LEASE: u32 = 6;
+
+/// The connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Link(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: Endpoint,
+    current: Mutex<Channel>,
+    /// Which connection it is: it counts those that were given up.
+    number: watch::Sender<u64>,
+}
+
+impl Link {
+    /// A link to the server at `authority` for a client that holds leases of a length. Nothing is connected before it is needed.
+    pub(super) fn new(authority: &str, lease: Duration) -> Result<Self, JournalError> {
+        let sign_of_life = (lease / SIGNS_PER_LEASE).clamp(SIGN_OF_LIFE_MIN, SIGN_OF_LIFE_MAX);
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|error| JournalError::Invalid(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(sign_of_life)
+            .keep_alive_timeout(sign_of_life)
+            .keep_alive_while_idle(true);
+        Ok(Self(Arc::new(Inner {
+            current: Mutex::new(endpoint.connect_lazy()),
+            endpoint,
+            number: watch::Sender::new(0),
+        })))
+    }
+
+    /// The connection as it is now.
+    pub(super) fn channel(&self) -> Channel {
+        self.current().clone()
+    }
+
+    /// Tells when the connection is given up for another.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.number.subscribe()
+    }
+
+    /// Which connection it is now.
+    pub(super) fn number(&self) -> u64 {
+        *self.0.number.borrow()
+    }
+
+    /// Gives connection `number` up: what is asked from now on goes over a new one, which may lead to another server. Does nothing
+    /// where that was done already.
+    pub(super) fn give_up(&self, number: u64) {
+        self.0.number.send_if_modified(|current| {
+            let is_current = *current == number;
+            if is_current {
+                *self.current() = self.0.endpoint.connect_lazy();
+                *current += 1;
+            }
+            is_current
+        });
+    }
+
+    fn current(&self) -> MutexGuard<'_, Channel> {
+        self.0
+            .current
+            .lock()
+            .expect("nothing panics while it holds the connection")
+    }
+}

@@ -1,0 +1,86 @@
+//! Values behind a server.
+
+use super::failure::failed;
+use super::{Remote, message_bytes_max, messages};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tape_api::JournalError;
+use tape_api::query::{Transition, Versioned};
+use tape_core::id::{Seq, Tenant, ValueName};
+use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::time::Timestamp;
+use tape_proto::convert::{ValueChange, ValueRequest};
+use tape_proto::v1;
+use tape_proto::v1::values_client::ValuesClient;
+use tonic::transport::Channel;
+
+impl Remote {
+    fn values(&self) -> ValuesClient<Channel> {
+        ValuesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+    }
+
+    pub(super) async fn ask_value(&self, change: ValueChange) -> Result<Reply, JournalError> {
+        let changed = match change.into() {
+            ValueRequest::Put(request) => {
+                let request = tape_proto::fitting(request).map_err(failed)?;
+                self.values().put(request).await.map_err(failed)?
+            }
+            ValueRequest::Delete(request) => self.values().delete(request).await.map_err(failed)?,
+        };
+        // Where the change stands in the value's own journal is not told; its version is.
+        let version = changed.into_inner().version;
+        Ok(Reply {
+            seq: Seq::ZERO,
+            result: ReplyResult::Version { version },
+        })
+    }
+
+    pub(super) async fn read_value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+    ) -> Result<Option<Versioned>, JournalError> {
+        let request = v1::GetValueRequest {
+            value_id: Some((tenant.clone(), name.clone()).into()),
+        };
+        let state = match self.values().get(request).await.map_err(failed) {
+            Ok(state) => state.into_inner(),
+            Err(JournalError::Rejected(Rejection::NotFound { .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let value = state.value.map(TryInto::try_into).transpose().map_err(failed)?;
+        Ok((state.version > 0).then_some(Versioned {
+            version: state.version,
+            value,
+        }))
+    }
+
+    pub(super) fn watch_value(
+        &self,
+        tenant: &Tenant,
+        name: &ValueName,
+        after: u64,
+    ) -> BoxStream<'static, Result<Transition, JournalError>> {
+        let value_id = Some((tenant.clone(), name.clone()).into());
+        let request = v1::WatchValueRequest {
+            value_id,
+            after_version: after,
+        };
+        let mut values = self.values();
+        let opening = async move { Ok(values.watch(request).await.map_err(failed)?.into_inner()) };
+        messages(opening).map(|change| transition(change?)).boxed()
+    }
+}
+
+fn transition(change: v1::WatchValueResponse) -> Result<Transition, JournalError> {
+    Ok(Transition {
+        version: change.version,
+        value: change.value.map(TryInto::try_into).transpose().map_err(failed)?,
+        previous: change
+            .previous
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(failed)?,
+        at: Timestamp::from_micros(change.at_us),
+    })
+}

@@ -1,0 +1,33 @@
+//! Work that no worker has, as far as that can be said before one asks for it.
+
+use super::{Effect, Obligation, ObligationStatus, Run};
+use crate::entry::effect::Claim;
+use crate::entry::obligation::ObligationId;
+use crate::id::EffectId;
+use crate::time::Now;
+
+impl Run {
+    /// An effect that is not settled and that no worker has.
+    #[must_use]
+    pub fn claimable_effect(&self, id: &EffectId, now: Now) -> Option<&Effect> {
+        let effect = self.effects.get(id)?;
+        let free = is_free(effect.claim.as_ref(), now);
+        (free && !effect.status.is_settled()).then_some(effect)
+    }
+
+    /// An obligation that no worker has.
+    #[must_use]
+    pub fn claimable_obligation(&self, id: &ObligationId, now: Now) -> Option<&Obligation> {
+        let obligation = self.obligations.iter().find(|obligation| obligation.id == *id)?;
+        let claim = match &obligation.status {
+            ObligationStatus::Started { claim } => Some(claim),
+            ObligationStatus::Armed | ObligationStatus::Due { .. } | ObligationStatus::Stuck { .. } => None,
+        };
+        is_free(claim, now).then_some(obligation)
+    }
+}
+
+/// Whether a claim on it would not be refused for the sake of another worker.
+fn is_free(claim: Option<&Claim>, now: Now) -> bool {
+    claim.is_none_or(|claim| now.outlived(claim.until) == Some(true))
+}

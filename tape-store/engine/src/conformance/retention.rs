@@ -1,0 +1,295 @@
+//! Retirement of runs, through engines over the store.
+
+use crate::EngineError;
+use crate::{Engine, RetiredPage, Retirement};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tape_core::chain::Verifier;
+use tape_core::codec::decode;
+use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::entry::EntryBody;
+use tape_core::id::{Holder, Key, RunId, Seq, StreamId, Tenant};
+use tape_core::payload::Payload;
+use tape_core::reply::{Ended, ReplyResult};
+use tape_core::stream::Stream as _;
+use tape_core::time::Timestamp;
+use tape_store::clock::{Clock as _, ManualClock};
+use tape_store::conformance::Fixture;
+use tape_store::conformance::pen::{all, run};
+use tape_store::contract::{JournalStore, RunFilter};
+use tape_store::layer::{Fault, FaultyStore, Point};
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Runs over a store, by a clock that stands.
+struct World {
+    store: Arc<dyn JournalStore>,
+    clock: Arc<ManualClock>,
+    engine: Engine,
+}
+
+impl World {
+    fn new(store: &Arc<dyn JournalStore>) -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
+        Self {
+            store: Arc::clone(store),
+            engine: Engine::new(Arc::clone(store), Arc::clone(&clock) as _),
+            clock,
+        }
+    }
+
+    /// Another process.
+    fn another(&self, store: Arc<dyn JournalStore>) -> Engine {
+        Engine::new(store, Arc::clone(&self.clock) as _)
+    }
+
+    async fn begin(&self, run: &RunId) -> ReplyResult {
+        begin(&self.engine, run).await
+    }
+
+    async fn drive(&self, run: &RunId, command: DriverCommand) {
+        let epoch = self.engine.run_state(run).await.unwrap().unwrap().epoch();
+        ask(&self.engine, run, RunCommand::Drive(epoch, command)).await;
+    }
+
+    /// Runs that ended each in a way of its own, and one that goes on.
+    async fn runs(&self, n: usize) -> Vec<(RunId, Option<Ended>)> {
+        let mut runs = Vec::new();
+        for n in 0..n {
+            let run = run(&format!("run-{n}"));
+            self.begin(&run).await;
+            let checkpoint = DriverCommand::Checkpoint {
+                label: Key::new("n").unwrap(),
+                state: text("state"),
+            };
+            self.drive(&run, checkpoint).await;
+            let ended = match n % 4 {
+                0 => {
+                    self.drive(
+                        &run,
+                        DriverCommand::Complete {
+                            output: text("output"),
+                        },
+                    )
+                    .await;
+                    Some(Ended::Completed)
+                }
+                1 => {
+                    let error = "no money".to_owned();
+                    self.drive(&run, DriverCommand::Fail { error: error.clone() })
+                        .await;
+                    Some(Ended::Failed { error })
+                }
+                2 => {
+                    let reason = "no time".to_owned();
+                    let cancel = OutsideCommand::Cancel {
+                        reason: reason.clone(),
+                    };
+                    ask(&self.engine, &run, RunCommand::Tell(cancel)).await;
+                    self.drive(&run, DriverCommand::AcceptCancel).await;
+                    Some(Ended::Cancelled { reason })
+                }
+                _ => None,
+            };
+            runs.push((run, ended));
+        }
+        runs
+    }
+
+    fn retirement(&self) -> Retirement {
+        Retirement {
+            tenant: Tenant::new("t").unwrap(),
+            ended_before: self.clock.now(),
+            principal: None,
+            reason: "old".to_owned(),
+            dry_run: false,
+        }
+    }
+
+    /// Everything is retired that ended, and says how it did; the rest is as it was.
+    async fn check(&self, runs: &[(RunId, Option<Ended>)]) {
+        let fresh = self.another(Arc::clone(&self.store));
+        for (run, ended) in runs {
+            let stream = StreamId::Run(run.clone());
+            let entries = all(self.store.as_ref(), &stream).await;
+            let mut verifier = Verifier::new(&stream, None);
+            entries.iter().for_each(|entry| verifier.check(entry).unwrap());
+            let Some(ending) = ended else {
+                assert!(entries[0].seq == Seq(1), "what goes on is whole");
+                continue;
+            };
+            assert_eq!(entries.len(), 1, "{run:?}");
+            let EntryBody::RunRetired(retired) = decode(&entries[0]).unwrap().body else {
+                panic!("{:?}", entries[0])
+            };
+            assert_eq!((&retired.ending, &retired.run), (ending, run));
+            let output = (*ending == Ended::Completed).then(|| text("output"));
+            assert_eq!(retired.output, output);
+            let ended = ReplyResult::Ended {
+                ending: ending.clone(),
+            };
+            assert_eq!(begin(&fresh, run).await, ended, "the end is the end");
+            assert_eq!(self.begin(run).await, ended, "also to who remembers the run");
+        }
+        let going: Vec<_> = runs.iter().filter(|(_, ended)| ended.is_none()).collect();
+        let filter = RunFilter::all(Tenant::new("t").unwrap());
+        assert_eq!(
+            self.store.runs(&filter, None, 1_000).await.unwrap().runs.len(),
+            going.len()
+        );
+    }
+}
+
+fn text(text: &str) -> Payload {
+    Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
+}
+
+async fn ask(engine: &Engine, run: &RunId, command: RunCommand) -> ReplyResult {
+    let request = engine.request_id();
+    let reply = engine.run(run, Command::new(request, command)).await;
+    reply.expect("the command is taken").result
+}
+
+async fn begin(engine: &Engine, run: &RunId) -> ReplyResult {
+    let begin = Begin {
+        run: run.clone(),
+        create: Some(Create {
+            labels: BTreeMap::new(),
+            input: text("go"),
+            forked_from: None,
+        }),
+        holder: Holder::new("driver").expect("it is a name"),
+        lease_ms: HOUR_MS,
+        adopt: None,
+        recovery: false,
+    };
+    ask(engine, run, RunCommand::Begin(begin)).await
+}
+
+/// All pages, one after the other.
+pub(super) async fn retire_all(
+    engine: &Engine,
+    retirement: &Retirement,
+    limit: u32,
+) -> Result<RetiredPage, EngineError> {
+    let mut sum = RetiredPage::default();
+    loop {
+        let page = engine.retire_page(retirement, sum.next.as_ref(), limit).await?;
+        sum.runs += page.runs;
+        sum.entries += page.entries;
+        sum.failed.extend(page.failed);
+        sum.next = page.next;
+        if sum.next.is_none() {
+            return Ok(sum);
+        }
+    }
+}
+
+pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let mut runs = world.runs(23).await;
+    let too_early = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!(too_early.runs, 0, "nothing ended before it ended");
+    let late = run("late");
+    world.begin(&late).await;
+    world.clock.advance_ms(1);
+    world
+        .drive(
+            &late,
+            DriverCommand::Complete {
+                output: text("output"),
+            },
+        )
+        .await;
+    let dry = Retirement {
+        dry_run: true,
+        ..world.retirement()
+    };
+    let would = retire_all(&world.engine, &dry, 5).await.unwrap();
+    let ended = runs.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
+    assert_eq!(would.runs, ended);
+    let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((retired.runs, retired.entries), (would.runs, would.entries));
+    assert_eq!(retired.failed.len(), 0, "{:?}", retired.failed);
+    // What began before the horizon and ended after it is left.
+    runs.push((late, None));
+    world.check(&runs).await;
+    let again = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((again.runs, again.entries), (0, 0), "once is enough");
+}
+
+/// Another server has the run in memory as it was at any of its entries.
+pub(super) async fn a_run_retired_behind_a_cache_says_how_it_ended(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let run = run("run");
+    let mut caches = vec![world.another(Arc::clone(&fixture.store))];
+    world.begin(&run).await;
+    for n in 0..4 {
+        let cached = world.another(Arc::clone(&fixture.store));
+        assert!(cached.run_state(&run).await.unwrap().is_some());
+        caches.push(cached);
+        let command = match n {
+            3 => DriverCommand::Complete {
+                output: text("output"),
+            },
+            _ => DriverCommand::Checkpoint {
+                label: Key::new("n").unwrap(),
+                state: text("state"),
+            },
+        };
+        world.drive(&run, command).await;
+    }
+    world.clock.advance_ms(1);
+    let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((retired.runs, retired.failed.len()), (1, 0));
+    for (n, cached) in caches.iter().enumerate() {
+        let begun = begin(cached, &run).await;
+        let ended = ReplyResult::Ended {
+            ending: Ended::Completed,
+        };
+        assert_eq!(begun, ended, "cache {n}");
+    }
+}
+
+/// Whatever step retention dies at, who comes next finishes the work.
+pub(super) async fn retention_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let runs = world.runs(12).await;
+    world.clock.advance_ms(1);
+    let points = [
+        Point::Runs,
+        Point::Head,
+        Point::Read,
+        Point::BeforeCommit,
+        Point::AfterCommit,
+        Point::Drop,
+    ];
+    for (n, point) in points.into_iter().cycle().take(18).enumerate() {
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
+        for _ in 0..n / points.len() {
+            faulty.plan(point, Fault::None);
+        }
+        faulty.plan(point, Fault::Unavailable);
+        // Its answer is lost with it, and so is what it remembers.
+        let dying = world.another(faulty);
+        let _ = dying.retire_page(&world.retirement(), None, 2).await;
+    }
+    let rest = retire_all(&world.engine, &world.retirement(), 3).await.unwrap();
+    assert_eq!(rest.failed.len(), 0, "{:?}", rest.failed);
+    world.check(&runs).await;
+}
+
+pub(super) async fn several_retire_the_same_runs_at_once(fixture: Fixture) {
+    let world = World::new(&fixture.store);
+    let runs = world.runs(40).await;
+    world.clock.advance_ms(1);
+    let retire = |n: u32| {
+        let (engine, retirement) = (world.another(Arc::clone(&fixture.store)), world.retirement());
+        tokio::spawn(async move { retire_all(&engine, &retirement, 4 + n).await })
+    };
+    for done in futures::future::join_all((0..4).map(retire)).await {
+        let done = done.unwrap().unwrap();
+        assert_eq!(done.failed.len(), 0, "{:?}", done.failed);
+    }
+    world.check(&runs).await;
+}

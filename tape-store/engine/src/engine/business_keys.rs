@@ -1,0 +1,129 @@
+//! Business keys: one owner each, claimed before the owner's effect begins.
+
+use super::Parts;
+use crate::stream_service::{EngineError, damaged};
+use std::sync::Arc;
+use tape_core::claim::{Owner, OwnerTrace};
+use tape_core::command::{ClaimCommand, Command, DriverCommand, RunCommand};
+use tape_core::id::{BusinessKey, Connector, EffectId, RunId, Seq, StreamId};
+use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_core::reply::Rejection;
+use tape_core::stream::Stream as _;
+
+/// The business key that a command wants for an effect.
+pub(super) struct Wanted {
+    effect: EffectId,
+    connector: Connector,
+    key: BusinessKey,
+}
+
+impl Wanted {
+    pub(super) fn by(command: &Command<RunCommand>) -> Option<Self> {
+        let RunCommand::Drive(_, DriverCommand::BeginEffect { effect, spec }) = &command.body else {
+            return None;
+        };
+        let key = spec.business_key.clone()?;
+        Some(Self {
+            effect: effect.clone(),
+            connector: spec.connector.clone(),
+            key,
+        })
+    }
+
+    fn take(&self, run: &RunId, from: Option<(RunId, EffectId)>) -> ClaimCommand {
+        let (connector, key) = (self.connector.clone(), self.key.clone());
+        ClaimCommand::Take {
+            connector,
+            key,
+            run: run.clone(),
+            effect: self.effect.clone(),
+            from,
+        }
+    }
+}
+
+impl Parts {
+    /// Takes the key for the run, from an owner that can no longer use it where need be.
+    pub(super) async fn take_business_key(
+        &self,
+        run: &RunId,
+        command: &Command<RunCommand>,
+        wanted: Wanted,
+    ) -> Result<(), EngineError> {
+        // A command that is refused, or was taken before, must not claim anything.
+        let state = self.runs.state(&StreamId::Run(run.clone())).await?;
+        let state = state.ok_or(Rejection::NotFound { what: "run" })?;
+        if state.decide(command, self.clock.read())?.entries.is_empty() {
+            return Ok(());
+        }
+        drop(state);
+        let (connector, key) = (wanted.connector.clone(), wanted.key.clone());
+        let stream = StreamId::Claim {
+            tenant: run.tenant.clone(),
+            connector,
+            key,
+        };
+        let take = |from| Command {
+            request: command.request,
+            principal: command.principal.clone(),
+            trace: command.trace.clone(),
+            body: wanted.take(run, from),
+        };
+        let taken = self.claims.command(&stream, take(None)).await;
+        let owner = match taken {
+            Ok(_) => return Ok(()),
+            Err(EngineError::Rejected(Rejection::BusinessKeyTaken { run, effect, .. })) => (run, effect),
+            Err(error) => return Err(error),
+        };
+        match self.key_owner(&owner).await? {
+            Owner::Free => self.claims.command(&stream, take(Some(owner))).await.map(drop),
+            Owner::Holds { status, settled } => {
+                let (connector, key) = (wanted.connector.clone(), wanted.key.to_string());
+                let (run, effect) = owner;
+                Err(Rejection::BusinessKeyTaken {
+                    connector,
+                    key,
+                    run,
+                    effect,
+                    status,
+                    settled,
+                }
+                .into())
+            }
+        }
+    }
+
+    /// What became of the effect that owns a key. Its run's state tells as a rule; what that has forgotten is read from all entries.
+    async fn key_owner(&self, (run, effect): &(RunId, EffectId)) -> Result<Owner, EngineError> {
+        let stream = StreamId::Run(run.clone());
+        let state = self.runs.state(&stream).await?;
+        // A key is claimed for a run that is there; one that is not is damage, and frees nothing.
+        let nothing = Owner::Holds {
+            status: None,
+            settled: None,
+        };
+        match state
+            .as_deref()
+            .map_or(Some(nothing), |run| Owner::by_state(run, effect))
+        {
+            Some(owner) => Ok(owner),
+            None => self.trace_owner(&stream, effect).await,
+        }
+    }
+
+    async fn trace_owner(&self, stream: &StreamId, effect: &EffectId) -> Result<Owner, EngineError> {
+        let (mut after, mut trace) = (Seq::ZERO, OwnerTrace::of(effect.clone()));
+        loop {
+            let page = self.store.read(stream, after, PAGE_ENTRIES_MAX).await?;
+            let Some(last) = page.last() else {
+                return Ok(trace.owner());
+            };
+            after = last.seq;
+            for stored in &page {
+                let entry =
+                    tape_core::codec::decode(stored).map_err(|error| damaged(stream, Arc::new(error)))?;
+                trace.note(&entry);
+            }
+        }
+    }
+}

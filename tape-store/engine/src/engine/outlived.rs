@@ -1,0 +1,106 @@
+//! Work of workers that vanished while the clock was wrong.
+//!
+//! By the rules, a lease or claim that ends later than any could is over. Its hint lies as far ahead as the clock did, and asking
+//! for what is due now does not find it. So a few of the hints that lie so far ahead are looked at now and then, which costs the same however
+//! many there are: most are of runs that wait for long.
+
+use super::Parts;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tape_core::agenda::{Item, Queue};
+use tape_core::id::{StreamId, Tenant, ValueName};
+use tape_core::time::Timestamp;
+use tape_store::contract::{Hint, Shard};
+use tape_store::error::StoreError;
+
+/// How often they are looked at in a queue, and how many of a shard.
+const PERIOD: Duration = Duration::from_secs(60);
+const HINTS_MAX: u32 = 64;
+
+/// How far each queue was looked through.
+#[derive(Default)]
+pub(super) struct Outlived(Mutex<HashMap<Queue, Round>>);
+
+struct Round {
+    looked: Instant,
+    after: HashMap<u16, Hint>,
+}
+
+impl Outlived {
+    /// The places to go on from, where it is time to.
+    fn begin(&self, queue: Queue) -> Option<HashMap<u16, Hint>> {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match rounds.get_mut(&queue) {
+            Some(round) if now - round.looked < PERIOD => None,
+            Some(round) => {
+                round.looked = now;
+                Some(std::mem::take(&mut round.after))
+            }
+            None => {
+                let after = HashMap::new();
+                rounds.insert(queue, Round { looked: now, after });
+                Some(HashMap::new())
+            }
+        }
+    }
+
+    fn end(&self, queue: Queue, after: HashMap<u16, Hint>) {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(round) = rounds.get_mut(&queue) {
+            round.after = after;
+        }
+    }
+}
+
+/// A place on the agenda before all hints that are due later than `due`. There need be no such stream.
+fn before(queue: Queue, due: Timestamp) -> Hint {
+    Hint {
+        queue,
+        stream: StreamId::Value {
+            tenant: Tenant::new("-").expect("it is a name"),
+            name: ValueName::new("-").expect("it is a name"),
+        },
+        item: Item::Run,
+        due,
+    }
+}
+
+impl Parts {
+    /// Work of a queue that is due since the right to it is over, whatever its hint says. Often none, although there is some: it is
+    /// looked for now and then, and a part at a time.
+    pub(super) async fn outlived(&self, queue: Queue) -> Result<Vec<Hint>, StoreError> {
+        let now = self.clock.read();
+        if queue == Queue::Timers || !now.is_sure() {
+            return Ok(Vec::new());
+        }
+        let Some(mut places) = self.outlived.begin(queue) else {
+            return Ok(Vec::new());
+        };
+        let (mut due, mut after) = (Vec::new(), HashMap::new());
+        for shard in 0..self.store.capabilities().shards {
+            let place = places
+                .remove(&shard)
+                .filter(|place| place.due > now.ends_max())
+                .unwrap_or_else(|| before(queue, now.ends_max()));
+            let hints = self
+                .store
+                .due(queue, Shard(shard), Timestamp::MAX, Some(&place), HINTS_MAX)
+                .await?;
+            if hints.len() == HINTS_MAX as usize {
+                after.extend(hints.last().map(|last| (shard, last.clone())));
+            }
+            for hint in hints.into_iter().filter(|hint| hint.stream.as_run().is_some()) {
+                // A run that cannot be read is reported as damaged when it is asked for.
+                let run = self.runs.state(&hint.stream).await.ok().flatten();
+                if run.is_some_and(|run| run.is_outlived(&hint.item, now)) {
+                    let due_now = now.earliest();
+                    due.push(Hint { due: due_now, ..hint });
+                }
+            }
+        }
+        self.outlived.end(queue, after);
+        Ok(due)
+    }
+}

@@ -1,0 +1,120 @@
+//! The feed of a store in this process.
+
+use super::{chance, failure};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use std::sync::Arc;
+use std::time::Duration;
+use tape_api::JournalError;
+use tape_api::backoff::Backoff;
+use tape_api::query::{DamagedEntry, FeedPage, Tail};
+use tape_store::contract::JournalStore;
+use tape_wal::{Feed, FeedError, Filter, Start};
+
+/// The first wait after a failure.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The longest.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+pub(super) fn tail(
+    store: Arc<dyn JournalStore>,
+    tail: Tail,
+) -> BoxStream<'static, Result<FeedPage, JournalError>> {
+    let reader = Reader {
+        store,
+        tail,
+        feed: None,
+        backoff: backoff(),
+        pause: None,
+    };
+    stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(page)) => Some((Ok(page), Some(reader))),
+            Ok(None) => None,
+            Err(failure @ JournalError::Unavailable(_)) => Some((Err(failure), Some(reader))),
+            Err(failure) => Some((Err(failure), None)),
+        }
+    })
+    .boxed()
+}
+
+struct Reader {
+    store: Arc<dyn JournalStore>,
+    tail: Tail,
+    /// None before it is opened.
+    feed: Option<Feed>,
+    backoff: Backoff,
+    /// What to wait for before the next try, after a failure.
+    pause: Option<Duration>,
+}
+
+impl Reader {
+    /// The next page; none at the end. After a failure that may pass, the feed goes on where it was.
+    async fn next(&mut self) -> Result<Option<FeedPage>, JournalError> {
+        if let Some(pause) = self.pause.take() {
+            tokio::time::sleep(pause).await;
+        }
+        let page = self.page().await;
+        match &page {
+            Ok(_) => self.backoff = backoff(),
+            Err(_) => self.pause = Some(self.backoff.next(chance())),
+        }
+        page
+    }
+
+    async fn page(&mut self) -> Result<Option<FeedPage>, JournalError> {
+        let follow = self.tail.follow;
+        let feed = self.feed().await?;
+        let page = if follow {
+            Some(feed.next().await.map_err(feed_failure)?)
+        } else {
+            feed.ready().await.map_err(feed_failure)?
+        };
+        Ok(page.map(|page| FeedPage {
+            entries: page
+                .entries
+                .into_iter()
+                .map(|feed| (feed.stream, feed.entry))
+                .collect(),
+            damaged: page.damaged.into_iter().map(damaged).collect(),
+        }))
+    }
+
+    async fn feed(&mut self) -> Result<&mut Feed, JournalError> {
+        let feed = match self.feed.take() {
+            Some(feed) => feed,
+            None => self.open().await?,
+        };
+        Ok(self.feed.insert(feed))
+    }
+
+    async fn open(&self) -> Result<Feed, JournalError> {
+        let filter = Filter {
+            tenant: None,
+            pattern: self.tail.pattern.clone(),
+        };
+        let start = if self.tail.from_start {
+            Start::Beginning
+        } else {
+            Start::Now
+        };
+        let feed = Feed::open(self.store.clone(), filter, start, Vec::new());
+        feed.await.map_err(feed_failure)
+    }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(PAUSE_MIN, PAUSE_MAX)
+}
+
+fn damaged(entry: tape_store::contract::DamagedEntry) -> DamagedEntry {
+    let tape_store::contract::DamagedEntry { stream, problem } = entry;
+    DamagedEntry { stream, problem }
+}
+
+fn feed_failure(error: FeedError) -> JournalError {
+    match error {
+        FeedError::Store(error) => failure::of_store(error),
+        other => JournalError::damaged(other),
+    }
+}

@@ -207,8 +207,16 @@ impl Remote {
         let mut runs = self.runs();
         let opening = async move { Ok(runs.read(request).await.map_err(failed)?.into_inner()) };
         let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
-        messages(opening).map(move |message| page(message?)).boxed()
+        messages(opening)
+            .map(move |message| page(message?))
+            .take_while(|page| std::future::ready(!is_not_there(page)))
+            .boxed()
     }
+}
+
+/// A run that is not there has no entries.
+const fn is_not_there(page: &Result<Vec<StoredEntry>, JournalError>) -> bool {
+    matches!(page, Err(JournalError::Rejected(Rejection::NotFound { .. })))
 }
 
 fn runs(channel: Channel) -> RunsClient<Channel> {

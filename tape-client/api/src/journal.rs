@@ -93,10 +93,10 @@ pub trait Journal: Debug + Send + Sync + 'static {
 
     // Entries.
 
-    /// At most `limit` entries of a run after `after`, oldest first; none at the end.
+    /// At most `limit` entries of a run after `after`, oldest first; none at the end, and of a run that is not there.
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError>;
 
-    /// Entries of a run after `after`, in pages. The journal accounts for all entries up to [`Until::End`]: if some are gone, the
+    /// Entries of a run after `after`, in pages; none of a run that is not there. The journal accounts for all entries up to [`Until::End`]: if some are gone, the
     /// last item is [`Damaged`](JournalError::Damaged).
     fn entries(&self, run: &RunId, after: Seq, until: Until) -> Pages;
 

@@ -7,6 +7,8 @@
 //! What this crate must not know: how a journal stores or sends anything, and the rules of what may follow what.
 
 pub mod backoff;
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod due;
 mod error;
 mod journal;

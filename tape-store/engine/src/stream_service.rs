@@ -1,4 +1,4 @@
-//! The journal service: one stream at a time, load, decide, commit.
+//! The stream service: one stream at a time, load, decide, commit.
 //!
 //! Commands that come for a stream while its last commit is in flight wait for it; then they are decided one after
 //! the other on one working state and committed as one batch. So a stream that many callers use costs one commit

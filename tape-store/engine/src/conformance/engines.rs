@@ -1,4 +1,4 @@
-//! The journal service and the engine over the store: what they promise holds only if the store keeps its word.
+//! The stream service and the engine over the store: what they promise holds only if the store keeps its word.
 
 use crate::Engine;
 use crate::EngineError;

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::id::{StreamId, Tenant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most requests that wait in one journal service.
+/// Most requests that wait in one stream service.
 const PLACES_MAX: usize = 4096;
 /// Most of them of one tenant.
 const TENANT_PLACES_MAX: usize = PLACES_MAX / 4;
 /// Most of them for one stream.
 const STREAM_PLACES_MAX: usize = TENANT_PLACES_MAX / 4;
 
-/// The places of one journal service. A caller without a place waits for one, behind the callers of its own stream and tenant first.
+/// The places of one stream service. A caller without a place waits for one, behind the callers of its own stream and tenant first.
 pub(super) struct Places {
     all: Arc<Semaphore>,
     of_tenants: Shares<Tenant>,

@@ -1,0 +1,120 @@
+//! The tests that every [`Journal`] has to pass, so that a store in the process and a server cannot differ.
+//!
+//! ```ignore
+//! tape_api::conformance!(|| async { Fixture::new(engine) });
+//! ```
+//!
+//! The tests are listed once, below. Each is a plain function that panics where the journal breaks a promise of the trait.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agent;
+mod commands;
+mod due;
+mod entries;
+mod lists;
+mod sessions;
+mod values;
+
+use crate::Journal;
+use std::any::Any;
+use std::sync::Arc;
+
+/// A journal without entries.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    _kept: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Fixture {
+    /// A fixture of an empty journal.
+    #[must_use]
+    pub fn new(journal: impl Journal) -> Self {
+        Self {
+            journal: Arc::new(journal),
+            _kept: Vec::new(),
+        }
+    }
+
+    /// Keeps something, such as a temporary directory, as long as the test runs.
+    #[must_use]
+    pub fn keeping(mut self, kept: impl Any + Send + Sync) -> Self {
+        self._kept.push(Box::new(kept));
+        self
+    }
+}
+
+/// Runs a test in a runtime of its own; for the macro.
+#[doc(hidden)]
+pub fn run<F: Future<Output = Fixture>, T: Future<Output = ()>>(
+    factory: impl FnOnce() -> F,
+    test: impl FnOnce(Fixture) -> T,
+) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(async { test(factory().await).await });
+}
+
+/// The list of tests: `module::name`.
+macro_rules! tests {
+    ([] $($module:ident :: $name:ident;)*) => {
+        $(#[doc = concat!("The test `", stringify!($name), "`.")]
+        ///
+        /// # Panics
+        /// Where the journal breaks a promise.
+        pub async fn $name(fixture: Fixture) {
+            $module::$name(fixture.journal.clone()).await;
+        })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __journal_conformance_list {
+    (($($with:tt)*) $($arg:tt)*) => {
+        $($with)*! { [$($arg)*]
+            commands::a_request_has_one_outcome;
+            commands::what_the_rules_refuse_is_rejected;
+            commands::a_payload_is_erased_and_an_entry_says_so;
+            entries::all_ways_to_read_a_run_agree;
+            entries::what_is_not_there_reads_as_nothing;
+            entries::a_reader_that_stays_is_given_what_comes;
+            entries::the_feed_has_what_matches_in_order;
+            sessions::a_session_is_what_its_events_made_it;
+            sessions::shared_state_is_carried_over;
+            values::each_change_of_a_value_is_seen_once_and_in_order;
+            due::due_work_is_found_and_passed_over_while_a_worker_has_it;
+            due::an_undo_is_found_and_passed_over_while_a_worker_has_it;
+            due::pages_of_due_work_follow_each_other;
+            due::what_is_written_wakes_a_worker;
+            lists::runs_are_listed_by_every_filter;
+            lists::a_token_of_another_list_is_refused;
+            lists::streams_are_found_and_their_indexes_fit;
+            lists::a_run_that_is_retired_says_how_it_ended;
+        }
+    };
+}
+crate::__journal_conformance_list! { (tests) }
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __journal_conformance_tests {
+    ([$factory:expr] $($module:ident :: $name:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            $crate::conformance::run($factory, $crate::conformance::$name);
+        })*
+    };
+}
+
+/// Makes a `#[test]` of each conformance test. Takes an asynchronous factory of fixtures.
+#[macro_export]
+macro_rules! conformance {
+    ($factory:expr) => {
+        $crate::__journal_conformance_list! { ($crate::__journal_conformance_tests) $factory }
+    };
+}

@@ -1,0 +1,134 @@
+//! Lists, indexes and retention.
+
+use super::agent::{Driven, ask, begin, run_id, text};
+use crate::query::{Retirement, RunQuery};
+use crate::{Journal, JournalError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tape_core::command::DriverCommand;
+use tape_core::id::{App, Key, Principal, RunId, StreamId, Tenant};
+use tape_core::reply::{Ended, ReplyResult};
+use tape_core::stream::RunStatus;
+
+async fn listed(journal: &Arc<dyn Journal>, query: &RunQuery) -> Vec<RunId> {
+    let (mut runs, mut from): (Vec<RunId>, Option<String>) = (Vec::new(), None);
+    loop {
+        let page = journal.runs(query, from.as_deref(), 1).await.unwrap();
+        runs.extend(page.runs.into_iter().map(|(run, _)| run));
+        from = page.next;
+        if from.is_none() {
+            return runs;
+        }
+    }
+}
+
+pub(super) async fn runs_are_listed_by_every_filter(journal: Arc<dyn Journal>) {
+    let mut begun = Vec::new();
+    for (name, topic) in [("i", "red"), ("j", "blue"), ("k", "red")] {
+        begun.push(Driven::begin(&journal, run_id("t", name), topic).await);
+    }
+    Driven::begin(&journal, run_id("u", "other"), "red").await;
+    begun[2]
+        .drive(DriverCommand::Complete { output: text("done") })
+        .await;
+    let all = RunQuery::all(Tenant::new("t").unwrap());
+    let newest_first: Vec<RunId> = begun.iter().rev().map(|run| run.run.clone()).collect();
+    assert_eq!(listed(&journal, &all).await, newest_first);
+    let red = RunQuery {
+        label: Some((Key::new("topic").unwrap(), "red".to_owned())),
+        ..all.clone()
+    };
+    assert_eq!(
+        listed(&journal, &red).await,
+        [begun[2].run.clone(), begun[0].run.clone()]
+    );
+    let running = RunQuery {
+        status: Some(RunStatus::Running),
+        ..red
+    };
+    assert_eq!(listed(&journal, &running).await, [begun[0].run.clone()]);
+    let elsewhere = RunQuery {
+        app: Some(App::new("elsewhere").unwrap()),
+        ..all
+    };
+    assert_eq!(listed(&journal, &elsewhere).await, []);
+}
+
+pub(super) async fn a_token_of_another_list_is_refused(journal: Arc<dyn Journal>) {
+    let all = RunQuery::all(Tenant::new("t").unwrap());
+    let refused = journal.runs(&all, Some("not a token"), 10).await;
+    assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
+    let refused = journal.streams(Some("not a token")).await;
+    assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
+}
+
+pub(super) async fn streams_are_found_and_their_indexes_fit(journal: Arc<dyn Journal>) {
+    let mut begun = BTreeSet::new();
+    for name in ["i", "j", "k"] {
+        begun.insert(Driven::begin(&journal, run_id("t", name), "x").await.stream());
+    }
+    let (mut found, mut from): (BTreeSet<StreamId>, Option<String>) = (BTreeSet::new(), None);
+    loop {
+        let page = journal.streams(from.as_deref()).await.unwrap();
+        assert_eq!(page.unreadable, Vec::<String>::new());
+        found.extend(page.streams);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, begun);
+    let (mut looked_at, mut from): (u64, Option<String>) = (0, None);
+    loop {
+        let page = journal.check_index(from.as_deref(), false).await.unwrap();
+        assert_eq!(page.findings, []);
+        looked_at += page.looked_at;
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert!(looked_at >= 3, "{looked_at}");
+}
+
+pub(super) async fn a_run_that_is_retired_says_how_it_ended(journal: Arc<dyn Journal>) {
+    let run = Driven::begin(&journal, run_id("t", "i"), "x").await;
+    run.drive(DriverCommand::Complete { output: text("done") }).await;
+    let lived = Driven::begin(&journal, run_id("t", "j"), "x").await;
+    let retirement = |older_than, dry_run| Retirement {
+        tenant: Tenant::new("t").unwrap(),
+        older_than,
+        reason: "old".to_owned(),
+        dry_run,
+    };
+    let olga = Principal::new("olga").unwrap();
+    let retire = async |retirement: Retirement| {
+        let (mut runs, mut from): (u64, Option<String>) = (0, None);
+        loop {
+            let page = journal.retire(&retirement, Some(&olga), from.as_deref());
+            let page = page.await.unwrap();
+            assert_eq!(page.left, []);
+            runs += page.runs;
+            from = page.next;
+            if from.is_none() {
+                return runs;
+            }
+        }
+    };
+    assert_eq!(retire(retirement(Duration::from_secs(3_600), false)).await, 0);
+    assert_eq!(retire(retirement(Duration::ZERO, true)).await, 1);
+    assert_eq!(
+        journal.head(&run.run).await.unwrap().unwrap().0.0,
+        2,
+        "it only looked"
+    );
+    assert_eq!(retire(retirement(Duration::ZERO, false)).await, 1);
+    while journal.reclaim().await.unwrap() {}
+    let again = ask(&journal, &run.run, begin(&run.run, "x")).await.unwrap();
+    let ReplyResult::Ended { ending, .. } = again.result else {
+        panic!("{again:?}");
+    };
+    assert_eq!(ending, Ended::Completed);
+    assert_eq!(journal.head(&lived.run).await.unwrap().unwrap().0.0, 1);
+}

@@ -36,6 +36,7 @@ mod json;
 mod lease;
 mod machine;
 mod open;
+mod patch;
 #[cfg(feature = "remote")]
 mod remote;
 mod retry;

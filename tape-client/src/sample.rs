@@ -14,6 +14,9 @@ use tape_core::id::SampleName;
 use tape_core::time::Timestamp;
 use uuid::Uuid;
 
+/// How the names of samples begin that are the journal's own.
+const OWN: &str = "tape.";
+
 impl Run {
     /// The time: the same in every drive.
     ///
@@ -47,7 +50,7 @@ impl Run {
     /// For looking, not for acting: between taking and recording a crash may come, and it is taken again.
     ///
     /// # Errors
-    /// [`Error::NoAnswer`] where `take` fails; [`Error::Drift`] where the journal has a sample of another name here.
+    /// [`Error::Invalid`] where `name` is no name or begins with `tape.`; [`Error::NoAnswer`] where `take` fails; [`Error::Drift`] where the journal has a sample of another name here.
     ///
     /// # Cancellation
     /// Dropped while it is taken, nothing is recorded. Dropped later, it is still recorded, and the next call returns it.
@@ -57,6 +60,10 @@ impl Run {
         T: Serialize + DeserializeOwned,
         E: Into<Source>,
     {
+        if name.starts_with(OWN) {
+            let problem = format!("'{name}' begins with '{OWN}', which names of the journal's own do");
+            return Err(Error::invalid("sample", problem));
+        }
         let name = SampleName::new(name)?;
         let doing = self.doing().await?;
         let _turn = self.take_turn("sample")?;

@@ -8,6 +8,7 @@
 mod drift;
 mod effect;
 mod names;
+mod patch;
 mod refusal;
 mod scope;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use drift::{Drift, Place};
 pub use effect::{EffectRecord, Settled};
+pub use patch::{Patch, patch_name};
 pub use refusal::{Refusal, Refused};
 
 use crate::command::Deadline;
@@ -401,6 +403,17 @@ impl Replay {
     /// The driver recorded sample `n` of a scope itself.
     pub fn sampled(&mut self, scope: &Scope, n: u32) {
         self.scope(scope).sampled(n);
+    }
+
+    /// Whether a scope takes the path of a change of the agent's code; `name` is that of [`patch_name`]. The first answer holds for the scope. A
+    /// new one counts once it is recorded: [`Replay::patch_recorded`].
+    pub fn patched(&mut self, scope: &Scope, name: &SampleName) -> Patch {
+        self.entered(scope).patched(scope, name)
+    }
+
+    /// The driver recorded itself that a scope takes the path of a change.
+    pub fn patch_recorded(&mut self, scope: &Scope, name: SampleName, n: u32) {
+        self.scope(scope).patch_recorded(name, n);
     }
 
     /// The refusal that the journal has of what the agent asks for at a place, once; none where it is to be asked for anew.

@@ -2,7 +2,8 @@
 
 use super::drift::{Differences, Drift, Place};
 use super::effect::EffectRecord;
-use super::{Next, NextSample};
+use super::patch::is_patch;
+use super::{Next, NextSample, Patch};
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::sample::Recorded as Sample;
@@ -21,8 +22,11 @@ pub(super) struct ScopeReplay {
     unasked: BTreeSet<(u32, u16)>,
     /// Effects that the agent asked for before the journal had them.
     live: BTreeSet<(u32, u16)>,
+    /// The n-th sample; none once it was handed out, and for one that records a patch.
     samples: Vec<Option<Sample>>,
     next_sample: u32,
+    /// Patches, and whether this scope takes them.
+    patches: BTreeMap<SampleName, bool>,
     /// Decisions with part of a budget set aside.
     reserved: BTreeSet<u32>,
     /// Gates, timers, budgets and checkpoints that the journal has and the agent has not asked for.
@@ -234,11 +238,43 @@ impl ScopeReplay {
         if sample.n != n {
             return Err(format!("sample {n} of its scope comes next"));
         }
-        self.samples.push((n >= self.next_sample).then_some(sample));
+        if is_patch(&sample) {
+            self.patches.insert(sample.name, true);
+            self.samples.push(None);
+        } else {
+            self.samples.push((n >= self.next_sample).then_some(sample));
+        }
         Ok(())
     }
 
+    /// Whether the scope takes the path of a patch: where that is recorded, or where everything that the journal has here was asked for.
+    pub(super) fn patched(&mut self, scope: &Scope, name: &SampleName) -> Patch {
+        if let Some(known) = self.patches.get(name) {
+            return Patch::Known(*known);
+        }
+        if self.unasked(scope).is_some() || !self.unentered.is_empty() {
+            self.patches.insert(name.clone(), false);
+            return Patch::Known(false);
+        }
+        self.pass_patches();
+        Patch::New { n: self.next_sample }
+    }
+
+    /// The driver recorded a patch as sample `n` itself.
+    pub(super) fn patch_recorded(&mut self, name: SampleName, n: u32) {
+        self.patches.insert(name, true);
+        self.sampled(n);
+    }
+
+    /// Samples that record patches are not asked for one by one.
+    fn pass_patches(&mut self) {
+        while let Some(None) = self.samples.get(usize::try_from(self.next_sample).unwrap_or(usize::MAX)) {
+            self.next_sample += 1;
+        }
+    }
+
     pub(super) fn sample(&mut self, scope: &Scope, asked: &SampleName) -> Result<NextSample, Box<Drift>> {
+        self.pass_patches();
         let n = self.next_sample;
         let slot = self.samples.get_mut(usize::try_from(n).unwrap_or(usize::MAX));
         let Some(slot) = slot else {
@@ -313,14 +349,11 @@ impl ScopeReplay {
         if let Some(name) = self.unasked_names.first() {
             return Some(name.clone());
         }
-        let n = self.next_sample;
-        let sample = self
-            .samples
-            .get(usize::try_from(n).unwrap_or(usize::MAX))?
-            .as_ref()?;
+        let left = self.samples.iter().skip(usize::try_from(self.next_sample).unwrap_or(usize::MAX));
+        let sample = left.flatten().next()?;
         Some(Place::Sample {
             scope: scope.clone(),
-            n,
+            n: sample.n,
             name: sample.name.clone(),
         })
     }

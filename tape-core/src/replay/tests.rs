@@ -2,6 +2,7 @@
 
 mod compared;
 mod leftovers;
+mod patches;
 
 use super::*;
 use crate::budget::Currency;

@@ -1,0 +1,53 @@
+//! Changes of an agent's code under runs that were begun before.
+
+use crate::error::Error;
+use crate::json;
+use crate::run::Run;
+use tape_core::command::DriverCommand;
+use tape_core::replay::{Patch, patch_name};
+
+impl Run {
+    /// Whether this run takes the path of a change of the agent's code. Runs that came further before the change keep the old path, in
+    /// every drive; all others take the new one, and the journal records it.
+    ///
+    /// ```
+    /// # async fn agent(run: &tape_client::Run) -> Result<(), tape_client::Error> {
+    /// if run.patched("ask-compliance-first").await? {
+    ///     // What the agent does since the change.
+    /// } else {
+    ///     // What it did before.
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The first answer holds for the run, in each [scope](Run::scope) of its own. Use a name once, for one change. Once no run is left that takes
+    /// the old path, take the question out of the code: a record that is not asked about is no drift.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where `change` is no name; otherwise as any call that writes.
+    ///
+    /// # Cancellation
+    /// Dropped while it is recorded, it is still recorded, and the next call returns it.
+    pub async fn patched(&self, change: &str) -> Result<bool, Error> {
+        let name = patch_name(change)?;
+        let doing = self.doing().await?;
+        let _turn = self.take_turn("sample")?;
+        let n = match self.ask(|replay| Ok(replay.patched(&self.scope, &name))).await? {
+            Patch::Known(taken) => {
+                doing.done();
+                return Ok(taken);
+            }
+            Patch::New { n } => n,
+        };
+        self.drive(DriverCommand::RecordSample {
+            scope: self.scope.clone(),
+            n,
+            name: name.clone(),
+            value: json::payload("patch", &true)?,
+        })
+        .await?;
+        self.note(|replay| replay.patch_recorded(&self.scope, name, n));
+        doing.done();
+        Ok(true)
+    }
+}

@@ -1,0 +1,91 @@
+//! A changed agent over runs that were begun before the change.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use serde_json::json;
+use std::sync::Arc;
+use tape_client::{Answer, Ending, Error, Run, RunId, Tape};
+use tape_engine::Engine;
+use tape_store::memory::MemoryStore;
+
+async fn tape() -> Tape {
+    let engine = Engine::start(Arc::new(MemoryStore::new()));
+    Tape::over(engine).connect().await.unwrap()
+}
+
+async fn begin(tape: &Tape, invocation: &str) -> Run {
+    let id = RunId::new("acme", "treasury", "ann", "s1", invocation).unwrap();
+    tape.run(id).begin().await.unwrap().driving().unwrap()
+}
+
+/// The process dies here: the lease is given back, and the run is taken up again.
+async fn die(run: Run) {
+    run.release(std::time::Duration::ZERO).await.unwrap();
+}
+
+async fn decide(run: &Run, what: &str) -> Result<String, Error> {
+    let asked = json!({ "what": what });
+    let answer = || async { Answer::json(&format!("answer to {what}")) };
+    run.decide(&asked, answer).await?.json()
+}
+
+/// The agent before the change.
+async fn before(run: &Run) -> Result<(), Error> {
+    decide(run, "plan").await?;
+    decide(run, "pay").await.map(drop)
+}
+
+/// And after it: compliance is asked between the two.
+async fn after(run: &Run) -> Result<bool, Error> {
+    decide(run, "plan").await?;
+    let changed = run.patched("ask-compliance").await?;
+    if changed {
+        decide(run, "compliance").await?;
+    }
+    decide(run, "pay").await?;
+    Ok(changed)
+}
+
+#[tokio::test]
+async fn a_run_that_came_further_keeps_its_path_and_a_new_one_takes_the_new() {
+    let tape = tape().await;
+    let run = begin(&tape, "old").await;
+    before(&run).await.unwrap();
+    die(run).await;
+    for _ in 0..2 {
+        let run = begin(&tape, "old").await;
+        assert!(!after(&run).await.unwrap());
+        die(run).await;
+    }
+    let run = begin(&tape, "new").await;
+    assert!(after(&run).await.unwrap());
+    die(run).await;
+    let run = begin(&tape, "new").await;
+    assert!(after(&run).await.unwrap());
+    // Code that asks no more takes the new path for good.
+    die(run).await;
+    let run = begin(&tape, "new").await;
+    decide(&run, "plan").await.unwrap();
+    decide(&run, "compliance").await.unwrap();
+    decide(&run, "pay").await.unwrap();
+    let ended = run.complete(&()).await.unwrap();
+    assert!(matches!(ended, Ending::Completed(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_stopped_before_the_change_takes_the_new_path() {
+    let tape = tape().await;
+    let run = begin(&tape, "early").await;
+    decide(&run, "plan").await.unwrap();
+    die(run).await;
+    let run = begin(&tape, "early").await;
+    assert!(after(&run).await.unwrap());
+}
+
+#[tokio::test]
+async fn names_of_the_journals_own_are_refused() {
+    let run = begin(&tape().await, "own").await;
+    let take = || std::future::ready(Ok::<_, std::convert::Infallible>(1));
+    let refused = run.sample("tape.patched.x", take).await;
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+}

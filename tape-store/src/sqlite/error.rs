@@ -1,5 +1,6 @@
 //! What an error of SQLite means for the caller.
 
+use super::place::{Lost, Place};
 use crate::error::StoreError;
 use std::fmt;
 use std::path::Path;
@@ -133,16 +134,45 @@ const fn operation(code: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether a write to the disk failed. From then on the content of the disk is unknown of it: the system may have given the pages up, and
-/// what it says of them later is worth nothing. Until the file is opened anew, when SQLite goes through its log again, nothing is
-/// read or written.
-#[derive(Debug, Default)]
-pub(super) struct Poison(OnceLock<StoreError>);
+/// What is known of the file and its disk.
+///
+/// After a write to the disk failed, its content is unknown: the system may have given the pages up, and what it says of them later is worth
+/// nothing. And what is written to a file that its path no longer leads to is lost. From then on nothing is read or written until
+/// the file is opened anew, when SQLite goes through its log again.
+#[derive(Debug)]
+pub(super) struct Poison {
+    failed: OnceLock<StoreError>,
+    file: Place,
+}
 
 impl Poison {
+    /// Of a file that is open.
+    pub(super) fn of(path: &Path) -> Self {
+        Self {
+            failed: OnceLock::new(),
+            file: Place::of(path.to_owned()),
+        }
+    }
+
     /// Refuses a call after a failure.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.0.get().cloned().map_or(Ok(()), Err)
+        self.failed.get().cloned().map_or(Ok(()), Err)
+    }
+
+    /// The same, and where the path leads to another file by now.
+    pub(super) fn check_file(&self) -> Result<(), StoreError> {
+        self.check()?;
+        self.file
+            .check()
+            .map_err(|lost| self.lost("looks for its file", lost))
+    }
+
+    /// What it means that a file is gone.
+    pub(super) fn lost(&self, doing: &'static str, lost: Lost) -> StoreError {
+        match lost.error(doing) {
+            error @ StoreError::Poisoned { .. } => self.failed.get_or_init(|| error).clone(),
+            error => error,
+        }
     }
 
     /// What a failure of a write means.
@@ -154,6 +184,6 @@ impl Poison {
             doing,
             source: Arc::new(Cause(error)),
         };
-        self.0.get_or_init(poisoned).clone()
+        self.failed.get_or_init(poisoned).clone()
     }
 }

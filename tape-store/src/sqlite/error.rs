@@ -4,12 +4,14 @@ use super::place::{Lost, Place};
 use crate::error::StoreError;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const BUSY: u32 = 5;
 const READ_ONLY: u32 = 8;
 const IO: u32 = 10;
 const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NOT_A_DATABASE: u32 = 26;
 
@@ -143,6 +145,8 @@ const fn operation(code: u32) -> Option<&'static str> {
 pub(super) struct Poison {
     failed: OnceLock<StoreError>,
     file: Place,
+    /// Whether the disk or the file had no room for the last write that failed.
+    is_full: AtomicBool,
 }
 
 impl Poison {
@@ -151,6 +155,7 @@ impl Poison {
         Self {
             failed: OnceLock::new(),
             file: Place::of(path.to_owned()),
+            is_full: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +182,9 @@ impl Poison {
 
     /// What a failure of a write means.
     pub(super) fn write_failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
+        if primary_code(&error) == Some(FULL) {
+            self.is_full.store(true, Ordering::Relaxed);
+        }
         if !is_io(&error) {
             return store_error(doing, error);
         }
@@ -185,5 +193,15 @@ impl Poison {
             source: Arc::new(Cause(error)),
         };
         self.failed.get_or_init(poisoned).clone()
+    }
+
+    /// Whether there was no room lately, and nothing has shown since that there is.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// There is room for the largest commit.
+    pub(super) fn has_room(&self) {
+        self.is_full.store(false, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! The one connection that writes, and how a group of batches becomes one transaction.
 
 use super::append::{self, append};
-use super::connect::{MAY_WRITE, beside};
+use super::connect::{MAY_WRITE, beside, writes_a_page, writes_much};
 use super::error::{Poison, is_busy, is_definite};
 use super::index;
 use super::names::Names;
@@ -160,17 +160,25 @@ impl Writer {
         Ok(fate.unwrap_or(Fate::NotCommitted))
     }
 
-    /// Whether the file may be written to.
+    /// Whether a commit would be taken: a page is written as by a commit; where there was no room lately, as much as by the largest one.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let patience = self.patience;
+        let is_full = self.poison.is_full();
+        let statement = if is_full { writes_much() } else { writes_a_page() };
         let probed = async {
             let connection = self.connection().await?;
-            in_turn!(patience, connection.execute(MAY_WRITE))
+            in_turn!(
+                patience,
+                connection.execute(sqlx::AssertSqlSafe(statement.as_str()))
+            )
         };
         let probed = probed.await;
-        probed.map_err(|error| self.failed("asks for the right to write", error))?;
-        self.doubtful = false;
+        self.settled(probed.is_ok()).await;
+        probed.map_err(|error| self.failed("asks for room to write", error))?;
+        if is_full {
+            self.poison.has_room();
+        }
         self.check_written()
     }
 

@@ -1,7 +1,7 @@
 //! A journal, as agents and tools see it.
 
 use crate::error::Error;
-use crate::open::open;
+use crate::open::{open, open_existing};
 use crate::retry::{until_answered, until_executed};
 use crate::run::{Beginnings, RunBuilder};
 use crate::session::Session;
@@ -72,6 +72,8 @@ pub struct Connect {
 #[derive(Clone, Debug)]
 enum Target {
     Url(String),
+    /// The same, of a journal that is not made.
+    Existing(String),
     Journal(Arc<dyn Journal>),
 }
 
@@ -93,6 +95,15 @@ impl Tape {
     pub fn at(url: &str) -> Connect {
         Connect {
             target: Target::Url(url.to_owned()),
+            settings: Settings::default(),
+        }
+    }
+
+    /// Sets up a client of the journal at `url`, which has to be there already: none is made of a misspelt name.
+    #[must_use]
+    pub fn at_existing(url: &str) -> Connect {
+        Connect {
+            target: Target::Existing(url.to_owned()),
             settings: Settings::default(),
         }
     }
@@ -517,6 +528,7 @@ impl Connect {
     pub async fn connect(self) -> Result<Tape, Error> {
         let journal = match &self.target {
             Target::Url(url) => open(&url.parse()?, self.settings.lease).await?,
+            Target::Existing(url) => Box::pin(open_existing(&url.parse()?, self.settings.lease)).await?,
             Target::Journal(journal) => Arc::clone(journal),
         };
         self.with(journal)

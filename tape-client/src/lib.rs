@@ -52,7 +52,7 @@ pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
 pub use error::Error;
 pub use gate::{Gate, GateAnswer};
-pub use open::open;
+pub use open::{open, open_existing};
 #[cfg(feature = "remote")]
 pub use remote::Remote;
 pub use run::{Begun, Ending, Run, RunBuilder};

@@ -41,6 +41,27 @@ pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, E
     }
 }
 
+/// The same for a journal that has to be there already: none is made of a misspelt name. That a server has one is for its operator
+/// to see to.
+///
+/// # Errors
+/// Those of [`open`], and [`Error::Invalid`] where a store has no journal.
+pub async fn open_existing(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
+    #[cfg(feature = "embedded")]
+    if let StoreUrl::Embedded(url) = url {
+        tape_store::open::check_exists(url).await.map_err(absent)?;
+    }
+    open(url, lease).await
+}
+
+#[cfg(feature = "embedded")]
+fn absent(error: tape_store::error::StoreError) -> Error {
+    match error {
+        tape_store::error::StoreError::Invalid { what, problem } => Error::Invalid { what, problem },
+        other => unopened(other),
+    }
+}
+
 #[cfg(feature = "embedded")]
 fn unopened(error: tape_store::error::StoreError) -> Error {
     match error {

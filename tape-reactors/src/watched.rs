@@ -20,36 +20,72 @@ use tracing::{info, warn};
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A journal that is watched: the log has a line when it goes out of reach, one a minute while it stays so or for another reason, and
-/// one when it is back. Reactors that share one share these lines. Cheap to clone.
+/// one when it is back. One that can be read and not written is out of reach until something can be written. Reactors that share one
+/// share these lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Watched(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     journal: Arc<dyn Journal>,
-    outage: Mutex<Outage>,
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of the journal.
+#[derive(Debug)]
+struct Seen {
+    outage: Outage,
+    /// Whether only calls that write have failed since it went: then one that reads says nothing about it.
+    reads_all_along: bool,
+}
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    Read,
+    Write,
 }
 
 impl From<Arc<dyn Journal>> for Watched {
     fn from(journal: Arc<dyn Journal>) -> Self {
-        let outage = Mutex::new(Outage::new(AGAIN));
-        Self(Arc::new(Inner { journal, outage }))
+        let seen = Mutex::new(Seen {
+            outage: Outage::new(AGAIN),
+            reads_all_along: true,
+        });
+        Self(Arc::new(Inner { journal, seen }))
     }
 }
 
 impl Watched {
-    fn note<T>(&self, answer: Result<T, JournalError>) -> Result<T, JournalError> {
-        let mut outage = self.0.outage.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note<T>(&self, does: Does, answer: Result<T, JournalError>) -> Result<T, JournalError> {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();
-        if let Err(JournalError::Unavailable(cause)) = &answer {
-            let error = Causes(cause.as_ref()).to_string();
-            if let Some(spell) = outage.lost(now, &error) {
-                warn!(error, %spell, "the journal is out of reach; trying again");
+        match &answer {
+            Err(JournalError::Unavailable(cause)) => {
+                seen.lost(now, does, &Causes(cause.as_ref()).to_string())
             }
-        } else if let Some(spell) = outage.back(now) {
-            info!(%spell, "the journal is back");
+            _ => seen.back(now, does),
         }
         answer
+    }
+}
+
+impl Seen {
+    fn lost(&mut self, now: std::time::Instant, does: Does, error: &str) {
+        self.reads_all_along &= does == Does::Write;
+        if let Some(spell) = self.outage.lost(now, error) {
+            warn!(error, %spell, "the journal is out of reach; trying again");
+        }
+    }
+
+    fn back(&mut self, now: std::time::Instant, does: Does) {
+        if does == Does::Read && self.reads_all_along {
+            return;
+        }
+        self.reads_all_along = true;
+        if let Some(spell) = self.outage.back(now) {
+            info!(%spell, "the journal is back");
+        }
     }
 }
 
@@ -66,19 +102,19 @@ impl Layer for Watched {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError> {
-        self.note(self.inner().due(queue, within, from, limit).await)
+        self.note(Does::Read, self.inner().due(queue, within, from, limit).await)
     }
 
     async fn run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
-        self.note(self.inner().run(run, command).await)
+        self.note(Does::Write, self.inner().run(run, command).await)
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
-        self.note(self.inner().read(run, after, limit).await)
+        self.note(Does::Read, self.inner().read(run, after, limit).await)
     }
 
     async fn due_effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<DueEffect>, JournalError> {
-        self.note(self.inner().due_effect(run, effect).await)
+        self.note(Does::Read, self.inner().due_effect(run, effect).await)
     }
 
     async fn due_obligation(
@@ -86,14 +122,14 @@ impl Layer for Watched {
         run: &RunId,
         obligation: &ObligationId,
     ) -> Result<Option<DueObligation>, JournalError> {
-        self.note(self.inner().due_obligation(run, obligation).await)
+        self.note(Does::Read, self.inner().due_obligation(run, obligation).await)
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
-        self.note(self.inner().merge(session).await)
+        self.note(Does::Write, self.inner().merge(session).await)
     }
 
     async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
-        self.note(self.inner().finish_erasures(stream).await)
+        self.note(Does::Write, self.inner().finish_erasures(stream).await)
     }
 }

@@ -32,6 +32,8 @@ struct Desk {
     lanes: HashMap<&'static str, Lane>,
     /// Why the agenda is out of reach, where it is.
     away: Mutex<Option<&'static str>>,
+    /// Why nothing can be written, where that is so.
+    read_only: Mutex<Option<&'static str>>,
 }
 
 /// A reactor that does with each run what its name says.
@@ -147,6 +149,11 @@ impl Layer for Agenda {
             work: work.into_iter().map(|(_, work)| work.clone()).collect(),
             next: page.next().map(|(place, _)| place.to_string()),
         })
+    }
+
+    async fn finish_erasures(&self, _stream: &StreamId) -> Result<(), JournalError> {
+        let why = *self.desk.read_only.lock().unwrap();
+        why.map_or(Ok(()), |why| Err(JournalError::unavailable(why)))
     }
 
     fn changed(&self, _queue: Queue) -> BoxFuture<'static, ()> {
@@ -344,4 +351,51 @@ async fn a_journal_that_is_away_is_said_once_a_minute_by_all_reactors_together()
     );
     stop.cancel();
     while drivers.join_next().await.is_some() {}
+}
+
+/// That it can be read does not say that it is back.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_takes_no_writes_is_said_once_a_minute_until_it_takes_one() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let desk = Desk::with(&[]);
+    let journal: Arc<dyn Journal> = Arc::new(Watched::from(agenda(&desk)));
+    let stream = piece("acme", "again").stream;
+    let a_minute = async || {
+        for _ in 0..60 {
+            let _ = journal.finish_erasures(&stream).await;
+            journal.due(Queue::Timers, Duration::ZERO, None, 1).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        log.take()
+    };
+    *desk.read_only.lock().unwrap() = Some("read-only");
+    for _ in 0..3 {
+        let told = a_minute().await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("out of reach") && told[0].contains("read-only"),
+            "{told:?}"
+        );
+    }
+    *desk.read_only.lock().unwrap() = None;
+    let told = a_minute().await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("INFO message=the journal is back") && told[0].contains("180 failures"),
+        "{told:?}"
+    );
+    // One that was away altogether is back once it can be read: there may be nothing to write for long.
+    *desk.away.lock().unwrap() = Some("refused");
+    *desk.read_only.lock().unwrap() = Some("refused");
+    let asked = journal.finish_erasures(&stream).await.is_err();
+    assert!(asked && journal.due(Queue::Timers, Duration::ZERO, None, 1).await.is_err());
+    *desk.away.lock().unwrap() = None;
+    journal.due(Queue::Timers, Duration::ZERO, None, 1).await.unwrap();
+    let told = log.take();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[1].starts_with("INFO message=the journal is back"),
+        "{told:?}"
+    );
 }

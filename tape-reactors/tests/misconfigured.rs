@@ -105,6 +105,16 @@ fn what_makes_no_sense_is_refused_at_start() {
             "{key}",
         ),
         (
+            "[connectors.mail]\ncommand = [\"no-such-program\"]".to_owned(),
+            "`connectors.mail.command`",
+            "a program that is not there",
+        ),
+        (
+            "[connectors.mail]\ncommand = [\"/etc/passwd\", \"x\"]".to_owned(),
+            "`connectors.mail.command`",
+            "an executable file is wanted",
+        ),
+        (
             "[connectors.mail]\ncommand = [\"true\"]\nenv = [\"{key}\"]".to_owned(),
             "`connectors.mail.env`",
             "letters, digits",
@@ -214,7 +224,8 @@ fn a_value_of_another_kind_is_told_by_its_key_and_line() {
 #[test]
 fn what_the_server_and_the_client_refuse_is_refused() {
     for (flags, says) in [
-        (["--store=memory:", "--log=tape_reactors=debgu"], "log filter"),
+        (["--store=tape://h:1", "--log=tape_reactors=debgu"], "log filter"),
+        (["--store=memory:", "--log=off"], "one process alone"),
         (["--store=tape://db", "--log=off"], "tape://HOST:PORT"),
         (["--store=tape://h:1/x", "--log=off"], "tape://HOST:PORT"),
     ] {
@@ -278,7 +289,7 @@ fn where_to_listen_is_said_by_a_flag_or_else_a_variable_or_else_the_platform() {
         let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
         let mut process = program
             .env_clear()
-            .arg("--store=memory:")
+            .arg("--store=tape://127.0.0.1:1")
             .args(flags)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -326,6 +337,7 @@ fn what_makes_sense_is_taken() {
          [agents.treasury]\nurl = \"http://treasury/redrive\"\nsecret_env = \"SECRET\"\n\
          [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n";
     let mut program = program(dir.path(), config);
+    make_journal(&dir.path().join("tape.db"));
     let mut process = program
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -344,4 +356,41 @@ fn first_line(process: &mut Child) -> String {
         process.wait().unwrap();
     }
     line
+}
+
+fn make_journal(path: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let opened = tape_store::sqlite::SqliteStore::open(path);
+    runtime.unwrap().block_on(opened).unwrap();
+}
+
+/// A misspelt path would be an empty journal, of which the program says that it is ready.
+#[test]
+fn a_journal_that_is_not_there_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (missing, empty) = (dir.path().join("typo.db"), dir.path().join("empty.db"));
+    std::fs::write(&empty, "").unwrap();
+    for (path, says) in [
+        (&missing, "tape-server makes it"),
+        (&empty, "there is no journal in it"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_tape-reactor"));
+        let store = format!("--store=sqlite:{}", path.display());
+        let mut process = program
+            .env_clear()
+            .args([&store, "--log=off"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(first_line(&mut process), "", "it is not ready");
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{said}");
+        assert!(
+            said.contains(&path.display().to_string()) && said.contains(says),
+            "{said}"
+        );
+    }
+    assert!(!missing.exists() && std::fs::read(&empty).unwrap().is_empty());
 }

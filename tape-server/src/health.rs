@@ -6,10 +6,11 @@
 use crate::service::Context;
 use async_trait::async_trait;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::id::StreamId;
+use tape_core::outage::Outage;
 use tape_engine::Engine;
 use tape_proto::v1;
 use tape_store::contract::{Batch, Committed, Head, JournalStore};
@@ -26,14 +27,19 @@ const UNWELL_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer to answer is too slow to serve from.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// While the store takes no commits, the log says so this often.
+const COMMITS_AGAIN: Duration = Duration::from_secs(60);
+
 /// Reason to ask the store how it is. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Doubt(Arc<Notify>);
 
-/// A store that raises doubt where it cannot do its part.
+/// A store that raises doubt where it cannot do its part. While it takes no commits the log says so, once and then rarely, whatever it
+/// answers to health checks.
 pub(crate) struct Doubted {
     inner: Arc<dyn JournalStore>,
     doubt: Doubt,
+    commits: Mutex<Outage>,
 }
 
 impl Doubted {
@@ -41,7 +47,34 @@ impl Doubted {
         Self {
             inner,
             doubt: doubt.clone(),
+            commits: Mutex::new(Outage::new(COMMITS_AGAIN)),
         }
+    }
+
+    /// Notes how commits go.
+    fn note(&self, answers: &[Result<Committed, CommitError>]) {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = std::time::Instant::now();
+        if let Some(problem) = answers.iter().find_map(fault) {
+            if let Some(spell) = commits.lost(now, &problem) {
+                tracing::error!(%problem, %spell, "the store takes no commits");
+            }
+        } else if answers.iter().any(Result::is_ok)
+            && let Some(spell) = commits.back(now)
+        {
+            tracing::info!(%spell, "the store takes commits again");
+        }
+    }
+}
+
+/// What kept a batch from being committed, where that is not the batch.
+fn fault(answer: &Result<Committed, CommitError>) -> Option<String> {
+    match answer {
+        Err(CommitError::Store(StoreError::Invalid { .. })) => None,
+        Err(CommitError::Store(error)) => Some(Causes(error).to_string()),
+        // The number of the batch is another each time.
+        Err(CommitError::OutcomeUnknown { source, .. }) => Some(Causes(source.as_ref()).to_string()),
+        _ => None,
     }
 }
 
@@ -64,15 +97,10 @@ impl Layer for Doubted {
 
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let answers = self.inner.commit(batches).await;
-        let failed = |answer: &Result<_, CommitError>| {
-            matches!(
-                answer,
-                Err(CommitError::Store(_) | CommitError::OutcomeUnknown { .. })
-            )
-        };
-        if answers.iter().any(failed) {
+        if answers.iter().any(|answer| fault(answer).is_some()) {
             self.doubt.0.notify_one();
         }
+        self.note(&answers);
         answers
     }
 }

@@ -19,12 +19,15 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
-    /// A write to the store's disk failed, so it is not certain what the disk has: every call is refused until the store is opened anew.
-    #[error("the store has to be opened anew: its disk failed while it {doing}")]
+    /// A write to the store's disk failed, or its file is gone, so it is not certain what was kept: every call is refused until the store is
+    /// opened anew.
+    #[error(
+        "the store has to be opened anew: its disk failed, or its file is gone, which showed while it {doing}"
+    )]
     Poisoned {
         /// What it was doing.
         doing: &'static str,
-        /// What the disk said.
+        /// What the disk said, or what became of the file.
         #[source]
         source: Source,
     },

@@ -77,6 +77,39 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
     }
 }
 
+/// Checks that there is a journal at `url`, for programs that look into one or work on one: [`open`] would make an empty one of a
+/// misspelt name.
+///
+/// # Errors
+/// [`StoreError::Invalid`] where there is none, as in a file that is not there or is empty, in a database without tables, and in
+/// `memory:`; otherwise what stands in the way of looking. What else is wrong with a journal, [`open`] says.
+pub async fn check_exists(url: &str) -> Result<(), StoreError> {
+    let absent = |problem: String| StoreError::Invalid {
+        what: "store",
+        problem,
+    };
+    match url.split_once(':') {
+        Some(("memory", _)) => Err(absent(
+            "memory: is the journal of one process alone, and empty when that starts: give the address of its server".to_owned(),
+        )),
+        Some(("sqlite", path)) => match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(absent(format!(
+                "there is no file {path}: tape-server makes it, or the agent that has its journal there"
+            ))),
+            Ok(file) if file.is_file() && file.len() == 0 => {
+                Err(absent(format!("{path} is empty: there is no journal in it")))
+            }
+            _ => Ok(()),
+        },
+        _ => match migrate(url, true).await?.from {
+            0 => Err(absent(
+                "the database has no tables of a journal: `tape-server migrate` makes them".to_owned(),
+            )),
+            _ => Ok(()),
+        },
+    }
+}
+
 /// Brings the tables of a database to the version of this build; with `dry_run`, only says what would be done. Servers of the
 /// version before go on meanwhile; of several that migrate, one does and the others wait.
 ///

@@ -5,7 +5,8 @@
 //! the conditions within the statements decide, never what a process remembers.
 //!
 //! A failure of the disk amid a write leaves it open what the disk has: from then on every call is refused as
-//! [`StoreError::Poisoned`], until the file is opened anew.
+//! [`StoreError::Poisoned`], until the file is opened anew. So it is where the file, or the log beside it, was removed or replaced: what is
+//! written to it then is lost. Nothing is acknowledged before a look for both.
 //!
 //! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. Where a reader
 //! keeps the log in use for longer than [`Settings::busy_timeout`], nobody reads the payload any more, but the erasure is not done and
@@ -20,6 +21,7 @@ mod error;
 mod index;
 mod log;
 mod names;
+mod place;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -111,8 +113,8 @@ impl SqliteStore {
         } else {
             reader
         };
-        let (wake, poison) = (Arc::new(Wake::new()), Arc::new(Poison::default()));
-        let writer = Writer::new(options, settings.busy_timeout, Arc::clone(&poison));
+        let (wake, poison) = (Arc::new(Wake::new()), Arc::new(Poison::of(path)));
+        let writer = Writer::new(path, options, settings.busy_timeout, Arc::clone(&poison));
         let writer = Arc::new(Mutex::new(writer));
         let log = || LogKeeper::start(connect::beside(path, "-wal"), Arc::clone(&writer));
         Ok(Self {
@@ -142,7 +144,10 @@ impl SqliteStore {
     async fn writing<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let called = async {
             self.may_write()?;
-            call.await
+            let done = call.await?;
+            // What was done to a file that is gone meanwhile is lost.
+            self.poison.check_file()?;
+            Ok(done)
         };
         called.await.map_err(|error| in_file(&self.path, error))
     }

@@ -30,6 +30,11 @@ async fn one_server_migrates_and_others_wait() {
         "0",
         "a dry run changes nothing"
     );
+    let absent = tape_store::open::check_exists(&database.url()).await;
+    assert!(
+        matches!(&absent, Err(StoreError::Invalid { problem, .. }) if problem.contains("tape-server migrate")),
+        "{absent:?}"
+    );
     let never = with(&database.url(), "migrate=never");
     assert!(matches!(
         PostgresStore::open(&never).await,

@@ -342,6 +342,11 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
         matches!(refused, EngineError::Store(StoreError::Unavailable { .. })),
         "{refused:?}"
     );
+    let probed = store.probe().await;
+    assert!(
+        matches!(probed, Err(StoreError::Unavailable { .. })),
+        "what is full is not well, whatever still fits: {probed:?}"
+    );
     let (_, _, stream) = value();
     assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(written));
     // With room again, it goes on.

@@ -162,6 +162,93 @@ fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
     });
 }
 
+/// What becomes of a file, or of its log, under who has it open.
+type Blow = fn(&Path);
+
+/// Whether the store is asked how it is, or for a commit, first: it is refused, and so is all that comes after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_removed_or_replaced_is_not_written_to_any_more() {
+    let fates: [(&str, Blow); 4] = [
+        ("db was removed", |path| std::fs::remove_file(path).unwrap()),
+        ("db was replaced", |path| {
+            let backup = beside(path, "-backup");
+            std::fs::copy(path, &backup).unwrap();
+            std::fs::rename(backup, path).unwrap();
+        }),
+        ("db-wal was removed", |path| {
+            std::fs::remove_file(beside(path, "-wal")).unwrap()
+        }),
+        ("db-wal was replaced", |path| {
+            std::fs::write(beside(path, "-other"), "").unwrap();
+            std::fs::rename(beside(path, "-other"), beside(path, "-wal")).unwrap();
+        }),
+    ];
+    for (what, fate) in fates {
+        for is_probed in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("tape.db");
+            let store = SqliteStore::open(&path).await.unwrap();
+            let mut pen = Pen::new("a");
+            pen.put(&store, "acknowledged", 1).await;
+            store.probe().await.unwrap();
+            fate(&path);
+            if is_probed {
+                let probed = told(store.probe().await);
+                assert!(
+                    probed.starts_with("poisoned") && probed.contains(what),
+                    "{probed}"
+                );
+            }
+            let batch = pen.batch("lost", 1);
+            let refused = store.commit(vec![batch.clone()]).await.remove(0);
+            assert!(
+                matches!(
+                    refused,
+                    Err(CommitError::OutcomeUnknown { .. } | CommitError::Store(StoreError::Poisoned { .. }))
+                ),
+                "{what}: {refused:?}"
+            );
+            for told in [
+                told(store.resolve(&batch).await),
+                told(store.head(&pen.stream).await),
+                told(store.probe().await),
+                told(store.erase(&pen.stream, &[Seq(1)]).await),
+                told(store.upkeep().set_index_version(1).await),
+            ] {
+                assert!(told.starts_with("poisoned") && told.contains(what), "{told}");
+            }
+        }
+    }
+}
+
+/// A log that SQLite begins anew, shortens or empties is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_that_come_and_go_and_empty_the_log_change_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tape.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut pen = Pen::new("a");
+    for n in 0..3 {
+        pen.put(&store, &format!("{n}"), 1).await;
+        let other = SqliteStore::open(&path).await.unwrap();
+        let mut elsewhere = Pen::new(&format!("other {n}"));
+        elsewhere.put(&other, "x", 1).await;
+        drop(other);
+        let mut connection = SqliteConnectOptions::new()
+            .filename(&path)
+            .connect()
+            .await
+            .unwrap();
+        connection
+            .execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        store.probe().await.unwrap();
+    }
+    pen.put(&store, "last", 1).await;
+}
+
 /// What a log had when a process died is on the disk, and not only in the system's memory, once it can be read again.
 #[test]
 fn what_a_dead_process_left_in_the_log_is_in_the_file_once_it_is_opened() {

@@ -199,25 +199,11 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
 }
 
 async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Error> {
-    let invalid = |problem: String| Error::Invalid {
+    let url = store.ok_or_else(|| Error::Invalid {
         what: "store",
-        problem,
-    };
-    let url = store.ok_or_else(|| invalid("say --store URL, or set TAPE_URL".to_owned()))?;
-    // Opening would make an empty one: nobody who looks for a journal wants that.
-    if let Some(path) = url.strip_prefix("sqlite:") {
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(invalid(format!("there is no file {path}")));
-            }
-            Ok(file) if file.is_file() && file.len() == 0 => {
-                return Err(invalid(format!("{path} is empty: there is no journal in it")));
-            }
-            // What else is wrong with it, the store says.
-            _ => {}
-        }
-    }
-    let connect = Tape::at(&url).retry_for(Duration::from_secs(5));
+        problem: "say --store URL, or set TAPE_URL".to_owned(),
+    })?;
+    let connect = Tape::at_existing(&url).retry_for(Duration::from_secs(5));
     match principal {
         Some(principal) => connect.principal(principal).connect().await,
         None => connect.connect().await,

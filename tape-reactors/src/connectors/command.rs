@@ -2,7 +2,7 @@
 
 use super::answer::{begins_confirmed, compensated, dispatched, observed};
 use super::bounded::Bounded;
-use super::program::Program;
+use super::program::{self, Program};
 use crate::connector::{Call, Connector, NotUndone, Observation};
 use async_trait::async_trait;
 use serde::Serialize;
@@ -102,6 +102,13 @@ impl CommandConnector {
     pub fn inherit(mut self, variables: impl IntoIterator<Item = String>) -> Self {
         self.variables.extend(variables);
         self
+    }
+
+    /// Whether the program is there: an executable file at its path, or in one of the directories of `PATH` where it is a mere name. What
+    /// is there now may be gone when it is called, and the other way round.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        program::is_there(&self.program)
     }
 
     /// Asks the program, and ends it where nobody waits for it any longer.

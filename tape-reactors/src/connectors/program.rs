@@ -8,6 +8,8 @@ use tokio::process::{Child, Command};
 
 /// What a program is told of the environment of its worker, beside what the configuration names. All else may be a secret.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+/// Where programs are looked for without the variable `PATH`.
+const LOOKED_IN: &str = "/bin:/usr/bin";
 /// A variable that a program and all that it starts have, by which they are found.
 const MARK: &str = "TAPE_CALL";
 /// The process id of the worker: a program whose parent is another one by now has nobody who waits for it, or stops it.
@@ -84,6 +86,20 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill_all();
     }
+}
+
+/// Whether there is an executable file for a program: at its path, or, where it has none, in the directories that it is looked for in.
+pub(super) fn is_there(program: &Path) -> bool {
+    if program.components().count() > 1 || program.is_absolute() {
+        return is_executable(program);
+    }
+    let directories = std::env::var_os("PATH").unwrap_or_else(|| LOOKED_IN.into());
+    std::env::split_paths(&directories).any(|directory| is_executable(&directory.join(program)))
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn inherited(named: &[String]) -> impl Iterator<Item = (String, OsString)> {

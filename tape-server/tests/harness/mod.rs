@@ -42,8 +42,14 @@ impl Server {
 
     /// The same with variables in its environment.
     pub(crate) fn start_among(store: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = binary()
-            .envs(variables.iter().copied())
+        let mut command = binary();
+        command.envs(variables.iter().copied());
+        Self::start_by(command, store, flags)
+    }
+
+    /// A server that a command starts in its own place.
+    pub(crate) fn start_by(mut command: Command, store: &str, flags: &[&str]) -> Self {
+        let mut child = command
             .args(["--store", store, "--lease-grace-ms", "1"])
             .args(if flags.contains(&"--listen") {
                 &[][..]
@@ -66,6 +72,11 @@ impl Server {
             child,
             address: address.to_owned(),
         }
+    }
+
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn url(&self) -> String {

@@ -21,6 +21,7 @@ mod lost;
 mod retention;
 mod shared;
 mod snapshots;
+mod tampered;
 mod time;
 mod upkeep;
 
@@ -50,6 +51,7 @@ macro_rules! __engine_conformance_list {
             erasure::an_erased_event_takes_its_state_along if always;
             erasure::erased_labels_leave_the_list if always;
             erasure::a_retired_run_whose_labels_are_erased_stays_out_of_the_list if always;
+            erasure::what_was_changed_is_not_erased if always;
             broken_off::an_erasure_that_dies_at_any_step_is_finished_by_the_next if always;
             broken_off::what_changes_amid_an_erasure_brings_nothing_back if always;
             broken_off::a_change_that_was_not_carried_over_is_erased if always;
@@ -65,6 +67,8 @@ macro_rules! __engine_conformance_list {
             retention::a_run_retired_behind_a_cache_says_how_it_ended if always;
             retention::retention_that_dies_at_any_step_is_finished_by_the_next if always;
             retention::several_retire_the_same_runs_at_once if always;
+            retention::a_damaged_run_is_left_as_it_is if always;
+            retention::a_run_that_was_damaged_after_it_was_retired_is_left_as_it_is if always;
             upkeep::indexes_that_were_lost_are_put_right if always;
             upkeep::a_correction_of_an_old_end_is_refused if always;
             upkeep::nothing_is_found_while_others_write if always;

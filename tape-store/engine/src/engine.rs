@@ -5,6 +5,7 @@
 //! state stand in the session's event until they are carried over.
 
 mod agenda;
+mod audit;
 mod business_keys;
 mod erasure;
 mod events;
@@ -21,6 +22,7 @@ pub use upkeep::{IndexFinding, IndexPage, IndexProblem};
 
 use crate::committer::Committer;
 use crate::stream_service::{EngineError, StreamService};
+use audit::Audits;
 use outlived::Outlived;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tape_core::agenda::Queue;
@@ -75,6 +77,7 @@ struct Parts {
     values: StreamService<Value>,
     claims: StreamService<Claim>,
     outlived: Outlived,
+    audits: Audits,
     /// Dates the requests that this process makes itself.
     requests: Mutex<RequestClock>,
 }
@@ -119,6 +122,7 @@ impl Engine {
             values: journal(own(), OTHERS_CACHE_BYTES),
             claims: journal(own(), OTHERS_CACHE_BYTES),
             outlived: Outlived::default(),
+            audits: Audits::default(),
             requests: Mutex::default(),
             store,
             clock,
@@ -207,7 +211,8 @@ impl Engine {
     /// beginning it again still returns that. Looks at one page of runs, at most `limit` and at most
     /// [`RETIRED_PER_PAGE_MAX`](tape_core::limits::RETIRED_PER_PAGE_MAX); a page may come to nothing and not be the last.
     ///
-    /// It may be broken off anywhere, repeated, and done by several at once: what was begun is found again.
+    /// It may be broken off anywhere, repeated, and done by several at once: what was begun is found again. Of each run that would go all
+    /// entries are read and verified first, also where it only looks: a run that is damaged stays as it is.
     ///
     /// # Errors
     /// [`EngineError`] where the list cannot be read or the entries cannot be dropped. What is wrong with a single run stands in the
@@ -298,8 +303,9 @@ impl Engine {
     /// Repeated with its request id it goes on where it was broken off; so does [`Engine::finish_erasures`].
     ///
     /// # Errors
-    /// [`EngineError::Rejected`] where there is no such entry or nothing to erase. [`EngineError::OutcomeUnknown`] also where the
-    /// entry may be there and the bytes, too.
+    /// [`EngineError::Rejected`] where there is no such entry or nothing to erase. [`EngineError::Damaged`] where an entry is not what was
+    /// written: it keeps its bytes, which prove that. [`EngineError::OutcomeUnknown`] also where the entry may be there and the
+    /// bytes, too.
     pub async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Reply, EngineError> {
         command.request.check_ordered()?;
         self.learn(self.0.erase(stream, command).await)

@@ -20,6 +20,7 @@ use tape_api::query::{
 };
 use tape_api::{Journal, JournalError, Pages};
 use tape_core::agenda::Queue;
+use tape_core::causes::Causes;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::obligation::ObligationId;
@@ -269,7 +270,9 @@ impl Journal for Engine {
         Ok(RetiredPage {
             runs: page.runs,
             entries: page.entries,
-            left: left.map(|(run, error)| (run, error.to_string())).collect(),
+            left: left
+                .map(|(run, error)| (run, Causes(&error).to_string()))
+                .collect(),
             next: page.next.map(|token| token.0),
         })
     }

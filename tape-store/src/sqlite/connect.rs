@@ -7,6 +7,7 @@ use crate::error::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::path::{Path, PathBuf};
+use tape_core::limits::BATCH_BYTES_MAX;
 
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
@@ -96,6 +97,19 @@ async fn recover(path: &Path, settings: &Settings) -> Result<Access, StoreError>
 /// Asks whether the file may be written, and writes nothing. Writing the log to a file that may not be written fails as if the disk did,
 /// and a transaction that is to write begins there all the same.
 pub(super) const MAY_WRITE: &str = "DELETE FROM erased WHERE pos < 0";
+
+/// Writes a page, the one with the mark, and changes nothing.
+pub(super) fn writes_a_page() -> String {
+    format!("PRAGMA application_id = {APPLICATION_ID}")
+}
+
+/// Writes as much as the largest commit, and takes it away again: what is deleted is overwritten, so all of it goes to the disk.
+pub(super) fn writes_much() -> String {
+    format!(
+        "BEGIN IMMEDIATE; INSERT INTO snapshot VALUES (-1, 0, zeroblob({BATCH_BYTES_MAX})); \
+         DELETE FROM snapshot WHERE stream = -1; COMMIT"
+    )
+}
 
 /// Whether there is a log with something in it.
 fn has_log(path: &Path) -> bool {

@@ -1,14 +1,17 @@
 //! What an error of SQLite means for the caller.
 
+use super::place::{Lost, Place};
 use crate::error::StoreError;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const BUSY: u32 = 5;
 const READ_ONLY: u32 = 8;
 const IO: u32 = 10;
 const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
 const CANNOT_OPEN: u32 = 14;
 const NOT_A_DATABASE: u32 = 26;
 
@@ -133,20 +136,55 @@ const fn operation(code: u32) -> Option<&'static str> {
     })
 }
 
-/// Whether a write to the disk failed. From then on the content of the disk is unknown of it: the system may have given the pages up, and
-/// what it says of them later is worth nothing. Until the file is opened anew, when SQLite goes through its log again, nothing is
-/// read or written.
-#[derive(Debug, Default)]
-pub(super) struct Poison(OnceLock<StoreError>);
+/// What is known of the file and its disk.
+///
+/// After a write to the disk failed, its content is unknown: the system may have given the pages up, and what it says of them later is worth
+/// nothing. And what is written to a file that its path no longer leads to is lost. From then on nothing is read or written until
+/// the file is opened anew, when SQLite goes through its log again.
+#[derive(Debug)]
+pub(super) struct Poison {
+    failed: OnceLock<StoreError>,
+    file: Place,
+    /// Whether the disk or the file had no room for the last write that failed.
+    is_full: AtomicBool,
+}
 
 impl Poison {
+    /// Of a file that is open.
+    pub(super) fn of(path: &Path) -> Self {
+        Self {
+            failed: OnceLock::new(),
+            file: Place::of(path.to_owned()),
+            is_full: AtomicBool::new(false),
+        }
+    }
+
     /// Refuses a call after a failure.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.0.get().cloned().map_or(Ok(()), Err)
+        self.failed.get().cloned().map_or(Ok(()), Err)
+    }
+
+    /// The same, and where the path leads to another file by now.
+    pub(super) fn check_file(&self) -> Result<(), StoreError> {
+        self.check()?;
+        self.file
+            .check()
+            .map_err(|lost| self.lost("looks for its file", lost))
+    }
+
+    /// What it means that a file is gone.
+    pub(super) fn lost(&self, doing: &'static str, lost: Lost) -> StoreError {
+        match lost.error(doing) {
+            error @ StoreError::Poisoned { .. } => self.failed.get_or_init(|| error).clone(),
+            error => error,
+        }
     }
 
     /// What a failure of a write means.
     pub(super) fn write_failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
+        if primary_code(&error) == Some(FULL) {
+            self.is_full.store(true, Ordering::Relaxed);
+        }
         if !is_io(&error) {
             return store_error(doing, error);
         }
@@ -154,6 +192,16 @@ impl Poison {
             doing,
             source: Arc::new(Cause(error)),
         };
-        self.0.get_or_init(poisoned).clone()
+        self.failed.get_or_init(poisoned).clone()
+    }
+
+    /// Whether there was no room lately, and nothing has shown since that there is.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// There is room for the largest commit.
+    pub(super) fn has_room(&self) {
+        self.is_full.store(false, Ordering::Relaxed);
     }
 }

@@ -39,7 +39,7 @@ async fn run(writer: Arc<Mutex<Writer>>, wake: Arc<Wake>) {
         let Ok(mut writer) = writer.try_lock() else {
             continue;
         };
-        let version = writer.data_version().await.ok();
+        let version = writer.data_version().await;
         // That the file cannot be read, too, those who wait find out for themselves.
         if version != seen {
             seen = version;

@@ -1,10 +1,11 @@
 //! The one connection that writes, and how a group of batches becomes one transaction.
 
 use super::append::{self, append};
-use super::connect::MAY_WRITE;
+use super::connect::{MAY_WRITE, beside, writes_a_page, writes_much};
 use super::error::{Poison, is_busy, is_definite};
 use super::index;
 use super::names::Names;
+use super::place::Place;
 use super::read;
 use crate::contract::{Batch, BatchId, Committed, Fate, StoreTime};
 use crate::error::{CommitError, StoreError};
@@ -13,6 +14,7 @@ use crate::upkeep::End;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::{Epoch, Seq};
@@ -52,6 +54,9 @@ pub(super) struct Writer {
     /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
     doubtful: bool,
     poison: Arc<Poison>,
+    path: PathBuf,
+    /// The log that the connection writes to. As long as there is a connection, SQLite leaves it where it is.
+    log: Option<Place>,
 }
 
 /// A batch on its way, with the number of its stream.
@@ -70,19 +75,26 @@ struct Settled {
 }
 
 impl Writer {
-    pub(super) const fn new(options: SqliteConnectOptions, patience: Duration, poison: Arc<Poison>) -> Self {
+    pub(super) fn new(
+        path: &Path,
+        options: SqliteConnectOptions,
+        patience: Duration,
+        poison: Arc<Poison>,
+    ) -> Self {
         Self {
             options,
             patience,
             connection: None,
             doubtful: false,
             poison,
+            path: path.to_owned(),
+            log: None,
         }
     }
 
-    /// Refuses what comes after a failure of the disk.
+    /// Refuses what comes after a failure of the disk, or after the file is gone.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.poison.check()
+        self.poison.check_file()
     }
 
     /// What a write comes to that failed.
@@ -115,7 +127,20 @@ impl Writer {
             self.clear().await;
         }
         let answered = |answer: Option<Answer>| answer.expect("every batch of the group was answered");
-        answers.into_iter().map(answered).collect()
+        let mut answers: Vec<Answer> = answers.into_iter().map(answered).collect();
+        if answers.iter().any(Result::is_ok)
+            && let Err(error) = self.check_written()
+        {
+            doubt(&mut answers, &ids, &error);
+        }
+        answers
+    }
+
+    /// Whether what was just written is where who opens the file next finds it. Asked before anything is acknowledged.
+    fn check_written(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        let log = self.log.as_mut().map_or(Ok(()), Place::settle);
+        log.map_err(|lost| self.poison.lost("looks for its log", lost))
     }
 
     /// What became of a batch. Nobody writes while it is compared, and what was left undone is undone: where nothing is at its place,
@@ -131,21 +156,30 @@ impl Writer {
         let compared = compare(connection, patience, batch).await;
         self.settled(matches!(compared, Ok(Ok(_)))).await;
         let fate = compared.map_err(|error| self.failed(DOING, error))??;
+        self.check_written()?;
         Ok(fate.unwrap_or(Fate::NotCommitted))
     }
 
-    /// Whether the file may be written to.
+    /// Whether a commit would be taken: a page is written as by a commit; where there was no room lately, as much as by the largest one.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let patience = self.patience;
+        let is_full = self.poison.is_full();
+        let statement = if is_full { writes_much() } else { writes_a_page() };
         let probed = async {
             let connection = self.connection().await?;
-            in_turn!(patience, connection.execute(MAY_WRITE))
+            in_turn!(
+                patience,
+                connection.execute(sqlx::AssertSqlSafe(statement.as_str()))
+            )
         };
         let probed = probed.await;
-        probed.map_err(|error| self.failed("asks for the right to write", error))?;
-        self.doubtful = false;
-        Ok(())
+        self.settled(probed.is_ok()).await;
+        probed.map_err(|error| self.failed("asks for room to write", error))?;
+        if is_full {
+            self.poison.has_room();
+        }
+        self.check_written()
     }
 
     /// Sets the time of the journal anew.
@@ -187,12 +221,13 @@ impl Writer {
     }
 
     /// A number that changes with each commit of others, those of this connection left out.
-    pub(super) async fn data_version(&mut self) -> Result<i64, sqlx::Error> {
-        let connection = self.connection().await?;
+    pub(super) async fn data_version(&mut self) -> Option<i64> {
+        self.check().ok()?;
+        let connection = self.connection().await.ok()?;
         let version = sqlx::query_scalar("PRAGMA data_version");
-        let version = version.fetch_one(connection).await?;
+        let version = version.fetch_one(connection).await.ok()?;
         self.doubtful = false;
-        Ok(version)
+        Some(version)
     }
 
     /// The connection, outside any transaction. It counts as doubtful until the caller says otherwise.
@@ -205,6 +240,7 @@ impl Writer {
             None => {
                 let mut connection = self.options.connect().await?;
                 wait_for(&mut connection, TURN).await?;
+                self.log = Some(Place::of(beside(&self.path, "-wal")));
                 connection
             }
         };
@@ -271,6 +307,15 @@ impl Settled {
         batch.check_end(end)?;
         // The statement refused the batch, and by now its stream ends where the batch wants it: the caller may try again.
         Err(batch.conflict(end.seq))
+    }
+}
+
+/// What was committed may be lost: who asks again what became of it is told by the file that is there then.
+fn doubt(answers: &mut [Answer], ids: &[BatchId], error: &StoreError) {
+    for (answer, id) in answers.iter_mut().zip(ids) {
+        if answer.is_ok() {
+            *answer = Err(CommitError::outcome_unknown(*id, error.clone()));
+        }
     }
 }
 

@@ -80,6 +80,8 @@ impl Journals {
             0 => None,
             count => Some(Servers::start(plan.store, count, plan.errors).await?),
         };
+        // Reactors take up a journal that is there.
+        let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
         let (comeback, reactors) = match plan.reactors {
             None => {
                 let store = tape_store::open::open(plan.store).await?;
@@ -93,7 +95,6 @@ impl Journals {
                 (comeback, Some(Reactors::start(settings, plan.errors).await?))
             }
         };
-        let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
         Ok(Self {
             tenant,
             tape,

@@ -232,7 +232,7 @@ async fn errors_say_what_is_wrong() {
     seeded.refuses(
         &["--store", "sqlite:/nowhere/book.db", "show", DONE],
         &expect![[r#"
-            tape: store: there is no file /nowhere/book.db
+            tape: store: there is no file /nowhere/book.db: tape-server makes it, or the agent that has its journal there
         "#]],
     );
     let at = |name: &str| seeded.dir.path().join(name);

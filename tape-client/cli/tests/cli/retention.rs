@@ -98,6 +98,52 @@ async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
     assert!(ended.contains("Completed"), "{ended}");
 }
 
+/// A run that ended, so long that it has a snapshot: it loads without the entries before that.
+async fn long_run(url: &str) {
+    let tape = Tape::connect(url).await.unwrap();
+    let run = tape.run(id("long")).begin().await.unwrap().driving().unwrap();
+    for n in 0..300 {
+        run.checkpoint("n", &n).await.unwrap();
+    }
+    run.complete(&"done").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_somebody_changed_is_left_as_it_is() {
+    const LONG: &str = "acme/treasury/ann/s1/long";
+    const STREAM: &str = "acme/run/treasury/ann/s1/long";
+    let seeded = Seeded::new().await;
+    long_run(&seeded.url()).await;
+    seeded
+        .execute(&format!(
+            "UPDATE entry SET payload = CAST('7' AS BLOB) WHERE seq = 4 AND stream = \
+             (SELECT id FROM stream WHERE name = '{STREAM}')"
+        ))
+        .await;
+    let broken = seeded.tape(&["verify", LONG]);
+    let said = String::from_utf8_lossy(&broken.stdout);
+    assert_eq!(broken.status.code(), Some(1), "{said}");
+    for more in [&["--dry-run"][..], &["--reason", "old"]] {
+        let retention = [
+            "retention",
+            "--tenant",
+            "acme",
+            "--as",
+            "mia",
+            "--yes",
+            "--older-than",
+            "0s",
+        ];
+        let output = seeded.tape(&[&retention[..], more].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let left =
+            format!("LEFT  {LONG}  the journal of {STREAM} is damaged: the payload of entry 4 was changed");
+        assert!(said.contains(&left), "{said}");
+        assert_eq!(seeded.tape(&["verify", LONG]).stdout, broken.stdout);
+    }
+}
+
 #[tokio::test]
 async fn retention_wants_an_age_and_a_reason_that_is_one() {
     let seeded = Seeded::new().await;

@@ -123,7 +123,7 @@ fn start(
 
 async fn open(url: &str, lease: Duration) -> Result<Arc<dyn Journal>, Failure> {
     let url = url.parse::<StoreUrl>().map_err(Misconfigured::Address)?;
-    let journal = Box::pin(tape_client::open(&url, lease)).await;
+    let journal = Box::pin(tape_client::open_existing(&url, lease)).await;
     journal.map_err(|error| match error {
         error @ Error::Invalid { .. } => Misconfigured::Address(error).into(),
         error => Failure::Journal(error.into()),

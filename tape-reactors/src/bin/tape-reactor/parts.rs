@@ -60,6 +60,14 @@ fn command(
         self::variable(format!("connectors.{name}.env[{place}]"), variable)?;
     }
     let command = CommandConnector::new(program, args.iter().cloned());
+    if !command.is_there() {
+        return Err(Misconfigured::Invalid {
+            key: format!("connectors.{name}.command"),
+            problem:
+                "names a program that is not there: an executable file is wanted, by its path or in PATH"
+                    .to_owned(),
+        });
+    }
     Ok(command.inherit(entry.env.iter().cloned()))
 }
 

@@ -1,5 +1,6 @@
 //! Erasing on request, through engines over the store.
 
+use super::tampered::{Damage, Tampered};
 use crate::EngineError;
 use crate::{Engine, Retirement};
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tape_core::verify::Audit;
 use tape_store::clock::SystemClock;
 use tape_store::conformance::Fixture;
 use tape_store::contract::{Cursor, JournalStore, RunFilter, Shard};
+use tape_store::layer::Point;
 
 pub(super) const SECRET: &str = "a secret";
 
@@ -394,4 +396,47 @@ pub(super) async fn verifies(store: &Arc<dyn JournalStore>, stream: &StreamId) {
         audit.check(&stored).expect("it verifies");
     }
     audit.finish().expect("nothing was destroyed");
+}
+
+/// An entry that somebody changed keeps its bytes: with them would go the proof of it.
+pub(super) async fn what_was_changed_is_not_erased(fixture: Fixture) {
+    let tampered = Tampered::new(&fixture.store);
+    let store: Arc<dyn JournalStore> = Arc::<Tampered>::clone(&tampered);
+    let (tenant, name) = (
+        Tenant::new("acme").expect("it is a name"),
+        ValueName::new("phone").expect("it is a name"),
+    );
+    let stream = StreamId::Value {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    };
+    let one = engine(&store);
+    for value in ["a", "b", SECRET, "d"] {
+        let put = ValueCommand::Put {
+            value: text(value),
+            expected: None,
+        };
+        one.value(&tenant, &name, ask(put)).await.expect("it is put");
+    }
+    let erase = async || one.erase(&stream, by_olga(&[Seq(1), Seq(3)])).await;
+    let before = tape_store::conformance::pen::all(fixture.store.as_ref(), &stream).await;
+    tampered.damage(&stream, Seq(3), Damage::Payload);
+    let refused = erase().await;
+    assert!(matches!(refused, Err(EngineError::Damaged { .. })), "{refused:?}");
+    let now = tape_store::conformance::pen::all(fixture.store.as_ref(), &stream).await;
+    assert_eq!(now, before, "nothing was written, and nothing is gone");
+    // It is changed after the erasure was recorded, and before the bytes went.
+    tampered.mend();
+    let (dying, _) = super::broken_off::dying(&fixture.store, Point::BeforeErase, 0);
+    let broken_off = dying.erase(&stream, by_olga(&[Seq(3)])).await;
+    broken_off.expect_err("the bytes are still there");
+    tampered.damage(&stream, Seq(3), Damage::Payload);
+    let refused = one.finish_erasures(&stream).await;
+    assert!(matches!(refused, Err(EngineError::Damaged { .. })), "{refused:?}");
+    tampered.mend();
+    let now = tape_store::conformance::pen::all(fixture.store.as_ref(), &stream).await;
+    assert!(now[2].payload.is_some(), "what proves the change is there");
+    one.finish_erasures(&stream).await.expect("it is whole again");
+    is_forgotten(&fixture.store).await;
+    verifies(&fixture.store, &stream).await;
 }

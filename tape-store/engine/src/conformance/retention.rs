@@ -1,5 +1,6 @@
 //! Retirement of runs, through engines over the store.
 
+use super::tampered::{Damage, Tampered};
 use crate::EngineError;
 use crate::{Engine, RetiredPage, Retirement};
 use std::collections::BTreeMap;
@@ -8,9 +9,10 @@ use tape_core::chain::Verifier;
 use tape_core::codec::decode;
 use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
 use tape_core::entry::EntryBody;
+use tape_core::erasure::Erasure;
 use tape_core::id::{Holder, Key, RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Payload;
-use tape_core::reply::{Ended, ReplyResult};
+use tape_core::reply::{Ended, Reply, ReplyResult};
 use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 use tape_store::clock::{Clock as _, ManualClock};
@@ -166,6 +168,16 @@ async fn begin(engine: &Engine, run: &RunId) -> ReplyResult {
     ask(engine, run, RunCommand::Begin(begin)).await
 }
 
+async fn erase(engine: &Engine, stream: &StreamId, entry: Seq) -> Result<Reply, EngineError> {
+    let erasure = Erasure {
+        entries: vec![entry],
+        reason: "asked for".to_owned(),
+    };
+    engine
+        .erase(stream, Command::new(engine.request_id(), erasure))
+        .await
+}
+
 /// All pages, one after the other.
 pub(super) async fn retire_all(
     engine: &Engine,
@@ -292,4 +304,89 @@ pub(super) async fn several_retire_the_same_runs_at_once(fixture: Fixture) {
         assert_eq!(done.failed.len(), 0, "{:?}", done.failed);
     }
     world.check(&runs).await;
+}
+
+/// A run that an engine remembers, and of which somebody changed an entry since: what would prove it stays.
+pub(super) async fn a_damaged_run_is_left_as_it_is(fixture: Fixture) {
+    let tampered = Tampered::new(&fixture.store);
+    let world = World::new(&(Arc::clone(&tampered) as Arc<dyn JournalStore>));
+    let run = run("run");
+    let stream = StreamId::Run(run.clone());
+    world.begin(&run).await;
+    for n in 0..4 {
+        let state = text(&format!("state {n}"));
+        let label = Key::new("n").unwrap();
+        world
+            .drive(&run, DriverCommand::Checkpoint { label, state })
+            .await;
+    }
+    let output = text("output");
+    world.drive(&run, DriverCommand::Complete { output }).await;
+    // What was erased on request is no damage.
+    erase(&world.engine, &stream, Seq(3)).await.unwrap();
+    world.clock.advance_ms(1);
+    let before = all(fixture.store.as_ref(), &stream).await;
+    for damage in Damage::ALL {
+        for dry_run in [true, false] {
+            tampered.damage(&stream, Seq(4), damage);
+            let retirement = Retirement {
+                dry_run,
+                ..world.retirement()
+            };
+            let page = retire_all(&world.engine, &retirement, 5).await.unwrap();
+            assert_eq!((page.runs, page.entries), (0, 0), "{damage:?} {dry_run}");
+            assert!(
+                matches!(&page.failed[..], [(left, EngineError::Damaged { .. })] if *left == run),
+                "{damage:?} {dry_run}: {:?}",
+                page.failed
+            );
+            tampered.mend();
+            assert_eq!(all(fixture.store.as_ref(), &stream).await, before, "{damage:?}");
+        }
+    }
+    let retired = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!(
+        (retired.runs, retired.failed.len()),
+        (1, 0),
+        "{:?}",
+        retired.failed
+    );
+    world.check(&[(run, Some(Ended::Completed))]).await;
+}
+
+/// Retention that died before it dropped anything is finished only where what it would drop is whole.
+pub(super) async fn a_run_that_was_damaged_after_it_was_retired_is_left_as_it_is(fixture: Fixture) {
+    let tampered = Tampered::new(&fixture.store);
+    let world = World::new(&(Arc::clone(&tampered) as Arc<dyn JournalStore>));
+    let runs = world.runs(1).await;
+    let stream = StreamId::Run(runs[0].0.clone());
+    world.clock.advance_ms(1);
+    let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
+    faulty.plan(Point::Drop, Fault::Unavailable);
+    let dying = world.another(faulty);
+    dying
+        .retire_page(&world.retirement(), None, 5)
+        .await
+        .expect_err("it died before it dropped anything");
+    let before = all(fixture.store.as_ref(), &stream).await;
+    let (retired, dropped) = before.split_last().unwrap();
+    assert!(!dropped.is_empty(), "nothing was dropped");
+    assert!(world.engine.run_state(&runs[0].0).await.unwrap().is_some());
+    tampered.damage(&stream, Seq(3), Damage::Payload);
+    let left = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((left.runs, left.failed.len()), (0, 1));
+    // Nor does the erasure of what is left drop it.
+    let erased = erase(&world.engine, &stream, retired.seq).await;
+    erased.expect("the entry that is left is whole");
+    tampered.mend();
+    let now = all(fixture.store.as_ref(), &stream).await;
+    let kept = now
+        .iter()
+        .zip(dropped)
+        .filter(|(now, before)| now.seq == before.seq);
+    assert_eq!(kept.count(), dropped.len(), "what was written first is there");
+    let rest = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
+    assert_eq!((rest.runs, rest.failed.len()), (1, 0), "{:?}", rest.failed);
+    let kept = all(fixture.store.as_ref(), &stream).await;
+    assert_eq!(kept[0].seq, retired.seq, "it is dropped once it is whole");
 }

@@ -2,6 +2,8 @@
 //!
 //! The stream's own entry is the intent. The store's bytes go after it, and then an entry says that they are gone. Whatever breaks off
 //! in between, the agenda has the work, and doing it again changes nothing more.
+//!
+//! Bytes that are not what was written are never destroyed: with them would go the proof that somebody changed them.
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
@@ -15,6 +17,7 @@ use tape_core::id::{Principal, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::{ERASED_AT_ONCE_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::session::{Delta, Session, StateScope};
+use tape_store::error::StoreError;
 
 /// How often an erasure is prepared again because the stream moved on meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
@@ -32,6 +35,10 @@ impl Parts {
         stream: &StreamId,
         command: Command<Erasure>,
     ) -> Result<Reply, EngineError> {
+        // More than these are refused.
+        let looked_at = command.body.entries.iter().take(ERASED_AT_ONCE_MAX);
+        let looked_at: Vec<Seq> = looked_at.copied().collect();
+        self.check_payloads(stream, &looked_at).await?;
         let mut attempts = 0;
         let reply = loop {
             if let StreamId::Session(session) = stream {
@@ -124,7 +131,7 @@ impl Parts {
             if let Err(error) = self.erase_shared(session, stream, &pending).await {
                 failed.get_or_insert(error);
             }
-            self.store.erase(stream, &pending.entries).await?;
+            self.destroy(stream, &pending.entries).await?;
             if failed.is_none() {
                 through = Some(pending.entry);
             }
@@ -143,8 +150,15 @@ impl Parts {
         };
         let entries: BTreeSet<Seq> = pending.into_iter().flat_map(|pending| pending.entries).collect();
         let entries: Vec<Seq> = entries.into_iter().collect();
-        self.store.erase(stream, &entries).await?;
+        self.destroy(stream, &entries).await?;
         self.finish(stream, through).await
+    }
+
+    /// Gets rid of the bytes of entries that are what was written. A damaged one keeps them, and its erasure stays due work until a person
+    /// has looked.
+    async fn destroy(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), EngineError> {
+        self.check_payloads(stream, entries).await?;
+        Ok(self.store.erase(stream, entries).await?)
     }
 
     /// Records that the bytes of all erasures through an entry are gone.
@@ -155,9 +169,18 @@ impl Parts {
             && let Some(retired) = self.runs.state(stream).await?.and_then(|run| run.retired_in())
         {
             // Labels that change bring a retired run back into lists.
-            self.store.drop_before(&[(stream.clone(), retired)]).await?;
+            self.drop_retired(stream, retired).await?;
         }
         Ok(())
+    }
+
+    /// Drops what a retired run has before the entry that stands for it. What is damaged stays, and retention tells of it.
+    async fn drop_retired(&self, stream: &StreamId, retired: Seq) -> Result<(), EngineError> {
+        match self.audit(stream).await {
+            Ok(_) => Ok(self.store.drop_before(&[(stream.clone(), retired)]).await?),
+            Err(EngineError::Damaged { .. } | EngineError::Store(StoreError::Corrupt { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Entries that repeat what others say and are not known to the folded state to do so.

@@ -3,6 +3,8 @@
 //! A run is retired by an entry that says what outlives the others, and only then are those dropped. Whatever breaks off in between,
 //! a run that is retired stays in the list until its entries are dropped, so whoever comes next finds it; several may do
 //! the same work at once, since a run is retired once and dropping again changes nothing.
+//!
+//! Before anything is dropped, the run's whole journal is read and verified: a run that is damaged is left as it is, as the proof of that.
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
@@ -18,6 +20,9 @@ use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
 use tape_store::contract::{PageToken, RunFilter};
 use tape_store::error::StoreError;
+
+/// How often a run is looked at again because others changed it meanwhile.
+const ATTEMPTS_MAX: u32 = 16;
 
 /// Which runs go, in whose name and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,43 +115,52 @@ impl Parts {
             .map_err(|error| (run.clone(), error))
     }
 
+    /// Before a run is left to be dropped, all that it has was read and verified: what does not fit stays as it is.
     async fn try_retire(&self, run: &RunId, retirement: &Retirement) -> Result<Option<Leaving>, EngineError> {
         let stream = StreamId::Run(run.clone());
-        let state = self.runs.state(&stream).await?;
-        let is_due = |state: &Arc<Run>| {
-            let summary = state.summary();
-            summary.is_some_and(|summary| {
-                summary.status.is_final() && summary.changed_at < retirement.ended_before
-            })
-        };
-        let Some(state) = state.filter(is_due) else {
-            return Ok(None);
-        };
         let leaving = |first: Seq| Leaving {
             stream: stream.clone(),
             first,
             entries: first.0.saturating_sub(1),
         };
-        if let Some(retired) = state.retired_in() {
-            return Ok(Some(leaving(retired)));
+        for _ in 0..ATTEMPTS_MAX {
+            let state = self.runs.state(&stream).await?;
+            let Some(state) = state.filter(|state| is_due(state, retirement)) else {
+                return Ok(None);
+            };
+            if !retirement.dry_run && !state.is_retired() {
+                self.finish_erasures(&stream).await?;
+            }
+            let verified = self.audit(&stream).await?;
+            if let Some(retired) = state.retired_in() {
+                return Ok(Some(leaving(retired)));
+            }
+            if retirement.dry_run {
+                return Ok(Some(leaving(state.seq().next())));
+            }
+            let (last, ended) = self.ends(&stream).await?;
+            let end = last.as_ref().map(|last| (last.seq, last.digest));
+            if end != Some(verified.head) {
+                // Others erased something of it, or retired it.
+                continue;
+            }
+            let command = Command {
+                request: request(&stream, state.as_ref()),
+                principal: retirement.principal.clone(),
+                trace: None,
+                body: RunCommand::Tell(OutsideCommand::Retire {
+                    reason: retirement.reason.clone(),
+                    last,
+                    ended,
+                }),
+            };
+            let reply = self.runs.command(&stream, command).await?;
+            return Ok(Some(leaving(reply.seq)));
         }
-        if retirement.dry_run {
-            return Ok(Some(leaving(state.seq().next())));
-        }
-        self.finish_erasures(&stream).await?;
-        let (last, ended) = self.ends(&stream).await?;
-        let command = Command {
-            request: request(&stream, state.as_ref()),
-            principal: retirement.principal.clone(),
-            trace: None,
-            body: RunCommand::Tell(OutsideCommand::Retire {
-                reason: retirement.reason.clone(),
-                last,
-                ended,
-            }),
-        };
-        let reply = self.runs.command(&stream, command).await?;
-        Ok(Some(leaving(reply.seq)))
+        Err(EngineError::Contended {
+            stream,
+            attempts: ATTEMPTS_MAX,
+        })
     }
 
     /// The entry at the end of a run's stream and the one that ended the run, which the rules ask for where it is retired; none where
@@ -174,6 +188,12 @@ impl Parts {
         let entry = stored.map(decode).transpose();
         entry.map_err(|error| damaged(stream, Arc::new(error)))
     }
+}
+
+/// Whether a run ended long enough ago by its own account.
+fn is_due(state: &Arc<Run>, retirement: &Retirement) -> bool {
+    let summary = state.summary();
+    summary.is_some_and(|summary| summary.status.is_final() && summary.changed_at < retirement.ended_before)
 }
 
 /// The id of the request that every server makes alike which retires this run. A run is retired once, so the request needs no

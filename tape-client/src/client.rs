@@ -174,7 +174,9 @@ impl Tape {
         .await
     }
 
-    /// Asks for a run to end, and for what it did to be undone.
+    /// Asks for a run to end, and for what it did to be undone. A driver that has the run accepts that
+    /// ([`Run::accept_cancel`](crate::Run::accept_cancel)); a run without one ends at once. Where the driver is gone before it accepts,
+    /// recovery ends the run, and so does another call of this. The first reason counts.
     ///
     /// # Errors
     /// [`Error::Ended`] where it has ended.

@@ -326,7 +326,8 @@ impl Run {
         self.end(DriverCommand::Fail { error }).await
     }
 
-    /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it.
+    /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it. Where the lease
+    /// ends before this is called, the run is ended all the same, without the agent.
     ///
     /// # Errors
     /// As any call that writes.

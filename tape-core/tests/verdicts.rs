@@ -9,9 +9,10 @@ use support::names::effect;
 use support::run_line;
 use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
+use tape_core::entry::run::Unhappy;
 use tape_core::id::Seq;
-use tape_core::reply::{Decided, Rejection};
-use tape_core::run::{ObligationStatus, Run};
+use tape_core::reply::{Decided, Rejection, ReplyResult};
+use tape_core::run::{ObligationStatus, Phase, Run};
 use tape_core::stream::Stream as _;
 
 fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
@@ -197,6 +198,54 @@ fn a_stuck_run_is_cancelled_at_once_whatever_its_lease_says() {
     ask(&mut journal, "cancel no more").unwrap();
     assert!(journal.state.status().is_final(), "{:?}", journal.state.phase());
     journal.check();
+}
+
+/// What was done and has to be undone, and a cancellation that waits for the driver.
+const CANCELLED: [&str; 5] = [
+    "begin a lease=30000",
+    "decide #0",
+    "effect #0.0 inline idempotent undo=u",
+    "finish #0.0 1 ok",
+    "cancel it is late",
+];
+
+#[test]
+fn a_cancellation_that_was_recorded_is_carried_out_once_the_driver_is_gone() {
+    for gone in [&["wait 30000"][..], &["release"], &["vanished 1"]] {
+        let mut journal = played(&[&CANCELLED[..], gone].concat());
+        let found = ask(&mut journal, "cancel again").unwrap().reply.result;
+        assert_eq!(found, ReplyResult::Compensating, "{gone:?}");
+        let then = Unhappy::Cancelled {
+            reason: "it is late".to_owned(),
+        };
+        assert_eq!(*journal.state.phase(), Phase::Compensating { then }, "{gone:?}");
+        journal.check();
+    }
+}
+
+#[test]
+fn what_is_said_again_is_answered_by_the_entry_that_says_it() {
+    let mut journal = played(&CANCELLED);
+    let asked = journal.state.seq();
+    ask(&mut journal, "renew lease=30000").unwrap();
+    let again = ask(&mut journal, "cancel again").unwrap();
+    assert_eq!((again.reply.seq, again.entries.len()), (asked, 0));
+    ask(&mut journal, "accept-cancel").unwrap();
+    ask(&mut journal, "undo #0.0 w").unwrap();
+    ask(&mut journal, "undone #0.0 w 1 ok").unwrap();
+    let ended = journal.state.seq();
+    ask(&mut journal, "retire old").unwrap();
+    let over = ask(&mut journal, "cancel again").unwrap();
+    assert_eq!(over.reply.seq, ended.next(), "the entry that stands for it");
+
+    let mut journal = played(&["begin a lease=30000", "signal g s"]);
+    let sent = journal.state.seq();
+    ask(&mut journal, "decide #0").unwrap();
+    assert_eq!(ask(&mut journal, "signal g s").unwrap().reply.seq, sent);
+    ask(&mut journal, "gate g").unwrap();
+    let answered = journal.state.seq();
+    ask(&mut journal, "decide #1").unwrap();
+    assert_eq!(ask(&mut journal, "signal g s").unwrap().reply.seq, answered);
 }
 
 #[test]

@@ -155,6 +155,8 @@ pub(crate) struct Retry {
 }
 
 /// Asks for a run to end, and for what it did to be undone.
+///
+/// A driver that has the run is told, and accepts. A run whose driver is gone ends at once, also where that was asked for before.
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
     /// The run.

@@ -34,6 +34,11 @@ impl EndingSaid {
         }
         self.entries.push(entry);
     }
+
+    /// The first entry that says it.
+    pub(super) fn first(&self) -> Option<Seq> {
+        self.entries.first().copied()
+    }
 }
 
 impl Run {

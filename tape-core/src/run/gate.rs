@@ -147,7 +147,7 @@ impl Run {
         signal: &SignalId,
         answer: &Payload,
     ) -> Option<Result<Decided, Rejection>> {
-        let (by, first, result) = match self.gates.get(gate)? {
+        let (by, first, said_in, result) = match self.gates.get(gate)? {
             Gate::Open { .. } => return None,
             Gate::Signalled {
                 id,
@@ -160,10 +160,11 @@ impl Run {
                     who: who.clone(),
                     received: *received,
                 };
-                (by, content, ReplyResult::SignalBuffered)
+                (by, content, *received, ReplyResult::SignalBuffered)
             }
-            Gate::Answered { by, content, .. } => {
-                (by.clone(), content, ReplyResult::GateAnswered { by: by.clone() })
+            Gate::Answered { by, content, seq } => {
+                let result = ReplyResult::GateAnswered { by: by.clone() };
+                (by.clone(), content, *seq, result)
             }
         };
         let same = match &by {
@@ -171,7 +172,7 @@ impl Run {
             AnsweredBy::Deadline => false,
         };
         Some(if same && *first == ContentDigest::of(answer) {
-            Ok(self.already(result))
+            Ok(self.already_in(Some(said_in), result))
         } else if same {
             Err(Rejection::Exists {
                 what: format!("signal '{signal}' of gate '{gate}'"),
@@ -205,8 +206,9 @@ impl Run {
             }
             Some(Gate::Answered {
                 by: by @ AnsweredBy::Deadline,
+                seq,
                 ..
-            }) => Ok(self.already(ReplyResult::GateAnswered { by: by.clone() })),
+            }) => Ok(self.already_in(Some(*seq), ReplyResult::GateAnswered { by: by.clone() })),
             Some(Gate::Answered { by, .. }) => Err(Rejection::GateAnswered {
                 gate: gate.clone(),
                 by: by.clone(),

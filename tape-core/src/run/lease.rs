@@ -66,6 +66,8 @@ pub enum Driver {
         since: Timestamp,
         /// From when on recovery has it driven again.
         redrive_at: Timestamp,
+        /// Whether somebody asked for it to end: then recovery ends it, and needs no agent for that.
+        cancelled: bool,
     },
     /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
     Unneeded,
@@ -155,6 +157,7 @@ impl Run {
                 last: self.lease.driver().cloned(),
                 since: self.lease.left_at(now.at()).unwrap_or(redrive_at),
                 redrive_at,
+                cancelled: self.cancel.is_some(),
             },
             None => Driver::Unneeded,
         }
@@ -284,7 +287,12 @@ impl Run {
                 given: redrive_in_ms,
             });
         }
-        let wait = redrive_in_ms.max(redrive_backoff(self.redrives));
+        // What ends the run needs no driver, and is not put off by one that lets it go.
+        let wait = if by_driver && self.cancel.is_some() {
+            0
+        } else {
+            redrive_in_ms.max(redrive_backoff(self.redrives))
+        };
         self.append(Released {
             epoch: self.epoch,
             redrive_at: now.plus_millis(wait),

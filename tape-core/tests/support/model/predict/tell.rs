@@ -72,12 +72,12 @@ impl History<'_> {
                     return Ok(R::Ended { ending });
                 }
                 self.counts()?;
-                if self.cancelling() || self.driver(now).is_some() {
+                if self.driver(now).is_some() {
                     return Ok(R::Recorded);
                 }
-                Ok(self.closing(Ended::Cancelled {
-                    reason: reason.clone(),
-                }))
+                let first = self.cancelling().then(|| self.why());
+                let reason = first.unwrap_or_else(|| reason.clone());
+                Ok(self.closing(Ended::Cancelled { reason }))
             }
             O::DriverVanished { .. } => {
                 need(self.life() != Life::New, "NotFound")?;

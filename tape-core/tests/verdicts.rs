@@ -131,6 +131,61 @@ fn a_verdict_on_an_earlier_attempt_to_undo_is_refused() {
     journal.check();
 }
 
+/// Two acts that are to be undone, the last one first.
+const TWO_TO_UNDO: [&str; 7] = [
+    "begin a lease=3600000",
+    "decide #0",
+    "effect #0.0 inline idempotent undo=u",
+    "finish #0.0 1 ok",
+    "effect #0.1 inline idempotent undo=u",
+    "finish #0.1 1 ok",
+    "fail no",
+];
+
+#[test]
+fn a_person_settles_what_no_worker_undoes_the_last_one_first() {
+    let mut journal = played(&TWO_TO_UNDO[..6]);
+    let armed = ask(&mut journal, "settle-undo #0.1 done I did it").unwrap_err();
+    assert_eq!(
+        armed.to_string(),
+        "obligation: is armed: it is undone only where the run ends badly"
+    );
+    ask(&mut journal, "fail no").unwrap();
+    let order = ask(&mut journal, "settle-undo #0.0 done I did it").unwrap_err();
+    assert!(matches!(order, Rejection::NotNext { .. }), "{order}");
+    let due = ask(&mut journal, "settle-undo #0.1 retry go").unwrap_err();
+    assert_eq!(due.to_string(), "obligation: is due: a worker takes it up");
+    ask(&mut journal, "settle-undo #0.1 done I did it").unwrap();
+    ask(&mut journal, "settle-undo #0.0 done I did it").unwrap();
+    assert!(journal.state.status().is_final());
+    journal.check();
+}
+
+#[test]
+fn what_a_worker_undoes_is_settled_by_a_person_once_its_claim_is_over() {
+    let mut journal = played(&[&TWO_TO_UNDO[..], &["undo #0.1 w1"]].concat());
+    let seen = journal.state.seq();
+    for verdict in ["done", "retry"] {
+        let claimed = ask(&mut journal, &format!("settle-undo #0.1 {verdict} I looked")).unwrap_err();
+        assert!(
+            matches!(&claimed, Rejection::Claimed { holder, .. } if holder.as_str() == "w1"),
+            "{claimed}"
+        );
+    }
+    journal.wait(3_600_000);
+    let lapsed = ask(&mut journal, "settle-undo #0.1 retry go").unwrap_err();
+    assert_eq!(
+        lapsed.to_string(),
+        "obligation: has a claim that is over: a worker takes it up"
+    );
+    ask(&mut journal, "undo #0.1 w2").unwrap();
+    journal.wait(3_600_000);
+    let done = format!("settle-undo #0.1 done seen={seen} I did it");
+    changed(ask(&mut journal, &done), "started in attempt 2");
+    ask(&mut journal, "settle-undo #0.1 done I did it").unwrap();
+    journal.check();
+}
+
 /// Builds of before numbered the attempts after a person's word from 1 again.
 #[test]
 fn attempts_that_were_numbered_anew_are_folded() {

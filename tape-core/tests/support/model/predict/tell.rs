@@ -110,7 +110,13 @@ impl History<'_> {
                 obligation, retry, ..
             } => {
                 self.alive()?;
-                need(self.debt(obligation)?.stuck, "Invalid")?;
+                let debt = self.debt(obligation)?;
+                need(!held(&debt.claim, now), "Claimed")?;
+                need(debt.stuck || !*retry, "Invalid")?;
+                if !debt.stuck {
+                    need(debt.due.is_some() || debt.claim.is_some(), "Invalid")?;
+                    need(self.turn().is_some_and(|turn| turn.id == *obligation), "NotNext")?;
+                }
                 if *retry {
                     return Ok(owed(None, false, false));
                 }

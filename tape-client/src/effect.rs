@@ -239,7 +239,7 @@ impl Effect {
     ///
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver;
-    /// [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. No bytes are read as `null`.
+    /// [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. An empty answer is read as `null`.
     ///
     /// # Cancellation
     /// Dropped, it is in the outbox, or still gets there. Asked for again, the same in every part, it is the same effect with the same

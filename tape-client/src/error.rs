@@ -105,7 +105,8 @@ pub enum Error {
         source: Source,
     },
     /// Decide what that means for the run: it happened, and what came of it is not what the agent reads it as, now and in each drive. It
-    /// is no JSON, another JSON than was asked for, or was too large to be kept ([`Payload::as_unkept`]).
+    /// is no JSON, another JSON than was asked for, was too large to be kept ([`Payload::as_unkept`]), or is the answer of a gate whose
+    /// deadline passed without one.
     #[error("{what} cannot be read: {problem}")]
     Unreadable {
         /// What it is.

@@ -100,7 +100,8 @@ impl Ending {
     ///
     /// # Errors
     /// [`Error::Ended`] where the run failed or was cancelled, [`Error::Closing`] where it is being undone,
-    /// [`Error::Invalid`] where the output is no such value.
+    /// [`Error::Unreadable`] where the output is no such value, [`Error::Erased`] where it was erased. An empty output is read as
+    /// `null`.
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self {
             Self::Completed(output) => json::read("the output", output),
@@ -145,7 +146,7 @@ impl Run {
     /// What the run was begun with, read as JSON.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is no such value.
+    /// [`Error::Unreadable`] where it is no such value, [`Error::Erased`] where it was erased. An empty input is read as `null`.
     pub fn input_json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the input", self.input())
     }

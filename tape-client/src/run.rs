@@ -37,7 +37,8 @@ use tokio::sync::Semaphore;
 /// # Order
 /// Before anything new is done in a scope, all that the journal has in it must have been asked for again, and every scope within it
 /// that the journal has must have been entered; else that is [`Error::Drift`]. Between scopes, and between the calls of one
-/// decision, order is free. Branches that run in parallel in one scope are waited for, for three seconds.
+/// decision, order is free. A new effect begins under the newest decision of its scope: asked for after a later one it is
+/// [`Error::Invalid`], in each drive. Gates, timers, samples, budgets and checkpoints belong to no decision. Branches that run in parallel in one scope are waited for, for three seconds.
 ///
 /// # Cancellation
 /// Every future of this API may be dropped at any await, as by a timeout or a `select!`, also where a closure of the author's panics.
@@ -227,6 +228,10 @@ impl Run {
     }
 
     /// Prepares an effect, authorised by a decision. Effects of one decision are numbered in the order of these calls.
+    ///
+    /// It begins under the newest decision of its scope only: ask for it before the next decision is asked for, or let the branch
+    /// that goes on deciding have a [scope](Run::scope) of its own. One that began in time can be asked for again later by its
+    /// number ([`Effect::call`](effect::Effect::call)).
     ///
     /// One whose outcome was not told, since its future was dropped or ended without an outcome, gives its number to the next that is
     /// the same in every part: it is the same act, with the same key. See [`Effect::call`](effect::Effect::call) for numbers

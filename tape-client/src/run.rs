@@ -311,7 +311,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Drift`] where the journal has decisions, effects or samples that this drive never asked for, or where this driver has
-    /// completed the run with another output; [`Error::Rejected`] where an effect is not settled.
+    /// completed the run with another output; [`Error::Rejected`] with [`Unsettled`](tape_core::reply::Rejection::Unsettled) where an
+    /// effect is not settled: return, and be re-driven.
     ///
     /// # Cancellation
     /// Dropped, it may still end the run. Called again with the same output, it says how the run ended.

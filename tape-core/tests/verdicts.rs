@@ -354,3 +354,17 @@ fn a_run_does_not_wait_for_what_is_not_there_yet() {
     );
     ask(&mut journal, "suspend").unwrap();
 }
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let mut journal = played(&["begin a", "decide #0", "budget m 9"]);
+    for (line, told) in [
+        ("reserve #1 spends=m:1,q:1", "there is no budget 'q'"),
+        ("budget p 3 parent=q", "there is no budget 'q'"),
+        ("signal g s seen=1", "there is no open gate 'g'"),
+        ("expire g", "there is no open gate 'g'"),
+        ("fire t", "there is no timer 't'"),
+    ] {
+        assert_eq!(ask(&mut journal, line).unwrap_err().to_string(), told, "{line}");
+    }
+}

@@ -44,7 +44,7 @@ impl EndingSaid {
 impl Run {
     pub(super) fn decide_erasing(&self, command: &Command<ErasureCommand>) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::NotFound { what: "run" });
+            return Err(Rejection::not_found("run"));
         }
         self.erasures
             .decide(&command.body, self.seq, |entries| self.repeats(entries))

@@ -135,7 +135,7 @@ impl Run {
     /// Refuses an answer to a gate that is not open, or was opened after the last entry that the sender has seen.
     fn gate_as_seen(&self, gate: &GateName, seen: Seq) -> Result<(), Rejection> {
         let Some(Gate::Open { opened, .. }) = self.gates.get(gate) else {
-            return Err(Rejection::NotFound { what: "open gate" });
+            return Err(Rejection::none_named("open gate", gate));
         };
         self.as_seen(|| format!("gate '{gate}'"), *opened, seen, || "open".to_owned())
     }
@@ -188,7 +188,7 @@ impl Run {
     pub(super) fn expire_gate(&self, gate: &GateName, now: Timestamp) -> Result<Decided, Rejection> {
         self.counts()?;
         match self.gates.get(gate) {
-            None | Some(Gate::Signalled { .. }) => Err(Rejection::NotFound { what: "open gate" }),
+            None | Some(Gate::Signalled { .. }) => Err(Rejection::none_named("open gate", gate)),
             Some(Gate::Open { deadline, .. }) if deadline.is_none_or(|deadline| deadline > now) => {
                 let due = deadline.unwrap_or(Timestamp::MAX);
                 Err(Rejection::TooEarly {

@@ -197,7 +197,7 @@ impl Run {
     }
 
     fn begin_new(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
-        let create = begin.create.as_ref().ok_or(Rejection::NotFound { what: "run" })?;
+        let create = begin.create.as_ref().ok_or(Rejection::not_found("run"))?;
         let begun = begun(&begin.run, create)?;
         let acquired = self.acquired(begin, 0, now);
         Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
@@ -261,7 +261,7 @@ impl Run {
         // A renewal that was sent before the release and arrives after it must not hold up who comes next. A driver whose connection
         // was lost, however, comes back by it.
         if self.lease.given_up() {
-            return Err(Rejection::NotFound { what: "driver" });
+            return Err(Rejection::not_found("driver"));
         }
         let until = now.plus_millis(lease_length(lease_ms)?);
         let retry_at = until.plus_millis(redrive_backoff(self.redrives));
@@ -309,7 +309,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::NotFound { what: "run" });
+            return Err(Rejection::not_found("run"));
         }
         let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
         let lives = self.driver_wrote > seen;

@@ -166,7 +166,7 @@ impl Run {
         self.obligations
             .iter()
             .find(|o| o.id == *id)
-            .ok_or(Rejection::NotFound { what: "obligation" })
+            .ok_or(Rejection::not_found("obligation"))
     }
 
     pub(super) fn claim_obligation(

@@ -229,7 +229,7 @@ pub mod error {
         /// Not used.
         Unspecified = 0,
         /// The rules of the stream refuse the command (FAILED_PRECONDITION unless another code is named).
-        /// NOT_FOUND: what is asked about does not exist -> what
+        /// NOT_FOUND: what is asked about does not exist -> what, and name where it has one that tells it from others
         NotFound = 1,
         /// ALREADY_EXISTS: it exists with other contents -> what
         Exists = 2,

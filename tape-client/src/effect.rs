@@ -100,6 +100,11 @@ impl Effect {
     }
 
     /// How to undo it once it happened: an operation of the same connector.
+    ///
+    /// The agent's process undoes nothing itself. Where the run ends badly, a `tape-reactor` over the same journal does, by its
+    /// reactor `compensation` and a connector of this name, also for runs of an embedded journal. Without one the run stays
+    /// [`Undoing`](crate::Ending::Undoing) until there is one, or a person settles it
+    /// ([`Tape::settle_obligation`](crate::Tape::settle_obligation)).
     pub fn undo(self, operation: &str, args: &impl Serialize) -> Self {
         let undo = undo(operation, args);
         self.with(|spec| undo.map(|undo| spec.undo = Some(undo)))

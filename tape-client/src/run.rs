@@ -92,7 +92,8 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
-    /// It ends as failed or cancelled once what it did is undone; the agent has no more part in it.
+    /// It ends as failed or cancelled once what it did is undone; the agent has no more part in it. A `tape-reactor` with a connector
+    /// for each [undo](effect::Effect::undo) undoes it; without one the run stays like this.
     Undoing,
 }
 
@@ -321,7 +322,7 @@ impl Run {
         self.end(DriverCommand::Complete { output }).await
     }
 
-    /// Ends the run in failure, once what it did is undone. Of a long error, the first 8 KiB are kept.
+    /// Ends the run in failure, once what it did is undone ([`Ending::Undoing`] until then). Of a long error, the first 8 KiB are kept.
     ///
     /// # Errors
     /// As any call that writes.

@@ -185,7 +185,9 @@ impl Tape {
         .await
     }
 
-    /// Asks for a run to end, and for what it did to be undone.
+    /// Asks for a run to end, and for what it did to be undone. A driver that has the run accepts that
+    /// ([`Run::accept_cancel`](crate::Run::accept_cancel)); a run without one ends at once. Where the driver is gone before it accepts,
+    /// recovery ends the run, and so does another call of this. The first reason counts.
     ///
     /// # Errors
     /// [`Error::Ended`] where it has ended.
@@ -250,11 +252,13 @@ impl Tape {
         .await
     }
 
-    /// Settles a stuck obligation, on the word of a person who has looked at the run up to the entry `seen`: tries again, or counts it
-    /// as done.
+    /// Settles an obligation, on the word of a person who has looked at the run up to the entry `seen`: tries again one that is stuck,
+    /// or counts one as done that is stuck or is the next to be undone and that no worker has.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the obligation is not stuck, or anything became of it after `seen`.
+    /// [`Error::Rejected`] where a worker has it ([`Claimed`](tape_core::reply::Rejection::Claimed)), another is to be undone before it
+    /// ([`NotNext`](tape_core::reply::Rejection::NotNext)), or it is armed only or not stuck and so cannot be settled like this
+    /// ([`Invalid`](tape_core::reply::Rejection::Invalid)); where anything became of it after `seen`.
     pub async fn settle_obligation(
         &self,
         run: &RunId,

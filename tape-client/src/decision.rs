@@ -268,7 +268,7 @@ impl Decision {
     /// What the model answered, read as JSON.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is no such value, [`Error::Erased`] where its bytes were erased.
+    /// [`Error::Unreadable`] where it is no such value, [`Error::Erased`] where its bytes were erased. An empty answer is read as `null`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the decision", &self.response)
     }

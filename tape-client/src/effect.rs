@@ -100,6 +100,11 @@ impl Effect {
     }
 
     /// How to undo it once it happened: an operation of the same connector.
+    ///
+    /// The agent's process undoes nothing itself. Where the run ends badly, a `tape-reactor` over the same journal does, by its
+    /// reactor `compensation` and a connector of this name, also for runs of an embedded journal. Without one the run stays
+    /// [`Undoing`](crate::Ending::Undoing) until there is one, or a person settles it
+    /// ([`Tape::settle_obligation`](crate::Tape::settle_obligation)).
     pub fn undo(self, operation: &str, args: &impl Serialize) -> Self {
         let undo = undo(operation, args);
         self.with(|spec| undo.map(|undo| spec.undo = Some(undo)))
@@ -162,7 +167,8 @@ impl Effect {
     ///
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
-    /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Unreadable`] where it happened, and what
+    /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Invalid`] where it is new, and a later
+    /// decision of its scope was asked for; [`Error::Unreadable`] where it happened, and what
     /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive;
     /// [`Error::Suspended`] where the next attempt is due beyond the client's patience, and the run waits without this driver;
     /// [`Error::Cancelled`] where somebody asks for the run to end before the next attempt.
@@ -239,7 +245,7 @@ impl Effect {
     ///
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good; [`Error::Suspended`] where the run waits without this driver;
-    /// [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. No bytes are read as `null`.
+    /// [`Error::Drift`] and [`Error::Invalid`] as for [`Effect::run`]; [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. An empty answer is read as `null`.
     ///
     /// # Cancellation
     /// Dropped, it is in the outbox, or still gets there. Asked for again, the same in every part, it is the same effect with the same
@@ -347,13 +353,36 @@ async fn first(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Stand, Err
             let stand = recorded(run, id, spec).await?;
             stand.ok_or(Error::Rejected(rejection))
         }
+        // A parallel call recorded the next decision meanwhile.
+        Err(Error::Rejected(rejection)) if matches!(*rejection, Rejection::NoDecision { .. }) => {
+            Err(late(id))
+        }
         Err(error) => Err(run.tell_refusal(&id.position.scope, &at, of, error).await),
     }
 }
 
 async fn recorded(run: &Run, id: &EffectId, spec: &EffectSpec) -> Result<Option<Stand>, Error> {
+    if is_late(run, id) {
+        // This driver may have begun it before the later decision.
+        run.catch_up().await?;
+        if is_late(run, id) {
+            return Err(late(id));
+        }
+    }
     run.ask(|replay| Ok(replay.ask_effect(id, spec)?.map(stand)))
         .await
+}
+
+fn is_late(run: &Run, id: &EffectId) -> bool {
+    run.replay().is_late(id)
+}
+
+fn late(id: &EffectId) -> Error {
+    let problem = format!(
+        "{id} is asked for after a later decision of its scope: a new effect begins under the newest decision. Ask for it before the next \
+         decision, or in a scope of its own"
+    );
+    Error::invalid("effect", problem)
 }
 
 fn stand(record: &EffectRecord) -> Stand {

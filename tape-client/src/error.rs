@@ -69,7 +69,7 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Spend less, or raise the budget: nothing was begun.
+    /// Spend less, or reserve from another budget: nothing was begun. No call raises a budget; a new run may open a larger one.
     #[error("budget '{budget}' has {left} left, {asked} were asked")]
     OverBudget {
         /// The budget, or the one it is part of.
@@ -86,7 +86,9 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Mend the call: the journal refuses it, and would again.
+    /// Mend the call: the journal refuses it, and would again. Two refusals are no fault of the call: where an effect is not settled
+    /// ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
+    /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) has what came of the owner's effect.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// Mend the call: an argument makes no sense, to this client or to the journal. Nothing was written.
@@ -105,7 +107,8 @@ pub enum Error {
         source: Source,
     },
     /// Decide what that means for the run: it happened, and what came of it is not what the agent reads it as, now and in each drive. It
-    /// is no JSON, another JSON than was asked for, or was too large to be kept ([`Payload::as_unkept`]).
+    /// is no JSON, another JSON than was asked for, was too large to be kept ([`Payload::as_unkept`]), or is the answer of a gate whose
+    /// deadline passed without one.
     #[error("{what} cannot be read: {problem}")]
     Unreadable {
         /// What it is.
@@ -126,7 +129,7 @@ pub enum Error {
 impl Error {
     /// What to do next, in words.
     #[must_use]
-    pub const fn next(&self) -> &'static str {
+    pub fn next(&self) -> &'static str {
         match self {
             Self::Suspended => "return; the run is re-driven when what it waits for has come",
             Self::LostLease { .. } => "stop; another driver has the run",
@@ -138,9 +141,12 @@ impl Error {
             Self::EffectFailed { .. } => "decide what the failure means for the run",
             Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
             Self::NoAnswer { .. } => "ask again, or return and be re-driven",
-            Self::OverBudget { .. } => "spend less, or open a larger budget in a new run",
+            Self::OverBudget { .. } => {
+                "spend less, or reserve from another budget; no budget is raised, but a new run may open a larger one"
+            }
             Self::Unavailable { .. } => "try again later; what was acknowledged is safe",
-            Self::Rejected(_) | Self::Invalid { .. } => "mend the call",
+            Self::Rejected(rejection) => after_refusal(rejection),
+            Self::Invalid { .. } => MEND,
             Self::Damaged { .. } => "ask an operator; verify the journal",
             Self::Unreadable { .. } => "read the recorded payload another way, or decide without it",
             Self::Erased { .. } => "start a new run; this one cannot be replayed",
@@ -189,6 +195,20 @@ impl From<InvalidName> for Error {
 impl From<InvalidPayload> for Error {
     fn from(invalid: InvalidPayload) -> Self {
         Self::invalid("payload", invalid)
+    }
+}
+
+const MEND: &str = "mend the call";
+
+const fn after_refusal(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::Unsettled { .. } => {
+            "return without an end; the run is re-driven, and ends once everything is settled"
+        }
+        Rejection::BusinessKeyTaken { .. } => {
+            "look with `Tape::outcome` what came of the effect that has the key, and decide whether to go on without one"
+        }
+        _ => MEND,
     }
 }
 

@@ -12,6 +12,8 @@ use tape_core::id::{GateName, Principal};
 use tape_core::payload::Payload;
 use tape_core::time::Timestamp;
 
+const ANSWER: &str = "the answer of the gate";
+
 /// A gate about to be waited at.
 #[derive(Debug)]
 #[must_use = "nothing is opened before `wait`"]
@@ -46,12 +48,20 @@ impl GateAnswer {
         }
     }
 
-    /// What the signal carried, read as JSON.
+    /// What the signal carried, read as JSON. After a deadline there is no answer: ask [`GateAnswer::is_timeout`] first.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is no such value.
+    /// [`Error::Unreadable`] where it is no such value, also where the deadline passed without a signal. An empty answer of a signal is
+    /// read as `null`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        json::read("the answer of the gate", &self.payload)
+        if self.is_timeout() {
+            return Err(Error::Unreadable {
+                what: ANSWER.to_owned(),
+                problem: "the deadline passed without one".to_owned(),
+                payload: Box::new(self.payload.clone()),
+            });
+        }
+        json::read(ANSWER, &self.payload)
     }
 }
 
@@ -113,7 +123,7 @@ impl Gate {
         let answer = run.wait_until(due, |replay| replay.gate(&gate)?.answer.clone());
         let (by, payload) = answer.await?;
         doing.done();
-        let payload = json::there(|| "the answer of the gate".to_owned(), payload)?;
+        let payload = json::there(|| ANSWER.to_owned(), payload)?;
         Ok(GateAnswer { by, payload })
     }
 }

@@ -223,7 +223,7 @@ mod tests {
         let mut tries = 0;
         let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
             tries += 1;
-            std::future::ready(Err(JournalError::Rejected(Rejection::NotFound { what: "run" })))
+            std::future::ready(Err(JournalError::Rejected(Rejection::not_found("run"))))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Rejected(_))), "{outcome:?}");

@@ -37,7 +37,8 @@ use tokio::sync::Semaphore;
 /// # Order
 /// Before anything new is done in a scope, all that the journal has in it must have been asked for again, and every scope within it
 /// that the journal has must have been entered; else that is [`Error::Drift`]. Between scopes, and between the calls of one
-/// decision, order is free. Branches that run in parallel in one scope are waited for, for three seconds.
+/// decision, order is free. A new effect begins under the newest decision of its scope: asked for after a later one it is
+/// [`Error::Invalid`], in each drive. Gates, timers, samples, budgets and checkpoints belong to no decision. Branches that run in parallel in one scope are waited for, for three seconds.
 ///
 /// # Cancellation
 /// Every future of this API may be dropped at any await, as by a timeout or a `select!`, also where a closure of the author's panics.
@@ -91,7 +92,8 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
-    /// It ends as failed or cancelled once what it did is undone; the agent has no more part in it.
+    /// It ends as failed or cancelled once what it did is undone; the agent has no more part in it. A `tape-reactor` with a connector
+    /// for each [undo](effect::Effect::undo) undoes it; without one the run stays like this.
     Undoing,
 }
 
@@ -100,7 +102,8 @@ impl Ending {
     ///
     /// # Errors
     /// [`Error::Ended`] where the run failed or was cancelled, [`Error::Closing`] where it is being undone,
-    /// [`Error::Invalid`] where the output is no such value.
+    /// [`Error::Unreadable`] where the output is no such value, [`Error::Erased`] where it was erased. An empty output is read as
+    /// `null`.
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self {
             Self::Completed(output) => json::read("the output", output),
@@ -145,7 +148,7 @@ impl Run {
     /// What the run was begun with, read as JSON.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is no such value.
+    /// [`Error::Unreadable`] where it is no such value, [`Error::Erased`] where it was erased. An empty input is read as `null`.
     pub fn input_json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the input", self.input())
     }
@@ -227,6 +230,10 @@ impl Run {
 
     /// Prepares an effect, authorised by a decision. Effects of one decision are numbered in the order of these calls.
     ///
+    /// It begins under the newest decision of its scope only: ask for it before the next decision is asked for, or let the branch
+    /// that goes on deciding have a [scope](Run::scope) of its own. One that began in time can be asked for again later by its
+    /// number ([`Effect::call`](effect::Effect::call)).
+    ///
     /// One whose outcome was not told, since its future was dropped or ended without an outcome, gives its number to the next that is
     /// the same in every part: it is the same act, with the same key. See [`Effect::call`](effect::Effect::call) for numbers
     /// of one's own.
@@ -305,7 +312,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Drift`] where the journal has decisions, effects or samples that this drive never asked for, or where this driver has
-    /// completed the run with another output; [`Error::Rejected`] where an effect is not settled.
+    /// completed the run with another output; [`Error::Rejected`] with [`Unsettled`](tape_core::reply::Rejection::Unsettled) where an
+    /// effect is not settled: return, and be re-driven.
     ///
     /// # Cancellation
     /// Dropped, it may still end the run. Called again with the same output, it says how the run ended.
@@ -314,7 +322,7 @@ impl Run {
         self.end(DriverCommand::Complete { output }).await
     }
 
-    /// Ends the run in failure, once what it did is undone. Of a long error, the first 8 KiB are kept.
+    /// Ends the run in failure, once what it did is undone ([`Ending::Undoing`] until then). Of a long error, the first 8 KiB are kept.
     ///
     /// # Errors
     /// As any call that writes.
@@ -326,7 +334,8 @@ impl Run {
         self.end(DriverCommand::Fail { error }).await
     }
 
-    /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it.
+    /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it. Where the lease
+    /// ends before this is called, the run is ended all the same, without the agent.
     ///
     /// # Errors
     /// As any call that writes.

@@ -142,7 +142,7 @@ impl Erasures {
             });
         }
         if entries.iter().any(|entry| *entry == Seq::ZERO || *entry > end) {
-            return Err(Rejection::NotFound { what: "entry" });
+            return Err(Rejection::not_found("entry"));
         }
         let over = |limit, max: usize, given: usize| Rejection::LimitExceeded {
             limit,

@@ -379,6 +379,15 @@ impl Replay {
         self.entered(&effect.position.scope).ask_effect(effect, asked)
     }
 
+    /// Whether an effect that is not recorded, as far as the journal was folded, comes too late: the agent has asked for a later decision
+    /// of its scope, and effects begin under the newest. That is no drift, since it does not depend on what is recorded.
+    #[must_use]
+    pub fn is_late(&self, effect: &EffectId) -> bool {
+        self.scopes
+            .get(&effect.position.scope)
+            .is_some_and(|scope| scope.is_late(effect))
+    }
+
     /// Where a recorded effect stands, for a driver that asked for it before.
     #[must_use]
     pub fn effect(&self, effect: &EffectId) -> Option<&EffectRecord> {

@@ -282,10 +282,12 @@ impl Ended {
 #[non_exhaustive]
 pub enum Rejection {
     /// The stream does not exist.
-    #[error("there is no such {what}")]
+    #[error("{}", not_found_text(.what, .name.as_deref()))]
     NotFound {
         /// What does not exist: `run`, `session`, `gate`, ...
         what: &'static str,
+        /// Its name, where the command may have named several, or names it among other things.
+        name: Option<String>,
     },
     /// What the command makes exists already with other contents.
     #[error("{what} exists already with other contents")]
@@ -553,11 +555,32 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// What the command is about does not exist.
+    #[must_use]
+    pub const fn not_found(what: &'static str) -> Self {
+        Self::NotFound { what, name: None }
+    }
+
+    /// What the command names does not exist.
+    pub(crate) fn none_named(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound {
+            what,
+            name: Some(name.to_string()),
+        }
+    }
+
     /// Whether the request was refused for the age of its id alone. Sent once only, it was not executed, and may be sent again under a
     /// new id; sent before, it may have been.
     #[must_use]
     pub const fn is_for_its_age(&self) -> bool {
         matches!(self, Self::RequestTooOld { .. } | Self::RequestFromFuture { .. })
+    }
+}
+
+fn not_found_text(what: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("there is no {what} '{name}'"),
+        None => format!("there is no such {what}"),
     }
 }
 

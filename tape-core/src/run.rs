@@ -192,6 +192,11 @@ impl Run {
         already(self.seq, result)
     }
 
+    /// The answer to what an entry says already, where it is known which.
+    fn already_in(&self, entry: Option<Seq>, result: ReplyResult) -> Decided {
+        already(entry.unwrap_or(self.seq), result)
+    }
+
     fn recovery_due(&self) -> Option<Timestamp> {
         if self.stuck.is_some() {
             return None;

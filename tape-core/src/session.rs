@@ -119,7 +119,7 @@ impl Session {
     }
 
     fn there(&self) -> Result<&SessionId, Rejection> {
-        self.id.as_ref().ok_or(Rejection::NotFound { what: "session" })
+        self.id.as_ref().ok_or(Rejection::not_found("session"))
     }
 
     fn create(&self, session: &SessionId, state: &Delta) -> Result<Decided, Rejection> {

@@ -124,7 +124,7 @@ impl Stream for Value {
             ValueCommand::Delete { expected } => {
                 self.check(*expected)?;
                 if self.current.is_none() {
-                    return Err(Rejection::NotFound { what: "value" });
+                    return Err(Rejection::not_found("value"));
                 }
                 let previous = None;
                 Deleted { version, previous }.into()

@@ -33,13 +33,12 @@ fn driver(lines: &[&str], at: impl Into<Now>) -> String {
             last,
             since,
             redrive_at,
+            cancelled,
         } => {
             let last = last.map_or_else(|| "nobody".to_owned(), |last| last.to_string());
-            format!(
-                "alone since {} after {last}, due {}",
-                second(since),
-                second(redrive_at)
-            )
+            let (since, due) = (second(since), second(redrive_at));
+            let ends = if cancelled { ", to be ended" } else { "" };
+            format!("alone since {since} after {last}, due {due}{ends}")
         }
         Driver::Unneeded => "nobody is to".to_owned(),
     }
@@ -72,4 +71,13 @@ fn a_run_that_waits_or_has_ended_needs_no_driver() {
     let woken = [&waits[..], &["7000", "signal desk s1"]].concat();
     expect!["alone since 7 after nobody, due 7"].assert_eq(&driver(&woken, ms(90_000)));
     expect!["nobody is to"].assert_eq(&driver(&["begin a1 lease=30000", "complete"], ms(90_000)));
+}
+
+#[test]
+fn a_cancelled_run_whose_driver_is_gone_is_to_be_ended_and_not_put_off() {
+    let asked = ["begin a1 lease=30000", "cancel it is late"];
+    expect!["a1 until 30"].assert_eq(&driver(&asked, ms(29_999)));
+    expect!["alone since 30 after a1, due 30, to be ended"].assert_eq(&driver(&asked, ms(90_000)));
+    let released = [&asked[..], &["5000", "release in=60000"]].concat();
+    expect!["alone since 5 after a1, due 5, to be ended"].assert_eq(&driver(&released, ms(6_000)));
 }

@@ -421,7 +421,7 @@ fn nothing_of_a_run_that_never_was() {
     ] {
         let command = Command::new(support::quick::request(1), run_line::command(line, &run));
         let rejection = run.decide(&command, Timestamp::default()).unwrap_err();
-        assert_eq!(rejection, Rejection::NotFound { what: "run" }, "{line}");
+        assert_eq!(rejection, Rejection::not_found("run"), "{line}");
     }
     assert_eq!(run.seq(), Seq::ZERO);
 }

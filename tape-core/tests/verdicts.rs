@@ -9,9 +9,10 @@ use support::names::effect;
 use support::run_line;
 use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
+use tape_core::entry::run::Unhappy;
 use tape_core::id::Seq;
-use tape_core::reply::{Decided, Rejection};
-use tape_core::run::{ObligationStatus, Run};
+use tape_core::reply::{Decided, Rejection, ReplyResult};
+use tape_core::run::{ObligationStatus, Phase, Run};
 use tape_core::stream::Stream as _;
 
 fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
@@ -130,6 +131,61 @@ fn a_verdict_on_an_earlier_attempt_to_undo_is_refused() {
     journal.check();
 }
 
+/// Two acts that are to be undone, the last one first.
+const TWO_TO_UNDO: [&str; 7] = [
+    "begin a lease=3600000",
+    "decide #0",
+    "effect #0.0 inline idempotent undo=u",
+    "finish #0.0 1 ok",
+    "effect #0.1 inline idempotent undo=u",
+    "finish #0.1 1 ok",
+    "fail no",
+];
+
+#[test]
+fn a_person_settles_what_no_worker_undoes_the_last_one_first() {
+    let mut journal = played(&TWO_TO_UNDO[..6]);
+    let armed = ask(&mut journal, "settle-undo #0.1 done I did it").unwrap_err();
+    assert_eq!(
+        armed.to_string(),
+        "obligation: is armed: it is undone only where the run ends badly"
+    );
+    ask(&mut journal, "fail no").unwrap();
+    let order = ask(&mut journal, "settle-undo #0.0 done I did it").unwrap_err();
+    assert!(matches!(order, Rejection::NotNext { .. }), "{order}");
+    let due = ask(&mut journal, "settle-undo #0.1 retry go").unwrap_err();
+    assert_eq!(due.to_string(), "obligation: is due: a worker takes it up");
+    ask(&mut journal, "settle-undo #0.1 done I did it").unwrap();
+    ask(&mut journal, "settle-undo #0.0 done I did it").unwrap();
+    assert!(journal.state.status().is_final());
+    journal.check();
+}
+
+#[test]
+fn what_a_worker_undoes_is_settled_by_a_person_once_its_claim_is_over() {
+    let mut journal = played(&[&TWO_TO_UNDO[..], &["undo #0.1 w1"]].concat());
+    let seen = journal.state.seq();
+    for verdict in ["done", "retry"] {
+        let claimed = ask(&mut journal, &format!("settle-undo #0.1 {verdict} I looked")).unwrap_err();
+        assert!(
+            matches!(&claimed, Rejection::Claimed { holder, .. } if holder.as_str() == "w1"),
+            "{claimed}"
+        );
+    }
+    journal.wait(3_600_000);
+    let lapsed = ask(&mut journal, "settle-undo #0.1 retry go").unwrap_err();
+    assert_eq!(
+        lapsed.to_string(),
+        "obligation: has a claim that is over: a worker takes it up"
+    );
+    ask(&mut journal, "undo #0.1 w2").unwrap();
+    journal.wait(3_600_000);
+    let done = format!("settle-undo #0.1 done seen={seen} I did it");
+    changed(ask(&mut journal, &done), "started in attempt 2");
+    ask(&mut journal, "settle-undo #0.1 done I did it").unwrap();
+    journal.check();
+}
+
 /// Builds of before numbered the attempts after a person's word from 1 again.
 #[test]
 fn attempts_that_were_numbered_anew_are_folded() {
@@ -199,6 +255,54 @@ fn a_stuck_run_is_cancelled_at_once_whatever_its_lease_says() {
     journal.check();
 }
 
+/// What was done and has to be undone, and a cancellation that waits for the driver.
+const CANCELLED: [&str; 5] = [
+    "begin a lease=30000",
+    "decide #0",
+    "effect #0.0 inline idempotent undo=u",
+    "finish #0.0 1 ok",
+    "cancel it is late",
+];
+
+#[test]
+fn a_cancellation_that_was_recorded_is_carried_out_once_the_driver_is_gone() {
+    for gone in [&["wait 30000"][..], &["release"], &["vanished 1"]] {
+        let mut journal = played(&[&CANCELLED[..], gone].concat());
+        let found = ask(&mut journal, "cancel again").unwrap().reply.result;
+        assert_eq!(found, ReplyResult::Compensating, "{gone:?}");
+        let then = Unhappy::Cancelled {
+            reason: "it is late".to_owned(),
+        };
+        assert_eq!(*journal.state.phase(), Phase::Compensating { then }, "{gone:?}");
+        journal.check();
+    }
+}
+
+#[test]
+fn what_is_said_again_is_answered_by_the_entry_that_says_it() {
+    let mut journal = played(&CANCELLED);
+    let asked = journal.state.seq();
+    ask(&mut journal, "renew lease=30000").unwrap();
+    let again = ask(&mut journal, "cancel again").unwrap();
+    assert_eq!((again.reply.seq, again.entries.len()), (asked, 0));
+    ask(&mut journal, "accept-cancel").unwrap();
+    ask(&mut journal, "undo #0.0 w").unwrap();
+    ask(&mut journal, "undone #0.0 w 1 ok").unwrap();
+    let ended = journal.state.seq();
+    ask(&mut journal, "retire old").unwrap();
+    let over = ask(&mut journal, "cancel again").unwrap();
+    assert_eq!(over.reply.seq, ended.next(), "the entry that stands for it");
+
+    let mut journal = played(&["begin a lease=30000", "signal g s"]);
+    let sent = journal.state.seq();
+    ask(&mut journal, "decide #0").unwrap();
+    assert_eq!(ask(&mut journal, "signal g s").unwrap().reply.seq, sent);
+    ask(&mut journal, "gate g").unwrap();
+    let answered = journal.state.seq();
+    ask(&mut journal, "decide #1").unwrap();
+    assert_eq!(ask(&mut journal, "signal g s").unwrap().reply.seq, answered);
+}
+
 #[test]
 fn an_answer_is_about_the_gate_that_was_seen() {
     let mut journal = played(&["begin a lease=3600000", "decide #0"]);
@@ -249,4 +353,18 @@ fn a_run_does_not_wait_for_what_is_not_there_yet() {
         "{refused}"
     );
     ask(&mut journal, "suspend").unwrap();
+}
+
+#[test]
+fn what_does_not_exist_is_named() {
+    let mut journal = played(&["begin a", "decide #0", "budget m 9"]);
+    for (line, told) in [
+        ("reserve #1 spends=m:1,q:1", "there is no budget 'q'"),
+        ("budget p 3 parent=q", "there is no budget 'q'"),
+        ("signal g s seen=1", "there is no open gate 'g'"),
+        ("expire g", "there is no open gate 'g'"),
+        ("fire t", "there is no timer 't'"),
+    ] {
+        assert_eq!(ask(&mut journal, line).unwrap_err().to_string(), told, "{line}");
+    }
 }

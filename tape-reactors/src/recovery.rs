@@ -14,6 +14,7 @@ use tape_core::causes::Causes;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
 use tape_core::id::{App, Epoch, Holder, RunId};
 use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::run::Driver;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -24,7 +25,8 @@ const LEASES_UNADOPTED_MAX: u32 = 4;
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
 /// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive
 /// counts only if the journal shows that an agent adopted the run, whatever was answered. How long a run that makes
-/// no progress waits between re-drives, and when it waits for a person, are rules of the run.
+/// no progress waits between re-drives, and when it waits for a person, are rules of the run. A run that somebody asked to end, and
+/// whose driver is gone, is ended without an agent.
 pub struct Recovery {
     journal: Arc<dyn Journal>,
     redriver: Arc<dyn Redriver>,
@@ -119,6 +121,19 @@ impl Recovery {
         }
     }
 
+    /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
+    async fn end(&self, run: &RunId) -> Result<Reaction, ReactionError> {
+        match self.journal.driver(run).await? {
+            Some(Driver::Alone { cancelled: true, .. }) => {
+                // What takes up a cancelled run ends it instead.
+                self.claim(run).await?;
+                Ok(Reaction::Done)
+            }
+            // Taken and let go again, it would count as driven without progress, and get stuck.
+            _ => Err(ReactionError::UnknownApp { app: run.app.clone() }),
+        }
+    }
+
     /// Takes the run and has it driven again.
     async fn recover(&self, run: &RunId) -> Result<Reaction, ReactionError> {
         let Some(epoch) = self.claim(run).await? else {
@@ -177,9 +192,8 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Task::nothing());
         };
-        // Taken and let go again, it would count as driven without progress, and get stuck.
         if !self.redriver.drives(&run.app) {
-            return Err(ReactionError::UnknownApp { app: run.app.clone() });
+            return Ok(Task::now(self.end(run)));
         }
         let recover = self.recover(run);
         Ok(match self.redriver.lane(&run.app) {

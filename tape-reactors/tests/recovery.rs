@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
-use tape_core::command::{Begin, Command, Create, DriverCommand, RunCommand};
+use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
 use tape_core::id::{App, Epoch, Holder, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
@@ -196,6 +196,30 @@ async fn runs_whose_drivers_died_are_each_redriven_once_with_bounded_parallelism
             RunStatus::Completed
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_run_whose_driver_is_gone_ends_without_its_agent() {
+    let engine = engine();
+    let (cancelled, other) = (run_id("treasury", 0), run_id("treasury", 1));
+    for run in [&cancelled, &other] {
+        begin(&engine, run, None, 30_000).await;
+    }
+    let cancel = RunCommand::Tell(OutsideCommand::Cancel {
+        reason: "it is late".to_owned(),
+    });
+    engine
+        .run(&cancelled, Command::new(engine.request_id(), cancel))
+        .await
+        .unwrap();
+    assert_eq!(status(&engine, &cancelled).await, RunStatus::Running);
+    // No agent of any app.
+    let redriver: Arc<dyn Redriver> = Arc::new(Registry::new());
+    let workers = Workers::start(1, &engine, &redriver, Options::default());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(status(&engine, &cancelled).await, RunStatus::Cancelled);
+    assert_eq!(status(&engine, &other).await, RunStatus::Running);
+    workers.drain().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -319,11 +319,7 @@ mod tests {
         let held = [
             ("cancelled", Grip::Keeps(Epoch(2)), closing("cancelling")),
             ("late", Grip::Keeps(Epoch(1)), fenced),
-            (
-                "unheard",
-                Grip::Keeps(Epoch(2)),
-                Rejection::NotFound { what: "gate" },
-            ),
+            ("unheard", Grip::Keeps(Epoch(2)), Rejection::not_found("gate")),
         ];
         for (name, grip, rejection) in gone.iter().chain(&held) {
             worker.note(&run(name), Grip::Keeps(Epoch(2)), &recorded(1));

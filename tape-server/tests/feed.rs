@@ -291,7 +291,7 @@ async fn a_session_keeps_events_and_state_and_can_be_rewound() {
     };
     sessions.delete(delete).await.unwrap();
     let gone = Failure::from(&sessions.get(get(1)).await.unwrap_err());
-    assert_eq!(gone, Rejection::NotFound { what: "session" }.into());
+    assert_eq!(gone, Rejection::not_found("session").into());
 }
 
 fn contents(session: &v1::GetSessionResponse) -> Vec<String> {

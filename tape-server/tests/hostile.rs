@@ -228,7 +228,7 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         request(&nobody, RunCommand::Drive(Epoch(1), checkpoint(1))),
     )
     .await;
-    assert_eq!(lost.unwrap_err(), Rejection::NotFound { what: "run" }.into());
+    assert_eq!(lost.unwrap_err(), Rejection::not_found("run").into());
     assert_eq!(everything(channel).await, before);
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Approve {
     seen: Option<u64>,
 }
 
-/// Settles an effect that is unknown or stuck, or an undo that is stuck, on your word.
+/// Settles an effect that is unknown or stuck, or the next undo where no worker has it, on your word.
 ///
 /// The command looks at the run, says where the effect stands and settles that. Where anything becomes of it meanwhile, it is refused.
 /// Say with `--attempt` or `--seen` what you have looked at yourself.
@@ -127,7 +127,7 @@ struct Said {
     /// It did not happen: send it again.
     #[arg(long)]
     resend: bool,
-    /// It is undone: whatever stood in the way of undoing it, you have seen to it.
+    /// It is undone: you have seen to it, whether its undo is stuck or no worker carries it out. The last effect is undone first.
     #[arg(long)]
     undone: bool,
 }
@@ -155,6 +155,8 @@ pub(crate) struct Retry {
 }
 
 /// Asks for a run to end, and for what it did to be undone.
+///
+/// A driver that has the run is told, and accepts. A run whose driver is gone ends at once, also where that was asked for before.
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
     /// The run.

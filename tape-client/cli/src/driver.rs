@@ -27,6 +27,7 @@ pub(crate) fn json(driver: &Driver) -> Value {
             last,
             since,
             redrive_at,
+            ..
         } => json!({"alone_since": time(*since), "last": last, "redrive": time(*redrive_at)}),
         Driver::Unneeded => Value::Null,
     }

@@ -42,11 +42,8 @@ impl Release {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let reading = show::read(context, &self.run.0).await?;
         let claimed = self.claimed();
-        let (holder, until) = held(&reading.state, claimed.as_ref()).ok_or_else(|| {
-            rejected(Rejection::NotFound {
-                what: "lease or claim",
-            })
-        })?;
+        let (holder, until) = held(&reading.state, claimed.as_ref())
+            .ok_or_else(|| rejected(Rejection::not_found("lease or claim")))?;
         let Some(seen) = self.until else {
             let micros = until.as_micros();
             let remedy = self.remedy(until).to_string();

@@ -108,7 +108,7 @@ pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, 
         }
     }
     if entries.is_empty() {
-        return Err(Error::Rejected(Box::new(Rejection::NotFound { what: "run" })).into());
+        return Err(Error::Rejected(Box::new(Rejection::not_found("run"))).into());
     }
     Ok(Reading {
         entries,

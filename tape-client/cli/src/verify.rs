@@ -134,7 +134,7 @@ impl Verify {
             } else {
                 "stream"
             };
-            return Err(Error::Rejected(Box::new(Rejection::NotFound { what })).into());
+            return Err(Error::Rejected(Box::new(Rejection::not_found(what))).into());
         }
         count.add(context, stream, finding)
     }

@@ -20,7 +20,12 @@ pub(crate) type Metadata = BTreeMap<String, String>;
 pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
     let mut fields = Fields::default();
     let reason = match rejection {
-        Rejection::NotFound { what } => fields.put("what", what).is(Reason::NotFound),
+        Rejection::NotFound { what, name } => {
+            if let Some(name) = name {
+                fields.put("name", name);
+            }
+            fields.put("what", what).is(Reason::NotFound)
+        }
         Rejection::Exists { what } => fields.put("what", what).is(Reason::Exists),
         Rejection::Fenced { given, current } => fields
             .put("given", given)
@@ -208,6 +213,7 @@ pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
     Some(match reason {
         Reason::NotFound => Rejection::NotFound {
             what: f.word("what")?,
+            name: f.get("name"),
         },
         Reason::Exists => Rejection::Exists { what: f.get("what")? },
         Reason::Fenced => Rejection::Fenced {

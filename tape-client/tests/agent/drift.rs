@@ -99,6 +99,43 @@ async fn what_is_left_over_at_the_end_is_drift() {
     );
 }
 
+/// Decides twice, and asks for an effect of the first decision; one began before the second, another did not.
+async fn late(run: &Run, world: &World) -> (Result<crate::world::Receipt, Error>, [Error; 2]) {
+    let first = run.decide(&1, || world.model("first")).await.unwrap();
+    let transfer = |call| run.effect(&first, "bank", "transfer").call(call);
+    let begun: Result<crate::world::Receipt, _> = transfer(0).run(async |call| world.act(call).await).await;
+    begun.unwrap();
+    run.decide(&2, || world.model("second")).await.unwrap();
+    let late = async || {
+        let asked = transfer(1).run::<crate::world::Receipt, _>(async |call| world.act(call).await);
+        asked.await.unwrap_err()
+    };
+    let twice = [late().await, late().await];
+    (transfer(0).run(async |call| world.act(call).await).await, twice)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_comes_after_a_later_decision_is_no_drift_in_any_drive() {
+    let world = World::new();
+    let tape = world.process("one", world.store.clone()).await;
+    for drive in ["one", "two"] {
+        let run = begin(&tape).await.unwrap();
+        let (begun, refused) = late(&run, &world).await;
+        assert_eq!(begun.unwrap().number, 1, "drive {drive}: it began in time");
+        for error in refused {
+            assert!(
+                matches!(error, Error::Invalid { what: "effect", .. }),
+                "{error:?}"
+            );
+            let rule = "a new effect begins under the newest decision";
+            assert!(error.to_string().contains(rule), "{error}");
+        }
+        run.release(std::time::Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(world.acts().len(), 1, "only the one that began in time is called");
+    assert_eq!(world.wrongs(), [""; 0]);
+}
+
 /// Decides, and waits at a gate that was answered before.
 async fn gated() -> (World, Run) {
     let world = World::new();

@@ -3,6 +3,8 @@
 use crate::world::{World, id};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering};
+use tape_client::core::id::{Connector, RunId};
+use tape_client::core::reply::Rejection;
 use tape_client::{Answer, Begun, CallError, Error, Payload, Run, Tape};
 
 async fn driving(tape: &Tape) -> Run {
@@ -70,4 +72,23 @@ async fn a_result_without_a_json_form_is_confirmed_once() {
     for got in &drives {
         unreadable(got);
     }
+}
+
+#[test]
+fn what_is_no_fault_of_a_call_is_not_answered_by_mending_it() {
+    let next = |rejection: Rejection| Error::from(rejection).next();
+    let unsettled = next(Rejection::Unsettled {
+        what: "effect #0.0".to_owned(),
+    });
+    assert!(unsettled.contains("re-driven"), "{unsettled}");
+    let taken = next(Rejection::BusinessKeyTaken {
+        connector: Connector::new("bank").unwrap(),
+        key: "invoice 1".to_owned(),
+        run: RunId::new("acme", "treasury", "ann", "s1", "i1").unwrap(),
+        effect: "#0.0".parse().unwrap(),
+        status: None,
+        settled: None,
+    });
+    assert!(taken.contains("Tape::outcome"), "{taken}");
+    assert_eq!(next(Rejection::not_found("run")), "mend the call");
 }

@@ -87,6 +87,11 @@ async fn a_short_wait_stays_in_the_process() {
         .await
         .unwrap();
     assert_eq!(gate.by, AnsweredBy::Deadline);
+    let read = gate.json::<Option<bool>>();
+    assert!(
+        matches!(read, Err(Error::Unreadable { .. })),
+        "no answer is none of `null`: {read:?}"
+    );
     let long = run.sleep("long", Duration::from_secs(600)).await;
     assert!(matches!(long, Err(Error::Suspended)), "{long:?}");
     tokio::time::sleep(Duration::from_secs(600)).await;

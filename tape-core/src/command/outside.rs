@@ -59,11 +59,11 @@ pub enum OutsideCommand {
         /// The last entry that the person has seen: where anything became of the effect after it, the verdict is refused.
         seen: Seq,
     },
-    /// Settles a stuck obligation, on a person's word.
+    /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
     SettleObligation {
         /// Which.
         obligation: ObligationId,
-        /// Whether to try again, since it is not undone; else it counts as done.
+        /// Whether to try again, since it is not undone, which only what is stuck waits for; else it counts as done.
         retry: bool,
         /// Why.
         reason: String,

@@ -204,6 +204,10 @@ impl ScopeReplay {
         self.effects.get_mut(&(effect.position.k, effect.call))
     }
 
+    pub(super) fn is_late(&self, effect: &EffectId) -> bool {
+        self.next_decision > effect.position.k.saturating_add(1) && self.effect(effect).is_none()
+    }
+
     /// Folds that payloads of entries were erased.
     pub(super) fn erase(&mut self, entries: &[Seq]) {
         self.effects.values_mut().for_each(|effect| effect.erase(entries));

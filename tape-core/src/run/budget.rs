@@ -79,7 +79,7 @@ impl Run {
         let budget = self
             .budgets
             .get(parent)
-            .ok_or(Rejection::NotFound { what: "budget" })?;
+            .ok_or_else(|| Rejection::none_named("budget", parent))?;
         if budget.currency != *currency {
             let problem = "counts another currency than its part".to_owned();
             return Err(Rejection::Invalid {
@@ -103,13 +103,10 @@ impl Run {
     /// Refuses spends of budgets that are not there.
     pub(super) fn check_spends(&self, spends: &[Spend]) -> Result<(), Rejection> {
         room("spends at once", spends.len().saturating_sub(1), SPENDS_MAX)?;
-        let known = spends
-            .iter()
-            .all(|spend| self.budgets.contains_key(&spend.budget));
-        if known {
-            Ok(())
-        } else {
-            Err(Rejection::NotFound { what: "budget" })
+        let unknown = |spend: &&Spend| !self.budgets.contains_key(&spend.budget);
+        match spends.iter().find(unknown) {
+            None => Ok(()),
+            Some(spend) => Err(Rejection::none_named("budget", &spend.budget)),
         }
     }
 

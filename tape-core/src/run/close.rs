@@ -39,21 +39,22 @@ impl Run {
             ending: ending @ Ended::Cancelled { .. },
         } = &self.phase
         {
-            return Ok(self.already(ReplyResult::Ended {
+            let result = ReplyResult::Ended {
                 ending: ending.clone(),
-            }));
+            };
+            return Ok(self.already_in(self.retired_in().or(self.ended_in()), result));
         }
         self.counts()?;
         text("reason", reason)?;
-        let reason = reason.to_owned();
         // A run that is stuck takes no driver's commands, whatever its lease says: there is no driver to wait for.
-        if self.stuck.is_some() {
-            return self.close(Unhappy::Cancelled { reason }, now.at());
+        let waits = self.stuck.is_none() && self.driver_at(now)?;
+        let first = self.cancel_requested();
+        if waits && first.is_some() {
+            return Ok(self.already_in(self.ending_said.first(), ReplyResult::Recorded));
         }
-        if self.cancel.is_some() {
-            return Ok(self.already(ReplyResult::Recorded));
-        }
-        if self.driver_at(now)? {
+        // Of several reasons the first counts.
+        let reason = first.unwrap_or(reason).to_owned();
+        if waits {
             return self.append(CancelRequested { reason });
         }
         self.close(Unhappy::Cancelled { reason }, now.at())

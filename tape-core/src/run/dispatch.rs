@@ -216,7 +216,7 @@ impl Run {
                 retry,
                 reason,
                 seen,
-            } => self.settle_obligation(obligation, *retry, reason, *seen),
+            } => self.settle_obligation(obligation, *retry, reason, *seen, now),
             C::RetryRun { reason, seen } => self.retry_run(reason, *seen),
             C::ReleaseClaim {
                 claimed,

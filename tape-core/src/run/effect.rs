@@ -145,7 +145,7 @@ impl Effect {
 
 impl Run {
     pub(super) fn effect(&self, id: &EffectId) -> Result<&Effect, Rejection> {
-        self.effects.get(id).ok_or(Rejection::NotFound { what: "effect" })
+        self.effects.get(id).ok_or(Rejection::not_found("effect"))
     }
 
     pub(super) fn begin_effect(&self, id: &EffectId, spec: &EffectSpec) -> Result<Decided, Rejection> {

@@ -34,12 +34,17 @@ impl EndingSaid {
         }
         self.entries.push(entry);
     }
+
+    /// The first entry that says it.
+    pub(super) fn first(&self) -> Option<Seq> {
+        self.entries.first().copied()
+    }
 }
 
 impl Run {
     pub(super) fn decide_erasing(&self, command: &Command<ErasureCommand>) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::NotFound { what: "run" });
+            return Err(Rejection::not_found("run"));
         }
         self.erasures
             .decide(&command.body, self.seq, |entries| self.repeats(entries))

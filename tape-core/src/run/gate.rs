@@ -135,7 +135,7 @@ impl Run {
     /// Refuses an answer to a gate that is not open, or was opened after the last entry that the sender has seen.
     fn gate_as_seen(&self, gate: &GateName, seen: Seq) -> Result<(), Rejection> {
         let Some(Gate::Open { opened, .. }) = self.gates.get(gate) else {
-            return Err(Rejection::NotFound { what: "open gate" });
+            return Err(Rejection::none_named("open gate", gate));
         };
         self.as_seen(|| format!("gate '{gate}'"), *opened, seen, || "open".to_owned())
     }
@@ -147,7 +147,7 @@ impl Run {
         signal: &SignalId,
         answer: &Payload,
     ) -> Option<Result<Decided, Rejection>> {
-        let (by, first, result) = match self.gates.get(gate)? {
+        let (by, first, said_in, result) = match self.gates.get(gate)? {
             Gate::Open { .. } => return None,
             Gate::Signalled {
                 id,
@@ -160,10 +160,11 @@ impl Run {
                     who: who.clone(),
                     received: *received,
                 };
-                (by, content, ReplyResult::SignalBuffered)
+                (by, content, *received, ReplyResult::SignalBuffered)
             }
-            Gate::Answered { by, content, .. } => {
-                (by.clone(), content, ReplyResult::GateAnswered { by: by.clone() })
+            Gate::Answered { by, content, seq } => {
+                let result = ReplyResult::GateAnswered { by: by.clone() };
+                (by.clone(), content, *seq, result)
             }
         };
         let same = match &by {
@@ -171,7 +172,7 @@ impl Run {
             AnsweredBy::Deadline => false,
         };
         Some(if same && *first == ContentDigest::of(answer) {
-            Ok(self.already(result))
+            Ok(self.already_in(Some(said_in), result))
         } else if same {
             Err(Rejection::Exists {
                 what: format!("signal '{signal}' of gate '{gate}'"),
@@ -187,7 +188,7 @@ impl Run {
     pub(super) fn expire_gate(&self, gate: &GateName, now: Timestamp) -> Result<Decided, Rejection> {
         self.counts()?;
         match self.gates.get(gate) {
-            None | Some(Gate::Signalled { .. }) => Err(Rejection::NotFound { what: "open gate" }),
+            None | Some(Gate::Signalled { .. }) => Err(Rejection::none_named("open gate", gate)),
             Some(Gate::Open { deadline, .. }) if deadline.is_none_or(|deadline| deadline > now) => {
                 let due = deadline.unwrap_or(Timestamp::MAX);
                 Err(Rejection::TooEarly {
@@ -205,8 +206,9 @@ impl Run {
             }
             Some(Gate::Answered {
                 by: by @ AnsweredBy::Deadline,
+                seq,
                 ..
-            }) => Ok(self.already(ReplyResult::GateAnswered { by: by.clone() })),
+            }) => Ok(self.already_in(Some(*seq), ReplyResult::GateAnswered { by: by.clone() })),
             Some(Gate::Answered { by, .. }) => Err(Rejection::GateAnswered {
                 gate: gate.clone(),
                 by: by.clone(),

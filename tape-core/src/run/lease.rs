@@ -66,6 +66,8 @@ pub enum Driver {
         since: Timestamp,
         /// From when on recovery has it driven again.
         redrive_at: Timestamp,
+        /// Whether somebody asked for it to end: then recovery ends it, and needs no agent for that.
+        cancelled: bool,
     },
     /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
     Unneeded,
@@ -155,6 +157,7 @@ impl Run {
                 last: self.lease.driver().cloned(),
                 since: self.lease.left_at(now.at()).unwrap_or(redrive_at),
                 redrive_at,
+                cancelled: self.cancel.is_some(),
             },
             None => Driver::Unneeded,
         }
@@ -194,7 +197,7 @@ impl Run {
     }
 
     fn begin_new(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
-        let create = begin.create.as_ref().ok_or(Rejection::NotFound { what: "run" })?;
+        let create = begin.create.as_ref().ok_or(Rejection::not_found("run"))?;
         let begun = begun(&begin.run, create)?;
         let acquired = self.acquired(begin, 0, now);
         Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
@@ -258,7 +261,7 @@ impl Run {
         // A renewal that was sent before the release and arrives after it must not hold up who comes next. A driver whose connection
         // was lost, however, comes back by it.
         if self.lease.given_up() {
-            return Err(Rejection::NotFound { what: "driver" });
+            return Err(Rejection::not_found("driver"));
         }
         let until = now.plus_millis(lease_length(lease_ms)?);
         let retry_at = until.plus_millis(redrive_backoff(self.redrives));
@@ -284,7 +287,12 @@ impl Run {
                 given: redrive_in_ms,
             });
         }
-        let wait = redrive_in_ms.max(redrive_backoff(self.redrives));
+        // What ends the run needs no driver, and is not put off by one that lets it go.
+        let wait = if by_driver && self.cancel.is_some() {
+            0
+        } else {
+            redrive_in_ms.max(redrive_backoff(self.redrives))
+        };
         self.append(Released {
             epoch: self.epoch,
             redrive_at: now.plus_millis(wait),
@@ -301,7 +309,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::NotFound { what: "run" });
+            return Err(Rejection::not_found("run"));
         }
         let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
         let lives = self.driver_wrote > seen;

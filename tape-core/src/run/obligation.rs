@@ -166,7 +166,7 @@ impl Run {
         self.obligations
             .iter()
             .find(|o| o.id == *id)
-            .ok_or(Rejection::NotFound { what: "obligation" })
+            .ok_or(Rejection::not_found("obligation"))
     }
 
     pub(super) fn claim_obligation(
@@ -178,21 +178,13 @@ impl Run {
     ) -> Result<Decided, Rejection> {
         let until = now.at().plus_millis(lease_length(claim_ms)?);
         let obligation = self.obligation(id)?;
-        if self.next_obligation().is_none_or(|next| next.id != *id) {
-            return Err(Rejection::NotNext { what: name(id) });
-        }
+        self.is_next(id)?;
+        self.unclaimed(obligation, now)?;
         match &obligation.status {
             ObligationStatus::Due { at } if *at > now.at() => Err(Rejection::TooEarly {
                 what: name(id),
                 due: *at,
             }),
-            ObligationStatus::Started { claim } if !now.judge(claim.until, || name(id))? => {
-                Err(Rejection::Claimed {
-                    what: name(id),
-                    holder: claim.holder.clone(),
-                    until: claim.until,
-                })
-            }
             ObligationStatus::Armed | ObligationStatus::Stuck { .. } => {
                 Err(Rejection::NotNext { what: name(id) })
             }
@@ -332,6 +324,7 @@ impl Run {
         retry: bool,
         reason: &str,
         seen: Seq,
+        now: Now,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
         text("reason", reason)?;
@@ -343,14 +336,10 @@ impl Run {
             seen,
             || obligation_standing(obligation),
         )?;
-        if obligation.stuck().is_none() {
-            return Err(Rejection::Invalid {
-                field: "obligation",
-                problem: "is not stuck".to_owned(),
-            });
-        }
+        self.unclaimed(obligation, now)?;
         if retry {
-            if self.obligation(id)?.erased {
+            must_be_stuck(obligation)?;
+            if obligation.erased {
                 return Err(Rejection::Erased { what: name(id) });
             }
             return self.append(Retried {
@@ -358,12 +347,44 @@ impl Run {
                 reason,
             });
         }
+        self.undone_by_hand(obligation)?;
         let by = SettledBy::Person { reason };
         self.append(Done {
             obligation: id.clone(),
             by,
             result: Payload::empty(),
         })
+    }
+
+    /// Refuses what a worker has.
+    fn unclaimed(&self, obligation: &Obligation, now: Now) -> Result<(), Rejection> {
+        let id = &obligation.id;
+        match &obligation.status {
+            ObligationStatus::Started { claim } if !now.judge(claim.until, || name(id))? => {
+                Err(Rejection::Claimed {
+                    what: name(id),
+                    holder: claim.holder.clone(),
+                    until: claim.until,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A person may have undone what is stuck, or what would be undone next: the order stays the same for people and workers.
+    fn undone_by_hand(&self, obligation: &Obligation) -> Result<(), Rejection> {
+        match obligation.status {
+            ObligationStatus::Stuck { .. } => Ok(()),
+            ObligationStatus::Armed => Err(settle_problem(ARMED)),
+            ObligationStatus::Due { .. } | ObligationStatus::Started { .. } => self.is_next(&obligation.id),
+        }
+    }
+
+    fn is_next(&self, id: &ObligationId) -> Result<(), Rejection> {
+        match self.next_obligation() {
+            Some(next) if next.id == *id => Ok(()),
+            _ => Err(Rejection::NotNext { what: name(id) }),
+        }
     }
 
     pub(super) fn arm(&mut self, mut obligation: Obligation, seq: Seq, at: Timestamp) {
@@ -475,6 +496,26 @@ impl Run {
         obligation.unreached = Unreached::default();
         self.changed_at = at;
         Ok(())
+    }
+}
+
+const ARMED: &str = "is armed: it is undone only where the run ends badly";
+
+/// Only what is stuck waits for a person's word to be tried again.
+fn must_be_stuck(obligation: &Obligation) -> Result<(), Rejection> {
+    let problem = match obligation.status {
+        ObligationStatus::Stuck { .. } => return Ok(()),
+        ObligationStatus::Armed => ARMED,
+        ObligationStatus::Due { .. } => "is due: a worker takes it up",
+        ObligationStatus::Started { .. } => "has a claim that is over: a worker takes it up",
+    };
+    Err(settle_problem(problem))
+}
+
+fn settle_problem(problem: &str) -> Rejection {
+    Rejection::Invalid {
+        field: "obligation",
+        problem: problem.to_owned(),
     }
 }
 

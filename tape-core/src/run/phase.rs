@@ -45,7 +45,7 @@ impl Run {
     /// Refuses everything once the run is over, and before it began.
     pub(super) fn alive(&self) -> Result<(), Rejection> {
         match &self.phase {
-            Phase::New => Err(Rejection::NotFound { what: "run" }),
+            Phase::New => Err(Rejection::not_found("run")),
             Phase::Ended { ending } => Err(Rejection::RunEnded {
                 ending: ending.clone(),
             }),
@@ -88,7 +88,7 @@ impl Run {
             }),
             Phase::Suspended { .. } => Err(Rejection::Closing { phase: "suspended" }),
             _ if self.stuck.is_some() => Err(Rejection::Closing { phase: "stuck" }),
-            _ if self.lease == Lease::None => Err(Rejection::NotFound { what: "driver" }),
+            _ if self.lease == Lease::None => Err(Rejection::not_found("driver")),
             _ => Ok(()),
         }
     }

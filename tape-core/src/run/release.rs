@@ -57,7 +57,7 @@ impl Run {
 }
 
 fn unclaimed() -> Rejection {
-    Rejection::NotFound { what: "claim" }
+    Rejection::not_found("claim")
 }
 
 /// Refuses where the claim is another one, or was renewed.

@@ -113,7 +113,7 @@ impl Run {
 
     fn not_ended(&self) -> Rejection {
         match self.phase {
-            Phase::New => Rejection::NotFound { what: "run" },
+            Phase::New => Rejection::not_found("run"),
             _ => Rejection::NotEnded {
                 status: self.status(),
             },

@@ -84,7 +84,7 @@ impl Run {
         self.timers
             .get(timer)
             .copied()
-            .ok_or(Rejection::NotFound { what: "timer" })
+            .ok_or_else(|| Rejection::none_named("timer", timer))
     }
 
     pub(super) fn fold_timer_set(&mut self, e: &Set) -> Result<(), String> {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 impl Session {
     pub(super) fn erase(&self, command: &ErasureCommand) -> Result<Decided, Rejection> {
         if self.seq == Seq::ZERO {
-            return Err(Rejection::NotFound { what: "session" });
+            return Err(Rejection::not_found("session"));
         }
         if let ErasureCommand::Erase { entries, seen, .. } = command {
             if self.repeated > *seen {

@@ -44,7 +44,7 @@ pub(super) async fn serve(
     if store.head(&request.stream).await?.is_none() {
         // Entries that nothing accounts for are no run that is not there.
         page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
-        return Err(Failure::from(Rejection::NotFound { what: "run" }).into());
+        return Err(Failure::from(Rejection::not_found("run")).into());
     }
     let mut follower = None;
     loop {

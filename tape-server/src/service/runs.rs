@@ -71,7 +71,7 @@ impl Context {
     async fn view(&self, request: v1::GetRunRequest) -> Result<v1::GetRunResponse, Failure> {
         let RunQuestion { run, only } = request.try_into()?;
         let state = self.engine().run_state(&run).await.map_err(of_journal)?;
-        let state = state.ok_or(Rejection::NotFound { what: "run" })?;
+        let state = state.ok_or(Rejection::not_found("run"))?;
         // The digest of the state's own last entry: the run may have moved on since.
         let before = tape_core::id::Seq(state.seq().0.saturating_sub(1));
         let last = self

@@ -91,7 +91,7 @@ impl Context {
             token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
         };
         let state = self.engine().session_state(&session).await.map_err(of_journal)?;
-        let state = state.ok_or(Rejection::NotFound { what: "session" })?;
+        let state = state.ok_or(Rejection::not_found("session"))?;
         let mut view = v1::GetSessionResponse {
             head_seq: state.session.seq().0,
             ..v1::GetSessionResponse::default()

@@ -229,7 +229,7 @@ pub mod error {
         /// Not used.
         Unspecified = 0,
         /// The rules of the stream refuse the command (FAILED_PRECONDITION unless another code is named).
-        /// NOT_FOUND: what is asked about does not exist -> what
+        /// NOT_FOUND: what is asked about does not exist -> what, and name where it has one that tells it from others
         NotFound = 1,
         /// ALREADY_EXISTS: it exists with other contents -> what
         Exists = 2,
@@ -1543,13 +1543,13 @@ pub mod tell {
             Resend(Resend),
         }
     }
-    /// Settles a stuck obligation, on a person's word.
+    /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct SettleObligation {
         /// Which.
         #[prost(message, optional, tag = "1")]
         pub obligation: ::core::option::Option<super::ObligationId>,
-        /// Whether to try again; else it counts as done.
+        /// Whether to try again, which only what is stuck waits for; else it counts as done.
         #[prost(bool, tag = "2")]
         pub retry: bool,
         /// Why.

@@ -155,7 +155,7 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
     let word = || prop_oneof![Just("run"), Just("session"), Just("bytes of a text")];
     prop_oneof![
         prop_oneof![
-            word().prop_map(|what| R::NotFound { what }),
+            (word(), of(text())).prop_map(|(what, name)| R::NotFound { what, name }),
             text().prop_map(|what| R::Exists { what }),
             any::<[u64; 2]>().prop_map(|[given, current]| R::Fenced {
                 given: Epoch(given),

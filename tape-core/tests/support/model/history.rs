@@ -170,6 +170,11 @@ impl<'a> History<'a> {
             match &past.command {
                 RunCommand::Begin(begin) => held(begin.lease_ms),
                 RunCommand::Drive(_, D::RenewLease { lease_ms }) => held(*lease_ms),
+                RunCommand::Drive(_, D::ReleaseLease { .. }) if self.before(i).cancelling() => Some(Lease {
+                    until: None,
+                    due: past.at,
+                    given_up: true,
+                }),
                 RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms, .. }) => free(*redrive_in_ms, true),
                 RunCommand::Tell(O::DriverVanished { grace_ms, .. }) => free(*grace_ms, false),
                 _ => None,

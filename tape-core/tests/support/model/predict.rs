@@ -79,9 +79,6 @@ impl History<'_> {
         let ending = self.0.iter().find_map(|past| match &past.command {
             _ if past.result != R::Compensating => None,
             RunCommand::Drive(_, D::Fail { error }) => Some(Ended::Failed { error: error.clone() }),
-            RunCommand::Tell(O::Cancel { reason }) => Some(Ended::Cancelled {
-                reason: reason.clone(),
-            }),
             _ => Some(Ended::Cancelled { reason: self.why() }),
         });
         R::Ended {
@@ -89,6 +86,7 @@ impl History<'_> {
         }
     }
 
+    /// Of several reasons to cancel the run the first counts.
     fn why(self) -> String {
         let why = self.0.iter().find_map(|past| match &past.command {
             RunCommand::Tell(O::Cancel { reason }) => Some(reason.clone()),

@@ -52,7 +52,7 @@ impl Parts {
     ) -> Result<(), EngineError> {
         // A command that is refused, or was taken before, must not claim anything.
         let state = self.runs.state(&StreamId::Run(run.clone())).await?;
-        let state = state.ok_or(Rejection::NotFound { what: "run" })?;
+        let state = state.ok_or(Rejection::not_found("run"))?;
         if state.decide(command, self.clock.read())?.entries.is_empty() {
             return Ok(());
         }

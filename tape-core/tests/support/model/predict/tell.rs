@@ -72,12 +72,12 @@ impl History<'_> {
                     return Ok(R::Ended { ending });
                 }
                 self.counts()?;
-                if self.cancelling() || self.driver(now).is_some() {
+                if self.driver(now).is_some() {
                     return Ok(R::Recorded);
                 }
-                Ok(self.closing(Ended::Cancelled {
-                    reason: reason.clone(),
-                }))
+                let first = self.cancelling().then(|| self.why());
+                let reason = first.unwrap_or_else(|| reason.clone());
+                Ok(self.closing(Ended::Cancelled { reason }))
             }
             O::DriverVanished { .. } => {
                 need(self.life() != Life::New, "NotFound")?;
@@ -110,7 +110,13 @@ impl History<'_> {
                 obligation, retry, ..
             } => {
                 self.alive()?;
-                need(self.debt(obligation)?.stuck, "Invalid")?;
+                let debt = self.debt(obligation)?;
+                need(!held(&debt.claim, now), "Claimed")?;
+                need(debt.stuck || !*retry, "Invalid")?;
+                if !debt.stuck {
+                    need(debt.due.is_some() || debt.claim.is_some(), "Invalid")?;
+                    need(self.turn().is_some_and(|turn| turn.id == *obligation), "NotNext")?;
+                }
                 if *retry {
                     return Ok(owed(None, false, false));
                 }

@@ -33,12 +33,15 @@ fn driver(lines: &[&str], at: impl Into<Now>) -> String {
             last,
             since,
             redrive_at,
+            cancel,
         } => {
             let last = last.map_or_else(|| "nobody".to_owned(), |last| last.to_string());
+            let cancel = cancel.map(|why| format!(", to be cancelled: {why}"));
             format!(
-                "alone since {} after {last}, due {}",
+                "alone since {} after {last}, due {}{}",
                 second(since),
-                second(redrive_at)
+                second(redrive_at),
+                cancel.unwrap_or_default()
             )
         }
         Driver::Unneeded => "nobody is to".to_owned(),
@@ -72,4 +75,12 @@ fn a_run_that_waits_or_has_ended_needs_no_driver() {
     let woken = [&waits[..], &["7000", "signal desk s1"]].concat();
     expect!["alone since 7 after nobody, due 7"].assert_eq(&driver(&woken, ms(90_000)));
     expect!["nobody is to"].assert_eq(&driver(&["begin a1 lease=30000", "complete"], ms(90_000)));
+}
+
+#[test]
+fn a_run_that_is_to_be_cancelled_and_lost_its_driver_says_so() {
+    let asked = ["begin a1 lease=30000", "cancel enough"];
+    expect!["a1 until 30"].assert_eq(&driver(&asked, ms(29_999)));
+    expect!["alone since 30 after a1, due 30, to be cancelled: enough"]
+        .assert_eq(&driver(&asked, ms(90_000)));
 }

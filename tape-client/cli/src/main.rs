@@ -1,12 +1,14 @@
 //! `tape`: looks into a journal and answers for people what only people can answer.
 
 mod act;
+mod age;
 mod agenda;
 mod consent;
 mod driver;
 mod erase;
 mod list;
 mod name;
+mod overdue;
 mod release;
 mod remedy;
 mod retention;

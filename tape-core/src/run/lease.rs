@@ -66,6 +66,8 @@ pub enum Driver {
         since: Timestamp,
         /// From when on recovery has it driven again.
         redrive_at: Timestamp,
+        /// Why somebody asked for it to be cancelled, where it is driven for that alone.
+        cancel: Option<String>,
     },
     /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
     Unneeded,
@@ -155,6 +157,7 @@ impl Run {
                 last: self.lease.driver().cloned(),
                 since: self.lease.left_at(now.at()).unwrap_or(redrive_at),
                 redrive_at,
+                cancel: self.cancel.clone(),
             },
             None => Driver::Unneeded,
         }

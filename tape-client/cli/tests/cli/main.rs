@@ -41,7 +41,7 @@ async fn runs_are_listed_newest_first() {
     seeded.says(
         &["runs", "--tenant", "acme", "--driverless", "--json"],
         &expect![[r#"
-            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","cancel":null,"last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
             {"cut":false,"listed":1}
         "#]],
     );

@@ -169,6 +169,8 @@ fn driver(driver: Driver) -> Option<view::Driver> {
             last,
             since,
             redrive_at,
+            // The answer has it of every run.
+            cancel: _,
         } => Is::Alone(view::Alone {
             last: last.map(|holder| holder.to_string()),
             since_us: since.as_micros(),
@@ -194,6 +196,7 @@ impl TryFrom<v1::GetRunResponse> for Driver {
                 last: optional_name("driver.alone.last", alone.last.as_ref())?,
                 since: Timestamp::from_micros(alone.since_us),
                 redrive_at: Timestamp::from_micros(alone.redrive_us),
+                cancel: run.cancel_reason,
             },
         })
     }

@@ -1,5 +1,6 @@
 //! A journal that is away: the log says so once, and then rarely, however many reactors ask it.
 
+use crate::outages::Outages;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use tracing::{info, warn};
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A journal that is watched: the log has a line when it goes out of reach, one a minute while it stays so or for another reason, and
-/// one when it is back. Reactors that share one share these lines. Cheap to clone.
+/// one when it is back; and one each five minutes for each app and connector whose work it has and that is not configured here.
+/// Reactors that share one share these lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Watched(Arc<Inner>);
 
@@ -28,16 +30,27 @@ pub struct Watched(Arc<Inner>);
 struct Inner {
     journal: Arc<dyn Journal>,
     outage: Mutex<Outage>,
+    unconfigured: Outages<String>,
 }
 
 impl From<Arc<dyn Journal>> for Watched {
     fn from(journal: Arc<dyn Journal>) -> Self {
         let outage = Mutex::new(Outage::new(AGAIN));
-        Self(Arc::new(Inner { journal, outage }))
+        let unconfigured = Outages::new("work", "is left to other processes");
+        Self(Arc::new(Inner {
+            journal,
+            outage,
+            unconfigured,
+        }))
     }
 }
 
 impl Watched {
+    /// The apps and connectors whose work is left to other processes.
+    pub(crate) fn unconfigured(&self) -> &Outages<String> {
+        &self.0.unconfigured
+    }
+
     fn note<T>(&self, answer: Result<T, JournalError>) -> Result<T, JournalError> {
         let mut outage = self.0.outage.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();

@@ -29,7 +29,7 @@ use std::time::Duration;
 use tape_client::core::causes::causes;
 use tape_client::core::id::Principal;
 use tape_client::core::json::canonical;
-use tape_client::{Error, Tape};
+use tape_client::{Error, StoreUrl, Tape};
 use tape_program::without_empty_variables;
 
 /// The exit code for arguments that cannot be read.
@@ -122,8 +122,12 @@ enum Failure {
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(Error),
+    /// An argument cannot be read.
+    #[error(transparent)]
+    Misused(Error),
     #[error("the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL")]
     Anonymous,
+    /// A name cannot be read.
     #[error("{0}")]
     Named(String),
     #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
@@ -139,6 +143,7 @@ impl Failure {
     const fn code(&self) -> u8 {
         match self {
             Self::Tape(Error::Damaged { .. }) | Self::Open(Error::Damaged { .. }) => DAMAGED,
+            Self::Misused(_) | Self::Named(_) => MISUSED,
             _ => FAILED,
         }
     }
@@ -169,7 +174,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
     let consent = Consent::of(cli.command.weight(), cli.principal.is_some(), cli.yes)?;
-    let tape = connect(cli.store, cli.principal).await.map_err(Failure::Open)?;
+    let tape = connect(cli.store, cli.principal).await?;
     let mut context = Context {
         tape,
         json: cli.json,
@@ -200,30 +205,41 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
     }
 }
 
-async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Error> {
-    let invalid = |problem: String| Error::Invalid {
+async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Failure> {
+    let invalid = |problem: &str| Error::Invalid {
         what: "store",
-        problem,
+        problem: problem.to_owned(),
     };
-    let url = store.ok_or_else(|| invalid("say --store URL, or set TAPE_URL".to_owned()))?;
+    let url = store.ok_or_else(|| Failure::Misused(invalid("say --store URL, or set TAPE_URL")))?;
+    url.parse::<StoreUrl>().map_err(Failure::Misused)?;
+    if url == "memory:" {
+        let problem = "a journal in memory is of one process, so this command would see an empty one: name a server or a file";
+        return Err(Failure::Misused(invalid(problem)));
+    }
     // Opening would make an empty one: nobody who looks for a journal wants that.
     if let Some(path) = url.strip_prefix("sqlite:") {
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(invalid(format!("there is no file {path}")));
+                return Err(Failure::Open(invalid(&format!("there is no file {path}"))));
             }
             Ok(file) if file.is_file() && file.len() == 0 => {
-                return Err(invalid(format!("{path} is empty: there is no journal in it")));
+                let problem = format!("{path} is empty: there is no journal in it");
+                return Err(Failure::Open(invalid(&problem)));
             }
             // What else is wrong with it, the store says.
             _ => {}
         }
     }
     let connect = Tape::at(&url).retry_for(Duration::from_secs(5));
-    match principal {
+    let tape = match principal {
         Some(principal) => connect.principal(principal).connect().await,
         None => connect.connect().await,
-    }
+    };
+    tape.map_err(|error| match error {
+        // Something in the URL that only the store knows.
+        Error::Invalid { .. } => Failure::Misused(error),
+        error => Failure::Open(error),
+    })
 }
 
 /// Says what is wrong with the arguments, or what was asked to be said about them.

@@ -1,7 +1,7 @@
 //! `tape retention`.
 
 use crate::age::{Age, age};
-use crate::name::path;
+use crate::name::{path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
 use clap::Args;
@@ -19,7 +19,7 @@ use tape_client::core::id::Tenant;
 #[derive(Debug, Args)]
 pub(crate) struct Retention {
     /// Whose runs.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// How long ago runs must have ended: a number with d, h, m or s, such as 90d.
     #[arg(long, value_name = "AGE", value_parser = age)]

@@ -2,7 +2,7 @@
 
 use crate::age::{Age, age};
 use crate::list::{self, Pages};
-use crate::name::path;
+use crate::name::{path, tenant};
 use crate::remedy::Remedy;
 use crate::text::time;
 use crate::{Context, Failure, overdue, show};
@@ -21,7 +21,7 @@ use tape_client::{Error, RunId, RunQuery};
 #[derive(Debug, Args)]
 pub(crate) struct Stuck {
     /// Whose.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// Of this app alone.
     #[arg(long)]

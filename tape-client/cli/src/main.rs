@@ -6,6 +6,7 @@ mod agenda;
 mod consent;
 mod driver;
 mod erase;
+mod foreseen;
 mod list;
 mod name;
 mod overdue;

@@ -493,6 +493,40 @@ async fn work_that_is_due_for_a_moment_is_not_listed() {
     );
 }
 
+/// Who agrees to a cancellation knows what it is about, also of what is still under way.
+#[tokio::test]
+async fn a_cancellation_says_what_happened_and_what_may_have() {
+    let world = World::new().await;
+    world.with_an_effect(&id("pending")).await;
+    world.with_an_effect(&id("started")).await;
+    world.claim_effect(&id("started")).await;
+    let confirmed = Ending::Confirmed {
+        result: Payload::empty(),
+        undo: None,
+        spent: None,
+    };
+    world.dispatched(&id("confirmed"), confirmed).await;
+    for (run, did) in [
+        ("pending", "0 effects happened, 0 to be undone. Without"),
+        (
+            "started",
+            "0 effects happened, 0 to be undone; 1 more may have happened. Without",
+        ),
+        ("confirmed", "1 effect happened, 1 to be undone. Without"),
+    ] {
+        let cancel = [
+            "--as",
+            "ann",
+            "cancel",
+            &format!("acme/treasury/ann/s1/{run}"),
+            "--reason",
+            "no",
+        ];
+        let told = String::from_utf8(world.anonymous(&cancel).stderr).unwrap();
+        assert!(told.contains(did), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_list_that_is_cut_says_so() {
     let world = World::new().await;

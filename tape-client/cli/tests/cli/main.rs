@@ -131,7 +131,6 @@ async fn people_answer_gates_and_settle_effects() {
     seeded.refuses(
         &settle,
         &expect![[r#"
-            This takes effect #0.0 of acme/treasury/ann/s1/unknown for done, on your word.
             tape: effect #0.0 is confirmed in attempt 1
         "#]],
     );

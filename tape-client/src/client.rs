@@ -355,6 +355,14 @@ impl Tape {
         until_answered(self.settings.retry_for, || self.journal.driver(run)).await
     }
 
+    /// The journal's time, for what needs no precision: a client of a server goes by its own clock until the server has refused a
+    /// request as dated wrong, so it is up to ten minutes off where the clock of its machine is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let dated = self.journal.request_id().made_at();
+        dated.expect("a journal dates its requests")
+    }
+
     /// All entries of a run, as they are stored, in pages. Where the journal has entries that are gone or that it does not account for,
     /// the last item is [`Error::Damaged`].
     pub fn journal(&self, run: &RunId) -> BoxStream<'static, Result<Vec<StoredEntry>, Error>> {

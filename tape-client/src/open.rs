@@ -17,7 +17,7 @@ use tape_api::Journal;
 /// it is first needed.
 ///
 /// # Errors
-/// [`Error::Invalid`] where this build does not open such URLs, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot be
+/// [`Error::Invalid`] where this build does not open such URLs or something in one makes no sense, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot be
 /// opened.
 pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
     match url {
@@ -64,8 +64,13 @@ fn absent(error: tape_store::error::StoreError) -> Error {
 
 #[cfg(feature = "embedded")]
 fn unopened(error: tape_store::error::StoreError) -> Error {
+    use tape_store::error::{STORE_URL, StoreError};
     match error {
-        tape_store::error::StoreError::Unavailable { .. } => Error::Unavailable { source: error.into() },
+        StoreError::Unavailable { .. } => Error::Unavailable { source: error.into() },
+        StoreError::Invalid {
+            what: what @ STORE_URL,
+            problem,
+        } => Error::invalid(what, problem),
         other => Error::damaged(other),
     }
 }

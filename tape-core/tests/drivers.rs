@@ -33,12 +33,16 @@ fn driver(lines: &[&str], at: impl Into<Now>) -> String {
             last,
             since,
             redrive_at,
-            cancelled,
+            cancel,
         } => {
             let last = last.map_or_else(|| "nobody".to_owned(), |last| last.to_string());
-            let (since, due) = (second(since), second(redrive_at));
-            let ends = if cancelled { ", to be ended" } else { "" };
-            format!("alone since {since} after {last}, due {due}{ends}")
+            let cancel = cancel.map(|why| format!(", to be cancelled: {why}"));
+            format!(
+                "alone since {} after {last}, due {}{}",
+                second(since),
+                second(redrive_at),
+                cancel.unwrap_or_default()
+            )
         }
         Driver::Unneeded => "nobody is to".to_owned(),
     }
@@ -77,7 +81,9 @@ fn a_run_that_waits_or_has_ended_needs_no_driver() {
 fn a_cancelled_run_whose_driver_is_gone_is_to_be_ended_and_not_put_off() {
     let asked = ["begin a1 lease=30000", "cancel it is late"];
     expect!["a1 until 30"].assert_eq(&driver(&asked, ms(29_999)));
-    expect!["alone since 30 after a1, due 30, to be ended"].assert_eq(&driver(&asked, ms(90_000)));
+    expect!["alone since 30 after a1, due 30, to be cancelled: it is late"]
+        .assert_eq(&driver(&asked, ms(90_000)));
     let released = [&asked[..], &["5000", "release in=60000"]].concat();
-    expect!["alone since 5 after a1, due 5, to be ended"].assert_eq(&driver(&released, ms(6_000)));
+    expect!["alone since 5 after a1, due 5, to be cancelled: it is late"]
+        .assert_eq(&driver(&released, ms(6_000)));
 }

@@ -2,6 +2,7 @@
 
 use crate::connector::{Call, Connector, NotUndone, Observation, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::told::tell;
 use crate::worker::{TheObligation, Waited, Worker};
 use async_trait::async_trait;
 use tape_api::JournalError;
@@ -10,10 +11,8 @@ use tape_core::agenda::Queue;
 use tape_core::command::{UndoEnding, WorkerCommand};
 use tape_core::effect::Semantics;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{RunId, StreamId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
-use tracing::{error, info, warn};
 
 /// Carries out released obligations. Which one is next, how long to wait after a failure and when a person must look are rules of
 /// the run: an agenda has at most one obligation of each run.
@@ -27,13 +26,13 @@ impl Compensation {
         Self(worker)
     }
 
-    async fn claim(&self, run: &RunId, obligation: &ObligationId) -> Result<Claimed, JournalError> {
+    async fn claim(&self, call: &Call, obligation: &ObligationId) -> Result<Claimed, JournalError> {
         let claim = WorkerCommand::ClaimObligation {
             obligation: obligation.clone(),
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        match self.0.claim(call, claim).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Obligation { stuck: true, .. } => Claimed::Stuck,
@@ -48,18 +47,14 @@ impl Compensation {
     }
 
     async fn undo(&self, due: TheObligation<'_>) -> Result<Reaction, ReactionError> {
-        let (run, obligation) = (due.run, due.obligation);
+        let obligation = due.obligation;
         let call = self.call(&due).await?;
-        let (attempt, in_doubt) = match self.claim(run, obligation).await? {
+        let (attempt, in_doubt) = match self.claim(&call, obligation).await? {
             Claimed::Attempt { attempt, in_doubt } => (attempt, in_doubt),
             Claimed::Stuck => return Ok(Reaction::Done),
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
-        let call = Call {
-            attempt,
-            deadline: self.0.deadline(),
-            ..call
-        };
+        let call = call.begun(&self.0, attempt);
         if call.args.bytes().is_none() {
             let reason = ARGUMENTS_ERASED.to_owned();
             self.finish(obligation, &call, UndoEnding::Stuck { reason })
@@ -69,7 +64,7 @@ impl Compensation {
         let renew = self.0.renew_obligation(obligation, attempt);
         let ending = match self
             .0
-            .call(run, renew, attempted(&*due.connector, &call, in_doubt))
+            .call(&call, renew, attempted(&*due.connector, &call, in_doubt))
             .await
         {
             Waited::Answered(ending) => ending,
@@ -82,7 +77,7 @@ impl Compensation {
             self.0.outages().lost(&call.connector, error);
         } else {
             self.0.outages().back(&call.connector);
-            info!(run = %StreamId::Run(run.clone()), effect = %obligation.effect, attempt, ending = word(&ending), "undoing");
+            tell!(info, call, attempt, ending = word(&ending), "undoing");
         }
         self.finish(obligation, &call, fitted(ending)).await?;
         Ok(Reaction::Done)
@@ -95,7 +90,7 @@ impl Compensation {
         ending: UndoEnding,
     ) -> Result<(), JournalError> {
         if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoEnding::Unreached { .. })) {
-            warn!(effect = %call.effect, attempt = call.attempt, why, "not undone");
+            tell!(warn, call, attempt = call.attempt, why, "not undone");
         }
         let finish = WorkerCommand::FinishObligation {
             obligation: obligation.clone(),
@@ -106,12 +101,12 @@ impl Compensation {
         match self.0.ask(&call.run, finish).await {
             Ok(reply) => {
                 if let ReplyResult::Obligation { stuck: true, .. } = reply.result {
-                    error!(effect = %call.effect, "the undo is stuck: a person must look");
+                    tell!(error, call, "the undo is stuck: a person must look");
                 }
                 Ok(())
             }
             Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
-                warn!(effect = %call.effect, "the undo was answered after its claim had lapsed");
+                tell!(warn, call, "the undo was answered after its claim had lapsed");
                 Ok(())
             }
             Err(error) => Err(error),

@@ -413,21 +413,29 @@ impl Driver {
                 self.share.crowded += 1;
                 self.crowd.join(piece, lane);
             }
-            Err(error) => {
-                self.share.failed += 1;
-                let (reactor, stream, item) = (self.reactor.name(), &piece.0, &piece.1);
-                if let ReactionError::Journal(JournalError::Unavailable(_)) = &error {
-                    // The journal, which is watched, has said so.
-                    debug!(reactor, %stream, %item, error = %Causes(&error), "will try again");
-                } else {
-                    warn!(reactor, %stream, %item, error = %Causes(&error), "will try again");
-                }
-                self.hold_off(piece);
-            }
+            Err(error) => self.failed(piece, &error),
         }
         if self.crowd.may_go_on(&self.slots.parking) {
             self.look_within(self.rest);
         }
+    }
+
+    /// Says why a piece could not be seen to, and leaves it alone for a while.
+    fn failed(&mut self, piece: Piece, error: &ReactionError) {
+        self.share.failed += 1;
+        let (reactor, stream, item) = (self.reactor.name(), &piece.0, &piece.1);
+        let why = Causes(error).to_string();
+        if let Some(name) = error.unconfigured() {
+            self.journal.unconfigured().lost(&name, &why);
+            return self.leave_to_others(piece);
+        }
+        if let ReactionError::Journal(JournalError::Unavailable(_)) = error {
+            // The journal, which is watched, has said so.
+            debug!(reactor, %stream, %item, error = %why, "will try again");
+        } else {
+            warn!(reactor, %stream, %item, error = %why, "will try again");
+        }
+        self.hold_off(piece);
     }
 
     /// Leaves a piece alone for a while, longer each time.
@@ -441,6 +449,15 @@ impl Driver {
             .backoff
             .saturating_mul(1 << (times - 1).min(16))
             .min(self.options.backoff_max);
+        self.hold_off_for(piece, times, wait);
+    }
+
+    /// Leaves a piece alone that cannot be seen to here, however often it is tried: it is looked at as rarely as what failed most often.
+    fn leave_to_others(&mut self, piece: Piece) {
+        self.hold_off_for(piece, 1, self.options.backoff_max);
+    }
+
+    fn hold_off_for(&mut self, piece: Piece, times: u32, wait: Duration) {
         let until = Instant::now() + jittered(wait, chance());
         if self.failed.len() >= FAILED_MAX {
             self.forget_the_soonest();

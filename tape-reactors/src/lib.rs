@@ -28,6 +28,7 @@ mod recovery;
 mod redrive;
 mod sending;
 mod timers;
+mod told;
 mod watched;
 mod worker;
 

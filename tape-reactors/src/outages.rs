@@ -12,6 +12,9 @@ use tracing::{debug, info, warn};
 /// While one is away, the log says so this often.
 const AGAIN: Duration = Duration::from_secs(300);
 
+/// Names that are told apart; those beyond are told of in debug lines alone. Some names are free text of tenants.
+const NAMES_MAX: usize = 1_000;
+
 /// Those who were away the last time.
 #[derive(Debug)]
 pub(crate) struct Outages<K> {
@@ -35,8 +38,11 @@ impl<K: Eq + Hash + Clone + Display> Outages<K> {
     /// One is away, again or for the first time. Whether the log says so.
     pub(crate) fn lost(&self, name: &K, why: &str) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let outage = all.entry(name.clone()).or_insert_with(|| Outage::new(AGAIN));
-        let said = outage.lost(Instant::now().into_std(), why);
+        if all.len() < NAMES_MAX && !all.contains_key(name) {
+            all.insert(name.clone(), Outage::new(AGAIN));
+        }
+        let outage = all.get_mut(name);
+        let said = outage.and_then(|outage| outage.lost(Instant::now().into_std(), why));
         let (what, away) = (self.what, self.away);
         if let Some(spell) = &said {
             warn!(%name, why, %spell, "the {what} {away}");
@@ -86,5 +92,15 @@ mod tests {
         assert_eq!(minute_by_minute(true).await, 12, "it comes and goes");
         let post = Connector::new("post").unwrap();
         assert!(outages.lost(&post, "no connection"), "each has its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_are_bounded() {
+        let outages = Outages::new("app", "is unknown");
+        let said = (0..2 * NAMES_MAX)
+            .filter(|name| outages.lost(name, "why"))
+            .count();
+        assert_eq!(said, NAMES_MAX);
+        outages.back(&(2 * NAMES_MAX - 1));
     }
 }

@@ -3,6 +3,7 @@
 use crate::backoff::spread;
 use crate::connector::{Call, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::told::tell;
 use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -11,11 +12,10 @@ use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::command::{Ending, Held, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
-use tape_core::id::{EffectId, RunId, StreamId};
+use tape_core::id::{EffectId, RunId};
 use tape_core::limits::BACKOFF_MS_MAX;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
-use tracing::{info, warn};
 
 /// Takes due effects from the outbox. It claims an effect, which records the attempt as started, before it calls the upstream; keeps
 /// the claim while it waits; and records what came of it. Where its worker vanished in mid-call, an effect that is not idempotent
@@ -31,13 +31,13 @@ impl Outbox {
     }
 
     /// Starts an attempt: its number; none where there is nothing to send.
-    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Claimed, JournalError> {
+    async fn claim(&self, call: &Call) -> Result<Claimed, JournalError> {
         let claim = WorkerCommand::ClaimEffect {
-            effect: effect.clone(),
+            effect: call.effect.clone(),
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        match self.0.claim(call, claim).await {
             Ok(None) => Ok(Claimed::Nothing),
             Ok(Some(reply)) => Ok(match reply.result {
                 ReplyResult::Effect {
@@ -57,12 +57,13 @@ impl Outbox {
     async fn dispatch(&self, due: TheEffect<'_>) -> Result<Reaction, ReactionError> {
         let (run, effect) = (due.run, due.effect);
         let spec = self.0.spec(run, due.begun).await?;
-        let attempt = match self.claim(run, effect).await? {
+        let call = call(&self.0, run, effect, &spec);
+        let attempt = match self.claim(&call).await? {
             Claimed::Attempt(attempt) => attempt,
             Claimed::Seen => return Ok(Reaction::Done),
             Claimed::Nothing => return Ok(Reaction::Nothing),
         };
-        let call = call(&self.0, run, effect, &spec, attempt);
+        let call = call.begun(&self.0, attempt);
         if spec.args.bytes().is_none() {
             // Nothing was sent. The run's rules let the effect wait for a person.
             let (error, after_ms) = (ARGUMENTS_ERASED.to_owned(), None);
@@ -70,7 +71,7 @@ impl Outbox {
             return Ok(Reaction::Done);
         }
         let renew = self.0.renew_effect(effect, Held::Attempt(attempt));
-        let ending = match self.0.call(run, renew, due.connector.dispatch(&call)).await {
+        let ending = match self.0.call(&call, renew, due.connector.dispatch(&call)).await {
             Waited::Answered(ending) => fitted(ending),
             Waited::TooLong => Ending::Unknown {
                 cause: format!("no answer within {:?}", self.0.patience()),
@@ -81,7 +82,7 @@ impl Outbox {
             self.0.outages().lost(&spec.connector, error);
         } else {
             self.0.outages().back(&spec.connector);
-            info!(run = %StreamId::Run(run.clone()), %effect, attempt, ending = word(&ending), "dispatched");
+            tell!(info, call, attempt, ending = word(&ending), "dispatched");
         }
         self.finish(&call, ending).await?;
         Ok(Reaction::Done)
@@ -92,7 +93,12 @@ impl Outbox {
         let bare = ending.without_cost();
         match self.record(call, ending).await {
             Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
-                warn!(effect = %call.effect, attempt = call.attempt, "the answer came after the claim had lapsed");
+                tell!(
+                    warn,
+                    call,
+                    attempt = call.attempt,
+                    "the answer came after the claim had lapsed"
+                );
                 Ok(())
             }
             // It happened, whatever is wrong with what the connector says of it: that must not be forgotten.
@@ -100,7 +106,7 @@ impl Outbox {
                 if let Some(bare) = bare
                     && self.record(call, bare).await.is_ok()
                 {
-                    warn!(effect = %call.effect, %rejection, "what it cost was refused: what was set aside counts");
+                    tell!(warn, call, %rejection, "what it cost was refused: what was set aside counts");
                     return Ok(());
                 }
                 let cause = text(format!(
@@ -153,8 +159,8 @@ impl Reactor for Outbox {
     }
 }
 
-/// A call about an effect as it was begun.
-pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &EffectSpec, attempt: u32) -> Call {
+/// A call about an effect as it was begun, before anything is claimed.
+pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &EffectSpec) -> Call {
     Call {
         run: run.clone(),
         effect: effect.clone(),
@@ -164,9 +170,20 @@ pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &Effec
         key: effect.idempotency_key(run),
         business_key: spec.business_key.clone(),
         semantics: spec.semantics,
-        attempt,
+        attempt: 1,
         unwanted: false,
         deadline: worker.deadline(),
+    }
+}
+
+impl Call {
+    /// The call of a claimed attempt or observation, whose time begins now.
+    pub(crate) fn begun(self, worker: &Worker, attempt: u32) -> Self {
+        Self {
+            attempt,
+            deadline: worker.deadline(),
+            ..self
+        }
     }
 }
 

@@ -114,3 +114,14 @@ pub enum ReactionError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+impl ReactionError {
+    /// The app or connector that is not known here, where that is why: the work is for other processes, and nothing has failed.
+    pub(crate) fn unconfigured(&self) -> Option<String> {
+        match self {
+            Self::UnknownConnector { connector } => Some(format!("connector {connector}")),
+            Self::UnknownApp { app } => Some(format!("app {app}")),
+            Self::Journal(_) | Self::Panicked | Self::Outside { .. } => None,
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use crate::connector::{Call, Observation, text};
 use crate::outbox::call;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
+use crate::told::tell;
 use crate::worker::{TheEffect, Waited, Worker};
 use async_trait::async_trait;
 use tape_api::JournalError;
@@ -10,11 +11,9 @@ use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::command::{Held, WorkerCommand};
 use tape_core::effect::Undo;
-use tape_core::id::{EffectId, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
-use tracing::{info, warn};
 
 /// Observes UNKNOWN effects. When the next observation is due, what follows from one, and when a person must look, are rules of
 /// the run.
@@ -29,13 +28,13 @@ impl Reconciler {
     }
 
     /// Takes the observation: its number, and whether the run does not want the effect any more; none where there is nothing to observe.
-    async fn claim(&self, run: &RunId, effect: &EffectId) -> Result<Option<(u32, bool)>, JournalError> {
+    async fn claim(&self, call: &Call) -> Result<Option<(u32, bool)>, JournalError> {
         let claim = WorkerCommand::ClaimObservation {
-            effect: effect.clone(),
+            effect: call.effect.clone(),
             holder: self.0.holder(),
             claim_ms: self.0.claim_ms(),
         };
-        match self.0.claim(run, claim).await {
+        match self.0.claim(call, claim).await {
             Ok(reply) => Ok(reply.and_then(|reply| match reply.result {
                 ReplyResult::Observing {
                     observation,
@@ -52,12 +51,13 @@ impl Reconciler {
     async fn observe(&self, due: TheEffect<'_>) -> Result<Reaction, ReactionError> {
         let (run, effect) = (due.run, due.effect);
         let spec = self.0.spec(run, due.begun).await?;
-        let Some((observation, unwanted)) = self.claim(run, effect).await? else {
+        let call = call(&self.0, run, effect, &spec);
+        let Some((observation, unwanted)) = self.claim(&call).await? else {
             return Ok(Reaction::Nothing);
         };
         let call = Call {
             unwanted,
-            ..call(&self.0, run, effect, &spec, observation)
+            ..call.begun(&self.0, observation)
         };
         if call.args.bytes().is_none() {
             self.record(&call, Observation::inconclusive(ARGUMENTS_ERASED))
@@ -65,7 +65,7 @@ impl Reconciler {
             return Ok(Reaction::Done);
         }
         let renew = self.0.renew_effect(effect, Held::Observation(observation));
-        let seen = match self.0.call(run, renew, due.connector.observe(&call)).await {
+        let seen = match self.0.call(&call, renew, due.connector.observe(&call)).await {
             Waited::Answered(seen) => seen,
             Waited::TooLong => {
                 Observation::inconclusive(format_args!("no answer within {:?}", self.0.patience()))
@@ -83,7 +83,7 @@ impl Reconciler {
         );
         match self.send(call, seen).await {
             Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
-                warn!(effect = %call.effect, "the observation came after its claim had lapsed");
+                tell!(warn, call, "the observation came after its claim had lapsed");
                 Ok(())
             }
             // What the connector says cannot be recorded as it is: the observation still counts towards its bound.
@@ -104,7 +104,7 @@ impl Reconciler {
             self.0.outages().lost(&call.connector, why);
         } else {
             self.0.outages().back(&call.connector);
-            info!(effect = %call.effect, ?outcome, why = why(&seen), "observed");
+            tell!(info, call, ?outcome, why = why(&seen), "observed");
         }
         let why = text_of(why(&seen));
         let (result, undo, undo_duplicates) = parts(seen);

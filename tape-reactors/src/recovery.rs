@@ -124,7 +124,7 @@ impl Recovery {
     /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
     async fn end(&self, run: &RunId) -> Result<Reaction, ReactionError> {
         match self.journal.driver(run).await? {
-            Some(Driver::Alone { cancelled: true, .. }) => {
+            Some(Driver::Alone { cancel: Some(_), .. }) => {
                 // What takes up a cancelled run ends it instead.
                 self.claim(run).await?;
                 Ok(Reaction::Done)

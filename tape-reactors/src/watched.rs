@@ -1,5 +1,6 @@
 //! A journal that is away: the log says so once, and then rarely, however many reactors ask it.
 
+use crate::outages::Outages;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use tracing::{info, warn};
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A journal that is watched: the log has a line when it goes out of reach, one a minute while it stays so or for another reason, and
-/// one when it is back. One that can be read and not written is out of reach until something can be written. Reactors that share one
-/// share these lines. Cheap to clone.
+/// one when it is back. One that can be read and not written is out of reach until something can be written. It has a line each five minutes
+/// for each app and connector that is not configured here, too. Reactors that share one share these lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Watched(Arc<Inner>);
 
@@ -29,6 +30,7 @@ pub struct Watched(Arc<Inner>);
 struct Inner {
     journal: Arc<dyn Journal>,
     seen: Mutex<Seen>,
+    unconfigured: Outages<String>,
 }
 
 /// What was seen of the journal.
@@ -52,11 +54,21 @@ impl From<Arc<dyn Journal>> for Watched {
             outage: Outage::new(AGAIN),
             reads_all_along: true,
         });
-        Self(Arc::new(Inner { journal, seen }))
+        let unconfigured = Outages::new("work", "is left to other processes");
+        Self(Arc::new(Inner {
+            journal,
+            seen,
+            unconfigured,
+        }))
     }
 }
 
 impl Watched {
+    /// The apps and connectors whose work is left to other processes.
+    pub(crate) fn unconfigured(&self) -> &Outages<String> {
+        &self.0.unconfigured
+    }
+
     fn note<T>(&self, does: Does, answer: Result<T, JournalError>) -> Result<T, JournalError> {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now().into_std();

@@ -1,10 +1,11 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
 use crate::backoff::{Backoff, chance};
-use crate::connector::{Connector, Connectors, Lane};
+use crate::connector::{Call, Connector, Connectors, Lane};
 use crate::outages::Outages;
 use crate::reactor::ReactionError;
 use crate::sending::{Sending, ask};
+use crate::told::tell;
 use crate::watched::Watched;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +16,11 @@ use tape_core::causes::Causes;
 use tape_core::command::{Held, RunCommand, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status, Undo};
 use tape_core::entry::{EntryBody, obligation::ObligationId};
-use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq};
+use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq, StreamId};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_core::reply::{Reply, ReplyResult};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// How long workers hold on to work and wait for upstreams.
 #[derive(Clone, Copy, Debug)]
@@ -210,20 +211,20 @@ impl Worker {
     /// there. None where the claim was lost meanwhile.
     pub(crate) async fn claim(
         &self,
-        run: &RunId,
+        call: &Call,
         command: WorkerCommand,
     ) -> Result<Option<Reply>, JournalError> {
         let mut asked = Instant::now();
-        let reply = self.ask(run, command.clone()).await?;
+        let reply = self.ask(&call.run, command.clone()).await?;
         let Some(renew) = self.renewal(&command, &reply.result) else {
             return Ok(Some(reply));
         };
         while asked.elapsed() >= self.terms.claim / 2 {
             asked = Instant::now();
-            match self.ask(run, renew.clone()).await {
+            match self.ask(&call.run, renew.clone()).await {
                 Ok(_) => {}
                 Err(JournalError::Rejected(rejection)) => {
-                    warn!(%rejection, "a claim was lost before the upstream was called");
+                    tell!(warn, call, %rejection, "a claim was lost before the upstream was called");
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
@@ -286,7 +287,8 @@ impl Worker {
         loop {
             match command.send().await {
                 Err(JournalError::Unavailable(error)) if Instant::now() < give_up => {
-                    debug!(error = %Causes(error.as_ref()), "the journal did not answer; asking again");
+                    let run = StreamId::Run(run.clone());
+                    debug!(%run, error = %Causes(error.as_ref()), "the journal did not answer; asking again");
                     tokio::time::sleep(backoff.next(chance())).await;
                 }
                 other => return other,
@@ -297,44 +299,44 @@ impl Worker {
     /// Waits for an upstream's answer and keeps the claim meanwhile, by repeating `renew`.
     pub(crate) async fn call<T>(
         &self,
-        run: &RunId,
+        call: &Call,
         renew: WorkerCommand,
-        call: impl Future<Output = T>,
+        answer: impl Future<Output = T>,
     ) -> Waited<T> {
         tokio::select! {
             biased;
-            answer = tokio::time::timeout(self.terms.patience, call) => {
+            answer = tokio::time::timeout(self.terms.patience, answer) => {
                 answer.map_or(Waited::TooLong, Waited::Answered)
             }
-            () = self.keep(run, renew) => Waited::Lost,
+            () = self.keep(call, renew) => Waited::Lost,
         }
     }
 
     /// Renews a claim until it is lost. Where the journal is out of reach for longer than it lasts, nobody says so, and a call that
     /// is still on its way would arrive after the next worker has asked whether it did.
-    async fn keep(&self, run: &RunId, renew: WorkerCommand) {
+    async fn keep(&self, call: &Call, renew: WorkerCommand) {
         let claim = self.terms.claim;
         // Half of the claim may be over already.
         let (mut wait, mut until) = (claim / 6, Instant::now() + claim / 2);
         loop {
             tokio::time::sleep(wait).await;
             let asked = Instant::now();
-            let renewed = ask(&self.journal, run, RunCommand::Work(renew.clone()));
+            let renewed = ask(&self.journal, &call.run, RunCommand::Work(renew.clone()));
             match tokio::time::timeout_at(until, renewed).await {
                 Ok(Ok(_)) => until = asked + claim,
                 Ok(Err(JournalError::Rejected(rejection))) => {
-                    warn!(%rejection, "a claim was lost while the upstream was called");
+                    tell!(warn, call, %rejection, "a claim was lost while the upstream was called");
                     return;
                 }
                 Ok(Err(JournalError::Unavailable(error))) => {
-                    debug!(error = %Causes(error.as_ref()), "a claim was not renewed");
+                    tell!(debug, call, error = %Causes(error.as_ref()), "a claim was not renewed");
                 }
-                Ok(Err(error)) => warn!(error = %Causes(&error), "a claim was not renewed"),
-                Err(_) => warn!("a claim was not renewed: the journal does not answer"),
+                Ok(Err(error)) => tell!(warn, call, error = %Causes(&error), "a claim was not renewed"),
+                Err(_) => tell!(warn, call, "a claim was not renewed: the journal does not answer"),
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                warn!("a claim has lapsed while the upstream was called");
+                tell!(warn, call, "a claim has lapsed while the upstream was called");
                 return;
             }
             wait = left.min(claim / 3);

@@ -174,6 +174,7 @@ impl Reactor for Clerk {
 
     async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
         if kind(work) == "poisoned" {
+            *self.0.begun.lock().unwrap().entry(name(work)).or_default() += 1;
             let connector = Connector::new("nobody's").unwrap();
             return Err(ReactionError::UnknownConnector { connector });
         }
@@ -309,6 +310,36 @@ async fn a_driver_that_is_told_to_stop_finishes_what_is_under_way_and_no_more() 
     running.task.await.unwrap();
     assert_eq!(desk.done().len(), 2, "those under way are done");
     assert_eq!(desk.begun.lock().unwrap().len(), 2, "those that waited were left");
+}
+
+/// Several processes share the work of a journal, each with the connectors and agents that it has.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_configured_here_is_said_once_each_five_minutes_and_looked_at_rarely() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let desk = Desk::with(&[]);
+    desk.give((0..26).map(|n| piece("acme", &format!("poisoned-{n}"))));
+    let journal = Watched::from(agenda(&desk));
+    let (stop, mut drivers) = (CancellationToken::new(), tokio::task::JoinSet::new());
+    for _ in 0..3 {
+        let clerk = Arc::new(Clerk(Arc::clone(&desk)));
+        let driver = Driver::new(journal.clone(), clerk, Options::default());
+        drivers.spawn(driver.run(stop.clone()));
+    }
+    // A piece that failed would be back many times by then.
+    tokio::time::sleep(Options::default().backoff_max / 3).await;
+    let looked_at = desk.begun.lock().unwrap().clone();
+    assert!(
+        looked_at.len() == 26 && looked_at.values().all(|times| *times == 3),
+        "{looked_at:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let told = log.take();
+    assert!((11..=13).contains(&told.len()), "{told:?}");
+    let line = "WARN message=the work is left to other processes name=connector nobody's why=\"no connector 'nobody's' is known here\"";
+    assert!(told.iter().all(|told| told.starts_with(line)), "{told:?}");
+    stop.cancel();
+    while drivers.join_next().await.is_some() {}
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
+mod logged;
+
 use async_trait::async_trait;
+use logged::Log;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +19,7 @@ use tape_core::command::{
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Connector as Name, EffectId, Epoch, Holder, Operation, RunId, Seq};
+use tape_core::id::{BusinessKey, Connector as Name, EffectId, Epoch, Holder, Operation, RunId, Seq};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
@@ -204,7 +207,7 @@ async fn dispatched(engine: &Engine, run: &RunId, effect: &EffectId) {
         semantics: Semantics::NonIdempotent,
         mode: Mode::Outbox,
         args: Payload::empty(),
-        business_key: None,
+        business_key: Some(BusinessKey::new("invoice-7").unwrap()),
         undo: None,
         reserve: Vec::new(),
         policy: EffectPolicy {
@@ -257,6 +260,8 @@ async fn a_call_does_not_outlive_a_claim_that_cannot_be_renewed() {
 
 /// A worker that has trouble claims an effect; another takes it up once the claim lapses.
 async fn acts_once(trouble: Trouble, upstream: &Upstream) {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
     let clock = Arc::new(VirtualClock(tokio::time::Instant::now()));
     let engine = Engine::new(Arc::new(MemoryStore::new()), clock);
     let (run, effect) = (
@@ -276,5 +281,16 @@ async fn acts_once(trouble: Trouble, upstream: &Upstream) {
     until(&engine, &run, &effect, Status::Confirmed).await;
     tokio::time::sleep(CLAIM * 10).await;
     assert_eq!(upstream.acts.load(Ordering::SeqCst), 1, "it acted once");
+    // Who reads of money in the log finds out whose it is.
+    let told = log.take();
+    let mut of_calls = told
+        .iter()
+        .filter(|line| !line.contains("the journal"))
+        .peekable();
+    assert!(of_calls.peek().is_some(), "{told:?}");
+    for line in of_calls {
+        let about = "run=acme/run/app/ann/s/i effect=#0.0 connector=bank business_key=invoice-7";
+        assert!(line.contains(about), "{line}");
+    }
     stop.cancel();
 }

@@ -6,6 +6,9 @@ use tape_core::id::{Epoch, Seq, StreamId};
 /// The cause beneath a store's error. Shared, because one failed commit answers everybody whose batch was in it.
 pub type Source = std::sync::Arc<dyn std::error::Error + Send + Sync>;
 
+/// What [`StoreError::Invalid`] calls a URL that cannot be read: the one case that says nothing about a journal.
+pub const STORE_URL: &str = "store URL";
+
 /// A store could not do what was asked; nothing was written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 //! Opens a store by its URL.
 
 use crate::contract::JournalStore;
-use crate::error::StoreError;
+use crate::error::{STORE_URL, StoreError};
 use crate::memory::MemoryStore;
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
                 known.join(", ")
             );
             Err(StoreError::Invalid {
-                what: "store URL",
+                what: STORE_URL,
                 problem,
             })
         }
@@ -133,7 +133,7 @@ pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     let problem =
         format!("there is nothing to migrate in a '{scheme}:' store, or this build does not know it");
     Err(StoreError::Invalid {
-        what: "store URL",
+        what: STORE_URL,
         problem,
     })
 }

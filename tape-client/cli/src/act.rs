@@ -1,12 +1,13 @@
 //! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`.
 
 use crate::name::{RunPath, path};
+use crate::show::Reading;
 use crate::text::counted;
-use crate::{Context, Failure, show};
+use crate::{Context, Failure, foreseen, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
-use tape_client::core::command::Verdict;
+use tape_client::core::command::{OutsideCommand, Verdict};
 use tape_client::core::effect::Undo;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId};
@@ -256,9 +257,14 @@ impl Settle {
             };
             let seen = undo_seen(context, &state, &obligation, &self.pin)?;
             let (effect, of) = (&obligation.effect, path(&self.run.0));
-            context
-                .consent
-                .ask(&format!("takes effect {effect} of {of} for undone, on your word"))?;
+            let what = format!("takes effect {effect} of {of} for undone, on your word");
+            let told = OutsideCommand::SettleObligation {
+                obligation: obligation.clone(),
+                retry: false,
+                reason: self.reason.clone(),
+                seen,
+            };
+            foreseen::ask(context, &state, told, &what)?;
             let settled = context
                 .tape
                 .settle_obligation(&self.run.0, obligation, false, seen, &self.reason);
@@ -281,7 +287,6 @@ impl Settle {
             Said { failed: true, .. } => format!("takes {what} for not done, for good, on your word"),
             Said { .. } => format!("has {what} sent again, on your word that it was not done"),
         };
-        context.consent.ask(&what)?;
         let undo = |operation| {
             Ok::<_, Failure>(Undo {
                 operation,
@@ -299,6 +304,13 @@ impl Settle {
             Said { failed: true, .. } => Verdict::Failed,
             Said { .. } => Verdict::Resend,
         };
+        let told = OutsideCommand::SettleEffect {
+            effect: self.effect.clone(),
+            verdict: verdict.clone(),
+            reason: self.reason.clone(),
+            seen,
+        };
+        foreseen::ask(context, &state, told, &what)?;
         let reply = context
             .tape
             .settle(&self.run.0, self.effect, verdict, seen, &self.reason)
@@ -310,14 +322,29 @@ impl Settle {
 impl Cancel {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let run = &self.run.0;
-        let state = show::read(context, run).await?.state;
-        let undos = counted(state.obligations().len() as u64, "effect", "effects");
-        let (of, status) = (path(run), state.status().as_str());
-        let what = format!("ends {of} ({status}) for good, and has undone what it did: {undos} so far");
-        context.consent.ask(&what)?;
+        let reading = show::read(context, run).await?;
+        let (of, status) = (path(run), reading.state.status().as_str());
+        let did = did(&reading);
+        let what = format!("ends {of} ({status}) for good, and has undone what it did: {did}");
+        let told = OutsideCommand::Cancel {
+            reason: self.reason.clone(),
+        };
+        foreseen::ask(context, &reading.state, told, &what)?;
         let reply = context.tape.cancel(run, &self.reason).await?;
         done(context, &reply)
     }
+}
+
+/// What a run did, as far as its journal knows.
+fn did(reading: &Reading) -> String {
+    let (happened, doubtful) = reading.acts();
+    let undos = reading.state.obligations().len();
+    let more = match doubtful {
+        0 => String::new(),
+        n => format!("; {n} more may have happened"),
+    };
+    let happened = counted(happened, "effect", "effects");
+    format!("{happened} happened, {undos} to be undone{more}")
 }
 
 fn payload(text: &str) -> Result<Payload, Error> {

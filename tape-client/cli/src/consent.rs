@@ -94,6 +94,11 @@ impl Consent {
         Ok(())
     }
 
+    /// What the command is about to do was done before: there is nothing to agree to.
+    pub(crate) const fn needless(&mut self) {
+        self.given = true;
+    }
+
     /// The command has done what it does.
     ///
     /// # Panics

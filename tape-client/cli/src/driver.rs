@@ -8,12 +8,18 @@ use tape_client::core::run::Driver;
 pub(crate) fn text(driver: &Driver) -> Option<String> {
     match driver {
         Driver::Driven { holder, until } => Some(format!("driven by {holder} until {}", time(*until))),
-        Driver::Alone { last, since, .. } => {
+        Driver::Alone {
+            last, since, cancel, ..
+        } => {
             let last = last.as_ref().map(|last| format!(", last driven by {last}"));
+            let cancel = cancel
+                .as_ref()
+                .map(|why| format!(", cancellation asked for: {why}"));
             Some(format!(
-                "ALONE since {}{}",
+                "ALONE since {}{}{}",
                 time(*since),
-                last.unwrap_or_default()
+                last.unwrap_or_default(),
+                cancel.unwrap_or_default()
             ))
         }
         Driver::Unneeded => None,
@@ -27,8 +33,10 @@ pub(crate) fn json(driver: &Driver) -> Value {
             last,
             since,
             redrive_at,
-            ..
-        } => json!({"alone_since": time(*since), "last": last, "redrive": time(*redrive_at)}),
+            cancel,
+        } => {
+            json!({"alone_since": time(*since), "last": last, "redrive": time(*redrive_at), "cancel": cancel})
+        }
         Driver::Unneeded => Value::Null,
     }
 }

@@ -1,12 +1,15 @@
 //! `tape`: looks into a journal and answers for people what only people can answer.
 
 mod act;
+mod age;
 mod agenda;
 mod consent;
 mod driver;
 mod erase;
+mod foreseen;
 mod list;
 mod name;
+mod overdue;
 mod release;
 mod remedy;
 mod retention;
@@ -27,7 +30,7 @@ use std::time::Duration;
 use tape_client::core::causes::causes;
 use tape_client::core::id::Principal;
 use tape_client::core::json::canonical;
-use tape_client::{Error, Tape};
+use tape_client::{Error, StoreUrl, Tape};
 use tape_program::without_empty_variables;
 
 /// The exit code for arguments that cannot be read.
@@ -120,8 +123,12 @@ enum Failure {
     /// The journal cannot be opened.
     #[error(transparent)]
     Open(Error),
+    /// An argument cannot be read.
+    #[error(transparent)]
+    Misused(Error),
     #[error("the journal has to say who decides this: say --as NAME, or set TAPE_PRINCIPAL")]
     Anonymous,
+    /// A name cannot be read.
     #[error("{0}")]
     Named(String),
     #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
@@ -137,6 +144,7 @@ impl Failure {
     const fn code(&self) -> u8 {
         match self {
             Self::Tape(Error::Damaged { .. }) | Self::Open(Error::Damaged { .. }) => DAMAGED,
+            Self::Misused(_) | Self::Named(_) => MISUSED,
             _ => FAILED,
         }
     }
@@ -167,7 +175,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
     let consent = Consent::of(cli.command.weight(), cli.principal.is_some(), cli.yes)?;
-    let tape = connect(cli.store, cli.principal).await.map_err(Failure::Open)?;
+    let tape = connect(cli.store, cli.principal).await?;
     let mut context = Context {
         tape,
         json: cli.json,
@@ -198,16 +206,27 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
     }
 }
 
-async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Error> {
-    let url = store.ok_or_else(|| Error::Invalid {
+async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<Tape, Failure> {
+    let invalid = |problem: &str| Error::Invalid {
         what: "store",
-        problem: "say --store URL, or set TAPE_URL".to_owned(),
-    })?;
+        problem: problem.to_owned(),
+    };
+    let url = store.ok_or_else(|| Failure::Misused(invalid("say --store URL, or set TAPE_URL")))?;
+    url.parse::<StoreUrl>().map_err(Failure::Misused)?;
+    if url == "memory:" {
+        let problem = "a journal in memory is of one process, so this command would see an empty one: name a server or a file";
+        return Err(Failure::Misused(invalid(problem)));
+    }
     let connect = Tape::at_existing(&url).retry_for(Duration::from_secs(5));
-    match principal {
+    let tape = match principal {
         Some(principal) => connect.principal(principal).connect().await,
         None => connect.connect().await,
-    }
+    };
+    tape.map_err(|error| match error {
+        // Something in the URL that only the store knows.
+        Error::Invalid { .. } => Failure::Misused(error),
+        error => Failure::Open(error),
+    })
 }
 
 /// Says what is wrong with the arguments, or what was asked to be said about them.

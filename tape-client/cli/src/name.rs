@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 use tape_client::RunId;
-use tape_client::core::id::StreamId;
+use tape_client::core::id::{StreamId, Tenant};
 
 /// A run, as `tenant/app/user/session/invocation`; in each part `%`, `/`, `.`, `*`, `>` and space are percent-encoded.
 #[derive(Clone, Debug)]
@@ -31,4 +31,35 @@ impl FromStr for RunPath {
 /// The name of a run, as it is to be written.
 pub(crate) fn path(run: &RunId) -> String {
     StreamId::Run(run.clone()).to_string().replacen("/run/", "/", 1)
+}
+
+/// Reads a tenant: as the names of its runs begin, or as it is.
+pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
+    if text.contains('/') {
+        return Err("a tenant is one name; in it, write '/' as %2F".to_owned());
+    }
+    match format!("{text}/run/a/u/s/i").parse() {
+        Ok(StreamId::Run(run)) => Ok(run.tenant),
+        _ => Tenant::new(text).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tenant;
+
+    #[test]
+    fn a_tenant_is_one_name() {
+        for (text, name) in [
+            ("acme", "acme"),
+            ("a%2Fb", "a/b"),
+            ("acme.com", "acme.com"),
+            ("50%", "50%"),
+        ] {
+            assert_eq!(tenant(text).unwrap().as_str(), name);
+        }
+        for text in ["", "bad/ten", "acme/treasury/ann/s1/i1"] {
+            tenant(text).unwrap_err();
+        }
+    }
 }

@@ -3,12 +3,12 @@
 use crate::name::{RunPath, path};
 use crate::remedy::Remedy;
 use crate::text::time;
-use crate::{Context, Failure, show};
+use crate::{Context, Failure, foreseen, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::Error;
-use tape_client::core::command::Claimed;
+use tape_client::core::command::{Claimed, OutsideCommand};
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, Holder};
 use tape_client::core::reply::Rejection;
@@ -48,34 +48,42 @@ impl Release {
             let micros = until.as_micros();
             let remedy = self.remedy(until).to_string();
             let told = json!({"holder": holder.as_str(), "until_us": micros, "remedies": [remedy]});
-            let line = format!("{holder} has it until {}; to end it:", time(until));
+            let line = if until > context.tape.now() {
+                format!("{holder} has it until {}; to end it:", time(until))
+            } else {
+                let until = time(until);
+                format!(
+                    "{holder} had it until {until}: it has run out, and others may take it; to end it for certain:"
+                )
+            };
             context.say(&told, &line)?;
             context.note(&format!("  tape {remedy}"))?;
             return Ok(ExitCode::FAILURE);
         };
         let (right, until_then) = (self.right(), time(until));
-        context.consent.ask(&format!(
-            "ends {right}, which {holder} has until {until_then}: others may go on with it at once"
-        ))?;
+        let what =
+            format!("ends {right}, which {holder} has until {until_then}: others may go on with it at once");
         let reason = self.reason.clone().unwrap_or_default();
         let seen = Timestamp::from_micros(seen);
+        match &claimed {
+            Some(claimed) => {
+                let told = OutsideCommand::ReleaseClaim {
+                    claimed: claimed.clone(),
+                    until: seen,
+                    reason: reason.clone(),
+                };
+                foreseen::ask(context, &reading.state, told, &what)?;
+            }
+            None if seen == until => context.consent.ask(&what)?,
+            None => return Err(renewed(&holder, until)),
+        }
         let tape = &context.tape;
         let reply = match claimed {
             Some(claimed) => tape.release_claim(&self.run.0, claimed, seen, &reason).await?,
-            None if seen == until => {
+            None => {
                 let epoch = reading.state.epoch();
                 tape.release_lease(&self.run.0, epoch, reading.state.seq())
                     .await?
-            }
-            None => {
-                let problem = format!(
-                    "the lease is held by {holder} until {} now: look again",
-                    until.as_micros()
-                );
-                return Err(rejected(Rejection::Invalid {
-                    field: "until",
-                    problem,
-                }));
             }
         };
         let seq = reply.seq.0;
@@ -142,6 +150,17 @@ fn held(run: &Run, claimed: Option<&Claimed>) -> Option<(Holder, Timestamp)> {
         }
     };
     Some((claim.holder.clone(), claim.until))
+}
+
+fn renewed(holder: &Holder, until: Timestamp) -> Failure {
+    let problem = format!(
+        "the lease is held by {holder} until {} now: look again",
+        until.as_micros()
+    );
+    rejected(Rejection::Invalid {
+        field: "until",
+        problem,
+    })
 }
 
 fn rejected(rejection: Rejection) -> Failure {

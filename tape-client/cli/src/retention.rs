@@ -1,12 +1,12 @@
 //! `tape retention`.
 
-use crate::name::path;
+use crate::age::{Age, age};
+use crate::name::{path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
-use std::time::Duration;
 use tape_client::Retirement;
 use tape_client::core::id::Tenant;
 
@@ -19,7 +19,7 @@ use tape_client::core::id::Tenant;
 #[derive(Debug, Args)]
 pub(crate) struct Retention {
     /// Whose runs.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// How long ago runs must have ended: a number with d, h, m or s, such as 90d.
     #[arg(long, value_name = "AGE", value_parser = age)]
@@ -30,31 +30,6 @@ pub(crate) struct Retention {
     /// Says what would go, and leaves it.
     #[arg(long)]
     dry_run: bool,
-}
-
-/// An age with the words that it was given in.
-#[derive(Clone, Debug)]
-struct Age {
-    given: String,
-    duration: Duration,
-}
-
-fn age(text: &str) -> Result<Age, String> {
-    let form = || "an age is a number with d, h, m or s, such as 90d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(form)?;
-    let seconds = match unit {
-        'd' => 86_400,
-        'h' => 3_600,
-        'm' => 60,
-        's' => 1,
-        _ => return Err(form()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| form())?;
-    let seconds = number.checked_mul(seconds).ok_or_else(form)?;
-    Ok(Age {
-        given: text.to_owned(),
-        duration: Duration::from_secs(seconds),
-    })
 }
 
 /// What was done so far.
@@ -123,31 +98,5 @@ impl Count {
             left => format!(", {} left", counted(left, "run", "runs")),
         };
         context.say(&line, &format!("{runs} {did}, {entries} dropped{left}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::age;
-    use std::time::Duration;
-
-    #[test]
-    fn ages_are_numbers_with_a_unit() {
-        for (text, seconds) in [("90d", 7_776_000), ("12h", 43_200), ("5m", 300), ("0s", 0)] {
-            assert_eq!(age(text).unwrap().duration, Duration::from_secs(seconds));
-        }
-        for text in [
-            "",
-            "d",
-            "90",
-            "-1d",
-            "1.5h",
-            "1w",
-            "9é",
-            "99999999999999999999d",
-            "999999999999999999d",
-        ] {
-            age(text).unwrap_err();
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! `tape runs`.
 
 use crate::list::{self, Pages};
-use crate::name::path;
+use crate::name::{path, tenant};
 use crate::text::time;
 use crate::{Context, Failure, driver};
 use clap::Args;
@@ -18,7 +18,7 @@ use tape_client::{Error, RunId, RunQuery, Tape};
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
     /// Whose.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// Of this app alone.
     #[arg(long)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tape_client::core::codec::decode;
-use tape_client::core::effect::Status;
+use tape_client::core::effect::{Semantics, Status};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{EffectId, StreamId};
 use tape_client::core::replay::Replay;
@@ -34,6 +34,25 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// How many effects have happened, and how many more may have, whether or not they were undone since. Those that only read are none.
+    pub(crate) fn acts(&self) -> (u64, u64) {
+        let (mut happened, mut doubtful) = (0, 0);
+        for (id, record) in self.replay.effects() {
+            if record.spec.semantics == Semantics::ReadOnly {
+                continue;
+            }
+            let doubt = || self.state.effects().get(&id).is_some_and(|effect| effect.doubt);
+            match record.status {
+                Status::Confirmed => happened += 1,
+                Status::Started | Status::Unknown => doubtful += 1,
+                Status::Stuck => doubtful += u64::from(record.attempt > 0),
+                Status::Pending => doubtful += u64::from(doubt()),
+                Status::Failed => {}
+            }
+        }
+        (happened, doubtful)
+    }
+
     /// Where an effect stands: one that was undone is no more what it was.
     fn standing(&self, effect: &EffectId, status: Status) -> &'static str {
         let undone = self.entries.iter().any(|entry| match &entry.body {

@@ -1,10 +1,11 @@
 //! `tape stuck`.
 
+use crate::age::{Age, age};
 use crate::list::{self, Pages};
-use crate::name::path;
+use crate::name::{path, tenant};
 use crate::remedy::Remedy;
 use crate::text::time;
-use crate::{Context, Failure, show};
+use crate::{Context, Failure, overdue, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
@@ -15,11 +16,12 @@ use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::stream::{RunStatus, Stream as _, Summary};
 use tape_client::{Error, RunId, RunQuery};
 
-/// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it.
+/// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it, and work that was due long ago,
+/// such as that of a connector which no process has.
 #[derive(Debug, Args)]
 pub(crate) struct Stuck {
     /// Whose.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// Of this app alone.
     #[arg(long)]
@@ -27,14 +29,17 @@ pub(crate) struct Stuck {
     /// Most runs that are looked at, of those that are stuck, wait and run; each is read from its begin.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// Work is listed too that was due so long ago and that no worker has: a number with d, h, m or s.
+    #[arg(long, value_name = "DURATION", value_parser = age, default_value = "5m")]
+    overdue: Age,
 }
 
 /// One thing that waits for a person.
-struct Matter {
-    what: String,
-    why: String,
+pub(crate) struct Matter {
+    pub(crate) what: String,
+    pub(crate) why: String,
     /// What can be done: what comes after `tape` on the command line.
-    remedies: Vec<Remedy>,
+    pub(crate) remedies: Vec<Remedy>,
 }
 
 /// Where something may wait for a person; gates are open while a run waits, or goes on with something else.
@@ -54,7 +59,7 @@ impl Stuck {
                 status: Some(status),
                 ..RunQuery::all(self.tenant.clone())
             };
-            let looked = look(context, &query, self.limit).await?;
+            let looked = self.look(context, &query).await?;
             listed += looked.matters;
             if looked.cut {
                 cut.push(status.as_str());
@@ -70,35 +75,43 @@ impl Stuck {
         list::end(context, listed, cut.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
+
+    async fn look(&self, context: &mut Context<'_>, query: &RunQuery) -> Result<Looked, Failure> {
+        let (mut pages, mut left, mut listed) = (Pages::of(query), self.limit, 0);
+        while left > 0
+            && let Some(runs) = pages.next(context, left).await?
+        {
+            left = left.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
+            for (run, summary) in runs {
+                let matters = match show::read(context, &run).await {
+                    Ok(reading) => self.matters(context, &run, &reading.state),
+                    // One that cannot be read hides none of the others.
+                    Err(Failure::Tape(error @ Error::Damaged { .. })) => vec![damaged(&run, &error)],
+                    Err(failure) => return Err(failure),
+                };
+                if !matters.is_empty() {
+                    tell(context, &run, &summary, &matters)?;
+                }
+                listed += matters.len();
+            }
+        }
+        let cut = !pages.is_over();
+        Ok(Looked { matters: listed, cut })
+    }
+
+    fn matters(&self, context: &Context<'_>, run: &RunId, state: &Run) -> Vec<Matter> {
+        let millis = u64::try_from(self.overdue.duration.as_millis()).unwrap_or(u64::MAX);
+        let due_by = context.tape.now().minus_millis(millis);
+        let mut matters = matters(run, state);
+        matters.extend(overdue::matters(run, state, due_by));
+        matters
+    }
 }
 
 /// What was looked at of the runs in a status.
 struct Looked {
     matters: usize,
     cut: bool,
-}
-
-async fn look(context: &mut Context<'_>, query: &RunQuery, limit: u32) -> Result<Looked, Failure> {
-    let (mut pages, mut left, mut listed) = (Pages::of(query), limit, 0);
-    while left > 0
-        && let Some(runs) = pages.next(context, left).await?
-    {
-        left = left.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
-        for (run, summary) in runs {
-            let matters = match show::read(context, &run).await {
-                Ok(reading) => matters(&run, &reading.state),
-                // One that cannot be read hides none of the others.
-                Err(Failure::Tape(error @ Error::Damaged { .. })) => vec![damaged(&run, &error)],
-                Err(failure) => return Err(failure),
-            };
-            if !matters.is_empty() {
-                tell(context, &run, &summary, &matters)?;
-            }
-            listed += matters.len();
-        }
-    }
-    let cut = !pages.is_over();
-    Ok(Looked { matters: listed, cut })
 }
 
 /// A run that is no run any more.
@@ -162,13 +175,18 @@ fn effect(run: &str, id: &EffectId, effect: &Effect) -> Option<Matter> {
     (effect.status == Status::Stuck).then(|| Matter {
         what: format!("effect {id} {} {}", effect.connector, effect.operation),
         why: effect.stuck.clone().unwrap_or_default(),
-        remedies: ["--confirmed RESULT", "--failed", "--resend"]
-            .map(|verdict| {
-                let settle = Remedy::new("settle").name(run).name(id).words(verdict);
-                because(settle.option("--attempt", effect.attempt))
-            })
-            .into(),
+        remedies: verdicts(run, id, effect),
     })
+}
+
+/// What a person can say of an effect.
+pub(crate) fn verdicts(run: &str, id: &EffectId, effect: &Effect) -> Vec<Remedy> {
+    ["--confirmed RESULT", "--failed", "--resend"]
+        .map(|verdict| {
+            let settle = Remedy::new("settle").name(run).name(id).words(verdict);
+            because(settle.option("--attempt", effect.attempt))
+        })
+        .into()
 }
 
 fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
@@ -243,6 +261,6 @@ fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
     })
 }
 
-fn because(remedy: Remedy) -> Remedy {
+pub(crate) fn because(remedy: Remedy) -> Remedy {
     remedy.words("--reason WHY")
 }

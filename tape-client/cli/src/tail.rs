@@ -2,14 +2,16 @@
 
 use crate::story::{JsonEntry, Line};
 use crate::text::{plain, time};
-use crate::{Context, Failure};
+use crate::{Context, DAMAGED, Failure};
 use clap::Args;
 use futures::StreamExt as _;
+use serde_json::json;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tape_client::core::causes::Causes;
-use tape_client::core::codec::decode;
+use tape_client::core::codec::{StoredEntry, decode};
+use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::outage::Outage;
 use tape_client::core::subject::Pattern;
 use tape_client::{DamagedEntry, Error};
@@ -21,6 +23,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Follows the feed of all that is written. Where the connection is lost, it is made again, and nothing is missed.
+///
+/// An entry that cannot be read is told on standard error, and with --json in a line of its own too; the feed goes on, and the command ends
+/// with 4.
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     /// Which subjects, such as `acme.run.treasury.>` or `*.run.*.*.*.*.effect.*`: `*` is one token, a last `>` the rest.
@@ -46,37 +51,73 @@ impl Tail {
             from_start,
             follow: !once,
         });
-        let (mut reach, mut any) = (Reach::new(once), false);
+        let (mut reach, mut told) = (Reach::new(once), Told::default());
         while let Some(page) = pages.next().await {
             let Some(page) = reach.note(page)? else { continue };
-            any |= !page.damaged.is_empty();
-            page.damaged.iter().for_each(tell_damage);
+            for damaged in &page.damaged {
+                told.damage(context, damaged, None)?;
+            }
             for (stream, stored) in page.entries {
-                let entry = match decode(&stored) {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        let problem = Causes(&error).to_string();
-                        tell_damage(&DamagedEntry {
-                            stream: Some(stream),
-                            problem,
-                        });
-                        continue;
-                    }
-                };
-                any = true;
-                if context.json {
-                    context.value(&JsonEntry::of(&stream, &entry))?;
-                } else {
-                    let (at, seq, line) = (time(entry.at), entry.seq, Line::of(&stream, &entry).text());
-                    context.line(&format!("{at}  {stream}  {seq}  {line}"))?;
-                }
+                told.entry(context, stream, &stored)?;
             }
             context.out.flush()?;
         }
-        if !any {
+        if told.entries + told.damaged == 0 {
             context.note("no entries")?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if told.damaged == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(DAMAGED)
+        })
+    }
+}
+
+/// What was told so far.
+#[derive(Default)]
+struct Told {
+    entries: u64,
+    damaged: u64,
+}
+
+impl Told {
+    fn entry(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: StreamId,
+        stored: &StoredEntry,
+    ) -> Result<(), Failure> {
+        let entry = match decode(stored) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let problem = Causes(&error).to_string();
+                let stream = Some(stream);
+                return self.damage(context, &DamagedEntry { stream, problem }, Some(stored.seq));
+            }
+        };
+        self.entries += 1;
+        if context.json {
+            return context.value(&JsonEntry::of(&stream, &entry));
+        }
+        let (at, seq, line) = (time(entry.at), entry.seq, Line::of(&stream, &entry).text());
+        context.line(&format!("{at}  {stream}  {seq}  {line}"))
+    }
+
+    /// The feed goes on after an entry that cannot be read; a person must look at it.
+    fn damage(
+        &mut self,
+        context: &mut Context<'_>,
+        damaged: &DamagedEntry,
+        seq: Option<Seq>,
+    ) -> Result<(), Failure> {
+        self.damaged += 1;
+        let (stream, problem) = (damaged.stream.as_ref().map(ToString::to_string), &damaged.problem);
+        if context.json {
+            context.value(&json!({"damaged": problem, "stream": stream, "seq": seq}))?;
+        }
+        let stream = stream.unwrap_or_else(|| "a stream".to_owned());
+        tell(&format!("an entry of {stream} cannot be read: {problem}"));
+        Ok(())
     }
 }
 
@@ -128,18 +169,6 @@ impl Reach {
         }
         Ok(())
     }
-}
-
-/// The feed goes on after an entry that cannot be read; a person must look at it.
-fn tell_damage(damaged: &DamagedEntry) {
-    let stream = damaged
-        .stream
-        .as_ref()
-        .map_or_else(|| "a stream".to_owned(), ToString::to_string);
-    tell(&format!(
-        "an entry of {stream} cannot be read: {}",
-        damaged.problem
-    ));
 }
 
 fn tell(what: &str) {

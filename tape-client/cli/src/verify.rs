@@ -3,7 +3,7 @@
 mod audit;
 mod heads;
 
-use crate::name::{RunPath, path};
+use crate::name::{RunPath, path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
 use audit::{Finding, Known, audit, damage};
@@ -53,7 +53,7 @@ pub(crate) struct Verify {
     #[arg(long, conflicts_with = "run")]
     stream: Option<StreamId>,
     /// All streams of a tenant.
-    #[arg(long, env = "TAPE_TENANT")]
+    #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Option<Tenant>,
     /// All streams of all tenants.
     #[arg(long, conflicts_with_all = ["run", "stream"])]
@@ -89,7 +89,7 @@ struct Count {
 impl Verify {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let mut heads = match &self.heads {
-            Some(path) => heads::read(path)?,
+            Some(path) => heads::read(path).map_err(Failure::Misused)?,
             None => Heads::new(),
         };
         let mut count = Count::default();
@@ -102,11 +102,10 @@ impl Verify {
             }
             None if self.head.is_some() => {
                 let problem = "a head is of one run or stream: say which, or give --heads FILE".to_owned();
-                return Err(Error::Invalid {
+                return Err(Failure::Misused(Error::Invalid {
                     what: "head",
                     problem,
-                }
-                .into());
+                }));
             }
             None => self.many(context, heads, &mut count).await?,
         }

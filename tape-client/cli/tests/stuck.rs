@@ -4,12 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![cfg(feature = "sqlite")]
 
+#[expect(dead_code, reason = "no server is killed here")]
+#[path = "../../tests/remote/server.rs"]
+mod server;
+
 use expect_test::{Expect, expect};
+use server::Server;
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    Begin, Command, Create, Deadline, DriverCommand, Ending, RecordDecision, RunCommand, UndoEnding,
-    WorkerCommand,
+    Begin, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand,
+    UndoEnding, WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
@@ -20,6 +25,9 @@ use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
 use tape_engine::Engine;
 use tape_store::clock::{Clock as _, ManualClock, SystemClock};
+
+/// What waits for a person, whatever else is late: the journal's clock stands, and that of the command goes on.
+const WAITS: [&str; 5] = ["stuck", "--tenant", "acme", "--overdue", "36500d"];
 
 /// A journal whose clock stands.
 struct World {
@@ -34,6 +42,13 @@ fn id(invocation: &str) -> RunId {
 
 fn effect() -> EffectId {
     "#0.0".parse().unwrap()
+}
+
+fn undo() -> ObligationId {
+    ObligationId {
+        effect: effect(),
+        copy: 0,
+    }
 }
 
 fn holder() -> Holder {
@@ -66,8 +81,8 @@ impl World {
         self.ask(run, RunCommand::Work(command)).await;
     }
 
-    /// A run with an effect in the outbox that a worker has dispatched, and how that ended.
-    async fn dispatched(&self, run: &RunId, ending: Ending) {
+    /// A run with an effect in the outbox.
+    async fn with_an_effect(&self, run: &RunId) {
         let begin = Begin {
             run: run.clone(),
             create: Some(Create {
@@ -118,12 +133,21 @@ impl World {
             },
         )
         .await;
+    }
+
+    async fn claim_effect(&self, run: &RunId) {
         let claim = WorkerCommand::ClaimEffect {
             effect: effect(),
             holder: holder(),
             claim_ms: 1_000,
         };
         self.work(run, claim).await;
+    }
+
+    /// The same, which a worker has dispatched, and how that ended.
+    async fn dispatched(&self, run: &RunId, ending: Ending) {
+        self.with_an_effect(run).await;
+        self.claim_effect(run).await;
         let finish = WorkerCommand::FinishClaimed {
             effect: effect(),
             holder: holder(),
@@ -167,8 +191,8 @@ impl World {
         self.work(run, seen).await;
     }
 
-    /// A run whose effect cannot be undone.
-    async fn with_a_stuck_undo(&self, run: &RunId) {
+    /// A run whose effect is to be undone.
+    async fn with_an_undo(&self, run: &RunId) {
         let confirmed = Ending::Confirmed {
             result: Payload::empty(),
             undo: None,
@@ -177,22 +201,27 @@ impl World {
         self.dispatched(run, confirmed).await;
         let error = "the desk closed".to_owned();
         self.drive(run, DriverCommand::Fail { error }).await;
+    }
+
+    /// A run whose effect cannot be undone.
+    async fn with_a_stuck_undo(&self, run: &RunId) {
+        self.with_an_undo(run).await;
         self.fail_to_undo(run, 1).await;
     }
 
-    async fn fail_to_undo(&self, run: &RunId, attempt: u32) {
-        let obligation = ObligationId {
-            effect: effect(),
-            copy: 0,
-        };
+    async fn claim_undo(&self, run: &RunId) {
         let claim = WorkerCommand::ClaimObligation {
-            obligation: obligation.clone(),
+            obligation: undo(),
             holder: holder(),
             claim_ms: 1_000,
         };
         self.work(run, claim).await;
+    }
+
+    async fn fail_to_undo(&self, run: &RunId, attempt: u32) {
+        self.claim_undo(run).await;
         let failed = WorkerCommand::FinishObligation {
-            obligation,
+            obligation: undo(),
             holder: holder(),
             attempt,
             ending: UndoEnding::Retry {
@@ -273,13 +302,13 @@ async fn what_is_stuck_is_listed_whoever_drives_the_run() {
             tape settle acme/treasury/ann/s1/driven '#0.0' --failed --attempt 1 --reason WHY
             tape settle acme/treasury/ann/s1/driven '#0.0' --resend --attempt 1 --reason WHY
     "#]];
-    world.says(&["stuck", "--tenant", "acme"], &listed);
+    world.says(&WAITS, &listed);
     let gone = DriverCommand::ReleaseLease {
         redrive_in_ms: 0,
         undriven: false,
     };
     world.drive(&id("driven"), gone).await;
-    world.says(&["stuck", "--tenant", "acme"], &listed);
+    world.says(&WAITS, &listed);
 }
 
 #[tokio::test]
@@ -298,7 +327,7 @@ async fn gates_that_wait_are_listed_with_their_answers() {
             .await;
     }
     world.says(
-        &["stuck", "--tenant", "acme"],
+        &WAITS,
         &expect![[r#"
             acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
               gate desk: it waits for an answer
@@ -313,7 +342,7 @@ async fn gates_that_wait_are_listed_with_their_answers() {
     let output = world.tape(&[&["approve", "acme/treasury/ann/s1/gated", "desk"], &deny[..]].concat());
     assert!(output.status.success());
     world.says(
-        &["stuck", "--tenant", "acme"],
+        &WAITS,
         &expect![[r#"
             acme/treasury/ann/s1/gated  since 2026-11-22 12:00:00.000
               gate limit: it waits for an answer until 2026-11-22 12:01:00.000
@@ -351,7 +380,7 @@ async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
             .drive(&run, DriverCommand::OpenGate { gate, deadline })
             .await;
     }
-    let text = String::from_utf8(world.tape(&["stuck", "--tenant", "acme"]).stdout).unwrap();
+    let text = String::from_utf8(world.tape(&WAITS).stdout).unwrap();
     assert!(!text.contains('\u{202e}'), "{text:?}");
     let approvals = text
         .lines()
@@ -375,7 +404,127 @@ async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
         );
     }
     assert!(!world.dir.path().join("pasted").exists());
+    world.says(&WAITS, &expect![["none\n"]]);
+}
+
+/// What no process is set up for says so nowhere else.
+#[tokio::test]
+async fn work_that_no_worker_has_taken_is_listed() {
+    let world = World::new().await;
+    let cancel = |why: &str| {
+        RunCommand::Tell(OutsideCommand::Cancel {
+            reason: why.to_owned(),
+        })
+    };
+    world.with_an_undo(&id("undo")).await;
+    world.with_an_undo(&id("undo-claimed")).await;
+    world.claim_undo(&id("undo-claimed")).await;
+    let cause = "the connection broke".to_owned();
+    world.dispatched(&id("unknown"), Ending::Unknown { cause }).await;
+    world.with_an_effect(&id("claimed")).await;
+    world.claim_effect(&id("claimed")).await;
+    world.with_an_effect(&id("pending")).await;
+    world.with_an_effect(&id("cancelled")).await;
+    world.ask(&id("cancelled"), cancel("enough")).await;
+    world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+        acme/treasury/ann/s1/cancelled  since 2026-11-22 12:00:00.000
+          the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it; cancellation was asked for (enough), and it ends once it is driven
+        acme/treasury/ann/s1/pending  since 2026-11-22 12:00:00.000
+          the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it
+            tape cancel acme/treasury/ann/s1/pending --reason WHY
+          effect #0.0 bank pay: it is to be sent since 2026-11-22 12:00:00.000, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
+        acme/treasury/ann/s1/claimed  since 2026-11-22 12:00:00.000
+          the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it
+            tape cancel acme/treasury/ann/s1/claimed --reason WHY
+          effect #0.0 bank pay: the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'
+            tape release acme/treasury/ann/s1/claimed '#0.0' --until 1795348801000000 --reason WHY
+        acme/treasury/ann/s1/unknown  since 2026-11-22 12:00:00.000
+          the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it
+            tape cancel acme/treasury/ann/s1/unknown --reason WHY
+          effect #0.0 bank pay: it is to be asked about since 2026-11-22 12:00:00.000, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --confirmed RESULT --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --failed --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --resend --attempt 1 --reason WHY
+        acme/treasury/ann/s1/undo-claimed  since 2026-11-22 12:00:00.000
+          undo of effect #0.0 bank refund: the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'
+            tape release acme/treasury/ann/s1/undo-claimed '#0.0' --undo --until 1795348801000000 --reason WHY
+        acme/treasury/ann/s1/undo  since 2026-11-22 12:00:00.000
+          undo of effect #0.0 bank refund: it is to be carried out since 2026-11-22 12:00:00.000, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
+    "#]]);
+    // A server tells the same.
+    let server = Server::start(world.dir.path());
+    for list in ["stuck", "runs"] {
+        let over_it = world.tape(&["--store", &server.url(), list, "--tenant", "acme"]);
+        assert_eq!(over_it.stdout, world.tape(&[list, "--tenant", "acme"]).stdout);
+        assert!(String::from_utf8_lossy(&over_it.stdout).contains("enough"));
+    }
+    world.says(&WAITS, &expect![["none\n"]]);
+    world.says(
+        &["runs", "--tenant", "acme", "--status", "running"],
+        &expect![[r#"
+            2026-11-22 12:00:00.000  running       acme/treasury/ann/s1/cancelled  ALONE since 2026-11-22 13:00:00.000, last driven by w, cancellation asked for: enough
+            2026-11-22 12:00:00.000  running       acme/treasury/ann/s1/pending  ALONE since 2026-11-22 13:00:00.000, last driven by w
+            2026-11-22 12:00:00.000  running       acme/treasury/ann/s1/claimed  ALONE since 2026-11-22 13:00:00.000, last driven by w
+            2026-11-22 12:00:00.000  running       acme/treasury/ann/s1/unknown  ALONE since 2026-11-22 13:00:00.000, last driven by w
+        "#]],
+    );
+    let listed = world
+        .tape(&["stuck", "--tenant", "acme", "--json", "--limit", "1"])
+        .stdout;
+    expect![[r#"
+        {"remedies":[],"run":"acme/treasury/ann/s1/cancelled","since":"2026-11-22 12:00:00.000","what":"the run","why":"it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it; cancellation was asked for (enough), and it ends once it is driven"}
+        {"remedies":["release acme/treasury/ann/s1/undo-claimed '#0.0' --undo --until 1795348801000000 --reason WHY"],"run":"acme/treasury/ann/s1/undo-claimed","since":"2026-11-22 12:00:00.000","what":"undo of effect #0.0 bank refund","why":"the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'"}
+        {"cut":true,"listed":2}
+    "#]].assert_eq(&String::from_utf8(listed).unwrap());
+}
+
+/// Work is late only once it was due for long: what was written just now is not.
+#[tokio::test]
+async fn work_that_is_due_for_a_moment_is_not_listed() {
+    let world = World::new().await;
+    world.clock.set(SystemClock.now());
+    world.with_an_undo(&id("undo")).await;
     world.says(&["stuck", "--tenant", "acme"], &expect![["none\n"]]);
+    let at_once = world.tape(&["stuck", "--tenant", "acme", "--overdue", "0s"]);
+    let said = String::from_utf8(at_once.stdout).unwrap();
+    assert!(
+        said.contains("it needs a `tape-reactor` with connector 'bank'"),
+        "{said}"
+    );
+}
+
+/// Who agrees to a cancellation knows what it is about, also of what is still under way.
+#[tokio::test]
+async fn a_cancellation_says_what_happened_and_what_may_have() {
+    let world = World::new().await;
+    world.with_an_effect(&id("pending")).await;
+    world.with_an_effect(&id("started")).await;
+    world.claim_effect(&id("started")).await;
+    let confirmed = Ending::Confirmed {
+        result: Payload::empty(),
+        undo: None,
+        spent: None,
+    };
+    world.dispatched(&id("confirmed"), confirmed).await;
+    for (run, did) in [
+        ("pending", "0 effects happened, 0 to be undone. Without"),
+        (
+            "started",
+            "0 effects happened, 0 to be undone; 1 more may have happened. Without",
+        ),
+        ("confirmed", "1 effect happened, 1 to be undone. Without"),
+    ] {
+        let cancel = [
+            "--as",
+            "ann",
+            "cancel",
+            &format!("acme/treasury/ann/s1/{run}"),
+            "--reason",
+            "no",
+        ];
+        let told = String::from_utf8(world.anonymous(&cancel).stderr).unwrap();
+        assert!(told.contains(did), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -272,7 +272,10 @@ impl ScopeReplay {
 
     /// Samples that record patches are not asked for one by one.
     fn pass_patches(&mut self) {
-        while let Some(None) = self.samples.get(usize::try_from(self.next_sample).unwrap_or(usize::MAX)) {
+        while let Some(None) = self
+            .samples
+            .get(usize::try_from(self.next_sample).unwrap_or(usize::MAX))
+        {
             self.next_sample += 1;
         }
     }
@@ -353,7 +356,10 @@ impl ScopeReplay {
         if let Some(name) = self.unasked_names.first() {
             return Some(name.clone());
         }
-        let left = self.samples.iter().skip(usize::try_from(self.next_sample).unwrap_or(usize::MAX));
+        let left = self
+            .samples
+            .iter()
+            .skip(usize::try_from(self.next_sample).unwrap_or(usize::MAX));
         let sample = left.flatten().next()?;
         Some(Place::Sample {
             scope: scope.clone(),

@@ -66,8 +66,8 @@ pub enum Driver {
         since: Timestamp,
         /// From when on recovery has it driven again.
         redrive_at: Timestamp,
-        /// Whether somebody asked for it to end: then recovery ends it, and needs no agent for that.
-        cancelled: bool,
+        /// Why somebody asked for it to end, where they did: then recovery ends it, and needs no agent for that.
+        cancel: Option<String>,
     },
     /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
     Unneeded,
@@ -157,7 +157,7 @@ impl Run {
                 last: self.lease.driver().cloned(),
                 since: self.lease.left_at(now.at()).unwrap_or(redrive_at),
                 redrive_at,
-                cancelled: self.cancel.is_some(),
+                cancel: self.cancel.clone(),
             },
             None => Driver::Unneeded,
         }

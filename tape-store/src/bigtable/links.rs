@@ -3,7 +3,7 @@
 use super::error::Failure;
 use super::settings::Target;
 use super::table::{Cell, Change, Check, Row, RowFilter, Rows, Table, ordinal};
-use crate::error::StoreError;
+use crate::error::{STORE_URL, StoreError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use google_cloud_auth::credentials::{self, CacheableResource, Credentials};
@@ -69,8 +69,8 @@ impl Access {
             .as_ref()
             .map_or_else(|| service.to_owned(), |emulator| format!("http://{emulator}"));
         let wrong = |error: tonic::transport::Error| StoreError::Invalid {
-            what: "address of the service",
-            problem: error.to_string(),
+            what: STORE_URL,
+            problem: format!("names no address of a service: {error}"),
         };
         let mut endpoint = Endpoint::from_shared(url).map_err(wrong)?;
         if self.emulator.is_none() {

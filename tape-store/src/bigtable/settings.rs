@@ -1,6 +1,6 @@
 //! What can be set about a Bigtable store, and how its URL is read.
 
-use crate::error::StoreError;
+use crate::error::{STORE_URL, StoreError};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ impl Settings {
 
 fn invalid(problem: String) -> StoreError {
     StoreError::Invalid {
-        what: "store URL",
+        what: STORE_URL,
         problem,
     }
 }

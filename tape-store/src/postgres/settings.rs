@@ -1,7 +1,7 @@
 //! What can be set about a Postgres store, and how its URL is read.
 
 use super::primary::Seen;
-use crate::error::StoreError;
+use crate::error::{STORE_URL, StoreError};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::fmt;
@@ -176,7 +176,7 @@ const fn is_encrypted(mode: PgSslMode) -> bool {
 
 fn invalid(problem: String) -> StoreError {
     StoreError::Invalid {
-        what: "store URL",
+        what: STORE_URL,
         problem,
     }
 }

@@ -1,6 +1,6 @@
 //! What can be set about a Spanner store, and how its URL is read.
 
-use crate::error::StoreError;
+use crate::error::{STORE_URL, StoreError};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn invalid(problem: String) -> StoreError {
     StoreError::Invalid {
-        what: "store URL",
+        what: STORE_URL,
         problem,
     }
 }

@@ -29,15 +29,15 @@ fn finals() -> Vec<(Vec<&'static str>, Expect)> {
         "#]],
         ),
         (
-            settle("--undone"),
+            vec!["cancel", WAITING, "--reason", "r"],
             expect![[r#"
-            tape: nothing was done: this takes effect #0.0 of acme/treasury/ann/s1/unknown for undone, on your word. Without a terminal to ask on, add --yes
+            tape: nothing was done: this ends acme/treasury/ann/s1/waiting (suspended) for good, and has undone what it did: 0 effects happened, 0 to be undone. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
-            vec!["cancel", WAITING, "--reason", "r"],
+            vec!["cancel", UNKNOWN, "--reason", "r"],
             expect![[r#"
-            tape: nothing was done: this ends acme/treasury/ann/s1/waiting (suspended) for good, and has undone what it did: 0 effects so far. Without a terminal to ask on, add --yes
+            tape: nothing was done: this ends acme/treasury/ann/s1/unknown (running) for good, and has undone what it did: 0 effects happened, 0 to be undone; 1 more may have happened. Without a terminal to ask on, add --yes
         "#]],
         ),
         (
@@ -135,7 +135,7 @@ async fn what_only_looks_is_for_everybody() {
     );
     let held = seeded.tape(&["release", UNKNOWN]);
     expect![[r#"
-        agent-1 has it until 2026-11-22 12:00:33.750; to end it:
+        agent-1 had it until 2026-11-22 12:00:33.750: it has run out, and others may take it; to end it for certain:
           tape release acme/treasury/ann/s1/unknown --until 1795348833750000 --reason WHY
     "#]]
     .assert_eq(&String::from_utf8(held.stdout).unwrap());
@@ -164,4 +164,68 @@ async fn a_yes_does_it_and_says_what() {
     expect![[r#"
         This erases for good the payloads of 1 entry of acme/run/treasury/ann/s1/done (1), with every copy that the journal keeps.
     "#]].assert_eq(&String::from_utf8(erased.stderr).unwrap());
+}
+
+/// A yes to what will not be done is none.
+#[tokio::test]
+async fn what_is_refused_is_not_asked_about() {
+    let seeded = Seeded::new().await;
+    let before = all(&seeded);
+    for (command, says) in [
+        (
+            &["cancel", DONE, "--reason", "r"][..],
+            expect![[r#"
+            tape: the run has ended: it completed
+        "#]],
+        ),
+        (
+            &["settle", DONE, "#0.0", "--failed", "--reason", "r"],
+            expect![[r#"
+                tape: the run has ended: it completed
+            "#]],
+        ),
+        (
+            &["settle", UNKNOWN, "#9.0", "--failed", "--reason", "r"],
+            expect![[r#"
+                tape: there is no such effect
+            "#]],
+        ),
+        (
+            &["settle", UNKNOWN, "#0.0", "--undone", "--reason", "r"],
+            expect![[r#"
+                tape: there is no such obligation
+            "#]],
+        ),
+        (
+            &[
+                "settle", UNKNOWN, "#0.0", "--resend", "--seen", "1", "--reason", "r",
+            ],
+            expect![[r#"
+                tape: effect #0.0 changed in entry 5, after entry 1 that the verdict is about: it is unknown in attempt 1 now. Look again
+            "#]],
+        ),
+        (
+            &["release", UNKNOWN, "--until", "7", "--reason", "r"],
+            expect![[r#"
+                tape: until: the lease is held by agent-1 until 1795348833750000 now: look again
+            "#]],
+        ),
+    ] {
+        for yes in [&["--as", "mia"][..], &["--as", "mia", "--yes"]] {
+            seeded.refuses(&[yes, command].concat(), &says);
+        }
+        assert_eq!(all(&seeded), before, "{command:?}");
+    }
+}
+
+/// It was asked for before, and the answer was lost.
+#[tokio::test]
+async fn a_cancellation_that_is_repeated_is_told_as_done() {
+    let seeded = Seeded::new().await;
+    let cancel = ["--as", "mia", "--yes", "cancel", WAITING, "--reason", "r"];
+    let first = seeded.tape(&cancel);
+    assert!(first.status.success());
+    let again = seeded.tape(&cancel);
+    assert!(again.status.success() && again.stderr.is_empty(), "{again:?}");
+    assert_eq!(again.stdout, first.stdout);
 }

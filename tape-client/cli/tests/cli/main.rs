@@ -41,7 +41,7 @@ async fn runs_are_listed_newest_first() {
     seeded.says(
         &["runs", "--tenant", "acme", "--driverless", "--json"],
         &expect![[r#"
-            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","cancel":null,"last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
             {"cut":false,"listed":1}
         "#]],
     );
@@ -131,7 +131,6 @@ async fn people_answer_gates_and_settle_effects() {
     seeded.refuses(
         &settle,
         &expect![[r#"
-            This takes effect #0.0 of acme/treasury/ann/s1/unknown for done, on your word.
             tape: effect #0.0 is confirmed in attempt 1
         "#]],
     );
@@ -282,4 +281,47 @@ async fn errors_say_what_is_wrong() {
         "{}",
         String::from_utf8_lossy(&told)
     );
+}
+
+/// What cannot be read pages nobody: it is told apart from a journal that is damaged or away.
+#[tokio::test]
+async fn arguments_that_cannot_be_read_have_a_code_of_their_own() {
+    let seeded = Seeded::new().await;
+    let runs = ["runs", "--tenant", "acme"];
+    for store in [
+        "tape://127.0.0.1",
+        "http://127.0.0.1:1",
+        "sqlit:book.db",
+        "book.db",
+        "memory:",
+        #[cfg(feature = "postgres")]
+        "postgres://ann@127.0.0.1:1/tape?foo=1",
+        #[cfg(feature = "bigtable")]
+        "bigtable://p/i/t?foo=1",
+        #[cfg(feature = "spanner")]
+        "spanner://p/i/d?foo=1",
+    ] {
+        let output = seeded.tape(&[&["--store", store], &runs[..]].concat());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{store}: {told}");
+        assert!(
+            output.stdout.is_empty() && told.starts_with("tape: store"),
+            "{told}"
+        );
+    }
+    let without = seeded.command(&runs).env_remove("TAPE_URL").output().unwrap();
+    assert_eq!(without.status.code(), Some(2));
+    for args in [
+        &["verify", "--all", "--heads", "/nope"][..],
+        &["verify", "--tenant", "acme", "--head", "1:0"],
+        &["erase", "acme", "1", "--reason", "r", "--as", "ann", "--yes"],
+        &["runs", "--tenant", "bad/ten"],
+        &["stuck", "--tenant", "bad/ten"],
+    ] {
+        let output = seeded.tape(args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+    }
+    let away = seeded.tape(&[&["--store", "tape://127.0.0.1:1"], &runs[..]].concat());
+    assert_eq!(away.status.code(), Some(1));
 }

@@ -3,6 +3,8 @@
 use crate::seeded::{DONE, Seeded};
 use expect_test::expect;
 
+const STREAM: &str = "(SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')";
+
 #[tokio::test]
 async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_found() {
     let seeded = Seeded::new().await;
@@ -75,7 +77,6 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
 /// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
 #[tokio::test]
 async fn damage_of_one_run_is_told_and_the_others_are_verified() {
-    const STREAM: &str = "(SELECT id FROM stream WHERE name = 'acme/run/treasury/ann/s1/done')";
     let row = "row 4 of acme/run/treasury/ann/s1/done of table entry: ";
     for (damage, tells) in [
         (
@@ -222,4 +223,34 @@ async fn nothing_to_verify_is_an_error() {
         For more information, try '--help'.
     "#]],
     );
+}
+
+/// Who counts on the feed has to see that something is missing from it.
+#[tokio::test]
+async fn a_feed_with_a_damaged_entry_says_so_and_ends_with_the_code_of_damage() {
+    for damage in [
+        "UPDATE entry SET envelope = x'7b7d' WHERE seq = 4 AND stream = ID",
+        "UPDATE entry SET digest = x'00' WHERE seq = 4 AND stream = ID",
+    ] {
+        let seeded = Seeded::new().await;
+        seeded.execute(&damage.replace("ID", STREAM)).await;
+        let tail = ["tail", "--from-start", "--once"];
+        let text = seeded.tape(&tail);
+        assert_eq!(text.status.code(), Some(4), "{damage}");
+        let told = String::from_utf8(text.stderr).unwrap();
+        assert!(told.contains("cannot be read: "), "{told}");
+        let json = seeded.tape(&[&tail[..], &["--json"]].concat());
+        assert_eq!(json.status.code(), Some(4), "{damage}");
+        let lines = String::from_utf8(json.stdout).unwrap();
+        let damaged: Vec<serde_json::Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|line: &serde_json::Value| line["damaged"].is_string())
+            .collect();
+        assert_eq!(damaged.len(), 1, "{lines}");
+        assert_eq!(
+            lines.lines().count(),
+            String::from_utf8(text.stdout).unwrap().lines().count() + 1
+        );
+    }
 }

@@ -170,7 +170,7 @@ fn driver(driver: Driver) -> Option<view::Driver> {
             since,
             redrive_at,
             // `cancel_reason` says it.
-            cancelled: _,
+            cancel: _,
         } => Is::Alone(view::Alone {
             last: last.map(|holder| holder.to_string()),
             since_us: since.as_micros(),
@@ -186,7 +186,6 @@ impl TryFrom<v1::GetRunResponse> for Driver {
 
     fn try_from(run: v1::GetRunResponse) -> Result<Self, InvalidField> {
         use view::driver::Is;
-        let cancelled = run.cancel_reason.is_some();
         Ok(match run.driver.and_then(|driver| driver.is) {
             None => Self::Unneeded,
             Some(Is::Driven(lease)) => Self::Driven {
@@ -197,7 +196,7 @@ impl TryFrom<v1::GetRunResponse> for Driver {
                 last: optional_name("driver.alone.last", alone.last.as_ref())?,
                 since: Timestamp::from_micros(alone.since_us),
                 redrive_at: Timestamp::from_micros(alone.redrive_us),
-                cancelled,
+                cancel: run.cancel_reason,
             },
         })
     }

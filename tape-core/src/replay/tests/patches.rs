@@ -12,7 +12,7 @@ fn recorded_patch(n: u32) -> sample::Recorded {
         scope: Scope::root(),
         n,
         name: change(),
-        value: Payload::json(&true),
+        value: Payload::json(&json!(true)),
     }
 }
 
@@ -21,7 +21,7 @@ fn now(n: u32) -> sample::Recorded {
         scope: Scope::root(),
         n,
         name: "now".parse().unwrap(),
-        value: Payload::json(&7),
+        value: Payload::json(&json!(7)),
     }
 }
 
@@ -53,7 +53,7 @@ fn a_new_run_takes_the_new_path_in_every_drive() {
     again.add(now(1));
     assert_eq!(again.replay.patched(&root, &change()), Patch::Known(true));
     let next = again.replay.sample(&root, &"now".parse().unwrap()).unwrap();
-    assert_eq!((next.n, next.recorded), (1, Some(Payload::json(&7))));
+    assert_eq!((next.n, next.recorded), (1, Some(Payload::json(&json!(7)))));
 }
 
 #[test]
@@ -70,5 +70,8 @@ fn a_question_that_is_not_asked_any_more_is_no_drift() {
     }
     let asked = Fingerprint::of_bytes(b"new");
     assert_eq!(journal.replay.decide(&root, &asked).unwrap().recorded, None);
-    assert_eq!(journal.replay.sample(&root, &"now".parse().unwrap()).unwrap().n, 4);
+    assert_eq!(
+        journal.replay.sample(&root, &"now".parse().unwrap()).unwrap().n,
+        4
+    );
 }

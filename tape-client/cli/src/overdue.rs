@@ -1,0 +1,127 @@
+//! Work that was due long ago and that no worker has: where no process has its connector or agent, nothing else says so.
+
+use crate::name::path;
+use crate::remedy::Remedy;
+use crate::stuck::{Matter, because, verdicts};
+use crate::text::time;
+use tape_client::RunId;
+use tape_client::core::agenda::{Item, Queue};
+use tape_client::core::effect::Status;
+use tape_client::core::entry::effect::Claim;
+use tape_client::core::entry::obligation::ObligationId;
+use tape_client::core::id::EffectId;
+use tape_client::core::run::{ObligationStatus, Run};
+use tape_client::core::stream::Stream as _;
+use tape_client::core::time::Timestamp;
+
+/// The work of a run that was due before a time.
+pub(crate) fn matters(run: &RunId, state: &Run, due_by: Timestamp) -> Vec<Matter> {
+    let agenda = state.agenda();
+    let overdue = agenda.iter().filter(|(.., due)| *due < due_by);
+    overdue
+        .filter_map(|(queue, item, due)| matter(run, state, queue, item, due))
+        .collect()
+}
+
+fn matter(run: &RunId, state: &Run, queue: Queue, item: &Item, due: Timestamp) -> Option<Matter> {
+    match item {
+        Item::Run => Some(undriven(run, state, due)),
+        Item::Effect(id) => effect(&path(run), state, id, due),
+        Item::Obligation(id) => obligation(&path(run), state, id, due),
+        Item::Gate(name) => Some(unfired(format!("gate {name}"), queue, due)),
+        Item::Timer(name) => Some(unfired(format!("timer {name}"), queue, due)),
+        Item::Merge | Item::Erasure => Some(unfired(item.to_string(), queue, due)),
+    }
+}
+
+/// A run that has to be driven again, and is not.
+fn undriven(run: &RunId, state: &Run, due: Timestamp) -> Matter {
+    let (app, due) = (&run.app, time(due));
+    let asked = state.cancel_requested();
+    let cancel =
+        asked.map(|why| format!("; cancellation was asked for ({why}), and it ends once it is driven"));
+    Matter {
+        what: "the run".to_owned(),
+        why: format!(
+            "it is to be driven again since {due}, and no worker has taken it: it needs a `tape-reactor` with an agent of app '{app}', \
+             or its own program to begin it{}",
+            cancel.unwrap_or_default()
+        ),
+        // A run that was asked to end already waits for its driver alone.
+        remedies: asked
+            .is_none()
+            .then(|| because(Remedy::new("cancel").name(path(run))))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn effect(run: &str, state: &Run, id: &EffectId, due: Timestamp) -> Option<Matter> {
+    let effect = state.effects().get(id)?;
+    let release = || Remedy::new("release").name(run).name(id);
+    let unknown = effect.status == Status::Unknown;
+    let mut remedies = if unknown {
+        verdicts(run, id, effect)
+    } else {
+        Vec::new()
+    };
+    // What is claimed to be asked about can be settled as it is.
+    let claim = effect.claim.as_ref();
+    remedies.extend(claim.filter(|_| !unknown).map(|claim| ended(release(), claim)));
+    let asked = if unknown { "asked about" } else { "sent" };
+    Some(Matter {
+        what: format!("effect {id} {} {}", effect.connector, effect.operation),
+        why: waiting(asked, claim, &effect.connector, due),
+        remedies,
+    })
+}
+
+fn obligation(run: &str, state: &Run, id: &ObligationId, due: Timestamp) -> Option<Matter> {
+    let obligation = state.obligations().iter().find(|it| it.id == *id)?;
+    let claim = match &obligation.status {
+        ObligationStatus::Started { claim } => Some(claim),
+        _ => None,
+    };
+    let release = || {
+        let undo = Remedy::new("release").name(run).name(&id.effect).words("--undo");
+        match id.copy {
+            0 => undo,
+            copy => undo.option("--duplicate", copy),
+        }
+    };
+    let (effect, connector) = (&id.effect, &obligation.connector);
+    Some(Matter {
+        what: format!("undo of effect {effect} {connector} {}", obligation.operation),
+        why: waiting("carried out", claim, connector, due),
+        remedies: claim.map(|claim| ended(release(), claim)).into_iter().collect(),
+    })
+}
+
+/// Why the work of a connector waits, as far as that is known.
+fn waiting(to_be: &str, claim: Option<&Claim>, connector: &impl ToString, due: Timestamp) -> String {
+    let (due, connector) = (time(due), connector.to_string());
+    let since = match claim {
+        Some(Claim { holder, .. }) => {
+            format!("the claim of {holder} ran out at {due}, and no worker has claimed it since")
+        }
+        None => format!("it is to be {to_be} since {due}, and no worker has claimed it"),
+    };
+    format!("{since}: it needs a `tape-reactor` with connector '{connector}'")
+}
+
+/// Ends a claim that has run out.
+fn ended(release: Remedy, claim: &Claim) -> Remedy {
+    because(release.option("--until", claim.until.as_micros()))
+}
+
+/// What needs a worker of a queue, and nothing else.
+fn unfired(what: String, queue: Queue, due: Timestamp) -> Matter {
+    let due = time(due);
+    Matter {
+        what,
+        why: format!(
+            "it is due since {due}, and no worker has seen to it: it needs a `tape-reactor` that does {queue}"
+        ),
+        remedies: Vec::new(),
+    }
+}

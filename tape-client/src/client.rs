@@ -357,6 +357,9 @@ impl Tape {
 
     /// The journal's time, for what needs no precision: a client of a server goes by its own clock until the server has refused a
     /// request as dated wrong, so it is up to ten minutes off where the clock of its machine is.
+    ///
+    /// # Panics
+    /// If the journal makes request ids without a date, which none does.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         let dated = self.journal.request_id().made_at();

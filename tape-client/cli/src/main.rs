@@ -33,6 +33,9 @@ use tape_client::core::json::canonical;
 use tape_client::{Error, StoreUrl, Tape};
 use tape_program::without_empty_variables;
 
+/// The variable that tells the other programs where the journal is.
+const OTHERS: &str = "TAPE_STORE";
+
 /// The exit code for arguments that cannot be read.
 const MISUSED: u8 = 2;
 /// The exit code for a journal that cannot be used as it is.
@@ -45,8 +48,14 @@ const FAILED: u8 = 1;
 #[command(name = "tape", version)]
 struct Cli {
     /// The journal: a server, tape://HOST:PORT, or a store: sqlite:PATH, and where this build has them postgres://, alloydb://, bigtable://
-    /// and spanner://.
-    #[arg(long, env = "TAPE_URL", value_name = "URL", global = true)]
+    /// and spanner://. Without it and TAPE_URL, TAPE_STORE says it, as to the other programs.
+    #[arg(
+        long,
+        env = "TAPE_URL",
+        value_name = "URL",
+        global = true,
+        hide_env_values = true
+    )]
     store: Option<String>,
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
@@ -131,6 +140,9 @@ enum Failure {
     /// A name cannot be read.
     #[error("{0}")]
     Named(String),
+    /// There is nothing to look at.
+    #[error("{0}: there is nothing to verify")]
+    Empty(String),
     #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
     NotAgreed(String),
     #[error("nothing was done")]
@@ -153,10 +165,12 @@ impl Failure {
 #[tokio::main]
 async fn main() -> ExitCode {
     let given = without_empty_variables(Cli::command()).try_get_matches();
-    let cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
+    let mut cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    let others = || std::env::var(OTHERS).ok().filter(|url| !url.is_empty());
+    cli.store = cli.store.or_else(others);
     let server = cli.store.as_ref().is_some_and(|url| url.starts_with("tape:"));
     let light = cli.command.weight() == Weight::Light;
     let mut out = std::io::stdout();
@@ -211,7 +225,8 @@ async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<
         what: "store",
         problem: problem.to_owned(),
     };
-    let url = store.ok_or_else(|| Failure::Misused(invalid("say --store URL, or set TAPE_URL")))?;
+    let url =
+        store.ok_or_else(|| Failure::Misused(invalid("say --store URL, or set TAPE_URL or TAPE_STORE")))?;
     url.parse::<StoreUrl>().map_err(Failure::Misused)?;
     if url == "memory:" {
         let problem = "a journal in memory is of one process, so this command would see an empty one: name a server or a file";

@@ -215,6 +215,10 @@ fn life(body: &EntryBody) -> String {
     match body {
         E::RunBegun(e) => preview(&e.input),
         E::RunCheckpoint(e) => preview(&e.state),
+        E::PayloadErased(e) => {
+            let entries: Vec<String> = e.entries.iter().map(ToString::to_string).collect();
+            format!("of {}: {}", entries.join(", "), e.reason)
+        }
         E::RunSuspended(e) => e
             .resume_at
             .map(|at| format!("until {} at the latest", time(at)))

@@ -162,15 +162,10 @@ impl Verify {
             count.add(context, &stream, finding)?;
         }
         if count.runs + count.streams + count.broken == 0 {
-            let problem = match tenant {
-                Some(tenant) => format!("'{tenant}' has no streams"),
+            return Err(Failure::Empty(match tenant {
+                Some(tenant) => format!("tenant '{tenant}' has no streams"),
                 None => "the journal has no streams".to_owned(),
-            };
-            return Err(Error::Invalid {
-                what: "tenant",
-                problem,
-            }
-            .into());
+            }));
         }
         Ok(())
     }

@@ -164,6 +164,11 @@ async fn a_yes_does_it_and_says_what() {
     expect![[r#"
         This erases for good the payloads of 1 entry of acme/run/treasury/ann/s1/done (1), with every copy that the journal keeps.
     "#]].assert_eq(&String::from_utf8(erased.stderr).unwrap());
+    let shown = String::from_utf8(seeded.tape(&["show", DONE]).stdout).unwrap();
+    assert!(
+        shown.contains("payload.erased          of 1: asked to  (by mia)\n"),
+        "{shown}"
+    );
 }
 
 /// A yes to what will not be done is none.

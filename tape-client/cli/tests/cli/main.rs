@@ -311,6 +311,18 @@ async fn arguments_that_cannot_be_read_have_a_code_of_their_own() {
     }
     let without = seeded.command(&runs).env_remove("TAPE_URL").output().unwrap();
     assert_eq!(without.status.code(), Some(2));
+    // The variable of the other programs is taken too; its own goes first.
+    let mut others = seeded.command(&runs);
+    others.env_remove("TAPE_URL").env("TAPE_STORE", seeded.url());
+    assert!(others.output().unwrap().status.success());
+    let mut both = seeded.command(&runs);
+    assert!(
+        both.env("TAPE_STORE", "nowhere")
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     for args in [
         &["verify", "--all", "--heads", "/nope"][..],
         &["verify", "--tenant", "acme", "--head", "1:0"],

@@ -200,7 +200,7 @@ async fn nothing_to_verify_is_an_error() {
     seeded.refuses(
         &["verify", "--tenant", "other"],
         &expect![[r#"
-        tape: tenant: 'other' has no streams
+        tape: tenant 'other' has no streams: there is nothing to verify
     "#]],
     );
     seeded.refuses(

@@ -19,8 +19,8 @@ use tape_reactors::HttpEndpoints;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-reactor", version)]
 pub(crate) struct Flags {
-    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...`, `alloydb://...`
-    /// or `bigtable://PROJECT/INSTANCE/TABLE`.
+    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...`, `alloydb://...`,
+    /// `bigtable://PROJECT/INSTANCE/TABLE` or `spanner://PROJECT/INSTANCE/DATABASE`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: String,
     /// Connectors, agents and bounds.

@@ -42,7 +42,7 @@ impl Run {
             let result = ReplyResult::Ended {
                 ending: ending.clone(),
             };
-            return Ok(self.already_in(self.retired_in().or(self.ended_in()), result));
+            return Ok(self.already_in(self.retired_in().or_else(|| self.ended_in()), result));
         }
         self.counts()?;
         text("reason", reason)?;

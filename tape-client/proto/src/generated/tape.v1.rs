@@ -1543,7 +1543,7 @@ pub mod tell {
             Resend(Resend),
         }
     }
-    /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
+    /// Settles a stuck obligation, on a person's word.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct SettleObligation {
         /// Which.
@@ -1624,7 +1624,7 @@ pub mod tell {
         /// Settles an effect that is UNKNOWN or stuck, on a person's word.
         #[prost(message, tag = "6")]
         SettleEffect(SettleEffect),
-        /// Settles a stuck obligation, on a person's word.
+        /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
         #[prost(message, tag = "7")]
         SettleObligation(SettleObligation),
         /// Lets a stuck run be re-driven again.

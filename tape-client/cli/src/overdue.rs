@@ -2,7 +2,7 @@
 
 use crate::name::path;
 use crate::remedy::Remedy;
-use crate::stuck::{Matter, because, verdicts};
+use crate::stuck::{Matter, because, undone, verdicts};
 use crate::text::time;
 use tape_client::RunId;
 use tape_client::core::agenda::{Item, Queue};
@@ -34,25 +34,24 @@ fn matter(run: &RunId, state: &Run, queue: Queue, item: &Item, due: Timestamp) -
     }
 }
 
-/// A run that has to be driven again, and is not.
+/// A run that has to be driven again, or ended, and is not.
 fn undriven(run: &RunId, state: &Run, due: Timestamp) -> Matter {
-    let (app, due) = (&run.app, time(due));
-    let asked = state.cancel_requested();
-    let cancel =
-        asked.map(|why| format!("; cancellation was asked for ({why}), and it ends once it is driven"));
+    let due = time(due);
+    let why = match state.cancel_requested() {
+        // Recovery ends it, whatever agents it knows.
+        Some(reason) => format!(
+            "cancellation was asked for ({reason}) and it has had no driver since {due}: it needs a `tape-reactor` that does recovery"
+        ),
+        None => format!(
+            "it is to be driven again since {due}, and no worker has taken it: it needs a `tape-reactor` with an agent of app '{}', \
+             or its own program to begin it",
+            run.app
+        ),
+    };
     Matter {
         what: "the run".to_owned(),
-        why: format!(
-            "it is to be driven again since {due}, and no worker has taken it: it needs a `tape-reactor` with an agent of app '{app}', \
-             or its own program to begin it{}",
-            cancel.unwrap_or_default()
-        ),
-        // A run that was asked to end already waits for its driver alone.
-        remedies: asked
-            .is_none()
-            .then(|| because(Remedy::new("cancel").name(path(run))))
-            .into_iter()
-            .collect(),
+        why,
+        remedies: vec![because(Remedy::new("cancel").name(path(run)))],
     }
 }
 
@@ -90,10 +89,12 @@ fn obligation(run: &str, state: &Run, id: &ObligationId, due: Timestamp) -> Opti
         }
     };
     let (effect, connector) = (&id.effect, &obligation.connector);
+    let mut remedies: Vec<Remedy> = claim.map(|claim| ended(release(), claim)).into_iter().collect();
+    remedies.push(undone(run, obligation));
     Some(Matter {
         what: format!("undo of effect {effect} {connector} {}", obligation.operation),
         why: waiting("carried out", claim, connector, due),
-        remedies: claim.map(|claim| ended(release(), claim)).into_iter().collect(),
+        remedies,
     })
 }
 

@@ -193,29 +193,35 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
     let ObligationStatus::Stuck { reason } = &obligation.status else {
         return None;
     };
-    let (effect, copy, attempt) = (&obligation.id.effect, obligation.id.copy, obligation.attempt);
-    let of = match copy {
+    let effect = &obligation.id.effect;
+    let of = match obligation.id.copy {
         0 => String::new(),
         n => format!("duplicate {n} of "),
     };
-    let pinned = |remedy: Remedy| {
-        let remedy = match copy {
-            0 => remedy,
-            n => remedy.option("--duplicate", n),
-        };
-        because(remedy.option("--attempt", attempt))
-    };
+    let again = Remedy::new("retry").name(run).option("--undo", effect);
     Some(Matter {
         what: format!(
             "undo of {of}effect {effect} {} {}",
             obligation.connector, obligation.operation
         ),
         why: reason.clone(),
-        remedies: vec![
-            pinned(Remedy::new("retry").name(run).option("--undo", effect)),
-            pinned(Remedy::new("settle").name(run).name(effect).words("--undone")),
-        ],
+        remedies: vec![pinned(again, obligation), undone(run, obligation)],
     })
+}
+
+/// The verdict that somebody has undone it by hand.
+pub(crate) fn undone(run: &str, obligation: &Obligation) -> Remedy {
+    let settle = Remedy::new("settle").name(run).name(&obligation.id.effect);
+    pinned(settle.words("--undone"), obligation)
+}
+
+/// For the obligation as it is seen now.
+fn pinned(remedy: Remedy, obligation: &Obligation) -> Remedy {
+    let remedy = match obligation.id.copy {
+        0 => remedy,
+        n => remedy.option("--duplicate", n),
+    };
+    because(remedy.option("--attempt", obligation.attempt))
 }
 
 /// An effect whose upstream is not reached: it goes on by itself once that is.

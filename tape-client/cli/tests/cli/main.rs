@@ -250,7 +250,7 @@ async fn errors_say_what_is_wrong() {
     expect![[r#"
         tape: store: DIR/empty.db is empty: there is no journal in it
     "#]]
-    .assert_eq(&told("empty.db", 1));
+    .assert_eq(&told("empty.db", 2));
     assert_eq!(std::fs::metadata(at("empty.db")).unwrap().len(), 0);
     expect![[r#"
         tape: the journal cannot be used as it is

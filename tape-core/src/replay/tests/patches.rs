@@ -31,7 +31,7 @@ fn a_run_that_came_further_keeps_the_old_path() {
     journal.add(recorded("#0", "x"));
     let root = Scope::root();
     assert_eq!(journal.replay.patched(&root, &change()), Patch::Known(false));
-    let asked = Fingerprint::of_bytes(b"x");
+    let asked = fingerprint("x");
     journal.replay.decide(&root, &asked).unwrap();
     // Also where everything is asked for by now: the answer holds.
     assert_eq!(journal.replay.patched(&root, &change()), Patch::Known(false));

@@ -428,7 +428,8 @@ async fn work_that_no_worker_has_taken_is_listed() {
     world.ask(&id("cancelled"), cancel("enough")).await;
     world.says(&["stuck", "--tenant", "acme"], &expect![[r#"
         acme/treasury/ann/s1/cancelled  since 2026-11-22 12:00:00.000
-          the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it; cancellation was asked for (enough), and it ends once it is driven
+          the run: cancellation was asked for (enough) and it has had no driver since 2026-11-22 13:00:00.000: it needs a `tape-reactor` that does recovery
+            tape cancel acme/treasury/ann/s1/cancelled --reason WHY
         acme/treasury/ann/s1/pending  since 2026-11-22 12:00:00.000
           the run: it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it
             tape cancel acme/treasury/ann/s1/pending --reason WHY
@@ -448,8 +449,10 @@ async fn work_that_no_worker_has_taken_is_listed() {
         acme/treasury/ann/s1/undo-claimed  since 2026-11-22 12:00:00.000
           undo of effect #0.0 bank refund: the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'
             tape release acme/treasury/ann/s1/undo-claimed '#0.0' --undo --until 1795348801000000 --reason WHY
+            tape settle acme/treasury/ann/s1/undo-claimed '#0.0' --undone --attempt 1 --reason WHY
         acme/treasury/ann/s1/undo  since 2026-11-22 12:00:00.000
           undo of effect #0.0 bank refund: it is to be carried out since 2026-11-22 12:00:00.000, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
+            tape settle acme/treasury/ann/s1/undo '#0.0' --undone --attempt 0 --reason WHY
     "#]]);
     // A server tells the same.
     let server = Server::start(world.dir.path());
@@ -472,8 +475,8 @@ async fn work_that_no_worker_has_taken_is_listed() {
         .tape(&["stuck", "--tenant", "acme", "--json", "--limit", "1"])
         .stdout;
     expect![[r#"
-        {"remedies":[],"run":"acme/treasury/ann/s1/cancelled","since":"2026-11-22 12:00:00.000","what":"the run","why":"it is to be driven again since 2026-11-22 13:00:00.000, and no worker has taken it: it needs a `tape-reactor` with an agent of app 'treasury', or its own program to begin it; cancellation was asked for (enough), and it ends once it is driven"}
-        {"remedies":["release acme/treasury/ann/s1/undo-claimed '#0.0' --undo --until 1795348801000000 --reason WHY"],"run":"acme/treasury/ann/s1/undo-claimed","since":"2026-11-22 12:00:00.000","what":"undo of effect #0.0 bank refund","why":"the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'"}
+        {"remedies":["cancel acme/treasury/ann/s1/cancelled --reason WHY"],"run":"acme/treasury/ann/s1/cancelled","since":"2026-11-22 12:00:00.000","what":"the run","why":"cancellation was asked for (enough) and it has had no driver since 2026-11-22 13:00:00.000: it needs a `tape-reactor` that does recovery"}
+        {"remedies":["release acme/treasury/ann/s1/undo-claimed '#0.0' --undo --until 1795348801000000 --reason WHY","settle acme/treasury/ann/s1/undo-claimed '#0.0' --undone --attempt 1 --reason WHY"],"run":"acme/treasury/ann/s1/undo-claimed","since":"2026-11-22 12:00:00.000","what":"undo of effect #0.0 bank refund","why":"the claim of w ran out at 2026-11-22 12:00:01.000, and no worker has claimed it since: it needs a `tape-reactor` with connector 'bank'"}
         {"cut":true,"listed":2}
     "#]].assert_eq(&String::from_utf8(listed).unwrap());
 }

@@ -101,7 +101,7 @@ impl Driven {
     pub(super) async fn effect(&self, call: u16) -> EffectId {
         let effect = EffectId {
             position: first(),
-            call: call.into(),
+            call,
         };
         let spec = EffectSpec {
             connector: Connector::new("bank").unwrap(),

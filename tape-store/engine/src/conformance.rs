@@ -1,5 +1,5 @@
 //! The tests that engines over every store have to pass, beside those of the store itself
-//! ([`tape_store::conformance`]). They are exported so that stores elsewhere can be held to them too.
+//! ([`tape_store::conformance!`]). They are exported so that stores elsewhere can be held to them too.
 //!
 //! ```no_run
 //! use std::sync::Arc;

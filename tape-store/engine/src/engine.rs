@@ -52,7 +52,8 @@ const OTHERS_CACHE_BYTES: usize = 16 << 20;
 /// use tape_core::command::{Command, ValueCommand};
 /// use tape_core::id::{Tenant, ValueName};
 /// use tape_core::payload::Payload;
-/// use tape_store::{engine::Engine, memory::MemoryStore};
+/// use tape_engine::Engine;
+/// use tape_store::memory::MemoryStore;
 ///
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// let engine = Engine::start(Arc::new(MemoryStore::new()));

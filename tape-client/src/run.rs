@@ -334,7 +334,7 @@ impl Run {
         self.end(DriverCommand::Fail { error }).await
     }
 
-    /// Ends the run as cancelled, once what it did is undone, after [`Error::Cancelled`] said that somebody asked for it. Where the lease
+    /// Accepts a cancellation that [`Error::Cancelled`] announced: the run ends as cancelled once what it did is undone. Where the lease
     /// ends before this is called, the run is ended all the same, without the agent.
     ///
     /// # Errors

@@ -209,7 +209,7 @@ fn undo(run: &str, obligation: &Obligation) -> Option<Matter> {
     })
 }
 
-/// The verdict that somebody has undone it by hand.
+/// The verdict that it was undone by hand.
 pub(crate) fn undone(run: &str, obligation: &Obligation) -> Remedy {
     let settle = Remedy::new("settle").name(run).name(&obligation.id.effect);
     pinned(settle.words("--undone"), obligation)

@@ -283,7 +283,7 @@ async fn errors_say_what_is_wrong() {
     );
 }
 
-/// What cannot be read pages nobody: it is told apart from a journal that is damaged or away.
+/// An argument that cannot be read has an exit code of its own, so that it raises no alarm of a damaged journal.
 #[tokio::test]
 async fn arguments_that_cannot_be_read_have_a_code_of_their_own() {
     let seeded = Seeded::new().await;

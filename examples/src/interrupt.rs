@@ -1,17 +1,17 @@
-//! Ends a play in order when a person or a machine asks for it, so that no process stays behind.
+//! Ends a scenario in order when a person or a machine asks for it, so that no process stays behind.
 
 use anyhow::{Result, bail};
 use std::future::Future;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs `play` to its end, or drops it, and with it the processes it started, on `SIGINT` or `SIGTERM`.
+/// Runs `scenario` to its end, or drops it, and with it the processes it started, on `SIGINT` or `SIGTERM`.
 ///
 /// # Errors
-/// Those of the play; and where it was interrupted.
-pub async fn or_interrupted<T>(play: impl Future<Output = Result<T>>) -> Result<T> {
+/// Those of the scenario; and where it was interrupted.
+pub async fn or_interrupted<T>(scenario: impl Future<Output = Result<T>>) -> Result<T> {
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        outcome = play => outcome,
+        outcome = scenario => outcome,
         _ = int.recv() => bail!("interrupted"),
         _ = term.recv() => bail!("asked to end"),
     }

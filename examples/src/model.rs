@@ -55,7 +55,7 @@ impl Asked {
 }
 
 /// What decides.
-pub trait Mind: Send + Sync + 'static {
+pub trait ModelBackend: Send + Sync + 'static {
     /// The answer to a question.
     ///
     /// # Errors
@@ -63,8 +63,8 @@ pub trait Mind: Send + Sync + 'static {
     fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>>;
 }
 
-struct Desk {
-    mind: Box<dyn Mind>,
+struct ModelServer {
+    model: Box<dyn ModelBackend>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -72,37 +72,37 @@ struct Desk {
 ///
 /// # Errors
 /// Where no port is free.
-pub async fn serve(mind: impl Mind, parent: Parent) -> Result<()> {
-    let desk = Arc::new(Desk {
-        mind: Box::new(mind),
+pub async fn serve(model: impl ModelBackend, parent: Parent) -> Result<()> {
+    let server = Arc::new(ModelServer {
+        model: Box::new(model),
         asked: Mutex::default(),
     });
     let router = Router::new()
         .route("/ask", post(ask))
         .route("/asked", get(asked))
-        .with_state(desk);
+        .with_state(server);
     serve_router(router, ANYWHERE, &parent).await
 }
 
-async fn ask(State(desk): State<Arc<Desk>>, Json(question): Json<Question>) -> Response {
+async fn ask(State(server): State<Arc<ModelServer>>, Json(question): Json<Question>) -> Response {
     let entry = Asked {
         at_us: now_us(),
         run: question.run.clone(),
         k: question.k,
         epoch: question.epoch,
     };
-    desk.asked
+    server.asked
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(entry);
-    match desk.mind.answer(&question).await {
+    match server.model.answer(&question).await {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     }
 }
 
-async fn asked(State(desk): State<Arc<Desk>>) -> Response {
-    Json(desk.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()).into_response()
+async fn asked(State(server): State<Arc<ModelServer>>) -> Response {
+    Json(server.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()).into_response()
 }
 
 /// The time, in microseconds since 1970.

@@ -1,4 +1,4 @@
-//! What a careful agent has without Tape: a notes file on its disk, with a line for each finished step.
+//! What a idempotent agent has without Tape: a notes file on its disk, with a line for each finished step.
 //!
 //! Run again, the agent skips the steps that it finds in its notes. That is more than most agents have, and it looks
 //! safe; but a step that was done and not noted is done again.

@@ -1,4 +1,4 @@
-//! Programs of the workspace that a play starts beside its own.
+//! Programs of the workspace that a scenario starts beside its own.
 
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Tape's reactors as processes that can be killed.
 
 use crate::child::Child;
-use crate::patience::until_it_works;
 use crate::programs::program;
+use crate::retry::until_it_works;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;

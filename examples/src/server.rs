@@ -1,15 +1,15 @@
 //! The journal's servers as processes that can be killed.
 
 use crate::child::Child;
-use crate::patience::until_it_works;
 use crate::programs::program;
+use crate::retry::until_it_works;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
 /// What a server says once it is ready.
 const READY: &str = "tape-server listening on";
-/// A driver's connection that closed is held to be dead after so many milliseconds: in a play, agents die all the time.
+/// A driver's connection that closed is held to be dead after so many milliseconds: in a scenario, agents die all the time.
 const LEASE_GRACE_MS: &str = "50";
 
 /// Several `tape-server` processes over one store.

@@ -13,7 +13,7 @@ use tape_client::{
 pub const MODEL_BUDGET: &str = "model";
 
 /// The policy of acts at an upstream that heeds no keys: what it promises not to have happened may be sent again without a person,
-/// as long as it takes. Waits are short, since in a play answers get lost all the time.
+/// as long as it takes. Waits are short, since in a scenario answers get lost all the time.
 const ASKED_OFTEN: EffectPolicy = EffectPolicy {
     attempts_max: 100,
     observations_max: 100,

@@ -56,7 +56,7 @@ impl Fault {
 }
 
 /// What an upstream is about.
-pub trait Desk: Send + Sync + 'static {
+pub trait Service: Send + Sync + 'static {
     /// What it answers to a request.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ pub trait Desk: Send + Sync + 'static {
 }
 
 struct Office {
-    desk: Box<dyn Desk>,
+    desk: Box<dyn Service>,
     ledger: Mutex<Ledger>,
     parent: Parent,
 }
@@ -74,7 +74,7 @@ struct Office {
 ///
 /// # Errors
 /// Where the ledger cannot be opened or no port is free.
-pub async fn serve(desk: impl Desk, ledger: &Path, parent: Parent) -> Result<()> {
+pub async fn serve(desk: impl Service, ledger: &Path, parent: Parent) -> Result<()> {
     let ledger = Mutex::new(Ledger::open(ledger)?);
     let office = Arc::new(Office {
         desk: Box::new(desk),
@@ -136,7 +136,7 @@ pub(crate) fn lost() -> Response {
 }
 
 /// What a desk answers to somebody who changes nothing.
-pub(crate) fn looked(desk: &dyn Desk, request: &Request) -> Response {
+pub(crate) fn looked(desk: &dyn Service, request: &Request) -> Response {
     match desk.answer(request) {
         Ok(answer) => Json(answer).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
@@ -184,7 +184,7 @@ impl Office {
 pub struct Upstream {
     http: reqwest::Client,
     url: String,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 impl Upstream {
@@ -194,14 +194,14 @@ impl Upstream {
         Self {
             http: crate::http::client(),
             url: url.to_owned(),
-            patience: None,
+            timeout: None,
         }
     }
 
     /// An act that takes longer than this counts as one whose answer is lost.
     #[must_use]
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -217,8 +217,8 @@ impl Upstream {
         if let Some(fault) = fault {
             call = call.header(FAULT, fault.word());
         }
-        if let Some(patience) = self.patience {
-            call = call.timeout(patience);
+        if let Some(timeout) = self.timeout {
+            call = call.timeout(timeout);
         }
         answer(call).await
     }

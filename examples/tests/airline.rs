@@ -1,11 +1,11 @@
-//! The airline play from outside, over a few recorded runs made here.
+//! The airline scenario from outside, over a few recorded runs made here.
 
 mod trajectories;
 mod workers;
 
 use std::process::{Command, Output};
 
-fn play(runs: usize, args: &[&str]) -> (Output, String) {
+fn scenario(runs: usize, args: &[&str]) -> (Output, String) {
     let dir = tempfile::tempdir().expect("a directory is made");
     let file = dir.path().join("trajectories.json");
     trajectories::write(&file, runs);
@@ -14,7 +14,7 @@ fn play(runs: usize, args: &[&str]) -> (Output, String) {
         .arg(&file)
         .args(args)
         .output()
-        .expect("the play starts");
+        .expect("the scenario starts");
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -29,7 +29,7 @@ fn last(text: &str) -> &str {
 
 #[test]
 fn over_a_server_that_is_killed_too_everything_is_done_once() {
-    let (output, text) = play(
+    let (output, text) = scenario(
         4,
         &[
             "--agents",
@@ -62,7 +62,7 @@ fn over_an_embedded_store_everything_is_done_once() {
         "--seed",
         "7",
     ];
-    let (output, text) = play(4, &args);
+    let (output, text) = scenario(4, &args);
     assert!(output.status.success(), "{text}");
     let expected =
         "airline: runs=4 decisions=20 asked_twice=0 acts=12 done_twice=0 lost=0 chains=ok kills=10";
@@ -82,7 +82,7 @@ fn without_tape_acts_are_done_twice() {
         "--seed",
         "7",
     ];
-    let (output, text) = play(4, &args);
+    let (output, text) = scenario(4, &args);
     assert!(output.status.success(), "{text}");
     assert!(
         last(&text).starts_with("airline: runs=4 decisions=20 asked_twice=0 acts=12 done_twice="),
@@ -123,7 +123,7 @@ fn without_tape_an_airline_that_heeds_no_keys_acts_twice() {
         "--seed",
         "7",
     ];
-    let (output, text) = play(4, &args);
+    let (output, text) = scenario(4, &args);
     assert!(output.status.success(), "{text}");
     assert!(last(&text).starts_with("airline: runs=4 decisions=20 "), "{text}");
     assert!(!last(&text).contains("done_twice=0"), "{text}");
@@ -131,7 +131,7 @@ fn without_tape_an_airline_that_heeds_no_keys_acts_twice() {
 
 #[test]
 fn workers_without_anything_to_do_are_refused() {
-    let (output, text) = play(1, &["--reactor-kills", "3"]);
+    let (output, text) = scenario(1, &["--reactor-kills", "3"]);
     assert!(!output.status.success(), "{text}");
     assert!(text.contains("--semantics non-idempotent"), "{text}");
 }
@@ -139,7 +139,7 @@ fn workers_without_anything_to_do_are_refused() {
 #[test]
 fn the_schedule_is_a_function_of_the_seed() {
     let digest = |seed: &str| {
-        let (_, text) = play(
+        let (_, text) = scenario(
             4,
             &[
                 "--unprotected",
@@ -163,7 +163,7 @@ fn the_schedule_is_a_function_of_the_seed() {
 
 #[test]
 fn more_kills_than_there_is_room_for_are_refused_and_not_skipped() {
-    let (output, text) = play(
+    let (output, text) = scenario(
         1,
         &["--unprotected", "--agent-kills", "40", "--server-kills", "0"],
     );
@@ -174,7 +174,7 @@ fn more_kills_than_there_is_room_for_are_refused_and_not_skipped() {
 #[test]
 fn a_store_that_the_processes_cannot_share_is_refused() {
     for servers in ["0", "1"] {
-        let (output, text) = play(1, &["--store", "memory:", "--servers", servers]);
+        let (output, text) = scenario(1, &["--store", "memory:", "--servers", servers]);
         assert!(!output.status.success(), "{text}");
         assert!(
             text.contains("is not shared") && text.contains("sqlite:PATH"),
@@ -196,7 +196,7 @@ fn after_its_deadline_the_play_says_what_is_still_open() {
         "--deadline-seconds",
         "1",
     ];
-    let (output, text) = play(20, &args);
+    let (output, text) = scenario(20, &args);
     assert!(!output.status.success(), "{text}");
     assert!(
         text.contains("after 1 s ") && text.contains(" runs are still open: "),

@@ -1,4 +1,4 @@
-//! The airline play over Bigtable's emulator and two servers, while agents and servers are killed.
+//! The airline scenario over Bigtable's emulator and two servers, while agents and servers are killed.
 //!
 //! At full size: `TAPE_AIRLINE_TRAJECTORIES=FILE cargo nextest run -p tape-examples --features bigtable --test airline_bigtable`
 //! replays the recorded runs of the file with 400 kills of agents and 50 of servers.
@@ -29,10 +29,10 @@ fn over_two_servers_that_are_killed_too_everything_is_done_once() {
         trajectories::write(&made, 8);
         made
     });
-    let mut play = Command::new(env!("CARGO_BIN_EXE_airline"));
-    play.arg("--trajectories").arg(trajectories);
-    play.args(["--store", &table.url(), "--servers", "2", "--seed", "7"]);
-    play.args([
+    let mut scenario = Command::new(env!("CARGO_BIN_EXE_airline"));
+    scenario.arg("--trajectories").arg(trajectories);
+    scenario.args(["--store", &table.url(), "--servers", "2", "--seed", "7"]);
+    scenario.args([
         "--agents",
         agents,
         "--agent-kills",
@@ -40,7 +40,7 @@ fn over_two_servers_that_are_killed_too_everything_is_done_once() {
         "--server-kills",
         server_kills,
     ]);
-    let output = play.output().expect("the play starts");
+    let output = scenario.output().expect("the scenario starts");
     let (said, complained) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

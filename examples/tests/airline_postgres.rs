@@ -1,4 +1,4 @@
-//! The airline play over PostgreSQL and three servers, while agents and servers are killed, connections are cut, half closed and held
+//! The airline scenario over PostgreSQL and three servers, while agents and servers are killed, connections are cut, half closed and held
 //! up amid commits, and the database itself crashes.
 //!
 //! At full size: `TAPE_AIRLINE_TRAJECTORIES=FILE cargo nextest run -p tape-examples --features postgres --test airline_postgres`
@@ -55,7 +55,7 @@ impl Size {
         }
     }
 
-    fn play(&self, store: &str) -> Child {
+    fn scenario(&self, store: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_airline"));
         command.arg("--trajectories").arg(&self.trajectories);
         command.args(["--store", store, "--servers", "3", "--seed", "7"]);
@@ -79,9 +79,9 @@ async fn whatever_goes_down_everything_is_done_once() {
     let database = cluster.database();
     let proxy = Proxy::start(database.port()).await;
     let store = format!("{}?statement_timeout_ms=2000", database.url_at(proxy.port()));
-    let play = tokio::spawn(size.play(&store).wait_with_output());
+    let scenario = tokio::spawn(size.scenario(&store).wait_with_output());
     let mut crashes = 0;
-    while !play.is_finished() {
+    while !scenario.is_finished() {
         let entries: usize = database.psql("SELECT count(*) FROM tape_entry").parse().unwrap();
         if entries > 0 {
             proxy.havoc(FAULTS);
@@ -91,7 +91,7 @@ async fn whatever_goes_down_everything_is_done_once() {
             crashes += 1;
         }
     }
-    let output = play.await.unwrap().unwrap();
+    let output = scenario.await.unwrap().unwrap();
     let (said, complained) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

@@ -1,4 +1,4 @@
-//! The airline play over Spanner's emulator and two servers, while agents and servers are killed.
+//! The airline scenario over Spanner's emulator and two servers, while agents and servers are killed.
 //!
 //! At full size: `TAPE_AIRLINE_TRAJECTORIES=FILE cargo nextest run -p tape-examples --features spanner --test airline_spanner`
 //! replays the recorded runs of the file with 400 kills of agents and 50 of servers.

@@ -1,12 +1,12 @@
-//! The treasury play from outside, as a person runs it.
+//! The treasury scenario from outside, as a person runs it.
 
 use std::process::{Command, Output};
 
-fn play(args: &[&str]) -> Output {
+fn scenario(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_treasury"))
         .args(args)
         .output()
-        .expect("the play starts")
+        .expect("the scenario starts")
 }
 
 fn text(output: &Output) -> String {
@@ -38,7 +38,7 @@ fn shows_everything(text: &str) {
 
 #[test]
 fn with_tape_every_act_is_done_once() {
-    let output = play(&[]);
+    let output = scenario(&[]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     shows_everything(&text);
@@ -51,7 +51,7 @@ fn with_tape_every_act_is_done_once() {
 
 #[test]
 fn without_tape_acts_are_done_twice() {
-    let output = play(&["--unprotected"]);
+    let output = scenario(&["--unprotected"]);
     let text = text(&output);
     assert!(output.status.success(), "{text}");
     let last = text.trim_end().lines().last().unwrap();

@@ -14,7 +14,7 @@ use tape_api::query::{
 };
 use tape_api::{Journal, JournalError};
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Claimed, Command, OutsideCommand, RunCommand, Verdict};
+use tape_core::command::{Claimed, Command, ExternalCommand, RunCommand, Verdict};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::erasure::Erasure;
@@ -57,7 +57,7 @@ pub(crate) struct Settings {
     pub(crate) holder: Holder,
     pub(crate) principal: Option<Principal>,
     pub(crate) lease: Duration,
-    pub(crate) patience: Duration,
+    pub(crate) suspend_after: Duration,
     pub(crate) retry_for: Duration,
     pub(crate) beginnings: Arc<Beginnings>,
 }
@@ -149,7 +149,7 @@ impl Tape {
         let seen = None;
         self.tell(
             run,
-            OutsideCommand::Signal {
+            ExternalCommand::Signal {
                 gate,
                 id,
                 answer,
@@ -175,7 +175,7 @@ impl Tape {
         let seen = Some(seen);
         self.tell(
             run,
-            OutsideCommand::Signal {
+            ExternalCommand::Signal {
                 gate,
                 id,
                 answer,
@@ -194,7 +194,7 @@ impl Tape {
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<Reply, Error> {
         self.tell(
             run,
-            OutsideCommand::Cancel {
+            ExternalCommand::Cancel {
                 reason: reason.to_owned(),
             },
         )
@@ -242,7 +242,7 @@ impl Tape {
     ) -> Result<Reply, Error> {
         self.tell(
             run,
-            OutsideCommand::SettleEffect {
+            ExternalCommand::SettleEffect {
                 effect,
                 verdict,
                 reason: reason.to_owned(),
@@ -269,7 +269,7 @@ impl Tape {
     ) -> Result<Reply, Error> {
         self.tell(
             run,
-            OutsideCommand::SettleObligation {
+            ExternalCommand::SettleObligation {
                 obligation,
                 retry,
                 reason: reason.to_owned(),
@@ -291,7 +291,7 @@ impl Tape {
         reason: &str,
     ) -> Result<Reply, Error> {
         let reason = reason.to_owned();
-        let release = OutsideCommand::ReleaseClaim {
+        let release = ExternalCommand::ReleaseClaim {
             claimed,
             until,
             reason,
@@ -305,7 +305,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Rejected`] where there is no such run.
     pub async fn release_lease(&self, run: &RunId, epoch: Epoch, seen: Seq) -> Result<Reply, Error> {
-        let release = OutsideCommand::DriverVanished {
+        let release = ExternalCommand::DriverVanished {
             epoch,
             seen,
             grace_ms: 0,
@@ -320,7 +320,7 @@ impl Tape {
     pub async fn retry(&self, run: &RunId, seen: Seq, reason: &str) -> Result<Reply, Error> {
         self.tell(
             run,
-            OutsideCommand::RetryRun {
+            ExternalCommand::RetryRun {
                 reason: reason.to_owned(),
                 seen,
             },
@@ -459,8 +459,8 @@ impl Tape {
         .await
     }
 
-    pub(crate) async fn tell(&self, run: &RunId, command: OutsideCommand) -> Result<Reply, Error> {
-        self.command(run, RunCommand::Tell(command), None).await
+    pub(crate) async fn tell(&self, run: &RunId, command: ExternalCommand) -> Result<Reply, Error> {
+        self.command(run, RunCommand::External(command), None).await
     }
 
     /// Sends a command to a run until it is answered.
@@ -524,8 +524,8 @@ impl Connect {
 
     /// How long a run waits in this process for a gate, a timer or an effect before it is suspended; 10 s by default.
     #[must_use]
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.settings.patience = patience;
+    pub const fn suspend_after(mut self, wait: Duration) -> Self {
+        self.settings.suspend_after = wait;
         self
     }
 
@@ -556,7 +556,7 @@ impl Connect {
         }
         // A deadline must have a point in time.
         let longest = Duration::from_secs(365 * 86_400);
-        self.settings.patience = self.settings.patience.min(longest);
+        self.settings.suspend_after = self.settings.suspend_after.min(longest);
         self.settings.retry_for = self.settings.retry_for.min(longest);
         Ok(Tape {
             journal,
@@ -572,7 +572,7 @@ impl Default for Settings {
             holder: Holder::new(name).expect("digits and a hyphen are a name"),
             principal: None,
             lease: Duration::from_secs(30),
-            patience: Duration::from_secs(10),
+            suspend_after: Duration::from_secs(10),
             retry_for: Duration::from_secs(60),
             beginnings: Arc::default(),
         }

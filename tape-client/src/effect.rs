@@ -17,9 +17,9 @@ use calls::Number;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tape_core::command::{DriverCommand, Ending};
+use tape_core::command::{AttemptOutcome, DriverCommand};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
-use tape_core::id::{BusinessKey, Connector, EffectId, Operation};
+use tape_core::id::{BusinessKey, ConnectorName, EffectId, Operation};
 use tape_core::payload::{ContentDigest, Payload};
 use tape_core::replay::{EffectRecord, Place, Settled};
 use tape_core::reply::{Rejection, Reply, ReplyResult};
@@ -103,7 +103,7 @@ impl Effect {
     ///
     /// The agent's process undoes nothing itself. Where the run ends badly, a `tape-reactor` over the same journal does, by its
     /// reactor `compensation` and a connector of this name, also for runs of an embedded journal. Without one the run stays
-    /// [`Undoing`](crate::Ending::Undoing) until there is one, or a person settles it
+    /// [`Undoing`](crate::RunResult::Undoing) until there is one, or a person settles it
     /// ([`Tape::settle_obligation`](crate::Tape::settle_obligation)).
     pub fn undo(self, operation: &str, args: &impl Serialize) -> Self {
         let undo = undo(operation, args);
@@ -170,7 +170,7 @@ impl Effect {
     /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Invalid`] where it is new, and a later
     /// decision of its scope was asked for; [`Error::Unreadable`] where it happened, and what
     /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive;
-    /// [`Error::Suspended`] where the next attempt is due beyond the client's patience, and the run waits without this driver;
+    /// [`Error::Suspended`] where the next attempt is due longer than the client waits, and the run waits without this driver;
     /// [`Error::Cancelled`] where somebody asks for the run to end before the next attempt.
     ///
     /// # Cancellation
@@ -314,7 +314,7 @@ struct Asked {
 
 fn spec(connector: &str, operation: &str) -> Result<EffectSpec, Error> {
     Ok(EffectSpec {
-        connector: Connector::new(connector)?,
+        connector: ConnectorName::new(connector)?,
         operation: Operation::new(operation)?,
         semantics: Semantics::Idempotent,
         mode: Mode::Inline,
@@ -416,7 +416,7 @@ async fn again(run: &Run, id: &EffectId, due: Option<Timestamp>) -> Result<Stand
     started(run.drive(restart).await?)
 }
 
-/// Waits until the next attempt is due, or until the effect is settled by somebody else. A wait beyond the client's patience suspends
+/// Waits until the next attempt is due, or until the effect is settled by somebody else. A wait longer than the client waits suspends
 /// the run.
 ///
 /// # Errors
@@ -424,7 +424,7 @@ async fn again(run: &Run, id: &EffectId, due: Option<Timestamp>) -> Result<Stand
 async fn until_due(run: &Run, id: &EffectId, due: Timestamp) -> Result<Option<Settled>, Error> {
     let left = || run.inner.lease.clock().until(due);
     // Who waits elsewhere in the run does not suspend it over a short wait.
-    let short = left() <= run.inner.tape.settings.patience;
+    let short = left() <= run.inner.tape.settings.suspend_after;
     let _busy = short.then(|| run.busy());
     let wait = Due {
         at: due,
@@ -444,18 +444,18 @@ async fn until_due(run: &Run, id: &EffectId, due: Timestamp) -> Result<Option<Se
 }
 
 /// Records how an attempt ended.
-async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: Ending) -> Result<Stand, Error> {
+async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: AttemptOutcome) -> Result<Stand, Error> {
     let doubt = match &ending {
-        Ending::Retry { error: cause, .. }
-        | Ending::Refused { error: cause, .. }
-        | Ending::Unreached { error: cause }
-        | Ending::Repeat { cause, .. }
-        | Ending::Unknown { cause } => cause.clone(),
-        Ending::Confirmed { .. } | Ending::Failed { .. } => String::new(),
+        AttemptOutcome::Retry { error: cause, .. }
+        | AttemptOutcome::Refused { error: cause, .. }
+        | AttemptOutcome::Unreached { error: cause }
+        | AttemptOutcome::Repeat { cause, .. }
+        | AttemptOutcome::Unknown { cause } => cause.clone(),
+        AttemptOutcome::Confirmed { .. } | AttemptOutcome::Failed { .. } => String::new(),
     };
     let settled = match &ending {
-        Ending::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
-        Ending::Failed { error, detail } => Some(Settled::Failed {
+        AttemptOutcome::Confirmed { result, .. } => Some(Settled::Confirmed(result.clone())),
+        AttemptOutcome::Failed { error, detail } => Some(Settled::Failed {
             error: error.clone(),
             detail: detail.clone(),
         }),

@@ -5,7 +5,7 @@ use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
 use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
-use tape_core::reply::{Ended, Rejection, ReplyResult};
+use tape_core::reply::{Rejection, ReplyResult, RunOutcome};
 
 /// Why a call of the client came to nothing, by what to do next.
 ///
@@ -34,7 +34,7 @@ pub enum Error {
     Drift(#[from] Box<Drift>),
     /// Return: the run has ended.
     #[error("the run has ended: {}", ended_text(.0))]
-    Ended(Ended),
+    Ended(RunOutcome),
     /// Tidy up and call [`Run::accept_cancel`](crate::Run::accept_cancel): somebody asked for the run to end.
     #[error("the run is to be cancelled")]
     Cancelled,
@@ -212,11 +212,11 @@ const fn after_refusal(rejection: &Rejection) -> &'static str {
     }
 }
 
-fn ended_text(ended: &Ended) -> String {
+fn ended_text(ended: &RunOutcome) -> String {
     match ended {
-        Ended::Completed => "it completed".to_owned(),
-        Ended::Failed { error } => format!("it failed: {error}"),
-        Ended::Cancelled { reason } => format!("it was cancelled: {reason}"),
+        RunOutcome::Completed => "it completed".to_owned(),
+        RunOutcome::Failed { error } => format!("it failed: {error}"),
+        RunOutcome::Cancelled { reason } => format!("it was cancelled: {reason}"),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::lease::millis;
 use crate::run::{Due, Run};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{GateName, Principal};
 use tape_core::payload::Payload;
@@ -87,7 +87,7 @@ impl Gate {
         self
     }
 
-    /// Waits for the signal or the deadline. After the client's patience the run is suspended.
+    /// Waits for the signal or the deadline. After the wait that the client allows (`suspend_after`) the run is suspended.
     ///
     /// # Errors
     /// [`Error::Suspended`] where the run waits without this driver: return, and be re-driven when the signal comes;
@@ -114,7 +114,7 @@ impl Gate {
                 opened(&run.drive(open.within(&run.scope)).await?.result)
             }
         };
-        let say = OutsideCommand::ExpireGate { gate: gate.clone() };
+        let say = ExternalCommand::ExpireGate { gate: gate.clone() };
         let due = deadline.map(|at| Due {
             at,
             say: Some(say),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::id::{Epoch, RunId, StreamId};
-use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
 use tape_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -34,7 +34,7 @@ pub(crate) enum Hold {
     /// It let the run go.
     Released,
     /// The run has ended, or ends once what it did is undone.
-    Ended(Option<Ended>),
+    Ended(Option<RunOutcome>),
 }
 
 impl Hold {

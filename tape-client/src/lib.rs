@@ -55,7 +55,7 @@ pub use gate::{Gate, GateAnswer};
 pub use open::{open, open_existing};
 #[cfg(feature = "remote")]
 pub use remote::Remote;
-pub use run::{Begun, Ending, Run, RunBuilder};
+pub use run::{Begun, Run, RunBuilder, RunResult};
 pub use session::{Event, Session};
 pub use timer::Timer;
 pub use url::StoreUrl;

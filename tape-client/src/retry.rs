@@ -21,13 +21,13 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// Asks until there is an answer or a refusal, for at most `patience`. What is asked has no request id: a command goes through
+/// Asks until there is an answer or a refusal, for at most `retry_for`. What is asked has no request id: a command goes through
 /// [`until_executed`].
-pub(crate) async fn until_answered<T, F>(patience: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
+pub(crate) async fn until_answered<T, F>(retry_for: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, JournalError>>,
 {
-    let mut tries = Tries::within(patience);
+    let mut tries = Tries::within(retry_for);
     loop {
         match tries.next(send()).await {
             Ok(answer) => return Ok(answer),
@@ -37,9 +37,9 @@ where
     }
 }
 
-/// Sends a command until it is executed or refused, for at most `patience`. `fresh` makes new request ids.
+/// Sends a command until it is executed or refused, for at most `retry_for`. `fresh` makes new request ids.
 pub(crate) async fn until_executed<B: Clone, T, F>(
-    patience: Duration,
+    retry_for: Duration,
     mut command: Command<B>,
     fresh: impl Fn() -> RequestId,
     mut send: impl FnMut(Command<B>) -> F,
@@ -47,7 +47,7 @@ pub(crate) async fn until_executed<B: Clone, T, F>(
 where
     F: Future<Output = Result<T, JournalError>>,
 {
-    let mut tries = Tries::within(patience);
+    let mut tries = Tries::within(retry_for);
     // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
     let (mut doubtful, mut refused) = (false, 0);
     loop {
@@ -83,9 +83,9 @@ struct Tries {
 }
 
 impl Tries {
-    fn within(patience: Duration) -> Self {
+    fn within(retry_for: Duration) -> Self {
         Self {
-            deadline: Instant::now() + patience,
+            deadline: Instant::now() + retry_for,
             backoff: backoff(),
         }
     }

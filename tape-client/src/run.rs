@@ -25,7 +25,7 @@ use tape_core::entry::TraceParent;
 use tape_core::id::{Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::replay::Replay;
-use tape_core::reply::Ended;
+use tape_core::reply::RunOutcome;
 use tokio::sync::Semaphore;
 
 /// A run that this process drives.
@@ -73,13 +73,13 @@ pub(crate) struct Inner {
     /// Held while a refusal is recorded.
     refusing: tokio::sync::Mutex<()>,
     /// What this driver ended the run with, and how that ended it.
-    ended: OnceLock<(DriverCommand, Ending)>,
+    ended: OnceLock<(DriverCommand, RunResult)>,
 }
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Ending {
+pub enum RunResult {
     /// Well, with this output.
     Completed(Payload),
     /// In failure.
@@ -97,7 +97,7 @@ pub enum Ending {
     Undoing,
 }
 
-impl Ending {
+impl RunResult {
     /// The output of a run that ended well, read as JSON.
     ///
     /// # Errors
@@ -107,8 +107,8 @@ impl Ending {
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self {
             Self::Completed(output) => json::read("the output", output),
-            Self::Failed { error } => Err(Error::Ended(Ended::Failed { error: error.clone() })),
-            Self::Cancelled { reason } => Err(Error::Ended(Ended::Cancelled {
+            Self::Failed { error } => Err(Error::Ended(RunOutcome::Failed { error: error.clone() })),
+            Self::Cancelled { reason } => Err(Error::Ended(RunOutcome::Cancelled {
                 reason: reason.clone(),
             })),
             Self::Undoing => Err(Error::Closing {
@@ -117,11 +117,11 @@ impl Ending {
         }
     }
 
-    fn of(ended: Ended, output: Option<Payload>) -> Self {
+    fn of(ended: RunOutcome, output: Option<Payload>) -> Self {
         match ended {
-            Ended::Completed => Self::Completed(output.unwrap_or_else(Payload::empty)),
-            Ended::Failed { error } => Self::Failed { error },
-            Ended::Cancelled { reason } => Self::Cancelled { reason },
+            RunOutcome::Completed => Self::Completed(output.unwrap_or_else(Payload::empty)),
+            RunOutcome::Failed { error } => Self::Failed { error },
+            RunOutcome::Cancelled { reason } => Self::Cancelled { reason },
         }
     }
 }
@@ -317,19 +317,19 @@ impl Run {
     ///
     /// # Cancellation
     /// Dropped, it may still end the run. Called again with the same output, it says how the run ended.
-    pub async fn complete(&self, output: &impl Serialize) -> Result<Ending, Error> {
+    pub async fn complete(&self, output: &impl Serialize) -> Result<RunResult, Error> {
         let output = json::payload("output", output)?;
         self.end(DriverCommand::Complete { output }).await
     }
 
-    /// Ends the run in failure, once what it did is undone ([`Ending::Undoing`] until then). Of a long error, the first 8 KiB are kept.
+    /// Ends the run in failure, once what it did is undone ([`RunResult::Undoing`] until then). Of a long error, the first 8 KiB are kept.
     ///
     /// # Errors
     /// As any call that writes.
     ///
     /// # Cancellation
     /// As [`Run::complete`].
-    pub async fn fail(&self, error: impl Into<String>) -> Result<Ending, Error> {
+    pub async fn fail(&self, error: impl Into<String>) -> Result<RunResult, Error> {
         let error = effect::text(error.into());
         self.end(DriverCommand::Fail { error }).await
     }
@@ -342,7 +342,7 @@ impl Run {
     ///
     /// # Cancellation
     /// As [`Run::complete`].
-    pub async fn accept_cancel(&self) -> Result<Ending, Error> {
+    pub async fn accept_cancel(&self) -> Result<RunResult, Error> {
         self.end(DriverCommand::AcceptCancel).await
     }
 

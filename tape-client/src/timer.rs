@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::lease::millis;
 use crate::run::{Due, Run};
 use std::time::Duration;
-use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::replay::TimerState;
@@ -90,7 +90,7 @@ impl Timer {
         };
         let due = Due {
             at,
-            say: Some(OutsideCommand::FireTimer { timer: timer.clone() }),
+            say: Some(ExternalCommand::FireTimer { timer: timer.clone() }),
             alone: true,
         };
         run.wait_until(Some(due), |replay| {

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 use std::sync::Arc;
-use tape_client::{Answer, Ending, Error, Run, RunId, Tape};
+use tape_client::{Answer, Error, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
 use tape_store::memory::MemoryStore;
 
@@ -69,7 +69,7 @@ async fn a_run_that_came_further_keeps_its_path_and_a_new_one_takes_the_new() {
     decide(&run, "compliance").await.unwrap();
     decide(&run, "pay").await.unwrap();
     let ended = run.complete(&()).await.unwrap();
-    assert!(matches!(ended, Ending::Completed(_)), "{ended:?}");
+    assert!(matches!(ended, RunResult::Completed(_)), "{ended:?}");
 }
 
 #[tokio::test]

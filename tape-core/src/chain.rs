@@ -367,7 +367,7 @@ fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
                 user: of_user.then(|| merged.session.user.clone()),
             })
         }
-        EntryBody::ClaimTaken(taken) => Some(StreamId::Claim {
+        EntryBody::KeyTaken(taken) => Some(StreamId::KeyOwner {
             tenant: taken.run.tenant.clone(),
             connector: taken.connector.clone(),
             key: taken.key.clone(),

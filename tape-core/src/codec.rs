@@ -177,7 +177,7 @@ impl Stamp {
 /// the stamp.
 ///
 /// # Panics
-/// Never for bodies that [`decide`](crate::stream::Stream::decide) and its like made: their payloads have their bytes, and every
+/// Never for bodies that [`decide`](crate::decider::Decider::decide) and its like made: their payloads have their bytes, and every
 /// value has a JSON form.
 #[must_use]
 pub fn seal(

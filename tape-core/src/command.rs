@@ -3,16 +3,16 @@
 
 mod attempt;
 mod driver;
-mod outside;
+mod external;
 mod session;
 mod value;
 mod worker;
 
-pub use attempt::{Ending, UndoEnding};
+pub use attempt::{AttemptOutcome, UndoOutcome};
 pub use driver::{Begin, Create, Deadline, DriverCommand, RecordDecision};
-pub use outside::{Claimed, OutsideCommand, Verdict};
+pub use external::{Claimed, ExternalCommand, Verdict};
 pub use session::{Rewind, SessionCommand, SharedCommand};
-pub use value::{ClaimCommand, ValueCommand};
+pub use value::{KeyCommand, ValueCommand};
 pub use worker::{Held, WorkerCommand};
 
 use crate::entry::TraceParent;
@@ -71,7 +71,9 @@ pub enum RunCommand {
     /// A worker's command on one effect or obligation.
     Work(WorkerCommand),
     /// A command from outside: a person, a timer, a sender of signals.
-    Tell(OutsideCommand),
+    // Digests of commands cover this name.
+    #[serde(rename = "Tell")]
+    External(ExternalCommand),
 }
 
 impl CommandBody for RunCommand {
@@ -82,7 +84,7 @@ impl CommandBody for RunCommand {
                 | Self::Work(
                     WorkerCommand::RenewEffectClaim { .. } | WorkerCommand::RenewObligationClaim { .. }
                 )
-                | Self::Tell(OutsideCommand::Retire { .. })
+                | Self::External(ExternalCommand::Retire { .. })
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::budget::Spend;
 use crate::entry::words::Words;
-use crate::id::{BusinessKey, Connector, Holder, Operation, Seq};
+use crate::id::{BusinessKey, ConnectorName, Holder, Operation, Seq};
 use crate::limits::{PREVIEW_BYTES_MAX, UNREACHED_BACKOFF_MS_MAX, UNREACHED_BACKOFF_MS_MIN};
 use crate::payload::{ERASED, Payload};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectSpec {
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// What is asked of it.
     pub operation: Operation,
     /// What happens if it is sent twice.
@@ -102,7 +102,7 @@ impl EffectPolicy {
     }
 
     /// The wait after the n-th failure, from 1, in milliseconds: doubled each time. It has no jitter, since the rules know no chance: what
-    /// becomes due at once is spread by the lanes of reactors, and by what each of their copies takes up.
+    /// becomes due at once is spread by the limits of reactors, and by what each of their copies takes up.
     #[must_use]
     pub fn backoff_after(&self, n: u32) -> u64 {
         let doublings = n.saturating_sub(1).min(40);
@@ -115,12 +115,12 @@ impl EffectPolicy {
     /// happens, so it is at least [`UNREACHED_BACKOFF_MS_MIN`] and may grow to [`UNREACHED_BACKOFF_MS_MAX`], whatever the policy says.
     #[must_use]
     pub fn backoff_unreached(&self, n: u32) -> u64 {
-        let patient = Self {
+        let slower = Self {
             backoff_ms: self.backoff_ms.max(UNREACHED_BACKOFF_MS_MIN),
             backoff_max_ms: self.backoff_max_ms.max(UNREACHED_BACKOFF_MS_MAX),
             ..*self
         };
-        patient.backoff_after(n)
+        slower.backoff_after(n)
     }
 }
 

@@ -280,7 +280,7 @@ bodies! {
     /// A value was deleted.
     ValueDeleted(value::Deleted) = "value.deleted", payloads ();
     /// An effect took a business key.
-    ClaimTaken(value::ClaimTaken) = "claim.taken";
+    KeyTaken(value::KeyTaken) = "claim.taken";
     /// Payloads of the stream were erased on request.
     PayloadErased(erasure::Erased) = "payload.erased", words ();
     /// The store has got rid of payloads that were erased.

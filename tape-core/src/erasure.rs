@@ -6,13 +6,13 @@
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::CommandBody;
+use crate::decider::{already, decided};
 use crate::entry::EntryBody;
 use crate::entry::erasure::{Erased, Finished};
 use crate::id::Seq;
 use crate::limits::{ERASED_AT_ONCE_MAX, ERASURES_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::run::check::text;
-use crate::stream::{already, decided};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};

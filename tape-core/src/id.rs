@@ -6,7 +6,7 @@ mod request;
 mod stream;
 
 pub use name::{
-    App, BudgetName, BusinessKey, Connector, EventId, GateName, Holder, InvalidName, Invocation, Key,
+    App, BudgetName, BusinessKey, ConnectorName, EventId, GateName, Holder, InvalidName, Invocation, Key,
     NameProblem, Operation, Principal, SampleName, SessionName, SignalId, Tenant, TimerName, User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};

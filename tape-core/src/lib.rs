@@ -1,7 +1,7 @@
 //! The rules of Tape, the durable journal under agents that act. Pure: no I/O, no clock, no async, no randomness.
 //!
 //! A *stream* (a run, a session, state that sessions share, a value, the owner of a business key) is a sequence of immutable [`entry::Entry`]s. A [`command::Command`] is decided
-//! against the state folded from them ([`stream::Stream::decide`]) and becomes new entries and a reply, or a
+//! against the state folded from them ([`decider::Decider::decide`]) and becomes new entries and a reply, or a
 //! rejection. Time, ids and randomness come in as arguments.
 //!
 //! What this crate must not know: how entries are stored, sent or scheduled; what time it is; where a random number
@@ -11,15 +11,16 @@ pub mod agenda;
 pub mod budget;
 pub mod causes;
 pub mod chain;
-pub mod claim;
 pub mod codec;
 pub mod command;
+pub mod decider;
 pub mod effect;
 pub mod entry;
 pub mod erasure;
 pub mod fingerprint;
 pub mod id;
 pub mod json;
+pub mod key_owner;
 pub mod limits;
 mod number;
 pub mod outage;
@@ -30,7 +31,6 @@ pub mod reply;
 pub mod run;
 pub mod session;
 pub mod shared;
-pub mod stream;
 pub mod subject;
 pub mod time;
 pub mod value;

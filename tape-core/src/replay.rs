@@ -20,16 +20,16 @@ pub use patch::{Patch, patch_name};
 pub use refusal::{Refusal, Refused};
 
 use crate::command::Deadline;
+use crate::decider::ReplayError;
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::gate::AnsweredBy;
-use crate::entry::run::{Begun, Unhappy};
+use crate::entry::run::{Begun, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody, budget};
 use crate::fingerprint::Fingerprint;
 use crate::id::{BudgetName, EffectId, Epoch, GateName, Key, Position, SampleName, Scope, Seq, TimerName};
 use crate::payload::{ContentDigest, Payload};
-use crate::reply::Ended;
-use crate::stream::ReplayError;
+use crate::reply::RunOutcome;
 use crate::time::Timestamp;
 use drift::Differences;
 use refusal::Refusals;
@@ -132,14 +132,14 @@ pub enum Standing {
     /// It waits without a driver.
     Suspended,
     /// What it did is being undone; then it ends like this.
-    Compensating(Unhappy),
+    Compensating(UnhappyOutcome),
     /// It waits for a person.
     Stuck {
         /// Why.
         reason: String,
     },
     /// It has ended; where it ended well, with this output.
-    Ended(Ended, Option<Payload>),
+    Ended(RunOutcome, Option<Payload>),
 }
 
 impl Replay {
@@ -278,14 +278,14 @@ impl Replay {
             EntryBody::RunStuck(stuck) => self.standing = Standing::Stuck { reason: stuck.reason },
             EntryBody::RunRetried(_) => self.standing = Standing::Open,
             EntryBody::RunCompleted(completed) => {
-                self.standing = Standing::Ended(Ended::Completed, Some(completed.output));
+                self.standing = Standing::Ended(RunOutcome::Completed, Some(completed.output));
             }
             EntryBody::RunFailed(failed) => {
-                self.standing = Standing::Ended(Ended::Failed { error: failed.error }, None);
+                self.standing = Standing::Ended(RunOutcome::Failed { error: failed.error }, None);
             }
             EntryBody::RunCancelled(cancelled) => {
                 self.standing = Standing::Ended(
-                    Ended::Cancelled {
+                    RunOutcome::Cancelled {
                         reason: cancelled.reason,
                     },
                     None,

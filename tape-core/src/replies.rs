@@ -142,7 +142,7 @@ const fn takes_no_place(body: &EntryBody) -> bool {
             | EntryBody::SessionMerged(_)
             | EntryBody::SharedMerged(_)
             | EntryBody::RunRetired(_)
-            | EntryBody::ClaimTaken(_)
+            | EntryBody::KeyTaken(_)
             | EntryBody::ErasureFinished(_)
     )
 }

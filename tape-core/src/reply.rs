@@ -1,16 +1,16 @@
 //! Replies and rejections: what a command came to.
 
+use crate::decider::RunStatus;
 use crate::effect::{Mode, Status};
 use crate::entry::EntryBody;
 use crate::entry::effect::AfterObservation;
 use crate::entry::gate::AnsweredBy;
 use crate::entry::words::Words;
 use crate::id::{
-    BudgetName, Connector, EffectId, Epoch, GateName, Holder, Position, RequestId, RunId, Scope, Seq,
+    BudgetName, ConnectorName, EffectId, Epoch, GateName, Holder, Position, RequestId, RunId, Scope, Seq,
     TimerName,
 };
 use crate::payload::ERASED;
-use crate::stream::RunStatus;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,7 @@ pub enum ReplyResult {
     /// The run has ended.
     Ended {
         /// How.
-        ending: Ended,
+        ending: RunOutcome,
     },
     /// The run ends once what it did is undone.
     Compensating,
@@ -194,15 +194,15 @@ impl ReplyResult {
                 reason: e.reason.clone(),
             }),
             EntryBody::RunCompleted(_) => Some(Self::Ended {
-                ending: Ended::Completed,
+                ending: RunOutcome::Completed,
             }),
             EntryBody::RunFailed(e) => Some(Self::Ended {
-                ending: Ended::Failed {
+                ending: RunOutcome::Failed {
                     error: e.error.clone(),
                 },
             }),
             EntryBody::RunCancelled(e) => Some(Self::Ended {
-                ending: Ended::Cancelled {
+                ending: RunOutcome::Cancelled {
                     reason: e.reason.clone(),
                 },
             }),
@@ -231,7 +231,7 @@ impl ReplyResult {
             | EntryBody::SessionRewound(_)
             | EntryBody::SessionDeleted(_)
             | EntryBody::SharedMerged(_)
-            | EntryBody::ClaimTaken(_)
+            | EntryBody::KeyTaken(_)
             | EntryBody::PayloadErased(_)
             | EntryBody::ErasureFinished(_) => None,
         }
@@ -241,7 +241,7 @@ impl ReplyResult {
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
-pub enum Ended {
+pub enum RunOutcome {
     /// Well; the entry has the output.
     Completed,
     /// In failure.
@@ -256,7 +256,7 @@ pub enum Ended {
     },
 }
 
-impl Ended {
+impl RunOutcome {
     /// Whether both say the same. What was erased says nothing.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
@@ -321,7 +321,7 @@ pub enum Rejection {
     #[error("the run has ended")]
     RunEnded {
         /// How.
-        ending: Ended,
+        ending: RunOutcome,
     },
     /// Only what has ended can be retired.
     #[error("the run has not ended: it is {}", .status.as_str())]
@@ -395,7 +395,7 @@ pub enum Rejection {
     )]
     BusinessKeyTaken {
         /// The connector.
-        connector: Connector,
+        connector: ConnectorName,
         /// The key.
         key: String,
         /// The owner.

@@ -36,6 +36,7 @@ pub use timer::Timer;
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, RunCommand};
+use crate::decider::{Decider, ReplayError, RunStatus, Summary, already, decided};
 use crate::effect::Status;
 use crate::entry::obligation::ObligationId;
 use crate::entry::{Entry, EntryBody};
@@ -44,8 +45,7 @@ use crate::id::{
     BudgetName, EffectId, Epoch, GateName, Key, Position, RunId, Scope, Seq, StreamId, TimerName,
 };
 use crate::replies::Replies;
-use crate::reply::{Decided, Ended, Rejection, ReplyResult};
-use crate::stream::{ReplayError, RunStatus, Stream, Summary, already, decided};
+use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -169,13 +169,13 @@ impl Run {
     pub fn status(&self) -> RunStatus {
         match &self.phase {
             Phase::Ended {
-                ending: Ended::Completed,
+                ending: RunOutcome::Completed,
             } => RunStatus::Completed,
             Phase::Ended {
-                ending: Ended::Failed { .. },
+                ending: RunOutcome::Failed { .. },
             } => RunStatus::Failed,
             Phase::Ended {
-                ending: Ended::Cancelled { .. },
+                ending: RunOutcome::Cancelled { .. },
             } => RunStatus::Cancelled,
             _ if self.stuck().is_some() => RunStatus::Stuck,
             Phase::Compensating { .. } => RunStatus::Compensating,
@@ -209,7 +209,7 @@ impl Run {
     }
 }
 
-impl Stream for Run {
+impl Decider for Run {
     type Command = RunCommand;
     const SNAPSHOT_VERSION: u32 = 6;
 
@@ -226,7 +226,7 @@ impl Stream for Run {
             RunCommand::Begin(begin) => self.begin(begin, now),
             RunCommand::Drive(epoch, driver) => self.drive(*epoch, driver, now),
             RunCommand::Work(worker) => self.work(worker, now),
-            RunCommand::Tell(outside) => self.tell(command, outside, now),
+            RunCommand::External(outside) => self.tell(command, outside, now),
         }?;
         self.finish_unwinding(decided, now.at())
     }

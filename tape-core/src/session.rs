@@ -11,6 +11,7 @@ pub use state::{Delta, Json, State, StateScope};
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, SessionCommand};
+use crate::decider::{Decider, ReplayError, already, decided};
 use crate::entry::session::{Created, Deleted, EventAppended, Merged, RefusedMerge, Rewound};
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
@@ -19,7 +20,6 @@ use crate::limits::{NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX};
 use crate::payload::ContentDigest;
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
-use crate::stream::{ReplayError, Stream, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::{check_state, recorded};
@@ -328,7 +328,7 @@ impl Session {
     }
 }
 
-impl Stream for Session {
+impl Decider for Session {
     type Command = SessionCommand;
     const SNAPSHOT_VERSION: u32 = 3;
 

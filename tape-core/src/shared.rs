@@ -2,6 +2,7 @@
 
 use crate::agenda::Agenda;
 use crate::command::{Command, SharedCommand};
+use crate::decider::{Decider, ReplayError, already, decided};
 use crate::entry::erasure::Erased;
 use crate::entry::session::SharedMerged;
 use crate::entry::{Entry, EntryBody};
@@ -12,7 +13,6 @@ use crate::payload::ContentDigest;
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::session::{Delta, State, check_size};
-use crate::stream::{ReplayError, Stream, already, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ fn name(session: &SessionId, source: Seq, recorded_at: Timestamp) -> RequestId {
     RequestId::new(recorded_at, u128::from_be_bytes(digest))
 }
 
-impl Stream for Shared {
+impl Decider for Shared {
     type Command = SharedCommand;
     const SNAPSHOT_VERSION: u32 = 3;
 

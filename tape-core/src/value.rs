@@ -2,6 +2,7 @@
 
 use crate::agenda::Agenda;
 use crate::command::{Command, ValueCommand};
+use crate::decider::{Decider, ReplayError, decided};
 use crate::entry::value::{Deleted, Put};
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
@@ -9,7 +10,6 @@ use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection};
-use crate::stream::{ReplayError, Stream, decided};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ impl Value {
     }
 }
 
-impl Stream for Value {
+impl Decider for Value {
     type Command = ValueCommand;
     const SNAPSHOT_VERSION: u32 = 3;
 

@@ -4,15 +4,15 @@
 //! compared with what they come to.
 
 use crate::chain::{ChainError, Verifier};
-use crate::claim::Claim;
 use crate::codec::StoredEntry;
+use crate::decider::{Decider, ReplayError, restore};
 use crate::entry::Entry;
 use crate::id::{Seq, StreamId};
+use crate::key_owner::KeyOwner;
 use crate::payload::Digest;
 use crate::run::Run;
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::stream::{ReplayError, Stream, restore};
 use crate::value::Value;
 use bytes::Bytes;
 
@@ -100,7 +100,7 @@ enum Fold {
     Session(Box<Session>),
     Shared(Box<Shared>),
     Value(Box<Value>),
-    Claim(Box<Claim>),
+    KeyOwner(Box<KeyOwner>),
 }
 
 impl Fold {
@@ -110,7 +110,7 @@ impl Fold {
             StreamId::Session(_) => Self::Session(Box::default()),
             StreamId::Shared { .. } => Self::Shared(Box::default()),
             StreamId::Value { .. } => Self::Value(Box::default()),
-            StreamId::Claim { .. } => Self::Claim(Box::default()),
+            StreamId::KeyOwner { .. } => Self::KeyOwner(Box::default()),
         }
     }
 
@@ -120,13 +120,13 @@ impl Fold {
             Self::Session(state) => state.apply(entry),
             Self::Shared(state) => state.apply(entry),
             Self::Value(state) => state.apply(entry),
-            Self::Claim(state) => state.apply(entry),
+            Self::KeyOwner(state) => state.apply(entry),
         }
     }
 
     /// Whether a snapshot is of this state; none where it is of another version of the rules, or damaged.
     fn is(&self, snapshot: &[u8]) -> Option<bool> {
-        fn same<S: Stream + PartialEq>(state: &S, snapshot: &[u8]) -> Option<bool> {
+        fn same<S: Decider + PartialEq>(state: &S, snapshot: &[u8]) -> Option<bool> {
             restore::<S>(snapshot).map(|restored| restored == *state)
         }
         match self {
@@ -134,7 +134,7 @@ impl Fold {
             Self::Session(state) => same(state.as_ref(), snapshot),
             Self::Shared(state) => same(state.as_ref(), snapshot),
             Self::Value(state) => same(state.as_ref(), snapshot),
-            Self::Claim(state) => same(state.as_ref(), snapshot),
+            Self::KeyOwner(state) => same(state.as_ref(), snapshot),
         }
     }
 }

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use support::{Journal, run_line};
 use tape_core::chain::{ChainError, StreamTag, Verifier, link, link_v1};
 use tape_core::codec::{Stamp, StoredEntry, seal};
+use tape_core::decider::Decider as _;
 use tape_core::id::{Epoch, RequestId, Seq, StreamId};
 use tape_core::payload::Digest;
-use tape_core::reply::Ended;
+use tape_core::reply::RunOutcome;
 use tape_core::run::Run;
-use tape_core::stream::Stream as _;
 
 type Head = (Seq, Digest);
 
@@ -453,7 +453,7 @@ fn forged(seq: u64, dropped: u64, previous: Digest) -> StoredEntry {
         epoch: Epoch(1),
         begun_at: Default::default(),
         ended_at: Default::default(),
-        ending: Ended::Completed,
+        ending: RunOutcome::Completed,
         output: Some(support::names::payload("all paid")),
         output_erased: None,
         dropped,
@@ -530,7 +530,7 @@ fn what_is_left_of_a_retired_run_says_how_it_ended() {
     let output = support::names::payload("output");
     assert_eq!(
         *replay.standing(),
-        tape_core::replay::Standing::Ended(Ended::Completed, Some(output))
+        tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(output))
     );
 }
 
@@ -555,6 +555,6 @@ fn an_erased_output_stays_erased() {
     replay.apply(left).unwrap();
     assert_eq!(
         *replay.standing(),
-        tape_core::replay::Standing::Ended(Ended::Completed, Some(output.erased()))
+        tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(output.erased()))
     );
 }

@@ -7,14 +7,14 @@ mod support;
 use support::names::{effect, obligation, payload, position, spend};
 use support::{Journal, run_line};
 use tape_core::budget::Currency;
+use tape_core::decider::{Decider, ReplayError};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
-use tape_core::entry::effect::Claim;
+use tape_core::entry::effect::WorkLease;
 use tape_core::entry::{Entry, EntryBody, budget, erasure, gate, obligation as undoing, run, timer, value};
 use tape_core::entry::{effect as acts, lease, sample, session};
 use tape_core::id::{BudgetName, Epoch, Scope, Seq};
 use tape_core::payload::Digest;
 use tape_core::run::Run;
-use tape_core::stream::{ReplayError, Stream};
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
@@ -56,8 +56,8 @@ fn refused(script: &[&str], body: impl Into<EntryBody>) -> String {
     }
 }
 
-fn claim() -> Claim {
-    Claim {
+fn claim() -> WorkLease {
+    WorkLease {
         holder: "w1".parse().unwrap(),
         until: Timestamp::from_micros(1),
     }
@@ -193,7 +193,7 @@ fn what_retires_a_run_says_what_the_entries_before_said() {
     let said = "it does not say what the entries before it say";
     for other in [
         run::Retired {
-            ending: tape_core::reply::Ended::Failed {
+            ending: tape_core::reply::RunOutcome::Failed {
                 error: "no".to_owned(),
             },
             ..retired.clone()

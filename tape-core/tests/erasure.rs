@@ -12,7 +12,8 @@ use support::names::{payload, session_id};
 use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::decode;
-use tape_core::command::{Command, OutsideCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::command::{Command, ExternalCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::decider::{Decider, RunStatus};
 use tape_core::effect::Status;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::{EventId, Key, Seq};
@@ -21,7 +22,6 @@ use tape_core::reply::Rejection;
 use tape_core::run::{ARGUMENTS_ERASED, ObligationStatus, Run};
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
-use tape_core::stream::{RunStatus, Stream};
 use tape_core::value::Value;
 
 /// What people write and models say is in no envelope.
@@ -138,12 +138,12 @@ fn retirement_and_erasure_in_either_order_keep_nothing() {
             journal.append(&finish, &decided);
         }
         // Read before it was erased.
-        let retire = OutsideCommand::Retire {
+        let retire = ExternalCommand::Retire {
             reason: "old".to_owned(),
             last: journal.entries.last().cloned().map(Box::new),
             ended: Some(Box::new(ended.clone())),
         };
-        journal.ask(RunCommand::Tell(retire)).unwrap();
+        journal.ask(RunCommand::External(retire)).unwrap();
         let retired = journal.state.retired_in().unwrap();
         if !erased_first {
             erased = erase(&mut journal, &[ended.seq.0]).unwrap();

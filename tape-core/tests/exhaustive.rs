@@ -9,10 +9,10 @@ mod world;
 
 use support::run_line;
 use tape_core::command::Command;
+use tape_core::decider::Decider as _;
 use tape_core::id::Seq;
 use tape_core::reply::Rejection;
 use tape_core::run::Run;
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 use world::explore;
 

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use support::names::{begin_command, payload, run_id};
 use tape_core::chain::{StreamTag, link, link_v1};
 use tape_core::codec::{DecodeError, Stamp, StoredEntry, VERSION, decode, open, with_snapshot};
+use tape_core::decider::{restore, snapshot};
 use tape_core::entry::value;
 use tape_core::entry::{Entry, EntryBody, TraceParent};
 use tape_core::id::{RequestId, Seq};
 use tape_core::payload::{ContentDigest, Digest};
-use tape_core::stream::{restore, snapshot};
 
 const PREVIOUS: Digest = Digest([7; 32]);
 

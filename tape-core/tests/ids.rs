@@ -11,7 +11,7 @@ use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::id::{
-    BusinessKey, Connector, EffectId, Position, RequestId, RunId, Scope, SessionName, StreamId,
+    BusinessKey, ConnectorName, EffectId, Position, RequestId, RunId, Scope, SessionName, StreamId,
 };
 use tape_core::id::{Tenant, ValueName};
 use tape_core::payload::Digest;
@@ -55,7 +55,7 @@ fn stream(parts: &[String; 5], kind: u8) -> Option<StreamId> {
             tenant: run.tenant,
             name: name(a)?,
         },
-        _ => StreamId::Claim {
+        _ => StreamId::KeyOwner {
             tenant: run.tenant,
             connector: name(a)?,
             key: name(b)?,
@@ -239,9 +239,9 @@ fn streams_know_their_tenant_and_run() {
         tenant: tenant.clone(),
         name: ValueName::new("v").unwrap(),
     };
-    let claim = StreamId::Claim {
+    let claim = StreamId::KeyOwner {
         tenant: tenant.clone(),
-        connector: Connector::new("bank").unwrap(),
+        connector: ConnectorName::new("bank").unwrap(),
         key: BusinessKey::new("k").unwrap(),
     };
     let shared = StreamId::Shared {

@@ -7,10 +7,10 @@ mod support;
 use support::names::payload;
 use support::quick::{Quick, over};
 use support::run_line;
-use tape_core::command::Ending;
-use tape_core::command::{DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::AttemptOutcome;
+use tape_core::command::{DriverCommand, ExternalCommand, RunCommand};
 use tape_core::fingerprint::{Fingerprint, Part};
-use tape_core::id::{BusinessKey, Connector, Key, Scope, Tenant};
+use tape_core::id::{BusinessKey, ConnectorName, Key, Scope, Tenant};
 use tape_core::limits::*;
 use tape_core::payload::{Digest, InvalidPayload, Payload};
 use tape_core::reply::Rejection;
@@ -36,7 +36,10 @@ fn names() {
     assert!(BusinessKey::new("k".repeat(BUSINESS_KEY_BYTES_MAX)).is_ok());
     let error = BusinessKey::new("k".repeat(BUSINESS_KEY_BYTES_MAX + 1)).unwrap_err();
     assert_eq!(error.to_string(), "business key: has 257 bytes, the limit is 256");
-    assert_eq!(Connector::new("").unwrap_err().to_string(), "connector: is empty");
+    assert_eq!(
+        ConnectorName::new("").unwrap_err().to_string(),
+        "connector: is empty"
+    );
     let error = Key::new("a\u{7}b").unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -424,7 +427,7 @@ fn an_upstreams_own_wish_is_bounded() {
     let mut run = Quick::begun();
     run.line("decide #0").unwrap();
     run.line("effect #0.0 inline idempotent").unwrap();
-    let ending = Ending::Retry {
+    let ending = AttemptOutcome::Retry {
         error: "busy".to_owned(),
         after_ms: Some(u64::MAX),
     };
@@ -451,14 +454,14 @@ fn patterns() {
 fn a_signal_is_no_way_around_the_end() {
     let mut run = Quick::begun();
     run.line("complete").unwrap();
-    let signal = OutsideCommand::Signal {
+    let signal = ExternalCommand::Signal {
         gate: "g".parse().unwrap(),
         id: "s".parse().unwrap(),
         answer: payload("yes"),
         seen: None,
     };
     assert!(matches!(
-        run.ask(RunCommand::Tell(signal)),
+        run.ask(RunCommand::External(signal)),
         Err(Rejection::RunEnded { .. })
     ));
 }

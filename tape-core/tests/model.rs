@@ -16,12 +16,12 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::chain::StreamTag;
 use tape_core::codec::{Stamp, decode, seal};
 use tape_core::command::Command;
+use tape_core::decider::Decider as _;
 use tape_core::entry::EntryBody;
 use tape_core::id::RequestId;
 use tape_core::payload::Digest;
 use tape_core::reply::{Decided, Rejection};
 use tape_core::run::{Phase, Run};
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 fn step() -> impl Strategy<Value = (&'static str, u64)> {

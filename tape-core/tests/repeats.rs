@@ -9,17 +9,17 @@ use support::Journal;
 use support::names::{payload, session_id};
 use support::quick::{Quick, request};
 use support::run_line;
-use tape_core::claim::{Owner, OwnerTrace};
 use tape_core::command::{Command, DriverCommand, RunCommand, SessionCommand, ValueCommand};
+use tape_core::decider::{Decider, restore, snapshot};
 use tape_core::effect::Status;
 use tape_core::id::{EventId, Key, Principal, RequestClock, RequestId, Seq};
+use tape_core::key_owner::{Ownership, OwnershipTrace};
 use tape_core::limits::{
     REMEMBERED_EVENTS_MAX, REMEMBERED_REPLIES_MAX, REPLY_WINDOW_MS, REQUEST_AHEAD_MS_MAX,
 };
 use tape_core::reply::{Decided, Rejection};
 use tape_core::run::Run;
 use tape_core::session::{Delta, Session};
-use tape_core::stream::{Stream, restore, snapshot};
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
@@ -422,17 +422,17 @@ fn the_same_id_twice_in_one_batch_counts_once() {
 }
 
 /// What a key's owner tells, by the folded state and by all entries.
-fn owner(lines: &[&str]) -> (Option<Owner>, Owner) {
+fn owner(lines: &[&str]) -> (Option<Ownership>, Ownership) {
     let mut journal = Journal::<Run>::new();
     for line in lines {
         let command = run_line::command_in(line, &journal);
         journal.ask(command).unwrap();
     }
     let effect = "#0.0".parse().unwrap();
-    let mut trace = OwnerTrace::of(effect);
+    let mut trace = OwnershipTrace::of(effect);
     journal.entries.iter().for_each(|entry| trace.note(entry));
     let effect = "#0.0".parse().unwrap();
-    (Owner::by_state(&journal.state, &effect), trace.owner())
+    (Ownership::by_state(&journal.state, &effect), trace.owner())
 }
 
 #[test]
@@ -453,9 +453,9 @@ fn a_key_is_free_only_where_its_effect_never_happened_and_never_will() {
     ];
     for lines in free {
         let (by_state, by_entries) = with(lines);
-        assert_eq!(by_entries, Owner::Free, "{lines:?}");
+        assert_eq!(by_entries, Ownership::Free, "{lines:?}");
         assert!(
-            matches!(by_state, None | Some(Owner::Free)),
+            matches!(by_state, None | Some(Ownership::Free)),
             "{lines:?}: {by_state:?}"
         );
     }
@@ -512,7 +512,7 @@ fn a_key_is_free_only_where_its_effect_never_happened_and_never_will() {
     for (lines, status) in taken {
         let (by_state, by_entries) = with(lines);
         for told in [by_state, Some(by_entries)].into_iter().flatten() {
-            let Owner::Holds {
+            let Ownership::Holds {
                 status: found,
                 settled,
             } = told
@@ -531,7 +531,7 @@ fn a_key_is_free_only_where_its_effect_never_happened_and_never_will() {
     }
     let (by_state, _) = with(&[]);
     assert!(
-        matches!(by_state, Some(Owner::Holds { .. })),
+        matches!(by_state, Some(Ownership::Holds { .. })),
         "it can still begin"
     );
 }

@@ -15,18 +15,18 @@ use support::line::{Line, outcome};
 use support::names::{payload, session_id};
 use support::{Journal, run_line};
 use tape_core::agenda::Item;
-use tape_core::claim::Claim;
-use tape_core::command::{ClaimCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::command::{KeyCommand, SessionCommand, SharedCommand, ValueCommand};
+use tape_core::decider::Decider;
 use tape_core::id::{EffectId, Invocation, Key, Principal, RunId, Seq, SessionId};
+use tape_core::key_owner::KeyOwner;
 use tape_core::run::Run;
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
-use tape_core::stream::Stream;
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
 /// A stream that scripts can drive.
-trait Scripted: Stream + PartialEq + std::fmt::Debug {
+trait Scripted: Decider + PartialEq + std::fmt::Debug {
     fn command(text: &str, journal: &Journal<Self>) -> Self::Command;
     fn status(&self) -> String;
 }
@@ -43,7 +43,7 @@ fn scripts() {
             "session" => play::<Session>(&script),
             "shared" => play::<Shared>(&script),
             "value" => play::<Value>(&script),
-            "claim" => play::<Claim>(&script),
+            "claim" => play::<KeyOwner>(&script),
             _ => play::<Run>(&script),
         };
         expect_test::expect_file![path].assert_eq(&written);
@@ -111,7 +111,7 @@ fn answer<S: Scripted>(journal: &mut Journal<S>, line: &str) -> String {
     outcome(&journal.entries[before..], &decided)
 }
 
-fn agenda<S: Stream>(state: &S) -> String {
+fn agenda<S: Decider>(state: &S) -> String {
     let agenda = state.agenda();
     if agenda.is_empty() {
         return "nothing\n".to_owned();
@@ -254,7 +254,7 @@ impl Scripted for Value {
     }
 }
 
-impl Scripted for Claim {
+impl Scripted for KeyOwner {
     fn command(text: &str, _: &Journal<Self>) -> Self::Command {
         let mut line = Line::new(text);
         assert_eq!(line.word(), "take");
@@ -264,7 +264,7 @@ impl Scripted for Claim {
             (run, effect.parse().unwrap())
         };
         let (run, effect) = owner(&line.word());
-        ClaimCommand::Take {
+        KeyCommand::Take {
             connector: "bank".parse().unwrap(),
             key: "invoice-7".parse().unwrap(),
             run,

@@ -7,12 +7,12 @@ mod support;
 use support::names::{payload, session_id};
 use support::quick::{Quick, over};
 use tape_core::command::{SessionCommand, SharedCommand};
+use tape_core::decider::Decider as _;
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::limits::*;
 use tape_core::reply::Rejection;
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {

@@ -6,10 +6,10 @@ mod support;
 
 use support::Journal;
 use support::names::{effect, payload, run_id};
-use tape_core::claim::Claim;
-use tape_core::command::{ClaimCommand, ValueCommand};
+use tape_core::command::{KeyCommand, ValueCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{EffectId, RunId};
+use tape_core::key_owner::KeyOwner;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::value::Value;
 
@@ -77,7 +77,7 @@ fn keys_have_one_owner() {
 }
 
 fn walk_claims(
-    journal: &Journal<Claim>,
+    journal: &Journal<KeyOwner>,
     owners: &[(RunId, EffectId)],
     owner: Option<&(RunId, EffectId)>,
     depth: usize,
@@ -91,7 +91,7 @@ fn walk_claims(
         for from in owners.iter().map(Some).chain([None]) {
             let mut next = journal.clone();
             let (run, effect) = taker.clone();
-            let found = next.ask(ClaimCommand::Take {
+            let found = next.ask(KeyCommand::Take {
                 connector: "bank".parse().unwrap(),
                 key: "invoice-7".parse().unwrap(),
                 run,

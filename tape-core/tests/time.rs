@@ -8,10 +8,10 @@ use support::Journal;
 use support::run_line::command;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::Command;
+use tape_core::decider::Decider as _;
 use tape_core::id::RequestId;
 use tape_core::reply::{Decided, Rejection};
 use tape_core::run::Run;
-use tape_core::stream::Stream as _;
 use tape_core::time::{Now, Timestamp};
 
 const YEAR_MS: u64 = 365 * 86_400_000;

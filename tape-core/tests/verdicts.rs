@@ -7,13 +7,13 @@ mod support;
 use support::Journal;
 use support::names::effect;
 use support::run_line;
+use tape_core::decider::Decider as _;
 use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
-use tape_core::entry::run::Unhappy;
+use tape_core::entry::run::UnhappyOutcome;
 use tape_core::id::Seq;
 use tape_core::reply::{Decided, Rejection, ReplyResult};
 use tape_core::run::{ObligationStatus, Phase, Run};
-use tape_core::stream::Stream as _;
 
 fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
     let command = run_line::command(line, &journal.state);
@@ -270,7 +270,7 @@ fn a_cancellation_that_was_recorded_is_carried_out_once_the_driver_is_gone() {
         let mut journal = played(&[&CANCELLED[..], gone].concat());
         let found = ask(&mut journal, "cancel again").unwrap().reply.result;
         assert_eq!(found, ReplyResult::Compensating, "{gone:?}");
-        let then = Unhappy::Cancelled {
+        let then = UnhappyOutcome::Cancelled {
             reason: "it is late".to_owned(),
         };
         assert_eq!(*journal.state.phase(), Phase::Compensating { then }, "{gone:?}");

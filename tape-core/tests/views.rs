@@ -8,13 +8,13 @@ use support::Journal;
 use support::names::{payload, run_id, session_id};
 use support::run_line::command;
 use tape_core::agenda::{Item, Queue};
-use tape_core::claim::Claim;
 use tape_core::command::{Command, SessionCommand};
+use tape_core::decider::{Decider as _, RunStatus};
 use tape_core::id::{BusinessKey, EventId, StreamId};
+use tape_core::key_owner::KeyOwner;
 use tape_core::run::Run;
 use tape_core::session::{Delta, Session};
 use tape_core::shared::Shared;
-use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 
@@ -47,17 +47,17 @@ fn a_decider_takes_the_streams_of_its_kind() {
     let (run, session) = (StreamId::Run(run_id()), StreamId::Session(session_id("s1")));
     assert!(Run::accepts(&run) && !Run::accepts(&session));
     assert!(Session::accepts(&session) && !Session::accepts(&run));
-    let claim = StreamId::Claim {
+    let claim = StreamId::KeyOwner {
         tenant: "acme".parse().unwrap(),
         connector: "bank".parse().unwrap(),
         key: BusinessKey::new("bill-7").unwrap(),
     };
-    assert!(Claim::accepts(&claim) && !Claim::accepts(&run) && !Run::accepts(&claim));
+    assert!(KeyOwner::accepts(&claim) && !KeyOwner::accepts(&run) && !Run::accepts(&claim));
     let value = StreamId::Value {
         tenant: "acme".parse().unwrap(),
         name: "rate".parse().unwrap(),
     };
-    assert!(Value::accepts(&value) && !Value::accepts(&run) && !Claim::accepts(&value));
+    assert!(Value::accepts(&value) && !Value::accepts(&run) && !KeyOwner::accepts(&value));
     let shared = StreamId::Shared {
         user: None,
         tenant: "acme".parse().unwrap(),

@@ -16,20 +16,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tape_core::agenda::Queue;
 use tape_core::command::{
-    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+    AttemptOutcome, Begin, Command, Create, DriverCommand, RecordDecision, RunCommand, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
+use tape_core::id::{ConnectorName, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::ReplyResult;
 use tape_engine::Engine;
 use tape_reactors::api::Journal;
 use tape_reactors::api::due::DueWork;
 use tape_reactors::{
-    Compensation, Connectors, Driver, Outbox, Reaction, ReactionError, Reactor, Reconciler, Recovery,
-    Registry, Task, Terms, Timers, Worker,
+    Compensation, Connectors, Outbox, Reaction, ReactionError, Reactor, Reconciler, Recovery, Registry,
+    Runner, Task, Terms, Timers, Worker,
 };
 use tape_server::config::Config;
 use tape_server::server::Server;
@@ -79,8 +79,8 @@ async fn measure(place: &str, journal: Arc<dyn Journal>, store: &MeteredStore) {
             queue,
             woken: woken.clone(),
         };
-        let driver = Driver::new(Arc::clone(&journal), Arc::new(probe), Default::default());
-        tokio::spawn(driver.run(stop.clone()))
+        let runner = Runner::new(Arc::clone(&journal), Arc::new(probe), Default::default());
+        tokio::spawn(runner.run(stop.clone()))
     });
     let (mut due, mut confirmed) = (Vec::new(), Vec::new());
     for n in 0..ROUNDS {
@@ -129,8 +129,8 @@ async fn idle(journal: &Arc<dyn Journal>, store: &MeteredStore) -> f64 {
     ];
     let stop = CancellationToken::new();
     let drivers = reactors.map(|reactor| {
-        let driver = Driver::new(journal.clone(), reactor, Default::default());
-        tokio::spawn(driver.run(stop.clone()))
+        let runner = Runner::new(journal.clone(), reactor, Default::default());
+        tokio::spawn(runner.run(stop.clone()))
     });
     // Not what they begin with.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -232,7 +232,7 @@ impl Run {
 
     async fn begin_effect(&self) {
         let spec = EffectSpec {
-            connector: Connector::new("bank").unwrap(),
+            connector: ConnectorName::new("bank").unwrap(),
             operation: Operation::new("pay").unwrap(),
             semantics: Semantics::NonIdempotent,
             mode: Mode::Outbox,
@@ -259,7 +259,7 @@ impl Run {
     }
 
     async fn confirm_effect(&self) {
-        let ending = Ending::Confirmed {
+        let ending = AttemptOutcome::Confirmed {
             result: Payload::empty(),
             undo: None,
             spent: None,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tape_api::JournalError;
 use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
-use tape_core::command::{UndoEnding, WorkerCommand};
+use tape_core::command::{UndoOutcome, WorkerCommand};
 use tape_core::effect::Semantics;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::reply::{Rejection, ReplyResult};
@@ -57,7 +57,7 @@ impl Compensation {
         let call = call.begun(&self.0, attempt);
         if call.args.bytes().is_none() {
             let reason = ARGUMENTS_ERASED.to_owned();
-            self.finish(obligation, &call, UndoEnding::Stuck { reason })
+            self.finish(obligation, &call, UndoOutcome::Stuck { reason })
                 .await?;
             return Ok(Reaction::Done);
         }
@@ -68,12 +68,12 @@ impl Compensation {
             .await
         {
             Waited::Answered(ending) => ending,
-            Waited::TooLong => UndoEnding::Unknown {
-                cause: format!("no answer within {:?}", self.0.patience()),
+            Waited::TooLong => UndoOutcome::Unknown {
+                cause: format!("no answer within {:?}", self.0.timeout()),
             },
             Waited::Lost => return Ok(Reaction::Done),
         };
-        if let UndoEnding::Unreached { error } = &ending {
+        if let UndoOutcome::Unreached { error } = &ending {
             self.0.outages().lost(&call.connector, error);
         } else {
             self.0.outages().back(&call.connector);
@@ -87,9 +87,9 @@ impl Compensation {
         &self,
         obligation: &ObligationId,
         call: &Call,
-        ending: UndoEnding,
+        ending: UndoOutcome,
     ) -> Result<(), JournalError> {
-        if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoEnding::Unreached { .. })) {
+        if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoOutcome::Unreached { .. })) {
             tell!(warn, call, attempt = call.attempt, why, "not undone");
         }
         let finish = WorkerCommand::FinishObligation {
@@ -148,65 +148,65 @@ enum Claimed {
 }
 
 /// One attempt, which asks first where an earlier one may have undone it.
-async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> UndoEnding {
+async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> UndoOutcome {
     if in_doubt && let Some(known) = looked(connector, call).await {
         return known;
     }
     match connector.compensate(call).await {
-        Ok(result) => UndoEnding::Done { result },
-        Err(NotUndone::Retry { error }) => UndoEnding::Retry { error },
-        Err(NotUndone::Unknown { cause }) => UndoEnding::Unknown { cause },
-        Err(NotUndone::Unreached { error }) => UndoEnding::Unreached { error },
-        Err(NotUndone::Refused { error }) => UndoEnding::Stuck { reason: error },
+        Ok(result) => UndoOutcome::Done { result },
+        Err(NotUndone::Retry { error }) => UndoOutcome::Retry { error },
+        Err(NotUndone::Unknown { cause }) => UndoOutcome::Unknown { cause },
+        Err(NotUndone::Unreached { error }) => UndoOutcome::Unreached { error },
+        Err(NotUndone::Refused { error }) => UndoOutcome::Stuck { reason: error },
     }
 }
 
 /// What the upstream says of earlier attempts; none where another may be made.
-async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoEnding> {
+async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoOutcome> {
     let heeds_keys = call.semantics == Semantics::Idempotent;
     match connector.observe_undo(call).await {
-        Some(Observation::Found { result, .. }) => Some(UndoEnding::Done { result }),
+        Some(Observation::Found { result, .. }) => Some(UndoOutcome::Done { result }),
         Some(Observation::Absent) => None,
-        Some(Observation::Duplicate { .. }) => Some(UndoEnding::Stuck {
+        Some(Observation::Duplicate { .. }) => Some(UndoOutcome::Stuck {
             reason: "it was undone more than once".to_owned(),
         }),
         None | Some(Observation::Inconclusive { .. } | Observation::Unreached { .. }) if heeds_keys => None,
-        Some(Observation::Unreached { why }) => Some(UndoEnding::Unreached { error: why }),
-        Some(Observation::Inconclusive { why }) => Some(UndoEnding::Unknown { cause: why }),
-        None => Some(UndoEnding::Stuck {
+        Some(Observation::Unreached { why }) => Some(UndoOutcome::Unreached { error: why }),
+        Some(Observation::Inconclusive { why }) => Some(UndoOutcome::Unknown { cause: why }),
+        None => Some(UndoOutcome::Stuck {
             reason: "an attempt may have undone it, and the upstream cannot be asked".to_owned(),
         }),
     }
 }
 
 /// An ending as an entry can carry it.
-fn fitted(ending: UndoEnding) -> UndoEnding {
+fn fitted(ending: UndoOutcome) -> UndoOutcome {
     match ending {
-        UndoEnding::Done { .. } => ending,
-        UndoEnding::Retry { error } => UndoEnding::Retry { error: text(error) },
-        UndoEnding::Unknown { cause } => UndoEnding::Unknown { cause: text(cause) },
-        UndoEnding::Stuck { reason } => UndoEnding::Stuck { reason: text(reason) },
-        UndoEnding::Unreached { error } => UndoEnding::Unreached { error: text(error) },
+        UndoOutcome::Done { .. } => ending,
+        UndoOutcome::Retry { error } => UndoOutcome::Retry { error: text(error) },
+        UndoOutcome::Unknown { cause } => UndoOutcome::Unknown { cause: text(cause) },
+        UndoOutcome::Stuck { reason } => UndoOutcome::Stuck { reason: text(reason) },
+        UndoOutcome::Unreached { error } => UndoOutcome::Unreached { error: text(error) },
     }
 }
 
-const fn word(ending: &UndoEnding) -> &'static str {
+const fn word(ending: &UndoOutcome) -> &'static str {
     match ending {
-        UndoEnding::Done { .. } => "done",
-        UndoEnding::Retry { .. } => "retry",
-        UndoEnding::Unknown { .. } => "unknown",
-        UndoEnding::Stuck { .. } => "stuck",
-        UndoEnding::Unreached { .. } => "unreached",
+        UndoOutcome::Done { .. } => "done",
+        UndoOutcome::Retry { .. } => "retry",
+        UndoOutcome::Unknown { .. } => "unknown",
+        UndoOutcome::Stuck { .. } => "stuck",
+        UndoOutcome::Unreached { .. } => "unreached",
     }
 }
 
-fn why(ending: &UndoEnding) -> Option<&str> {
+fn why(ending: &UndoOutcome) -> Option<&str> {
     match ending {
-        UndoEnding::Done { .. } => None,
-        UndoEnding::Retry { error: why }
-        | UndoEnding::Unreached { error: why }
-        | UndoEnding::Unknown { cause: why }
-        | UndoEnding::Stuck { reason: why } => Some(why),
+        UndoOutcome::Done { .. } => None,
+        UndoOutcome::Retry { error: why }
+        | UndoOutcome::Unreached { error: why }
+        | UndoOutcome::Unknown { cause: why }
+        | UndoOutcome::Stuck { reason: why } => Some(why),
     }
 }
 
@@ -224,6 +224,6 @@ impl Reactor for Compensation {
         let Some(due) = self.0.obligation(work).await? else {
             return Ok(Task::nothing());
         };
-        Ok(Task::in_lane(due.lane.clone(), self.undo(due)))
+        Ok(Task::limited(due.limit.clone(), self.undo(due)))
     }
 }

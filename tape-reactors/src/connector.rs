@@ -4,22 +4,22 @@ use async_trait::async_trait;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::{Outcome, Semantics, Undo};
-use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
+use tape_core::id::{BusinessKey, ConnectorName as Name, EffectId, Operation, RunId};
 use tape_core::limits::TEXT_BYTES_MAX;
 use tape_core::payload::Payload;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-/// Knows one upstream. Every answer says how much is known: an error that was not examined is [`Ending::Unknown`], never a failure.
+/// Knows one upstream. Every answer says how much is known: an error that was not examined is [`AttemptOutcome::Unknown`], never a failure.
 ///
 /// A call may be dropped at any await, as when its claim is lost; what it sent may have arrived all the same, and the journal counts
 /// on that. A panic counts as a worker that vanished in mid-call.
 #[async_trait]
 pub trait Connector: Send + Sync + 'static {
     /// Has the upstream act. The attempt is recorded as started before this is called.
-    async fn dispatch(&self, call: &Call) -> Ending;
+    async fn dispatch(&self, call: &Call) -> AttemptOutcome;
 
     /// Asks the upstream what became of all earlier attempts, by effect key or business key. Where the call is
     /// [`unwanted`](Call::unwanted), it must not act, whatever the semantics.
@@ -172,23 +172,23 @@ impl NotUndone {
 
 /// A bound on what goes on at once in one place, such as at one upstream. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub struct ConcurrencyLimit {
     free: Arc<Semaphore>,
     places: usize,
 }
 
-/// Tells lanes apart, as long as they are there.
+/// Tells limits apart, as long as they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LaneId(usize);
+pub(crate) struct LimitId(usize);
 
-/// A place in a [`Lane`], until it is dropped.
+/// A place in a [`ConcurrencyLimit`], until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lane {
-    /// A lane for so many at once, at least one.
+impl ConcurrencyLimit {
+    /// At most so many at once, at least one.
     #[must_use]
     pub fn new(places: usize) -> Self {
         let places = places.clamp(1, Semaphore::MAX_PERMITS);
@@ -202,16 +202,16 @@ impl Lane {
         self.places
     }
 
-    /// What all clones have in common, and no other lane.
-    pub(crate) fn id(&self) -> LaneId {
-        LaneId(Arc::as_ptr(&self.free).addr())
+    /// What all clones have in common, and no other limit.
+    pub(crate) fn id(&self) -> LimitId {
+        LimitId(Arc::as_ptr(&self.free).addr())
     }
 
     pub(crate) fn try_enter(&self) -> Option<Place> {
         match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => Some(Place { _permit: permit }),
             Err(TryAcquireError::NoPermits) => None,
-            Err(TryAcquireError::Closed) => unreachable!("nobody closes a lane"),
+            Err(TryAcquireError::Closed) => unreachable!("a limit is never closed"),
         }
     }
 
@@ -219,14 +219,14 @@ impl Lane {
     pub(crate) async fn enter(&self) -> Place {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         Place {
-            _permit: permit.expect("nobody closes a lane"),
+            _permit: permit.expect("a limit is never closed"),
         }
     }
 }
 
 /// The connectors that a process has, by name, each with its own bound on calls at once. Reactors that share it share the bounds.
 #[derive(Clone, Default)]
-pub struct Connectors(HashMap<Name, (Arc<dyn Connector>, Lane)>);
+pub struct Connectors(HashMap<Name, (Arc<dyn Connector>, ConcurrencyLimit)>);
 
 impl Connectors {
     /// None.
@@ -238,11 +238,12 @@ impl Connectors {
     /// Adds a connector, of which at most `concurrency` calls are under way at once.
     #[must_use]
     pub fn with(mut self, name: Name, connector: impl Connector, concurrency: usize) -> Self {
-        self.0.insert(name, (Arc::new(connector), Lane::new(concurrency)));
+        self.0
+            .insert(name, (Arc::new(connector), ConcurrencyLimit::new(concurrency)));
         self
     }
 
-    pub(crate) fn get(&self, name: &Name) -> Option<(Arc<dyn Connector>, Lane)> {
+    pub(crate) fn get(&self, name: &Name) -> Option<(Arc<dyn Connector>, ConcurrencyLimit)> {
         self.0.get(name).cloned()
     }
 }

@@ -18,7 +18,7 @@ const OF_ONE_RUN: usize = 4;
 /// All copies of a reactor see the same work. Chance keeps them from going for the same pieces, and from writing to the same runs: what
 /// one copy does in a run, another would have to read before it can write there, while pieces of a run that one copy does at a time share
 /// their commits.
-pub(crate) fn share(
+pub(crate) fn select_fairly(
     work: Vec<DueWork>,
     one_of: u32,
     most: usize,
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_tenant_or_a_run_with_much_work_does_not_come_before_others() {
-        let order = share(much(), 1, 1_000, &mut rand::rng());
+        let order = select_fairly(much(), 1, 1_000, &mut rand::rng());
         assert_eq!(order.len(), 103);
         let place = |is: &dyn Fn(&DueWork) -> bool| order.iter().position(is).unwrap();
         let small = |work: &DueWork| work.stream.tenant().as_str() == "small";
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_share_has_every_tenant_and_not_too_much_of_a_run() {
         for _ in 0..100 {
-            let some = share(much(), 1, 8, &mut rand::rng());
+            let some = select_fairly(much(), 1, 8, &mut rand::rng());
             let of = |tenant: &str, run: &str| {
                 let stream = piece(tenant, run, "#0.0").stream;
                 some.iter().filter(|work| work.stream == stream).count()
@@ -121,7 +121,7 @@ mod tests {
     fn of_many_runs_a_part_is_taken_whole() {
         let pieces = |run: usize| (0..3).map(move |n| piece("t", &format!("r{run}"), &format!("#{n}.0")));
         let all: Vec<_> = (0..800).flat_map(pieces).collect();
-        let taken = share(all, 8, 10_000, &mut rand::rng());
+        let taken = select_fairly(all, 8, 10_000, &mut rand::rng());
         assert!((3 * 40..3 * 200).contains(&taken.len()), "{}", taken.len());
         assert_eq!(taken.len() % 3, 0);
     }
@@ -130,7 +130,7 @@ mod tests {
     fn what_is_there_is_never_left_alone() {
         for _ in 0..100 {
             let one = vec![piece("t", "one", "#0.0")];
-            assert_eq!(share(one, 64, 256, &mut rand::rng()).len(), 1);
+            assert_eq!(select_fairly(one, 64, 256, &mut rand::rng()).len(), 1);
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
         let runs =
             |work: VecDeque<DueWork>| work.into_iter().map(|piece| piece.stream).collect::<HashSet<_>>();
         let taken: Vec<_> = (0..8)
-            .map(|_| runs(share(all(), 1, 16, &mut rand::rng())))
+            .map(|_| runs(select_fairly(all(), 1, 16, &mut rand::rng())))
             .collect();
         assert!(taken.iter().all(|runs| runs.len() == 4));
         let different: HashSet<_> = taken.iter().flatten().collect();

@@ -1,7 +1,7 @@
 //! Reactors close the gap between what the journal says and what the world does: each looks for due work of one queue and
 //! sees to it.
 //!
-//! - [`Reactor`] is what a reactor is; [`Driver`] runs it: woken by the feed, swept by the agenda, bounded, fair, drained.
+//! - [`Reactor`] is what a reactor is; [`Runner`] runs it: woken by the feed, swept by the agenda, bounded, fair, drained.
 //! - [`Journal`](tape_api::Journal) is what it works on: a server, or an engine in its process.
 //! - [`Recovery`] takes runs whose drivers are gone and has them driven again through a [`Redriver`].
 //! - [`Outbox`] dispatches effects, [`Reconciler`] asks what became of those whose answer was lost, [`Compensation`] undoes; all
@@ -10,13 +10,12 @@
 //!
 //! What this crate must not know: how entries are stored or sent, and what any agent does.
 
+mod backlog;
 mod backoff;
 mod compensation;
 mod connector;
 #[cfg(any(feature = "command", feature = "http"))]
 mod connectors;
-mod crowd;
-mod driver;
 mod fair;
 #[cfg(feature = "http")]
 mod http;
@@ -26,6 +25,7 @@ mod reactor;
 mod reconciler;
 mod recovery;
 mod redrive;
+mod runner;
 mod sending;
 mod timers;
 mod told;
@@ -33,12 +33,11 @@ mod watched;
 mod worker;
 
 pub use compensation::Compensation;
-pub use connector::{Call, Connector, Connectors, Lane, NotUndone, Observation, Place};
+pub use connector::{Call, ConcurrencyLimit, Connector, Connectors, NotUndone, Observation, Place};
 #[cfg(feature = "command")]
 pub use connectors::CommandConnector;
 #[cfg(feature = "http")]
 pub use connectors::{HttpConnector, HttpEndpoints, HttpPattern};
-pub use driver::{Driver, Options};
 #[cfg(feature = "http")]
 pub use http::HttpError;
 pub use outbox::Outbox;
@@ -48,6 +47,7 @@ pub use recovery::Recovery;
 #[cfg(feature = "http")]
 pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
 pub use redrive::{Redrive, RedriveError, Redriver, Registry};
+pub use runner::{Options, Runner};
 pub use timers::Timers;
 pub use watched::Watched;
 pub use worker::{Terms, Worker};

@@ -66,13 +66,13 @@ impl<K: Eq + Hash + Clone + Display> Outages<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tape_core::id::Connector;
+    use tape_core::id::ConnectorName;
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_away_is_told_of_rarely() {
         let (outages, bank) = (
             Outages::new("upstream", "is away"),
-            Connector::new("bank").unwrap(),
+            ConnectorName::new("bank").unwrap(),
         );
         let minute_by_minute = async |comes_back: bool| {
             let mut said = 0;
@@ -90,7 +90,7 @@ mod tests {
         assert!(outages.lost(&bank, "no connection"), "another outage");
         tokio::time::advance(Duration::from_secs(300)).await;
         assert_eq!(minute_by_minute(true).await, 12, "it comes and goes");
-        let post = Connector::new("post").unwrap();
+        let post = ConnectorName::new("post").unwrap();
         assert!(outages.lost(&post, "no connection"), "each has its own");
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
-use tape_core::command::{Ending, Held, WorkerCommand};
+use tape_core::command::{AttemptOutcome, Held, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status};
 use tape_core::id::{EffectId, RunId};
 use tape_core::limits::BACKOFF_MS_MAX;
@@ -67,18 +67,19 @@ impl Outbox {
         if spec.args.bytes().is_none() {
             // Nothing was sent. The run's rules let the effect wait for a person.
             let (error, after_ms) = (ARGUMENTS_ERASED.to_owned(), None);
-            self.finish(&call, Ending::Retry { error, after_ms }).await?;
+            self.finish(&call, AttemptOutcome::Retry { error, after_ms })
+                .await?;
             return Ok(Reaction::Done);
         }
         let renew = self.0.renew_effect(effect, Held::Attempt(attempt));
         let ending = match self.0.call(&call, renew, due.connector.dispatch(&call)).await {
             Waited::Answered(ending) => fitted(ending),
-            Waited::TooLong => Ending::Unknown {
-                cause: format!("no answer within {:?}", self.0.patience()),
+            Waited::TooLong => AttemptOutcome::Unknown {
+                cause: format!("no answer within {:?}", self.0.timeout()),
             },
             Waited::Lost => return Ok(Reaction::Done),
         };
-        if let Ending::Unreached { error } = &ending {
+        if let AttemptOutcome::Unreached { error } = &ending {
             self.0.outages().lost(&spec.connector, error);
         } else {
             self.0.outages().back(&spec.connector);
@@ -88,8 +89,8 @@ impl Outbox {
         Ok(Reaction::Done)
     }
 
-    async fn finish(&self, call: &Call, ending: Ending) -> Result<(), JournalError> {
-        let known = matches!(ending, Ending::Confirmed { .. });
+    async fn finish(&self, call: &Call, ending: AttemptOutcome) -> Result<(), JournalError> {
+        let known = matches!(ending, AttemptOutcome::Confirmed { .. });
         let bare = ending.without_cost();
         match self.record(call, ending).await {
             Err(JournalError::Rejected(Rejection::ClaimLost { .. })) => {
@@ -112,7 +113,7 @@ impl Outbox {
                 let cause = text(format!(
                     "it happened, but what came of it was refused: {rejection}"
                 ));
-                match self.record(call, Ending::Unknown { cause }).await {
+                match self.record(call, AttemptOutcome::Unknown { cause }).await {
                     Err(JournalError::Rejected(_)) => Ok(()),
                     other => other,
                 }
@@ -121,7 +122,7 @@ impl Outbox {
         }
     }
 
-    async fn record(&self, call: &Call, ending: Ending) -> Result<(), JournalError> {
+    async fn record(&self, call: &Call, ending: AttemptOutcome) -> Result<(), JournalError> {
         let finish = WorkerCommand::FinishClaimed {
             effect: call.effect.clone(),
             holder: self.0.holder(),
@@ -155,7 +156,7 @@ impl Reactor for Outbox {
         let Some(due) = self.0.effect(work).await? else {
             return Ok(Task::nothing());
         };
-        Ok(Task::in_lane(due.lane.clone(), self.dispatch(due)))
+        Ok(Task::limited(due.limit.clone(), self.dispatch(due)))
     }
 }
 
@@ -188,27 +189,27 @@ impl Call {
 }
 
 /// An ending as an entry can carry it. How long the policy waits is the run's to say; what the upstream wishes is spread out.
-fn fitted(ending: Ending) -> Ending {
+fn fitted(ending: AttemptOutcome) -> AttemptOutcome {
     match ending {
-        Ending::Confirmed { .. } => ending,
-        Ending::Failed { error, detail } => Ending::Failed {
+        AttemptOutcome::Confirmed { .. } => ending,
+        AttemptOutcome::Failed { error, detail } => AttemptOutcome::Failed {
             error: text(error),
             detail,
         },
-        Ending::Refused { error, detail } => Ending::Refused {
+        AttemptOutcome::Refused { error, detail } => AttemptOutcome::Refused {
             error: text(error),
             detail,
         },
-        Ending::Retry { error, after_ms } => Ending::Retry {
+        AttemptOutcome::Retry { error, after_ms } => AttemptOutcome::Retry {
             error: text(error),
             after_ms: after_ms.map(wait),
         },
-        Ending::Repeat { cause, after_ms } => Ending::Repeat {
+        AttemptOutcome::Repeat { cause, after_ms } => AttemptOutcome::Repeat {
             cause: text(cause),
             after_ms: after_ms.map(wait),
         },
-        Ending::Unknown { cause } => Ending::Unknown { cause: text(cause) },
-        Ending::Unreached { error } => Ending::Unreached { error: text(error) },
+        AttemptOutcome::Unknown { cause } => AttemptOutcome::Unknown { cause: text(cause) },
+        AttemptOutcome::Unreached { error } => AttemptOutcome::Unreached { error: text(error) },
     }
 }
 
@@ -218,15 +219,15 @@ fn wait(wish: u64) -> u64 {
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
-const fn word(ending: &Ending) -> &'static str {
+const fn word(ending: &AttemptOutcome) -> &'static str {
     match ending {
-        Ending::Confirmed { .. } => "confirmed",
-        Ending::Failed { .. } => "failed",
-        Ending::Refused { .. } => "refused",
-        Ending::Retry { .. } => "retry",
-        Ending::Repeat { .. } => "repeat",
-        Ending::Unknown { .. } => "unknown",
-        Ending::Unreached { .. } => "unreached",
+        AttemptOutcome::Confirmed { .. } => "confirmed",
+        AttemptOutcome::Failed { .. } => "failed",
+        AttemptOutcome::Refused { .. } => "refused",
+        AttemptOutcome::Retry { .. } => "retry",
+        AttemptOutcome::Repeat { .. } => "repeat",
+        AttemptOutcome::Unknown { .. } => "unknown",
+        AttemptOutcome::Unreached { .. } => "unreached",
     }
 }
 
@@ -236,11 +237,11 @@ mod tests {
 
     fn wait_ms(wish: Option<u64>) -> Option<u64> {
         let error = "busy".to_owned();
-        match fitted(Ending::Retry {
+        match fitted(AttemptOutcome::Retry {
             error,
             after_ms: wish,
         }) {
-            Ending::Retry { after_ms, .. } => after_ms,
+            AttemptOutcome::Retry { after_ms, .. } => after_ms,
             other => panic!("{other:?}"),
         }
     }

@@ -1,13 +1,13 @@
 //! What a reactor is.
 
-use crate::connector::Lane;
+use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tape_api::JournalError;
 use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
-use tape_core::id::{App, Connector};
+use tape_core::id::{App, ConnectorName};
 
 /// Sees to the due work of one queue. Copies of a reactor may run in any number of processes: what one takes up, by a command that
 /// claims it, the others leave alone.
@@ -19,17 +19,17 @@ pub trait Reactor: Send + Sync + 'static {
     /// Whose work it sees to.
     fn queue(&self) -> Queue;
 
-    /// Looks at one piece of work, and says what is to be done about it. The driver calls it for several pieces at a time, never for a
+    /// Looks at one piece of work, and says what is to be done about it. The runner calls it for several pieces at a time, never for a
     /// piece that it has a task of already.
     ///
     /// # Errors
-    /// [`ReactionError`]: the driver comes back to this piece later, with growing waits, and goes on with others.
+    /// [`ReactionError`]: the runner comes back to this piece later, with growing waits, and goes on with others.
     async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError>;
 }
 
 /// What is to be done about a piece of work, and what bounds it.
 pub struct Task<'a> {
-    lane: Option<Lane>,
+    limit: Option<ConcurrencyLimit>,
     act: BoxFuture<'a, Result<Reaction, ReactionError>>,
 }
 
@@ -37,19 +37,19 @@ impl<'a> Task<'a> {
     /// To be done as soon as its queue has room, which it has when the task is made.
     pub fn now(act: impl Future<Output = Result<Reaction, ReactionError>> + Send + 'a) -> Self {
         Self {
-            lane: None,
+            limit: None,
             act: act.boxed(),
         }
     }
 
-    /// The same once there is a place in a lane, such as that of its connector. While it waits for that, it takes up no place in the
+    /// The same once there is a place in a limit, such as that of its connector. While it waits for that, it takes up no place in the
     /// queue.
-    pub fn in_lane(
-        lane: Lane,
+    pub fn limited(
+        limit: ConcurrencyLimit,
         act: impl Future<Output = Result<Reaction, ReactionError>> + Send + 'a,
     ) -> Self {
         Self {
-            lane: Some(lane),
+            limit: Some(limit),
             ..Self::now(act)
         }
     }
@@ -60,15 +60,20 @@ impl<'a> Task<'a> {
         Self::now(std::future::ready(Ok(Reaction::Nothing)))
     }
 
-    pub(crate) fn into_parts(self) -> (Option<Lane>, BoxFuture<'a, Result<Reaction, ReactionError>>) {
-        (self.lane, self.act)
+    pub(crate) fn into_parts(
+        self,
+    ) -> (
+        Option<ConcurrencyLimit>,
+        BoxFuture<'a, Result<Reaction, ReactionError>>,
+    ) {
+        (self.limit, self.act)
     }
 }
 
 impl std::fmt::Debug for Task<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Task")
-            .field("lane", &self.lane)
+            .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
 }
@@ -93,7 +98,7 @@ pub enum ReactionError {
     #[error("no connector '{connector}' is known here")]
     UnknownConnector {
         /// Its name.
-        connector: Connector,
+        connector: ConnectorName,
     },
     /// Nothing here drives runs of the app; a worker elsewhere may.
     #[error("no agent of app '{app}' is known here")]

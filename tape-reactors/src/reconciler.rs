@@ -68,7 +68,7 @@ impl Reconciler {
         let seen = match self.0.call(&call, renew, due.connector.observe(&call)).await {
             Waited::Answered(seen) => seen,
             Waited::TooLong => {
-                Observation::inconclusive(format_args!("no answer within {:?}", self.0.patience()))
+                Observation::inconclusive(format_args!("no answer within {:?}", self.0.timeout()))
             }
             Waited::Lost => return Ok(Reaction::Done),
         };
@@ -136,7 +136,7 @@ impl Reactor for Reconciler {
         let Some(due) = self.0.effect(work).await? else {
             return Ok(Task::nothing());
         };
-        Ok(Task::in_lane(due.lane.clone(), self.observe(due)))
+        Ok(Task::limited(due.limit.clone(), self.observe(due)))
     }
 }
 

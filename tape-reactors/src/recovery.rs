@@ -150,7 +150,7 @@ impl Recovery {
         };
         let undriven = self.release(run, epoch).await?;
         self.tell(run, &driven, undriven);
-        // The run itself says when it is due again: the driver need not wait on top.
+        // The run itself says when it is due again: the runner need not wait on top.
         Ok(Reaction::Done)
     }
 
@@ -196,8 +196,8 @@ impl Reactor for Recovery {
             return Ok(Task::now(self.end(run)));
         }
         let recover = self.recover(run);
-        Ok(match self.redriver.lane(&run.app) {
-            Some(lane) => Task::in_lane(lane, recover),
+        Ok(match self.redriver.concurrency_limit(&run.app) {
+            Some(limit) => Task::limited(limit, recover),
             None => Task::now(recover),
         })
     }

@@ -14,7 +14,7 @@ pub use http::HttpRedriver;
 #[cfg(feature = "http")]
 pub use signature::{SIGNATURE_HEADER, sign, verify};
 
-use crate::connector::Lane;
+use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ pub trait Redriver: Send + Sync + 'static {
     }
 
     /// Bounds the re-drives of an app that are under way at once, so that those of an agent that hangs leave room for others.
-    fn lane(&self, app: &App) -> Option<Lane> {
+    fn concurrency_limit(&self, app: &App) -> Option<ConcurrencyLimit> {
         let _ = app;
         None
     }
@@ -101,7 +101,7 @@ fn failed(error: reqwest::Error) -> RedriveError {
 
 /// Agents by app: functions of this process, or anything else that drives runs again. Each has its own bound on runs at once.
 #[derive(Default)]
-pub struct Registry(HashMap<App, (Box<dyn Redriver>, Lane)>);
+pub struct Registry(HashMap<App, (Box<dyn Redriver>, ConcurrencyLimit)>);
 
 /// An agent of this process.
 struct Function<F>(F);
@@ -126,7 +126,8 @@ impl Registry {
     /// Adds what drives the runs of an app again, at most `concurrency` at once.
     #[must_use]
     pub fn redriver(mut self, app: App, concurrency: usize, redriver: impl Redriver) -> Self {
-        self.0.insert(app, (Box::new(redriver), Lane::new(concurrency)));
+        self.0
+            .insert(app, (Box::new(redriver), ConcurrencyLimit::new(concurrency)));
         self
     }
 }
@@ -143,8 +144,8 @@ impl Redriver for Registry {
         self.0.contains_key(app)
     }
 
-    fn lane(&self, app: &App) -> Option<Lane> {
-        self.0.get(app).map(|(_, lane)| lane.clone())
+    fn concurrency_limit(&self, app: &App) -> Option<ConcurrencyLimit> {
+        self.0.get(app).map(|(_, limit)| limit.clone())
     }
 
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tape_api::due::DueWork;
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{OutsideCommand, RunCommand};
+use tape_core::command::{ExternalCommand, RunCommand};
 use tape_core::id::{RunId, StreamId};
 
 /// Fires what is due. There is nothing to claim: that a timer fires is the one entry that says so, and the rules of the run take it
@@ -25,11 +25,11 @@ impl Timers {
         match (&work.stream, &work.item) {
             (StreamId::Run(run), Item::Gate(gate)) => {
                 let gate = gate.clone();
-                Ok(self.tell(run, OutsideCommand::ExpireGate { gate }).await?)
+                Ok(self.tell(run, ExternalCommand::ExpireGate { gate }).await?)
             }
             (StreamId::Run(run), Item::Timer(timer)) => {
                 let timer = timer.clone();
-                Ok(self.tell(run, OutsideCommand::FireTimer { timer }).await?)
+                Ok(self.tell(run, ExternalCommand::FireTimer { timer }).await?)
             }
             (StreamId::Session(session), Item::Merge) => {
                 self.0.merge(session).await?;
@@ -43,8 +43,8 @@ impl Timers {
         }
     }
 
-    async fn tell(&self, run: &RunId, told: OutsideCommand) -> Result<Reaction, JournalError> {
-        match ask(self.0.as_ref(), run, RunCommand::Tell(told)).await {
+    async fn tell(&self, run: &RunId, told: ExternalCommand) -> Result<Reaction, JournalError> {
+        match ask(self.0.as_ref(), run, RunCommand::External(told)).await {
             Ok(_) => Ok(Reaction::Done),
             // Answered, fired, cancelled or over by now; or not due yet by the journal's clock.
             Err(JournalError::Rejected(_)) => Ok(Reaction::Nothing),

@@ -1,7 +1,7 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
 use crate::backoff::{Backoff, chance};
-use crate::connector::{Call, Connector, Connectors, Lane};
+use crate::connector::{Call, ConcurrencyLimit, Connector, Connectors};
 use crate::outages::Outages;
 use crate::reactor::ReactionError;
 use crate::sending::{Sending, ask};
@@ -16,7 +16,7 @@ use tape_core::causes::Causes;
 use tape_core::command::{Held, RunCommand, WorkerCommand};
 use tape_core::effect::{EffectSpec, Status, Undo};
 use tape_core::entry::{EntryBody, obligation::ObligationId};
-use tape_core::id::{Connector as Name, EffectId, Holder, RunId, Seq, StreamId};
+use tape_core::id::{ConnectorName as Name, EffectId, Holder, RunId, Seq, StreamId};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_core::reply::{Reply, ReplyResult};
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub struct Terms {
     /// vanishes, its work waits this long.
     pub claim: Duration,
     /// An upstream has this long to answer; then its answer counts as lost.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for Terms {
@@ -37,7 +37,7 @@ impl Default for Terms {
     fn default() -> Self {
         Self {
             claim: Duration::from_secs(30),
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         }
     }
 }
@@ -60,7 +60,7 @@ pub(crate) struct TheEffect<'a> {
     /// The entry that says what it is.
     pub(crate) begun: Seq,
     pub(crate) connector: Arc<dyn Connector>,
-    pub(crate) lane: Lane,
+    pub(crate) limit: ConcurrencyLimit,
 }
 
 /// An obligation that is due, and who can see to it.
@@ -69,7 +69,7 @@ pub(crate) struct TheObligation<'a> {
     pub(crate) obligation: &'a ObligationId,
     pub(crate) at: DueObligation,
     pub(crate) connector: Arc<dyn Connector>,
-    pub(crate) lane: Lane,
+    pub(crate) limit: ConcurrencyLimit,
 }
 
 /// What came of waiting for an upstream.
@@ -121,12 +121,12 @@ impl Worker {
         u64::try_from(self.terms.claim.as_millis()).unwrap_or(LEASE_MS_MAX)
     }
 
-    pub(crate) const fn patience(&self) -> Duration {
-        self.terms.patience
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.terms.timeout
     }
 
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.terms.patience
+        Instant::now() + self.terms.timeout
     }
 
     /// Looks at the effect that a piece of work is about; none where there is none for a worker.
@@ -137,13 +137,13 @@ impl Worker {
         let Some(DueEffect { connector, begun }) = self.journal.due_effect(run, effect).await? else {
             return Ok(None);
         };
-        let (connector, lane) = self.connector(&connector)?;
+        let (connector, limit) = self.connector(&connector)?;
         Ok(Some(TheEffect {
             run,
             effect,
             begun,
             connector,
-            lane,
+            limit,
         }))
     }
 
@@ -158,17 +158,17 @@ impl Worker {
         let Some(at) = self.journal.due_obligation(run, obligation).await? else {
             return Ok(None);
         };
-        let (connector, lane) = self.connector(&at.connector)?;
+        let (connector, limit) = self.connector(&at.connector)?;
         Ok(Some(TheObligation {
             run,
             obligation,
             at,
             connector,
-            lane,
+            limit,
         }))
     }
 
-    fn connector(&self, name: &Name) -> Result<(Arc<dyn Connector>, Lane), ReactionError> {
+    fn connector(&self, name: &Name) -> Result<(Arc<dyn Connector>, ConcurrencyLimit), ReactionError> {
         self.connectors
             .get(name)
             .ok_or_else(|| ReactionError::UnknownConnector {
@@ -279,7 +279,7 @@ impl Worker {
         }
     }
 
-    /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth some patience.
+    /// Sends a command until it is answered, or for as long as a claim lasts: a known outcome is worth waiting for.
     pub(crate) async fn ask(&self, run: &RunId, command: WorkerCommand) -> Result<Reply, JournalError> {
         let mut command = Sending::new(&self.journal, run, RunCommand::Work(command));
         let give_up = Instant::now() + self.terms.claim;
@@ -305,7 +305,7 @@ impl Worker {
     ) -> Waited<T> {
         tokio::select! {
             biased;
-            answer = tokio::time::timeout(self.terms.patience, answer) => {
+            answer = tokio::time::timeout(self.terms.timeout, answer) => {
                 answer.map_or(Waited::TooLong, Waited::Answered)
             }
             () = self.keep(call, renew) => Waited::Lost,

@@ -10,7 +10,7 @@ use tape_core::id::{Holder, RequestId};
 use tape_engine::Engine;
 use tape_reactors::api::{Journal, Layer};
 use tape_reactors::{
-    Compensation, Connectors, Driver, Options, Outbox, Reactor, Reconciler, Terms, Timers, Worker,
+    Compensation, Connectors, Options, Outbox, Reactor, Reconciler, Runner, Terms, Timers, Worker,
 };
 use tape_store::clock::SystemClock;
 use tape_store::memory::MemoryStore;
@@ -65,8 +65,8 @@ async fn an_idle_reactor_asks_less_than_once_a_second() {
     ];
     let stop = CancellationToken::new();
     let drivers = reactors.map(|reactor| {
-        let driver = Driver::new(journal.clone(), reactor, Options::default());
-        tokio::spawn(driver.run(stop.clone()))
+        let runner = Runner::new(journal.clone(), reactor, Options::default());
+        tokio::spawn(runner.run(stop.clone()))
     });
     tokio::time::sleep(Duration::from_secs(60 * u64::from(MINUTES))).await;
     stop.cancel();

@@ -14,12 +14,12 @@ use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{
-    Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand, WorkerCommand,
+    AttemptOutcome, Begin, Command, Create, DriverCommand, RecordDecision, RunCommand, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{BusinessKey, Connector as Name, EffectId, Epoch, Holder, Operation, RunId, Seq};
+use tape_core::id::{BusinessKey, ConnectorName as Name, EffectId, Epoch, Holder, Operation, RunId, Seq};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
@@ -27,7 +27,7 @@ use tape_engine::Engine;
 use tape_reactors::api::due::{DueEffect, DuePage};
 use tape_reactors::api::{Journal, JournalError, Layer};
 use tape_reactors::{
-    Call, Connector, Connectors, Driver, NotUndone, Observation, Options, Outbox, Reconciler, Terms, Worker,
+    Call, Connector, Connectors, NotUndone, Observation, Options, Outbox, Reconciler, Runner, Terms, Worker,
 };
 use tape_store::clock::Clock;
 use tape_store::memory::MemoryStore;
@@ -140,7 +140,7 @@ impl Upstream {
 
 #[async_trait]
 impl Connector for Upstream {
-    async fn dispatch(&self, _call: &Call) -> Ending {
+    async fn dispatch(&self, _call: &Call) -> AttemptOutcome {
         if !self.connected.swap(true, Ordering::SeqCst) {
             tokio::time::sleep(self.connecting).await;
         }
@@ -151,7 +151,7 @@ impl Connector for Upstream {
             acts.fetch_add(1, Ordering::SeqCst);
         });
         arrives.await.unwrap();
-        Ending::Confirmed {
+        AttemptOutcome::Confirmed {
             result: Payload::empty(),
             undo: None,
             spent: None,
@@ -244,8 +244,8 @@ fn worker(journal: Arc<dyn Journal>, name: &str, upstream: &Upstream) -> Worker 
 }
 
 fn start(journal: Arc<dyn Journal>, reactor: Arc<dyn tape_reactors::Reactor>, stop: &CancellationToken) {
-    let driver = Driver::new(journal, reactor, Options::default());
-    tokio::spawn(driver.run(stop.clone()));
+    let runner = Runner::new(journal, reactor, Options::default());
+    tokio::spawn(runner.run(stop.clone()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,14 +37,10 @@ fn what_makes_no_sense_is_refused_at_start() {
             "from 100 to 3600000",
         ),
         ("lease_ms = 0".to_owned(), "`lease_ms`", "from 100 to 3600000"),
+        ("timeout_ms = 0".to_owned(), "`timeout_ms`", "from 1 to 604800000"),
         (
-            "patience_ms = 0".to_owned(),
-            "`patience_ms`",
-            "from 1 to 604800000",
-        ),
-        (
-            "patience_ms = 9223372036854775807".to_owned(),
-            "`patience_ms`",
+            "timeout_ms = 9223372036854775807".to_owned(),
+            "`timeout_ms`",
             "from 1 to 604800000",
         ),
         ("sweep_ms = 0".to_owned(), "`sweep_ms`", "from 1 to 604800000"),
@@ -327,7 +323,7 @@ fn no_colours_stand_in_a_file() {
 #[test]
 fn what_makes_sense_is_taken() {
     let dir = tempfile::tempdir().unwrap();
-    let config = "claim_ms = 100\nlease_ms = 3600000\npatience_ms = 1\nconcurrency = 1\n\
+    let config = "claim_ms = 100\nlease_ms = 3600000\ntimeout_ms = 1\nconcurrency = 1\n\
          [connectors.bank]\nheaders = { a = \"b\", by = \"{tenant} {{}}\" }\nheaders_env = { c = \"SECRET\" }\n\
          [connectors.bank.http]\ndispatch = \"http://{tenant}.example:8443/{operation}\"\n\
          observe = \"http://[::1]/by/{business_key}\"\nabsent = { status = 200, json = { \"\" = [] } }\n\

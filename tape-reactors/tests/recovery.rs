@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
-use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::{Begin, Command, Create, DriverCommand, ExternalCommand, RunCommand};
+use tape_core::decider::RunStatus;
 use tape_core::id::{App, Epoch, Holder, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
-use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_reactors::api::Journal;
 use tape_reactors::{
-    AgentEngineRedriver, Driver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry,
+    AgentEngineRedriver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner,
 };
 use tape_store::clock::Clock;
 use tape_store::memory::MemoryStore;
@@ -121,7 +121,7 @@ impl Workers {
                 holder,
                 Duration::from_secs(10),
             );
-            tokio::spawn(Driver::new(journal, Arc::new(recovery), options).run(stop.clone()))
+            tokio::spawn(Runner::new(journal, Arc::new(recovery), options).run(stop.clone()))
         };
         Self {
             tasks: (0..n).map(worker).collect(),
@@ -205,7 +205,7 @@ async fn a_cancelled_run_whose_driver_is_gone_ends_without_its_agent() {
     for run in [&cancelled, &other] {
         begin(&engine, run, None, 30_000).await;
     }
-    let cancel = RunCommand::Tell(OutsideCommand::Cancel {
+    let cancel = RunCommand::External(ExternalCommand::Cancel {
         reason: "it is late".to_owned(),
     });
     engine

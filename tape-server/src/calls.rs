@@ -7,7 +7,7 @@
 mod answer;
 mod request;
 
-use crate::memory::{Memory, PATIENCE, kib};
+use crate::memory::{Memory, TIMEOUT, kib};
 use crate::port::Caller;
 use request::{Received, Request};
 use std::convert::Infallible;
@@ -108,7 +108,7 @@ impl Room {
 
     /// Waits for room no longer than a peer may do nothing.
     async fn take_in_time(&self, bytes: usize) -> Result<Option<Held>, Failure> {
-        let taken = tokio::time::timeout(PATIENCE, self.take(bytes)).await;
+        let taken = tokio::time::timeout(TIMEOUT, self.take(bytes)).await;
         taken.map_err(|_| no_room("KiB under way", CONNECTION_KIB))
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Closed {
 
 /// What a command says about who drives its run, once it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grip {
+pub(crate) enum LeaseEffect {
     /// The caller becomes the driver.
     Takes,
     /// The caller is the driver.
@@ -68,7 +68,7 @@ pub(crate) enum Grip {
     None,
 }
 
-impl Grip {
+impl LeaseEffect {
     pub(crate) const fn of(command: &RunCommand) -> Self {
         use DriverCommand as D;
         match command {
@@ -78,7 +78,7 @@ impl Grip {
             }
             RunCommand::Drive(epoch, D::Fail { .. } | D::AcceptCancel) => Self::Lets(*epoch),
             RunCommand::Drive(epoch, _) => Self::Keeps(*epoch),
-            RunCommand::Work(_) | RunCommand::Tell(_) => Self::None,
+            RunCommand::Work(_) | RunCommand::External(_) => Self::None,
         }
     }
 }
@@ -152,12 +152,12 @@ impl Table {
 
 impl Driven {
     /// Notes that a command on a run was taken.
-    pub(crate) fn note(&self, run: &RunId, grip: Grip, reply: &Reply) {
-        let epoch = match (grip, &reply.result) {
-            (Grip::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
-            (Grip::Keeps(epoch), _) => epoch,
-            (Grip::Lets(epoch), _) => return self.let_go(run, epoch),
-            (Grip::Takes | Grip::None, _) => return,
+    pub(crate) fn note(&self, run: &RunId, effect: LeaseEffect, reply: &Reply) {
+        let epoch = match (effect, &reply.result) {
+            (LeaseEffect::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
+            (LeaseEffect::Keeps(epoch), _) => epoch,
+            (LeaseEffect::Lets(epoch), _) => return self.let_go(run, epoch),
+            (LeaseEffect::Takes | LeaseEffect::None, _) => return,
         };
         let seen = Seen {
             epoch,
@@ -168,8 +168,8 @@ impl Driven {
 
     /// Notes that a command on a run was refused: its driver may learn so that it is the driver no more. Recovery does of every run that
     /// its agent has adopted.
-    pub(crate) fn note_refusal(&self, run: &RunId, grip: Grip, rejection: &Rejection) {
-        let (Grip::Keeps(epoch) | Grip::Lets(epoch)) = grip else {
+    pub(crate) fn note_refusal(&self, run: &RunId, effect: LeaseEffect, rejection: &Rejection) {
+        let (LeaseEffect::Keeps(epoch) | LeaseEffect::Lets(epoch)) = effect else {
             return;
         };
         if ends_drive(rejection) {
@@ -231,9 +231,9 @@ fn ends_drive(rejection: &Rejection) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Drivers, Grip, Seen};
+    use super::{Drivers, LeaseEffect, Seen};
     use tape_core::id::{Epoch, RunId, Seq};
-    use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+    use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
 
     fn run(name: &str) -> RunId {
         RunId::new("t", "a", "u", "s", name).unwrap()
@@ -257,14 +257,14 @@ mod tests {
     fn runs_driven_elsewhere_since_are_kept() {
         let drivers = Drivers::default();
         let (first, second) = (drivers.stream(), drivers.stream());
-        first.note(&run("stays"), Grip::Keeps(Epoch(1)), &recorded(4));
-        first.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded(7));
-        first.note(&run("ends"), Grip::Keeps(Epoch(1)), &recorded(4));
-        first.note(&run("ends"), Grip::Lets(Epoch(1)), &recorded(5));
-        first.note(&run("comes back"), Grip::Keeps(Epoch(1)), &recorded(4));
-        second.note(&run("moves"), Grip::Keeps(Epoch(3)), &recorded(8));
+        first.note(&run("stays"), LeaseEffect::Keeps(Epoch(1)), &recorded(4));
+        first.note(&run("moves"), LeaseEffect::Keeps(Epoch(3)), &recorded(7));
+        first.note(&run("ends"), LeaseEffect::Keeps(Epoch(1)), &recorded(4));
+        first.note(&run("ends"), LeaseEffect::Lets(Epoch(1)), &recorded(5));
+        first.note(&run("comes back"), LeaseEffect::Keeps(Epoch(1)), &recorded(4));
+        second.note(&run("moves"), LeaseEffect::Keeps(Epoch(3)), &recorded(8));
         let closed = first.closed();
-        second.note(&run("comes back"), Grip::Keeps(Epoch(1)), &recorded(4));
+        second.note(&run("comes back"), LeaseEffect::Keeps(Epoch(1)), &recorded(4));
         assert_eq!(closed.gone(), vec![(run("stays"), seen(1, 4))]);
         let mut left = second.closed().gone();
         left.sort_by_key(|(run, _)| run.clone());
@@ -279,9 +279,9 @@ mod tests {
     fn what_was_seen_on_any_stream_counts() {
         let drivers = Drivers::default();
         let (commands, renewals) = (drivers.stream(), drivers.stream());
-        commands.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(2));
-        renewals.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(3));
-        commands.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(9));
+        commands.note(&run("r"), LeaseEffect::Keeps(Epoch(1)), &recorded(2));
+        renewals.note(&run("r"), LeaseEffect::Keeps(Epoch(1)), &recorded(3));
+        commands.note(&run("r"), LeaseEffect::Keeps(Epoch(1)), &recorded(9));
         assert_eq!(commands.closed().gone(), vec![]);
         assert_eq!(renewals.closed().gone(), vec![(run("r"), seen(1, 9))]);
     }
@@ -290,8 +290,8 @@ mod tests {
     fn a_stream_that_was_not_closed_lets_nothing_go() {
         let drivers = Drivers::default();
         let (silent, closed) = (drivers.stream(), drivers.stream());
-        silent.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(2));
-        closed.note(&run("r"), Grip::Keeps(Epoch(1)), &recorded(3));
+        silent.note(&run("r"), LeaseEffect::Keeps(Epoch(1)), &recorded(2));
+        closed.note(&run("r"), LeaseEffect::Keeps(Epoch(1)), &recorded(3));
         let gone = closed.closed();
         assert!(gone.is_empty(), "it is driven on the silent one still");
         drop(silent);
@@ -307,23 +307,27 @@ mod tests {
             current: Epoch(3),
         };
         let ended = Rejection::RunEnded {
-            ending: Ended::Completed,
+            ending: RunOutcome::Completed,
         };
         let closing = |phase| Rejection::Closing { phase };
         let gone = [
-            ("adopted", Grip::Keeps(Epoch(2)), fenced.clone()),
-            ("released", Grip::Lets(Epoch(2)), fenced.clone()),
-            ("ended", Grip::Keeps(Epoch(2)), ended),
-            ("suspended", Grip::Keeps(Epoch(2)), closing("suspended")),
+            ("adopted", LeaseEffect::Keeps(Epoch(2)), fenced.clone()),
+            ("released", LeaseEffect::Lets(Epoch(2)), fenced.clone()),
+            ("ended", LeaseEffect::Keeps(Epoch(2)), ended),
+            ("suspended", LeaseEffect::Keeps(Epoch(2)), closing("suspended")),
         ];
         let held = [
-            ("cancelled", Grip::Keeps(Epoch(2)), closing("cancelling")),
-            ("late", Grip::Keeps(Epoch(1)), fenced),
-            ("unheard", Grip::Keeps(Epoch(2)), Rejection::not_found("gate")),
+            ("cancelled", LeaseEffect::Keeps(Epoch(2)), closing("cancelling")),
+            ("late", LeaseEffect::Keeps(Epoch(1)), fenced),
+            (
+                "unheard",
+                LeaseEffect::Keeps(Epoch(2)),
+                Rejection::not_found("gate"),
+            ),
         ];
-        for (name, grip, rejection) in gone.iter().chain(&held) {
-            worker.note(&run(name), Grip::Keeps(Epoch(2)), &recorded(1));
-            worker.note_refusal(&run(name), *grip, rejection);
+        for (name, effect, rejection) in gone.iter().chain(&held) {
+            worker.note(&run(name), LeaseEffect::Keeps(Epoch(2)), &recorded(1));
+            worker.note_refusal(&run(name), *effect, rejection);
         }
         let mut left: Vec<_> = worker.closed().gone().into_iter().map(|(run, _)| run).collect();
         left.sort();

@@ -25,7 +25,7 @@ const WELL_EVERY: Duration = Duration::from_secs(5);
 /// How often one is asked that was not.
 const UNWELL_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer to answer is too slow to serve from.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// While the store takes no commits, the log says so this often.
 const COMMITS_AGAIN: Duration = Duration::from_secs(60);
@@ -36,13 +36,13 @@ pub(crate) struct Doubt(Arc<Notify>);
 
 /// A store that raises doubt where it cannot do its part. While it takes no commits the log says so, once and then rarely, whatever it
 /// answers to health checks.
-pub(crate) struct Doubted {
+pub(crate) struct HealthTracked {
     inner: Arc<dyn JournalStore>,
     doubt: Doubt,
     commits: Mutex<Outage>,
 }
 
-impl Doubted {
+impl HealthTracked {
     pub(crate) fn new(inner: Arc<dyn JournalStore>, doubt: &Doubt) -> Self {
         Self {
             inner,
@@ -79,7 +79,7 @@ fn fault(answer: &Result<Committed, CommitError>) -> Option<String> {
 }
 
 #[async_trait]
-impl Layer for Doubted {
+impl Layer for HealthTracked {
     fn inner(&self) -> &dyn JournalStore {
         self.inner.as_ref()
     }
@@ -158,10 +158,10 @@ impl Health {
 
 /// Why the server cannot do its part, if it cannot: the store would take no commit, or nobody knows here what time it is.
 async fn problem(engine: &Engine) -> Option<String> {
-    match tokio::time::timeout(PATIENCE, engine.store().probe()).await {
+    match tokio::time::timeout(TIMEOUT, engine.store().probe()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Some(format!("the store would take no commit: {}", Causes(&error))),
-        Err(_) => return Some(format!("the store has not answered within {PATIENCE:?}")),
+        Err(_) => return Some(format!("the store has not answered within {TIMEOUT:?}")),
     }
     match engine.read_clock().await {
         Ok(now) => (!now.is_sure()).then(|| "the time of the journal is not known well enough".to_owned()),

@@ -14,11 +14,11 @@
 //! What this crate must not know: the rules of streams (tape-core has them), how entries are stored, who calls.
 
 mod calls;
+mod change_notifier;
 pub mod config;
 mod drivers;
 mod failure;
 mod health;
-mod hub;
 mod memory;
 mod port;
 pub mod server;

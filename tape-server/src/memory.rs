@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// What each such memory has, in KiB: 256 MiB.
 pub(crate) const ALL_KIB: usize = 256 * 1024;
 /// A peer that takes nothing, or does not send the rest, for this long has no more memory.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// The same while others wait for memory.
-const PATIENCE_SHORT: Duration = Duration::from_secs(2);
+const TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether others wait.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,10 +46,10 @@ impl Memory {
     }
 
     /// Waits as long as a peer may do nothing.
-    pub(crate) async fn patience(&self) {
-        tokio::time::sleep(PATIENCE_SHORT).await;
-        let mut waited = PATIENCE_SHORT;
-        while waited < PATIENCE && self.free_kib() >= self.most {
+    pub(crate) async fn timeout(&self) {
+        tokio::time::sleep(TIMEOUT_MIN).await;
+        let mut waited = TIMEOUT_MIN;
+        while waited < TIMEOUT && self.free_kib() >= self.most {
             tokio::time::sleep(LOOK_EVERY).await;
             waited += LOOK_EVERY;
         }

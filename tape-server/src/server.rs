@@ -1,7 +1,7 @@
 //! A server: one port, one engine, until it is told to stop.
 
 use crate::config::Config;
-use crate::health::{Doubt, Doubted, Health};
+use crate::health::{Doubt, Health, HealthTracked};
 use crate::port;
 use crate::service::Context;
 use crate::shutdown::Gate;
@@ -74,7 +74,7 @@ impl Server {
         config.check()?;
         let store = tape_store::open::open(&config.store).await?;
         let doubt = Doubt::default();
-        let store = Arc::new(Doubted::new(store, &doubt));
+        let store = Arc::new(HealthTracked::new(store, &doubt));
         let server = Self::over(config, Engine::start(store))?;
         Ok(Self { doubt, ..server })
     }

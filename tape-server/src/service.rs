@@ -15,9 +15,9 @@ mod values;
 mod watch;
 
 use crate::calls::Calls;
+use crate::change_notifier::ChangeNotifier;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
-use crate::hub::Hub;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
 use drive::RunsService;
@@ -46,7 +46,7 @@ pub(crate) struct Context(Arc<Shared>);
 struct Shared {
     engine: Engine,
     gate: Gate,
-    hub: Hub,
+    notifier: ChangeNotifier,
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
@@ -56,12 +56,12 @@ struct Shared {
 
 impl Context {
     pub(crate) fn new(engine: Engine, gate: Gate, lease_grace_ms: u64, max_commands: u32) -> Self {
-        let hub = Hub::new(Arc::clone(engine.store()));
+        let notifier = ChangeNotifier::new(Arc::clone(engine.store()));
         let drivers = Drivers::default();
         Self(Arc::new(Shared {
             engine,
             gate,
-            hub,
+            notifier,
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),

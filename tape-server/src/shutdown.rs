@@ -32,11 +32,11 @@ impl Gate {
         })
     }
 
-    /// Takes no more calls, and waits until those under way have finished, or `patience` is over.
-    pub(crate) async fn drain(&self, patience: Duration) -> bool {
+    /// Takes no more calls, and waits until those under way have finished, or `timeout` is over.
+    pub(crate) async fn drain(&self, timeout: Duration) -> bool {
         self.closed.cancel();
         self.calls.close();
-        tokio::time::timeout(patience, self.calls.wait()).await.is_ok()
+        tokio::time::timeout(timeout, self.calls.wait()).await.is_ok()
     }
 }
 

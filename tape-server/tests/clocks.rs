@@ -18,7 +18,9 @@ mod spanner_emulator;
 use harness::{Server, begin, begin_effect, decision, execute, request, run};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tape_core::command::{Deadline, DriverCommand, Ending, Held, OutsideCommand, RunCommand, WorkerCommand};
+use tape_core::command::{
+    AttemptOutcome, Deadline, DriverCommand, ExternalCommand, Held, RunCommand, WorkerCommand,
+};
 use tape_core::effect::{Mode, Semantics};
 use tape_core::id::{EffectId, Epoch, RunId};
 use tape_core::payload::Payload;
@@ -165,7 +167,7 @@ async fn nothing_ends_early(store: &str, library: &str) {
             effect: effect(),
             holder: "worker".parse().unwrap(),
             attempt: 1,
-            ending: Ending::Confirmed {
+            ending: AttemptOutcome::Confirmed {
                 result: Payload::empty(),
                 undo: None,
                 spent: None,
@@ -190,7 +192,7 @@ async fn nothing_waits_for_a_clock(store: &str, library: &str) {
     };
     ahead.drive(&run, set).await.unwrap();
     let fire = || {
-        RunCommand::Tell(OutsideCommand::FireTimer {
+        RunCommand::External(ExternalCommand::FireTimer {
             timer: "soon".parse().unwrap(),
         })
     };

@@ -6,7 +6,7 @@ mod harness;
 use harness::{Driver, Server, begin, checkpoint, execute, request, run};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
-use tape_core::command::{Create, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::{Create, DriverCommand, ExternalCommand, RunCommand};
 use tape_core::id::Epoch;
 use tape_core::payload::Payload;
 use tape_proto::failure::Failure;
@@ -20,7 +20,10 @@ async fn one_bad_message_costs_the_others_of_its_stream_nothing() {
     let driven = run("driven");
     driver.ask(&driven, begin(&driven, 60_000, false)).await.unwrap();
     let reason = "x".repeat(5 << 20);
-    let large = request(&run("other"), RunCommand::Tell(OutsideCommand::Cancel { reason }));
+    let large = request(
+        &run("other"),
+        RunCommand::External(ExternalCommand::Cancel { reason }),
+    );
     let unknown = v1::ExecuteRequest {
         command: None,
         ..request(&driven, begin(&driven, 60_000, false))

@@ -26,14 +26,14 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// Little patience, so that the tests do not take long.
+/// Short timeouts, so that the tests do not take long.
 const IMPATIENT: &str = "statement_timeout_ms=500&connect_timeout=1&wait_timeout_ms=500";
 /// A test that waits longer waits in vain.
 const FOR_EVER: Duration = Duration::from_secs(90);
 const CHECKPOINT_BYTES: usize = 50_000;
 
 /// A server, a run that it has, and what its health checks are told.
-struct Patient {
+struct Outage {
     server: Server,
     runs: RunsClient<Channel>,
     health: Streaming<HealthCheckResponse>,
@@ -42,7 +42,7 @@ struct Patient {
     taken: usize,
 }
 
-impl Patient {
+impl Outage {
     async fn on(store: &str) -> Self {
         let server = Server::start_on(&format!("{store}?{IMPATIENT}"), &[]);
         let service = String::new();
@@ -52,17 +52,17 @@ impl Patient {
             .unwrap()
             .into_inner();
         let (runs, run) = (server.runs().await, run("i1"));
-        let mut patient = Self {
+        let mut outage = Self {
             server,
             runs,
             health,
             run,
             taken: 0,
         };
-        patient.is_told(ServingStatus::Serving).await;
-        let begin = request(&patient.run, begin(&patient.run, 60_000, false));
-        execute(&mut patient.runs, begin).await.unwrap();
-        patient
+        outage.is_told(ServingStatus::Serving).await;
+        let begin = request(&outage.run, begin(&outage.run, 60_000, false));
+        execute(&mut outage.runs, begin).await.unwrap();
+        outage
     }
 
     /// Waits until health checks are told so.
@@ -112,9 +112,9 @@ impl Patient {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_gone() {
     let Some(cluster) = Cluster::own() else { return };
-    let patient = Patient::on(&cluster.database().url()).await;
+    let outage = Outage::on(&cluster.database().url()).await;
     cluster.stop();
-    patient.suffers("database", async || cluster.resume()).await;
+    outage.suffers("database", async || cluster.resume()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,9 +122,9 @@ async fn a_database_that_is_read_only() {
     let Some(database) = Database::create() else {
         return;
     };
-    let patient = Patient::on(&database.url()).await;
+    let outage = Outage::on(&database.url()).await;
     database.set_read_only(true);
-    patient
+    outage
         .suffers("read-only", async || database.set_read_only(false))
         .await;
 }
@@ -136,7 +136,7 @@ async fn a_database_that_is_full() {
     };
     let database = cluster.database_on_small_disk();
     database.psql("CREATE TABLE ballast(bytes bytea); ALTER TABLE ballast ALTER bytes SET STORAGE EXTERNAL");
-    let patient = Patient::on(&database.url()).await;
+    let outage = Outage::on(&database.url()).await;
     // Down to the last page; what the server writes comes to the end of the room at once or a little later.
     for kilobytes in [1_024, 64, 8] {
         database.psql(&format!(
@@ -144,7 +144,7 @@ async fn a_database_that_is_full() {
              EXCEPTION WHEN disk_full THEN NULL; END $$"
         ));
     }
-    patient
+    outage
         .suffers("No space left on device", async || {
             database.psql("DROP TABLE ballast");
         })
@@ -157,12 +157,12 @@ async fn a_database_that_does_not_answer() {
         return;
     };
     let proxy = Proxy::start(database.port()).await;
-    let mut patient = Patient::on(&database.url_at(proxy.port())).await;
+    let mut outage = Outage::on(&database.url_at(proxy.port())).await;
     proxy.hold();
     // The caller's own deadline holds, however long the server still waits.
-    let mut impatient = tonic::Request::new(patient.command());
-    impatient.set_timeout(Duration::from_millis(100));
-    let status = patient.runs.execute(impatient).await.unwrap_err();
+    let mut hurried = tonic::Request::new(outage.command());
+    hurried.set_timeout(Duration::from_millis(100));
+    let status = outage.runs.execute(hurried).await.unwrap_err();
     assert!(
         matches!(
             status.code(),
@@ -171,17 +171,17 @@ async fn a_database_that_does_not_answer() {
         "{status:?}"
     );
     // Nobody knows yet whether that one was taken.
-    let abandoned = request(&patient.run, RunCommand::Drive(Epoch(1), checkpoint(1)));
+    let abandoned = request(&outage.run, RunCommand::Drive(Epoch(1), checkpoint(1)));
     assert_eq!(
-        execute(&mut patient.runs, abandoned).await.unwrap_err().code(),
+        execute(&mut outage.runs, abandoned).await.unwrap_err().code(),
         tonic::Code::Unavailable
     );
-    patient.is_told(ServingStatus::NotServing).await;
+    outage.is_told(ServingStatus::NotServing).await;
     proxy.release().await;
-    patient.is_told(ServingStatus::Serving).await;
-    let last = patient.command();
-    execute(&mut patient.runs, last).await.unwrap();
-    verified_kinds(&patient.run, &read(&mut patient.runs, &patient.run, 0).await);
+    outage.is_told(ServingStatus::Serving).await;
+    let last = outage.command();
+    execute(&mut outage.runs, last).await.unwrap();
+    verified_kinds(&outage.run, &read(&mut outage.runs, &outage.run, 0).await);
 }
 
 #[test]

@@ -4,11 +4,11 @@
 mod harness;
 
 use harness::{Server, begin, execute, read, request, run, verified_kinds};
-use tape_core::command::{DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::{DriverCommand, ExternalCommand, RunCommand};
+use tape_core::decider::RunStatus;
 use tape_core::id::Epoch;
 use tape_core::payload::Payload;
-use tape_core::reply::{Ended, Rejection, ReplyResult};
-use tape_core::stream::RunStatus;
+use tape_core::reply::{Rejection, ReplyResult, RunOutcome};
 use tape_proto::v1;
 use tape_proto::v1::retention_client::RetentionClient;
 use tape_proto::v1::runs_client::RunsClient;
@@ -88,7 +88,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
         assert_eq!(entries[0].seq, 4);
         assert_eq!(verified_kinds(&run, &entries), ["run.retired"]);
         let again = execute(&mut runs, request(&run, begin(&run, HOUR_MS, false))).await;
-        let ending = Ended::Completed;
+        let ending = RunOutcome::Completed;
         assert_eq!(again.unwrap().result, ReplyResult::Ended { ending });
         let got = runs
             .get(v1::GetRunRequest {
@@ -104,7 +104,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
     // What goes on is as it was, and can be retired by nobody.
     let last = run(&format!("i{}", RUNS - 1));
     assert_eq!(read(&mut runs, &last, 0).await.len(), 2);
-    let retire = RunCommand::Tell(OutsideCommand::Retire {
+    let retire = RunCommand::External(ExternalCommand::Retire {
         reason: "old".to_owned(),
         last: None,
         ended: None,
@@ -122,7 +122,7 @@ async fn a_run_that_is_retired_alone_is_dropped_by_the_next_retention() {
     let mut runs = server.runs().await;
     ended(&mut runs).await;
     let run = run("i0");
-    let retired = RunCommand::Tell(OutsideCommand::Retire {
+    let retired = RunCommand::External(ExternalCommand::Retire {
         reason: "on request".to_owned(),
         last: None,
         ended: None,

@@ -7,11 +7,11 @@ use harness::{
     Driver, Server, begin, begin_effect, checkpoint, decision, execute, read, request, request_as, run,
     verified_kinds,
 };
-use tape_core::command::{DriverCommand, Ending, RunCommand};
+use tape_core::command::{AttemptOutcome, DriverCommand, RunCommand};
 use tape_core::effect::{Mode, Status};
 use tape_core::id::{EffectId, Epoch, Position, Scope};
 use tape_core::payload::Payload;
-use tape_core::reply::{Ended, Rejection, ReplyResult};
+use tape_core::reply::{Rejection, ReplyResult, RunOutcome};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
@@ -62,7 +62,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
             call: 0,
         },
         attempt: 1,
-        ending: Ending::Confirmed {
+        ending: AttemptOutcome::Confirmed {
             result: Payload::empty(),
             undo: None,
             spent: None,
@@ -82,7 +82,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
     assert_eq!(
         ended.result,
         ReplyResult::Ended {
-            ending: Ended::Completed
+            ending: RunOutcome::Completed
         }
     );
     while seen.len() < 6 {

@@ -152,12 +152,12 @@ async fn a_disk_that_is_full() {
 }
 
 /// What becomes of the file under a server.
-type Fate = fn(&Path);
+type Damage = fn(&Path);
 
 /// Nothing is acknowledged any more that a server which starts again would not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_gone_under_a_server() {
-    let fates: [(&str, Fate); 3] = [
+    let damages: [(&str, Damage); 3] = [
         ("removed", |path| std::fs::remove_file(path).unwrap()),
         ("replaced", |path| {
             let backup = path.with_extension("backup");
@@ -168,7 +168,7 @@ async fn a_file_that_is_gone_under_a_server() {
             std::fs::remove_file(path.with_extension("db-wal")).unwrap();
         }),
     ];
-    for (name, fate) in fates {
+    for (name, damage) in damages {
         for asks_first in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let server = Server::start(dir.path());
@@ -177,7 +177,7 @@ async fn a_file_that_is_gone_under_a_server() {
             let (mut runs, run) = (server.runs().await, run("i1"));
             let begun = request(&run, begin(&run, 60_000, false));
             execute(&mut runs, begun).await.unwrap();
-            fate(&dir.path().join("tape.db"));
+            damage(&dir.path().join("tape.db"));
             if !asks_first {
                 is_told(&mut health, ServingStatus::NotServing).await;
             }

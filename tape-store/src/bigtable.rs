@@ -6,7 +6,6 @@
 
 mod append;
 mod changes;
-mod claim;
 mod due;
 mod end;
 mod error;
@@ -19,13 +18,14 @@ mod probe;
 mod read;
 mod reclaim;
 mod retention;
+mod row_reservation;
 mod runs;
 mod segment;
 mod settings;
 mod table;
 mod tail;
 #[cfg(test)]
-mod trials;
+mod tests;
 mod upkeep;
 mod watch;
 mod writer;
@@ -36,8 +36,8 @@ pub use settings::{Push, Settings, Target};
 use crate::anchor::{Anchored, Anchors};
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::page;
@@ -46,7 +46,7 @@ use crate::wake::Wake;
 use async_trait::async_trait;
 use end::{End, Ends};
 use futures::future::BoxFuture;
-use hint::Leftovers;
+use hint::DeferredDeletes;
 use links::{Access, Links};
 use reclaim::Swept;
 use std::collections::HashMap;
@@ -54,7 +54,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use table::{Change, Row, RowFilter, Rows, Table};
-use tail::Raised;
+use tail::LoggedUpTo;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
@@ -70,18 +70,18 @@ const ROWS_MAX: usize = 512;
 
 /// A journal store in a Bigtable table.
 pub struct BigtableStore {
-    ground: Ground,
+    context: TableContext,
     wake: Arc<Wake>,
     watch: Option<Watch>,
     anchors: Anchors,
 }
 
 /// What every part of the store works on.
-struct Ground {
+struct TableContext {
     table: Arc<dyn Table>,
     ends: Ends,
-    leftovers: Leftovers,
-    raised: Raised,
+    deferred_deletes: DeferredDeletes,
+    logged_up_to: LoggedUpTo,
     swept: Swept,
     shards: u16,
     given_up_after_micros: i64,
@@ -91,7 +91,7 @@ struct Ground {
 impl std::fmt::Debug for BigtableStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BigtableStore")
-            .field("shards", &self.ground.shards)
+            .field("shards", &self.context.shards)
             .finish_non_exhaustive()
     }
 }
@@ -112,18 +112,18 @@ impl BigtableStore {
     }
 
     fn over(table: Arc<dyn Table>, shards: u16, given_up_after: Duration) -> Self {
-        let ground = Ground {
+        let context = TableContext {
             table,
             ends: Ends::default(),
-            leftovers: Leftovers::default(),
-            raised: Raised::new(shards),
+            deferred_deletes: DeferredDeletes::default(),
+            logged_up_to: LoggedUpTo::new(shards),
             swept: Swept::default(),
             shards,
             given_up_after_micros: i64::try_from(given_up_after.as_micros()).unwrap_or(i64::MAX),
             last_moment: AtomicI64::new(i64::MIN),
         };
         Self {
-            ground,
+            context,
             wake: Arc::new(Wake::new()),
             watch: None,
             anchors: Anchors::new(),
@@ -135,7 +135,7 @@ impl BigtableStore {
     }
 
     fn check_shard(&self, shard: Shard) -> Result<(), StoreError> {
-        let shards = self.ground.shards;
+        let shards = self.context.shards;
         if shard.0 < shards {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl BigtableStore {
     }
 }
 
-impl Ground {
+impl TableContext {
     fn shard_of(&self, stream: &StreamId) -> Shard {
         Shard::of(stream, self.shards)
     }
@@ -224,15 +224,15 @@ impl Ground {
 #[async_trait]
 impl JournalStore for BigtableStore {
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError> {
-        read::head(&self.ground, stream).await
+        read::head(&self.context, stream).await
     }
 
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
-        read::entries(&self.ground, stream, after, page(limit)).await
+        read::entries(&self.context, stream, after, page(limit)).await
     }
 
     async fn commit(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
-        let answers = writer::commit(&self.ground, batches).await;
+        let answers = writer::commit(&self.context, batches).await;
         if answers
             .iter()
             .any(|answer| matches!(answer, Ok(_) | Err(CommitError::OutcomeUnknown { .. })))
@@ -242,8 +242,8 @@ impl JournalStore for BigtableStore {
         answers
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
-        writer::resolve(&self.ground, batch).await
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
+        writer::resolve(&self.context, batch).await
     }
 
     async fn due(
@@ -255,22 +255,22 @@ impl JournalStore for BigtableStore {
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError> {
         self.check_shard(shard)?;
-        due::due(&self.ground, queue, shard, until, after, page(limit)).await
+        due::due(&self.context, queue, shard, until, after, page(limit)).await
     }
 
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError> {
         self.check_shard(shard)?;
         let anchored = self.anchors.open(cursor)?;
         if anchored.is_unknown() {
-            anchored.check(tail::found(&self.ground, shard, &anchored.place).await?)?;
+            anchored.check(tail::found(&self.context, shard, &anchored.place).await?)?;
         }
-        let page = tail::page(&self.ground, shard, &anchored.place, page(limit)).await?;
+        let page = tail::page(&self.context, shard, &anchored.place, page(limit)).await?;
         Ok(self.anchors.page(anchored, page))
     }
 
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError> {
         self.check_shard(shard)?;
-        let place = tail::end(&self.ground, shard).await?;
+        let place = tail::end(&self.context, shard).await?;
         Ok(self.anchors.note(&Anchored::new(place, None)))
     }
 
@@ -292,31 +292,31 @@ impl JournalStore for BigtableStore {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<RunPage, StoreError> {
-        runs::runs(&self.ground, filter, from, page(limit)).await
+        runs::runs(&self.context, filter, from, page(limit)).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
         for seq in entries {
-            read::erase(&self.ground, stream, *seq).await?;
+            read::erase(&self.context, stream, *seq).await?;
         }
         Ok(())
     }
 
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
-        retention::drop_before(&self.ground, drops).await
+        retention::drop_before(&self.context, drops).await
     }
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
         // Dropping deletes cells and rows, whose space the service gives back by itself. What is left is that they are in the log.
-        reclaim::reclaim(&self.ground).await
+        reclaim::reclaim(&self.context).await
     }
 
     async fn time(&self) -> Result<StoreTime, StoreError> {
-        probe::time(&self.ground).await
+        probe::time(&self.context).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        probe::probe(&self.ground).await
+        probe::probe(&self.context).await
     }
 
     fn upkeep(&self) -> &dyn Upkeep {
@@ -326,7 +326,7 @@ impl JournalStore for BigtableStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             name: "bigtable",
-            shards: self.ground.shards,
+            shards: self.context.shards,
             durable: true,
             shared: true,
             commits_at_once: COMMITS_AT_ONCE,

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
+use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Epoch, RunId, Seq, StreamId, Tenant};
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::payload::Digest;
-use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// A journal store. Cheap to share: one value serves a whole process.
@@ -55,13 +55,13 @@ pub trait JournalStore: Send + Sync + 'static {
     ///
     /// # Behavior
     /// Compares what the stream has at the place of the batch with the batch ([`Batch::compare`]): however many entries came after it, the
-    /// answer is the same. [`Fate::Committed`] means durable, as the answer of a commit does. [`Fate::NotCommitted`] stays true: where
+    /// answer is the same. [`CommitOutcome::Committed`] means durable, as the answer of a commit does. [`CommitOutcome::NotCommitted`] stays true: where
     /// nothing is at the place yet, the store first makes sure that no attempt of this store to commit the batch can still arrive, and
-    /// looks again after that. [`Fate::Unknown`] comes only where the place was dropped.
+    /// looks again after that. [`CommitOutcome::Unknown`] comes only where the place was dropped.
     ///
     /// A store whose database can have several servers compares on the one that takes commits, after a durable write of its own
     /// there; where it cannot, it is [`StoreError::Unavailable`], and the outcome stays unknown.
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError>;
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError>;
 
     /// Waits until everything that was read from this store is as durable as what a commit acknowledges.
     ///
@@ -146,7 +146,7 @@ pub trait JournalStore: Send + Sync + 'static {
     /// # Behavior
     /// An entry at the end of its stream is never dropped: a number beyond the end counts as the end's. Nothing happens where there is
     /// no such stream, and dropping again, also before a lower number, changes nothing more. After `Ok`, [`JournalStore::read`] from
-    /// the start begins with the first entry kept, whoever reads; [`JournalStore::resolve`] says [`Fate::Unknown`] of a batch that was
+    /// the start begins with the first entry kept, whoever reads; [`JournalStore::resolve`] says [`CommitOutcome::Unknown`] of a batch that was
     /// dropped to its last entry; the feed need not deliver what was dropped, and delivers what is kept as ever.
     ///
     /// Where it fails or is broken off, some of it may be done. At each step a reader has all entries of a stream or begins with
@@ -373,7 +373,7 @@ pub struct Committed {
 
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CommitOutcome {
     /// It is durable.
     Committed(Committed),
     /// It was not committed, and never will be.
@@ -398,12 +398,12 @@ pub enum AtPlace {
 impl AtPlace {
     /// What it means for the batch; none where nothing is there yet, so that an attempt that is under way may still commit it.
     #[must_use]
-    pub fn fate(self, batch: &Batch) -> Option<Fate> {
+    pub fn outcome(self, batch: &Batch) -> Option<CommitOutcome> {
         match self {
-            Self::Batch => Some(Fate::Committed(Committed { seq: batch.last() })),
-            Self::Other => Some(Fate::NotCommitted),
+            Self::Batch => Some(CommitOutcome::Committed(Committed { seq: batch.last() })),
+            Self::Other => Some(CommitOutcome::NotCommitted),
             Self::Nothing => None,
-            Self::Dropped => Some(Fate::Unknown),
+            Self::Dropped => Some(CommitOutcome::Unknown),
         }
     }
 }

@@ -12,8 +12,8 @@ pub use retry::RetryingStore;
 
 use crate::announce::Announcements;
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::Upkeep;
@@ -68,7 +68,7 @@ pub trait Layer: Send + Sync + 'static {
     }
 
     /// As [`JournalStore::resolve`].
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         self.inner().resolve(batch).await
     }
 
@@ -170,7 +170,7 @@ impl<L: Layer> JournalStore for L {
         Layer::commit(self, batches).await
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         Layer::resolve(self, batch).await
     }
 

@@ -3,8 +3,8 @@
 use crate::anchor::{Anchored, Anchors, Found};
 use crate::clock::machine;
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, FeedEntry, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, FeedEntry, Head, Hint, JournalStore, PageToken,
+    RunFilter, RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
+use tape_core::decider::Summary;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
-use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
 /// Keeps everything in the memory of this process. Linearizable; nothing outlives it.
@@ -185,13 +185,13 @@ impl JournalStore for MemoryStore {
     }
 
     /// Nothing arrives late: a commit is over when its call returns.
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         let state = self.lock();
         let log = state.log(&batch.stream);
         let end = log.map_or(Seq::ZERO, Log::seq);
         let entry = log.and_then(|log| log.entries.iter().find(|entry| entry.seq >= batch.last()));
-        let fate = batch.compare(end, entry).fate(batch);
-        Ok(fate.unwrap_or(Fate::NotCommitted))
+        let fate = batch.compare(end, entry).outcome(batch);
+        Ok(fate.unwrap_or(CommitOutcome::NotCommitted))
     }
 
     async fn due(

@@ -30,8 +30,8 @@ pub use settings::{Settings, Target};
 use crate::anchor::Anchors;
 use crate::announce::Announcements;
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, StreamKey, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, StoreTime, StreamKey, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -115,7 +115,7 @@ impl JournalStore for PostgresStore {
         answers
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         writer::resolve(&self.commits, batch).await
     }
 

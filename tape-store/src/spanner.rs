@@ -23,14 +23,14 @@ pub use settings::{Settings, Target};
 
 use crate::anchor::{Anchored, Anchors};
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard_of, page};
 use crate::upkeep::Upkeep;
 use crate::wake::Wake;
-use append::Stream;
+use append::StreamKey;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use link::Link;
@@ -74,8 +74,8 @@ impl SpannerStore {
         })
     }
 
-    fn stream(&self, stream: &StreamId) -> Stream {
-        Stream::new(stream, self.shards)
+    fn stream(&self, stream: &StreamId) -> StreamKey {
+        StreamKey::new(stream, self.shards)
     }
 }
 
@@ -100,7 +100,7 @@ impl JournalStore for SpannerStore {
         answers
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         writer::resolve(&self.link, &self.stream(&batch.stream), batch).await
     }
 

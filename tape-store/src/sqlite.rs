@@ -37,8 +37,8 @@ pub use settings::Settings;
 use crate::anchor::Anchors;
 use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
-    Batch, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage,
-    Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -198,7 +198,7 @@ impl JournalStore for SqliteStore {
             .collect()
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         self.writing(async { self.writer.lock().await.resolve(batch).await })
             .await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// A wait ends after this long without reason, so that a missed wake-up costs time, not work.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Wakes those who wait for something to be committed.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ impl Wake {
         let mut receiver = self.0.subscribe();
         Box::pin(async move {
             // A closed channel means that the store is gone: then too there is nothing to wait for but time.
-            if let Ok(Err(_)) = tokio::time::timeout(PATIENCE, receiver.changed()).await {
-                tokio::time::sleep(PATIENCE).await;
+            if let Ok(Err(_)) = tokio::time::timeout(SWEEP, receiver.changed()).await {
+                tokio::time::sleep(SWEEP).await;
             }
         })
     }

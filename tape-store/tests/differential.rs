@@ -27,9 +27,9 @@ use support::names::payload;
 use support::run_line;
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
-use tape_core::id::{BusinessKey, Connector, EventId, Key, RequestId, RunId, Seq, StreamId, ValueName};
+use tape_core::decider::Decider as _;
+use tape_core::id::{BusinessKey, ConnectorName, EventId, Key, RequestId, RunId, Seq, StreamId, ValueName};
 use tape_core::session::{Delta, Json};
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_engine::EngineError;
@@ -368,9 +368,9 @@ impl History {
             tenant: tenant.clone(),
             name: self.value.clone(),
         };
-        let claim = StreamId::Claim {
+        let claim = StreamId::KeyOwner {
             tenant: tenant.clone(),
-            connector: Connector::new("bank").unwrap(),
+            connector: ConnectorName::new("bank").unwrap(),
             key: BusinessKey::new("k").unwrap(),
         };
         let runs = self.runs.iter().cloned().map(StreamId::Run);

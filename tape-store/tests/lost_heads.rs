@@ -1,4 +1,4 @@
-//! Streams whose heads somebody destroyed. `tape-store/src/bigtable/trials/lost.rs` has the same for Bigtable, and nothing can be destroyed
+//! Streams whose heads somebody destroyed. `tape-store/src/bigtable/tests/lost.rs` has the same for Bigtable, and nothing can be destroyed
 //! so in Spanner, where entries go with their stream.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::chain::Verifier;
 use tape_core::id::Seq;
-use tape_store::contract::{Cursor, Fate, JournalStore, Shard, SnapshotChange};
+use tape_store::contract::{CommitOutcome, Cursor, JournalStore, Shard, SnapshotChange};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -286,7 +286,7 @@ async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed(
         );
         // New connections get through, the one with the request is still held up.
         proxy.pass_new();
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
         proxy.release().await;
         assert_eq!(
             store.head(&pen.stream).await.unwrap().unwrap().seq,
@@ -330,7 +330,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
                                 Err(other) => panic!("{other:?}"),
                             }
                         };
-                        if let Fate::Committed(_) = fate {
+                        if let CommitOutcome::Committed(_) = fate {
                             pen.advance(&batch);
                         }
                     }
@@ -469,7 +469,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     // The connection that was closed meanwhile is found out first.
     let batch = pen.batch("x", 1);
     if let Err(CommitError::OutcomeUnknown { .. }) = store.commit(vec![batch.clone()]).await.remove(0) {
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
     }
     let mend = || {
         database.set_read_only(false);
@@ -519,7 +519,7 @@ async fn refuses(
         match store.commit(vec![batch.clone()]).await.remove(0) {
             Ok(_) => return pen.advance(&batch),
             Err(CommitError::OutcomeUnknown { .. }) => {
-                assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+                assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
             }
             Err(other) => panic!("{other:?}"),
         }

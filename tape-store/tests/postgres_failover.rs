@@ -19,7 +19,7 @@ use tape_core::reply::Reply;
 use tape_engine::Engine;
 use tape_engine::EngineError;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{Batch, Committed, Fate, JournalStore};
+use tape_store::contract::{Batch, CommitOutcome, Committed, JournalStore};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::postgres::{PostgresStore, Target};
 
@@ -37,7 +37,7 @@ fn is_refused<T>(outcome: &Result<T, StoreError>, cause: &str) -> bool {
 }
 
 /// What became of a batch, as soon as it can be said.
-async fn resolve(store: &dyn JournalStore, batch: &Batch) -> Fate {
+async fn resolve(store: &dyn JournalStore, batch: &Batch) -> CommitOutcome {
     loop {
         match store.resolve(batch).await {
             Ok(fate) => return fate,
@@ -87,7 +87,7 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     standby.promote();
     assert_eq!(
         resolve(&store, &batch).await,
-        Fate::Committed(Committed { seq: Seq(2) })
+        CommitOutcome::Committed(Committed { seq: Seq(2) })
     );
     pen.advance(&batch);
     pen.put(&store, "on the new primary", 1).await;
@@ -109,7 +109,7 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     proxy.lead_to(standby.port());
     assert_eq!(
         resolve(&store, &batch).await,
-        Fate::Committed(Committed { seq: Seq(2) })
+        CommitOutcome::Committed(Committed { seq: Seq(2) })
     );
 }
 
@@ -215,7 +215,7 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
     waiting.end();
     assert_eq!(
         resolve(store.as_ref(), &silent).await,
-        Fate::Committed(Committed { seq: Seq(2) })
+        CommitOutcome::Committed(Committed { seq: Seq(2) })
     );
     pen.advance(&silent);
 
@@ -239,7 +239,7 @@ async fn a_commit_that_no_standby_has_is_not_acknowledged() {
     waiting.end();
     assert_eq!(
         resolve(store.as_ref(), &cut).await,
-        Fate::Committed(Committed { seq: Seq(3) })
+        CommitOutcome::Committed(Committed { seq: Seq(3) })
     );
 }
 

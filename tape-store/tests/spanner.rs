@@ -20,7 +20,7 @@ use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_store::clock::SystemClock;
-use tape_store::contract::{Batch, Committed, Cursor, Fate, JournalStore, Shard};
+use tape_store::contract::{Batch, CommitOutcome, Committed, Cursor, JournalStore, Shard};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::open::Migrated;
 use tape_store::spanner::{SpannerStore, migrate};
@@ -93,7 +93,7 @@ async fn a_batch_is_one_commit_and_nothing_else() {
     assert_eq!(end.entries, []);
     assert_costs(&wire, &[("StreamingRead", 1)]);
     let fate = store.resolve(&group[0]).await.unwrap();
-    assert!(matches!(fate, Fate::Committed(_)), "{fate:?}");
+    assert!(matches!(fate, CommitOutcome::Committed(_)), "{fate:?}");
     assert_costs(&wire, &[("StreamingRead", 2)]);
     store.erase(&pen.stream, &[Seq(1)]).await.unwrap();
     assert_costs(&wire, &[("Commit", 1)]);
@@ -139,7 +139,7 @@ async fn a_commit_whose_answer_is_lost_is_found() {
             matches!(answer, Err(CommitError::OutcomeUnknown { batch: id, .. }) if id == batch.id),
             "{answer:?}"
         );
-        let there = Fate::Committed(Committed { seq: batch.last() });
+        let there = CommitOutcome::Committed(Committed { seq: batch.last() });
         assert_eq!(store.resolve(&batch).await.unwrap(), there);
         pen.advance(&batch);
     }
@@ -164,11 +164,11 @@ async fn a_commit_that_was_looked_for_and_not_found_never_comes() {
             matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
             "{answer:?}"
         );
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
         // Asking again changes nothing.
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
         assert_eq!(arrival.status().await, ALREADY_EXISTS);
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
         pen.put(store.as_ref(), "in time", 1).await;
     }
     let entries = all(store.as_ref(), &pen.stream).await;
@@ -247,7 +247,7 @@ async fn whoever_asks_for_an_end_reads_one_row() {
     assert!(store.commit(late).await.iter().all(Result::is_err));
     assert_eq!(
         store.resolve(&first).await.unwrap(),
-        Fate::Committed(Committed { seq: Seq(1) })
+        CommitOutcome::Committed(Committed { seq: Seq(1) })
     );
     store.head(&pen.stream).await.unwrap().unwrap();
     let drops = [&pen, &other].map(|pen| (pen.stream.clone(), pen.seq));

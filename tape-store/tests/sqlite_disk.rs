@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tape_core::id::{Epoch, Seq, Tenant};
-use tape_store::contract::{Cursor, Fate, JournalStore, RunFilter, Shard};
+use tape_store::contract::{CommitOutcome, Cursor, JournalStore, RunFilter, Shard};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::sqlite::SqliteStore;
 use tape_store::upkeep::{Correction, End};
@@ -151,11 +151,11 @@ fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
         let batch = pen.batch("in doubt", 2);
         let entries = all(&store, &pen.stream).await.len();
         match store.resolve(&batch).await.unwrap() {
-            Fate::Committed(_) => {
+            CommitOutcome::Committed(_) => {
                 pen.advance(&batch);
                 assert_eq!(entries, 3);
             }
-            fate => assert_eq!((fate, entries), (Fate::NotCommitted, 1)),
+            fate => assert_eq!((fate, entries), (CommitOutcome::NotCommitted, 1)),
         }
         pen.put(&store, "on", 1).await;
         assert_eq!(all(&store, &pen.stream).await.len() as u64, pen.seq.0);

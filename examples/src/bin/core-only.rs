@@ -14,16 +14,16 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tape_core::chain::{Chain, Verifier};
 use tape_core::codec::{Stamp, StoredEntry};
-use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
+use tape_core::command::{AttemptOutcome, Begin, Command, Create, DriverCommand, RecordDecision, RunCommand};
+use tape_core::decider::Decider as _;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Connector, EffectId, Epoch, Holder, Operation, RequestId, RunId, Scope, Seq};
+use tape_core::id::{ConnectorName, EffectId, Epoch, Holder, Operation, RequestId, RunId, Scope, Seq};
 use tape_core::payload::{Digest, Payload};
 use tape_core::replay::{Replay, Settled};
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 /// Drives an agent twice over a journal that the host keeps itself in a file of lines; its first life ends amid a line.
@@ -126,7 +126,7 @@ fn drive(journal: &mut Journal, world: &mut World, die: bool) -> Result<()> {
         println!("  the process dies before it can write down the answer");
         return Ok(());
     }
-    let ending = Ending::Confirmed {
+    let ending = AttemptOutcome::Confirmed {
         result: result.clone(),
         undo: None,
         spent: None,
@@ -146,7 +146,7 @@ fn drive(journal: &mut Journal, world: &mut World, die: bool) -> Result<()> {
 
 fn payment(args: &Value) -> Result<EffectSpec> {
     Ok(EffectSpec {
-        connector: Connector::new("bank")?,
+        connector: ConnectorName::new("bank")?,
         operation: Operation::new("pay")?,
         semantics: Semantics::Idempotent,
         mode: Mode::Inline,

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tape_client::core::command::Ending;
-use tape_client::core::id::{Connector as Name, Holder};
+use tape_client::core::command::AttemptOutcome;
+use tape_client::core::id::{ConnectorName as Name, Holder};
 use tape_client::{Answer, Begun, Payload, RunId, Tape};
 use tape_engine::Engine;
 use tape_reactors::api::Journal;
-use tape_reactors::{Call, Connector, Connectors, Driver, NotUndone, Observation, Outbox, Worker};
+use tape_reactors::{Call, Connector, Connectors, NotUndone, Observation, Outbox, Runner, Worker};
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
@@ -20,13 +20,13 @@ struct Mailbox(PathBuf);
 
 #[async_trait]
 impl Connector for Mailbox {
-    async fn dispatch(&self, call: &Call) -> Ending {
+    async fn dispatch(&self, call: &Call) -> AttemptOutcome {
         // The same mail in the same place: sent twice under one key, it is sent once.
         let text = call.args.bytes().map(AsRef::as_ref).unwrap_or_default();
         match std::fs::write::<_, &[u8]>(self.0.join(&call.key), text) {
-            Ok(()) => Ending::confirmed(Payload::json(&json!({ "mail": call.key }))),
+            Ok(()) => AttemptOutcome::confirmed(Payload::json(&json!({ "mail": call.key }))),
             // Half of it may be there.
-            Err(error) => Ending::unknown(error),
+            Err(error) => AttemptOutcome::unknown(error),
         }
     }
 
@@ -71,7 +71,7 @@ async fn main() -> Result<()> {
         Holder::new("mailer")?,
         Default::default(),
     );
-    let outbox = Driver::new(journal, Arc::new(Outbox::new(worker)), Default::default());
+    let outbox = Runner::new(journal, Arc::new(Outbox::new(worker)), Default::default());
     let stop = CancellationToken::new();
     let outbox = tokio::spawn(outbox.run(stop.clone()));
 

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tape_client::core::{codec, entry::EntryBody};
-use tape_client::{Answer, Begun, CallError, Ending, Error, RunId, Tail, Tape};
+use tape_client::{Answer, Begun, CallError, Error, RunId, RunResult, Tail, Tape};
 
 const LIMIT: u64 = 1_000;
 
@@ -49,7 +49,7 @@ async fn cancel(tape: &Tape, run: &RunId, why: &str) -> Result<(), Error> {
 }
 
 /// Pays a bill, then waits for a person. It knows nothing of the watchdog.
-async fn agent(tape: &Tape) -> Result<Ending, Error> {
+async fn agent(tape: &Tape) -> Result<RunResult, Error> {
     let id = RunId::new("demo", "bills", "ann", "s1", "i1")?;
     let run = match tape.run(id).begin().await? {
         Begun::Driving(run) => run,
@@ -62,13 +62,13 @@ async fn agent(tape: &Tape) -> Result<Ending, Error> {
     let _: Value = pay.run(async |_| Ok::<_, CallError>(receipt.clone())).await?;
     match run.gate("desk").wait().await {
         Err(Error::Cancelled) => run.accept_cancel().await,
-        waited => waited.map(|_| Ending::Undoing),
+        waited => waited.map(|_| RunResult::Undoing),
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let connect = Tape::at("memory:").patience(Duration::from_secs(1));
+    let connect = Tape::at("memory:").suspend_after(Duration::from_secs(1));
     let tape = connect.connect().await?;
     let ending = tokio::select! {
         watched = watch(tape.clone()) => return watched,

@@ -1,4 +1,4 @@
-//! The airline play with workers between the journals and an airline that heeds no keys, small or at full size.
+//! The airline scenario with workers between the journals and an airline that heeds no keys, small or at full size.
 //!
 //! At full size: with `TAPE_AIRLINE_TRAJECTORIES=FILE`, the recorded runs of the file are replayed with 400 kills of agents, 50 of
 //! servers and 200 of workers; with `TAPE_AIRLINE_SOAK=10m` beside it, they are replayed for so long while everything is restarted.
@@ -22,7 +22,7 @@ pub(crate) fn everything_is_done_once(store: Option<&str>, servers: usize) {
         ("--reactors", kills(2, 4)),
         ("--reactor-kills", kills(7, 200)),
     ];
-    let said = play(store, &counts, &["--semantics", "non-idempotent"]);
+    let said = scenario(store, &counts, &["--semantics", "non-idempotent"]);
     if recorded().is_none() {
         let (acts, kills) = (RUNS * 3, 15 + server_kills);
         assert!(
@@ -40,7 +40,7 @@ pub(crate) fn ledger_and_journals_agree(store: Option<&str>, servers: usize) {
     let length = std::env::var("TAPE_AIRLINE_SOAK").unwrap_or_else(|_| "1rounds".to_owned());
     let agents = if recorded().is_some() { 16 } else { 3 };
     let counts = [("--servers", servers), ("--agents", agents), ("--reactors", 2)];
-    let said = play(store, &counts, &["--soak", &length]);
+    let said = scenario(store, &counts, &["--soak", &length]);
     let restarted = |who: &str| {
         let line = said.lines().find(|line| line.ends_with(&format!(" times {who}")));
         let count = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
@@ -55,26 +55,27 @@ fn recorded() -> Option<PathBuf> {
     std::env::var_os("TAPE_AIRLINE_TRAJECTORIES").map(PathBuf::from)
 }
 
-/// Performs a play that has to end well: what it says.
+/// Runs a scenario that has to end well: what it says.
 #[expect(clippy::print_stdout, reason = "at full size people read what came of it")]
-fn play(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String {
+fn scenario(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a directory is made");
     let trajectories = recorded().unwrap_or_else(|| {
         let made = dir.path().join("trajectories.json");
         trajectories::write(&made, RUNS);
         made
     });
-    let mut play = Command::new(env!("CARGO_BIN_EXE_airline"));
-    play.arg("--trajectories").arg(trajectories);
-    play.args(["--seed", "7", "--deadline-seconds", "3600"])
+    let mut scenario = Command::new(env!("CARGO_BIN_EXE_airline"));
+    scenario.arg("--trajectories").arg(trajectories);
+    scenario
+        .args(["--seed", "7", "--deadline-seconds", "3600"])
         .args(more);
     for (flag, count) in counts {
-        play.arg(flag).arg(count.to_string());
+        scenario.arg(flag).arg(count.to_string());
     }
     if let Some(store) = store {
-        play.args(["--store", store]);
+        scenario.args(["--store", store]);
     }
-    let output = play.output().expect("the play starts");
+    let output = scenario.output().expect("the scenario starts");
     let (said, complained) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

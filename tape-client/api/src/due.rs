@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use tape_core::agenda::Item;
-use tape_core::id::{Connector, Seq, StreamId};
+use tape_core::id::{ConnectorName, Seq, StreamId};
 
 /// A page of due work.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct DueWork {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueEffect {
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// The entry that began the effect, which has its arguments.
     pub begun: Seq,
 }
@@ -37,7 +37,7 @@ pub struct DueEffect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueObligation {
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// The entry that says how the effect is undone.
     pub source: Seq,
     /// The entry that began the effect; none for a duplicate of it.

@@ -7,13 +7,13 @@ use crate::{Context, Failure, foreseen, show};
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
-use tape_client::core::command::{OutsideCommand, Verdict};
+use tape_client::core::command::{ExternalCommand, Verdict};
+use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::Undo;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, GateName, Operation, Seq, SignalId};
 use tape_client::core::reply::{Reply, ReplyResult};
 use tape_client::core::run::{ObligationStatus, Run};
-use tape_client::core::stream::Stream as _;
 use tape_client::{Error, Payload};
 
 /// Answers a gate of a run, now or when it opens.
@@ -258,7 +258,7 @@ impl Settle {
             let seen = undo_seen(context, &state, &obligation, &self.pin)?;
             let (effect, of) = (&obligation.effect, path(&self.run.0));
             let what = format!("takes effect {effect} of {of} for undone, on your word");
-            let told = OutsideCommand::SettleObligation {
+            let told = ExternalCommand::SettleObligation {
                 obligation: obligation.clone(),
                 retry: false,
                 reason: self.reason.clone(),
@@ -304,7 +304,7 @@ impl Settle {
             Said { failed: true, .. } => Verdict::Failed,
             Said { .. } => Verdict::Resend,
         };
-        let told = OutsideCommand::SettleEffect {
+        let told = ExternalCommand::SettleEffect {
             effect: self.effect.clone(),
             verdict: verdict.clone(),
             reason: self.reason.clone(),
@@ -326,7 +326,7 @@ impl Cancel {
         let (of, status) = (path(run), reading.state.status().as_str());
         let did = did(&reading);
         let what = format!("ends {of} ({status}) for good, and has undone what it did: {did}");
-        let told = OutsideCommand::Cancel {
+        let told = ExternalCommand::Cancel {
             reason: self.reason.clone(),
         };
         foreseen::ask(context, &reading.state, told, &what)?;

@@ -2,10 +2,10 @@
 
 use crate::{Context, Failure};
 use tape_client::Error;
-use tape_client::core::command::{Command, OutsideCommand, RunCommand};
+use tape_client::core::command::{Command, ExternalCommand, RunCommand};
+use tape_client::core::decider::Decider as _;
 use tape_client::core::id::RequestId;
 use tape_client::core::run::Run;
-use tape_client::core::stream::Stream as _;
 
 /// Asks for consent to tell a run something, where the run as it was read would take it. A repeat changes nothing and needs none.
 ///
@@ -14,12 +14,12 @@ use tape_client::core::stream::Stream as _;
 pub(crate) fn ask(
     context: &mut Context<'_>,
     state: &Run,
-    told: OutsideCommand,
+    told: ExternalCommand,
     what: &str,
 ) -> Result<(), Failure> {
     let now = context.tape.now();
     let request = RequestId::new(now, rand::random());
-    match state.decide(&Command::new(request, RunCommand::Tell(told)), now) {
+    match state.decide(&Command::new(request, RunCommand::External(told)), now) {
         Ok(decided) if decided.entries.is_empty() => {
             context.consent.needless();
             Ok(())

@@ -15,10 +15,10 @@ mod remedy;
 mod retention;
 mod runs;
 mod show;
-mod story;
 mod stuck;
 mod tail;
 mod text;
+mod timeline;
 mod verify;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};

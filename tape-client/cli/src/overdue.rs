@@ -6,12 +6,12 @@ use crate::stuck::{Matter, because, undone, verdicts};
 use crate::text::time;
 use tape_client::RunId;
 use tape_client::core::agenda::{Item, Queue};
+use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::Status;
-use tape_client::core::entry::effect::Claim;
+use tape_client::core::entry::effect::WorkLease;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::EffectId;
 use tape_client::core::run::{ObligationStatus, Run};
-use tape_client::core::stream::Stream as _;
 use tape_client::core::time::Timestamp;
 
 /// The work of a run that was due before a time.
@@ -99,10 +99,10 @@ fn obligation(run: &str, state: &Run, id: &ObligationId, due: Timestamp) -> Opti
 }
 
 /// Why the work of a connector waits, as far as that is known.
-fn waiting(to_be: &str, claim: Option<&Claim>, connector: &impl ToString, due: Timestamp) -> String {
+fn waiting(to_be: &str, claim: Option<&WorkLease>, connector: &impl ToString, due: Timestamp) -> String {
     let (due, connector) = (time(due), connector.to_string());
     let since = match claim {
-        Some(Claim { holder, .. }) => {
+        Some(WorkLease { holder, .. }) => {
             format!("the claim of {holder} ran out at {due}, and no worker has claimed it since")
         }
         None => format!("it is to be {to_be} since {due}, and no worker has claimed it"),
@@ -111,7 +111,7 @@ fn waiting(to_be: &str, claim: Option<&Claim>, connector: &impl ToString, due: T
 }
 
 /// Ends a claim that has run out.
-fn ended(release: Remedy, claim: &Claim) -> Remedy {
+fn ended(release: Remedy, claim: &WorkLease) -> Remedy {
     because(release.option("--until", claim.until.as_micros()))
 }
 

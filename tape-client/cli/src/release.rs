@@ -8,12 +8,12 @@ use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::Error;
-use tape_client::core::command::{Claimed, OutsideCommand};
+use tape_client::core::command::{Claimed, ExternalCommand};
+use tape_client::core::decider::Decider as _;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, Holder};
 use tape_client::core::reply::Rejection;
 use tape_client::core::run::{Lease, ObligationStatus, Run};
-use tape_client::core::stream::Stream as _;
 use tape_client::core::time::Timestamp;
 
 /// Ends the lease of a run's driver, or a worker's claim on an effect or its undo, whose holder is gone for good: otherwise that ends by
@@ -67,7 +67,7 @@ impl Release {
         let seen = Timestamp::from_micros(seen);
         match &claimed {
             Some(claimed) => {
-                let told = OutsideCommand::ReleaseClaim {
+                let told = ExternalCommand::ReleaseClaim {
                     claimed: claimed.clone(),
                     until: seen,
                     reason: reason.clone(),

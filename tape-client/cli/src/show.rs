@@ -1,8 +1,8 @@
 //! `tape show`.
 
 use crate::name::{RunPath, path};
-use crate::story::{JsonEntry, Line};
 use crate::text::{clock, counted, time};
+use crate::timeline::{JsonEntry, Line};
 use crate::{Context, Failure, driver};
 use clap::Args;
 use futures::StreamExt as _;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tape_client::core::codec::decode;
+use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::{Semantics, Status};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{EffectId, StreamId};
 use tape_client::core::replay::Replay;
 use tape_client::core::reply::Rejection;
 use tape_client::core::run::{ObligationStatus, Run};
-use tape_client::core::stream::Stream as _;
 use tape_client::{Error, RunId};
 
 /// Shows a run as a timeline: decisions, effects, gates, spend.

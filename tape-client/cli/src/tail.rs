@@ -1,7 +1,7 @@
 //! `tape tail`.
 
-use crate::story::{JsonEntry, Line};
 use crate::text::{plain, time};
+use crate::timeline::{JsonEntry, Line};
 use crate::{Context, DAMAGED, Failure};
 use clap::Args;
 use futures::StreamExt as _;
@@ -20,7 +20,7 @@ use tape_client::{DamagedEntry, Error};
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// How long a journal may be out of reach from the beginning, or where the end is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_FOR: Duration = Duration::from_secs(5);
 
 /// Follows the feed of all that is written. Where the connection is lost, it is made again, and nothing is missed.
 ///
@@ -164,7 +164,7 @@ impl Reach {
         }
         let since = *self.since.get_or_insert(now);
         let bounded = self.once || !self.reached;
-        if bounded && now - since >= PATIENCE {
+        if bounded && now - since >= RETRY_FOR {
             return Err(Error::Unavailable { source });
         }
         Ok(())

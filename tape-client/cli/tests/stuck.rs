@@ -13,14 +13,14 @@ use server::Server;
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    Begin, Command, Create, Deadline, DriverCommand, Ending, OutsideCommand, RecordDecision, RunCommand,
-    UndoEnding, WorkerCommand,
+    AttemptOutcome, Begin, Command, Create, Deadline, DriverCommand, ExternalCommand, RecordDecision,
+    RunCommand, UndoOutcome, WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::fingerprint::Fingerprint;
-use tape_client::core::id::{Connector, EffectId, Epoch, GateName, Holder, Operation};
+use tape_client::core::id::{ConnectorName, EffectId, Epoch, GateName, Holder, Operation};
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
 use tape_engine::Engine;
@@ -108,7 +108,7 @@ impl World {
         };
         self.drive(run, DriverCommand::RecordDecision(decision)).await;
         let spec = EffectSpec {
-            connector: Connector::new("bank").unwrap(),
+            connector: ConnectorName::new("bank").unwrap(),
             operation: Operation::new("pay").unwrap(),
             semantics: Semantics::NonIdempotent,
             mode: Mode::Outbox,
@@ -145,7 +145,7 @@ impl World {
     }
 
     /// The same, which a worker has dispatched, and how that ended.
-    async fn dispatched(&self, run: &RunId, ending: Ending) {
+    async fn dispatched(&self, run: &RunId, ending: AttemptOutcome) {
         self.with_an_effect(run).await;
         self.claim_effect(run).await;
         let finish = WorkerCommand::FinishClaimed {
@@ -171,7 +171,7 @@ impl World {
 
     async fn with_a_stuck_effect_and_its_driver(&self, run: &RunId) {
         let cause = "the connection broke".to_owned();
-        self.dispatched(run, Ending::Unknown { cause }).await;
+        self.dispatched(run, AttemptOutcome::Unknown { cause }).await;
         let claim = WorkerCommand::ClaimObservation {
             effect: effect(),
             holder: holder(),
@@ -193,7 +193,7 @@ impl World {
 
     /// A run whose effect is to be undone.
     async fn with_an_undo(&self, run: &RunId) {
-        let confirmed = Ending::Confirmed {
+        let confirmed = AttemptOutcome::Confirmed {
             result: Payload::empty(),
             undo: None,
             spent: None,
@@ -224,7 +224,7 @@ impl World {
             obligation: undo(),
             holder: holder(),
             attempt,
-            ending: UndoEnding::Retry {
+            ending: UndoOutcome::Retry {
                 error: "no such account".to_owned(),
             },
         };
@@ -315,7 +315,7 @@ async fn what_is_stuck_is_listed_whoever_drives_the_run() {
 async fn gates_that_wait_are_listed_with_their_answers() {
     let world = World::new().await;
     let run = id("gated");
-    let failed = Ending::Failed {
+    let failed = AttemptOutcome::Failed {
         error: "no".to_owned(),
         detail: None,
     };
@@ -370,7 +370,7 @@ async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
     let world = World::new().await;
     for name in names {
         let run = RunId::new("acme", name, name, name, name).unwrap();
-        let failed = Ending::Failed {
+        let failed = AttemptOutcome::Failed {
             error: "no".to_owned(),
             detail: None,
         };
@@ -412,7 +412,7 @@ async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
 async fn work_that_no_worker_has_taken_is_listed() {
     let world = World::new().await;
     let cancel = |why: &str| {
-        RunCommand::Tell(OutsideCommand::Cancel {
+        RunCommand::External(ExternalCommand::Cancel {
             reason: why.to_owned(),
         })
     };
@@ -420,7 +420,9 @@ async fn work_that_no_worker_has_taken_is_listed() {
     world.with_an_undo(&id("undo-claimed")).await;
     world.claim_undo(&id("undo-claimed")).await;
     let cause = "the connection broke".to_owned();
-    world.dispatched(&id("unknown"), Ending::Unknown { cause }).await;
+    world
+        .dispatched(&id("unknown"), AttemptOutcome::Unknown { cause })
+        .await;
     world.with_an_effect(&id("claimed")).await;
     world.claim_effect(&id("claimed")).await;
     world.with_an_effect(&id("pending")).await;
@@ -503,7 +505,7 @@ async fn a_cancellation_says_what_happened_and_what_may_have() {
     world.with_an_effect(&id("pending")).await;
     world.with_an_effect(&id("started")).await;
     world.claim_effect(&id("started")).await;
-    let confirmed = Ending::Confirmed {
+    let confirmed = AttemptOutcome::Confirmed {
         result: Payload::empty(),
         undo: None,
         spent: None,

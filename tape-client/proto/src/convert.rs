@@ -9,6 +9,7 @@ mod drive;
 mod effect;
 mod entry;
 mod erasure;
+mod external;
 mod field;
 mod name;
 mod part;
@@ -17,7 +18,6 @@ mod retention;
 mod run;
 mod session;
 mod standing;
-mod tell;
 mod value;
 mod work;
 

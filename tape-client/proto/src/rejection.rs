@@ -5,11 +5,11 @@ use crate::v1::error::Reason;
 use crate::words::keep;
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use tape_core::decider::RunStatus;
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
-use tape_core::reply::{Ended, Rejection};
-use tape_core::stream::RunStatus;
+use tape_core::reply::{Rejection, RunOutcome};
 use tape_core::time::Timestamp;
 use tonic::Code;
 
@@ -174,11 +174,11 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
     (reason, fields.0)
 }
 
-fn write_ending(ending: &Ended, fields: &mut Fields) -> Reason {
+fn write_ending(ending: &RunOutcome, fields: &mut Fields) -> Reason {
     match ending {
-        Ended::Completed => fields.put("how", "completed"),
-        Ended::Failed { error } => fields.put("how", "failed").put("error", error),
-        Ended::Cancelled { reason } => fields.put("how", "cancelled").put("reason", reason),
+        RunOutcome::Completed => fields.put("how", "completed"),
+        RunOutcome::Failed { error } => fields.put("how", "failed").put("error", error),
+        RunOutcome::Cancelled { reason } => fields.put("how", "cancelled").put("reason", reason),
     }
     .is(Reason::RunEnded)
 }
@@ -393,13 +393,13 @@ impl Read<'_> {
         RunStatus::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    fn ending(&self) -> Option<Ended> {
+    fn ending(&self) -> Option<RunOutcome> {
         match self.0.get("how")?.as_str() {
-            "completed" => Some(Ended::Completed),
-            "failed" => Some(Ended::Failed {
+            "completed" => Some(RunOutcome::Completed),
+            "failed" => Some(RunOutcome::Failed {
                 error: self.get("error")?,
             }),
-            "cancelled" => Some(Ended::Cancelled {
+            "cancelled" => Some(RunOutcome::Cancelled {
                 reason: self.get("reason")?,
             }),
             _ => None,

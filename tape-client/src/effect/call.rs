@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tape_core::budget::Spend;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::Undo;
 use tape_core::id::{BudgetName, EffectId, RunId};
 use tape_core::limits::TEXT_BYTES_MAX;
@@ -117,24 +117,24 @@ impl Call {
             .expect("nothing panics while it holds what a call learnt")
     }
 
-    pub(super) fn ending(&self, answered: Result<Payload, CallError>) -> Ending {
+    pub(super) fn ending(&self, answered: Result<Payload, CallError>) -> AttemptOutcome {
         let learnt = std::mem::take(&mut *self.learnt());
         match answered {
-            Ok(result) => Ending::Confirmed {
+            Ok(result) => AttemptOutcome::Confirmed {
                 result,
                 undo: learnt.undo,
                 spent: learnt.spent,
             },
-            Err(CallError::Failed { error, detail }) => Ending::Failed {
+            Err(CallError::Failed { error, detail }) => AttemptOutcome::Failed {
                 error: text(error),
                 detail,
             },
-            Err(CallError::Retry { error, after }) => Ending::Retry {
+            Err(CallError::Retry { error, after }) => AttemptOutcome::Retry {
                 error: text(error),
                 after_ms: after_ms(after),
             },
-            Err(CallError::Unknown { cause }) => Ending::Unknown { cause: text(cause) },
-            Err(CallError::Unreached { error }) => Ending::Unreached { error: text(error) },
+            Err(CallError::Unknown { cause }) => AttemptOutcome::Unknown { cause: text(cause) },
+            Err(CallError::Unreached { error }) => AttemptOutcome::Unreached { error: text(error) },
         }
     }
 }

@@ -14,7 +14,7 @@ use tape_api::backoff::Backoff;
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{Connector, EffectId, InvalidName, RunId, Seq, StreamId};
+use tape_core::id::{ConnectorName, EffectId, InvalidName, RunId, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_proto::convert::{DueQuery, Only};
 use tape_proto::v1;
@@ -163,8 +163,8 @@ impl Remote {
     }
 }
 
-fn connector(name: &str) -> Result<Connector, JournalError> {
-    Connector::new(name).map_err(JournalError::damaged)
+fn connector(name: &str) -> Result<ConnectorName, JournalError> {
+    ConnectorName::new(name).map_err(JournalError::damaged)
 }
 
 /// Hints that this build can read. A server of a newer build may have others: each is passed over and logged once, so that the rest

@@ -1,7 +1,7 @@
 //! Beginning a run, or taking up the one that is there.
 
 use super::flight::Flight;
-use super::{Ending, Inner, Run};
+use super::{Inner, Run, RunResult};
 use crate::client::Tape;
 use crate::error::Error;
 use crate::json;
@@ -21,7 +21,7 @@ use tape_core::id::{Epoch, Key, RunId, Scope, Seq, StreamId};
 use tape_core::limits::COMMANDS_UNDER_WAY_MAX;
 use tape_core::payload::Payload;
 use tape_core::replay::{Replay, Standing};
-use tape_core::reply::{Ended, Reply, ReplyResult};
+use tape_core::reply::{Reply, ReplyResult, RunOutcome};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::Instant;
@@ -46,7 +46,7 @@ pub enum Begun {
     /// This process drives the run, whether it is new or taken up again.
     Driving(Run),
     /// The run has ended, and this is how.
-    Ended(Ending),
+    Ended(RunResult),
 }
 
 impl Begun {
@@ -57,11 +57,11 @@ impl Begun {
     pub fn driving(self) -> Result<Run, Error> {
         match self {
             Self::Driving(run) => Ok(run),
-            Self::Ended(Ending::Completed(_)) => Err(Error::Ended(Ended::Completed)),
+            Self::Ended(RunResult::Completed(_)) => Err(Error::Ended(RunOutcome::Completed)),
             Self::Ended(ending) => Err(ending
                 .output::<()>()
                 .err()
-                .unwrap_or(Error::Ended(Ended::Completed))),
+                .unwrap_or(Error::Ended(RunOutcome::Completed))),
         }
     }
 }
@@ -176,7 +176,7 @@ impl RunBuilder {
             })
             | Err(Error::Closing {
                 phase: "compensating",
-            }) => Ok(Begun::Ended(Ending::Undoing)),
+            }) => Ok(Begun::Ended(RunResult::Undoing)),
             Ok(Reply {
                 result: ReplyResult::Stuck { .. },
                 ..
@@ -242,13 +242,13 @@ impl RunBuilder {
         Ok(Begun::Driving(run))
     }
 
-    async fn ended(&self, ending: Ended) -> Result<Begun, Error> {
-        if ending != Ended::Completed {
-            return Ok(Begun::Ended(Ending::of(ending, None)));
+    async fn ended(&self, ending: RunOutcome) -> Result<Begun, Error> {
+        if ending != RunOutcome::Completed {
+            return Ok(Begun::Ended(RunResult::of(ending, None)));
         }
         let replay = load(&self.tape, &self.run, Seq::ZERO).await?;
         match replay.standing() {
-            Standing::Ended(ended, output) => Ok(Begun::Ended(Ending::of(ended.clone(), output.clone()))),
+            Standing::Ended(ended, output) => Ok(Begun::Ended(RunResult::of(ended.clone(), output.clone()))),
             _ => Err(Error::damaged(
                 "the run has ended, but its entries do not say how",
             )),

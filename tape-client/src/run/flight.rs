@@ -8,7 +8,7 @@
 use super::{Inner, Run, begin};
 use crate::error::Error;
 use crate::lease::Hold;
-use crate::run::Ending;
+use crate::run::RunResult;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::id::Seq;
 use tape_core::replay::{Drift, Replay};
-use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
 use tokio::sync::{Mutex, watch};
 use tracing::Instrument as _;
 
@@ -233,7 +233,7 @@ impl Inner {
 }
 
 /// What the answer to an end of the run says.
-fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, Ending)> {
+fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, RunResult)> {
     let output = match command {
         DriverCommand::Complete { output } => Some(output.clone()),
         _ => None,
@@ -241,16 +241,18 @@ fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, Ending
     match result {
         ReplyResult::Ended { ending } => {
             let hold = Hold::Ended(Some(ending.clone()));
-            Some((hold, Ending::of(ending.clone(), output)))
+            Some((hold, RunResult::of(ending.clone(), output)))
         }
-        ReplyResult::Compensating | ReplyResult::Stuck { .. } => Some((Hold::Ended(None), Ending::Undoing)),
+        ReplyResult::Compensating | ReplyResult::Stuck { .. } => {
+            Some((Hold::Ended(None), RunResult::Undoing))
+        }
         _ => None,
     }
 }
 
 impl Run {
     /// Ends the run. Where this driver has ended it so already, as by a call that was dropped, that is how it ended.
-    pub(crate) async fn end(&self, command: DriverCommand) -> Result<Ending, Error> {
+    pub(crate) async fn end(&self, command: DriverCommand) -> Result<RunResult, Error> {
         if let Some(ending) = self.ended_by(&command)? {
             return Ok(ending);
         }
@@ -277,7 +279,7 @@ impl Run {
     }
 
     /// How `command`, or one like it, ended the run in this process.
-    fn ended_by(&self, command: &DriverCommand) -> Result<Option<Ending>, Error> {
+    fn ended_by(&self, command: &DriverCommand) -> Result<Option<RunResult>, Error> {
         match (self.inner.ended.get(), command) {
             (Some((by, ending)), _) if by == command => Ok(Some(ending.clone())),
             (Some((DriverCommand::Complete { output: by }, _)), DriverCommand::Complete { output }) => {
@@ -289,16 +291,17 @@ impl Run {
     }
 
     /// The run is over, by the answer to its end: where the answer to an earlier try was lost, it is over by that.
-    async fn recorded_end(&self, command: &DriverCommand, error: Error) -> Result<Ending, Error> {
-        let (Error::Ended(Ended::Completed), DriverCommand::Complete { output }) = (&error, command) else {
+    async fn recorded_end(&self, command: &DriverCommand, error: Error) -> Result<RunResult, Error> {
+        let (Error::Ended(RunOutcome::Completed), DriverCommand::Complete { output }) = (&error, command)
+        else {
             return Err(error);
         };
         self.catch_up().await?;
         let standing = self.replay().standing().clone();
         match standing {
-            tape_core::replay::Standing::Ended(Ended::Completed, Some(recorded)) => {
+            tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(recorded)) => {
                 Replay::check_output(&recorded, output)?;
-                Ok(Ending::Completed(output.clone()))
+                Ok(RunResult::Completed(output.clone()))
             }
             _ => Err(error),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::Until;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
 use tape_core::replay::Replay;
 use tape_core::reply::Rejection;
 use tape_core::time::Timestamp;
@@ -27,13 +27,13 @@ pub(crate) struct Due {
     pub(crate) at: Timestamp,
     /// What says so to the journal, where it is to know. The waiting process says it, since no other need be there to do it; if one
     /// is, the second to come is told that it is done.
-    pub(crate) say: Option<OutsideCommand>,
+    pub(crate) say: Option<ExternalCommand>,
     /// Whether nothing but the time ends the wait.
     pub(crate) alone: bool,
 }
 
 impl Run {
-    /// Waits until `done` finds in the journal what it looks for. After the client's patience the run is suspended, and at
+    /// Waits until `done` finds in the journal what it looks for. After the wait that the client allows (`suspend_after`) the run is suspended, and at
     /// once where only `due` ends the wait and is farther away.
     ///
     /// # Errors
@@ -72,13 +72,13 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn new(run: &'a Run, due: Option<Due>) -> Self {
-        let patience = run.inner.tape.settings.patience;
+        let suspend_after = run.inner.tape.settings.suspend_after;
         let until_due = due.as_ref().map(|due| run.inner.lease.clock().until(due.at));
         let alone = due.as_ref().is_some_and(|due| due.alone);
-        let give_up = if alone && until_due.is_some_and(|until| until > patience) {
+        let give_up = if alone && until_due.is_some_and(|until| until > suspend_after) {
             Duration::ZERO
         } else {
-            patience
+            suspend_after
         };
         let now = Instant::now();
         let say_at = now + until_due.unwrap_or_default();

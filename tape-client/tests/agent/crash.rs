@@ -6,10 +6,10 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tape_client::{Ending, Error};
+use tape_client::{Error, RunResult};
 
 /// Drives the run to its end in one undisturbed process, once the lease of the dead one has run out.
-async fn recover(world: &World) -> Ending {
+async fn recover(world: &World) -> RunResult {
     world.clock.advance(2 * LEASE);
     let tape = world.process("two", world.store.clone()).await;
     match tape.run(crate::world::id()).begin().await.unwrap() {
@@ -21,7 +21,7 @@ async fn recover(world: &World) -> Ending {
     }
 }
 
-fn check(world: &World, ending: &Ending, at: &str) {
+fn check(world: &World, ending: &RunResult, at: &str) {
     assert_eq!(world.wrongs(), Vec::<String>::new(), "{at}");
     assert_eq!(world.acts().len(), 4, "{at}");
     assert!(
@@ -29,10 +29,10 @@ fn check(world: &World, ending: &Ending, at: &str) {
         "{at}: {:?}",
         world.asked()
     );
-    assert!(matches!(ending, Ending::Completed(_)), "{at}: {ending:?}");
+    assert!(matches!(ending, RunResult::Completed(_)), "{at}: {ending:?}");
 }
 
-async fn dies(world: &World, dies: Dies) -> (Arc<Dying>, Result<Ending, Error>) {
+async fn dies(world: &World, dies: Dies) -> (Arc<Dying>, Result<RunResult, Error>) {
     let store = Arc::new(Dying::new(world.store.clone(), dies));
     let tape = world.process("one", store.clone()).await;
     let outcome = match begin(&tape).await {

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 use tape_client::core::codec::decode;
-use tape_client::core::command::{Command, Ending as Outcome, RunCommand, WorkerCommand};
+use tape_client::core::command::{AttemptOutcome as Outcome, Command, RunCommand, WorkerCommand};
 use tape_client::core::id::{EffectId, EventId, GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::session::Delta;
-use tape_client::{Answer, Call, CallError, Currency, Decision, Ending, Error, Event, Payload, Run, Tape};
+use tape_client::{Answer, Call, CallError, Currency, Decision, Error, Event, Payload, Run, RunResult, Tape};
 use tape_engine::Engine;
 use tape_server::config::Config;
 use tape_server::server::Server;
@@ -189,7 +189,7 @@ impl Agent {
             "answers": [first.json::<String>().unwrap(), second.json::<String>().unwrap()],
         });
         let end = self.ask(async || run.complete(&all).await);
-        assert_eq!(end.await.unwrap(), Ending::Completed(Payload::json(&all)));
+        assert_eq!(end.await.unwrap(), RunResult::Completed(Payload::json(&all)));
         all
     }
 
@@ -382,16 +382,14 @@ async fn an_effect_that_timed_out_is_the_same_effect_when_asked_for_again() {
     let world = World::default();
     let decision = run.decide(&"pay", answer).await.unwrap();
     let mut paid = None;
-    for patience in [1, 1, 5] {
+    for seconds in [1, 1, 5] {
         let pay = run.effect(&decision, "bank", "pay").args(&"ann");
         let pay = pay.run(async |call| {
             world.count(call.key());
             tokio::time::sleep(Duration::from_secs(2)).await;
             Ok(1)
         });
-        paid = tokio::time::timeout(Duration::from_secs(patience), pay)
-            .await
-            .ok();
+        paid = tokio::time::timeout(Duration::from_secs(seconds), pay).await.ok();
     }
     assert_eq!(paid.unwrap().unwrap(), 1);
     assert_eq!(world.counts().len(), 1, "one key: {:?}", world.counts());

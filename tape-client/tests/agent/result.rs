@@ -3,7 +3,7 @@
 use crate::world::{World, id};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tape_client::core::id::{Connector, RunId};
+use tape_client::core::id::{ConnectorName, RunId};
 use tape_client::core::reply::Rejection;
 use tape_client::{Answer, Begun, CallError, Error, Payload, Run, Tape};
 
@@ -82,7 +82,7 @@ fn what_is_no_fault_of_a_call_is_not_answered_by_mending_it() {
     });
     assert!(unsettled.contains("re-driven"), "{unsettled}");
     let taken = next(Rejection::BusinessKeyTaken {
-        connector: Connector::new("bank").unwrap(),
+        connector: ConnectorName::new("bank").unwrap(),
         key: "invoice 1".to_owned(),
         run: RunId::new("acme", "treasury", "ann", "s1", "i1").unwrap(),
         effect: "#0.0".parse().unwrap(),

@@ -4,16 +4,16 @@ use crate::world::{World, begin, id};
 use serde_json::json;
 use std::time::Duration;
 use tape_client::core::agenda::Queue;
-use tape_client::core::command::{Command, Ending as Outcome, RunCommand, Verdict, WorkerCommand};
+use tape_client::core::command::{AttemptOutcome as Outcome, Command, RunCommand, Verdict, WorkerCommand};
 use tape_client::core::effect::Status;
 use tape_client::core::entry::gate::AnsweredBy;
 use tape_client::core::id::{EffectId, Holder, StreamId};
 use tape_client::core::time::Timestamp;
-use tape_client::{CallError, EffectPolicy, Ending, Error, Payload, Run};
+use tape_client::{CallError, EffectPolicy, Error, Payload, Run, RunResult};
 use tape_engine::Engine;
 use tape_store::contract::Shard;
 
-async fn approval(run: &Run) -> Result<Ending, Error> {
+async fn approval(run: &Run) -> Result<RunResult, Error> {
     let answer = run
         .gate("approval")
         .deadline(Duration::from_secs(3600))
@@ -275,7 +275,7 @@ async fn a_run_that_is_to_be_cancelled_says_so_and_undoes_what_it_did() {
     tape.cancel(&id(), "the desk closed").await.unwrap();
     let told = run.decide(&json!("more"), || world.model("more")).await;
     assert!(matches!(told, Err(Error::Cancelled)), "{told:?}");
-    assert_eq!(run.accept_cancel().await.unwrap(), Ending::Undoing);
+    assert_eq!(run.accept_cancel().await.unwrap(), RunResult::Undoing);
     assert!(matches!(run.now().await, Err(Error::Closing { .. })));
 }
 

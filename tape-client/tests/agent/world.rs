@@ -13,10 +13,10 @@ use tape_client::core::codec::{StoredEntry, decode};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::time::Timestamp;
-use tape_client::{Answer, Call, CallError, Currency, Ending, Error, Payload, Run, RunId, Tape};
+use tape_client::{Answer, Call, CallError, Currency, Error, Payload, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
 use tape_store::clock::{Clock, SystemClock};
-use tape_store::contract::{Batch, Committed, Fate, Head, JournalStore};
+use tape_store::contract::{Batch, CommitOutcome, Committed, Head, JournalStore};
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn JournalStore>,
     pub(crate) clock: Arc<VirtualClock>,
     /// How long its processes try to reach the journal.
-    patience: Duration,
+    retry_for: Duration,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -60,11 +60,11 @@ impl World {
         )
     }
 
-    fn on(store: Arc<dyn JournalStore>, patience: Duration) -> Self {
+    fn on(store: Arc<dyn JournalStore>, retry_for: Duration) -> Self {
         Self {
             store,
             clock: Arc::new(VirtualClock::new()),
-            patience,
+            retry_for,
             counts: Arc::default(),
         }
     }
@@ -74,7 +74,7 @@ impl World {
         Tape::over(Engine::new(store, self.clock.clone()))
             .holder(Holder::new(name).unwrap())
             .lease(LEASE)
-            .retry_for(self.patience)
+            .retry_for(self.retry_for)
             .connect()
             .await
             .unwrap()
@@ -193,7 +193,7 @@ pub(crate) async fn begin(tape: &Tape) -> Result<Run, Error> {
 }
 
 /// Uses every feature of a run that the agent itself drives.
-pub(crate) async fn agent(run: Run, world: World) -> Result<Ending, Error> {
+pub(crate) async fn agent(run: Run, world: World) -> Result<RunResult, Error> {
     run.open_budget("usd", Currency::MicroUsd, 1_000).await?;
     let first = run
         .decide(&json!({"ask": "sweep"}), || world.model("sweep"))
@@ -347,7 +347,7 @@ impl Layer for Dying {
         self.inner.read(stream, after, limit).await
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         self.alive()?;
         self.inner.resolve(batch).await
     }

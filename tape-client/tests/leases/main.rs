@@ -341,6 +341,6 @@ async fn what_is_too_large_for_a_message_is_refused_before_it_is_sent() {
     let before = world.engine.run_state(driven.id()).await.unwrap().unwrap();
     driven.checkpoint("alive", &()).await.unwrap();
     let after = world.engine.run_state(driven.id()).await.unwrap().unwrap();
-    use tape_client::core::stream::Stream as _;
+    use tape_client::core::decider::Decider as _;
     assert_eq!(after.seq().0, before.seq().0 + 1, "the stream did not break");
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// What becomes of the connections that are open.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum Fault {
     Passed,
     /// Both sides are told at once.
     Reset,
@@ -22,7 +22,7 @@ enum Fate {
 pub(crate) struct Proxy {
     address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
-    fate: watch::Sender<Fate>,
+    fault: watch::Sender<Fault>,
     told: watch::Sender<bool>,
     given_up: watch::Sender<bool>,
 }
@@ -33,11 +33,11 @@ impl Proxy {
         let proxy = Self {
             address: listener.local_addr().unwrap(),
             target: Arc::new(Mutex::new(target)),
-            fate: watch::Sender::new(Fate::Passed),
+            fault: watch::Sender::new(Fault::Passed),
             told: watch::Sender::new(false),
             given_up: watch::Sender::new(false),
         };
-        let (target, fate, told) = (proxy.target.clone(), proxy.fate.clone(), proxy.told.clone());
+        let (target, fault, told) = (proxy.target.clone(), proxy.fault.clone(), proxy.told.clone());
         let given_up = proxy.given_up.clone();
         tokio::spawn(async move {
             loop {
@@ -46,7 +46,7 @@ impl Proxy {
                 tokio::spawn(pass(
                     client,
                     to,
-                    fate.subscribe(),
+                    fault.subscribe(),
                     told.subscribe(),
                     given_up.clone(),
                 ));
@@ -65,15 +65,15 @@ impl Proxy {
     }
 
     pub(crate) fn reset(&self) {
-        self.fate.send_replace(Fate::Reset);
+        self.fault.send_replace(Fault::Reset);
     }
 
     pub(crate) fn swallow(&self) {
-        self.fate.send_replace(Fate::Swallowed);
+        self.fault.send_replace(Fault::Swallowed);
     }
 
     pub(crate) fn tell_clients(&self) {
-        self.fate.send_replace(Fate::ClientTold);
+        self.fault.send_replace(Fault::ClientTold);
     }
 
     /// Waits until a server has closed a connection whose bytes are swallowed.
@@ -89,7 +89,7 @@ impl Proxy {
 async fn pass(
     mut client: TcpStream,
     to: SocketAddr,
-    mut fate: watch::Receiver<Fate>,
+    mut fault: watch::Receiver<Fault>,
     mut told: watch::Receiver<bool>,
     given_up: watch::Sender<bool>,
 ) {
@@ -98,18 +98,18 @@ async fn pass(
     };
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-        _ = fate.changed() => {}
+        _ = fault.changed() => {}
     }
-    let fate = *fate.borrow();
-    match fate {
-        Fate::Passed | Fate::Reset => {}
-        Fate::Swallowed => {
+    let fault = *fault.borrow();
+    match fault {
+        Fault::Passed | Fault::Reset => {}
+        Fault::Swallowed => {
             while server.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
             given_up.send_replace(true);
             // The client hears nothing of it.
             std::future::pending().await
         }
-        Fate::ClientTold => {
+        Fault::ClientTold => {
             drop(client);
             let _ = told.wait_for(|told| *told).await;
         }

@@ -16,7 +16,7 @@ use tape_client::core::codec::decode;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::id::{EventId, GateName, Seq, SignalId, Tenant, ValueName};
 use tape_client::core::session::Delta;
-use tape_client::{Answer, CallError, Ending, Error, Event, Payload, Run, RunId, Tail, Tape};
+use tape_client::{Answer, CallError, Error, Event, Payload, Run, RunId, RunResult, Tail, Tape};
 
 const STEPS: usize = 40;
 
@@ -40,7 +40,7 @@ fn count(counts: &Counts, key: &str) {
 }
 
 /// Decides and acts so many times; calls `between` before each call of the upstream.
-async fn steps(run: &Run, counts: &Counts, between: impl Fn(usize)) -> Result<Ending, Error> {
+async fn steps(run: &Run, counts: &Counts, between: impl Fn(usize)) -> Result<RunResult, Error> {
     for step in 0..STEPS {
         let model = || async {
             count(counts, &format!("decision {step}"));
@@ -77,7 +77,7 @@ async fn a_server_that_is_killed_and_restarted_in_mid_run_costs_nothing() {
             server.come_back();
         }
     });
-    assert!(matches!(ending.await.unwrap(), Ending::Completed(_)));
+    assert!(matches!(ending.await.unwrap(), RunResult::Completed(_)));
     assert!(counts.lock().unwrap().values().all(|n| *n == 1), "{counts:?}");
     assert_eq!(counts.lock().unwrap().len(), 2 * STEPS);
     let kinds = kinds(&tape, &id("i1")).await;

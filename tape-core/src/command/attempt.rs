@@ -8,7 +8,7 @@ use std::fmt;
 
 /// How an attempt of an effect ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Ending {
+pub enum AttemptOutcome {
     /// The upstream acted.
     Confirmed {
         /// What it answered.
@@ -59,7 +59,7 @@ pub enum Ending {
     },
 }
 
-impl Ending {
+impl AttemptOutcome {
     /// The upstream acted and answered this; nothing else became known with it.
     #[must_use]
     pub const fn confirmed(result: Payload) -> Self {
@@ -104,7 +104,7 @@ impl Ending {
 
 /// How an attempt at undoing ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum UndoEnding {
+pub enum UndoOutcome {
     /// It is undone.
     Done {
         /// What the upstream answered.

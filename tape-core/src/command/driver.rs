@@ -1,6 +1,6 @@
 //! What a run is begun with, and what its driver asks.
 
-use super::Ending;
+use super::AttemptOutcome;
 use crate::budget::{Currency, Spend};
 use crate::effect::EffectSpec;
 use crate::entry::decision::Usage;
@@ -91,7 +91,7 @@ pub enum DriverCommand {
         /// The attempt that ended.
         attempt: u32,
         /// How.
-        ending: Ending,
+        ending: AttemptOutcome,
     },
     /// Opens a gate.
     OpenGate {

@@ -1,7 +1,7 @@
 //! What is asked of values, and of the owners of business keys.
 
 use super::CommandBody;
-use crate::id::{BusinessKey, Connector, EffectId, RunId};
+use crate::id::{BusinessKey, ConnectorName, EffectId, RunId};
 use crate::payload::Payload;
 use serde::Serialize;
 
@@ -30,11 +30,11 @@ impl CommandBody for ValueCommand {
 
 /// What can be asked of a business key's ownership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum ClaimCommand {
+pub enum KeyCommand {
     /// Takes the key for an effect.
     Take {
         /// The connector.
-        connector: Connector,
+        connector: ConnectorName,
         /// The business key.
         key: BusinessKey,
         /// The run.
@@ -46,7 +46,7 @@ pub enum ClaimCommand {
     },
 }
 
-impl CommandBody for ClaimCommand {
+impl CommandBody for KeyCommand {
     /// An owner keeps its key; another takes it only from the owner that the command names.
     fn is_idempotent(&self) -> bool {
         true

@@ -1,6 +1,6 @@
 //! What workers ask of a run.
 
-use super::{Ending, UndoEnding};
+use super::{AttemptOutcome, UndoOutcome};
 use crate::effect::{Outcome, Undo};
 use crate::entry::obligation::ObligationId;
 use crate::id::{EffectId, Holder};
@@ -28,7 +28,7 @@ pub enum WorkerCommand {
         /// The attempt.
         attempt: u32,
         /// How it ended.
-        ending: Ending,
+        ending: AttemptOutcome,
     },
     /// Takes an effect whose claim has lapsed out of the hands of its worker: what is not idempotent becomes UNKNOWN.
     LapseEffect {
@@ -106,7 +106,7 @@ pub enum WorkerCommand {
         /// The attempt.
         attempt: u32,
         /// How it ended.
-        ending: UndoEnding,
+        ending: UndoOutcome,
     },
 }
 

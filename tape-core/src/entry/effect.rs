@@ -40,12 +40,12 @@ pub struct Started {
     pub attempt: u32,
     /// The worker that dispatches it; none where the driver runs it inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Claim>,
+    pub claim: Option<WorkLease>,
 }
 
 /// The right of one worker to one piece of work until a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct WorkLease {
     /// The worker.
     pub holder: Holder,
     /// The claim lapses here unless renewed.
@@ -137,7 +137,7 @@ pub struct Observing {
     /// Which observation, from 1.
     pub observation: u32,
     /// The worker.
-    pub claim: Claim,
+    pub claim: WorkLease,
     /// Whether the run is ending: it does not want the effect any more, so that asking must not bring it about.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwanted: bool,

@@ -1,10 +1,10 @@
 //! Undoing what was done.
 
-use super::effect::Claim;
+use super::effect::WorkLease;
 use super::has_payloads;
 use super::words::has_words;
 use crate::effect::{EffectPolicy, SettledBy};
-use crate::id::{Connector, EffectId, Operation, RunId};
+use crate::id::{ConnectorName, EffectId, Operation, RunId};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub struct Armed {
     #[serde(flatten)]
     pub obligation: ObligationId,
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// What undoes it.
     pub operation: Operation,
     /// With which arguments.
@@ -60,7 +60,7 @@ pub struct Started {
     /// Which attempt, from 1.
     pub attempt: u32,
     /// The worker.
-    pub claim: Claim,
+    pub claim: WorkLease,
     /// Whether an earlier attempt may have undone it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,

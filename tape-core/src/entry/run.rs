@@ -4,7 +4,7 @@ use super::has_payloads;
 use super::words::{Words, has_words};
 use crate::id::{Epoch, Key, RunId, Scope, Seq};
 use crate::payload::{Digest, Payload};
-use crate::reply::Ended;
+use crate::reply::RunOutcome;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ has_words!(CancelRequested: reason);
 /// How a run that did not end well ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case")]
-pub enum Unhappy {
+pub enum UnhappyOutcome {
     /// It failed.
     Failed {
         /// What went wrong.
@@ -80,7 +80,7 @@ pub enum Unhappy {
     },
 }
 
-impl Unhappy {
+impl UnhappyOutcome {
     #[expect(
         clippy::unnecessary_wraps,
         reason = "as of other fields that have a text in some of their forms"
@@ -96,7 +96,7 @@ impl Unhappy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compensating {
     /// How the run ends then.
-    pub then: Unhappy,
+    pub then: UnhappyOutcome,
 }
 has_words!(Compensating: ; within then);
 
@@ -155,7 +155,7 @@ pub struct Retired {
     /// When it ended.
     pub ended_at: Timestamp,
     /// How it ended.
-    pub ending: Ended,
+    pub ending: RunOutcome,
     /// What came of it, where it ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,

@@ -1,7 +1,7 @@
 //! Watchable values and the ownership of business keys.
 
 use super::has_payloads;
-use crate::id::{BusinessKey, Connector, EffectId, RunId};
+use crate::id::{BusinessKey, ConnectorName, EffectId, RunId};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +31,9 @@ has_payloads!(Deleted: ; optional previous);
 
 /// An effect took a business key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimTaken {
+pub struct KeyTaken {
     /// The connector.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// The business key, unique per tenant and connector.
     pub key: BusinessKey,
     /// The run that owns the key now.

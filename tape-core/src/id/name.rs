@@ -131,7 +131,7 @@ names! {
     /// One invocation of an agent within a session.
     Invocation = "invocation", NAME_BYTES_MAX;
     /// The upstream system that an effect acts on.
-    Connector = "connector", NAME_BYTES_MAX;
+    ConnectorName = "connector", NAME_BYTES_MAX;
     /// What an effect asks of its connector.
     Operation = "operation", NAME_BYTES_MAX;
     /// A business operation's own name, unique per tenant and connector.

@@ -1,7 +1,8 @@
 //! What has entries of its own: runs, sessions and the other streams, by their full names.
 
 use super::{
-    App, BusinessKey, Connector, InvalidName, Invocation, NameProblem, SessionName, Tenant, User, ValueName,
+    App, BusinessKey, ConnectorName, InvalidName, Invocation, NameProblem, SessionName, Tenant, User,
+    ValueName,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -105,11 +106,11 @@ pub enum StreamId {
         name: ValueName,
     },
     /// Who owns a business key.
-    Claim {
+    KeyOwner {
         /// The tenant.
         tenant: Tenant,
         /// The connector.
-        connector: Connector,
+        connector: ConnectorName,
         /// The business key.
         key: BusinessKey,
     },
@@ -122,7 +123,9 @@ impl StreamId {
         match self {
             Self::Run(run) => &run.tenant,
             Self::Session(session) => &session.tenant,
-            Self::Shared { tenant, .. } | Self::Value { tenant, .. } | Self::Claim { tenant, .. } => tenant,
+            Self::Shared { tenant, .. } | Self::Value { tenant, .. } | Self::KeyOwner { tenant, .. } => {
+                tenant
+            }
         }
     }
 
@@ -134,7 +137,7 @@ impl StreamId {
             Self::Session(_) => "session",
             Self::Shared { .. } => "shared",
             Self::Value { .. } => "value",
-            Self::Claim { .. } => "claim",
+            Self::KeyOwner { .. } => "claim",
         }
     }
 
@@ -165,7 +168,7 @@ impl StreamId {
                 parts.extend(user.as_ref().map(User::as_str));
             }
             Self::Value { name, .. } => parts.push(name.as_str()),
-            Self::Claim { connector, key, .. } => parts.extend([connector.as_str(), key.as_str()]),
+            Self::KeyOwner { connector, key, .. } => parts.extend([connector.as_str(), key.as_str()]),
         }
         parts
     }
@@ -229,9 +232,9 @@ impl FromStr for StreamId {
                 tenant: Tenant::new(tenant)?,
                 name: ValueName::new(name)?,
             },
-            [tenant, "claim", connector, key] => Self::Claim {
+            [tenant, "claim", connector, key] => Self::KeyOwner {
                 tenant: Tenant::new(tenant)?,
-                connector: Connector::new(connector)?,
+                connector: ConnectorName::new(connector)?,
                 key: BusinessKey::new(key)?,
             },
             _ => return Err(form()),

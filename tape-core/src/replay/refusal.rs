@@ -11,7 +11,7 @@ use super::Place;
 use crate::effect::Status;
 use crate::entry::EntryBody;
 use crate::entry::sample::Recorded;
-use crate::id::{BudgetName, Connector, EffectId, RunId, SampleName, Scope, Seq};
+use crate::id::{BudgetName, ConnectorName, EffectId, RunId, SampleName, Scope, Seq};
 use crate::payload::{ContentDigest, Payload};
 use crate::reply::Rejection;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub enum Refusal {
     /// As [`Rejection::BusinessKeyTaken`].
     BusinessKeyTaken {
         /// The connector.
-        connector: Connector,
+        connector: ConnectorName,
         /// The key.
         key: String,
         /// The run that owns it.

@@ -9,7 +9,7 @@ use crate::budget::Currency;
 use crate::command::Deadline;
 use crate::effect::{EffectPolicy, Mode, Semantics, SettledBy, Status};
 use crate::entry::{decision, effect, gate, lease, run, sample, timer};
-use crate::id::{Connector, Holder, Operation, RequestId, RunId, SignalId};
+use crate::id::{ConnectorName, Holder, Operation, RequestId, RunId, SignalId};
 use crate::payload::Digest;
 use expect_test::expect;
 use serde_json::json;
@@ -132,7 +132,7 @@ fn recorded(position: &str, asked: &str) -> decision::Recorded {
 
 fn spec(args: &str) -> EffectSpec {
     EffectSpec {
-        connector: Connector::new("bank").unwrap(),
+        connector: ConnectorName::new("bank").unwrap(),
         operation: Operation::new("transfer").unwrap(),
         semantics: Semantics::Idempotent,
         mode: Mode::Inline,
@@ -199,7 +199,7 @@ fn drift_is_told_in_words() {
         .assert_eq(&journal.ask_effect("#0.1", "5"));
     let mut asked = spec("5");
     asked.mode = Mode::Outbox;
-    asked.connector = Connector::new("exchange").unwrap();
+    asked.connector = ConnectorName::new("exchange").unwrap();
     let drift = journal
         .replay
         .ask_effect(&"#0.0".parse().unwrap(), &asked)
@@ -449,6 +449,6 @@ fn the_end_and_the_way_to_it_are_known() {
     journal.add(run::Completed {
         output: Payload::json(&json!(1)),
     });
-    let ended = Standing::Ended(Ended::Completed, Some(Payload::json(&json!(1))));
+    let ended = Standing::Ended(RunOutcome::Completed, Some(Payload::json(&json!(1))));
     assert_eq!(journal.replay.standing(), &ended);
 }

@@ -3,10 +3,10 @@
 use super::Run;
 use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, check_undo, due, free, unknown};
-use crate::command::{Ending, Held};
+use crate::command::{AttemptOutcome, Held};
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::EntryBody;
-use crate::entry::effect::{Claim, ClaimRenewed, Confirmed, Deferred, Failed, Started, Unknown};
+use crate::entry::effect::{ClaimRenewed, Confirmed, Deferred, Failed, Started, Unknown, WorkLease};
 use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Decided, Rejection};
@@ -59,7 +59,7 @@ impl Run {
         &self,
         id: &EffectId,
         attempt: u32,
-        ending: &Ending,
+        ending: &AttemptOutcome,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
@@ -93,7 +93,7 @@ impl Run {
                 return Err(wrong_status(id, effect.status, effect.attempt));
             }
         }
-        let claim = Claim {
+        let claim = WorkLease {
             holder: holder.clone(),
             until,
         };
@@ -109,7 +109,7 @@ impl Run {
         id: &EffectId,
         holder: &Holder,
         attempt: u32,
-        ending: &Ending,
+        ending: &AttemptOutcome,
         now: Now,
     ) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
@@ -193,13 +193,13 @@ impl Run {
         &self,
         id: &EffectId,
         effect: &Effect,
-        ending: &Ending,
+        ending: &AttemptOutcome,
         by: SettledBy,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         let id = id.clone();
         match ending {
-            Ending::Confirmed { result, undo, spent } => {
+            AttemptOutcome::Confirmed { result, undo, spent } => {
                 check_undo(effect.semantics, undo.as_ref())?;
                 self.check_spends(spent.as_deref().unwrap_or_default())?;
                 let (result, undo, spent) = (result.clone(), undo.clone(), spent.clone());
@@ -211,11 +211,11 @@ impl Run {
                     spent,
                 })
             }
-            Ending::Refused { error, .. } if effect.doubt => {
-                let cause = Ending::unknown(error);
+            AttemptOutcome::Refused { error, .. } if effect.doubt => {
+                let cause = AttemptOutcome::unknown(error);
                 self.finish(&id, effect, &cause, by, now)
             }
-            Ending::Failed { error, detail } | Ending::Refused { error, detail } => {
+            AttemptOutcome::Failed { error, detail } | AttemptOutcome::Refused { error, detail } => {
                 text("error", error)?;
                 self.append(Failed {
                     effect: id,
@@ -224,15 +224,15 @@ impl Run {
                     detail: detail.clone(),
                 })
             }
-            Ending::Retry { error, after_ms } => {
+            AttemptOutcome::Retry { error, after_ms } => {
                 text("error", error)?;
                 self.append(self.retry(id, effect, &Retry::not_done(error, *after_ms), by, now))
             }
-            Ending::Unreached { error } => {
+            AttemptOutcome::Unreached { error } => {
                 text("error", error)?;
                 self.append(self.retry(id, effect, &Retry::unreached(error), by, now))
             }
-            Ending::Repeat { cause, after_ms } if effect.semantics != Semantics::NonIdempotent => {
+            AttemptOutcome::Repeat { cause, after_ms } if effect.semantics != Semantics::NonIdempotent => {
                 text("cause", cause)?;
                 let doubt = effect.semantics == Semantics::Idempotent;
                 let retry = Retry {
@@ -241,7 +241,7 @@ impl Run {
                 };
                 self.append(self.retry(id, effect, &retry, by, now))
             }
-            Ending::Unknown { cause } | Ending::Repeat { cause, .. } => {
+            AttemptOutcome::Unknown { cause } | AttemptOutcome::Repeat { cause, .. } => {
                 text("cause", cause)?;
                 if effect.semantics == Semantics::ReadOnly {
                     // There is nothing to ask the upstream about.

@@ -1,7 +1,7 @@
 //! Work that no worker has, as far as that can be said before one asks for it.
 
 use super::{Effect, Obligation, ObligationStatus, Run};
-use crate::entry::effect::Claim;
+use crate::entry::effect::WorkLease;
 use crate::entry::obligation::ObligationId;
 use crate::id::EffectId;
 use crate::time::Now;
@@ -28,6 +28,6 @@ impl Run {
 }
 
 /// Whether a claim on it would not be refused for the sake of another worker.
-fn is_free(claim: Option<&Claim>, now: Now) -> bool {
+fn is_free(claim: Option<&WorkLease>, now: Now) -> bool {
     claim.is_none_or(|claim| now.outlived(claim.until) == Some(true))
 }

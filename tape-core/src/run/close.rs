@@ -2,14 +2,14 @@
 
 use super::check::text;
 use super::{Effect, ObligationStatus, Phase, Run, effect, obligation};
+use crate::decider::decided;
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::effect::Failed;
-use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unhappy};
+use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody, run};
 use crate::id::{EffectId, RequestId};
 use crate::payload::{Digest, Payload};
-use crate::reply::{Decided, Ended, Rejection, ReplyResult};
-use crate::stream::decided;
+use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
 use crate::time::{Now, Timestamp};
 
 impl Run {
@@ -36,7 +36,7 @@ impl Run {
 
     pub(super) fn cancel(&self, reason: &str, now: Now) -> Result<Decided, Rejection> {
         if let Phase::Ended {
-            ending: ending @ Ended::Cancelled { .. },
+            ending: ending @ RunOutcome::Cancelled { .. },
         } = &self.phase
         {
             let result = ReplyResult::Ended {
@@ -57,7 +57,7 @@ impl Run {
         if waits {
             return self.append(CancelRequested { reason });
         }
-        self.close(Unhappy::Cancelled { reason }, now.at())
+        self.close(UnhappyOutcome::Cancelled { reason }, now.at())
     }
 
     pub(super) fn accept_cancel(&self, now: Timestamp) -> Result<Decided, Rejection> {
@@ -66,11 +66,11 @@ impl Run {
             problem: "nobody asked for it".to_owned(),
         };
         let reason = self.cancel.clone().ok_or(invalid)?;
-        self.close(Unhappy::Cancelled { reason }, now)
+        self.close(UnhappyOutcome::Cancelled { reason }, now)
     }
 
     /// Ends the run, once nothing is under way and everything is undone.
-    pub(super) fn close(&self, then: Unhappy, now: Timestamp) -> Result<Decided, Rejection> {
+    pub(super) fn close(&self, then: UnhappyOutcome, now: Timestamp) -> Result<Decided, Rejection> {
         let mut entries: Vec<EntryBody> = self
             .effects
             .iter()
@@ -98,10 +98,10 @@ impl Run {
         // A run with nothing to undo ends at once.
         entries.retain(|body| !unwinds(body));
         entries.push(match then.clone() {
-            Unhappy::Failed { error } => run::Failed { error }.into(),
-            Unhappy::Cancelled { reason } => Cancelled { reason }.into(),
+            UnhappyOutcome::Failed { error } => run::Failed { error }.into(),
+            UnhappyOutcome::Cancelled { reason } => Cancelled { reason }.into(),
         });
-        Ok(crate::stream::decided(self.seq, entries))
+        Ok(crate::decider::decided(self.seq, entries))
     }
 
     /// The state as it will be: the rules over what a command leads to are asked of the state itself.

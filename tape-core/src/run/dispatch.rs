@@ -2,9 +2,9 @@
 
 use super::check::text;
 use super::{Run, observe, retire};
-use crate::command::{Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
+use crate::command::{Command, DriverCommand, ExternalCommand, RunCommand, WorkerCommand};
 use crate::entry::EntryBody;
-use crate::entry::run::Unhappy;
+use crate::entry::run::UnhappyOutcome;
 use crate::id::{Epoch, Scope};
 use crate::reply::{Decided, Rejection};
 use crate::time::{Now, Timestamp};
@@ -74,7 +74,7 @@ impl Run {
             C::Complete { output } => self.complete(output),
             C::Fail { error } => {
                 text("error", error)?;
-                self.close(Unhappy::Failed { error: error.clone() }, now)
+                self.close(UnhappyOutcome::Failed { error: error.clone() }, now)
             }
             C::AcceptCancel => self.accept_cancel(now),
             C::Within { scope, command } => self.within(scope, epoch, command, now),
@@ -186,10 +186,10 @@ impl Run {
     pub(super) fn tell(
         &self,
         command: &Command<RunCommand>,
-        told: &OutsideCommand,
+        told: &ExternalCommand,
         now: Now,
     ) -> Result<Decided, Rejection> {
-        use OutsideCommand as C;
+        use ExternalCommand as C;
         match told {
             C::Signal {
                 gate,

@@ -8,8 +8,8 @@ use crate::budget::Spend;
 use crate::command::{Held, Verdict};
 use crate::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy, Status, Undo, Unreached};
 use crate::entry::EntryBody;
-use crate::entry::effect::{Begun, Claim, Confirmed, Failed, ResendAllowed, Unknown};
-use crate::id::{BusinessKey, Connector, EffectId, Holder, Operation, Seq};
+use crate::entry::effect::{Begun, Confirmed, Failed, ResendAllowed, Unknown, WorkLease};
+use crate::id::{BusinessKey, ConnectorName, EffectId, Holder, Operation, Seq};
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX,
 };
@@ -23,7 +23,7 @@ pub struct Effect {
     /// The entry that began it, which has the arguments.
     pub begun: Seq,
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// What is asked of it.
     pub operation: Operation,
     /// What happens if it is sent twice.
@@ -55,7 +55,7 @@ pub struct Effect {
     /// How often the upstream was not reached.
     pub unreached: Unreached,
     /// Who is dispatching or observing it.
-    pub claim: Option<Claim>,
+    pub claim: Option<WorkLease>,
     /// When the next attempt or observation is due.
     pub due: Option<Timestamp>,
     /// Why a person must decide.
@@ -421,7 +421,7 @@ pub(super) fn due(id: &EffectId, effect: &Effect, now: Timestamp) -> Result<(), 
 
 /// Refuses what another worker has.
 pub(super) fn free(id: &EffectId, effect: &Effect, now: Now) -> Result<(), Rejection> {
-    let Some(Claim { holder, until }) = &effect.claim else {
+    let Some(WorkLease { holder, until }) = &effect.claim else {
         return Ok(());
     };
     let what = || format!("effect {id}");

@@ -5,7 +5,7 @@ use super::{Obligation, ObligationStatus, Phase, Run};
 use crate::command::Command;
 use crate::effect::Status;
 use crate::entry::erasure::Erased;
-use crate::entry::run::Unhappy;
+use crate::entry::run::UnhappyOutcome;
 use crate::erasure::ErasureCommand;
 use crate::id::{EffectId, Seq};
 use crate::payload::ERASED;
@@ -102,7 +102,7 @@ impl Run {
             ERASED.clone_into(reason);
         }
         let words = match &mut self.phase {
-            Phase::Compensating { then } => Unhappy::words_mut(then),
+            Phase::Compensating { then } => UnhappyOutcome::words_mut(then),
             Phase::Ended { ending } => ending.words_mut(),
             Phase::New | Phase::Running | Phase::Suspended { .. } => None,
         };

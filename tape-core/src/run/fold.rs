@@ -2,10 +2,10 @@
 
 use super::{Identity, Lease, Phase, Run};
 use crate::entry::effect::AfterObservation;
-use crate::entry::run::{Stuck, Unhappy};
+use crate::entry::run::{Stuck, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
-use crate::reply::Ended;
+use crate::reply::RunOutcome;
 use crate::time::Timestamp;
 
 impl Run {
@@ -22,7 +22,7 @@ impl Run {
         self.changed_at = at;
     }
 
-    fn end(&mut self, ending: Ended, at: Timestamp) {
+    fn end(&mut self, ending: RunOutcome, at: Timestamp) {
         self.enter(Phase::Ended { ending }, at);
         self.lease = Lease::None;
         (self.cancel, self.stuck) = (None, None);
@@ -85,7 +85,7 @@ impl Run {
                 self.wake(seq, at);
             }
             EntryBody::RunCompensating(e) => {
-                let cancels = matches!(e.then, Unhappy::Cancelled { .. });
+                let cancels = matches!(e.then, UnhappyOutcome::Cancelled { .. });
                 self.ending_said.say(seq, cancels && self.cancel.is_some());
                 self.lease = Lease::None;
                 (self.cancel, self.stuck) = (None, None);
@@ -106,19 +106,19 @@ impl Run {
             }
             EntryBody::RunCompleted(_) => {
                 self.ending_said.say(seq, false);
-                self.end(Ended::Completed, at);
+                self.end(RunOutcome::Completed, at);
             }
             EntryBody::RunFailed(e) => {
                 let unwound = matches!(self.phase, Phase::Compensating { .. });
                 self.ending_said.say(seq, unwound);
                 let error = e.error.clone();
-                self.end(Ended::Failed { error }, at);
+                self.end(RunOutcome::Failed { error }, at);
             }
             EntryBody::RunCancelled(e) => {
                 let unwound = matches!(self.phase, Phase::Compensating { .. });
                 self.ending_said.say(seq, unwound || self.cancel.is_some());
                 let reason = e.reason.clone();
-                self.end(Ended::Cancelled { reason }, at);
+                self.end(RunOutcome::Cancelled { reason }, at);
             }
             EntryBody::RunRetired(e) => self.fold_retired(e, entry)?,
             EntryBody::LeaseAcquired(e) => self.fold_acquired(e, at)?,
@@ -182,7 +182,7 @@ impl Run {
             | EntryBody::SharedMerged(_)
             | EntryBody::ValuePut(_)
             | EntryBody::ValueDeleted(_)
-            | EntryBody::ClaimTaken(_) => return Err("it does not belong into a run".to_owned()),
+            | EntryBody::KeyTaken(_) => return Err("it does not belong into a run".to_owned()),
         }
         self.note_change(&entry.body, seq);
         self.seq = seq;

@@ -4,13 +4,13 @@ use super::check::{lease_length, room, text};
 use super::{Effect, Obligation, Phase, Run};
 use crate::agenda::{Item, Queue};
 use crate::command::{Begin, Create};
+use crate::decider::{Decider as _, decided};
 use crate::entry::EntryBody;
 use crate::entry::lease::{Acquired, Released, Renewed};
-use crate::entry::run::{Begun, Stuck, Unhappy};
+use crate::entry::run::{Begun, Stuck, UnhappyOutcome};
 use crate::id::{EffectId, Epoch, Holder, RunId, Seq};
 use crate::limits::{BACKOFF_MS_MAX, LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
 use crate::reply::{Decided, Rejection, ReplyResult};
-use crate::stream::{Stream as _, decided};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -221,7 +221,7 @@ impl Run {
         let now = now.at();
         if let Some(reason) = &self.cancel {
             return self.close(
-                Unhappy::Cancelled {
+                UnhappyOutcome::Cancelled {
                     reason: reason.clone(),
                 },
                 now,
@@ -377,7 +377,7 @@ impl Run {
             | B::SharedMerged(_)
             | B::ValuePut(_)
             | B::ValueDeleted(_)
-            | B::ClaimTaken(_)
+            | B::KeyTaken(_)
             | B::PayloadErased(_)
             | B::ErasureFinished(_) => false,
         }

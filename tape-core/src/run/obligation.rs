@@ -3,11 +3,11 @@
 use super::check::{follows, lease_length, text};
 use super::verdict::obligation_standing;
 use super::{Effect, Phase, Run};
-use crate::command::UndoEnding;
+use crate::command::UndoOutcome;
 use crate::effect::{EffectPolicy, SettledBy, Unreached};
-use crate::entry::effect::Claim;
+use crate::entry::effect::WorkLease;
 use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId, Retried, Started, Stuck};
-use crate::id::{Connector, EffectId, Holder, Operation, Seq};
+use crate::id::{ConnectorName, EffectId, Holder, Operation, Seq};
 use crate::limits::TEXT_BYTES_MAX;
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
@@ -20,7 +20,7 @@ pub struct Obligation {
     /// What is undone.
     pub id: ObligationId,
     /// The upstream.
-    pub connector: Connector,
+    pub connector: ConnectorName,
     /// What is asked of it.
     pub operation: Operation,
     /// The entry that has the arguments.
@@ -63,7 +63,7 @@ pub enum ObligationStatus {
     /// A worker carries it out.
     Started {
         /// The worker.
-        claim: Claim,
+        claim: WorkLease,
     },
     /// A person must decide.
     Stuck {
@@ -203,7 +203,7 @@ impl Run {
                 })
             }
             ObligationStatus::Due { .. } | ObligationStatus::Started { .. } => {
-                let claim = Claim {
+                let claim = WorkLease {
                     holder: holder.clone(),
                     until,
                 };
@@ -246,7 +246,7 @@ impl Run {
         id: &ObligationId,
         holder: &Holder,
         attempt: u32,
-        ending: &UndoEnding,
+        ending: &UndoOutcome,
         now: Now,
     ) -> Result<Decided, Rejection> {
         let obligation = self.obligation(id)?;
@@ -257,17 +257,17 @@ impl Run {
             });
         }
         match ending {
-            UndoEnding::Done { result } => self.append(Done {
+            UndoOutcome::Done { result } => self.append(Done {
                 obligation: id.clone(),
                 by: SettledBy::Worker {
                     holder: holder.clone(),
                 },
                 result: result.clone(),
             }),
-            UndoEnding::Retry { error } => self.defer(obligation, "error", error, true, now.at()),
-            UndoEnding::Unknown { cause } => self.defer(obligation, "cause", cause, false, now.at()),
-            UndoEnding::Unreached { error } => self.put_back(obligation, error, now.at()),
-            UndoEnding::Stuck { reason } => {
+            UndoOutcome::Retry { error } => self.defer(obligation, "error", error, true, now.at()),
+            UndoOutcome::Unknown { cause } => self.defer(obligation, "cause", cause, false, now.at()),
+            UndoOutcome::Unreached { error } => self.put_back(obligation, error, now.at()),
+            UndoOutcome::Stuck { reason } => {
                 text("reason", reason)?;
                 self.append(Stuck {
                     obligation: id.clone(),

@@ -3,15 +3,15 @@
 use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, due, free};
 use super::{Phase, Run};
+use crate::decider::decided;
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
-use crate::entry::effect::{AfterObservation, Claim, Confirmed, Failed, Observed, Observing};
+use crate::entry::effect::{AfterObservation, Confirmed, Failed, Observed, Observing, WorkLease};
 use crate::entry::obligation::{Armed, ObligationId};
 use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{DUPLICATES_MAX, OBLIGATIONS_MAX, TEXT_BYTES_MAX};
 use crate::payload::Payload;
 use crate::reply::{Decided, Rejection};
-use crate::stream::decided;
 use crate::time::{Now, Timestamp};
 
 /// What the upstream says became of an effect.
@@ -53,7 +53,7 @@ impl Run {
         if effect.claim.is_some() && effect.vanished + 1 >= effect.policy.observations_max {
             return self.observers_vanish(id, effect);
         }
-        let claim = Claim {
+        let claim = WorkLease {
             holder: holder.clone(),
             until,
         };

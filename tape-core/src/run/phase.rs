@@ -1,9 +1,9 @@
 //! Where a run is in its life, and what it takes there.
 
 use super::{Effect, Lease, Run};
-use crate::entry::run::Unhappy;
+use crate::entry::run::UnhappyOutcome;
 use crate::id::{EffectId, Epoch};
-use crate::reply::{Ended, Rejection};
+use crate::reply::{Rejection, RunOutcome};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -26,12 +26,12 @@ pub enum Phase {
     /// What it did is being undone.
     Compensating {
         /// How it ends then.
-        then: Unhappy,
+        then: UnhappyOutcome,
     },
     /// It is over.
     Ended {
         /// How.
-        ending: Ended,
+        ending: RunOutcome,
     },
 }
 

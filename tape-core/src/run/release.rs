@@ -4,7 +4,7 @@ use super::check::text;
 use super::{ObligationStatus, Run};
 use crate::command::Claimed;
 use crate::effect::Status;
-use crate::entry::effect::Claim;
+use crate::entry::effect::WorkLease;
 use crate::entry::obligation::Deferred;
 use crate::id::EffectId;
 use crate::reply::{Decided, Rejection};
@@ -61,7 +61,7 @@ fn unclaimed() -> Rejection {
 }
 
 /// Refuses where the claim is another one, or was renewed.
-fn seen(claim: &Claim, until: Timestamp) -> Result<(), Rejection> {
+fn seen(claim: &WorkLease, until: Timestamp) -> Result<(), Rejection> {
     if claim.until == until {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::entry::run::Retired;
 use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
 use crate::payload::{ERASED, Payload};
-use crate::reply::{Decided, Ended, Rejection, ReplyResult};
+use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
 use serde::{Deserialize, Serialize};
 
 /// The entry that retired a run.
@@ -177,7 +177,7 @@ impl Run {
 }
 
 /// How a run ends with an entry, where it does.
-fn ending_of(body: &EntryBody) -> Option<Ended> {
+fn ending_of(body: &EntryBody) -> Option<RunOutcome> {
     match ReplyResult::of(body) {
         Some(ReplyResult::Ended { ending }) => Some(ending),
         _ => None,

@@ -4,12 +4,12 @@ use crate::support::{Journal, run_line};
 use tape_core::chain::ChainError;
 use tape_core::codec::decode;
 use tape_core::command::Command;
+use tape_core::decider::{Decider, restore, snapshot};
 use tape_core::entry::EntryBody;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::{RequestId, Seq};
 use tape_core::reply::Rejection;
 use tape_core::run::Run;
-use tape_core::stream::{Stream, restore, snapshot};
 use tape_core::verify::{Audit, AuditError, Verified};
 
 pub(crate) fn request(n: u128) -> RequestId {
@@ -22,7 +22,7 @@ pub(crate) fn erase_also<S>(
     copies: &[u64],
 ) -> Result<Vec<Seq>, Rejection>
 where
-    S: Stream + PartialEq + std::fmt::Debug,
+    S: Decider + PartialEq + std::fmt::Debug,
 {
     let seqs = |seqs: &[u64]| seqs.iter().copied().map(Seq).collect();
     let command = ErasureCommand::Erase {
@@ -44,7 +44,7 @@ where
 /// Erases entries of a journal; returns those that go.
 pub(crate) fn erase<S>(journal: &mut Journal<S>, entries: &[u64]) -> Result<Vec<Seq>, Rejection>
 where
-    S: Stream + PartialEq + std::fmt::Debug,
+    S: Decider + PartialEq + std::fmt::Debug,
 {
     erase_also(journal, entries, &[])
 }
@@ -52,7 +52,7 @@ where
 /// What an audit finds where the payloads of these entries are gone.
 fn audit<S>(journal: &Journal<S>, gone: &[u64]) -> Result<Verified, AuditError>
 where
-    S: Stream + PartialEq + std::fmt::Debug,
+    S: Decider + PartialEq + std::fmt::Debug,
 {
     let mut audit = Audit::new(journal.stream(), [], None);
     for stored in &journal.stored {
@@ -68,7 +68,7 @@ where
 /// Nothing but an erasure explains that the payload of the journal's entry `seq` is gone.
 pub(crate) fn is_proved<S>(mut journal: Journal<S>, seq: u64)
 where
-    S: Stream + PartialEq + std::fmt::Debug,
+    S: Decider + PartialEq + std::fmt::Debug,
 {
     let destroyed = |journal: &Journal<S>, gone: &[u64], at: u64, of: u64| {
         let found = audit(journal, gone);
@@ -92,7 +92,7 @@ where
 }
 
 /// The state of who reads the journal now, the store having got rid of what was erased.
-pub(crate) fn read_again<S: Stream>(journal: &Journal<S>, erased: &[Seq]) -> S {
+pub(crate) fn read_again<S: Decider>(journal: &Journal<S>, erased: &[Seq]) -> S {
     let mut state = S::default();
     for stored in &journal.stored {
         let mut stored = stored.clone();
@@ -107,7 +107,7 @@ pub(crate) fn read_again<S: Stream>(journal: &Journal<S>, erased: &[Seq]) -> S {
 /// Whoever folded the bytes and whoever never saw them agree, and nothing of a secret is left in a snapshot.
 pub(crate) fn forgotten<S>(journal: &Journal<S>, erased: &[Seq], secret: &str)
 where
-    S: Stream + PartialEq + std::fmt::Debug,
+    S: Decider + PartialEq + std::fmt::Debug,
 {
     assert_eq!(read_again(journal, erased), journal.state);
     let bytes = snapshot(&journal.state);

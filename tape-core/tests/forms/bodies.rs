@@ -9,13 +9,13 @@ use tape_core::effect::{EffectPolicy, Outcome, SettledBy};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::entry::effect::AfterObservation;
-use tape_core::entry::run::{Lineage, Unhappy};
+use tape_core::entry::run::{Lineage, UnhappyOutcome};
 use tape_core::entry::{budget, decision, effect as acts, erasure, gate, lease, obligation as undoing};
 use tape_core::entry::{run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Scope, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::Ended;
+use tape_core::reply::RunOutcome;
 use tape_core::session::Delta;
 
 /// A body of every kind: `full` with all that is optional, else with none of it.
@@ -55,9 +55,9 @@ pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
         run::CancelRequested { reason: text("why") }.into(),
         run::Compensating {
             then: if full {
-                Unhappy::Failed { error: text("no") }
+                UnhappyOutcome::Failed { error: text("no") }
             } else {
-                Unhappy::Cancelled { reason: text("why") }
+                UnhappyOutcome::Cancelled { reason: text("why") }
             },
         }
         .into(),
@@ -79,9 +79,9 @@ pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
             begun_at: at(0),
             ended_at: at(1),
             ending: if full {
-                Ended::Completed
+                RunOutcome::Completed
             } else {
-                Ended::Failed { error: text("no") }
+                RunOutcome::Failed { error: text("no") }
             },
             output: some("output"),
             output_erased: full.then(|| payload("gone").erased()),
@@ -381,7 +381,7 @@ pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
             previous: Some(payload("v2")),
         }
         .into(),
-        value::ClaimTaken {
+        value::KeyTaken {
             connector: name("bank"),
             key: name("invoice-7"),
             run: run_id(),

@@ -9,12 +9,12 @@ use tape_core::budget::Currency;
 use tape_core::command::Deadline;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::EntryBody;
-use tape_core::entry::effect::{AfterObservation, Claim};
+use tape_core::entry::effect::{AfterObservation, WorkLease};
 use tape_core::entry::{budget, effect as acts, gate, lease, obligation as undoing};
 use tape_core::entry::{run, session, timer};
 use tape_core::id::{Epoch, Key, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::Ended;
+use tape_core::reply::RunOutcome;
 use tape_core::session::{Delta, Json, StateScope};
 use tape_core::time::Timestamp;
 
@@ -41,8 +41,8 @@ fn undo() -> Undo {
     }
 }
 
-fn claim() -> Claim {
-    Claim {
+fn claim() -> WorkLease {
+    WorkLease {
         holder: name("w1"),
         until: at(5_000),
     }
@@ -151,7 +151,7 @@ fn grown() -> Vec<EntryBody> {
             epoch: Epoch(2),
             begun_at: at(0),
             ended_at: at(1),
-            ending: Ended::Cancelled {
+            ending: RunOutcome::Cancelled {
                 reason: "why".to_owned(),
             },
             output: None,

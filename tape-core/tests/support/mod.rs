@@ -19,10 +19,10 @@ use tape_core::agenda::{Agenda, Item, Queue};
 use tape_core::chain::{Chain, Verifier};
 use tape_core::codec::{Stamp, StoredEntry, decode};
 use tape_core::command::{Command, CommandBody};
+use tape_core::decider::{Decider, restore, snapshot};
 use tape_core::entry::Entry;
 use tape_core::id::{Principal, RequestId, Seq, StreamId};
 use tape_core::reply::{Decided, Rejection};
-use tape_core::stream::{Stream, restore, snapshot};
 use tape_core::time::Timestamp;
 
 /// A stream in memory: what a store and its service do, without either.
@@ -39,7 +39,7 @@ pub(crate) struct Journal<S> {
     named: BTreeMap<u128, RequestId>,
 }
 
-impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
+impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
     pub(crate) fn new() -> Self {
         Self {
             state: S::default(),
@@ -190,7 +190,7 @@ impl<S: Stream + PartialEq + std::fmt::Debug> Journal<S> {
 }
 
 /// The stream whose commands the tests make.
-fn stream_of<S: Stream>() -> StreamId {
+fn stream_of<S: Decider>() -> StreamId {
     let streams = [
         "acme/run/treasury/ann/s1/i1",
         "acme/session/treasury/ann/s1",

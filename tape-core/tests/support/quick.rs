@@ -2,12 +2,12 @@
 
 use super::run_line;
 use tape_core::command::{Command, DriverCommand, RunCommand};
+use tape_core::decider::Decider;
 use tape_core::entry::Entry;
 use tape_core::id::RequestId;
 use tape_core::payload::Digest;
 use tape_core::reply::{Decided, Rejection};
 use tape_core::run::Run;
-use tape_core::stream::Stream;
 use tape_core::time::Timestamp;
 
 /// A stream without checks, for many commands.
@@ -17,7 +17,7 @@ pub(crate) struct Quick<S> {
     requests: u128,
 }
 
-impl<S: Stream> Quick<S> {
+impl<S: Decider> Quick<S> {
     pub(crate) fn ask(&mut self, body: S::Command) -> Result<Decided, Rejection> {
         self.requests += 1;
         let command = Command::new(request(self.requests), body);

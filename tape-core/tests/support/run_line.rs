@@ -5,18 +5,18 @@ use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
 use tape_core::command::{
-    Claimed, Deadline, DriverCommand, Ending, Held, OutsideCommand, RecordDecision, RunCommand, UndoEnding,
-    Verdict, WorkerCommand,
+    AttemptOutcome, Claimed, Deadline, DriverCommand, ExternalCommand, Held, RecordDecision, RunCommand,
+    UndoOutcome, Verdict, WorkerCommand,
 };
+use tape_core::decider::Decider as _;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
 use tape_core::entry::{Entry, run as entry};
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Key, Operation, RequestId, Seq};
+use tape_core::id::{BusinessKey, ConnectorName, EffectId, Epoch, Key, Operation, RequestId, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::Ended;
+use tape_core::reply::RunOutcome;
 use tape_core::run::{Phase, Run};
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 /// Reads a command; what it leaves out is taken from `run`.
@@ -31,9 +31,9 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
     } else if let Some(command) = worker(&word, &mut line, run) {
         RunCommand::Work(command)
     } else if word == "retire" {
-        RunCommand::Tell(retire(&mut line, run))
+        RunCommand::External(retire(&mut line, run))
     } else {
-        RunCommand::Tell(outside(&word, &mut line, run))
+        RunCommand::External(outside(&word, &mut line, run))
     };
     line.end();
     command
@@ -42,7 +42,7 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
 /// The same, with what the journal's last entry has where the command names it.
 pub(crate) fn command_in(text: &str, journal: &Journal<Run>) -> RunCommand {
     let mut command = command(text, &journal.state);
-    if let RunCommand::Tell(OutsideCommand::Retire {
+    if let RunCommand::External(ExternalCommand::Retire {
         last: Some(named), ..
     }) = &mut command
         && let Some(last) = journal.entries.last().filter(|last| last.seq == named.seq)
@@ -53,13 +53,13 @@ pub(crate) fn command_in(text: &str, journal: &Journal<Run>) -> RunCommand {
 }
 
 /// Names a last entry as it must have been, but for its digest.
-fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
+fn retire(line: &mut Line, run: &Run) -> ExternalCommand {
     let body = match run.phase() {
         Phase::Ended {
-            ending: Ended::Failed { error },
+            ending: RunOutcome::Failed { error },
         } => entry::Failed { error: error.clone() }.into(),
         Phase::Ended {
-            ending: Ended::Cancelled { reason },
+            ending: RunOutcome::Cancelled { reason },
         } => entry::Cancelled {
             reason: reason.clone(),
         }
@@ -80,7 +80,7 @@ fn retire(line: &mut Line, run: &Run) -> OutsideCommand {
         body,
         digest: Digest::default(),
     };
-    OutsideCommand::Retire {
+    ExternalCommand::Retire {
         last: (!line.flag("unread")).then(|| Box::new(last)),
         ended: None,
         reason: line.rest(),
@@ -222,7 +222,7 @@ fn spec(line: &mut Line) -> EffectSpec {
         other => panic!("semantics '{other}'"),
     };
     EffectSpec {
-        connector: Connector::new("bank").unwrap(),
+        connector: ConnectorName::new("bank").unwrap(),
         operation: Operation::new("pay").unwrap(),
         semantics,
         mode,
@@ -259,31 +259,31 @@ fn copies(line: &mut Line) -> Vec<Undo> {
         .collect()
 }
 
-fn ending(line: &mut Line) -> Ending {
+fn ending(line: &mut Line) -> AttemptOutcome {
     match line.word().as_str() {
-        "ok" => Ending::Confirmed {
+        "ok" => AttemptOutcome::Confirmed {
             result: payload("result"),
             undo: undo(line, "undo"),
             spent: line.spends("spent"),
         },
-        "failed" => Ending::Failed {
+        "failed" => AttemptOutcome::Failed {
             error: line.rest(),
             detail: line.pair::<String>("detail").map(|text| payload(&text)),
         },
-        "refused" => Ending::Refused {
+        "refused" => AttemptOutcome::Refused {
             error: line.rest(),
             detail: None,
         },
-        "retry" => Ending::Retry {
+        "retry" => AttemptOutcome::Retry {
             error: line.rest(),
             after_ms: line.pair("after"),
         },
-        "unknown" => Ending::Unknown { cause: line.rest() },
-        "repeat" => Ending::Repeat {
+        "unknown" => AttemptOutcome::Unknown { cause: line.rest() },
+        "repeat" => AttemptOutcome::Repeat {
             cause: line.rest(),
             after_ms: line.pair("after"),
         },
-        "unreached" => Ending::Unreached { error: line.rest() },
+        "unreached" => AttemptOutcome::Unreached { error: line.rest() },
         other => panic!("ending '{other}'"),
     }
 }
@@ -361,15 +361,15 @@ fn worker(word: &str, line: &mut Line, run: &Run) -> Option<WorkerCommand> {
     })
 }
 
-fn undo_ending(line: &mut Line) -> UndoEnding {
+fn undo_ending(line: &mut Line) -> UndoOutcome {
     match line.word().as_str() {
-        "ok" => UndoEnding::Done {
+        "ok" => UndoOutcome::Done {
             result: payload("undone"),
         },
-        "retry" => UndoEnding::Retry { error: line.rest() },
-        "unknown" => UndoEnding::Unknown { cause: line.rest() },
-        "stuck" => UndoEnding::Stuck { reason: line.rest() },
-        "unreached" => UndoEnding::Unreached { error: line.rest() },
+        "retry" => UndoOutcome::Retry { error: line.rest() },
+        "unknown" => UndoOutcome::Unknown { cause: line.rest() },
+        "stuck" => UndoOutcome::Stuck { reason: line.rest() },
+        "unreached" => UndoOutcome::Unreached { error: line.rest() },
         other => panic!("ending '{other}'"),
     }
 }
@@ -385,9 +385,9 @@ fn outcome(word: &str) -> Outcome {
     }
 }
 
-fn outside(word: &str, line: &mut Line, run: &Run) -> OutsideCommand {
+fn outside(word: &str, line: &mut Line, run: &Run) -> ExternalCommand {
     let seen = line.pair::<u64>("seen").map(Seq);
-    use OutsideCommand as C;
+    use ExternalCommand as C;
     match word {
         "signal" => C::Signal {
             gate: line.parse(),

@@ -5,15 +5,15 @@ use crate::support::run_line;
 use crate::support::watch::{Attempt, Watch};
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{
-    Command, CommandBody as _, DriverCommand, OutsideCommand, RunCommand, WorkerCommand,
+    Command, CommandBody as _, DriverCommand, ExternalCommand, RunCommand, WorkerCommand,
 };
+use tape_core::decider::{Decider as _, restore, snapshot};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::Entry;
 use tape_core::id::Epoch;
 use tape_core::payload::Digest;
-use tape_core::reply::{Decided, Ended, Rejection, ReplyResult};
+use tape_core::reply::{Decided, Rejection, ReplyResult, RunOutcome};
 use tape_core::run::{Gate, ObligationStatus, Phase, Run, Timer};
-use tape_core::stream::{Stream as _, restore, snapshot};
 use tape_core::time::Timestamp;
 
 #[derive(Clone, Default)]
@@ -120,7 +120,7 @@ impl World {
         }
         if self.watch.ended {
             assert!(matches!(rejection, Rejection::RunEnded { .. }), "{rejection}");
-        } else if let RunCommand::Tell(OutsideCommand::Retire { .. }) = command {
+        } else if let RunCommand::External(ExternalCommand::Retire { .. }) = command {
             assert!(matches!(rejection, Rejection::NotEnded { .. }), "{rejection}");
         }
     }
@@ -130,12 +130,12 @@ impl World {
             assert_eq!(*epoch, before.epoch(), "one driver");
         }
         if let Phase::Ended { ending } = before.phase() {
-            let retires = matches!(command, RunCommand::Tell(OutsideCommand::Retire { .. }));
+            let retires = matches!(command, RunCommand::External(ExternalCommand::Retire { .. }));
             let retires = retires && !before.is_retired();
             assert_eq!(decided.entries.is_empty(), !retires, "the end is the end");
             assert_eq!(self.run.phase(), before.phase(), "it stays as it ended");
             assert_eq!(self.run.summary(), before.summary(), "it is listed as it ended");
-            if let RunCommand::Begin(_) | RunCommand::Tell(OutsideCommand::Retire { .. }) = command {
+            if let RunCommand::Begin(_) | RunCommand::External(ExternalCommand::Retire { .. }) = command {
                 let ending = ending.clone();
                 assert_eq!(
                     decided.reply.result,
@@ -187,7 +187,7 @@ impl World {
             matches!(phase, Phase::Suspended { .. })
         );
         if let Phase::Ended {
-            ending: Ended::Completed,
+            ending: RunOutcome::Completed,
         } = phase
         {
             assert!(
@@ -361,8 +361,8 @@ fn take(queue: Queue, item: &Item) -> RunCommand {
             holder,
             claim_ms,
         }),
-        (Queue::Timers, Item::Gate(gate)) => RunCommand::Tell(OutsideCommand::ExpireGate { gate }),
-        (Queue::Timers, Item::Timer(timer)) => RunCommand::Tell(OutsideCommand::FireTimer { timer }),
+        (Queue::Timers, Item::Gate(gate)) => RunCommand::External(ExternalCommand::ExpireGate { gate }),
+        (Queue::Timers, Item::Timer(timer)) => RunCommand::External(ExternalCommand::FireTimer { timer }),
         (Queue::Compensation, Item::Obligation(obligation)) => {
             RunCommand::Work(WorkerCommand::ClaimObligation {
                 obligation,

@@ -5,7 +5,7 @@ use crate::connector::{NotUndone, Observation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tape_core::budget::Spend;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::Undo;
 use tape_core::id::Operation;
 use tape_core::payload::{InvalidPayload, Payload};
@@ -95,23 +95,23 @@ struct UndoBy<'a> {
 ///
 /// # Errors
 /// Why the answer makes no sense.
-pub(super) fn dispatched(answer: &[u8]) -> Result<Ending, String> {
+pub(super) fn dispatched(answer: &[u8]) -> Result<AttemptOutcome, String> {
     let reading = Reading::of(answer);
     let ending = match parsed(&reading)? {
         Dispatched::Confirmed { result, undo, spent } => undo
             .map(|undo| undo.read(&reading))
             .transpose()
-            .map(|undo| Ending::Confirmed {
+            .map(|undo| AttemptOutcome::Confirmed {
                 result: reading.kept(result),
                 undo,
                 spent,
             }),
-        Dispatched::Failed { error, detail } => Ok(Ending::Failed {
+        Dispatched::Failed { error, detail } => Ok(AttemptOutcome::Failed {
             error,
             detail: detail.map(|detail| reading.kept(Some(detail))),
         }),
-        Dispatched::Retry { error, after_ms } => Ok(Ending::Retry { error, after_ms }),
-        Dispatched::Unknown { cause } => Ok(Ending::Unknown { cause }),
+        Dispatched::Retry { error, after_ms } => Ok(AttemptOutcome::Retry { error, after_ms }),
+        Dispatched::Unknown { cause } => Ok(AttemptOutcome::Unknown { cause }),
     };
     ending.map_err(|error| format!("how to undo it cannot be recorded: {error}"))
 }

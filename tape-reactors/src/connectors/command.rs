@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::Semantics;
-use tape_core::id::{BusinessKey, Connector as Name, EffectId, Operation, RunId};
+use tape_core::id::{BusinessKey, ConnectorName as Name, EffectId, Operation, RunId};
 use tape_core::payload::Payload;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant};
@@ -252,16 +252,18 @@ fn on_one_line(json: &str) -> Cow<'_, str> {
 
 #[async_trait]
 impl Connector for CommandConnector {
-    async fn dispatch(&self, call: &Call) -> Ending {
+    async fn dispatch(&self, call: &Call) -> AttemptOutcome {
         let answer = match self.ask("dispatch", call).await {
             Ok(answer) => answer,
-            Err(Problem::NotStarted(error)) => return Ending::Unreached { error },
-            Err(Problem::Broken(cause)) => return Ending::Unknown { cause },
+            Err(Problem::NotStarted(error)) => return AttemptOutcome::Unreached { error },
+            Err(Problem::Broken(cause)) => return AttemptOutcome::Unknown { cause },
         };
         match answer.whole() {
-            Some(whole) => dispatched(whole).unwrap_or_else(|cause| Ending::Unknown { cause }),
-            None if begins_confirmed(answer.head()) => Ending::confirmed(answer.payload(Payload::BYTES)),
-            None => Ending::unknown("its answer is too long to make sense of"),
+            Some(whole) => dispatched(whole).unwrap_or_else(|cause| AttemptOutcome::Unknown { cause }),
+            None if begins_confirmed(answer.head()) => {
+                AttemptOutcome::confirmed(answer.payload(Payload::BYTES))
+            }
+            None => AttemptOutcome::unknown("its answer is too long to make sense of"),
         }
     }
 
@@ -297,7 +299,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
     use tape_core::effect::Semantics;
-    use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
+    use tape_core::id::{ConnectorName as Name, EffectId, Operation, RunId};
     use tokio::time::{Duration, Instant};
 
     fn call() -> Call {
@@ -325,7 +327,7 @@ mod tests {
         let script = "printf '{\"confirmed\": {\"result\": \"'; head -c 70000000 /dev/zero | tr '\\0' x; printf '\"}}'";
         let deadline = Instant::now() + Duration::from_secs(60);
         let ending = shell(script).dispatch(&Call { deadline, ..call() }).await;
-        let Ending::Confirmed { result, .. } = ending else {
+        let AttemptOutcome::Confirmed { result, .. } = ending else {
             panic!("it answered: {ending:?}");
         };
         let unkept = result.as_unkept().unwrap();
@@ -336,7 +338,7 @@ mod tests {
     async fn a_command_is_asked_and_answers_in_json() {
         // What it was asked is what it answers.
         let echo = shell(r#"printf '{"confirmed": {"result": %s}}' "$(cat)""#);
-        let Ending::Confirmed { result, .. } = echo.dispatch(&call()).await else {
+        let AttemptOutcome::Confirmed { result, .. } = echo.dispatch(&call()).await else {
             panic!("not confirmed");
         };
         let asked: Value = serde_json::from_slice(result.bytes().unwrap()).unwrap();
@@ -361,7 +363,10 @@ mod tests {
             r#"echo '{"confirmed": {}}'; exit 3"#,
         ] {
             let ending = shell(script).dispatch(&call()).await;
-            assert!(matches!(ending, Ending::Unknown { .. }), "{script}: {ending:?}");
+            assert!(
+                matches!(ending, AttemptOutcome::Unknown { .. }),
+                "{script}: {ending:?}"
+            );
             let seen = shell(script).observe(&call()).await;
             assert!(
                 matches!(seen, Observation::Inconclusive { .. }),
@@ -380,7 +385,7 @@ mod tests {
         }
         let missing = CommandConnector::new("/no/such/program", []);
         let ending = missing.dispatch(&call()).await;
-        assert!(matches!(ending, Ending::Unreached { .. }), "{ending:?}");
+        assert!(matches!(ending, AttemptOutcome::Unreached { .. }), "{ending:?}");
         let undone = missing.compensate(&call()).await;
         assert!(matches!(undone, Err(NotUndone::Unreached { .. })), "{undone:?}");
         let seen = missing.observe(&call()).await;
@@ -396,7 +401,7 @@ mod tests {
 
     async fn result(connector: &CommandConnector, call: &Call) -> Payload {
         match connector.dispatch(call).await {
-            Ending::Confirmed { result, .. } => result,
+            AttemptOutcome::Confirmed { result, .. } => result,
             other => panic!("{other:?}"),
         }
     }
@@ -503,7 +508,7 @@ mod tests {
             ..call()
         };
         let ending = shell(&script).dispatch(&late).await;
-        assert!(matches!(ending, Ending::Unknown { .. }), "{ending:?}");
+        assert!(matches!(ending, AttemptOutcome::Unknown { .. }), "{ending:?}");
         let started = words(&ids, found.len()).await;
         all_gone(&started).await;
     }
@@ -532,6 +537,6 @@ mod tests {
             ..call()
         };
         let ending = shell(script).dispatch(&late).await;
-        assert_eq!(ending, Ending::unknown("told to end"));
+        assert_eq!(ending, AttemptOutcome::unknown("told to end"));
     }
 }

@@ -21,7 +21,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder};
 use std::sync::Arc;
 use tape_core::causes::Causes;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::Semantics;
 use tape_core::id::BusinessKey;
 use tape_core::payload::Payload;
@@ -46,7 +46,7 @@ use template::{Template, encoded, stands_for_nothing};
 /// | no connection: refused, no such host, no TLS, not there within 10 s or about half of the time that the call has | nothing was sent: tried again with backoff, and the attempt does not count |
 ///
 /// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
-/// those may have acted ([`Ending::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
+/// those may have acted ([`AttemptOutcome::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
 /// sent waits for a person.
 ///
 /// An observation is found or absent where the configuration says so ([`HttpEndpoints`]), and inconclusive otherwise. *Absent* is a
@@ -180,16 +180,16 @@ fn blind(lost: Lost) -> Observation {
 
 #[async_trait]
 impl Connector for HttpConnector {
-    async fn dispatch(&self, call: &Call) -> Ending {
+    async fn dispatch(&self, call: &Call) -> AttemptOutcome {
         let name = call.business_key.as_ref();
         match self
             .post(("dispatch", &self.endpoints.dispatch), call, name)
             .await
         {
             Ok(answer) => ending(&answer, call, &self.endpoints.not_done),
-            Err(Lost::Refused(error)) => Ending::Refused { error, detail: None },
-            Err(Lost::Unreached(error)) => Ending::Unreached { error },
-            Err(Lost::Sent(cause)) => Ending::Unknown { cause },
+            Err(Lost::Refused(error)) => AttemptOutcome::Refused { error, detail: None },
+            Err(Lost::Unreached(error)) => AttemptOutcome::Unreached { error },
+            Err(Lost::Sent(cause)) => AttemptOutcome::Unknown { cause },
         }
     }
 
@@ -262,7 +262,7 @@ impl HttpConnector {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use tape_core::id::{Connector as Name, EffectId, Operation, RunId};
+    use tape_core::id::{ConnectorName as Name, EffectId, Operation, RunId};
     use tokio::time::{Instant, timeout_at};
 
     #[tokio::test]
@@ -288,7 +288,7 @@ mod tests {
         let connector = connector.unwrap();
         let ending = connector.dispatch(&nameless).await;
         assert!(
-            matches!(&ending, Ending::Refused { error, .. } if error.contains("no business key")),
+            matches!(&ending, AttemptOutcome::Refused { error, .. } if error.contains("no business key")),
             "{ending:?}"
         );
         let undone = connector.compensate(&nameless).await;
@@ -303,7 +303,7 @@ mod tests {
         };
         let connector = HttpConnector::new(endpoints, []).unwrap();
         let ending = connector.dispatch(&call()).await;
-        assert!(matches!(ending, Ending::Refused { .. }), "{ending:?}");
+        assert!(matches!(ending, AttemptOutcome::Refused { .. }), "{ending:?}");
     }
 
     #[tokio::test]
@@ -353,7 +353,7 @@ mod tests {
         assert!(told.contains("Unreached") && told.contains("Refused"), "{told}");
     }
 
-    /// Its packets are dropped, as by a firewall. A worker whose patience ended first would take it for a lost answer.
+    /// Its packets are dropped, as by a firewall. A worker whose timeout ended first would take it for a lost answer.
     #[tokio::test(start_paused = true)]
     async fn it_is_known_before_the_time_is_over_that_a_connection_is_not_there() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -371,28 +371,28 @@ mod tests {
             ..HttpEndpoints::default()
         };
         let connector = HttpConnector::new(endpoints, []).unwrap();
-        for patience_ms in [100, 1_000, 5_000, 10_000, 60_000] {
+        for timeout_ms in [100, 1_000, 5_000, 10_000, 60_000] {
             let with_deadline = || {
-                let deadline = Instant::now() + Duration::from_millis(patience_ms);
+                let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                 Call { deadline, ..call() }
             };
             let call = with_deadline();
             let ending = timeout_at(call.deadline, connector.dispatch(&call)).await;
             assert!(
-                matches!(ending, Ok(Ending::Unreached { .. })),
-                "{patience_ms}: {ending:?}"
+                matches!(ending, Ok(AttemptOutcome::Unreached { .. })),
+                "{timeout_ms}: {ending:?}"
             );
             let call = with_deadline();
             let seen = timeout_at(call.deadline, connector.observe(&call)).await;
             assert!(
                 matches!(seen, Ok(Observation::Unreached { .. })),
-                "{patience_ms}: {seen:?}"
+                "{timeout_ms}: {seen:?}"
             );
             let call = with_deadline();
             let undone = timeout_at(call.deadline, connector.compensate(&call)).await;
             assert!(
                 matches!(undone, Ok(Err(NotUndone::Unreached { .. }))),
-                "{patience_ms}: {undone:?}"
+                "{timeout_ms}: {undone:?}"
             );
         }
     }
@@ -436,10 +436,10 @@ mod tests {
         ];
         let asked = async {
             let ending = connector.dispatch(&call()).await;
-            assert!(matches!(ending, Ending::Confirmed { .. }), "{ending:?}");
+            assert!(matches!(ending, AttemptOutcome::Confirmed { .. }), "{ending:?}");
             for _ in 0..4 {
                 let ending = connector.dispatch(&call()).await;
-                assert!(matches!(ending, Ending::Unknown { .. }), "{ending:?}");
+                assert!(matches!(ending, AttemptOutcome::Unknown { .. }), "{ending:?}");
             }
             for _ in 0..2 {
                 let seen = connector.observe(&call()).await;

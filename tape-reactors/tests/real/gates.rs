@@ -3,7 +3,7 @@
 use crate::upstream::Upstream;
 use crate::world::{Driven, World};
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Deadline, DriverCommand, OutsideCommand};
+use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{GateName, SignalId, StreamId};
 use tape_core::payload::Payload;
@@ -48,7 +48,7 @@ async fn open(run: &Driven, name: &str, after_ms: Option<u64>) {
 }
 
 async fn signal(run: &Driven, name: &str, id: &str) -> Result<Reply, EngineError> {
-    run.tell(OutsideCommand::Signal {
+    run.tell(ExternalCommand::Signal {
         gate: gate(name),
         id: SignalId::new(id).unwrap(),
         answer: Payload::empty(),

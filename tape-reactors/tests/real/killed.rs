@@ -5,7 +5,7 @@ use crate::upstream::{Fault, Upstream};
 use crate::world::{World, effect, spec};
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Command, Ending, RunCommand, WorkerCommand};
+use tape_core::command::{AttemptOutcome, Command, RunCommand, WorkerCommand};
 use tape_core::effect::{Semantics, SettledBy, Status};
 use tape_core::entry::EntryBody;
 use tape_core::id::Holder;
@@ -124,7 +124,7 @@ async fn call_first(engine: &tape_engine::Engine, upstream: &str, work: &DueWork
         effect: effect.clone(),
         holder,
         attempt: 1,
-        ending: Ending::Confirmed {
+        ending: AttemptOutcome::Confirmed {
             result: tape_core::payload::Payload::empty(),
             undo: None,
             spent: None,

@@ -2,10 +2,10 @@
 
 use crate::upstream::{Eyes, Fault, Line, Upstream};
 use crate::world::{World, effect, spec};
-use tape_core::command::{DriverCommand, OutsideCommand, Verdict};
+use tape_core::command::{DriverCommand, ExternalCommand, Verdict};
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::EntryBody;
-use tape_core::id::Connector;
+use tape_core::id::ConnectorName;
 use tape_core::payload::Payload;
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn unwanted(world: &World) {
         let run = world.run(name).await;
         upstream.faults(&[FAILING]).await;
         let mut spec = spec(Semantics::Idempotent, name);
-        spec.connector = Connector::new("mute").unwrap();
+        spec.connector = ConnectorName::new("mute").unwrap();
         spec.policy.observations_max = 2;
         run.begin(0, spec).await;
         run
@@ -57,7 +57,7 @@ async fn unwanted(world: &World) {
     wanted.until_effect(0, Status::Unknown).await;
     drop(outbox);
     let reason = "never mind".to_owned();
-    cancelled.tell(OutsideCommand::Cancel { reason }).await.unwrap();
+    cancelled.tell(ExternalCommand::Cancel { reason }).await.unwrap();
     let error = "the desk closed".to_owned();
     failed.drive(DriverCommand::Fail { error }).await;
     let _worker = world.worker_with(&upstream, &mute, &[]);
@@ -111,7 +111,7 @@ async fn an_answer_of_somebody_else_is_not_absent(world: &World, upstream: &Upst
     let run = world.run("astray").await;
     upstream.faults(&[Fault::Lose]).await;
     let mut spec = spec(Semantics::NonIdempotent, "astray");
-    spec.connector = Connector::new("astray").unwrap();
+    spec.connector = ConnectorName::new("astray").unwrap();
     spec.policy.observations_max = 2;
     spec.policy.resend_absent = true;
     run.begin(0, spec).await;
@@ -126,7 +126,7 @@ async fn a_payment_that_the_upstream_denies_is_not_confirmed(world: &World, upst
     upstream.faults(&[FAILING]).await;
     upstream.eyes(Eyes::Denying).await;
     let mut spec = spec(Semantics::NonIdempotent, "denied");
-    spec.connector = Connector::new("undescribed").unwrap();
+    spec.connector = ConnectorName::new("undescribed").unwrap();
     spec.policy.observations_max = 2;
     run.begin(0, spec).await;
     run.until_effect(0, Status::Stuck).await;
@@ -144,7 +144,7 @@ async fn what_is_absent_otherwise_waits_for_a_person(world: &World, upstream: &U
     run.begin(0, spec(Semantics::NonIdempotent, "held")).await;
     run.until_effect(0, Status::Stuck).await;
     assert_eq!(upstream.acts("held"), 0);
-    run.tell(OutsideCommand::SettleEffect {
+    run.tell(ExternalCommand::SettleEffect {
         effect: effect(0),
         verdict: Verdict::Resend,
         reason: "I asked the bank".to_owned(),
@@ -234,7 +234,7 @@ async fn what_nobody_can_say_gets_stuck_and_is_settled_by_a_person(world: &World
     run.until_effect(0, Status::Stuck).await;
     assert_eq!(run.count("effect.observing").await, 3);
     upstream.eyes(Eyes::Open).await;
-    run.tell(OutsideCommand::SettleEffect {
+    run.tell(ExternalCommand::SettleEffect {
         effect: effect(0),
         verdict: Verdict::Confirmed {
             result: Payload::empty(),

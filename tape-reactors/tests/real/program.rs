@@ -5,10 +5,10 @@ use crate::upstream::{Fault, Upstream, http};
 use crate::world::{World, effect, spec};
 use serde_json::{Value, json};
 use std::process::{Command, Output};
+use tape_core::decider::RunStatus;
 use tape_core::effect::{Semantics, Status};
 use tape_core::entry::EntryBody;
-use tape_core::id::Connector;
-use tape_core::stream::RunStatus;
+use tape_core::id::ConnectorName;
 
 /// The status with which it answers, and what it says.
 async fn ask(url: &str, path: &str) -> (u16, String) {
@@ -126,7 +126,7 @@ async fn a_command_dispatches_observes_and_undoes() {
     let _worker = world.worker_with(&upstream, &more, &[]);
     let run = world.run("commanded").await;
     let mut spec = spec(Semantics::NonIdempotent, "desk-1");
-    spec.connector = Connector::new("desk").unwrap();
+    spec.connector = ConnectorName::new("desk").unwrap();
     run.begin(0, spec).await;
     run.until_effect(0, Status::Confirmed).await;
     let entries = run.entries().await;

@@ -8,11 +8,11 @@ use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::ops::Range;
 use tape_core::command::{Deadline, DriverCommand};
+use tape_core::decider::RunStatus;
 use tape_core::effect::Semantics;
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::run::Timer;
-use tape_core::stream::RunStatus;
 
 const WORKERS: usize = 8;
 /// Effects of a run; it has as many timers, too.
@@ -45,7 +45,7 @@ async fn race(world: &World) {
     let all = items().div_ceil(EFFECTS);
     let mut runs = begin(world, 0..all / 2).await;
     // Claims that do not lapse by themselves on a busy machine.
-    let more = "patience_ms = 600000";
+    let more = "timeout_ms = 600000";
     let _workers: Vec<_> = (0..WORKERS)
         .map(|_| world.worker_claiming(&upstream, 60_000, more))
         .collect();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tape_client::Remote;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Deadline, DriverCommand};
+use tape_core::decider::RunStatus;
 use tape_core::effect::{Semantics, Status};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
-use tape_core::stream::RunStatus;
 use tape_reactors::api::Journal as _;
 use tape_server::config::Config;
 

@@ -2,11 +2,11 @@
 
 use crate::upstream::{Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
-use tape_core::command::{DriverCommand, OutsideCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
+use tape_core::decider::RunStatus;
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::payload::Payload;
-use tape_core::stream::RunStatus;
 
 const STEPS: usize = 5;
 
@@ -44,7 +44,7 @@ async fn acted(world: &World, name: &str, policy: EffectPolicy) -> Driven {
     run
 }
 
-fn patient() -> EffectPolicy {
+fn lenient() -> EffectPolicy {
     EffectPolicy {
         backoff_ms: 50,
         backoff_max_ms: 100,
@@ -70,7 +70,7 @@ fn backwards(name: &str) -> Vec<String> {
 
 async fn over_a_crash_at_each_step(world: &World, upstream: &Upstream) {
     let mut worker = world.worker(upstream);
-    let run = acted(world, "failed", patient()).await;
+    let run = acted(world, "failed", lenient()).await;
     let held = upstream.held_so_far().await;
     upstream.faults(&[Fault::Hold]).await;
     fail(&run).await;
@@ -95,7 +95,7 @@ async fn one_that_keeps_failing_stops_the_rest_until_a_person_retries(world: &Wo
     let _worker = world.worker(upstream);
     let twice = EffectPolicy {
         attempts_max: 2,
-        ..patient()
+        ..lenient()
     };
     let run = acted(world, "stuck", twice).await;
     let refused = Fault::Refuse {
@@ -115,7 +115,7 @@ async fn one_that_keeps_failing_stops_the_rest_until_a_person_retries(world: &Wo
         effect: effect(3),
         copy: 0,
     };
-    run.tell(OutsideCommand::SettleObligation {
+    run.tell(ExternalCommand::SettleObligation {
         obligation,
         retry: true,
         reason: "the bank is back".to_owned(),
@@ -129,11 +129,11 @@ async fn one_that_keeps_failing_stops_the_rest_until_a_person_retries(world: &Wo
 
 async fn nothing_of_a_healthy_run(world: &World, upstream: &Upstream) {
     let _worker = world.worker(upstream);
-    let healthy = acted(world, "healthy", patient()).await;
+    let healthy = acted(world, "healthy", lenient()).await;
     let output = Payload::empty();
     healthy.drive(DriverCommand::Complete { output }).await;
     // The worker has seen to other undos meanwhile.
-    let other = acted(world, "other", patient()).await;
+    let other = acted(world, "other", lenient()).await;
     fail(&other).await;
     other.until_run(RunStatus::Failed).await;
     assert_eq!(refunds(upstream, "healthy"), Vec::<String>::new());

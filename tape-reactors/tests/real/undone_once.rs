@@ -2,12 +2,12 @@
 
 use crate::upstream::{Eyes, Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
-use tape_core::command::{DriverCommand, OutsideCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
+use tape_core::decider::RunStatus;
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::EntryBody;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::Connector;
-use tape_core::stream::RunStatus;
+use tape_core::id::ConnectorName;
 
 #[tokio::test]
 async fn an_undo_that_may_have_arrived_is_not_sent_again_blindly() {
@@ -57,7 +57,7 @@ async fn failing(
 ) -> Driven {
     let run = world.run(name).await;
     let mut spec = spec(Semantics::NonIdempotent, name);
-    spec.connector = Connector::new(connector).unwrap();
+    spec.connector = ConnectorName::new(connector).unwrap();
     spec.policy = EffectPolicy {
         attempts_max: 4,
         ..spec.policy
@@ -134,7 +134,7 @@ async fn where_nobody_can_be_asked_a_person_must_look(world: &World, upstream: &
         copy: 0,
     };
     let reason = "the bank took it back".to_owned();
-    let retry = OutsideCommand::SettleObligation {
+    let retry = ExternalCommand::SettleObligation {
         obligation,
         retry: true,
         reason,

@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use std::process::Command as Program;
 use std::sync::Arc;
 use tape_core::codec::decode;
-use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RecordDecision, RunCommand};
+use tape_core::command::{
+    Begin, Command, Create, DriverCommand, ExternalCommand, RecordDecision, RunCommand,
+};
+use tape_core::decider::{Decider as _, RunStatus};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{BusinessKey, Connector, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
+use tape_core::id::{BusinessKey, ConnectorName, EffectId, Epoch, Holder, Operation, RunId, Seq, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
-use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_engine::EngineError;
@@ -225,7 +227,7 @@ pub(crate) struct Driven {
 /// An effect of the outbox: one act at the bank under a business key.
 pub(crate) fn spec(semantics: Semantics, business_key: &str) -> EffectSpec {
     EffectSpec {
-        connector: Connector::new("bank").unwrap(),
+        connector: ConnectorName::new("bank").unwrap(),
         operation: Operation::new("pay").unwrap(),
         semantics,
         mode: Mode::Outbox,
@@ -254,8 +256,8 @@ impl Driven {
         ask(&self.engine, &self.run, command).await.unwrap()
     }
 
-    pub(crate) async fn tell(&self, told: OutsideCommand) -> Result<Reply, EngineError> {
-        ask(&self.engine, &self.run, RunCommand::Tell(told)).await
+    pub(crate) async fn tell(&self, told: ExternalCommand) -> Result<Reply, EngineError> {
+        ask(&self.engine, &self.run, RunCommand::External(told)).await
     }
 
     pub(crate) async fn begin(&self, call: usize, spec: EffectSpec) {

@@ -4,7 +4,7 @@ use crate::served::Connection;
 use std::time::{Duration, Instant};
 use tape_core::chain::StreamTag;
 use tape_core::codec::{Stamp, seal};
-use tape_core::command::{Begin, Command, Create, DriverCommand, Ending, RecordDecision, RunCommand};
+use tape_core::command::{AttemptOutcome, Begin, Command, Create, DriverCommand, RecordDecision, RunCommand};
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, SettledBy};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::{Recorded, Usage};
@@ -110,7 +110,7 @@ impl Caller {
             },
         )
         .await;
-        let ending = Ending::Confirmed {
+        let ending = AttemptOutcome::Confirmed {
             result: payload(),
             undo: None,
             spent: None,

@@ -104,7 +104,7 @@ async fn round(rng: &mut StdRng, contract: &Contract, caller: &mut Caller, tally
             // A business key is claimed before the effect that wants it is refused or begun.
             let others = written
                 .iter()
-                .find(|stream| !matches!(stream, StreamId::Claim { .. }));
+                .find(|stream| !matches!(stream, StreamId::KeyOwner { .. }));
             assert!(
                 others.is_none() || method.client_streams,
                 "{} refused {messages:02x?} with {status:?}, but wrote to {others:?}",

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::chain::{StreamTag, link};
 use tape_core::codec::{StoredEntry, decode};
+use tape_core::decider::{Decider, restore, snapshot};
 use tape_core::id::StreamId;
 use tape_core::run::Run;
 use tape_core::session::Session;
-use tape_core::stream::{Stream, restore, snapshot};
 use tape_core::value::Value;
 use tape_engine::Engine;
 use tape_proto::convert::{ExecuteCommand, SessionChange, ValueChange};
@@ -94,7 +94,7 @@ fn damaged_snapshot(rng: &mut StdRng, snapshots: &[Vec<u8>], (_, entry): &(Strea
     fold::<Run>(&wrong, entry) | fold::<Session>(&wrong, entry) | fold::<Value>(&wrong, entry)
 }
 
-fn fold<S: Stream>(snapshot: &[u8], entry: &StoredEntry) -> bool {
+fn fold<S: Decider>(snapshot: &[u8], entry: &StoredEntry) -> bool {
     let Some(mut state) = restore::<S>(snapshot) else {
         return false;
     };
@@ -153,7 +153,7 @@ async fn corpus(rng: &mut StdRng) -> (Vec<(StreamId, StoredEntry)>, Vec<Vec<u8>>
                 let state = engine.value_state(&tenant, &name).await.expect("it is there");
                 snapshots.extend(state.map(|state| snapshot(&*state)));
             }
-            StreamId::Shared { .. } | StreamId::Claim { .. } => {}
+            StreamId::Shared { .. } | StreamId::KeyOwner { .. } => {}
         }
     }
     (entries, snapshots)

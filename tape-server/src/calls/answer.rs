@@ -79,7 +79,7 @@ impl Waiting {
             let before = self.state().taken;
             tokio::select! {
                 () = self.over.notified() => return,
-                () = room.all.patience() => {}
+                () = room.all.timeout() => {}
             }
             let mut state = self.state();
             if state.taken == before {

@@ -1,7 +1,7 @@
 //! The body of a request: how large it is, and how long it takes.
 
 use super::{Held, Room};
-use crate::memory::PATIENCE;
+use crate::memory::TIMEOUT;
 use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
@@ -39,7 +39,7 @@ impl Request {
             room,
             received,
             header: Vec::with_capacity(HEADER_BYTES),
-            deadline: Box::pin(tokio::time::sleep(PATIENCE)),
+            deadline: Box::pin(tokio::time::sleep(TIMEOUT)),
         }
     }
 

@@ -1,5 +1,5 @@
 use super::{CONNECTION_KIB, Calls, MESSAGE_KIB, Room, serve};
-use crate::memory::{ALL_KIB, PATIENCE};
+use crate::memory::{ALL_KIB, TIMEOUT};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
@@ -131,7 +131,7 @@ async fn answers_that_nobody_takes_take_the_part_of_their_connection_and_only_fo
     get(&calls.of(None))
         .await
         .expect("another connection has a part of its own");
-    tokio::time::sleep(PATIENCE * 2).await;
+    tokio::time::sleep(TIMEOUT * 2).await;
     assert_eq!(room.free_kib(), ALL_KIB);
     for answer in untaken {
         let collected = answer.collect().await.unwrap();
@@ -148,7 +148,7 @@ async fn an_answer_is_kept_for_a_reader_that_goes_on() {
     let mut taken = BytesMut::new();
     while let Some(frame) = answer.frame().await {
         taken.extend(frame.unwrap().into_data().unwrap());
-        tokio::time::sleep(PATIENCE / 2).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
     }
     assert_eq!(taken.freeze(), message(1 << 20));
     assert_eq!(room.free_kib(), ALL_KIB);

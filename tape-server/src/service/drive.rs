@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::frames::{End, Frame, Frames};
-use crate::drivers::{Closed, Driven, Grip, Seen};
+use crate::drivers::{Closed, Driven, LeaseEffect, Seen};
 use crate::failure::of_journal;
 use crate::port::Caller;
 use crate::shutdown::Call;
@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::task::Poll;
 use std::time::Duration;
-use tape_core::command::{Command, OutsideCommand, RunCommand};
+use tape_core::command::{Command, ExternalCommand, RunCommand};
 use tape_core::id::RunId;
 use tape_core::reply::Reply;
 use tape_proto::convert::{ExecuteCommand, InvalidField};
@@ -114,7 +114,7 @@ struct DriveStream {
 struct Done {
     call: u64,
     /// Whose run it was, and what it said about that; none where it could not be read.
-    about: Option<(RunId, Grip)>,
+    about: Option<(RunId, LeaseEffect)>,
     outcome: Result<Reply, Failure>,
 }
 
@@ -158,10 +158,10 @@ impl DriveStream {
         &self,
         done: Done,
     ) -> Result<(), mpsc::error::SendError<Result<v1::DriveResponse, Status>>> {
-        if let Some((run, grip)) = &done.about {
+        if let Some((run, effect)) = &done.about {
             match &done.outcome {
-                Ok(reply) => self.driven.note(run, *grip, reply),
-                Err(Failure::Rejected(rejection)) => self.driven.note_refusal(run, *grip, rejection),
+                Ok(reply) => self.driven.note(run, *effect, reply),
+                Err(Failure::Rejected(rejection)) => self.driven.note_refusal(run, *effect, rejection),
                 Err(_) => {}
             }
         }
@@ -190,11 +190,11 @@ async fn carry_out(context: Context, frame: Frame) -> Done {
     };
     match read(request) {
         Ok(ExecuteCommand { run, command }) => {
-            let grip = Grip::of(&command.body);
+            let effect = LeaseEffect::of(&command.body);
             let outcome = context.engine().run(&run, command).await.map_err(of_journal);
             Done {
                 call,
-                about: Some((run, grip)),
+                about: Some((run, effect)),
                 outcome,
             }
         }
@@ -222,7 +222,7 @@ async fn let_go(context: Context, closed: Closed) {
 
 /// Lets go of one lease, unless its driver has written anything that this server did not see.
 async fn release(context: &Context, run: RunId, Seen { epoch, seq }: Seen) {
-    let vanished = RunCommand::Tell(OutsideCommand::DriverVanished {
+    let vanished = RunCommand::External(ExternalCommand::DriverVanished {
         epoch,
         seen: seq,
         grace_ms: 0,

@@ -4,7 +4,7 @@
 //! every run of the client. This one answers for such a message by its number and goes on with the next.
 
 use crate::calls::{Held, Room};
-use crate::memory::PATIENCE;
+use crate::memory::TIMEOUT;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
@@ -137,7 +137,7 @@ impl Frames {
         let length = header.get_u32() as usize;
         if self.coming.is_none() && length <= MESSAGE_BYTES_MAX {
             let held = self.room.take(length).await;
-            self.coming = Some((held, PATIENCE));
+            self.coming = Some((held, TIMEOUT));
         }
     }
 

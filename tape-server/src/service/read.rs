@@ -46,7 +46,7 @@ pub(super) async fn serve(
         page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
         return Err(Failure::from(Rejection::not_found("run")).into());
     }
-    let mut follower = None;
+    let mut subscription = None;
     loop {
         let mut held = sink.page().await;
         let (stream, after, limit) = (&request.stream, request.after, page_size(request.limit));
@@ -63,10 +63,10 @@ pub(super) async fn serve(
             return Ok(());
         } else {
             drop(held);
-            match &mut follower {
-                // What came before there was a follower is looked for once more.
-                None => follower = Some(context.0.hub.follow(&request.stream).await),
-                Some(follower) => follower.changed().await,
+            match &mut subscription {
+                // What came before there was a subscription is looked for once more.
+                None => subscription = Some(context.0.notifier.subscribe(&request.stream).await),
+                Some(subscription) => subscription.changed().await,
             }
         }
         if request.limit == 0 {

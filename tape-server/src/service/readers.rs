@@ -135,7 +135,7 @@ impl<T: prost::Message> Writer<T> {
         };
         tokio::select! {
             room = room => room?,
-            () = self.readers.0.patience() => return Err(Unsent::Slow),
+            () = self.readers.0.timeout() => return Err(Unsent::Slow),
         }
         let mut state = self.queue.state();
         state.waiting.push_back((Ok(message), memory));

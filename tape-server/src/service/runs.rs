@@ -2,10 +2,10 @@
 
 use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
+use tape_core::decider::Decider as _;
 use tape_core::id::StreamId;
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
-use tape_core::stream::Stream as _;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery, RunQuestion};
 use tape_proto::failure::Failure;

@@ -2,10 +2,10 @@
 
 use super::Context;
 use crate::failure::{of_journal, of_store};
+use tape_core::decider::Decider as _;
 use tape_core::id::{Seq, SessionId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
-use tape_core::stream::Stream as _;
 use tape_engine::EventsFrom;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_state};

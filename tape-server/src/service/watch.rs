@@ -20,7 +20,7 @@ pub(super) async fn serve(
     sink: Arc<Sink<v1::WatchValueResponse>>,
 ) -> Result<(), Stop> {
     let stream = StreamId::Value { tenant, name };
-    let mut follower = context.0.hub.follow(&stream).await;
+    let mut subscription = context.0.notifier.subscribe(&stream).await;
     // Each version has an entry of its own, so it stands at its number or later.
     let mut after = Seq(after_version.saturating_sub(1));
     let mut previous = None;
@@ -30,7 +30,7 @@ pub(super) async fn serve(
         held.shrink_to(page.iter().map(StoredEntry::size).sum());
         if page.is_empty() {
             drop(held);
-            follower.changed().await;
+            subscription.changed().await;
             continue;
         }
         for stored in page {

@@ -26,10 +26,10 @@ use audit::Audits;
 use outlived::Outlived;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tape_core::agenda::Queue;
-use tape_core::claim::Claim;
-use tape_core::command::{Command, OutsideCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, ExternalCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::erasure::Erasure;
 use tape_core::id::{RequestClock, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::key_owner::KeyOwner;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
@@ -76,7 +76,7 @@ struct Parts {
     sessions: StreamService<Session>,
     shared: StreamService<Shared>,
     values: StreamService<Value>,
-    claims: StreamService<Claim>,
+    claims: StreamService<KeyOwner>,
     outlived: Outlived,
     audits: Audits,
     /// Dates the requests that this process makes itself.
@@ -194,7 +194,7 @@ impl Engine {
             self.0.take_business_key(run, &command, wanted).await?;
         }
         let stream = StreamId::Run(run.clone());
-        if let RunCommand::Tell(OutsideCommand::Retire { last, ended, .. }) = &mut command.body {
+        if let RunCommand::External(ExternalCommand::Retire { last, ended, .. }) = &mut command.body {
             (*last, *ended) = self.0.ends(&stream).await?;
         }
         self.0.runs.command(&stream, command).await
@@ -424,7 +424,7 @@ fn misaddressed(field: &'static str) -> EngineError {
     Rejection::Invalid { field, problem }.into()
 }
 
-fn journal<S: tape_core::stream::Stream>(
+fn journal<S: tape_core::decider::Decider>(
     (store, committer, clock): (Arc<dyn JournalStore>, Committer, Arc<dyn Clock>),
     cache_bytes: usize,
 ) -> StreamService<S> {

@@ -9,25 +9,25 @@
 //! repeat) is given only after a look at whether the stream has moved on.
 
 mod cache;
-mod desk;
 mod loaded;
 mod pages;
 mod places;
+mod stream_worker;
 
 pub(crate) use loaded::damaged;
 pub use pages::page_to_end;
 
 use crate::committer::Committer;
 use cache::Cache;
-use desk::{Desk, Request};
 use places::{Place, Places};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use stream_worker::{Request, StreamWorker};
 use tape_core::command::Command;
+use tape_core::decider::Decider;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::StreamId;
 use tape_core::reply::{Rejection, Reply};
-use tape_core::stream::Stream;
 use tape_store::clock::Clock;
 use tape_store::contract::JournalStore;
 use tape_store::error::{Source, StoreError};
@@ -84,15 +84,15 @@ impl From<Rejection> for EngineError {
 }
 
 /// Decides commands for all streams of one kind. Cheap to clone.
-pub struct StreamService<S: Stream>(Arc<Service<S>>);
+pub struct StreamService<S: Decider>(Arc<Service<S>>);
 
-impl<S: Stream> Clone for StreamService<S> {
+impl<S: Decider> Clone for StreamService<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S: Stream> std::fmt::Debug for StreamService<S> {
+impl<S: Decider> std::fmt::Debug for StreamService<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StreamService")
             .field("streams", &std::any::type_name::<S>())
@@ -100,7 +100,7 @@ impl<S: Stream> std::fmt::Debug for StreamService<S> {
     }
 }
 
-impl<S: Stream> StreamService<S> {
+impl<S: Decider> StreamService<S> {
     /// A service on `store`, which commits through `committer` and keeps about `cache_bytes` of states.
     #[must_use]
     pub fn new(
@@ -114,7 +114,7 @@ impl<S: Stream> StreamService<S> {
             cache: Cache::new(cache_bytes),
         });
         Self(Arc::new(Service {
-            desk: Desk {
+            desk: StreamWorker {
                 store,
                 committer,
                 clock,
@@ -195,20 +195,20 @@ fn lost(stream: &StreamId) -> EngineError {
     }
 }
 
-struct Service<S: Stream> {
-    desk: Desk,
+struct Service<S: Decider> {
+    desk: StreamWorker,
     desks: Mutex<Desks<S>>,
     places: Places,
 }
 
-struct Desks<S: Stream> {
+struct Desks<S: Decider> {
     /// Requests by stream. A stream is here as long as a task works on it.
     waiting: HashMap<StreamId, VecDeque<Waiting<S>>>,
     /// The states of streams that nobody works on.
     cache: Cache<S>,
 }
 
-struct Waiting<S: Stream> {
+struct Waiting<S: Decider> {
     request: Request<S>,
     /// Bounds how many wait; freed when the request is taken up.
     _place: Place,
@@ -217,7 +217,7 @@ struct Waiting<S: Stream> {
 /// What the task that is to work on a stream starts from.
 struct Cached<S>(Option<loaded::Loaded<S>>);
 
-impl<S: Stream> Service<S> {
+impl<S: Decider> Service<S> {
     fn desks(&self) -> MutexGuard<'_, Desks<S>> {
         self.desks
             .lock()

@@ -56,7 +56,7 @@ async fn pending() -> (Engine, Arc<dyn JournalStore>) {
     (engine, store)
 }
 
-fn journal<S: tape_core::stream::Stream>(store: &Arc<dyn JournalStore>) -> StreamService<S> {
+fn journal<S: tape_core::decider::Decider>(store: &Arc<dyn JournalStore>) -> StreamService<S> {
     StreamService::new(
         Arc::clone(store),
         Committer::start(Arc::clone(store)),

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tape_core::command::{Command, CommandBody};
+use tape_core::decider::{Decider, ReplayError};
 use tape_core::entry::{Entry, EntryBody, value};
 use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 use tape_core::reply::{Decided, Rejection, Reply, ReplyResult};
-use tape_core::stream::{ReplayError, Stream};
 use tape_core::time::{Now, Timestamp};
 use tape_engine::committer::Committer;
 use tape_engine::{EngineError, StreamService};
@@ -38,7 +38,7 @@ impl CommandBody for Ask {
     }
 }
 
-impl Stream for Tally {
+impl Decider for Tally {
     type Command = Ask;
     const SNAPSHOT_VERSION: u32 = 1;
 
@@ -198,7 +198,7 @@ async fn a_stream_without_entries_has_no_state() {
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Fragile(Tally);
 
-impl Stream for Fragile {
+impl Decider for Fragile {
     type Command = Ask;
     const SNAPSHOT_VERSION: u32 = 1;
 

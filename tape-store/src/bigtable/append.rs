@@ -2,7 +2,7 @@
 
 use super::end::{ABOUT, End, Listed, SNAPSHOT};
 use super::table::{self, Change, Mutation, RowFilter};
-use super::{Ground, hint, keys};
+use super::{TableContext, hint, keys};
 use crate::contract::{Batch, Shard, SnapshotChange};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::sync::Arc;
@@ -44,16 +44,16 @@ pub(super) struct Fitting {
 }
 
 impl Fitting {
-    pub(super) fn new(ground: &Ground, place: usize, batch: Batch, end: End) -> Self {
+    pub(super) fn new(context: &TableContext, place: usize, batch: Batch, end: End) -> Self {
         let listed = batch.summary.clone().filter(|_| batch.stream.as_run().is_some());
         let listed = listed.map(|summary| {
             let stored_at = end.listed.as_ref().map(|listed| listed.stored_at);
-            let stored_at = stored_at.unwrap_or_else(|| ground.next_moment());
+            let stored_at = stored_at.unwrap_or_else(|| context.next_moment());
             Arc::new(Listed { stored_at, summary })
         });
         Self {
             place,
-            shard: ground.shard_of(&batch.stream),
+            shard: context.shard_of(&batch.stream),
             batch,
             end,
             listed,
@@ -76,8 +76,8 @@ impl Fitting {
         let old = self.listings(self.end.listed.as_deref());
         let new = self.listings(self.listed.as_deref());
         let new = new.into_iter().filter(|key| !old.contains(key));
-        let news = keys::news(self.shard, &self.batch.stream);
-        let keys = due.chain(new).chain([news]);
+        let pending = keys::pending_stream(self.shard, &self.batch.stream);
+        let keys = due.chain(new).chain([pending]);
         keys.map(|key| hint::write(key, &self.end)).collect()
     }
 

@@ -4,7 +4,7 @@ use super::append::{agenda_of, due_in};
 use super::end::{self, End};
 use super::hint::{self, Seen};
 use super::table::{self, Row, Rows};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::contract::{Hint, Shard};
 use crate::error::StoreError;
 use crate::unreadable::pass_over;
@@ -21,7 +21,7 @@ const PAGE_MAX: usize = 512;
 
 /// Hints in the order of their times that the rows of their streams bear out.
 pub(super) async fn due(
-    ground: &Ground,
+    context: &TableContext,
     queue: Queue,
     shard: Shard,
     until: Timestamp,
@@ -43,15 +43,15 @@ pub(super) async fn due(
     loop {
         let page = limit.saturating_sub(due.len()).clamp(PAGE_MIN, PAGE_MAX);
         let range = Rows::Range(from, before.clone());
-        let rows = ground
+        let rows = context
             .table
             .read(range, table::any_of([hint::cells()]), page)
             .await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
         let hints: Vec<(Seen, Hint)> = rows.iter().filter_map(|row| read(queue, row)).collect();
-        let (held, stale) = verify(ground, queue, hints).await?;
+        let (held, stale) = verify(context, queue, hints).await?;
         due.extend(held);
-        hint::clean(ground, stale).await;
+        hint::clean(context, stale).await;
         match rows.last() {
             Some(last) if rows.len() == page && due.len() < limit => from = keys::right_after(&last.key),
             _ => break,
@@ -81,13 +81,13 @@ type Stale = Vec<(Seen, StreamId, End)>;
 
 /// Which hints the rows of their streams bear out, and which they do not.
 async fn verify(
-    ground: &Ground,
+    context: &TableContext,
     queue: Queue,
     hints: Vec<(Seen, Hint)>,
 ) -> Result<(Vec<Hint>, Stale), StoreError> {
     let cells = table::any_of([end::cells(), agenda_of(queue)]);
     let streams = hints.iter().map(|(_, hint)| &hint.stream);
-    let rows: HashMap<StreamId, Row> = ground.read_streams(DOING, streams, cells).await?;
+    let rows: HashMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
     let (mut held, mut stale) = (Vec::with_capacity(hints.len()), Vec::new());
     for (seen, hint) in hints {
         let row = &rows[&hint.stream];

@@ -9,16 +9,16 @@
 
 use super::error::corrupt;
 use super::table::{self, Check, Mutation, Row, RowFilter, Table};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::contract::Batch;
 use crate::error::StoreError;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
+use tape_core::decider::Summary;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
-use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
 /// The family of what a row says about itself.
@@ -325,7 +325,7 @@ pub(super) fn moves_head(mutation: &Mutation) -> bool {
 
 /// Makes every commit under way on this end fail: what they test is there no more. Whether the row still ended here.
 pub(super) async fn raise_generation(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     end: &End,
 ) -> Result<bool, StoreError> {
@@ -335,12 +335,12 @@ pub(super) async fn raise_generation(
         cells.push(raised.open.cell());
     }
     let condition = end.check(keys::stream(stream), cells);
-    let held = condition.make(ground.table.as_ref()).await;
+    let held = condition.make(context.table.as_ref()).await;
     let held = held.map_err(|failure| failure.store_error("fences a stream"))?;
     if held {
-        ground.ends.note(stream, &raised);
+        context.ends.note(stream, &raised);
     } else {
-        ground.ends.forget(stream);
+        context.ends.forget(stream);
     }
     Ok(held)
 }

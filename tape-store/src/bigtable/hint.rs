@@ -5,7 +5,7 @@
 //! does not bear a hint out, its cells up to *o* are of commits that are undone by later ones or can no longer succeed;
 //! later ones may be of a commit that is under way. So a hint that is needed is never deleted, whoever does what when.
 
-use super::Ground;
+use super::TableContext;
 use super::end::{self, End};
 use super::table::{self, Change, Row, RowFilter};
 use crate::clock::{Clock as _, SystemClock};
@@ -24,7 +24,7 @@ const WRITTEN: &[u8] = b"w";
 const SETTLED_MAX: usize = 16;
 /// Most changes that wait for a later commit, which takes all of them along; beyond that, readers clean up. A commit of many batches
 /// leaves some for each of them, and the next one must not fall behind.
-const LEFTOVERS_MAX: usize = 4_096;
+const DEFERRED_MAX: usize = 4_096;
 
 /// A hint as it was read.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub(super) fn forget(key: Bytes, ordinal: u64) -> Change {
 }
 
 /// Cleans up after hints that the rows of their streams, as they were read after them, do not bear out. What fails is left to who reads them next.
-pub(super) async fn clean(ground: &Ground, stale: Vec<(Seen, StreamId, End)>) {
+pub(super) async fn clean(context: &TableContext, stale: Vec<(Seen, StreamId, End)>) {
     let mut changes = Vec::with_capacity(stale.len());
     let now = SystemClock.now();
     let mut settled = 0;
@@ -80,17 +80,17 @@ pub(super) async fn clean(ground: &Ground, stale: Vec<(Seen, StreamId, End)>) {
             continue;
         }
         let age = now.as_micros().saturating_sub(seen.written_at.as_micros());
-        let given_up = age >= ground.given_up_after_micros && settled < SETTLED_MAX;
+        let given_up = age >= context.given_up_after_micros && settled < SETTLED_MAX;
         // Its writer may be dead: a generation later it is not under way, whether it is or not.
         if given_up {
             settled += 1;
-            if let Ok(true) = end::raise_generation(ground, &stream, &end).await {
+            if let Ok(true) = end::raise_generation(context, &stream, &end).await {
                 changes.push(forget(seen.key, end.ordinal() + 1));
             }
         }
     }
     if !changes.is_empty() {
-        for failure in ground
+        for failure in context
             .table
             .mutate(changes)
             .await
@@ -104,22 +104,20 @@ pub(super) async fn clean(ground: &Ground, stale: Vec<(Seen, StreamId, End)>) {
 
 /// Deletions of hints that commits made obsolete; they go along with a later commit.
 #[derive(Default)]
-pub(super) struct Leftovers(Mutex<VecDeque<Change>>);
+pub(super) struct DeferredDeletes(Mutex<VecDeque<Change>>);
 
-impl Leftovers {
+impl DeferredDeletes {
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Change>> {
-        self.0
-            .lock()
-            .expect("no code panics while it holds the leftovers")
+        self.0.lock().expect("no code panics while it holds the deferred")
     }
 
     pub(super) fn add(&self, changes: impl IntoIterator<Item = Change>) {
-        let mut leftovers = self.lock();
+        let mut deferred = self.lock();
         for change in changes {
-            if leftovers.len() == LEFTOVERS_MAX {
-                leftovers.pop_front();
+            if deferred.len() == DEFERRED_MAX {
+                deferred.pop_front();
             }
-            leftovers.push_back(change);
+            deferred.push_back(change);
         }
     }
 

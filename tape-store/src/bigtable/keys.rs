@@ -8,9 +8,9 @@ use super::end::Listed;
 use crate::contract::Shard;
 use bytes::Bytes;
 use tape_core::agenda::{Item, Queue};
+use tape_core::decider::RunStatus;
 use tape_core::id::{RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Digest;
-use tape_core::stream::RunStatus;
 use tape_core::time::Timestamp;
 
 /// The row that says which version the table has.
@@ -147,7 +147,7 @@ pub(super) fn read_due(key: &[u8]) -> Option<(Timestamp, StreamId, Item)> {
 }
 
 /// The hint that a stream has entries that the log has not.
-pub(super) fn news(shard: Shard, stream: &StreamId) -> Bytes {
+pub(super) fn pending_stream(shard: Shard, stream: &StreamId) -> Bytes {
     Key::of_shard(b'n', shard).text(stream.to_string()).done()
 }
 
@@ -157,7 +157,7 @@ pub(super) fn all_news(shard: Shard) -> Range {
     (shard.copy().done(), shard.after())
 }
 
-/// The stream that a hint of news is of.
+/// The stream that a hint of a pending stream is of.
 pub(super) fn read_news(key: &[u8]) -> Option<StreamId> {
     std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
 }
@@ -309,9 +309,9 @@ pub(super) fn right_after(key: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
+    use tape_core::decider::Summary;
     use tape_core::id::{App, EffectId, Key as Name, Position, Scope, TimerName};
     use tape_core::limits::NAME_BYTES_MAX;
-    use tape_core::stream::Summary;
 
     /// What Bigtable takes.
     const KEY_BYTES_MAX: usize = 4_096;
@@ -370,7 +370,7 @@ mod tests {
             .map(|item| due(Shard(0), Queue::Timers, Timestamp::MAX, &stream, item))
             .collect();
         keys.extend(listings(Shard(0), &run, &listed(1, 1, RunStatus::Compensating)));
-        keys.extend([segment(&stream, Seq(u64::MAX)), news(Shard(0), &stream)]);
+        keys.extend([segment(&stream, Seq(u64::MAX)), pending_stream(Shard(0), &stream)]);
         for key in keys {
             // A path of scopes is at most 512 bytes longer.
             assert!(key.len() + 512 < KEY_BYTES_MAX, "{} bytes", key.len());

@@ -58,12 +58,12 @@ impl Reading {
     /// Reads until there is something to say.
     pub(super) async fn next(mut self, changes: &Changes, pace: Pace) -> (Self, News) {
         loop {
-            let news = match self.advance(changes, pace).await {
-                Ok(news) => news,
+            let read = match self.advance(changes, pace).await {
+                Ok(read) => read,
                 Err(failure) => Some(self.lose(failure)),
             };
-            if let Some(news) = news {
-                return (self, news);
+            if let Some(read) = read {
+                return (self, read);
             }
         }
     }

@@ -2,23 +2,25 @@
 
 use super::hint::HINTS;
 use super::table::{self, Change, Rows};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::contract::StoreTime;
 use crate::error::StoreError;
 use bytes::Bytes;
 
 /// Writes a row and takes it away again, in one change.
-pub(super) async fn probe(ground: &Ground) -> Result<(), StoreError> {
+pub(super) async fn probe(context: &TableContext) -> Result<(), StoreError> {
     let cell = table::set(HINTS, Bytes::from_static(b"probe"), Bytes::from_static(b"1"));
     let change = Change {
         key: keys::probe(),
         mutations: vec![cell, table::unset_row()],
     };
-    ground.change_all("asks whether it may write", vec![change]).await
+    context
+        .change_all("asks whether it may write", vec![change])
+        .await
 }
 
 /// The clock of the service, which tells the time only of what is written: a row of this process, which is taken away again.
-pub(super) async fn time(ground: &Ground) -> Result<StoreTime, StoreError> {
+pub(super) async fn time(context: &TableContext) -> Result<StoreTime, StoreError> {
     const DOING: &str = "tells the time";
     let key = keys::probe();
     let set = |mutation| Change {
@@ -26,8 +28,8 @@ pub(super) async fn time(ground: &Ground) -> Result<StoreTime, StoreError> {
         mutations: vec![mutation],
     };
     let cell = table::set_now(HINTS, Bytes::from_static(b"time"), Bytes::from_static(b"1"));
-    ground.change_all(DOING, vec![set(cell)]).await?;
-    let read = ground
+    context.change_all(DOING, vec![set(cell)]).await?;
+    let read = context
         .table
         .read(
             Rows::Keys(vec![key.clone()]),
@@ -36,7 +38,7 @@ pub(super) async fn time(ground: &Ground) -> Result<StoreTime, StoreError> {
         )
         .await;
     // A row that stays behind is in nobody's way.
-    let _ = ground.change_all(DOING, vec![set(table::unset_row())]).await;
+    let _ = context.change_all(DOING, vec![set(table::unset_row())]).await;
     let rows = read.map_err(|failure| failure.store_error(DOING))?;
     let cell = rows.first().and_then(|row| row.cells.first());
     let cell = cell.ok_or_else(|| StoreError::unavailable(DOING, "what was written is not there"))?;

@@ -4,7 +4,7 @@ use super::append::{ENTRIES, ERASED, PAYLOADS, erasure, qualifier};
 use super::end::{self, ABOUT, End, SNAPSHOT};
 use super::error::corrupt;
 use super::table::{self, Check, Row, RowFilter, Rows};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::contract::{Head, Snapshot};
 use crate::error::StoreError;
 use bytes::Bytes;
@@ -22,11 +22,11 @@ const SEGMENTS_MAX: usize = 4;
 const ERASE_ATTEMPTS_MAX: u32 = 16;
 
 /// Where a stream ends.
-pub(super) async fn head(ground: &Ground, stream: &StreamId) -> Result<Option<Head>, StoreError> {
+pub(super) async fn head(context: &TableContext, stream: &StreamId) -> Result<Option<Head>, StoreError> {
     let cells = table::any_of([end::cells_and_snapshot()]);
-    let row = ground.read_stream(DOING, stream, cells).await?;
+    let row = context.read_stream(DOING, stream, cells).await?;
     let end = End::read(stream, &row)?;
-    ground.ends.note(stream, &end);
+    context.ends.note(stream, &end);
     if !end.is_begun() {
         return Ok(None);
     }
@@ -57,7 +57,7 @@ pub(super) fn cells_of_entries(from: Seq, to: Seq) -> [RowFilter; 3] {
 
 /// Entries of a stream.
 pub(super) async fn entries(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     after: Seq,
     limit: u32,
@@ -68,30 +68,30 @@ pub(super) async fn entries(
     loop {
         let mut after = after;
         let (row, end) = loop {
-            let (row, end) = read_open(ground, stream, after, limit).await?;
+            let (row, end) = read_open(context, stream, after, limit).await?;
             if end.open.dropped <= after {
                 break (row, end);
             }
             // The stream begins later than the caller thought.
             after = end.open.dropped;
         };
-        match page_of(ground, stream, (&row, &end), after, limit).await {
+        match page_of(context, stream, (&row, &end), after, limit).await {
             // What is not there any more was dropped while it was looked for, or is lost.
-            Err(StoreError::Corrupt { .. }) if dropped(ground, stream).await? > end.open.dropped => {}
+            Err(StoreError::Corrupt { .. }) if dropped(context, stream).await? > end.open.dropped => {}
             outcome => return outcome,
         }
     }
 }
 
 /// The last entry of a stream that was dropped.
-async fn dropped(ground: &Ground, stream: &StreamId) -> Result<Seq, StoreError> {
-    let ends = ground.read_ends(DOING, std::slice::from_ref(stream)).await?;
+async fn dropped(context: &TableContext, stream: &StreamId) -> Result<Seq, StoreError> {
+    let ends = context.read_ends(DOING, std::slice::from_ref(stream)).await?;
     Ok(ends.first().map_or(Seq::ZERO, |end| end.open.dropped))
 }
 
 /// Entries after `after`, from segments and the stream's row as it was read.
 async fn page_of(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     (row, end): (&Row, &End),
     after: Seq,
@@ -102,7 +102,7 @@ async fn page_of(
     let (last, sealed) = (last.min(end.seq), last.min(end.open.sealed));
     let mut next = after.next();
     while next <= sealed && !page.is_full() {
-        next = read_segments(ground, stream, next, sealed, &mut page).await?;
+        next = read_segments(context, stream, next, sealed, &mut page).await?;
     }
     if next > sealed {
         page.take(stream, row, next, last)?;
@@ -112,7 +112,7 @@ async fn page_of(
 
 /// The stream's row with the entries after `after` that it has, and its end.
 async fn read_open(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     after: Seq,
     limit: u32,
@@ -121,15 +121,15 @@ async fn read_open(
     let cells = cells_of_entries(after.next(), last)
         .into_iter()
         .chain([end::cells()]);
-    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+    let row = context.read_stream(DOING, stream, table::any_of(cells)).await?;
     let end = End::read(stream, &row)?;
-    ground.ends.note(stream, &end);
+    context.ends.note(stream, &end);
     Ok((row, end))
 }
 
 /// Reads entries `from` to `to`, or the first of them, from segments. The entry to go on from.
 async fn read_segments(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     from: Seq,
     to: Seq,
@@ -137,7 +137,7 @@ async fn read_segments(
 ) -> Result<Seq, StoreError> {
     let (begin, end) = keys::segments(stream, from);
     let cells = table::any_of(cells_of_entries(from, to));
-    let read = ground
+    let read = context
         .table
         .read(Rows::Range(begin, end), cells, SEGMENTS_MAX)
         .await;
@@ -212,10 +212,10 @@ impl Page {
 }
 
 /// Erases the payload of one entry, if there is such an entry.
-pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+pub(super) async fn erase(context: &TableContext, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
     const DOING: &str = "erases a payload";
     for _ in 0..ERASE_ATTEMPTS_MAX {
-        let row = ground
+        let row = context
             .read_stream(DOING, stream, table::any_of([end::cells()]))
             .await?;
         let end = End::read(stream, &row)?;
@@ -223,8 +223,8 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
             return Ok(());
         }
         if seq <= end.open.sealed {
-            match erase_in_segment(ground, stream, seq).await {
-                Err(StoreError::Corrupt { .. }) if dropped(ground, stream).await? >= seq => return Ok(()),
+            match erase_in_segment(context, stream, seq).await {
+                Err(StoreError::Corrupt { .. }) if dropped(context, stream).await? >= seq => return Ok(()),
                 outcome => return outcome,
             }
         }
@@ -238,8 +238,8 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
             then: mutations.collect(),
             otherwise: Vec::new(),
         };
-        let erased = ground.table.check_and_mutate(check).await;
-        ground.ends.forget(stream);
+        let erased = context.table.check_and_mutate(check).await;
+        context.ends.forget(stream);
         if erased.map_err(|failure| failure.store_error(DOING))? {
             return Ok(());
         }
@@ -251,12 +251,12 @@ pub(super) async fn erase(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
 }
 
 /// A segment that the stream's row counts as finished is never written again, but for this.
-async fn erase_in_segment(ground: &Ground, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
+async fn erase_in_segment(context: &TableContext, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
     const DOING: &str = "erases a payload";
     let (begin, end) = keys::segments(stream, seq);
     let entry = table::columns(ENTRIES, qualifier(seq), qualifier(seq));
     let cells = table::any_of([entry.clone()]);
-    let found = ground.table.read(Rows::Range(begin, end), cells, 1).await;
+    let found = context.table.read(Rows::Range(begin, end), cells, 1).await;
     let found = found.map_err(|failure| failure.store_error(DOING))?;
     let row = found
         .first()
@@ -268,6 +268,6 @@ async fn erase_in_segment(ground: &Ground, stream: &StreamId, seq: Seq) -> Resul
         then: erasure(seq).to_vec(),
         otherwise: Vec::new(),
     };
-    let erased = ground.table.check_and_mutate(check).await;
+    let erased = context.table.check_and_mutate(check).await;
     erased.map(drop).map_err(|failure| failure.store_error(DOING))
 }

@@ -1,16 +1,16 @@
 //! Shortening the log of the feed: rows that only name entries which were dropped are taken away.
 //!
 //! The last row of a log stays, so readers at its end find it before them, and whoever makes the next row knows its number. Readers
-//! amid the log pass over rows that are gone (`tail.rs`). A number is never used again: whoever makes a row claims it first (`claim.rs`).
+//! amid the log pass over rows that are gone (`tail.rs`). A number is never used again: whoever makes a row reserves it first (`row_reservation.rs`).
 //!
 //! The entries of a row are looked for in the rows of their streams, so a piece of the work is bounded by the streams that it looks
 //! at. Where it got to, a process remembers; another begins at the beginning. Taking a row away may be repeated, by anybody.
 
-use super::claim::CLAIMS;
 use super::end::{self, ABOUT, End};
+use super::row_reservation::RESERVATIONS;
 use super::table::{self, Change, Row, Rows};
 use super::tail::{self, PARTS, Part};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::contract::Shard;
 use crate::error::StoreError;
 use std::collections::HashMap;
@@ -54,12 +54,12 @@ impl Swept {
 }
 
 /// Does a piece of the work. Whether there is more before the end of the last log.
-pub(super) async fn reclaim(ground: &Ground) -> Result<bool, StoreError> {
-    let mut place = ground.swept.get();
-    while place.shard < ground.shards {
-        let next = shorten(ground, Shard(place.shard), place.row).await?;
+pub(super) async fn reclaim(context: &TableContext) -> Result<bool, StoreError> {
+    let mut place = context.swept.get();
+    while place.shard < context.shards {
+        let next = shorten(context, Shard(place.shard), place.row).await?;
         if let Some(row) = next {
-            ground.swept.set(Place { row, ..place });
+            context.swept.set(Place { row, ..place });
             return Ok(true);
         }
         place = Place {
@@ -67,15 +67,15 @@ pub(super) async fn reclaim(ground: &Ground) -> Result<bool, StoreError> {
             ..Place::BEGINNING
         };
     }
-    ground.swept.set(Place::BEGINNING);
+    context.swept.set(Place::BEGINNING);
     Ok(false)
 }
 
 /// Looks at some rows from one on. The row to go on with; none where these were the last.
-async fn shorten(ground: &Ground, shard: Shard, from: u64) -> Result<Option<u64>, StoreError> {
+async fn shorten(context: &TableContext, shard: Shard, from: u64) -> Result<Option<u64>, StoreError> {
     let (begin, end) = keys::log_from(shard, from);
-    let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(CLAIMS)]);
-    let read = ground.table.read(Rows::Range(begin, end), cells, ROWS_MAX).await;
+    let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(RESERVATIONS)]);
+    let read = context.table.read(Rows::Range(begin, end), cells, ROWS_MAX).await;
     let rows = read.map_err(|failure| failure.store_error(DOING))?;
     let Some(last) = rows.iter().rposition(is_made) else {
         return Ok(None);
@@ -94,7 +94,7 @@ async fn shorten(ground: &Ground, shard: Shard, from: u64) -> Result<Option<u64>
         }
         looked_at.push((row, named));
     }
-    take_away(ground, &looked_at).await?;
+    take_away(context, &looked_at).await?;
     let whole = looked_at.len() == last && (rows.len() < ROWS_MAX || last == 0);
     let next = &rows[looked_at.len()];
     Ok((!whole).then(|| keys::read_log(&next.key)).flatten())
@@ -104,15 +104,15 @@ fn is_made(row: &Row) -> bool {
     row.cell(ABOUT, PARTS).is_some()
 }
 
-/// Takes rows away that name nothing which is kept, and claims where there is no row.
+/// Takes rows away that name nothing which is kept, and reservations where there is no row.
 ///
-/// A scan is not of one moment: a row that it saw claimed only may have been made before it saw the later ones. Then it has no claims any
-/// more, and loses nothing. Whoever is about to make it loses the claim, and looks again.
-async fn take_away(ground: &Ground, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
+/// A scan is not of one moment: a row that it saw reserved only may have been made before it saw the later ones. Then it has no reservations any
+/// more, and loses nothing. Whoever is about to make it loses the reservation, and looks again.
+async fn take_away(context: &TableContext, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
     let streams = rows.iter().flat_map(|(_, parts)| parts).map(|part| &part.stream);
     let cells = table::any_of([end::cells()]);
     let mut dropped: HashMap<StreamId, Seq> = HashMap::new();
-    for (stream, row) in ground.read_streams(DOING, streams, cells).await? {
+    for (stream, row) in context.read_streams(DOING, streams, cells).await? {
         let end = End::read(&stream, &row)?;
         dropped.insert(stream, end.open.dropped);
     }
@@ -124,9 +124,9 @@ async fn take_away(ground: &Ground, rows: &[(&Row, Vec<Part>)]) -> Result<(), St
             mutations: vec![if is_made(row) {
                 table::unset_row()
             } else {
-                table::unset_family(CLAIMS)
+                table::unset_family(RESERVATIONS)
             }],
         })
         .collect();
-    ground.change_all(DOING, changes).await
+    context.change_all(DOING, changes).await
 }

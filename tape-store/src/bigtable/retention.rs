@@ -7,10 +7,10 @@
 //! After a crash between any two steps the stream is still listed, and dropping again goes on.
 
 use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, qualifier};
-use super::claim::CLAIMS;
 use super::end::{ABOUT, End, LISTED, SNAPSHOT};
+use super::row_reservation::RESERVATIONS;
 use super::table::{self, Change, Check, Mutation, Rows};
-use super::{Ground, hint, keys, read, segment};
+use super::{TableContext, hint, keys, read, segment};
 use crate::error::StoreError;
 use futures::StreamExt as _;
 use tape_core::id::{Seq, StreamId};
@@ -24,9 +24,9 @@ const UNDER_WAY_MAX: usize = 8;
 const SEGMENTS_MAX: usize = 64;
 
 /// Drops the entries of streams before a sequence number each.
-pub(super) async fn drop_before(ground: &Ground, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+pub(super) async fn drop_before(context: &TableContext, drops: &[(StreamId, Seq)]) -> Result<(), StoreError> {
     let drops = drops.iter().cloned();
-    let dropped = drops.map(|(stream, first)| drop_one(ground, stream, first));
+    let dropped = drops.map(|(stream, first)| drop_one(context, stream, first));
     let mut dropped = futures::stream::iter(dropped).buffer_unordered(UNDER_WAY_MAX);
     let mut outcome = Ok(());
     // One that fails does not hold up the others.
@@ -36,12 +36,12 @@ pub(super) async fn drop_before(ground: &Ground, drops: &[(StreamId, Seq)]) -> R
     outcome
 }
 
-async fn drop_one(ground: &Ground, stream: StreamId, first: Seq) -> Result<(), StoreError> {
-    let Some(dropped) = move_boundary(ground, &stream, first).await? else {
+async fn drop_one(context: &TableContext, stream: StreamId, first: Seq) -> Result<(), StoreError> {
+    let Some(dropped) = move_boundary(context, &stream, first).await? else {
         return Ok(());
     };
-    empty_segments(ground, &stream, dropped).await?;
-    unlist(ground, &stream).await
+    empty_segments(context, &stream, dropped).await?;
+    unlist(context, &stream).await
 }
 
 fn busy() -> StoreError {
@@ -49,21 +49,25 @@ fn busy() -> StoreError {
 }
 
 /// The last entry that is dropped; none where there is no stream.
-async fn move_boundary(ground: &Ground, stream: &StreamId, first: Seq) -> Result<Option<Seq>, StoreError> {
+async fn move_boundary(
+    context: &TableContext,
+    stream: &StreamId,
+    first: Seq,
+) -> Result<Option<Seq>, StoreError> {
     for _ in 0..ATTEMPTS_MAX {
         let before = Seq(first.0.saturating_sub(1));
         let entries = read::cells_of_entries(Seq::ZERO, before)
             .into_iter()
             .chain([table::columns(BATCHES, qualifier(Seq::ZERO), qualifier(before))]);
         let cells = entries.chain([super::end::cells()]);
-        let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+        let row = context.read_stream(DOING, stream, table::any_of(cells)).await?;
         let end = End::read(stream, &row)?;
         if !end.is_begun() {
             return Ok(None);
         }
         if end.open.sealing != Seq::ZERO {
             // What is being copied must not come after it was dropped.
-            segment::seal(ground, stream).await?;
+            segment::seal(context, stream).await?;
             continue;
         }
         let mut open = end.open;
@@ -80,8 +84,8 @@ async fn move_boundary(ground: &Ground, stream: &StreamId, first: Seq) -> Result
             then: mutations,
             otherwise: Vec::new(),
         };
-        ground.ends.forget(stream);
-        let moved = ground.table.check_and_mutate(check).await;
+        context.ends.forget(stream);
+        let moved = context.table.check_and_mutate(check).await;
         if moved.map_err(|failure| failure.store_error(DOING))? {
             return Ok(Some(open.dropped));
         }
@@ -90,18 +94,18 @@ async fn move_boundary(ground: &Ground, stream: &StreamId, first: Seq) -> Result
 }
 
 /// Deletes what segments have up to the boundary.
-async fn empty_segments(ground: &Ground, stream: &StreamId, dropped: Seq) -> Result<(), StoreError> {
+async fn empty_segments(context: &TableContext, stream: &StreamId, dropped: Seq) -> Result<(), StoreError> {
     let (mut begin, end) = keys::segments(stream, Seq::ZERO);
     let kept = keys::segment(stream, dropped.next());
     let dropped = read::cells_of_entries(Seq::ZERO, dropped);
-    let cells = dropped.into_iter().chain([table::family(CLAIMS)]);
+    let cells = dropped.into_iter().chain([table::family(RESERVATIONS)]);
     let cells = table::without_values(table::any_of(cells));
     loop {
         let range = Rows::Range(begin, end.clone());
-        let rows = ground.table.read(range, cells.clone(), SEGMENTS_MAX).await;
+        let rows = context.table.read(range, cells.clone(), SEGMENTS_MAX).await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
         let changes = rows.iter().filter_map(|row| {
-            let of_entries = row.cells.iter().filter(|cell| cell.family != CLAIMS);
+            let of_entries = row.cells.iter().filter(|cell| cell.family != RESERVATIONS);
             let mutations: Vec<Mutation> = if row.key < kept {
                 vec![table::unset_row()]
             } else {
@@ -114,7 +118,7 @@ async fn empty_segments(ground: &Ground, stream: &StreamId, dropped: Seq) -> Res
                 mutations,
             })
         });
-        ground.change_all(DOING, changes.collect()).await?;
+        context.change_all(DOING, changes.collect()).await?;
         match rows.last() {
             Some(last) if rows.len() == SEGMENTS_MAX => begin = keys::right_after(&last.key),
             _ => return Ok(()),
@@ -123,9 +127,9 @@ async fn empty_segments(ground: &Ground, stream: &StreamId, dropped: Seq) -> Res
 }
 
 /// Takes a run out of the lists.
-async fn unlist(ground: &Ground, stream: &StreamId) -> Result<(), StoreError> {
+async fn unlist(context: &TableContext, stream: &StreamId) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS_MAX {
-        let ends = ground.read_ends(DOING, std::slice::from_ref(stream)).await?;
+        let ends = context.read_ends(DOING, std::slice::from_ref(stream)).await?;
         let [end] = ends.as_slice() else { return Ok(()) };
         let Some((run, listed)) = stream.as_run().zip(end.listed.as_deref()) else {
             return Ok(());
@@ -134,13 +138,13 @@ async fn unlist(ground: &Ground, stream: &StreamId) -> Result<(), StoreError> {
         let mutations = vec![raised.head_cell(), table::unset(ABOUT, LISTED)];
         let unlisted = end
             .check(keys::stream(stream), mutations)
-            .make(ground.table.as_ref());
-        ground.ends.forget(stream);
+            .make(context.table.as_ref());
+        context.ends.forget(stream);
         if unlisted.await.map_err(|failure| failure.store_error(DOING))? {
-            let places = keys::listings(ground.shard_of(stream), run, listed);
+            let places = keys::listings(context.shard_of(stream), run, listed);
             let places = places.into_iter().map(|key| hint::forget(key, raised.ordinal()));
             // What is left of them, its row does not bear out.
-            ground.leftovers.add(places);
+            context.deferred_deletes.add(places);
             return Ok(());
         }
     }

@@ -1,6 +1,6 @@
 //! Lists of runs: hints in each list that a run stands in, by shard.
 
-use super::Ground;
+use super::TableContext;
 use super::end::{self, End};
 use super::hint::{self, Seen};
 use super::keys::{self, List, Place};
@@ -9,8 +9,8 @@ use crate::contract::{PageToken, RunFilter, RunPage, Shard};
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures::future::try_join_all;
+use tape_core::decider::Summary;
 use tape_core::id::{RunId, StreamId};
-use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
 const DOING: &str = "lists runs";
@@ -22,7 +22,7 @@ type Found = (Place, (RunId, Summary));
 
 /// Runs that fit a filter, a page of them.
 pub(super) async fn runs(
-    ground: &Ground,
+    context: &TableContext,
     filter: &RunFilter,
     from: Option<&PageToken>,
     limit: u32,
@@ -30,8 +30,8 @@ pub(super) async fn runs(
     let after = from.map(read_token).transpose()?;
     let limit = limit as usize;
     // One more than the page has room for: it says whether there is another page.
-    let shards = (0..ground.shards).map(Shard);
-    let parts = shards.map(|shard| of_shard(ground, filter, shard, after.as_ref(), limit + 1));
+    let shards = (0..context.shards).map(Shard);
+    let parts = shards.map(|shard| of_shard(context, filter, shard, after.as_ref(), limit + 1));
     let mut found: Vec<Found> = try_join_all(parts).await?.concat();
     found.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
     let more = found.len() > limit;
@@ -81,7 +81,7 @@ fn list(filter: &RunFilter) -> List<'_> {
 
 /// The first runs of a shard that fit, at most `limit`.
 async fn of_shard(
-    ground: &Ground,
+    context: &TableContext,
     filter: &RunFilter,
     shard: Shard,
     after: Option<&Place>,
@@ -98,13 +98,13 @@ async fn of_shard(
     while begin < end && found.len() < limit {
         let page = (limit - found.len()).clamp(PAGE_MIN, PAGE_MAX);
         let range = Rows::Range(begin, end.clone());
-        let rows = ground
+        let rows = context
             .table
             .read(range, table::any_of([hint::cells()]), page)
             .await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
         let prefix = keys::before_place(&list, shard, &filter.tenant);
-        found.extend(verify(ground, filter, shard, prefix, &rows).await?);
+        found.extend(verify(context, filter, shard, prefix, &rows).await?);
         let Some(last) = rows.last().filter(|_| rows.len() == page) else {
             break;
         };
@@ -116,7 +116,7 @@ async fn of_shard(
 
 /// The runs that stand in the list by their own rows, and that fit.
 async fn verify(
-    ground: &Ground,
+    context: &TableContext,
     filter: &RunFilter,
     shard: Shard,
     prefix: usize,
@@ -129,7 +129,7 @@ async fn verify(
     });
     let hints: Vec<(Seen, Bytes, Place, StreamId)> = hints.collect();
     let streams = hints.iter().map(|(.., stream)| stream);
-    let read = ground
+    let read = context
         .read_streams(DOING, streams, table::any_of([end::cells()]))
         .await?;
     let (mut found, mut stale) = (Vec::new(), Vec::new());
@@ -145,6 +145,6 @@ async fn verify(
             _ => stale.push((seen, stream, end)),
         }
     }
-    hint::clean(ground, stale).await;
+    hint::clean(context, stale).await;
     Ok(found)
 }

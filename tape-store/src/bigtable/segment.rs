@@ -1,7 +1,7 @@
 //! Segments: what a stream's row has too much of moves to rows of its own, which never change again but for erased payloads.
 //!
 //! 1. The stream's row is told where the segment ends, so that all who make it make the same.
-//! 2. The segment's row is written if there is none, by whoever claimed it (`claim.rs`) and then found the boundary as it was: else one
+//! 2. The segment's row is written if there is none, by whoever reserved it (`row_reservation.rs`) and then found the boundary as it was: else one
 //!    that was suspended would write it once more after it was dropped.
 //! 3. Payloads that were erased in the stream's row are erased in the segment.
 //! 4. The stream's row moves its boundary and drops its copies, if its boundary and its count of erased payloads are what they were
@@ -11,11 +11,11 @@
 //! the boundary.
 
 use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, erasure, qualifier};
-use super::claim::Claim;
 use super::end::{self, End, Open};
 use super::error::Failure;
+use super::row_reservation::RowReservation;
 use super::table::{self, Cell, Check, Mutation, Row, Rows};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::error::StoreError;
 use tape_core::id::{Seq, StreamId};
 
@@ -40,8 +40,12 @@ fn is_overfull(end: &End) -> bool {
 }
 
 /// Moves entries of a full row to segments. Where that does not work out, the row may get fuller, within bounds. The end as it is then.
-pub(super) async fn make_room(ground: &Ground, stream: &StreamId, end: End) -> Result<End, StoreError> {
-    match seal(ground, stream).await {
+pub(super) async fn make_room(
+    context: &TableContext,
+    stream: &StreamId,
+    end: End,
+) -> Result<End, StoreError> {
+    match seal(context, stream).await {
         Err(StoreError::Unavailable { source, .. }) if !is_overfull(&end) => {
             tracing::debug!(%stream, error = %source, "a full row was not emptied");
             Ok(end)
@@ -51,14 +55,14 @@ pub(super) async fn make_room(ground: &Ground, stream: &StreamId, end: End) -> R
 }
 
 /// Makes segments until the row is not full and none is being made.
-pub(super) async fn seal(ground: &Ground, stream: &StreamId) -> Result<End, StoreError> {
+pub(super) async fn seal(context: &TableContext, stream: &StreamId) -> Result<End, StoreError> {
     for _ in 0..SEGMENTS_MAX {
-        let (end, row) = read(ground, stream).await?;
+        let (end, row) = read(context, stream).await?;
         if !is_full(&end) && end.open.sealing == Seq::ZERO {
-            ground.ends.note(stream, &end);
+            context.ends.note(stream, &end);
             return Ok(end);
         }
-        step(ground, stream, &end, &row)
+        step(context, stream, &end, &row)
             .await
             .map_err(|failure| failure.store_error(DOING))?;
     }
@@ -69,10 +73,10 @@ pub(super) async fn seal(ground: &Ground, stream: &StreamId) -> Result<End, Stor
 }
 
 /// The row with all entries that are in no segment, and its end with the bytes that they have.
-async fn read(ground: &Ground, stream: &StreamId) -> Result<(End, Row), StoreError> {
+async fn read(context: &TableContext, stream: &StreamId) -> Result<(End, Row), StoreError> {
     let families = [ENTRIES, PAYLOADS, ERASED, BATCHES].map(table::family);
     let cells = families.into_iter().chain([end::cells()]);
-    let row = ground.read_stream(DOING, stream, table::any_of(cells)).await?;
+    let row = context.read_stream(DOING, stream, table::any_of(cells)).await?;
     let mut end = End::read(stream, &row)?;
     let of_entries = |cell: &&Cell| [ENTRIES, PAYLOADS].contains(&cell.family.as_str());
     end.bytes = row
@@ -85,11 +89,11 @@ async fn read(ground: &Ground, stream: &StreamId) -> Result<(End, Row), StoreErr
 }
 
 /// Makes one segment of the row as it was read, or begins to.
-async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Result<(), Failure> {
+async fn step(context: &TableContext, stream: &StreamId, end: &End, row: &Row) -> Result<(), Failure> {
     let mut open = end.open;
     if open.sealing == Seq::ZERO {
         open.sealing = boundary(end, row);
-        if !change(ground, stream, end.open, vec![open.cell()]).await? {
+        if !change(context, stream, end.open, vec![open.cell()]).await? {
             return Ok(());
         }
     }
@@ -98,7 +102,7 @@ async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Resul
         .iter()
         .filter(|cell| is_of_entry(cell) && seq(cell) <= open.sealing)
         .collect();
-    if !write(ground, stream, open, &moved).await? {
+    if !write(context, stream, open, &moved).await? {
         return Ok(());
     }
     let sealed = Open {
@@ -114,7 +118,7 @@ async fn step(ground: &Ground, stream: &StreamId, end: &End, row: &Row) -> Resul
         .collect();
     mutations.push(sealed.cell());
     // Where it is not so any more, somebody has done it or a payload was erased meanwhile: the caller looks again.
-    change(ground, stream, open, mutations).await.map(drop)
+    change(context, stream, open, mutations).await.map(drop)
 }
 
 /// The last entry of the next segment.
@@ -134,20 +138,25 @@ fn boundary(end: &End, row: &Row) -> Seq {
 
 /// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased. Whether the segment is
 /// still wanted.
-async fn write(ground: &Ground, stream: &StreamId, open: Open, cells: &[&Cell]) -> Result<bool, Failure> {
-    let table = ground.table.as_ref();
+async fn write(
+    context: &TableContext,
+    stream: &StreamId,
+    open: Open,
+    cells: &[&Cell],
+) -> Result<bool, Failure> {
+    let table = context.table.as_ref();
     let key = keys::segment(stream, open.sealing);
     let last = qualifier(open.sealing);
     let written = table::columns(ENTRIES, last.clone(), last);
-    if let Some(claim) = Claim::put(table, key.clone(), written.clone()).await? {
-        if !has_boundary(ground, stream, open).await? {
-            claim.withdraw(table).await;
+    if let Some(reservation) = RowReservation::put(table, key.clone(), written.clone()).await? {
+        if !has_boundary(context, stream, open).await? {
+            reservation.withdraw(table).await;
             return Ok(false);
         }
         let copies = cells
             .iter()
             .map(|cell| table::set(&cell.family, cell.qualifier.clone(), cell.value.clone()));
-        if claim.write(table, copies.collect()).await? {
+        if reservation.write(table, copies.collect()).await? {
             return Ok(true);
         }
     }
@@ -167,15 +176,15 @@ async fn write(ground: &Ground, stream: &StreamId, open: Open, cells: &[&Cell]) 
 }
 
 /// Whether the stream's row has this boundary.
-async fn has_boundary(ground: &Ground, stream: &StreamId, open: Open) -> Result<bool, Failure> {
+async fn has_boundary(context: &TableContext, stream: &StreamId, open: Open) -> Result<bool, Failure> {
     let key = Rows::Keys(vec![keys::stream(stream)]);
-    let found = ground.table.read(key, open.predicate(), 1).await?;
+    let found = context.table.read(key, open.predicate(), 1).await?;
     Ok(!found.is_empty())
 }
 
 /// Changes the stream's row if it has this boundary.
 async fn change(
-    ground: &Ground,
+    context: &TableContext,
     stream: &StreamId,
     open: Open,
     mutations: Vec<Mutation>,
@@ -186,8 +195,8 @@ async fn change(
         then: mutations,
         otherwise: Vec::new(),
     };
-    ground.ends.forget(stream);
-    ground.table.check_and_mutate(check).await
+    context.ends.forget(stream);
+    context.table.check_and_mutate(check).await
 }
 
 fn is_of_entry(cell: &Cell) -> bool {

@@ -1,7 +1,7 @@
 //! The feed: a log a shard, which readers put together.
 //!
 //! Each row of the log says of some streams from which entry to which they come next. Before a commit its stream goes into the set of
-//! streams with news; a reader that finds nothing more in the log looks there, and makes the next row, if there is none yet.
+//! pending streams; a reader that finds nothing more in the log looks there, and makes the next row, if there is none yet.
 //! How far the log has a stream stands in the stream's row, and is raised after the row of the log was made. Whoever makes the next
 //! row first raises what the last one should have raised, so what a row says follows what all rows before it say.
 //!
@@ -10,13 +10,13 @@
 //!
 //! No clock is asked: what a paused writer commits later is found then, since its stream stays in the set until its row has moved on.
 
-use super::claim::Claim;
 use super::end::{self, ABOUT, End, LOGGED};
 use super::error::corrupt;
 use super::hint::{self, Seen};
 use super::read;
+use super::row_reservation::RowReservation;
 use super::table::{self, Change, Row, Rows};
-use super::{Ground, keys};
+use super::{TableContext, keys};
 use crate::anchor::Found;
 use crate::contract::{Cursor, DamagedEntry, FeedEntry, Shard, TailPage};
 use crate::error::StoreError;
@@ -33,7 +33,7 @@ const DOING: &str = "reads the feed";
 pub(super) const PARTS: &[u8] = b"parts";
 /// The column of [`LOGGED`].
 const UP_TO: &[u8] = b"n";
-/// Streams with news that are looked at together; a row of the log has no more.
+/// pending streams that are looked at together; a row of the log has no more.
 const NEWS_MAX: usize = 256;
 /// Rows of the log that are read at once.
 const LOG_ROWS_MAX: usize = 8;
@@ -100,9 +100,9 @@ fn foreign() -> StoreError {
     }
 }
 
-/// What became of looking for news.
+/// What became of looking for pending streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
+enum Looked {
     /// There is none.
     None,
     /// The log has another row; `all` where that is all there was.
@@ -112,9 +112,9 @@ enum News {
 }
 
 /// What this server knows of each log: up to which row the streams' rows were raised.
-pub(super) struct Raised(Vec<AtomicU64>);
+pub(super) struct LoggedUpTo(Vec<AtomicU64>);
 
-impl Raised {
+impl LoggedUpTo {
     pub(super) fn new(shards: u16) -> Self {
         Self((0..shards).map(|_| AtomicU64::new(0)).collect())
     }
@@ -130,7 +130,7 @@ impl Raised {
 
 /// Entries after a cursor.
 pub(super) async fn page(
-    ground: &Ground,
+    context: &TableContext,
     shard: Shard,
     cursor: &Cursor,
     limit: u32,
@@ -140,7 +140,7 @@ pub(super) async fn page(
     // The last row that was there before the log is read: what is missing before it was taken away, not just made.
     let mut known = 0;
     loop {
-        let log = Log::read(ground, shard, place.row).await?;
+        let log = Log::read(context, shard, place.row).await?;
         let known_before = known;
         known = log.rows.last().map_or(known, |(number, _)| *number);
         let mut page = Page::new();
@@ -151,7 +151,7 @@ pub(super) async fn page(
                 }
                 place = Place::after_row(*number - 1);
             }
-            place = page.take(ground, *number, parts, place, limit as usize).await?;
+            place = page.take(context, *number, parts, place, limit as usize).await?;
             if page.is_full(limit as usize) || place.row == *number {
                 break;
             }
@@ -165,10 +165,10 @@ pub(super) async fn page(
         if !log.rows.is_empty() {
             continue;
         }
-        match find_news(ground, shard, place.row, log.last).await? {
-            News::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
-            News::Logged { .. } => {}
-            News::None | News::Overtaken => {
+        match find_news(context, shard, place.row, log.last).await? {
+            Looked::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            Looked::Logged { .. } => {}
+            Looked::None | Looked::Overtaken => {
                 return Ok(TailPage::end(place.cursor()));
             }
         }
@@ -176,14 +176,18 @@ pub(super) async fn page(
 }
 
 /// What stands at the place of a cursor.
-pub(super) async fn found(ground: &Ground, shard: Shard, cursor: &Cursor) -> Result<Found, StoreError> {
+pub(super) async fn found(
+    context: &TableContext,
+    shard: Shard,
+    cursor: &Cursor,
+) -> Result<Found, StoreError> {
     let place = Place::read(cursor)?;
     let row = if place.passed == 0 {
         place.row.saturating_sub(1).max(1)
     } else {
         place.row
     };
-    let log = Log::read(ground, shard, row).await?;
+    let log = Log::read(context, shard, row).await?;
     let parts = match log.rows.first() {
         Some((number, parts)) if *number == row => parts,
         // The row only named what was dropped, and was taken away.
@@ -199,7 +203,7 @@ pub(super) async fn found(ground: &Ground, shard: Shard, cursor: &Cursor) -> Res
     let Some(part) = last.and_then(|mut parts| parts.pop()) else {
         return Ok(Found::Beyond);
     };
-    let entries = match read::entries(ground, &part.stream, Seq(part.from.0 - 1), 1).await {
+    let entries = match read::entries(context, &part.stream, Seq(part.from.0 - 1), 1).await {
         // A damaged entry is there; it is reported where it is read.
         Err(StoreError::Corrupt { .. }) => return Ok(Found::Dropped),
         entries => entries?,
@@ -212,21 +216,21 @@ pub(super) async fn found(ground: &Ground, shard: Shard, cursor: &Cursor) -> Res
 }
 
 /// The cursor after everything that is durable.
-pub(super) async fn end(ground: &Ground, shard: Shard) -> Result<Cursor, StoreError> {
-    let mut row = known_end(ground, shard).await?.max(1);
+pub(super) async fn end(context: &TableContext, shard: Shard) -> Result<Cursor, StoreError> {
+    let mut row = known_end(context, shard).await?.max(1);
     let mut overtaken = 0;
     loop {
-        let log = Log::read(ground, shard, row).await?;
+        let log = Log::read(context, shard, row).await?;
         if let Some((number, _)) = log.rows.last() {
             row = number + 1;
             continue;
         }
-        match find_news(ground, shard, row, log.last).await? {
-            News::Logged { all: false } => {}
-            News::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
-            News::Logged { all: true } => return Ok(Place::after_row(row).cursor()),
-            News::None => return Ok(Place { row, passed: 0 }.cursor()),
-            News::Overtaken => {
+        match find_news(context, shard, row, log.last).await? {
+            Looked::Logged { all: false } => {}
+            Looked::Overtaken if overtaken < OVERTAKEN_MAX => overtaken += 1,
+            Looked::Logged { all: true } => return Ok(Place::after_row(row).cursor()),
+            Looked::None => return Ok(Place { row, passed: 0 }.cursor()),
+            Looked::Overtaken => {
                 let busy = "other readers made the log longer again and again";
                 return Err(StoreError::unavailable(DOING, busy));
             }
@@ -235,9 +239,9 @@ pub(super) async fn end(ground: &Ground, shard: Shard) -> Result<Cursor, StoreEr
 }
 
 /// A row of the log that is not long before its end.
-async fn known_end(ground: &Ground, shard: Shard) -> Result<u64, StoreError> {
+async fn known_end(context: &TableContext, shard: Shard) -> Result<u64, StoreError> {
     let key = Rows::Keys(vec![keys::log_end(shard)]);
-    let read = ground
+    let read = context
         .table
         .read(key, table::any_of([table::family(LOGGED)]), 1)
         .await;
@@ -256,16 +260,16 @@ struct Log {
 
 impl Log {
     /// Reads the log from a row on; and the row before it, unless it is known that nothing has to be done for that one.
-    async fn read(ground: &Ground, shard: Shard, from: u64) -> Result<Self, StoreError> {
+    async fn read(context: &TableContext, shard: Shard, from: u64) -> Result<Self, StoreError> {
         let before = from.checked_sub(1).ok_or_else(foreign)?;
-        let first = if ground.raised.is(shard, before) {
+        let first = if context.logged_up_to.is(shard, before) {
             from
         } else {
             before
         };
         let (begin, end) = keys::log_from(shard, first);
         let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS)]);
-        let read = ground
+        let read = context
             .table
             .read(Rows::Range(begin, end), cells, LOG_ROWS_MAX)
             .await;
@@ -330,7 +334,7 @@ impl Page {
     /// Takes entries of a row of the log from a place on, as far as there is room. The place after them.
     async fn take(
         &mut self,
-        ground: &Ground,
+        context: &TableContext,
         row: u64,
         parts: &[Part],
         place: Place,
@@ -344,7 +348,7 @@ impl Page {
         let reads: Vec<_> = wanted
             .iter()
             .cloned()
-            .map(|part| entries_of(ground, part))
+            .map(|part| entries_of(context, part))
             .collect();
         let mut reads = futures::stream::iter(reads).buffered(UNDER_WAY_MAX);
         let mut whole = wanted.iter().map(Part::len).sum::<u64>() + place.passed == total(parts);
@@ -415,11 +419,11 @@ fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
 type Stored = Result<StoredEntry, DamagedEntry>;
 
 /// The entries of a part that are left, or the first of them, and the last entry that they reach to.
-async fn entries_of(ground: &Ground, part: Part) -> Result<(Vec<Stored>, Seq), StoreError> {
+async fn entries_of(context: &TableContext, part: Part) -> Result<(Vec<Stored>, Seq), StoreError> {
     let limit = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let before = Seq(part.from.0 - 1);
-    let mut entries = match read::entries(ground, &part.stream, before, limit).await {
-        Err(StoreError::Corrupt { .. }) => return each_of(ground, &part).await,
+    let mut entries = match read::entries(context, &part.stream, before, limit).await {
+        Err(StoreError::Corrupt { .. }) => return each_of(context, &part).await,
         entries => entries?,
     };
     if entries.is_empty() {
@@ -438,11 +442,11 @@ fn lost(part: &Part) -> DamagedEntry {
 }
 
 /// The first entries of a part of which one is damaged, read one by one up to that one.
-async fn each_of(ground: &Ground, part: &Part) -> Result<(Vec<Stored>, Seq), StoreError> {
+async fn each_of(context: &TableContext, part: &Part) -> Result<(Vec<Stored>, Seq), StoreError> {
     let (mut found, mut seq) = (Vec::new(), part.from);
     while seq <= part.to {
         let before = Seq(seq.0 - 1);
-        match read::entries(ground, &part.stream, before, 1).await {
+        match read::entries(context, &part.stream, before, 1).await {
             Ok(mut entries) => {
                 let Some(entry) = entries.pop() else {
                     let from = seq;
@@ -469,43 +473,45 @@ async fn each_of(ground: &Ground, part: &Part) -> Result<(Vec<Stored>, Seq), Sto
 /// Looks which streams have more than the log, and makes row `next` of it of them. `last` is the row before, unless it is known that the
 /// streams' rows were raised as it says.
 async fn find_news(
-    ground: &Ground,
+    context: &TableContext,
     shard: Shard,
     next: u64,
     last: Option<Vec<Part>>,
-) -> Result<News, StoreError> {
+) -> Result<Looked, StoreError> {
     let before = next - 1;
-    if !ground.raised.is(shard, before) {
+    if !context.logged_up_to.is(shard, before) {
         // Where there is no such row, the cursor is of another table.
         let last = last.ok_or_else(foreign)?;
-        ground.change_all(DOING, last.iter().map(raise).collect()).await?;
-        ground.raised.note(shard, before);
+        context
+            .change_all(DOING, last.iter().map(raise).collect())
+            .await?;
+        context.logged_up_to.note(shard, before);
     }
-    let found = search(ground, shard).await?;
+    let found = search(context, shard).await?;
     if found.parts.is_empty() {
-        hint::clean(ground, found.stale).await;
+        hint::clean(context, found.stale).await;
         // Since the log was read, another reader may have made the row, and raised what it says.
-        let log = Log::read(ground, shard, next).await?;
+        let log = Log::read(context, shard, next).await?;
         return Ok(if log.rows.is_empty() {
-            News::None
+            Looked::None
         } else {
-            News::Overtaken
+            Looked::Overtaken
         });
     }
-    if !make_row(ground, shard, next, &found.parts).await? {
-        return Ok(News::Overtaken);
+    if !make_row(context, shard, next, &found.parts).await? {
+        return Ok(Looked::Overtaken);
     }
     let raised = found.parts.iter().map(raise);
     let about_end = Change {
         key: keys::log_end(shard),
         mutations: vec![table::set_at(LOGGED, UP_TO, next, Bytes::new())],
     };
-    ground
+    context
         .change_all(DOING, raised.chain([about_end]).collect())
         .await?;
-    ground.raised.note(shard, next);
-    hint::clean(ground, found.stale).await;
-    Ok(News::Logged { all: found.all })
+    context.logged_up_to.note(shard, next);
+    hint::clean(context, found.stale).await;
+    Ok(Looked::Logged { all: found.all })
 }
 
 /// Says in a stream's row that the log has its entries to the end of the part.
@@ -517,20 +523,27 @@ fn raise(part: &Part) -> Change {
 }
 
 /// Makes a row of the log, if the one before it is the last. Whether it was.
-async fn make_row(ground: &Ground, shard: Shard, number: u64, parts: &[Part]) -> Result<bool, StoreError> {
-    let table = ground.table.as_ref();
+async fn make_row(
+    context: &TableContext,
+    shard: Shard,
+    number: u64,
+    parts: &[Part],
+) -> Result<bool, StoreError> {
+    let table = context.table.as_ref();
     let made = table::columns(ABOUT, PARTS, PARTS);
-    let claim = Claim::put(table, keys::log(shard, number), made).await;
-    let Some(claim) = claim.map_err(|failure| failure.store_error(DOING))? else {
+    let reservation = RowReservation::put(table, keys::log(shard, number), made).await;
+    let Some(reservation) = reservation.map_err(|failure| failure.store_error(DOING))? else {
         return Ok(false);
     };
     // Where there are later rows, it was there and was taken away.
-    if !Log::read(ground, shard, number).await?.rows.is_empty() {
-        claim.withdraw(table).await;
+    if !Log::read(context, shard, number).await?.rows.is_empty() {
+        reservation.withdraw(table).await;
         return Ok(false);
     }
     let value = serde_json::to_vec(parts).expect("parts have a JSON form");
-    let written = claim.write(table, vec![table::set(ABOUT, PARTS, value)]).await;
+    let written = reservation
+        .write(table, vec![table::set(ABOUT, PARTS, value)])
+        .await;
     written.map_err(|failure| failure.store_error(DOING))
 }
 
@@ -539,12 +552,12 @@ struct Pending {
     parts: Vec<Part>,
     /// Hints that are, or will be once the parts are logged, of no use.
     stale: Vec<(Seen, StreamId, End)>,
-    /// Whether all streams with news were looked at.
+    /// Whether all pending streams were looked at.
     all: bool,
 }
 
-/// Looks through the set of streams with news until some have entries; writers that pause before their commit do not hide others.
-async fn search(ground: &Ground, shard: Shard) -> Result<Pending, StoreError> {
+/// Looks through the set of pending streams until some have entries; writers that pause before their commit do not hide others.
+async fn search(context: &TableContext, shard: Shard) -> Result<Pending, StoreError> {
     let (mut begin, end) = keys::all_news(shard);
     let mut found = Pending {
         parts: Vec::new(),
@@ -553,7 +566,7 @@ async fn search(ground: &Ground, shard: Shard) -> Result<Pending, StoreError> {
     };
     while found.parts.is_empty() && !found.all {
         let range = Rows::Range(begin, end.clone());
-        let rows = ground
+        let rows = context
             .table
             .read(range, table::any_of([hint::cells()]), NEWS_MAX)
             .await;
@@ -568,7 +581,7 @@ async fn search(ground: &Ground, shard: Shard) -> Result<Pending, StoreError> {
         let hints: Vec<(Seen, StreamId)> = hints.collect();
         let cells = table::any_of([end::cells(), table::family(LOGGED)]);
         let streams = hints.iter().map(|(_, stream)| stream);
-        let read: HashMap<StreamId, Row> = ground.read_streams(DOING, streams, cells).await?;
+        let read: HashMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
         for (seen, stream) in hints {
             let row = &read[&stream];
             let end = End::read(&stream, row)?;

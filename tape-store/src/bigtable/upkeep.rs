@@ -33,7 +33,7 @@ impl Upkeep for BigtableStore {
         let limit = (page(limit) as usize).min(ROWS_MAX);
         let range = Rows::Range(begin, before);
         let cells = table::without_values(end::head_cells());
-        let rows = self.ground.table.read(range, cells, limit).await;
+        let rows = self.context.table.read(range, cells, limit).await;
         let rows = rows.map_err(|failure| failure.store_error(DOING))?;
         let mut found = StreamPage {
             next: rows
@@ -53,9 +53,9 @@ impl Upkeep for BigtableStore {
 
     async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError> {
         let cells = table::any_of([end::cells(), table::family(AGENDA)]);
-        let row = self.ground.read_stream(DOING, stream, cells).await?;
+        let row = self.context.read_stream(DOING, stream, cells).await?;
         let listed = End::read(stream, &row)?.listed;
-        let shard = self.ground.shard_of(stream);
+        let shard = self.context.shard_of(stream);
         let key = |hint: &Hint| keys::due(shard, hint.queue, hint.due, stream, &hint.item);
         let listings = self.listings(stream, listed.as_deref());
         let wanted: Vec<Bytes> = hints.iter().map(key).chain(listings.clone()).collect();
@@ -76,22 +76,22 @@ impl Upkeep for BigtableStore {
         end: upkeep::End,
         correction: &Correction,
     ) -> Result<bool, StoreError> {
-        let ground = &self.ground;
+        let context = &self.context;
         let cells = table::any_of([end::cells()]);
-        let row = ground.read_stream(DOING, stream, cells).await?;
+        let row = context.read_stream(DOING, stream, cells).await?;
         let now = End::read(stream, &row)?;
         if now.stated() != end {
             return Ok(false);
         }
         let listed = self.listed_as(stream, &now, correction);
-        let shard = ground.shard_of(stream);
+        let shard = context.shard_of(stream);
         let new = correction
             .agenda
             .iter()
             .filter_map(|change| Some(keys::due(shard, change.queue, change.due?, stream, &change.item)));
         let hints = new.chain(self.listings(stream, listed.as_deref()));
         let hints: Vec<Change> = hints.map(|key| hint::write(key, &now)).collect();
-        ground.change_all(DOING, hints).await?;
+        context.change_all(DOING, hints).await?;
         let raised = End {
             listed: listed.clone().or_else(|| now.listed.clone()),
             ..now.raised()
@@ -101,13 +101,13 @@ impl Upkeep for BigtableStore {
         mutations.extend(listed.as_ref().map(|listed| listed.cell()));
         let made = now
             .check(keys::stream(stream), mutations)
-            .make(ground.table.as_ref())
+            .make(context.table.as_ref())
             .await;
         let made = made.map_err(|failure| failure.store_error(DOING))?;
         if made {
-            ground.ends.note(stream, &raised);
+            context.ends.note(stream, &raised);
         } else {
-            ground.ends.forget(stream);
+            context.ends.forget(stream);
         }
         Ok(made)
     }
@@ -115,7 +115,7 @@ impl Upkeep for BigtableStore {
     async fn index_version(&self) -> Result<u32, StoreError> {
         let key = Rows::Keys(vec![Bytes::from_static(keys::INDEX)]);
         let rows = self
-            .ground
+            .context
             .table
             .read(key, table::any_of([hint::cells()]), 1)
             .await;
@@ -133,13 +133,13 @@ impl Upkeep for BigtableStore {
             key: Bytes::from_static(keys::INDEX),
             mutations: vec![cell],
         };
-        self.ground.change_all(DOING, vec![change]).await
+        self.context.change_all(DOING, vec![change]).await
     }
 }
 
 impl BigtableStore {
     fn listings(&self, stream: &StreamId, listed: Option<&Listed>) -> Vec<Bytes> {
-        let shard = self.ground.shard_of(stream);
+        let shard = self.context.shard_of(stream);
         let run = stream.as_run().zip(listed);
         run.map_or_else(Vec::new, |(run, listed)| keys::listings(shard, run, listed))
     }
@@ -148,7 +148,7 @@ impl BigtableStore {
     fn listed_as(&self, stream: &StreamId, now: &End, correction: &Correction) -> Option<Arc<Listed>> {
         let summary = correction.summary.clone().filter(|_| stream.as_run().is_some())?;
         let stored_at = now.listed.as_ref().map(|listed| listed.stored_at);
-        let stored_at = stored_at.unwrap_or_else(|| self.ground.next_moment());
+        let stored_at = stored_at.unwrap_or_else(|| self.context.next_moment());
         Some(Arc::new(Listed { stored_at, summary }))
     }
 
@@ -158,7 +158,7 @@ impl BigtableStore {
         for keys in keys.chunks(ROWS_MAX) {
             let rows = Rows::Keys(keys.to_vec());
             let cells = table::any_of([hint::cells()]);
-            let rows = self.ground.table.read(rows, cells, keys.len()).await;
+            let rows = self.context.table.read(rows, cells, keys.len()).await;
             let rows = rows.map_err(|failure| failure.store_error(DOING))?;
             there.extend(
                 rows.into_iter()

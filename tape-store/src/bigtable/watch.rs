@@ -1,7 +1,7 @@
 //! Hears of commits of other servers through the table's change stream.
 //!
 //! The stream wakes those who wait, and nothing else: what there is, and in which order, the log says (`tail.rs`). A commit is the change that
-//! moves the head of a stream's row. The hint that the stream has news comes before it, so who looks after the change was
+//! moves the head of a stream's row. The hint that the stream is pending comes before it, so who looks after the change was
 //! told finds it; who looked after the hint might not.
 //!
 //! Each partition is read from a moment just before now on, over a stream that goes on from where the last one broke. Partitions split and
@@ -94,7 +94,7 @@ impl Watch {
             pushed: AtomicBool::new(false),
             wake: Arc::clone(wake),
         });
-        let follower = Follower {
+        let reader = ChangeReader {
             changes: Changes::new(target, access, pace.heartbeat, pace.silence),
             pace,
             report: Report {
@@ -105,7 +105,7 @@ impl Watch {
         };
         Self {
             standing,
-            task: tokio::spawn(follower.run(ask)),
+            task: tokio::spawn(reader.run(ask)),
         }
     }
 
@@ -173,13 +173,13 @@ impl Report {
     }
 }
 
-struct Follower {
+struct ChangeReader {
     changes: Changes,
     pace: Pace,
     report: Report,
 }
 
-impl Follower {
+impl ChangeReader {
     async fn run(mut self, ask: bool) {
         if ask && !self.finds_one().await {
             return;
@@ -276,8 +276,8 @@ impl<'a> Session<'a> {
     }
 
     async fn follow(mut self, report: &mut Report) -> Failure {
-        while let Some((reading, news)) = self.readings.next().await {
-            match news {
+        while let Some((reading, read)) = self.readings.next().await {
+            match read {
                 News::Heard { committed } => {
                     self.silent.remove(&reading.number);
                     if committed {

@@ -3,8 +3,8 @@
 use super::append::{Candidate, Fitting};
 use super::end::{self, End};
 use super::error::Failure;
-use super::{Ground, keys, read, segment, table};
-use crate::contract::{Batch, Committed, Fate};
+use super::{TableContext, keys, read, segment, table};
+use crate::contract::{Batch, CommitOutcome, Committed};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use futures::StreamExt as _;
@@ -21,13 +21,13 @@ const ROWS_MAX: usize = 1_024;
 const DOING: &str = "commits";
 
 /// Commits batches. Answers in their order.
-pub(super) async fn commit(ground: &Ground, batches: Vec<Batch>) -> Vec<Answer> {
+pub(super) async fn commit(context: &TableContext, batches: Vec<Batch>) -> Vec<Answer> {
     let mut answers: Vec<Option<Answer>> = batches.iter().map(|_| None).collect();
     let admitted = admit(batches, &mut answers).into_iter();
     let mut left: Vec<Candidate> = admitted
         .map(|(place, batch)| Candidate {
             place,
-            end: likely_end(ground, &batch),
+            end: likely_end(context, &batch),
             batch,
         })
         .collect();
@@ -35,10 +35,10 @@ pub(super) async fn commit(ground: &Ground, batches: Vec<Batch>) -> Vec<Answer> 
         if left.is_empty() {
             break;
         }
-        let fitting = fit(ground, left, &mut answers).await;
-        let fitting = make_room(ground, fitting, &mut answers).await;
-        let announced = announce(ground, fitting, &mut answers).await;
-        left = append(ground, announced, &mut answers).await;
+        let fitting = fit(context, left, &mut answers).await;
+        let fitting = make_room(context, fitting, &mut answers).await;
+        let announced = announce(context, fitting, &mut answers).await;
+        left = append(context, announced, &mut answers).await;
     }
     for candidate in left {
         let busy = StoreError::unavailable(DOING, "others changed the stream's row again and again");
@@ -49,20 +49,24 @@ pub(super) async fn commit(ground: &Ground, batches: Vec<Batch>) -> Vec<Answer> 
 }
 
 /// The end that a batch wants, if it is the one that was last seen here, or that of a stream that nobody has seen.
-fn likely_end(ground: &Ground, batch: &Batch) -> Option<End> {
-    match ground.ends.get(&batch.stream) {
+fn likely_end(context: &TableContext, batch: &Batch) -> Option<End> {
+    match context.ends.get(&batch.stream) {
         Some(end) => batch.check_end(end.stated()).is_ok().then_some(end),
         None => (batch.expected == Seq::ZERO && batch.epoch == Epoch::default()).then(End::default),
     }
 }
 
 /// Finds out where the streams end of which that is not known, and answers the batches that do not fit.
-async fn fit(ground: &Ground, candidates: Vec<Candidate>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+async fn fit(
+    context: &TableContext,
+    candidates: Vec<Candidate>,
+    answers: &mut [Option<Answer>],
+) -> Vec<Fitting> {
     let unknown = candidates.iter().filter(|candidate| candidate.end.is_none());
     let mut ends = HashMap::new();
     let unknown: Vec<StreamId> = unknown.map(|candidate| candidate.stream().clone()).collect();
     for streams in unknown.chunks(ROWS_MAX) {
-        match ground.read_ends(DOING, streams).await {
+        match context.read_ends(DOING, streams).await {
             Ok(read) => ends.extend(streams.iter().cloned().zip(read.into_iter().map(Ok))),
             Err(error) => ends.extend(streams.iter().map(|stream| (stream.clone(), Err(error.clone())))),
         }
@@ -75,7 +79,7 @@ async fn fit(ground: &Ground, candidates: Vec<Candidate>, answers: &mut [Option<
             Ok(end)
         });
         match checked {
-            Ok(end) => fitting.push(Fitting::new(ground, place, batch, end)),
+            Ok(end) => fitting.push(Fitting::new(context, place, batch, end)),
             Err(error) => answers[place] = Some(Err(error)),
         }
     }
@@ -83,17 +87,21 @@ async fn fit(ground: &Ground, candidates: Vec<Candidate>, answers: &mut [Option<
 }
 
 /// Moves entries out of rows that have many.
-async fn make_room(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+async fn make_room(
+    context: &TableContext,
+    fitting: Vec<Fitting>,
+    answers: &mut [Option<Answer>],
+) -> Vec<Fitting> {
     let with_room = async |fitting: Fitting| {
         let Fitting {
             place, batch, end, ..
         } = fitting;
-        let end = match segment::make_room(ground, &batch.stream, end).await {
+        let end = match segment::make_room(context, &batch.stream, end).await {
             Ok(end) => end,
             Err(error) => return Err((place, CommitError::Store(error))),
         };
         match batch.check_end(end.stated()) {
-            Ok(()) => Ok(Fitting::new(ground, place, batch, end)),
+            Ok(()) => Ok(Fitting::new(context, place, batch, end)),
             Err(error) => Err((place, error)),
         }
     };
@@ -113,7 +121,11 @@ async fn make_room(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option
 }
 
 /// Writes the hints of all batches, and deletes some that earlier commits made obsolete.
-async fn announce(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Fitting> {
+async fn announce(
+    context: &TableContext,
+    fitting: Vec<Fitting>,
+    answers: &mut [Option<Answer>],
+) -> Vec<Fitting> {
     if fitting.is_empty() {
         return fitting;
     }
@@ -124,12 +136,12 @@ async fn announce(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<
         owners.extend(hints.iter().map(|_| batch.place));
         changes.extend(hints);
     }
-    changes.extend(ground.leftovers.take());
+    changes.extend(context.deferred_deletes.take());
     let mut failed: HashMap<usize, Failure> = HashMap::new();
     let mut done = 0;
     while !changes.is_empty() {
         let rest = changes.split_off(changes.len().min(ROWS_MAX));
-        let outcomes = ground.table.mutate(std::mem::replace(&mut changes, rest)).await;
+        let outcomes = context.table.mutate(std::mem::replace(&mut changes, rest)).await;
         for (n, outcome) in outcomes.into_iter().enumerate() {
             // Deletions have no owner: where they fail, readers clean up.
             if let (Err(failure), Some(owner)) = (outcome, owners.get(done + n)) {
@@ -150,12 +162,16 @@ async fn announce(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<
 }
 
 /// Commits the batches. Gives back those whose streams do not end as they were thought to.
-async fn append(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<Answer>]) -> Vec<Candidate> {
+async fn append(
+    context: &TableContext,
+    fitting: Vec<Fitting>,
+    answers: &mut [Option<Answer>],
+) -> Vec<Candidate> {
     let make = async |fitting: Fitting| {
         let condition = fitting
             .end
             .check(keys::stream(&fitting.batch.stream), fitting.mutations());
-        let outcome = condition.make(ground.table.as_ref()).await;
+        let outcome = condition.make(context.table.as_ref()).await;
         (fitting, outcome)
     };
     let mut made = futures::stream::iter(fitting.into_iter().map(make)).buffer_unordered(UNDER_WAY_MAX);
@@ -163,13 +179,13 @@ async fn append(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<An
     while let Some((fitting, outcome)) = made.next().await {
         let (place, stream) = (fitting.place, &fitting.batch.stream);
         if let Ok(true) = outcome {
-            ground.ends.note(stream, &fitting.end_after());
-            ground.leftovers.add(fitting.obsolete());
+            context.ends.note(stream, &fitting.end_after());
+            context.deferred_deletes.add(fitting.obsolete());
             let seq = fitting.batch.last();
             answers[place] = Some(Ok(Committed { seq }));
             continue;
         }
-        ground.ends.forget(stream);
+        context.ends.forget(stream);
         match outcome {
             Ok(_) => lost.push(Candidate {
                 place,
@@ -189,24 +205,24 @@ async fn append(ground: &Ground, fitting: Vec<Fitting>, answers: &mut [Option<An
 }
 
 /// What became of a batch. Where nothing is at its place, attempts that may be under way are made to fail before anybody is told.
-pub(super) async fn resolve(ground: &Ground, batch: &Batch) -> Result<Fate, StoreError> {
+pub(super) async fn resolve(context: &TableContext, batch: &Batch) -> Result<CommitOutcome, StoreError> {
     const DOING: &str = "looks for a batch";
     let stream = &batch.stream;
     for _ in 0..ATTEMPTS_MAX {
-        let row = ground
+        let row = context
             .read_stream(DOING, stream, table::any_of([end::cells()]))
             .await?;
         let end = End::read(stream, &row)?;
         let entry = if end.seq < batch.last() {
             Vec::new()
         } else {
-            read::entries(ground, stream, Seq(batch.last().0 - 1), 1).await?
+            read::entries(context, stream, Seq(batch.last().0 - 1), 1).await?
         };
-        if let Some(fate) = batch.compare(end.seq, entry.first()).fate(batch) {
+        if let Some(fate) = batch.compare(end.seq, entry.first()).outcome(batch) {
             return Ok(fate);
         }
-        if end::raise_generation(ground, stream, &end).await? {
-            return Ok(Fate::NotCommitted);
+        if end::raise_generation(context, stream, &end).await? {
+            return Ok(CommitOutcome::NotCommitted);
         }
     }
     let busy = "others changed the stream's row again and again";

@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::pen::{Pen, all, commit, text};
-use crate::contract::{Batch, Committed, Fate, Head, JournalStore};
+use crate::contract::{Batch, CommitOutcome, Committed, Head, JournalStore};
 use crate::error::{CommitError, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -244,7 +244,7 @@ pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture
     let store = fixture.store.as_ref();
     let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
     let never = other.batch(&["it never came"]);
-    assert_eq!(store.resolve(&never).await.unwrap(), Fate::NotCommitted);
+    assert_eq!(store.resolve(&never).await.unwrap(), CommitOutcome::NotCommitted);
     let mut committed = Vec::new();
     for n in 0..12 {
         let batch = pen.batch(if n % 3 == 0 { &["x", "y", "z"] } else { &["x"] });
@@ -264,17 +264,20 @@ pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture
         lost.push(refused);
     }
     let overtaken = pen.batch(&["overtaken"]);
-    assert_eq!(store.resolve(&overtaken).await.unwrap(), Fate::NotCommitted);
+    assert_eq!(
+        store.resolve(&overtaken).await.unwrap(),
+        CommitOutcome::NotCommitted
+    );
     lost.push(overtaken);
     for round in 0..2 {
         for batch in &committed {
             let seq = batch.last();
-            let there = Fate::Committed(Committed { seq });
+            let there = CommitOutcome::Committed(Committed { seq });
             assert_eq!(store.resolve(batch).await.unwrap(), there, "round {round}");
         }
         for batch in &lost {
             let fate = store.resolve(batch).await.unwrap();
-            assert_eq!(fate, Fate::NotCommitted, "round {round}: {batch:?}");
+            assert_eq!(fate, CommitOutcome::NotCommitted, "round {round}: {batch:?}");
         }
         // Far more than a store would like to remember.
         for _ in 0..3 {
@@ -298,16 +301,16 @@ pub(super) async fn a_commit_that_was_abandoned_is_there_or_never_comes(fixture:
             tokio::task::yield_now().await;
         }
         match fate {
-            Fate::Committed(Committed { seq }) => {
+            CommitOutcome::Committed(Committed { seq }) => {
                 assert_eq!(seq, batch.last());
                 pen.advance(&batch);
             }
-            Fate::NotCommitted => {
+            CommitOutcome::NotCommitted => {
                 let acknowledged = answer.is_some_and(|answers| answers[0].is_ok());
                 assert!(!acknowledged, "round {round}: it was acknowledged");
                 pen.write(store, &["instead"]).await;
             }
-            Fate::Unknown => panic!("round {round}: nothing was dropped"),
+            CommitOutcome::Unknown => panic!("round {round}: nothing was dropped"),
         }
         assert_eq!(store.resolve(&batch).await.unwrap(), fate, "round {round}");
     }

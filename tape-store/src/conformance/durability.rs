@@ -2,12 +2,12 @@
 
 use super::Fixture;
 use super::pen::{Pen, all};
-use crate::contract::{Batch, Committed, Fate, RunFilter, Shard, SnapshotChange};
+use crate::contract::{Batch, CommitOutcome, Committed, RunFilter, Shard, SnapshotChange};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};
+use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::Tenant;
-use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// Another process that opens the store right after the acknowledgement sees everything, and takes over from there.
@@ -54,7 +54,7 @@ pub(super) async fn what_is_acknowledged_is_there_after_reopening(fixture: Fixtu
         assert_eq!((head.seq, head.digest), (pen.seq, pen.digest));
         assert_eq!(head.snapshot.expect("the snapshot is there").bytes, snapshot);
         assert_eq!(all(again.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
-        let there = Fate::Committed(Committed { seq: pen.seq });
+        let there = CommitOutcome::Committed(Committed { seq: pen.seq });
         assert_eq!(again.resolve(&batch).await.unwrap(), there);
         let shard = Shard::of(&pen.stream, again.capabilities().shards);
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::Fixture;
 use super::pen::{Pen, all, commit};
-use crate::contract::{Batch, Committed, Fate};
+use crate::contract::{Batch, CommitOutcome, Committed};
 use crate::error::CommitError;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::Seq;
@@ -33,7 +33,7 @@ pub(super) async fn a_batch_on_an_entry_that_was_lost_conflicts(fixture: Fixture
         assert!(answers[1].is_ok(), "its neighbour fits: {:?}", answers[1]);
         other.advance(&good);
         assert_eq!(all(store, &other.stream).await, good.entries);
-        assert_eq!(store.resolve(&batch).await.unwrap(), Fate::NotCommitted);
+        assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
     }
     assert_eq!(all(store, &pen.stream).await.len(), 1);
     pen.write(store, &["two"]).await;

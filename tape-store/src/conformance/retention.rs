@@ -2,14 +2,16 @@
 
 use super::Fixture;
 use super::pen::{Pen, all};
-use crate::contract::{Batch, Committed, Cursor, Fate, JournalStore, RunFilter, Shard, SnapshotChange};
+use crate::contract::{
+    Batch, CommitOutcome, Committed, Cursor, JournalStore, RunFilter, Shard, SnapshotChange,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tape_core::codec::StoredEntry;
+use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Key, RunId, Seq, StreamId, Tenant};
-use tape_core::stream::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 fn summary() -> Summary {
@@ -133,7 +135,7 @@ pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixtu
         pen.put(store, batch.clone()).await;
         let end = [kept, all(store, &pen.stream).await.split_off(entries + 1 - first)].concat();
         check_kept(store, &pen.stream, &end).await;
-        let there = Fate::Committed(Committed { seq: pen.seq });
+        let there = CommitOutcome::Committed(Committed { seq: pen.seq });
         assert_eq!(store.resolve(&batch).await.unwrap(), there);
         // A number beyond the end is the end's.
         let drops = [(pen.stream.clone(), Seq(u64::MAX))];
@@ -163,21 +165,24 @@ pub(super) async fn what_became_of_dropped_batches_is_unknown(fixture: Fixture) 
         batches.push(batch.clone());
         pen.put(store, batch).await;
     }
-    assert_eq!(store.resolve(&refused).await.unwrap(), Fate::NotCommitted);
+    assert_eq!(
+        store.resolve(&refused).await.unwrap(),
+        CommitOutcome::NotCommitted
+    );
     // The third batch keeps its last entry, which stands for it.
     store.drop_before(&[(pen.stream.clone(), Seq(6))]).await.unwrap();
     for (n, batch) in batches.iter().enumerate() {
         let seq = batch.last();
         let expected = if n < 2 {
-            Fate::Unknown
+            CommitOutcome::Unknown
         } else {
-            Fate::Committed(Committed { seq })
+            CommitOutcome::Committed(Committed { seq })
         };
         assert_eq!(store.resolve(batch).await.unwrap(), expected, "batch {n}");
     }
     assert_eq!(
         store.resolve(&refused).await.unwrap(),
-        Fate::Unknown,
+        CommitOutcome::Unknown,
         "nothing is left to compare it with"
     );
     let mut kept = all(store, &pen.stream).await;

@@ -2,8 +2,8 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, BatchId, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, BatchId, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
+    RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
@@ -208,7 +208,7 @@ impl Layer for FaultyStore {
         }
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         self.reach(Point::Resolve).await?;
         self.inner.resolve(batch).await
     }

@@ -2,7 +2,8 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard, TailPage,
+    Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
+    TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
@@ -197,7 +198,7 @@ impl Layer for MeteredStore {
         answers
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         add(&self.counters.lookups, 1);
         self.note(self.inner.resolve(batch).await)
     }

@@ -34,7 +34,7 @@ const COPIED_MAX: i64 = 1_000;
 const TRIES: u32 = 40;
 /// ...and then how often for so long, while all who come wait behind.
 const PATIENT_TRIES: u32 = 10;
-const PATIENCE: Duration = Duration::from_millis(20);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -201,7 +201,7 @@ async fn empty(session: &mut Session, part: i16) -> Result<bool, StoreError> {
 
 /// Begins a transaction that has a part for itself.
 async fn locked(session: &mut Session, part: i16, at_once: bool) -> Result<(), Failure> {
-    let (limit, table) = (PATIENCE.as_millis(), table(part));
+    let (limit, table) = (LOCK_TIMEOUT.as_millis(), table(part));
     let wait = if at_once { " NOWAIT" } else { "" };
     let lock = format!(
         "BEGIN; SET LOCAL lock_timeout = {limit}; LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE{wait}"

@@ -19,7 +19,7 @@ use tape_core::payload::Digest;
 
 /// How long a reader waits at most for transactions that hold up entries it could have otherwise; they may be of any database of the
 /// cluster, such as one that copies a whole database.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -116,7 +116,7 @@ impl Tail {
         limit: u32,
     ) -> Result<TailPage, StoreError> {
         let mut place = Place::read(cursor)?;
-        let mut patience = Patience::default();
+        let mut waits = Waits::default();
         loop {
             let rows = links
                 .query("reads", || {
@@ -137,7 +137,7 @@ impl Tail {
             }
             let beyond = links.query("reads", || bind(BEYOND, place)).await?;
             let beyond: bool = get(first(&beyond)?, 0)?;
-            if !self.is_worth_waiting(beyond, &mut patience).await {
+            if !self.is_worth_waiting(beyond, &mut waits).await {
                 return Ok(TailPage::end(place.cursor()));
             }
         }
@@ -145,33 +145,33 @@ impl Tail {
 
     /// The place after everything that is durable.
     pub(super) async fn end(&self, links: &Links) -> Result<Anchored, StoreError> {
-        let mut patience = Patience::default();
+        let mut waits = Waits::default();
         loop {
             let rows = links.query("reads", || sqlx::query(TAIL_END)).await?;
             let row = first(&rows)?;
-            if !self.is_worth_waiting(get(row, 4)?, &mut patience).await {
+            if !self.is_worth_waiting(get(row, 4)?, &mut waits).await {
                 return last(row);
             }
         }
     }
 
     /// Waits a little where entries stand beyond the horizon; false where there are none, or they have been waited for long enough.
-    async fn is_worth_waiting(&self, beyond: bool, patience: &mut Patience) -> bool {
-        let waited = beyond && patience.wait().await;
+    async fn is_worth_waiting(&self, beyond: bool, waits: &mut Waits) -> bool {
+        let waited = beyond && waits.wait().await;
         self.held_up.store(beyond && !waited, Ordering::Relaxed);
         waited
     }
 }
 
-/// Waits that double, up to [`PATIENCE`] in all.
+/// Waits that double, up to [`WAIT_MAX`] in all.
 #[derive(Default)]
-struct Patience {
+struct Waits {
     waited: Duration,
 }
 
-impl Patience {
+impl Waits {
     async fn wait(&mut self) -> bool {
-        if self.waited >= PATIENCE {
+        if self.waited >= WAIT_MAX {
             return false;
         }
         let pause = self.waited.clamp(PAUSE_MIN, PAUSE_MAX);

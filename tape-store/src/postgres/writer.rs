@@ -4,7 +4,7 @@ use super::append::{self, Candidate};
 use super::error::Failure;
 use super::links::{Held, Links};
 use super::read::{self, get};
-use crate::contract::{Batch, Committed, Fate};
+use crate::contract::{Batch, CommitOutcome, Committed};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use crate::upkeep::End;
@@ -164,18 +164,21 @@ async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, End>
 /// What became of a batch. All on one connection, so of one server, which is the primary: sessions that may still commit the batch are
 /// ended, then a durable write shows that the server takes commits and that what was committed before is durable, and only then is the
 /// batch compared.
-pub(super) async fn resolve(links: &Links, batch: &Batch) -> Result<Fate, StoreError> {
+pub(super) async fn resolve(links: &Links, batch: &Batch) -> Result<CommitOutcome, StoreError> {
     let compared = match resolve_once(links, batch).await {
         // It broke while nobody used it.
         Err(failure) if failure.is_of_the_connection() => resolve_once(links, batch).await,
         compared => compared,
     };
     let fate = compared.map_err(|failure| failure.store_error("looks for a batch"))??;
-    Ok(fate.unwrap_or(Fate::NotCommitted))
+    Ok(fate.unwrap_or(CommitOutcome::NotCommitted))
 }
 
 /// What became of a batch; none where nothing is at its place, and nothing comes any more.
-async fn resolve_once(links: &Links, batch: &Batch) -> Result<Result<Option<Fate>, StoreError>, Failure> {
+async fn resolve_once(
+    links: &Links,
+    batch: &Batch,
+) -> Result<Result<Option<CommitOutcome>, StoreError>, Failure> {
     let mut held = links.take().await?;
     let compared = async {
         held.end_doubtful().await?;
@@ -188,7 +191,10 @@ async fn resolve_once(links: &Links, batch: &Batch) -> Result<Result<Option<Fate
 }
 
 /// Compares a batch with what its stream has at its place; none where that is nothing.
-async fn compare(held: &mut Held<'_>, batch: &Batch) -> Result<Result<Option<Fate>, StoreError>, Failure> {
+async fn compare(
+    held: &mut Held<'_>,
+    batch: &Batch,
+) -> Result<Result<Option<CommitOutcome>, StoreError>, Failure> {
     let (stream, before) = (&batch.stream, Seq(batch.last().0.saturating_sub(1)));
     let name = stream.to_string();
     let head = held.ask(read::head_statement(&name)).await?;
@@ -198,7 +204,7 @@ async fn compare(held: &mut Held<'_>, batch: &Batch) -> Result<Result<Option<Fat
     };
     let rows = held.ask(read::entries_statement(&name, before, 1)).await?;
     let entry = read::page(stream, before, &rows);
-    Ok(entry.map(|entry| batch.compare(end, entry.first()).fate(batch)))
+    Ok(entry.map(|entry| batch.compare(end, entry.first()).outcome(batch)))
 }
 
 /// Makes sure that what was read is as durable as what is acknowledged.

@@ -16,9 +16,9 @@ use google_cloud_spanner::key::{KeyRange, KeySet};
 use google_cloud_spanner::mutation::Mutation;
 use tape_core::agenda::AgendaChange;
 use tape_core::codec::StoredEntry;
+use tape_core::decider::Summary;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::payload::Digest;
-use tape_core::stream::Summary;
 use tape_core::time::Timestamp;
 
 /// In place of a time: the time of the commit.
@@ -28,13 +28,13 @@ const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A stream, as the tables know it.
 #[derive(Clone, Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamKey {
     pub(super) name: String,
     pub(super) id: Vec<u8>,
     pub(super) shard: i64,
 }
 
-impl Stream {
+impl StreamKey {
     pub(super) fn new(stream: &StreamId, shards: u16) -> Self {
         let name = stream.to_string();
         Self {
@@ -56,7 +56,7 @@ pub(super) fn may_fit(batch: &Batch) -> bool {
 }
 
 /// What commits a batch, if its stream ends where the batch says.
-pub(super) fn mutations(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
+pub(super) fn mutations(stream: &StreamKey, batch: &Batch) -> Vec<Mutation> {
     let mut mutations = if batch.expected == Seq::ZERO {
         vec![begin(stream)]
     } else {
@@ -83,13 +83,13 @@ pub(super) fn mutations(stream: &Stream, batch: &Batch) -> Vec<Mutation> {
     mutations
 }
 
-fn without_snapshot(stream: &Stream) -> Mutation {
+fn without_snapshot(stream: &StreamKey) -> Mutation {
     let key = KeySet::builder().add_key(key![stream.id]).build();
     Mutation::delete("tape_snapshot", key)
 }
 
 /// Fails where the stream is there.
-fn begin(stream: &Stream) -> Mutation {
+fn begin(stream: &StreamKey) -> Mutation {
     let row = Mutation::new_insert_builder("tape_stream")
         .set("id")
         .to(stream.id.clone());
@@ -98,7 +98,7 @@ fn begin(stream: &Stream) -> Mutation {
 }
 
 /// Fails where the stream does not end where the batch says.
-fn leave(stream: &Stream, batch: &Batch) -> [Mutation; 2] {
+fn leave(stream: &StreamKey, batch: &Batch) -> [Mutation; 2] {
     let end = End {
         seq: batch.expected,
         epoch: batch.epoch,
@@ -111,7 +111,7 @@ fn leave(stream: &Stream, batch: &Batch) -> [Mutation; 2] {
 }
 
 /// Fails where the stream does not end there.
-pub(super) fn still_ends(stream: &Stream, end: End) -> Mutation {
+pub(super) fn still_ends(stream: &StreamKey, end: End) -> Mutation {
     let row = Mutation::new_update_builder("tape_end")
         .set("id")
         .to(stream.id.clone());
@@ -122,7 +122,7 @@ pub(super) fn still_ends(stream: &Stream, end: End) -> Mutation {
     row.set("gone").to(false).build()
 }
 
-fn end(stream: &Stream, batch: &Batch) -> Mutation {
+fn end(stream: &StreamKey, batch: &Batch) -> Mutation {
     let digest = batch
         .entries
         .last()
@@ -143,7 +143,7 @@ pub(super) fn end_row(id: Vec<u8>, seq: i64, epoch: i64, digest: Vec<u8>) -> Mut
 }
 
 /// Fails where the batch was looked for and not found. Leaves nothing behind.
-pub(super) fn not_void(stream: &Stream, batch: BatchId) -> [Mutation; 2] {
+pub(super) fn not_void(stream: &StreamKey, batch: BatchId) -> [Mutation; 2] {
     let key = KeySet::builder()
         .add_key(key![stream.id, batch.0.as_bytes().to_vec()])
         .build();
@@ -151,7 +151,7 @@ pub(super) fn not_void(stream: &Stream, batch: BatchId) -> [Mutation; 2] {
 }
 
 /// Keeps a batch from being committed from now on. Fails where that was done before.
-pub(super) fn void(stream: &Stream, batch: BatchId) -> Mutation {
+pub(super) fn void(stream: &StreamKey, batch: BatchId) -> Mutation {
     let row = Mutation::new_insert_builder("tape_void")
         .set("id")
         .to(stream.id.clone());
@@ -159,7 +159,7 @@ pub(super) fn void(stream: &Stream, batch: BatchId) -> Mutation {
     row.set("committed_at").to(COMMIT_TIME).build()
 }
 
-fn entries(stream: &Stream, batch: &Batch) -> impl Iterator<Item = Mutation> {
+fn entries(stream: &StreamKey, batch: &Batch) -> impl Iterator<Item = Mutation> {
     let last = batch.last();
     let row = move |entry: &StoredEntry| {
         let row = Mutation::new_insert_builder("tape_entry")
@@ -186,7 +186,7 @@ fn entries(stream: &Stream, batch: &Batch) -> impl Iterator<Item = Mutation> {
 }
 
 /// Work that goes before work that comes: an item may do both.
-pub(super) fn agenda(stream: &Stream, changes: &[AgendaChange]) -> Vec<Mutation> {
+pub(super) fn agenda(stream: &StreamKey, changes: &[AgendaChange]) -> Vec<Mutation> {
     let place = |queue: u8, due: Timestamp| (i64::from(queue), due.as_micros());
     let gone = changes.iter().filter_map(|change| {
         let was = change.was.filter(|was| Some(*was) != change.due)?;
@@ -211,7 +211,7 @@ pub(super) fn agenda(stream: &Stream, changes: &[AgendaChange]) -> Vec<Mutation>
 }
 
 /// What lists show of a run, and the labels it is found by.
-pub(super) fn list(stream: &Stream, run: &RunId, summary: &Summary) -> Vec<Mutation> {
+pub(super) fn list(stream: &StreamKey, run: &RunId, summary: &Summary) -> Vec<Mutation> {
     let row = Mutation::new_update_builder("tape_stream")
         .set("id")
         .to(stream.id.clone());
@@ -242,7 +242,7 @@ pub(super) fn label_key(key: &str, value: &str) -> Vec<u8> {
 }
 
 /// Takes a run out of the lists.
-pub(super) fn unlist(stream: &Stream) -> [Mutation; 2] {
+pub(super) fn unlist(stream: &StreamKey) -> [Mutation; 2] {
     let row = Mutation::new_update_builder("tape_stream")
         .set("id")
         .to(stream.id.clone());
@@ -254,13 +254,13 @@ pub(super) fn unlist(stream: &Stream) -> [Mutation; 2] {
     [row.set("changed_at").to(None::<i64>).build(), unlabel(stream)]
 }
 
-fn unlabel(stream: &Stream) -> Mutation {
+fn unlabel(stream: &StreamKey) -> Mutation {
     let all = KeySet::builder().add_range(KeyRange::closed_closed(key![stream.id], key![stream.id]));
     Mutation::delete("tape_label", all.build())
 }
 
 /// From now on the stream begins with an entry, and its snapshot is gone.
-pub(super) fn keep_from(stream: &Stream, first: i64) -> [Mutation; 2] {
+pub(super) fn keep_from(stream: &StreamKey, first: i64) -> [Mutation; 2] {
     let row = Mutation::new_insert_or_update_builder("tape_kept")
         .set("id")
         .to(stream.id.clone());
@@ -268,13 +268,13 @@ pub(super) fn keep_from(stream: &Stream, first: i64) -> [Mutation; 2] {
 }
 
 /// Drops the entries from one on and before another.
-pub(super) fn drop_entries(stream: &Stream, from: i64, before: i64) -> Mutation {
+pub(super) fn drop_entries(stream: &StreamKey, from: i64, before: i64) -> Mutation {
     let range = KeyRange::closed_open(key![stream.id, from], key![stream.id, before]);
     Mutation::delete("tape_entry", KeySet::builder().add_range(range).build())
 }
 
 /// Erases the payload of an entry. Fails where there is no such entry.
-pub(super) fn erase(stream: &Stream, seq: Seq) -> Mutation {
+pub(super) fn erase(stream: &StreamKey, seq: Seq) -> Mutation {
     let row = Mutation::new_update_builder("tape_entry")
         .set("id")
         .to(stream.id.clone());

@@ -1,6 +1,6 @@
 //! Due work.
 
-use super::append::Stream;
+use super::append::StreamKey;
 use super::link::{Link, Question};
 use super::read::get;
 use crate::contract::{Hint, Shard};
@@ -28,7 +28,7 @@ pub(super) async fn due(
     queue: Queue,
     shard: Shard,
     until: Timestamp,
-    after: Option<(&Hint, Stream)>,
+    after: Option<(&Hint, StreamKey)>,
     limit: u32,
 ) -> Result<Vec<Hint>, StoreError> {
     let limit = limit as usize;

@@ -1,6 +1,6 @@
 //! Whether the database would take a commit, and what time it is there.
 
-use super::append::{Stream, not_void};
+use super::append::{StreamKey, not_void};
 use super::link::{Link, Question};
 use super::read::get;
 use crate::contract::{BatchId, StoreTime};
@@ -10,7 +10,7 @@ use tape_core::time::Timestamp;
 
 /// Adds a row and takes it away in one commit, which is one like others but leaves nothing behind.
 pub(super) async fn probe(link: &Link) -> Result<(), StoreError> {
-    let nobody = Stream {
+    let nobody = StreamKey {
         name: String::new(),
         id: vec![0; 16],
         shard: 0,

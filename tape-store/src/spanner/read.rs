@@ -1,6 +1,6 @@
 //! Reading streams.
 
-use super::append::{self, Stream, signed};
+use super::append::{self, StreamKey, signed};
 use super::error::{Failure, corrupt};
 use super::link::{Link, Question};
 use super::retention::kept_from;
@@ -18,7 +18,7 @@ use tape_core::id::{Epoch, Seq};
 use tape_core::payload::Digest;
 
 /// Where a stream ends. Head and snapshot are asked for at the same time.
-pub(super) async fn head(link: &Link, stream: &Stream) -> Result<Option<Head>, StoreError> {
+pub(super) async fn head(link: &Link, stream: &StreamKey) -> Result<Option<Head>, StoreError> {
     let (ended, snapshot) = tokio::try_join!(end(link, stream), snapshot(link, stream))?;
     // A snapshot that was taken after the end was read is of a later end.
     let newer = |snapshot: &Snapshot| ended.as_ref().is_none_or(|ended| ended.seq < snapshot.seq);
@@ -31,7 +31,7 @@ pub(super) async fn head(link: &Link, stream: &Stream) -> Result<Option<Head>, S
 }
 
 /// The same without the snapshot. The newest head comes first; those that are gone stand behind it until Spanner compacts them.
-pub(super) async fn end(link: &Link, stream: &Stream) -> Result<Option<Head>, StoreError> {
+pub(super) async fn end(link: &Link, stream: &StreamKey) -> Result<Option<Head>, StoreError> {
     let range = KeyRange::closed_closed(key![stream.id], key![stream.id]);
     let request = ReadRequest::builder("tape_end", ["seq", "epoch", "digest"])
         .with_keys(KeySet::builder().add_range(range).build())
@@ -48,7 +48,7 @@ pub(super) async fn end(link: &Link, stream: &Stream) -> Result<Option<Head>, St
     Ok(rows.await?.pop())
 }
 
-async fn snapshot(link: &Link, stream: &Stream) -> Result<Option<Snapshot>, StoreError> {
+async fn snapshot(link: &Link, stream: &StreamKey) -> Result<Option<Snapshot>, StoreError> {
     let key = KeySet::builder().add_key(key![stream.id]).build();
     let request = ReadRequest::builder("tape_snapshot", ["seq", "bytes"]).with_keys(key);
     let rows = link.ask("reads", Question::Keys(request.build()), |row| {
@@ -63,7 +63,7 @@ async fn snapshot(link: &Link, stream: &Stream) -> Result<Option<Snapshot>, Stor
 /// Entries of a stream after one of them, or from the first one on that was kept.
 pub(super) async fn entries(
     link: &Link,
-    stream: &Stream,
+    stream: &StreamKey,
     mut after: Seq,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
@@ -100,7 +100,7 @@ pub(super) async fn entries(
 
 async fn entries_there(
     link: &Link,
-    stream: &Stream,
+    stream: &StreamKey,
     after: Seq,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, StoreError> {
@@ -115,7 +115,7 @@ async fn entries_there(
 }
 
 /// Erases the payload of one entry, if there is such an entry.
-pub(super) async fn erase(link: &Link, stream: &Stream, seq: Seq) -> Result<(), StoreError> {
+pub(super) async fn erase(link: &Link, stream: &StreamKey, seq: Seq) -> Result<(), StoreError> {
     let Err(failure) = link.write(vec![append::erase(stream, seq)]).await else {
         return Ok(());
     };
@@ -126,7 +126,7 @@ pub(super) async fn erase(link: &Link, stream: &Stream, seq: Seq) -> Result<(), 
     Err(failure.store_error("erases a payload"))
 }
 
-async fn is_there(link: &Link, stream: &Stream, seq: Seq) -> Result<bool, StoreError> {
+async fn is_there(link: &Link, stream: &StreamKey, seq: Seq) -> Result<bool, StoreError> {
     let key = KeySet::builder().add_key(key![stream.id, signed(seq.0)]).build();
     let request = ReadRequest::builder("tape_entry", ["seq"]).with_keys(key);
     let rows = link.ask("erases a payload", Question::Keys(request.build()), |row| {

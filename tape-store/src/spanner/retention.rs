@@ -4,7 +4,7 @@
 //! so what is left has no gap, and a reader who finds that older ones are missing looks where the stream begins. The row in
 //! lists goes with the last of them. Whatever was done before is done again without effect.
 
-use super::append::{self, Stream, signed};
+use super::append::{self, StreamKey, signed};
 use super::error::corrupt;
 use super::link::{Link, Question};
 use super::read::get;
@@ -29,9 +29,9 @@ pub(super) async fn drop_before(
     drops: &[(StreamId, Seq)],
 ) -> Result<(), StoreError> {
     for drops in drops.chunks(STREAMS_MAX) {
-        let streams: Vec<(Stream, Seq)> = drops
+        let streams: Vec<(StreamKey, Seq)> = drops
             .iter()
-            .map(|(stream, seq)| (Stream::new(stream, shards), *seq))
+            .map(|(stream, seq)| (StreamKey::new(stream, shards), *seq))
             .collect();
         let ends = ends(link, streams.iter().map(|(stream, _)| stream).collect()).await?;
         // Streams that are not there have no end.
@@ -45,7 +45,7 @@ pub(super) async fn drop_before(
 }
 
 /// Drops the entries of a stream before `first`, which is there.
-async fn drop_stream(link: &Link, stream: &Stream, first: i64) -> Result<(), StoreError> {
+async fn drop_stream(link: &Link, stream: &StreamKey, first: i64) -> Result<(), StoreError> {
     let mut mutations: Vec<Mutation> = append::keep_from(stream, first).into();
     let mut from = if first > ENTRIES_MAX {
         oldest(link, stream).await?
@@ -71,20 +71,20 @@ async fn drop_stream(link: &Link, stream: &Stream, first: i64) -> Result<(), Sto
 }
 
 /// The first entry that is left.
-async fn oldest(link: &Link, stream: &Stream) -> Result<i64, StoreError> {
+async fn oldest(link: &Link, stream: &StreamKey) -> Result<i64, StoreError> {
     first_row(link, stream, "tape_entry", "seq")
         .await?
         .ok_or_else(|| corrupt("tape_entry", &stream.name, "the stream has an end and no entries"))
 }
 
 /// With which entry a stream begins, where entries were dropped.
-pub(super) async fn kept_from(link: &Link, stream: &Stream) -> Result<Option<i64>, StoreError> {
+pub(super) async fn kept_from(link: &Link, stream: &StreamKey) -> Result<Option<i64>, StoreError> {
     first_row(link, stream, "tape_kept", "first").await
 }
 
 async fn first_row(
     link: &Link,
-    stream: &Stream,
+    stream: &StreamKey,
     table: &str,
     column: &str,
 ) -> Result<Option<i64>, StoreError> {

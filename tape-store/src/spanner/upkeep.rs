@@ -1,7 +1,7 @@
 //! Looking over what the database has beside entries.
 
 use super::SpannerStore;
-use super::append::{self, Stream};
+use super::append::{self, StreamKey};
 use super::link::{Link, Question};
 use super::read::get;
 use crate::contract::{Hint, PageToken};
@@ -98,7 +98,7 @@ impl Upkeep for SpannerStore {
 }
 
 /// Which of the hints there are.
-async fn due(link: &Link, stream: &Stream, hints: &[Hint]) -> Result<Vec<bool>, StoreError> {
+async fn due(link: &Link, stream: &StreamKey, hints: &[Hint]) -> Result<Vec<bool>, StoreError> {
     if hints.is_empty() {
         return Ok(Vec::new());
     }
@@ -121,7 +121,7 @@ async fn due(link: &Link, stream: &Stream, hints: &[Hint]) -> Result<Vec<bool>, 
 }
 
 /// What lists show of a run.
-async fn listed(link: &Link, stream: &Stream) -> Result<Option<tape_core::stream::Summary>, StoreError> {
+async fn listed(link: &Link, stream: &StreamKey) -> Result<Option<tape_core::decider::Summary>, StoreError> {
     let key = KeySet::builder().add_key(key![stream.id]).build();
     let columns = ["name", "status", "begun_at", "changed_at", "labels"];
     let request = ReadRequest::builder("tape_stream", columns).with_keys(key);

@@ -3,11 +3,11 @@
 //! Each batch is a transaction of its own, and all go at the same time: rows of several streams in one transaction would mostly stand in
 //! several splits, which Spanner then has to bring to agree, and one conflict would fail all.
 
-use super::append::{self, Stream};
+use super::append::{self, StreamKey};
 use super::error::Failure;
 use super::link::Link;
 use super::read;
-use crate::contract::{Batch, Committed, Fate};
+use crate::contract::{Batch, CommitOutcome, Committed};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use crate::upkeep::End;
@@ -29,7 +29,7 @@ pub(super) async fn commit(link: &Link, shards: u16, batches: Vec<Batch>) -> Vec
     let mut answers: Vec<Option<Answer>> = batches.iter().map(|_| None).collect();
     let candidates = admit(batches, &mut answers);
     let sent = candidates.into_iter().map(async |(place, batch)| {
-        let stream = Stream::new(&batch.stream, shards);
+        let stream = StreamKey::new(&batch.stream, shards);
         let outcome = commit_one(link, &stream, &batch).await;
         (place, stream, batch, outcome)
     });
@@ -51,7 +51,7 @@ pub(super) async fn commit(link: &Link, shards: u16, batches: Vec<Batch>) -> Vec
     answers.into_iter().map(answered).collect()
 }
 
-async fn commit_one(link: &Link, stream: &Stream, batch: &Batch) -> Outcome {
+async fn commit_one(link: &Link, stream: &StreamKey, batch: &Batch) -> Outcome {
     if !append::may_fit(batch) {
         return Outcome::Lost;
     }
@@ -73,7 +73,11 @@ fn refusal(batch: &Batch, failure: Failure) -> CommitError {
 }
 
 /// Nothing of the batch was written; where its stream ends by now says why.
-fn lost_to(stream: &Stream, batch: &Batch, ends: Result<&HashMap<Vec<u8>, End>, &StoreError>) -> CommitError {
+fn lost_to(
+    stream: &StreamKey,
+    batch: &Batch,
+    ends: Result<&HashMap<Vec<u8>, End>, &StoreError>,
+) -> CommitError {
     let ends = match ends {
         Ok(ends) => ends,
         Err(error) => return CommitError::Store(error.clone()),
@@ -90,7 +94,7 @@ fn lost_to(stream: &Stream, batch: &Batch, ends: Result<&HashMap<Vec<u8>, End>, 
 }
 
 /// Where streams end; nothing of those that are not there.
-pub(super) async fn ends(link: &Link, streams: Vec<&Stream>) -> Result<HashMap<Vec<u8>, End>, StoreError> {
+pub(super) async fn ends(link: &Link, streams: Vec<&StreamKey>) -> Result<HashMap<Vec<u8>, End>, StoreError> {
     // A request for several could not be limited to one row of each, and would pass all heads that are gone.
     let ends = streams.into_iter().map(async |stream| {
         let end = read::end(link, stream).await?;
@@ -101,7 +105,11 @@ pub(super) async fn ends(link: &Link, streams: Vec<&Stream>) -> Result<HashMap<V
 }
 
 /// What became of a batch. Where nothing is at its place, it is kept from being committed before anybody is told.
-pub(super) async fn resolve(link: &Link, stream: &Stream, batch: &Batch) -> Result<Fate, StoreError> {
+pub(super) async fn resolve(
+    link: &Link,
+    stream: &StreamKey,
+    batch: &Batch,
+) -> Result<CommitOutcome, StoreError> {
     if let Some(fate) = look_for(link, stream, batch).await? {
         return Ok(fate);
     }
@@ -111,16 +119,22 @@ pub(super) async fn resolve(link: &Link, stream: &Stream, batch: &Batch) -> Resu
         Err(failure) if failure.is_already_there() => {}
         Err(failure) => return Err(failure.store_error(LOOKS)),
     }
-    Ok(look_for(link, stream, batch).await?.unwrap_or(Fate::NotCommitted))
+    Ok(look_for(link, stream, batch)
+        .await?
+        .unwrap_or(CommitOutcome::NotCommitted))
 }
 
 /// Compares a batch with what its stream has at its place; none where that is nothing yet.
-async fn look_for(link: &Link, stream: &Stream, batch: &Batch) -> Result<Option<Fate>, StoreError> {
+async fn look_for(
+    link: &Link,
+    stream: &StreamKey,
+    batch: &Batch,
+) -> Result<Option<CommitOutcome>, StoreError> {
     let end = read::end(link, stream).await?.map_or(Seq::ZERO, |end| end.seq);
     let entry = if end < batch.last() {
         Vec::new()
     } else {
         read::entries(link, stream, Seq(batch.last().0 - 1), 1).await?
     };
-    Ok(batch.compare(end, entry.first()).fate(batch))
+    Ok(batch.compare(end, entry.first()).outcome(batch))
 }

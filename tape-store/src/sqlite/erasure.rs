@@ -30,18 +30,18 @@ pub(super) async fn erase(
     for seq in entries {
         positions.extend(read::position(readers, stream, *seq).await?);
     }
-    let patience = {
+    let busy_timeout = {
         let mut writer = writer.lock().await;
         writer.mark_erased(&positions).await?;
-        writer.patience()
+        writer.busy_timeout()
     };
     // An entry that is not there any more may have been erased before: then the log may still have it.
-    empty_log(writer, patience).await
+    empty_log(writer, busy_timeout).await
 }
 
 /// Empties the log once no reader uses it. Between the tries, commits have the writer.
-async fn empty_log(writer: &Mutex<Writer>, patience: Duration) -> Result<(), StoreError> {
-    let (give_up, mut pause) = (Instant::now() + patience, PAUSE_MIN);
+async fn empty_log(writer: &Mutex<Writer>, busy_timeout: Duration) -> Result<(), StoreError> {
+    let (give_up, mut pause) = (Instant::now() + busy_timeout, PAUSE_MIN);
     while !writer.lock().await.empty_log().await? {
         if Instant::now() >= give_up {
             let problem = "a reader, such as a backup, keeps the write-ahead log in use, which still has the bytes: erase \
@@ -61,10 +61,10 @@ impl Writer {
         if positions.is_empty() {
             return Ok(());
         }
-        let patience = self.patience();
+        let busy_timeout = self.busy_timeout();
         let marked = async {
             let connection = self.connection().await?;
-            in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+            in_turn!(busy_timeout, connection.execute("BEGIN IMMEDIATE"))?;
             for position in positions {
                 sqlx::query(MARK).bind(position).execute(&mut *connection).await?;
             }

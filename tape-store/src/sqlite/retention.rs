@@ -82,12 +82,12 @@ impl Writer {
     async fn drop_some<'d>(&mut self, dropping: Dropping<'d>) -> Result<Option<Dropping<'d>>, StoreError> {
         const DOING: &str = "drops entries";
         self.check()?;
-        let patience = self.patience();
+        let busy_timeout = self.busy_timeout();
         let connection = match self.connection().await {
             Ok(connection) => connection,
             Err(error) => return Err(self.failed(DOING, error)),
         };
-        let done = dropping.step(connection, patience).await;
+        let done = dropping.step(connection, busy_timeout).await;
         self.settled(done.is_ok()).await;
         done.map_err(|error| self.failed(DOING, error))
     }
@@ -97,9 +97,9 @@ impl<'d> Dropping<'d> {
     async fn step(
         self,
         connection: &mut SqliteConnection,
-        patience: Duration,
+        busy_timeout: Duration,
     ) -> Result<Option<Self>, sqlx::Error> {
-        in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+        in_turn!(busy_timeout, connection.execute("BEGIN IMMEDIATE"))?;
         let next = match self {
             Self::Mark(drops) => Some(mark(connection, drops).await?),
             Self::Drop { marked, mut left } => {

@@ -111,10 +111,10 @@ impl Writer {
         correction: &Correction,
     ) -> Result<bool, StoreError> {
         self.check()?;
-        let patience = self.patience();
+        let busy_timeout = self.busy_timeout();
         let done = async {
             let connection = self.connection().await?;
-            in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+            in_turn!(busy_timeout, connection.execute("BEGIN IMMEDIATE"))?;
             let held = correct(connection, stream, end, correction).await?;
             let over = if held { "COMMIT" } else { "ROLLBACK" };
             connection.execute(over).await?;
@@ -127,11 +127,11 @@ impl Writer {
 
     async fn set_index_version(&mut self, version: u32) -> Result<(), StoreError> {
         self.check()?;
-        let patience = self.patience();
+        let busy_timeout = self.busy_timeout();
         let done = async {
             let connection = self.connection().await?;
             let set = || sqlx::query(SET_VERSION).bind(i64::from(version));
-            in_turn!(patience, set().execute(&mut *connection))
+            in_turn!(busy_timeout, set().execute(&mut *connection))
         }
         .await;
         self.settled(done.is_ok()).await;

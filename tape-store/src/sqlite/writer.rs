@@ -7,7 +7,7 @@ use super::index;
 use super::names::Names;
 use super::place::Place;
 use super::read;
-use crate::contract::{Batch, BatchId, Committed, Fate, StoreTime};
+use crate::contract::{Batch, BatchId, CommitOutcome, Committed, StoreTime};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
 use crate::upkeep::End;
@@ -30,8 +30,8 @@ const END: &str =
 /// Does what begins a transaction, as soon as no other process writes. SQLite's own waiting sleeps ever longer, up to 100 ms, however
 /// short the others' commits are: of many processes that write, most would be asleep whenever the file is free.
 macro_rules! in_turn {
-    ($patience:expr, $begin:expr) => {{
-        let give_up = std::time::Instant::now() + $patience;
+    ($busy_timeout:expr, $begin:expr) => {{
+        let give_up = std::time::Instant::now() + $busy_timeout;
         loop {
             match $begin.await {
                 // Nothing was begun.
@@ -49,7 +49,7 @@ pub(super) use in_turn;
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     /// How long it waits for the commits of other processes.
-    patience: Duration,
+    busy_timeout: Duration,
     connection: Option<SqliteConnection>,
     /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
     doubtful: bool,
@@ -78,12 +78,12 @@ impl Writer {
     pub(super) fn new(
         path: &Path,
         options: SqliteConnectOptions,
-        patience: Duration,
+        busy_timeout: Duration,
         poison: Arc<Poison>,
     ) -> Self {
         Self {
             options,
-            patience,
+            busy_timeout,
             connection: None,
             doubtful: false,
             poison,
@@ -102,8 +102,8 @@ impl Writer {
         self.poison.write_failed(doing, error)
     }
 
-    pub(super) const fn patience(&self) -> Duration {
-        self.patience
+    pub(super) const fn busy_timeout(&self) -> Duration {
+        self.busy_timeout
     }
 
     /// Commits batches in one transaction. Answers in their order.
@@ -145,31 +145,31 @@ impl Writer {
 
     /// What became of a batch. Nobody writes while it is compared, and what was left undone is undone: where nothing is at its place,
     /// nothing comes any more.
-    pub(super) async fn resolve(&mut self, batch: &Batch) -> Result<Fate, StoreError> {
+    pub(super) async fn resolve(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         const DOING: &str = "looks for a batch";
         self.check()?;
-        let patience = self.patience;
+        let busy_timeout = self.busy_timeout;
         let connection = match self.connection().await {
             Ok(connection) => connection,
             Err(error) => return Err(self.failed(DOING, error)),
         };
-        let compared = compare(connection, patience, batch).await;
+        let compared = compare(connection, busy_timeout, batch).await;
         self.settled(matches!(compared, Ok(Ok(_)))).await;
         let fate = compared.map_err(|error| self.failed(DOING, error))??;
         self.check_written()?;
-        Ok(fate.unwrap_or(Fate::NotCommitted))
+        Ok(fate.unwrap_or(CommitOutcome::NotCommitted))
     }
 
     /// Whether a commit would be taken: a page is written as by a commit; where there was no room lately, as much as by the largest one.
     pub(super) async fn probe(&mut self) -> Result<(), StoreError> {
         self.check()?;
-        let patience = self.patience;
+        let busy_timeout = self.busy_timeout;
         let is_full = self.poison.is_full();
         let statement = if is_full { writes_much() } else { writes_a_page() };
         let probed = async {
             let connection = self.connection().await?;
             in_turn!(
-                patience,
+                busy_timeout,
                 connection.execute(sqlx::AssertSqlSafe(statement.as_str()))
             )
         };
@@ -186,10 +186,10 @@ impl Writer {
     pub(super) async fn set_time(&mut self) -> Result<StoreTime, StoreError> {
         const DOING: &str = super::clock::DOING;
         self.check()?;
-        let patience = self.patience;
+        let busy_timeout = self.busy_timeout;
         let begun = async {
             let connection = self.connection().await?;
-            in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+            in_turn!(busy_timeout, connection.execute("BEGIN IMMEDIATE"))?;
             Ok(connection)
         };
         let connection = match begun.await {
@@ -279,12 +279,12 @@ impl Writer {
         let plain = unknown.is_empty()
             && rows <= append::ROWS_MAX
             && !candidates.iter().any(|candidate| index::is_due(&candidate.batch));
-        let patience = self.patience;
+        let busy_timeout = self.busy_timeout;
         let connection = self.connection().await?;
         let settled = if plain {
-            settle_plain(connection, patience, &candidates).await?
+            settle_plain(connection, busy_timeout, &candidates).await?
         } else {
-            let named = in_turn!(patience, begin(connection, &unknown))?;
+            let named = in_turn!(busy_timeout, begin(connection, &unknown))?;
             candidates.extend(number(unknown, &named, answers));
             settle(connection, &candidates).await?
         };
@@ -322,16 +322,16 @@ fn doubt(answers: &mut [Answer], ids: &[BatchId], error: &StoreError) {
 /// Compares a batch with what its stream has at its place, within a transaction; none where that is nothing.
 async fn compare(
     connection: &mut SqliteConnection,
-    patience: Duration,
+    busy_timeout: Duration,
     batch: &Batch,
-) -> Result<Result<Option<Fate>, StoreError>, sqlx::Error> {
-    in_turn!(patience, connection.execute("BEGIN IMMEDIATE"))?;
+) -> Result<Result<Option<CommitOutcome>, StoreError>, sqlx::Error> {
+    in_turn!(busy_timeout, connection.execute("BEGIN IMMEDIATE"))?;
     let before = Seq(batch.last().0.saturating_sub(1));
     let read = async {
         let head = read::head(&mut *connection, &batch.stream).await?;
         let entry = read::entries(&mut *connection, &batch.stream, before, 1).await?;
         let end = head.map_or(Seq::ZERO, |head| head.seq);
-        Ok(batch.compare(end, entry.first()).fate(batch))
+        Ok(batch.compare(end, entry.first()).outcome(batch))
     };
     let read = read.await;
     connection.execute("ROLLBACK").await?;
@@ -366,18 +366,18 @@ async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
 }
 
 /// How long SQLite itself waits for others.
-async fn wait_for(connection: &mut SqliteConnection, patience: Duration) -> Result<(), sqlx::Error> {
-    let statement = format!("PRAGMA busy_timeout = {}", patience.as_millis());
+async fn wait_for(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), sqlx::Error> {
+    let statement = format!("PRAGMA busy_timeout = {}", busy_timeout.as_millis());
     connection.execute(sqlx::AssertSqlSafe(statement)).await.map(drop)
 }
 
 /// Appends in one statement, which is a transaction of its own.
 async fn settle_plain(
     connection: &mut SqliteConnection,
-    patience: Duration,
+    busy_timeout: Duration,
     candidates: &[Candidate],
 ) -> Result<Settled, sqlx::Error> {
-    let won = in_turn!(patience, append(connection, candidates))?;
+    let won = in_turn!(busy_timeout, append(connection, candidates))?;
     // The winners are durable, whatever happens now: losers whose end cannot be read are told to look again.
     let ends = ends(connection, candidates, &won).await.unwrap_or_default();
     Ok(Settled { won, ends })

@@ -8,8 +8,8 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
 use tape_store::contract::{
-    Batch, BatchId, Capabilities, Committed, Cursor, Fate, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, Snapshot, SnapshotChange, TailPage,
+    Batch, BatchId, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken,
+    RunFilter, RunPage, Shard, Snapshot, SnapshotChange, TailPage,
 };
 use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
@@ -82,7 +82,7 @@ struct State {
     /// The snapshots of streams whose entries were dropped.
     kept: HashMap<StreamId, Option<Snapshot>>,
     /// The rows that they had in lists.
-    listed: Vec<(tape_core::id::RunId, tape_core::stream::Summary)>,
+    listed: Vec<(tape_core::id::RunId, tape_core::decider::Summary)>,
 }
 
 impl BrokenStore {
@@ -342,28 +342,28 @@ impl Layer for BrokenStore {
         answers
     }
 
-    async fn resolve(&self, batch: &Batch) -> Result<Fate, StoreError> {
+    async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         let end = self
             .inner
             .head(&batch.stream)
             .await?
             .map_or(Seq::ZERO, |head| head.seq);
         match self.defect {
-            Defect::FindsNoBatch => Ok(Fate::NotCommitted),
+            Defect::FindsNoBatch => Ok(CommitOutcome::NotCommitted),
             Defect::FindsEveryBatch if end > Seq::ZERO => {
-                Ok(Fate::Committed(Committed { seq: batch.last() }))
+                Ok(CommitOutcome::Committed(Committed { seq: batch.last() }))
             }
-            Defect::ForgetsBatches if end.0 >= batch.last().0 + 1_024 => Ok(Fate::NotCommitted),
+            Defect::ForgetsBatches if end.0 >= batch.last().0 + 1_024 => Ok(CommitOutcome::NotCommitted),
             // It does not see to it that nothing is under way.
             Defect::CommitsLate => {
                 let page = self.inner.read(&batch.stream, Seq(batch.last().0 - 1), 1).await?;
-                let fate = batch.compare(end, page.first()).fate(batch);
-                Ok(fate.unwrap_or(Fate::NotCommitted))
+                let fate = batch.compare(end, page.first()).outcome(batch);
+                Ok(fate.unwrap_or(CommitOutcome::NotCommitted))
             }
             _ => {
                 let fate = self.inner.resolve(batch).await?;
-                let missed = fate == Fate::Unknown && self.is(Defect::MissesDroppedBatches);
-                Ok(if missed { Fate::NotCommitted } else { fate })
+                let missed = fate == CommitOutcome::Unknown && self.is(Defect::MissesDroppedBatches);
+                Ok(if missed { CommitOutcome::NotCommitted } else { fate })
             }
         }
     }

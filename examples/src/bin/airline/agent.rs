@@ -4,9 +4,9 @@
 use crate::recording::{Conversation, call_step, changes, decision_step, reference};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tape_examples::careless::UNDO;
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question};
+use tape_examples::non_idempotent_upstream::UNDO;
 use tape_examples::parent::Parent;
 use tape_examples::stops::{Point, Stops};
 use tape_examples::upstream::{Request, Upstream};
@@ -17,7 +17,7 @@ pub(crate) struct Tools {
     /// The airline's name in journals.
     pub(crate) connector: String,
     /// Whether the airline heeds no keys.
-    pub(crate) careless: bool,
+    pub(crate) non_idempotent: bool,
     pub(crate) model: Model,
     pub(crate) stops: Stops,
     pub(crate) parent: Parent,
@@ -133,7 +133,7 @@ async fn act<J: Journal>(
     tools.stops.pass(&step, Point::Redrive).await;
     tools.stops.pass(&step, Point::BeforeIntent).await;
     let changes = changes(&request.operation);
-    let business_key = (changes && tools.careless).then(|| request.reference.clone());
+    let business_key = (changes && tools.non_idempotent).then(|| request.reference.clone());
     let call = Call {
         connector: tools.connector.clone(),
         operation: request.operation.clone(),

@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tape_client::core::entry::EntryBody;
-use tape_examples::careless::UNDO;
 use tape_examples::ledger::Line;
+use tape_examples::non_idempotent_upstream::UNDO;
 use tape_examples::record::Record;
 
 /// Most differences that are told.

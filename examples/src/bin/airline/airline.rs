@@ -1,17 +1,17 @@
-//! The airline as a process of the play.
+//! The airline as a process of the scenario.
 
-use crate::play::Files;
+use crate::scenario::Files;
 use anyhow::{Context as _, Result};
 use std::path::PathBuf;
 use std::time::Duration;
-use tape_examples::careless::{GO, Hold};
 use tape_examples::child::Child;
-use tape_examples::patience::until_it_works;
-use tape_examples::supervisor::Troupe;
+use tape_examples::non_idempotent_upstream::{GO, Hold};
+use tape_examples::processes::Processes;
+use tape_examples::retry::until_it_works;
 use tape_examples::upstream::ANYWHERE;
 
-/// Whoever asks a careless airline to act waits so long for its answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// Whoever asks a non-idempotent airline to act waits so long for its answer.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The airline. Its ledger outlives its process.
 pub(crate) struct Airline {
@@ -22,27 +22,32 @@ pub(crate) struct Airline {
 
 impl Airline {
     /// One that heeds keys.
-    pub(crate) async fn careful(troupe: &Troupe, files: &Files) -> Result<Self> {
+    pub(crate) async fn idempotent(processes: &Processes, files: &Files) -> Result<Self> {
         let args = ["airline".into(), files.trajectories.clone(), files.ledger()];
-        let (process, url) = troupe.serve(args).await?;
+        let (process, url) = processes.serve(args).await?;
         Ok(Self { url, process })
     }
 
     /// One that heeds no keys, loses and delays answers, and holds some calls up.
-    pub(crate) async fn careless(troupe: &Troupe, files: &Files, seed: u64, holds: &[Hold]) -> Result<Self> {
+    pub(crate) async fn non_idempotent(
+        processes: &Processes,
+        files: &Files,
+        seed: u64,
+        holds: &[Hold],
+    ) -> Result<Self> {
         std::fs::write(holds_file(files), serde_json::to_vec(holds)?)?;
-        let (process, url) = troupe.serve(careless(files, seed, ANYWHERE)).await?;
+        let (process, url) = processes.serve(non_idempotent(files, seed, ANYWHERE)).await?;
         Ok(Self { url, process })
     }
 
-    /// Kills a careless one and starts it again at its address.
-    pub(crate) async fn restart(&mut self, troupe: &Troupe, files: &Files, seed: u64) -> Result<()> {
+    /// Kills a non-idempotent one and starts it again at its address.
+    pub(crate) async fn restart(&mut self, processes: &Processes, files: &Files, seed: u64) -> Result<()> {
         self.process
             .kill()
             .await
             .context("the airline cannot be killed")?;
         let address = self.url.trim_start_matches("http://").to_owned();
-        let start = || troupe.serve(careless(files, seed, &address));
+        let start = || processes.serve(non_idempotent(files, seed, &address));
         (self.process, _) = until_it_works(start).await?;
         Ok(())
     }
@@ -63,9 +68,9 @@ fn holds_file(files: &Files) -> PathBuf {
     files.dir.join("holds.json")
 }
 
-fn careless(files: &Files, seed: u64, address: &str) -> Vec<std::ffi::OsString> {
+fn non_idempotent(files: &Files, seed: u64, address: &str) -> Vec<std::ffi::OsString> {
     vec![
-        "careless-airline".into(),
+        "non-idempotent-airline".into(),
         files.trajectories.clone().into(),
         files.ledger().into(),
         "--listen".into(),

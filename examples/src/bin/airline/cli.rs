@@ -1,4 +1,4 @@
-//! What a person says on the command line, and what the play says to the processes that it starts.
+//! What a person says on the command line, and what the scenario says to the processes that it starts.
 
 use crate::schedule;
 use crate::soak::Length;
@@ -13,7 +13,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
     #[command(flatten)]
-    pub(crate) play: Option<Play>,
+    pub(crate) scenario: Option<Scenario>,
 }
 
 /// The longest deadline.
@@ -24,7 +24,7 @@ const REACTORS: usize = 4;
 const REACTOR_KILLS: usize = 200;
 
 #[derive(Args)]
-pub(crate) struct Play {
+pub(crate) struct Scenario {
     /// The recorded runs.
     #[arg(long)]
     pub(crate) trajectories: PathBuf,
@@ -56,7 +56,7 @@ pub(crate) struct Play {
     /// The seed of the schedule of kills and of the airline's failures: a number, or any other text.
     #[arg(long, default_value = "1", value_parser = schedule::seed)]
     pub(crate) seed: u64,
-    /// After so many seconds the play fails and says which runs are still open.
+    /// After so many seconds the scenario fails and says which runs are still open.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MONTH_SECONDS))]
     pub(crate) deadline_seconds: u64,
     /// Runs the agents without Tape, on their own notes, under the same kills of agents.
@@ -77,8 +77,8 @@ pub(crate) enum Semantics {
     NonIdempotent,
 }
 
-impl Play {
-    /// How many workers the play has.
+impl Scenario {
+    /// How many workers the scenario has.
     pub(crate) fn reactors(&self) -> Option<usize> {
         let workers = self.semantics == Semantics::NonIdempotent && !self.unprotected;
         (workers || self.soak.is_some()).then(|| self.reactors.map_or(REACTORS, usize::from))
@@ -109,7 +109,7 @@ impl Play {
     }
 }
 
-/// A store that all processes of the play see alike.
+/// A store that all processes of the scenario see alike.
 fn shared_store(url: &str) -> Result<String> {
     ensure!(
         url != "memory:",
@@ -119,7 +119,7 @@ fn shared_store(url: &str) -> Result<String> {
     Ok(url.to_owned())
 }
 
-/// The processes that the play starts.
+/// The processes that the scenario starts.
 #[derive(Subcommand)]
 pub(crate) enum Role {
     #[command(hide = true)]
@@ -127,7 +127,7 @@ pub(crate) enum Role {
     #[command(hide = true)]
     Airline { trajectories: PathBuf, ledger: PathBuf },
     #[command(hide = true)]
-    CarelessAirline(CarelessArgs),
+    NonIdempotentAirline(NonIdempotentArgs),
     #[command(hide = true)]
     Model { trajectories: PathBuf },
 }
@@ -138,9 +138,9 @@ pub(crate) struct AgentArgs {
     pub(crate) conversation: PathBuf,
     #[arg(long)]
     pub(crate) airline: String,
-    /// Whether the airline is careless.
+    /// Whether the airline is non-idempotent.
     #[arg(long)]
-    pub(crate) careless: bool,
+    pub(crate) non_idempotent: bool,
     #[arg(long)]
     pub(crate) model: String,
     #[arg(long)]
@@ -156,7 +156,7 @@ pub(crate) struct AgentArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct CarelessArgs {
+pub(crate) struct NonIdempotentArgs {
     pub(crate) trajectories: PathBuf,
     pub(crate) ledger: PathBuf,
     #[arg(long)]

@@ -1,8 +1,8 @@
-//! The journals of a play: the servers and workers over their store, and recovery.
+//! The journals of a scenario: the servers and workers over their store, and recovery.
 
 use crate::agreement;
 use crate::airline;
-use crate::ground::Begin;
+use crate::backing::Begin;
 use crate::recording::Conversation;
 use crate::verdict::{Kept, KeptDecision};
 use anyhow::{Context as _, Result};
@@ -16,11 +16,11 @@ use tape_client::core::entry::EntryBody;
 use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::{RunId, Tape};
 use tape_engine::Engine;
-use tape_examples::careless::{BOOKS, WORKER};
-use tape_examples::comeback::{Comeback, Handover};
-use tape_examples::patience::until_it_works;
+use tape_examples::non_idempotent_upstream::{BOOKS, WORKER};
 use tape_examples::reactors::{Reactors, Setting};
 use tape_examples::record::{self, Record};
+use tape_examples::recovery::{Handover, RecoveredRuns};
+use tape_examples::retry::until_it_works;
 use tape_examples::server::Servers;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -28,7 +28,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// while their server is down too, and must outlast a server's start on a busy machine.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// An agent waits so long for what a worker does; then its run waits without it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(2);
 /// How long a worker's claim lasts: much longer than a process stands still, or a commit takes, on a busy machine.
 const CLAIM: Duration = Duration::from_secs(5);
 /// Nobody hands a run over that has ended: that is looked at after so long.
@@ -42,21 +42,21 @@ pub(crate) struct Plan<'a> {
     pub(crate) store: &'a str,
     /// How many servers serve it; with none, everybody opens it.
     pub(crate) servers: usize,
-    /// How many workers there are; with none, recovery is a part of the play.
+    /// How many workers there are; with none, recovery is a part of the scenario.
     pub(crate) reactors: Option<usize>,
     /// How many agents run at a time.
     pub(crate) agents: usize,
     /// Where the airline is.
     pub(crate) airline: &'a str,
-    /// Where files of the play are kept.
+    /// Where files of the scenario are kept.
     pub(crate) dir: &'a Path,
     /// Where its processes say what goes wrong.
     pub(crate) errors: &'a Path,
 }
 
-/// The journals of a play.
+/// The journals of a scenario.
 pub(crate) struct Journals {
-    /// The tenant, which no other play shares.
+    /// The tenant, which no other scenario shares.
     tenant: String,
     tape: Tape,
     store: String,
@@ -65,7 +65,7 @@ pub(crate) struct Journals {
     servers: Option<Servers>,
     /// None where the agents make all calls themselves.
     reactors: Option<Reactors>,
-    comeback: Comeback,
+    recovery: RecoveredRuns,
 }
 
 /// The name of a conversation's run.
@@ -82,17 +82,17 @@ impl Journals {
         };
         // Reactors take up a journal that is there.
         let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
-        let (comeback, reactors) = match plan.reactors {
+        let (recovery, reactors) = match plan.reactors {
             None => {
                 let store = tape_store::open::open(plan.store).await?;
                 let engine = Engine::start(store);
-                (Comeback::start(Arc::new(engine), plan.agents)?, None)
+                (RecoveredRuns::start(Arc::new(engine), plan.agents)?, None)
             }
             Some(count) => {
-                let (comeback, redrive) = Comeback::served().await?;
+                let (recovery, redrive) = RecoveredRuns::served().await?;
                 let settings = (0..count).map(|n| setting(plan, &tenant, servers.as_ref(), &redrive, n));
                 let settings = settings.collect::<Result<_>>()?;
-                (comeback, Some(Reactors::start(settings, plan.errors).await?))
+                (recovery, Some(Reactors::start(settings, plan.errors).await?))
             }
         };
         Ok(Self {
@@ -102,7 +102,7 @@ impl Journals {
             clients: AtomicUsize::new(0),
             servers,
             reactors,
-            comeback,
+            recovery,
         })
     }
 
@@ -120,7 +120,7 @@ impl Journals {
     }
 
     pub(crate) fn handovers(&self, run: &str) -> Result<UnboundedReceiver<Handover>> {
-        Ok(self.comeback.of_run(run_id(&self.tenant, run)?))
+        Ok(self.recovery.of_run(run_id(&self.tenant, run)?))
     }
 
     /// The servers.
@@ -189,7 +189,7 @@ impl Journals {
             epoch: decided.epoch,
         });
         if let Err(problem) = &record.chain {
-            tape_examples::supervisor::say(&format!(
+            tape_examples::processes::say(&format!(
                 "  the chain of {} is broken: {problem}",
                 run.session.as_str()
             ));
@@ -246,11 +246,11 @@ fn setting(
 }
 
 fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String {
-    let (claim, patience) = (CLAIM.as_millis(), airline::PATIENCE.as_millis());
+    let (claim, timeout) = (CLAIM.as_millis(), airline::TIMEOUT.as_millis());
     format!(
         "claim_ms = {claim}\n\
          lease_ms = {claim}\n\
-         patience_ms = {patience}\n\
+         timeout_ms = {timeout}\n\
          sweep_ms = 1000\n\
          [connectors.{tenant}]\n\
          headers = {{ {WORKER} = \"{n}\" }}\n\

@@ -11,19 +11,19 @@
 mod agent;
 mod agreement;
 mod airline;
+mod backing;
 mod cli;
-mod ground;
 mod journals;
-mod play;
 mod recording;
+mod scenario;
 mod schedule;
 mod soak;
-mod stage;
+mod supervisor;
 mod verdict;
 mod world;
 
 use crate::agent::{Talk, Tools, converse};
-use crate::cli::{AgentArgs, CarelessArgs, Cli, Role};
+use crate::cli::{AgentArgs, Cli, NonIdempotentArgs, Role};
 use crate::journals::run_id;
 use crate::recording::Conversation;
 use anyhow::{Result, anyhow, bail};
@@ -31,12 +31,12 @@ use clap::Parser as _;
 use std::process::ExitCode;
 use tape_client::core::id::Epoch;
 use tape_client::{Begun, Error, RunId, Tape};
-use tape_examples::careless::{self, Conduct};
 use tape_examples::model::{self, Model};
+use tape_examples::non_idempotent_upstream::{self, Conduct};
 use tape_examples::notes::Notes;
 use tape_examples::parent::Parent;
+use tape_examples::processes;
 use tape_examples::stops::{Stop, Stops};
-use tape_examples::supervisor;
 use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
 
@@ -46,14 +46,14 @@ const NAME: &str = "airline";
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match (cli.role, cli.play) {
-        (Some(role), _) => supervisor::told(NAME, play_role(role).await),
-        (None, Some(play)) => supervisor::perform(NAME, play::perform(&play)).await,
-        (None, None) => supervisor::told(NAME, Err(anyhow!("--trajectories is missing; see --help"))),
+    match (cli.role, cli.scenario) {
+        (Some(role), _) => processes::told(NAME, run_role(role).await),
+        (None, Some(scenario)) => processes::run(NAME, scenario::run(&scenario)).await,
+        (None, None) => processes::told(NAME, Err(anyhow!("--trajectories is missing; see --help"))),
     }
 }
 
-async fn play_role(role: Role) -> Result<()> {
+async fn run_role(role: Role) -> Result<()> {
     let parent = Parent::attach();
     match role {
         Role::Agent(args) => be_agent(args, parent).await,
@@ -65,40 +65,40 @@ async fn play_role(role: Role) -> Result<()> {
             )
             .await
         }
-        Role::CarelessAirline(args) => be_careless(args, parent).await,
+        Role::NonIdempotentAirline(args) => be_non_idempotent(args, parent).await,
         Role::Model { trajectories } => {
             model::serve(world::Recorded::of(&recording::read(&trajectories)?), parent).await
         }
     }
 }
 
-async fn be_careless(args: CarelessArgs, parent: Parent) -> Result<()> {
+async fn be_non_idempotent(args: NonIdempotentArgs, parent: Parent) -> Result<()> {
     let desk = world::Airline::of(&recording::read(&args.trajectories)?);
     let conduct = Conduct {
         seed: args.seed,
-        patience: airline::PATIENCE,
+        timeout: airline::TIMEOUT,
         holds: serde_json::from_slice(&std::fs::read(&args.holds)?)?,
     };
-    careless::serve(desk, &args.ledger, &args.listen, conduct, parent).await
+    non_idempotent_upstream::serve(desk, &args.ledger, &args.listen, conduct, parent).await
 }
 
-/// The name of a careless airline is that of the play: workers of another one, over the same store, leave its acts alone.
+/// The name of a non-idempotent airline is that of the scenario: workers of another one, over the same store, leave its acts alone.
 fn connector(args: &AgentArgs) -> String {
-    let play = args.tenant.as_ref().filter(|_| args.careless);
-    play.map_or_else(|| "airline".to_owned(), Clone::clone)
+    let scenario = args.tenant.as_ref().filter(|_| args.non_idempotent);
+    scenario.map_or_else(|| "airline".to_owned(), Clone::clone)
 }
 
 async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
     let conversation: Conversation = serde_json::from_slice(&std::fs::read(&args.conversation)?)?;
     let stops = Stops::new(serde_json::from_str::<Vec<Stop>>(&args.stops)?, parent.clone());
     let (mut airline, model) = (Upstream::new(&args.airline), Model::new(&args.model));
-    if args.careless {
-        airline = airline.patience(airline::PATIENCE);
+    if args.non_idempotent {
+        airline = airline.timeout(airline::TIMEOUT);
     }
     let tools = Tools {
         airline,
         connector: connector(&args),
-        careless: args.careless,
+        non_idempotent: args.non_idempotent,
         model,
         stops,
         parent: parent.clone(),
@@ -130,7 +130,7 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
 async fn drive(url: &str, run: RunId, adopt: Option<u64>, tools: &Tools, talk: &Talk) -> Result<()> {
     let tape = Tape::at(url)
         .lease(journals::LEASE)
-        .patience(journals::PATIENCE)
+        .suspend_after(journals::SUSPEND_AFTER)
         .connect()
         .await?;
     let mut run = tape

@@ -12,10 +12,10 @@ mod workers;
 use crate::recording::{Conversation, call_step, changes, decision_step, reference_of};
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
-use tape_examples::careless::Hold;
+use tape_examples::non_idempotent_upstream::Hold;
+use tape_examples::processes::Left;
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Stop, Victim};
-use tape_examples::supervisor::Left;
 
 /// Most kills in one run: fewer than Tape lets a run be driven again without progress before it asks for a person.
 const KILLS_PER_RUN_MAX: usize = 12;

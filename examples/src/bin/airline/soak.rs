@@ -1,17 +1,17 @@
 //! The soak: the recorded runs are replayed again and again while everything is restarted again and again.
 
 use crate::airline::Airline;
-use crate::cli::Play;
-use crate::play::{Outcome, Scene, judge};
+use crate::cli::Scenario;
 use crate::recording::Conversation;
-use crate::stage::{Cue, Stage};
+use crate::scenario::{Outcome, Setup, judge};
+use crate::supervisor::{Signal, Supervisor};
 use anyhow::{Context as _, Result, bail};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tape_examples::processes::{Processes, say};
 use tape_examples::seed::Seed;
-use tape_examples::supervisor::{Troupe, say};
 use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -103,33 +103,33 @@ impl Restarts {
 
 /// Who restarts things, until it is told to stop.
 struct Wrecker {
-    stage: Arc<Stage>,
+    supervisor: Arc<Supervisor>,
     airline: Mutex<Airline>,
-    troupe: Troupe,
+    processes: Processes,
     seed: u64,
     restarts: Restarts,
     stop: CancellationToken,
 }
 
 /// Plays the soak and judges it.
-pub(crate) async fn play(
-    play: &Play,
-    scene: Scene,
-    troupe: &Troupe,
+pub(crate) async fn run(
+    scenario: &Scenario,
+    setup: Setup,
+    processes: &Processes,
     runs: &[Conversation],
     length: Length,
 ) -> Result<Outcome> {
-    let Scene {
-        stage,
+    let Setup {
+        supervisor,
         airline,
         model,
         _model,
-    } = scene;
+    } = setup;
     let wrecker = Arc::new(Wrecker {
-        stage: Arc::clone(&stage),
+        supervisor: Arc::clone(&supervisor),
         airline: Mutex::new(airline),
-        troupe: troupe.clone(),
-        seed: play.seed,
+        processes: processes.clone(),
+        seed: scenario.seed,
         restarts: Restarts::default(),
         stop: CancellationToken::new(),
     });
@@ -140,23 +140,23 @@ pub(crate) async fn play(
         }
         Ok(())
     };
-    let (played, ()) = tokio::try_join!(replay(play, &wrecker, runs, length), wrecked)?;
+    let (played, ()) = tokio::try_join!(replay(scenario, &wrecker, runs, length), wrecked)?;
     for run in played.iter().filter(|run| run.regretted) {
-        stage.ground.journals()?.until_undone(&run.name).await?;
+        supervisor.backing.journals()?.until_undone(&run.name).await?;
     }
     report(&wrecker, played.len());
     let kills = wrecker.restarts.all().map(|(_, count)| count).sum();
-    judge(&stage, &model, played, kills).await
+    judge(&supervisor, &model, played, kills).await
 }
 
 /// Replays the runs until the soak is long enough; then nothing is restarted any more, and what was begun comes to its end.
 async fn replay(
-    play: &Play,
+    scenario: &Scenario,
     wrecker: &Wrecker,
     runs: &[Conversation],
     length: Length,
 ) -> Result<Vec<Conversation>> {
-    let (began, seats) = (Instant::now(), Arc::new(Semaphore::new(play.agents)));
+    let (began, seats) = (Instant::now(), Arc::new(Semaphore::new(scenario.agents)));
     let (mut tasks, mut played) = (JoinSet::<Result<()>>::new(), Vec::new());
     let again = (1..).flat_map(|n| runs.iter().map(move |run| (n, run)));
     for (n, run) in again {
@@ -173,13 +173,13 @@ async fn replay(
         if enough {
             break;
         }
-        let run = regretted(run.again(n), play.seed);
-        wrecker.stage.open.add(&run.name);
+        let run = regretted(run.again(n), scenario.seed);
+        wrecker.supervisor.open.add(&run.name);
         played.push(run.clone());
-        let stage = Arc::clone(&wrecker.stage);
+        let supervisor = Arc::clone(&wrecker.supervisor);
         tasks.spawn(async move {
             let _seat = seat;
-            stage.unplanned(&run).await
+            supervisor.unplanned(&run).await
         });
     }
     wrecker.stop.cancel();
@@ -202,11 +202,11 @@ fn report(wrecker: &Wrecker, runs: usize) {
     for (kind, count) in wrecker.restarts.all() {
         say(&format!("  {count:>5} times {}", kind.name()));
     }
-    let stage = &wrecker.stage;
+    let supervisor = &wrecker.supervisor;
     say(&format!(
         "  {} drives ended early without a kill of their own, {} times a run waited without its agent",
-        stage.unplanned.load(Ordering::SeqCst),
-        stage.suspended.load(Ordering::SeqCst)
+        supervisor.unplanned.load(Ordering::SeqCst),
+        supervisor.suspended.load(Ordering::SeqCst)
     ));
 }
 
@@ -223,13 +223,13 @@ impl Wrecker {
     /// Restarts one after the other, at random moments.
     async fn wreck(self: Arc<Self>, kind: Kind) -> Result<()> {
         let mut seed = Seed::of_text(self.seed, kind.name());
-        let mut progress = self.stage.progress.subscribe();
+        let mut progress = self.supervisor.progress.subscribe();
         loop {
             let decisions = 1 + seed.below(2 * kind.decisions() - 1);
             let due = *progress.borrow() + decisions;
             let moment = Duration::from_millis(seed.below(MOMENT_MS) as u64);
             let comes = async {
-                // The stage is there as long as this is.
+                // The supervisor is there as long as this is.
                 let _ = progress.wait_for(|made| *made >= due).await;
                 tokio::time::sleep(moment).await;
             };
@@ -241,7 +241,7 @@ impl Wrecker {
     }
 
     async fn restart(self: &Arc<Self>, kind: Kind, seed: &mut Seed) -> Result<()> {
-        let journals = self.stage.ground.journals()?;
+        let journals = self.supervisor.backing.journals()?;
         match kind {
             Kind::Agents => return self.kill_agent(seed),
             Kind::Workers => {
@@ -256,7 +256,7 @@ impl Wrecker {
             Kind::Airline => {
                 let mut airline = self.airline.lock().await;
                 airline
-                    .restart(&self.troupe, &self.stage.files, self.seed)
+                    .restart(&self.processes, &self.supervisor.files, self.seed)
                     .await?;
             }
         }
@@ -266,12 +266,12 @@ impl Wrecker {
 
     /// Has the agent of some run die; it is started again by whoever follows the run.
     fn kill_agent(self: &Arc<Self>, seed: &mut Seed) -> Result<()> {
-        let acting = self.stage.acting.count();
-        let Some(run) = self.stage.acting.nth(seed.below(acting.max(1))) else {
+        let acting = self.supervisor.acting.count();
+        let Some(run) = self.supervisor.acting.nth(seed.below(acting.max(1))) else {
             return Ok(());
         };
         let (tell, died) = oneshot::channel();
-        self.stage.cue(&run, Cue::Die(tell))?;
+        self.supervisor.signal(&run, Signal::Die(tell))?;
         let wrecker = Arc::clone(self);
         tokio::spawn(async move {
             // Where the run ended first, nobody was killed.

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use tape_examples::careless::UNDO;
 use tape_examples::ledger::Line;
 use tape_examples::model::Asked;
+use tape_examples::non_idempotent_upstream::UNDO;
 
 /// What was kept of one run.
 #[derive(Clone, Debug, Default)]

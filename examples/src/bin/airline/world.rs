@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::HashMap;
 use tape_examples::journal::Answer;
-use tape_examples::model::{Mind, Question};
-use tape_examples::upstream::{Desk, Request};
+use tape_examples::model::{ModelBackend, Question};
+use tape_examples::upstream::{Request, Service};
 
 /// Answers each call of a tool as recorded, and refuses any other.
 pub(crate) struct Airline(HashMap<String, Request>, HashMap<String, Value>);
@@ -35,7 +35,7 @@ impl Airline {
     }
 }
 
-impl Desk for Airline {
+impl Service for Airline {
     fn answer(&self, request: &Request) -> Result<Value, String> {
         let Self(asked, answers) = self;
         let (run, call) = request.reference.split_once('/').unwrap_or_default();
@@ -67,7 +67,7 @@ impl Recorded {
     }
 }
 
-impl Mind for Recorded {
+impl ModelBackend for Recorded {
     fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>> {
         Box::pin(async { self.recorded(question) })
     }

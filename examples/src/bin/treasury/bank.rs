@@ -1,7 +1,7 @@
 //! The bank: the upstream that moves the money. What it did stands in a ledger of its own.
 
 use serde_json::{Value, json};
-use tape_examples::upstream::{Desk, Request};
+use tape_examples::upstream::{Request, Service};
 
 /// A bank that does what it is asked, where that makes sense.
 pub(crate) struct Bank;
@@ -9,7 +9,7 @@ pub(crate) struct Bank;
 /// US dollars for one unit, in millionths.
 const PRICES: [(&str, u64); 3] = [("EUR", 1_081_250), ("GBP", 1_264_400), ("CHF", 1_112_900)];
 
-impl Desk for Bank {
+impl Service for Bank {
     fn answer(&self, request: &Request) -> Result<Value, String> {
         let Request {
             reference,

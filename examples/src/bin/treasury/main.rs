@@ -9,19 +9,19 @@
 //! model decides instead of the scripted one.
 
 mod agent;
+mod backing;
 mod bank;
 mod book;
-mod ground;
-mod mind;
+mod scripted;
 #[cfg(feature = "real-model")]
 mod real;
 mod report;
-mod stage;
+mod supervisor;
 
 use crate::agent::Tools;
+use crate::backing::Backing;
 use crate::book::Book;
-use crate::ground::Ground;
-use crate::stage::Stage;
+use crate::supervisor::Supervisor;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -32,16 +32,16 @@ use tape_client::{Begun, Tape};
 use tape_examples::model::{self, Model};
 use tape_examples::notes::{self, Notes};
 use tape_examples::parent::Parent;
+use tape_examples::processes::{self, Left, Processes, say};
 use tape_examples::stops::{Stop, Stops, Victim};
-use tape_examples::supervisor::{Left, Troupe, say};
 use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
-use tape_examples::{ledger, record, supervisor};
+use tape_examples::{ledger, record};
 
 /// Under which name it says why it fails.
 const NAME: &str = "treasury";
 /// How long the agent waits in its process for a person before it leaves the wait to the journal.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SUSPEND_AFTER: Duration = Duration::from_secs(60);
 /// What is set aside of the model's budget before each question, in millionths of a US dollar.
 const RESERVE_MICRO_USD: u64 = 20_000;
 
@@ -56,7 +56,7 @@ struct Cli {
     unprotected: bool,
 }
 
-/// The processes that the play starts.
+/// The processes that the scenario starts.
 #[derive(Subcommand)]
 enum Role {
     #[command(hide = true)]
@@ -87,19 +87,19 @@ struct AgentArgs {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.role {
-        Some(role) => supervisor::told(NAME, play_role(role).await),
-        None => supervisor::perform(NAME, perform(cli.unprotected)).await,
+        Some(role) => processes::told(NAME, run_role(role).await),
+        None => processes::run(NAME, run(cli.unprotected)).await,
     }
 }
 
-async fn play_role(role: Role) -> Result<()> {
+async fn run_role(role: Role) -> Result<()> {
     let parent = Parent::attach();
     match role {
         Role::Agent(args) => be_agent(args, parent).await,
         Role::Bank { ledger } => upstream::serve(bank::Bank, &ledger, parent).await,
         #[cfg(feature = "real-model")]
         Role::Model if real::key_is_there() => model::serve(real::Real::new()?, parent).await,
-        Role::Model => model::serve(mind::Scripted, parent).await,
+        Role::Model => model::serve(scripted::Scripted, parent).await,
     }
 }
 
@@ -127,12 +127,12 @@ async fn be_agent(args: AgentArgs, parent: Parent) -> Result<()> {
 /// Drives the run over its journal.
 async fn drive(url: &str, adopt: Option<u64>, tools: &Tools, book: &Book) -> Result<()> {
     let tape = Tape::at(url)
-        .lease(ground::LEASE)
-        .patience(PATIENCE)
+        .lease(backing::LEASE)
+        .suspend_after(SUSPEND_AFTER)
         .connect()
         .await?;
     let mut run = tape
-        .run(ground::run()?)
+        .run(backing::run()?)
         .label("desk", &book.desk)
         .input_json(book);
     if let Some(epoch) = adopt {
@@ -148,8 +148,8 @@ async fn drive(url: &str, adopt: Option<u64>, tools: &Tools, book: &Book) -> Res
     agent::close(&mut taped, tools, book).await
 }
 
-/// Performs the whole play and judges it.
-async fn perform(unprotected: bool) -> Result<()> {
+/// Runs the whole scenario and judges it.
+async fn run(unprotected: bool) -> Result<()> {
     let book = Book::of_the_day()?;
     say(&format!(
         "An agent closes the book of {} for {}. A model decides, a bank acts, and the",
@@ -162,44 +162,44 @@ async fn perform(unprotected: bool) -> Result<()> {
         ""
     });
     let dir = tempfile::tempdir()?;
-    let troupe = Troupe::new(dir.path())?;
-    on_stage(unprotected, dir.path(), &troupe)
+    let processes = Processes::new(dir.path())?;
+    with_processes(unprotected, dir.path(), &processes)
         .await
-        .with_context(|| troupe.said_last())
+        .with_context(|| processes.said_last())
 }
 
-async fn on_stage(unprotected: bool, dir: &Path, troupe: &Troupe) -> Result<()> {
+async fn with_processes(unprotected: bool, dir: &Path, processes: &Processes) -> Result<()> {
     let (books, notes) = (dir.join("ledger"), dir.join("notes"));
-    let (_model, model_url) = troupe.serve(["model"]).await?;
-    let (bank, bank_url) = troupe.serve(["bank", &books.display().to_string()]).await?;
-    let mut left = stage::worst_moments();
-    let ground = if unprotected {
+    let (_model, model_url) = processes.serve(["model"]).await?;
+    let (bank, bank_url) = processes.serve(["bank", &books.display().to_string()]).await?;
+    let mut left = supervisor::worst_moments();
+    let backing = if unprotected {
         // There is no server that could be killed.
         left.retain(|stop| !matches!(stop.victim, Victim::Server(_)));
-        Ground::Notes(notes.clone())
+        Backing::Notes(notes.clone())
     } else {
-        Ground::tape(dir, troupe.errors()).await?
+        Backing::tape(dir, processes.errors()).await?
     };
     let args = ["agent", "--bank", &bank_url, "--model", &model_url]
         .map(str::to_owned)
         .to_vec();
-    let mut stage = Stage {
-        troupe: troupe.clone(),
+    let mut supervisor = Supervisor {
+        processes: processes.clone(),
         args,
-        ground,
+        backing,
         bank,
         left: Left::all(left),
         kills: 0,
     };
-    stage.play().await?;
+    supervisor.run().await?;
     let scripted = !cfg!(feature = "real-model");
     if scripted {
-        stage.left.none()?;
+        supervisor.left.none()?;
     }
     let (ledger, asked) = (ledger::read(&books)?, Model::new(&model_url).asked().await?);
-    match stage.ground.client() {
-        Some(tape) => show_journal(tape, &ledger, &asked, stage.kills).await,
-        None => show_notes(&notes, &ledger, stage.kills),
+    match supervisor.backing.client() {
+        Some(tape) => show_journal(tape, &ledger, &asked, supervisor.kills).await,
+        None => show_notes(&notes, &ledger, supervisor.kills),
     }
 }
 
@@ -209,7 +209,7 @@ async fn show_journal(
     asked: &[model::Asked],
     kills: usize,
 ) -> Result<()> {
-    let run = ground::run()?;
+    let run = backing::run()?;
     let record = record::read(tape, &run).await?;
     say(&format!("\n{}", report::journal(&record, &run, ledger)));
     let verdict = report::judge(&record, &run, ledger, asked)?;

@@ -7,7 +7,7 @@ use genai::Client;
 use genai::chat::{ChatMessage, ChatRequest};
 use serde_json::{Value, json};
 use tape_examples::journal::Answer;
-use tape_examples::model::{Mind, Question};
+use tape_examples::model::{ModelBackend, Question};
 
 /// Providers by the variable that has their key, with a model of each; `TREASURY_MODEL` names another model.
 const PROVIDERS: [(&str, &str); 3] = [
@@ -77,7 +77,7 @@ impl Real {
     }
 }
 
-impl Mind for Real {
+impl ModelBackend for Real {
     fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>> {
         Box::pin(async {
             self.ask(&question.request)

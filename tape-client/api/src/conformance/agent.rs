@@ -7,7 +7,9 @@ use tape_core::command::{Begin, Command, Create, DriverCommand, RecordDecision, 
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Undo};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
-use tape_core::id::{Connector, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, StreamId};
+use tape_core::id::{
+    ConnectorName, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, StreamId,
+};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 
@@ -104,7 +106,7 @@ impl Driven {
             call,
         };
         let spec = EffectSpec {
-            connector: Connector::new("bank").unwrap(),
+            connector: ConnectorName::new("bank").unwrap(),
             operation: Operation::new("pay").unwrap(),
             semantics: Semantics::Idempotent,
             mode: Mode::Outbox,

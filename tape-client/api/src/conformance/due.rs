@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{DriverCommand, Ending, WorkerCommand};
+use tape_core::command::{AttemptOutcome, DriverCommand, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::EffectId;
 
@@ -76,7 +76,7 @@ pub(super) async fn an_undo_is_found_and_passed_over_while_a_worker_has_it(journ
     let effect = run.effect(0).await;
     let begun = journal.head(&run.run).await.unwrap().unwrap().0;
     run.work(claim(&effect)).await;
-    let confirmed = Ending::Confirmed {
+    let confirmed = AttemptOutcome::Confirmed {
         result: text("done"),
         undo: None,
         spent: None,

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::DriverCommand;
+use tape_core::decider::RunStatus;
 use tape_core::id::{App, Key, Principal, RunId, StreamId, Tenant};
-use tape_core::reply::{Ended, ReplyResult};
-use tape_core::stream::RunStatus;
+use tape_core::reply::{ReplyResult, RunOutcome};
 
 async fn listed(journal: &Arc<dyn Journal>, query: &RunQuery) -> Vec<RunId> {
     let (mut runs, mut from): (Vec<RunId>, Option<String>) = (Vec::new(), None);
@@ -129,6 +129,6 @@ pub(super) async fn a_run_that_is_retired_says_how_it_ended(journal: Arc<dyn Jou
     let ReplyResult::Ended { ending, .. } = again.result else {
         panic!("{again:?}");
     };
-    assert_eq!(ending, Ended::Completed);
+    assert_eq!(ending, RunOutcome::Completed);
     assert_eq!(journal.head(&lived.run).await.unwrap().unwrap().0.0, 2);
 }

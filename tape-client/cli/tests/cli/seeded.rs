@@ -33,7 +33,7 @@ impl Seeded {
         // 2026-11-22, at noon.
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_795_348_800_000_000)));
         let connect = Tape::over(Engine::new(store, clock.clone())).holder(Holder::new("agent-1").unwrap());
-        let tape = connect.patience(Duration::ZERO).connect().await.unwrap();
+        let tape = connect.suspend_after(Duration::ZERO).connect().await.unwrap();
         done(&tape, &clock).await;
         clock.advance_ms(1000);
         waiting(&tape).await;

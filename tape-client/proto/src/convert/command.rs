@@ -32,7 +32,7 @@ pub fn execute_request(run: RunId, command: Command<RunCommand>) -> v1::ExecuteR
         RunCommand::Work(command) => Wire::Work(v1::Work {
             command: Some(command.into()),
         }),
-        RunCommand::Tell(command) => Wire::Tell(v1::Tell {
+        RunCommand::External(command) => Wire::External(v1::ExternalCommand {
             command: Some(command.into()),
         }),
     };
@@ -89,7 +89,7 @@ fn read_body(wire: v1::execute_request::Command, run: &RunId) -> Result<RunComma
             required("drive", drive.command)?,
         )),
         Wire::Work(work) => required("work", work.command).map(RunCommand::Work),
-        Wire::Tell(tell) => required("tell", tell.command).map(RunCommand::Tell),
+        Wire::External(external) => required("external", external.command).map(RunCommand::External),
     }
 }
 

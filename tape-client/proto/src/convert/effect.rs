@@ -2,7 +2,7 @@
 
 use super::field::{InvalidField, known, name, optional, optional_name, repeated, required};
 use crate::v1;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Status, Undo};
 
 /// Maps the values of an enum one to one; the wire's zero value is refused.
@@ -110,10 +110,10 @@ impl From<EffectPolicy> for v1::EffectPolicy {
     }
 }
 
-impl TryFrom<v1::Ending> for Ending {
+impl TryFrom<v1::AttemptOutcome> for AttemptOutcome {
     type Error = InvalidField;
-    fn try_from(wire: v1::Ending) -> Result<Self, InvalidField> {
-        use v1::ending::How;
+    fn try_from(wire: v1::AttemptOutcome) -> Result<Self, InvalidField> {
+        use v1::attempt_outcome::How;
         match wire.how.ok_or_else(|| InvalidField::missing("how"))? {
             How::Confirmed(confirmed) => read_confirmed(confirmed).map_err(|error| error.within("confirmed")),
             How::Failed(failed) => {
@@ -146,41 +146,41 @@ impl TryFrom<v1::Ending> for Ending {
     }
 }
 
-fn read_confirmed(wire: v1::ending::Confirmed) -> Result<Ending, InvalidField> {
+fn read_confirmed(wire: v1::attempt_outcome::Confirmed) -> Result<AttemptOutcome, InvalidField> {
     let spent = wire
         .spent
         .map(|spent| repeated("spent.spends", spent.spends))
         .transpose()?;
-    Ok(Ending::Confirmed {
+    Ok(AttemptOutcome::Confirmed {
         result: required("result", wire.result)?,
         undo: optional("undo", wire.undo)?,
         spent,
     })
 }
 
-impl From<Ending> for v1::Ending {
-    fn from(ending: Ending) -> Self {
-        use v1::ending::{Confirmed, Failed, How, Repeat, Retry, Spends, Unknown, Unreached};
+impl From<AttemptOutcome> for v1::AttemptOutcome {
+    fn from(ending: AttemptOutcome) -> Self {
+        use v1::attempt_outcome::{Confirmed, Failed, How, Repeat, Retry, Spends, Unknown, Unreached};
         let how = match ending {
-            Ending::Confirmed { result, undo, spent } => How::Confirmed(Confirmed {
+            AttemptOutcome::Confirmed { result, undo, spent } => How::Confirmed(Confirmed {
                 result: Some(result.into()),
                 undo: undo.map(Into::into),
                 spent: spent.map(|spends| Spends {
                     spends: spends.into_iter().map(Into::into).collect(),
                 }),
             }),
-            Ending::Failed { error, detail } => How::Failed(Failed {
+            AttemptOutcome::Failed { error, detail } => How::Failed(Failed {
                 error,
                 detail: detail.map(Into::into),
             }),
-            Ending::Refused { error, detail } => How::Refused(Failed {
+            AttemptOutcome::Refused { error, detail } => How::Refused(Failed {
                 error,
                 detail: detail.map(Into::into),
             }),
-            Ending::Retry { error, after_ms } => How::Retry(Retry { error, after_ms }),
-            Ending::Unknown { cause } => How::Unknown(Unknown { cause }),
-            Ending::Repeat { cause, after_ms } => How::Repeat(Repeat { cause, after_ms }),
-            Ending::Unreached { error } => How::Unreached(Unreached { error }),
+            AttemptOutcome::Retry { error, after_ms } => How::Retry(Retry { error, after_ms }),
+            AttemptOutcome::Unknown { cause } => How::Unknown(Unknown { cause }),
+            AttemptOutcome::Repeat { cause, after_ms } => How::Repeat(Repeat { cause, after_ms }),
+            AttemptOutcome::Unreached { error } => How::Unreached(Unreached { error }),
         };
         Self { how: Some(how) }
     }

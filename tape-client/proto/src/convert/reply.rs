@@ -5,7 +5,7 @@ use crate::v1;
 use crate::v1::execute_response as wire;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{Epoch, Seq};
-use tape_core::reply::{Ended, Reply, ReplyResult};
+use tape_core::reply::{Reply, ReplyResult, RunOutcome};
 use tape_core::time::Timestamp;
 
 impl From<Reply> for v1::ExecuteResponse {
@@ -168,22 +168,22 @@ impl TryFrom<v1::AnsweredBy> for AnsweredBy {
     }
 }
 
-impl From<Ended> for v1::Ended {
-    fn from(ended: Ended) -> Self {
-        use v1::ended::{Cancelled, Completed, Failed, How};
+impl From<RunOutcome> for v1::RunOutcome {
+    fn from(ended: RunOutcome) -> Self {
+        use v1::run_outcome::{Cancelled, Completed, Failed, How};
         let how = match ended {
-            Ended::Completed => How::Completed(Completed {}),
-            Ended::Failed { error } => How::Failed(Failed { error }),
-            Ended::Cancelled { reason } => How::Cancelled(Cancelled { reason }),
+            RunOutcome::Completed => How::Completed(Completed {}),
+            RunOutcome::Failed { error } => How::Failed(Failed { error }),
+            RunOutcome::Cancelled { reason } => How::Cancelled(Cancelled { reason }),
         };
         Self { how: Some(how) }
     }
 }
 
-impl TryFrom<v1::Ended> for Ended {
+impl TryFrom<v1::RunOutcome> for RunOutcome {
     type Error = InvalidField;
-    fn try_from(wire: v1::Ended) -> Result<Self, InvalidField> {
-        use v1::ended::How;
+    fn try_from(wire: v1::RunOutcome) -> Result<Self, InvalidField> {
+        use v1::run_outcome::How;
         Ok(match wire.how.ok_or_else(|| InvalidField::missing("how"))? {
             How::Completed(_) => Self::Completed,
             How::Failed(failed) => Self::Failed { error: failed.error },

@@ -6,11 +6,11 @@ use crate::v1;
 use crate::v1::get_run_request as request;
 use crate::v1::get_run_response as view;
 use prost::Message;
+use tape_core::decider::Decider as _;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, GateName, RunId, TimerName};
 use tape_core::payload::Digest;
 use tape_core::run::{Driver, Effect, Gate, Lease, Obligation, ObligationStatus, Phase, Run, Timer};
-use tape_core::stream::Stream as _;
 use tape_core::time::{Now, Timestamp};
 
 /// Bytes that an element of a list takes beside its own: its tag, and its length in at most five.
@@ -212,8 +212,8 @@ fn lease(lease: &Lease) -> Option<view::Lease> {
     })
 }
 
-fn claim(claim: &tape_core::entry::effect::Claim) -> view::Claim {
-    view::Claim {
+fn claim(claim: &tape_core::entry::effect::WorkLease) -> view::WorkLease {
+    view::WorkLease {
         holder: claim.holder.to_string(),
         until_us: claim.until.as_micros(),
     }

@@ -7,7 +7,7 @@ use crate::v1::work::{
     ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation,
     RenewEffectClaim, RenewObligationClaim, renew_effect_claim,
 };
-use tape_core::command::{Held, UndoEnding, WorkerCommand};
+use tape_core::command::{Held, UndoOutcome, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
 
@@ -117,13 +117,13 @@ fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidFie
         holder: name("holder", &wire.holder)?,
         attempt: wire.attempt,
         ending: match wire.ending.ok_or_else(|| InvalidField::missing("ending"))? {
-            Ending::Done(result) => UndoEnding::Done {
+            Ending::Done(result) => UndoOutcome::Done {
                 result: convert("done", result)?,
             },
-            Ending::Unknown(cause) => UndoEnding::Unknown { cause },
-            Ending::Retry(error) => UndoEnding::Retry { error },
-            Ending::Stuck(reason) => UndoEnding::Stuck { reason },
-            Ending::Unreached(error) => UndoEnding::Unreached { error },
+            Ending::Unknown(cause) => UndoOutcome::Unknown { cause },
+            Ending::Retry(error) => UndoOutcome::Retry { error },
+            Ending::Stuck(reason) => UndoOutcome::Stuck { reason },
+            Ending::Unreached(error) => UndoOutcome::Unreached { error },
         },
     })
 }
@@ -234,14 +234,14 @@ impl From<Held> for renew_effect_claim::Held {
     }
 }
 
-fn write_undo_ending(ending: UndoEnding) -> v1::work::finish_obligation::Ending {
+fn write_undo_ending(ending: UndoOutcome) -> v1::work::finish_obligation::Ending {
     use v1::work::finish_obligation::Ending;
     match ending {
-        UndoEnding::Done { result } => Ending::Done(result.into()),
-        UndoEnding::Unknown { cause } => Ending::Unknown(cause),
-        UndoEnding::Retry { error } => Ending::Retry(error),
-        UndoEnding::Stuck { reason } => Ending::Stuck(reason),
-        UndoEnding::Unreached { error } => Ending::Unreached(error),
+        UndoOutcome::Done { result } => Ending::Done(result.into()),
+        UndoOutcome::Unknown { cause } => Ending::Unknown(cause),
+        UndoOutcome::Retry { error } => Ending::Retry(error),
+        UndoOutcome::Stuck { reason } => Ending::Stuck(reason),
+        UndoOutcome::Unreached { error } => Ending::Unreached(error),
     }
 }
 

@@ -493,7 +493,7 @@ pub mod execute_request {
         Work(super::Work),
         /// A command from outside: a person, a timer, a sender of signals.
         #[prost(message, tag = "8")]
-        Tell(super::Tell),
+        External(super::ExternalCommand),
     }
 }
 /// What came of a command.
@@ -635,7 +635,7 @@ pub mod execute_response {
         TimerSet(TimerDue),
         /// The run has ended.
         #[prost(message, tag = "11")]
-        Ended(super::Ended),
+        Ended(super::RunOutcome),
         /// The run ends once what it did is undone.
         #[prost(message, tag = "12")]
         Compensating(Compensating),
@@ -698,13 +698,13 @@ pub mod answered_by {
 }
 /// How a run ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Ended {
+pub struct RunOutcome {
     /// One of them.
-    #[prost(oneof = "ended::How", tags = "1, 2, 3")]
-    pub how: ::core::option::Option<ended::How>,
+    #[prost(oneof = "run_outcome::How", tags = "1, 2, 3")]
+    pub how: ::core::option::Option<run_outcome::How>,
 }
-/// Nested message and enum types in `Ended`.
-pub mod ended {
+/// Nested message and enum types in `RunOutcome`.
+pub mod run_outcome {
     /// Well.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Completed {}
@@ -902,7 +902,7 @@ pub mod drive {
         pub attempt: u32,
         /// How.
         #[prost(message, optional, tag = "3")]
-        pub ending: ::core::option::Option<super::Ending>,
+        pub ending: ::core::option::Option<super::AttemptOutcome>,
     }
     /// Opens a gate: a durable wait for a named signal.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1136,13 +1136,13 @@ pub struct EffectPolicy {
 }
 /// How an attempt of an effect ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Ending {
+pub struct AttemptOutcome {
     /// One of them.
-    #[prost(oneof = "ending::How", tags = "1, 2, 3, 4, 5, 6, 7")]
-    pub how: ::core::option::Option<ending::How>,
+    #[prost(oneof = "attempt_outcome::How", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub how: ::core::option::Option<attempt_outcome::How>,
 }
-/// Nested message and enum types in `Ending`.
-pub mod ending {
+/// Nested message and enum types in `AttemptOutcome`.
+pub mod attempt_outcome {
     /// The upstream may have acted, and asks to be sent the same again.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Repeat {
@@ -1299,7 +1299,7 @@ pub mod work {
         pub attempt: u32,
         /// How it ended.
         #[prost(message, optional, tag = "4")]
-        pub ending: ::core::option::Option<super::Ending>,
+        pub ending: ::core::option::Option<super::AttemptOutcome>,
     }
     /// Takes an effect whose claim has lapsed out of the hands of its worker.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1437,13 +1437,13 @@ pub mod work {
 }
 /// A command from outside.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Tell {
+pub struct ExternalCommand {
     /// What is asked.
-    #[prost(oneof = "tell::Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
-    pub command: ::core::option::Option<tell::Command>,
+    #[prost(oneof = "external_command::Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub command: ::core::option::Option<external_command::Command>,
 }
-/// Nested message and enum types in `Tell`.
-pub mod tell {
+/// Nested message and enum types in `ExternalCommand`.
+pub mod external_command {
     /// Answers a gate.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Signal {
@@ -1707,7 +1707,7 @@ pub struct GetRunResponse {
     pub stuck_reason: ::core::option::Option<::prost::alloc::string::String>,
     /// How it ended, where it has.
     #[prost(message, optional, tag = "7")]
-    pub ended: ::core::option::Option<Ended>,
+    pub ended: ::core::option::Option<RunOutcome>,
     /// Why somebody asked for it to be cancelled, where that waits for its driver.
     #[prost(string, optional, tag = "8")]
     pub cancel_reason: ::core::option::Option<::prost::alloc::string::String>,
@@ -1781,7 +1781,7 @@ pub mod get_run_response {
     }
     /// The right of one worker to one piece of work until a time.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Claim {
+    pub struct WorkLease {
         /// The worker.
         #[prost(string, tag = "1")]
         pub holder: ::prost::alloc::string::String,
@@ -1824,7 +1824,7 @@ pub mod get_run_response {
         pub observations: u32,
         /// The worker that has it.
         #[prost(message, optional, tag = "11")]
-        pub claim: ::core::option::Option<Claim>,
+        pub claim: ::core::option::Option<WorkLease>,
         /// When the next attempt or observation is due.
         #[prost(int64, optional, tag = "12")]
         pub due_us: ::core::option::Option<i64>,
@@ -1885,7 +1885,7 @@ pub mod get_run_response {
             DueUs(i64),
             /// A worker carries it out.
             #[prost(message, tag = "8")]
-            Claim(super::Claim),
+            Claim(super::WorkLease),
             /// A person must decide; why.
             #[prost(string, tag = "9")]
             StuckReason(::prost::alloc::string::String),

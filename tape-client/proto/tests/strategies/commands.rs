@@ -6,8 +6,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use tape_core::budget::Currency;
 use tape_core::command::{
-    Begin, Claimed, Command, Create, Deadline, DriverCommand, Ending, Held, OutsideCommand, RecordDecision,
-    RunCommand, SessionCommand, UndoEnding, ValueCommand, Verdict, WorkerCommand,
+    AttemptOutcome, Begin, Claimed, Command, Create, Deadline, DriverCommand, ExternalCommand, Held,
+    RecordDecision, RunCommand, SessionCommand, UndoOutcome, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::TraceParent;
@@ -73,19 +73,19 @@ pub(crate) fn spec() -> impl Strategy<Value = EffectSpec> {
     )
 }
 
-pub(crate) fn ending() -> impl Strategy<Value = Ending> {
+pub(crate) fn ending() -> impl Strategy<Value = AttemptOutcome> {
     prop_oneof![
-        (payload(), of(undo()), of(spends())).prop_map(|(result, undo, spent)| Ending::Confirmed {
+        (payload(), of(undo()), of(spends())).prop_map(|(result, undo, spent)| AttemptOutcome::Confirmed {
             result,
             undo,
             spent
         }),
-        (text(), of(payload())).prop_map(|(error, detail)| Ending::Failed { error, detail }),
-        (text(), of(payload())).prop_map(|(error, detail)| Ending::Refused { error, detail }),
-        (text(), of(any::<u64>())).prop_map(|(error, after_ms)| Ending::Retry { error, after_ms }),
-        text().prop_map(|cause| Ending::Unknown { cause }),
-        (text(), of(any::<u64>())).prop_map(|(cause, after_ms)| Ending::Repeat { cause, after_ms }),
-        text().prop_map(|error| Ending::Unreached { error }),
+        (text(), of(payload())).prop_map(|(error, detail)| AttemptOutcome::Failed { error, detail }),
+        (text(), of(payload())).prop_map(|(error, detail)| AttemptOutcome::Refused { error, detail }),
+        (text(), of(any::<u64>())).prop_map(|(error, after_ms)| AttemptOutcome::Retry { error, after_ms }),
+        text().prop_map(|cause| AttemptOutcome::Unknown { cause }),
+        (text(), of(any::<u64>())).prop_map(|(cause, after_ms)| AttemptOutcome::Repeat { cause, after_ms }),
+        text().prop_map(|error| AttemptOutcome::Unreached { error }),
     ]
 }
 
@@ -199,11 +199,11 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
         any::<u32>().prop_map(Held::Observation),
     ];
     let undone = prop_oneof![
-        payload().prop_map(|result| UndoEnding::Done { result }),
-        text().prop_map(|error| UndoEnding::Retry { error }),
-        text().prop_map(|cause| UndoEnding::Unknown { cause }),
-        text().prop_map(|reason| UndoEnding::Stuck { reason }),
-        text().prop_map(|error| UndoEnding::Unreached { error }),
+        payload().prop_map(|result| UndoOutcome::Done { result }),
+        text().prop_map(|error| UndoOutcome::Retry { error }),
+        text().prop_map(|cause| UndoOutcome::Unknown { cause }),
+        text().prop_map(|reason| UndoOutcome::Stuck { reason }),
+        text().prop_map(|error| UndoOutcome::Unreached { error }),
     ];
     prop_oneof![
         (effect(), name(), any::<u64>()).prop_map(|(effect, holder, claim_ms)| C::ClaimEffect {
@@ -282,8 +282,8 @@ pub(crate) fn worker_command() -> BoxedStrategy<WorkerCommand> {
     .boxed()
 }
 
-pub(crate) fn outside_command() -> BoxedStrategy<OutsideCommand> {
-    use OutsideCommand as C;
+pub(crate) fn outside_command() -> BoxedStrategy<ExternalCommand> {
+    use ExternalCommand as C;
     let verdict = prop_oneof![
         (payload(), of(undo())).prop_map(|(result, undo)| Verdict::Confirmed { result, undo }),
         Just(Verdict::Failed),
@@ -388,7 +388,7 @@ pub(crate) fn run_command() -> impl Strategy<Value = (RunId, Command<RunCommand>
             6 => (any::<u64>(), driver_command())
                 .prop_map(|(epoch, command)| RunCommand::Drive(Epoch(epoch), command)),
             3 => worker_command().prop_map(RunCommand::Work),
-            3 => outside_command().prop_map(RunCommand::Tell),
+            3 => outside_command().prop_map(RunCommand::External),
         ];
         (Just(run), command(body))
     })

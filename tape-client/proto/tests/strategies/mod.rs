@@ -12,7 +12,7 @@ use tape_core::entry::gate::AnsweredBy;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq, SessionId};
 use tape_core::payload::Payload;
-use tape_core::reply::{Ended, Rejection, Reply, ReplyResult};
+use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
 use tape_core::time::Timestamp;
 
 /// A name of any kind, with the characters that need care in paths.
@@ -86,11 +86,11 @@ pub(crate) fn status() -> impl Strategy<Value = Status> {
     ]
 }
 
-fn ended() -> impl Strategy<Value = Ended> {
+fn ended() -> impl Strategy<Value = RunOutcome> {
     prop_oneof![
-        Just(Ended::Completed),
-        text().prop_map(|error| Ended::Failed { error }),
-        text().prop_map(|reason| Ended::Cancelled { reason })
+        Just(RunOutcome::Completed),
+        text().prop_map(|error| RunOutcome::Failed { error }),
+        text().prop_map(|reason| RunOutcome::Cancelled { reason })
     ]
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
             (name(), time()).prop_map(|(holder, until)| R::LeaseHeld { holder, until }),
             of(time()).prop_map(|due| R::NotDue { due }),
             ended().prop_map(|ending| R::RunEnded { ending }),
-            proptest::sample::select(&tape_core::stream::RunStatus::ALL[..])
+            proptest::sample::select(&tape_core::decider::RunStatus::ALL[..])
                 .prop_map(|status| R::NotEnded { status }),
             word().prop_map(|phase| R::Closing { phase }),
             text().prop_map(|what| R::Unsettled { what }),

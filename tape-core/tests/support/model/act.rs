@@ -2,7 +2,7 @@
 
 use super::history::ms;
 use tape_core::command::WorkerCommand as W;
-use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, Verdict};
+use tape_core::command::{AttemptOutcome, DriverCommand as D, ExternalCommand as O, RunCommand, Verdict};
 use tape_core::effect::{EffectSpec, Mode, Outcome, Semantics, Status};
 use tape_core::id::{EffectId, Holder};
 use tape_core::time::Timestamp;
@@ -121,27 +121,29 @@ impl Act {
         (self.status, self.claim) = (Status::Started, claim);
     }
 
-    pub(crate) fn ends(&mut self, ending: &Ending, at: Timestamp, open: bool) {
+    pub(crate) fn ends(&mut self, ending: &AttemptOutcome, at: Timestamp, open: bool) {
         let semantics = self.spec.semantics;
-        if !matches!(ending, Ending::Unreached { .. }) {
+        if !matches!(ending, AttemptOutcome::Unreached { .. }) {
             self.unreached = 0;
         }
         match ending {
-            Ending::Unreached { .. } => self.is_not_reached(at, open),
-            Ending::Repeat { after_ms, .. } if semantics != Semantics::NonIdempotent => {
+            AttemptOutcome::Unreached { .. } => self.is_not_reached(at, open),
+            AttemptOutcome::Repeat { after_ms, .. } if semantics != Semantics::NonIdempotent => {
                 self.doubt |= semantics == Semantics::Idempotent;
                 self.fails(*after_ms, at, open);
             }
-            Ending::Confirmed { .. } => self.becomes(Status::Confirmed, at),
-            Ending::Refused { .. } if self.doubt => {
+            AttemptOutcome::Confirmed { .. } => self.becomes(Status::Confirmed, at),
+            AttemptOutcome::Refused { .. } if self.doubt => {
                 self.becomes(Status::Unknown, ms(at, self.backoff(1)));
             }
-            Ending::Failed { .. } | Ending::Refused { .. } => self.becomes(Status::Failed, at),
-            Ending::Retry { after_ms, .. } => self.fails(*after_ms, at, open),
-            Ending::Unknown { .. } if self.spec.semantics == Semantics::ReadOnly => {
+            AttemptOutcome::Failed { .. } | AttemptOutcome::Refused { .. } => {
+                self.becomes(Status::Failed, at)
+            }
+            AttemptOutcome::Retry { after_ms, .. } => self.fails(*after_ms, at, open),
+            AttemptOutcome::Unknown { .. } if self.spec.semantics == Semantics::ReadOnly => {
                 self.fails(None, at, open)
             }
-            Ending::Unknown { .. } | Ending::Repeat { .. } => {
+            AttemptOutcome::Unknown { .. } | AttemptOutcome::Repeat { .. } => {
                 self.becomes(Status::Unknown, ms(at, self.backoff(1)));
             }
         }
@@ -239,7 +241,7 @@ impl Act {
             }) if effect == id => {
                 self.seen(*outcome, !undo_duplicates.is_empty(), at, open);
             }
-            RunCommand::Tell(O::SettleEffect { effect, verdict, .. }) if effect == id => match verdict {
+            RunCommand::External(O::SettleEffect { effect, verdict, .. }) if effect == id => match verdict {
                 Verdict::Confirmed { .. } => self.becomes(Status::Confirmed, at),
                 Verdict::Failed => self.becomes(Status::Failed, at),
                 Verdict::Resend => self.resent(at),

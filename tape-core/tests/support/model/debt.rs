@@ -3,7 +3,9 @@
 use super::history::ms;
 use tape_core::budget::Spend;
 use tape_core::command::WorkerCommand as W;
-use tape_core::command::{DriverCommand as D, Ending, OutsideCommand as O, RunCommand, UndoEnding, Verdict};
+use tape_core::command::{
+    AttemptOutcome, DriverCommand as D, ExternalCommand as O, RunCommand, UndoOutcome, Verdict,
+};
 use tape_core::effect::{EffectSpec, Outcome, Undo};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Holder};
@@ -59,8 +61,8 @@ impl Debt {
         match command {
             RunCommand::Work(W::FinishObligation {
                 obligation, ending, ..
-            }) => *obligation == self.id && matches!(ending, UndoEnding::Done { .. }),
-            RunCommand::Tell(O::SettleObligation {
+            }) => *obligation == self.id && matches!(ending, UndoOutcome::Done { .. }),
+            RunCommand::External(O::SettleObligation {
                 obligation, retry, ..
             }) => *obligation == self.id && !retry,
             _ => false,
@@ -93,7 +95,7 @@ impl Debt {
             }
             RunCommand::Work(W::FinishObligation {
                 obligation, ending, ..
-            }) if *obligation == self.id && matches!(ending, UndoEnding::Unreached { .. }) => {
+            }) if *obligation == self.id && matches!(ending, UndoOutcome::Unreached { .. }) => {
                 (self.unreached, self.idle) = (self.unreached + 1, self.idle + 1);
                 let wait = (1..self.unreached)
                     .fold(self.backoff.0.max(100), |wait, _| (wait * 2).min(86_400_000))
@@ -106,14 +108,14 @@ impl Debt {
                 self.claim = None;
                 self.unreached = 0;
                 let attempt = self.made();
-                self.doubt |= matches!(ending, UndoEnding::Unknown { .. });
-                self.stuck = attempt >= self.attempts_max || matches!(ending, UndoEnding::Stuck { .. });
+                self.doubt |= matches!(ending, UndoOutcome::Unknown { .. });
+                self.stuck = attempt >= self.attempts_max || matches!(ending, UndoOutcome::Stuck { .. });
                 let wait = (1..attempt)
                     .fold(self.backoff.0, |wait, _| wait * 2)
                     .min(self.backoff.1);
                 self.due = (!self.stuck).then(|| ms(at, wait));
             }
-            RunCommand::Tell(O::SettleObligation {
+            RunCommand::External(O::SettleObligation {
                 obligation,
                 retry: true,
                 ..
@@ -140,15 +142,15 @@ impl Brings for RunCommand {
             Self::Drive(
                 _,
                 D::FinishEffect {
-                    ending: Ending::Confirmed { undo: Some(_), .. },
+                    ending: AttemptOutcome::Confirmed { undo: Some(_), .. },
                     ..
                 }
             ) | Self::Work(
                 W::FinishClaimed {
-                    ending: Ending::Confirmed { undo: Some(_), .. },
+                    ending: AttemptOutcome::Confirmed { undo: Some(_), .. },
                     ..
                 } | W::RecordObservation { undo: Some(_), .. }
-            ) | Self::Tell(O::SettleEffect {
+            ) | Self::External(O::SettleEffect {
                 verdict: Verdict::Confirmed { undo: Some(_), .. },
                 ..
             })
@@ -172,13 +174,13 @@ impl Brings for RunCommand {
                 _,
                 D::FinishEffect {
                     effect,
-                    ending: Ending::Confirmed { spent, .. },
+                    ending: AttemptOutcome::Confirmed { spent, .. },
                     ..
                 },
             )
             | Self::Work(W::FinishClaimed {
                 effect,
-                ending: Ending::Confirmed { spent, .. },
+                ending: AttemptOutcome::Confirmed { spent, .. },
                 ..
             }) if effect == id => spent.as_deref(),
             _ => None,

@@ -5,11 +5,11 @@ use super::debt::{Brings as _, Debt};
 use std::collections::{BTreeMap, BTreeSet};
 use tape_core::budget::Spend;
 use tape_core::command::{Begin, WorkerCommand as W};
-use tape_core::command::{Deadline, DriverCommand as D, OutsideCommand as O, RunCommand};
+use tape_core::command::{Deadline, DriverCommand as D, ExternalCommand as O, RunCommand};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{BudgetName, EffectId, Epoch, GateName, Position, Scope, Seq, SignalId, TimerName};
-use tape_core::reply::{Ended, ReplyResult};
+use tape_core::reply::{ReplyResult, RunOutcome};
 use tape_core::time::Timestamp;
 
 /// Something that was asked and changed the run.
@@ -32,7 +32,7 @@ pub(crate) enum Life {
     Running,
     Suspended,
     Compensating,
-    Ended(Ended),
+    Ended(RunOutcome),
 }
 
 /// Until when a driver has the run, and when recovery may have it.
@@ -83,12 +83,13 @@ impl<'a> History<'a> {
     pub(crate) fn retired(self) -> bool {
         self.0
             .iter()
-            .any(|past| matches!(past.command, RunCommand::Tell(O::Retire { .. })))
+            .any(|past| matches!(past.command, RunCommand::External(O::Retire { .. })))
     }
 
     pub(crate) fn cancelling(self) -> bool {
         let asked = |past: &Past| {
-            matches!(past.command, RunCommand::Tell(O::Cancel { .. })) && past.result == ReplyResult::Recorded
+            matches!(past.command, RunCommand::External(O::Cancel { .. }))
+                && past.result == ReplyResult::Recorded
         };
         matches!(self.life(), Life::Running | Life::Suspended) && self.0.iter().any(asked)
     }
@@ -151,19 +152,19 @@ impl<'a> History<'a> {
 
     pub(crate) fn lease(self) -> Option<Lease> {
         self.events().rev().find_map(|(i, past)| {
-            let patience = Self::backoff(History(&self.0[..=i]).redrives());
+            let backoff = Self::backoff(History(&self.0[..=i]).redrives());
             let held = |lease_ms| {
                 let until = ms(past.at, lease_ms);
                 Some(Lease {
                     until: Some(until),
-                    due: ms(until, patience),
+                    due: ms(until, backoff),
                     given_up: false,
                 })
             };
             let free = |after: u64, given_up| {
                 Some(Lease {
                     until: None,
-                    due: ms(past.at, after.max(patience)),
+                    due: ms(past.at, after.max(backoff)),
                     given_up,
                 })
             };
@@ -176,7 +177,7 @@ impl<'a> History<'a> {
                     given_up: true,
                 }),
                 RunCommand::Drive(_, D::ReleaseLease { redrive_in_ms, .. }) => free(*redrive_in_ms, true),
-                RunCommand::Tell(O::DriverVanished { grace_ms, .. }) => free(*grace_ms, false),
+                RunCommand::External(O::DriverVanished { grace_ms, .. }) => free(*grace_ms, false),
                 _ => None,
             }
         })
@@ -204,9 +205,9 @@ impl<'a> History<'a> {
                     | W::LapseEffect { effect },
                 ) => settled(effect),
                 RunCommand::Work(W::RecordObservation { effect, .. })
-                | RunCommand::Tell(O::SettleEffect { effect, .. }) => settled(effect) || drivers(effect),
-                RunCommand::Tell(O::Signal { gate, .. }) => before.door(gate).is_some(),
-                RunCommand::Tell(O::Cancel { .. } | O::ExpireGate { .. } | O::FireTimer { .. }) => true,
+                | RunCommand::External(O::SettleEffect { effect, .. }) => settled(effect) || drivers(effect),
+                RunCommand::External(O::Signal { gate, .. }) => before.door(gate).is_some(),
+                RunCommand::External(O::Cancel { .. } | O::ExpireGate { .. } | O::FireTimer { .. }) => true,
                 RunCommand::Drive(_, D::OpenGate { gate, .. }) => before.door(gate).is_some(),
                 _ => false,
             };
@@ -278,7 +279,7 @@ impl<'a> History<'a> {
                 || matches!(
                     (&past.command, &past.result),
                     (
-                        RunCommand::Tell(O::Cancel { .. }) | RunCommand::Begin(_),
+                        RunCommand::External(O::Cancel { .. }) | RunCommand::Begin(_),
                         ReplyResult::Ended { .. }
                     )
                 );
@@ -351,7 +352,7 @@ impl<'a> History<'a> {
                         _ => Door::Open(deadline.map(|deadline: Deadline| deadline.resolve(past.at))),
                     });
                 }
-                RunCommand::Tell(O::Signal { gate, id, .. }) if gate == name => {
+                RunCommand::External(O::Signal { gate, id, .. }) if gate == name => {
                     door = Some(match door {
                         None => Door::Signalled(id.clone(), past.seq),
                         Some(_) => Door::Answered(AnsweredBy::Signal {
@@ -360,7 +361,7 @@ impl<'a> History<'a> {
                         }),
                     });
                 }
-                RunCommand::Tell(O::ExpireGate { gate }) if gate == name => {
+                RunCommand::External(O::ExpireGate { gate }) if gate == name => {
                     door = Some(Door::Answered(AnsweredBy::Deadline));
                 }
                 _ => {}
@@ -376,7 +377,7 @@ impl<'a> History<'a> {
                 Some(Ok(due.resolve(past.at)))
             }
             RunCommand::Drive(_, D::CancelTimer { timer }) if timer == name => Some(Err(false)),
-            RunCommand::Tell(O::FireTimer { timer }) if timer == name => Some(Err(true)),
+            RunCommand::External(O::FireTimer { timer }) if timer == name => Some(Err(true)),
             _ => None,
         })
     }

@@ -1,6 +1,6 @@
 //! What the naive model expects of a command: the reply, or the name of the rejection.
 
-mod tell;
+mod external;
 mod work;
 
 use super::act::Act;
@@ -8,11 +8,11 @@ use super::debt::Debt;
 use super::history::{Door, History, Life, ms};
 use std::collections::BTreeMap;
 use tape_core::budget::Spend;
-use tape_core::command::{Begin, DriverCommand as D, Ending, OutsideCommand as O, RunCommand};
+use tape_core::command::{AttemptOutcome, Begin, DriverCommand as D, ExternalCommand as O, RunCommand};
 use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{EffectId, Epoch, Holder, Seq};
-use tape_core::reply::{Ended, ReplyResult as R};
+use tape_core::reply::{ReplyResult as R, RunOutcome};
 use tape_core::time::Timestamp;
 
 pub(crate) type Expected = Result<R, &'static str>;
@@ -35,7 +35,7 @@ impl History<'_> {
                 self.alive()?;
                 self.work(work, now)
             }
-            RunCommand::Tell(told) => self.tell(told, now),
+            RunCommand::External(told) => self.tell(told, now),
         }
     }
 
@@ -53,7 +53,7 @@ impl History<'_> {
     }
 
     /// How a run is told that it ends badly: at once, where nothing is left to do.
-    fn closing(self, ending: Ended) -> R {
+    fn closing(self, ending: RunOutcome) -> R {
         let under_way = |act: &Act| {
             let mut act = act.clone();
             act.break_off(Timestamp::MIN);
@@ -78,8 +78,8 @@ impl History<'_> {
         }
         let ending = self.0.iter().find_map(|past| match &past.command {
             _ if past.result != R::Compensating => None,
-            RunCommand::Drive(_, D::Fail { error }) => Some(Ended::Failed { error: error.clone() }),
-            _ => Some(Ended::Cancelled { reason: self.why() }),
+            RunCommand::Drive(_, D::Fail { error }) => Some(RunOutcome::Failed { error: error.clone() }),
+            _ => Some(RunOutcome::Cancelled { reason: self.why() }),
         });
         R::Ended {
             ending: ending.unwrap(),
@@ -89,7 +89,7 @@ impl History<'_> {
     /// Of several reasons to cancel the run the first counts.
     fn why(self) -> String {
         let why = self.0.iter().find_map(|past| match &past.command {
-            RunCommand::Tell(O::Cancel { reason }) => Some(reason.clone()),
+            RunCommand::External(O::Cancel { reason }) => Some(reason.clone()),
             _ => None,
         });
         why.unwrap()
@@ -110,7 +110,7 @@ impl History<'_> {
         let adopts = begin.adopt == Some(self.epoch());
         need(adopts || self.driver(now).is_none(), "LeaseHeld")?;
         if self.cancelling() {
-            return Ok(self.closing(Ended::Cancelled { reason: self.why() }));
+            return Ok(self.closing(RunOutcome::Cancelled { reason: self.why() }));
         }
         need(
             !begin.recovery || self.recovery_due().is_some_and(|due| due <= now),
@@ -238,13 +238,13 @@ impl History<'_> {
                 let duplicate = self.debts().iter().any(|debt| debt.id.copy > 0);
                 need(!self.unsettled() && !duplicate, "Unsettled")?;
                 Ok(R::Ended {
-                    ending: Ended::Completed,
+                    ending: RunOutcome::Completed,
                 })
             }
-            D::Fail { error } => Ok(self.closing(Ended::Failed { error: error.clone() })),
+            D::Fail { error } => Ok(self.closing(RunOutcome::Failed { error: error.clone() })),
             D::AcceptCancel => {
                 need(self.cancelling(), "Invalid")?;
-                Ok(self.closing(Ended::Cancelled { reason: self.why() }))
+                Ok(self.closing(RunOutcome::Cancelled { reason: self.why() }))
             }
         }
     }
@@ -305,9 +305,9 @@ impl History<'_> {
     }
 
     /// The reply to an attempt's end.
-    fn finished(self, id: &EffectId, act: &Act, ending: &Ending, now: Timestamp) -> Expected {
+    fn finished(self, id: &EffectId, act: &Act, ending: &AttemptOutcome, now: Timestamp) -> Expected {
         let mut after = act.clone();
-        if let Ending::Confirmed {
+        if let AttemptOutcome::Confirmed {
             spent: Some(spent), ..
         } = ending
         {
@@ -316,7 +316,7 @@ impl History<'_> {
         after.ends(ending, now, self.open());
         let until = (!after.status.is_settled()).then_some(after.due);
         let settles = after.status.is_settled().then_some(id);
-        let brings = matches!(ending, Ending::Confirmed { undo: Some(_), .. });
+        let brings = matches!(ending, AttemptOutcome::Confirmed { undo: Some(_), .. });
         let arms = after.status == Status::Confirmed && (act.spec.undo.is_some() || brings);
         Ok(self.unwinding(effect_is(after.status, 0, until), settles, arms, false))
     }

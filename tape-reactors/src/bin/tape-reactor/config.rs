@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tape_core::id::{App, Connector, Holder};
+use tape_core::id::{App, ConnectorName, Holder};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_program::without_empty_variables;
 use tape_reactors::HttpEndpoints;
@@ -69,14 +69,14 @@ pub(crate) struct File {
     /// A claim lapses after this long unless it is renewed.
     claim_ms: Option<u64>,
     /// An upstream has this long to answer.
-    patience_ms: Option<u64>,
+    timeout_ms: Option<u64>,
     /// Recovery holds a run for this long at a time until its agent has adopted it.
     lease_ms: Option<u64>,
     /// Pieces of work under way at once, of each reactor.
     concurrency: Option<usize>,
     /// The agenda is looked at this often even where nothing wakes the reactors.
     sweep_ms: Option<u64>,
-    pub(crate) connectors: BTreeMap<Connector, ConnectorEntry>,
+    pub(crate) connectors: BTreeMap<ConnectorName, ConnectorEntry>,
     pub(crate) agents: BTreeMap<App, AgentEntry>,
 }
 
@@ -159,7 +159,7 @@ pub(crate) enum Misconfigured {
         problem: String,
     },
     #[error("connector '{connector}' is either `http` or `command`")]
-    Neither { connector: Connector },
+    Neither { connector: ConnectorName },
     #[error("`{key}` {problem}")]
     Invalid { key: String, problem: String },
     /// What stands in the place of the variable's name may be the secret itself.
@@ -206,7 +206,7 @@ impl File {
         for (key, given, allowed) in [
             ("claim_ms", self.claim_ms, claims.clone()),
             ("lease_ms", self.lease_ms, claims),
-            ("patience_ms", self.patience_ms, 1..=WAIT_MS_MAX),
+            ("timeout_ms", self.timeout_ms, 1..=WAIT_MS_MAX),
             ("sweep_ms", self.sweep_ms, 1..=WAIT_MS_MAX),
         ] {
             given.map_or(Ok(()), |given| within(key, given, &allowed))?;
@@ -235,7 +235,7 @@ impl File {
         let usual = tape_reactors::Terms::default();
         tape_reactors::Terms {
             claim: self.claim_ms.map_or(usual.claim, Duration::from_millis),
-            patience: self.patience_ms.map_or(usual.patience, Duration::from_millis),
+            timeout: self.timeout_ms.map_or(usual.timeout, Duration::from_millis),
         }
     }
 

@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits {
     stall: Duration::from_secs(10),
 };
 /// A journal that takes longer to answer is out of reach.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 struct Asked {
@@ -71,7 +71,7 @@ async fn ready(State(asked): State<Asked>) -> (StatusCode, &'static str) {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
     }
     let look = asked.journal.due(Queue::Timers, Duration::ZERO, None, 1);
-    match tokio::time::timeout(PATIENCE, look).await {
+    match tokio::time::timeout(TIMEOUT, look).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the journal is out of reach\n"),
     }

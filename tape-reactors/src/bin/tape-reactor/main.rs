@@ -13,7 +13,7 @@ use tape_core::causes::Causes;
 use tape_core::id::Holder;
 use tape_program::start_log;
 use tape_reactors::{
-    Compensation, Driver, Options, Outbox, Reactor, Reconciler, Recovery, Timers, Watched, Worker,
+    Compensation, Options, Outbox, Reactor, Reconciler, Recovery, Runner, Timers, Watched, Worker,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -100,7 +100,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let told = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        // A driver ends only when it is told to, or by a panic of its own.
+        // A runner ends only when it is told to, or by a panic of its own.
         Some(ended) = tasks.join_next() => ended,
     };
     let drained = drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
@@ -115,8 +115,8 @@ fn start(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for reactor in reactors {
-        let driver = Driver::new(journal.clone(), reactor, options);
-        tasks.spawn(driver.run(stop.clone()));
+        let runner = Runner::new(journal.clone(), reactor, options);
+        tasks.spawn(runner.run(stop.clone()));
     }
     tasks
 }
@@ -153,11 +153,11 @@ async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) ->
 /// Takes up nothing new, and waits for what is under way as long as it may take.
 ///
 /// # Errors
-/// A driver panicked on its way out.
+/// A runner panicked on its way out.
 async fn drain(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), JoinError> {
     info!("stopping");
     stop.cancel();
@@ -168,7 +168,7 @@ async fn drain(
         }
         drained
     };
-    tokio::time::timeout(patience, all).await.unwrap_or_else(|_| {
+    tokio::time::timeout(timeout, all).await.unwrap_or_else(|_| {
         warn!("not everything under way was done in time; others take it up once its claims lapse");
         Ok(())
     })

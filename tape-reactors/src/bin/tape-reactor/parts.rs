@@ -2,7 +2,7 @@
 
 use crate::config::{AgentEntry, AgentKind, ConnectorEntry, File, Misconfigured};
 use std::time::Duration;
-use tape_core::id::Connector;
+use tape_core::id::ConnectorName;
 use tape_reactors::{
     AgentEngineRedriver, CommandConnector, Connectors, HttpConnector, HttpError, HttpRedriver, Registry,
 };
@@ -31,7 +31,7 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
 const WORDS: [&str; 5] = ["{key}", "{business_key}", "{operation}", "{effect}", "{tenant}"];
 
 fn command(
-    name: &Connector,
+    name: &ConnectorName,
     entry: &ConnectorEntry,
     program: &str,
     args: &[String],
@@ -71,7 +71,7 @@ fn command(
     Ok(command.inherit(entry.env.iter().cloned()))
 }
 
-fn no_headers(name: &Connector, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
+fn no_headers(name: &ConnectorName, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
     for (key, headers) in [("headers", &entry.headers), ("headers_env", &entry.headers_env)] {
         if !headers.is_empty() {
             return Err(Misconfigured::Invalid {
@@ -83,7 +83,7 @@ fn no_headers(name: &Connector, entry: &ConnectorEntry) -> Result<(), Misconfigu
     Ok(())
 }
 
-fn http(name: &Connector, entry: &ConnectorEntry) -> Result<HttpConnector, Misconfigured> {
+fn http(name: &ConnectorName, entry: &ConnectorEntry) -> Result<HttpConnector, Misconfigured> {
     let endpoints = entry.http.clone().ok_or_else(|| Misconfigured::Neither {
         connector: name.clone(),
     })?;

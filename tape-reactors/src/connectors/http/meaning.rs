@@ -5,7 +5,7 @@ use super::exchange::Answer;
 use super::pattern::Pattern;
 use crate::connector::{Call, NotUndone, Observation};
 use reqwest::StatusCode;
-use tape_core::command::Ending;
+use tape_core::command::AttemptOutcome;
 use tape_core::payload::Payload;
 
 /// What the configuration says about answers to a question: each with its setting.
@@ -22,14 +22,14 @@ pub(super) fn repeated(
     absent: Option<&Pattern>,
 ) -> Observation {
     match ending(answer, call, not_done) {
-        Ending::Confirmed { result, undo, .. } => Observation::Found { result, undo },
-        Ending::Failed { .. } => Observation::Absent,
+        AttemptOutcome::Confirmed { result, undo, .. } => Observation::Found { result, undo },
+        AttemptOutcome::Failed { .. } => Observation::Absent,
         _ if absent.is_some_and(|absent| absent.fits(answer, call)) => Observation::Absent,
-        Ending::Retry { error: why, .. }
-        | Ending::Refused { error: why, .. }
-        | Ending::Repeat { cause: why, .. }
-        | Ending::Unknown { cause: why } => Observation::Inconclusive { why },
-        Ending::Unreached { error: why } => Observation::Unreached { why },
+        AttemptOutcome::Retry { error: why, .. }
+        | AttemptOutcome::Refused { error: why, .. }
+        | AttemptOutcome::Repeat { cause: why, .. }
+        | AttemptOutcome::Unknown { cause: why } => Observation::Inconclusive { why },
+        AttemptOutcome::Unreached { error: why } => Observation::Unreached { why },
     }
 }
 
@@ -37,9 +37,9 @@ fn confirms(status: StatusCode) -> bool {
     status.is_success() && status != StatusCode::ACCEPTED
 }
 
-pub(super) fn ending(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Ending {
+pub(super) fn ending(answer: &Answer, call: &Call, not_done: &[Pattern]) -> AttemptOutcome {
     match answer.typed(dispatched) {
-        Some(typed) => typed.unwrap_or_else(|cause| Ending::Unknown { cause }),
+        Some(typed) => typed.unwrap_or_else(|cause| AttemptOutcome::Unknown { cause }),
         None => by_status(answer, call, not_done),
     }
 }
@@ -49,52 +49,54 @@ pub(super) fn undoing(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Res
         return typed.unwrap_or_else(|cause| Err(NotUndone::Unknown { cause }));
     }
     match by_status(answer, call, not_done) {
-        Ending::Confirmed { result, .. } => Ok(result),
-        Ending::Retry { error, .. } | Ending::Refused { error, .. } | Ending::Failed { error, .. } => {
-            Err(NotUndone::Retry { error })
+        AttemptOutcome::Confirmed { result, .. } => Ok(result),
+        AttemptOutcome::Retry { error, .. }
+        | AttemptOutcome::Refused { error, .. }
+        | AttemptOutcome::Failed { error, .. } => Err(NotUndone::Retry { error }),
+        AttemptOutcome::Unreached { error } => Err(NotUndone::Unreached { error }),
+        AttemptOutcome::Unknown { cause } | AttemptOutcome::Repeat { cause, .. } => {
+            Err(NotUndone::Unknown { cause })
         }
-        Ending::Unreached { error } => Err(NotUndone::Unreached { error }),
-        Ending::Unknown { cause } | Ending::Repeat { cause, .. } => Err(NotUndone::Unknown { cause }),
     }
 }
 
 /// What anybody's answer means, who need not be the upstream.
-fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Ending {
+fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> AttemptOutcome {
     use StatusCode as S;
     let after_ms = answer
         .retry_after()
         .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     let said = answer.said();
     if not_done.iter().any(|pattern| pattern.fits(answer, call)) {
-        return Ending::Retry {
+        return AttemptOutcome::Retry {
             error: said,
             after_ms,
         };
     }
     match answer.status {
-        status if confirms(status) => Ending::confirmed(answer.payload()),
-        S::UNAUTHORIZED | S::PROXY_AUTHENTICATION_REQUIRED | S::TOO_EARLY => Ending::Retry {
+        status if confirms(status) => AttemptOutcome::confirmed(answer.payload()),
+        S::UNAUTHORIZED | S::PROXY_AUTHENTICATION_REQUIRED | S::TOO_EARLY => AttemptOutcome::Retry {
             error: said,
             after_ms,
         },
         // What stands in between answers so as well, also for an upstream that is at work on the request.
         S::TOO_MANY_REQUESTS | S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT => {
-            Ending::Repeat {
+            AttemptOutcome::Repeat {
                 cause: said,
                 after_ms,
             }
         }
-        S::REQUEST_TIMEOUT => Ending::Unknown { cause: said },
-        S::CONFLICT if call.attempt > 1 => Ending::Unknown { cause: said },
+        S::REQUEST_TIMEOUT => AttemptOutcome::Unknown { cause: said },
+        S::CONFLICT if call.attempt > 1 => AttemptOutcome::Unknown { cause: said },
         S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => refused(said, answer),
         status if status.is_client_error() => refused(said, answer),
         // Among them redirections: who posted something that was done is often sent elsewhere to look at it.
-        _ => Ending::Unknown { cause: said },
+        _ => AttemptOutcome::Unknown { cause: said },
     }
 }
 
-fn refused(error: String, answer: &Answer) -> Ending {
-    Ending::Refused {
+fn refused(error: String, answer: &Answer) -> AttemptOutcome {
+    AttemptOutcome::Refused {
         error,
         detail: Some(answer.payload()),
     }
@@ -167,13 +169,13 @@ mod tests {
 
     fn word(status: u16, retry_after: Option<u64>, n: u32) -> &'static str {
         match ending(&answer(status, retry_after), &attempt(n), &[]) {
-            Ending::Confirmed { .. } => "confirmed",
-            Ending::Failed { .. } => "failed",
-            Ending::Refused { .. } => "refused",
-            Ending::Retry { .. } => "retry",
-            Ending::Repeat { .. } => "repeat",
-            Ending::Unknown { .. } => "unknown",
-            Ending::Unreached { .. } => "unreached",
+            AttemptOutcome::Confirmed { .. } => "confirmed",
+            AttemptOutcome::Failed { .. } => "failed",
+            AttemptOutcome::Refused { .. } => "refused",
+            AttemptOutcome::Retry { .. } => "retry",
+            AttemptOutcome::Repeat { .. } => "repeat",
+            AttemptOutcome::Unknown { .. } => "unknown",
+            AttemptOutcome::Unreached { .. } => "unreached",
         }
     }
 
@@ -209,7 +211,7 @@ mod tests {
         assert!(
             matches!(
                 wish,
-                Ending::Repeat {
+                AttemptOutcome::Repeat {
                     after_ms: Some(7_000),
                     ..
                 }
@@ -238,7 +240,7 @@ mod tests {
             let (ending, undone) = told(status, by);
             let retry = matches!(
                 ending,
-                Ending::Retry {
+                AttemptOutcome::Retry {
                     after_ms: Some(7_000),
                     ..
                 }
@@ -248,7 +250,10 @@ mod tests {
         }
         for (status, by) in [(503, None), (503, Some("globex")), (500, Some("acme"))] {
             let (ending, undone) = told(status, by);
-            let doubt = matches!(ending, Ending::Repeat { .. } | Ending::Unknown { .. });
+            let doubt = matches!(
+                ending,
+                AttemptOutcome::Repeat { .. } | AttemptOutcome::Unknown { .. }
+            );
             assert!(doubt, "{status}: {ending:?}");
             assert!(matches!(undone, Err(NotUndone::Unknown { .. })), "{undone:?}");
         }
@@ -265,7 +270,7 @@ mod tests {
             }
             answer.body = body.into();
             match ending(&answer, &call(), &[]) {
-                Ending::Confirmed { result, .. } => result,
+                AttemptOutcome::Confirmed { result, .. } => result,
                 other => panic!("{other:?}"),
             }
         };
@@ -433,10 +438,13 @@ mod tests {
         };
         let refused = typed(r#"{"failed": {"error": "no such account"}}"#);
         assert!(
-            matches!(ending(&refused, &call(), &[]), Ending::Failed { error, .. } if error == "no such account")
+            matches!(ending(&refused, &call(), &[]), AttemptOutcome::Failed { error, .. } if error == "no such account")
         );
         let nonsense = typed(r#"{"perhaps": {}}"#);
-        assert!(matches!(ending(&nonsense, &call(), &[]), Ending::Unknown { .. }));
+        assert!(matches!(
+            ending(&nonsense, &call(), &[]),
+            AttemptOutcome::Unknown { .. }
+        ));
         assert_eq!(
             seen(&typed(r#""absent""#), &call(), &asked(None, None)),
             Observation::Absent

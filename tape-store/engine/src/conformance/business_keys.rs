@@ -4,9 +4,9 @@ use super::engines::{begin, decision, drive, effect, spec};
 use crate::EngineError;
 use crate::{Engine, Retirement};
 use std::sync::Arc;
-use tape_core::command::{Command, DriverCommand, Ending, RunCommand, WorkerCommand};
+use tape_core::command::{AttemptOutcome, Command, DriverCommand, RunCommand, WorkerCommand};
 use tape_core::effect::Status;
-use tape_core::id::{Connector, Epoch, Holder, RunId, StreamId};
+use tape_core::id::{ConnectorName, Epoch, Holder, RunId, StreamId};
 use tape_core::reply::Rejection;
 use tape_store::clock::SystemClock;
 use tape_store::conformance::Fixture;
@@ -47,7 +47,7 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
     };
     drive(engine, owner, *epoch, begin(1, "invoice 8")).await.unwrap();
     let mut elsewhere = spec(Some("invoice 7"), vec![]);
-    elsewhere.connector = Connector::new("other bank").unwrap();
+    elsewhere.connector = ConnectorName::new("other bank").unwrap();
     let begin = DriverCommand::BeginEffect {
         effect: effect(2),
         spec: elsewhere,
@@ -131,7 +131,7 @@ pub(super) async fn a_business_key_of_what_never_happened_is_free(fixture: Fixtu
         effect: effect(0),
         holder,
         attempt: 1,
-        ending: Ending::Failed {
+        ending: AttemptOutcome::Failed {
             error: "refused".to_owned(),
             detail: None,
         },

@@ -10,7 +10,7 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BusinessKey, Connector, EffectId, Epoch, Holder, Operation, Position, RunId, Scope, StreamId,
+    BusinessKey, ConnectorName, EffectId, Epoch, Holder, Operation, Position, RunId, Scope, StreamId,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
@@ -87,7 +87,7 @@ fn effect(k: u32, key: &str) -> DriverCommand {
             call: 0,
         },
         spec: EffectSpec {
-            connector: Connector::new("bank").unwrap(),
+            connector: ConnectorName::new("bank").unwrap(),
             operation: Operation::new("pay").unwrap(),
             semantics: Semantics::Idempotent,
             mode: Mode::Outbox,

@@ -15,8 +15,8 @@ use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    BudgetName, BusinessKey, Connector, EffectId, Epoch, Holder, Key, Operation, Position, RequestId, RunId,
-    Scope, Seq, StreamId, Tenant, ValueName,
+    BudgetName, BusinessKey, ConnectorName, EffectId, Epoch, Holder, Key, Operation, Position, RequestId,
+    RunId, Scope, Seq, StreamId, Tenant, ValueName,
 };
 use tape_core::limits::REMEMBERED_REPLIES_MAX;
 use tape_core::payload::Payload;
@@ -108,7 +108,7 @@ pub(super) fn effect(call: u16) -> EffectId {
 
 pub(super) fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpec {
     EffectSpec {
-        connector: Connector::new("bank").expect("it is a name"),
+        connector: ConnectorName::new("bank").expect("it is a name"),
         operation: Operation::new("pay").expect("it is a name"),
         semantics: Semantics::Idempotent,
         mode: Mode::Outbox,
@@ -504,7 +504,7 @@ pub(super) async fn a_state_from_a_snapshot_is_the_one_replayed(fixture: Fixture
     for stored in &entries {
         verifier.check(stored).unwrap();
         let entry = tape_core::codec::decode(stored).unwrap();
-        tape_core::stream::Stream::apply(&mut replayed, &entry).unwrap();
+        tape_core::decider::Decider::apply(&mut replayed, &entry).unwrap();
     }
     assert_eq!(*opened, replayed);
     assert_eq!(*engine.run_state(&run).await.unwrap().unwrap(), replayed);

@@ -306,7 +306,7 @@ pub(super) async fn erased_labels_leave_the_list(fixture: Fixture) {
         .await
         .expect("it can be read")
         .expect("it is there");
-    let epoch = tape_core::stream::Stream::epoch(epoch.as_ref());
+    let epoch = tape_core::decider::Decider::epoch(epoch.as_ref());
     let fail = DriverCommand::Fail {
         error: SECRET.to_owned(),
     };
@@ -327,11 +327,13 @@ pub(super) async fn erased_labels_leave_the_list(fixture: Fixture) {
     engine
         .run(
             &run,
-            ask(RunCommand::Tell(tape_core::command::OutsideCommand::Retire {
-                reason: "old".to_owned(),
-                last: None,
-                ended: None,
-            })),
+            ask(RunCommand::External(
+                tape_core::command::ExternalCommand::Retire {
+                    reason: "old".to_owned(),
+                    last: None,
+                    ended: None,
+                },
+            )),
         )
         .await
         .expect("it is retired");

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::chain::Verifier;
 use tape_core::codec::decode;
-use tape_core::command::{Begin, Command, Create, DriverCommand, OutsideCommand, RunCommand};
+use tape_core::command::{Begin, Command, Create, DriverCommand, ExternalCommand, RunCommand};
+use tape_core::decider::Decider as _;
 use tape_core::entry::EntryBody;
 use tape_core::erasure::Erasure;
 use tape_core::id::{Holder, Key, RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Payload;
-use tape_core::reply::{Ended, Reply, ReplyResult};
-use tape_core::stream::Stream as _;
+use tape_core::reply::{Reply, ReplyResult, RunOutcome};
 use tape_core::time::Timestamp;
 use tape_store::clock::{Clock as _, ManualClock};
 use tape_store::conformance::Fixture;
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Runs that ended each in a way of its own, and one that goes on.
-    async fn runs(&self, n: usize) -> Vec<(RunId, Option<Ended>)> {
+    async fn runs(&self, n: usize) -> Vec<(RunId, Option<RunOutcome>)> {
         let mut runs = Vec::new();
         for n in 0..n {
             let run = run(&format!("run-{n}"));
@@ -74,22 +74,22 @@ impl World {
                         },
                     )
                     .await;
-                    Some(Ended::Completed)
+                    Some(RunOutcome::Completed)
                 }
                 1 => {
                     let error = "no money".to_owned();
                     self.drive(&run, DriverCommand::Fail { error: error.clone() })
                         .await;
-                    Some(Ended::Failed { error })
+                    Some(RunOutcome::Failed { error })
                 }
                 2 => {
                     let reason = "no time".to_owned();
-                    let cancel = OutsideCommand::Cancel {
+                    let cancel = ExternalCommand::Cancel {
                         reason: reason.clone(),
                     };
-                    ask(&self.engine, &run, RunCommand::Tell(cancel)).await;
+                    ask(&self.engine, &run, RunCommand::External(cancel)).await;
                     self.drive(&run, DriverCommand::AcceptCancel).await;
-                    Some(Ended::Cancelled { reason })
+                    Some(RunOutcome::Cancelled { reason })
                 }
                 _ => None,
             };
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Everything is retired that ended, and says how it did; the rest is as it was.
-    async fn check(&self, runs: &[(RunId, Option<Ended>)]) {
+    async fn check(&self, runs: &[(RunId, Option<RunOutcome>)]) {
         let fresh = self.another(Arc::clone(&self.store));
         for (run, ended) in runs {
             let stream = StreamId::Run(run.clone());
@@ -125,7 +125,7 @@ impl World {
                 panic!("{:?}", entries[0])
             };
             assert_eq!((&retired.ending, &retired.run), (ending, run));
-            let output = (*ending == Ended::Completed).then(|| text("output"));
+            let output = (*ending == RunOutcome::Completed).then(|| text("output"));
             assert_eq!(retired.output, output);
             let ended = ReplyResult::Ended {
                 ending: ending.clone(),
@@ -257,7 +257,7 @@ pub(super) async fn a_run_retired_behind_a_cache_says_how_it_ended(fixture: Fixt
     for (n, cached) in caches.iter().enumerate() {
         let begun = begin(cached, &run).await;
         let ended = ReplyResult::Ended {
-            ending: Ended::Completed,
+            ending: RunOutcome::Completed,
         };
         assert_eq!(begun, ended, "cache {n}");
     }
@@ -351,7 +351,7 @@ pub(super) async fn a_damaged_run_is_left_as_it_is(fixture: Fixture) {
         "{:?}",
         retired.failed
     );
-    world.check(&[(run, Some(Ended::Completed))]).await;
+    world.check(&[(run, Some(RunOutcome::Completed))]).await;
 }
 
 /// Retention that died before it dropped anything is finished only where what it would drop is whole.

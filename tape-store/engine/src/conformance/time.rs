@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Begin, Command, DriverCommand, OutsideCommand, RunCommand, WorkerCommand};
+use tape_core::command::{Begin, Command, DriverCommand, ExternalCommand, RunCommand, WorkerCommand};
 use tape_core::effect::{EffectSpec, Semantics};
 use tape_core::id::{EffectId, Epoch, Holder, RunId, StreamId};
 use tape_core::limits::LEASE_MS_MAX;
@@ -131,7 +131,7 @@ pub(super) async fn a_clock_that_is_set_ends_no_right_and_holds_up_no_work(fixtu
         due_now(&engine, &run, &fresh).await;
         claim(&engine, &run, &fresh).await.unwrap();
     }
-    let cancel = RunCommand::Tell(OutsideCommand::Cancel {
+    let cancel = RunCommand::External(ExternalCommand::Cancel {
         reason: "enough".to_owned(),
     });
     engine

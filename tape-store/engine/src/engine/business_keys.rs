@@ -3,17 +3,17 @@
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
 use std::sync::Arc;
-use tape_core::claim::{Owner, OwnerTrace};
-use tape_core::command::{ClaimCommand, Command, DriverCommand, RunCommand};
-use tape_core::id::{BusinessKey, Connector, EffectId, RunId, Seq, StreamId};
+use tape_core::command::{Command, DriverCommand, KeyCommand, RunCommand};
+use tape_core::decider::Decider as _;
+use tape_core::id::{BusinessKey, ConnectorName, EffectId, RunId, Seq, StreamId};
+use tape_core::key_owner::{Ownership, OwnershipTrace};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::Rejection;
-use tape_core::stream::Stream as _;
 
 /// The business key that a command wants for an effect.
 pub(super) struct Wanted {
     effect: EffectId,
-    connector: Connector,
+    connector: ConnectorName,
     key: BusinessKey,
 }
 
@@ -30,9 +30,9 @@ impl Wanted {
         })
     }
 
-    fn take(&self, run: &RunId, from: Option<(RunId, EffectId)>) -> ClaimCommand {
+    fn take(&self, run: &RunId, from: Option<(RunId, EffectId)>) -> KeyCommand {
         let (connector, key) = (self.connector.clone(), self.key.clone());
-        ClaimCommand::Take {
+        KeyCommand::Take {
             connector,
             key,
             run: run.clone(),
@@ -58,7 +58,7 @@ impl Parts {
         }
         drop(state);
         let (connector, key) = (wanted.connector.clone(), wanted.key.clone());
-        let stream = StreamId::Claim {
+        let stream = StreamId::KeyOwner {
             tenant: run.tenant.clone(),
             connector,
             key,
@@ -76,8 +76,8 @@ impl Parts {
             Err(error) => return Err(error),
         };
         match self.key_owner(&owner).await? {
-            Owner::Free => self.claims.command(&stream, take(Some(owner))).await.map(drop),
-            Owner::Holds { status, settled } => {
+            Ownership::Free => self.claims.command(&stream, take(Some(owner))).await.map(drop),
+            Ownership::Holds { status, settled } => {
                 let (connector, key) = (wanted.connector.clone(), wanted.key.to_string());
                 let (run, effect) = owner;
                 Err(Rejection::BusinessKeyTaken {
@@ -94,25 +94,25 @@ impl Parts {
     }
 
     /// What became of the effect that owns a key. Its run's state tells as a rule; what that has forgotten is read from all entries.
-    async fn key_owner(&self, (run, effect): &(RunId, EffectId)) -> Result<Owner, EngineError> {
+    async fn key_owner(&self, (run, effect): &(RunId, EffectId)) -> Result<Ownership, EngineError> {
         let stream = StreamId::Run(run.clone());
         let state = self.runs.state(&stream).await?;
         // A key is claimed for a run that is there; one that is not is damage, and frees nothing.
-        let nothing = Owner::Holds {
+        let nothing = Ownership::Holds {
             status: None,
             settled: None,
         };
         match state
             .as_deref()
-            .map_or(Some(nothing), |run| Owner::by_state(run, effect))
+            .map_or(Some(nothing), |run| Ownership::by_state(run, effect))
         {
             Some(owner) => Ok(owner),
             None => self.trace_owner(&stream, effect).await,
         }
     }
 
-    async fn trace_owner(&self, stream: &StreamId, effect: &EffectId) -> Result<Owner, EngineError> {
-        let (mut after, mut trace) = (Seq::ZERO, OwnerTrace::of(effect.clone()));
+    async fn trace_owner(&self, stream: &StreamId, effect: &EffectId) -> Result<Ownership, EngineError> {
+        let (mut after, mut trace) = (Seq::ZERO, OwnershipTrace::of(effect.clone()));
         loop {
             let page = self.store.read(stream, after, PAGE_ENTRIES_MAX).await?;
             let Some(last) = page.last() else {

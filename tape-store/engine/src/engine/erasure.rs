@@ -102,13 +102,13 @@ impl Parts {
             StreamId::Session(_) => self.sessions.erase(stream, command).await,
             StreamId::Shared { .. } => self.shared.erase(stream, command).await,
             StreamId::Value { .. } => self.values.erase(stream, command).await,
-            StreamId::Claim { .. } => self.claims.erase(stream, command).await,
+            StreamId::KeyOwner { .. } => self.claims.erase(stream, command).await,
         }
     }
 
     /// What of a stream was erased and the store still has.
     async fn pending_erasures(&self, stream: &StreamId) -> Result<Vec<PendingErasure>, EngineError> {
-        fn of<S: tape_core::stream::Stream>(state: Option<Arc<S>>) -> Vec<PendingErasure> {
+        fn of<S: tape_core::decider::Decider>(state: Option<Arc<S>>) -> Vec<PendingErasure> {
             let erasures = state.as_ref().and_then(|state| state.erasures());
             erasures.map_or_else(Vec::new, |erasures| erasures.pending().iter().cloned().collect())
         }
@@ -117,7 +117,7 @@ impl Parts {
             StreamId::Session(_) => of(self.sessions.state(stream).await?),
             StreamId::Shared { .. } => of(self.shared.state(stream).await?),
             StreamId::Value { .. } => of(self.values.state(stream).await?),
-            StreamId::Claim { .. } => Vec::new(),
+            StreamId::KeyOwner { .. } => Vec::new(),
         })
     }
 
@@ -211,7 +211,7 @@ impl Parts {
                 }
                 Ok(copies)
             }
-            StreamId::Run(_) | StreamId::Shared { .. } | StreamId::Claim { .. } => Ok(copies),
+            StreamId::Run(_) | StreamId::Shared { .. } | StreamId::KeyOwner { .. } => Ok(copies),
         }
     }
 

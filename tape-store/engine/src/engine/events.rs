@@ -78,7 +78,7 @@ impl Parts {
                 older: None,
             });
         };
-        let head = tape_core::stream::Stream::seq(state.as_ref());
+        let head = tape_core::decider::Decider::seq(state.as_ref());
         let mut newest = Newest {
             after: after.max(state.created()),
             max: usize::try_from(max).unwrap_or(usize::MAX),

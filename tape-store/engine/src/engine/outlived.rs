@@ -20,9 +20,9 @@ const HINTS_MAX: u32 = 64;
 
 /// How far each queue was looked through.
 #[derive(Default)]
-pub(super) struct Outlived(Mutex<HashMap<Queue, Round>>);
+pub(super) struct Outlived(Mutex<HashMap<Queue, Pass>>);
 
-struct Round {
+struct Pass {
     looked: Instant,
     after: HashMap<u16, Hint>,
 }
@@ -40,7 +40,7 @@ impl Outlived {
             }
             None => {
                 let after = HashMap::new();
-                rounds.insert(queue, Round { looked: now, after });
+                rounds.insert(queue, Pass { looked: now, after });
                 Some(HashMap::new())
             }
         }

@@ -10,13 +10,13 @@ use super::Parts;
 use crate::stream_service::{EngineError, damaged};
 use std::sync::Arc;
 use tape_core::codec::decode;
-use tape_core::command::{Command, OutsideCommand, RunCommand};
+use tape_core::command::{Command, ExternalCommand, RunCommand};
+use tape_core::decider::{Decider as _, RunStatus};
 use tape_core::entry::Entry;
 use tape_core::id::{Principal, RequestId, RunId, Seq, StreamId, Tenant};
 use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::ContentDigest;
 use tape_core::run::Run;
-use tape_core::stream::{RunStatus, Stream as _};
 use tape_core::time::Timestamp;
 use tape_store::contract::{PageToken, RunFilter};
 use tape_store::error::StoreError;
@@ -148,7 +148,7 @@ impl Parts {
                 request: request(&stream, state.as_ref()),
                 principal: retirement.principal.clone(),
                 trace: None,
-                body: RunCommand::Tell(OutsideCommand::Retire {
+                body: RunCommand::External(ExternalCommand::Retire {
                     reason: retirement.reason.clone(),
                     last,
                     ended,

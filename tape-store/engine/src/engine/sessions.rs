@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::codec::decode;
 use tape_core::command::{Command, Rewind, SessionCommand, SharedCommand};
+use tape_core::decider::Decider as _;
 use tape_core::entry::EntryBody;
 use tape_core::entry::session::RefusedMerge;
 use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
@@ -13,7 +14,6 @@ use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::ContentDigest;
 use tape_core::reply::{Decided, Rejection, Reply};
 use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
-use tape_core::stream::Stream as _;
 use tape_core::time::Timestamp;
 
 /// How often a rewind is prepared again because the session moved on meanwhile.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::{self, Agenda, AgendaChange, Item, Queue};
 use tape_core::causes::Causes;
+use tape_core::decider::{Decider, Summary};
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::INDEX_PAGE_MAX;
-use tape_core::stream::{Stream, Summary};
 use tape_core::time::Timestamp;
 use tape_store::contract::{Head, Hint, PageToken};
 use tape_store::error::StoreError;
@@ -125,7 +125,7 @@ struct Implied {
 
 impl Implied {
     /// What a stream in this state implies; nothing where there is no such stream.
-    fn by<S: Stream>(state: Option<Arc<S>>) -> Self {
+    fn by<S: Decider>(state: Option<Arc<S>>) -> Self {
         Self {
             agenda: state.as_ref().map(|state| state.agenda()).unwrap_or_default(),
             summary: state.as_ref().and_then(|state| state.summary()),
@@ -307,7 +307,7 @@ impl Parts {
         for stream in found.streams {
             page.looked_at += 1;
             // There are many owners of business keys, and none of them has due work or is listed.
-            if !matches!(stream, StreamId::Claim { .. }) {
+            if !matches!(stream, StreamId::KeyOwner { .. }) {
                 self.compare(page, &stream, &[], correct).await?;
             }
         }
@@ -396,7 +396,7 @@ impl Parts {
             StreamId::Session(_) => Implied::by(self.sessions.state(stream).await?),
             StreamId::Shared { .. } => Implied::by(self.shared.state(stream).await?),
             StreamId::Value { .. } => Implied::by(self.values.state(stream).await?),
-            StreamId::Claim { .. } => Implied::by(self.claims.state(stream).await?),
+            StreamId::KeyOwner { .. } => Implied::by(self.claims.state(stream).await?),
         })
     }
 

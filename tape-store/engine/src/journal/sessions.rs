@@ -4,9 +4,9 @@ use crate::{Engine, EventsFrom};
 use tape_api::JournalError;
 use tape_api::query::{OlderEvents, RecordedEvent, SessionEvents, SessionView};
 use tape_core::codec::decode;
+use tape_core::decider::Decider as _;
 use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, SessionId};
-use tape_core::stream::Stream as _;
 
 pub(super) async fn view(
     engine: &Engine,

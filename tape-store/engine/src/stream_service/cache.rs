@@ -2,8 +2,8 @@
 
 use super::loaded::Loaded;
 use lru::LruCache;
+use tape_core::decider::Decider;
 use tape_core::id::StreamId;
-use tape_core::stream::Stream;
 
 pub(super) struct Cache<S> {
     states: LruCache<StreamId, Loaded<S>>,
@@ -11,7 +11,7 @@ pub(super) struct Cache<S> {
     bytes_max: usize,
 }
 
-impl<S: Stream> Cache<S> {
+impl<S: Decider> Cache<S> {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             states: LruCache::unbounded(),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tape_core::agenda::Agenda;
 use tape_core::chain::{Chain, ChainError};
 use tape_core::codec::{self, Stamp, StoredEntry};
+use tape_core::decider::{self, Decider, ReplayError, Summary};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::payload::Digest;
-use tape_core::stream::{self, ReplayError, Stream, Summary};
 use tape_store::contract::{Batch, BatchId, Head, JournalStore, Snapshot, SnapshotChange};
 use tape_store::error::{Source, StoreError};
 
@@ -34,7 +34,7 @@ pub(super) struct Loaded<S> {
     bytes_since: usize,
 }
 
-impl<S: Stream> Loaded<S> {
+impl<S: Decider> Loaded<S> {
     /// Reads a stream: its newest snapshot and the entries after it.
     pub(super) async fn load(
         store: &dyn JournalStore,
@@ -128,7 +128,7 @@ impl<S: Stream> Loaded<S> {
             .snapshot
             .as_ref()
             .filter(|snapshot| snapshot.seq <= head.seq)?;
-        let state = stream::restore::<S>(&snapshot.bytes).filter(|state| state.seq() == snapshot.seq)?;
+        let state = decider::restore::<S>(&snapshot.bytes).filter(|state| state.seq() == snapshot.seq)?;
         Some((snapshot, state))
     }
 
@@ -308,7 +308,7 @@ impl Sealed {
     }
 }
 
-impl<S: Stream> Loaded<S> {
+impl<S: Decider> Loaded<S> {
     pub(super) fn extend(&self) -> Extension {
         Extension {
             expected: self.seq(),
@@ -397,7 +397,7 @@ impl<S: Stream> Loaded<S> {
 
     /// Takes a snapshot after the last entry, which is sealed anew to name it. None where there is no room for that.
     fn snapshot(&mut self, extension: &mut Extension) -> Option<bytes::Bytes> {
-        let bytes = stream::snapshot(self.state.as_ref());
+        let bytes = decider::snapshot(self.state.as_ref());
         let last = extension.entries.last_mut()?;
         let (chain, named) = self
             .chain

@@ -3,7 +3,7 @@
 use crate::recording::{Conversation, changes, reference};
 use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
-use tape_examples::careless::Hold;
+use tape_examples::non_idempotent_upstream::Hold;
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Victim};
 

@@ -4,7 +4,7 @@ use super::super::debt::Brings as _;
 use super::super::history::{History, ms};
 use super::{Expected, effect_is, held, need, no, owed, owned};
 use tape_core::command::WorkerCommand as W;
-use tape_core::command::{Held, RunCommand, UndoEnding};
+use tape_core::command::{Held, RunCommand, UndoOutcome};
 use tape_core::effect::{Mode, Status};
 use tape_core::reply::ReplyResult as R;
 use tape_core::time::Timestamp;
@@ -154,7 +154,7 @@ impl History<'_> {
                     debt.attempt == *attempt && owned(&debt.claim, holder, now),
                     "ClaimLost",
                 )?;
-                if matches!(ending, UndoEnding::Done { .. }) {
+                if matches!(ending, UndoOutcome::Done { .. }) {
                     return Ok(self.unwinding(owed(None, true, false), None, false, true));
                 }
                 let mut after = debt;

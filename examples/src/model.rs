@@ -91,7 +91,8 @@ async fn ask(State(server): State<Arc<ModelServer>>, Json(question): Json<Questi
         k: question.k,
         epoch: question.epoch,
     };
-    server.asked
+    server
+        .asked
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .push(entry);
@@ -102,7 +103,14 @@ async fn ask(State(server): State<Arc<ModelServer>>, Json(question): Json<Questi
 }
 
 async fn asked(State(server): State<Arc<ModelServer>>) -> Response {
-    Json(server.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()).into_response()
+    Json(
+        server
+            .asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
+    )
+    .into_response()
 }
 
 /// The time, in microseconds since 1970.

@@ -1,11 +1,12 @@
 //! Errors of the run API, by what the author of an agent does next.
 
 use tape_api::{JournalError, Source};
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
 use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
-use tape_core::reply::{Rejection, ReplyResult, RunOutcome};
+use tape_core::reply::{ClosingPhase, Rejection, ReplyResult};
 
 /// Why a call of the client came to nothing, by what to do next.
 ///
@@ -42,7 +43,7 @@ pub enum Error {
     #[error("the run is {phase}: nothing new may begin")]
     Closing {
         /// Its phase: `compensating` or `stuck`.
-        phase: &'static str,
+        phase: ClosingPhase,
     },
     /// Decide what that means for the run: the effect did not happen and will not.
     #[error("effect {effect} failed: {error}")]
@@ -177,8 +178,12 @@ impl From<Rejection> for Error {
         match rejection {
             Rejection::LeaseHeld { holder, .. } => Self::Busy { holder },
             Rejection::RunEnded { ending } => Self::Ended(ending),
-            Rejection::Closing { phase: "cancelling" } => Self::Cancelled,
-            Rejection::Closing { phase: "suspended" } => Self::Suspended,
+            Rejection::Closing {
+                phase: ClosingPhase::Cancelling,
+            } => Self::Cancelled,
+            Rejection::Closing {
+                phase: ClosingPhase::Suspended,
+            } => Self::Suspended,
             Rejection::Closing { phase } => Self::Closing { phase },
             Rejection::BudgetExhausted { budget, left, asked } => Self::OverBudget { budget, left, asked },
             other => Self::Rejected(Box::new(other)),

@@ -6,8 +6,9 @@ use crate::retry::{self, chance};
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, RunId, StreamId};
-use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
+use tape_core::reply::{ClosingPhase, Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -128,7 +129,7 @@ impl Lease {
             Hold::Released => Err(Error::invalid("run", "this driver has released it")),
             Hold::Ended(Some(ended)) => Err(Error::Ended(ended.clone())),
             Hold::Ended(None) => Err(Error::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }),
         }
     }
@@ -276,7 +277,7 @@ impl Renewal {
             Err(Error::Ended(ended)) => Renewed::Gone(Hold::Ended(Some(ended))),
             Err(Error::Suspended) => Renewed::Gone(Hold::Suspended),
             Err(Error::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }) => Renewed::Gone(Hold::Ended(None)),
             Err(error) => Renewed::Failed(error),
         }

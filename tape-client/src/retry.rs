@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
     use tape_core::id::RequestClock;
-    use tape_core::reply::Reply;
+    use tape_core::reply::{Missing, Reply};
     use tape_core::time::Timestamp;
 
     #[tokio::test(start_paused = true)]
@@ -223,7 +223,7 @@ mod tests {
         let mut tries = 0;
         let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
             tries += 1;
-            std::future::ready(Err(JournalError::Rejected(Rejection::not_found("run"))))
+            std::future::ready(Err(JournalError::Rejected(Rejection::not_found(Missing::Run))))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Rejected(_))), "{outcome:?}");

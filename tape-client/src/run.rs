@@ -22,10 +22,11 @@ use std::time::Duration;
 use tape_core::budget::Currency;
 use tape_core::command::DriverCommand;
 use tape_core::entry::TraceParent;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::replay::Replay;
-use tape_core::reply::RunOutcome;
+use tape_core::reply::ClosingPhase;
 use tokio::sync::Semaphore;
 
 /// A run that this process drives.
@@ -112,7 +113,7 @@ impl RunResult {
                 reason: reason.clone(),
             })),
             Self::Undoing => Err(Error::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }),
         }
     }

@@ -11,7 +11,7 @@ use crate::entry::EntryBody;
 use crate::entry::erasure::{Erased, Finished};
 use crate::id::Seq;
 use crate::limits::{ERASED_AT_ONCE_MAX, ERASURES_MAX};
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use crate::run::check::text;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -122,7 +122,7 @@ impl Erasures {
                 ..
             } => (entries, copies, reason),
         };
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         self.check(entries, end)?;
         let mut all: BTreeSet<Seq> = entries.iter().chain(copies).copied().collect();
         let more = repeats(&all);
@@ -137,12 +137,12 @@ impl Erasures {
     fn check(&self, entries: &[Seq], end: Seq) -> Result<(), Rejection> {
         if entries.is_empty() {
             return Err(Rejection::Invalid {
-                field: "entries",
+                field: Field::Entries,
                 problem: "names no entry".to_owned(),
             });
         }
         if entries.iter().any(|entry| *entry == Seq::ZERO || *entry > end) {
-            return Err(Rejection::not_found("entry"));
+            return Err(Rejection::not_found(Missing::Entry));
         }
         let over = |limit, max: usize, given: usize| Rejection::LimitExceeded {
             limit,
@@ -150,14 +150,14 @@ impl Erasures {
             given: given as u64,
         };
         if entries.len() > ERASED_AT_ONCE_MAX {
-            return Err(over(
-                "the most entries erased at once",
-                ERASED_AT_ONCE_MAX,
-                entries.len(),
-            ));
+            return Err(over(Limit::ErasedAtOnce, ERASED_AT_ONCE_MAX, entries.len()));
         }
         if self.pending.len() >= ERASURES_MAX {
-            return Err(over("erasures under way", ERASURES_MAX, self.pending.len() + 1));
+            return Err(over(
+                Limit::ErasuresUnderWay,
+                ERASURES_MAX,
+                self.pending.len() + 1,
+            ));
         }
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Erasures {
 /// The rejection for a stream that holds names only.
 pub(crate) fn nothing_to_erase() -> Rejection {
     Rejection::Invalid {
-        field: "stream",
+        field: Field::Stream,
         problem: "has nothing that can be erased".to_owned(),
     }
 }

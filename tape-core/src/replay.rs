@@ -24,12 +24,13 @@ use crate::decider::ReplayError;
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
 use crate::entry::gate::AnsweredBy;
+use crate::entry::run::RunOutcome;
 use crate::entry::run::{Begun, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody, budget};
 use crate::fingerprint::Fingerprint;
 use crate::id::{BudgetName, EffectId, Epoch, GateName, Key, Position, SampleName, Scope, Seq, TimerName};
 use crate::payload::{ContentDigest, Payload};
-use crate::reply::RunOutcome;
+
 use crate::time::Timestamp;
 use drift::Differences;
 use refusal::Refusals;

@@ -39,13 +39,14 @@ use crate::command::{Command, RunCommand};
 use crate::decider::{Decider, ReplayError, RunStatus, Summary, already, decided};
 use crate::effect::Status;
 use crate::entry::obligation::ObligationId;
+use crate::entry::run::RunOutcome;
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{
     BudgetName, EffectId, Epoch, GateName, Key, Position, RunId, Scope, Seq, StreamId, TimerName,
 };
 use crate::replies::Replies;
-use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
+use crate::reply::{Decided, Rejection, ReplyResult};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

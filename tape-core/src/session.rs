@@ -19,7 +19,7 @@ use crate::id::{EventId, Key, Seq, SessionId, StreamId};
 use crate::limits::{NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX};
 use crate::payload::ContentDigest;
 use crate::replies::Replies;
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult, Versioned};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use state::{check_state, recorded};
@@ -119,7 +119,7 @@ impl Session {
     }
 
     fn there(&self) -> Result<&SessionId, Rejection> {
-        self.id.as_ref().ok_or(Rejection::not_found("session"))
+        self.id.as_ref().ok_or(Rejection::not_found(Missing::Session))
     }
 
     fn create(&self, session: &SessionId, state: &Delta) -> Result<Decided, Rejection> {
@@ -150,7 +150,7 @@ impl Session {
         if event.author.is_empty() || event.author.len() > NAME_BYTES_MAX {
             let problem = format!("must have 1 to {NAME_BYTES_MAX} bytes");
             return Err(Rejection::Invalid {
-                field: "author",
+                field: Field::Author,
                 problem,
             });
         }
@@ -165,7 +165,7 @@ impl Session {
         match expected.filter(|expected| *expected < last) {
             None => Ok(()),
             Some(expected) => Err(Rejection::VersionConflict {
-                what: "session",
+                what: Versioned::Session,
                 expected: expected.0,
                 current: last.0,
             }),
@@ -185,7 +185,7 @@ impl Session {
         match shared.find(|key| StateScope::of(key).strip(key).is_none()) {
             None => Ok(()),
             Some(key) => Err(Rejection::Invalid {
-                field: "state",
+                field: Field::State,
                 problem: format!("the key '{key}' has no name after its prefix"),
             }),
         }
@@ -206,7 +206,10 @@ impl Session {
         }
         if to < self.created || to > self.seq {
             let problem = format!("must be between {} and {}", self.created, self.seq);
-            return Err(Rejection::Invalid { field: "to", problem });
+            return Err(Rejection::Invalid {
+                field: Field::To,
+                problem,
+            });
         }
         if to > seen {
             // What was read is the state of before.
@@ -221,7 +224,7 @@ impl Session {
         {
             let problem = format!("has the key '{key}', which is not of the session alone");
             return Err(Rejection::Invalid {
-                field: "state",
+                field: Field::State,
                 problem,
             });
         }
@@ -432,7 +435,7 @@ fn room(pending: usize) -> Result<(), Rejection> {
     }
     let (max, given) = (PENDING_MERGES_MAX as u64, pending as u64 + 1);
     Err(Rejection::LimitExceeded {
-        limit: "changes of shared state under way",
+        limit: Limit::SharedChanges,
         max,
         given,
     })

@@ -9,7 +9,7 @@ use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
 use crate::replies::Replies;
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Missing, Rejection, Versioned};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ impl Value {
         let current = if self.current.is_some() { self.version } else { 0 };
         match expected {
             Some(expected) if expected != current => Err(Rejection::VersionConflict {
-                what: "value",
+                what: Versioned::Value,
                 expected,
                 current,
             }),
@@ -124,7 +124,7 @@ impl Decider for Value {
             ValueCommand::Delete { expected } => {
                 self.check(*expected)?;
                 if self.current.is_none() {
-                    return Err(Rejection::not_found("value"));
+                    return Err(Rejection::not_found(Missing::Value));
                 }
                 let previous = None;
                 Deleted { version, previous }.into()

@@ -9,9 +9,10 @@ use support::{Journal, run_line};
 use tape_core::chain::{ChainError, StreamTag, Verifier, link, link_v1};
 use tape_core::codec::{Stamp, StoredEntry, seal};
 use tape_core::decider::Decider as _;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, RequestId, Seq, StreamId};
 use tape_core::payload::Digest;
-use tape_core::reply::RunOutcome;
+
 use tape_core::run::Run;
 
 type Head = (Seq, Digest);

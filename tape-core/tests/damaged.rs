@@ -193,7 +193,7 @@ fn what_retires_a_run_says_what_the_entries_before_said() {
     let said = "it does not say what the entries before it say";
     for other in [
         run::Retired {
-            ending: tape_core::reply::RunOutcome::Failed {
+            ending: run::RunOutcome::Failed {
                 error: "no".to_owned(),
             },
             ..retired.clone()

@@ -11,7 +11,7 @@ use support::run_line;
 use tape_core::command::Command;
 use tape_core::decider::Decider as _;
 use tape_core::id::Seq;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_core::run::Run;
 use tape_core::time::Timestamp;
 use world::explore;
@@ -421,7 +421,7 @@ fn nothing_of_a_run_that_never_was() {
     ] {
         let command = Command::new(support::quick::request(1), run_line::command(line, &run));
         let rejection = run.decide(&command, Timestamp::default()).unwrap_err();
-        assert_eq!(rejection, Rejection::not_found("run"), "{line}");
+        assert_eq!(rejection, Rejection::not_found(Missing::Run), "{line}");
     }
     assert_eq!(run.seq(), Seq::ZERO);
 }

@@ -13,14 +13,14 @@ use tape_core::fingerprint::{Fingerprint, Part};
 use tape_core::id::{BusinessKey, ConnectorName, Key, Scope, Tenant};
 use tape_core::limits::*;
 use tape_core::payload::{Digest, InvalidPayload, Payload};
-use tape_core::reply::Rejection;
+use tape_core::reply::{Field, Limit, Rejection};
 use tape_core::run::Run;
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
 
 /// `max` of `line` with `{}` for a number are taken, and one more is refused.
 #[track_caller]
-fn as_many_as(run: &mut Quick<Run>, max: usize, limit: &str, line: impl Fn(usize) -> String) {
+fn as_many_as(run: &mut Quick<Run>, max: usize, limit: Limit, line: impl Fn(usize) -> String) {
     for n in 0..max {
         run.line(&line(n)).unwrap();
     }
@@ -93,7 +93,7 @@ fn payloads() {
 #[test]
 fn texts() {
     let (long, longer) = ("x".repeat(TEXT_BYTES_MAX), "x".repeat(TEXT_BYTES_MAX + 1));
-    let limit = "bytes of a text";
+    let limit = Limit::TextBytes;
     for (word, empty) in [("fail ", "error"), ("cancel ", "reason")] {
         over(
             Quick::begun().line(&format!("{word}{longer}")),
@@ -135,17 +135,17 @@ fn labels() {
         Quick::<Run>::default().line(&format!("begin a {}", labels.join(" ")))
     };
     begin(LABELS_MAX).unwrap();
-    over(begin(LABELS_MAX + 1), "labels of a run", LABELS_MAX);
+    over(begin(LABELS_MAX + 1), Limit::Labels, LABELS_MAX);
 }
 
 #[test]
 fn scopes() {
     let mut run = Quick::begun();
-    as_many_as(&mut run, SCOPES_MAX, "scopes of a run", |n| {
+    as_many_as(&mut run, SCOPES_MAX, Limit::Scopes, |n| {
         format!("sample 0 now scope=s{n}")
     });
-    over(run.line("decide more#0"), "scopes of a run", SCOPES_MAX);
-    over(run.line("reserve more#0"), "scopes of a run", SCOPES_MAX);
+    over(run.line("decide more#0"), Limit::Scopes, SCOPES_MAX);
+    over(run.line("reserve more#0"), Limit::Scopes, SCOPES_MAX);
     run.line("decide s0#0").unwrap();
 }
 
@@ -153,7 +153,7 @@ fn scopes() {
 fn reservations() {
     let mut run = Quick::begun();
     run.line("budget b 10").unwrap();
-    let limit = "decisions with a reservation";
+    let limit = Limit::ReservedDecisions;
     as_many_as(&mut run, SCOPES_MAX, limit, |n| {
         format!("reserve s{n}#0 spends=b:0")
     });
@@ -166,14 +166,14 @@ fn calls_and_open_effects() {
     let last = CALLS_PER_DECISION_MAX - 1;
     run.line(&format!("effect #0.{last} inline idempotent")).unwrap();
     let more = run.line(&format!("effect #0.{CALLS_PER_DECISION_MAX} inline idempotent"));
-    over(more, "calls of a decision", usize::from(CALLS_PER_DECISION_MAX));
+    over(more, Limit::DecisionCalls, usize::from(CALLS_PER_DECISION_MAX));
     run.line("decide sub#0").unwrap();
     for n in 1..OPEN_EFFECTS_MAX {
         run.line(&format!("effect sub#0.{n} inline idempotent")).unwrap();
     }
     over(
         run.line("effect #0.0 inline idempotent"),
-        "effects under way",
+        Limit::EffectsUnderWay,
         OPEN_EFFECTS_MAX,
     );
     run.line("finish sub#0.1 1 ok").unwrap();
@@ -197,7 +197,7 @@ fn obligations() {
     run.line("decide sub#0").unwrap();
     over(
         run.line("effect sub#0.0 inline idempotent"),
-        "obligations",
+        Limit::Obligations,
         OBLIGATIONS_MAX,
     );
 }
@@ -221,19 +221,19 @@ fn effects_under_way_have_room_for_their_obligations() {
     let Err(Rejection::LimitExceeded { limit, .. }) = run.line("effect sub#0.2 inline idempotent") else {
         panic!("each effect under way may arm two")
     };
-    assert_eq!(limit, "obligations");
+    assert_eq!(limit, Limit::Obligations);
 }
 
 #[test]
 fn gates_timers_and_signals() {
-    as_many_as(&mut Quick::begun(), GATES_MAX, "gates of a run", |n| {
+    as_many_as(&mut Quick::begun(), GATES_MAX, Limit::Gates, |n| {
         format!("gate g{n}")
     });
-    as_many_as(&mut Quick::begun(), TIMERS_MAX, "timers of a run", |n| {
+    as_many_as(&mut Quick::begun(), TIMERS_MAX, Limit::Timers, |n| {
         format!("timer t{n}")
     });
     let mut run = Quick::begun();
-    let limit = "signals that wait for their gate";
+    let limit = Limit::BufferedSignals;
     as_many_as(&mut run, BUFFERED_SIGNALS_MAX, limit, |n| {
         format!("signal g{n} s")
     });
@@ -241,13 +241,13 @@ fn gates_timers_and_signals() {
     run.line("signal more s").unwrap();
     let mut run = Quick::begun();
     (0..GATES_MAX).for_each(|n| drop(run.line(&format!("gate g{n}")).unwrap()));
-    over(run.line("signal more s"), "gates of a run", GATES_MAX);
+    over(run.line("signal more s"), Limit::Gates, GATES_MAX);
     run.line("signal g1 s").unwrap();
 }
 
 #[test]
 fn budgets() {
-    as_many_as(&mut Quick::begun(), BUDGETS_MAX, "budgets of a run", |n| {
+    as_many_as(&mut Quick::begun(), BUDGETS_MAX, Limit::Budgets, |n| {
         format!("budget b{n} 1")
     });
     let mut run = Quick::begun();
@@ -255,7 +255,7 @@ fn budgets() {
     let most = usize::try_from(BUDGET_UNITS_MAX).unwrap();
     over(
         run.line(&format!("budget more {}", BUDGET_UNITS_MAX + 1)),
-        "units of a budget",
+        Limit::BudgetUnits,
         most,
     );
     let uncountable = ["most:18446744073709551615"; 2].join(",");
@@ -270,7 +270,7 @@ fn budgets() {
         run.line(&format!("budget b{n} 1 parent=b{}", n - 1)).unwrap();
     }
     let deeper = run.line(&format!("budget more 1 parent=b{}", BUDGET_DEPTH_MAX - 1));
-    over(deeper, "depth of a budget tree", BUDGET_DEPTH_MAX);
+    over(deeper, Limit::BudgetDepth, BUDGET_DEPTH_MAX);
     run.line(&format!("reserve #0 spends=b{}:1", BUDGET_DEPTH_MAX - 1))
         .unwrap();
     assert!(
@@ -284,7 +284,7 @@ fn budgets() {
         let mut run = Quick::begun();
         run.line("budget b 100").unwrap();
         let more = run.line(&format!("{line}{}", spends(SPENDS_MAX + 1)));
-        over(more, "spends at once", SPENDS_MAX);
+        over(more, Limit::Spends, SPENDS_MAX);
         run.line(&format!("{line}{}", spends(SPENDS_MAX))).unwrap();
     }
 }
@@ -312,15 +312,11 @@ fn fingerprints_and_names_of_models() {
     };
     decide(&|decision| decision.fingerprint = parts(FINGERPRINT_PARTS_MAX)).unwrap();
     let more = decide(&|decision| decision.fingerprint = parts(FINGERPRINT_PARTS_MAX + 1));
-    over(more, "parts of a fingerprint", FINGERPRINT_PARTS_MAX);
+    over(more, Limit::FingerprintParts, FINGERPRINT_PARTS_MAX);
     decide(&|decision| decision.fingerprint.parts = vec![part(FINGERPRINT_PREVIEW_BYTES_MAX)]).unwrap();
     let more = decide(&|decision| decision.fingerprint.parts = vec![part(FINGERPRINT_PREVIEW_BYTES_MAX + 1)]);
-    over(
-        more,
-        "bytes of a fingerprint's text",
-        FINGERPRINT_PREVIEW_BYTES_MAX,
-    );
-    let limit = "bytes of a model's or policy's name";
+    over(more, Limit::FingerprintTextBytes, FINGERPRINT_PREVIEW_BYTES_MAX);
+    let limit = Limit::ModelNameBytes;
     decide(&|decision| decision.model = "m".repeat(NAME_BYTES_MAX)).unwrap();
     decide(&|decision| decision.policy_version = "m".repeat(NAME_BYTES_MAX)).unwrap();
     over(
@@ -359,7 +355,7 @@ fn waits_before_a_redrive() {
     let mut run = Quick::begun();
     let longer = run.line(&format!("release in={}", BACKOFF_MS_MAX + 1));
     let max = usize::try_from(BACKOFF_MS_MAX).unwrap();
-    over(longer, "milliseconds before a re-drive", max);
+    over(longer, Limit::RedriveDelay, max);
     run.line(&format!("release in={BACKOFF_MS_MAX}")).unwrap();
 }
 
@@ -416,7 +412,13 @@ fn policies() {
     for wrong in wrong {
         let error = begin(wrong).unwrap_err();
         assert!(
-            matches!(error, Rejection::Invalid { field: "policy", .. }),
+            matches!(
+                error,
+                Rejection::Invalid {
+                    field: Field::Policy,
+                    ..
+                }
+            ),
             "{wrong}: {error}"
         );
     }

@@ -10,7 +10,7 @@ use tape_core::command::{SessionCommand, SharedCommand};
 use tape_core::decider::Decider as _;
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::limits::*;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Limit, Rejection};
 use tape_core::session::{Delta, Json, Session};
 use tape_core::shared::Shared;
 use tape_core::time::Timestamp;
@@ -43,7 +43,7 @@ fn append(event: &str, delta: Delta) -> SessionCommand {
 
 #[test]
 fn state_of_sessions() {
-    let keys = "keys of a change of state";
+    let keys = Limit::DeltaKeys;
     let mut session = Quick::<Session>::default();
     over(
         session.ask(create(delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")))),
@@ -67,7 +67,7 @@ fn state_of_sessions() {
     let one_more = delta(STATE_KEYS_MAX..STATE_KEYS_MAX + 1, Some("1"));
     over(
         session.ask(append("full", one_more)),
-        "keys of state",
+        Limit::StateKeys,
         STATE_KEYS_MAX,
     );
     session.ask(append("change", delta(0..1, Some("2")))).unwrap();
@@ -89,7 +89,7 @@ fn bytes_of_state() {
     session.ask(create(delta(0..1, Some(&json(half))))).unwrap();
     over(
         session.ask(append("more", delta(1..2, Some(&json(rest + 1))))),
-        "bytes of state",
+        Limit::StateBytes,
         STATE_BYTES_MAX,
     );
     session
@@ -182,7 +182,7 @@ fn shared_changes_under_way() {
     for n in 1..PENDING_MERGES_MAX {
         session.ask(append(&format!("e{n}"), shared())).unwrap();
     }
-    let limit = "changes of shared state under way";
+    let limit = Limit::SharedChanges;
     over(session.ask(append("more", shared())), limit, PENDING_MERGES_MAX);
     session.ask(append("own", delta(0..1, Some("1")))).unwrap();
     session.ask(SessionCommand::Delete).unwrap();
@@ -232,9 +232,5 @@ fn shared_state_remembers_what_it_has() {
         searched: Seq(0),
         delta: delta(0..STATE_DELTA_KEYS_MAX + 1, Some("1")),
     };
-    over(
-        shared.ask(many),
-        "keys of a change of state",
-        STATE_DELTA_KEYS_MAX,
-    );
+    over(shared.ask(many), Limit::DeltaKeys, STATE_DELTA_KEYS_MAX);
 }

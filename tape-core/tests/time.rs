@@ -10,7 +10,7 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::command::Command;
 use tape_core::decider::Decider as _;
 use tape_core::id::RequestId;
-use tape_core::reply::{Decided, Rejection};
+use tape_core::reply::{Decided, Field, Rejection};
 use tape_core::run::Run;
 use tape_core::time::{Now, Timestamp};
 
@@ -127,7 +127,13 @@ fn a_person_ends_the_claim_that_they_saw_and_no_newer_one() {
     say(&mut journal, "keep #0.0 w1 ms=30000").unwrap();
     let newer = say(&mut journal, "release-claim #0.0 30000000 the machine burnt");
     assert!(
-        matches!(newer, Err(Rejection::Invalid { field: "until", .. })),
+        matches!(
+            newer,
+            Err(Rejection::Invalid {
+                field: Field::Until,
+                ..
+            })
+        ),
         "{newer:?}"
     );
     say(&mut journal, "release-claim #0.0 31000000 the machine burnt").unwrap();

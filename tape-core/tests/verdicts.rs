@@ -12,7 +12,7 @@ use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
 use tape_core::entry::run::UnhappyOutcome;
 use tape_core::id::Seq;
-use tape_core::reply::{Decided, Rejection, ReplyResult};
+use tape_core::reply::{Decided, Field, Rejection, ReplyResult};
 use tape_core::run::{ObligationStatus, Phase, Run};
 
 fn ask(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
@@ -103,7 +103,13 @@ fn nothing_is_settled_on_what_is_not_there_yet() {
     let next = journal.state.seq().next();
     let refused = ask(&mut journal, &format!("settle #0.0 failed seen={next} I looked")).unwrap_err();
     assert!(
-        matches!(refused, Rejection::Invalid { field: "seen", .. }),
+        matches!(
+            refused,
+            Rejection::Invalid {
+                field: Field::Seen,
+                ..
+            }
+        ),
         "{refused}"
     );
 }
@@ -349,7 +355,13 @@ fn a_run_does_not_wait_for_what_is_not_there_yet() {
     let next = journal.state.seq().next();
     let refused = ask(&mut journal, &format!("suspend seen={next}")).unwrap_err();
     assert!(
-        matches!(refused, Rejection::Invalid { field: "seen", .. }),
+        matches!(
+            refused,
+            Rejection::Invalid {
+                field: Field::Seen,
+                ..
+            }
+        ),
         "{refused}"
     );
     ask(&mut journal, "suspend").unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::id::{Epoch, RunId, Seq};
-use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::reply::{ClosingPhase, Rejection, Reply, ReplyResult};
 
 /// The drivers of a server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -224,7 +224,7 @@ fn ends_drive(rejection: &Rejection) -> bool {
     match rejection {
         Rejection::Fenced { .. } | Rejection::RunEnded { .. } => true,
         // A run that is being cancelled is its driver's still, which has to accept that.
-        Rejection::Closing { phase } => *phase != "cancelling",
+        Rejection::Closing { phase } => *phase != ClosingPhase::Cancelling,
         _ => false,
     }
 }
@@ -232,8 +232,9 @@ fn ends_drive(rejection: &Rejection) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Drivers, LeaseEffect, Seen};
+    use tape_core::entry::run::RunOutcome;
     use tape_core::id::{Epoch, RunId, Seq};
-    use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
+    use tape_core::reply::{ClosingPhase, Missing, Rejection, Reply, ReplyResult};
 
     fn run(name: &str) -> RunId {
         RunId::new("t", "a", "u", "s", name).unwrap()
@@ -314,15 +315,23 @@ mod tests {
             ("adopted", LeaseEffect::Keeps(Epoch(2)), fenced.clone()),
             ("released", LeaseEffect::Lets(Epoch(2)), fenced.clone()),
             ("ended", LeaseEffect::Keeps(Epoch(2)), ended),
-            ("suspended", LeaseEffect::Keeps(Epoch(2)), closing("suspended")),
+            (
+                "suspended",
+                LeaseEffect::Keeps(Epoch(2)),
+                closing(ClosingPhase::Suspended),
+            ),
         ];
         let held = [
-            ("cancelled", LeaseEffect::Keeps(Epoch(2)), closing("cancelling")),
+            (
+                "cancelled",
+                LeaseEffect::Keeps(Epoch(2)),
+                closing(ClosingPhase::Cancelling),
+            ),
             ("late", LeaseEffect::Keeps(Epoch(1)), fenced),
             (
                 "unheard",
                 LeaseEffect::Keeps(Epoch(2)),
-                Rejection::not_found("gate"),
+                Rejection::not_found(Missing::Gate),
             ),
         ];
         for (name, effect, rejection) in gone.iter().chain(&held) {

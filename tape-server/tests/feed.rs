@@ -7,7 +7,7 @@ use harness::{Server, begin, checkpoint, execute, request, run};
 use std::collections::{BTreeMap, HashMap};
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::entries_client::EntriesClient;
@@ -291,7 +291,7 @@ async fn a_session_keeps_events_and_state_and_can_be_rewound() {
     };
     sessions.delete(delete).await.unwrap();
     let gone = Failure::from(&sessions.get(get(1)).await.unwrap_err());
-    assert_eq!(gone, Rejection::not_found("session").into());
+    assert_eq!(gone, Rejection::not_found(Missing::Session).into());
 }
 
 fn contents(session: &v1::GetSessionResponse) -> Vec<String> {

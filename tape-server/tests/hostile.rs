@@ -11,7 +11,7 @@ use raw_bytes::Raw;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
 use tape_core::id::RequestId;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::entries_client::EntriesClient;
@@ -228,7 +228,7 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         request(&nobody, RunCommand::Drive(Epoch(1), checkpoint(1))),
     )
     .await;
-    assert_eq!(lost.unwrap_err(), Rejection::not_found("run").into());
+    assert_eq!(lost.unwrap_err(), Rejection::not_found(Missing::Run).into());
     assert_eq!(everything(channel).await, before);
 }
 

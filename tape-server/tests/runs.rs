@@ -9,9 +9,10 @@ use harness::{
 };
 use tape_core::command::{AttemptOutcome, DriverCommand, RunCommand};
 use tape_core::effect::{Mode, Status};
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{EffectId, Epoch, Position, Scope};
 use tape_core::payload::Payload;
-use tape_core::reply::{Rejection, ReplyResult, RunOutcome};
+use tape_core::reply::{Rejection, ReplyResult};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;

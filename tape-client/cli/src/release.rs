@@ -12,7 +12,7 @@ use tape_client::core::command::{Claimed, ExternalCommand};
 use tape_client::core::decider::Decider as _;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::id::{EffectId, Holder};
-use tape_client::core::reply::Rejection;
+use tape_client::core::reply::{Field, Missing, Rejection};
 use tape_client::core::run::{Lease, ObligationStatus, Run};
 use tape_client::core::time::Timestamp;
 
@@ -43,7 +43,7 @@ impl Release {
         let reading = show::read(context, &self.run.0).await?;
         let claimed = self.claimed();
         let (holder, until) = held(&reading.state, claimed.as_ref())
-            .ok_or_else(|| rejected(Rejection::not_found("lease or claim")))?;
+            .ok_or_else(|| rejected(Rejection::not_found(Missing::LeaseOrClaim)))?;
         let Some(seen) = self.until else {
             let micros = until.as_micros();
             let remedy = self.remedy(until).to_string();
@@ -158,7 +158,7 @@ fn renewed(holder: &Holder, until: Timestamp) -> Failure {
         until.as_micros()
     );
     rejected(Rejection::Invalid {
-        field: "until",
+        field: Field::Until,
         problem,
     })
 }

@@ -15,7 +15,7 @@ use tape_client::core::effect::{Semantics, Status};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::core::id::{EffectId, StreamId};
 use tape_client::core::replay::Replay;
-use tape_client::core::reply::Rejection;
+use tape_client::core::reply::{Missing, Rejection};
 use tape_client::core::run::{ObligationStatus, Run};
 use tape_client::{Error, RunId};
 
@@ -127,7 +127,7 @@ pub(crate) async fn read(context: &Context<'_>, run: &RunId) -> Result<Reading, 
         }
     }
     if entries.is_empty() {
-        return Err(Error::Rejected(Box::new(Rejection::not_found("run"))).into());
+        return Err(Error::Rejected(Box::new(Rejection::not_found(Missing::Run))).into());
     }
     Ok(Reading {
         entries,

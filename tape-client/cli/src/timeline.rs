@@ -260,7 +260,8 @@ fn life(body: &EntryBody) -> String {
 }
 
 fn retired(e: &tape_client::core::entry::run::Retired) -> String {
-    use tape_client::core::reply::RunOutcome;
+    use tape_client::core::entry::run::RunOutcome;
+
     let how = match &e.ending {
         RunOutcome::Completed => {
             let output = e.output.as_ref().or(e.output_erased.as_ref());

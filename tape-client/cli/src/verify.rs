@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tape_client::core::id::{Seq, StreamId, Tenant};
 use tape_client::core::payload::Digest;
-use tape_client::core::reply::Rejection;
+use tape_client::core::reply::{Missing, Rejection};
 use tape_client::core::verify::{SnapshotFinding, Verified};
 use tape_client::{Error, RunId, RunQuery, Tail};
 
@@ -128,12 +128,12 @@ impl Verify {
         let finding = audit(context, stream, published, ends.remove(stream)).await?;
         let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
         if nothing && published.is_empty() {
-            let what = if stream.as_run().is_some() {
-                "run"
+            let missing = if stream.as_run().is_some() {
+                Missing::Run
             } else {
-                "stream"
+                Missing::Stream
             };
-            return Err(Error::Rejected(Box::new(Rejection::not_found(what))).into());
+            return Err(Error::Rejected(Box::new(Rejection::not_found(missing))).into());
         }
         count.add(context, stream, finding)
     }

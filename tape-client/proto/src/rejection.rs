@@ -2,14 +2,15 @@
 
 use crate::v1::EffectStatus;
 use crate::v1::error::Reason;
-use crate::words::keep;
+use crate::words;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use tape_core::decider::RunStatus;
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
-use tape_core::reply::{Rejection, RunOutcome};
+use tape_core::reply::{Field, Rejection, Word};
 use tape_core::time::Timestamp;
 use tonic::Code;
 
@@ -24,7 +25,7 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             if let Some(name) = name {
                 fields.put("name", name);
             }
-            fields.put("what", what).is(Reason::NotFound)
+            fields.put_word("what", *what).is(Reason::NotFound)
         }
         Rejection::Exists { what } => fields.put("what", what).is(Reason::Exists),
         Rejection::Fenced { given, current } => fields
@@ -43,7 +44,7 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
         }
         Rejection::RunEnded { ending } => write_ending(ending, &mut fields),
         Rejection::NotEnded { status } => fields.put("status", status.as_str()).is(Reason::NotEnded),
-        Rejection::Closing { phase } => fields.put("phase", phase).is(Reason::Closing),
+        Rejection::Closing { phase } => fields.put_word("phase", *phase).is(Reason::Closing),
         Rejection::Unsettled { what } => fields.put("what", what).is(Reason::Unsettled),
         Rejection::Woken { seq } => fields.put("seq", seq).is(Reason::Woken),
         Rejection::WrongPosition { given, next } => fields
@@ -122,13 +123,13 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             current,
         } => {
             let fields = fields
-                .put("what", what)
+                .put_word("what", *what)
                 .put("expected", expected)
                 .put("current", current);
             fields.is(Reason::VersionConflict)
         }
         Rejection::LimitExceeded { limit, max, given } => fields
-            .put("limit", limit)
+            .put_word("limit", *limit)
             .put("max", max)
             .put("given", given)
             .is(Reason::LimitExceeded),
@@ -162,12 +163,12 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             .is(Reason::Changed),
         Rejection::Erased { what } => fields.put("what", what).is(Reason::Erased),
         Rejection::Invalid { field, problem } => fields
-            .put("field", field)
+            .put_word("field", *field)
             .put("problem", problem)
             .is(Reason::Invalid),
         // A rejection newer than this build of the wire still says what it says.
         other => fields
-            .put("field", "command")
+            .put_word("field", Field::Command)
             .put("problem", other)
             .is(Reason::Invalid),
     };
@@ -351,6 +352,10 @@ impl Fields {
         self
     }
 
+    fn put_word(&mut self, key: &str, word: impl Word) -> &mut Self {
+        self.put(key, words::write(word))
+    }
+
     fn put_time(&mut self, key: &str, at: Timestamp) -> &mut Self {
         self.put(key, at.as_micros())
     }
@@ -367,8 +372,8 @@ impl Read<'_> {
         self.0.get(key)?.parse().ok()
     }
 
-    fn word(&self, key: &str) -> Option<&'static str> {
-        self.0.get(key).map(|word| keep(word))
+    fn word<W: Word>(&self, key: &str) -> Option<W> {
+        self.0.get(key).map(|word| words::read(word))
     }
 
     fn time(&self, key: &str) -> Option<Timestamp> {

@@ -1,38 +1,63 @@
-//! Words that the core keeps as static text, such as the name of a limit, when they come in from the wire.
+//! Words of the core's closed lists as the names of the contract's enums, and back.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use tape_core::reply::Word;
 
-/// Most words kept. The core has some dozens; what a hostile server sends beyond that becomes one word.
-const WORDS_MAX: usize = 512;
-/// Longest word kept, in bytes.
-const WORD_BYTES_MAX: usize = 100;
-/// Stands for a word that is not kept.
-const OTHER: &str = "(unknown)";
+/// The name of a word's value in the contract: `OpenGate` of `Missing` is `MISSING_OPEN_GATE`.
+pub(crate) fn write<W: Word>(word: W) -> String {
+    format!("{}_{}", constant(W::LIST), constant(word.name()))
+}
 
-static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+/// The word whose value has this name. A name that this build does not know is one of a newer server.
+pub(crate) fn read<W: Word>(name: &str) -> W {
+    let known = W::ALL.iter().copied().find(|word| write(*word) == name);
+    known.unwrap_or(W::UNRECOGNIZED)
+}
 
-/// The same text for the life of the process; each is kept once, and their number is bounded.
-pub(crate) fn keep(word: &str) -> &'static str {
-    let mut words = WORDS.lock().expect("nothing panics while it holds the words");
-    if let Some(kept) = words.get(word) {
-        return kept;
+/// `OpenGate` as `OPEN_GATE`.
+fn constant(camel: &str) -> String {
+    let mut constant = String::with_capacity(camel.len() + 4);
+    for (at, letter) in camel.char_indices() {
+        if at > 0 && letter.is_ascii_uppercase() {
+            constant.push('_');
+        }
+        constant.push(letter.to_ascii_uppercase());
     }
-    if words.len() == WORDS_MAX || word.len() > WORD_BYTES_MAX {
-        return OTHER;
-    }
-    let kept: &'static str = word.to_owned().leak();
-    words.insert(kept);
-    kept
+    constant
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{OTHER, WORD_BYTES_MAX, keep};
+    use super::{constant, read, write};
+    use crate::FILE_DESCRIPTOR_SET;
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+    use std::collections::BTreeSet;
+    use tape_core::reply::{ClosingPhase, Field, Limit, Missing, Versioned, Word};
+
+    fn names_in_the_contract(list: &str) -> BTreeSet<String> {
+        let contract = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let lists = contract.file.iter().flat_map(|file| &file.enum_type);
+        let found = lists.filter(|found| found.name() == list);
+        let values = found.flat_map(|found| &found.value);
+        values.map(|value| value.name().to_owned()).collect()
+    }
+
+    fn are_the_contracts<W: Word + std::fmt::Debug>() {
+        let mut names: BTreeSet<_> = W::ALL.iter().copied().map(write).collect();
+        for word in W::ALL {
+            assert_eq!(read::<W>(&write(*word)), *word);
+        }
+        names.insert(format!("{}_UNSPECIFIED", constant(W::LIST)));
+        assert_eq!(names, names_in_the_contract(W::LIST));
+        assert_eq!(read::<W>("SOMETHING_NEW"), W::UNRECOGNIZED);
+    }
 
     #[test]
-    fn words_are_kept_once_and_bounded() {
-        assert!(std::ptr::eq(keep("bytes of a text"), keep("bytes of a text")));
-        assert_eq!(keep(&"x".repeat(WORD_BYTES_MAX + 1)), OTHER);
+    fn the_words_are_those_of_the_contract() {
+        are_the_contracts::<Missing>();
+        are_the_contracts::<ClosingPhase>();
+        are_the_contracts::<Versioned>();
+        are_the_contracts::<Limit>();
+        are_the_contracts::<Field>();
     }
 }

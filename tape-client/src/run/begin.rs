@@ -17,11 +17,12 @@ use tape_api::query::Until;
 use tape_core::codec::{self, StoredEntry};
 use tape_core::command::{Begin, Create, RunCommand};
 use tape_core::entry::TraceParent;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, Key, RunId, Scope, Seq, StreamId};
 use tape_core::limits::COMMANDS_UNDER_WAY_MAX;
 use tape_core::payload::Payload;
 use tape_core::replay::{Replay, Standing};
-use tape_core::reply::{Reply, ReplyResult, RunOutcome};
+use tape_core::reply::{ClosingPhase, Reply, ReplyResult};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::Instant;
@@ -175,12 +176,14 @@ impl RunBuilder {
                 ..
             })
             | Err(Error::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }) => Ok(Begun::Ended(RunResult::Undoing)),
             Ok(Reply {
                 result: ReplyResult::Stuck { .. },
                 ..
-            }) => Err(Error::Closing { phase: "stuck" }),
+            }) => Err(Error::Closing {
+                phase: ClosingPhase::Stuck,
+            }),
             Ok(other) => Err(Error::unexpected("the beginning of the run", &other.result)),
             Err(error) => Err(error),
         }

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tape_core::command::{DriverCommand, RunCommand};
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::Seq;
 use tape_core::replay::{Drift, Replay};
-use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
+use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tokio::sync::{Mutex, watch};
 use tracing::Instrument as _;
 

@@ -4,7 +4,7 @@ use crate::world::{World, id};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tape_client::core::id::{ConnectorName, RunId};
-use tape_client::core::reply::Rejection;
+use tape_client::core::reply::{Missing, Rejection};
 use tape_client::{Answer, Begun, CallError, Error, Payload, Run, Tape};
 
 async fn driving(tape: &Tape) -> Run {
@@ -90,5 +90,5 @@ fn what_is_no_fault_of_a_call_is_not_answered_by_mending_it() {
         settled: None,
     });
     assert!(taken.contains("Tape::outcome"), "{taken}");
-    assert_eq!(next(Rejection::not_found("run")), "mend the call");
+    assert_eq!(next(Rejection::not_found(Missing::Run)), "mend the call");
 }

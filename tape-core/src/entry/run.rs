@@ -3,8 +3,7 @@
 use super::has_payloads;
 use super::words::{Words, has_words};
 use crate::id::{Epoch, Key, RunId, Scope, Seq};
-use crate::payload::{Digest, Payload};
-use crate::reply::RunOutcome;
+use crate::payload::{Digest, ERASED, Payload};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +62,45 @@ pub struct CancelRequested {
     pub reason: String,
 }
 has_words!(CancelRequested: reason);
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Well; the entry has the output.
+    Completed,
+    /// In failure.
+    Failed {
+        /// What went wrong.
+        error: String,
+    },
+    /// Cancelled.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RunOutcome {
+    /// Whether both say the same. What was erased says nothing.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Completed, Self::Completed) => true,
+            (Self::Failed { error: mine }, Self::Failed { error: theirs })
+            | (Self::Cancelled { reason: mine }, Self::Cancelled { reason: theirs }) => {
+                mine == theirs || [mine, theirs].iter().any(|text| text.as_str() == ERASED)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
+        match self {
+            Self::Completed => None,
+            Self::Failed { error: text } | Self::Cancelled { reason: text } => Some(text),
+        }
+    }
+}
 
 /// How a run that did not end well ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

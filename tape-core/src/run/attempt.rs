@@ -9,7 +9,7 @@ use crate::entry::EntryBody;
 use crate::entry::effect::{ClaimRenewed, Confirmed, Deferred, Failed, Started, Unknown, WorkLease};
 use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 
 /// A failure worth a retry.
@@ -216,7 +216,7 @@ impl Run {
                 self.finish(&id, effect, &cause, by, now)
             }
             AttemptOutcome::Failed { error, detail } | AttemptOutcome::Refused { error, detail } => {
-                text("error", error)?;
+                text(Field::Error, error)?;
                 self.append(Failed {
                     effect: id,
                     by,
@@ -225,15 +225,15 @@ impl Run {
                 })
             }
             AttemptOutcome::Retry { error, after_ms } => {
-                text("error", error)?;
+                text(Field::Error, error)?;
                 self.append(self.retry(id, effect, &Retry::not_done(error, *after_ms), by, now))
             }
             AttemptOutcome::Unreached { error } => {
-                text("error", error)?;
+                text(Field::Error, error)?;
                 self.append(self.retry(id, effect, &Retry::unreached(error), by, now))
             }
             AttemptOutcome::Repeat { cause, after_ms } if effect.semantics != Semantics::NonIdempotent => {
-                text("cause", cause)?;
+                text(Field::Cause, cause)?;
                 let doubt = effect.semantics == Semantics::Idempotent;
                 let retry = Retry {
                     doubt,
@@ -242,7 +242,7 @@ impl Run {
                 self.append(self.retry(id, effect, &retry, by, now))
             }
             AttemptOutcome::Unknown { cause } | AttemptOutcome::Repeat { cause, .. } => {
-                text("cause", cause)?;
+                text(Field::Cause, cause)?;
                 if effect.semantics == Semantics::ReadOnly {
                     // There is nothing to ask the upstream about.
                     return self.append(self.retry(id, effect, &Retry::not_done(cause, None), by, now));

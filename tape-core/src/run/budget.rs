@@ -6,7 +6,7 @@ use crate::budget::{Currency, Spend};
 use crate::entry::budget::{Opened, Released, Reserved};
 use crate::id::{BudgetName, Position};
 use crate::limits::{BUDGET_DEPTH_MAX, BUDGET_UNITS_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,12 +56,12 @@ impl Run {
         }
         if limit > BUDGET_UNITS_MAX {
             return Err(Rejection::LimitExceeded {
-                limit: "units of a budget",
+                limit: Limit::BudgetUnits,
                 max: BUDGET_UNITS_MAX,
                 given: limit,
             });
         }
-        room("budgets of a run", self.budgets.len(), BUDGETS_MAX)?;
+        room(Limit::Budgets, self.budgets.len(), BUDGETS_MAX)?;
         if let Some(parent) = parent {
             self.check_parent(parent, currency)?;
         }
@@ -79,19 +79,15 @@ impl Run {
         let budget = self
             .budgets
             .get(parent)
-            .ok_or_else(|| Rejection::none_named("budget", parent))?;
+            .ok_or_else(|| Rejection::none_named(Missing::Budget, parent))?;
         if budget.currency != *currency {
             let problem = "counts another currency than its part".to_owned();
             return Err(Rejection::Invalid {
-                field: "parent",
+                field: Field::Parent,
                 problem,
             });
         }
-        room(
-            "depth of a budget tree",
-            self.line(parent).count(),
-            BUDGET_DEPTH_MAX,
-        )
+        room(Limit::BudgetDepth, self.line(parent).count(), BUDGET_DEPTH_MAX)
     }
 
     /// A budget and those it is part of, from the inside out.
@@ -102,11 +98,11 @@ impl Run {
 
     /// Refuses spends of budgets that are not there.
     pub(super) fn check_spends(&self, spends: &[Spend]) -> Result<(), Rejection> {
-        room("spends at once", spends.len().saturating_sub(1), SPENDS_MAX)?;
+        room(Limit::Spends, spends.len().saturating_sub(1), SPENDS_MAX)?;
         let unknown = |spend: &&Spend| !self.budgets.contains_key(&spend.budget);
         match spends.iter().find(unknown) {
             None => Ok(()),
-            Some(spend) => Err(Rejection::none_named("budget", &spend.budget)),
+            Some(spend) => Err(Rejection::none_named(Missing::Budget, &spend.budget)),
         }
     }
 
@@ -155,11 +151,7 @@ impl Run {
                 Err(exists)
             };
         }
-        room(
-            "decisions with a reservation",
-            self.reservations.len(),
-            SCOPES_MAX,
-        )?;
+        room(Limit::ReservedDecisions, self.reservations.len(), SCOPES_MAX)?;
         self.check_reservation(spends)?;
         self.append(Reserved {
             position: position.clone(),

@@ -3,14 +3,14 @@
 use crate::effect::Status;
 use crate::id::EffectId;
 use crate::limits::TEXT_BYTES_MAX;
-use crate::reply::Rejection;
+use crate::reply::{Field, Limit, Rejection};
 
 /// Checks a text that an entry carries inline.
-pub(crate) fn text(field: &'static str, text: &str) -> Result<(), Rejection> {
+pub(crate) fn text(field: Field, text: &str) -> Result<(), Rejection> {
     if text.len() > TEXT_BYTES_MAX {
         let given = text.len() as u64;
         return Err(Rejection::LimitExceeded {
-            limit: "bytes of a text",
+            limit: Limit::TextBytes,
             max: TEXT_BYTES_MAX as u64,
             given,
         });
@@ -25,7 +25,7 @@ pub(crate) fn text(field: &'static str, text: &str) -> Result<(), Rejection> {
 }
 
 /// Refuses one more where there are as many as there may be.
-pub(super) fn room(limit: &'static str, count: usize, max: usize) -> Result<(), Rejection> {
+pub(super) fn room(limit: Limit, count: usize, max: usize) -> Result<(), Rejection> {
     if count < max {
         Ok(())
     } else {
@@ -45,7 +45,7 @@ pub(super) fn lease_length(lease_ms: u64) -> Result<u64, Rejection> {
     }
     let problem = format!("{lease_ms} ms is not between {LEASE_MS_MIN} and {LEASE_MS_MAX} ms");
     Err(Rejection::Invalid {
-        field: "lease or claim length",
+        field: Field::LeaseLength,
         problem,
     })
 }

@@ -5,11 +5,12 @@ use super::{Effect, ObligationStatus, Phase, Run, effect, obligation};
 use crate::decider::decided;
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::effect::Failed;
+use crate::entry::run::RunOutcome;
 use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody, run};
 use crate::id::{EffectId, RequestId};
 use crate::payload::{Digest, Payload};
-use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
+use crate::reply::{Decided, Field, Rejection, ReplyResult};
 use crate::time::{Now, Timestamp};
 
 impl Run {
@@ -45,7 +46,7 @@ impl Run {
             return Ok(self.already_in(self.retired_in().or_else(|| self.ended_in()), result));
         }
         self.counts()?;
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         // A run that is stuck takes no driver's commands, whatever its lease says: there is no driver to wait for.
         let waits = self.stuck.is_none() && self.driver_at(now)?;
         let first = self.cancel_requested();
@@ -62,7 +63,7 @@ impl Run {
 
     pub(super) fn accept_cancel(&self, now: Timestamp) -> Result<Decided, Rejection> {
         let invalid = Rejection::Invalid {
-            field: "cancel",
+            field: Field::Cancel,
             problem: "nobody asked for it".to_owned(),
         };
         let reason = self.cancel.clone().ok_or(invalid)?;

@@ -7,7 +7,7 @@ use crate::command::RecordDecision;
 use crate::entry::decision::Recorded;
 use crate::id::{Position, Scope};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX, NAME_BYTES_MAX, SCOPES_MAX};
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Limit, Rejection};
 use serde::{Deserialize, Serialize};
 
 /// How far a scope is.
@@ -65,7 +65,7 @@ impl Run {
         if self.scopes.contains_key(scope) {
             Ok(())
         } else {
-            room("scopes of a run", self.scopes.len(), SCOPES_MAX)
+            room(Limit::Scopes, self.scopes.len(), SCOPES_MAX)
         }
     }
 
@@ -99,11 +99,11 @@ fn check_decision(decision: &RecordDecision) -> Result<(), Rejection> {
     };
     let names = [decision.model.len(), decision.policy_version.len()];
     if let Some(given) = names.into_iter().find(|len| *len > NAME_BYTES_MAX) {
-        return Err(over("bytes of a model's or policy's name", NAME_BYTES_MAX, given));
+        return Err(over(Limit::ModelNameBytes, NAME_BYTES_MAX, given));
     }
     let parts = &decision.fingerprint.parts;
     if parts.len() > FINGERPRINT_PARTS_MAX {
-        return Err(over("parts of a fingerprint", FINGERPRINT_PARTS_MAX, parts.len()));
+        return Err(over(Limit::FingerprintParts, FINGERPRINT_PARTS_MAX, parts.len()));
     }
     let texts = parts
         .iter()
@@ -113,7 +113,7 @@ fn check_decision(decision: &RecordDecision) -> Result<(), Rejection> {
         .find(|len| *len > FINGERPRINT_PREVIEW_BYTES_MAX)
     {
         Some(given) => Err(over(
-            "bytes of a fingerprint's text",
+            Limit::FingerprintTextBytes,
             FINGERPRINT_PREVIEW_BYTES_MAX,
             given,
         )),

@@ -6,7 +6,7 @@ use crate::command::{Command, DriverCommand, ExternalCommand, RunCommand, Worker
 use crate::entry::EntryBody;
 use crate::entry::run::UnhappyOutcome;
 use crate::id::{Epoch, Scope};
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 
 impl Run {
@@ -73,7 +73,7 @@ impl Run {
             C::Suspend { seen, resume } => self.suspend(*seen, resume.map(|d| d.resolve(now)), now),
             C::Complete { output } => self.complete(output),
             C::Fail { error } => {
-                text("error", error)?;
+                text(Field::Error, error)?;
                 self.close(UnhappyOutcome::Failed { error: error.clone() }, now)
             }
             C::AcceptCancel => self.accept_cancel(now),
@@ -96,7 +96,7 @@ impl Run {
         );
         if !named {
             return Err(Rejection::Invalid {
-                field: "scope",
+                field: Field::Scope,
                 problem: "only a gate, timer, budget or checkpoint is asked for within a scope".to_owned(),
             });
         }

@@ -13,7 +13,7 @@ use crate::id::{BusinessKey, ConnectorName, EffectId, Holder, Operation, Seq};
 use crate::limits::{
     ATTEMPTS_MAX, BACKOFF_MS_MAX, CALLS_PER_DECISION_MAX, OBLIGATIONS_MAX, OPEN_EFFECTS_MAX,
 };
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +145,7 @@ impl Effect {
 
 impl Run {
     pub(super) fn effect(&self, id: &EffectId) -> Result<&Effect, Rejection> {
-        self.effects.get(id).ok_or(Rejection::not_found("effect"))
+        self.effects.get(id).ok_or(Rejection::not_found(Missing::Effect))
     }
 
     pub(super) fn begin_effect(&self, id: &EffectId, spec: &EffectSpec) -> Result<Decided, Rejection> {
@@ -159,7 +159,7 @@ impl Run {
         }
         check_spec(id, spec)?;
         room(
-            "calls of a decision",
+            Limit::DecisionCalls,
             usize::from(id.call),
             usize::from(CALLS_PER_DECISION_MAX),
         )?;
@@ -168,9 +168,13 @@ impl Run {
             .values()
             .filter(|effect| !effect.status.is_settled())
             .count();
-        room("effects under way", open, OPEN_EFFECTS_MAX)?;
+        room(Limit::EffectsUnderWay, open, OPEN_EFFECTS_MAX)?;
         // Room for what the effects under way may still arm, each once for itself and once for a duplicate.
-        room("obligations", self.obligations.len() + 2 * open, OBLIGATIONS_MAX)?;
+        room(
+            Limit::Obligations,
+            self.obligations.len() + 2 * open,
+            OBLIGATIONS_MAX,
+        )?;
         self.check_reservation(&spec.reserve)?;
         self.append(Begun {
             effect: id.clone(),
@@ -187,7 +191,7 @@ impl Run {
         now: Now,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         let there = self.effect(id)?;
         let what = || format!("effect {id}");
         self.as_seen(what, there.changed, seen, || effect_standing(there))?;
@@ -369,18 +373,21 @@ fn check_spec(id: &EffectId, spec: &EffectSpec) -> Result<(), Rejection> {
         return Err(Rejection::InlineNonIdempotent { effect: id.clone() });
     }
     if spec.mode == Mode::Outbox && spec.semantics == Semantics::ReadOnly {
-        return invalid("mode", "a read-only effect runs inline");
+        return invalid(Field::Mode, "a read-only effect runs inline");
     }
     check_undo(spec.semantics, spec.undo.as_ref())?;
     let policy = spec.policy;
     if !(1..=ATTEMPTS_MAX).contains(&policy.attempts_max)
         || !(1..=ATTEMPTS_MAX).contains(&policy.observations_max)
     {
-        return invalid("policy", "attempts and observations must be between 1 and 1000");
+        return invalid(
+            Field::Policy,
+            "attempts and observations must be between 1 and 1000",
+        );
     }
     if policy.backoff_ms > policy.backoff_max_ms || policy.backoff_max_ms > BACKOFF_MS_MAX {
         return invalid(
-            "policy",
+            Field::Policy,
             "the first backoff must not be over the longest, which is at most a day",
         );
     }
@@ -391,7 +398,7 @@ pub(super) fn check_undo(semantics: Semantics, undo: Option<&Undo>) -> Result<()
     if semantics == Semantics::ReadOnly && undo.is_some() {
         let problem = "a read-only effect has nothing to undo".to_owned();
         return Err(Rejection::Invalid {
-            field: "undo",
+            field: Field::Undo,
             problem,
         });
     }

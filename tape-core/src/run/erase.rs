@@ -9,7 +9,7 @@ use crate::entry::run::UnhappyOutcome;
 use crate::erasure::ErasureCommand;
 use crate::id::{EffectId, Seq};
 use crate::payload::ERASED;
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Missing, Rejection};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -44,7 +44,7 @@ impl EndingSaid {
 impl Run {
     pub(super) fn decide_erasing(&self, command: &Command<ErasureCommand>) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::not_found("run"));
+            return Err(Rejection::not_found(Missing::Run));
         }
         self.erasures
             .decide(&command.body, self.seq, |entries| self.repeats(entries))

@@ -2,10 +2,11 @@
 
 use super::{Identity, Lease, Phase, Run};
 use crate::entry::effect::AfterObservation;
+use crate::entry::run::RunOutcome;
 use crate::entry::run::{Stuck, UnhappyOutcome};
 use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
-use crate::reply::RunOutcome;
+
 use crate::time::Timestamp;
 
 impl Run {

@@ -9,7 +9,7 @@ use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::limits::{BUFFERED_SIGNALS_MAX, GATES_MAX};
 use crate::payload::{ContentDigest, Payload};
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,7 @@ impl Run {
         });
         match self.gates.get(gate) {
             None => {
-                room("gates of a run", self.gates.len(), GATES_MAX)?;
+                room(Limit::Gates, self.gates.len(), GATES_MAX)?;
                 Ok(decided(self.seq, vec![opened]))
             }
             Some(Gate::Signalled {
@@ -127,15 +127,15 @@ impl Run {
             .values()
             .filter(|gate| matches!(gate, Gate::Signalled { .. }))
             .count();
-        room("signals that wait for their gate", buffered, BUFFERED_SIGNALS_MAX)?;
-        room("gates of a run", self.gates.len(), GATES_MAX)?;
+        room(Limit::BufferedSignals, buffered, BUFFERED_SIGNALS_MAX)?;
+        room(Limit::Gates, self.gates.len(), GATES_MAX)?;
         self.append(SignalReceived { gate, id, answer })
     }
 
     /// Refuses an answer to a gate that is not open, or was opened after the last entry that the sender has seen.
     fn gate_as_seen(&self, gate: &GateName, seen: Seq) -> Result<(), Rejection> {
         let Some(Gate::Open { opened, .. }) = self.gates.get(gate) else {
-            return Err(Rejection::none_named("open gate", gate));
+            return Err(Rejection::none_named(Missing::OpenGate, gate));
         };
         self.as_seen(|| format!("gate '{gate}'"), *opened, seen, || "open".to_owned())
     }
@@ -188,7 +188,7 @@ impl Run {
     pub(super) fn expire_gate(&self, gate: &GateName, now: Timestamp) -> Result<Decided, Rejection> {
         self.counts()?;
         match self.gates.get(gate) {
-            None | Some(Gate::Signalled { .. }) => Err(Rejection::none_named("open gate", gate)),
+            None | Some(Gate::Signalled { .. }) => Err(Rejection::none_named(Missing::OpenGate, gate)),
             Some(Gate::Open { deadline, .. }) if deadline.is_none_or(|deadline| deadline > now) => {
                 let due = deadline.unwrap_or(Timestamp::MAX);
                 Err(Rejection::TooEarly {

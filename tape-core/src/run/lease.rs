@@ -10,7 +10,7 @@ use crate::entry::lease::{Acquired, Released, Renewed};
 use crate::entry::run::{Begun, Stuck, UnhappyOutcome};
 use crate::id::{EffectId, Epoch, Holder, RunId, Seq};
 use crate::limits::{BACKOFF_MS_MAX, LABELS_MAX, REDRIVES_WITHOUT_PROGRESS_MAX};
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -197,7 +197,7 @@ impl Run {
     }
 
     fn begin_new(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
-        let create = begin.create.as_ref().ok_or(Rejection::not_found("run"))?;
+        let create = begin.create.as_ref().ok_or(Rejection::not_found(Missing::Run))?;
         let begun = begun(&begin.run, create)?;
         let acquired = self.acquired(begin, 0, now);
         Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
@@ -261,7 +261,7 @@ impl Run {
         // A renewal that was sent before the release and arrives after it must not hold up who comes next. A driver whose connection
         // was lost, however, comes back by it.
         if self.lease.given_up() {
-            return Err(Rejection::not_found("driver"));
+            return Err(Rejection::not_found(Missing::Driver));
         }
         let until = now.plus_millis(lease_length(lease_ms)?);
         let retry_at = until.plus_millis(redrive_backoff(self.redrives));
@@ -280,7 +280,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if redrive_in_ms > BACKOFF_MS_MAX {
-            let (limit, max) = ("milliseconds before a re-drive", BACKOFF_MS_MAX);
+            let (limit, max) = (Limit::RedriveDelay, BACKOFF_MS_MAX);
             return Err(Rejection::LimitExceeded {
                 limit,
                 max,
@@ -309,7 +309,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         if self.phase == Phase::New {
-            return Err(Rejection::not_found("run"));
+            return Err(Rejection::not_found(Missing::Run));
         }
         let gone = self.epoch != epoch || !matches!(self.lease, Lease::Held { .. });
         let lives = self.driver_wrote > seen;
@@ -436,10 +436,10 @@ impl Run {
 
     pub(super) fn retry_run(&self, reason: &str, seen: Seq) -> Result<Decided, Rejection> {
         self.alive()?;
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         let Some(stuck) = &self.stuck else {
             return Err(Rejection::Invalid {
-                field: "run",
+                field: Field::Run,
                 problem: "is not stuck".to_owned(),
             });
         };
@@ -453,12 +453,12 @@ impl Run {
 
 fn begun(run: &RunId, create: &Create) -> Result<Begun, Rejection> {
     let labels = create.labels.len();
-    room("labels of a run", labels.saturating_sub(1), LABELS_MAX)?;
+    room(Limit::Labels, labels.saturating_sub(1), LABELS_MAX)?;
     create
         .labels
         .values()
         .filter(|value| !value.is_empty())
-        .try_for_each(|value| text("label", value))?;
+        .try_for_each(|value| text(Field::Label, value))?;
     Ok(Begun {
         run: run.clone(),
         labels: create.labels.clone(),

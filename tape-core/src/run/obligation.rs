@@ -10,7 +10,7 @@ use crate::entry::obligation::{Armed, ClaimRenewed, Deferred, Done, ObligationId
 use crate::id::{ConnectorName, EffectId, Holder, Operation, Seq};
 use crate::limits::TEXT_BYTES_MAX;
 use crate::payload::Payload;
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Missing, Rejection};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +166,7 @@ impl Run {
         self.obligations
             .iter()
             .find(|o| o.id == *id)
-            .ok_or(Rejection::not_found("obligation"))
+            .ok_or(Rejection::not_found(Missing::Obligation))
     }
 
     pub(super) fn claim_obligation(
@@ -264,11 +264,11 @@ impl Run {
                 },
                 result: result.clone(),
             }),
-            UndoOutcome::Retry { error } => self.defer(obligation, "error", error, true, now.at()),
-            UndoOutcome::Unknown { cause } => self.defer(obligation, "cause", cause, false, now.at()),
+            UndoOutcome::Retry { error } => self.defer(obligation, Field::Error, error, true, now.at()),
+            UndoOutcome::Unknown { cause } => self.defer(obligation, Field::Cause, cause, false, now.at()),
             UndoOutcome::Unreached { error } => self.put_back(obligation, error, now.at()),
             UndoOutcome::Stuck { reason } => {
-                text("reason", reason)?;
+                text(Field::Reason, reason)?;
                 self.append(Stuck {
                     obligation: id.clone(),
                     reason: reason.clone(),
@@ -281,7 +281,7 @@ impl Run {
     fn defer(
         &self,
         obligation: &Obligation,
-        field: &'static str,
+        field: Field,
         error: &str,
         not_done: bool,
         now: Timestamp,
@@ -307,7 +307,7 @@ impl Run {
 
     /// What follows from an attempt that did not reach the upstream.
     fn put_back(&self, obligation: &Obligation, error: &str, now: Timestamp) -> Result<Decided, Rejection> {
-        text("error", error)?;
+        text(Field::Error, error)?;
         let times = obligation.unreached.in_a_row.saturating_add(1);
         self.append(Deferred {
             obligation: obligation.id.clone(),
@@ -327,7 +327,7 @@ impl Run {
         now: Now,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         let reason = reason.to_owned();
         let obligation = self.obligation(id)?;
         self.as_seen(
@@ -514,7 +514,7 @@ fn must_be_stuck(obligation: &Obligation) -> Result<(), Rejection> {
 
 fn settle_problem(problem: &str) -> Rejection {
     Rejection::Invalid {
-        field: "obligation",
+        field: Field::Obligation,
         problem: problem.to_owned(),
     }
 }

@@ -11,7 +11,7 @@ use crate::entry::obligation::{Armed, ObligationId};
 use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{DUPLICATES_MAX, OBLIGATIONS_MAX, TEXT_BYTES_MAX};
 use crate::payload::Payload;
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 
 /// What the upstream says became of an effect.
@@ -106,7 +106,7 @@ impl Run {
             });
         }
         if !seen.why.is_empty() {
-            text("why", seen.why)?;
+            text(Field::Why, seen.why)?;
         }
         let then = self.after(effect, seen, now.at());
         let mut entries: Vec<EntryBody> = vec![

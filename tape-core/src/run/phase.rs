@@ -1,9 +1,10 @@
 //! Where a run is in its life, and what it takes there.
 
 use super::{Effect, Lease, Run};
+use crate::entry::run::RunOutcome;
 use crate::entry::run::UnhappyOutcome;
 use crate::id::{EffectId, Epoch};
-use crate::reply::{Rejection, RunOutcome};
+use crate::reply::{ClosingPhase, Missing, Rejection};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ impl Run {
     /// Refuses everything once the run is over, and before it began.
     pub(super) fn alive(&self) -> Result<(), Rejection> {
         match &self.phase {
-            Phase::New => Err(Rejection::not_found("run")),
+            Phase::New => Err(Rejection::not_found(Missing::Run)),
             Phase::Ended { ending } => Err(Rejection::RunEnded {
                 ending: ending.clone(),
             }),
@@ -58,7 +59,7 @@ impl Run {
         self.alive()?;
         match &self.phase {
             Phase::Compensating { .. } => Err(Rejection::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }),
             Phase::New | Phase::Running | Phase::Suspended { .. } | Phase::Ended { .. } => Ok(()),
         }
@@ -68,7 +69,9 @@ impl Run {
     pub(super) fn open(&self) -> Result<(), Rejection> {
         self.counts()?;
         match self.cancel {
-            Some(_) => Err(Rejection::Closing { phase: "cancelling" }),
+            Some(_) => Err(Rejection::Closing {
+                phase: ClosingPhase::Cancelling,
+            }),
             None => Ok(()),
         }
     }
@@ -84,11 +87,15 @@ impl Run {
         }
         match &self.phase {
             Phase::Compensating { .. } => Err(Rejection::Closing {
-                phase: "compensating",
+                phase: ClosingPhase::Compensating,
             }),
-            Phase::Suspended { .. } => Err(Rejection::Closing { phase: "suspended" }),
-            _ if self.stuck.is_some() => Err(Rejection::Closing { phase: "stuck" }),
-            _ if self.lease == Lease::None => Err(Rejection::not_found("driver")),
+            Phase::Suspended { .. } => Err(Rejection::Closing {
+                phase: ClosingPhase::Suspended,
+            }),
+            _ if self.stuck.is_some() => Err(Rejection::Closing {
+                phase: ClosingPhase::Stuck,
+            }),
+            _ if self.lease == Lease::None => Err(Rejection::not_found(Missing::Driver)),
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use crate::effect::Status;
 use crate::entry::effect::WorkLease;
 use crate::entry::obligation::Deferred;
 use crate::id::EffectId;
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Missing, Rejection};
 use crate::time::Timestamp;
 
 impl Run {
@@ -19,7 +19,7 @@ impl Run {
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         self.alive()?;
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         match claimed {
             Claimed::Effect(id) => self.release_effect(id, until, reason, now),
             Claimed::Obligation(id) => {
@@ -57,7 +57,7 @@ impl Run {
 }
 
 fn unclaimed() -> Rejection {
-    Rejection::not_found("claim")
+    Rejection::not_found(Missing::Claim)
 }
 
 /// Refuses where the claim is another one, or was renewed.
@@ -70,7 +70,7 @@ fn seen(claim: &WorkLease, until: Timestamp) -> Result<(), Rejection> {
         claim.holder, claim.until
     );
     Err(Rejection::Invalid {
-        field: "until",
+        field: Field::Until,
         problem,
     })
 }

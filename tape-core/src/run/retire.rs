@@ -3,10 +3,11 @@
 use super::check::text;
 use super::{Identity, Phase, Run};
 use crate::entry::run::Retired;
+use crate::entry::run::RunOutcome;
 use crate::entry::{Entry, EntryBody};
 use crate::id::Seq;
 use crate::payload::{ERASED, Payload};
-use crate::reply::{Decided, Rejection, ReplyResult, RunOutcome};
+use crate::reply::{Decided, Field, Missing, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 
 /// The entry that retired a run.
@@ -68,7 +69,7 @@ impl Run {
                 ending: ending.clone(),
             }));
         }
-        text("reason", reason)?;
+        text(Field::Reason, reason)?;
         if !self.erasures.pending().is_empty() {
             return Err(Rejection::Unsettled {
                 what: "an erasure".to_owned(),
@@ -78,7 +79,7 @@ impl Run {
         let last = last
             .filter(|last| last.seq == self.seq)
             .ok_or_else(|| Rejection::Invalid {
-                field: "last entry",
+                field: Field::LastEntry,
                 problem: format!("is not entry {}, at which the journal ends", self.seq),
             })?;
         let ends = |entry: &&Entry| {
@@ -89,7 +90,7 @@ impl Run {
             .or(Some(last))
             .filter(ends)
             .ok_or_else(|| Rejection::Invalid {
-                field: "last entry",
+                field: Field::LastEntry,
                 problem: "is not the entry that ended the run".to_owned(),
             })?;
         let (output, output_erased) = output_of(&ended.body, self.ending_said.erased);
@@ -113,7 +114,7 @@ impl Run {
 
     fn not_ended(&self) -> Rejection {
         match self.phase {
-            Phase::New => Rejection::not_found("run"),
+            Phase::New => Rejection::not_found(Missing::Run),
             _ => Rejection::NotEnded {
                 status: self.status(),
             },

@@ -3,7 +3,7 @@
 use super::{Effect, Gate, Run};
 use crate::entry::run::Suspended;
 use crate::id::{EffectId, Seq};
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Field, Rejection};
 use crate::time::Timestamp;
 
 impl Run {
@@ -28,7 +28,7 @@ impl Run {
         let resume_at = attempts.filter_map(|effect| effect.due).chain(resume_at).min();
         if resume_at.is_none() && !self.will_be_woken() {
             return Err(Rejection::Invalid {
-                field: "resume",
+                field: Field::Resume,
                 problem:
                     "is needed, since no open gate, pending timer or unsettled effect would wake the run"
                         .to_owned(),

@@ -7,7 +7,7 @@ use crate::entry::timer::{Cancelled, Fired, Set};
 use crate::id::{Scope, Seq, TimerName};
 use crate::limits::TIMERS_MAX;
 use crate::payload::Payload;
-use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ impl Run {
                 what: format!("timer '{timer}'"),
             });
         }
-        room("timers of a run", self.timers.len(), TIMERS_MAX)?;
+        room(Limit::Timers, self.timers.len(), TIMERS_MAX)?;
         self.append(Set {
             timer: timer.clone(),
             due_at: asked.resolve(now),
@@ -84,7 +84,7 @@ impl Run {
         self.timers
             .get(timer)
             .copied()
-            .ok_or_else(|| Rejection::none_named("timer", timer))
+            .ok_or_else(|| Rejection::none_named(Missing::Timer, timer))
     }
 
     pub(super) fn fold_timer_set(&mut self, e: &Set) -> Result<(), String> {

@@ -4,7 +4,7 @@ use super::{Effect, Obligation, ObligationStatus, Run};
 use crate::entry::EntryBody;
 use crate::entry::obligation::ObligationId;
 use crate::id::{EffectId, Seq};
-use crate::reply::Rejection;
+use crate::reply::{Field, Rejection};
 
 impl Run {
     /// Refuses a verdict on something that changed after the last entry that the person has seen.
@@ -34,7 +34,7 @@ impl Run {
         }
         let problem = format!("is entry {seen}, and the run ends with entry {}", self.seq);
         Err(Rejection::Invalid {
-            field: "seen",
+            field: Field::Seen,
             problem,
         })
     }

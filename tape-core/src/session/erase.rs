@@ -7,14 +7,14 @@ use crate::entry::session::Rewound;
 use crate::entry::words::Words as _;
 use crate::erasure::ErasureCommand;
 use crate::id::{Key, Seq};
-use crate::reply::{Decided, Rejection};
+use crate::reply::{Decided, Missing, Rejection};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 
 impl Session {
     pub(super) fn erase(&self, command: &ErasureCommand) -> Result<Decided, Rejection> {
         if self.seq == Seq::ZERO {
-            return Err(Rejection::not_found("session"));
+            return Err(Rejection::not_found(Missing::Session));
         }
         if let ErasureCommand::Erase { entries, seen, .. } = command {
             if self.repeated > *seen {

@@ -2,7 +2,7 @@
 
 use crate::id::Key;
 use crate::limits::{STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX, STATE_KEYS_MAX};
-use crate::reply::Rejection;
+use crate::reply::{Limit, Rejection};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ pub(super) fn recorded(delta: &Delta) -> Delta {
 /// Refuses a change that is too large, or makes the state too large.
 pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> {
     if delta.0.len() > STATE_DELTA_KEYS_MAX {
-        return over("keys of a change of state", STATE_DELTA_KEYS_MAX, delta.0.len());
+        return over(Limit::DeltaKeys, STATE_DELTA_KEYS_MAX, delta.0.len());
     }
     check_state(state, delta)
 }
@@ -146,11 +146,11 @@ pub(super) fn check_state(state: &State, delta: &Delta) -> Result<(), Rejection>
     let comes: Vec<(&Key, &Json)> = comes.collect();
     let keys = kept.len() + comes.len();
     if keys > STATE_KEYS_MAX && comes.len() > goes.len() {
-        return over("keys of state", STATE_KEYS_MAX, keys);
+        return over(Limit::StateKeys, STATE_KEYS_MAX, keys);
     }
     let [kept, goes, comes] = [kept, goes, comes].map(|part| part.into_iter().map(written).sum::<usize>());
     if kept + comes > STATE_BYTES_MAX && comes > goes {
-        return over("bytes of state", STATE_BYTES_MAX, kept + comes);
+        return over(Limit::StateBytes, STATE_BYTES_MAX, kept + comes);
     }
     Ok(())
 }
@@ -165,7 +165,7 @@ fn written(text: &str) -> usize {
     text.len() + text.bytes().map(escapes).sum::<usize>()
 }
 
-fn over(limit: &'static str, max: usize, given: usize) -> Result<(), Rejection> {
+fn over(limit: Limit, max: usize, given: usize) -> Result<(), Rejection> {
     Err(Rejection::LimitExceeded {
         limit,
         max: max as u64,

@@ -9,13 +9,14 @@ use tape_core::effect::{EffectPolicy, Outcome, SettledBy};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
 use tape_core::entry::effect::AfterObservation;
+use tape_core::entry::run::RunOutcome;
 use tape_core::entry::run::{Lineage, UnhappyOutcome};
 use tape_core::entry::{budget, decision, effect as acts, erasure, gate, lease, obligation as undoing};
 use tape_core::entry::{run, sample, session, timer, value};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Scope, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::RunOutcome;
+
 use tape_core::session::Delta;
 
 /// A body of every kind: `full` with all that is optional, else with none of it.

@@ -10,11 +10,12 @@ use tape_core::command::Deadline;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::EntryBody;
 use tape_core::entry::effect::{AfterObservation, WorkLease};
+use tape_core::entry::run::RunOutcome;
 use tape_core::entry::{budget, effect as acts, gate, lease, obligation as undoing};
 use tape_core::entry::{run, session, timer};
 use tape_core::id::{Epoch, Key, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::RunOutcome;
+
 use tape_core::session::{Delta, Json, StateScope};
 use tape_core::time::Timestamp;
 

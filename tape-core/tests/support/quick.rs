@@ -6,7 +6,7 @@ use tape_core::decider::Decider;
 use tape_core::entry::Entry;
 use tape_core::id::RequestId;
 use tape_core::payload::Digest;
-use tape_core::reply::{Decided, Rejection};
+use tape_core::reply::{Decided, Limit, Rejection};
 use tape_core::run::Run;
 use tape_core::time::Timestamp;
 
@@ -70,7 +70,7 @@ pub(crate) fn request(n: u128) -> RequestId {
 
 /// Refused for one more than `max` of what `limit` names.
 #[track_caller]
-pub(crate) fn over(found: Result<Decided, Rejection>, limit: &str, max: usize) {
+pub(crate) fn over(found: Result<Decided, Rejection>, limit: Limit, max: usize) {
     match found {
         Err(Rejection::LimitExceeded {
             limit: name,

@@ -11,11 +11,12 @@ use tape_core::command::{
 use tape_core::decider::Decider as _;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::decision::Usage;
+use tape_core::entry::run::RunOutcome;
 use tape_core::entry::{Entry, run as entry};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{BusinessKey, ConnectorName, EffectId, Epoch, Key, Operation, RequestId, Seq};
 use tape_core::payload::Digest;
-use tape_core::reply::RunOutcome;
+
 use tape_core::run::{Phase, Run};
 use tape_core::time::Timestamp;
 

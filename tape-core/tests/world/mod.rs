@@ -10,9 +10,10 @@ use tape_core::command::{
 use tape_core::decider::{Decider as _, restore, snapshot};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::Entry;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::Epoch;
 use tape_core::payload::Digest;
-use tape_core::reply::{Decided, Rejection, ReplyResult, RunOutcome};
+use tape_core::reply::{Decided, Rejection, ReplyResult};
 use tape_core::run::{Gate, ObligationStatus, Phase, Run, Timer};
 use tape_core::time::Timestamp;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{RunId, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_engine::page_to_end;
 use tape_proto::convert::InvalidField;
 use tape_proto::failure::Failure;
@@ -44,7 +44,7 @@ pub(super) async fn serve(
     if store.head(&request.stream).await?.is_none() {
         // Entries that nothing accounts for are no run that is not there.
         page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
-        return Err(Failure::from(Rejection::not_found("run")).into());
+        return Err(Failure::from(Rejection::not_found(Missing::Run)).into());
     }
     let mut subscription = None;
     loop {

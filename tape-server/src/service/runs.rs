@@ -5,7 +5,7 @@ use crate::failure::{of_journal, of_store};
 use tape_core::decider::Decider as _;
 use tape_core::id::StreamId;
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery, RunQuestion};
 use tape_proto::failure::Failure;
@@ -71,7 +71,7 @@ impl Context {
     async fn view(&self, request: v1::GetRunRequest) -> Result<v1::GetRunResponse, Failure> {
         let RunQuestion { run, only } = request.try_into()?;
         let state = self.engine().run_state(&run).await.map_err(of_journal)?;
-        let state = state.ok_or(Rejection::not_found("run"))?;
+        let state = state.ok_or(Rejection::not_found(Missing::Run))?;
         // The digest of the state's own last entry: the run may have moved on since.
         let before = tape_core::id::Seq(state.seq().0.saturating_sub(1));
         let last = self

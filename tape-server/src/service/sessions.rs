@@ -5,7 +5,7 @@ use crate::failure::{of_journal, of_store};
 use tape_core::decider::Decider as _;
 use tape_core::id::{Seq, SessionId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::{Limit, Missing, Rejection, Reply};
 use tape_engine::EventsFrom;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_state};
@@ -91,7 +91,7 @@ impl Context {
             token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
         };
         let state = self.engine().session_state(&session).await.map_err(of_journal)?;
-        let state = state.ok_or(Rejection::not_found("session"))?;
+        let state = state.ok_or(Rejection::not_found(Missing::Session))?;
         let mut view = v1::GetSessionResponse {
             head_seq: state.session.seq().0,
             ..v1::GetSessionResponse::default()
@@ -125,7 +125,7 @@ fn room_beside(view: &v1::GetSessionResponse) -> Result<usize, Failure> {
     let max = MESSAGE_BYTES_MAX - FRAME_BYTES;
     max.checked_sub(taken).ok_or_else(|| {
         Rejection::LimitExceeded {
-            limit: "bytes of a session's state in one message",
+            limit: Limit::SessionMessageBytes,
             max: max as u64,
             given: taken as u64,
         }

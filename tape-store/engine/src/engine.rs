@@ -30,7 +30,7 @@ use tape_core::command::{Command, ExternalCommand, Rewind, RunCommand, SessionCo
 use tape_core::erasure::Erasure;
 use tape_core::id::{RequestClock, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
 use tape_core::key_owner::KeyOwner;
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::{Field, Rejection, Reply};
 use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::shared::Shared;
@@ -188,7 +188,7 @@ impl Engine {
         if let RunCommand::Begin(begin) = &command.body
             && begin.run != *run
         {
-            return Err(misaddressed("run"));
+            return Err(misaddressed(Field::Run));
         }
         if let Some(wanted) = business_keys::Wanted::by(&command) {
             self.0.take_business_key(run, &command, wanted).await?;
@@ -419,7 +419,7 @@ impl Parts {
 }
 
 /// A command that names another stream than the one it is sent to.
-fn misaddressed(field: &'static str) -> EngineError {
+fn misaddressed(field: Field) -> EngineError {
     let problem = "is not the one that the command is sent to".to_owned();
     Rejection::Invalid { field, problem }.into()
 }

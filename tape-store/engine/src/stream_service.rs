@@ -27,7 +27,7 @@ use tape_core::command::Command;
 use tape_core::decider::Decider;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::StreamId;
-use tape_core::reply::{Rejection, Reply};
+use tape_core::reply::{Field, Rejection, Reply};
 use tape_store::clock::Clock;
 use tape_store::contract::JournalStore;
 use tape_store::error::{Source, StoreError};
@@ -166,7 +166,7 @@ impl<S: Decider> StreamService<S> {
         if !S::accepts(stream) {
             let problem = format!("{stream} is of another kind");
             return Err(Rejection::Invalid {
-                field: "stream",
+                field: Field::Stream,
                 problem,
             }
             .into());

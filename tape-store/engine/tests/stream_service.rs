@@ -10,7 +10,7 @@ use tape_core::decider::{Decider, ReplayError};
 use tape_core::entry::{Entry, EntryBody, value};
 use tape_core::id::{RequestId, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
-use tape_core::reply::{Decided, Rejection, Reply, ReplyResult};
+use tape_core::reply::{Decided, Rejection, Reply, ReplyResult, Versioned};
 use tape_core::time::{Now, Timestamp};
 use tape_engine::committer::Committer;
 use tape_engine::{EngineError, StreamService};
@@ -52,7 +52,7 @@ impl Decider for Tally {
             Ask::From(expected, n) if expected == self.total => n,
             Ask::From(expected, _) => {
                 return Err(Rejection::VersionConflict {
-                    what: "tally",
+                    what: Versioned::Value,
                     expected,
                     current: self.total,
                 });

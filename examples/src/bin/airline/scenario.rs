@@ -180,12 +180,7 @@ impl Setup {
     }
 
     /// Runs all conversations once, with the kills of a schedule.
-    async fn run(
-        self,
-        scenario: &Scenario,
-        runs: &[Conversation],
-        schedule: &Schedule,
-    ) -> Result<Outcome> {
+    async fn run(self, scenario: &Scenario, runs: &[Conversation], schedule: &Schedule) -> Result<Outcome> {
         let supervisor = Arc::clone(&self.supervisor);
         let played = supervisor
             .run(runs, schedule, scenario.agents, self.airline)

@@ -12,10 +12,10 @@ mod agent;
 mod backing;
 mod bank;
 mod book;
-mod scripted;
 #[cfg(feature = "real-model")]
 mod real;
 mod report;
+mod scripted;
 mod supervisor;
 
 use crate::agent::Tools;

@@ -4,8 +4,9 @@ use super::field::{InvalidField, convert, known, name, optional_name};
 use crate::v1;
 use crate::v1::execute_response as wire;
 use tape_core::entry::gate::AnsweredBy;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, Seq};
-use tape_core::reply::{Reply, ReplyResult, RunOutcome};
+use tape_core::reply::{Reply, ReplyResult};
 use tape_core::time::Timestamp;
 
 impl From<Reply> for v1::ExecuteResponse {

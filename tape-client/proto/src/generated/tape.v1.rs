@@ -229,7 +229,7 @@ pub mod error {
         /// Not used.
         Unspecified = 0,
         /// The rules of the stream refuse the command (FAILED_PRECONDITION unless another code is named).
-        /// NOT_FOUND: what is asked about does not exist -> what, and name where it has one that tells it from others
+        /// NOT_FOUND: what is asked about does not exist -> what (a name of Missing), and name where it has one that tells it from others
         NotFound = 1,
         /// ALREADY_EXISTS: it exists with other contents -> what
         Exists = 2,
@@ -241,7 +241,7 @@ pub mod error {
         NotDue = 5,
         /// The run has ended -> how (completed, failed, cancelled), error or reason
         RunEnded = 6,
-        /// The run is being cancelled, undone, or waits for a person -> phase
+        /// The run is being cancelled, undone, or waits for a person -> phase (a name of ClosingPhase)
         Closing = 7,
         /// The run cannot end or wait while something is under way -> what
         Unsettled = 8,
@@ -274,11 +274,11 @@ pub mod error {
         TimerDone = 21,
         /// RESOURCE_EXHAUSTED: the budget does not have that much left -> budget, left, asked
         BudgetExhausted = 22,
-        /// ABORTED: the value or session has moved on -> what, expected, current
+        /// ABORTED: the value or session has moved on -> what (a name of Versioned), expected, current
         VersionConflict = 23,
-        /// RESOURCE_EXHAUSTED: a bound is reached -> limit, max, given
+        /// RESOURCE_EXHAUSTED: a bound is reached -> limit (a name of Limit), max, given
         LimitExceeded = 24,
-        /// INVALID_ARGUMENT: a field makes no sense -> field, problem
+        /// INVALID_ARGUMENT: a field makes no sense -> field (a name of Field), problem
         Invalid = 25,
         /// Only what has ended can be retired -> status
         NotEnded = 26,
@@ -2606,6 +2606,431 @@ pub struct ReclaimResponse {
     /// Whether there is more to do now.
     #[prost(bool, tag = "1")]
     pub more: bool,
+}
+/// What a command is about and does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Missing {
+    /// Not used.
+    Unspecified = 0,
+    /// A run.
+    Run = 1,
+    /// A driver: the run is let go.
+    Driver = 2,
+    /// A session.
+    Session = 3,
+    /// A value.
+    Value = 4,
+    /// A stream of any kind.
+    Stream = 5,
+    /// An effect of the run.
+    Effect = 6,
+    /// An obligation of the run.
+    Obligation = 7,
+    /// A gate of the run.
+    Gate = 8,
+    /// A gate that is open.
+    OpenGate = 9,
+    /// A timer of the run.
+    Timer = 10,
+    /// A budget of the run.
+    Budget = 11,
+    /// The claim of a worker.
+    Claim = 12,
+    /// A lease of a driver, or the claim of a worker.
+    LeaseOrClaim = 13,
+    /// An entry of the stream.
+    Entry = 14,
+}
+impl Missing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MISSING_UNSPECIFIED",
+            Self::Run => "MISSING_RUN",
+            Self::Driver => "MISSING_DRIVER",
+            Self::Session => "MISSING_SESSION",
+            Self::Value => "MISSING_VALUE",
+            Self::Stream => "MISSING_STREAM",
+            Self::Effect => "MISSING_EFFECT",
+            Self::Obligation => "MISSING_OBLIGATION",
+            Self::Gate => "MISSING_GATE",
+            Self::OpenGate => "MISSING_OPEN_GATE",
+            Self::Timer => "MISSING_TIMER",
+            Self::Budget => "MISSING_BUDGET",
+            Self::Claim => "MISSING_CLAIM",
+            Self::LeaseOrClaim => "MISSING_LEASE_OR_CLAIM",
+            Self::Entry => "MISSING_ENTRY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MISSING_UNSPECIFIED" => Some(Self::Unspecified),
+            "MISSING_RUN" => Some(Self::Run),
+            "MISSING_DRIVER" => Some(Self::Driver),
+            "MISSING_SESSION" => Some(Self::Session),
+            "MISSING_VALUE" => Some(Self::Value),
+            "MISSING_STREAM" => Some(Self::Stream),
+            "MISSING_EFFECT" => Some(Self::Effect),
+            "MISSING_OBLIGATION" => Some(Self::Obligation),
+            "MISSING_GATE" => Some(Self::Gate),
+            "MISSING_OPEN_GATE" => Some(Self::OpenGate),
+            "MISSING_TIMER" => Some(Self::Timer),
+            "MISSING_BUDGET" => Some(Self::Budget),
+            "MISSING_CLAIM" => Some(Self::Claim),
+            "MISSING_LEASE_OR_CLAIM" => Some(Self::LeaseOrClaim),
+            "MISSING_ENTRY" => Some(Self::Entry),
+            _ => None,
+        }
+    }
+}
+/// Why nothing new may begin in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClosingPhase {
+    /// Not used.
+    Unspecified = 0,
+    /// It waits without a driver.
+    Suspended = 1,
+    /// It was asked to end, and its driver has not accepted that yet.
+    Cancelling = 2,
+    /// What it did is being undone.
+    Compensating = 3,
+    /// It waits for a person.
+    Stuck = 4,
+}
+impl ClosingPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOSING_PHASE_UNSPECIFIED",
+            Self::Suspended => "CLOSING_PHASE_SUSPENDED",
+            Self::Cancelling => "CLOSING_PHASE_CANCELLING",
+            Self::Compensating => "CLOSING_PHASE_COMPENSATING",
+            Self::Stuck => "CLOSING_PHASE_STUCK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOSING_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOSING_PHASE_SUSPENDED" => Some(Self::Suspended),
+            "CLOSING_PHASE_CANCELLING" => Some(Self::Cancelling),
+            "CLOSING_PHASE_COMPENSATING" => Some(Self::Compensating),
+            "CLOSING_PHASE_STUCK" => Some(Self::Stuck),
+            _ => None,
+        }
+    }
+}
+/// What has versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Versioned {
+    /// Not used.
+    Unspecified = 0,
+    /// A session; its version is its last event's entry.
+    Session = 1,
+    /// A value.
+    Value = 2,
+}
+impl Versioned {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERSIONED_UNSPECIFIED",
+            Self::Session => "VERSIONED_SESSION",
+            Self::Value => "VERSIONED_VALUE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERSIONED_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERSIONED_SESSION" => Some(Self::Session),
+            "VERSIONED_VALUE" => Some(Self::Value),
+            _ => None,
+        }
+    }
+}
+/// Which bound of the limits is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Limit {
+    /// Not used.
+    Unspecified = 0,
+    /// The bytes of a text that an entry carries inline.
+    TextBytes = 1,
+    /// The bytes of the name of a model or a policy.
+    ModelNameBytes = 2,
+    /// The parts of a fingerprint.
+    FingerprintParts = 3,
+    /// The bytes of a text in a fingerprint.
+    FingerprintTextBytes = 4,
+    /// The labels of a run.
+    Labels = 5,
+    /// The scopes of a run.
+    Scopes = 6,
+    /// The effects of a run that are not settled.
+    EffectsUnderWay = 7,
+    /// The obligations of a run.
+    Obligations = 8,
+    /// The gates of a run.
+    Gates = 9,
+    /// The signals of a run that came before their gates.
+    BufferedSignals = 10,
+    /// The timers of a run.
+    Timers = 11,
+    /// The budgets of a run.
+    Budgets = 12,
+    /// The budgets above a budget.
+    BudgetDepth = 13,
+    /// The decisions of a run that hold a reservation.
+    ReservedDecisions = 14,
+    /// The calls that a decision may authorise.
+    DecisionCalls = 15,
+    /// The budgets that one command reserves or spends from.
+    Spends = 16,
+    /// The units of a budget.
+    BudgetUnits = 17,
+    /// The milliseconds before a run that is let go is driven again.
+    RedriveDelay = 18,
+    /// The keys of a change of state.
+    DeltaKeys = 19,
+    /// The keys of a state.
+    StateKeys = 20,
+    /// The bytes of a state.
+    StateBytes = 21,
+    /// The changes of shared state that are not merged yet.
+    SharedChanges = 22,
+    /// The entries that one command erases.
+    ErasedAtOnce = 23,
+    /// The erasures of a stream that are not finished.
+    ErasuresUnderWay = 24,
+    /// The entries that one command appends.
+    CommandEntries = 25,
+    /// The bytes of the entries that one command appends.
+    CommandBytes = 26,
+    /// The bytes of a session's state in one message of the wire.
+    SessionMessageBytes = 27,
+}
+impl Limit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LIMIT_UNSPECIFIED",
+            Self::TextBytes => "LIMIT_TEXT_BYTES",
+            Self::ModelNameBytes => "LIMIT_MODEL_NAME_BYTES",
+            Self::FingerprintParts => "LIMIT_FINGERPRINT_PARTS",
+            Self::FingerprintTextBytes => "LIMIT_FINGERPRINT_TEXT_BYTES",
+            Self::Labels => "LIMIT_LABELS",
+            Self::Scopes => "LIMIT_SCOPES",
+            Self::EffectsUnderWay => "LIMIT_EFFECTS_UNDER_WAY",
+            Self::Obligations => "LIMIT_OBLIGATIONS",
+            Self::Gates => "LIMIT_GATES",
+            Self::BufferedSignals => "LIMIT_BUFFERED_SIGNALS",
+            Self::Timers => "LIMIT_TIMERS",
+            Self::Budgets => "LIMIT_BUDGETS",
+            Self::BudgetDepth => "LIMIT_BUDGET_DEPTH",
+            Self::ReservedDecisions => "LIMIT_RESERVED_DECISIONS",
+            Self::DecisionCalls => "LIMIT_DECISION_CALLS",
+            Self::Spends => "LIMIT_SPENDS",
+            Self::BudgetUnits => "LIMIT_BUDGET_UNITS",
+            Self::RedriveDelay => "LIMIT_REDRIVE_DELAY",
+            Self::DeltaKeys => "LIMIT_DELTA_KEYS",
+            Self::StateKeys => "LIMIT_STATE_KEYS",
+            Self::StateBytes => "LIMIT_STATE_BYTES",
+            Self::SharedChanges => "LIMIT_SHARED_CHANGES",
+            Self::ErasedAtOnce => "LIMIT_ERASED_AT_ONCE",
+            Self::ErasuresUnderWay => "LIMIT_ERASURES_UNDER_WAY",
+            Self::CommandEntries => "LIMIT_COMMAND_ENTRIES",
+            Self::CommandBytes => "LIMIT_COMMAND_BYTES",
+            Self::SessionMessageBytes => "LIMIT_SESSION_MESSAGE_BYTES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIMIT_UNSPECIFIED" => Some(Self::Unspecified),
+            "LIMIT_TEXT_BYTES" => Some(Self::TextBytes),
+            "LIMIT_MODEL_NAME_BYTES" => Some(Self::ModelNameBytes),
+            "LIMIT_FINGERPRINT_PARTS" => Some(Self::FingerprintParts),
+            "LIMIT_FINGERPRINT_TEXT_BYTES" => Some(Self::FingerprintTextBytes),
+            "LIMIT_LABELS" => Some(Self::Labels),
+            "LIMIT_SCOPES" => Some(Self::Scopes),
+            "LIMIT_EFFECTS_UNDER_WAY" => Some(Self::EffectsUnderWay),
+            "LIMIT_OBLIGATIONS" => Some(Self::Obligations),
+            "LIMIT_GATES" => Some(Self::Gates),
+            "LIMIT_BUFFERED_SIGNALS" => Some(Self::BufferedSignals),
+            "LIMIT_TIMERS" => Some(Self::Timers),
+            "LIMIT_BUDGETS" => Some(Self::Budgets),
+            "LIMIT_BUDGET_DEPTH" => Some(Self::BudgetDepth),
+            "LIMIT_RESERVED_DECISIONS" => Some(Self::ReservedDecisions),
+            "LIMIT_DECISION_CALLS" => Some(Self::DecisionCalls),
+            "LIMIT_SPENDS" => Some(Self::Spends),
+            "LIMIT_BUDGET_UNITS" => Some(Self::BudgetUnits),
+            "LIMIT_REDRIVE_DELAY" => Some(Self::RedriveDelay),
+            "LIMIT_DELTA_KEYS" => Some(Self::DeltaKeys),
+            "LIMIT_STATE_KEYS" => Some(Self::StateKeys),
+            "LIMIT_STATE_BYTES" => Some(Self::StateBytes),
+            "LIMIT_SHARED_CHANGES" => Some(Self::SharedChanges),
+            "LIMIT_ERASED_AT_ONCE" => Some(Self::ErasedAtOnce),
+            "LIMIT_ERASURES_UNDER_WAY" => Some(Self::ErasuresUnderWay),
+            "LIMIT_COMMAND_ENTRIES" => Some(Self::CommandEntries),
+            "LIMIT_COMMAND_BYTES" => Some(Self::CommandBytes),
+            "LIMIT_SESSION_MESSAGE_BYTES" => Some(Self::SessionMessageBytes),
+            _ => None,
+        }
+    }
+}
+/// Which field of a command makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Field {
+    /// Not used.
+    Unspecified = 0,
+    /// The command as a whole.
+    Command = 1,
+    /// The stream that it is sent to.
+    Stream = 2,
+    /// A run.
+    Run = 3,
+    /// A session.
+    Session = 4,
+    /// A connector.
+    Connector = 5,
+    /// A business key.
+    BusinessKey = 6,
+    /// A scope.
+    Scope = 7,
+    /// A position.
+    Position = 8,
+    /// Why something is done.
+    Reason = 9,
+    /// Why nobody is sure.
+    Cause = 10,
+    /// What went wrong.
+    Error = 11,
+    /// Why an observation says what it says.
+    Why = 12,
+    /// A label's value.
+    Label = 13,
+    /// The mode of an effect.
+    Mode = 14,
+    /// The policy of an effect.
+    Policy = 15,
+    /// How an effect is undone.
+    Undo = 16,
+    /// An obligation.
+    Obligation = 17,
+    /// A cancellation.
+    Cancel = 18,
+    /// When a suspended run goes on.
+    Resume = 19,
+    /// The last entry that the sender has seen.
+    Seen = 20,
+    /// The end of a claim, as the sender has seen it.
+    Until = 21,
+    /// The length of a lease or claim.
+    LeaseLength = 22,
+    /// The parent of a budget.
+    Parent = 23,
+    /// The last entry of a run that is retired.
+    LastEntry = 24,
+    /// The entries to erase.
+    Entries = 25,
+    /// The author of an event.
+    Author = 26,
+    /// A change of state.
+    State = 27,
+    /// Where a session is rewound to.
+    To = 28,
+}
+impl Field {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FIELD_UNSPECIFIED",
+            Self::Command => "FIELD_COMMAND",
+            Self::Stream => "FIELD_STREAM",
+            Self::Run => "FIELD_RUN",
+            Self::Session => "FIELD_SESSION",
+            Self::Connector => "FIELD_CONNECTOR",
+            Self::BusinessKey => "FIELD_BUSINESS_KEY",
+            Self::Scope => "FIELD_SCOPE",
+            Self::Position => "FIELD_POSITION",
+            Self::Reason => "FIELD_REASON",
+            Self::Cause => "FIELD_CAUSE",
+            Self::Error => "FIELD_ERROR",
+            Self::Why => "FIELD_WHY",
+            Self::Label => "FIELD_LABEL",
+            Self::Mode => "FIELD_MODE",
+            Self::Policy => "FIELD_POLICY",
+            Self::Undo => "FIELD_UNDO",
+            Self::Obligation => "FIELD_OBLIGATION",
+            Self::Cancel => "FIELD_CANCEL",
+            Self::Resume => "FIELD_RESUME",
+            Self::Seen => "FIELD_SEEN",
+            Self::Until => "FIELD_UNTIL",
+            Self::LeaseLength => "FIELD_LEASE_LENGTH",
+            Self::Parent => "FIELD_PARENT",
+            Self::LastEntry => "FIELD_LAST_ENTRY",
+            Self::Entries => "FIELD_ENTRIES",
+            Self::Author => "FIELD_AUTHOR",
+            Self::State => "FIELD_STATE",
+            Self::To => "FIELD_TO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FIELD_UNSPECIFIED" => Some(Self::Unspecified),
+            "FIELD_COMMAND" => Some(Self::Command),
+            "FIELD_STREAM" => Some(Self::Stream),
+            "FIELD_RUN" => Some(Self::Run),
+            "FIELD_SESSION" => Some(Self::Session),
+            "FIELD_CONNECTOR" => Some(Self::Connector),
+            "FIELD_BUSINESS_KEY" => Some(Self::BusinessKey),
+            "FIELD_SCOPE" => Some(Self::Scope),
+            "FIELD_POSITION" => Some(Self::Position),
+            "FIELD_REASON" => Some(Self::Reason),
+            "FIELD_CAUSE" => Some(Self::Cause),
+            "FIELD_ERROR" => Some(Self::Error),
+            "FIELD_WHY" => Some(Self::Why),
+            "FIELD_LABEL" => Some(Self::Label),
+            "FIELD_MODE" => Some(Self::Mode),
+            "FIELD_POLICY" => Some(Self::Policy),
+            "FIELD_UNDO" => Some(Self::Undo),
+            "FIELD_OBLIGATION" => Some(Self::Obligation),
+            "FIELD_CANCEL" => Some(Self::Cancel),
+            "FIELD_RESUME" => Some(Self::Resume),
+            "FIELD_SEEN" => Some(Self::Seen),
+            "FIELD_UNTIL" => Some(Self::Until),
+            "FIELD_LEASE_LENGTH" => Some(Self::LeaseLength),
+            "FIELD_PARENT" => Some(Self::Parent),
+            "FIELD_LAST_ENTRY" => Some(Self::LastEntry),
+            "FIELD_ENTRIES" => Some(Self::Entries),
+            "FIELD_AUTHOR" => Some(Self::Author),
+            "FIELD_STATE" => Some(Self::State),
+            "FIELD_TO" => Some(Self::To),
+            _ => None,
+        }
+    }
 }
 /// What happens if the same effect is sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -6,13 +6,17 @@ pub(crate) use commands::*;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use proptest::sample::select;
 use tape_core::budget::Spend;
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::entry::obligation::ObligationId;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq, SessionId};
 use tape_core::payload::Payload;
-use tape_core::reply::{Rejection, Reply, ReplyResult, RunOutcome};
+use tape_core::reply::{
+    ClosingPhase, Field, Limit, Missing, Rejection, Reply, ReplyResult, Versioned, Word as _,
+};
 use tape_core::time::Timestamp;
 
 /// A name of any kind, with the characters that need care in paths.
@@ -152,10 +156,9 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
 
 pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
     use Rejection as R;
-    let word = || prop_oneof![Just("run"), Just("session"), Just("bytes of a text")];
     prop_oneof![
         prop_oneof![
-            (word(), of(text())).prop_map(|(what, name)| R::NotFound { what, name }),
+            (select(Missing::ALL), of(text())).prop_map(|(what, name)| R::NotFound { what, name }),
             text().prop_map(|what| R::Exists { what }),
             any::<[u64; 2]>().prop_map(|[given, current]| R::Fenced {
                 given: Epoch(given),
@@ -164,9 +167,8 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
             (name(), time()).prop_map(|(holder, until)| R::LeaseHeld { holder, until }),
             of(time()).prop_map(|due| R::NotDue { due }),
             ended().prop_map(|ending| R::RunEnded { ending }),
-            proptest::sample::select(&tape_core::decider::RunStatus::ALL[..])
-                .prop_map(|status| R::NotEnded { status }),
-            word().prop_map(|phase| R::Closing { phase }),
+            select(&tape_core::decider::RunStatus::ALL[..]).prop_map(|status| R::NotEnded { status }),
+            select(ClosingPhase::ALL).prop_map(|phase| R::Closing { phase }),
             text().prop_map(|what| R::Unsettled { what }),
             any::<u64>().prop_map(|seq| R::Woken { seq: Seq(seq) }),
         ],
@@ -221,17 +223,16 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
                 left,
                 asked
             }),
-            (word(), any::<u64>(), any::<u64>()).prop_map(|(what, expected, current)| R::VersionConflict {
-                what,
-                expected,
-                current
+            (select(Versioned::ALL), any::<u64>(), any::<u64>()).prop_map(|(what, expected, current)| {
+                R::VersionConflict {
+                    what,
+                    expected,
+                    current,
+                }
             }),
-            (word(), any::<u64>(), any::<u64>()).prop_map(|(limit, max, given)| R::LimitExceeded {
-                limit,
-                max,
-                given
-            }),
-            (word(), text()).prop_map(|(field, problem)| R::Invalid { field, problem }),
+            (select(Limit::ALL), any::<u64>(), any::<u64>())
+                .prop_map(|(limit, max, given)| R::LimitExceeded { limit, max, given }),
+            (select(Field::ALL), text()).prop_map(|(field, problem)| R::Invalid { field, problem }),
         ],
     ]
     .boxed()

@@ -8,8 +8,9 @@ use tape_core::command::{Begin, WorkerCommand as W};
 use tape_core::command::{Deadline, DriverCommand as D, ExternalCommand as O, RunCommand};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::gate::AnsweredBy;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{BudgetName, EffectId, Epoch, GateName, Position, Scope, Seq, SignalId, TimerName};
-use tape_core::reply::{ReplyResult, RunOutcome};
+use tape_core::reply::ReplyResult;
 use tape_core::time::Timestamp;
 
 /// Something that was asked and changed the run.

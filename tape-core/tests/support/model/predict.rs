@@ -11,8 +11,9 @@ use tape_core::budget::Spend;
 use tape_core::command::{AttemptOutcome, Begin, DriverCommand as D, ExternalCommand as O, RunCommand};
 use tape_core::effect::{EffectSpec, Mode, Semantics, Status};
 use tape_core::entry::gate::AnsweredBy;
+use tape_core::entry::run::RunOutcome;
 use tape_core::id::{EffectId, Epoch, Holder, Seq};
-use tape_core::reply::{ReplyResult as R, RunOutcome};
+use tape_core::reply::ReplyResult as R;
 use tape_core::time::Timestamp;
 
 pub(crate) type Expected = Result<R, &'static str>;

@@ -8,7 +8,7 @@ use tape_core::decider::Decider as _;
 use tape_core::id::{BusinessKey, ConnectorName, EffectId, RunId, Seq, StreamId};
 use tape_core::key_owner::{Ownership, OwnershipTrace};
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 
 /// The business key that a command wants for an effect.
 pub(super) struct Wanted {
@@ -52,7 +52,7 @@ impl Parts {
     ) -> Result<(), EngineError> {
         // A command that is refused, or was taken before, must not claim anything.
         let state = self.runs.state(&StreamId::Run(run.clone())).await?;
-        let state = state.ok_or(Rejection::not_found("run"))?;
+        let state = state.ok_or(Rejection::not_found(Missing::Run))?;
         if state.decide(command, self.clock.read())?.entries.is_empty() {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use tape_core::entry::session::RefusedMerge;
 use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::ContentDigest;
-use tape_core::reply::{Decided, Rejection, Reply};
+use tape_core::reply::{Decided, Field, Rejection, Reply};
 use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
 use tape_core::time::Timestamp;
 
@@ -59,7 +59,7 @@ impl Parts {
         if let SessionCommand::Create { session: named, .. } = &command.body
             && named != session
         {
-            return Err(super::misaddressed("session"));
+            return Err(super::misaddressed(Field::Session));
         }
         let ends = matches!(command.body, SessionCommand::Delete);
         let shared = changed_shared_state(&command.body).cloned();

@@ -12,7 +12,7 @@ use tape_core::decider::Decider;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::StreamId;
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
-use tape_core::reply::{Decided, Rejection, Reply};
+use tape_core::reply::{Decided, Limit, Rejection, Reply};
 use tape_core::time::Now;
 use tape_store::clock::Clock;
 use tape_store::contract::{Batch, CommitOutcome, JournalStore};
@@ -363,11 +363,7 @@ fn too_large(entries: usize, bytes: usize) -> Option<Rejection> {
         given: given as u64,
     };
     if entries > BATCH_ENTRIES_MAX {
-        return Some(over(
-            "the most entries of one command",
-            entries,
-            BATCH_ENTRIES_MAX,
-        ));
+        return Some(over(Limit::CommandEntries, entries, BATCH_ENTRIES_MAX));
     }
-    (bytes > BATCH_BYTES_MAX).then(|| over("the most bytes of one command's entries", bytes, BATCH_BYTES_MAX))
+    (bytes > BATCH_BYTES_MAX).then(|| over(Limit::CommandBytes, bytes, BATCH_BYTES_MAX))
 }

@@ -5,7 +5,8 @@ use super::{Expected, effect_is, held, need, no, owed};
 use tape_core::command::{ExternalCommand as O, Verdict};
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
-use tape_core::reply::{ReplyResult as R, RunOutcome};
+use tape_core::entry::run::RunOutcome;
+use tape_core::reply::ReplyResult as R;
 use tape_core::time::Timestamp;
 
 impl History<'_> {

@@ -4,7 +4,7 @@ use crate::journal::{Answer, Call, Journal};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tape_client::core::id::{EventId, Invocation};
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::{
     CallError, Currency, Decision, EffectPolicy, Error, Event, Payload, Run, Session, Tape, Usage,
 };

@@ -6,10 +6,11 @@ use crate::lease::millis;
 use crate::run::{Due, Run};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
-use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{GateName, Principal};
 use tape_core::payload::Payload;
+use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 
 const ANSWER: &str = "the answer of the gate";

@@ -7,7 +7,7 @@ use tape_api::query::{OlderEvents, SessionEvents, SessionView};
 use tape_core::command::{Rewind, SessionCommand};
 use tape_core::id::{EventId, Invocation, Seq, SessionId};
 use tape_core::payload::Payload;
-use tape_core::session::Delta;
+use tape_core::state::Delta;
 
 /// A conversation of a user with an app.
 #[derive(Clone, Debug)]

@@ -4,11 +4,12 @@ use crate::error::Error;
 use crate::lease::millis;
 use crate::run::{Due, Run};
 use std::time::Duration;
-use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::replay::TimerState;
 use tape_core::reply::ReplyResult;
+use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 
 /// A timer of a run.

@@ -9,7 +9,7 @@ mod value;
 mod worker;
 
 pub use attempt::{AttemptOutcome, UndoOutcome};
-pub use driver::{Begin, Create, Deadline, DriverCommand, RecordDecision};
+pub use driver::{Begin, Create, DriverCommand, RecordDecision};
 pub use external::{Claimed, ExternalCommand, Verdict};
 pub use session::{Rewind, SessionCommand, SharedCommand};
 pub use value::{KeyCommand, ValueCommand};

@@ -4,12 +4,12 @@ use crate::agenda::Agenda;
 use crate::command::{Command, CommandBody};
 use crate::entry::Entry;
 use crate::erasure::{ErasureCommand, Erasures, nothing_to_erase};
-use crate::id::{Epoch, Key, Seq, StreamId};
+use crate::id::{Epoch, Seq, StreamId};
 use crate::reply::{Decided, Rejection};
-use crate::time::{Now, Timestamp};
+use crate::status::Summary;
+use crate::time::Now;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The folded state of a stream, and the rules over it. `Default` is the state before the first entry.
 pub trait Decider: Clone + Default + Send + Sync + Serialize + DeserializeOwned + 'static {
@@ -109,72 +109,6 @@ pub enum ReplayError {
     },
 }
 
-/// What lists of runs show, and what runs are found by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Where the run stands.
-    pub status: RunStatus,
-    /// Its labels.
-    pub labels: BTreeMap<Key, String>,
-    /// When it began.
-    pub begun_at: Timestamp,
-    /// When its status last changed, or a person last settled something of it.
-    pub changed_at: Timestamp,
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunStatus {
-    /// A driver works on it, or recovery will see to it.
-    Running,
-    /// It waits for a gate, a timer or an effect.
-    Suspended,
-    /// What it did is being undone.
-    Compensating,
-    /// Something of it waits for a person, whoever drives it meanwhile.
-    Stuck,
-    /// It ended well.
-    Completed,
-    /// It ended in failure.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl RunStatus {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Running,
-        Self::Suspended,
-        Self::Compensating,
-        Self::Stuck,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    /// Its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Suspended => "suspended",
-            Self::Compensating => "compensating",
-            Self::Stuck => "stuck",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether the run is over.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-}
-
 /// Serializes a snapshot of `state`.
 ///
 /// # Panics
@@ -196,27 +130,4 @@ pub fn restore<S: Decider>(bytes: &[u8]) -> Option<S> {
     serde_json::from_slice::<(u32, S)>(bytes)
         .ok()
         .map(|(_, state)| state)
-}
-
-/// What a command that appends these entries after `last` replies: the same as a repeat of it will be told.
-pub(crate) fn decided(last: Seq, entries: Vec<crate::entry::EntryBody>) -> Decided {
-    use crate::reply::{Reply, ReplyResult};
-    let result = entries
-        .iter()
-        .filter_map(ReplyResult::of)
-        .next_back()
-        .unwrap_or(ReplyResult::Recorded);
-    let reply = Reply {
-        seq: Seq(last.0 + entries.len() as u64),
-        result,
-    };
-    Decided { entries, reply }
-}
-
-/// A command that changes nothing, since what it asks for is so already.
-pub(crate) const fn already(seq: Seq, result: crate::reply::ReplyResult) -> Decided {
-    Decided {
-        entries: Vec::new(),
-        reply: crate::reply::Reply { seq, result },
-    }
 }

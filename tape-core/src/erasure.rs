@@ -6,12 +6,12 @@
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::CommandBody;
-use crate::decider::{already, decided};
 use crate::entry::EntryBody;
 use crate::entry::erasure::{Erased, Finished};
 use crate::id::Seq;
 use crate::limits::{ERASED_AT_ONCE_MAX, ERASURES_MAX};
 use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
+use crate::reply::{already, decided};
 use crate::run::check::text;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};

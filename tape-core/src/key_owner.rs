@@ -1,12 +1,13 @@
 //! Claims: one business operation, one owner, whatever runs ask for it.
 
 use crate::command::{Command, KeyCommand};
-use crate::decider::{Decider, ReplayError, already, decided};
+use crate::decider::{Decider, ReplayError};
 use crate::effect::{Mode, Status};
 use crate::entry::value::KeyTaken;
 use crate::entry::{Entry, EntryBody};
 use crate::id::{EffectId, RunId, Seq, StreamId};
 use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{already, decided};
 use crate::run::{Phase, Run};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};

@@ -31,6 +31,8 @@ pub mod reply;
 pub mod run;
 pub mod session;
 pub mod shared;
+pub mod state;
+pub mod status;
 pub mod subject;
 pub mod time;
 pub mod value;

@@ -19,7 +19,6 @@ pub use effect::{EffectRecord, Settled};
 pub use patch::{Patch, patch_name};
 pub use refusal::{Refusal, Refused};
 
-use crate::command::Deadline;
 use crate::decider::ReplayError;
 use crate::effect::EffectSpec;
 use crate::entry::decision::Recorded as Decision;
@@ -30,6 +29,7 @@ use crate::entry::{Entry, EntryBody, budget};
 use crate::fingerprint::Fingerprint;
 use crate::id::{BudgetName, EffectId, Epoch, GateName, Key, Position, SampleName, Scope, Seq, TimerName};
 use crate::payload::{ContentDigest, Payload};
+use crate::time::Deadline;
 
 use crate::time::Timestamp;
 use drift::Differences;

@@ -238,3 +238,25 @@ impl ReplyResult {
         }
     }
 }
+
+/// What a command that appends these entries after `last` replies: the same as a repeat of it will be told.
+pub(crate) fn decided(last: Seq, entries: Vec<EntryBody>) -> Decided {
+    let result = entries
+        .iter()
+        .filter_map(ReplyResult::of)
+        .next_back()
+        .unwrap_or(ReplyResult::Recorded);
+    let reply = Reply {
+        seq: Seq(last.0 + entries.len() as u64),
+        result,
+    };
+    Decided { entries, reply }
+}
+
+/// A command that changes nothing, since what it asks for is so already.
+pub(crate) const fn already(seq: Seq, result: ReplyResult) -> Decided {
+    Decided {
+        entries: Vec::new(),
+        reply: Reply { seq, result },
+    }
+}

@@ -36,7 +36,7 @@ pub use timer::Timer;
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, RunCommand};
-use crate::decider::{Decider, ReplayError, RunStatus, Summary, already, decided};
+use crate::decider::{Decider, ReplayError};
 use crate::effect::Status;
 use crate::entry::obligation::ObligationId;
 use crate::entry::run::RunOutcome;
@@ -47,6 +47,8 @@ use crate::id::{
 };
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
+use crate::reply::{already, decided};
+use crate::status::{RunStatus, Summary};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -4,14 +4,13 @@
 //! app, `temp:` this invocation only (never recorded), anything else this session.
 
 mod erase;
-mod state;
+mod size;
 
-pub(crate) use state::check_size;
-pub use state::{Delta, Json, State, StateScope};
+pub(crate) use size::check_size;
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::{Command, SessionCommand};
-use crate::decider::{Decider, ReplayError, already, decided};
+use crate::decider::{Decider, ReplayError};
 use crate::entry::session::{Created, Deleted, EventAppended, Merged, RefusedMerge, Rewound};
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
@@ -20,9 +19,11 @@ use crate::limits::{NAME_BYTES_MAX, PENDING_MERGES_MAX, REMEMBERED_EVENTS_MAX};
 use crate::payload::ContentDigest;
 use crate::replies::Replies;
 use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult, Versioned};
+use crate::reply::{already, decided};
+use crate::state::{Delta, State, StateScope};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
-use state::{check_state, recorded};
+use size::{check_state, recorded};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The folded state of a session. Its events are in its entries.

@@ -2,7 +2,7 @@
 
 use crate::agenda::Agenda;
 use crate::command::{Command, SharedCommand};
-use crate::decider::{Decider, ReplayError, already, decided};
+use crate::decider::{Decider, ReplayError};
 use crate::entry::erasure::Erased;
 use crate::entry::session::SharedMerged;
 use crate::entry::{Entry, EntryBody};
@@ -12,7 +12,9 @@ use crate::limits::PENDING_MERGES_MAX;
 use crate::payload::ContentDigest;
 use crate::replies::Replies;
 use crate::reply::{Decided, Rejection, ReplyResult};
-use crate::session::{Delta, State, check_size};
+use crate::reply::{already, decided};
+use crate::session::check_size;
+use crate::state::{Delta, State};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Time as data: the core never reads a clock.
 
 use crate::limits::LEASE_MS_MAX;
-use crate::reply::Rejection;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -59,6 +58,27 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}us", self.0)
+    }
+}
+
+/// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// At a time.
+    At(Timestamp),
+    /// After so many milliseconds.
+    InMs(u64),
+}
+
+impl Deadline {
+    /// The time it means, where `now` is.
+    #[must_use]
+    pub fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::InMs(millis) => now.plus_millis(millis),
+        }
     }
 }
 
@@ -158,14 +178,5 @@ impl Now {
     #[must_use]
     pub fn holds(self, until: Timestamp) -> bool {
         !self.sure || until.plus_millis(self.stepped_ms) > self.earliest
-    }
-
-    /// As [`Now::outlived`].
-    ///
-    /// # Errors
-    /// [`Rejection::TimeUnsure`] where it cannot be said now.
-    pub(crate) fn judge(self, until: Timestamp, what: impl FnOnce() -> String) -> Result<bool, Rejection> {
-        self.outlived(until)
-            .ok_or_else(|| Rejection::TimeUnsure { what: what() })
     }
 }

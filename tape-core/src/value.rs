@@ -2,13 +2,14 @@
 
 use crate::agenda::Agenda;
 use crate::command::{Command, ValueCommand};
-use crate::decider::{Decider, ReplayError, decided};
+use crate::decider::{Decider, ReplayError};
 use crate::entry::value::{Deleted, Put};
 use crate::entry::{Entry, EntryBody};
 use crate::erasure::{ErasureCommand, Erasures};
 use crate::id::{Seq, StreamId};
 use crate::payload::Payload;
 use crate::replies::Replies;
+use crate::reply::decided;
 use crate::reply::{Decided, Missing, Rejection, Versioned};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};

@@ -13,15 +13,17 @@ use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
 use tape_core::codec::decode;
 use tape_core::command::{Command, ExternalCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
-use tape_core::decider::{Decider, RunStatus};
+use tape_core::decider::Decider;
 use tape_core::effect::Status;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::payload::ERASED;
 use tape_core::reply::Rejection;
 use tape_core::run::{ARGUMENTS_ERASED, ObligationStatus, Run};
-use tape_core::session::{Delta, Json, Session};
+use tape_core::session::Session;
 use tape_core::shared::Shared;
+use tape_core::state::{Delta, Json};
+use tape_core::status::RunStatus;
 use tape_core::value::Value;
 
 /// What people write and models say is in no envelope.

@@ -19,7 +19,8 @@ use tape_core::limits::{
 };
 use tape_core::reply::{Decided, Rejection};
 use tape_core::run::Run;
-use tape_core::session::{Delta, Session};
+use tape_core::session::Session;
+use tape_core::state::Delta;
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 

@@ -20,8 +20,9 @@ use tape_core::decider::Decider;
 use tape_core::id::{EffectId, Invocation, Key, Principal, RunId, Seq, SessionId};
 use tape_core::key_owner::KeyOwner;
 use tape_core::run::Run;
-use tape_core::session::{Delta, Json, Session};
+use tape_core::session::Session;
 use tape_core::shared::Shared;
+use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 

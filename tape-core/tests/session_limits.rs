@@ -11,8 +11,9 @@ use tape_core::decider::Decider as _;
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::limits::*;
 use tape_core::reply::{Limit, Rejection};
-use tape_core::session::{Delta, Json, Session};
+use tape_core::session::Session;
 use tape_core::shared::Shared;
+use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 
 fn delta(keys: std::ops::Range<usize>, json: Option<&str>) -> Delta {

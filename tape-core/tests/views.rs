@@ -9,12 +9,14 @@ use support::names::{payload, run_id, session_id};
 use support::run_line::command;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Command, SessionCommand};
-use tape_core::decider::{Decider as _, RunStatus};
+use tape_core::decider::Decider as _;
 use tape_core::id::{BusinessKey, EventId, StreamId};
 use tape_core::key_owner::KeyOwner;
 use tape_core::run::Run;
-use tape_core::session::{Delta, Session};
+use tape_core::session::Session;
 use tape_core::shared::Shared;
+use tape_core::state::Delta;
+use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tape_core::value::Value;
 

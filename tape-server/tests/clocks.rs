@@ -18,13 +18,12 @@ mod spanner_emulator;
 use harness::{Server, begin, begin_effect, decision, execute, request, run};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tape_core::command::{
-    AttemptOutcome, Deadline, DriverCommand, ExternalCommand, Held, RunCommand, WorkerCommand,
-};
+use tape_core::command::{AttemptOutcome, DriverCommand, ExternalCommand, Held, RunCommand, WorkerCommand};
 use tape_core::effect::{Mode, Semantics};
 use tape_core::id::{EffectId, Epoch, RunId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply};
+use tape_core::time::Deadline;
 use tape_proto::failure::Failure;
 use tape_proto::v1::runs_client::RunsClient;
 use tonic::transport::Channel;

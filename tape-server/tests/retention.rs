@@ -5,11 +5,11 @@ mod harness;
 
 use harness::{Server, begin, execute, read, request, run, verified_kinds};
 use tape_core::command::{DriverCommand, ExternalCommand, RunCommand};
-use tape_core::decider::RunStatus;
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::Epoch;
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
+use tape_core::status::RunStatus;
 use tape_proto::v1;
 use tape_proto::v1::retention_client::RetentionClient;
 use tape_proto::v1::runs_client::RunsClient;

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Epoch, RunId, Seq, StreamId, Tenant};
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::payload::Digest;
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// A journal store. Cheap to share: one value serves a whole process.

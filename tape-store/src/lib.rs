@@ -22,6 +22,7 @@ mod group;
 pub mod layer;
 mod listing;
 pub mod memory;
+pub mod migrated;
 pub mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;

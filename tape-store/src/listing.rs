@@ -3,11 +3,12 @@
 use crate::contract::{Cursor, PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
 use bytes::Bytes;
-use tape_core::decider::Summary;
 use tape_core::id::RunId;
-use tape_core::time::Timestamp;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
-use tape_core::{decider::RunStatus, id::StreamId};
+use tape_core::id::StreamId;
+use tape_core::status::RunStatus;
+use tape_core::status::Summary;
+use tape_core::time::Timestamp;
 
 /// The place of a run in the list of runs, which is read from its greatest place down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,10 +18,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
-use tape_core::decider::Summary;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 /// Keeps everything in the memory of this process. Linearizable; nothing outlives it.

@@ -3,16 +3,8 @@
 use crate::contract::JournalStore;
 use crate::error::{STORE_URL, StoreError};
 use crate::memory::MemoryStore;
+use crate::migrated::Migrated;
 use std::sync::Arc;
-
-/// What bringing a store to the version of this build comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migrated {
-    /// The version before; zero where there were no tables.
-    pub from: u32,
-    /// The version after.
-    pub to: u32,
-}
 
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
 /// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded,

@@ -4,9 +4,9 @@ use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
 use async_trait::async_trait;
 use tape_core::agenda::AgendaChange;
-use tape_core::decider::Summary;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 
 /// The part of a store that compares its indexes with its streams.
 #[async_trait]

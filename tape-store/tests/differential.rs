@@ -29,7 +29,7 @@ use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::decider::Decider as _;
 use tape_core::id::{BusinessKey, ConnectorName, EventId, Key, RequestId, RunId, Seq, StreamId, ValueName};
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_engine::EngineError;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tape_core::id::Seq;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
-use tape_store::open::Migrated;
+use tape_store::migrated::Migrated;
 use tape_store::postgres::{PostgresStore, Target, migrate};
 
 fn with(url: &str, parameters: &str) -> Target {

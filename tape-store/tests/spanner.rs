@@ -22,7 +22,7 @@ use tape_engine::Engine;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Batch, CommitOutcome, Committed, Cursor, JournalStore, Shard};
 use tape_store::error::{CommitError, StoreError};
-use tape_store::open::Migrated;
+use tape_store::migrated::Migrated;
 use tape_store::spanner::{SpannerStore, migrate};
 use wire::{Fault, Wire, late};
 

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::entry::session::EventAppended;
 use tape_core::id::{App, Key, RunId, Seq, StreamId, Tenant};
 use tape_core::payload::{Digest, Payload};
-use tape_core::session::Json;
+use tape_core::state::Json;
+use tape_core::status::{RunStatus, Summary};
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
 

@@ -2,8 +2,8 @@
 
 use crate::{Context, Failure};
 use serde_json::json;
-use tape_client::core::decider::Summary;
 use tape_client::core::limits::PAGE_ENTRIES_MAX;
+use tape_client::core::status::Summary;
 use tape_client::{RunId, RunQuery};
 
 /// The runs that fit a query, as many as are asked for.

@@ -9,9 +9,9 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tape_client::core::causes::Causes;
-use tape_client::core::decider::{RunStatus, Summary};
 use tape_client::core::id::{App, Key, Tenant};
 use tape_client::core::run::Driver;
+use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery, Tape};
 
 /// Lists runs, newest first. For each that has not ended: its driver and the end of the lease, or since when it has no driver.

@@ -10,10 +10,11 @@ use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
 use tape_client::core::causes::Causes;
-use tape_client::core::decider::{Decider as _, RunStatus, Summary};
+use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::{Status, Unreached};
 use tape_client::core::id::{App, EffectId, GateName, Tenant};
 use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
+use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery};
 
 /// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it, and work that was due long ago,

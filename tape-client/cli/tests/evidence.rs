@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use tape_client::core::chain::link_v1;
 use tape_client::core::id::{EventId, Key, Tenant, ValueName};
 use tape_client::core::payload::Digest;
-use tape_client::core::session::{Delta, Json};
+use tape_client::core::state::{Delta, Json};
 use tape_client::{Answer, CallError, Event, Payload, RunId, Tape};
 
 fn tape(url: &str, args: &[&str]) -> Output {

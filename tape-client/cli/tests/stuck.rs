@@ -13,14 +13,15 @@ use server::Server;
 use std::process::{Command as Program, Output};
 use std::sync::Arc;
 use tape_client::core::command::{
-    AttemptOutcome, Begin, Command, Create, Deadline, DriverCommand, ExternalCommand, RecordDecision,
-    RunCommand, UndoOutcome, WorkerCommand,
+    AttemptOutcome, Begin, Command, Create, DriverCommand, ExternalCommand, RecordDecision, RunCommand,
+    UndoOutcome, WorkerCommand,
 };
 use tape_client::core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_client::core::entry::decision::Usage;
 use tape_client::core::entry::obligation::ObligationId;
 use tape_client::core::fingerprint::Fingerprint;
 use tape_client::core::id::{ConnectorName, EffectId, Epoch, GateName, Holder, Operation};
+use tape_client::core::time::Deadline;
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, RunId};
 use tape_engine::Engine;

@@ -5,12 +5,12 @@ use crate::v1::error::Reason;
 use crate::words;
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use tape_core::decider::RunStatus;
 use tape_core::effect::Status;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::reply::{Field, Rejection, Word};
+use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tonic::Code;
 

@@ -11,7 +11,7 @@ use tape_core::command::{Command, Rewind, SessionCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, SessionId};
 use tape_core::reply::{Rejection, Reply, ReplyResult};
-use tape_core::session::Delta;
+use tape_core::state::Delta;
 use tape_proto::convert::{SessionRequest, read_state, session_request};
 use tape_proto::v1;
 use tape_proto::v1::sessions_client::SessionsClient;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::Until;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
 use tape_core::replay::Replay;
 use tape_core::reply::Rejection;
+use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 use tokio::time::Instant;
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tape_client::core::codec::decode;
 use tape_client::core::command::{AttemptOutcome as Outcome, Command, RunCommand, WorkerCommand};
 use tape_client::core::id::{EffectId, EventId, GateName, Holder, Seq, SignalId, StreamId};
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::{Answer, Call, CallError, Currency, Decision, Error, Event, Payload, Run, RunResult, Tape};
 use tape_engine::Engine;
 use tape_server::config::Config;

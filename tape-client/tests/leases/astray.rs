@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_client::core::agenda::Queue;
 use tape_client::core::id::{GateName, Seq, SignalId, StreamId, Tenant, ValueName};
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::{
     Answer, CallError, Error, Journal as _, JournalError, Payload, Remote, Retirement, RunQuery, Tail, Tape,
 };

@@ -16,7 +16,7 @@ use tape_client::core::agenda::Queue;
 use tape_client::core::command::{Begin, Command, RunCommand};
 use tape_client::core::id::{Epoch, Holder, Key, Seq, StreamId};
 use tape_client::core::run::Lease;
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Error, Run, RunId, Tape};
 use tape_engine::Engine;

@@ -3,7 +3,7 @@
 use crate::id;
 use std::sync::Arc;
 use tape_client::core::id::{GateName, SignalId, StreamId, Tenant, ValueName};
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, Tape};
 use tape_engine::Engine;

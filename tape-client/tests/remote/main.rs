@@ -15,7 +15,7 @@ use std::time::Duration;
 use tape_client::core::codec::decode;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::id::{EventId, GateName, Seq, SignalId, Tenant, ValueName};
-use tape_client::core::session::Delta;
+use tape_client::core::state::Delta;
 use tape_client::{Answer, CallError, Error, Event, Payload, Run, RunId, RunResult, Tail, Tape};
 
 const STEPS: usize = 40;

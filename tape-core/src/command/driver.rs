@@ -10,8 +10,8 @@ use crate::id::{
     BudgetName, EffectId, Epoch, GateName, Holder, Key, Position, RunId, SampleName, Scope, Seq, TimerName,
 };
 use crate::payload::Payload;
-use crate::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use crate::time::Deadline;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Begins a run, or takes up the one that is there.
@@ -183,27 +183,6 @@ impl DriverCommand {
         Self::Within {
             scope: scope.clone(),
             command: Box::new(self),
-        }
-    }
-}
-
-/// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deadline {
-    /// At a time.
-    At(Timestamp),
-    /// After so many milliseconds.
-    InMs(u64),
-}
-
-impl Deadline {
-    /// The time it means, where `now` is.
-    #[must_use]
-    pub fn resolve(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(at) => at,
-            Self::InMs(millis) => now.plus_millis(millis),
         }
     }
 }

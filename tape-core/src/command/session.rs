@@ -4,7 +4,7 @@ use super::CommandBody;
 use crate::entry::session::RefusedMerge;
 use crate::id::{EventId, Invocation, Key, Seq, SessionId};
 use crate::payload::Payload;
-use crate::session::Delta;
+use crate::state::Delta;
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! Waiting for a named signal.
 
 use super::has_payloads;
-use crate::command::Deadline;
 use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::payload::Payload;
+use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

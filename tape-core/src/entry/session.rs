@@ -4,7 +4,7 @@ use super::has_payloads;
 use super::words::{HasWords, Words, has_words};
 use crate::id::{EventId, Invocation, Key, Seq, SessionId};
 use crate::payload::Payload;
-use crate::session::{Delta, StateScope};
+use crate::state::{Delta, StateScope};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! Waiting for a time.
 
 use super::has_payloads;
-use crate::command::Deadline;
 use crate::id::{Scope, TimerName};
 use crate::payload::Payload;
+use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

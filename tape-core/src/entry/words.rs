@@ -7,7 +7,7 @@
 use crate::fingerprint::Part;
 use crate::id::Key;
 use crate::payload::{Digest, ERASED};
-use crate::session::{Delta, Json};
+use crate::state::{Delta, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -4,11 +4,11 @@
 use super::drift::{Differences, Drift, Place};
 use super::{GateRecord, Replay, TimerRecord, TimerState};
 use crate::budget::Currency;
-use crate::command::Deadline;
 use crate::entry::gate::AnsweredBy;
 use crate::entry::{EntryBody, budget, timer};
 use crate::id::{BudgetName, GateName, Key, Scope, TimerName};
 use crate::payload::Payload;
+use crate::time::Deadline;
 use std::collections::BTreeMap;
 
 impl Replay {

@@ -6,11 +6,11 @@ mod patches;
 
 use super::*;
 use crate::budget::Currency;
-use crate::command::Deadline;
 use crate::effect::{EffectPolicy, Mode, Semantics, SettledBy, Status};
 use crate::entry::{decision, effect, gate, lease, run, sample, timer};
 use crate::id::{ConnectorName, Holder, Operation, RequestId, RunId, SignalId};
 use crate::payload::Digest;
+use crate::time::Deadline;
 use expect_test::expect;
 use serde_json::json;
 

@@ -1,7 +1,6 @@
 //! Why a command is refused.
 
 use super::words::{ClosingPhase, Field, Limit, Missing, Versioned};
-use crate::decider::RunStatus;
 use crate::effect::Status;
 use crate::entry::gate::AnsweredBy;
 use crate::entry::run::RunOutcome;
@@ -9,7 +8,8 @@ use crate::id::{
     BudgetName, ConnectorName, EffectId, Epoch, GateName, Holder, Position, RequestId, RunId, Scope, Seq,
     TimerName,
 };
-use crate::time::Timestamp;
+use crate::status::RunStatus;
+use crate::time::{Now, Timestamp};
 
 /// Why a command is refused. Nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -308,6 +308,17 @@ impl Rejection {
     #[must_use]
     pub const fn is_for_its_age(&self) -> bool {
         matches!(self, Self::RequestTooOld { .. } | Self::RequestFromFuture { .. })
+    }
+}
+
+impl Now {
+    /// As [`Now::outlived`].
+    ///
+    /// # Errors
+    /// [`Rejection::TimeUnsure`] where it cannot be said now.
+    pub(crate) fn judge(self, until: Timestamp, what: impl FnOnce() -> String) -> Result<bool, Rejection> {
+        self.outlived(until)
+            .ok_or_else(|| Rejection::TimeUnsure { what: what() })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::check::text;
 use super::{Effect, ObligationStatus, Phase, Run, effect, obligation};
-use crate::decider::decided;
 use crate::effect::{Semantics, SettledBy, Status};
 use crate::entry::effect::Failed;
 use crate::entry::run::RunOutcome;
@@ -10,6 +9,7 @@ use crate::entry::run::{CancelRequested, Cancelled, Compensating, Completed, Unh
 use crate::entry::{Entry, EntryBody, run};
 use crate::id::{EffectId, RequestId};
 use crate::payload::{Digest, Payload};
+use crate::reply::decided;
 use crate::reply::{Decided, Field, Rejection, ReplyResult};
 use crate::time::{Now, Timestamp};
 
@@ -102,7 +102,7 @@ impl Run {
             UnhappyOutcome::Failed { error } => run::Failed { error }.into(),
             UnhappyOutcome::Cancelled { reason } => Cancelled { reason }.into(),
         });
-        Ok(crate::decider::decided(self.seq, entries))
+        Ok(crate::reply::decided(self.seq, entries))
     }
 
     /// The state as it will be: the rules over what a command leads to are asked of the state itself.

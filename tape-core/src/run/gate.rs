@@ -2,14 +2,14 @@
 
 use super::Run;
 use super::check::room;
-use crate::command::Deadline;
-use crate::decider::decided;
 use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::limits::{BUFFERED_SIGNALS_MAX, GATES_MAX};
 use crate::payload::{ContentDigest, Payload};
+use crate::reply::decided;
 use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
+use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

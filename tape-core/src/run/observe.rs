@@ -3,7 +3,6 @@
 use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, due, free};
 use super::{Phase, Run};
-use crate::decider::decided;
 use crate::effect::{Outcome, Semantics, SettledBy, Status, Undo};
 use crate::entry::EntryBody;
 use crate::entry::effect::{AfterObservation, Confirmed, Failed, Observed, Observing, WorkLease};
@@ -11,6 +10,7 @@ use crate::entry::obligation::{Armed, ObligationId};
 use crate::id::{EffectId, Holder, Seq};
 use crate::limits::{DUPLICATES_MAX, OBLIGATIONS_MAX, TEXT_BYTES_MAX};
 use crate::payload::Payload;
+use crate::reply::decided;
 use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 

@@ -2,12 +2,12 @@
 
 use super::Run;
 use super::check::room;
-use crate::command::Deadline;
 use crate::entry::timer::{Cancelled, Fired, Set};
 use crate::id::{Scope, Seq, TimerName};
 use crate::limits::TIMERS_MAX;
 use crate::payload::Payload;
 use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
+use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

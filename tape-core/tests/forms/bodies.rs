@@ -17,7 +17,7 @@ use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{Epoch, Scope, Seq};
 use tape_core::payload::Digest;
 
-use tape_core::session::Delta;
+use tape_core::state::Delta;
 
 /// A body of every kind: `full` with all that is optional, else with none of it.
 pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {

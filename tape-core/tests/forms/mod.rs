@@ -6,7 +6,6 @@ use crate::support::names::{effect, obligation, payload, run_id, session_id, spe
 pub(crate) use bodies::bodies;
 use std::collections::BTreeMap;
 use tape_core::budget::Currency;
-use tape_core::command::Deadline;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::EntryBody;
 use tape_core::entry::effect::{AfterObservation, WorkLease};
@@ -15,8 +14,9 @@ use tape_core::entry::{budget, effect as acts, gate, lease, obligation as undoin
 use tape_core::entry::{run, session, timer};
 use tape_core::id::{Epoch, Key, Seq};
 use tape_core::payload::Digest;
+use tape_core::time::Deadline;
 
-use tape_core::session::{Delta, Json, StateScope};
+use tape_core::state::{Delta, Json, StateScope};
 use tape_core::time::Timestamp;
 
 pub(crate) fn at(millis: u64) -> Timestamp {

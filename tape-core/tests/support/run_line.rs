@@ -5,8 +5,8 @@ use super::line::Line;
 use super::names::{begin, holder, obligation, payload};
 use tape_core::budget::Currency;
 use tape_core::command::{
-    AttemptOutcome, Claimed, Deadline, DriverCommand, ExternalCommand, Held, RecordDecision, RunCommand,
-    UndoOutcome, Verdict, WorkerCommand,
+    AttemptOutcome, Claimed, DriverCommand, ExternalCommand, Held, RecordDecision, RunCommand, UndoOutcome,
+    Verdict, WorkerCommand,
 };
 use tape_core::decider::Decider as _;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
@@ -16,6 +16,7 @@ use tape_core::entry::{Entry, run as entry};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{BusinessKey, ConnectorName, EffectId, Epoch, Key, Operation, RequestId, Seq};
 use tape_core::payload::Digest;
+use tape_core::time::Deadline;
 
 use tape_core::run::{Phase, Run};
 use tape_core::time::Timestamp;

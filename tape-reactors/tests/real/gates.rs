@@ -3,12 +3,13 @@
 use crate::upstream::Upstream;
 use crate::world::{Driven, World};
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Deadline, DriverCommand, ExternalCommand};
+use tape_core::command::{DriverCommand, ExternalCommand};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::id::{GateName, SignalId, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::run::Gate;
+use tape_core::time::Deadline;
 use tape_engine::EngineError;
 use tape_store::contract::Hint;
 

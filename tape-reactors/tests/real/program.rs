@@ -5,10 +5,10 @@ use crate::upstream::{Fault, Upstream, http};
 use crate::world::{World, effect, spec};
 use serde_json::{Value, json};
 use std::process::{Command, Output};
-use tape_core::decider::RunStatus;
 use tape_core::effect::{Semantics, Status};
 use tape_core::entry::EntryBody;
 use tape_core::id::ConnectorName;
+use tape_core::status::RunStatus;
 
 /// The status with which it answers, and what it says.
 async fn ask(url: &str, path: &str) -> (u16, String) {

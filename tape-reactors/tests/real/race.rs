@@ -7,12 +7,13 @@ use crate::world::{Driven, World, spec};
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::ops::Range;
-use tape_core::command::{Deadline, DriverCommand};
-use tape_core::decider::RunStatus;
+use tape_core::command::DriverCommand;
 use tape_core::effect::Semantics;
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::run::Timer;
+use tape_core::status::RunStatus;
+use tape_core::time::Deadline;
 
 const WORKERS: usize = 8;
 /// Effects of a run; it has as many timers, too.

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 use tape_client::Remote;
 use tape_core::agenda::{Item, Queue};
-use tape_core::command::{Deadline, DriverCommand};
-use tape_core::decider::RunStatus;
+use tape_core::command::DriverCommand;
 use tape_core::effect::{Semantics, Status};
 use tape_core::id::TimerName;
 use tape_core::payload::Payload;
+use tape_core::status::RunStatus;
+use tape_core::time::Deadline;
 use tape_reactors::api::Journal as _;
 use tape_server::config::Config;
 

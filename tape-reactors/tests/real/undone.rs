@@ -3,10 +3,10 @@
 use crate::upstream::{Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
 use tape_core::command::{DriverCommand, ExternalCommand};
-use tape_core::decider::RunStatus;
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::payload::Payload;
+use tape_core::status::RunStatus;
 
 const STEPS: usize = 5;
 

@@ -3,11 +3,11 @@
 use crate::upstream::{Eyes, Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
 use tape_core::command::{DriverCommand, ExternalCommand};
-use tape_core::decider::RunStatus;
 use tape_core::effect::{EffectPolicy, Semantics, Status};
 use tape_core::entry::EntryBody;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::ConnectorName;
+use tape_core::status::RunStatus;
 
 #[tokio::test]
 async fn an_undo_that_may_have_arrived_is_not_sent_again_blindly() {

@@ -11,7 +11,7 @@ use tape_core::codec::decode;
 use tape_core::command::{
     Begin, Command, Create, DriverCommand, ExternalCommand, RecordDecision, RunCommand,
 };
-use tape_core::decider::{Decider as _, RunStatus};
+use tape_core::decider::Decider as _;
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Status, Undo};
 use tape_core::entry::EntryBody;
 use tape_core::entry::decision::Usage;
@@ -20,6 +20,7 @@ use tape_core::id::{BusinessKey, ConnectorName, EffectId, Epoch, Holder, Operati
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
+use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_engine::EngineError;

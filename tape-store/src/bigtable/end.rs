@@ -16,9 +16,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use tape_core::decider::Summary;
 use tape_core::id::{Epoch, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 /// The family of what a row says about itself.

@@ -8,9 +8,9 @@ use super::end::Listed;
 use crate::contract::Shard;
 use bytes::Bytes;
 use tape_core::agenda::{Item, Queue};
-use tape_core::decider::RunStatus;
 use tape_core::id::{RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Digest;
+use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 
 /// The row that says which version the table has.
@@ -309,9 +309,9 @@ pub(super) fn right_after(key: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};
-    use tape_core::decider::Summary;
     use tape_core::id::{App, EffectId, Key as Name, Position, Scope, TimerName};
     use tape_core::limits::NAME_BYTES_MAX;
+    use tape_core::status::Summary;
 
     /// What Bigtable takes.
     const KEY_BYTES_MAX: usize = 4_096;

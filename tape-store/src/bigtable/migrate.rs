@@ -12,7 +12,7 @@ use super::links::{Access, Links};
 use super::settings::Target;
 use super::table::{self, Check, Rows, Table};
 use crate::error::StoreError;
-use crate::open::Migrated;
+use crate::migrated::Migrated;
 use admin::bigtable_table_admin_client::BigtableTableAdminClient;
 use admin::modify_column_families_request::{Modification, modification::Mod};
 use bytes::Bytes;

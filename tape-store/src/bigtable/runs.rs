@@ -9,8 +9,8 @@ use crate::contract::{PageToken, RunFilter, RunPage, Shard};
 use crate::error::StoreError;
 use bytes::Bytes;
 use futures::future::try_join_all;
-use tape_core::decider::Summary;
 use tape_core::id::{RunId, StreamId};
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 const DOING: &str = "lists runs";

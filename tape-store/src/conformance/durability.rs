@@ -6,8 +6,8 @@ use crate::contract::{Batch, CommitOutcome, Committed, RunFilter, Shard, Snapsho
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::Tenant;
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// Another process that opens the store right after the acknowledgement sees everything, and takes over from there.

@@ -8,9 +8,9 @@ use crate::memory::MemoryStore;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Epoch, Key, Seq, StreamId, Tenant, TimerName};
 use tape_core::payload::Digest;
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 const STREAMS: usize = 6;

@@ -5,8 +5,8 @@ use super::pen::{Pen, all};
 use crate::contract::{Batch, JournalStore, RunFilter, Shard};
 use std::collections::BTreeMap;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{App, Key, RunId, StreamId, Tenant};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 fn tenant(name: &str) -> Tenant {

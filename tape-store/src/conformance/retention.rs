@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tape_core::codec::StoredEntry;
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Key, RunId, Seq, StreamId, Tenant};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 fn summary() -> Summary {

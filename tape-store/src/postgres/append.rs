@@ -12,9 +12,9 @@ use crate::contract::{Batch, SnapshotChange};
 use sqlx::AssertSqlSafe;
 use std::sync::LazyLock;
 use tape_core::agenda::AgendaChange;
-use tape_core::decider::Summary;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 /// A batch on its way.

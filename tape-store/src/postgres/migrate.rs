@@ -7,7 +7,7 @@
 use super::error::Failure;
 use super::settings::Target;
 use crate::error::StoreError;
-use crate::open::Migrated;
+use crate::migrated::Migrated;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use std::time::Duration;

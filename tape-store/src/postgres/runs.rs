@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::listing::{Listed, Place, Row, page};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
-use tape_core::decider::RunStatus;
+use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 
 pub(super) async fn runs(

@@ -16,9 +16,9 @@ use google_cloud_spanner::key::{KeyRange, KeySet};
 use google_cloud_spanner::mutation::Mutation;
 use tape_core::agenda::AgendaChange;
 use tape_core::codec::StoredEntry;
-use tape_core::decider::Summary;
 use tape_core::id::{Epoch, RunId, Seq, StreamId};
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 /// In place of a time: the time of the commit.

@@ -10,7 +10,7 @@ use super::link::{Link, Question, use_ring};
 use super::read::get;
 use super::settings::Target;
 use crate::error::StoreError;
-use crate::open::Migrated;
+use crate::migrated::Migrated;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_lro::Poller as _;
 use google_cloud_spanner::client::DatabaseAdmin;

@@ -10,8 +10,8 @@ use google_cloud_spanner::result::Row;
 use google_cloud_spanner::statement::{Statement, StatementBuilder};
 use google_cloud_spanner::types;
 use google_cloud_spanner::value::Timestamp as CommitTime;
-use tape_core::decider::Summary;
 use tape_core::id::RunId;
+use tape_core::status::Summary;
 
 /// The place of a run in the list of runs, which is read from its newest end.
 #[derive(Clone, Debug)]

@@ -121,7 +121,7 @@ async fn due(link: &Link, stream: &StreamKey, hints: &[Hint]) -> Result<Vec<bool
 }
 
 /// What lists show of a run.
-async fn listed(link: &Link, stream: &StreamKey) -> Result<Option<tape_core::decider::Summary>, StoreError> {
+async fn listed(link: &Link, stream: &StreamKey) -> Result<Option<tape_core::status::Summary>, StoreError> {
     let key = KeySet::builder().add_key(key![stream.id]).build();
     let columns = ["name", "status", "begun_at", "changed_at", "labels"];
     let request = ReadRequest::builder("tape_stream", columns).with_keys(key);

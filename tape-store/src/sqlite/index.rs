@@ -7,8 +7,8 @@ use crate::upkeep::Correction;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
 use tape_core::agenda::AgendaChange;
-use tape_core::decider::Summary;
 use tape_core::id::{RunId, Seq, StreamId};
+use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
 const AGENDA_COLUMNS: usize = 4;

@@ -82,7 +82,7 @@ struct State {
     /// The snapshots of streams whose entries were dropped.
     kept: HashMap<StreamId, Option<Snapshot>>,
     /// The rows that they had in lists.
-    listed: Vec<(tape_core::id::RunId, tape_core::decider::Summary)>,
+    listed: Vec<(tape_core::id::RunId, tape_core::status::Summary)>,
 }
 
 impl BrokenStore {

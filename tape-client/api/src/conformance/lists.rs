@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::DriverCommand;
-use tape_core::decider::RunStatus;
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::{App, Key, Principal, RunId, StreamId, Tenant};
 use tape_core::reply::ReplyResult;
+use tape_core::status::RunStatus;
 
 async fn listed(journal: &Arc<dyn Journal>, query: &RunQuery) -> Vec<RunId> {
     let (mut runs, mut from): (Vec<RunId>, Option<String>) = (Vec::new(), None);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tape_core::command::{Command, Rewind, SessionCommand};
 use tape_core::id::{EventId, Key, RunId, Seq, SessionId};
 use tape_core::reply::Reply;
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
 
 async fn ask(
     journal: &Arc<dyn Journal>,

@@ -4,9 +4,9 @@ use super::field::{InvalidField, name, repeated};
 use crate::v1;
 use bytes::Bytes;
 use tape_core::budget::{Currency, Spend};
-use tape_core::command::Deadline;
 use tape_core::fingerprint::{Fingerprint, Part};
 use tape_core::payload::{Digest, InvalidPayload, Payload};
+use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 
 /// Payloads up to this many bytes are copied out of the buffer they were received in, so that a small payload which a run

@@ -5,8 +5,8 @@ use super::effect::enums;
 use super::field::{InvalidField, known, name, optional_name};
 use crate::v1;
 use tape_core::agenda::Queue;
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{App, Key, RunId};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 enums! {

@@ -7,7 +7,7 @@ use crate::v1;
 use std::collections::BTreeMap;
 use tape_core::command::{Command, Rewind, SessionCommand};
 use tape_core::id::{Key, Seq, SessionId};
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
 
 impl TryFrom<v1::Delta> for Delta {
     type Error = InvalidField;

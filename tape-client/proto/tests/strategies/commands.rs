@@ -6,8 +6,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use tape_core::budget::Currency;
 use tape_core::command::{
-    AttemptOutcome, Begin, Claimed, Command, Create, Deadline, DriverCommand, ExternalCommand, Held,
-    RecordDecision, RunCommand, SessionCommand, UndoOutcome, ValueCommand, Verdict, WorkerCommand,
+    AttemptOutcome, Begin, Claimed, Command, Create, DriverCommand, ExternalCommand, Held, RecordDecision,
+    RunCommand, SessionCommand, UndoOutcome, ValueCommand, Verdict, WorkerCommand,
 };
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::TraceParent;
@@ -16,7 +16,8 @@ use tape_core::entry::run::Lineage;
 use tape_core::fingerprint::{Fingerprint, Part};
 use tape_core::id::{Epoch, RequestId, RunId, Seq, SessionId};
 use tape_core::payload::Digest;
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
+use tape_core::time::Deadline;
 
 pub(crate) fn deadline() -> impl Strategy<Value = Deadline> {
     prop_oneof![

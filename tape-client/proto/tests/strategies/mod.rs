@@ -167,7 +167,7 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
             (name(), time()).prop_map(|(holder, until)| R::LeaseHeld { holder, until }),
             of(time()).prop_map(|due| R::NotDue { due }),
             ended().prop_map(|ending| R::RunEnded { ending }),
-            select(&tape_core::decider::RunStatus::ALL[..]).prop_map(|status| R::NotEnded { status }),
+            select(&tape_core::status::RunStatus::ALL[..]).prop_map(|status| R::NotEnded { status }),
             select(ClosingPhase::ALL).prop_map(|phase| R::Closing { phase }),
             text().prop_map(|what| R::Unsettled { what }),
             any::<u64>().prop_map(|seq| R::Woken { seq: Seq(seq) }),

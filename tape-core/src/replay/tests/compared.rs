@@ -2,11 +2,11 @@
 
 use super::leftovers::named;
 use super::*;
-use crate::command::Deadline;
 use crate::effect::{Mode, Semantics};
 use crate::entry::effect;
 use crate::id::Operation;
 use crate::payload::Digest;
+use crate::time::Deadline;
 use serde_json::json;
 
 #[test]

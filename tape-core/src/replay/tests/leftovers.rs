@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::budget::Currency;
-use crate::command::Deadline;
 use crate::entry::{gate, run, sample, timer};
+use crate::time::Deadline;
 
 /// Names for everything that a scope can have next.
 pub(crate) fn named(journal: &mut Journal, kind: &str, scope: &str) -> String {

@@ -5,12 +5,13 @@ use super::debt::{Brings as _, Debt};
 use std::collections::{BTreeMap, BTreeSet};
 use tape_core::budget::Spend;
 use tape_core::command::{Begin, WorkerCommand as W};
-use tape_core::command::{Deadline, DriverCommand as D, ExternalCommand as O, RunCommand};
+use tape_core::command::{DriverCommand as D, ExternalCommand as O, RunCommand};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::{BudgetName, EffectId, Epoch, GateName, Position, Scope, Seq, SignalId, TimerName};
 use tape_core::reply::ReplyResult;
+use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 
 /// Something that was asked and changed the run.

@@ -13,7 +13,7 @@ use tape_core::codec::{StoredEntry, decode};
 use tape_core::command::{Rewind, ValueCommand};
 use tape_core::entry::EntryBody;
 use tape_core::id::{Key, Seq, StreamId, Tenant, ValueName};
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_store::conformance::Fixture;
 use tape_store::contract::{Head, JournalStore, Shard};

@@ -17,7 +17,7 @@ use tape_core::id::{
 };
 use tape_core::payload::Payload;
 use tape_core::reply::Rejection;
-use tape_core::session::{Delta, Json};
+use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_core::verify::Audit;
 use tape_store::clock::SystemClock;

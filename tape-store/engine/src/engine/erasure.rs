@@ -16,7 +16,8 @@ use tape_core::erasure::{Erasure, ErasureCommand, PendingErasure};
 use tape_core::id::{Principal, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::{ERASED_AT_ONCE_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
-use tape_core::session::{Delta, Session, StateScope};
+use tape_core::session::Session;
+use tape_core::state::{Delta, StateScope};
 use tape_store::error::StoreError;
 
 /// How often an erasure is prepared again because the stream moved on meanwhile.

@@ -13,7 +13,8 @@ use tape_core::id::{Key, RequestId, Seq, SessionId, StreamId, User};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::ContentDigest;
 use tape_core::reply::{Decided, Field, Rejection, Reply};
-use tape_core::session::{Delta, Json, PendingMerge, Session, State, StateScope};
+use tape_core::session::{PendingMerge, Session};
+use tape_core::state::{Delta, Json, State, StateScope};
 use tape_core::time::Timestamp;
 
 /// How often a rewind is prepared again because the session moved on meanwhile.

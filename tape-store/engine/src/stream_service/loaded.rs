@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tape_core::agenda::Agenda;
 use tape_core::chain::{Chain, ChainError};
 use tape_core::codec::{self, Stamp, StoredEntry};
-use tape_core::decider::{self, Decider, ReplayError, Summary};
+use tape_core::decider::{self, Decider, ReplayError};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use tape_core::payload::Digest;
+use tape_core::status::Summary;
 use tape_store::contract::{Batch, BatchId, Head, JournalStore, Snapshot, SnapshotChange};
 use tape_store::error::{Source, StoreError};
 

@@ -11,8 +11,8 @@ use crate::contract::{Batch, Cursor, JournalStore, RunFilter, Shard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Seq, Tenant};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 const fn at(micros: i64) -> Timestamp {

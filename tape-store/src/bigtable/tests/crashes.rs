@@ -18,8 +18,8 @@ use futures::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{App, Key, Seq, StreamId, Tenant, TimerName};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// Plays that are on their way at the same time.

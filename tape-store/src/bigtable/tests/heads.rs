@@ -9,7 +9,7 @@ use crate::bigtable::table::{self, Change, Mutation, Table};
 use crate::bigtable::{BigtableStore, Target, keys, migrate};
 use crate::contract::{CommitOutcome, JournalStore};
 use crate::error::{CommitError, StoreError};
-use crate::open::Migrated;
+use crate::migrated::Migrated;
 use bytes::Bytes;
 use tape_core::id::Seq;
 

@@ -10,8 +10,8 @@ use crate::error::CommitError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_core::agenda::{AgendaChange, Item, Queue};
-use tape_core::decider::{RunStatus, Summary};
 use tape_core::id::{Seq, Tenant};
+use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
 /// Sends a batch over a wire that holds it up: nobody knows what became of it.

@@ -5,7 +5,7 @@ use crate::bigtable::append::{BATCHES, ENTRIES};
 use crate::bigtable::links::Access;
 use crate::bigtable::{BigtableStore, Target, migrate};
 use crate::error::StoreError;
-use crate::open::Migrated;
+use crate::migrated::Migrated;
 use admin::gc_rule::Rule;
 use admin::modify_column_families_request::{Modification, modification::Mod};
 use googleapis_tonic_google_bigtable_admin_v2::google::bigtable::admin::v2 as admin;

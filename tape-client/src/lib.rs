@@ -11,7 +11,8 @@
 //! | `sqlite` (default) | `sqlite:PATH`, `memory:` |
 //! | `remote` | `tape://host:port`, a server; adds a gRPC client to the build |
 //! | `postgres`, `bigtable`, `spanner` | the stores of these names |
-//! | `embedded` | `memory:` alone, and the store of [`Tape::over`] |
+//! | `embedded` | `memory:` alone |
+//! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
 //!
 //! # JSON
 //!
@@ -43,6 +44,8 @@ mod retry;
 mod run;
 mod sample;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timer;
 mod url;
 mod value;

@@ -28,7 +28,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event by `author`: `user`, or the name of an agent. Its id is unique in the session; a repeated event counts once.
+    /// An event by `author`: `user`, or the name of an agent. Its id is to be unique in the session: an event whose id is one of the last
+    /// [`REMEMBERED_EVENTS_MAX`](tape_core::limits::REMEMBERED_EVENTS_MAX) counts once.
     #[must_use]
     pub fn new(id: EventId, author: &str, content: Payload) -> Self {
         let (author, delta) = (author.to_owned(), Delta::default());
@@ -81,7 +82,7 @@ impl Session {
         .await
     }
 
-    /// Appends an event; a repeated one returns the first's place.
+    /// Appends an event; one that has the id of a remembered one returns its place.
     ///
     /// # Errors
     /// [`Error::Rejected`] where there is no such session, or it has moved on beyond what the event expects.

@@ -111,11 +111,12 @@ impl Context<'_> {
         if self.json { Ok(()) } else { self.line(text) }
     }
 
-    /// Writes one line of JSON, the members of objects sorted by name, numbers and strings to the letter.
+    /// Writes one line of JSON, the members of objects sorted by name, numbers to the letter, and strings with escapes for what could steer
+    /// a terminal.
     fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
         let text = canonical(&text).map_err(std::io::Error::other)?;
-        Ok(writeln!(self.out, "{text}")?)
+        Ok(writeln!(self.out, "{}", text::plain_json(&text))?)
     }
 
     /// Writes one line, whatever the text has in it.

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use tape_client::core::payload::Payload;
 use tape_client::core::time::Timestamp;
 
@@ -86,6 +87,24 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     safe.into()
 }
 
+/// The same JSON with what could steer a terminal as `\u` escapes. Such characters stand in JSON only within strings.
+pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(steers) {
+        return json.into();
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for char in json.chars() {
+        if steers(char) {
+            let units = u32::from(char);
+            // All of them have one UTF-16 unit.
+            let _ = write!(safe, "\\u{units:04x}");
+        } else {
+            safe.push(char);
+        }
+    }
+    safe.into()
+}
+
 /// Whether a character does something to the text around it instead of standing in it.
 pub(crate) fn steers(char: char) -> bool {
     // Unicode's separators of lines and paragraphs, and what turns the direction of writing, are no controls by their category.
@@ -117,7 +136,16 @@ fn cut_line(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_CHARS, cut, plain};
+    use super::{LINE_CHARS, cut, plain, plain_json};
+
+    #[test]
+    fn json_keeps_its_value_and_steers_no_terminal() {
+        let text = "a\u{9b}31m\u{202e}b\u{2028}\u{1f}";
+        let json = serde_json::to_string(&text).unwrap();
+        let safe = plain_json(&json);
+        assert!(!safe.contains(super::steers), "{safe:?}");
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
+    }
 
     #[test]
     fn what_steers_a_terminal_is_written_as_an_escape() {

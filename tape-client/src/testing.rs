@@ -1,0 +1,187 @@
+//! A test kit for authors of agents: does an agent do the same, wherever it is killed?
+//!
+//! [`Kit::check`] drives an agent over a journal in memory, undisturbed at first. Then it drives it again from the start for each way
+//! in which it can be disturbed: killed before and after each write to the journal, killed at each await, with each request to the
+//! journal and each answer of it lost, with each request to the upstream and each answer of it lost. After each, the agent is
+//! driven again until the run ends. Its decisions, its effects, what it did at the [`Upstream`] and its end must be those
+//! of the undisturbed drive.
+//!
+//! Time is virtual: use the kit in a test with `#[tokio::test(start_paused = true)]`, so that leases and backoffs take no time.
+//!
+//! ```
+//! use serde_json::{Value, json};
+//! use tape_client::testing::{Kit, Upstream};
+//! use tape_client::{Answer, Error, Run, RunResult};
+//!
+//! async fn agent(run: Run, bank: Upstream) -> Result<RunResult, Error> {
+//!     let order: Value = run.input_json()?;
+//!     let decision = run.decide(&order, || async { Answer::json(&json!("pay")) }).await?;
+//!     let payment = run.effect(&decision, "bank", "pay").args(&order);
+//!     let receipt: Value = payment
+//!         .run(async |call| bank.act(&call, || json!({ "paid": order })).await)
+//!         .await?;
+//!     run.complete(&receipt).await
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! let report = Kit::new(agent).input_json(&json!({ "cents": 100 })).check().await.unwrap();
+//! assert!(report.kills > 0);
+//! # });
+//! ```
+
+mod clock;
+mod disturbance;
+mod journal;
+mod outcome;
+mod trial;
+mod upstream;
+
+pub use disturbance::Disturbance;
+pub use upstream::Upstream;
+
+use crate::error::Error;
+use crate::json;
+use crate::run::{Run, RunResult};
+use outcome::Outcome;
+use serde::Serialize;
+use std::fmt;
+use tape_core::id::GateName;
+use tape_core::payload::Payload;
+use trial::Trial;
+
+/// Checks an agent.
+#[derive(Debug)]
+#[must_use = "nothing happens before `check`"]
+pub struct Kit<A> {
+    agent: A,
+    script: Result<Script, Error>,
+}
+
+/// What an agent is given.
+#[derive(Clone, Debug)]
+struct Script {
+    input: Payload,
+    answers: Vec<(GateName, Payload)>,
+}
+
+/// What a check did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Drives from the start that were killed once.
+    pub kills: u32,
+    /// Drives from the start in which one message was lost.
+    pub losses: u32,
+}
+
+/// An agent that did not do the same when it was disturbed.
+pub struct Violation {
+    disturbance: Disturbance,
+    problem: String,
+}
+
+impl<A, F> Kit<A>
+where
+    A: Fn(Run, Upstream) -> F,
+    F: Future<Output = Result<RunResult, Error>>,
+{
+    /// Checks `agent`: what it is given is the run and an upstream that it acts on.
+    pub fn new(agent: A) -> Self {
+        let script = Script {
+            input: Payload::empty(),
+            answers: Vec::new(),
+        };
+        Self {
+            agent,
+            script: Ok(script),
+        }
+    }
+
+    /// What the run begins with, as JSON.
+    pub fn input_json(self, input: &impl Serialize) -> Self {
+        let input = json::payload("input", input);
+        self.with(|script| {
+            script.input = input?;
+            Ok(())
+        })
+    }
+
+    /// A signal that the run is sent as soon as it has begun: the answer of a gate that the agent opens.
+    pub fn signal(self, gate: &str, answer: &impl Serialize) -> Self {
+        let signal = GateName::new(gate)
+            .map_err(Error::from)
+            .and_then(|gate| Ok((gate, json::payload("signal", answer)?)));
+        self.with(|script| {
+            script.answers.push(signal?);
+            Ok(())
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Script) -> Result<(), Error>) -> Self {
+        self.script = self.script.and_then(|mut script| {
+            change(&mut script)?;
+            Ok(script)
+        });
+        self
+    }
+
+    /// Drives the agent undisturbed, and then once for each disturbance.
+    ///
+    /// # Errors
+    /// [`Violation`] for the first disturbance under which the agent did not do the same, or did not come to its end; also where it does
+    /// not come to its end undisturbed, or where what the kit was given makes no sense.
+    pub async fn check(self) -> Result<Report, Violation> {
+        let script = self.script.map_err(|error| Violation {
+            disturbance: Disturbance::None,
+            problem: format!("the kit was given what makes no sense: {error}"),
+        })?;
+        let undisturbed = Trial::of(&self.agent, &script, Disturbance::None).run().await?;
+        let mut report = Report::default();
+        for disturbance in undisturbed.moments.disturbances() {
+            let trial = Trial::of(&self.agent, &script, disturbance);
+            let outcome = trial.run().await?.outcome;
+            same(&undisturbed.outcome, &outcome, disturbance)?;
+            if disturbance.kills() {
+                report.kills += 1;
+            } else {
+                report.losses += 1;
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn same(expected: &Outcome, found: &Outcome, disturbance: Disturbance) -> Result<(), Violation> {
+    match expected.difference(found) {
+        None => Ok(()),
+        Some(problem) => Err(Violation { disturbance, problem }),
+    }
+}
+
+impl Violation {
+    /// What disturbed the agent.
+    #[must_use]
+    pub const fn disturbance(&self) -> Disturbance {
+        self.disturbance
+    }
+
+    /// What it did otherwise.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.disturbance, self.problem)
+    }
+}
+
+/// As `Display`, for tests that unwrap it.
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Violation {}

@@ -39,9 +39,11 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// A clock that stands until it is set: for tests. All engines of a journal are to share it.
+#[cfg(feature = "testing")]
 #[derive(Debug, Default)]
 pub struct ManualClock(std::sync::atomic::AtomicI64);
 
+#[cfg(feature = "testing")]
 impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
@@ -60,6 +62,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(feature = "testing")]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(std::sync::atomic::Ordering::SeqCst))

@@ -1,11 +1,13 @@
 //! Layers over any store, each written once: counting, faults on purpose, trying again.
 
+#[cfg(feature = "testing")]
 mod faults;
 mod metrics;
 mod retry;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "testing")]
 pub use faults::{Fault, FaultyStore, Paused, Point};
 pub use metrics::{Counts, MeteredStore};
 pub use retry::RetryingStore;

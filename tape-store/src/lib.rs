@@ -9,6 +9,7 @@ pub mod announce;
 #[cfg(feature = "bigtable")]
 pub mod bigtable;
 pub mod clock;
+#[cfg(feature = "testing")]
 pub mod conformance;
 pub mod contract;
 pub mod error;

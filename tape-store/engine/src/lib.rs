@@ -6,6 +6,7 @@
 //! What this crate must not know: which store it runs over, and who calls it.
 
 pub mod committer;
+#[cfg(feature = "testing")]
 pub mod conformance;
 mod engine;
 mod journal;
@@ -18,5 +19,6 @@ pub use engine::{
 };
 pub use stream_service::{EngineError, StreamService, page_to_end};
 
+#[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use tape_store::conformance::run as __run;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use tape_client::{Answer, Begun, CallError, Error, RunId, Tape};
+use tape_client::{Answer, Begun, Call, CallError, Error, Run, RunId, RunResult, Tape};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -21,10 +21,18 @@ async fn main() -> Result<(), Error> {
             begun => break begun?,
         }
     };
-    let Begun::Driving(run) = begun else {
-        println!("the run has ended");
-        return Ok(());
-    };
+    match begun {
+        Begun::Driving(run) => println!("{:?}", agent(run, pay).await?),
+        Begun::Ended(_) => println!("the run has ended"),
+    }
+    Ok(())
+}
+
+/// Pays the bill that the run was begun with, through `pay`.
+async fn agent<F>(run: Run, pay: impl FnMut(Call) -> F) -> Result<RunResult, Error>
+where
+    F: Future<Output = Result<Value, CallError>>,
+{
     let bill: Value = run.input_json()?;
 
     // The model decides. Once its answer is recorded, it is replayed, and the model is not asked again.
@@ -37,12 +45,10 @@ async fn main() -> Result<(), Error> {
         .effect(&decision, "bank", "pay")
         .args(&bill)
         .undo("refund", &bill);
-    let receipt: Value = payment.run(|call| pay(call.key().to_owned())).await?;
+    let receipt: Value = payment.run(pay).await?;
 
     // The end is the end: begun again, the run only says how it ended.
-    run.complete(&receipt).await?;
-    println!("completed: {receipt}");
-    Ok(())
+    run.complete(&receipt).await
 }
 
 async fn ask_model() -> Result<Answer, Error> {
@@ -50,10 +56,30 @@ async fn ask_model() -> Result<Answer, Error> {
     Answer::json(&json!("yes"))
 }
 
-async fn pay(key: String) -> Result<Value, CallError> {
-    println!("the bank pays under {key}");
+async fn pay(call: Call) -> Result<Value, CallError> {
+    println!("the bank pays under {}", call.key());
     if std::env::args().any(|arg| arg == "--die") {
         std::process::abort();
     }
-    Ok(json!({ "paid_under": key }))
+    Ok(json!({ "paid_under": call.key() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agent;
+    use serde_json::json;
+    use tape_client::testing::Kit;
+
+    /// The test kit kills the agent at each write and each await, and loses each message once.
+    #[tokio::test(start_paused = true)]
+    async fn the_bill_is_paid_once_wherever_the_agent_is_killed() {
+        let kit = Kit::new(|run, bank| {
+            agent(run, move |call| {
+                let bank = bank.clone();
+                async move { bank.act(&call, || json!({ "paid_under": call.key() })).await }
+            })
+        });
+        let report = kit.input_json(&json!({ "cents": 12_050 })).check().await.unwrap();
+        assert!(report.kills > 0, "{report:?}");
+    }
 }

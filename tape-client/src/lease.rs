@@ -2,7 +2,7 @@
 
 use crate::client::Tape;
 use crate::error::Error;
-use crate::retry::{self, chance};
+use crate::retry;
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
@@ -228,7 +228,7 @@ impl Renewal {
                 }
                 Renewed::Failed(error) => {
                     self.failed(&error);
-                    next = Instant::now() + backoff.next(chance()).min(lease / TRIES_PER_LEASE);
+                    next = Instant::now() + backoff.next(self.tape.environment.chance()).min(lease / TRIES_PER_LEASE);
                 }
             }
         }

@@ -34,7 +34,6 @@ mod error;
 mod gate;
 mod json;
 mod lease;
-mod machine;
 mod open;
 mod patch;
 #[cfg(feature = "remote")]
@@ -73,6 +72,7 @@ pub use tape_core::effect::EffectPolicy;
 pub use tape_core::entry::decision::Usage;
 pub use tape_core::id::{RunId, SessionId};
 pub use tape_core::payload::Payload;
+pub use tape_environment as environment;
 
 /// The agent of the README compiles.
 #[cfg(doctest)]

@@ -45,6 +45,7 @@ mod session;
 mod timer;
 mod url;
 mod value;
+mod watched;
 
 pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};

@@ -246,6 +246,9 @@ impl Runner {
             self.take_up().await;
             let idle = self.has_room();
             tokio::select! {
+                // Nothing comes before the end. What is done makes room before anything more is looked for; there is never more of it
+                // than was taken up.
+                biased;
                 () = stop.cancelled() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 () = given_back.notified() => {}

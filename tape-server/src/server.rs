@@ -156,6 +156,8 @@ impl Server {
         let mut serving = std::pin::pin!(serving);
         tracing::info!(address = %self.address, "serving");
         tokio::select! {
+            // A transport that broke down is told as that, whatever else is due.
+            biased;
             ended = &mut serving => return Ok(ended?),
             () = stop => {}
             never = health.follow(&engine, &self.doubt) => match never {},
@@ -170,6 +172,8 @@ impl Server {
             tokio::time::sleep(CLOSING_PATIENCE).await;
         };
         tokio::select! {
+            // So it is here.
+            biased;
             ended = &mut serving => Ok(ended?),
             () = draining => Ok(()),
         }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use tape_client::environment::{Environment as _, Machine};
 
 /// A question to the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,8 +116,7 @@ async fn asked(State(server): State<Arc<ModelServer>>) -> Response {
 /// The time, in microseconds since 1970.
 #[must_use]
 pub fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    Machine.wall().as_micros()
 }
 
 /// A caller of a model.

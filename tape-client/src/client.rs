@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::open::{open, open_existing};
-use crate::retry::{until_answered, until_executed};
+use crate::retry::{Tries, until_answered, until_executed};
 use crate::run::{Beginnings, RunBuilder};
 use crate::session::Session;
 use crate::value::Value;
@@ -27,6 +27,7 @@ use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, machine};
 
 /// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
 ///
@@ -34,6 +35,8 @@ use tape_core::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Tape {
     pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) holder: Holder,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -54,7 +57,6 @@ pub enum EffectOutcome {
 /// How a client behaves.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) holder: Holder,
     pub(crate) principal: Option<Principal>,
     pub(crate) lease: Duration,
     pub(crate) suspend_after: Duration,
@@ -66,6 +68,10 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub struct Connect {
     target: Target,
+    /// None for that of the journal, or of the machine where a journal is opened.
+    environment: Option<Arc<dyn Environment>>,
+    /// None for one that no other process has.
+    holder: Option<Holder>,
     settings: Settings,
 }
 
@@ -93,28 +99,25 @@ impl Tape {
     /// Sets up a client of the journal at `url`.
     #[must_use]
     pub fn at(url: &str) -> Connect {
-        Connect {
-            target: Target::Url(url.to_owned()),
-            settings: Settings::default(),
-        }
+        Connect::to(Target::Url(url.to_owned()))
     }
 
     /// Sets up a client of the journal at `url`, which has to be there already: none is made of a misspelt name.
     #[must_use]
     pub fn at_existing(url: &str) -> Connect {
-        Connect {
-            target: Target::Existing(url.to_owned()),
-            settings: Settings::default(),
-        }
+        Connect::to(Target::Existing(url.to_owned()))
     }
 
     /// Sets up a client of a journal that is open already, such as an engine in this process that others use beside it.
     #[must_use]
     pub fn over(journal: impl Journal) -> Connect {
-        Connect {
-            target: Target::Journal(Arc::new(journal)),
-            settings: Settings::default(),
-        }
+        Connect::to(Target::Journal(Arc::new(journal)))
+    }
+
+    /// What this client takes the time and randomness from.
+    #[must_use]
+    pub fn environment(&self) -> &dyn Environment {
+        self.environment.as_ref()
     }
 
     /// Begins a run, or takes up the one that is there.
@@ -212,9 +215,7 @@ impl Tape {
             let mut pages = self.journal.entries(run, before, Until::End);
             pages.next().await.transpose()
         };
-        let page = until_answered(self.settings.retry_for, read)
-            .await?
-            .unwrap_or_default();
+        let page = until_answered(self.tries(), read).await?.unwrap_or_default();
         let stored = page.first().filter(|stored| stored.seq == settled);
         let entry = stored.map(tape_core::codec::decode).transpose();
         match entry.map_err(Error::damaged)?.map(|entry| entry.body) {
@@ -333,10 +334,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Error> {
-        until_answered(self.settings.retry_for, || {
-            self.journal.runs(query, page.as_deref(), limit)
-        })
-        .await
+        until_answered(self.tries(), || self.journal.runs(query, page.as_deref(), limit)).await
     }
 
     /// Where a run ends by the journal's own account: its last entry and the chain digest there; none where there is no such run.
@@ -344,7 +342,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
     pub async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, Error> {
-        until_answered(self.settings.retry_for, || self.journal.head(run)).await
+        until_answered(self.tries(), || self.journal.head(run)).await
     }
 
     /// Who drives a run, by the journal's time now; none where there is no such run.
@@ -352,7 +350,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the run cannot be read.
     pub async fn driver(&self, run: &RunId) -> Result<Option<Driver>, Error> {
-        until_answered(self.settings.retry_for, || self.journal.driver(run)).await
+        until_answered(self.tries(), || self.journal.driver(run)).await
     }
 
     /// The journal's time, for what needs no precision: a client of a server goes by its own clock until the server has refused a
@@ -410,7 +408,7 @@ impl Tape {
             return Err(Error::invalid("reason", problem));
         }
         let principal = self.settings.principal.as_ref();
-        until_answered(self.settings.retry_for, || {
+        until_answered(self.tries(), || {
             self.journal.retire(retirement, principal, page.as_deref())
         })
         .await
@@ -421,7 +419,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn reclaim(&self) -> Result<bool, Error> {
-        until_answered(self.settings.retry_for, || self.journal.reclaim()).await
+        until_answered(self.tries(), || self.journal.reclaim()).await
     }
 
     /// A page of the streams there are, of all tenants and kinds. Who goes on from each page is given every stream that is there all the
@@ -430,7 +428,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn streams(&self, page: Option<String>) -> Result<StreamPage, Error> {
-        until_answered(self.settings.retry_for, || self.journal.streams(page.as_deref())).await
+        until_answered(self.tries(), || self.journal.streams(page.as_deref())).await
     }
 
     /// Where a stream of any kind ends by the journal's own account, with its snapshot; none where it is not there.
@@ -438,7 +436,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the account does not fit the entries.
     pub async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, Error> {
-        until_answered(self.settings.retry_for, || self.journal.stream_end(stream)).await
+        until_answered(self.tries(), || self.journal.stream_end(stream)).await
     }
 
     /// All entries of a stream of any kind, as they are stored, in pages.
@@ -453,7 +451,7 @@ impl Tape {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn check_index(&self, page: Option<String>, correct: bool) -> Result<IndexPage, Error> {
-        until_answered(self.settings.retry_for, || {
+        until_answered(self.tries(), || {
             self.journal.check_index(page.as_deref(), correct)
         })
         .await
@@ -488,7 +486,12 @@ impl Tape {
         F: Future<Output = Result<T, JournalError>>,
     {
         let fresh = || self.journal.request_id();
-        until_executed(self.settings.retry_for, command, fresh, send).await
+        until_executed(self.tries(), command, fresh, send).await
+    }
+
+    /// Tries of a request, from now on.
+    pub(crate) fn tries(&self) -> Tries {
+        Tries::within(self.settings.retry_for, Arc::clone(&self.environment))
     }
 
     pub(crate) fn stamp<B>(&self, body: B) -> Command<B> {
@@ -500,6 +503,23 @@ impl Tape {
 }
 
 impl Connect {
+    fn to(target: Target) -> Self {
+        Self {
+            target,
+            environment: None,
+            holder: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Where the client takes the time and randomness from: names, jitter, and what a run samples. By default from the machine, and
+    /// over a journal that is open already, from where that takes them.
+    #[must_use]
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
     /// Who acts, for the journal's record.
     #[must_use]
     pub fn principal(mut self, principal: Principal) -> Self {
@@ -510,7 +530,7 @@ impl Connect {
     /// The name under which leases are held; by default one that no other process has.
     #[must_use]
     pub fn holder(mut self, holder: Holder) -> Self {
-        self.settings.holder = holder;
+        self.holder = Some(holder);
         self
     }
 
@@ -541,9 +561,11 @@ impl Connect {
     /// # Errors
     /// As [`Tape::connect`].
     pub async fn connect(self) -> Result<Tape, Error> {
+        let (given, lease) = (self.environment.clone(), self.settings.lease);
+        let environment = || given.unwrap_or_else(machine);
         let journal = match &self.target {
-            Target::Url(url) => open(&url.parse()?, self.settings.lease).await?,
-            Target::Existing(url) => Box::pin(open_existing(&url.parse()?, self.settings.lease)).await?,
+            Target::Url(url) => open(&url.parse()?, lease, environment()).await?,
+            Target::Existing(url) => Box::pin(open_existing(&url.parse()?, lease, environment())).await?,
             Target::Journal(journal) => Arc::clone(journal),
         };
         self.with(journal)
@@ -558,18 +580,29 @@ impl Connect {
         let longest = Duration::from_secs(365 * 86_400);
         self.settings.suspend_after = self.settings.suspend_after.min(longest);
         self.settings.retry_for = self.settings.retry_for.min(longest);
+        let environment = self.environment.unwrap_or_else(|| journal.environment());
         Ok(Tape {
+            holder: self.holder.unwrap_or_else(|| own_name(environment.as_ref())),
             journal,
+            environment,
             settings: Arc::new(self.settings),
         })
     }
 }
 
+/// A name that no other process has.
+fn own_name(environment: &dyn Environment) -> Holder {
+    let name = format!(
+        "{}-{:08x}",
+        environment.process(),
+        environment.random_u64() >> u32::BITS
+    );
+    Holder::new(name).expect("digits and a hyphen are a name")
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        let name = format!("{}-{:08x}", std::process::id(), crate::machine::bits() >> 32);
         Self {
-            holder: Holder::new(name).expect("digits and a hyphen are a name"),
             principal: None,
             lease: Duration::from_secs(30),
             suspend_after: Duration::from_secs(10),

@@ -11,7 +11,7 @@ use crate::decision::{Decision, spends};
 use crate::error::Error;
 use crate::json;
 use crate::lease::millis;
-use crate::retry::{self, chance};
+use crate::retry;
 use crate::run::{Due, Run};
 use calls::Number;
 use serde::Serialize;
@@ -227,7 +227,8 @@ impl Effect {
                 }
                 Stand::Unknown { .. } => {
                     let longest = Duration::from_millis(spec.policy.backoff_max_ms);
-                    let due = run.inner.lease.clock().after(backoff.next(chance()).min(longest));
+                    let wait = backoff.next(run.inner.tape.environment.chance()).min(longest);
+                    let due = run.inner.lease.clock().after(wait);
                     stand = again(&run, &id, Some(due)).await?;
                     continue;
                 }

@@ -2,7 +2,9 @@
 
 use crate::client::Tape;
 use crate::error::Error;
-use crate::retry::{self, chance};
+use crate::retry;
+use crate::watched::Watched;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tape_core::causes::Causes;
 use tape_core::command::{DriverCommand, RunCommand};
@@ -49,8 +51,8 @@ impl Hold {
 pub(crate) struct Lease {
     pub(crate) run: RunId,
     pub(crate) epoch: Epoch,
-    hold: watch::Sender<Hold>,
-    clock: watch::Sender<ServerClock>,
+    hold: Arc<Watched<Hold>>,
+    clock: Arc<Mutex<ServerClock>>,
     renewal: AbortHandle,
 }
 
@@ -96,14 +98,14 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 impl Lease {
     /// Keeps the lease that was granted until `until`, and was asked for at `asked`.
     pub(crate) fn keep(tape: &Tape, run: RunId, epoch: Epoch, until: Timestamp, asked: Instant) -> Self {
-        let hold = watch::Sender::new(Hold::Held);
-        let clock = watch::Sender::new(ServerClock::at_grant(until, tape.settings.lease));
+        let hold = Arc::new(Watched::new(Hold::Held));
+        let clock = Arc::new(Mutex::new(ServerClock::at_grant(until, tape.settings.lease)));
         let renewal = Renewal {
             tape: tape.clone(),
             run: run.clone(),
             epoch,
-            hold: hold.clone(),
-            clock: clock.clone(),
+            hold: Arc::clone(&hold),
+            clock: Arc::clone(&clock),
             over: asked + tape.settings.lease,
             failures: 0,
         };
@@ -120,7 +122,7 @@ impl Lease {
     /// # Errors
     /// Why the driver may no longer speak for the run.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match &*self.hold.borrow() {
+        match &*self.hold.get() {
             Hold::Held | Hold::Over => Ok(()),
             Hold::Lost => Err(Error::LostLease {
                 run: self.run.clone(),
@@ -136,7 +138,7 @@ impl Lease {
 
     /// Whether the driver let the run go by itself.
     pub(crate) fn is_released(&self) -> bool {
-        *self.hold.borrow() == Hold::Released
+        *self.hold.get() == Hold::Released
     }
 
     /// Notes that the driver no longer holds the run. What was noted first stands.
@@ -147,26 +149,29 @@ impl Lease {
 
     /// Completes when the driver can write nothing more to the run.
     pub(crate) async fn gone(&self) {
-        // The sender lives as long as this lease, so waiting ends by a change only.
-        let _ = self.hold.subscribe().wait_for(|hold| !hold.may_write()).await;
+        self.hold.wait_for(|hold| !hold.may_write()).await;
     }
 
     /// Completes when the driver no longer holds the lease, as far as it can know.
     pub(crate) async fn over(&self) {
-        let _ = self.hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
+        self.hold.wait_for(|hold| *hold != Hold::Held).await;
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        *self.hold.borrow() == Hold::Held
+        *self.hold.get() == Hold::Held
     }
 
     pub(crate) fn clock(&self) -> ServerClock {
-        *self.clock.borrow()
+        *lock(&self.clock)
     }
 }
 
-fn note(hold: &watch::Sender<Hold>, next: Hold) {
-    hold.send_if_modified(|hold| {
+fn lock(clock: &Mutex<ServerClock>) -> MutexGuard<'_, ServerClock> {
+    clock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(hold: &Watched<Hold>, next: Hold) {
+    hold.change(|hold| {
         let held = hold.may_write();
         if held {
             *hold = next;
@@ -186,8 +191,8 @@ struct Renewal {
     tape: Tape,
     run: RunId,
     epoch: Epoch,
-    hold: watch::Sender<Hold>,
-    clock: watch::Sender<ServerClock>,
+    hold: Arc<Watched<Hold>>,
+    clock: Arc<Mutex<ServerClock>>,
     /// When the lease is over unless renewed.
     over: Instant,
     /// Renewals in a row that did not succeed.
@@ -217,7 +222,7 @@ impl Renewal {
             let sent = Instant::now();
             match self.attempt().await {
                 Renewed::Until(until) => {
-                    self.clock.send_replace(ServerClock::at_grant(until, lease));
+                    *lock(&self.clock) = ServerClock::at_grant(until, lease);
                     self.renewed(sent + lease);
                     (next, backoff) = (sent + lease / RENEWALS_PER_LEASE, retry::backoff());
                 }
@@ -228,7 +233,10 @@ impl Renewal {
                 }
                 Renewed::Failed(error) => {
                     self.failed(&error);
-                    next = Instant::now() + backoff.next(chance()).min(lease / TRIES_PER_LEASE);
+                    next = Instant::now()
+                        + backoff
+                            .next(self.tape.environment.chance())
+                            .min(lease / TRIES_PER_LEASE);
                 }
             }
         }
@@ -238,10 +246,12 @@ impl Renewal {
     /// drivers. Notes meanwhile where the lease is over.
     async fn wait(&mut self, next: Instant, lost: &mut watch::Receiver<u64>) {
         loop {
-            let held = *self.hold.borrow() == Hold::Held;
+            let held = *self.hold.get() == Hold::Held;
             tokio::select! {
-                () = tokio::time::sleep_until(next) => return,
+                // The end of the lease is noted before anything else is tried.
+                biased;
                 () = tokio::time::sleep_until(self.over), if held => self.note_over(),
+                () = tokio::time::sleep_until(next) => return,
                 Ok(()) = lost.changed() => {
                     // Streams that share a connection are lost together.
                     tokio::time::sleep(TOGETHER).await;
@@ -256,9 +266,11 @@ impl Renewal {
         let lease_ms = millis(self.tape.settings.lease);
         let body = RunCommand::Drive(self.epoch, DriverCommand::RenewLease { lease_ms });
         let renewing = self.tape.journal.run(&self.run, self.tape.stamp(body));
-        let held = *self.hold.borrow() == Hold::Held;
+        let held = *self.hold.get() == Hold::Held;
         let mut renewing = std::pin::pin!(renewing);
         let answer = tokio::select! {
+            // An answer that is there in time counts.
+            biased;
             answer = &mut renewing => answer,
             () = tokio::time::sleep_until(self.over), if held => {
                 self.note_over();
@@ -288,7 +300,7 @@ impl Renewal {
             tracing::debug!(run = %StreamId::Run(self.run.clone()), after = self.failures, "the lease is renewed again");
         }
         (self.over, self.failures) = (over, 0);
-        self.hold.send_if_modified(|hold| {
+        self.hold.change(|hold| {
             let was_over = *hold == Hold::Over;
             if was_over {
                 *hold = Hold::Held;
@@ -310,7 +322,7 @@ impl Renewal {
     }
 
     fn note_over(&self) {
-        let noted = self.hold.send_if_modified(|hold| {
+        let noted = self.hold.change(|hold| {
             let held = *hold == Hold::Held;
             if held {
                 *hold = Hold::Over;

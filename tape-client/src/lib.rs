@@ -35,7 +35,6 @@ mod error;
 mod gate;
 mod json;
 mod lease;
-mod machine;
 mod open;
 mod patch;
 #[cfg(feature = "remote")]
@@ -49,6 +48,7 @@ pub mod testing;
 mod timer;
 mod url;
 mod value;
+mod watched;
 
 pub use client::{Connect, EffectOutcome, Tape};
 pub use decision::{Answer, Asking, Decision};
@@ -76,6 +76,7 @@ pub use tape_core::effect::EffectPolicy;
 pub use tape_core::entry::decision::Usage;
 pub use tape_core::id::{RunId, SessionId};
 pub use tape_core::payload::Payload;
+pub use tape_environment as environment;
 
 /// The agent of the README compiles.
 #[cfg(doctest)]

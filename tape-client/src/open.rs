@@ -5,6 +5,7 @@ use crate::url::StoreUrl;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::Journal;
+use tape_environment::Environment;
 
 #[cfg_attr(
     not(feature = "remote"),
@@ -13,18 +14,23 @@ use tape_api::Journal;
         reason = "a store in this process is asked for no sign of life"
     )
 )]
-/// Opens the journal at `url` for holders of leases of a length. A store in this process is opened now; a server is connected to when
+/// Opens the journal at `url` for holders of leases of a length, in an environment. A store in this process is opened now; a server is connected to when
 /// it is first needed.
 ///
 /// # Errors
 /// [`Error::Invalid`] where this build does not open such URLs or something in one makes no sense, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot be
 /// opened.
-pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
+pub async fn open(
+    url: &StoreUrl,
+    lease: Duration,
+    environment: Arc<dyn Environment>,
+) -> Result<Arc<dyn Journal>, Error> {
     match url {
         #[cfg(feature = "embedded")]
         StoreUrl::Embedded(url) => {
-            let store = tape_store::open::open(url).await.map_err(unopened)?;
-            Ok(Arc::new(tape_engine::Engine::start(store)))
+            let store = tape_store::open::open_in(url, Arc::clone(&environment)).await;
+            let store = store.map_err(unopened)?;
+            Ok(Arc::new(tape_engine::Engine::start_in(store, environment)))
         }
         #[cfg(not(feature = "embedded"))]
         StoreUrl::Embedded(_) => Err(Error::invalid(
@@ -32,7 +38,11 @@ pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, E
             "names a store in this process, and this build has none: give `tape-client` the feature `sqlite`, `postgres`, `bigtable` or `spanner`",
         )),
         #[cfg(feature = "remote")]
-        StoreUrl::Server(authority) => Ok(Arc::new(crate::remote::Remote::new(authority, lease)?)),
+        StoreUrl::Server(authority) => Ok(Arc::new(crate::remote::Remote::new(
+            authority,
+            lease,
+            environment,
+        )?)),
         #[cfg(not(feature = "remote"))]
         StoreUrl::Server(_) => Err(Error::invalid(
             "store URL",
@@ -46,12 +56,16 @@ pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, E
 ///
 /// # Errors
 /// Those of [`open`], and [`Error::Invalid`] where a store has no journal.
-pub async fn open_existing(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
+pub async fn open_existing(
+    url: &StoreUrl,
+    lease: Duration,
+    environment: Arc<dyn Environment>,
+) -> Result<Arc<dyn Journal>, Error> {
     #[cfg(feature = "embedded")]
     if let StoreUrl::Embedded(url) = url {
         tape_store::open::check_exists(url).await.map_err(absent)?;
     }
-    open(url, lease).await
+    open(url, lease, environment).await
 }
 
 #[cfg(feature = "embedded")]

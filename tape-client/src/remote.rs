@@ -36,6 +36,7 @@ use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Driver;
+use tape_environment::Environment;
 use tape_proto::convert::{
     Only, RetirementQuery, RunListQuery, RunQuestion, StreamErasure, ValueChange, execute_request,
 };
@@ -58,6 +59,7 @@ const RENEWAL_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 /// A server, connected to when it is first needed, and again whenever the connection is lost.
 #[derive(Debug)]
 pub struct Remote {
+    environment: Arc<dyn Environment>,
     link: Link,
     commands: Drive,
     /// Renewals of leases have a stream of their own: they wait behind no other command, however many there are and however large.
@@ -73,7 +75,7 @@ impl Remote {
     ///
     /// # Errors
     /// [`Error::Invalid`] where that is no address.
-    pub fn new(authority: &str, lease: Duration) -> Result<Self, Error> {
+    pub fn new(authority: &str, lease: Duration, environment: Arc<dyn Environment>) -> Result<Self, Error> {
         let authority = crate::url::server(authority)?;
         let link = Link::new(authority, lease)?;
         let lost = Arc::new(watch::Sender::new(0));
@@ -82,8 +84,9 @@ impl Remote {
             renewals: Drive::new(link.clone(), Arc::clone(&lost)),
             link,
             lost,
-            requests: RequestIds::default(),
-            pushes: Pushes::default(),
+            requests: RequestIds::new(Arc::clone(&environment)),
+            pushes: Pushes::new(Arc::clone(&environment)),
+            environment,
         })
     }
 
@@ -229,6 +232,10 @@ const fn message_bytes_max() -> usize {
 
 #[async_trait]
 impl Journal for Remote {
+    fn environment(&self) -> Arc<dyn Environment> {
+        Arc::clone(&self.environment)
+    }
+
     fn request_id(&self) -> RequestId {
         self.requests.next()
     }
@@ -362,7 +369,7 @@ impl Journal for Remote {
     }
 
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>> {
-        feed::tail(self.link.clone(), tail)
+        feed::tail(self.link.clone(), Arc::clone(&self.environment), tail)
     }
 
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
@@ -564,7 +571,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_out_of_reach_and_another_connection_is_taken() {
-        let remote = Remote::new("127.0.0.1:1", Duration::from_secs(30)).unwrap();
+        let remote = Remote::new(
+            "127.0.0.1:1",
+            Duration::from_secs(30),
+            tape_environment::machine(),
+        )
+        .unwrap();
         let before = remote.connection();
         let told = remote.answer(std::future::pending::<Result<(), _>>()).await;
         assert!(matches!(told, Err(JournalError::Unavailable(_))), "{told:?}");

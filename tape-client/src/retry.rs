@@ -4,6 +4,7 @@
 //! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
 
 use crate::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::Source;
@@ -11,6 +12,7 @@ use tape_api::backoff::Backoff;
 use tape_core::command::Command;
 use tape_core::id::RequestId;
 use tape_core::reply::Rejection;
+use tape_environment::Environment;
 use tokio::time::Instant;
 
 /// The first wait between two tries.
@@ -21,13 +23,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// Asks until there is an answer or a refusal, for at most `retry_for`. What is asked has no request id: a command goes through
+/// Asks until there is an answer or a refusal, or no try is left. What is asked has no request id: a command goes through
 /// [`until_executed`].
-pub(crate) async fn until_answered<T, F>(retry_for: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
+pub(crate) async fn until_answered<T, F>(mut tries: Tries, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, JournalError>>,
 {
-    let mut tries = Tries::within(retry_for);
     loop {
         match tries.next(send()).await {
             Ok(answer) => return Ok(answer),
@@ -37,9 +38,9 @@ where
     }
 }
 
-/// Sends a command until it is executed or refused, for at most `retry_for`. `fresh` makes new request ids.
+/// Sends a command until it is executed or refused, or no try is left. `fresh` makes new request ids.
 pub(crate) async fn until_executed<B: Clone, T, F>(
-    retry_for: Duration,
+    mut tries: Tries,
     mut command: Command<B>,
     fresh: impl Fn() -> RequestId,
     mut send: impl FnMut(Command<B>) -> F,
@@ -47,7 +48,6 @@ pub(crate) async fn until_executed<B: Clone, T, F>(
 where
     F: Future<Output = Result<T, JournalError>>,
 {
-    let mut tries = Tries::within(retry_for);
     // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
     let (mut doubtful, mut refused) = (false, 0);
     loop {
@@ -77,16 +77,19 @@ where
 }
 
 /// Tries until a deadline.
-struct Tries {
+pub(crate) struct Tries {
     deadline: Instant,
     backoff: Backoff,
+    environment: Arc<dyn Environment>,
 }
 
 impl Tries {
-    fn within(retry_for: Duration) -> Self {
+    /// Tries from now on, for at most `retry_for`.
+    pub(crate) fn within(retry_for: Duration, environment: Arc<dyn Environment>) -> Self {
         Self {
             deadline: Instant::now() + retry_for,
             backoff: backoff(),
+            environment,
         }
     }
 
@@ -101,7 +104,7 @@ impl Tries {
     /// # Errors
     /// [`Error::Unavailable`] where there is no time for one.
     async fn pause(&mut self, source: Source) -> Result<(), Error> {
-        let wait = self.backoff.next(chance());
+        let wait = self.backoff.next(self.environment.chance());
         if Instant::now() + wait > self.deadline {
             return Err(Error::Unavailable { source });
         }
@@ -116,11 +119,6 @@ pub(crate) const fn backoff() -> Backoff {
     Backoff::new(FIRST, LONGEST)
 }
 
-/// A share of a whole by chance, from 0 to below 1.
-pub(crate) fn chance() -> f64 {
-    crate::machine::share()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,17 +126,22 @@ mod tests {
     use tape_core::id::RequestClock;
     use tape_core::reply::{Missing, Reply};
     use tape_core::time::Timestamp;
+    use tape_environment::machine;
+
+    fn tries() -> Tries {
+        Tries::within(Duration::from_secs(5), machine())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_retryable_failure_is_tried_again_until_the_deadline() {
-        let mut tries = 0;
-        let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
-            tries += 1;
+        let mut asked = 0;
+        let outcome: Result<(), Error> = until_answered(tries(), || {
+            asked += 1;
             std::future::ready(Err(JournalError::Unavailable("down".into())))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
-        assert!(tries > 5, "{tries} tries");
+        assert!(asked > 5, "{asked} tries");
     }
 
     fn too_old(request: RequestId) -> JournalError {
@@ -168,7 +171,7 @@ mod tests {
         let mut sent = Vec::new();
         let fresh = || clock.lock().unwrap().next(Timestamp::from_micros(0), 2);
         let command = Command::new(first, ());
-        let outcome = until_executed(Duration::from_secs(5), command, fresh, |command| {
+        let outcome = until_executed(tries(), command, fresh, |command| {
             sent.push(command.request);
             let answer = answers
                 .next()
@@ -220,13 +223,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rejection_is_not_tried_again() {
-        let mut tries = 0;
-        let outcome: Result<(), Error> = until_answered(Duration::from_secs(5), || {
-            tries += 1;
+        let mut asked = 0;
+        let outcome: Result<(), Error> = until_answered(tries(), || {
+            asked += 1;
             std::future::ready(Err(JournalError::Rejected(Rejection::not_found(Missing::Run))))
         })
         .await;
         assert!(matches!(outcome, Err(Error::Rejected(_))), "{outcome:?}");
-        assert_eq!(tries, 1);
+        assert_eq!(asked, 1);
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::json;
-use crate::machine;
 use crate::run::Run;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +11,7 @@ use tape_api::Source;
 use tape_core::command::DriverCommand;
 use tape_core::id::SampleName;
 use tape_core::time::Timestamp;
+use tape_environment::Environment;
 use uuid::Uuid;
 
 /// How the names of samples begin that are the journal's own.
@@ -23,7 +23,7 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        self.sample("now", || ready(Ok::<_, Infallible>(machine::now())))
+        self.sample("now", || ready(Ok::<_, Infallible>(self.environment().wall())))
             .await
     }
 
@@ -32,8 +32,8 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn uuid(&self) -> Result<Uuid, Error> {
-        let fresh = || uuid::Builder::from_random_bytes(machine::wide().to_ne_bytes()).into_uuid();
-        self.sample("uuid", || ready(Ok::<_, Infallible>(fresh()))).await
+        self.sample("uuid", || ready(Ok::<_, Infallible>(self.environment().uuid())))
+            .await
     }
 
     /// A random number: the same in every drive.
@@ -41,8 +41,14 @@ impl Run {
     /// # Errors
     /// As [`Run::sample`].
     pub async fn random(&self) -> Result<u64, Error> {
-        self.sample("random", || ready(Ok::<_, Infallible>(machine::bits())))
-            .await
+        self.sample("random", || {
+            ready(Ok::<_, Infallible>(self.environment().random_u64()))
+        })
+        .await
+    }
+
+    fn environment(&self) -> &dyn Environment {
+        self.inner.tape.environment.as_ref()
     }
 
     /// Any value from outside: the recorded one, or else what `take` gives, recorded.

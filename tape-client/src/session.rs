@@ -111,8 +111,8 @@ impl Session {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn get(&self, events_max: u32) -> Result<Option<SessionView>, Error> {
-        let Tape { journal, settings } = &self.tape;
-        until_answered(settings.retry_for, || journal.session_view(&self.id, events_max)).await
+        let journal = &self.tape.journal;
+        until_answered(self.tape.tries(), || journal.session_view(&self.id, events_max)).await
     }
 
     /// Events that are older than those of a view or page before, at most `events_max` of them.
@@ -120,8 +120,8 @@ impl Session {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn older(&self, from: &OlderEvents, events_max: u32) -> Result<SessionEvents, Error> {
-        let Tape { journal, settings } = &self.tape;
-        until_answered(settings.retry_for, || {
+        let journal = &self.tape.journal;
+        until_answered(self.tape.tries(), || {
             journal.session_events(&self.id, from.clone(), events_max)
         })
         .await

@@ -28,8 +28,8 @@ impl Value {
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn get(&self) -> Result<Option<Versioned>, Error> {
-        let Tape { journal, settings } = &self.tape;
-        until_answered(settings.retry_for, || {
+        let journal = &self.tape.journal;
+        until_answered(self.tape.tries(), || {
             journal.value_state(&self.tenant, &self.name)
         })
         .await

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tape_api::conformance::Fixture;
 use tape_client::Remote;
 use tape_engine::Engine;
+use tape_environment::machine;
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::memory::MemoryStore;
@@ -40,7 +41,7 @@ mod served {
         let server = Server::over(config, engine).unwrap();
         let address = server.address().to_string();
         let serving = tokio::spawn(server.run(std::future::pending()));
-        Fixture::new(Remote::new(&address, Duration::from_secs(30)).unwrap()).keeping(serving)
+        Fixture::new(Remote::new(&address, Duration::from_secs(30), machine()).unwrap()).keeping(serving)
     }
 
     tape_api::conformance!(fixture);

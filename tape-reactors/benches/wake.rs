@@ -25,6 +25,7 @@ use tape_core::id::{ConnectorName, EffectId, Epoch, Holder, Operation, RunId, Se
 use tape_core::payload::Payload;
 use tape_core::reply::ReplyResult;
 use tape_engine::Engine;
+use tape_environment::machine;
 use tape_reactors::api::Journal;
 use tape_reactors::api::due::DueWork;
 use tape_reactors::{
@@ -60,7 +61,7 @@ async fn main() {
     let server = Server::over(Config::new("", "127.0.0.1:0".parse().unwrap()), engine).unwrap();
     let address = server.address().to_string();
     tokio::spawn(async move { server.run(std::future::pending()).await.unwrap() });
-    let remote = tape_client::Remote::new(&address, Duration::from_secs(30)).unwrap();
+    let remote = tape_client::Remote::new(&address, Duration::from_secs(30), machine()).unwrap();
     measure("a server over SQLite", Arc::new(remote), &store).await;
 }
 

@@ -54,3 +54,4 @@ pub use worker::{Terms, Worker};
 
 pub use tape_api as api;
 pub use tape_core as core;
+pub use tape_environment as environment;

@@ -73,7 +73,7 @@ impl Outbox {
         }
         let renew = self.0.renew_effect(effect, Held::Attempt(attempt));
         let ending = match self.0.call(&call, renew, due.connector.dispatch(&call)).await {
-            Waited::Answered(ending) => fitted(ending),
+            Waited::Answered(ending) => fitted(ending, self.0.chance()),
             Waited::TooLong => AttemptOutcome::Unknown {
                 cause: format!("no answer within {:?}", self.0.timeout()),
             },
@@ -188,8 +188,9 @@ impl Call {
     }
 }
 
-/// An ending as an entry can carry it. How long the policy waits is the run's to say; what the upstream wishes is spread out.
-fn fitted(ending: AttemptOutcome) -> AttemptOutcome {
+/// An ending as an entry can carry it. How long the policy waits is the run's to say; what the upstream wishes is spread out by `chance`.
+fn fitted(ending: AttemptOutcome, chance: f64) -> AttemptOutcome {
+    let wait = |wish| wait(wish, chance);
     match ending {
         AttemptOutcome::Confirmed { .. } => ending,
         AttemptOutcome::Failed { error, detail } => AttemptOutcome::Failed {
@@ -213,9 +214,9 @@ fn fitted(ending: AttemptOutcome) -> AttemptOutcome {
     }
 }
 
-/// The wait that an upstream wishes, in milliseconds, and up to a quarter more.
-fn wait(wish: u64) -> u64 {
-    let wait = spread(Duration::from_millis(wish.min(BACKOFF_MS_MAX)));
+/// The wait that an upstream wishes, in milliseconds, and up to a quarter more by chance.
+fn wait(wish: u64, chance: f64) -> u64 {
+    let wait = spread(Duration::from_millis(wish.min(BACKOFF_MS_MAX)), chance);
     u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -235,12 +236,13 @@ const fn word(ending: &AttemptOutcome) -> &'static str {
 mod tests {
     use super::*;
 
-    fn wait_ms(wish: Option<u64>) -> Option<u64> {
+    fn wait_ms(wish: Option<u64>, chance: f64) -> Option<u64> {
         let error = "busy".to_owned();
-        match fitted(AttemptOutcome::Retry {
+        let retry = AttemptOutcome::Retry {
             error,
             after_ms: wish,
-        }) {
+        };
+        match fitted(retry, chance) {
             AttemptOutcome::Retry { after_ms, .. } => after_ms,
             other => panic!("{other:?}"),
         }
@@ -249,10 +251,10 @@ mod tests {
     #[test]
     fn the_next_attempt_comes_no_earlier_than_the_upstream_wishes() {
         for (wish, least) in [(0, 0), (7_000, 7_000), (u64::MAX, BACKOFF_MS_MAX)] {
-            let wait = wait_ms(Some(wish)).unwrap();
-            assert!((least..=least + least / 4).contains(&wait), "{wish}: {wait}");
+            let waits = [0.0, 1.0].map(|chance| wait_ms(Some(wish), chance).unwrap());
+            assert_eq!(waits, [least, least + least / 4], "{wish}");
         }
         // Without a wish, the run waits as its policy says: it knows which attempts count.
-        assert_eq!(wait_ms(None), None);
+        assert_eq!(wait_ms(None, 0.5), None);
     }
 }

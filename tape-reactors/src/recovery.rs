@@ -145,6 +145,8 @@ impl Recovery {
             epoch,
         };
         let driven = tokio::select! {
+            // What the agent answers in time counts.
+            biased;
             driven = self.redriver.redrive(&redrive) => driven,
             unadopted = self.hold(run, epoch) => Err(unadopted),
         };

@@ -1,12 +1,14 @@
 //! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
 
 use crate::backlog::{Backlog, WaitSlots};
-use crate::backoff::{chance, jittered};
+use crate::backoff::jittered;
 use crate::connector::ConcurrencyLimit;
 use crate::fair::select_fairly;
 use crate::reactor::{Reaction, ReactionError, Reactor};
 use crate::watched::Watched;
 use futures::future::BoxFuture;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tape_core::agenda::Item;
 use tape_core::causes::Causes;
 use tape_core::id::StreamId;
 use tape_core::outage::Outage;
+use tape_environment::Environment;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -93,6 +96,7 @@ enum Outcome {
 /// Runs one reactor over a journal until it is told to stop.
 pub struct Runner {
     journal: Watched,
+    environment: Arc<dyn Environment>,
     /// The agenda, where the journal answers and that is no page of it.
     unread: Outage,
     reactor: Arc<dyn Reactor>,
@@ -200,9 +204,10 @@ impl std::fmt::Debug for Runner {
 impl Runner {
     /// A runner of `reactor` over `journal`.
     pub fn new(journal: impl Into<Watched>, reactor: Arc<dyn Reactor>, options: Options) -> Self {
-        let now = Instant::now();
+        let (now, journal) = (Instant::now(), journal.into());
         Self {
-            journal: journal.into(),
+            environment: journal.environment(),
+            journal,
             unread: Outage::new(UNREAD_AGAIN),
             reactor,
             options,
@@ -241,6 +246,9 @@ impl Runner {
             self.take_up().await;
             let idle = self.has_room();
             tokio::select! {
+                // Nothing comes before the end. What is done makes room before anything more is looked for; there is never more of it
+                // than was taken up.
+                biased;
                 () = stop.cancelled() => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 () = given_back.notified() => {}
@@ -339,7 +347,7 @@ impl Runner {
                 self.look_at = now + self.options.backoff;
             }
             let Share { one_of, pieces, .. } = self.share.next();
-            self.queue = select_fairly(due_now, one_of, pieces, &mut rand::rng());
+            self.queue = select_fairly(due_now, one_of, pieces, &mut self.generator());
         } else if self.page.is_none() && !self.found {
             // What was written since the first page was looked at may stand before this one.
             let news = self.changed.is_none();
@@ -349,6 +357,11 @@ impl Runner {
             }
             self.pause = (self.pause * 2).min(PAUSE_MAX).max(self.rest);
         }
+    }
+
+    /// The chance by which copies of a reactor go for different work.
+    fn generator(&self) -> StdRng {
+        StdRng::seed_from_u64(self.environment.random_u64())
     }
 
     /// What of a page can be taken up now; of the rest it notes when.
@@ -458,7 +471,7 @@ impl Runner {
     }
 
     fn hold_off_for(&mut self, piece: Piece, times: u32, wait: Duration) {
-        let until = Instant::now() + jittered(wait, chance());
+        let until = Instant::now() + jittered(wait, self.environment.chance());
         if self.failed.len() >= FAILED_MAX {
             self.forget_the_soonest();
         }

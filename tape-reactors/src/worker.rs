@@ -1,6 +1,6 @@
 //! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
 
-use crate::backoff::{Backoff, chance};
+use crate::backoff::Backoff;
 use crate::connector::{Call, ConcurrencyLimit, Connector, Connectors};
 use crate::outages::Outages;
 use crate::reactor::ReactionError;
@@ -106,6 +106,11 @@ impl Worker {
                 "is not reached: its work waits, and no attempt counts",
             )),
         }
+    }
+
+    /// A random number from 0 to below 1.
+    pub(crate) fn chance(&self) -> f64 {
+        self.journal.environment().chance()
     }
 
     /// The upstreams that are not reached.
@@ -289,7 +294,7 @@ impl Worker {
                 Err(JournalError::Unavailable(error)) if Instant::now() < give_up => {
                     let run = StreamId::Run(run.clone());
                     debug!(%run, error = %Causes(error.as_ref()), "the journal did not answer; asking again");
-                    tokio::time::sleep(backoff.next(chance())).await;
+                    tokio::time::sleep(backoff.next(self.chance())).await;
                 }
                 other => return other,
             }

@@ -24,6 +24,7 @@ use tape_core::payload::Payload;
 use tape_core::reply::Reply;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_reactors::api::due::{DueEffect, DuePage};
 use tape_reactors::api::{Journal, JournalError, Layer};
 use tape_reactors::{
@@ -45,6 +46,10 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let micros = self.0.elapsed().as_micros();
         Timestamp::from_micros(1_000_000 + i64::try_from(micros).unwrap())
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
     }
 }
 

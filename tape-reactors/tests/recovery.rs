@@ -17,6 +17,7 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_reactors::api::Journal;
 use tape_reactors::{
     AgentEngineRedriver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner,
@@ -32,6 +33,10 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let micros = self.0.elapsed().as_micros();
         Timestamp::from_micros(1_000_000 + i64::try_from(micros).unwrap())
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
     }
 }
 

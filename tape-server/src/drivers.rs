@@ -1,6 +1,6 @@
 //! Which runs are driven on which Drive streams, so that the leases of a client that closed its connection can be let go.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tape_core::command::{DriverCommand, RunCommand};
@@ -21,7 +21,7 @@ struct Shared {
 struct Table {
     drivers: HashMap<RunId, Driver>,
     /// The same by stream: the runs that are driven on it.
-    streams: HashMap<u64, HashSet<RunId>>,
+    streams: HashMap<u64, BTreeSet<RunId>>,
 }
 
 /// The driver of a run, as this server knows it.

@@ -149,8 +149,10 @@ impl Health {
             }
             let again = if well { WELL_EVERY } else { UNWELL_EVERY };
             tokio::select! {
-                () = tokio::time::sleep(again) => {}
+                // A doubt is taken up by the look that follows, and causes no other.
+                biased;
                 () = doubt.0.notified(), if well => {}
+                () = tokio::time::sleep(again) => {}
             }
         }
     }

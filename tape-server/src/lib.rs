@@ -5,7 +5,8 @@
 //! ```
 //! use tape_server::{config::Config, server::Server};
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
-//! let server = Server::bind(Config::new("memory:", "127.0.0.1:0".parse().unwrap())).await.unwrap();
+//! let config = Config::new("memory:", "127.0.0.1:0".parse().unwrap());
+//! let server = Server::bind(config, tape_environment::machine()).await.unwrap();
 //! println!("tape://{}", server.address());
 //! server.run(async { /* until the server is to stop */ }).await.unwrap();
 //! # });

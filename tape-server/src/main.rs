@@ -2,6 +2,8 @@
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use std::process::ExitCode;
+use std::sync::Arc;
+use tape_environment::{Environment, machine};
 use tape_program::{start_log, without_empty_variables};
 use tape_server::config::Config;
 use tape_server::server::{Server, ServerError};
@@ -56,7 +58,7 @@ async fn serve_until_told(config: Config) -> ExitCode {
         eprintln!("tape-server: {problem}");
         return ExitCode::from(MISCONFIGURED);
     }
-    match serve(config).await {
+    match serve(config, machine()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tape-server: {}", error.with_causes());
@@ -87,14 +89,14 @@ async fn migrate(task: &Migrate) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> Result<(), ServerError> {
+async fn serve(config: Config, environment: Arc<dyn Environment>) -> Result<(), ServerError> {
     let ready_file = config.ready_file.clone();
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let stop = shutdown::signalled().map_err(|source| ServerError::Io {
         doing: "listens for signals",
         source,
     })?;
-    let server = Server::bind(config).await?;
+    let server = Server::bind(config, environment).await?;
     announce(&server, ready_file.as_deref())?;
     server.run(stop).await
 }

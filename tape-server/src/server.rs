@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_engine::Engine;
+use tape_environment::Environment;
 use tape_store::error::StoreError;
 use tokio::net::TcpListener;
 use tonic::service::{InterceptorLayer, Routes};
@@ -66,16 +67,16 @@ impl ServerError {
 }
 
 impl Server {
-    /// Opens the store and listens; calls wait until [`Server::run`].
+    /// Opens the store in an environment and listens; calls wait until [`Server::run`].
     ///
     /// # Errors
     /// [`ServerError`] says what stands in the way.
-    pub async fn bind(config: Config) -> Result<Self, ServerError> {
+    pub async fn bind(config: Config, environment: Arc<dyn Environment>) -> Result<Self, ServerError> {
         config.check()?;
-        let store = tape_store::open::open(&config.store).await?;
+        let store = tape_store::open::open_in(&config.store, Arc::clone(&environment)).await?;
         let doubt = Doubt::default();
         let store = Arc::new(HealthTracked::new(store, &doubt));
-        let server = Self::over(config, Engine::start(store))?;
+        let server = Self::over(config, Engine::start_in(store, environment))?;
         Ok(Self { doubt, ..server })
     }
 
@@ -155,6 +156,8 @@ impl Server {
         let mut serving = std::pin::pin!(serving);
         tracing::info!(address = %self.address, "serving");
         tokio::select! {
+            // A transport that broke down is told as that, whatever else is due.
+            biased;
             ended = &mut serving => return Ok(ended?),
             () = stop => {}
             never = health.follow(&engine, &self.doubt) => match never {},
@@ -169,6 +172,8 @@ impl Server {
             tokio::time::sleep(CLOSING_PATIENCE).await;
         };
         tokio::select! {
+            // So it is here.
+            biased;
             ended = &mut serving => Ok(ended?),
             () = draining => Ok(()),
         }

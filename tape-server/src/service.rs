@@ -128,6 +128,8 @@ impl Context {
         let work = work(self.clone(), Arc::clone(&sink));
         tokio::spawn(async move {
             let ended = tokio::select! {
+                // What is done is answered, also while the server drains.
+                biased;
                 ended = work => ended,
                 () = call.closing() => Err(Stop::Failed(Failure::Draining)),
                 () = sink.writer.gone() => Err(Stop::Gone),

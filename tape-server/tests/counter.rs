@@ -9,6 +9,7 @@ mod postgres_server;
 
 use harness::Server;
 use std::time::Duration;
+use tape_environment::{Environment as _, Machine};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::values_client::ValuesClient;
@@ -85,7 +86,7 @@ impl Client {
 
 /// The lateness of requests is what is tested.
 async fn late() {
-    tokio::time::sleep(Duration::from_millis(rand::random_range(0..LATE_MS))).await;
+    tokio::time::sleep(Duration::from_millis(Machine.random_u64() % LATE_MS)).await;
 }
 
 async fn acknowledged_is_done(store: &str) {

@@ -34,7 +34,6 @@ pub use migrate::migrate;
 pub use settings::{Push, Settings, Target};
 
 use crate::anchor::{Anchored, Anchors};
-use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
     RunPage, Shard, StoreTime, TailPage,
@@ -49,7 +48,7 @@ use futures::future::BoxFuture;
 use hint::DeferredDeletes;
 use links::{Access, Links};
 use reclaim::Swept;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -59,6 +58,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, machine};
 use watch::Watch;
 
 /// How soon to look again where nobody tells of the commits of other servers.
@@ -79,6 +79,7 @@ pub struct BigtableStore {
 /// What every part of the store works on.
 struct TableContext {
     table: Arc<dyn Table>,
+    environment: Arc<dyn Environment>,
     ends: Ends,
     deferred_deletes: DeferredDeletes,
     logged_up_to: LoggedUpTo,
@@ -103,17 +104,33 @@ impl BigtableStore {
     /// [`StoreError::NewerSchema`] where a newer build made the table for newer builds only, [`StoreError::Invalid`] where it is not
     /// there and is not to be made, [`StoreError::Unavailable`] where the service cannot be reached or the caller is not known to it.
     pub async fn open(target: &Target) -> Result<Self, StoreError> {
+        Self::open_in(target, machine()).await
+    }
+
+    /// The same in another environment than the machine's.
+    ///
+    /// # Errors
+    /// Those of [`BigtableStore::open`].
+    pub async fn open_in(target: &Target, environment: Arc<dyn Environment>) -> Result<Self, StoreError> {
         let access = Access::new(target)?;
         let links = Links::new(target, &access)?;
         let version = migrate::prepare(target, &access, &links).await?;
-        let mut store = Self::over(Arc::new(links), version.shards, target.settings.given_up_after);
-        store.watch = Watch::of(target, &access, &store.wake);
+        let watched = Arc::clone(&environment);
+        let given_up_after = target.settings.given_up_after;
+        let mut store = Self::over(Arc::new(links), version.shards, given_up_after, environment);
+        store.watch = Watch::of(target, &access, &store.wake, watched);
         Ok(store)
     }
 
-    fn over(table: Arc<dyn Table>, shards: u16, given_up_after: Duration) -> Self {
+    fn over(
+        table: Arc<dyn Table>,
+        shards: u16,
+        given_up_after: Duration,
+        environment: Arc<dyn Environment>,
+    ) -> Self {
         let context = TableContext {
             table,
+            environment,
             ends: Ends::default(),
             deferred_deletes: DeferredDeletes::default(),
             logged_up_to: LoggedUpTo::new(shards),
@@ -153,7 +170,7 @@ impl TableContext {
 
     /// A time by this server's clock, later than any that it was given before.
     fn next_moment(&self) -> Timestamp {
-        let now = SystemClock.now().as_micros();
+        let now = self.environment.wall().as_micros();
         let later = |last: i64| now.max(last.saturating_add(1));
         let last = self
             .last_moment
@@ -180,12 +197,12 @@ impl TableContext {
         doing: &'static str,
         streams: impl Iterator<Item = &StreamId>,
         cells: RowFilter,
-    ) -> Result<HashMap<StreamId, Row>, StoreError> {
-        let mut rows: HashMap<StreamId, Row> =
+    ) -> Result<BTreeMap<StreamId, Row>, StoreError> {
+        let mut rows: BTreeMap<StreamId, Row> =
             streams.map(|stream| (stream.clone(), Row::default())).collect();
         let wanted: Vec<StreamId> = rows.keys().cloned().collect();
         for streams in wanted.chunks(ROWS_MAX) {
-            let by_key: HashMap<_, _> = streams
+            let by_key: BTreeMap<_, _> = streams
                 .iter()
                 .map(|stream| (keys::stream(stream), stream))
                 .collect();

@@ -227,10 +227,10 @@ impl Head {
 pub struct BatchId(pub uuid::Uuid);
 
 impl BatchId {
-    /// A name that nobody has used.
+    /// A name made of random bits, which no other batch has.
     #[must_use]
-    pub fn fresh() -> Self {
-        Self(uuid::Uuid::new_v4())
+    pub fn random(bits: u128) -> Self {
+        Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
     }
 }
 

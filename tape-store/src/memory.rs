@@ -1,7 +1,6 @@
 //! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
 
 use crate::anchor::{Anchored, Anchors, Found};
-use crate::clock::machine;
 use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, FeedEntry, Head, Hint, JournalStore, PageToken,
     RunFilter, RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
@@ -14,7 +13,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
@@ -23,6 +22,7 @@ use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
 use tape_core::status::Summary;
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, machine, micros};
 
 /// Keeps everything in the memory of this process. Linearizable; nothing outlives it.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct MemoryStore {
     shards: u16,
     state: Mutex<State>,
     wake: Wake,
-    /// The time when nothing had passed yet.
+    environment: Arc<dyn Environment>,
+    /// The time when the store was made, and what had passed by then.
     started: (Timestamp, Duration),
     anchors: Anchors,
 }
@@ -118,12 +119,24 @@ impl MemoryStore {
     /// An empty store with so many shards, at least one.
     #[must_use]
     pub fn with_shards(shards: u16) -> Self {
+        let environment = machine();
         Self {
             shards: shards.max(1),
             state: Mutex::default(),
             wake: Wake::new(),
-            started: (machine::wall(), machine::elapsed()),
+            started: (environment.wall(), environment.elapsed()),
+            environment,
             anchors: Anchors::new(),
+        }
+    }
+
+    /// The store in another environment than the machine's: it tells the time by its clocks.
+    #[must_use]
+    pub fn environment(self, environment: Arc<dyn Environment>) -> Self {
+        Self {
+            started: (environment.wall(), environment.elapsed()),
+            environment,
+            ..self
         }
     }
 
@@ -327,7 +340,7 @@ impl JournalStore for MemoryStore {
     /// Goes on from when the store was made, whatever happens to the clock of the machine.
     async fn time(&self) -> Result<StoreTime, StoreError> {
         let (at, then) = self.started;
-        let passed = machine::micros(machine::elapsed().saturating_sub(then));
+        let passed = micros(self.environment.elapsed().saturating_sub(then));
         Ok(Timestamp::from_micros(at.as_micros().saturating_add(passed)).into())
     }
 

@@ -5,6 +5,7 @@ use crate::error::{STORE_URL, StoreError};
 use crate::memory::MemoryStore;
 use crate::migrated::Migrated;
 use std::sync::Arc;
+use tape_environment::{Environment, machine};
 
 /// Opens the store that `url` names: `memory:` for an empty one in memory, `sqlite:PATH` for a file, which is made where there
 /// is none, `postgres://...` or `alloydb://...` for a database, whose tables are made or upgraded,
@@ -14,32 +15,52 @@ use std::sync::Arc;
 /// # Errors
 /// [`StoreError::Invalid`] where the URL is none of these; otherwise what stands in the way of opening the store.
 pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
+    Box::pin(open_in(url, machine())).await
+}
+
+/// The same in another environment than the machine's.
+///
+/// # Errors
+/// Those of [`open`].
+pub async fn open_in(
+    url: &str,
+    environment: Arc<dyn Environment>,
+) -> Result<Arc<dyn JournalStore>, StoreError> {
     match url.split_once(':') {
-        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
+        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new().environment(environment))),
         #[cfg(feature = "sqlite")]
         Some(("sqlite", path)) if !path.is_empty() => Ok(Arc::new(
-            crate::sqlite::SqliteStore::open(std::path::Path::new(path)).await?,
+            crate::sqlite::SqliteStore::open_in(
+                std::path::Path::new(path),
+                &crate::sqlite::Settings::default(),
+                environment,
+            )
+            .await?,
         )),
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql" | "alloydb", _)) => {
             // Making a connection with TLS has a large state, which callers should not have to carry.
             let target = url.parse()?;
             Ok(Arc::new(
-                Box::pin(crate::postgres::PostgresStore::open(&target)).await?,
+                Box::pin(crate::postgres::PostgresStore::open_in(
+                    &target,
+                    environment.as_ref(),
+                ))
+                .await?,
             ))
         }
         #[cfg(feature = "bigtable")]
         Some(("bigtable", _)) => {
             let target = url.parse()?;
             Ok(Arc::new(
-                Box::pin(crate::bigtable::BigtableStore::open(&target)).await?,
+                Box::pin(crate::bigtable::BigtableStore::open_in(&target, environment)).await?,
             ))
         }
         #[cfg(feature = "spanner")]
         Some(("spanner", _)) => {
             let target = url.parse()?;
             Ok(Arc::new(
-                Box::pin(crate::spanner::SpannerStore::open(&target)).await?,
+                Box::pin(crate::spanner::SpannerStore::open_in(&target, environment)).await?,
             ))
         }
         _ => {

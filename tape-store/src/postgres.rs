@@ -47,6 +47,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, Machine};
 use watch::Watch;
 
 /// How soon to look again for entries that another transaction held up: nobody tells when it ends.
@@ -71,6 +72,14 @@ impl PostgresStore {
     /// [`StoreError::NewerSchema`] where a newer build made the tables for newer builds only, [`StoreError::Invalid`] where they are too
     /// old and are not to be upgraded, [`StoreError::Unavailable`] where the database cannot be reached.
     pub async fn open(target: &Target) -> Result<Self, StoreError> {
+        Self::open_in(target, &Machine).await
+    }
+
+    /// The same in another environment than the machine's.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`].
+    pub async fn open_in(target: &Target, environment: &dyn Environment) -> Result<Self, StoreError> {
         if target.settings.migrate {
             migrate(target, false).await?;
         } else {
@@ -81,7 +90,7 @@ impl PostgresStore {
             commits: Links::new(target, target.settings.commit_connections),
             reads: Links::that_only_read(target, target.settings.read_connections),
             tail: Tail::default(),
-            watch: Watch::start(target, Arc::clone(&wake)),
+            watch: Watch::start(target, Arc::clone(&wake), environment.uuid()),
             wake,
             target: target.clone(),
             anchors: Anchors::new(),

@@ -22,6 +22,7 @@ pub use migrate::migrate;
 pub use settings::{Settings, Target};
 
 use crate::anchor::{Anchored, Anchors};
+use crate::contract::BatchId;
 use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
     RunPage, Shard, StoreTime, TailPage,
@@ -39,6 +40,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, machine};
 use watch::Watch;
 
 /// A journal store in a Spanner database.
@@ -48,6 +50,7 @@ pub struct SpannerStore {
     shards: u16,
     wake: Arc<Wake>,
     anchors: Anchors,
+    environment: Arc<dyn Environment>,
     _watch: Watch,
 }
 
@@ -58,6 +61,14 @@ impl SpannerStore {
     /// [`StoreError::NewerSchema`] where a newer build made the tables for newer builds only, [`StoreError::Invalid`] where they are too
     /// old and are not to be upgraded, [`StoreError::Unavailable`] where the database cannot be reached.
     pub async fn open(target: &Target) -> Result<Self, StoreError> {
+        Self::open_in(target, machine()).await
+    }
+
+    /// The same in another environment than the machine's.
+    ///
+    /// # Errors
+    /// Those of [`SpannerStore::open`].
+    pub async fn open_in(target: &Target, environment: Arc<dyn Environment>) -> Result<Self, StoreError> {
         let link = Link::open(target).await?;
         if target.settings.migrate {
             migrate::migrate_through(&link, target, false).await?;
@@ -67,6 +78,7 @@ impl SpannerStore {
         let (shards, wake) = (migrate::shards(&link).await?, Arc::new(Wake::new()));
         Ok(Self {
             _watch: Watch::start(link.clone(), shards, target.settings.poll, Arc::clone(&wake)),
+            environment,
             link,
             shards,
             wake,
@@ -167,7 +179,7 @@ impl JournalStore for SpannerStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        probe::probe(&self.link).await
+        probe::probe(&self.link, BatchId::random(self.environment.random())).await
     }
 
     fn upkeep(&self) -> &dyn Upkeep {

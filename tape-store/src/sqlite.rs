@@ -35,7 +35,6 @@ mod writer;
 pub use settings::Settings;
 
 use crate::anchor::Anchors;
-use crate::clock::{Clock as _, SystemClock};
 use crate::contract::{
     Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
     RunPage, Shard, StoreTime, TailPage,
@@ -57,6 +56,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, machine};
 use tokio::sync::Mutex;
 use watch::Watch;
 use writer::Writer;
@@ -65,6 +65,7 @@ use writer::Writer;
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
+    environment: Arc<dyn Environment>,
     access: Access,
     writer: Arc<Mutex<Writer>>,
     poison: Arc<Poison>,
@@ -92,12 +93,28 @@ impl SqliteStore {
     /// # Errors
     /// Those of [`SqliteStore::open`].
     pub async fn open_with(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
-        let opened = Self::open_file(path, settings).await;
+        Self::open_in(path, settings, machine()).await
+    }
+
+    /// The same in another environment than the machine's. All processes that use a file have to have the same clocks.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`].
+    pub async fn open_in(
+        path: &Path,
+        settings: &Settings,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, StoreError> {
+        let opened = Self::open_file(path, settings, environment).await;
         opened.map_err(|error| in_file(path, error))
     }
 
-    async fn open_file(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
-        let access = connect::prepare(path, settings).await?;
+    async fn open_file(
+        path: &Path,
+        settings: &Settings,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, StoreError> {
+        let access = connect::prepare(path, settings, environment.as_ref()).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.readers.max(1))
             .test_before_acquire(false);
@@ -119,6 +136,7 @@ impl SqliteStore {
         let log = || LogKeeper::start(connect::beside(path, "-wal"), Arc::clone(&writer));
         Ok(Self {
             path: path.to_owned(),
+            environment,
             access,
             readers,
             poison,
@@ -265,15 +283,17 @@ impl JournalStore for SqliteStore {
 
     async fn time(&self) -> Result<StoreTime, StoreError> {
         // Where nothing can be written, no time can be agreed on, and none decides about anything.
-        let Some(now) = clock::Machine::look().filter(|_| self.access == Access::Write) else {
-            return Ok(SystemClock.now().into());
+        let Some(now) =
+            clock::Clocks::look(self.environment.as_ref()).filter(|_| self.access == Access::Write)
+        else {
+            return Ok(self.environment.wall().into());
         };
         let time = async {
             let anchor = clock::read(&self.readers).await;
             let anchor = anchor.map_err(|error| store_error(clock::DOING, error))?;
             match clock::told(anchor.as_ref(), &now) {
                 Some(time) => Ok(time),
-                None => self.writer.lock().await.set_time().await,
+                None => self.writer.lock().await.set_time(self.environment.as_ref()).await,
             }
         };
         self.writing(time).await

@@ -6,7 +6,7 @@
 mod process;
 
 use process::{Child, role};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tape_core::id::{Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_engine::committer::Committer;
+use tape_environment::{Environment as _, Machine};
 use tape_store::contract::{Batch, BatchId, JournalStore, SnapshotChange};
 use tape_store::sqlite::SqliteStore;
 
@@ -75,7 +76,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
             entries.push(stored);
         }
         let batch = Batch {
-            id: BatchId::fresh(),
+            id: BatchId(Machine.uuid()),
             stream: stream.clone(),
             expected,
             before,
@@ -96,7 +97,7 @@ async fn write(store: Arc<dyn JournalStore>, committer: Committer, n: usize) {
 }
 
 /// The last entry that was acknowledged of each stream.
-type Acknowledged = HashMap<usize, (Seq, Digest)>;
+type Acknowledged = BTreeMap<usize, (Seq, Digest)>;
 
 #[test]
 fn what_a_killed_writer_acknowledged_is_there() {

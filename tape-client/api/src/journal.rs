@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -20,6 +21,7 @@ use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, Strea
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
+use tape_environment::Environment;
 use tokio::sync::watch;
 
 /// Entries in pages. An error is the last item, unless a method says otherwise.
@@ -35,6 +37,10 @@ pub type Pages = BoxStream<'static, Result<Vec<StoredEntry>, JournalError>>;
 /// [`Rejected`](JournalError::Rejected) for nothing that its own documentation does not name.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync + 'static {
+    /// What the process on this side of the journal takes from outside: the time of its machine and randomness. Callers take theirs from
+    /// here, too.
+    fn environment(&self) -> Arc<dyn Environment>;
+
     // Commands.
 
     /// A new name for a request. If the journal refused one of this process for its age, the next ones have learned its time.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
@@ -21,6 +22,7 @@ use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, Strea
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
+use tape_environment::Environment;
 use tokio::sync::watch;
 
 /// A journal around another one. A layer writes only the methods that it changes and is a [`Journal`]; the journal within does the rest.
@@ -28,6 +30,11 @@ use tokio::sync::watch;
 pub trait Layer: Debug + Send + Sync + 'static {
     /// The journal within.
     fn inner(&self) -> &dyn Journal;
+
+    /// As [`Journal::environment`].
+    fn environment(&self) -> Arc<dyn Environment> {
+        self.inner().environment()
+    }
 
     /// As [`Journal::request_id`].
     fn request_id(&self) -> RequestId {
@@ -219,6 +226,10 @@ pub trait Layer: Debug + Send + Sync + 'static {
 
 #[async_trait]
 impl<L: Layer> Journal for L {
+    fn environment(&self) -> Arc<dyn Environment> {
+        Layer::environment(self)
+    }
+
     fn request_id(&self) -> RequestId {
         Layer::request_id(self)
     }

@@ -170,7 +170,7 @@ pub(crate) struct Cancel {
 impl Signal {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let answer = payload(&self.answer)?;
-        let id = signal_id(self.id)?;
+        let id = signal_id(context, self.id)?;
         let reply = context.tape.signal(&self.run.0, self.gate, id, answer).await?;
         done(context, &reply)
     }
@@ -181,7 +181,7 @@ impl Approve {
         let answer = Payload::json(&json!({"approved": !self.deny, "reason": self.reason}));
         let state = show::read(context, &self.run.0).await?.state;
         let seen = self.seen.map_or_else(|| state.seq(), Seq);
-        let id = signal_id(self.id)?;
+        let id = signal_id(context, self.id)?;
         let reply = context
             .tape
             .answer(&self.run.0, self.gate, id, answer, seen)
@@ -190,8 +190,8 @@ impl Approve {
     }
 }
 
-fn signal_id(id: Option<SignalId>) -> Result<SignalId, Error> {
-    let fresh = || SignalId::new(format!("cli-{:016x}", rand::random::<u64>()));
+fn signal_id(context: &Context<'_>, id: Option<SignalId>) -> Result<SignalId, Error> {
+    let fresh = || SignalId::new(format!("cli-{:016x}", context.tape.environment().random_u64()));
     Ok(id.map_or_else(fresh, Ok)?)
 }
 

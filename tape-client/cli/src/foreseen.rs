@@ -18,7 +18,7 @@ pub(crate) fn ask(
     what: &str,
 ) -> Result<(), Failure> {
     let now = context.tape.now();
-    let request = RequestId::new(now, rand::random());
+    let request = RequestId::new(now, context.tape.environment().random());
     match state.decide(&Command::new(request, RunCommand::External(told)), now) {
         Ok(decided) if decided.entries.is_empty() => {
             context.consent.needless();

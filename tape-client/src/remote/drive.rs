@@ -6,7 +6,7 @@
 use super::failure::failed;
 use super::link::Link;
 use super::runs;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tape_api::JournalError;
 use tape_proto::failure::Failure as Wire;
@@ -58,8 +58,10 @@ async fn keep(link: Link, mut asked: mpsc::Receiver<Asked>, lost: Arc<watch::Sen
         let mut connection = Connection::new(first);
         let mut runs = runs(link.channel());
         let opened = tokio::select! {
-            opened = runs.drive(connection.outgoing()) => opened,
+            // A connection that was given up is not used, also where it opens at last.
+            biased;
             _ = changes.changed() => Err(given_up()),
+            opened = runs.drive(connection.outgoing()) => opened,
         };
         let (open, failure) = match opened {
             Ok(answers) => (
@@ -92,7 +94,7 @@ struct Connection {
     send: mpsc::UnboundedSender<v1::DriveRequest>,
     /// Bounded by those who wait: each has one command under way.
     sent: Option<mpsc::UnboundedReceiver<v1::DriveRequest>>,
-    waiting: HashMap<u64, Answer>,
+    waiting: BTreeMap<u64, Answer>,
     calls: u64,
 }
 
@@ -102,7 +104,7 @@ impl Connection {
         let mut connection = Self {
             send,
             sent: Some(sent),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             calls: 0,
         };
         connection.ask(first);
@@ -136,6 +138,8 @@ impl Connection {
     ) -> Option<Status> {
         loop {
             tokio::select! {
+                // Answers that are there count, also where the connection is given up. There are never more than commands that wait.
+                biased;
                 answer = answers.message() => match answer {
                     Ok(Some(answer)) => self.answer(answer),
                     Ok(None) => return Some(Status::unavailable("the server ended the stream")),
@@ -163,7 +167,7 @@ impl Connection {
     /// Tells those who wait that the stream is gone. Where it was open, its end says nothing about their commands, whatever its
     /// status: they try again.
     fn fail(&mut self, status: &Status, open: bool) {
-        for (_, answer) in self.waiting.drain() {
+        for answer in std::mem::take(&mut self.waiting).into_values() {
             let failure = match open {
                 true => JournalError::Unavailable(Wire::from(status).into()),
                 false => failed(status.clone()),

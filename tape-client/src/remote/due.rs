@@ -3,11 +3,10 @@
 use super::failure::failed;
 use super::link::Link;
 use super::{Remote, message_bytes_max, messages};
-use crate::retry::chance;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt as _};
 use std::collections::{HashMap, HashSet};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::backoff::Backoff;
@@ -16,6 +15,7 @@ use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{ConnectorName, EffectId, InvalidName, RunId, Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
+use tape_environment::Environment;
 use tape_proto::convert::{DueQuery, Only};
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
@@ -30,8 +30,11 @@ const LOGGED_MAX: usize = 1_024;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Tells when a server pushes work of a queue. Each queue is followed from when it is first asked for.
-#[derive(Debug, Default)]
-pub(super) struct Pushes(Mutex<Following>);
+#[derive(Debug)]
+pub(super) struct Pushes {
+    environment: Arc<dyn Environment>,
+    following: Mutex<Following>,
+}
 
 #[derive(Debug, Default)]
 struct Following {
@@ -41,6 +44,14 @@ struct Following {
 }
 
 impl Pushes {
+    pub(super) fn new(environment: Arc<dyn Environment>) -> Self {
+        let following = Mutex::default();
+        Self {
+            environment,
+            following,
+        }
+    }
+
     /// Completes once the server has pushed something since the call, or is there again.
     pub(super) fn changed(&self, link: &Link, queue: Queue) -> BoxFuture<'static, ()> {
         let mut pushed = self.of(link, queue);
@@ -52,18 +63,19 @@ impl Pushes {
     }
 
     fn of(&self, link: &Link, queue: Queue) -> watch::Receiver<u64> {
-        let mut following = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pushed) = following.pushed.get(&queue) {
             return pushed.clone();
         }
         let (push, pushed) = watch::channel(0);
-        following.tasks.spawn(follow(link.clone(), queue, push));
+        let follow = follow(link.clone(), Arc::clone(&self.environment), queue, push);
+        following.tasks.spawn(follow);
         following.pushed.insert(queue, pushed.clone());
         pushed
     }
 }
 
-async fn follow(link: Link, queue: Queue, push: watch::Sender<u64>) {
+async fn follow(link: Link, environment: Arc<dyn Environment>, queue: Queue, push: watch::Sender<u64>) {
     let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
     loop {
         let mut pages = pushed(&link, queue);
@@ -74,7 +86,7 @@ async fn follow(link: Link, queue: Queue, push: watch::Sender<u64>) {
             }
             push.send_modify(|pushes| *pushes = pushes.wrapping_add(1));
         }
-        tokio::time::sleep(backoff.next(chance())).await;
+        tokio::time::sleep(backoff.next(environment.chance())).await;
     }
 }
 

@@ -3,20 +3,23 @@
 use super::failure::failed;
 use super::link::Link;
 use super::message_bytes_max;
-use crate::retry::{backoff, chance};
+use crate::retry::backoff;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::{DamagedEntry, FeedPage, Tail};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{InvalidName, StreamId};
+use tape_environment::Environment;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
 use tonic::Streaming;
 
 struct Reader {
     link: Link,
+    environment: Arc<dyn Environment>,
     pattern: String,
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
@@ -29,9 +32,14 @@ struct Reader {
     pause: Option<Duration>,
 }
 
-pub(super) fn tail(link: Link, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>> {
+pub(super) fn tail(
+    link: Link,
+    environment: Arc<dyn Environment>,
+    tail: &Tail,
+) -> BoxStream<'static, Result<FeedPage, JournalError>> {
     let reader = Reader {
         link,
+        environment,
         pattern: tail.pattern.to_string(),
         from_start: tail.from_start,
         once: !tail.follow,
@@ -62,7 +70,7 @@ impl Reader {
         if let Err(JournalError::Unavailable(source)) = &page {
             tracing::debug!(error = %source, "the feed broke off; going on");
             self.open = None;
-            self.pause = Some(self.backoff.next(chance()));
+            self.pause = Some(self.backoff.next(self.environment.chance()));
         }
         page
     }

@@ -148,7 +148,7 @@ impl RunBuilder {
         let begin = Begin {
             run: self.run.clone(),
             create,
-            holder: self.tape.settings.holder.clone(),
+            holder: self.tape.holder.clone(),
             lease_ms: millis(self.tape.settings.lease),
             adopt: self.adopt,
             recovery: false,

@@ -9,6 +9,7 @@ use super::{Inner, Run, begin};
 use crate::error::Error;
 use crate::lease::Hold;
 use crate::run::RunResult;
+use crate::watched::Watched;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use tape_core::entry::run::RunOutcome;
 use tape_core::id::Seq;
 use tape_core::replay::{Drift, Replay};
 use tape_core::reply::{Rejection, Reply, ReplyResult};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify};
 use tracing::Instrument as _;
 
 /// How long parallel branches are waited for that may ask for what the journal has next, counted from when anything was asked for.
@@ -28,7 +29,7 @@ const BRANCHES_ASK_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     /// Commands under way, by number.
-    under_way: watch::Sender<BTreeSet<u64>>,
+    under_way: Watched<BTreeSet<u64>>,
     begun: AtomicU64,
     /// How many calls ended without telling their outcome, and for how many of them the journal was read since.
     doubts: AtomicU64,
@@ -36,21 +37,20 @@ pub(super) struct Flight {
     clearing: Mutex<()>,
     /// The last entry that the journal acknowledged.
     acknowledged: AtomicU64,
-    /// How many things were asked for, for those who wait for parallel branches.
-    asked: watch::Sender<u64>,
+    /// Told when anything is asked for, for those who wait for parallel branches.
+    asked: Notify,
 }
 
 impl Flight {
     pub(super) fn asked(&self) {
-        self.asked.send_modify(|asked| *asked += 1);
+        self.asked.notify_waiters();
     }
 
     /// Waits until every command that is under way now has been answered.
     async fn landed(&self) {
         let newest = self.begun.load(Ordering::SeqCst);
         let landed = |under_way: &BTreeSet<u64>| under_way.first().is_none_or(|first| *first > newest);
-        // The sender lives as long as this value.
-        let _ = self.under_way.subscribe().wait_for(landed).await;
+        self.under_way.wait_for(landed).await;
     }
 }
 
@@ -63,18 +63,20 @@ struct Flying {
 impl Flying {
     fn new(inner: Arc<Inner>) -> Self {
         let number = inner.flight.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        inner.flight.under_way.send_modify(|under_way| {
-            under_way.insert(number);
-        });
+        inner
+            .flight
+            .under_way
+            .change(|under_way| under_way.insert(number));
         Self { inner, number }
     }
 }
 
 impl Drop for Flying {
     fn drop(&mut self) {
-        self.inner.flight.under_way.send_modify(|under_way| {
-            under_way.remove(&self.number);
-        });
+        self.inner
+            .flight
+            .under_way
+            .change(|under_way| under_way.remove(&self.number));
     }
 }
 
@@ -140,9 +142,8 @@ impl Run {
         mut ask: impl FnMut(&mut Replay) -> Result<T, Box<Drift>>,
     ) -> Result<T, Error> {
         let flight = &self.inner.flight;
-        let mut others = flight.asked.subscribe();
         loop {
-            others.mark_unchanged();
+            let others = flight.asked.notified();
             let outcome = ask(&mut self.replay());
             let drift = match outcome {
                 Ok(found) => {
@@ -154,7 +155,7 @@ impl Run {
             };
             tokio::select! {
                 biased;
-                _ = others.changed() => {}
+                () = others => {}
                 () = self.inner.lease.gone() => self.check()?,
                 () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(Error::Drift(drift)),
             }

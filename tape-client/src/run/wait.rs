@@ -3,7 +3,7 @@
 use super::Run;
 use super::begin::fold;
 use crate::error::Error;
-use crate::retry::{backoff, chance};
+use crate::retry::backoff;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::time::Duration;
@@ -93,6 +93,10 @@ impl<'a> Wait<'a> {
         }
     }
 
+    fn chance(&self) -> f64 {
+        self.run.inner.tape.environment.chance()
+    }
+
     /// Until something happened that is worth a look.
     async fn step(&mut self) -> Result<(), Error> {
         tokio::select! {
@@ -116,14 +120,14 @@ impl<'a> Wait<'a> {
             Some(Err(failure)) => return Err(failure.into()),
             None => {}
         }
-        tokio::time::sleep(self.backoff.next(chance())).await;
+        tokio::time::sleep(self.backoff.next(self.chance())).await;
         self.pages = self.run.follow();
         Ok(())
     }
 
     /// The time has come, by this process's reckoning.
     async fn say(&mut self) -> Result<(), Error> {
-        self.say_at = Instant::now() + self.backoff.next(chance());
+        self.say_at = Instant::now() + self.backoff.next(self.chance());
         let Some(say) = self.due.as_ref().and_then(|due| due.say.clone()) else {
             return Ok(());
         };

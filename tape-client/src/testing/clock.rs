@@ -1,25 +1,29 @@
-//! The journal's time in a test: tokio's, which stands still while there is something to do.
+//! The journal's time in a test: that of its environment, which goes with tokio's clock.
 
+use std::sync::Arc;
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, Seeded};
 use tape_store::clock::Clock;
-use tokio::time::Instant;
 
-/// 2026-01-01T00:00:00Z, in microseconds.
-const START: i64 = 1_767_225_600_000_000;
+/// All drives have one seed, so that a violation is found again.
+const SEED: u64 = 1;
 
-/// A clock that follows tokio's.
+/// A clock that shows what its environment's does.
 #[derive(Debug)]
-pub(super) struct TokioClock(Instant);
+pub(super) struct SeededClock(Arc<Seeded>);
 
-impl TokioClock {
+impl SeededClock {
     pub(super) fn new() -> Self {
-        Self(Instant::now())
+        Self(Arc::new(Seeded::new(SEED)))
     }
 }
 
-impl Clock for TokioClock {
+impl Clock for SeededClock {
     fn now(&self) -> Timestamp {
-        let passed = i64::try_from(self.0.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Timestamp::from_micros(START.saturating_add(passed))
+        self.0.wall()
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        Arc::clone(&self.0) as Arc<dyn Environment>
     }
 }

@@ -1,6 +1,6 @@
 //! One drive of an agent from the start to the end of its run, over as many processes as it takes.
 
-use super::clock::TokioClock;
+use super::clock::SeededClock;
 use super::disturbance::{Disturbance, Moments};
 use super::journal::Mortal;
 use super::outcome::Outcome;
@@ -63,7 +63,7 @@ where
             agent,
             script,
             disturbance,
-            engine: Engine::new(Arc::new(MemoryStore::new()), Arc::new(TokioClock::new())),
+            engine: Engine::new(Arc::new(MemoryStore::new()), Arc::new(SeededClock::new())),
             upstream: Upstream::new(disturbance),
             run: RunId::new("kit", "agent", "user", "session", "run").expect("these are names"),
         }

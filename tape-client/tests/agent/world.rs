@@ -15,6 +15,7 @@ use tape_client::core::id::{GateName, Holder, Seq, SignalId, StreamId};
 use tape_client::core::time::Timestamp;
 use tape_client::{Answer, Call, CallError, Currency, Error, Payload, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_store::clock::{Clock, SystemClock};
 use tape_store::contract::{Batch, CommitOutcome, Committed, Head, JournalStore};
 use tape_store::error::{CommitError, StoreError};
@@ -265,6 +266,10 @@ impl Clock for VirtualClock {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap();
         self.started_at
             .plus_millis(elapsed + self.ahead_ms.load(Ordering::SeqCst))
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
     }
 }
 

@@ -13,6 +13,7 @@ use tape_client::core::state::Delta;
 use tape_client::{
     Answer, CallError, Error, Journal as _, JournalError, Payload, Remote, Retirement, RunQuery, Tail, Tape,
 };
+use tape_environment::machine;
 
 /// A journal, and something else that new connections lead to for a while.
 struct Astray {
@@ -204,7 +205,12 @@ async fn what_a_tool_and_a_model_answered_is_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_is_told_that_the_server_is_out_of_reach() {
     let astray = Astray::new().await;
-    let remote = Remote::new(&astray.imposter.address.to_string(), Duration::from_secs(30)).unwrap();
+    let remote = Remote::new(
+        &astray.imposter.address.to_string(),
+        Duration::from_secs(30),
+        machine(),
+    )
+    .unwrap();
     for _ in 0..5 {
         let told = remote.due(Queue::Recovery, Duration::ZERO, None, 8).await;
         assert!(matches!(told, Err(JournalError::Unavailable(_))), "{told:?}");

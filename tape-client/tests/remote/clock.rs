@@ -7,6 +7,7 @@ use tape_client::core::state::Delta;
 use tape_client::core::time::Timestamp;
 use tape_client::{Payload, Tape};
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::clock::{Clock, SystemClock};
@@ -17,6 +18,10 @@ struct Behind;
 impl Clock for Behind {
     fn now(&self) -> Timestamp {
         SystemClock.now().minus_millis(3_600_000)
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
     }
 }
 

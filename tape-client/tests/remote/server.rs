@@ -80,7 +80,9 @@ async fn serve() {
         lease_grace_ms: 1,
         ..Config::new(&store, listen)
     };
-    let server = Served::bind(config).await.unwrap();
+    let server = Served::bind(config, tape_client::environment::machine())
+        .await
+        .unwrap();
     println!("{READY}{}", server.address());
     server.run(std::future::pending()).await.unwrap();
 }

@@ -10,10 +10,12 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use tape_core::command::AttemptOutcome;
 use tape_core::effect::Semantics;
 use tape_core::id::{BusinessKey, ConnectorName as Name, EffectId, Operation, RunId};
 use tape_core::payload::Payload;
+use tape_environment::{Environment, machine};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant};
 
@@ -52,6 +54,7 @@ pub struct CommandConnector {
     program: PathBuf,
     args: Vec<String>,
     variables: Vec<String>,
+    environment: Arc<dyn Environment>,
 }
 
 /// Why there is no answer.
@@ -94,7 +97,15 @@ impl CommandConnector {
             program: program.into(),
             args: args.into_iter().collect(),
             variables: Vec::new(),
+            environment: machine(),
         }
+    }
+
+    /// Names its calls by another randomness than the machine's.
+    #[must_use]
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// Lets the program have these variables of the worker's environment, too.
@@ -114,7 +125,9 @@ impl CommandConnector {
     /// Asks the program, and ends it where nobody waits for it any longer.
     async fn ask(&self, what: &str, call: &Call) -> Result<Bounded, Problem> {
         let question = question(what, call)?;
-        let mut program = Program::start(&self.program, &self.args, &self.variables).map_err(|error| {
+        let mark = self.environment.uuid();
+        let started = Program::start(&self.program, &self.args, &self.variables, mark);
+        let mut program = started.map_err(|error| {
             Problem::NotStarted(format!("{} cannot be started: {error}", self.program.display()))
         })?;
         let broken = |error: std::io::Error| Problem::Broken(format!("talking to it failed: {error}"));

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
+use uuid::Uuid;
 
 /// What a program is told of the environment of its worker, beside what the configuration names. All else may be a secret.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
@@ -30,8 +31,14 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn start(program: &Path, args: &[String], variables: &[String]) -> std::io::Result<Self> {
-        let mark = uuid::Uuid::new_v4().simple().to_string();
+    /// Starts a program; no other call has the same `mark`.
+    pub(super) fn start(
+        program: &Path,
+        args: &[String],
+        variables: &[String],
+        mark: Uuid,
+    ) -> std::io::Result<Self> {
+        let mark = mark.simple().to_string();
         let child = Command::new(program)
             .args(args)
             .env_clear()

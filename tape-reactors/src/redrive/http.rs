@@ -5,7 +5,10 @@ use super::{Redrive, RedriveError, Redriver, failed};
 use crate::http::{CONNECT, HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use tape_environment::{Environment, machine};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
 /// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made
@@ -16,6 +19,7 @@ pub struct HttpRedriver {
     client: reqwest::Client,
     url: String,
     secret: Option<Arc<[u8]>>,
+    environment: Arc<dyn Environment>,
 }
 
 impl HttpRedriver {
@@ -31,7 +35,15 @@ impl HttpRedriver {
             client,
             url,
             secret: None,
+            environment: machine(),
         })
+    }
+
+    /// Dates signatures by another clock than the machine's.
+    #[must_use]
+    pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// Signs each request under a secret that the agent has too, in the header [`SIGNATURE_HEADER`]; the agent checks it with
@@ -68,8 +80,9 @@ impl Redriver for HttpRedriver {
             .post(&self.url)
             .header("content-type", "application/json");
         if let Some(secret) = &self.secret {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            request = request.header(SIGNATURE_HEADER, sign(secret, now.as_secs(), &body));
+            let now = self.environment.wall().as_micros() / MICROS_PER_SECOND;
+            let now = u64::try_from(now).unwrap_or(0);
+            request = request.header(SIGNATURE_HEADER, sign(secret, now, &body));
         }
         let answer = request.body(body).send().await.map_err(failed)?;
         if !answer.status().is_success() {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{Begin, DriverCommand, RunCommand};
 use tape_core::decider::Decider as _;
@@ -25,6 +25,7 @@ use tape_core::reply::ReplyResult;
 use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_store::clock::{Clock, SystemClock};
 use tokio::sync::{Notify, watch};
 
@@ -194,6 +195,10 @@ impl Clock for Past {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::SeqCst))
     }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
+    }
 }
 
 /// A run that was driven again in vain as often as the rules allow. In real time that takes more than an hour.
@@ -347,15 +352,9 @@ async fn redriven(State(agent): State<Arc<Agent>>, headers: HeaderMap, body: Str
 
 fn is_signed(headers: &HeaderMap, body: &str) -> bool {
     let signature = headers[tape_reactors::SIGNATURE_HEADER].to_str().unwrap();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = u64::try_from(machine().wall().as_micros() / 1_000_000).unwrap();
     let tolerance = Duration::from_secs(60);
-    tape_reactors::verify(
-        SECRET.as_bytes(),
-        signature,
-        body.as_bytes(),
-        now.as_secs(),
-        tolerance,
-    )
+    tape_reactors::verify(SECRET.as_bytes(), signature, body.as_bytes(), now, tolerance)
 }
 
 /// The process of an agent that crashes with each run that it adopts. It is started again whenever it is gone.

@@ -14,6 +14,7 @@ use tape_core::id::TimerName;
 use tape_core::payload::Payload;
 use tape_core::status::RunStatus;
 use tape_core::time::Deadline;
+use tape_environment::machine;
 use tape_reactors::api::Journal as _;
 use tape_server::config::Config;
 
@@ -66,7 +67,9 @@ fn server() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let config = Config::new(&format!("sqlite:{path}"), listen);
-        let server = tape_server::server::Server::bind(config).await.unwrap();
+        let server = tape_server::server::Server::bind(config, machine())
+            .await
+            .unwrap();
         say(&server.address().to_string());
         server.run(std::future::pending()).await.unwrap();
     });
@@ -86,7 +89,7 @@ async fn due_work_is_read_from_page_to_page_through_a_server() {
         })
         .await;
     }
-    let journal = Remote::new(&server.address, Duration::from_secs(30)).unwrap();
+    let journal = Remote::new(&server.address, Duration::from_secs(30), machine()).unwrap();
     // The server's clock has to come by the last of them.
     let items = loop {
         let items = pages(&journal).await;

@@ -24,6 +24,7 @@ use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_engine::EngineError;
+use tape_environment::{Environment as _, Machine};
 
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
 const CLAIM_MS: u64 = 1_500;
@@ -123,7 +124,7 @@ impl World {
         env: &[(&str, &str)],
     ) -> (Child, String) {
         let url = upstream.url();
-        let config = self.dir.path().join(format!("{}.toml", uuid::Uuid::new_v4()));
+        let config = self.dir.path().join(format!("{}.toml", Machine.uuid()));
         let text = format!(
             "claim_ms = {claim_ms}\n{more}\n[connectors.bank.http]\n\
              dispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\

@@ -17,6 +17,7 @@ use tape_core::replay::Replay;
 use tape_core::run::Run;
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
+use tape_environment::{Environment as _, Machine};
 use tape_store::clock::{Clock as _, SystemClock};
 use tape_store::contract::{Batch, BatchId, JournalStore, Shard, SnapshotChange};
 
@@ -119,7 +120,7 @@ fn batch(invocation: &str, ends: bool) -> Batch {
         }
     }
     Batch {
-        id: BatchId(uuid::Uuid::new_v4()),
+        id: BatchId(Machine.uuid()),
         stream: StreamId::Run(run),
         expected: Seq::ZERO,
         before: Digest::default(),

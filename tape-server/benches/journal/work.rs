@@ -15,6 +15,7 @@ use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope, Seq};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_engine::Engine;
+use tape_environment::{Environment as _, Machine};
 use tape_store::clock::{Clock as _, SystemClock};
 
 /// Bytes of each payload.
@@ -45,14 +46,8 @@ impl Caller {
     }
 
     pub(crate) async fn begin(&self) -> RunId {
-        let run = RunId::new(
-            "bench",
-            "bench",
-            "user",
-            "session",
-            &uuid::Uuid::new_v4().to_string(),
-        )
-        .expect("these are names");
+        let run = RunId::new("bench", "bench", "user", "session", &Machine.uuid().to_string())
+            .expect("these are names");
         let create = Create {
             labels: [].into(),
             input: Payload::empty(),

@@ -78,6 +78,8 @@ impl Waiting {
         loop {
             let before = self.state().taken;
             tokio::select! {
+                // A call that is over is no slow one.
+                biased;
                 () = self.over.notified() => return,
                 () = room.all.timeout() => {}
             }

@@ -4,13 +4,14 @@ use super::read::chunks;
 use super::{Context, Sink, Stop};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
 use tape_core::time::Timestamp;
 use tape_proto::convert::DueQuery;
 use tape_proto::v1;
 use tape_store::contract::{Hint, PageToken, Shard};
+use tokio::time::Instant;
 
 /// What is still due is pushed again after this long, where the caller does not say.
 const REPEAT: Duration = Duration::from_secs(30);
@@ -41,6 +42,8 @@ pub(super) async fn serve(
             Duration::from_millis(at.millis_since(now) + 1).min(repeat)
         });
         tokio::select! {
+            // What is written comes in bursts: the pause after it lets the next look see more of them.
+            biased;
             () = changed => tokio::time::sleep(PAUSE).await,
             () = tokio::time::sleep(next.max(PAUSE)) => {}
         }

@@ -134,6 +134,8 @@ impl<T: prost::Message> Writer<T> {
             }
         };
         tokio::select! {
+            // A reader that makes room in the last moment is not too slow.
+            biased;
             room = room => room?,
             () = self.readers.0.timeout() => return Err(Unsent::Slow),
         }

@@ -92,6 +92,8 @@ impl Groups {
     async fn run(mut self) {
         while !(self.closed && self.commits.is_empty() && self.waiting.is_empty()) {
             tokio::select! {
+                // Commits that are over make room for what waits. They are never more than are under way.
+                biased;
                 Some(streams) = self.commits.next() => {
                     for stream in streams {
                         self.under_way.remove(&stream);

@@ -36,7 +36,8 @@ use tape_core::session::Session;
 use tape_core::shared::Shared;
 use tape_core::time::{Now, Timestamp};
 use tape_core::value::Value;
-use tape_store::clock::{Clock, JournalClock, Skew, SystemClock};
+use tape_environment::{Environment, machine};
+use tape_store::clock::{Clock, JournalClock, Skew};
 use tape_store::contract::{Hint, JournalStore, PageToken};
 use tape_store::error::StoreError;
 
@@ -104,11 +105,20 @@ impl Engine {
     /// Outside a tokio runtime: the engine commits in a task of its own.
     #[must_use]
     pub fn start(store: Arc<dyn JournalStore>) -> Self {
-        let clock = Arc::new(JournalClock::start(&store));
+        Self::start_in(store, machine())
+    }
+
+    /// The same in another environment than the machine's.
+    ///
+    /// # Panics
+    /// Those of [`Engine::start`].
+    #[must_use]
+    pub fn start_in(store: Arc<dyn JournalStore>, environment: Arc<dyn Environment>) -> Self {
+        let clock = Arc::new(JournalClock::start(&store, environment));
         Self::new(store, clock)
     }
 
-    /// An engine by another clock, for tests and simulations: all engines of a journal have to share it.
+    /// An engine by another clock, for tests: all engines of a journal have to share it.
     ///
     /// # Panics
     /// Outside a tokio runtime: the engine commits in a task of its own.
@@ -163,11 +173,17 @@ impl Engine {
         self.0.clock.skew()
     }
 
+    /// What the process of this engine takes from outside, beside the journal's time.
+    #[must_use]
+    pub fn environment(&self) -> Arc<dyn Environment> {
+        self.0.clock.environment()
+    }
+
     /// A new name for a request that is made now. Where the journal refused one of this engine for its age, the next ones have learned
     /// from that.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        let random = uuid::Uuid::new_v4().as_u128();
+        let random = self.environment().random();
         self.0.requests().next(self.requests_now(), random)
     }
 
@@ -382,7 +398,7 @@ impl Engine {
     fn requests_now(&self) -> Timestamp {
         match self.0.clock.unsettled() {
             None => self.0.clock.now(),
-            Some(_) => SystemClock.now(),
+            Some(_) => self.environment().wall(),
         }
     }
 

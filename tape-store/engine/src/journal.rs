@@ -12,6 +12,7 @@ use failure::of_store;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use pages::{Reading, pages};
+use std::sync::Arc;
 use std::time::Duration;
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_api::query::{
@@ -31,10 +32,15 @@ use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
 use tape_core::time::Timestamp;
+use tape_environment::Environment;
 use tape_store::contract::{Hint, PageToken, RunFilter};
 
 #[async_trait]
 impl Journal for Engine {
+    fn environment(&self) -> Arc<dyn Environment> {
+        Self::environment(self)
+    }
+
     fn request_id(&self) -> RequestId {
         Self::request_id(self)
     }
@@ -151,7 +157,7 @@ impl Journal for Engine {
     }
 
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>> {
-        feed::tail(self.store().clone(), tail.clone())
+        feed::tail(self.store().clone(), Self::environment(self), tail.clone())
     }
 
     async fn due(
@@ -308,9 +314,4 @@ fn due_work(hint: Hint, now: Timestamp) -> DueWork {
         item: hint.item,
         due_in: Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
     }
-}
-
-/// A share of a whole, evenly distributed, from 0 to below 1.
-fn chance() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_fields().0) / (f64::from(u32::MAX) + 1.0)
 }

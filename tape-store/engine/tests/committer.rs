@@ -12,6 +12,7 @@ use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_engine::committer::Committer;
+use tape_environment::{Environment as _, Machine};
 use tape_store::contract::{Batch, BatchId, Capabilities, Committed, JournalStore, SnapshotChange};
 use tape_store::error::CommitError;
 use tape_store::layer::Layer;
@@ -78,7 +79,7 @@ fn batch(run: &str, after: u64) -> Batch {
     }
     let stored = seal(&before, after + 1);
     Batch {
-        id: BatchId::fresh(),
+        id: BatchId(Machine.uuid()),
         stream,
         expected: Seq(after),
         before,

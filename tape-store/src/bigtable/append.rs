@@ -65,8 +65,8 @@ impl Fitting {
         self.end.after(&self.batch, self.listed.as_ref())
     }
 
-    /// The hints that have to be there before the batch is committed.
-    pub(super) fn hints(&self) -> Vec<Change> {
+    /// The hints that have to be there before the batch is committed, written `now` by this server's clock.
+    pub(super) fn hints(&self, now: Timestamp) -> Vec<Change> {
         let due = self
             .batch
             .agenda
@@ -78,7 +78,7 @@ impl Fitting {
         let new = new.into_iter().filter(|key| !old.contains(key));
         let pending = keys::pending_stream(self.shard, &self.batch.stream);
         let keys = due.chain(new).chain([pending]);
-        keys.map(|key| hint::write(key, &self.end)).collect()
+        keys.map(|key| hint::write(key, &self.end, now)).collect()
     }
 
     /// What deletes the hints that the batch made obsolete.

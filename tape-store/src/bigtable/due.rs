@@ -8,7 +8,7 @@ use super::{TableContext, keys};
 use crate::contract::{Hint, Shard};
 use crate::error::StoreError;
 use crate::unreadable::pass_over;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use tape_core::agenda::Queue;
 use tape_core::id::StreamId;
 use tape_core::time::Timestamp;
@@ -87,7 +87,7 @@ async fn verify(
 ) -> Result<(Vec<Hint>, Stale), StoreError> {
     let cells = table::any_of([end::cells(), agenda_of(queue)]);
     let streams = hints.iter().map(|(_, hint)| &hint.stream);
-    let rows: HashMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
+    let rows: BTreeMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
     let (mut held, mut stale) = (Vec::with_capacity(hints.len()), Vec::new());
     for (seen, hint) in hints {
         let row = &rows[&hint.stream];

@@ -8,7 +8,6 @@
 use super::TableContext;
 use super::end::{self, End};
 use super::table::{self, Change, Row, RowFilter};
-use crate::clock::{Clock as _, SystemClock};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -50,9 +49,9 @@ pub(super) fn cells() -> RowFilter {
     table::family(HINTS)
 }
 
-/// Writes a hint for a commit that leads away from `end`.
-pub(super) fn write(key: Bytes, end: &End) -> Change {
-    let written_at = SystemClock.now().as_micros().to_be_bytes().to_vec();
+/// Writes a hint for a commit that leads away from `end`, at a time by this server's clock.
+pub(super) fn write(key: Bytes, end: &End, now: Timestamp) -> Change {
+    let written_at = now.as_micros().to_be_bytes().to_vec();
     let cell = table::set_at(HINTS, WRITTEN, end.ordinal().saturating_add(1), written_at);
     Change {
         key,
@@ -72,7 +71,7 @@ pub(super) fn forget(key: Bytes, ordinal: u64) -> Change {
 /// Cleans up after hints that the rows of their streams, as they were read after them, do not bear out. What fails is left to who reads them next.
 pub(super) async fn clean(context: &TableContext, stale: Vec<(Seen, StreamId, End)>) {
     let mut changes = Vec::with_capacity(stale.len());
-    let now = SystemClock.now();
+    let now = context.environment.wall();
     let mut settled = 0;
     for (seen, stream, end) in stale {
         if seen.ordinal <= end.ordinal() {

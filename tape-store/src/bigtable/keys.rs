@@ -12,6 +12,7 @@ use tape_core::id::{RunId, Seq, StreamId, Tenant};
 use tape_core::payload::Digest;
 use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
+use uuid::Uuid;
 
 /// The row that says which version the table has.
 pub(super) const META: &[u8] = b"m";
@@ -182,11 +183,9 @@ pub(super) fn log_end(shard: Shard) -> Bytes {
     Key::of_shard(b'z', shard).done()
 }
 
-/// A row that nobody else uses.
-pub(super) fn probe() -> Bytes {
-    Key(vec![b'p'])
-        .text(uuid::Uuid::new_v4().simple().to_string())
-        .done()
+/// A row that nothing else uses, by a name that no other probe has.
+pub(super) fn probe(name: Uuid) -> Bytes {
+    Key(vec![b'p']).text(name.simple().to_string()).done()
 }
 
 /// A list that runs of a tenant stand in.

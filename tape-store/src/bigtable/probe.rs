@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub(super) async fn probe(context: &TableContext) -> Result<(), StoreError> {
     let cell = table::set(HINTS, Bytes::from_static(b"probe"), Bytes::from_static(b"1"));
     let change = Change {
-        key: keys::probe(),
+        key: keys::probe(context.environment.uuid()),
         mutations: vec![cell, table::unset_row()],
     };
     context
@@ -22,7 +22,7 @@ pub(super) async fn probe(context: &TableContext) -> Result<(), StoreError> {
 /// The clock of the service, which tells the time only of what is written: a row of this process, which is taken away again.
 pub(super) async fn time(context: &TableContext) -> Result<StoreTime, StoreError> {
     const DOING: &str = "tells the time";
-    let key = keys::probe();
+    let key = keys::probe(context.environment.uuid());
     let set = |mutation| Change {
         key: key.clone(),
         mutations: vec![mutation],

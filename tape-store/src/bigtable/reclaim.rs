@@ -13,7 +13,7 @@ use super::tail::{self, PARTS, Part};
 use super::{TableContext, keys};
 use crate::contract::Shard;
 use crate::error::StoreError;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tape_core::id::{Seq, StreamId};
 
@@ -111,7 +111,7 @@ fn is_made(row: &Row) -> bool {
 async fn take_away(context: &TableContext, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
     let streams = rows.iter().flat_map(|(_, parts)| parts).map(|part| &part.stream);
     let cells = table::any_of([end::cells()]);
-    let mut dropped: HashMap<StreamId, Seq> = HashMap::new();
+    let mut dropped: BTreeMap<StreamId, Seq> = BTreeMap::new();
     for (stream, row) in context.read_streams(DOING, streams, cells).await? {
         let end = End::read(&stream, &row)?;
         dropped.insert(stream, end.open.dropped);

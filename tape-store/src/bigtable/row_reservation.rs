@@ -11,6 +11,7 @@ use super::error::Failure;
 use super::hint::HINTS;
 use super::table::{self, Change, Check, Mutation, RowFilter, Table};
 use bytes::Bytes;
+use uuid::Uuid;
 
 /// The family of reservations. Rows that are reserved are no hints.
 pub(super) const RESERVATIONS: &str = HINTS;
@@ -22,13 +23,14 @@ pub(super) struct RowReservation {
 }
 
 impl RowReservation {
-    /// Reservations a row, unless it has cells that only a written one has.
+    /// Reserves a row under a name that no other reservation has, unless the row has cells that only a written one has.
     pub(super) async fn put(
         table: &dyn Table,
         key: Bytes,
         written: RowFilter,
+        name: Uuid,
     ) -> Result<Option<Self>, Failure> {
-        let name = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        let name = Bytes::copy_from_slice(name.as_bytes());
         let check = Check {
             key: key.clone(),
             predicate: written,

@@ -148,7 +148,8 @@ async fn write(
     let key = keys::segment(stream, open.sealing);
     let last = qualifier(open.sealing);
     let written = table::columns(ENTRIES, last.clone(), last);
-    if let Some(reservation) = RowReservation::put(table, key.clone(), written.clone()).await? {
+    let name = context.environment.uuid();
+    if let Some(reservation) = RowReservation::put(table, key.clone(), written.clone(), name).await? {
         if !has_boundary(context, stream, open).await? {
             reservation.withdraw(table).await;
             return Ok(false);

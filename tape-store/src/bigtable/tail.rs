@@ -23,7 +23,7 @@ use crate::error::StoreError;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
@@ -531,7 +531,8 @@ async fn make_row(
 ) -> Result<bool, StoreError> {
     let table = context.table.as_ref();
     let made = table::columns(ABOUT, PARTS, PARTS);
-    let reservation = RowReservation::put(table, keys::log(shard, number), made).await;
+    let name = context.environment.uuid();
+    let reservation = RowReservation::put(table, keys::log(shard, number), made, name).await;
     let Some(reservation) = reservation.map_err(|failure| failure.store_error(DOING))? else {
         return Ok(false);
     };
@@ -581,7 +582,7 @@ async fn search(context: &TableContext, shard: Shard) -> Result<Pending, StoreEr
         let hints: Vec<(Seen, StreamId)> = hints.collect();
         let cells = table::any_of([end::cells(), table::family(LOGGED)]);
         let streams = hints.iter().map(|(_, stream)| stream);
-        let read: HashMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
+        let read: BTreeMap<StreamId, Row> = context.read_streams(DOING, streams, cells).await?;
         for (seen, stream) in hints {
             let row = &read[&stream];
             let end = End::read(&stream, row)?;

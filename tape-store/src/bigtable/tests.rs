@@ -77,6 +77,7 @@ use crate::contract::JournalStore;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_environment::machine;
 
 /// Writers are not given up by stores that are asked to wait so long.
 const NEVER: Duration = Duration::from_secs(3_600);
@@ -93,7 +94,7 @@ async fn table() -> Option<Arc<dyn Table>> {
 
 /// A store of another process on the same table.
 fn store(table: &Arc<dyn Table>, given_up_after: Duration) -> BigtableStore {
-    BigtableStore::over(Arc::clone(table), SHARDS, given_up_after)
+    BigtableStore::over(Arc::clone(table), SHARDS, given_up_after, machine())
 }
 
 fn shared(table: &Arc<dyn Table>) -> Arc<dyn JournalStore> {

@@ -90,7 +90,8 @@ impl Upkeep for BigtableStore {
             .iter()
             .filter_map(|change| Some(keys::due(shard, change.queue, change.due?, stream, &change.item)));
         let hints = new.chain(self.listings(stream, listed.as_deref()));
-        let hints: Vec<Change> = hints.map(|key| hint::write(key, &now)).collect();
+        let written_at = context.environment.wall();
+        let hints: Vec<Change> = hints.map(|key| hint::write(key, &now, written_at)).collect();
         context.change_all(DOING, hints).await?;
         let raised = End {
             listed: listed.clone().or_else(|| now.listed.clone()),

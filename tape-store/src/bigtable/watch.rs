@@ -20,12 +20,13 @@ use futures::stream::FuturesUnordered;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
+use tape_environment::Environment;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-/// How far a clock may be ahead of the service's, which does not read from the future.
-const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(10);
+/// How far a clock may be ahead of the service's, which does not read from the future, in milliseconds.
+const CLOCK_AHEAD_MAX_MS: u64 = 10_000;
 
 /// How long one waits for the service.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,12 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Follows the table's change stream, if there may be one and the settings allow it.
-    pub(super) fn of(target: &Target, access: &Access, wake: &Arc<Wake>) -> Option<Self> {
+    pub(super) fn of(
+        target: &Target,
+        access: &Access,
+        wake: &Arc<Wake>,
+        environment: Arc<dyn Environment>,
+    ) -> Option<Self> {
         let why_not = match (target.settings.push, &target.settings.emulator) {
             (Push::Off, _) => "push=off",
             (_, Some(_)) => "an emulator has no change streams",
@@ -78,6 +84,7 @@ impl Watch {
                     wake,
                     push == Push::Auto,
                     Pace::SERVICE,
+                    environment,
                 ));
             }
         };
@@ -89,12 +96,20 @@ impl Watch {
     }
 
     /// Follows the change stream; with `ask`, if the table has one.
-    pub(super) fn start(target: &Target, access: &Access, wake: &Arc<Wake>, ask: bool, pace: Pace) -> Self {
+    pub(super) fn start(
+        target: &Target,
+        access: &Access,
+        wake: &Arc<Wake>,
+        ask: bool,
+        pace: Pace,
+        environment: Arc<dyn Environment>,
+    ) -> Self {
         let standing = Arc::new(Standing {
             pushed: AtomicBool::new(false),
             wake: Arc::clone(wake),
         });
         let reader = ChangeReader {
+            environment,
             changes: Changes::new(target, access, pace.heartbeat, pace.silence),
             pace,
             report: Report {
@@ -174,6 +189,7 @@ impl Report {
 }
 
 struct ChangeReader {
+    environment: Arc<dyn Environment>,
     changes: Changes,
     pace: Pace,
     report: Report,
@@ -218,8 +234,9 @@ impl ChangeReader {
 
     /// Follows all partitions from now on, until there is no going on.
     async fn follow(&mut self) -> Failure {
-        let now = SystemTime::now();
-        let from = StartFrom::StartTime(now.checked_sub(CLOCK_AHEAD_MAX).unwrap_or(now).into());
+        let from = self.environment.wall().minus_millis(CLOCK_AHEAD_MAX_MS);
+        let since_epoch = Duration::from_micros(from.as_micros().try_into().unwrap_or(0));
+        let from = StartFrom::StartTime((UNIX_EPOCH + since_epoch).into());
         let partitions = match self.changes.partitions().await {
             Ok(partitions) => partitions,
             Err(failure) => return failure,

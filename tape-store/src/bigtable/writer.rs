@@ -131,8 +131,9 @@ async fn announce(
     }
     let mut owners = Vec::new();
     let mut changes = Vec::new();
+    let now = context.environment.wall();
     for batch in &fitting {
-        let hints = batch.hints();
+        let hints = batch.hints(now);
         owners.extend(hints.iter().map(|_| batch.place));
         changes.extend(hints);
     }

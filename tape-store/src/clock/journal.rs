@@ -8,7 +8,7 @@
 //! time counts, and rights are judged with the size of the step as a margin for as long as one from before can last. After a step
 //! over [`ERROR_MAX`] nothing is judged until the next measurement bears it out.
 
-use super::{Clock, machine};
+use super::Clock;
 use crate::contract::JournalStore;
 use crate::error::StoreError;
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tape_core::limits::{CLOCK_ERROR_MS_MAX, LEASE_MS_MAX};
 use tape_core::time::{Now, Timestamp};
+use tape_environment::{Environment, micros};
 use tokio::task::AbortHandle;
 
 /// How often the time is measured.
@@ -53,7 +54,7 @@ pub struct JournalClock {
 
 struct Shared {
     store: Weak<dyn JournalStore>,
-    elapsed: Box<dyn Fn() -> Duration + Send + Sync>,
+    environment: Arc<dyn Environment>,
     state: Mutex<State>,
     measuring: tokio::sync::Mutex<()>,
 }
@@ -127,7 +128,7 @@ impl Known {
 }
 
 fn plus(time: Timestamp, passed: Duration) -> Timestamp {
-    Timestamp::from_micros(time.as_micros().saturating_add(machine::micros(passed)))
+    Timestamp::from_micros(time.as_micros().saturating_add(micros(passed)))
 }
 
 /// From a time to a later one; nothing where it is not later.
@@ -149,13 +150,21 @@ impl std::fmt::Debug for JournalClock {
 }
 
 impl JournalClock {
-    /// The clock of a journal, which is measured from now on in a task of its own.
+    /// The clock of a journal, which is measured from now on in a task of its own. Between measurements it goes on with the time that has
+    /// passed in `environment`.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(store: &Arc<dyn JournalStore>) -> Self {
-        Self::with_elapsed(store, machine::elapsed)
+    pub fn start(store: &Arc<dyn JournalStore>, environment: Arc<dyn Environment>) -> Self {
+        let shared = Arc::new(Shared {
+            store: Arc::downgrade(store),
+            environment,
+            state: Mutex::default(),
+            measuring: tokio::sync::Mutex::default(),
+        });
+        let task = tokio::spawn(keep(Arc::clone(&shared))).abort_handle();
+        Self { shared, task }
     }
 
     /// Measures the time now, beside the regular measurements.
@@ -164,21 +173,6 @@ impl JournalClock {
     /// Where the store does not tell it.
     pub async fn measure(&self) -> Result<(), StoreError> {
         self.shared.measure().await
-    }
-
-    /// The same by another monotonic clock.
-    fn with_elapsed(
-        store: &Arc<dyn JournalStore>,
-        elapsed: impl Fn() -> Duration + Send + Sync + 'static,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            store: Arc::downgrade(store),
-            elapsed: Box::new(elapsed),
-            state: Mutex::default(),
-            measuring: tokio::sync::Mutex::default(),
-        });
-        let task = tokio::spawn(keep(Arc::clone(&shared))).abort_handle();
-        Self { shared, task }
     }
 }
 
@@ -193,6 +187,10 @@ impl Clock for JournalClock {
         self.read().at()
     }
 
+    fn environment(&self) -> Arc<dyn Environment> {
+        Arc::clone(&self.shared.environment)
+    }
+
     fn read(&self) -> Now {
         self.shared.read()
     }
@@ -205,9 +203,9 @@ impl Clock for JournalClock {
     }
 
     fn skew(&self) -> Option<Skew> {
-        let (now, wall) = (self.read(), machine::wall());
+        let (now, wall) = (self.read(), self.shared.environment.wall());
         let state = self.shared.state();
-        let known = state.known?.at((self.shared.elapsed)());
+        let known = state.known?.at(self.shared.environment.elapsed());
         Some(Skew {
             machine_ahead_ms: wall.as_micros().saturating_sub(now.at().as_micros()) / 1_000,
             error: known.error(),
@@ -238,11 +236,11 @@ impl Shared {
     }
 
     fn read(&self) -> Now {
-        let moment = (self.elapsed)();
+        let moment = self.environment.elapsed();
         let mut state = self.state();
         let Some(known) = state.known else {
             // What is asked for before the first measurement does not depend on the time.
-            return Now::from(machine::wall()).unsure();
+            return Now::from(self.environment.wall()).unsure();
         };
         let known = known.at(moment);
         // What was due by one reading is not too early by the next, though the bounds are closer by then.
@@ -272,9 +270,9 @@ impl Shared {
         let Some(store) = self.store.upgrade() else {
             return Ok(());
         };
-        let asked = (self.elapsed)();
+        let asked = self.environment.elapsed();
         let seen = store.time().await?;
-        let mark = (self.elapsed)();
+        let mark = self.environment.elapsed();
         let known = Known {
             mark,
             earliest: seen.at,
@@ -307,7 +305,12 @@ impl Shared {
     /// Says in the log when the machine's clock is off by more than the bound, and when it no longer is.
     fn tell_of_the_machine(&self) {
         let now = self.read();
-        let ahead_ms = machine::wall().as_micros().saturating_sub(now.at().as_micros()) / 1_000;
+        let ahead_ms = self
+            .environment
+            .wall()
+            .as_micros()
+            .saturating_sub(now.at().as_micros())
+            / 1_000;
         let off = ahead_ms.unsigned_abs() > CLOCK_ERROR_MS_MAX;
         if !now.is_sure() || std::mem::replace(&mut self.state().told_off, off) == off {
             return;
@@ -378,6 +381,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
     use tape_core::time::Timestamp;
+    use tape_environment::{Environment, Machine};
 
     const START: Timestamp = Timestamp::from_micros(1_795_348_800_000_000);
 
@@ -411,7 +415,33 @@ mod tests {
         }
     }
 
-    /// A clock over such a store, with a monotonic clock that moves by hand.
+    /// The machine, but for a monotonic clock that moves by hand.
+    #[derive(Debug)]
+    struct ByHand(Arc<Mutex<Duration>>);
+
+    impl Environment for ByHand {
+        fn wall(&self) -> Timestamp {
+            Machine.wall()
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn boot(&self) -> Option<String> {
+            None
+        }
+
+        fn process(&self) -> u32 {
+            Machine.process()
+        }
+
+        fn random(&self) -> u128 {
+            Machine.random()
+        }
+    }
+
+    /// A clock over such a store and in such an environment.
     struct Bench {
         store: Arc<Clocked>,
         clock: JournalClock,
@@ -430,7 +460,7 @@ mod tests {
                 silent: AtomicBool::new(false),
             });
             let shared: Arc<dyn JournalStore> = store.clone();
-            let clock = JournalClock::with_elapsed(&shared, move || *passed.lock().unwrap());
+            let clock = JournalClock::start(&shared, Arc::new(ByHand(passed)));
             clock.task.abort();
             let bench = Self {
                 store,

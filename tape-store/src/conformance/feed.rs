@@ -4,7 +4,7 @@ use super::Fixture;
 use super::pen::{Dice, Pen, text};
 use crate::contract::{Cursor, FeedEntry, JournalStore, Shard};
 use crate::error::StoreError;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tape_core::id::{Seq, StreamId};
@@ -43,7 +43,7 @@ pub(super) async fn the_feed_has_every_entry_in_order(fixture: Fixture) {
     let store = fixture.store.as_ref();
     assert_eq!(read_everything(store).await, []);
     let mut pens: Vec<Pen> = (0..10).map(|n| Pen::new(&format!("run-{n}"))).collect();
-    let mut written: HashMap<StreamId, Vec<_>> = HashMap::new();
+    let mut written: BTreeMap<StreamId, Vec<_>> = BTreeMap::new();
     let mut dice = Dice(1);
     for _ in 0..100 {
         let first = usize::try_from(dice.roll(10)).unwrap();

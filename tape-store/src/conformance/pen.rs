@@ -11,6 +11,7 @@ use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment as _, Machine};
 
 /// The writer of one stream: knows where it ends.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ impl Pen {
     #[must_use]
     pub fn batch_of(&self, entries: Vec<StoredEntry>) -> Batch {
         Batch {
-            id: BatchId::fresh(),
+            id: BatchId(Machine.uuid()),
             stream: self.stream.clone(),
             expected: self.seq,
             before: if self.seq == Seq::ZERO {

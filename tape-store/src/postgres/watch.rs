@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 const CHANNEL: &str = "tape";
 /// Most streams that a notice names, well below the 8,000 bytes that it may have. One of more commits names none.
@@ -64,11 +65,12 @@ impl Committed {
 }
 
 impl Watch {
-    pub(super) fn start(target: &Target, wake: Arc<Wake>) -> Self {
+    /// Tells and listens, under a name that no other server has.
+    pub(super) fn start(target: &Target, wake: Arc<Wake>, own: Uuid) -> Self {
         let committed = Arc::new(Committed::default());
         let announcer = Arc::new(Announcer::default());
         // A server's own notices are no news to it.
-        let own = uuid::Uuid::new_v4().to_string();
+        let own = own.to_string();
         let tell = tell(target.clone(), own.clone(), Arc::clone(&committed));
         let ear = Ear {
             target: target.clone(),

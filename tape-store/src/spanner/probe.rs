@@ -9,13 +9,13 @@ use google_cloud_spanner::statement::Statement;
 use tape_core::time::Timestamp;
 
 /// Adds a row and takes it away in one commit, which is one like others but leaves nothing behind.
-pub(super) async fn probe(link: &Link) -> Result<(), StoreError> {
+pub(super) async fn probe(link: &Link, batch: BatchId) -> Result<(), StoreError> {
     let nobody = StreamKey {
         name: String::new(),
         id: vec![0; 16],
         shard: 0,
     };
-    let written = link.write(not_void(&nobody, BatchId::fresh()).into()).await;
+    let written = link.write(not_void(&nobody, batch).into()).await;
     written.map_err(|failure| failure.store_error("asks for room to write"))
 }
 

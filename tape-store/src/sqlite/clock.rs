@@ -2,13 +2,13 @@
 //! started is the same for all of them. What to add to it stands in the file.
 
 use super::error::store_error;
-use crate::clock::machine;
 use crate::contract::StoreTime;
 use crate::error::StoreError;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Executor as _, Row as _};
 use tape_core::limits::{CLOCK_ERROR_MS_MAX, LEASE_MS_MAX};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment, micros};
 
 pub(super) const DOING: &str = "tells the time";
 const READ: &str = "SELECT boot, offset, step, stepped FROM clock";
@@ -22,21 +22,21 @@ const fn millis(millis: u64) -> i64 {
     millis.saturating_mul(1_000).cast_signed()
 }
 
-/// What the machine's clocks show, in microseconds.
+/// What the clocks of the environment show, in microseconds.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(super) struct Clocks {
     boot: String,
     passed: i64,
     wall: i64,
 }
 
-impl Machine {
+impl Clocks {
     /// As it is now; none where the system does not say when it started.
-    pub(super) fn look() -> Option<Self> {
+    pub(super) fn look(environment: &dyn Environment) -> Option<Self> {
         Some(Self {
-            boot: machine::boot()?,
-            passed: machine::micros(machine::elapsed()),
-            wall: machine::wall().as_micros(),
+            boot: environment.boot()?,
+            passed: micros(environment.elapsed()),
+            wall: environment.wall().as_micros(),
         })
     }
 }
@@ -61,7 +61,7 @@ impl Anchor {
     }
 
     /// The anchor that should stand in the file where this one stands there, or none.
-    fn next(before: Option<Self>, now: &Machine) -> Self {
+    fn next(before: Option<Self>, now: &Clocks) -> Self {
         let fresh = Self {
             boot: now.boot.clone(),
             offset: now.wall.saturating_sub(now.passed),
@@ -92,7 +92,7 @@ impl Anchor {
         }
     }
 
-    fn time(&self, now: &Machine) -> StoreTime {
+    fn time(&self, now: &Clocks) -> StoreTime {
         StoreTime {
             at: Timestamp::from_micros(now.passed.saturating_add(self.offset)),
             step_ms: self.step_at(now.passed).unsigned_abs().div_ceil(1_000),
@@ -101,7 +101,7 @@ impl Anchor {
 }
 
 /// The time, where what stands in the file holds.
-pub(super) fn told(before: Option<&Anchor>, now: &Machine) -> Option<StoreTime> {
+pub(super) fn told(before: Option<&Anchor>, now: &Clocks) -> Option<StoreTime> {
     let before = before?;
     (Anchor::next(Some(before.clone()), now) == *before).then(|| before.time(now))
 }
@@ -115,9 +115,12 @@ pub(super) async fn read<'c>(
 
 /// Sets the time of the journal where nothing stands in the file, the machine was started anew or its clock was set. Within a transaction
 /// that writes: of several processes, one does it.
-pub(super) async fn set(connection: &mut SqliteConnection) -> Result<StoreTime, StoreError> {
+pub(super) async fn set(
+    connection: &mut SqliteConnection,
+    environment: &dyn Environment,
+) -> Result<StoreTime, StoreError> {
     let failed = |error| store_error(DOING, error);
-    let now = Machine::look()
+    let now = Clocks::look(environment)
         .ok_or_else(|| StoreError::unavailable(DOING, "the system does not say when it started"))?;
     let before = read(&mut *connection).await.map_err(failed)?;
     let anchor = Anchor::next(before, &now);
@@ -132,12 +135,12 @@ pub(super) async fn set(connection: &mut SqliteConnection) -> Result<StoreTime, 
 
 #[cfg(test)]
 mod tests {
-    use super::{Anchor, Machine, told};
+    use super::{Anchor, Clocks, told};
 
     const SECOND: i64 = 1_000_000;
 
-    fn machine(passed: i64, wall: i64) -> Machine {
-        Machine {
+    fn machine(passed: i64, wall: i64) -> Clocks {
+        Clocks {
             boot: "one".to_owned(),
             passed: passed * SECOND,
             wall: wall * SECOND,
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn a_machine_that_was_started_anew_has_its_own_time() {
         let anchor = Anchor::next(None, &machine(10_000, 11_000));
-        let other = Machine {
+        let other = Clocks {
             boot: "two".to_owned(),
             ..machine(5, 12_000)
         };

@@ -8,6 +8,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::path::{Path, PathBuf};
 use tape_core::limits::BATCH_BYTES_MAX;
+use tape_environment::Environment;
+use uuid::Uuid;
 
 /// Marks a file as a Tape journal: "Tape" in ASCII.
 const APPLICATION_ID: i64 = 0x5461_7065;
@@ -51,14 +53,18 @@ const DOING: &str = "opens the database";
 
 /// Makes sure that the file is a journal of this version, and makes it one where there is nothing yet. A file of somebody
 /// else, or of a newer build, stays as it is, to the byte. On a disk that takes no writes, a journal of this version is read.
-pub(super) async fn prepare(path: &Path, settings: &Settings) -> Result<Access, StoreError> {
+pub(super) async fn prepare(
+    path: &Path,
+    settings: &Settings,
+    environment: &dyn Environment,
+) -> Result<Access, StoreError> {
     if path.exists() {
         match look_into(common(path, settings)).await {
             Ok(look) if matches!(look.judge(path)?, Found::Journal) => {
                 return recover(path, settings).await;
             }
             Ok(_) => {}
-            Err(error) if is_write_protection(&error) && !has_room_for_files(path) => {
+            Err(error) if is_write_protection(&error) && !has_room_for_files(path, environment.uuid()) => {
                 return prepare_to_read(path, settings).await;
             }
             Err(error) => return Err(foreign(path, error)),
@@ -124,9 +130,9 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Whether files can be made beside the database, as SQLite has to. The database itself is not touched: to close a file ends the locks
-/// that this process has on it.
-fn has_room_for_files(path: &Path) -> bool {
-    let probe = beside(path, &format!("-{}", uuid::Uuid::new_v4()));
+/// that this process has on it. No other file has the `name`.
+fn has_room_for_files(path: &Path, name: Uuid) -> bool {
+    let probe = beside(path, &format!("-{name}"));
     let made = std::fs::File::create_new(&probe);
     // Where it cannot be deleted, it is empty and harmless.
     let _ = std::fs::remove_file(&probe);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::{Epoch, Seq};
 use tape_core::payload::Digest;
+use tape_environment::Environment;
 
 /// How long SQLite waits for other processes between two tries to begin: it looks after 1 ms, 2 more and 5 more.
 const TURN: Duration = Duration::from_millis(8);
@@ -183,7 +184,7 @@ impl Writer {
     }
 
     /// Sets the time of the journal anew.
-    pub(super) async fn set_time(&mut self) -> Result<StoreTime, StoreError> {
+    pub(super) async fn set_time(&mut self, environment: &dyn Environment) -> Result<StoreTime, StoreError> {
         const DOING: &str = super::clock::DOING;
         self.check()?;
         let busy_timeout = self.busy_timeout;
@@ -196,7 +197,7 @@ impl Writer {
             Ok(connection) => connection,
             Err(error) => return Err(self.failed(DOING, error)),
         };
-        let time = super::clock::set(connection).await?;
+        let time = super::clock::set(connection, environment).await?;
         let committed = connection.execute("COMMIT").await;
         committed.map_err(|error| self.failed(DOING, error))?;
         self.doubtful = false;

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
+use tape_environment::{Environment as _, Machine};
 
 /// Starts the emulator, passes on what it says, and stops it once nobody holds the pipe any more.
 const GUARD: &str = r#"
@@ -37,7 +38,7 @@ impl Table {
         static EMULATOR: OnceLock<Emulator> = OnceLock::new();
         Some(Self {
             address: EMULATOR.get_or_init(|| start(&program)).address.clone(),
-            name: format!("t-{}", uuid::Uuid::new_v4().simple()),
+            name: format!("t-{}", Machine.uuid().simple()),
         })
     }
 

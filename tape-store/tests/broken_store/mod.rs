@@ -7,6 +7,7 @@ use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId, Tenant};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment as _, Machine};
 use tape_store::contract::{
     Batch, BatchId, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken,
     RunFilter, RunPage, Shard, Snapshot, SnapshotChange, TailPage,
@@ -279,7 +280,7 @@ impl BrokenStore {
 }
 
 fn uuid() -> uuid::Uuid {
-    BatchId::fresh().0
+    Machine.uuid()
 }
 
 #[async_trait]

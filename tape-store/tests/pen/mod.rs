@@ -6,6 +6,7 @@ use tape_core::entry::run::Checkpoint;
 use tape_core::id::{Epoch, Key, RequestId, RunId, Scope, Seq, StreamId};
 use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
+use tape_environment::{Environment as _, Machine};
 use tape_store::contract::{Batch, BatchId, JournalStore, SnapshotChange};
 
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ impl Pen {
             stored
         };
         Batch {
-            id: BatchId::fresh(),
+            id: BatchId(Machine.uuid()),
             stream: self.stream.clone(),
             expected: self.seq,
             before: self.digest,

@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use tape_environment::{Environment as _, Machine};
 
 /// Settings of the test's server: everything durable as in earnest.
 const SETTINGS: &str =
@@ -61,7 +62,7 @@ impl Database {
     }
 
     fn on(port: u16, template: &str) -> Self {
-        let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+        let name = format!("t_{}", Machine.uuid().simple());
         psql(
             port,
             "postgres",
@@ -147,7 +148,7 @@ impl Cluster {
     }
 
     fn start(disk: Disk) -> Self {
-        let name = format!("tape-test-postgres-{}", uuid::Uuid::new_v4().simple());
+        let name = format!("tape-test-postgres-{}", Machine.uuid().simple());
         let directory = std::env::temp_dir().join(name);
         Self {
             server: attach(&directory, disk),
@@ -329,7 +330,7 @@ fn attach(directory: &Path, disk: Disk) -> Server {
         .open(directory.join("users"))
         .unwrap();
     user.lock_shared().unwrap();
-    std::fs::write(directory.join("last"), uuid::Uuid::new_v4().to_string()).unwrap();
+    std::fs::write(directory.join("last"), Machine.uuid().to_string()).unwrap();
     let port = running(directory).unwrap_or_else(|| start(directory, disk));
     Server { port, _user: user }
 }

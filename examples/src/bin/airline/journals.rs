@@ -14,6 +14,7 @@ use std::time::Duration;
 use tape_client::core::effect::Semantics;
 use tape_client::core::entry::EntryBody;
 use tape_client::core::limits::PAGE_ENTRIES_MAX;
+use tape_client::environment::{Environment as _, Machine};
 use tape_client::{RunId, Tape};
 use tape_engine::Engine;
 use tape_examples::non_idempotent_upstream::{BOOKS, WORKER};
@@ -75,7 +76,7 @@ pub(crate) fn run_id(tenant: &str, run: &str) -> Result<RunId> {
 
 impl Journals {
     pub(crate) async fn start(plan: &Plan<'_>) -> Result<Self> {
-        let tenant = format!("airline-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let tenant = format!("airline-{}", &Machine.uuid().simple().to_string()[..8]);
         let servers = match plan.servers {
             0 => None,
             count => Some(Servers::start(plan.store, count, plan.errors).await?),

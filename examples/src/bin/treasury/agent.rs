@@ -3,6 +3,7 @@
 use crate::book::{Book, Tool, brief};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
+use tape_client::environment::{Environment as _, Machine};
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question, now_us};
 use tape_examples::parent::Parent;
@@ -24,7 +25,7 @@ pub(crate) struct Tools {
 /// Closes the book.
 pub(crate) async fn close<J: Journal>(journal: &mut J, tools: &Tools, book: &Book) -> Result<()> {
     // The time and the number of this closing are the same however often the agent is started.
-    let fresh = json!({ "id": uuid::Uuid::new_v4(), "at_us": now_us() });
+    let fresh = json!({ "id": Machine.uuid(), "at_us": now_us() });
     let closing = journal.sample("closing", fresh).await?;
     let mut messages = vec![brief(book, &closing)];
     for k in 0..DECISIONS_MAX {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tape_client::{Error, Journal, StoreUrl};
 use tape_core::causes::Causes;
 use tape_core::id::Holder;
+use tape_environment::{Environment, machine};
 use tape_program::start_log;
 use tape_reactors::{
     Compensation, Options, Outbox, Reactor, Reconciler, Recovery, Runner, Timers, Watched, Worker,
@@ -47,7 +48,7 @@ async fn main() -> ExitCode {
     let started =
         start_log(&flags.log).map_err(|problem| Failure::Misconfigured(Misconfigured::Log(problem)));
     let ended = match started {
-        Ok(()) => run(flags).await,
+        Ok(()) => run(flags, machine()).await,
         Err(failure) => Err(failure),
     };
     match ended {
@@ -62,7 +63,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(flags: Flags) -> Result<(), Failure> {
+async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Failure> {
     let io = |doing| move |source| Failure::Io { doing, source };
     let file = flags
         .config
@@ -70,15 +71,16 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         .map(File::read)
         .transpose()?
         .unwrap_or_default();
-    let holder = flags.holder.clone().unwrap_or_else(own_name);
-    let connectors = parts::connectors(&file)?;
-    let agents = Arc::new(parts::agents(&file)?);
+    let holder = flags.holder.clone();
+    let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
+    let connectors = parts::connectors(&file, &environment)?;
+    let agents = Arc::new(parts::agents(&file, &environment)?);
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
     );
-    let journal = Watched::from(open(&flags.store, file.lease()).await?);
+    let journal = Watched::from(open(&flags.store, file.lease(), environment).await?);
     let stop = CancellationToken::new();
     let mut reactors = Vec::new();
     let worker = Worker::new(journal.clone(), connectors, holder.clone(), file.terms());
@@ -121,9 +123,13 @@ fn start(
     tasks
 }
 
-async fn open(url: &str, lease: Duration) -> Result<Arc<dyn Journal>, Failure> {
+async fn open(
+    url: &str,
+    lease: Duration,
+    environment: Arc<dyn Environment>,
+) -> Result<Arc<dyn Journal>, Failure> {
     let url = url.parse::<StoreUrl>().map_err(Misconfigured::Address)?;
-    let journal = Box::pin(tape_client::open_existing(&url, lease)).await;
+    let journal = Box::pin(tape_client::open_existing(&url, lease, environment)).await;
     journal.map_err(|error| match error {
         error @ Error::Invalid { .. } => Misconfigured::Address(error).into(),
         error => Failure::Journal(error.into()),
@@ -131,8 +137,12 @@ async fn open(url: &str, lease: Duration) -> Result<Arc<dyn Journal>, Failure> {
 }
 
 /// A name that no other process has.
-fn own_name() -> Holder {
-    let name = format!("reactor-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+fn own_name(environment: &dyn Environment) -> Holder {
+    let name = format!(
+        "reactor-{}-{}",
+        environment.process(),
+        environment.uuid().simple()
+    );
     Holder::new(name).expect("letters, digits and hyphens are a name")
 }
 

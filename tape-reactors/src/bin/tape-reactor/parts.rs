@@ -1,13 +1,18 @@
 //! Connectors and agents, as the configuration says.
 
 use crate::config::{AgentEntry, AgentKind, ConnectorEntry, File, Misconfigured};
+use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::ConnectorName;
+use tape_environment::Environment;
 use tape_reactors::{
     AgentEngineRedriver, CommandConnector, Connectors, HttpConnector, HttpError, HttpRedriver, Registry,
 };
 
-pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
+pub(crate) fn connectors(
+    file: &File,
+    environment: &Arc<dyn Environment>,
+) -> Result<Connectors, Misconfigured> {
     let mut all = Connectors::new();
     for (name, entry) in &file.connectors {
         let places = entry.concurrency;
@@ -15,7 +20,11 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
             (Some(_), None) => all.with(name.clone(), http(name, entry)?, places),
             (None, Some([program, args @ ..])) => {
                 no_headers(name, entry)?;
-                all.with(name.clone(), command(name, entry, program, args)?, places)
+                all.with(
+                    name.clone(),
+                    command(name, entry, program, args)?.environment(Arc::clone(environment)),
+                    places,
+                )
             }
             _ => {
                 return Err(Misconfigured::Neither {
@@ -113,12 +122,16 @@ fn http(name: &ConnectorName, entry: &ConnectorEntry) -> Result<HttpConnector, M
     Ok(connector)
 }
 
-pub(crate) fn agents(file: &File) -> Result<Registry, Misconfigured> {
+pub(crate) fn agents(file: &File, environment: &Arc<dyn Environment>) -> Result<Registry, Misconfigured> {
     let mut all = Registry::new();
     for (app, entry) in &file.agents {
         let places = file.places(entry);
         all = match entry.kind {
-            AgentKind::Http => all.redriver(app.clone(), places, endpoint(app.as_str(), entry)?),
+            AgentKind::Http => all.redriver(
+                app.clone(),
+                places,
+                endpoint(app.as_str(), entry)?.environment(Arc::clone(environment)),
+            ),
             AgentKind::AgentEngine => all.redriver(app.clone(), places, engine(app.as_str(), entry)?),
         };
     }

@@ -20,6 +20,7 @@ use tape_core::reply::Rejection;
 use tape_core::state::{Delta, Json};
 use tape_core::time::Timestamp;
 use tape_core::verify::Audit;
+use tape_environment::{Environment as _, Machine};
 use tape_store::clock::SystemClock;
 use tape_store::conformance::Fixture;
 use tape_store::contract::{Cursor, JournalStore, RunFilter, Shard};
@@ -33,7 +34,7 @@ pub(super) fn text(text: &str) -> Payload {
 
 fn request() -> RequestId {
     let now = tape_store::clock::Clock::read(&SystemClock).at();
-    RequestId::new(now, uuid::Uuid::new_v4().as_u128())
+    RequestId::new(now, Machine.random())
 }
 
 pub(super) fn ask<B>(body: B) -> Command<B> {

@@ -14,6 +14,7 @@ use tape_core::id::{EffectId, Epoch, Holder, RunId, StreamId};
 use tape_core::limits::LEASE_MS_MAX;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::time::Timestamp;
+use tape_environment::machine;
 use tape_store::clock::{JournalClock, ManualClock};
 use tape_store::conformance::Fixture;
 use tape_store::conformance::pen::{all, run};
@@ -97,7 +98,7 @@ pub(super) async fn a_clock_that_is_set_ends_no_right_and_holds_up_no_work(fixtu
         ahead_ms: AtomicI64::new(0),
     });
     let shared: Arc<dyn JournalStore> = Arc::<Set>::clone(&store);
-    let clock = Arc::new(JournalClock::start(&shared));
+    let clock = Arc::new(JournalClock::start(&shared, machine()));
     clock.measure().await.unwrap();
     let engine = Engine::new(shared, Arc::<JournalClock>::clone(&clock) as _);
     let run = run("run");

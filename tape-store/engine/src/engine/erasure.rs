@@ -294,7 +294,7 @@ impl Parts {
 
     /// A fresh id for a request that is never sent again.
     fn request(&self) -> RequestId {
-        RequestId::new(self.clock.read().at(), uuid::Uuid::new_v4().as_u128())
+        RequestId::new(self.clock.read().at(), self.clock.environment().random())
     }
 
     async fn decoded(&self, stream: &StreamId, after: Seq) -> Result<Vec<Entry>, EngineError> {

@@ -7,12 +7,13 @@
 use super::Parts;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tape_core::agenda::{Item, Queue};
 use tape_core::id::{StreamId, Tenant, ValueName};
 use tape_core::time::Timestamp;
 use tape_store::contract::{Hint, Shard};
 use tape_store::error::StoreError;
+use tokio::time::Instant;
 
 /// How often they are looked at in a queue, and how many of a shard.
 const PERIOD: Duration = Duration::from_secs(60);

@@ -1,12 +1,13 @@
 //! The feed of a store in this process.
 
-use super::{chance, failure};
+use super::failure;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::backoff::Backoff;
 use tape_api::query::{DamagedEntry, FeedPage, Tail};
+use tape_environment::Environment;
 use tape_store::contract::JournalStore;
 use tape_wal::{Feed, FeedError, Filter, Start};
 
@@ -17,10 +18,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) fn tail(
     store: Arc<dyn JournalStore>,
+    environment: Arc<dyn Environment>,
     tail: Tail,
 ) -> BoxStream<'static, Result<FeedPage, JournalError>> {
     let reader = Reader {
         store,
+        environment,
         tail,
         feed: None,
         backoff: backoff(),
@@ -40,6 +43,7 @@ pub(super) fn tail(
 
 struct Reader {
     store: Arc<dyn JournalStore>,
+    environment: Arc<dyn Environment>,
     tail: Tail,
     /// None before it is opened.
     feed: Option<Feed>,
@@ -57,7 +61,7 @@ impl Reader {
         let page = self.page().await;
         match &page {
             Ok(_) => self.backoff = backoff(),
-            Err(_) => self.pause = Some(self.backoff.next(chance())),
+            Err(_) => self.pause = Some(self.backoff.next(self.environment.chance())),
         }
         page
     }

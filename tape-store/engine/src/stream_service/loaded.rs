@@ -348,7 +348,7 @@ impl<S: Decider> Loaded<S> {
     }
 
     /// The batch that commits an extension.
-    pub(super) fn batch(&mut self, stream: &StreamId, mut extension: Extension) -> Batch {
+    pub(super) fn batch(&mut self, id: BatchId, stream: &StreamId, mut extension: Extension) -> Batch {
         let agenda = self.state.agenda();
         let changes = self.agenda.changes_to(&agenda);
         self.agenda = agenda;
@@ -362,7 +362,7 @@ impl<S: Decider> Loaded<S> {
         self.bytes_since += extension.bytes;
         let snapshot = self.snapshot_change(&mut extension);
         Batch {
-            id: BatchId::fresh(),
+            id,
             stream: stream.clone(),
             expected: extension.expected,
             before: extension.before,
@@ -449,7 +449,7 @@ mod tests {
         loaded.push(&mut extension, sealed).unwrap();
         extension.erases = erases;
         extension.bytes += bytes;
-        loaded.batch(&stream, extension).snapshot
+        loaded.batch(BatchId::random(1), &stream, extension).snapshot
     }
 
     #[test]

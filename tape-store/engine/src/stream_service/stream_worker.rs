@@ -15,7 +15,7 @@ use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::reply::{Decided, Limit, Rejection, Reply};
 use tape_core::time::Now;
 use tape_store::clock::Clock;
-use tape_store::contract::{Batch, CommitOutcome, JournalStore};
+use tape_store::contract::{Batch, BatchId, CommitOutcome, JournalStore};
 use tape_store::error::{CommitError, Source, StoreError};
 use tokio::sync::oneshot;
 
@@ -29,6 +29,8 @@ const SNAPSHOT_NAME_BYTES: usize = 128;
 /// The first wait between two attempts; it doubles each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// What is added to a wait at most.
+const JITTER_MAX: Duration = Duration::from_millis(1);
 
 pub(super) enum Request<S: Decider> {
     Command {
@@ -141,7 +143,7 @@ impl StreamWorker {
                             },
                         );
                     }
-                    pause(attempts - 1).await;
+                    self.pause(attempts - 1).await;
                 }
             }
         }
@@ -190,7 +192,8 @@ impl StreamWorker {
             return self.confirm(stream, round).await;
         }
         let extension = std::mem::replace(&mut round.extension, loaded.extend());
-        self.commit(loaded.batch(stream, extension)).await
+        let id = BatchId::random(self.clock.environment().random());
+        self.commit(loaded.batch(id, stream, extension)).await
     }
 
     /// Makes sure that what the round acknowledges without a commit is durable: it was only read.
@@ -221,7 +224,7 @@ impl StreamWorker {
                 Ok(CommitOutcome::Committed(_)) => return Settled::Committed,
                 Ok(CommitOutcome::NotCommitted) => return Settled::Lost,
                 Err(StoreError::Unavailable { .. }) if tokio::time::Instant::now() < give_up => {
-                    pause(attempt + 2).await;
+                    self.pause(attempt + 2).await;
                 }
                 Ok(CommitOutcome::Unknown) | Err(_) => break,
             }
@@ -231,13 +234,14 @@ impl StreamWorker {
             source,
         })
     }
-}
 
-async fn pause(attempt: u32) {
-    // The first try again is at once: mostly the other's commit is over by then.
-    if attempt > 0 {
-        let jitter = Duration::from_micros(u64::from(uuid::Uuid::new_v4().as_fields().1) % 1_000);
-        tokio::time::sleep((PAUSE_MIN * (1 << (attempt - 1).min(10))).min(PAUSE_MAX) + jitter).await;
+    async fn pause(&self, attempt: u32) {
+        // The first try again is at once: mostly the other's commit is over by then.
+        if attempt > 0 {
+            let wait = (PAUSE_MIN * (1 << (attempt - 1).min(10))).min(PAUSE_MAX);
+            let jitter = JITTER_MAX.mul_f64(self.clock.environment().chance());
+            tokio::time::sleep(wait + jitter).await;
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tape_core::id::{Seq, StreamId};
+use tape_environment::{Environment as _, Machine};
 
 /// No call of a store takes so many calls to the table.
 const CALLS_MAX: u64 = 60;
@@ -427,7 +428,7 @@ async fn a_row_that_is_made_while_the_log_is_shortened_stays() {
     let reserved = keys::log(SHARD, 1);
     let made = table::columns(ABOUT, PARTS, PARTS);
     assert!(
-        RowReservation::put(table.as_ref(), reserved, made)
+        RowReservation::put(table.as_ref(), reserved, made, Machine.uuid())
             .await
             .unwrap()
             .is_some()

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::id::Seq;
+use tape_environment::{Environment as _, Machine, machine};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -48,7 +49,8 @@ impl Scene {
         let target: Target = url.parse().unwrap();
         let wake = Arc::new(Wake::new());
         let wakes = wake.subscribe();
-        let watch = Watch::start(&target, &Access::new(&target).unwrap(), &wake, true, pace);
+        let access = Access::new(&target).unwrap();
+        let watch = Watch::start(&target, &access, &wake, true, pace, machine());
         Some(Self {
             service,
             target,
@@ -87,7 +89,7 @@ fn commit(stream: &ChangeStream, place: &str) {
 
 /// What is changed before a commit, and what is no commit.
 fn announce(stream: &ChangeStream, place: &str) {
-    let hint = hint::write(Bytes::from_static(b"n00t/run"), &End::default());
+    let hint = hint::write(Bytes::from_static(b"n00t/run"), &End::default(), Machine.wall());
     stream.change(&hint.key, hint.mutations, place);
 }
 
@@ -326,7 +328,7 @@ async fn a_commit_of_another_server_is_found_by_who_is_woken() {
     let _stream = scene.heard().await;
     migrate(&scene.target, false).await.unwrap();
     let links = || Links::new(&scene.target, &Access::new(&scene.target).unwrap()).unwrap();
-    let store = || BigtableStore::over(Arc::new(links()), SHARDS, NEVER);
+    let store = || BigtableStore::over(Arc::new(links()), SHARDS, NEVER, machine());
     let (reader, writer) = (store(), store());
     let mut pen = Pen::new("a");
     let shard = Shard::of(&pen.stream, SHARDS);

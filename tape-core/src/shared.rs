@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 
 /// Shared state, and which sessions' changes it has.
 ///
-/// A session's event records the change first; then it is carried over here, once, by any server. A change is named by its session,
-/// its entry there and the time of that, so these names are ordered by time. The last [`PENDING_MERGES_MAX`] are remembered, and the
-/// greatest that was forgotten: one above it is remembered or new. One that is older may have been carried over; it is taken only
-/// from a server that has looked for it in the entries that are forgotten.
+/// A session's event records the change first; then any server merges it here, once. The id of a change is made from its session, its entry
+/// there and the time of that entry, so these ids are ordered by time. The last [`PENDING_MERGES_MAX`] ids are remembered, and the greatest
+/// forgotten id: an id above that is remembered or new. A change with an older id may have been merged before. It is accepted only from a
+/// server that has searched the forgotten entries for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     seq: Seq,
@@ -38,7 +38,7 @@ pub struct Shared {
     /// The entry that has the bytes of each value.
     kept: BTreeMap<Key, Seq>,
     erasures: Erasures,
-    /// Of erasures alone: a change is known by its own name.
+    /// Replies to erasures only. Changes are deduplicated by their own ids.
     replies: Replies,
 }
 

@@ -41,13 +41,13 @@ pub struct Checkpoint {
     pub label: Key,
     /// The agent's own state.
     pub state: Payload,
-    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    /// The scope that asked for it; entries from before scopes were recorded read as the root's.
     #[serde(default, skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
 }
 has_payloads!(Checkpoint: state);
 
-/// The run waits without a driver, until a gate, timer or effect of its own wakes it or the time comes.
+/// The run waits without a driver, until one of its gates, timers or effects wakes it, or `resume_at` comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
     /// When to wake it in any case.
@@ -55,7 +55,7 @@ pub struct Suspended {
     pub resume_at: Option<Timestamp>,
 }
 
-/// Somebody asked for the run to be cancelled while a driver held it.
+/// Cancellation of the run was requested while a driver held it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequested {
     /// Why.
@@ -82,7 +82,7 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// Whether both say the same. What was erased says nothing.
+    /// Whether both say the same. Erased texts are not compared.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Completed, Self::Completed) => true,
@@ -177,8 +177,8 @@ pub struct Cancelled {
 }
 has_words!(Cancelled: reason);
 
-/// The run, which ended before, has no further entries, and those before this one are dropped or about to be. What of them
-/// outlives them stands here.
+/// The run has ended and gets no further entries; the entries before this one are dropped or about to be. This entry has what outlives
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
     /// The run, so that what is left of the journal still names itself.
@@ -194,10 +194,10 @@ pub struct Retired {
     pub ended_at: Timestamp,
     /// How it ended.
     pub ending: RunOutcome,
-    /// What came of it, where it ended well.
+    /// Its output, if it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
-    /// What came of it where its bytes were erased before: a reference that stays without bytes.
+    /// Its output, if the bytes were erased before: the reference stays, without bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_erased: Option<Payload>,
     /// How many entries came before this one.
@@ -206,7 +206,7 @@ pub struct Retired {
     pub previous: Digest,
     /// Why they go.
     pub reason: String,
-    /// Which of them say what is repeated here: erased is all of it or nothing.
+    /// The dropped entries whose contents this entry repeats. They and this entry are erased together or not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<Seq>,
 }

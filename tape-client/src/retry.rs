@@ -1,7 +1,7 @@
 //! Sending a request until it is answered: the same request, by its id, with jittered backoff, within a deadline.
 //!
 //! A command that is refused for the age of its id when it is sent for the first time was not executed: it gets a new id and is
-//! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
+//! sent again. Once an earlier send may have arrived, the command keeps its id, and the journal's answer to that id is final.
 
 use crate::error::Error;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// Asks until there is an answer or a refusal, for at most `retry_for`. What is asked has no request id: a command goes through
+/// Sends a request until there is an answer or a refusal, for at most `retry_for`. The request has no request id; commands go through
 /// [`until_executed`].
 pub(crate) async fn until_answered<T, F>(retry_for: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
@@ -48,7 +48,7 @@ where
     F: Future<Output = Result<T, JournalError>>,
 {
     let mut tries = Tries::within(retry_for);
-    // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
+    // Whether an earlier send may have arrived, and how many ids that were sent once were refused.
     let (mut doubtful, mut refused) = (false, 0);
     loop {
         match tries.next(send(command.clone())).await {
@@ -116,7 +116,7 @@ pub(crate) const fn backoff() -> Backoff {
     Backoff::new(FIRST, LONGEST)
 }
 
-/// A share of a whole by chance, from 0 to below 1.
+/// A random number from 0 to below 1.
 pub(crate) fn chance() -> f64 {
     crate::machine::share()
 }
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// What one attempt is told: a reply, or a failure that may name the request's id.
+    /// The answer to one attempt: a reply, or a failure that may name the request's id.
     type Answer = Result<Reply, fn(RequestId) -> JournalError>;
 
     async fn executed(answers: Vec<Answer>) -> (Result<Reply, Error>, Vec<RequestId>) {

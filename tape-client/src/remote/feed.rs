@@ -104,7 +104,7 @@ impl Reader {
     }
 }
 
-/// What a message says. An entry that this build cannot read, as of a stream of a newer server's kind, is told in its place.
+/// The page of a message. An entry that this build cannot read, such as one of a stream kind of a newer server, is reported as damaged.
 fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage {
     let mut page = FeedPage {
         damaged: damaged.into_iter().map(told).collect(),

@@ -1,4 +1,4 @@
-//! The journal's time in a test: tokio's, which stands still while there is something to do.
+//! The journal's time in a test: tokio's clock, which stands still while a task can run.
 
 use tape_core::time::Timestamp;
 use tape_store::clock::Clock;

@@ -1,4 +1,4 @@
-//! What a stream says of itself to those who show and store it.
+//! The views of a stream for lists and stores: subject, summary and agenda.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -12,7 +12,8 @@ use tape_client::core::id::{Seq, StreamId};
 ///
 /// Payloads are the texts of agents, people, models and upstreams: arguments, answers, reasons, errors, labels, state. Repetitions of an
 /// entry's payload elsewhere are erased too, such as shared state that a session's event changed. Names and digests stay. A new entry
-/// records by whom, when and why they were erased. Backups and copies of the store keep the bytes, and so does who read them from the feed.
+/// records by whom, when and why they were erased. Backups and copies of the store keep the bytes, and so do readers of the feed that
+/// stored them.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
     /// The run; with `--kind`, the session, value or shared state.

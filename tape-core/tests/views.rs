@@ -1,4 +1,4 @@
-//! The views of a stream for lists and stores: subject, summary and agenda.
+//! The methods by which lists, tools and stores read a stream's state.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// Checks a refusal: the command must be refused, for this reason.
+    /// Checks that the rejection is the right one for the command and the state.
     fn refused(&self, command: &RunCommand, rejection: &Rejection) {
         if let (RunCommand::Drive(epoch, _), Phase::Running) = (command, self.run.phase()) {
             let stale = *epoch != self.run.epoch();

@@ -117,7 +117,7 @@ impl Tape {
         }
     }
 
-    /// Begins a run, or takes up the one that is there.
+    /// Begins a run, or takes over the existing one.
     pub fn run(&self, run: RunId) -> RunBuilder {
         RunBuilder::new(self.clone(), run)
     }
@@ -186,7 +186,7 @@ impl Tape {
         .await
     }
 
-    /// Asks for a run to end, and for what it did to be undone. A driver that has the run accepts that
+    /// Requests that a run is cancelled and its effects are undone. A driver that has the run accepts that
     /// ([`Run::accept_cancel`](crate::Run::accept_cancel)); a run without one ends at once. Where the driver is gone before it accepts,
     /// recovery ends the run, and so does another call of this. The first reason counts.
     ///
@@ -347,7 +347,7 @@ impl Tape {
         until_answered(self.settings.retry_for, || self.journal.head(run)).await
     }
 
-    /// Who drives a run, by the journal's time now; none where there is no such run.
+    /// The driver of a run, by the journal's current time; none where there is no such run.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the run cannot be read.
@@ -374,10 +374,10 @@ impl Tape {
     }
 
     /// The feed: entries of every stream whose subjects fit, in order within each stream. Pages may be empty. An entry that cannot be
-    /// read is reported in its page, and the feed goes on after it.
+    /// read is reported in its page, and the feed continues after it.
     ///
-    /// An [`Error::Unavailable`] is not the end: polled again, the feed goes on where it was, after a pause that grows with
-    /// each failure. Any other error is the last item.
+    /// An [`Error::Unavailable`] is not the end: polled again, the feed continues where it was, after a pause that grows with each failure.
+    /// Any other error is the last item.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Error>> {
         self.journal
             .tail(tail)

@@ -12,7 +12,7 @@
 //! | `remote` | `tape://host:port`, a server; adds a gRPC client to the build |
 //! | `postgres`, `bigtable`, `spanner` | the stores of these names |
 //! | `embedded` | `memory:` alone |
-//! | `testing` | the module `testing`, a kit that kills an agent at every possible point |
+//! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
 //!
 //! # JSON
 //!

@@ -1,4 +1,4 @@
-//! What a process takes from its machine: the time, and random numbers that no two processes share.
+//! What a process takes from its machine: the time, and chance that no two processes draw twice.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use tape_core::time::Timestamp;

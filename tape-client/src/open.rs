@@ -13,12 +13,12 @@ use tape_api::Journal;
         reason = "a store in this process is asked for no sign of life"
     )
 )]
-/// Opens the journal at `url` for holders of leases of length `lease`. A store in this process is opened now; a server is connected to when
+/// Opens the journal at `url` for holders of leases of a length. A store in this process is opened now; a server is connected to when
 /// it is first needed.
 ///
 /// # Errors
-/// [`Error::Invalid`] where this build does not open such URLs or the URL is wrong, [`Error::Unavailable`] or [`Error::Damaged`] where a
-/// store cannot be opened.
+/// [`Error::Invalid`] where this build does not open such URLs or something in one makes no sense, [`Error::Unavailable`] or [`Error::Damaged`] where a store cannot be
+/// opened.
 pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
     match url {
         #[cfg(feature = "embedded")]
@@ -41,11 +41,11 @@ pub async fn open(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, E
     }
 }
 
-/// The same for a journal that must exist already. It is not created, so a misspelt name is an error. Whether a server has a journal is up
-/// to its operator and is not checked.
+/// The same for a journal that has to be there already: none is made of a misspelt name. That a server has one is for its operator
+/// to see to.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Invalid`] also where a store has no journal.
+/// Those of [`open`], and [`Error::Invalid`] where a store has no journal.
 pub async fn open_existing(url: &StoreUrl, lease: Duration) -> Result<Arc<dyn Journal>, Error> {
     #[cfg(feature = "embedded")]
     if let StoreUrl::Embedded(url) = url {

@@ -72,7 +72,7 @@ impl Remote {
     /// tokio runtime. It connects when it is first needed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where that is not an address.
+    /// [`Error::Invalid`] where that is no address.
     pub fn new(authority: &str, lease: Duration) -> Result<Self, Error> {
         let authority = crate::url::server(authority)?;
         let link = Link::new(authority, lease)?;
@@ -347,7 +347,7 @@ impl Journal for Remote {
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
-        // A server answers with the state of a session once it has carried over what the session shares.
+        // A server returns the state of a session after it has merged the session's changes of shared state.
         self.answer(self.session_view(session, 0)).await?;
         Ok(())
     }

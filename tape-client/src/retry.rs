@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// Sends a request until there is an answer or a refusal, for at most `retry_for`. The request has no request id; commands go through
+/// Asks until there is an answer or a refusal, for at most `retry_for`. What is asked has no request id: a command goes through
 /// [`until_executed`].
 pub(crate) async fn until_answered<T, F>(retry_for: Duration, mut send: impl FnMut() -> F) -> Result<T, Error>
 where
@@ -48,7 +48,7 @@ where
     F: Future<Output = Result<T, JournalError>>,
 {
     let mut tries = Tries::within(retry_for);
-    // Whether an earlier send may have arrived, and how many ids that were sent once were refused.
+    // Whether an earlier send may have arrived, and how many ids were refused that were sent once.
     let (mut doubtful, mut refused) = (false, 0);
     loop {
         match tries.next(send(command.clone())).await {
@@ -116,7 +116,7 @@ pub(crate) const fn backoff() -> Backoff {
     Backoff::new(FIRST, LONGEST)
 }
 
-/// A random number from 0 to below 1.
+/// A share of a whole by chance, from 0 to below 1.
 pub(crate) fn chance() -> f64 {
     crate::machine::share()
 }

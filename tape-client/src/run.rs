@@ -99,7 +99,7 @@ pub enum RunResult {
 }
 
 impl RunResult {
-    /// The output of a run that ended well, read as JSON.
+    /// The output of a completed run, read as JSON.
     ///
     /// # Errors
     /// [`Error::Ended`] where the run failed or was cancelled, [`Error::Closing`] where it is being undone,

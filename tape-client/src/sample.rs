@@ -14,7 +14,7 @@ use tape_core::id::SampleName;
 use tape_core::time::Timestamp;
 use uuid::Uuid;
 
-/// The prefix of the names of the journal's own samples.
+/// How the names of samples begin that are the journal's own.
 const OWN: &str = "tape.";
 
 impl Run {

@@ -25,7 +25,7 @@ pub enum Queue {
     Outbox,
     /// Effects to ask the upstream about.
     Reconcile,
-    /// Gates, timers and changes of shared state to carry over.
+    /// Gates and timers that are due, changes of shared state to merge, and erased payloads to remove.
     Timers,
     /// Obligations to carry out.
     Compensation,

@@ -1,4 +1,4 @@
-//! The words of effects: what they are, who runs them, what an upstream can say about them.
+//! The types of effects: what an effect is, how it is run, and what an upstream can answer about it.
 
 use crate::budget::Spend;
 use crate::entry::words::Words;

@@ -96,7 +96,7 @@ impl From<TraceParent> for String {
 
 macro_rules! bodies {
     ($($(#[$doc:meta])* $variant:ident($body:path) = $kind:literal $(, payloads $payloads:expr)? $(, words $words:expr)?;)+) => {
-        /// What an entry says happened. A kind, once written, keeps its name and its meaning for ever.
+        /// The event that an entry records. A kind, once written, keeps its name and its meaning for ever.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", content = "body")]
         #[non_exhaustive]
@@ -194,9 +194,9 @@ bodies! {
     RunStuck(run::Stuck) = "run.stuck";
     /// A person let a stuck run continue.
     RunRetried(run::Retried) = "run.retried", words ();
-    /// The run ended well.
+    /// The run completed.
     RunCompleted(run::Completed) = "run.completed", payloads ();
-    /// The run ended in failure.
+    /// The run failed.
     RunFailed(run::Failed) = "run.failed", words ();
     /// The run was cancelled.
     RunCancelled(run::Cancelled) = "run.cancelled", words ();
@@ -258,7 +258,7 @@ bodies! {
     TimerCancelled(timer::Cancelled) = "timer.cancelled";
     /// A budget was opened.
     BudgetOpened(budget::Opened) = "budget.opened";
-    /// Part of a budget is set aside for a decision.
+    /// Parts of budgets are reserved for a decision.
     BudgetReserved(budget::Reserved) = "budget.reserved";
     /// The reservation of a decision is released.
     BudgetReleased(budget::Released) = "budget.released";

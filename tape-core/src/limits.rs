@@ -88,14 +88,14 @@ pub const STATE_KEYS_MAX: usize = 4_096;
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Most keys that one event changes in a session's state.
 pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
-/// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over, and the changes that shared state
+/// Most events of a session whose changes of `app:` and `user:` state are not merged yet, and most merged changes that shared state
 /// remembers.
 pub const PENDING_MERGES_MAX: usize = 1_024;
 /// Most entries whose payloads one request erases.
 pub const ERASED_AT_ONCE_MAX: usize = 256;
 /// Most erasures of one stream that the store has not carried out yet.
 pub const ERASURES_MAX: usize = 64;
-/// Most sessions for which shared state remembers how far their changes are carried over.
+/// Most sessions for which shared state remembers how far their changes are merged.
 pub const SHARED_SESSIONS_MAX: usize = 1_024;
 /// Most entries that one commit appends to one stream.
 pub const BATCH_ENTRIES_MAX: usize = 512;

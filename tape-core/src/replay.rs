@@ -359,7 +359,7 @@ impl Replay {
         self.scope(&position.scope).decided(position.k);
     }
 
-    /// Whether parts of budgets are set aside for the decision to be asked at `position`.
+    /// Whether parts of budgets are reserved for the decision to be asked at `position`.
     #[must_use]
     pub fn is_reserved(&self, position: &Position) -> bool {
         self.scopes
@@ -481,7 +481,7 @@ impl Replay {
         differences.at(|| Place::Beginning)
     }
 
-    /// Whether a run that this driver ended well ended with the output that it gives now.
+    /// Checks that a run which this driver completed has the output that it gives now.
     ///
     /// # Errors
     /// [`Drift`] where it ended with another.

@@ -113,7 +113,7 @@ impl Session {
         origins.collect()
     }
 
-    /// Changes of shared state that still have to be carried over, oldest first.
+    /// Changes of shared state that are not merged yet, oldest first.
     #[must_use]
     pub const fn pending(&self) -> &VecDeque<PendingMerge> {
         &self.pending
@@ -256,7 +256,7 @@ impl Session {
 
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
         let (seq, at) = (entry.seq, entry.decided_at);
-        // Shared state changes of a deleted session are carried over all the same.
+        // Changes of shared state by a deleted session are still merged.
         let created = matches!(entry.body, EntryBody::SessionCreated(_));
         let always = matches!(
             entry.body,

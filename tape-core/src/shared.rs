@@ -1,4 +1,4 @@
-//! State that sessions share: of an app (`app:`), or of one of its users (`user:`).
+//! State that sessions share, either of an app (`app:`), or of one of its users (`user:`).
 
 use crate::agenda::Agenda;
 use crate::command::{Command, SharedCommand};
@@ -29,9 +29,9 @@ use std::collections::BTreeMap;
 pub struct Shared {
     seq: Seq,
     state: State,
-    /// The changes that it has, by their names, with the entries that carried them over.
+    /// The merged changes, by their ids, with the entries that merged them.
     merged: BTreeMap<RequestId, Seq>,
-    /// The greatest name that was forgotten.
+    /// The greatest forgotten id.
     forgotten: Option<RequestId>,
     /// The last entry whose change was forgotten.
     forgotten_seq: Seq,
@@ -93,7 +93,7 @@ impl Shared {
     }
 }
 
-/// The name of a change: it is ordered by the time at which the session recorded it, and does not depend on who carries it over.
+/// The id of a change. It is ordered by the time at which the session recorded the change, and is the same for every server that merges it.
 fn name(session: &SessionId, source: Seq, recorded_at: Timestamp) -> RequestId {
     let digest = ContentDigest::of(&(session, source)).0;
     RequestId::new(recorded_at, u128::from_be_bytes(digest))

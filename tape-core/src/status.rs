@@ -30,9 +30,9 @@ pub enum RunStatus {
     Compensating,
     /// It, or an effect or obligation of it, waits for a person. It may have a driver meanwhile.
     Stuck,
-    /// It ended well.
+    /// It completed.
     Completed,
-    /// It ended in failure.
+    /// It failed.
     Failed,
     /// It was cancelled.
     Cancelled,

@@ -89,7 +89,7 @@ impl Runs {
         }
     }
 
-    /// Lists those of the runs that match. Returns how many.
+    /// Lists those of some runs that are asked for. How many that were.
     async fn list(&self, context: &mut Context<'_>, runs: Vec<(RunId, Summary)>) -> Result<usize, Failure> {
         let tape = context.tape.clone();
         let ask = |(run, summary): (RunId, Summary)| {

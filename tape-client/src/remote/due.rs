@@ -41,7 +41,7 @@ struct Following {
 }
 
 impl Pushes {
-    /// Completes once the server has pushed something since the call, or is reachable again.
+    /// Completes once the server has pushed something since the call, or is there again.
     pub(super) fn changed(&self, link: &Link, queue: Queue) -> BoxFuture<'static, ()> {
         let mut pushed = self.of(link, queue);
         pushed.mark_unchanged();

@@ -21,7 +21,7 @@ struct Reader {
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
     once: bool,
-    /// Where to go on, by shard.
+    /// Where to continue, by shard.
     cursors: BTreeMap<u32, v1::ShardCursor>,
     open: Option<Streaming<v1::TailResponse>>,
     backoff: tape_api::backoff::Backoff,

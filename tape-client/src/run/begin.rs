@@ -1,4 +1,4 @@
-//! Beginning a run, or taking up the one that is there.
+//! Beginning a run, or taking over the existing one.
 
 use super::flight::Flight;
 use super::{Inner, Run, RunResult};
@@ -41,10 +41,10 @@ pub struct RunBuilder {
     trace: Option<TraceParent>,
 }
 
-/// What beginning a run came to.
+/// The result of beginning a run.
 #[derive(Debug)]
 pub enum Begun {
-    /// This process drives the run, whether it is new or taken up again.
+    /// This process drives the run, whether it is new or taken over.
     Driving(Run),
     /// The run has ended, and this is how.
     Ended(RunResult),
@@ -104,7 +104,7 @@ impl RunBuilder {
         self
     }
 
-    /// Takes up only a run that is there.
+    /// Takes over only an existing run.
     pub const fn existing(mut self) -> Self {
         self.create = false;
         self
@@ -116,11 +116,11 @@ impl RunBuilder {
         self
     }
 
-    /// Begins the run, or takes up the one that is there: its journal is read once, and what it has is replayed from memory.
+    /// Begins the run, or takes over the existing one. Its journal is read once and replayed from memory.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another driver is at work on it; [`Error::Closing`] where it waits for a person.
-    /// [`Error::Drift`] where an input or labels are given and the run began with others.
+    /// [`Error::Busy`] where another driver has it; [`Error::Closing`] where it waits for a person. [`Error::Drift`] where an input or
+    /// labels are given and the run began with others.
     ///
     /// # Cancellation
     /// If this future is dropped, it may still begin or take over the run; then it releases the run again. A later `begin` of the run
@@ -342,7 +342,7 @@ pub(super) async fn catch_up(
         while let Some(page) = pages.next().await {
             match page {
                 Ok(page) => fold(replay, &page)?,
-                // What was read so far is kept: the next try goes on from there.
+                // The entries read so far are kept, and the next try continues from there.
                 Err(JournalError::Unavailable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
                     broken_off = Some(source);
@@ -383,5 +383,5 @@ pub(super) fn fold(replay: &Mutex<Replay>, page: &[StoredEntry]) -> Result<(), E
     Ok(())
 }
 
-/// Most times that reading a journal is taken up again.
+/// Most times that reading a journal is resumed.
 const READ_FAILURES_MAX: u32 = 8;

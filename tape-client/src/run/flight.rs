@@ -36,7 +36,7 @@ pub(super) struct Flight {
     clearing: Mutex<()>,
     /// The last entry that the journal acknowledged.
     acknowledged: AtomicU64,
-    /// The number of requests so far, for calls that wait for parallel branches.
+    /// How many things were asked for, for those who wait for parallel branches.
     asked: watch::Sender<u64>,
 }
 

@@ -93,7 +93,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Waits for the next event: the lease ended, new entries came, the time has come, or the run must be suspended.
+    /// Until something happened that is worth a look.
     async fn step(&mut self) -> Result<(), Error> {
         tokio::select! {
             biased;

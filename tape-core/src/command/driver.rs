@@ -60,14 +60,14 @@ pub enum DriverCommand {
     },
     /// Records what the model answered.
     RecordDecision(RecordDecision),
-    /// Sets part of budgets aside for the decision about to be asked at `position`.
+    /// Reserves parts of budgets for the decision about to be asked at `position`.
     ReserveForDecision {
         /// The next decision of its scope.
         position: Position,
         /// How much.
         spends: Vec<Spend>,
     },
-    /// Frees what was set aside for a decision that will not be asked.
+    /// Releases the reservation of a decision that will not be asked.
     ReleaseReservation {
         /// The decision.
         position: Position,
@@ -157,12 +157,12 @@ pub enum DriverCommand {
         /// What came of it.
         output: Payload,
     },
-    /// Ends the run in failure, once what it did is undone.
+    /// Ends the run as failed, once its effects are undone.
     Fail {
         /// What went wrong.
         error: String,
     },
-    /// Ends the run as cancelled, once what it did is undone.
+    /// Ends the run as cancelled, once its effects are undone.
     AcceptCancel,
     /// A gate, timer, budget or checkpoint of a scope within the run. Without this wrapper, the command is the root scope's.
     Within {

@@ -33,7 +33,7 @@ pub enum ExternalCommand {
         /// The timer.
         timer: TimerName,
     },
-    /// Asks for the run to end, and what it did to be undone.
+    /// Requests that the run is cancelled and its effects are undone.
     Cancel {
         /// Why.
         reason: String,

@@ -21,7 +21,7 @@ pub struct Opened {
     pub scope: Scope,
 }
 
-/// Part of a budget is set aside for the decision about to be asked. (An effect reserves in the entry that begins it.)
+/// Parts of budgets are reserved for the decision about to be asked. (An effect reserves in the entry that begins it.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
     /// The decision.

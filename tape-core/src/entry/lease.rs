@@ -1,4 +1,4 @@
-//! Who drives a run.
+//! The lease of a run.
 
 use crate::id::{Epoch, Holder};
 use crate::time::Timestamp;

@@ -67,9 +67,9 @@ has_words!(CancelRequested: reason);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Well; the entry has the output.
+    /// Completed; the entry has the output.
     Completed,
-    /// In failure.
+    /// Failed.
     Failed {
         /// What went wrong.
         error: String,
@@ -102,7 +102,7 @@ impl RunOutcome {
     }
 }
 
-/// How a run that did not end well ends.
+/// How a run that fails or is cancelled ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case")]
 pub enum UnhappyOutcome {
@@ -138,14 +138,14 @@ pub struct Compensating {
 }
 has_words!(Compensating: ; within then);
 
-/// The run cannot go on without a person.
+/// The run cannot continue without a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
     /// Why.
     pub reason: String,
 }
 
-/// A person let a stuck run go on.
+/// A person let a stuck run continue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Why.
@@ -153,7 +153,7 @@ pub struct Retried {
 }
 has_words!(Retried: reason);
 
-/// The run ended well.
+/// The run completed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completed {
     /// What came of it.
@@ -161,7 +161,7 @@ pub struct Completed {
 }
 has_payloads!(Completed: output);
 
-/// The run ended in failure; what had to be undone is undone.
+/// The run failed; its released obligations are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// What went wrong.
@@ -169,7 +169,7 @@ pub struct Failed {
 }
 has_words!(Failed: error);
 
-/// The run was cancelled; what had to be undone is undone.
+/// The run was cancelled; its released obligations are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
     /// Why.

@@ -18,7 +18,7 @@ pub struct Put {
 }
 has_payloads!(Put: value; optional previous);
 
-/// A value was deleted; its version goes on counting.
+/// A value was deleted; its version keeps counting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
     /// The version of the tombstone.

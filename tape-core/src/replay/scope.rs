@@ -27,7 +27,7 @@ pub(super) struct ScopeReplay {
     next_sample: u32,
     /// Patches, and whether this scope takes them.
     patches: BTreeMap<SampleName, bool>,
-    /// Decisions with part of a budget set aside.
+    /// Decisions with a reservation.
     reserved: BTreeSet<u32>,
     /// Gates, timers, budgets and checkpoints that the journal has and the agent has not asked for.
     unasked_names: BTreeSet<Place>,

@@ -31,7 +31,7 @@ use tape_environment::{Environment, machine};
 
 /// A journal: over a server (`tape://host:port`), or a store in this process (`sqlite:PATH`, `memory:`).
 ///
-/// Cheap to clone; one serves a whole process. All calls want a tokio runtime.
+/// Cheap to clone; one serves a whole process. All calls need a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Tape {
     pub(crate) journal: Arc<dyn Journal>,
@@ -40,7 +40,7 @@ pub struct Tape {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// What came of an effect.
+/// The outcome of an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EffectOutcome {
     /// It happened; what the upstream answered.
@@ -78,7 +78,7 @@ pub struct Connect {
 #[derive(Clone, Debug)]
 enum Target {
     Url(String),
-    /// The same, of a journal that is not made.
+    /// The same, for a journal that must exist and is not created.
     Existing(String),
     Journal(Arc<dyn Journal>),
 }
@@ -102,7 +102,7 @@ impl Tape {
         Connect::to(Target::Url(url.to_owned()))
     }
 
-    /// Sets up a client of the journal at `url`, which has to be there already: none is made of a misspelt name.
+    /// Sets up a client of the journal at `url`, which must exist already. It is not created, so a misspelt name is an error.
     #[must_use]
     pub fn at_existing(url: &str) -> Connect {
         Connect::to(Target::Existing(url.to_owned()))
@@ -120,7 +120,7 @@ impl Tape {
         self.environment.as_ref()
     }
 
-    /// Begins a run, or takes up the one that is there.
+    /// Begins a run, or takes over the existing one.
     pub fn run(&self, run: RunId) -> RunBuilder {
         RunBuilder::new(self.clone(), run)
     }
@@ -141,7 +141,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::Rejected`] where the gate has been answered by something else, the `id` has been used with another answer, or there is no
-    /// such run; [`Error::Cancelled`], [`Error::Closing`] or [`Error::Ended`] where the run comes to its end and asks nothing any more.
+    /// such run; [`Error::Cancelled`], [`Error::Closing`] or [`Error::Ended`] where the run is ending or has ended and reads no gate any
+    /// more.
     pub async fn signal(
         &self,
         run: &RunId,
@@ -162,7 +163,7 @@ impl Tape {
         .await
     }
 
-    /// Answers a gate that is open, as somebody does who has looked at the run up to the entry `seen`.
+    /// Answers an open gate, on behalf of a person or program that has read the run up to the entry `seen`.
     ///
     /// # Errors
     /// As [`Tape::signal`]; [`Error::Rejected`] also where the gate is not open, or was opened after `seen`
@@ -188,7 +189,7 @@ impl Tape {
         .await
     }
 
-    /// Asks for a run to end, and for what it did to be undone. A driver that has the run accepts that
+    /// Requests that a run is cancelled and its effects are undone. A driver that has the run accepts that
     /// ([`Run::accept_cancel`](crate::Run::accept_cancel)); a run without one ends at once. Where the driver is gone before it accepts,
     /// recovery ends the run, and so does another call of this. The first reason counts.
     ///
@@ -204,7 +205,7 @@ impl Tape {
         .await
     }
 
-    /// What came of an effect of any run, from the entry that settled it. Who meets a business key that is taken is told both
+    /// The outcome of an effect of any run, from the entry that settled it. The rejection for a business key that is taken names both
     /// ([`BusinessKeyTaken`](tape_core::reply::Rejection::BusinessKeyTaken)).
     ///
     /// # Errors
@@ -231,8 +232,7 @@ impl Tape {
     /// Settles an effect that is UNKNOWN or stuck, on the word of a person who has looked at the run up to the entry `seen`.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where the effect is neither, or anything became of it after `seen`
-    /// ([`Changed`](tape_core::reply::Rejection::Changed)).
+    /// [`Error::Rejected`] where the effect is neither, or changed after `seen` ([`Changed`](tape_core::reply::Rejection::Changed)).
     pub async fn settle(
         &self,
         run: &RunId,
@@ -258,8 +258,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`Error::Rejected`] where a worker has it ([`Claimed`](tape_core::reply::Rejection::Claimed)), another is to be undone before it
-    /// ([`NotNext`](tape_core::reply::Rejection::NotNext)), or it is armed only or not stuck and so cannot be settled like this
-    /// ([`Invalid`](tape_core::reply::Rejection::Invalid)); where anything became of it after `seen`.
+    /// ([`NotNext`](tape_core::reply::Rejection::NotNext)), or its status does not allow this verdict
+    /// ([`Invalid`](tape_core::reply::Rejection::Invalid)); where it changed after `seen`.
     pub async fn settle_obligation(
         &self,
         run: &RunId,
@@ -345,7 +345,7 @@ impl Tape {
         until_answered(self.tries(), || self.journal.head(run)).await
     }
 
-    /// Who drives a run, by the journal's time now; none where there is no such run.
+    /// The driver of a run, by the journal's current time; none where there is no such run.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach, [`Error::Damaged`] where the run cannot be read.
@@ -353,8 +353,8 @@ impl Tape {
         until_answered(self.tries(), || self.journal.driver(run)).await
     }
 
-    /// The journal's time, for what needs no precision: a client of a server goes by its own clock until the server has refused a
-    /// request as dated wrong, so it is up to ten minutes off where the clock of its machine is.
+    /// The journal's time, for uses that need no precision. A client of a server uses its own clock until the server has refused a request
+    /// for its date, so the result may be up to ten minutes off if the machine's clock is.
     ///
     /// # Panics
     /// If the journal makes request ids without a date, which none does.
@@ -372,10 +372,10 @@ impl Tape {
     }
 
     /// The feed: entries of every stream whose subjects fit, in order within each stream. Pages may be empty. An entry that cannot be
-    /// read is reported in its page, and the feed goes on after it.
+    /// read is reported in its page, and the feed continues after it.
     ///
-    /// An [`Error::Unavailable`] is not the end: polled again, the feed goes on where it was, after a pause that grows with
-    /// each failure. Any other error is the last item.
+    /// An [`Error::Unavailable`] is not the end: polled again, the feed continues where it was, after a pause that grows with each failure.
+    /// Any other error is the last item.
     pub fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, Error>> {
         self.journal
             .tail(tail)
@@ -395,9 +395,9 @@ impl Tape {
         self.execute(command, send).await
     }
 
-    /// Retires a page of runs that ended long ago and drops their entries; of each, one entry stays that says how it ended.
+    /// Retires a page of runs that ended long ago and drops their entries; one entry of each run stays and has how it ended.
     ///
-    /// It may be broken off and done again, also by several at once: what was begun is found and finished.
+    /// It may stop anywhere, be repeated and run several times at once: a retirement that was begun is found and finished.
     ///
     /// # Errors
     /// [`Error::Invalid`] where there is no reason or it is longer than 8 KiB; [`Error::Unavailable`] where the journal is out of reach.
@@ -422,8 +422,8 @@ impl Tape {
         until_answered(self.tries(), || self.journal.reclaim()).await
     }
 
-    /// A page of the streams there are, of all tenants and kinds. Who goes on from each page is given every stream that is there all the
-    /// while, once.
+    /// A page of the existing streams, of all tenants and kinds. A reader that pages to the end sees every stream that exists throughout
+    /// exactly once.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
@@ -445,8 +445,8 @@ impl Tape {
         pages.map(|page| page.map_err(Error::from)).boxed()
     }
 
-    /// Compares a page of the indexes of due work and of runs with what the streams imply, of all tenants, and puts right what is
-    /// otherwise, where asked. It may be broken off, repeated and done by several at once, while others write.
+    /// Compares a page of the indexes of due work and of runs with what the streams imply, of all tenants, and corrects differences if
+    /// asked to. It may stop anywhere, be repeated and run several times at once, while others write.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
@@ -527,7 +527,7 @@ impl Connect {
         self
     }
 
-    /// The name under which leases are held; by default one that no other process has.
+    /// The name under which leases are held; by default a name that is unique to this process.
     #[must_use]
     pub fn holder(mut self, holder: Holder) -> Self {
         self.holder = Some(holder);

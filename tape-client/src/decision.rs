@@ -1,4 +1,4 @@
-//! Decisions: the model is asked once, and its answer is replayed ever after.
+//! Decisions: the model is asked once, and its recorded answer is replayed in every later drive.
 
 use crate::effect::Calls;
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub struct Asking {
     reserve: Vec<(String, u64)>,
 }
 
-/// What a model answered, and what is recorded with it. A JSON value or a payload is an answer by itself.
+/// A model's answer, and what is recorded with it. A JSON value or a payload can be used as an answer directly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     response: Payload,
@@ -63,7 +63,7 @@ impl Asking {
         self
     }
 
-    /// Sets part of a budget aside before the model is asked; what the answer [spent](Answer::spent) takes its place.
+    /// Reserves part of a budget before the model is asked. The amount that the answer [spent](Answer::spent) replaces the reservation.
     pub fn reserve(mut self, budget: &str, amount: u64) -> Self {
         self.reserve.push((budget.to_owned(), amount));
         self
@@ -199,7 +199,7 @@ impl Answer {
     /// Charges a budget.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the budget's name is none.
+    /// [`Error::Invalid`] where the budget's name is not valid.
     pub fn spent(mut self, budget: &str, amount: u64) -> Result<Self, Error> {
         self.spent.push(Spend {
             budget: BudgetName::new(budget)?,
@@ -268,7 +268,8 @@ impl Decision {
     /// What the model answered, read as JSON.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] where it is no such value, [`Error::Erased`] where its bytes were erased. An empty answer is read as `null`.
+    /// [`Error::Unreadable`] where it is not such a value, [`Error::Erased`] where its bytes were erased. An empty answer is read as
+    /// `null`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the decision", &self.response)
     }

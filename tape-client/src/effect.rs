@@ -42,7 +42,7 @@ enum Stand {
     Go { attempt: u32 },
     /// An earlier attempt has no outcome, or is to be made again: start another.
     Again { due: Option<Timestamp> },
-    /// Nobody knows what came of its attempts: start another after a while, or leave it to who can tell.
+    /// Its outcome is unknown: start another attempt after a while, or leave it to an observer or a person.
     Unknown { cause: String },
     /// It is settled.
     Done(Settled),
@@ -65,7 +65,7 @@ impl Effect {
         }
     }
 
-    /// Which effect it is, unless it is one that was asked for before: then it takes the place of that one when it runs.
+    /// The effect's id. If the same effect was asked for before, it takes over that effect's id when it runs.
     #[must_use]
     pub const fn id(&self) -> &EffectId {
         &self.id
@@ -77,15 +77,15 @@ impl Effect {
         self.id.idempotency_key(self.run.id())
     }
 
-    /// Makes it the `call`-th effect of its decision, instead of the next in order of creation. Asked for again, it is the same act
-    /// whatever became of the first future, and its arguments must be the same.
+    /// Makes it the `call`-th effect of its decision, instead of the next in order of creation. Asked for again under this number, it is
+    /// the same effect, even if the first future was dropped, and its arguments must be the same.
     pub const fn call(mut self, call: u16) -> Self {
         self.number.choose();
         self.id.call = call;
         self
     }
 
-    /// The arguments, for the journal and for whoever dispatches the effect.
+    /// The arguments, for the journal and for the worker that dispatches the effect.
     pub fn args(self, args: &impl Serialize) -> Self {
         let args = json::payload("effect arguments", args);
         self.with(|spec| args.map(|args| spec.args = args))
@@ -110,13 +110,13 @@ impl Effect {
         self.with(|spec| undo.map(|undo| spec.undo = Some(undo)))
     }
 
-    /// Sets part of a budget aside, in the same commit as the intent.
+    /// Reserves part of a budget, in the same commit as the intent.
     pub fn reserve(mut self, budget: &str, amount: u64) -> Self {
         self.reserve.push((budget.to_owned(), amount));
         self
     }
 
-    /// The business operation's own name: of one tenant and connector, only one effect ever gets it.
+    /// The business operation's own name. Within a tenant and connector, only one effect gets it.
     pub fn business_key(self, key: &str) -> Self {
         let key = BusinessKey::new(key);
         self.with(|spec| {
@@ -133,7 +133,7 @@ impl Effect {
         })
     }
 
-    /// The upstream does not change by it.
+    /// It changes nothing at the upstream.
     pub fn read_only(self) -> Self {
         self.with(|spec| {
             spec.semantics = Semantics::ReadOnly;
@@ -149,7 +149,7 @@ impl Effect {
         })
     }
 
-    /// The upstream would act twice if it were sent twice: a worker dispatches it, and nobody sends it again blindly.
+    /// The upstream would act twice if it were sent twice. A worker dispatches it, and it is never sent again before its outcome is known.
     pub fn non_idempotent(self) -> Self {
         self.with(|spec| {
             (spec.semantics, spec.mode) = (Semantics::NonIdempotent, Mode::Outbox);
@@ -162,21 +162,20 @@ impl Effect {
         self
     }
 
-    /// Runs it: `call` is made once the intent is durable, unless the journal has the outcome. A retryable failure and a lost
-    /// answer are tried again with the same key, as often as the policy says.
+    /// Runs it: `call` is called once the intent is durable, unless the journal has the outcome. A retryable failure and a lost answer are
+    /// tried again with the same key, as often as the policy says.
     ///
     /// # Errors
     /// [`Error::EffectFailed`] where it failed for good, now or in an earlier drive; [`Error::EffectUnknown`] where the last
     /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Invalid`] where it is new, and a later
-    /// decision of its scope was asked for; [`Error::Unreadable`] where it happened, and what
-    /// came of it is too large to be kept or cannot be read as `T`: the upstream is not called again for that, in no drive;
-    /// [`Error::Suspended`] where the next attempt is due longer than the client waits, and the run waits without this driver;
-    /// [`Error::Cancelled`] where somebody asks for the run to end before the next attempt.
+    /// decision of its scope was asked for; [`Error::Unreadable`] where it happened, and its result is too large to be kept or cannot be
+    /// read as `T`: no drive calls the upstream again for that; [`Error::Suspended`] where the next attempt is due later than the client
+    /// waits, and the run waits without this driver; [`Error::Cancelled`] where a cancellation is requested before the next attempt.
     ///
     /// # Cancellation
-    /// Dropped, it may have happened: the call may be under way, and its outcome may still be recorded. Asked for again, the same in every
-    /// part, it is the same effect with the same key: its outcome is returned where the journal has it, else the call is made again,
-    /// as after a crash.
+    /// If this future is dropped, the effect may have happened: the call may be under way, and its outcome may still be recorded. An effect
+    /// that is asked for again, equal in every part, is the same effect with the same key. Its outcome is returned if the journal has it;
+    /// otherwise the call is made again, as after a crash.
     pub async fn run<T, F>(self, mut call: impl FnMut(Call) -> F) -> Result<T, Error>
     where
         T: Serialize + DeserializeOwned,
@@ -185,14 +184,14 @@ impl Effect {
         let what = format!("the result of effect {}", self.id);
         let call = |this: Call| {
             let called = call(this);
-            // It happened, so what cannot be recorded must not count as a failure.
+            // It happened, so a result that cannot be recorded must not count as a failure.
             async { Ok(json::kept("effect result", &called.await?)) }
         };
         let result = self.run_payload(call).await?;
         json::read(&what, &result)
     }
 
-    /// As [`Effect::run`], with results in any form. For one of unknown size there is [`Payload::kept`].
+    /// As [`Effect::run`], with results in any form. For a result of unknown size, use [`Payload::kept`].
     ///
     /// # Errors
     /// As [`Effect::run`].
@@ -249,8 +248,8 @@ impl Effect {
     /// [`Error::Drift`] and [`Error::Invalid`] as for [`Effect::run`]; [`Error::Unreadable`] where it happened, and the answer cannot be read as `T`. An empty answer is read as `null`.
     ///
     /// # Cancellation
-    /// Dropped, it is in the outbox, or still gets there. Asked for again, the same in every part, it is the same effect with the same
-    /// key.
+    /// If this future is dropped, the effect is in the outbox, or still gets there. An effect that is asked for again, equal in every part,
+    /// is the same effect with the same key.
     pub async fn settled<T: DeserializeOwned>(self) -> Result<T, Error> {
         let what = format!("the result of effect {}", self.id);
         json::read(&what, &self.settled_payload().await?)
@@ -417,14 +416,14 @@ async fn again(run: &Run, id: &EffectId, due: Option<Timestamp>) -> Result<Stand
     started(run.drive(restart).await?)
 }
 
-/// Waits until the next attempt is due, or until the effect is settled by somebody else. A wait longer than the client waits suspends
-/// the run.
+/// Waits until the next attempt is due, or until a worker or a person settles the effect. A wait that is longer than the client waits
+/// suspends the run.
 ///
 /// # Errors
-/// [`Error::Cancelled`] where somebody asks for the run to end meanwhile: nothing more is sent then.
+/// [`Error::Cancelled`] where a cancellation is requested meanwhile: nothing more is sent then.
 async fn until_due(run: &Run, id: &EffectId, due: Timestamp) -> Result<Option<Settled>, Error> {
     let left = || run.inner.lease.clock().until(due);
-    // Who waits elsewhere in the run does not suspend it over a short wait.
+    // Another wait in the run must not suspend the run during a short wait.
     let short = left() <= run.inner.tape.settings.suspend_after;
     let _busy = short.then(|| run.busy());
     let wait = Due {
@@ -460,7 +459,7 @@ async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: AttemptOutcome) 
             error: error.clone(),
             detail: detail.clone(),
         }),
-        // Where one of these is the last, the journal says in which words.
+        // If one of these is the last attempt, the journal has the error's text.
         _ => None,
     };
     let bare = ending.without_cost();
@@ -470,7 +469,7 @@ async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: AttemptOutcome) 
         ending,
     };
     let reply = match (run.drive(finish(ending)).await, bare) {
-        // It happened: sent again, it would only be refused again.
+        // It happened. The same outcome would be refused again, so it is recorded without its cost.
         (Err(Error::Rejected(rejection)), Some(bare)) => {
             run.drive(finish(bare)).await?;
             return Err(Error::Rejected(rejection));
@@ -507,7 +506,7 @@ async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: AttemptOutcome) 
     }
 }
 
-/// What the journal says came of an effect that is settled.
+/// The recorded outcome of a settled effect.
 async fn recorded_outcome(run: &Run, id: &EffectId) -> Result<Settled, Error> {
     run.catch_up().await?;
     let settled = run.replay().effect(id).and_then(|record| record.settled.clone());

@@ -8,44 +8,44 @@ use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
 use tape_core::reply::{ClosingPhase, Rejection, ReplyResult};
 
-/// Why a call of the client came to nothing, by what to do next.
+/// Why a call of the client failed, by what to do next.
 ///
-/// An agent as a rule hands every one of them up with `?` and lets its process return: what is recorded is safe, and the next
-/// drive goes on from there. [`Error::next`] says the same in words.
+/// As a rule, an agent passes each of them up with `?` and returns: recorded items are safe, and the next drive continues from there.
+/// [`Error::next`] gives the advice as text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Return: the run waits without a driver. It is re-driven when what it waits for has come.
+    /// Return: the run waits without a driver. It is re-driven when its wait is over.
     #[error("the run is suspended until what it waits for has come")]
     Suspended,
-    /// Stop: another driver has the run, and nothing that this one does counts any more.
+    /// Stop: another driver has the run, and nothing that this driver does is recorded any more.
     #[error("the lease is lost: another driver has run {}", StreamId::Run(.run.clone()))]
     LostLease {
         /// The run.
         run: RunId,
     },
-    /// Leave it: another driver is at work on the run.
+    /// Leave it: another driver has the run.
     #[error("the run is driven by {holder}")]
     Busy {
         /// The driver.
         holder: Holder,
     },
-    /// Look at the agent: it asked something else than its journal has. Roll its code back, or start a new run.
+    /// Check the agent: its request differs from its journal. Roll its code back, or start a new run.
     #[error(transparent)]
     Drift(#[from] Box<Drift>),
     /// Return: the run has ended.
     #[error("the run has ended: {}", ended_text(.0))]
     Ended(RunOutcome),
-    /// Tidy up and call [`Run::accept_cancel`](crate::Run::accept_cancel): somebody asked for the run to end.
+    /// Tidy up and call [`Run::accept_cancel`](crate::Run::accept_cancel): a cancellation was requested.
     #[error("the run is to be cancelled")]
     Cancelled,
-    /// Return: what the run did is being undone, or it waits for a person.
+    /// Return: the run's effects are being undone, or it waits for a person.
     #[error("the run is {phase}: nothing new may begin")]
     Closing {
         /// Its phase: `compensating` or `stuck`.
         phase: ClosingPhase,
     },
-    /// Decide what that means for the run: the effect did not happen and will not.
+    /// Decide what this means for the run: the effect did not happen and will not.
     #[error("effect {effect} failed: {error}")]
     EffectFailed {
         /// Which.
@@ -56,17 +56,17 @@ pub enum Error {
         detail: Option<Box<Payload>>,
     },
     /// Return: the upstream may have acted. The next drive sends the effect again with the same key.
-    #[error("nobody knows whether effect {effect} happened: {cause}")]
+    #[error("it is unknown whether effect {effect} happened: {cause}")]
     EffectUnknown {
         /// Which.
         effect: EffectId,
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         cause: String,
     },
     /// Ask the model again, or return and be re-driven: there was no answer, and nothing is recorded.
     #[error("the model gave no answer")]
     NoAnswer {
-        /// What stood in the way.
+        /// Why there was no answer.
         #[source]
         source: Source,
     },
@@ -83,16 +83,17 @@ pub enum Error {
     /// Try again later: the journal is out of reach, and was so for as long as the client retries.
     #[error("the journal is out of reach")]
     Unavailable {
-        /// What stood in the way.
+        /// Why there was no answer.
         #[source]
         source: Source,
     },
-    /// Mend the call: the journal refuses it, and would again. Two refusals are no fault of the call: where an effect is not settled
-    /// ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
-    /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) has what came of the owner's effect.
+    /// Correct the call: the journal refuses it, and would refuse it again. Two refusals are not mistakes in the call: where an effect is
+    /// not settled ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
+    /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) returns the outcome of the owner's
+    /// effect.
     #[error(transparent)]
     Rejected(Box<Rejection>),
-    /// Mend the call: an argument makes no sense, to this client or to the journal. Nothing was written.
+    /// Correct the call: this client or the journal finds an argument invalid. Nothing was written.
     #[error("{what}: {problem}")]
     Invalid {
         /// The argument.
@@ -107,8 +108,8 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Decide what that means for the run: it happened, and what came of it is not what the agent reads it as, now and in each drive. It
-    /// is no JSON, another JSON than was asked for, was too large to be kept ([`Payload::as_unkept`]), or is the answer of a gate whose
+    /// Decide what this means for the run: it happened, but the recorded payload cannot be read as the requested type, in this drive or any
+    /// other. It is not JSON, does not fit the type, was too large to be kept ([`Payload::as_unkept`]), or is the answer of a gate whose
     /// deadline passed without one.
     #[error("{what} cannot be read: {problem}")]
     Unreadable {
@@ -128,7 +129,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What to do next, in words.
+    /// What to do next, as text.
     #[must_use]
     pub fn next(&self) -> &'static str {
         match self {
@@ -136,7 +137,7 @@ impl Error {
             Self::LostLease { .. } => "stop; another driver has the run",
             Self::Busy { .. } => "leave the run to its driver",
             Self::Drift(_) => "roll the agent's code back, or start a new run",
-            Self::Ended(_) => "return; the end is the end",
+            Self::Ended(_) => "return; the run cannot be changed any more",
             Self::Cancelled => "tidy up and accept the cancellation",
             Self::Closing { .. } => "return; the journal or a person does the rest",
             Self::EffectFailed { .. } => "decide what the failure means for the run",
@@ -167,7 +168,7 @@ impl Error {
         }
     }
 
-    /// An answer that the journal gives to no such request.
+    /// The error for an answer that does not fit the request.
     pub(crate) fn unexpected(what: &'static str, found: &ReplyResult) -> Self {
         Self::damaged(format!("the journal answered {what} with {}", word(found)))
     }

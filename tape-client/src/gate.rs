@@ -52,7 +52,7 @@ impl GateAnswer {
     /// What the signal carried, read as JSON. After a deadline there is no answer: ask [`GateAnswer::is_timeout`] first.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] where it is no such value, also where the deadline passed without a signal. An empty answer of a signal is
+    /// [`Error::Unreadable`] where it is not such a value, also where the deadline passed without a signal. An empty answer of a signal is
     /// read as `null`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         if self.is_timeout() {
@@ -81,8 +81,8 @@ impl Gate {
         self
     }
 
-    /// Ends the wait at a time without a signal. A time that comes from a clock is taken from [`Run::now`], so that a re-drive asks
-    /// for the same.
+    /// Ends the wait at a time without a signal. Take a time that depends on a clock from [`Run::now`], so that a re-drive asks for the
+    /// same.
     pub const fn deadline_at(mut self, at: Timestamp) -> Self {
         self.deadline = Some(Deadline::At(at));
         self
@@ -95,7 +95,8 @@ impl Gate {
     /// [`Error::Drift`] where the journal has the gate with another deadline, or something else of this scope first.
     ///
     /// # Cancellation
-    /// Dropped, the gate stays open, or is still opened. Waited at again, it is the same gate; its deadline counts from when it opened.
+    /// If this future is dropped, the gate stays open, or is still opened. A repeated wait is at the same gate; its deadline counts from
+    /// when it opened.
     pub async fn wait(self) -> Result<GateAnswer, Error> {
         let (run, gate) = (&self.run, GateName::new(&self.name)?);
         let doing = run.doing().await?;

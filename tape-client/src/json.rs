@@ -1,5 +1,5 @@
-//! JSON of the agent's own values, in one form: digests of it must not change with the order of a map, and what is recorded and
-//! sent has the letters that the value was written with.
+//! JSON of the agent's own values, in one canonical form: its digest must not depend on the order of a map, and numbers are recorded and
+//! sent exactly as the value was serialized.
 
 use crate::error::Error;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tape_core::json::canonical;
 use tape_core::payload::Payload;
 
-/// The JSON text of `value`, the members of its objects sorted by name. It is never read back on the way, so that no number changes.
+/// The JSON text of `value`, the members of its objects sorted by name. It is never parsed on the way, so no number changes.
 pub(crate) fn text(what: &'static str, value: &(impl Serialize + ?Sized)) -> Result<String, Error> {
     let text = serde_json::to_string(value).map_err(|error| Error::invalid(what, error))?;
     canonical(&text).map_err(|error| Error::invalid(what, error))
@@ -18,7 +18,7 @@ pub(crate) fn payload(what: &'static str, of: &(impl Serialize + ?Sized)) -> Res
     Ok(Payload::new(Payload::JSON, text(what, of)?)?)
 }
 
-/// A recorded payload, where it was not erased: an agent must not take one without bytes for an empty one.
+/// A recorded payload, unless it was erased: an agent must not mistake a payload without bytes for an empty one.
 pub(crate) fn there(what: impl FnOnce() -> String, payload: Payload) -> Result<Payload, Error> {
     match payload.bytes() {
         Some(_) => Ok(payload),
@@ -42,13 +42,13 @@ pub(crate) fn read<T: DeserializeOwned>(what: &str, payload: &Payload) -> Result
             "it had {least}{len} bytes, which were too many to be kept"
         )));
     }
-    // An upstream that has nothing to say says nothing.
+    // An upstream without a result answers with no bytes.
     let text = if bytes.is_empty() { b"null" } else { &bytes[..] };
     serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))
 }
 
-/// What can be kept of `value`, which is what came of something that happened: its JSON text, or what is known of it where that is too
-/// long, or why there is none. A payload that is no JSON text reads as [`Error::Unreadable`], in each drive.
+/// What can be kept of `value`, the result of something that happened: its JSON text; or what is known of the text if it is too long; or
+/// why there is no text. A payload that is not JSON reads as [`Error::Unreadable`] in each drive.
 pub(crate) fn kept(what: &'static str, of: &(impl Serialize + ?Sized)) -> Payload {
     match text(what, of) {
         Ok(text) => Payload::kept(Payload::JSON, text),

@@ -16,27 +16,27 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// A lease is renewed so many times before it is over.
+/// How often a lease is renewed before it would end.
 const RENEWALS_PER_LEASE: u32 = 3;
-/// Where it cannot be renewed, it is tried so many times at least before it is over.
+/// The least number of tries to renew a lease before it ends, if renewals fail.
 const TRIES_PER_LEASE: u32 = 10;
-/// Connections that are lost within this long of each other are lost for one reason.
+/// Connections that are lost within this time of each other count as one loss.
 const TOGETHER: Duration = Duration::from_millis(5);
 
-/// Whether a driver may still speak for its run.
+/// Whether a driver may still act for its run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// It holds the lease, as far as it knows. The store's own commit has the last word.
+    /// It holds the lease, as far as it knows. The store's commit decides.
     Held,
     /// The lease is over by its clock. As long as no other driver takes the run, a renewal or a write may still succeed.
     Over,
     /// Another driver took the run.
     Lost,
-    /// It let the run wait without a driver.
+    /// It suspended the run.
     Suspended,
-    /// It let the run go.
+    /// It released the run.
     Released,
-    /// The run has ended, or ends once what it did is undone.
+    /// The run has ended, or ends once its effects are undone.
     Ended(Option<RunOutcome>),
 }
 
@@ -120,7 +120,7 @@ impl Lease {
     }
 
     /// # Errors
-    /// Why the driver may no longer speak for the run.
+    /// Why the driver may no longer act for the run.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match &*self.hold.get() {
             Hold::Held | Hold::Over => Ok(()),
@@ -136,12 +136,12 @@ impl Lease {
         }
     }
 
-    /// Whether the driver let the run go by itself.
+    /// Whether the driver released the run itself.
     pub(crate) fn is_released(&self) -> bool {
         *self.hold.get() == Hold::Released
     }
 
-    /// Notes that the driver no longer holds the run. What was noted first stands.
+    /// Notes that the driver no longer holds the run. The first note counts.
     pub(crate) fn let_go(&self, next: Hold) {
         note(&self.hold, next);
         self.renewal.abort();
@@ -199,7 +199,7 @@ struct Renewal {
     failures: u32,
 }
 
-/// What came of an attempt at a renewal.
+/// The outcome of an attempt at a renewal.
 enum Renewed {
     /// The lease is renewed until then.
     Until(Timestamp),
@@ -210,8 +210,8 @@ enum Renewed {
 }
 
 impl Renewal {
-    /// Renews until there is nothing left to renew. Whatever else is answered, it tries again: what stands between this process and
-    /// the journal may answer anything.
+    /// Renews until there is nothing left to renew. It tries again after every other answer, since a proxy between this process and the
+    /// journal may answer anything.
     async fn keep(mut self, asked: Instant) {
         let lease = self.tape.settings.lease;
         let mut lost = self.tape.journal.lost_connections();
@@ -309,7 +309,7 @@ impl Renewal {
         });
     }
 
-    /// A renewal failed. What may pass by itself is logged once the lease is over; what makes no sense, the first time.
+    /// Notes a failed renewal. A failure that may pass is logged once the lease is over; an unexpected answer is logged the first time.
     fn failed(&mut self, error: &Error) {
         self.failures += 1;
         let run = StreamId::Run(self.run.clone());

@@ -1,8 +1,8 @@
 //! The client of the Tape journal.
 //!
-//! An agent that is written against [`Run`] survives the death of its process: what its model decided is replayed, what it
-//! did is not done again, and what it was about to do is done. The same code runs over a server
-//! (`tape://host:port`) and over a store in the agent's own process (`sqlite:PATH`, `memory:`).
+//! An agent that is written against [`Run`] survives the death of its process: decisions of its model are replayed, effects that happened
+//! are not repeated, and effects that were about to happen are carried out. The same code runs over a server (`tape://host:port`) and over
+//! a store in the agent's own process (`sqlite:PATH`, `memory:`).
 //!
 //! # Features
 //!
@@ -16,14 +16,14 @@
 //!
 //! # JSON
 //!
-//! What an agent gives as `impl Serialize` is written as JSON once, the members of its objects sorted by name, and recorded, sent and
-//! compared in these letters. A set that is hashed has no order of its own and is drift in the next process: use a sorted one.
-//! Numbers keep their letters; to have them in the agent too, read a value as a type that holds them, such as `f64`, `u128` or
-//! `serde_json::value::RawValue`. A `serde_json::Value` reads `1.10` as `1.1` and has no `1e400`.
+//! A value that an agent gives as `impl Serialize` is written as JSON once, the members of its objects sorted by name. This text is
+//! recorded, sent and compared. A hash set has no fixed order and causes drift in the next process: use a sorted set. Numbers keep their
+//! digits; to keep them in the agent too, read a value as a type that holds them, such as `f64`, `u128` or `serde_json::value::RawValue`. A
+//! `serde_json::Value` reads `1.10` as `1.1` and has no `1e400`.
 //!
-//! The features of `serde_json` hold for a whole program, whoever asks for them. Tape switches on `float_roundtrip`, so that
-//! floats are read exactly, and `raw_value`. A program that switches on `arbitrary_precision` or `preserve_order` changes what its own types read;
-//! Tape's journals stay the same.
+//! Cargo features of `serde_json` apply to the whole program, whichever crate enables them. Tape switches on `float_roundtrip`, so that
+//! floats are read exactly, and `raw_value`. A program that switches on `arbitrary_precision` or `preserve_order` changes what its own
+//! types read; Tape's journals stay the same.
 //!
 //! What this crate must not know: how a journal stores its entries, and the rules of what may follow what.
 

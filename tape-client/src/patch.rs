@@ -7,8 +7,8 @@ use tape_core::command::DriverCommand;
 use tape_core::replay::{Patch, patch_name};
 
 impl Run {
-    /// Whether this run takes the path of a change of the agent's code. Runs that came further before the change keep the old path, in
-    /// every drive; all others take the new one, and the journal records it.
+    /// Whether this run takes the path of a change of the agent's code. Runs that passed this point before the change keep the old path, in
+    /// every drive. All others take the new path, and the journal records that.
     ///
     /// ```
     /// # async fn agent(run: &tape_client::Run) -> Result<(), tape_client::Error> {
@@ -20,14 +20,14 @@ impl Run {
     /// # Ok(()) }
     /// ```
     ///
-    /// The first answer holds for the run, in each [scope](Run::scope) of its own. Use a name once, for one change. Once no run is left that takes
-    /// the old path, take the question out of the code: a record that is not asked about is no drift.
+    /// The first answer holds for the run; each [scope](Run::scope) has its own answer. Use a name once, for one change. Once no run takes
+    /// the old path any more, remove the question from the code: a recorded answer that is not asked for is not drift.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `change` is no name; otherwise as any call that writes.
+    /// [`Error::Invalid`] where `change` is not a valid name; otherwise as any call that writes.
     ///
     /// # Cancellation
-    /// Dropped while it is recorded, it is still recorded, and the next call returns it.
+    /// If this future is dropped while the answer is recorded, it is still recorded, and the next call returns it.
     pub async fn patched(&self, change: &str) -> Result<bool, Error> {
         let name = patch_name(change)?;
         let doing = self.doing().await?;

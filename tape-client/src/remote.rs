@@ -50,8 +50,8 @@ use tonic::transport::Channel;
 
 /// A renewal that is not answered within this part of its lease is asked for over a new connection.
 const RENEWALS_PER_LEASE: u64 = 3;
-/// The longest wait for an answer: longer than a server waits for its store. A server that gives none hangs, although the connection
-/// may seem well, since a proxy answers for it. The next request goes over another connection.
+/// The longest wait for an answer: longer than a server waits for its store. A server that gives none hangs. The connection may still look
+/// healthy, since a proxy may answer for the server. The next request uses another connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest wait for the answer to a renewal.
 const RENEWAL_TIMEOUT_MIN: Duration = Duration::from_millis(250);
@@ -62,7 +62,7 @@ pub struct Remote {
     environment: Arc<dyn Environment>,
     link: Link,
     commands: Drive,
-    /// Renewals of leases have a stream of their own: they wait behind no other command, however many there are and however large.
+    /// Renewals of leases have a stream of their own, so they never wait behind other commands.
     renewals: Drive,
     lost: Arc<watch::Sender<u64>>,
     requests: RequestIds,
@@ -70,8 +70,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The server at `HOST:PORT`, for a holder of leases of a length: the connection is found dead well before they end. Wants a tokio
-    /// runtime. Nothing is connected before it is needed.
+    /// The server at `HOST:PORT`, for a holder of leases of length `lease`: a dead connection is detected well before they end. Needs a
+    /// tokio runtime. It connects when it is first needed.
     ///
     /// # Errors
     /// [`Error::Invalid`] where that is no address.
@@ -104,7 +104,7 @@ impl Remote {
         self.within(timeout, self.renewals.ask(request)).await
     }
 
-    /// What is answered within `timeout`. A connection over which there is no answer in time is given up: it may lead nowhere any more.
+    /// The answer within `timeout`. A connection without an answer in time is given up: its server may be gone.
     async fn within<T>(
         &self,
         timeout: Duration,
@@ -118,7 +118,7 @@ impl Remote {
         })
     }
 
-    /// What is answered in time.
+    /// The answer, if it comes in time.
     async fn answer<T>(
         &self,
         asked: impl Future<Output = Result<T, JournalError>>,
@@ -132,8 +132,8 @@ impl Remote {
         self.link.number()
     }
 
-    /// Where a run stands, of effects and obligations only one if it is named; none where there is no such run. A server of an earlier
-    /// build answers with all of them.
+    /// The status of a run; none where there is no such run. With `only`, effects and obligations contain only that one. A server of an
+    /// earlier build returns all of them.
     async fn view(
         &self,
         run: &RunId,
@@ -217,7 +217,7 @@ impl Remote {
     }
 }
 
-/// A run that is not there has no entries.
+/// Whether the page is a rejection because the run does not exist: such a run has no entries.
 const fn is_not_there(page: &Result<Vec<StoredEntry>, JournalError>) -> bool {
     matches!(page, Err(JournalError::Rejected(Rejection::NotFound { .. })))
 }
@@ -326,7 +326,7 @@ impl Journal for Remote {
         self.answer(self.read_page(run, after, limit)).await
     }
 
-    /// What becomes due within a time is pushed then.
+    /// Work that becomes due `within` a time is pushed when it is due.
     async fn due(
         &self,
         queue: Queue,
@@ -354,7 +354,7 @@ impl Journal for Remote {
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
-        // A server answers with the state of a session once it has carried over what the session shares.
+        // A server returns the state of a session after it has merged the session's changes of shared state.
         self.answer(self.session_view(session, 0)).await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Sending a request until it is answered: the same request, by its id, with jittered backoff, within a deadline.
 //!
 //! A command that is refused for the age of its id when it is sent for the first time was not executed: it gets a new id and is
-//! sent again. Once an earlier send may have arrived, it keeps its id, and what the journal says of that is the answer.
+//! sent again. Once an earlier send may have arrived, the command keeps its id, and the journal's answer to that id is final.
 
 use crate::error::Error;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// What one attempt is told: a reply, or a failure that may name the request's id.
+    /// The answer to one attempt: a reply, or a failure that may name the request's id.
     type Answer = Result<Reply, fn(RequestId) -> JournalError>;
 
     async fn executed(answers: Vec<Answer>) -> (Result<Reply, Error>, Vec<RequestId>) {

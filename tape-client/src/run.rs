@@ -1,4 +1,4 @@
-//! Runs: beginning or taking up, driving, ending.
+//! Runs: beginning or taking over, driving, ending.
 
 mod begin;
 mod flight;
@@ -31,22 +31,22 @@ use tokio::sync::Semaphore;
 
 /// A run that this process drives.
 ///
-/// Everything asked of it is answered from the journal where the journal has it, and done and recorded where not: a fresh run
-/// and one that is re-driven after a crash take the same code. Cheap to clone; the lease is renewed in the
-/// background for as long as a clone is alive. A run that is dropped without an end is recovered once its lease has run out.
+/// Every request is answered from the journal if the journal has it, and otherwise carried out and recorded: the same code serves a fresh
+/// run and one that is re-driven after a crash. Cheap to clone; the lease is renewed in the background for as long as a clone is alive. A
+/// run that is dropped before it ends is recovered once its lease has run out.
 ///
 /// # Order
-/// Before anything new is done in a scope, all that the journal has in it must have been asked for again, and every scope within it
-/// that the journal has must have been entered; else that is [`Error::Drift`]. Between scopes, and between the calls of one
-/// decision, order is free. A new effect begins under the newest decision of its scope: asked for after a later one it is
-/// [`Error::Invalid`], in each drive. Gates, timers, samples, budgets and checkpoints belong to no decision. Branches that run in parallel in one scope are waited for, for three seconds.
+/// Before anything new is done in a scope, the agent must have asked again for everything that the journal has in it, and entered every
+/// scope within it that the journal has. Otherwise the call fails with [`Error::Drift`]. Order is free between scopes, and between the
+/// calls of one decision. A new effect begins under the newest decision of its scope; asked for after a later decision, it is
+/// [`Error::Invalid`] in each drive. Gates, timers, samples, budgets and checkpoints belong to no decision. If branches run in parallel in
+/// one scope, a call waits up to three seconds for the others before it reports drift.
 ///
 /// # Cancellation
-/// Every future of this API may be dropped at any await, as by a timeout or a `select!`, also where a closure of the author's panics.
-/// What was sent is still recorded, once; the next call goes on where the journal is. Ask again for the same: what
-/// was recorded meanwhile is handed out, and what else is asked for in its place is drift. Whether a future was dropped is not
-/// recorded: what an agent does differently then, it does differently in a re-drive too, unless it records why, as by a
-/// [sample](Run::sample).
+/// Every future of this API may be dropped at any await, for example by a timeout, a `select!` or a panic in one of the agent's closures. A
+/// command that was sent is still recorded, once, and the next call continues from the journal. Ask again for the same: the record made
+/// meanwhile is returned, and a different request in its place is drift. The journal does not record that a future was dropped. If the
+/// agent behaves differently after a drop, it must record the reason, for example as a [sample](Run::sample); otherwise a re-drive drifts.
 ///
 /// Within one [scope](Run::scope), decisions and samples are asked for one after the other; parallel branches take a scope
 /// each.
@@ -68,12 +68,12 @@ pub(crate) struct Inner {
     taking: Mutex<BTreeSet<(Scope, &'static str)>>,
     /// Model and tool calls under way: the run is not suspended over them.
     busy: AtomicUsize,
-    /// Turns to send a command, fewer than the replies that the run remembers.
+    /// Permits to send a command: fewer than the replies that the run remembers.
     sending: Semaphore,
     flight: flight::Flight,
     /// Held while a refusal is recorded.
     refusing: tokio::sync::Mutex<()>,
-    /// What this driver ended the run with, and how that ended it.
+    /// The command by which this driver ended the run, and the result.
     ended: OnceLock<(DriverCommand, RunResult)>,
 }
 
@@ -81,9 +81,9 @@ pub(crate) struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunResult {
-    /// Well, with this output.
+    /// Completed, with this output.
     Completed(Payload),
-    /// In failure.
+    /// Failed.
     Failed {
         /// What went wrong.
         error: String,
@@ -93,17 +93,17 @@ pub enum RunResult {
         /// Why.
         reason: String,
     },
-    /// It ends as failed or cancelled once what it did is undone; the agent has no more part in it. A `tape-reactor` with a connector
-    /// for each [undo](effect::Effect::undo) undoes it; without one the run stays like this.
+    /// It ends as failed or cancelled once its effects are undone; the agent's part is over. A `tape-reactor` with a connector for each
+    /// [undo](effect::Effect::undo) undoes it; without one the run stays like this.
     Undoing,
 }
 
 impl RunResult {
-    /// The output of a run that ended well, read as JSON.
+    /// The output of a completed run, read as JSON.
     ///
     /// # Errors
     /// [`Error::Ended`] where the run failed or was cancelled, [`Error::Closing`] where it is being undone,
-    /// [`Error::Unreadable`] where the output is no such value, [`Error::Erased`] where it was erased. An empty output is read as
+    /// [`Error::Unreadable`] where the output is not such a value, [`Error::Erased`] where it was erased. An empty output is read as
     /// `null`.
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self {
@@ -149,7 +149,7 @@ impl Run {
     /// What the run was begun with, read as JSON.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] where it is no such value, [`Error::Erased`] where it was erased. An empty input is read as `null`.
+    /// [`Error::Unreadable`] where it is not such a value, [`Error::Erased`] where it was erased. An empty input is read as `null`.
     pub fn input_json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the input", self.input())
     }
@@ -160,8 +160,8 @@ impl Run {
         &self.inner.labels
     }
 
-    /// The same run in the scope `name` within this one, for a sub-agent or a parallel branch: its decisions and samples are
-    /// counted by themselves.
+    /// The same run in the scope `name` within this one, for a sub-agent or a parallel branch: its decisions and samples have their own
+    /// numbers.
     ///
     /// # Errors
     /// [`Error::Invalid`] where the name is empty, has a `/` or `#`, or the path gets too deep.
@@ -172,29 +172,29 @@ impl Run {
         })
     }
 
-    /// The scope this value speaks in.
+    /// The scope of this value.
     #[must_use]
     pub const fn scope_path(&self) -> &Scope {
         &self.scope
     }
 
-    /// Whether everything that the journal had is asked for again, so that all that follows is new.
+    /// Whether the agent has asked again for everything that the journal has, so that all that follows is new.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.replay().is_live()
     }
 
-    /// Completes when this driver may no longer speak for the run: its lease is lost or over, or the run ended or waits. A tool call
-    /// that must not go on without the lease is best raced against this.
+    /// Completes when this driver may no longer act for the run: its lease is lost or over, or the run ended or was suspended. Race a tool
+    /// call against this if it must not continue without the lease.
     ///
-    /// A lease that could not be renewed in time is over by this process's monotonic clock, counted from before it was asked for, so
-    /// never later than for the journal. As long as no other driver takes the run, a renewal may still succeed, and so may what this
-    /// driver writes: the journal has the last word. Ask [`Run::holds_lease`] how it is now.
+    /// A lease that could not be renewed in time ends by this process's monotonic clock, counted from before the lease was requested. So it
+    /// never ends later here than in the journal. As long as no other driver takes the run, a renewal or another write may still succeed:
+    /// the journal decides. [`Run::holds_lease`] returns the current state.
     pub async fn gone(&self) {
         self.inner.lease.over().await;
     }
 
-    /// Whether this driver holds the lease, as far as it can know.
+    /// Whether this driver holds the lease, as far as this process can know.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.inner.lease.is_held()
@@ -202,11 +202,11 @@ impl Run {
 
     /// Asks for the next decision of this scope: the recorded one, or else what `model` answers.
     ///
-    /// See [`Run::decision`] for what can be recorded beside the answer.
+    /// See [`Run::decision`] for what can be recorded with the answer.
     ///
     /// # Cancellation
-    /// Dropped while the model is asked, nothing is recorded, and it is asked again by the next call. Dropped later, the answer is
-    /// still recorded, and the next call with the same request returns it.
+    /// If this future is dropped while the model is asked, nothing is recorded, and the next call asks it again. If it is dropped later,
+    /// the answer is still recorded, and the next call with the same request returns it.
     ///
     /// # Errors
     /// [`Error::Drift`] where the journal has the answer to another request here; [`Error::NoAnswer`] where the model
@@ -231,13 +231,12 @@ impl Run {
 
     /// Prepares an effect, authorised by a decision. Effects of one decision are numbered in the order of these calls.
     ///
-    /// It begins under the newest decision of its scope only: ask for it before the next decision is asked for, or let the branch
-    /// that goes on deciding have a [scope](Run::scope) of its own. One that began in time can be asked for again later by its
-    /// number ([`Effect::call`](effect::Effect::call)).
+    /// It can begin only under the newest decision of its scope: ask for it before the next decision, or give the branch that makes further
+    /// decisions a [scope](Run::scope) of its own. An effect that began in time can be asked for again later by its number
+    /// ([`Effect::call`](effect::Effect::call)).
     ///
-    /// One whose outcome was not told, since its future was dropped or ended without an outcome, gives its number to the next that is
-    /// the same in every part: it is the same act, with the same key. See [`Effect::call`](effect::Effect::call) for numbers
-    /// of one's own.
+    /// If the future of an effect was dropped or ended without an outcome, the next effect that is equal in every part gets its number: it
+    /// is the same effect, with the same key. See [`Effect::call`](effect::Effect::call) for numbers that you choose.
     pub fn effect(&self, by: &decision::Decision, connector: &str, operation: &str) -> effect::Effect {
         effect::Effect::new(self.clone(), by, connector, operation)
     }
@@ -266,7 +265,7 @@ impl Run {
     /// [`Error::Drift`] where it is open with another limit or currency.
     ///
     /// # Cancellation
-    /// Dropped, it may still be opened. Called again, it is found open.
+    /// If this future is dropped, the budget may still be opened. The next call finds it open.
     pub async fn open_budget(&self, name: &str, currency: Currency, limit: u64) -> Result<(), Error> {
         budget::open(self, name, None, currency, limit).await
     }
@@ -291,7 +290,7 @@ impl Run {
     /// [`Error::Drift`] where the journal has another state here.
     ///
     /// # Cancellation
-    /// Dropped, it may still be recorded. Called again, it is recorded once.
+    /// If this future is dropped, the checkpoint may still be recorded. A repeated call records it once.
     pub async fn checkpoint(&self, label: &str, state: &impl Serialize) -> Result<(), Error> {
         let label = Key::new(label)?;
         let state = json::payload("checkpoint", state)?;
@@ -309,7 +308,7 @@ impl Run {
         Ok(())
     }
 
-    /// Ends the run well.
+    /// Completes the run.
     ///
     /// # Errors
     /// [`Error::Drift`] where the journal has decisions, effects or samples that this drive never asked for, or where this driver has
@@ -317,13 +316,13 @@ impl Run {
     /// effect is not settled: return, and be re-driven.
     ///
     /// # Cancellation
-    /// Dropped, it may still end the run. Called again with the same output, it says how the run ended.
+    /// If this future is dropped, it may still end the run. A repeated call with the same output returns how the run ended.
     pub async fn complete(&self, output: &impl Serialize) -> Result<RunResult, Error> {
         let output = json::payload("output", output)?;
         self.end(DriverCommand::Complete { output }).await
     }
 
-    /// Ends the run in failure, once what it did is undone ([`RunResult::Undoing`] until then). Of a long error, the first 8 KiB are kept.
+    /// Ends the run as failed, once its effects are undone ([`RunResult::Undoing`] until then). The first 8 KiB of a long error are kept.
     ///
     /// # Errors
     /// As any call that writes.
@@ -335,8 +334,8 @@ impl Run {
         self.end(DriverCommand::Fail { error }).await
     }
 
-    /// Accepts a cancellation that [`Error::Cancelled`] announced: the run ends as cancelled once what it did is undone. Where the lease
-    /// ends before this is called, the run is ended all the same, without the agent.
+    /// Accepts a cancellation that [`Error::Cancelled`] announced: the run ends as cancelled once its effects are undone. If the lease ends
+    /// before this is called, recovery ends the run without the agent.
     ///
     /// # Errors
     /// As any call that writes.
@@ -347,14 +346,14 @@ impl Run {
         self.end(DriverCommand::AcceptCancel).await
     }
 
-    /// Lets the run go without an end, so that another driver can take it at once instead of after the lease. A driver
-    /// that gives up on an error does well to call it; recovery re-drives the run after `redrive_in`.
+    /// Releases the run without ending it, so that another driver can take it at once instead of when the lease ends. A driver that gives
+    /// up on an error should call this; recovery re-drives the run after `redrive_in`.
     ///
     /// # Errors
     /// As any call that writes.
     ///
     /// # Cancellation
-    /// Dropped, it may still let the run go.
+    /// If this future is dropped, it may still release the run.
     pub async fn release(&self, redrive_in: Duration) -> Result<(), Error> {
         if self.inner.lease.is_released() {
             return Ok(());
@@ -379,7 +378,7 @@ impl Run {
             .expect("nothing panics while it holds the replay")
     }
 
-    /// Takes the right to take a decision or sample in this scope: two at once would have their numbers by chance.
+    /// Takes the turn for a decision or sample in this scope: two at once would get their numbers in random order.
     pub(crate) fn take_turn(&self, what: &'static str) -> Result<Turn, Error> {
         let key = (self.scope.clone(), what);
         let mut taking = self
@@ -411,7 +410,7 @@ impl Run {
     }
 }
 
-/// The right to take a decision or sample of a scope, until it is dropped.
+/// The turn for a decision or sample of a scope, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     inner: Arc<Inner>,

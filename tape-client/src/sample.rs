@@ -1,4 +1,4 @@
-//! Samples: what an agent takes from outside the rules is recorded once, and replayed.
+//! Samples: a value from outside the rules is recorded once, and replayed.
 
 use crate::error::Error;
 use crate::json;
@@ -51,15 +51,17 @@ impl Run {
         self.inner.tape.environment.as_ref()
     }
 
-    /// Any value from outside: the recorded one, or else what `take` gives, recorded.
+    /// A value from outside the rules: the recorded one, or else the value that `take` returns, which is then recorded.
     ///
-    /// For looking, not for acting: between taking and recording a crash may come, and it is taken again.
+    /// `take` must only read and have no side effects: after a crash between taking and recording, it is called again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where `name` is no name or begins with `tape.`; [`Error::NoAnswer`] where `take` fails; [`Error::Drift`] where the journal has a sample of another name here.
+    /// [`Error::Invalid`] where `name` is not a valid name or begins with `tape.`; [`Error::NoAnswer`] where `take` fails; [`Error::Drift`]
+    /// where the journal has a sample of another name here.
     ///
     /// # Cancellation
-    /// Dropped while it is taken, nothing is recorded. Dropped later, it is still recorded, and the next call returns it.
+    /// If this future is dropped while `take` runs, nothing is recorded. If it is dropped later, the value is still recorded, and the next
+    /// call returns it.
     pub async fn sample<T, E, F>(&self, name: &str, take: impl FnOnce() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, E>>,
@@ -94,7 +96,7 @@ impl Run {
         .await?;
         self.note(|replay| replay.sampled(&self.scope, n));
         doing.done();
-        // What a re-drive will read is what this drive goes on with.
+        // This drive continues with the value that a re-drive will read.
         json::read("the sample", &value)
     }
 }

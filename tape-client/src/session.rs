@@ -57,7 +57,7 @@ impl Event {
         self
     }
 
-    /// Insists that nothing came after this entry.
+    /// Refuses the event if a newer event than this entry exists.
     #[must_use]
     pub const fn expect(mut self, seq: Seq) -> Self {
         self.expected = Some(seq);
@@ -85,7 +85,7 @@ impl Session {
     /// Appends an event; one that has the id of a remembered one returns its place.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where there is no such session, or it has moved on beyond what the event expects.
+    /// [`Error::Rejected`] where there is no such session, or it has a newer event than expected.
     pub async fn append(&self, event: Event) -> Result<Seq, Error> {
         let Event {
             id,
@@ -115,7 +115,7 @@ impl Session {
         until_answered(self.tape.tries(), || journal.session_view(&self.id, events_max)).await
     }
 
-    /// Events that are older than those of a view or page before, at most `events_max` of them.
+    /// At most `events_max` events that are older than those of an earlier view or page.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
@@ -127,7 +127,7 @@ impl Session {
         .await
     }
 
-    /// Puts the session back to how it was after the entry `to`. What later events changed in shared state stays changed.
+    /// Rewinds the session to how it was after the entry `to`. Changes of shared state by later events stay.
     ///
     /// # Errors
     /// [`Error::Rejected`] where there is no such entry.
@@ -135,10 +135,10 @@ impl Session {
         self.put_back(Rewind { to, expected: None }).await
     }
 
-    /// Puts the session back in the same way, unless something came after the entry `expected`.
+    /// As [`Session::rewind`], unless an event newer than the entry `expected` exists.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where there is no such entry, or the session has moved on.
+    /// [`Error::Rejected`] where there is no such entry, or the session has a newer event than expected.
     pub async fn rewind_expecting(&self, to: Seq, expected: Seq) -> Result<Seq, Error> {
         let expected = Some(expected);
         self.put_back(Rewind { to, expected }).await

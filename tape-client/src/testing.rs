@@ -1,10 +1,10 @@
-//! A test kit for authors of agents: does an agent do the same, wherever it is killed?
+//! A test kit for authors of agents. It checks that an agent does the same wherever it is killed.
 //!
 //! [`Kit::check`] drives an agent over a journal in memory, undisturbed at first. Then it drives it again from the start for each way
 //! in which it can be disturbed: killed before and after each write to the journal, killed at each await, with each request to the
 //! journal and each answer of it lost, with each request to the upstream and each answer of it lost. After each, the agent is
-//! driven again until the run ends. Its decisions, its effects, what it did at the [`Upstream`] and its end must be those
-//! of the undisturbed drive.
+//! driven again until the run ends. Its decisions, its effects, its acts at the [`Upstream`] and its end must be those of the undisturbed
+//! drive.
 //!
 //! Time is virtual: use the kit in a test with `#[tokio::test(start_paused = true)]`, so that leases and backoffs take no time.
 //!
@@ -57,7 +57,7 @@ pub struct Kit<A> {
     script: Result<Script, Error>,
 }
 
-/// What an agent is given.
+/// The inputs of an agent: what its run begins with, and its signals.
 #[derive(Clone, Debug)]
 struct Script {
     input: Payload,
@@ -84,7 +84,7 @@ where
     A: Fn(Run, Upstream) -> F,
     F: Future<Output = Result<RunResult, Error>>,
 {
-    /// Checks `agent`: what it is given is the run and an upstream that it acts on.
+    /// Checks `agent`. The agent gets the run and an upstream to act on.
     pub fn new(agent: A) -> Self {
         let script = Script {
             input: Payload::empty(),
@@ -127,8 +127,8 @@ where
     /// Drives the agent undisturbed, and then once for each disturbance.
     ///
     /// # Errors
-    /// [`Violation`] for the first disturbance under which the agent did not do the same, or did not come to its end; also where it does
-    /// not come to its end undisturbed, or where what the kit was given makes no sense.
+    /// [`Violation`] for the first disturbance under which the agent did not do the same or its run did not end; also where the run does
+    /// not end undisturbed, or the kit's own inputs are invalid.
     pub async fn check(self) -> Result<Report, Violation> {
         let script = self.script.map_err(|error| Violation {
             disturbance: Disturbance::None,
@@ -164,7 +164,7 @@ impl Violation {
         self.disturbance
     }
 
-    /// What it did otherwise.
+    /// What it did differently.
     #[must_use]
     pub fn problem(&self) -> &str {
         &self.problem

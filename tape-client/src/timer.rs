@@ -43,13 +43,13 @@ impl Timer {
     /// or note, or something else of this scope first.
     ///
     /// # Cancellation
-    /// Dropped, the timer stays set, or is still set. Waited for again, it is the same timer; its time counts from when it was set.
+    /// If this future is dropped, the timer stays set, or is still set. A repeated wait is for the same timer; its time counts from when it
+    /// was set.
     pub async fn after(self, length: Duration) -> Result<(), Error> {
         self.wait(Deadline::InMs(millis(length))).await
     }
 
-    /// As [`Timer::after`], until a time. A time that comes from a clock is taken from [`Run::now`], so that a re-drive asks for the
-    /// same.
+    /// As [`Timer::after`], until a time. Take a time that depends on a clock from [`Run::now`], so that a re-drive asks for the same.
     ///
     /// # Errors
     /// As [`Timer::after`].
@@ -57,13 +57,13 @@ impl Timer {
         self.wait(Deadline::At(time)).await
     }
 
-    /// Cancels it, where it is set and has not fired; what waits for it goes on.
+    /// Cancels it, if it is set and has not fired; waits for it end.
     ///
     /// # Errors
     /// [`Error::Rejected`] where it has fired.
     ///
     /// # Cancellation
-    /// Dropped, it may still be cancelled. Called again, it is found cancelled.
+    /// If this future is dropped, the timer may still be cancelled. A repeated call finds it cancelled.
     pub async fn cancel(self) -> Result<(), Error> {
         let timer = TimerName::new(&self.name)?;
         let run = &self.run;

@@ -1,4 +1,4 @@
-//! Where a journal is.
+//! The address of a journal.
 
 use crate::error::Error;
 use std::fmt;
@@ -58,7 +58,7 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Where journals are kept beyond this process: whether this build knows it, and how its URLs begin.
+/// Databases that can hold a journal: whether this build supports each, and how its URLs begin.
 const DATABASES: [(bool, &str); 5] = [
     (cfg!(feature = "postgres"), "postgres://"),
     (cfg!(feature = "postgres"), "postgresql://"),
@@ -70,10 +70,10 @@ const DATABASES: [(bool, &str); 5] = [
 /// How the URL of a server begins.
 const SERVER: &str = "tape://";
 
-/// The address of a server, without the slash that may end it: `HOST:PORT` and nothing else.
+/// The address of a server, without a final slash: `HOST:PORT` and nothing else.
 ///
 /// # Errors
-/// [`Error::Invalid`] where that is none, such as one without a port or with a path.
+/// [`Error::Invalid`] where it is not an address, such as one without a port or with a path.
 pub(crate) fn server(authority: &str) -> Result<&str, Error> {
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let parts = authority.rsplit_once(':').filter(|(host, port)| {
@@ -92,7 +92,7 @@ pub(crate) fn server(authority: &str) -> Result<&str, Error> {
     })
 }
 
-/// The URL without what may have a password: user and parameters.
+/// The URL without the parts that may contain a password: user and parameters.
 fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();

@@ -35,7 +35,7 @@ impl Value {
         .await
     }
 
-    /// Sets it, whatever it is. Returns its version.
+    /// Sets it, whatever its current version. Returns its version.
     ///
     /// # Errors
     /// As any call that writes.
@@ -67,7 +67,7 @@ impl Value {
         self.command(ValueCommand::Delete { expected }).await
     }
 
-    /// Each change after the version `after`, once and in order, also those that are still to come.
+    /// Each change after the version `after`, once and in order, including future ones.
     pub fn watch(&self, after: u64) -> BoxStream<'static, Result<Transition, Error>> {
         let changes = self.tape.journal.watch(&self.tenant, &self.name, after);
         changes.map(|change| change.map_err(Error::from)).boxed()

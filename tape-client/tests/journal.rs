@@ -1,4 +1,4 @@
-//! The same journal by every door: an engine in the process, and a server.
+//! The same conformance tests over an engine in the process and over a server.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -1,4 +1,4 @@
-//! The test kit: it passes an agent that is sound, and finds what is wrong with others.
+//! The test kit: it passes a sound agent, and finds the errors of others.
 
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ async fn an_agent_that_takes_a_lost_answer_for_a_failure_is_found() {
 
 #[tokio::test(start_paused = true)]
 async fn an_act_that_is_no_effect_is_found() {
-    // What it keeps outside the journal is gone with the process, or is there twice.
+    // State that it keeps outside the journal is lost with the process, or is changed twice.
     let sent = Arc::new(AtomicU32::new(0));
     let kit = Kit::new(move |run: Run, _: Upstream| {
         let sent = Arc::clone(&sent);

@@ -1,4 +1,4 @@
-//! The agent of the README in a crate of its own, outside the workspace, with the client's default features: what an embedder has.
+//! The agent of the README in a crate of its own, outside the workspace, with the client's default features, as an embedder builds it.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -41,7 +41,7 @@ debug = false
     )
 }
 
-/// Crates of others that an embedder builds at most.
+/// Most third-party crates that an embedder builds.
 const CRATES_MAX: usize = 100;
 
 /// The first example in Rust of the README.
@@ -87,7 +87,7 @@ fn the_agent_of_the_readme_runs_in_a_crate_of_its_own() {
     let (said, errors) = cargo(dir.path(), &["run", "--quiet"]);
     assert_eq!(errors, "", "a build with the default features warns of nothing");
     let lines: Vec<&str> = said.lines().collect();
-    // The second time the run has ended, and tells how.
+    // At the second start the run has ended, and returns its result.
     assert_eq!(lines.len(), 2, "{said}");
     assert_eq!(lines[0], lines[1]);
     assert!(lines[0].starts_with("Completed"), "{said}");

@@ -18,7 +18,7 @@ async fn begin(tape: &Tape, invocation: &str) -> Run {
     tape.run(id).begin().await.unwrap().driving().unwrap()
 }
 
-/// The process dies here: the lease is given back, and the run is taken up again.
+/// The process ends here: it releases the lease, and the run is taken over again.
 async fn die(run: Run) {
     run.release(std::time::Duration::ZERO).await.unwrap();
 }
@@ -35,7 +35,7 @@ async fn before(run: &Run) -> Result<(), Error> {
     decide(run, "pay").await.map(drop)
 }
 
-/// And after it: compliance is asked between the two.
+/// The agent after the change: it asks for compliance in between.
 async fn after(run: &Run) -> Result<bool, Error> {
     decide(run, "plan").await?;
     let changed = run.patched("ask-compliance").await?;
@@ -62,7 +62,7 @@ async fn a_run_that_came_further_keeps_its_path_and_a_new_one_takes_the_new() {
     die(run).await;
     let run = begin(&tape, "new").await;
     assert!(after(&run).await.unwrap());
-    // Code that asks no more takes the new path for good.
+    // Code without the question always takes the new path.
     die(run).await;
     let run = begin(&tape, "new").await;
     decide(&run, "plan").await.unwrap();

@@ -1,7 +1,7 @@
 //! The agenda: the due work that a stream's state implies.
 //!
-//! It is a function of the state. What changes when entries are appended is the difference of two agendas, which the
-//! stores index without knowing what it means.
+//! It is a function of the state. Appending entries changes it by the difference of two agendas. The stores index that difference without
+//! knowing what it means.
 
 use crate::entry::obligation::ObligationId;
 use crate::id::{EffectId, GateName, InvalidName, NameProblem, TimerName};
@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// The version of the computation of due work and of what lists show. A build that computes either otherwise from the same entries raises
-/// it; indexes that agree with an earlier version are made to agree again.
+/// The version of the rules that compute due work and what lists show. A build that computes either differently from the same entries
+/// raises it. Indexes that agree with an earlier version are corrected.
 pub const VERSION: u32 = 1;
 
-/// Who looks for due work.
+/// A queue of due work. Each kind of worker reads one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Queue {
@@ -25,7 +25,7 @@ pub enum Queue {
     Outbox,
     /// Effects to ask the upstream about.
     Reconcile,
-    /// Gates, timers and changes of shared state to carry over.
+    /// Gates and timers that are due, changes of shared state to merge, and erased payloads to remove.
     Timers,
     /// Obligations to carry out.
     Compensation,
@@ -41,7 +41,7 @@ impl Queue {
         Self::Compensation,
     ];
 
-    /// Its word.
+    /// Its name as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl FromStr for Item {
     }
 }
 
-/// The due work of one stream: what, for whom, from when.
+/// The due work of one stream: each item, its queue and when it is due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agenda(BTreeMap<(Queue, Item), Timestamp>);
 
@@ -163,7 +163,7 @@ impl Agenda {
         self.0.is_empty()
     }
 
-    /// What to change in an index that has `self`, so that it has `next`.
+    /// The changes that turn an index of `self` into an index of `next`.
     #[must_use]
     pub fn changes_to(&self, next: &Self) -> Vec<AgendaChange> {
         let gone = self.0.iter().filter(|(key, _)| !next.0.contains_key(*key));
@@ -187,11 +187,11 @@ impl Agenda {
 /// One change of an index of due work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgendaChange {
-    /// Whose work.
+    /// The queue.
     pub queue: Queue,
-    /// Which.
+    /// The item of the stream.
     pub item: Item,
-    /// When it was due, where it was in the index.
+    /// When it was due; none if it was not in the index.
     pub was: Option<Timestamp>,
     /// When it is due now; none where it is done.
     pub due: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! The words of budgets: integers only, never floating point.
+//! The types of budgets: integers only, never floating point.
 
 use crate::id::{BudgetName, Key};
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,10 @@
-//! Errors with what they come from, for logs and people.
+//! Errors with their causes, for logs and people.
 
 use std::error::Error;
 use std::fmt;
 
-/// An error and what it comes from, the nearest cause first. What an error says of its own cause is not said again, and a cause that
-/// says all of the error before it stands in its place.
+/// The texts of an error and its causes, the error first. A text that an earlier one already contains is left out. A cause whose text
+/// contains the text before it replaces that text.
 #[must_use]
 pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
@@ -26,7 +26,7 @@ fn say(said: &mut Vec<String>, text: String) {
     said.push(text);
 }
 
-/// An error and what it comes from in one line: `the store is unavailable: disk full`.
+/// An error and its causes in one line: `the store is unavailable: disk full`.
 #[derive(Clone, Copy, Debug)]
 pub struct Causes<'a>(pub &'a (dyn Error + 'static));
 
@@ -36,7 +36,7 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-/// Whether a text has another as its end, or as one of the parts that colons part.
+/// Whether a text ends with another, or has it as one of its parts between colons.
 fn says(text: &str, part: &str) -> bool {
     let ends = text.ends_with(part) || text.trim_end_matches(')').ends_with(part);
     ends || format!(": {text}: ").contains(&format!(": {part}: "))
@@ -78,7 +78,7 @@ mod tests {
                 "no answer: tcp: refused (111)",
             ),
             (&["lost", "tcp", "tcp: refused"], "lost: tcp: refused"),
-            // A cause that somebody further up has said.
+            // A cause that an earlier error of the chain has said.
             (&["a: c", "b", "c"], "a: c: b"),
             (&["", "no", ""], "no"),
         ] {

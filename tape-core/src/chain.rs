@@ -5,11 +5,11 @@
 //! verify. The envelope has the digests of the payloads, not their bytes, so an erased payload leaves the chain whole. A head
 //! (sequence number and digest) that was published somewhere else makes truncation evident too.
 //!
-//! Entries of version 1 have no name in their digests: `SHA-256("tape entry 1\n" ‖ digest(n - 1) ‖ envelope(n))`. A stream that began
-//! with them goes on with entries of version 2, and never back.
+//! Entries of version 1 have no name in their digests: `SHA-256("tape entry 1\n" ‖ digest(n - 1) ‖ envelope(n))`. A stream that began with
+//! version 1 continues with version 2 and never goes back.
 //!
-//! Bytes that are gone are erased only where a later [`Erased`](crate::entry::erasure::Erased) entry of the stream covers them. Builds that
-//! wrote version 1 recorded no erasures: of their entries nothing proves whether the bytes were erased or destroyed.
+//! Missing bytes count as erased only where a later [`Erased`](crate::entry::erasure::Erased) entry of the stream covers them. Builds that
+//! wrote version 1 recorded no erasures: for their entries, nothing proves whether missing bytes were erased or destroyed.
 
 mod gone;
 
@@ -22,7 +22,7 @@ use gone::Gone;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
-/// A stream's name as its chain has it.
+/// A stream's name in the form that its chain covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamTag([u8; 32]);
 
@@ -65,12 +65,12 @@ pub enum ChainError {
     /// An entry is missing or out of place.
     #[error("entry {found} stands where entry {expected} should")]
     Gap {
-        /// What should stand there.
+        /// The sequence number that was expected.
         expected: Seq,
-        /// What does.
+        /// The sequence number that was found.
         found: Seq,
     },
-    /// An entry is not what was written.
+    /// An entry is not the one that was written.
     #[error(
         "entry {seq} was changed or is of another stream: its chain digest is {recorded}, its stream and bytes give {computed}"
     )]
@@ -121,20 +121,20 @@ pub enum ChainError {
         "the payload of entry {first} was destroyed: it is gone, and no entry says that it was erased ({entries} in all)"
     )]
     PayloadDestroyed {
-        /// The first entry of which that is so.
+        /// The first such entry.
         first: Seq,
-        /// The number of entries of which that is so.
+        /// The number of such entries.
         entries: u64,
     },
-    /// An entry does not agree with those before it, for which it is to stand.
+    /// An entry that replaces the entries before it does not agree with them.
     #[error(
-        "entry {seq} retires the run, but names another number or another last one of the entries before it"
+        "entry {seq} retires the run, but the number or the last digest of earlier entries that it records is wrong"
     )]
     Retirement {
         /// The entry.
         seq: Seq,
     },
-    /// The published head was dropped when the run was retired: nothing that is kept proves what it covered.
+    /// The published head was dropped when the run was retired: the remaining entries do not prove what it covered.
     #[error(
         "entry {head}, the published head, was dropped, and what it covered is not proved: the journal verifies from entry {first} on"
     )]
@@ -157,9 +157,9 @@ pub enum ChainError {
     HeadMismatch {
         /// The published head.
         seq: Seq,
-        /// What the journal has there.
+        /// The digest that the journal has there.
         found: Digest,
-        /// What was published.
+        /// The digest that was published.
         published: Digest,
     },
 }
@@ -173,7 +173,7 @@ pub struct Chain {
     digest: Digest,
     /// The version of the last entry; 1 where it is not known.
     version: u32,
-    /// The time of the last entry: none that is made has an earlier one.
+    /// The time of the last entry. A new entry never has an earlier one.
     at: Timestamp,
 }
 
@@ -191,7 +191,7 @@ impl Chain {
         }
     }
 
-    /// The chain after an entry that is taken for what it is.
+    /// The chain after an entry that is trusted and not verified.
     ///
     /// # Errors
     /// Where the entry cannot be read.
@@ -234,10 +234,10 @@ impl Chain {
         (entry, stored)
     }
 
-    /// Takes an entry that [`Chain::seal`] made from a copy of this chain.
+    /// Appends an entry that [`Chain::seal`] made from a copy of this chain.
     ///
     /// # Errors
-    /// [`ChainError::Retirement`] where the entry retires its run and is about other entries than those of the chain.
+    /// [`ChainError::Retirement`] where the entry retires its run and its count or digest of the earlier entries does not match this chain.
     pub fn extend(&mut self, sealed: &Entry) -> Result<(), ChainError> {
         check_retirement(sealed, &self.digest)?;
         (self.seq, self.digest, self.version) = (sealed.seq, sealed.digest, VERSION);
@@ -263,7 +263,8 @@ impl Chain {
         Ok((chain, named))
     }
 
-    /// Verifies that an entry is the next, and takes it. Where the entries before were dropped, the first one names the end of theirs.
+    /// Verifies that an entry is the next one and appends it. If earlier entries were dropped, the first remaining entry names the end of
+    /// their chain.
     ///
     /// # Errors
     /// Where and how the chain breaks.
@@ -295,7 +296,7 @@ impl Chain {
         Ok(opened)
     }
 
-    /// Where the chain ends before an entry: where it ended, or where the entry says that the dropped ones ended.
+    /// The end of the chain before an entry: its end so far, or the end of the dropped entries that the entry names.
     fn end_before(&self, stored: &StoredEntry, opened: Option<&Opened>) -> Result<Before, ChainError> {
         if self.seq.0.checked_add(1) == Some(stored.seq.0) {
             let (digest, version) = (self.digest, self.version);
@@ -313,7 +314,7 @@ impl Chain {
         }
     }
 
-    /// What is wrong with an entry that cannot be read: whether it was changed, or was written so.
+    /// Tells whether an entry that cannot be read was changed or was written like that.
     fn explain(&self, before: &Before, stored: &StoredEntry, error: &DecodeError) -> ChainError {
         let (seq, recorded) = (stored.seq, stored.digest);
         let computed = link(&self.tag, &before.digest, &stored.envelope);
@@ -335,7 +336,7 @@ impl Chain {
         }
     }
 
-    /// Entries of version 1 have no other bond to their stream than what they say.
+    /// Entries of version 1 are bound to their stream only by the name in their body.
     fn check_name(&self, entry: &Entry) -> Result<(), ChainError> {
         match stream_of(&entry.body, &self.stream) {
             Some(named) if named != self.stream => Err(ChainError::OtherStream {
@@ -353,7 +354,7 @@ struct Before {
     version: u32,
 }
 
-/// The stream that an entry says it is of, where it does; found in `found`.
+/// The stream that an entry names, if it names one. The entry was found in the stream `found`.
 fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
     match body {
         EntryBody::RunBegun(begun) => Some(StreamId::Run(begun.run.clone())),
@@ -376,8 +377,8 @@ fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
     }
 }
 
-/// Verifies a journal from its first entry on, offline and in one pass. That of a retired run begins with the entry that stands for
-/// those that were dropped, and names the end of their chain.
+/// Verifies a journal from its first entry on, offline and in one pass. The journal of a retired run begins with the entry that replaces
+/// the dropped ones and names the end of their chain.
 ///
 /// ```
 /// use tape_core::chain::Verifier;
@@ -395,7 +396,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier for the journal of a stream, with its heads that were published earlier.
+    /// A verifier for the journal of a stream and the heads of it that were published earlier.
     #[must_use]
     pub fn new(stream: &StreamId, heads: impl IntoIterator<Item = (Seq, Digest)>) -> Self {
         let mut published: BTreeMap<Seq, Vec<Digest>> = BTreeMap::new();
@@ -435,14 +436,14 @@ impl Verifier {
         }
         self.gone.take(&opened, stored.payload.is_some());
         if stored.payload.is_none() {
-            // An entry without payloads has words that are.
+            // An entry without payloads has erased words.
             self.erased += opened.entry.body.payloads().len().max(1) as u64;
         }
         self.compare((self.chain.seq(), self.chain.digest()))?;
         Ok(opened)
     }
 
-    /// Compares an entry with the published head, where it is that.
+    /// Compares an entry with the published head at its sequence number, if there is one.
     fn compare(&self, (at, found): (Seq, Digest)) -> Result<(), ChainError> {
         let published = self.published.get(&at).into_iter().flatten();
         match published.copied().find(|published| *published != found) {
@@ -461,7 +462,7 @@ impl Verifier {
         self.chain.digest()
     }
 
-    /// The published heads that are among the entries that were dropped: nothing that is kept proves what they covered.
+    /// The published heads among the dropped entries: the remaining entries do not prove what those heads covered.
     #[must_use]
     pub fn uncovered(&self) -> Vec<Seq> {
         let dropped = Seq(self.dropped);
@@ -477,7 +478,7 @@ impl Verifier {
         self.chain.seq()
     }
 
-    /// How many payloads of the entries that verified are erased: behind their digests there are no bytes.
+    /// The number of erased payloads in the verified entries: their digests are there, their bytes are not.
     #[must_use]
     pub const fn erased(&self) -> u64 {
         self.erased
@@ -490,7 +491,7 @@ impl Verifier {
         self.gone.unproved().iter().copied().collect()
     }
 
-    /// How many entries were dropped before the first one there is, by what that one says.
+    /// How many entries were dropped before the first remaining one, as that one records it.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
@@ -499,9 +500,9 @@ impl Verifier {
     /// Ends the journal: returns its head.
     ///
     /// # Errors
-    /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::PayloadDestroyed`] where bytes are gone
-    /// that nothing erased, [`ChainError::HeadDropped`] where a published head is among those that were dropped: what is kept does not
-    /// prove what it covered.
+    /// [`ChainError::Truncated`] where a published head lies beyond the last entry, [`ChainError::PayloadDestroyed`] where bytes are
+    /// missing and no erasure covers them, [`ChainError::HeadDropped`] where a published head is among the dropped entries: the remaining
+    /// ones do not prove what it covered.
     pub fn finish(self) -> Result<(Seq, Digest), ChainError> {
         let (end, digest) = (self.chain.seq(), self.chain.digest());
         let last = self.published.keys().next_back().copied();
@@ -523,7 +524,7 @@ impl Verifier {
     }
 }
 
-/// Checks what an entry that retires its run says of the entries before it against their end.
+/// Checks that an entry that retires its run records the right count and last digest of the entries before it.
 fn check_retirement(entry: &Entry, previous: &Digest) -> Result<(), ChainError> {
     match &entry.body {
         EntryBody::RunRetired(retired)

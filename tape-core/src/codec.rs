@@ -1,9 +1,9 @@
 //! The format of stored entries.
 //!
-//! An entry is stored as its *envelope*, a line of JSON, and beside it the bytes of its payloads one after the other, and then those
-//! of its words: what people write and models say, such as reasons, labels and state. The
-//! envelope has their lengths and digests, so they can be erased without touching it. The stored envelope bytes
-//! themselves are what the chain covers: they are kept, sent and verified as they were written, never written anew.
+//! An entry is stored as its *envelope*, a line of JSON, and beside it the bytes of its payloads one after the other, and then those of its
+//! words: texts of people and models, such as reasons, labels and state. The envelope has their lengths and digests, so they can be erased
+//! without touching it. The chain covers the stored envelope bytes themselves: they are kept, sent and verified as they were written, and
+//! are never serialized again.
 //!
 //! Kinds and fields, once written, keep their meaning; a new optional field is a compatible change, anything else raises
 //! [`VERSION`]. The golden files under `tape-core/tests/golden/` hold every version ever written.
@@ -88,7 +88,7 @@ pub enum DecodeError {
         seq: Seq,
         /// What the envelope says.
         expected: u64,
-        /// What there are.
+        /// The number of bytes found.
         found: u64,
     },
     /// The envelope is of another entry than the row says.
@@ -119,7 +119,7 @@ struct Envelope<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cmd: Option<ContentDigest>,
     entry: Cow<'a, EntryBody>,
-    /// The words of the body, which are not in it; none where it has none. Bodies of version 1 have theirs within.
+    /// The words of the body, which are stored outside it; none where it has none. Bodies of version 1 contain their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<WordsRef>,
 }
@@ -141,10 +141,10 @@ pub struct Opened {
     pub snapshot: Option<Digest>,
 }
 
-/// An entry whose time is later than that of its decision by more than this says so, in milliseconds.
+/// An entry records the time of its decision separately if its own time is later by more than this, in milliseconds.
 const SAID_LATE_MS: u64 = crate::limits::CLOCK_ERROR_MS_MAX;
 
-/// What an entry says beside its body.
+/// What an envelope records besides the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// When it was decided.
@@ -160,7 +160,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the entries that a command comes to at `at`.
+    /// The stamp of the entries of a command that is decided at `at`.
     #[must_use]
     pub fn of<B: CommandBody>(command: &Command<B>, at: Timestamp) -> Self {
         Self {
@@ -177,7 +177,7 @@ impl Stamp {
 /// the stamp.
 ///
 /// # Panics
-/// Never for bodies that [`decide`](crate::decider::Decider::decide) and its like made: their payloads have their bytes, and every
+/// Never for bodies that [`decide`](crate::decider::Decider::decide) or `decide_erasure` made: their payloads have their bytes, and every
 /// value has a JSON form.
 #[must_use]
 pub fn seal(
@@ -190,7 +190,7 @@ pub fn seal(
     seal_from(stream, previous, seq, Timestamp::MIN, stamp, body)
 }
 
-/// The same where the entry's time is not to be before `from`: that of the entry before it.
+/// As [`seal`], but the entry's time is not before `from`, which is the time of the entry before it.
 pub(crate) fn seal_from(
     stream: &StreamTag,
     previous: &Digest,
@@ -292,7 +292,7 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
     open(stored).map(|opened| opened.entry)
 }
 
-/// Reads a stored entry with what its envelope says beside it. The chain is not verified here; see [`chain::Chain`].
+/// Reads a stored entry with the version and snapshot digest of its envelope. The chain is not verified here; see [`chain::Chain`].
 ///
 /// # Errors
 /// [`DecodeError`] says what is wrong with the bytes.
@@ -382,7 +382,7 @@ fn speak(seq: Seq, body: &mut EntryBody, words: WordsRef, bytes: &[u8]) -> Resul
     said.map_err(|source| DecodeError::Damaged { seq, source })
 }
 
-/// The kind of a stored entry, read without the rest of it; also of kinds this build does not know.
+/// The kind of a stored entry. Only the kind is read, so it may be one that this build does not know.
 ///
 /// # Errors
 /// [`DecodeError::Damaged`] where the envelope has none.

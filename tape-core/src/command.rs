@@ -23,7 +23,7 @@ use serde::Serialize;
 /// A request to one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command<B> {
-    /// Names the request; repeated, it returns its first reply, or is refused as too old to know.
+    /// Names the request. A repeat returns the first reply, or is refused if the stream has forgotten requests of that age.
     pub request: RequestId,
     /// Who asks, where it is known.
     pub principal: Option<Principal>,
@@ -34,7 +34,7 @@ pub struct Command<B> {
 }
 
 impl<B> Command<B> {
-    /// A command by nobody in particular.
+    /// A command without a principal.
     pub const fn new(request: RequestId, body: B) -> Self {
         Self {
             request,
@@ -46,8 +46,8 @@ impl<B> Command<B> {
 }
 
 impl<B: CommandBody> Command<B> {
-    /// The digest of who asks and what is asked, by which a repeated request is told from another one under its id. What a server
-    /// adds to a command does not stand in it.
+    /// The digest of the principal and the body. It tells a repeated request from a different one under the same id. It does not cover what
+    /// a server adds to a command.
     #[must_use]
     pub fn digest(&self) -> ContentDigest {
         ContentDigest::of(&(&self.principal, &self.body))
@@ -56,15 +56,15 @@ impl<B: CommandBody> Command<B> {
 
 /// What can be asked of a stream.
 pub trait CommandBody: Serialize {
-    /// Whether executing it again does no harm, whatever came in between. Then its reply is not remembered, and its request id is
-    /// not looked at.
+    /// Whether executing it again does no harm, whatever was executed in between. The stream then neither remembers its reply nor checks
+    /// its request id.
     fn is_idempotent(&self) -> bool;
 }
 
 /// What can be asked of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum RunCommand {
-    /// Begins the run, or takes up the one that is there; either way the caller becomes its driver.
+    /// Begins the run, or takes over the existing one. Either way the caller becomes its driver.
     Begin(Begin),
     /// A driver's command; refused unless the epoch is the run's.
     Drive(Epoch, DriverCommand),

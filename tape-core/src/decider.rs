@@ -16,14 +16,15 @@ pub trait Decider: Clone + Default + Send + Sync + Serialize + DeserializeOwned 
     /// What can be asked of the stream.
     type Command: CommandBody + Clone + Send + Sync + 'static;
 
-    /// Raised whenever the serialized form of the state changes; snapshots of another version are not used.
+    /// The version of the serialized form of the state. It is raised with every change of that form; snapshots of another version are not
+    /// used.
     const SNAPSHOT_VERSION: u32;
 
     /// Whether this type decides the stream of that name.
     fn accepts(stream: &StreamId) -> bool;
 
-    /// What a command means for the stream now. Pure; a repeated command returns its first reply with no entries, or is refused as
-    /// too old to know.
+    /// What a command means for the stream now. Pure. A repeated command returns its first reply with no entries, or is refused if the
+    /// stream has forgotten requests of that age.
     ///
     /// # Errors
     /// [`Rejection`] says why the command is refused; nothing changes.
@@ -43,7 +44,7 @@ pub trait Decider: Clone + Default + Send + Sync + Serialize + DeserializeOwned 
         Err(nothing_to_erase())
     }
 
-    /// What of the stream was erased and is still to be got rid of; none where it has nothing that can be erased.
+    /// The stream's erasures, with those that the store still has to carry out; none for streams without erasable payloads.
     fn erasures(&self) -> Option<&Erasures> {
         None
     }
@@ -67,8 +68,7 @@ pub trait Decider: Clone + Default + Send + Sync + Serialize + DeserializeOwned 
     /// The last entry folded.
     fn seq(&self) -> Seq;
 
-    /// The stream whose journal this is by its own word, where its entries say so. One that is found under another name was
-    /// moved there.
+    /// The stream that the entries themselves name, if they name one. A journal that is found under another name was moved there.
     fn named(&self) -> Option<StreamId> {
         None
     }

@@ -1,4 +1,4 @@
-//! The words of effects: what they are, who runs them, what an upstream can say about them.
+//! The types of effects: what an effect is, how it is run, and what an upstream can answer about it.
 
 use crate::budget::Spend;
 use crate::entry::words::Words;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Semantics {
-    /// The upstream knows the effect key and acts once, however often it is sent. Its answer to one attempt speaks for all: where
-    /// it says that the act failed for good, no attempt acted. An upstream that cannot promise this is [`Self::NonIdempotent`].
+    /// The upstream knows the effect key and acts once, however often it is sent. Its answer to one attempt holds for all attempts: if it
+    /// says that the act failed for good, no attempt acted. An upstream that cannot promise this is [`Self::NonIdempotent`].
     Idempotent,
     /// The upstream would act twice.
     NonIdempotent,
@@ -20,7 +20,7 @@ pub enum Semantics {
     ReadOnly,
 }
 
-/// Who runs an effect.
+/// How an effect is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -49,7 +49,7 @@ pub struct EffectSpec {
     /// How to undo it once it happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
-    /// What is set aside for it.
+    /// What is reserved for it in budgets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserve: Vec<Spend>,
     /// How often it is tried and asked about.
@@ -69,11 +69,11 @@ pub struct Undo {
 /// How often an effect is tried, asked about and undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectPolicy {
-    /// Most attempts that end in a definite failure worth a retry; then it fails for good. So does what an observation finds absent after so
-    /// many attempts. Also the most attempts at undoing.
+    /// Most attempts that end in a definite, retryable failure; then the effect fails for good. It also fails if an observation finds it
+    /// absent after so many attempts. The same bound holds for attempts at undoing.
     pub attempts_max: u32,
-    /// Most observations that end inconclusive, and most in a row whose workers vanish; then it is stuck. What is sent again is counted
-    /// anew.
+    /// Most observations that end inconclusive, and most in a row whose workers vanish; then it is stuck. The counts start anew when the
+    /// effect is sent again.
     pub observations_max: u32,
     /// The first backoff, in milliseconds; it doubles each time.
     pub backoff_ms: u64,
@@ -101,8 +101,8 @@ impl EffectPolicy {
         *self == Self::default()
     }
 
-    /// The wait after the n-th failure, from 1, in milliseconds: doubled each time. It has no jitter, since the rules know no chance: what
-    /// becomes due at once is spread by the limits of reactors, and by what each of their copies takes up.
+    /// The wait after the n-th failure, from 1, in milliseconds: doubled each time. It has no jitter, since the rules use no randomness.
+    /// The limits of reactors, and the share that each of their copies takes, spread work that becomes due at once.
     #[must_use]
     pub fn backoff_after(&self, n: u32) -> u64 {
         let doublings = n.saturating_sub(1).min(40);
@@ -131,9 +131,9 @@ pub struct Unreached {
     pub attempts: u32,
     /// Attempts or observations in a row that did not reach it, the newest among them.
     pub in_a_row: u32,
-    /// What stood in the way the last time, cut to [`PREVIEW_BYTES_MAX`]; none once it was reached.
+    /// Why it was not reached the last time, cut to [`PREVIEW_BYTES_MAX`]; none once it was reached.
     pub why: Option<String>,
-    /// The entry that says that.
+    /// The entry that has the reason.
     #[serde(default)]
     said_in: Seq,
 }
@@ -152,14 +152,14 @@ impl Unreached {
         self.why = Some(why[..why.floor_char_boundary(PREVIEW_BYTES_MAX)].to_owned());
     }
 
-    /// What stood in the way is erased, where one of these entries says it.
+    /// Erases the reason if it is from one of these entries.
     pub(crate) fn erase(&mut self, entries: &[Seq]) {
         if let Some(why) = self.why.as_mut().filter(|_| entries.contains(&self.said_in)) {
             ERASED.clone_into(why);
         }
     }
 
-    /// It was reached.
+    /// The upstream was reached.
     pub(crate) fn over(&mut self) {
         (self.in_a_row, self.why) = (0, None);
     }
@@ -177,14 +177,14 @@ pub enum Status {
     Confirmed,
     /// It did not happen and will not.
     Failed,
-    /// Nobody knows.
+    /// It is unknown whether it happened.
     Unknown,
     /// A person must decide.
     Stuck,
 }
 
 impl Status {
-    /// Its word.
+    /// Its name as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -197,7 +197,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing more will come of it.
+    /// Whether its outcome is final.
     #[must_use]
     pub const fn is_settled(self) -> bool {
         matches!(self, Self::Confirmed | Self::Failed)
@@ -227,13 +227,13 @@ pub enum SettledBy {
     },
     /// The rules themselves, as when a run fails before an effect was ever sent.
     Rule {
-        /// Which.
+        /// The rule, in words.
         reason: String,
     },
 }
 
 impl SettledBy {
-    /// What a person says; of the rules' own words, nothing is anybody's.
+    /// The words of a person. The texts of the rules are not erasable.
     pub(crate) fn words_mut(&mut self) -> Option<&mut dyn Words> {
         match self {
             Self::Person { reason } => Some(reason),

@@ -1,8 +1,8 @@
 //! Entries: the immutable lines of a journal.
 //!
 //! Each family of entries has a file below; the names on the wire and in the store are the `kind`s listed in [`EntryBody`].
-//! Everything that a rule derived (an epoch, the end of a lease, the time of the next attempt) stands in the entry,
-//! so that folding never computes it again.
+//! Everything that a rule derived (an epoch, the end of a lease, the time of the next attempt) is in the entry, so that folding never
+//! computes it again.
 
 pub mod budget;
 pub mod decision;
@@ -28,10 +28,11 @@ use serde::{Deserialize, Serialize};
 pub struct Entry {
     /// Its place in the stream, from 1.
     pub seq: Seq,
-    /// Its time in the stream, which never goes back: the journal's when it was decided, or that of the entry before where that is later.
+    /// Its time in the stream, which never goes back: the later of the journal's time when it was decided and the time of the previous
+    /// entry.
     pub at: Timestamp,
-    /// The journal's time when it was decided, from which work is due: `at`, unless an entry before it was written under a clock that was
-    /// ahead.
+    /// The journal's time when it was decided. Due times count from it. It equals `at`, unless an earlier entry was written under a clock
+    /// that was ahead.
     pub decided_at: Timestamp,
     /// The request that caused it; entries of one request are neighbours.
     pub request: RequestId,
@@ -95,7 +96,7 @@ impl From<TraceParent> for String {
 
 macro_rules! bodies {
     ($($(#[$doc:meta])* $variant:ident($body:path) = $kind:literal $(, payloads $payloads:expr)? $(, words $words:expr)?;)+) => {
-        /// What an entry says happened. A kind, once written, keeps its name and its meaning for ever.
+        /// The event that an entry records. A kind, once written, keeps its name and its meaning for ever.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "kind", content = "body")]
         #[non_exhaustive]
@@ -185,27 +186,27 @@ bodies! {
     RunCheckpoint(run::Checkpoint) = "run.checkpoint", payloads ();
     /// The run waits without a driver.
     RunSuspended(run::Suspended) = "run.suspended";
-    /// Somebody asked for the run to be cancelled while a driver held it.
+    /// Cancellation of the run was requested while a driver held it.
     RunCancelRequested(run::CancelRequested) = "run.cancel_requested", words ();
     /// The run failed or was cancelled and its confirmed effects are being undone.
     RunCompensating(run::Compensating) = "run.compensating", words ();
-    /// The run cannot go on without a person.
+    /// The run cannot continue without a person.
     RunStuck(run::Stuck) = "run.stuck";
-    /// A person let a stuck run go on.
+    /// A person let a stuck run continue.
     RunRetried(run::Retried) = "run.retried", words ();
-    /// The run ended well.
+    /// The run completed.
     RunCompleted(run::Completed) = "run.completed", payloads ();
-    /// The run ended in failure.
+    /// The run failed.
     RunFailed(run::Failed) = "run.failed", words ();
     /// The run was cancelled.
     RunCancelled(run::Cancelled) = "run.cancelled", words ();
-    /// The entries before this one are dropped or about to be; it says what outlives them.
+    /// The entries before this one are dropped or about to be; it has what outlives them.
     RunRetired(run::Retired) = "run.retired", payloads (), words ();
     /// A driver took the run.
     LeaseAcquired(lease::Acquired) = "lease.acquired";
-    /// The driver keeps the run.
+    /// The driver renewed its lease.
     LeaseRenewed(lease::Renewed) = "lease.renewed";
-    /// The driver let the run go, or its server saw it vanish.
+    /// The driver released the run, or its server saw its connection close.
     LeaseReleased(lease::Released) = "lease.released";
     /// The model answered.
     DecisionRecorded(decision::Recorded) = "decision.recorded", payloads (), words ();
@@ -213,7 +214,7 @@ bodies! {
     EffectBegun(effect::Begun) = "effect.begun", payloads ();
     /// A worker is about to call the upstream.
     EffectStarted(effect::Started) = "effect.started";
-    /// A worker keeps an effect that it is dispatching or observing.
+    /// A worker renewed its claim on an effect that it is dispatching or observing.
     EffectClaimRenewed(effect::ClaimRenewed) = "effect.claim_renewed";
     /// The effect happened.
     EffectConfirmed(effect::Confirmed) = "effect.confirmed", payloads (), words ();
@@ -221,7 +222,7 @@ bodies! {
     EffectFailed(effect::Failed) = "effect.failed", payloads (), words ();
     /// The effect will be tried again.
     EffectDeferred(effect::Deferred) = "effect.deferred", words ();
-    /// Nobody knows whether the effect happened.
+    /// It is unknown whether the effect happened.
     EffectUnknown(effect::Unknown) = "effect.unknown", words ();
     /// A worker is about to ask the upstream what happened.
     EffectObserving(effect::Observing) = "effect.observing";
@@ -229,11 +230,11 @@ bodies! {
     EffectObserved(effect::Observed) = "effect.observed", words ();
     /// A person allowed the effect to be sent again.
     EffectResendAllowed(effect::ResendAllowed) = "effect.resend_allowed", words ();
-    /// An obligation beyond the one that a confirmed effect arms by itself.
+    /// An obligation for a duplicate of an effect. (A confirmed effect arms its own without an entry.)
     ObligationArmed(obligation::Armed) = "obligation.armed", payloads ();
     /// A worker is about to undo an effect.
     ObligationStarted(obligation::Started) = "obligation.started";
-    /// A worker keeps an obligation that it is carrying out.
+    /// A worker renewed its claim on an obligation that it is carrying out.
     ObligationClaimRenewed(obligation::ClaimRenewed) = "obligation.claim_renewed";
     /// The effect is undone.
     ObligationDone(obligation::Done) = "obligation.done", payloads (), words ();
@@ -257,9 +258,9 @@ bodies! {
     TimerCancelled(timer::Cancelled) = "timer.cancelled";
     /// A budget was opened.
     BudgetOpened(budget::Opened) = "budget.opened";
-    /// Part of a budget is set aside for a decision.
+    /// Parts of budgets are reserved for a decision.
     BudgetReserved(budget::Reserved) = "budget.reserved";
-    /// What had been set aside for a decision is free again.
+    /// The reservation of a decision is released.
     BudgetReleased(budget::Released) = "budget.released";
     /// A value from outside the rules: the time, a random number, anything.
     SampleRecorded(sample::Recorded) = "sample.recorded", payloads ();
@@ -283,6 +284,6 @@ bodies! {
     KeyTaken(value::KeyTaken) = "claim.taken";
     /// Payloads of the stream were erased on request.
     PayloadErased(erasure::Erased) = "payload.erased", words ();
-    /// The store has got rid of payloads that were erased.
+    /// The store has removed erased payloads.
     ErasureFinished(erasure::Finished) = "payload.erasure_finished";
 }

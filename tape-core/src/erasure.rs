@@ -1,8 +1,8 @@
 //! Erasure: payloads that are erased on request, whatever kind of stream has them.
 //!
-//! An [`Erased`] entry is the intent, and its effect: a stream that folds it is as if the bytes had never been there. Getting rid of
-//! the bytes themselves is work that the agenda has until a [`Finished`] entry says that it is done; it may be broken
-//! off anywhere and done again by anybody.
+//! An [`Erased`] entry takes effect at once: a stream that folds it is as if the bytes had never been there. Removing the bytes from the
+//! store is due work on the agenda until a [`Finished`] entry says that it is done. Any worker may do it; it may stop anywhere and be
+//! repeated.
 
 use crate::agenda::{Agenda, Item, Queue};
 use crate::command::CommandBody;
@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 
-/// What somebody wants erased, and why.
+/// A request to erase payloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
     /// The entries, at least one and at most [`ERASED_AT_ONCE_MAX`].
@@ -29,22 +29,23 @@ pub struct Erasure {
 /// What can be asked about the payloads of any stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum ErasureCommand {
-    /// Erases the payloads of entries, and what repeats them.
+    /// Erases the payloads of entries and of entries that repeat them.
     Erase {
         /// The entries.
         entries: Vec<Seq>,
-        /// Entries that the caller found to repeat what these say, in a way that only the entries themselves show.
+        /// Further entries that repeat the contents of these, found by the caller. The folded state does not show such repetitions; only
+        /// the entries do.
         #[serde(skip)]
         copies: Vec<Seq>,
-        /// The last entry that the caller has looked at for that.
+        /// The last entry that the caller has searched for such copies.
         #[serde(skip)]
         seen: Seq,
         /// Why.
         reason: String,
     },
-    /// Records that the store has got rid of what was erased.
+    /// Records that the store has removed the erased bytes.
     Finish {
-        /// The last [`Erased`] entry of which that is so.
+        /// The last [`Erased`] entry that this holds for.
         through: Seq,
     },
 }
@@ -55,7 +56,7 @@ impl CommandBody for ErasureCommand {
     }
 }
 
-/// What of a stream was erased and is still to be got rid of in the store.
+/// The erasures of a stream that the store still has to carry out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasures {
     pending: VecDeque<PendingErasure>,
@@ -105,8 +106,8 @@ impl Erasures {
         }
     }
 
-    /// What a command means for a stream that ends with entry `end`. `repeats` are further entries that go with those that are erased,
-    /// by the stream's own rules.
+    /// What a command means for a stream that ends with entry `end`. `repeats` returns further entries that the stream's own rules erase
+    /// with the given ones.
     pub(crate) fn decide(
         &self,
         command: &ErasureCommand,

@@ -1,4 +1,4 @@
-//! What a model was asked, small enough to record with every decision and telling enough to explain drift.
+//! Digests of model requests, small enough to record with every decision and detailed enough to explain drift.
 
 use crate::json::{InvalidJson, Letters};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX};
@@ -53,14 +53,14 @@ impl Fingerprint {
     /// object is a part; of an array, its last element is a part and the elements before it together are another, so that
     /// a growing conversation keeps a fingerprint of constant size.
     ///
-    /// A [`Value`] may have lost letters of numbers already; [`Fingerprint::of_json_text`] keeps them all.
+    /// A [`Value`] may have lost digits of numbers already; [`Fingerprint::of_json_text`] keeps all of them.
     #[must_use]
     pub fn of_json(request: &Value) -> Self {
         let text = request.to_string();
         Letters::parse(&text).map_or_else(|_| Self::of_bytes(text.as_bytes()), |letters| Self::of(&letters))
     }
 
-    /// As [`Fingerprint::of_json`], of a text. Numbers and strings count to the letter.
+    /// As [`Fingerprint::of_json`], of a text. Numbers and strings are compared as written.
     ///
     /// # Errors
     /// [`InvalidJson`] where the text is not JSON.

@@ -25,7 +25,7 @@ impl Seq {
     /// Before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The sequence number after this one; the greatest has none, and is its own.
+    /// The sequence number after this one; the greatest has no successor and returns itself.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))

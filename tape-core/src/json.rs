@@ -1,14 +1,13 @@
-//! JSON texts in one form, with every number and string kept to the letter.
+//! JSON texts in one canonical form, with every number and string kept as written.
 //!
-//! What agents record is compared by digest, and what upstreams are told is what was recorded: a number that is read and written
-//! anew may come back as another (`1.10`, `-0.0`, `1e400`, an integer of 30 digits). So texts are taken apart here without reading
-//! what stands in them.
+//! Recorded values are compared by digest and sent to upstreams as recorded. A number that is parsed and written again may change (`1.10`,
+//! `-0.0`, `1e400`, an integer of 30 digits). So this module splits texts without parsing their numbers and strings.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The most arrays and objects within each other: what `serde_json` reads back.
+/// The deepest nesting of arrays and objects: the most that `serde_json` reads back.
 const DEPTH_MAX: u32 = 127;
 
 /// A JSON value as it is written. [`Display`](fmt::Display) writes it without white space, the members of objects sorted by name.
@@ -36,16 +35,16 @@ pub enum InvalidJson {
     /// It is not JSON.
     #[error("not JSON: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// Arrays and objects stand in each other more than 127 deep.
+    /// Arrays and objects are nested more than 127 deep.
     #[error("arrays and objects are nested deeper than {DEPTH_MAX}")]
     TooDeep,
 }
 
 impl<'a> Letters<'a> {
-    /// Takes a text apart.
+    /// Splits a text.
     ///
     /// # Errors
-    /// [`InvalidJson`] where it is none.
+    /// [`InvalidJson`] where it is not JSON.
     pub fn parse(text: &'a str) -> Result<Self, InvalidJson> {
         serde_json::from_str::<serde::de::IgnoredAny>(text)?;
         Scanner { text, at: 0 }.value(DEPTH_MAX)
@@ -61,10 +60,10 @@ impl<'a> Letters<'a> {
     }
 }
 
-/// What entries call a value, such as `non_idempotent`; one of several parts is JSON.
+/// The text by which entries name a value, such as `non_idempotent`; a value of several parts becomes JSON.
 ///
 /// # Panics
-/// Never, for what entries have.
+/// Never, for values that entries have.
 #[must_use]
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value).expect("what entries have is JSON") {
@@ -73,7 +72,7 @@ pub fn word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// The one form of a JSON text: no white space, the members of objects sorted by name, everything else to the letter.
+/// The one form of a JSON text: no white space, the members of objects sorted by name, everything else as written.
 ///
 /// # Errors
 /// [`InvalidJson`] where the text is not JSON.
@@ -106,7 +105,7 @@ impl fmt::Display for Letters<'_> {
     }
 }
 
-/// Takes a text apart that is known to be JSON.
+/// Splits a text that is known to be JSON.
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -152,7 +151,7 @@ impl<'a> Scanner<'a> {
         Ok(Letters::Array(elements))
     }
 
-    /// The next byte that is no white space.
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text.as_bytes()[self.at.min(self.text.len())..];
         self.at += rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();

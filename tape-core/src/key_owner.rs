@@ -1,4 +1,4 @@
-//! Claims: one business operation, one owner, whatever runs ask for it.
+//! Ownership of business keys: one business operation has one owner, however many runs ask for it.
 
 use crate::command::{Command, KeyCommand};
 use crate::decider::{Decider, ReplayError};
@@ -12,8 +12,8 @@ use crate::run::{Phase, Run};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
-/// Who owns a business key. The key is claimed before the intent of its effect is durable, so an owner may turn out to have no such
-/// effect; it keeps the key as long as it can still begin it. [`Owner`] says when another effect may take the key.
+/// The owner of a business key. The key is claimed before the intent of its effect is durable, so an owner may turn out to have no such
+/// effect. It keeps the key as long as it can still begin the effect. [`Owner`] says when another effect may take the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyOwner {
     seq: Seq,
@@ -99,10 +99,10 @@ impl Decider for KeyOwner {
     }
 }
 
-/// What became of the effect that owns a business key, as far as the owner's run tells.
+/// The state of the effect that owns a business key, as far as the owner's run shows.
 ///
-/// A key is free where its effect never happened and never will: it has not begun and cannot any more, or it failed without ever
-/// having reached the upstream. Once true, that stays true. A key of something that may have happened is never free.
+/// A key is free where its effect never happened and never will: it has not begun and can no longer begin, or it failed without ever having
+/// reached the upstream. Once free, it stays free. The key of an effect that may have happened is never free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// The key is free.
@@ -117,7 +117,7 @@ pub enum Ownership {
 }
 
 impl Ownership {
-    /// What the folded state of the owner's run tells; none where only its entries can: the state forgets settled effects.
+    /// What the folded state of the owner's run shows; none where only its entries can show it, since the state forgets settled effects.
     #[must_use]
     pub fn by_state(run: &Run, effect: &EffectId) -> Option<Self> {
         if let Some(it) = run.effects().get(effect) {
@@ -131,7 +131,7 @@ impl Ownership {
                 }),
             };
         }
-        // Effects begin under the newest decision of their scope, while the run is not coming to its end.
+        // Effects begin under the newest decision of their scope, while the run is not ending.
         let later = run.next_position(&effect.position.scope).k > effect.position.k.saturating_add(1);
         let ends = matches!(run.phase(), Phase::Ended { .. } | Phase::Compensating { .. });
         (!later && !ends).then_some(Self::Holds {
@@ -146,7 +146,7 @@ impl Ownership {
 pub struct OwnershipTrace {
     effect: EffectId,
     begun: bool,
-    /// Whether an attempt is under way, or ended otherwise than without reaching the upstream.
+    /// Whether an attempt is under way, or ended in any way other than not reaching the upstream.
     under_way: bool,
     sent: bool,
     status: Option<Status>,
@@ -197,7 +197,7 @@ impl OwnershipTrace {
         }
     }
 
-    /// What all entries of a run tell whose state knows the effect no more.
+    /// The ownership that all entries of a run show, for a run whose state has forgotten the effect.
     #[must_use]
     pub fn owner(&self) -> Ownership {
         let never = !self.begun || (self.status == Some(Status::Failed) && !(self.sent || self.under_way));

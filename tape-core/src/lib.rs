@@ -5,7 +5,7 @@
 //! rejection. Time, ids and randomness come in as arguments.
 //!
 //! What this crate must not know: how entries are stored, sent or scheduled; what time it is; where a random number
-//! comes from; any upstream. The workspace's tests check that nothing of the kind is reachable from here.
+//! comes from; any upstream. The workspace's tests check that none of these is reachable from here.
 
 pub mod agenda;
 pub mod budget;

@@ -38,7 +38,7 @@ pub const TIMERS_MAX: usize = 1_024;
 pub const BUFFERED_SIGNALS_MAX: usize = 256;
 /// Most budgets in one run.
 pub const BUDGETS_MAX: usize = 64;
-/// Highest limit of a budget, in units of its currency: what every store and every language of a client counts exactly.
+/// Highest limit of a budget, in units of its currency: every store and every client language counts up to it exactly.
 pub const BUDGET_UNITS_MAX: u64 = i64::MAX as u64;
 /// Deepest budget tree.
 pub const BUDGET_DEPTH_MAX: usize = 8;
@@ -48,14 +48,14 @@ pub const SPENDS_MAX: usize = 16;
 pub const FINGERPRINT_PARTS_MAX: usize = 32;
 /// Longest preview of a fingerprint part, in bytes.
 pub const FINGERPRINT_PREVIEW_BYTES_MAX: usize = 160;
-/// How long a stream remembers a reply, in milliseconds of the journal's time, so that a repeated request gets its first outcome: ten
-/// times what clients retry for unless told otherwise. A request that is repeated later is refused as too old to know.
+/// How long a stream remembers a reply, in milliseconds of the journal's time, so that a repeated request gets its first outcome: ten times
+/// as long as clients retry by default. A request that is repeated later is refused, since its outcome is forgotten.
 pub const REPLY_WINDOW_MS: u64 = 600_000;
 /// Most replies that a stream remembers, however young they are; beyond it the replies to the oldest ids are forgotten.
 pub const REMEMBERED_REPLIES_MAX: usize = 2_048;
 /// How far ahead of the journal's time a request's id may be dated, in milliseconds.
 pub const REQUEST_AHEAD_MS_MAX: u64 = 5_000;
-/// Most commands that one driver has under way at once: after a lost connection it repeats them all.
+/// Most commands that one driver has under way at once. After a lost connection it repeats all of them.
 pub const COMMANDS_UNDER_WAY_MAX: usize = 64;
 /// Events of a session whose ids are remembered, so that one that is appended again under another request is found.
 pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
@@ -63,8 +63,8 @@ pub const REMEMBERED_EVENTS_MAX: usize = 1_024;
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease or claim, in milliseconds (one hour).
 pub const LEASE_MS_MAX: u64 = 3_600_000;
-/// How far apart the bounds may be, in milliseconds, between which a server knows the time of the journal. Beyond, it judges no
-/// lease or claim of others as over and is not ready. Work whose worker vanished waits at most that much longer than its claim.
+/// The largest uncertainty, in milliseconds, with which a server may know the journal's time. Beyond it, the server treats no lease or
+/// claim of others as over and is not ready. Work of a vanished worker waits at most this much longer than its claim.
 pub const CLOCK_ERROR_MS_MAX: u64 = 1_000;
 /// Most attempts a retry policy may ask for.
 pub const ATTEMPTS_MAX: u32 = 1_000;
@@ -72,36 +72,36 @@ pub const ATTEMPTS_MAX: u32 = 1_000;
 pub const BACKOFF_MS_MAX: u64 = 86_400_000;
 /// Shortest wait after an upstream was not reached, in milliseconds: nothing bounds how often that happens.
 pub const UNREACHED_BACKOFF_MS_MIN: u64 = 100;
-/// To this the wait after an upstream was not reached grows in any case, in milliseconds.
+/// The bound to which the wait after an upstream was not reached may grow whatever the policy says, in milliseconds.
 pub const UNREACHED_BACKOFF_MS_MAX: u64 = 30_000;
-/// Longest part of a reason that the state of a run keeps, in bytes of UTF-8; all of it stands in an entry.
+/// Longest part of a reason that the state of a run keeps, in bytes of UTF-8; an entry has all of it.
 pub const PREVIEW_BYTES_MAX: usize = 300;
-/// Most duplicates of one effect that are undone by themselves.
+/// Most duplicates of one effect that are undone without a person.
 pub const DUPLICATES_MAX: usize = 64;
-/// The begin of bytes that could not be kept, which is kept in their place, in bytes.
+/// How much of bytes that could not be kept is kept in their place, from their beginning, in bytes.
 pub const UNKEPT_HEAD_BYTES_MAX: usize = 4 * 1024;
 /// Re-drives that reached an agent and made no progress, after which a run is stuck and waits for a person.
 pub const REDRIVES_WITHOUT_PROGRESS_MAX: u32 = 20;
 /// Most keys in the state of one session, or of one scope of state.
 pub const STATE_KEYS_MAX: usize = 4_096;
-/// Most bytes in the state of one session, or of one scope of state: of its keys and their JSON texts, as they stand within JSON strings.
+/// Most bytes in the state of one session, or of one scope of state: of its keys and their JSON texts, as they appear within JSON strings.
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 /// Most keys that one event changes in a session's state.
 pub const STATE_DELTA_KEYS_MAX: usize = 1_024;
-/// Most events of sessions whose changes of `app:` and `user:` state still have to be carried over, and the changes that shared state
+/// Most events of a session whose changes of `app:` and `user:` state are not merged yet, and most merged changes that shared state
 /// remembers.
 pub const PENDING_MERGES_MAX: usize = 1_024;
 /// Most entries whose payloads one request erases.
 pub const ERASED_AT_ONCE_MAX: usize = 256;
 /// Most erasures of one stream that the store has not carried out yet.
 pub const ERASURES_MAX: usize = 64;
-/// Most sessions of which shared state remembers how far their changes are carried over.
+/// Most sessions for which shared state remembers how far their changes are merged.
 pub const SHARED_SESSIONS_MAX: usize = 1_024;
 /// Most entries that one commit appends to one stream.
 pub const BATCH_ENTRIES_MAX: usize = 512;
 /// Most bytes that one commit appends to one stream.
 pub const BATCH_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Most streams or hints that one call looks at which compares indexes with streams.
+/// Most streams or hints that one call compares when it checks indexes against streams.
 pub const INDEX_PAGE_MAX: u32 = 500;
 /// Most entries in one page of a read or of the feed.
 pub const PAGE_ENTRIES_MAX: u32 = 4_096;

@@ -1,7 +1,7 @@
-//! Whole numbers of entries, read also by a `serde_json` that keeps numbers as texts.
+//! Whole numbers of entries, which can also be read by a `serde_json` that keeps numbers as texts.
 //!
-//! Another crate of the same program may switch on `serde_json/arbitrary_precision`, which then holds for all of them. A number
-//! within an internally tagged or flattened value then arrives as a map with one text, which no whole number of serde takes.
+//! Another crate of the same program may switch on `serde_json/arbitrary_precision`, which then holds for all of them. A number within an
+//! internally tagged or flattened value then arrives as a map with one text, which serde does not accept as a whole number.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};

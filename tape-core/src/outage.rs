@@ -1,16 +1,16 @@
-//! Something that is away: what is said of it, and how often. A log that says so at each try says nothing else any more.
+//! Log lines about outages, limited in number. A line for each failed try would flood the log.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Reasons of one outage that are told apart; more are told with the next reminder.
+/// Most reasons of one outage that get a line of their own; further ones are logged with the next reminder.
 const REASONS_MAX: usize = 8;
 
-/// What others need that is away now and then, such as a journal or an upstream. Time is an argument.
+/// The availability of a dependency, such as a journal or an upstream. Time is an argument.
 ///
-/// It says one line when that goes, one when there is a reason that was not said yet, one each period while it is away, and one when
-/// it is back. What comes and goes all the time is said once a period.
+/// It asks for one log line when the dependency becomes unavailable, one for each new reason, one each period during the outage, and one
+/// when it is available again. A dependency that comes and goes all the time gets one line a period.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -24,9 +24,9 @@ const REASONS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct Outage {
     period: Duration,
-    /// When it was said the last time that it is away.
+    /// When the outage was last logged.
     said: Option<Instant>,
-    /// What was said then.
+    /// The reasons logged so far.
     reasons: BTreeSet<String>,
     away: Option<Away>,
 }
@@ -38,12 +38,12 @@ struct Away {
     said: bool,
 }
 
-/// How long something has been away, and how often it failed meanwhile.
+/// The length of an outage, and the number of failures in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spell {
-    /// So long.
+    /// Its length.
     pub lasts: Duration,
-    /// So often.
+    /// The number of failures.
     pub failures: u64,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Spell {
 }
 
 impl Outage {
-    /// Of something that is there; while it is away, that is said once a period.
+    /// For an available dependency. An outage is logged once a period.
     #[must_use]
     pub const fn new(period: Duration) -> Self {
         Self {
@@ -67,13 +67,13 @@ impl Outage {
         }
     }
 
-    /// Whether it is away.
+    /// Whether the dependency is unavailable.
     #[must_use]
     pub const fn is_away(&self) -> bool {
         self.away.is_some()
     }
 
-    /// It failed again, or for the first time. How it has been so far, where that is to be said.
+    /// Notes a failure. Returns the outage so far if it should be logged now.
     pub fn lost(&mut self, now: Instant, reason: &str) -> Option<Spell> {
         let lately = self
             .said
@@ -95,7 +95,7 @@ impl Outage {
         })
     }
 
-    /// It is there. How it was away, where it was said that it is.
+    /// Notes that the dependency is available. Returns the outage if it was logged.
     pub fn back(&mut self, now: Instant) -> Option<Spell> {
         let away = self.away.take()?;
         away.said.then(|| away.spell(now))
@@ -115,7 +115,7 @@ impl Away {
 mod tests {
     use super::*;
 
-    /// How many lines a minute has in which it fails each 10 ms for one of some reasons.
+    /// How many lines are logged in a minute of failures, one each 10 ms, for alternating reasons.
     fn minute(outage: &mut Outage, from: Instant, reasons: &[&str]) -> usize {
         let fails = |n: u64| {
             let reason = reasons[usize::try_from(n).unwrap() % reasons.len()];
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(outage.back(noon), None);
         assert_eq!(minute(&mut outage, noon, &["refused"]), 1);
         assert_eq!(minute(&mut outage, after(1), &["refused"]), 1);
-        // Reasons that alternate are each said once, and then with the others.
+        // Alternating reasons are each logged once.
         assert_eq!(minute(&mut outage, after(2), &["refused", "no answer"]), 2);
         assert_eq!(minute(&mut outage, after(3), &["refused", "no answer"]), 1);
         let many: Vec<String> = (0..6_000).map(|n| n.to_string()).collect();

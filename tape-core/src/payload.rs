@@ -1,4 +1,4 @@
-//! What only the agent interprets: bytes with a content type, erasable behind their digest.
+//! Payloads: bytes with a content type that only the agent interprets. They can be erased; their digest stays.
 
 use crate::limits::{CONTENT_TYPE_BYTES_MAX, PAYLOAD_BYTES_MAX, UNKEPT_HEAD_BYTES_MAX};
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
-/// What stands for a text whose bytes were erased.
+/// The text shown in place of one whose bytes were erased.
 pub const ERASED: &str = "(erased)";
 
 /// A SHA-256 digest.
@@ -41,8 +41,8 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The first 16 bytes of the SHA-256 digest of something's JSON form, by which contents are compared. Payloads stand in the form by
-/// their own digests.
+/// The first 16 bytes of the SHA-256 digest of something's JSON form, by which contents are compared. The form contains digests of
+/// payloads, not their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContentDigest(#[serde(with = "hex::serde")] pub [u8; 16]);
@@ -108,8 +108,8 @@ pub enum InvalidPayload {
     ContentType,
 }
 
-/// Opaque bytes of an agent. In an entry stand the content type, length and digest; the bytes are kept beside it and can be
-/// erased without breaking the chain.
+/// Opaque bytes of an agent. An entry has the content type, length and digest. The bytes are stored beside the entry and can be erased
+/// without breaking the chain.
 ///
 /// ```
 /// use tape_core::payload::Payload;
@@ -132,7 +132,7 @@ pub struct Payload {
 impl Payload {
     /// The content type of JSON.
     pub const JSON: &'static str = "application/json";
-    /// The content type of bytes of which nothing is known.
+    /// The content type of bytes of an unknown type.
     pub const BYTES: &'static str = "application/octet-stream";
     /// The content type of an [`Unkept`], as JSON.
     pub const UNKEPT: &'static str = "application/vnd.tape.unkept+json";
@@ -170,8 +170,8 @@ impl Payload {
         Self::new(Self::JSON, value.to_string()).expect("the caller knows that the value is small")
     }
 
-    /// What can be kept of `bytes`: they themselves where a payload may have as many, else an [`Unkept`] in their place, so that an
-    /// act that happened is never taken for one that did not. A content type that makes no sense becomes that of any bytes.
+    /// What can be kept of `bytes`: all of them if they fit into a payload, otherwise an [`Unkept`] in their place. So an act that happened
+    /// is never recorded as one that did not. An invalid content type becomes [`Payload::BYTES`].
     #[must_use]
     pub fn kept(content_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
@@ -187,10 +187,10 @@ impl Payload {
         })
     }
 
-    /// The payload that stands in the place of bytes that could not be kept.
+    /// The payload that replaces bytes that could not be kept.
     ///
     /// # Panics
-    /// Never: what it holds of the bytes is small.
+    /// Never: it holds only a small part of the bytes.
     #[must_use]
     pub fn unkept(unkept: &Unkept) -> Self {
         let unkept = Unkept {
@@ -202,7 +202,7 @@ impl Payload {
         Self::new(Self::UNKEPT, text).expect("the begin of the bytes is small")
     }
 
-    /// What is known of the bytes in whose place the payload stands; none where it is what it seems.
+    /// What is known of the bytes that this payload replaces; none for an ordinary payload.
     #[must_use]
     pub fn as_unkept(&self) -> Option<Unkept> {
         let bytes = self.bytes().filter(|_| self.content_type == Self::UNKEPT)?;
@@ -260,7 +260,7 @@ impl Payload {
         }
     }
 
-    /// Puts stored bytes back behind their reference; the caller has checked nothing yet.
+    /// Puts stored bytes back into their reference and checks them against it.
     ///
     /// # Errors
     /// What is wrong, where length or digest do not agree.
@@ -282,7 +282,7 @@ fn is_content_type(text: &str) -> bool {
     !text.is_empty() && text.len() <= CONTENT_TYPE_BYTES_MAX && printable
 }
 
-/// The content type under which bytes are kept. Only Tape itself says that it could not keep some.
+/// The content type under which bytes are kept. Only Tape itself may use [`Payload::UNKEPT`].
 fn kept_type(content_type: &str) -> &str {
     if is_content_type(content_type) && content_type != Payload::UNKEPT {
         content_type
@@ -294,7 +294,7 @@ fn kept_type(content_type: &str) -> &str {
 /// What is known of bytes that could not be kept, such as a result over [`PAYLOAD_BYTES_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unkept {
-    /// What they are.
+    /// Their content type.
     pub content_type: String,
     /// Their number.
     pub len: u64,
@@ -308,13 +308,13 @@ pub struct Unkept {
     pub head: Head,
 }
 
-/// The first bytes of what could not be kept; in JSON in hexadecimal digits.
+/// The first bytes of those that could not be kept; in JSON, hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Head(pub Vec<u8>);
 
 impl Head {
-    /// The first of some bytes.
+    /// The first of `bytes`, at most [`UNKEPT_HEAD_BYTES_MAX`].
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(bytes[..bytes.len().min(UNKEPT_HEAD_BYTES_MAX)].to_vec())
@@ -338,8 +338,8 @@ impl From<Head> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stored payload has digest {found}, the entry recorded {recorded}")]
 pub struct PayloadMismatch {
-    /// What the entry recorded.
+    /// The digest that the entry recorded.
     pub recorded: Digest,
-    /// What the stored bytes have.
+    /// The digest of the stored bytes.
     pub found: Digest,
 }

@@ -1,9 +1,9 @@
 //! Replay: answers a re-drive from the journal, without I/O.
 //!
-//! A re-drive runs the agent again from its start. Everything it asks for is looked up here first: what is recorded comes back
-//! as it was, what is not recorded yet is to be done live, and what differs from the record is [`Drift`]. Entries
-//! are folded once, in order, also those that arrive while the agent runs; each question costs at most a search in a
-//! map, whatever the length of the journal.
+//! A re-drive runs the agent again from its start. Everything it asks for is looked up here first. A recorded outcome is returned as
+//! recorded. An outcome that is not recorded yet is to be produced live. A request that differs from the record is [`Drift`]. Entries are
+//! folded once, in order, also those that arrive while the agent runs; each lookup costs at most a search in a map, whatever the length of
+//! the journal.
 
 mod drift;
 mod effect;
@@ -58,7 +58,7 @@ pub struct Replay {
     cancel: Option<String>,
     scopes: BTreeMap<Scope, ScopeReplay>,
     gates: BTreeMap<GateName, GateRecord>,
-    /// What signals carry whose gates are not open yet.
+    /// The answers of signals whose gates are not open yet.
     signals: BTreeMap<GateName, Payload>,
     timers: BTreeMap<TimerName, TimerRecord>,
     budgets: BTreeMap<BudgetName, budget::Opened>,
@@ -90,9 +90,9 @@ pub struct NextSample {
 /// A recorded gate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateRecord {
-    /// The deadline as it was asked for; none where there is none, and where the entry does not say.
+    /// The deadline as it was asked for; none where there is no deadline, or the entry does not record the request.
     pub asked: Option<Deadline>,
-    /// The wait ends here without a signal.
+    /// When the wait ends without a signal.
     pub deadline: Option<Timestamp>,
     /// What ended the wait, and what it carried.
     pub answer: Option<(AnsweredBy, Payload)>,
@@ -101,7 +101,7 @@ pub struct GateRecord {
 /// A recorded timer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimerRecord {
-    /// The time as it was asked for; none where the entry does not say.
+    /// The time as it was asked for; none where the entry does not record it.
     pub asked: Option<Deadline>,
     /// What it carries, without its bytes.
     pub note: Payload,
@@ -127,19 +127,19 @@ pub enum TimerState {
 /// Where a run stands, as far as its journal was folded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// A driver may go on.
+    /// A driver may continue it.
     #[default]
     Open,
     /// It waits without a driver.
     Suspended,
-    /// What it did is being undone; then it ends like this.
+    /// Its effects are being undone; then it ends like this.
     Compensating(UnhappyOutcome),
     /// It waits for a person.
     Stuck {
         /// Why.
         reason: String,
     },
-    /// It has ended; where it ended well, with this output.
+    /// It has ended; with this output if it completed.
     Ended(RunOutcome, Option<Payload>),
 }
 
@@ -150,7 +150,7 @@ impl Replay {
     /// [`ReplayError`] where the entry cannot follow the ones before it: stored bytes can be wrong.
     pub fn apply(&mut self, entry: Entry) -> Result<(), ReplayError> {
         let (seq, kind) = (entry.seq, entry.body.kind());
-        // It stands for all entries before it, which may be dropped.
+        // It replaces all entries before it, which may be dropped.
         let stands = matches!(entry.body, EntryBody::RunRetired(_)) && seq > self.seq.next();
         if seq != self.seq.next() && !stands {
             return Err(ReplayError::OutOfOrder {
@@ -226,7 +226,7 @@ impl Replay {
             .expect("it was inserted where it was missing")
     }
 
-    /// A scope that the journal has something in. Unless the agent has entered it, the scopes around it wait for that.
+    /// A scope that the journal has entries in. Unless the agent has entered it, the scopes around it expect the agent to.
     fn recorded_in(&mut self, scope: &Scope) -> &mut ScopeReplay {
         let mut inner = scope.clone();
         while !self.scope(&inner).is_entered() {
@@ -237,7 +237,7 @@ impl Replay {
         self.scope(scope)
     }
 
-    /// A scope that the agent asks for something in.
+    /// A scope in which the agent asks for something.
     fn entered(&mut self, scope: &Scope) -> &mut ScopeReplay {
         let mut inner = scope.clone();
         while self.scope(&inner).enter() {
@@ -324,20 +324,20 @@ impl Replay {
         self.begun.as_deref()
     }
 
-    /// Where the run stands.
+    /// Where the run stands, as far as folded.
     #[must_use]
     pub const fn standing(&self) -> &Standing {
         &self.standing
     }
 
-    /// Why the run is to be cancelled, where somebody asked for it.
+    /// Why the run is to be cancelled, if a cancellation was requested.
     #[must_use]
     pub fn cancel_requested(&self) -> Option<&str> {
         self.cancel.as_deref()
     }
 
-    /// The next decision of a scope. A recorded one is handed out and the scope moves on; else the model is to be
-    /// asked, and [`Replay::decided`] moves the scope on once its answer is recorded.
+    /// The next decision of a scope. A recorded one is returned, and the scope advances. Otherwise the model is to be asked, and
+    /// [`Replay::decided`] advances the scope once its answer is recorded.
     ///
     /// # Errors
     /// [`Drift`] where the request differs from the recorded one, or where something else that the scope has in the journal was
@@ -359,7 +359,7 @@ impl Replay {
         self.scope(&position.scope).decided(position.k);
     }
 
-    /// Whether parts of budgets are set aside for the decision to be asked at `position`.
+    /// Whether parts of budgets are reserved for the decision to be asked at `position`.
     #[must_use]
     pub fn is_reserved(&self, position: &Position) -> bool {
         self.scopes
@@ -380,8 +380,8 @@ impl Replay {
         self.entered(&effect.position.scope).ask_effect(effect, asked)
     }
 
-    /// Whether an effect that is not recorded, as far as the journal was folded, comes too late: the agent has asked for a later decision
-    /// of its scope, and effects begin under the newest. That is no drift, since it does not depend on what is recorded.
+    /// Whether an effect that is not recorded in the folded part of the journal comes too late: the agent has asked for a later decision of
+    /// its scope, and effects begin under the newest decision. That is not drift, since it does not depend on what is recorded.
     #[must_use]
     pub fn is_late(&self, effect: &EffectId) -> bool {
         self.scopes
@@ -400,8 +400,8 @@ impl Replay {
         self.scopes.iter().flat_map(|(name, scope)| scope.effects(name))
     }
 
-    /// The next sample of a scope. A recorded one is handed out and the scope moves on; else it is to be taken, and
-    /// [`Replay::sampled`] moves the scope on once it is recorded.
+    /// The next sample of a scope. A recorded one is returned, and the scope advances. Otherwise it is to be taken, and [`Replay::sampled`]
+    /// advances the scope once it is recorded.
     ///
     /// # Errors
     /// [`Drift`] where the recorded sample has another name, or where it is new and something that the scope has in the journal
@@ -421,12 +421,12 @@ impl Replay {
         self.entered(scope).patched(scope, name)
     }
 
-    /// The driver recorded itself that a scope takes the path of a change.
+    /// The driver itself recorded that a scope takes the path of a change.
     pub fn patch_recorded(&mut self, scope: &Scope, name: SampleName, n: u32) {
         self.scope(scope).patch_recorded(name, n);
     }
 
-    /// The refusal that the journal has of what the agent asks for at a place, once; none where it is to be asked for anew.
+    /// The recorded refusal of a request at a place, returned once; none where the request is to be sent to the journal.
     pub fn refused(&mut self, at: &Place, of: ContentDigest) -> Option<Refusal> {
         self.refusals.tell(at, of)
     }
@@ -442,7 +442,7 @@ impl Replay {
         self.refusals.recorded(n);
     }
 
-    /// Whether nothing that the journal has is left for the agent to ask for: everything from here on is new.
+    /// Whether the agent has asked for everything that the journal has: everything from here on is new.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.leftover().is_none()
@@ -481,7 +481,7 @@ impl Replay {
         differences.at(|| Place::Beginning)
     }
 
-    /// Whether a run that this driver ended well ended with the output that it gives now.
+    /// Checks that a run which this driver completed has the output that it gives now.
     ///
     /// # Errors
     /// [`Drift`] where it ended with another.
@@ -492,7 +492,7 @@ impl Replay {
     }
 }
 
-/// The effect that an entry changes the standing of.
+/// The effect whose standing an entry changes.
 const fn about_effect(body: &EntryBody) -> Option<&EffectId> {
     match body {
         EntryBody::EffectStarted(body) => Some(&body.effect),

@@ -1,14 +1,15 @@
-//! What a stream remembers of its replies, so that a repeated request gets its first outcome and nothing is executed twice.
+//! The replies that a stream remembers, so that a repeated request gets its first outcome and nothing is executed twice.
 //!
 //! A reply is remembered for [`REPLY_WINDOW_MS`] of the journal's time, and at most [`REMEMBERED_REPLIES_MAX`] are. The replies to the
-//! smallest ids are forgotten first, and the greatest id that was forgotten is kept: ids are time-ordered, so one that is
-//! above it is either remembered or new, and one at or below it may have been executed. Such a request is refused and never executed.
+//! smallest ids are forgotten first, and the greatest forgotten id is kept. Ids are time-ordered: an id above it is either remembered or
+//! new, and an id at or below it may have been executed. A request with such an id is refused and never executed.
 //!
-//! What is dated ahead is refused, too. Time within a stream never goes back, though the journal's may, where the store's clock is set:
-//! a request is judged by the later of the journal's time and that of the stream's last entry. By an earlier one, a stream would take no
-//! request until its time has come again: older ids than those that it has forgotten are too old, and newer ones would be ahead.
+//! An id that is dated too far ahead is refused, too. Time within a stream never goes back, but the journal's time may, if the store's
+//! clock is set back. So a request is judged by the later of the journal's time and the time of the stream's last entry. Judged by the
+//! earlier one, every request would be refused until the clock has caught up: ids below the forgotten ones are too old, and newer ids would
+//! be ahead.
 //!
-//! All of this is folded from entries alone, by their own times: every server answers alike, also after a restart.
+//! All of this is folded from the entries and their times alone, so every server gives the same answer, also after a restart.
 
 use crate::command::{Command, CommandBody};
 use crate::entry::{Entry, EntryBody};
@@ -44,12 +45,12 @@ struct Kept {
 }
 
 impl Replies {
-    /// The first outcome of a command that was executed before; none where it is new, or is idempotent by itself and takes no place.
+    /// The first outcome of a command that was executed before; none where it is new, or is idempotent and not remembered.
     ///
     /// # Errors
     /// [`Rejection::RequestReused`] where the id is that of another command, [`Rejection::RequestTooOld`] where the
-    /// command may have been executed, [`Rejection::RequestFromFuture`] and [`Rejection::UnorderedRequest`] where the id cannot be
-    /// remembered in its order.
+    /// command may have been executed, [`Rejection::RequestFromFuture`] and [`Rejection::UnorderedRequest`] where the id cannot be put in
+    /// order.
     pub(crate) fn recall<B: CommandBody>(
         &self,
         command: &Command<B>,
@@ -83,7 +84,7 @@ impl Replies {
         Ok(None)
     }
 
-    /// Forgets what replies say that came of erased entries.
+    /// Removes the contents of erased entries from remembered replies.
     pub(crate) fn erase(&mut self, entries: &[Seq]) {
         let kept = self.kept.values_mut();
         for kept in kept.filter(|kept| entries.contains(&kept.reply.seq)) {
@@ -95,10 +96,10 @@ impl Replies {
         }
     }
 
-    /// Notes what an entry's request came to. A later entry of a request refines what the earlier ones came to.
+    /// Remembers the reply to an entry's request. A later entry of the same request refines it.
     pub(crate) fn note(&mut self, entry: &Entry) {
         self.at = self.at.max(entry.at);
-        // Ids of earlier builds have no order. A repeat of them is refused for that.
+        // Ids of earlier builds have no order. A repeat of such an id is refused.
         if takes_no_place(&entry.body) || entry.request.made_at().is_none() {
             return;
         }

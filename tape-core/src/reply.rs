@@ -1,4 +1,4 @@
-//! Replies and rejections: what a command came to.
+//! Replies and rejections: the outcomes of commands.
 
 mod rejection;
 mod words;
@@ -15,25 +15,25 @@ use crate::id::{Epoch, Seq};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What deciding a command came to.
+/// The decision on a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// What to append; empty where the command was a repeat.
+    /// What to append; empty where the command changes nothing, as a repeat.
     pub entries: Vec<EntryBody>,
     /// What to tell the caller once the entries are durable.
     pub reply: Reply,
 }
 
-/// What a caller is told about a command that was taken.
+/// The reply to an accepted command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// The last entry the command appended, or that answers it.
     pub seq: Seq,
-    /// What came of it.
+    /// The result.
     pub result: ReplyResult,
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -64,7 +64,7 @@ pub enum ReplyResult {
         observation: u32,
         /// The claim lapses here.
         until: Timestamp,
-        /// Whether the run does not want the effect any more: asking must not bring it about.
+        /// Whether the run no longer wants the effect: asking must not make it happen.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         unwanted: bool,
     },
@@ -105,7 +105,7 @@ pub enum ReplyResult {
         /// How.
         ending: RunOutcome,
     },
-    /// The run ends once what it did is undone.
+    /// The run ends once its effects are undone.
     Compensating,
     /// The run waits for a person.
     Stuck {
@@ -121,7 +121,7 @@ pub enum ReplyResult {
 }
 
 impl ReplyResult {
-    /// What a caller is told about an entry that its command appended; none where a neighbouring entry says more.
+    /// The result for an entry that a command appended; none where a neighbouring entry has the result.
     #[must_use]
     pub fn of(body: &EntryBody) -> Option<Self> {
         let effect = |status, attempt, until| {
@@ -239,7 +239,7 @@ impl ReplyResult {
     }
 }
 
-/// What a command that appends these entries after `last` replies: the same as a repeat of it will be told.
+/// The decision that appends these entries after `last`. Its reply is the one that a repeat will get.
 pub(crate) fn decided(last: Seq, entries: Vec<EntryBody>) -> Decided {
     let result = entries
         .iter()
@@ -253,7 +253,7 @@ pub(crate) fn decided(last: Seq, entries: Vec<EntryBody>) -> Decided {
     Decided { entries, reply }
 }
 
-/// A command that changes nothing, since what it asks for is so already.
+/// The decision on a command that changes nothing, since its effect is there already.
 pub(crate) const fn already(seq: Seq, result: ReplyResult) -> Decided {
     Decided {
         entries: Vec::new(),

@@ -1,7 +1,7 @@
-//! A run: the state folded from its journal, and the rules of what may come next.
+//! A run: the state folded from its journal, and the rules for its next commands.
 //!
-//! Each family of commands has its file below; `phase` says what a run takes at all, `dispatch` hands commands to their
-//! families, and `fold` entries.
+//! Each family of commands has its file below. `phase` has what a run accepts in each phase, `dispatch` passes commands to their families,
+//! and `fold` passes entries to them.
 
 mod attempt;
 mod budget;
@@ -64,13 +64,13 @@ pub struct Run {
     stuck: Option<String>,
     /// The entry since which it is stuck.
     stuck_at: Seq,
-    /// The last entry that a waiting driver would want to see.
+    /// The last entry that may wake a waiting driver.
     event: Seq,
     lease: Lease,
     epoch: Epoch,
-    /// The last entry that a driver wrote: it lived then.
+    /// The last entry that a driver wrote: the driver was alive then.
     driver_wrote: Seq,
-    /// Re-drives since something was achieved, and how many of them reached no agent.
+    /// Re-drives since the last progress, and how many of them reached no agent.
     redrives: u32,
     undriven: u32,
     scopes: BTreeMap<Scope, decision::ScopeState>,
@@ -107,7 +107,7 @@ impl Run {
         &self.phase
     }
 
-    /// Why somebody asked for it to be cancelled, where that waits for its driver.
+    /// Why a cancellation was requested, while it waits for the driver.
     #[must_use]
     pub fn cancel_requested(&self) -> Option<&str> {
         self.cancel.as_deref()
@@ -121,7 +121,7 @@ impl Run {
         self.stuck.as_deref().or_else(obligation).or_else(effect)
     }
 
-    /// The entry since which the run itself waits for a person, where it does.
+    /// The entry since which the run itself waits for a person, if it does.
     #[must_use]
     pub const fn stuck_at(&self) -> Option<Seq> {
         if self.stuck.is_some() {
@@ -131,7 +131,7 @@ impl Run {
         }
     }
 
-    /// Who has the right to drive it.
+    /// Its lease.
     #[must_use]
     pub const fn lease(&self) -> &Lease {
         &self.lease
@@ -143,7 +143,7 @@ impl Run {
         &self.effects
     }
 
-    /// What is left to undo, the last one first to go.
+    /// What is left to undo. The last one is undone first.
     #[must_use]
     pub fn obligations(&self) -> &[Obligation] {
         &self.obligations
@@ -195,7 +195,7 @@ impl Run {
         already(self.seq, result)
     }
 
-    /// The answer to what an entry says already, where it is known which.
+    /// The reply for what an entry has recorded already, if that entry is known.
     fn already_in(&self, entry: Option<Seq>, result: ReplyResult) -> Decided {
         already(entry.unwrap_or(self.seq), result)
     }
@@ -273,7 +273,7 @@ impl Decider for Run {
         }
         let closing = self.open().is_err();
         for (id, effect) in &self.effects {
-            // What is not sent yet will not be, once the run is being cancelled.
+            // Once a cancellation is requested, an effect that was not sent yet is not sent any more.
             if let Some((queue, due)) = effect
                 .due()
                 .filter(|_| !(closing && effect.status == Status::Pending))

@@ -36,9 +36,9 @@ pub struct Session {
     state: State,
     /// The last events, with their contents, so that one that is appended again under another request is found.
     events: VecDeque<(EventId, Seq, ContentDigest)>,
-    /// Where the session was put back to, where nothing was appended since.
+    /// The entry that the session was last rewound to, if nothing was appended since.
     rewound: Option<Seq>,
-    /// Where the values of the state stand.
+    /// The entries that have the values of the state.
     kept: BTreeMap<Key, Kept>,
     /// The last entry that repeats values of earlier ones.
     repeated: Seq,
@@ -47,24 +47,24 @@ pub struct Session {
     replies: Replies,
 }
 
-/// What stands for the contents of an event that was erased.
+/// The digest recorded in place of that of an erased event.
 const FORGOTTEN: ContentDigest = ContentDigest([0; 16]);
 
 /// A session's own state as it was after an entry.
 struct Then<'a> {
     state: &'a Delta,
-    /// The entry that each key's value first stood in.
+    /// The entry in which each key's value first appeared.
     origins: &'a BTreeMap<Key, Seq>,
-    /// The last entry there was before it was read.
+    /// The last entry of the session before this state was read.
     seen: Seq,
 }
 
-/// Where a value of a session's state stands.
+/// The entries that have a value of a session's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
-    /// The entry that it first stood in.
+    /// The entry in which it first appeared.
     origin: Seq,
-    /// The entry that has its bytes as the state has them now: the same, or one that repeats it.
+    /// The entry from which the state has its bytes: the same entry, or one that repeats it.
     entry: Seq,
 }
 
@@ -82,19 +82,19 @@ pub struct PendingMerge {
 }
 
 impl Session {
-    /// The session; none where it never was or is deleted.
+    /// The session; none where it was never created or is deleted.
     #[must_use]
     pub const fn id(&self) -> Option<&SessionId> {
         self.id.as_ref()
     }
 
-    /// The entry that created it: what came before belongs to a deleted session of the same name.
+    /// The entry that created it. Earlier entries belong to a deleted session of the same name.
     #[must_use]
     pub const fn created(&self) -> Seq {
         self.created
     }
 
-    /// When something last happened.
+    /// When the last event was recorded.
     #[must_use]
     pub fn last_event_at(&self) -> Option<Timestamp> {
         self.last_event.map(|(_, at)| at)
@@ -106,14 +106,14 @@ impl Session {
         &self.state
     }
 
-    /// The entry that each value of its own state first stood in.
+    /// The entry in which each value of its own state first appeared.
     #[must_use]
     pub fn origins(&self) -> BTreeMap<Key, Seq> {
         let origins = self.kept.iter().map(|(key, kept)| (key.clone(), kept.origin));
         origins.collect()
     }
 
-    /// Changes of shared state that still have to be carried over, oldest first.
+    /// Changes of shared state that are not merged yet, oldest first.
     #[must_use]
     pub const fn pending(&self) -> &VecDeque<PendingMerge> {
         &self.pending
@@ -160,7 +160,7 @@ impl Session {
         Ok(decided(self.seq, vec![event.into()]))
     }
 
-    /// Refuses a caller who has not seen the last event, where it insists on that.
+    /// Refuses a caller that has not seen the last event, if the caller gave the last entry that it has seen.
     fn expected(&self, expected: Option<Seq>) -> Result<(), Rejection> {
         let last = self.last_event.map_or(self.created, |(seq, _)| seq);
         match expected.filter(|expected| *expected < last) {
@@ -173,7 +173,7 @@ impl Session {
         }
     }
 
-    /// Refuses keys of shared state without a name, and changes of it beyond those that may be under way.
+    /// Refuses keys of shared state without a name, and a change of shared state if too many are under way.
     fn check_shared(&self, delta: &Delta) -> Result<(), Rejection> {
         let mut shared = delta
             .0
@@ -200,7 +200,7 @@ impl Session {
         self.expected(expected)?;
         let Then { state, origins, seen } = *then;
         if self.erasures.last() > seen {
-            // What was read may repeat what is erased since.
+            // The state that was read may repeat bytes that were erased since.
             return Err(Rejection::Woken {
                 seq: self.erasures.last(),
             });
@@ -213,10 +213,10 @@ impl Session {
             });
         }
         if to > seen {
-            // What was read is the state of before.
+            // The state was read before the entry `to` existed.
             return Err(Rejection::Woken { seq: to });
         }
-        // The whole state, which is more than an event may change.
+        // This is a whole state, which may be larger than the change of one event.
         check_state(&State::default(), state)?;
         if let Some(key) = state
             .0
@@ -256,7 +256,7 @@ impl Session {
 
     fn fold(&mut self, entry: &Entry) -> Result<(), &'static str> {
         let (seq, at) = (entry.seq, entry.decided_at);
-        // Shared state changes of a deleted session are carried over all the same.
+        // Changes of shared state by a deleted session are still merged.
         let created = matches!(entry.body, EntryBody::SessionCreated(_));
         let always = matches!(
             entry.body,
@@ -306,7 +306,7 @@ impl Session {
         Ok(())
     }
 
-    /// Changes the session's own state by what an entry says, of values that first stood in others where it repeats them.
+    /// Applies an entry's change to the session's own state. `origins` has the entries in which repeated values first appeared.
     fn set(&mut self, delta: &Delta, entry: Seq, origins: &BTreeMap<Key, Seq>) {
         self.state.change(delta);
         for (key, json) in &delta.0 {

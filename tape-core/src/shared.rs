@@ -1,4 +1,4 @@
-//! State that sessions share: of an app (`app:`), or of one of its users (`user:`).
+//! State that sessions share, either of an app (`app:`), or of one of its users (`user:`).
 
 use crate::agenda::Agenda;
 use crate::command::{Command, SharedCommand};
@@ -21,24 +21,24 @@ use std::collections::BTreeMap;
 
 /// Shared state, and which sessions' changes it has.
 ///
-/// A session's event records the change first; then it is carried over here, once, by any server. A change is named by its session,
-/// its entry there and the time of that, so these names are ordered by time. The last [`PENDING_MERGES_MAX`] are remembered, and the
-/// greatest that was forgotten: one above it is remembered or new. One that is older may have been carried over; it is taken only
-/// from a server that has looked for it in the entries that are forgotten.
+/// A session's event records the change first; then any server merges it here, once. The id of a change is made from its session, its entry
+/// there and the time of that entry, so these ids are ordered by time. The last [`PENDING_MERGES_MAX`] ids are remembered, and the greatest
+/// forgotten id: an id above that is remembered or new. A change with an older id may have been merged before. It is accepted only from a
+/// server that has searched the forgotten entries for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     seq: Seq,
     state: State,
-    /// The changes that it has, by their names, with the entries that carried them over.
+    /// The merged changes, by their ids, with the entries that merged them.
     merged: BTreeMap<RequestId, Seq>,
-    /// The greatest name that was forgotten.
+    /// The greatest forgotten id.
     forgotten: Option<RequestId>,
     /// The last entry whose change was forgotten.
     forgotten_seq: Seq,
     /// The entry that has the bytes of each value.
     kept: BTreeMap<Key, Seq>,
     erasures: Erasures,
-    /// Of erasures alone: a change is known by its own name.
+    /// Replies to erasures only. Changes are deduplicated by their own ids.
     replies: Replies,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
     }
 }
 
-/// The name of a change: it is ordered by the time at which the session recorded it, and does not depend on who carries it over.
+/// The id of a change. It is ordered by the time at which the session recorded the change, and is the same for every server that merges it.
 fn name(session: &SessionId, source: Seq, recorded_at: Timestamp) -> RequestId {
     let digest = ContentDigest::of(&(session, source)).0;
     RequestId::new(recorded_at, u128::from_be_bytes(digest))

@@ -1,4 +1,4 @@
-//! State: keys with JSON texts, and how far they reach.
+//! State: keys with JSON texts, and their scopes.
 
 use crate::id::Key;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ impl Delta {
     }
 }
 
-/// How far a piece of state reaches.
+/// The scope of a key of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StateScope {
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-/// A JSON text, kept to the letter: numbers are not read and written anew.
+/// A JSON text, kept as written: numbers are not parsed and written again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Json(String);

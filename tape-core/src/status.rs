@@ -5,7 +5,7 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What lists of runs show, and what runs are found by.
+/// What lists of runs show and filter by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Where the run stands.
@@ -14,7 +14,7 @@ pub struct Summary {
     pub labels: BTreeMap<Key, String>,
     /// When it began.
     pub begun_at: Timestamp,
-    /// When its status last changed, or a person last settled something of it.
+    /// When its status last changed, or a person last settled one of its effects or obligations.
     pub changed_at: Timestamp,
 }
 
@@ -22,17 +22,17 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// A driver works on it, or recovery will see to it.
+    /// A driver works on it, or recovery will have it driven.
     Running,
     /// It waits for a gate, a timer or an effect.
     Suspended,
-    /// What it did is being undone.
+    /// Its effects are being undone.
     Compensating,
-    /// Something of it waits for a person, whoever drives it meanwhile.
+    /// It, or an effect or obligation of it, waits for a person. It may have a driver meanwhile.
     Stuck,
-    /// It ended well.
+    /// It completed.
     Completed,
-    /// It ended in failure.
+    /// It failed.
     Failed,
     /// It was cancelled.
     Cancelled,
@@ -50,7 +50,7 @@ impl RunStatus {
         Self::Cancelled,
     ];
 
-    /// Its word.
+    /// Its name as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

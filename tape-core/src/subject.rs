@@ -48,13 +48,13 @@ impl fmt::Display for Subject {
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern of everything.
+    /// The pattern that matches every subject.
     #[must_use]
     pub fn all() -> Self {
         Self(">".to_owned())
     }
 
-    /// Whether it chooses `subject`.
+    /// Whether it matches `subject`.
     #[must_use]
     pub fn matches(&self, subject: &Subject) -> bool {
         let mut tokens = subject.0.split('.');

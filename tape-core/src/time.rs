@@ -61,7 +61,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A time, or a wait from when the command is decided: clients need no clock agreement with the server.
+/// A time, or a wait that counts from when the command is decided. With a wait, the client's clock need not agree with the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deadline {
@@ -82,14 +82,13 @@ impl Deadline {
     }
 }
 
-/// How far beyond the longest lease the end of a right may lie. A right that ends later was written by a server whose clock was wrong.
+/// How far in the future a lease or claim may end. One that ends later was written by a server whose clock was wrong.
 const AHEAD_MS_MAX: u64 = 2 * LEASE_MS_MAX;
 
 /// The time of the journal at which a command is decided, and how well the server knows it.
 ///
-/// All servers of a journal share one time. A server knows it within bounds: it is at least `earliest` and at most `at`. What
-/// is written from it uses `at`, so that a lease or claim is never shorter than was asked for. Whether the lease or claim of
-/// *another* is over is judged by `earliest`.
+/// All servers of a journal share one time. A server knows it within bounds: it is at least `earliest` and at most `at`. Entries use `at`,
+/// so that a lease or claim is never shorter than was asked for. Whether the lease or claim of *another* is over is judged by `earliest`.
 ///
 /// ```
 /// use tape_core::time::{Now, Timestamp};
@@ -125,8 +124,8 @@ impl Now {
         }
     }
 
-    /// The journal's clock was set by so many milliseconds not long ago: rights that were written before may end that much later than they
-    /// say.
+    /// The same after the journal's clock was recently set by so many milliseconds: leases and claims that were written before may end that
+    /// much later than they say.
     #[must_use]
     pub const fn after_step(self, millis: u64) -> Self {
         Self {
@@ -135,46 +134,46 @@ impl Now {
         }
     }
 
-    /// The server does not know the time well enough to say that a right of another is over.
+    /// The same for a server that does not know the time well enough to tell whether a lease or claim of another is over.
     #[must_use]
     pub const fn unsure(self) -> Self {
         Self { sure: false, ..self }
     }
 
-    /// The time that is written down: the latest that it can be.
+    /// The time that is recorded: the latest possible one.
     #[must_use]
     pub const fn at(self) -> Timestamp {
         self.at
     }
 
-    /// The earliest that it can be.
+    /// The earliest possible time.
     #[must_use]
     pub const fn earliest(self) -> Timestamp {
         self.earliest
     }
 
-    /// Whether rights of others can be judged.
+    /// Whether the server can tell if leases and claims of others are over.
     #[must_use]
     pub const fn is_sure(self) -> bool {
         self.sure
     }
 
-    /// Whether a lease or claim of another that ends at `until` is over for certain; none where that cannot be said now.
+    /// Whether a lease or claim of another that ends at `until` is over for certain; none where the server cannot tell.
     ///
-    /// One that ends later than any could is over, too: it was written under a clock that was wrong, and would otherwise hold
-    /// up its work for as long as that clock was ahead.
+    /// One that ends after [`Now::ends_max`] is over, too: it was written under a wrong clock, and would otherwise block its work for as
+    /// long as that clock was ahead.
     #[must_use]
     pub fn outlived(self, until: Timestamp) -> Option<bool> {
         self.sure.then(|| !self.holds(until) || until > self.ends_max())
     }
 
-    /// The latest end of a right that counts.
+    /// The latest end that a valid lease or claim can have.
     #[must_use]
     pub fn ends_max(self) -> Timestamp {
         self.at.plus_millis(AHEAD_MS_MAX.saturating_add(self.stepped_ms))
     }
 
-    /// Whether the holder of a right that ends at `until` may still use it: until others may take it.
+    /// Whether the holder of a lease or claim that ends at `until` may still use it. It may as long as others may not take it.
     #[must_use]
     pub fn holds(self, until: Timestamp) -> bool {
         !self.sure || until.plus_millis(self.stepped_ms) > self.earliest

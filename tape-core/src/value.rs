@@ -14,7 +14,7 @@ use crate::reply::{Decided, Missing, Rejection, Versioned};
 use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
-/// A value and its version. Each change raises the version by one, deletion too, so no version ever comes back.
+/// A value and its version. Each change raises the version by one, deletion too, so no version is ever used twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Value {
     seq: Seq,
@@ -24,7 +24,7 @@ pub struct Value {
     erasures: Erasures,
 }
 
-/// A reference to the value, whose bytes stand in the entry alone.
+/// A reference to the value. Only the entry has the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     payload: Payload,
@@ -32,8 +32,8 @@ struct Kept {
 }
 
 impl Value {
-    /// The value now; none where there never was one, or it was deleted or erased. A state that was folded has no bytes; who has the
-    /// journal at hand reads them from the entry that [`Value::current_in`] names.
+    /// The value now; none where there never was one, or it was deleted or erased. A folded state has no bytes. A caller with access to the
+    /// journal reads them from the entry that [`Value::current_in`] names.
     #[must_use]
     pub fn current(&self) -> Option<Payload> {
         self.current.as_ref().map(|kept| kept.payload.clone())

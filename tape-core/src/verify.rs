@@ -1,7 +1,7 @@
-//! A stream verified with what stands beside its entries: the heads that were published, and its snapshot.
+//! Verifies a stream together with its published heads and its snapshot.
 //!
-//! The entries are folded by the same rules as ever, so that entries which cannot follow each other are found, and the snapshot is
-//! compared with what they come to.
+//! The entries are folded by the usual rules, which finds entries that cannot follow each other. The snapshot is compared with the folded
+//! state.
 
 use crate::chain::{ChainError, Verifier};
 use crate::codec::StoredEntry;
@@ -20,25 +20,25 @@ use bytes::Bytes;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// The chain is.
+    /// The chain is broken.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// An entry cannot follow those before it.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// The snapshot is not the one that was taken.
+    /// The snapshot is not the one that the entry names.
     #[error("the snapshot after entry {seq} is not the one that the entry names")]
     SnapshotReplaced {
         /// The entry.
         seq: Seq,
     },
-    /// The snapshot does not say what the entries say.
+    /// The snapshot does not agree with the entries.
     #[error("the snapshot after entry {seq} does not say what the entries up to there say")]
     SnapshotDiffers {
         /// The entry.
         seq: Seq,
     },
-    /// The snapshot is of an entry that there is not.
+    /// The snapshot is of an entry that does not exist.
     #[error("the snapshot is of entry {seq}, the entries end at {end}")]
     SnapshotBeyond {
         /// The entry of the snapshot.
@@ -54,25 +54,25 @@ pub enum SnapshotFinding {
     /// There is none.
     #[default]
     None,
-    /// It says what the entries say.
+    /// It agrees with the entries.
     Verified,
     /// It cannot be compared: another version of the rules took it, entries up to it are dropped, or payloads up to it are erased. It is
     /// used only where its entry names it.
     Unchecked,
 }
 
-/// What of a stream is in order.
+/// The result of verifying an intact stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Its last entry, and the chain digest there.
     pub head: (Seq, Digest),
-    /// Payloads whose bytes are gone, those of [`Verified::unproved`] among them.
+    /// The number of payloads whose bytes are missing, including those of [`Verified::unproved`].
     pub erased: u64,
     /// Entries of version 1 whose payload is gone without an entry that erases it: nothing proves whether it was erased or destroyed.
     pub unproved: Vec<Seq>,
-    /// Entries that were dropped before the first one there is, by what that one says.
+    /// The number of entries dropped before the first remaining one, as that one records it.
     pub dropped: u64,
-    /// Published heads that lie among those: nothing proves what they covered.
+    /// Published heads among the dropped entries: nothing proves what they covered.
     pub uncovered: Vec<Seq>,
     /// Its snapshot.
     pub snapshot: SnapshotFinding,
@@ -93,7 +93,7 @@ pub struct Audit {
     finding: SnapshotFinding,
 }
 
-/// The state that a stream's entries come to.
+/// The folded state of a stream's entries.
 #[derive(Clone, Debug)]
 enum Fold {
     Run(Box<Run>),
@@ -124,7 +124,7 @@ impl Fold {
         }
     }
 
-    /// Whether a snapshot is of this state; none where it is of another version of the rules, or damaged.
+    /// Whether a snapshot equals this state; none where it is of another version of the rules, or damaged.
     fn is(&self, snapshot: &[u8]) -> Option<bool> {
         fn same<S: Decider + PartialEq>(state: &S, snapshot: &[u8]) -> Option<bool> {
             restore::<S>(snapshot).map(|restored| restored == *state)
@@ -180,7 +180,7 @@ impl Audit {
         }
         match self.fold.is(bytes) {
             Some(true) => Ok(SnapshotFinding::Verified),
-            // What was erased was still there when the snapshot was taken.
+            // Erased bytes were still there when the snapshot was taken.
             Some(false) if self.verifier.erased() == 0 => Err(AuditError::SnapshotDiffers { seq }),
             _ => Ok(SnapshotFinding::Unchecked),
         }
@@ -195,7 +195,7 @@ impl Audit {
     /// Ends the stream.
     ///
     /// # Errors
-    /// What is broken. A published head that was dropped is no error: it stands in what is returned.
+    /// What is broken. A published head among dropped entries is not an error: [`Verified::uncovered`] has it.
     pub fn finish(self) -> Result<Verified, AuditError> {
         let end = self.verifier.seq();
         if let Some((seq, _)) = self.snapshot.filter(|(seq, _)| *seq > end) {

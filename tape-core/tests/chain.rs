@@ -1,4 +1,4 @@
-//! Evidence: every change of a journal behind a published head is found, and erasing payloads is none.
+//! Evidence: every change of a journal behind a published head is found, and erasing payloads is not a change.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -56,7 +56,7 @@ fn verify_as(
     verifier.finish()
 }
 
-/// Makes the chain whole again from `from` on, as someone with access to the store could.
+/// Makes the chain whole again from `from` on, as an attacker with access to the store could.
 fn relink(journal: &mut [StoredEntry], from: usize) {
     let mut previous = from
         .checked_sub(1)
@@ -294,7 +294,7 @@ fn a_journal_under_another_name_does_not_verify() {
                 "{error}"
             );
         }
-        // A journal of version 1 is bound to its stream by what it says alone.
+        // A journal of version 1 is bound to its stream only by the name in its entries.
         let error = verify_as(&other, &as_version_1(&journal), None).unwrap_err();
         assert!(
             matches!(&error, ChainError::OtherStream { seq: Seq(1), named } if *named == stream()),
@@ -426,7 +426,7 @@ fn an_edit_of_what_retires_a_run_is_found() {
         rest[0].envelope = replaced(&rest[0], from, to);
         verify(&rest, None).unwrap_err();
     }
-    // Somebody who can write to the store makes it fit itself; the entries that it is about tell, or a head.
+    // An attacker who can write to the store makes the retired journal consistent; only the dropped entries or a published head reveal it.
     let ended = whole[7].digest.to_string();
     let mut forged = whole.clone();
     forged[8].envelope = replaced(&forged[8], &ended, &Digest::of(b"other").to_string());
@@ -446,7 +446,7 @@ fn an_edit_of_what_retires_a_run_is_found() {
     assert!(matches!(error, ChainError::HeadMismatch { .. }), "{error}");
 }
 
-/// An entry that retires a run of so many entries, linked to what it says was before.
+/// An entry that retires a run of `dropped` entries, linked to the digest that it names.
 fn forged(seq: u64, dropped: u64, previous: Digest) -> StoredEntry {
     let retired = tape_core::entry::run::Retired {
         run: support::names::run_id(),
@@ -535,7 +535,7 @@ fn what_is_left_of_a_retired_run_says_how_it_ended() {
     );
 }
 
-/// What was erased before is not kept by retirement: its reference is.
+/// Retirement keeps the reference of an output that was erased before, and not its bytes.
 #[test]
 fn an_erased_output_stays_erased() {
     let mut journal = Journal::<Run>::new();

@@ -1,4 +1,4 @@
-//! Stored bytes can be wrong: an entry that cannot follow is refused, whatever it is, and never makes the rules panic or hang.
+//! Stored bytes can be wrong: any entry that cannot follow is refused, and never makes the rules panic or hang.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -238,7 +238,7 @@ fn what_retires_a_run_says_what_the_entries_before_said() {
     }
 }
 
-/// Where retention drops entries while somebody reads them, what it left comes next.
+/// If retention drops entries while a reader reads them, the retiring entry comes next.
 #[test]
 fn what_retires_a_run_stands_for_entries_that_were_not_read() {
     let whole = run(&[COMPLETED, &["retire old"]].concat());

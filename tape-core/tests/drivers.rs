@@ -14,7 +14,7 @@ fn ms(millis: u64) -> Timestamp {
     Timestamp::from_micros(0).plus_millis(millis)
 }
 
-/// Who drives the run of some commands at a time, where those that are numbers let so many milliseconds pass.
+/// The driver of a run at a time, after some commands. A number lets so many milliseconds pass.
 fn driver(lines: &[&str], at: impl Into<Now>) -> String {
     let mut journal = Journal::<Run>::new();
     for line in lines {
@@ -53,7 +53,7 @@ fn a_run_is_driven_until_its_lease_is_over_and_alone_since() {
     let begun = ["begin a1 lease=30000"];
     expect!["a1 until 30"].assert_eq(&driver(&begun, ms(29_999)));
     expect!["alone since 30 after a1, due 30"].assert_eq(&driver(&begun, ms(90_000)));
-    // Where it is not certain that the lease is over, it counts.
+    // A lease that is not certainly over counts as held.
     expect!["a1 until 30"].assert_eq(&driver(&begun, Now::within(ms(29_000), ms(31_000))));
     expect!["a1 until 30"].assert_eq(&driver(&begun, Now::from(ms(90_000)).unsure()));
     let renewed = ["begin a1 lease=30000", "20000", "renew lease=30000"];

@@ -1,5 +1,5 @@
-//! Erasure: what was erased on request is gone from every state, whether it was folded before or is read without its bytes, and what
-//! cannot go on without it waits for a person.
+//! Erasure: erased bytes are gone from every state, whether they were folded before or read without bytes, and work that cannot continue
+//! without them waits for a person.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -26,7 +26,7 @@ use tape_core::state::{Delta, Json};
 use tape_core::status::RunStatus;
 use tape_core::value::Value;
 
-/// What people write and models say is in no envelope.
+/// No envelope has texts of people or models.
 #[test]
 fn words_are_payload() {
     let mut journal = run(&["begin a1 topic=secret", "cancel secret", "accept-cancel"]);
@@ -125,7 +125,7 @@ fn a_repeated_erasure_is_the_first() {
     }
 }
 
-/// Retirement keeps what came of the run, unless that was erased first; and what retirement kept is erased with what it repeats.
+/// Retirement keeps the outcome of the run, unless that was erased first. What retirement kept is erased with the entries that it repeats.
 #[test]
 fn retirement_and_erasure_in_either_order_keep_nothing() {
     for erased_first in [true, false] {
@@ -161,7 +161,7 @@ fn retirement_and_erasure_in_either_order_keep_nothing() {
             let text = String::from_utf8_lossy(stored.payload.as_ref().unwrap());
             assert!(!text.contains("output"), "entry {} has it still", stored.seq);
         }
-        // Who reads from the entry that is left comes to the same.
+        // A reader that begins with the remaining entry gets the same state.
         let mut left = Run::default();
         for stored in journal.stored.iter().filter(|stored| stored.seq >= retired) {
             let mut stored = stored.clone();
@@ -209,7 +209,7 @@ fn what_was_not_sent_before_its_arguments_were_erased_is_stuck() {
     let resend = run_line::command("settle #0.0 resend look", &journal.state);
     let refused = journal.ask(resend).unwrap_err();
     assert!(matches!(refused, Rejection::Erased { .. }), "{refused}");
-    // A run that ends does not wait for what was never sent.
+    // An ending run does not wait for an effect that was never sent.
     say(&mut journal, "fail no");
     assert_eq!(journal.state.status(), RunStatus::Failed);
 }
@@ -303,7 +303,7 @@ fn a_session_forgets_what_an_erased_event_set_and_no_older_value_comes_back() {
     assert_eq!(state, ["mood"]);
 }
 
-/// A rewind repeats what others said; erasing one of them takes it along, and states anew what is left.
+/// A rewind repeats values of other entries. Erasing one of them erases the rewind too, and records the remaining state again.
 #[test]
 fn what_a_rewind_repeats_goes_too_and_the_rest_stays() {
     let mut journal = session();
@@ -337,12 +337,12 @@ fn what_a_rewind_repeats_goes_too_and_the_rest_stays() {
         journal.state.state().0,
         BTreeMap::from([(Key::new("name").unwrap(), json("\"Ann\""))])
     );
-    // What was read before the erasure is not written down after it.
+    // A state that was read before the erasure is not recorded after it.
     let refused = journal.ask(rewind(Seq(5))).unwrap_err();
     assert!(matches!(refused, Rejection::Woken { .. }), "{refused}");
 }
 
-/// A rewind that came after the copies were looked for repeats what is erased, too: they are looked for again.
+/// A rewind that came after the search for copies also repeats erased values: the search is made again.
 #[test]
 fn a_rewind_that_races_an_erasure_is_looked_at_first() {
     let mut journal = session();
@@ -446,7 +446,8 @@ fn merge(source: u64, change: &[(&str, Option<&str>)]) -> SharedCommand {
     }
 }
 
-/// Who can write to the store can destroy bytes and mark them as erased; without an entry that says so, it is found.
+/// An attacker who can write to the store can destroy bytes and mark them as erased; without an entry that records the erasure, this is
+/// found.
 #[test]
 fn what_is_gone_without_an_erasure_was_destroyed_in_streams_of_every_kind() {
     is_proved(run(&["begin a1 topic=t", "decide #0", "complete"]), 1);
@@ -479,7 +480,7 @@ fn play(journal: &mut Journal<Run>, lines: &[&str]) {
     }
 }
 
-/// What an erasure makes stuck has changed: who saw it before has seen something else.
+/// An effect that an erasure makes stuck has changed: a verdict on its earlier status is refused.
 #[test]
 fn a_verdict_of_before_an_erasure_that_made_it_stuck_is_refused() {
     let unknown = [

@@ -1,6 +1,6 @@
-//! All command sequences up to a useful length over small alphabets, one for each family of rules and some mixed ones. With
-//! every command a witness that knows the entries only checks the guarantees, and the due work is checked to be
-//! complete and to be there for the taking when it is due.
+//! All command sequences up to a useful length over small alphabets, one for each family of rules and some mixed ones. With every command,
+//! a witness that sees only the entries checks the guarantees, and the due work is checked to be complete and to be claimable when it is
+//! due.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

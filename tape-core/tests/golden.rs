@@ -23,7 +23,7 @@ use tape_core::payload::{ContentDigest, Digest};
 
 const PREVIOUS: Digest = Digest([7; 32]);
 
-/// The entries are of one stream, whatever they say: what is tested is their form.
+/// All entries count as of one stream, whatever they name: the tests are about their form.
 fn tag() -> StreamTag {
     StreamTag::of(&run_id().into())
 }
@@ -174,8 +174,8 @@ fn every_file_is_read() {
     assert_eq!(found.collect::<BTreeSet<_>>(), known);
 }
 
-/// What people write, models say and upstreams answer stands in no envelope, where an erasure does not reach it. Why a run is stuck, and
-/// by which rule something was settled, is worded by the rules.
+/// Texts of people, models and upstreams are in no envelope, since an erasure does not reach it. The rules write the reason why a run is
+/// stuck, and the rule by which something was settled.
 #[test]
 fn no_envelope_has_what_people_write() {
     const WORDS: [&str; 9] = [
@@ -185,7 +185,7 @@ fn no_envelope_has_what_people_write() {
         match value {
             Value::String(text) => !text.is_empty(),
             Value::Array(all) => !all.is_empty(),
-            // A payload is a reference; of a change of state the keys stay.
+            // A payload is a reference; the keys of a change of state stay.
             Value::Object(fields) => !fields.contains_key("sha256") && fields.values().any(has_words),
             _ => false,
         }
@@ -266,7 +266,7 @@ fn a_newer_version_is_named() {
             "{error:?}"
         );
     }
-    // Also where nothing else of it is known here.
+    // This holds also if this build knows nothing else of the entry.
     let mut stored = put();
     stored.envelope = Bytes::from_static(br#"{"v":3,"new":true}"#);
     assert!(matches!(

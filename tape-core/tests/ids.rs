@@ -1,4 +1,4 @@
-//! Names, keys, subjects and agenda items: one thing has one text, and hostile texts are refused or kept to the letter.
+//! Names, keys, subjects and agenda items: one thing has one text, and hostile texts are refused or kept exactly.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -223,7 +223,7 @@ fn keys_of_effects_name_run_decision_and_call() {
     }
     let other = RunId::new("acme", "treasury", "ann", "s1", "i2").unwrap();
     assert!(keys.insert(effect("#0.0").idempotency_key(&other)));
-    // The key is the same in every build there will ever be.
+    // The key must be the same in every build.
     assert_eq!(
         effect("#0.0").idempotency_key(&run),
         "tape-f9410b89bef6e290351738bbbe6e24c4526"

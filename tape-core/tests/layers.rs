@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-/// What the core must not reach, however far down.
+/// What the core must not depend on, directly or indirectly.
 const OUTSIDE_WORLD: &[&str] = &[
     "tokio",
     "async-std",
@@ -52,7 +52,7 @@ const OUTSIDE_WORDS: &[&str] = &[
 
 fn metadata() -> Metadata {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    // Of other platforms' crates a machine that has built the workspace has nothing.
+    // A machine that has built the workspace has no crates of other platforms.
     let options = ["--offline", "--locked", "--filter-platform", &host()].map(str::to_owned);
     let metadata = MetadataCommand::new()
         .manifest_path(manifest)
@@ -72,7 +72,7 @@ fn host() -> String {
     host.expect("cargo tells its platform").to_owned()
 }
 
-/// Crates of the workspace by name, and those that each stands on.
+/// Crates of the workspace by name, and those that each depends on.
 type Layers = BTreeMap<String, BTreeSet<String>>;
 
 /// The layers as they are documented.
@@ -88,7 +88,7 @@ fn documented() -> Layers {
     rows.map(row).collect()
 }
 
-/// The layers as they are declared, also those on request: not what only tests need.
+/// The layers as declared in the manifests, optional ones included, without those that only tests need.
 fn declared() -> Layers {
     let metadata = metadata();
     let packages = metadata.workspace_packages();
@@ -125,7 +125,7 @@ fn arrows_point_down_only() {
 
 #[test]
 fn the_core_reaches_no_outside_world() {
-    // The core built by itself: the features that other crates ask of shared dependencies are not its own.
+    // The core built by itself: features that other crates enable on shared dependencies are not its own.
     let tree = Command::new(env!("CARGO"))
         .args([
             "tree",

@@ -1,4 +1,4 @@
-//! Every bound of the rules: taken just at it, refused just above it by an error that names it.
+//! Every bound of the rules: a value at the bound is accepted, and one above it is refused by an error that names the bound.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -18,7 +18,7 @@ use tape_core::run::Run;
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
 
-/// `max` of `line` with `{}` for a number are taken, and one more is refused.
+/// Checks that `max` commands made by `line` are accepted, and one more is refused.
 #[track_caller]
 fn as_many_as(run: &mut Quick<Run>, max: usize, limit: Limit, line: impl Fn(usize) -> String) {
     for n in 0..max {

@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = (&'static str, u64)> {
     )
 }
 
-/// Beginnings that lead to where random steps alone seldom come.
+/// Beginnings that lead to states which random steps alone seldom reach.
 fn opening() -> impl Strategy<Value = Vec<&'static str>> {
     select(vec![
         vec![],

@@ -1,4 +1,4 @@
-//! Repeated requests: each gets its first outcome or is refused, and is never executed a second time, whatever came in between.
+//! Repeated requests: each gets its first outcome or is refused, and is never executed a second time, whatever was executed in between.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -193,7 +193,7 @@ fn an_id_from_the_future_is_refused_with_the_time() {
     assert_eq!(refused, Rejection::RequestFromFuture { request, now });
 }
 
-/// Clients whose clocks are an hour wrong either way, beside one that keeps forgetting everything: each gets through once it has learned.
+/// Clients whose clocks are an hour fast or slow, on a stream that keeps forgetting old ids: each succeeds once its clock has learned.
 #[test]
 fn clients_with_wrong_clocks_get_through() {
     let hour = 3_600_000;
@@ -207,7 +207,7 @@ fn clients_with_wrong_clocks_get_through() {
     let mut refusals = 0;
     for round in 0..40 {
         for (n, (clock, hours)) in clients.iter_mut().enumerate() {
-            // Most rounds are close to each other; some forget all that was before.
+            // Most rounds are close to each other; after some, all earlier ids are forgotten.
             value.wait(if round % 10 == 9 { 2 * REPLY_WINDOW_MS } else { 5 });
             let own = value.now.as_micros() + *hours * i64::try_from(hour).unwrap() * 1_000;
             let own = Timestamp::from_micros(own);
@@ -229,7 +229,7 @@ fn clients_with_wrong_clocks_get_through() {
 }
 
 /// The store's clock is set back by an hour, on a stream that has forgotten ids of the minutes before that. Neither a client that dates
-/// its requests by the time before nor one that goes by the new time waits for the time to come again.
+/// its requests by the time before nor one that goes by the new time has to wait until the clock has caught up.
 #[test]
 fn a_clock_that_is_set_back_holds_up_no_requests() {
     let mut value = Journal::<Value>::new();
@@ -253,7 +253,7 @@ fn a_clock_that_is_set_back_holds_up_no_requests() {
             assert!(tries < 2, "a client that goes by {own} is refused for ever");
         }
     }
-    // What is ahead of both is still refused.
+    // An id that is ahead of both times is still refused.
     let request = RequestId::new(before.plus_millis(REQUEST_AHEAD_MS_MAX + 1), 200);
     let refused = value.ask_as(request, None, put("ahead")).unwrap_err();
     let now = before;
@@ -273,7 +273,7 @@ fn intents_that_are_sent_again_all_at_once_are_all_answered() {
         .collect();
     let replies: Vec<_> = intents.iter().map(|c| run.command(c).unwrap().reply).collect();
     for n in 0..256_u32 {
-        // Others write meanwhile.
+        // Other commands write meanwhile.
         let spent = RunCommand::Drive(epoch, DriverCommand::RenewLease { lease_ms: 1_000 });
         run.command(&Command::new(request(10_000 + u128::from(n)), spent))
             .unwrap();
@@ -413,7 +413,7 @@ fn a_signal_under_a_known_name_with_another_answer_is_refused() {
 
 #[test]
 fn the_same_id_twice_in_one_batch_counts_once() {
-    // A service decides what queued on one working state, before it commits anything.
+    // A service decides queued commands on one working state, before it commits any of them.
     let mut value = Quick::<Value>::default();
     let command = Command::new(request(1), put("a"));
     let first = value.command(&command).unwrap();
@@ -422,7 +422,7 @@ fn the_same_id_twice_in_one_batch_counts_once() {
     assert_eq!(first.reply, second.reply);
 }
 
-/// What a key's owner tells, by the folded state and by all entries.
+/// The ownership of a key, by the folded state and by all entries.
 fn owner(lines: &[&str]) -> (Option<Ownership>, Ownership) {
     let mut journal = Journal::<Run>::new();
     for line in lines {
@@ -539,7 +539,7 @@ fn a_key_is_free_only_where_its_effect_never_happened_and_never_will() {
 
 #[test]
 fn a_checkpoint_has_a_name() {
-    // The label is the caller's: the same one may be reached twice, by two requests.
+    // The caller chooses the label: two requests may use the same one.
     let mut run = Quick::begun();
     let checkpoint = |label: &str| DriverCommand::Checkpoint {
         label: Key::new(label).unwrap(),

@@ -1,8 +1,8 @@
-//! Scripts: commands in, entries and replies out. `UPDATE_EXPECT=1 cargo test -p tape-core --test scripts` writes them anew;
-//! the difference is for a person to read.
+//! Scripts: commands in, entries and replies out. `UPDATE_EXPECT=1 cargo test -p tape-core --test scripts` writes them anew; a person must
+//! read the difference.
 //!
-//! A block is lines of commands, a line `----`, what they came to, and an empty line. Beside commands a block can have `wait MS`,
-//! `agenda` and `status`; a command that begins with `@N` has that request id.
+//! A block is lines of commands, a line `----`, their outcomes, and an empty line. Besides commands, a block can have `wait MS`, `agenda`
+//! and `status`; a command that begins with `@N` has that request id.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -53,7 +53,7 @@ fn scripts() {
     assert!(count > 15, "the scripts are found");
 }
 
-/// Plays a script and writes it anew, with what its commands came to.
+/// Plays a script and writes it anew, with the outcomes of its commands.
 fn play<S: Scripted>(script: &str) -> String {
     let mut journal = Journal::<S>::new();
     let mut written = String::new();

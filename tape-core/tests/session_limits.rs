@@ -1,4 +1,5 @@
-//! Every bound of sessions and shared state: taken just at it, refused just above it by an error that names it.
+//! Every bound of sessions and shared state: a value at the bound is accepted, and one above it is refused by an error that names the
+//! bound.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -83,7 +84,7 @@ fn state_of_sessions() {
 
 #[test]
 fn bytes_of_state() {
-    // Of each, its key has two bytes, and the quotes of its JSON text two more within a string.
+    // Each key takes two bytes, and the quotes of its JSON text take two more within a string.
     let json = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 6));
     let (half, rest) = (STATE_BYTES_MAX / 2, STATE_BYTES_MAX - STATE_BYTES_MAX / 2);
     let mut session = Quick::<Session>::default();
@@ -207,7 +208,7 @@ fn shared_state_remembers_what_it_has() {
         searched: Seq(searched as u64),
     };
     let mut shared = Quick::<Shared>::default();
-    // The change of entry 10 of the session is long under way.
+    // The change of entry 10 of the session has long been under way.
     for n in (11..).take(PENDING_MERGES_MAX) {
         assert_eq!(shared.ask(merge(n, 0)).unwrap().entries.len(), 1);
     }
@@ -218,7 +219,7 @@ fn shared_state_remembers_what_it_has() {
         let refused = shared.ask(merge(forgotten, 0)).unwrap_err();
         assert!(matches!(refused, Rejection::RequestTooOld { .. }), "{refused}");
     }
-    // Entry 1 is the one that was forgotten: nothing is after it.
+    // Entry 1 is the one that was forgotten.
     let late = shared.ask(merge(10, 1)).unwrap();
     assert_eq!(late.entries.len(), 1, "who has looked for it carries it over");
     let again = shared.ask(merge(10, 1)).unwrap_err();

@@ -52,7 +52,7 @@ fn walk_values(journal: &Journal<Value>, current: Option<&str>, version: u64, de
                         other => panic!("{other:?}"),
                     };
                     assert_eq!(previous, None, "no change repeats the value before");
-                    // One expectation of each kind leads on: the others lead to the same.
+                    // One expectation of each kind is explored further: the others lead to the same states.
                     if expected == Some(now) {
                         walk_values(&next, text, version + 1, depth - 1);
                     }

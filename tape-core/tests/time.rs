@@ -1,4 +1,4 @@
-//! What the rules make of a time that is known within bounds, and of entries from the future.
+//! The rules under a time that is known within bounds, and with entries from the future.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -34,7 +34,7 @@ fn say(journal: &mut Journal<Run>, line: &str) -> Result<Decided, Rejection> {
     journal.ask(body)
 }
 
-/// What a command would come to at a time.
+/// The outcome of a command at a time.
 fn ask(journal: &Journal<Run>, line: &str, now: Now) -> Result<Decided, Rejection> {
     let body = command(line, &journal.state);
     journal
@@ -46,7 +46,7 @@ fn ms(millis: u64) -> Timestamp {
     Timestamp::from_micros(0).plus_millis(millis)
 }
 
-/// Commands that take over what another has, until 30 s.
+/// Commands that take over leases and claims of others that end at 30 s.
 fn takes_over(journal: &Journal<Run>, now: Now) -> Vec<Result<Decided, Rejection>> {
     ["begin r recovery there", "lapse #0.0", "claim #0.0 w2"]
         .map(|line| ask(journal, line, now))

@@ -192,7 +192,7 @@ fn what_a_worker_undoes_is_settled_by_a_person_once_its_claim_is_over() {
     journal.check();
 }
 
-/// Builds of before numbered the attempts after a person's word from 1 again.
+/// Earlier builds numbered the attempts after a person's word from 1 again.
 #[test]
 fn attempts_that_were_numbered_anew_are_folded() {
     let mut journal = played(&[
@@ -254,14 +254,14 @@ fn a_stuck_run_is_cancelled_at_once_whatever_its_lease_says() {
         journal.wait(1_000_000);
         ask(&mut journal, "begin r recovery there").unwrap();
     }
-    // By a clock that is behind, the lease of the last driver has not ended.
+    // By a slow clock, the lease of the last driver has not ended.
     journal.now = journal.now.minus_millis(1_000_000);
     ask(&mut journal, "cancel no more").unwrap();
     assert!(journal.state.status().is_final(), "{:?}", journal.state.phase());
     journal.check();
 }
 
-/// What was done and has to be undone, and a cancellation that waits for the driver.
+/// An effect that has to be undone, and a cancellation that waits for the driver.
 const CANCELLED: [&str; 5] = [
     "begin a lease=30000",
     "decide #0",
@@ -348,7 +348,7 @@ fn a_run_that_comes_to_its_end_takes_no_signal() {
     }
 }
 
-/// What comes before an entry that is not there yet would count as seen, and wake nobody.
+/// Entries up to a `seen` that does not exist yet would count as seen, and would not wake the run.
 #[test]
 fn a_run_does_not_wait_for_what_is_not_there_yet() {
     let mut journal = played(&["begin a", "gate yes"]);

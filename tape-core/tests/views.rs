@@ -1,4 +1,4 @@
-//! What a stream says of itself to those who show and store it.
+//! The methods by which lists, tools and stores read a stream's state.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

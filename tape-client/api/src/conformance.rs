@@ -38,7 +38,7 @@ impl Fixture {
         }
     }
 
-    /// Keeps something, such as a temporary directory, as long as the test runs.
+    /// Keeps a value, such as a temporary directory, as long as the test runs.
     #[must_use]
     pub fn keeping(mut self, kept: impl Any + Send + Sync) -> Self {
         self._kept.push(Box::new(kept));
@@ -111,7 +111,7 @@ macro_rules! __journal_conformance_tests {
     };
 }
 
-/// Makes a `#[test]` of each conformance test. Takes an asynchronous factory of fixtures.
+/// Makes a `#[test]` for each conformance test. Takes an asynchronous factory of fixtures.
 #[macro_export]
 macro_rules! conformance {
     ($factory:expr) => {

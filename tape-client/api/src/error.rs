@@ -19,7 +19,7 @@ pub enum JournalError {
     /// The journal does not take the request as it is. Nothing is written.
     #[error("the journal does not take the request: {0}")]
     Invalid(String),
-    /// What is stored does not fit together, or is of a newer build. Sending the request again does not help: a person must look.
+    /// The stored data is inconsistent or from a newer build. Sending the request again does not help: a person must look.
     #[error("the journal cannot be used as it is")]
     Damaged(#[source] Source),
 }

@@ -29,12 +29,12 @@ pub type Pages = BoxStream<'static, Result<Vec<StoredEntry>, JournalError>>;
 
 /// A journal: the engine over a store in this process, or a server.
 ///
-/// A command may be sent again with its request id. It then returns its first outcome, or is refused as too old to know
-/// ([`RequestTooOld`](tape_core::reply::Rejection::RequestTooOld)). Nothing is tried again here: the caller decides.
+/// A command may be sent again with its request id. It then returns its first outcome, or is refused if the stream has forgotten requests
+/// of that age ([`RequestTooOld`](tape_core::reply::Rejection::RequestTooOld)). A journal retries nothing: the caller decides.
 ///
 /// # Errors
-/// Every method returns [`JournalError`] by what the caller does next. A method that only reads returns
-/// [`Rejected`](JournalError::Rejected) for nothing that its own documentation does not name.
+/// Every method returns [`JournalError`], whose variants say what the caller does next. A method that only reads returns
+/// [`Rejected`](JournalError::Rejected) only in the cases that its documentation names.
 #[async_trait]
 pub trait Journal: Debug + Send + Sync + 'static {
     /// What the process on this side of the journal takes from outside: the time of its machine and randomness. Callers take theirs from
@@ -43,7 +43,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
 
     // Commands.
 
-    /// A new name for a request. If the journal refused one of this process for its age, the next ones have learned its time.
+    /// A new request id. After the journal has refused an id of this process for its age, later ids are dated by the journal's time.
     fn request_id(&self) -> RequestId;
 
     /// Executes a command on a run.
@@ -67,7 +67,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
         command: Command<ValueCommand>,
     ) -> Result<Reply, JournalError>;
 
-    /// Erases payloads of a stream. Returns the entry that says who, when and why.
+    /// Erases payloads of a stream. Returns the entry that records the principal, the time and the reason.
     async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, JournalError>;
 
     // State.
@@ -75,7 +75,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
     /// The last entry of a run and the chain digest there, by the journal's own account; none if there is no such run.
     async fn head(&self, run: &RunId) -> Result<Option<(Seq, Digest)>, JournalError>;
 
-    /// Who drives a run, by the journal's time; none if there is no such run.
+    /// The driver of a run, by the journal's time; none if there is no such run.
     async fn driver(&self, run: &RunId) -> Result<Option<Driver>, JournalError>;
 
     /// A session with its state and at most `events_max` of its newest events; none if it was never created or is deleted.
@@ -85,7 +85,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
         events_max: u32,
     ) -> Result<Option<SessionView>, JournalError>;
 
-    /// At most `events_max` events of a session that are older than those of a page before.
+    /// At most `events_max` events of a session that are older than those of an earlier page.
     async fn session_events(
         &self,
         session: &SessionId,
@@ -112,7 +112,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
     /// Where a stream ends by the journal's own account, with its snapshot; none if it is not there.
     async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, JournalError>;
 
-    /// Transitions of a value after a version, once and in order, also those that are still to come.
+    /// Transitions of a value after a version, once and in order, including future ones.
     fn watch(
         &self,
         tenant: &Tenant,
@@ -121,7 +121,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
     ) -> BoxStream<'static, Result<Transition, JournalError>>;
 
     /// The feed: entries of all streams whose subjects match, in order within each stream. Pages may be empty. After
-    /// [`Unavailable`](JournalError::Unavailable) the feed goes on where it was, when it is polled again.
+    /// [`Unavailable`](JournalError::Unavailable) the feed continues at the same place when it is polled again.
     fn tail(&self, tail: &Tail) -> BoxStream<'static, Result<FeedPage, JournalError>>;
 
     // Due work.
@@ -152,7 +152,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
         obligation: &ObligationId,
     ) -> Result<Option<DueObligation>, JournalError>;
 
-    /// Carries changes of shared state over that a session recorded.
+    /// Merges the changes of shared state that a session recorded.
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError>;
 
     /// Removes payloads of a stream that were erased and that the store still has.
@@ -163,10 +163,10 @@ pub trait Journal: Debug + Send + Sync + 'static {
     /// A page of at most `limit` runs, newest first.
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError>;
 
-    /// A page of the streams there are, of all tenants and kinds.
+    /// A page of the existing streams, of all tenants and kinds.
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError>;
 
-    /// Retires a page of runs that ended long ago, in the name of a principal.
+    /// Retires a page of runs that ended long ago, on behalf of a principal.
     async fn retire(
         &self,
         retirement: &Retirement,
@@ -174,7 +174,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
         from: Option<&str>,
     ) -> Result<RetiredPage, JournalError>;
 
-    /// Gives back a piece of the space that dropped entries still take. Returns whether there is more to do.
+    /// Frees part of the space that dropped entries still take. Returns whether there is more to do.
     async fn reclaim(&self) -> Result<bool, JournalError>;
 
     /// Compares a page of the indexes with what the streams imply, and corrects them if asked to.

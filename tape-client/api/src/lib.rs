@@ -1,4 +1,4 @@
-//! A journal as everything above it sees it.
+//! The interface of a journal for everything above it.
 //!
 //! [`Journal`] is the one interface: commands, state, entries, the feed, due work and lists. The engine implements it over a store in the
 //! same process, the remote client over a server. The run API, the reactors and the tools are written against it, so that they

@@ -1,4 +1,4 @@
-//! What is asked of a journal, and what it answers.
+//! The queries of a journal, and their answers.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use tape_core::time::Timestamp;
 pub enum Until {
     /// To the last entry there is now.
     End,
-    /// For ever: entries that are still to come follow.
+    /// For ever: future entries follow.
     Forever,
 }
 
@@ -37,13 +37,13 @@ pub struct SessionView {
     pub seq: Seq,
     /// Its state, with the state it shares under `app:` and `user:`.
     pub state: BTreeMap<String, Json>,
-    /// Its newest events that count, as many as were asked for, oldest first.
+    /// Its newest events that count (that no rewind removed), as many as were asked for, oldest first.
     pub events: Vec<RecordedEvent>,
     /// Where the events before those are; none where there are none.
     pub older: Option<OlderEvents>,
 }
 
-/// A place in the events of a session, where older ones are read from. Opaque.
+/// The place in the events of a session before which older ones are read. Opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OlderEvents(pub String);
 
@@ -70,9 +70,9 @@ pub struct Versioned {
 pub struct Transition {
     /// The version it came to.
     pub version: u64,
-    /// What it is; none where it was deleted.
+    /// The new value; none where it was deleted.
     pub value: Option<Payload>,
-    /// What it was; none where it was not set.
+    /// The old value; none where it was not set.
     pub previous: Option<Payload>,
     /// When.
     pub at: Timestamp,
@@ -81,13 +81,13 @@ pub struct Transition {
 /// Which runs to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuery {
-    /// Of this tenant.
+    /// Only runs of this tenant.
     pub tenant: Tenant,
-    /// Of this app.
+    /// Only runs of this app.
     pub app: Option<App>,
-    /// In this status.
+    /// Only runs in this status.
     pub status: Option<RunStatus>,
-    /// With this label.
+    /// Only runs with this label.
     pub label: Option<(Key, String)>,
 }
 
@@ -113,18 +113,18 @@ pub struct RunPage {
     pub next: Option<String>,
 }
 
-/// A page of the streams there are.
+/// A page of the existing streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamPage {
     /// The streams, of all kinds.
     pub streams: Vec<StreamId>,
-    /// Names in the store that are those of no stream.
+    /// Names in the store that are not names of streams.
     pub unreadable: Vec<String>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
 }
 
-/// Where a stream ends, and what stands beside its entries.
+/// The end of a stream, and its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamEnd {
     /// Its last entry.
@@ -135,18 +135,18 @@ pub struct StreamEnd {
     pub snapshot: Option<(Seq, Bytes)>,
 }
 
-/// What was found in a page of the indexes.
+/// The differences found in a page of the indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexPage {
-    /// Streams and pieces of due work that were looked at.
+    /// The number of streams and pieces of due work that were compared.
     pub looked_at: u64,
-    /// What the indexes have otherwise than the streams.
+    /// The differences between the indexes and the streams.
     pub findings: Vec<IndexFinding>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
 }
 
-/// Something that the indexes have otherwise than a stream.
+/// A difference between the indexes and a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFinding {
     /// The path of the stream.
@@ -155,31 +155,31 @@ pub struct IndexFinding {
     pub kind: String,
     /// What is wrong.
     pub problem: String,
-    /// Whether it was put right.
+    /// Whether it was corrected.
     pub corrected: bool,
 }
 
-/// Which runs go, and why.
+/// Which runs to retire, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
     /// Runs of this tenant.
     pub tenant: Tenant,
-    /// That ended longer ago than this, by the journal's clock.
+    /// Runs that ended longer ago than this, by the journal's clock.
     pub older_than: Duration,
     /// Why, for the record.
     pub reason: String,
-    /// Whether to look only, and leave everything as it is.
+    /// Whether to count only and change nothing.
     pub dry_run: bool,
 }
 
-/// What came of a page of runs.
+/// The result for a page of runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetiredPage {
     /// How many runs were retired, or would be.
     pub runs: u64,
-    /// How many entries of them were dropped, or would be.
+    /// How many of their entries were dropped, or would be.
     pub entries: u64,
-    /// Runs that are due and were left as they are, and why.
+    /// Runs that were due and could not be retired, and why.
     pub left: Vec<(RunId, String)>,
     /// Where the next page begins; none at the end.
     pub next: Option<String>,
@@ -190,7 +190,7 @@ pub struct RetiredPage {
 pub struct FeedPage {
     /// Entries with their streams, in order within each stream; may be none.
     pub entries: Vec<(StreamId, StoredEntry)>,
-    /// Entries that cannot be read: they are damaged, or of a newer build. The feed goes on after them; a person must look.
+    /// Entries that cannot be read: they are damaged, or of a newer build. The feed continues after them; a person must look at them.
     pub damaged: Vec<DamagedEntry>,
 }
 
@@ -203,13 +203,13 @@ pub struct DamagedEntry {
     pub problem: String,
 }
 
-/// What to read of the feed.
+/// Which part of the feed to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Entries with these subjects. A subject begins with the tenant.
     pub pattern: Pattern,
-    /// Whether to begin with the first entry there is, instead of with those that come from now on.
+    /// Whether to begin with the first existing entry, instead of with new ones.
     pub from_start: bool,
-    /// Whether to wait for entries that are still to come, instead of stopping at the end.
+    /// Whether to wait for future entries, instead of stopping at the end.
     pub follow: bool,
 }

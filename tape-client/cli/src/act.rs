@@ -1,4 +1,4 @@
-//! What people tell runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`.
+//! Commands of people to runs: `tape signal`, `approve`, `settle`, `retry`, `cancel`.
 
 use crate::name::{RunPath, path};
 use crate::show::Reading;
@@ -23,41 +23,41 @@ pub(crate) struct Signal {
     run: RunPath,
     /// The gate.
     gate: GateName,
-    /// What the signal carries: JSON, or else a text.
+    /// What the signal carries: JSON, or otherwise a text.
     #[arg(default_value = "true")]
     answer: String,
-    /// A name for the signal: sent again under it, the signal counts once.
+    /// A name for the signal: a signal sent twice under one name counts once.
     #[arg(long)]
     id: Option<SignalId>,
 }
 
-/// Answers a gate that is open with a yes or a no, and why: `{"approved": true, "reason": WHY}`.
+/// Answers an open gate with yes or no, and a reason: `{"approved": true, "reason": WHY}`.
 ///
-/// `tape signal` answers one that is not open yet.
+/// To answer a gate before it opens, use `tape signal`.
 #[derive(Debug, Args)]
 pub(crate) struct Approve {
     /// The run.
     run: RunPath,
     /// The gate.
     gate: GateName,
-    /// Says no instead.
+    /// Answers no instead.
     #[arg(long)]
     deny: bool,
     /// Why, for the record.
     #[arg(long)]
     reason: String,
-    /// A name for the answer: sent again under it, it counts once.
+    /// A name for the answer: an answer sent twice under one name counts once.
     #[arg(long)]
     id: Option<SignalId>,
-    /// The last entry that you have seen, as `tape show` numbers it: a gate that was opened later is not answered.
+    /// The last entry that you have seen, as `tape show` numbers it. A gate that was opened after it is not answered.
     #[arg(long, value_name = "ENTRY")]
     seen: Option<u64>,
 }
 
 /// Settles an effect that is unknown or stuck, or the next undo where no worker has it, on your word.
 ///
-/// The command looks at the run, says where the effect stands and settles that. Where anything becomes of it meanwhile, it is refused.
-/// Say with `--attempt` or `--seen` what you have looked at yourself.
+/// The command reads the run, prints the status of the effect and settles it. If the effect changes in between, the command is refused. Use
+/// `--attempt` or `--seen` to say what you have looked at yourself.
 #[derive(Debug, Args)]
 pub(crate) struct Settle {
     /// The run.
@@ -66,14 +66,14 @@ pub(crate) struct Settle {
     effect: EffectId,
     #[command(flatten)]
     verdict: Said,
-    /// What to ask of the upstream should it have to be undone, where the upstream's answer tells; otherwise what the
-    /// agent said when the effect began holds.
+    /// The operation that undoes the effect, if the upstream's answer tells. Otherwise the undo that the agent gave when the effect began
+    /// holds.
     #[arg(long, value_name = "OPERATION", requires = "confirmed")]
     undo: Option<Operation>,
-    /// The arguments of that: JSON, or else a text.
+    /// The arguments of that operation: JSON, or otherwise a text.
     #[arg(long, value_name = "ARGS", requires = "undo", default_value = "null")]
     undo_args: String,
-    /// With `--undone`: not the undo of the effect itself, but of its n-th duplicate.
+    /// With `--undone`: the undo of the n-th duplicate instead of the effect itself.
     #[arg(long, value_name = "N", requires = "undone", default_value_t = 0)]
     duplicate: u16,
     #[command(flatten)]
@@ -86,16 +86,16 @@ pub(crate) struct Settle {
 /// What a verdict is about.
 #[derive(Debug, Args)]
 struct Pin {
-    /// The attempt that you have looked at: where it is another by now, nothing is done.
+    /// The attempt that you have looked at. If there is a newer one by now, nothing is done.
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
-    /// The last entry that you have seen, as `tape show` numbers it: where anything came after it, nothing is done.
+    /// The last entry that you have seen, as `tape show` numbers it. If the effect or undo changed after it, nothing is done.
     #[arg(long, value_name = "ENTRY")]
     seen: Option<u64>,
 }
 
 impl Pin {
-    /// The last entry that the verdict is about, where something stands so in the run as it was just read.
+    /// The last entry that the verdict is about, after a check of its subject's status in the run as just read.
     fn check(
         &self,
         context: &mut Context<'_>,
@@ -119,21 +119,21 @@ impl Pin {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Said {
-    /// It happened; what the upstream answered, as far as you know: JSON, or else a text.
+    /// It happened. The value is the upstream's answer, as far as you know it: JSON, or otherwise a text.
     #[arg(long, value_name = "RESULT", num_args = 0..=1, default_missing_value = "null")]
     confirmed: Option<String>,
-    /// It did not happen, and shall not.
+    /// It did not happen, and is not sent again.
     #[arg(long)]
     failed: bool,
     /// It did not happen: send it again.
     #[arg(long)]
     resend: bool,
-    /// It is undone: you have seen to it, whether its undo is stuck or no worker carries it out. The last effect is undone first.
+    /// You have undone it yourself, because its undo is stuck or no worker carries it out. The last effect is undone first.
     #[arg(long)]
     undone: bool,
 }
 
-/// Lets a run go on that is stuck: it is driven again, or, with `--undo`, the undo that is stuck is tried again.
+/// Lets a stuck run continue: it is driven again or, with `--undo`, its stuck undo is tried again.
 #[derive(Debug, Args)]
 pub(crate) struct Retry {
     /// The run.
@@ -141,13 +141,13 @@ pub(crate) struct Retry {
     /// The effect whose undo is stuck.
     #[arg(long, value_name = "EFFECT")]
     undo: Option<EffectId>,
-    /// Not the undo of the effect itself, but of its n-th duplicate.
+    /// The undo of the n-th duplicate instead of the effect itself.
     #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
     duplicate: u16,
-    /// With `--undo`: the attempt that you have looked at; where it is another by now, nothing is done.
+    /// With `--undo`: the attempt that you have looked at. If there is a newer one by now, nothing is done.
     #[arg(long, value_name = "N", requires = "undo")]
     attempt: Option<u32>,
-    /// The last entry that you have seen, as `tape show` numbers it: where anything came after it, nothing is done.
+    /// The last entry that you have seen, as `tape show` numbers it. If the run became stuck or the undo changed after it, nothing is done.
     #[arg(long, value_name = "ENTRY")]
     seen: Option<u64>,
     /// Why, for the record.
@@ -155,9 +155,10 @@ pub(crate) struct Retry {
     reason: String,
 }
 
-/// Asks for a run to end, and for what it did to be undone.
+/// Cancels a run and has its effects undone.
 ///
-/// A driver that has the run is told, and accepts. A run whose driver is gone ends at once, also where that was asked for before.
+/// A driver that has the run is told, and accepts. A run whose driver is gone is cancelled at once, also if its cancellation was requested
+/// before.
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
     /// The run.
@@ -335,7 +336,7 @@ impl Cancel {
     }
 }
 
-/// What a run did, as far as its journal knows.
+/// The effects of a run, as far as its journal knows.
 fn did(reading: &Reading) -> String {
     let (happened, doubtful) = reading.acts();
     let undos = reading.state.obligations().len();

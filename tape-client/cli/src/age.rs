@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A length of time with the words that it was given in.
+/// A length of time with the text that it was given as.
 #[derive(Clone, Debug)]
 pub(crate) struct Age {
     pub(crate) given: String,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Compares the indexes of due work and of runs with what the streams imply, of all tenants.
 ///
-/// The journal may be in use meanwhile. A stream that is written to all the while is left out and told as busy.
+/// The journal may be in use meanwhile. A stream that is written to throughout is skipped and reported as busy.
 #[derive(Debug, Args)]
 pub(crate) struct Agenda {
     #[command(subcommand)]
@@ -17,9 +17,9 @@ pub(crate) struct Agenda {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum What {
-    /// Says what the indexes have otherwise. Exits with 1 where there is anything.
+    /// Prints the differences. Exits with 1 if there are any.
     Check,
-    /// Puts right what the indexes have otherwise. Exits with 1 where something cannot be put right.
+    /// Corrects the differences. Exits with 1 if one cannot be corrected.
     Rebuild,
 }
 

@@ -1,4 +1,4 @@
-//! What a command needs from its caller: a name, and a yes. All commands go by these rules.
+//! The consent that a command needs from its caller: a name, and a yes. These rules apply to all commands.
 
 use crate::text::plain;
 use crate::{Command, Failure, agenda};
@@ -7,11 +7,11 @@ use std::io::{BufRead, IsTerminal as _, Write};
 /// What a command does to a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// It looks, or tells a run something that the run asked for.
+    /// It only reads, or tells a run something that the run asked for.
     Light,
-    /// It decides what a run waits for: the journal has to say who did.
+    /// It decides something that a run waits for: the journal must record who decided.
     Decides,
-    /// It ends, drops or takes for done what no command brings back: that is said first, and wants a yes.
+    /// It ends, drops or marks something as done, irreversibly: the command says so first and needs a yes.
     Final,
 }
 
@@ -38,7 +38,7 @@ impl Command {
     }
 }
 
-/// Whether a command may do what cannot be taken back.
+/// The consent to an irreversible command.
 #[derive(Debug)]
 pub(crate) struct Consent {
     weight: Weight,
@@ -79,7 +79,7 @@ impl Consent {
         assert_eq!(self.weight, Weight::Final, "only what is final is asked about");
         let what = plain(what);
         if self.yes {
-            // A closed standard error does not take the yes back.
+            // A closed standard error does not revoke the yes.
             let _ = writeln!(out, "This {what}.");
         } else {
             let answer = answers.and_then(|answers| answer(&what, answers, out).ok());
@@ -94,12 +94,12 @@ impl Consent {
         Ok(())
     }
 
-    /// What the command is about to do was done before: there is nothing to agree to.
+    /// Notes that the command's change was made before, so no consent is needed.
     pub(crate) const fn needless(&mut self) {
         self.given = true;
     }
 
-    /// The command has done what it does.
+    /// Checks, after the command is done, that consent was given.
     ///
     /// # Panics
     /// If the command is final and did not ask.
@@ -122,7 +122,7 @@ mod tests {
     use super::{Consent, Weight};
     use crate::Failure;
 
-    /// What is printed and returned for an answer on a terminal, or without a terminal.
+    /// The output and result for an answer on a terminal, or without a terminal.
     fn asked(yes: bool, answer: Option<&str>) -> (String, Result<(), Failure>) {
         let (mut consent, mut said) = (Consent::of(Weight::Final, true, yes).unwrap(), Vec::new());
         let result = consent.ask_of("ends \u{1b}it", answer.map(str::as_bytes), &mut said);

@@ -1,10 +1,10 @@
-//! Who drives a run, told to people and programs.
+//! The driver of a run, for people and programs.
 
 use crate::text::time;
 use serde_json::{Value, json};
 use tape_client::core::run::Driver;
 
-/// In words; none for a run that needs no driver.
+/// As text; none for a run that needs no driver.
 pub(crate) fn text(driver: &Driver) -> Option<String> {
     match driver {
         Driver::Driven { holder, until } => Some(format!("driven by {holder} until {}", time(*until))),

@@ -10,9 +10,10 @@ use tape_client::core::id::{Seq, StreamId};
 
 /// Erases the payloads of entries; the chain stays whole. They cannot be restored.
 ///
-/// Payload is what agents, people, models and upstreams say: arguments, answers, reasons, errors, labels, state. With an entry goes
-/// what repeats it elsewhere, such as shared state that a session's event changed. Names and digests stay. An entry says
-/// who had what erased, when and why. Backups and copies of the store keep the bytes, and so does who read them from the feed.
+/// Payloads are the texts of agents, people, models and upstreams: arguments, answers, reasons, errors, labels, state. Repetitions of an
+/// entry's payload elsewhere are erased too, such as shared state that a session's event changed. Names and digests stay. A new entry
+/// records by whom, when and why they were erased. Backups and copies of the store keep the bytes, and so do readers of the feed that
+/// stored them.
 #[derive(Debug, Args)]
 pub(crate) struct Erase {
     /// The run; with `--kind`, the session, value or shared state.
@@ -20,7 +21,7 @@ pub(crate) struct Erase {
     /// The entries, as `tape show` numbers them.
     #[arg(required = true, value_name = "ENTRY")]
     entries: Vec<u64>,
-    /// What has the entries.
+    /// The kind of stream that has the entries.
     #[arg(long, default_value = "run")]
     kind: Kind,
     /// Why, for the record.

@@ -1,4 +1,4 @@
-//! What the rules of a run say of what it is about to be told: a refusal comes before anything final is asked about.
+//! Checks a command against the rules of its run before asking for consent, so that a refusal comes before the question.
 
 use crate::{Context, Failure};
 use tape_client::Error;
@@ -7,10 +7,10 @@ use tape_client::core::decider::Decider as _;
 use tape_client::core::id::RequestId;
 use tape_client::core::run::Run;
 
-/// Asks for consent to tell a run something, where the run as it was read would take it. A repeat changes nothing and needs none.
+/// Asks for consent to a command, if the run as it was read would accept it. A repeat changes nothing and needs no consent.
 ///
 /// # Errors
-/// What the run's rules refuse; else as [`Consent::ask`](crate::consent::Consent::ask).
+/// The refusal of the run's rules; otherwise as [`Consent::ask`](crate::consent::Consent::ask).
 pub(crate) fn ask(
     context: &mut Context<'_>,
     state: &Run,
@@ -24,7 +24,7 @@ pub(crate) fn ask(
             context.consent.needless();
             Ok(())
         }
-        // The clock of this machine may be off; that of the journal says in the end.
+        // The clock of this machine may be wrong; the journal's clock decides.
         Err(refusal) if !refusal.is_for_its_age() => Err(Error::from(refusal).into()),
         Ok(_) | Err(_) => context.consent.ask(what),
     }

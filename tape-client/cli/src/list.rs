@@ -1,4 +1,4 @@
-//! Lists of runs, page by page; an empty one and one that was cut say so.
+//! Lists of runs, page by page. An empty or cut list says so.
 
 use crate::{Context, Failure};
 use serde_json::json;
@@ -6,7 +6,7 @@ use tape_client::core::limits::PAGE_ENTRIES_MAX;
 use tape_client::core::status::Summary;
 use tape_client::{RunId, RunQuery};
 
-/// The runs that fit a query, as many as are asked for.
+/// The runs that match a query, as many as requested.
 pub(crate) struct Pages<'a> {
     query: &'a RunQuery,
     next: Option<String>,
@@ -22,7 +22,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// At most so many more runs; none at the end.
+    /// At most `most` further runs; none at the end.
     pub(crate) async fn next(
         &mut self,
         context: &Context<'_>,
@@ -42,7 +42,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Says how long a list is: people are told where it is empty or cut, programs always.
+/// Prints the length of a list: for people only if it is empty or cut, for programs always.
 pub(crate) fn end(context: &mut Context<'_>, listed: usize, cut: Option<&str>) -> Result<(), Failure> {
     if context.json {
         return context.value(&json!({"listed": listed, "cut": cut.is_some()}));

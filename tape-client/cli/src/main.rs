@@ -1,4 +1,4 @@
-//! `tape`: looks into a journal and answers for people what only people can answer.
+//! `tape`: shows a journal to people, and records their decisions.
 
 mod act;
 mod age;
@@ -33,7 +33,7 @@ use tape_client::core::json::canonical;
 use tape_client::{Error, StoreUrl, Tape};
 use tape_program::without_empty_variables;
 
-/// The variable that tells the other programs where the journal is.
+/// The environment variable that names the journal for the other programs.
 const OTHERS: &str = "TAPE_STORE";
 
 /// The exit code for arguments that cannot be read.
@@ -43,12 +43,12 @@ const DAMAGED: u8 = 4;
 /// The exit code for everything else.
 const FAILED: u8 = 1;
 
-/// Looks into a Tape journal, and tells its runs what people decide.
+/// Shows a Tape journal, and tells its runs what people decide.
 #[derive(Debug, Parser)]
 #[command(name = "tape", version)]
 struct Cli {
-    /// The journal: a server, tape://HOST:PORT, or a store: sqlite:PATH, and where this build has them postgres://, alloydb://, bigtable://
-    /// and spanner://. Without it and TAPE_URL, TAPE_STORE says it, as to the other programs.
+    /// The journal: a server, tape://HOST:PORT, or a store: sqlite:PATH and, if this build has them, postgres://, alloydb://, bigtable://
+    /// and spanner://. Without it and TAPE_URL, TAPE_STORE is used, as in the other programs.
     #[arg(
         long,
         env = "TAPE_URL",
@@ -60,10 +60,10 @@ struct Cli {
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// In whose name, for the journal's record; what decides something or cannot be taken back needs it.
+    /// The name to record in the journal. Commands that decide something or are irreversible need it.
     #[arg(long = "as", env = "TAPE_PRINCIPAL", value_name = "NAME", global = true)]
     principal: Option<Principal>,
-    /// Does without asking what cannot be taken back: `settle`, `release`, `cancel`, `erase`, `retention`, `agenda rebuild`.
+    /// Runs irreversible commands without asking: `settle`, `release`, `cancel`, `erase`, `retention`, `agenda rebuild`.
     #[arg(long, global = true)]
     yes: bool,
     #[command(subcommand)]
@@ -88,7 +88,7 @@ enum Command {
     Agenda(agenda::Agenda),
 }
 
-/// What every command gets.
+/// The context of a command.
 struct Context<'a> {
     tape: Tape,
     json: bool,
@@ -97,7 +97,7 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Writes what is to be said: the value where JSON was asked for, a line of the text otherwise.
+    /// Writes a result: the value as JSON if `--json` is given, otherwise the text as a line.
     fn say(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
         if self.json {
             self.value(value)
@@ -106,20 +106,20 @@ impl Context<'_> {
         }
     }
 
-    /// Tells people what a command is about; programs read the state for themselves.
+    /// Writes a note for people. With `--json` it is left out, since programs read the state themselves.
     fn note(&mut self, text: &str) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.line(text) }
     }
 
-    /// Writes one line of JSON, the members of objects sorted by name, numbers to the letter, and strings with escapes for what could steer
-    /// a terminal.
+    /// Writes one line of JSON, the members of objects sorted by name, numbers as recorded, and strings with escapes for characters that
+    /// could control a terminal.
     fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
         let text = canonical(&text).map_err(std::io::Error::other)?;
         Ok(writeln!(self.out, "{}", text::plain_json(&text))?)
     }
 
-    /// Writes one line, whatever the text has in it.
+    /// Writes one line, even if the text contains line breaks.
     fn line(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{}", text::plain(text))?)
     }
@@ -141,14 +141,14 @@ enum Failure {
     /// A name cannot be read.
     #[error("{0}")]
     Named(String),
-    /// There is nothing to look at.
+    /// There is nothing to verify.
     #[error("{0}: there is nothing to verify")]
     Empty(String),
     #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
     NotAgreed(String),
     #[error("nothing was done")]
     Declined,
-    /// Who reads the output has gone.
+    /// The reader of the output is gone.
     #[error("cannot write")]
     Io(#[from] std::io::Error),
 }
@@ -177,7 +177,8 @@ async fn main() -> ExitCode {
     let mut out = std::io::stdout();
     match run(cli, &mut out).await {
         Ok(code) => code,
-        // A pipe that was closed, as by `head`, is no failure of what looks; what decides something may not have come to that.
+        // A closed pipe, for example by `head`, is not a failure of a command that only reads. A command that decides something may not
+        // have done it yet.
         Err(Failure::Io(error)) if light && error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -239,18 +240,18 @@ async fn connect(store: Option<String>, principal: Option<Principal>) -> Result<
         None => connect.connect().await,
     };
     tape.map_err(|error| match error {
-        // Something in the URL that only the store knows.
+        // A part of the URL that only the store checks.
         Error::Invalid { .. } => Failure::Misused(error),
         error => Failure::Open(error),
     })
 }
 
-/// Says what is wrong with the arguments, or what was asked to be said about them.
+/// Prints what is wrong with the arguments, or the requested help.
 fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let short = text::cut(&text);
     if short == text {
-        // With colours, where they can be seen.
+        // With colours, if the terminal shows them.
         error.exit();
     }
     let _ = std::io::stderr().write_all(short.as_bytes());
@@ -271,6 +272,6 @@ fn explain(failure: &Failure, server: bool) {
     if matches!(failure, Failure::Tape(Error::Damaged { .. })) {
         lines.push_str("  `tape verify` says which streams are damaged and where; what is gone has to come from a backup\n");
     }
-    // Where nobody can read the error, its exit code is left.
+    // If standard error is closed, only the exit code reports the error.
     let _ = std::io::stderr().write_all(text::cut(&lines).as_bytes());
 }

@@ -28,12 +28,12 @@ impl FromStr for RunPath {
     }
 }
 
-/// The name of a run, as it is to be written.
+/// The name of a run, in the form that commands take.
 pub(crate) fn path(run: &RunId) -> String {
     StreamId::Run(run.clone()).to_string().replacen("/run/", "/", 1)
 }
 
-/// Reads a tenant: as the names of its runs begin, or as it is.
+/// Reads a tenant: percent-encoded, as in the names of its runs, or as it is.
 pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
     if text.contains('/') {
         return Err("a tenant is one name; in it, write '/' as %2F".to_owned());

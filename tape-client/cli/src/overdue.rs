@@ -1,4 +1,4 @@
-//! Work that was due long ago and that no worker has: where no process has its connector or agent, nothing else says so.
+//! Work that was due long ago and that no worker has. If no process has its connector or agent, nothing else reports it.
 
 use crate::name::path;
 use crate::remedy::Remedy;
@@ -34,11 +34,11 @@ fn matter(run: &RunId, state: &Run, queue: Queue, item: &Item, due: Timestamp) -
     }
 }
 
-/// A run that has to be driven again, or ended, and is not.
+/// A run that is due to be driven again or ended, and has no driver.
 fn undriven(run: &RunId, state: &Run, due: Timestamp) -> Matter {
     let due = time(due);
     let why = match state.cancel_requested() {
-        // Recovery ends it, whatever agents it knows.
+        // Recovery ends it, even without an agent for its app.
         Some(reason) => format!(
             "cancellation was asked for ({reason}) and it has had no driver since {due}: it needs a `tape-reactor` that does recovery"
         ),
@@ -64,7 +64,7 @@ fn effect(run: &str, state: &Run, id: &EffectId, due: Timestamp) -> Option<Matte
     } else {
         Vec::new()
     };
-    // What is claimed to be asked about can be settled as it is.
+    // An effect that is claimed for an observation can be settled without a release of the claim.
     let claim = effect.claim.as_ref();
     remedies.extend(claim.filter(|_| !unknown).map(|claim| ended(release(), claim)));
     let asked = if unknown { "asked about" } else { "sent" };
@@ -98,7 +98,7 @@ fn obligation(run: &str, state: &Run, id: &ObligationId, due: Timestamp) -> Opti
     })
 }
 
-/// Why the work of a connector waits, as far as that is known.
+/// Why the work of a connector waits, as far as the journal shows.
 fn waiting(to_be: &str, claim: Option<&WorkLease>, connector: &impl ToString, due: Timestamp) -> String {
     let (due, connector) = (time(due), connector.to_string());
     let since = match claim {
@@ -110,12 +110,12 @@ fn waiting(to_be: &str, claim: Option<&WorkLease>, connector: &impl ToString, du
     format!("{since}: it needs a `tape-reactor` with connector '{connector}'")
 }
 
-/// Ends a claim that has run out.
+/// The remedy that ends a claim that has run out.
 fn ended(release: Remedy, claim: &WorkLease) -> Remedy {
     because(release.option("--until", claim.until.as_micros()))
 }
 
-/// What needs a worker of a queue, and nothing else.
+/// Work that only needs a worker of its queue.
 fn unfired(what: String, queue: Queue, due: Timestamp) -> Matter {
     let due = time(due);
     Matter {

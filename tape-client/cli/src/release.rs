@@ -16,24 +16,24 @@ use tape_client::core::reply::{Field, Missing, Rejection};
 use tape_client::core::run::{Lease, ObligationStatus, Run};
 use tape_client::core::time::Timestamp;
 
-/// Ends the lease of a run's driver, or a worker's claim on an effect or its undo, whose holder is gone for good: otherwise that ends by
-/// itself. Without `--until`, says who has it until when, and changes nothing.
+/// Ends the lease of a run's driver, or a worker's claim on an effect or its undo, whose holder is gone for good. A lease or claim of a
+/// live holder ends by itself. Without `--until`, prints the holder and the end, and changes nothing.
 #[derive(Debug, Args)]
 pub(crate) struct Release {
     /// The run.
     run: RunPath,
     /// The effect that is claimed; without it, the lease of the run.
     effect: Option<EffectId>,
-    /// Not the effect is meant, but its undo.
+    /// The claim on the effect's undo, instead of the effect.
     #[arg(long, requires = "effect")]
     undo: bool,
     /// With `--undo`: the undo of the n-th duplicate.
     #[arg(long, value_name = "N", requires = "undo", default_value_t = 0)]
     duplicate: u16,
-    /// When it ends, as this command said it, in microseconds: what was renewed or taken since is left alone.
+    /// When it ends, as this command printed it, in microseconds. A lease or claim that was renewed or taken since then stays.
     #[arg(long, value_name = "MICROSECONDS", requires = "reason")]
     until: Option<i64>,
-    /// Why; the record of a claim has it, that of a lease says who.
+    /// Why. The release of a claim records the reason; the release of a lease records only the name.
     #[arg(long)]
     reason: Option<String>,
 }
@@ -98,7 +98,7 @@ impl Release {
         self.until.is_none()
     }
 
-    /// What is held.
+    /// The lease or claim, as text.
     fn right(&self) -> String {
         let run = path(&self.run.0);
         match (&self.effect, self.undo) {
@@ -108,7 +108,7 @@ impl Release {
         }
     }
 
-    /// What ends it.
+    /// The command that ends it.
     fn remedy(&self, until: Timestamp) -> Remedy {
         let mut remedy = Remedy::new("release").name(path(&self.run.0));
         if let Some(effect) = &self.effect {
@@ -131,7 +131,7 @@ impl Release {
     }
 }
 
-/// Who has the lease or claim, and until when.
+/// The holder of the lease or claim, and its end.
 fn held(run: &Run, claimed: Option<&Claimed>) -> Option<(Holder, Timestamp)> {
     let claim = match claimed {
         None => {

@@ -3,8 +3,8 @@
 use crate::text::steers;
 use std::fmt;
 
-/// A command line of `tape` for a POSIX shell. Each name is one word of it and names one thing, whatever stands in it: it runs nothing,
-/// is no option, and cannot be seen as other text.
+/// A command line of `tape` for a POSIX shell. Each name is one word of the line, whatever characters it has: it runs nothing, is not taken
+/// as an option, and cannot look like other text.
 pub(crate) struct Remedy {
     verb: &'static str,
     names: Vec<String>,
@@ -20,22 +20,22 @@ impl Remedy {
         }
     }
 
-    /// With a name after the verb.
+    /// Adds a name after the verb.
     pub(crate) fn name(mut self, name: impl ToString) -> Self {
         self.names.push(name.to_string());
         self
     }
 
-    /// With an option that names something.
+    /// Adds an option with a value.
     pub(crate) fn option(mut self, option: &str, value: impl ToString) -> Self {
         let value = value.to_string();
-        // What begins with a hyphen would be the next option.
+        // A separate word that begins with a hyphen would be read as an option.
         let between = if value.starts_with('-') { '=' } else { ' ' };
         self.options.push(format!("{option}{between}{}", word(&value)));
         self
     }
 
-    /// With words of our own.
+    /// Adds fixed words, unquoted.
     pub(crate) fn words(mut self, words: &str) -> Self {
         self.options.push(words.to_owned());
         self
@@ -59,7 +59,7 @@ impl fmt::Display for Remedy {
 fn word(text: &str) -> String {
     match shlex::try_quote(text) {
         Ok(word) if !text.contains(steers) => word.into_owned(),
-        // Quoted as it is, it would show as something else; written as an escape, it would name something else.
+        // If it were quoted as it is, it would look like something else. If it were escaped, it would name something else.
         _ => {
             let bytes = text.bytes().map(|byte| format!("\\{byte:03o}"));
             format!("\"$(printf '{}')\"", bytes.collect::<String>())
@@ -72,7 +72,7 @@ mod tests {
     use super::Remedy;
     use std::process::Command;
 
-    /// What a shell hands to `tape`; it does nothing else.
+    /// The arguments that a shell passes to `tape`; the shell must do nothing else.
     fn handed(line: &str) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let script = format!("tape() {{ printf '%s\\0' \"$@\"; }}; tape {line}");

@@ -10,15 +10,15 @@ use std::process::ExitCode;
 use tape_client::Retirement;
 use tape_client::core::id::Tenant;
 
-/// Drops the entries of runs that ended long ago. Of each an entry stays that says how it ended, so that beginning it again still
-/// returns that, and that names the end of its chain. Exits with 1 where a run had to be left as it is.
+/// Drops the entries of runs that ended long ago. One entry of each run stays. It has how the run ended, so that beginning the run again
+/// still returns that, and the end of its chain. Exits with 1 if a run could not be retired.
 ///
-/// What outlives the entries is the run's name, its labels, how and when it ended, and its output. Business keys stay with the
-/// effects that took them. It may be broken off and run again, also by several at once. A head that was published of an entry before
-/// the last can no longer be compared with anything: publish the heads that `tape verify` prints afterwards.
+/// The remaining entry has the run's name, its labels, how and when it ended, and its output. Business keys stay with the effects that took
+/// them. The command may be interrupted, repeated and run several times at once. A published head of a dropped entry can no longer be
+/// verified: publish the heads that `tape verify` prints afterwards.
 #[derive(Debug, Args)]
 pub(crate) struct Retention {
-    /// Whose runs.
+    /// The tenant.
     #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
     /// How long ago runs must have ended: a number with d, h, m or s, such as 90d.
@@ -27,7 +27,7 @@ pub(crate) struct Retention {
     /// Why, for the record.
     #[arg(long, required_unless_present = "dry_run")]
     reason: Option<String>,
-    /// Says what would go, and leaves it.
+    /// Prints what would be dropped, and drops nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -76,7 +76,7 @@ impl Retention {
                 break;
             }
         }
-        // What is garbage by now is of all tenants.
+        // Space is reclaimed for all tenants.
         while !self.dry_run && context.tape.reclaim().await? {}
         count.say(context, self.dry_run)?;
         Ok(if count.left == 0 {

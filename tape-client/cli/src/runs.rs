@@ -17,22 +17,22 @@ use tape_client::{Error, RunId, RunQuery, Tape};
 /// Lists runs, newest first. For each that has not ended: its driver and the end of the lease, or since when it has no driver.
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
-    /// Whose.
+    /// The tenant.
     #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
-    /// Of this app alone.
+    /// Only runs of this app.
     #[arg(long)]
     app: Option<App>,
-    /// In this status alone.
+    /// Only runs in this status.
     #[arg(long, value_parser = status)]
     status: Option<RunStatus>,
-    /// With this label alone.
+    /// Only runs with this label.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Option<(Key, String)>,
     /// Only runs that need a driver and have none.
     #[arg(long)]
     driverless: bool,
-    /// Most runs.
+    /// Most runs to list.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
@@ -51,10 +51,10 @@ fn label(text: &str) -> Result<(Key, String), String> {
     ))
 }
 
-/// Where a run that should have a driver may have none.
+/// The statuses in which a run that needs a driver may have none.
 const DRIVEN: [RunStatus; 2] = [RunStatus::Running, RunStatus::Suspended];
 
-/// Runs that are asked at once who drives them.
+/// Most queries for drivers at the same time.
 const ASKED_MAX: usize = 8;
 
 impl Runs {
@@ -112,7 +112,7 @@ impl Runs {
     }
 }
 
-/// How a run is doing.
+/// The state of a run in the list.
 enum Standing {
     Driver(Driver),
     /// It cannot be read.

@@ -34,7 +34,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// How many effects have happened, and how many more may have, whether or not they were undone since. Those that only read are none.
+    /// How many effects have happened, and how many more may have, including those that were undone since. Read-only effects do not count.
     pub(crate) fn acts(&self) -> (u64, u64) {
         let (mut happened, mut doubtful) = (0, 0);
         for (id, record) in self.replay.effects() {
@@ -53,7 +53,7 @@ impl Reading {
         (happened, doubtful)
     }
 
-    /// Where an effect stands: one that was undone is no more what it was.
+    /// The status of an effect, or that of its undo once that is due, stuck or done.
     fn standing(&self, effect: &EffectId, status: Status) -> &'static str {
         let undone = self.entries.iter().any(|entry| match &entry.body {
             EntryBody::ObligationDone(done) => done.obligation.effect == *effect && done.obligation.copy == 0,

@@ -17,20 +17,20 @@ use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery};
 
-/// Lists what waits for a person: why, and what can be done about it. Gates that are open are among it, and work that was due long ago,
-/// such as that of a connector which no process has.
+/// Lists everything that waits for a person, why, and what can be done about it. This includes open gates, and work that was due long ago,
+/// such as work of a connector that no process has.
 #[derive(Debug, Args)]
 pub(crate) struct Stuck {
-    /// Whose.
+    /// The tenant.
     #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Tenant,
-    /// Of this app alone.
+    /// Only runs of this app.
     #[arg(long)]
     app: Option<App>,
-    /// Most runs that are looked at, of those that are stuck, wait and run; each is read from its begin.
+    /// Most runs to look at in each of the statuses stuck, suspended, running and compensating; each run is read from its beginning.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Work is listed too that was due so long ago and that no worker has: a number with d, h, m or s.
+    /// Also lists work that was due longer ago than this and that no worker has: a number with d, h, m or s.
     #[arg(long, value_name = "DURATION", value_parser = age, default_value = "5m")]
     overdue: Age,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Matter {
     pub(crate) remedies: Vec<Remedy>,
 }
 
-/// Where something may wait for a person; gates are open while a run waits, or goes on with something else.
+/// The statuses in which something may wait for a person. A gate may be open while a run waits or does something else.
 const STATUSES: [RunStatus; 4] = [
     RunStatus::Stuck,
     RunStatus::Suspended,
@@ -86,7 +86,7 @@ impl Stuck {
             for (run, summary) in runs {
                 let matters = match show::read(context, &run).await {
                     Ok(reading) => self.matters(context, &run, &reading.state),
-                    // One that cannot be read hides none of the others.
+                    // A run that cannot be read must not hide the others.
                     Err(Failure::Tape(error @ Error::Damaged { .. })) => vec![damaged(&run, &error)],
                     Err(failure) => return Err(failure),
                 };
@@ -109,13 +109,13 @@ impl Stuck {
     }
 }
 
-/// What was looked at of the runs in a status.
+/// The runs in a status that were looked at.
 struct Looked {
     matters: usize,
     cut: bool,
 }
 
-/// A run that is no run any more.
+/// A run that cannot be read.
 fn damaged(run: &RunId, error: &Error) -> Matter {
     Matter {
         what: "the run".to_owned(),
@@ -155,7 +155,7 @@ fn matters(run: &RunId, state: &Run) -> Vec<Matter> {
     let effects = state.effects().iter().filter_map(|(id, it)| effect(&run, id, it));
     let undos = state.obligations().iter().filter_map(|it| undo(&run, it));
     let mut matters: Vec<Matter> = effects.chain(undos).collect();
-    // The reason of the run itself is told first, and is none of theirs.
+    // The run's own reason is listed too, unless one of its effects or undos has the same reason.
     let own = state
         .stuck()
         .filter(|why| matters.iter().all(|matter| matter.why != *why));
@@ -180,7 +180,7 @@ fn effect(run: &str, id: &EffectId, effect: &Effect) -> Option<Matter> {
     })
 }
 
-/// What a person can say of an effect.
+/// The verdicts that a person can give on an effect.
 pub(crate) fn verdicts(run: &str, id: &EffectId, effect: &Effect) -> Vec<Remedy> {
     ["--confirmed RESULT", "--failed", "--resend"]
         .map(|verdict| {
@@ -216,7 +216,7 @@ pub(crate) fn undone(run: &str, obligation: &Obligation) -> Remedy {
     pinned(settle.words("--undone"), obligation)
 }
 
-/// For the obligation as it is seen now.
+/// The remedy, bound to the current attempt of the obligation.
 fn pinned(remedy: Remedy, obligation: &Obligation) -> Remedy {
     let remedy = match obligation.id.copy {
         0 => remedy,
@@ -225,7 +225,7 @@ fn pinned(remedy: Remedy, obligation: &Obligation) -> Remedy {
     because(remedy.option("--attempt", obligation.attempt))
 }
 
-/// An effect whose upstream is not reached: it goes on by itself once that is.
+/// An effect whose upstream is not reached. It continues by itself once the upstream is reached.
 fn away(id: &EffectId, effect: &Effect) -> Option<Matter> {
     let what = format!("effect {id} {} {}", effect.connector, effect.operation);
     unreached(what, &effect.unreached)

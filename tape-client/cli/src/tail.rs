@@ -16,22 +16,22 @@ use tape_client::core::outage::Outage;
 use tape_client::core::subject::Pattern;
 use tape_client::{DamagedEntry, Error};
 
-/// While the journal is out of reach, that is said this often.
+/// How often an outage of the journal is reported.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// How long a journal may be out of reach from the beginning, or where the end is waited for.
+/// How long the journal may be out of reach at the start, or with `--once`.
 const RETRY_FOR: Duration = Duration::from_secs(5);
 
-/// Follows the feed of all that is written. Where the connection is lost, it is made again, and nothing is missed.
+/// Follows the feed of all entries. A lost connection is made again, and no entry is missed.
 ///
-/// An entry that cannot be read is told on standard error, and with --json in a line of its own too; the feed goes on, and the command ends
-/// with 4.
+/// An entry that cannot be read is reported on standard error, and with --json also in a line of its own. The feed continues, and the
+/// command exits with 4 in the end.
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
-    /// Which subjects, such as `acme.run.treasury.>` or `*.run.*.*.*.*.effect.*`: `*` is one token, a last `>` the rest.
+    /// Which subjects, such as `acme.run.treasury.>` or `*.run.*.*.*.*.effect.*`: `*` matches one token, a final `>` the rest.
     #[arg(default_value = ">")]
     pattern: Pattern,
-    /// Begins with the first entry there is, not with the next to come.
+    /// Begins with the first existing entry, not with the next new one.
     #[arg(long)]
     from_start: bool,
     /// Stops at the end instead of waiting for more.
@@ -73,7 +73,7 @@ impl Tail {
     }
 }
 
-/// What was told so far.
+/// What was printed so far.
 #[derive(Default)]
 struct Told {
     entries: u64,
@@ -103,7 +103,7 @@ impl Told {
         context.line(&format!("{at}  {stream}  {seq}  {line}"))
     }
 
-    /// The feed goes on after an entry that cannot be read; a person must look at it.
+    /// Reports an entry that cannot be read, so that a person looks at it. The feed continues.
     fn damage(
         &mut self,
         context: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl Told {
     }
 }
 
-/// Whether the journal can be reached; whoever watches is told when that changes.
+/// Whether the journal can be reached. Changes are reported on standard error.
 struct Reach {
     once: bool,
     /// Whether the journal has ever been reached.
@@ -172,6 +172,6 @@ impl Reach {
 }
 
 fn tell(what: &str) {
-    // Where nobody can read it, the feed still goes on.
+    // If standard error is closed, the feed still continues.
     let _ = writeln!(std::io::stderr(), "tape: {}", plain(what));
 }

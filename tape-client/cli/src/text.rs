@@ -20,7 +20,7 @@ pub(crate) fn time(at: Timestamp) -> String {
     }
 }
 
-/// The time of the day alone.
+/// Only the time of day.
 pub(crate) fn clock(at: Timestamp) -> String {
     time(at)
         .split_once(' ')
@@ -70,8 +70,8 @@ fn about(payload: &Payload) -> Value {
     }
 }
 
-/// A text with what could end its line, or steer a terminal, written as an escape such as `\n` or `\u{1b}`: nobody who names a
-/// reason, a label or an error can make it look like another line, or like other text.
+/// A text in which characters that could end the line or control a terminal are written as escapes such as `\n` or `\u{1b}`. So a reason, a
+/// label or an error cannot imitate another line or other text.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return text.into();
@@ -87,7 +87,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     safe.into()
 }
 
-/// The same JSON with what could steer a terminal as `\u` escapes. Such characters stand in JSON only within strings.
+/// The same JSON with characters that could control a terminal as `\u` escapes. They occur in JSON only within strings.
 pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     if !json.contains(steers) {
         return json.into();
@@ -105,19 +105,19 @@ pub(crate) fn plain_json(json: &str) -> Cow<'_, str> {
     safe.into()
 }
 
-/// Whether a character does something to the text around it instead of standing in it.
+/// Whether a character controls the text around it instead of being shown.
 pub(crate) fn steers(char: char) -> bool {
-    // Unicode's separators of lines and paragraphs, and what turns the direction of writing, are no controls by their category.
+    // Unicode's line and paragraph separators and the characters that change the direction of writing are not in its category of controls.
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// So many of something.
+/// A number with its noun.
 pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// A text with the middle of its overlong lines left out, such as a name that somebody pasted a file into.
+/// A text with the middle of its overlong lines left out, such as a name into which a file was pasted by mistake.
 pub(crate) fn cut(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(cut_line).collect();
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! What an entry says, in a line.
+//! Entries as lines of text.
 
 use crate::text::{counted, preview, raw, time};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use tape_client::core::id::{Principal, RequestId, Seq, StreamId};
 use tape_client::core::json::word;
 use tape_client::core::payload::Digest;
 
-/// An entry, told.
+/// An entry as a line.
 pub(crate) struct Line {
     what: String,
     told: String,
@@ -40,7 +40,7 @@ pub(crate) struct JsonEntry<'a> {
     seq: Seq,
     at: String,
     entry: &'a EntryBody,
-    /// As they were recorded, to the letter.
+    /// The payloads exactly as recorded.
     payloads: Vec<Box<RawValue>>,
     by: Option<&'a Principal>,
     request: RequestId,
@@ -62,7 +62,7 @@ impl<'a> JsonEntry<'a> {
     }
 }
 
-/// What an entry is about, where that is more than its kind says.
+/// The subject of an entry, if its kind does not already say it.
 fn subject(body: &EntryBody) -> Option<String> {
     use EntryBody as E;
     Some(match body {

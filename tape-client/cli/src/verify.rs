@@ -22,24 +22,24 @@ use tape_client::{Error, RunId, RunQuery, Tail};
 
 /// Most runs of a page.
 const PAGE: u32 = 500;
-/// The exit code where nothing is broken, and something is not proved: a published head that lies among entries that were dropped, or bytes
-/// that are gone from entries of a build which recorded no erasures.
+/// The exit code where nothing is broken, but something is not proved: a published head is among dropped entries, or bytes are missing from
+/// entries of a build that recorded no erasures.
 const NOT_PROVED: u8 = 3;
 
 /// Verifies the chains of streams and their snapshots, and prints their heads for publishing.
 ///
-/// Streams are runs, sessions, shared state, values and owners of business keys. A stream's entries must form a chain under its name, follow
-/// each other by the rules, and end where its head and the feed say; its snapshot must say what they say. What is gone from entries, head,
-/// lists and feed alike shows only against a head that was published (--head, --heads).
+/// Streams are runs, sessions, shared state, values and owners of business keys. A stream's entries must form a chain under its name,
+/// follow each other by the rules, and end where its head and the feed end; its snapshot must agree with them. Entries that are missing
+/// from the stream, its head, the lists and the feed alike are detected only with a published head (--head, --heads).
 ///
-/// What is left of a retired run is the entry that stands for those which were dropped. A head that was published before it is not
-/// covered: nothing proves any more what it covered.
+/// A retired run has one entry left, which replaces the dropped ones. A head that was published before that entry is not covered: nothing
+/// proves any more what it covered.
 ///
-/// A payload that is gone must be covered by an entry that says who had it erased, else it was destroyed. Of entries that the first builds
-/// wrote (version 1) this cannot be told: their erasures were not recorded.
+/// A missing payload must be covered by an entry that records its erasure; otherwise it was destroyed. For entries of the first builds
+/// (version 1) this cannot be told, since those builds did not record erasures.
 ///
-/// Exits with 1 where anything is broken, with 3 where nothing is and something is not proved: a published head that is not covered, or such
-/// an erasure.
+/// Exits with 1 if anything is broken, and with 3 if nothing is broken but something is not proved: a published head that is not covered,
+/// or a missing payload of version 1.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
@@ -64,7 +64,7 @@ pub(crate) struct Verify {
     /// Heads that were published earlier, as `tape verify --json` printed them: the journal must still have them.
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
-    /// Does without the feed, all of which is read otherwise: a stream that was cut off together with its head is not found then.
+    /// Does not read the feed, which is otherwise read completely. A stream that was truncated together with its head is then not found.
     #[arg(long)]
     quick: bool,
 }
@@ -138,7 +138,7 @@ impl Verify {
         count.add(context, stream, finding)
     }
 
-    /// All streams of a tenant, or of all. What the feed, the store, the lists or published heads know of is looked at.
+    /// All streams of a tenant, or of all tenants, that the feed, the store, the lists or published heads name.
     async fn many(&self, context: &mut Context<'_>, heads: Heads, count: &mut Count) -> Result<(), Failure> {
         let tenant = self.tenant.as_ref().filter(|_| !self.all);
         let below = tenant.map(path_of);
@@ -147,7 +147,7 @@ impl Verify {
         let mut names: BTreeSet<StreamId> = self.stored(context, count).await?;
         names.extend(ends.keys().chain(heads.keys()).cloned());
         names.retain(in_scope);
-        // Lists are read last: a run that is known by now is in them.
+        // Lists are read last, so that every run that is known by now is in them.
         let mut tenants: BTreeSet<Tenant> = names.iter().map(|stream| stream.tenant().clone()).collect();
         tenants.extend(tenant.cloned());
         let listed = list(context, &tenants, count).await?;
@@ -170,7 +170,7 @@ impl Verify {
         Ok(())
     }
 
-    /// What the store itself has of streams; as much of it as can be read.
+    /// The streams of the store itself, as far as they can be read.
     async fn stored(
         &self,
         context: &mut Context<'_>,
@@ -204,7 +204,7 @@ impl Verify {
         }
     }
 
-    /// What the feed has of the streams below a path; as much of it as can be read.
+    /// The ends of the streams below a path according to the feed, as far as it can be read.
     async fn ends(
         &self,
         context: &mut Context<'_>,
@@ -234,7 +234,7 @@ impl Verify {
                     break;
                 }
             };
-            // What is damaged of a stream that is known is found where that stream is verified.
+            // Damage of a known stream is found when that stream is verified.
             for damaged in page
                 .damaged
                 .into_iter()
@@ -252,7 +252,7 @@ impl Verify {
     }
 }
 
-/// The runs that lists show; none where they cannot be read.
+/// The listed runs; none where the lists cannot be read.
 async fn list(
     context: &mut Context<'_>,
     tenants: &BTreeSet<Tenant>,
@@ -279,7 +279,7 @@ async fn list(
     Ok(Some(listed))
 }
 
-/// The first part of the names of a tenant's streams, as it is written there.
+/// The first part of the names of a tenant's streams, percent-encoded.
 fn path_of(tenant: &Tenant) -> String {
     let name = tape_client::core::id::ValueName::new("any").expect("it is a name");
     let tenant = tenant.clone();
@@ -287,7 +287,7 @@ fn path_of(tenant: &Tenant) -> String {
     path.split('/').next().unwrap_or_default().to_owned()
 }
 
-/// Runs whose entries were dropped are no longer listed; others that are not, should be.
+/// Checks that a run with entries is listed. A run whose entries were dropped need not be.
 fn is_listed(finding: Finding, listed: bool) -> Finding {
     match finding {
         Ok(Verified {
@@ -299,7 +299,7 @@ fn is_listed(finding: Finding, listed: bool) -> Finding {
 }
 
 impl Count {
-    /// Counts a stream and says how it is.
+    /// Counts a stream and prints the result for it.
     fn add(&mut self, context: &mut Context<'_>, stream: &StreamId, finding: Finding) -> Result<(), Failure> {
         let (what, name) = match stream.as_run() {
             Some(run) => ("run", path(run)),
@@ -330,7 +330,7 @@ impl Count {
         context.say(&line(what, &name, &verified), &text)
     }
 
-    /// Counts what is broken and says so.
+    /// Counts and prints what is broken.
     fn broken(
         &mut self,
         context: &mut Context<'_>,
@@ -402,7 +402,7 @@ fn line(what: &str, name: &str, verified: &Verified) -> Value {
     })
 }
 
-/// What is to be known of a stream that is in order.
+/// Remarks on an intact stream.
 fn remarks(verified: &Verified) -> String {
     let retired = some(verified.dropped, |n| {
         format!("retired, {} dropped  ", counted(n, "entry", "entries"))
@@ -419,7 +419,7 @@ fn remarks(verified: &Verified) -> String {
     format!("{retired}{uncovered}{gone}{unproved}")
 }
 
-/// A text where there is anything to count.
+/// The text, if `n` is not zero.
 fn some(n: u64, text: impl FnOnce(u64) -> String) -> String {
     if n == 0 { String::new() } else { text(n) }
 }

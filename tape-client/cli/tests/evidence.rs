@@ -1,4 +1,4 @@
-//! `tape verify` and `tape agenda` over streams of every kind, through a server and straight on the file.
+//! `tape verify` and `tape agenda` over streams of every kind, through a server and directly on the file.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![cfg(feature = "sqlite")]
@@ -31,7 +31,7 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The lines that are said of streams, and the last one.
+/// The output lines about streams, and the last line.
 fn lines(output: &Output) -> (Vec<Value>, Value) {
     let text = said(output);
     let mut lines: Vec<Value> = text
@@ -102,7 +102,7 @@ impl Seeded {
         format!("sqlite:{}", self.dir.path().join("tape.db").display())
     }
 
-    /// Both doors say the same.
+    /// Runs a command over the server and over the file: both must give the same output.
     fn both(&self, args: &[&str]) -> Output {
         let served = tape(&self.server.url(), args);
         let embedded = tape(&self.file(), args);
@@ -151,7 +151,7 @@ async fn streams_of_every_kind_are_verified_and_their_heads_hold() {
     let tenant = seeded.both(&["verify", "--tenant", "other", "--json"]);
     assert_eq!(lines(&tenant).0.len(), 5);
     assert!(!said(&tenant).contains("acme"), "a tenant's streams are its own");
-    // The heads that were printed are published, and hold.
+    // The printed heads are published, and verify.
     let heads = seeded.dir.path().join("heads.json");
     std::fs::write(&heads, said(&verified)).unwrap();
     let heads = heads.to_str().unwrap();
@@ -159,7 +159,7 @@ async fn streams_of_every_kind_are_verified_and_their_heads_hold() {
         seeded.both(&["verify", "--all", "--heads", heads]).status.code(),
         Some(0)
     );
-    // What is cut off together with its head, and from the feed, shows against them alone.
+    // A stream that is truncated together with its head, and in the feed, is detected only with them.
     execute(
         seeded.dir.path(),
         "DELETE FROM entry WHERE stream = (SELECT id FROM stream WHERE name = 'acme/session/treasury/ann/s1'); \
@@ -177,7 +177,7 @@ async fn streams_of_every_kind_are_verified_and_their_heads_hold() {
     );
 }
 
-/// Each change behind the journal's back is found in the streams that it is of, and in no other.
+/// Each change behind the journal's back is found in the changed streams, and in no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_changed_in_the_file_is_found_where_it_was_changed() {
     let swapped = |kind: &str| {
@@ -220,7 +220,7 @@ async fn what_is_changed_in_the_file_is_found_where_it_was_changed() {
     }
 }
 
-/// Whether its head or its entries are gone, and whoever opens the journal: a damaged run is not one that never was.
+/// Whether its head or its entries are missing, and over a server or the file: a damaged run is not reported as one that never existed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_run_is_told_as_damaged() {
     let run = "acme/treasury/ann/s1/i1";
@@ -250,13 +250,13 @@ async fn a_damaged_run_is_told_as_damaged() {
         }
         let listed = said(&seeded.both(&["runs", "--tenant", "acme"]));
         assert!(listed.contains("DAMAGED: "), "{table}: {listed}");
-        // Who drives the others is told as before.
+        // The drivers of the other runs are reported as before.
         let others = said(&seeded.both(&["runs", "--tenant", "other"]));
         assert!(
             others.contains("  driven by ") || others.contains("  ALONE since "),
             "{others}"
         );
-        // One that was never there is another thing.
+        // A run that never existed is reported differently.
         let missing = seeded.both(&["show", "acme/treasury/ann/s1/missing"]);
         assert_eq!(missing.status.code(), Some(1));
         assert_eq!(
@@ -300,7 +300,7 @@ async fn an_index_that_was_spoilt_is_told_and_rebuilt() {
     assert_eq!(seeded.both(&["verify", "--all"]).status.code(), Some(0));
 }
 
-/// The statement by which somebody destroys the payload of an entry and has the file say that it was erased.
+/// The statement by which an attacker destroys the payload of an entry and marks it in the file as erased.
 fn destroyed(stream: &str, seq: u64) -> String {
     format!(
         "INSERT INTO erased SELECT pos FROM entry WHERE seq = {seq} \
@@ -353,7 +353,7 @@ async fn what_was_destroyed_and_marked_as_erased_is_found() {
     assert!(text.ends_with(" 4 broken\n"), "{text}");
 }
 
-/// Makes a stream of the file what a build of version 1 would have written.
+/// Rewrites a stream of the file as a build of version 1 would have written it.
 async fn made_old(dir: &Path, stream: &str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.join("tape.db"));
     let mut connection = options.connect().await.unwrap();
@@ -380,7 +380,7 @@ async fn made_old(dir: &Path, stream: &str) {
     connection.close().await.unwrap();
 }
 
-/// Builds of version 1 erased without an entry: what is gone of theirs is neither taken for erased nor for destroyed.
+/// Builds of version 1 erased without an entry: their missing payloads count neither as erased nor as destroyed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_gone_of_an_earlier_build_is_not_proved() {
     let mut seeded = Seeded::new().await;

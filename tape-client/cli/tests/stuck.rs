@@ -1,5 +1,5 @@
-//! `tape stuck`, `settle`, `retry` and `approve`: what waits for a person is listed with what can be done, and what is done says who
-//! did it and why.
+//! `tape stuck`, `settle`, `retry` and `approve`: work that waits for a person is listed with its remedies, and the journal records who
+//! decided and why.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![cfg(feature = "sqlite")]
@@ -27,10 +27,10 @@ use tape_client::{Payload, RunId};
 use tape_engine::Engine;
 use tape_store::clock::{Clock as _, ManualClock, SystemClock};
 
-/// What waits for a person, whatever else is late: the journal's clock stands, and that of the command goes on.
+/// Lists what waits for a person, without overdue work: the journal's clock stands still, and the command's clock runs.
 const WAITS: [&str; 5] = ["stuck", "--tenant", "acme", "--overdue", "36500d"];
 
-/// A journal whose clock stands.
+/// A journal whose clock stands still.
 struct World {
     dir: tempfile::TempDir,
     engine: Engine,
@@ -145,7 +145,7 @@ impl World {
         self.work(run, claim).await;
     }
 
-    /// The same, which a worker has dispatched, and how that ended.
+    /// The same with an attempt by a worker, which ended like this.
     async fn dispatched(&self, run: &RunId, ending: AttemptOutcome) {
         self.with_an_effect(run).await;
         self.claim_effect(run).await;
@@ -158,7 +158,7 @@ impl World {
         self.work(run, finish).await;
     }
 
-    /// A run that waits for what a person says of its effect.
+    /// A run that waits for a person's verdict on its effect.
     async fn with_a_stuck_effect(&self, run: &RunId) {
         self.with_a_stuck_effect_and_its_driver(run).await;
         let stream = run.clone().into();
@@ -408,7 +408,7 @@ async fn a_pasted_remedy_names_what_it_is_about_and_runs_nothing_else() {
     world.says(&WAITS, &expect![["none\n"]]);
 }
 
-/// What no process is set up for says so nowhere else.
+/// If no process is set up for some work, nothing else reports it.
 #[tokio::test]
 async fn work_that_no_worker_has_taken_is_listed() {
     let world = World::new().await;
@@ -457,7 +457,7 @@ async fn work_that_no_worker_has_taken_is_listed() {
           undo of effect #0.0 bank refund: it is to be carried out since 2026-11-22 12:00:00.000, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
             tape settle acme/treasury/ann/s1/undo '#0.0' --undone --attempt 0 --reason WHY
     "#]]);
-    // A server tells the same.
+    // A server gives the same list.
     let server = Server::start(world.dir.path());
     for list in ["stuck", "runs"] {
         let over_it = world.tape(&["--store", &server.url(), list, "--tenant", "acme"]);
@@ -484,7 +484,7 @@ async fn work_that_no_worker_has_taken_is_listed() {
     "#]].assert_eq(&String::from_utf8(listed).unwrap());
 }
 
-/// Work is late only once it was due for long: what was written just now is not.
+/// Work is overdue only once it was due for long, not right after it was written.
 #[tokio::test]
 async fn work_that_is_due_for_a_moment_is_not_listed() {
     let world = World::new().await;
@@ -499,7 +499,7 @@ async fn work_that_is_due_for_a_moment_is_not_listed() {
     );
 }
 
-/// Who agrees to a cancellation knows what it is about, also of what is still under way.
+/// The question before a cancellation names the effects of the run, including those under way.
 #[tokio::test]
 async fn a_cancellation_says_what_happened_and_what_may_have() {
     let world = World::new().await;
@@ -572,7 +572,7 @@ async fn a_list_that_is_cut_says_so() {
     assert_eq!(last(&nothing), "no entries");
 }
 
-/// What was taken back is not what happened.
+/// An effect that was undone must not be shown as confirmed.
 #[tokio::test]
 async fn an_effect_that_was_undone_is_shown_as_undone() {
     let world = World::new().await;
@@ -604,7 +604,7 @@ async fn an_effect_that_was_undone_is_shown_as_undone() {
     assert_eq!(shown["effects"][0]["status"], "undone");
 }
 
-/// Whoever reads the journal later wants to know whose word it was.
+/// A later reader of the journal must see who decided.
 #[tokio::test]
 async fn nobody_decides_without_a_name() {
     let world = World::new().await;
@@ -660,7 +660,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
             entry 10: recorded
         "#]],
     );
-    // The command has told the time by the clock of the machine.
+    // The command has used the clock of the machine.
     world.clock.set(SystemClock.now().plus_millis(1_000));
     world.fail_to_undo(&id("undo"), 2).await;
     world.says(

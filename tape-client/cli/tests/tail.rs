@@ -66,7 +66,7 @@ async fn it_says_that_the_server_is_gone_and_goes_on_when_it_is_back() {
 
 #[test]
 fn it_fails_where_there_is_no_server() {
-    // Nobody may listen on port 1 but root, and nobody does.
+    // Only root may listen on port 1, and no process does.
     let output = tail("tape://127.0.0.1:1", &["--once"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();

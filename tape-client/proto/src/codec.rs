@@ -1,4 +1,4 @@
-//! How messages become bytes: as protobuf has it, with bad bytes named as the caller's mistake that they are.
+//! The encoding of messages: protobuf, with undecodable bytes reported as the caller's mistake.
 
 use crate::convert::InvalidField;
 use crate::failure::Failure;
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// Reads messages; bytes that are none are refused with `INVALID_FIELD`.
+/// Reads messages; bytes that are not a message are refused with `INVALID_FIELD`.
 #[derive(Clone, Debug)]
 pub struct MessageDecoder<U>(PhantomData<U>);
 

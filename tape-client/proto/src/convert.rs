@@ -1,8 +1,8 @@
 //! Messages to words of the core and back, one family a file.
 //!
 //! From the core to the wire is `From` and cannot fail. From the wire to the core is `TryFrom` with [`InvalidField`], which
-//! names the field by its path in the message: types that checked themselves are the only ones that get inside. Bounds
-//! that belong to the rules of a stream (how many, how long) are not repeated here.
+//! names the field by its path in the message: only checked types reach the core. Bounds that belong to the rules of a stream (how many,
+//! how long) are not repeated here.
 
 mod command;
 mod drive;

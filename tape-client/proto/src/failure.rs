@@ -1,4 +1,4 @@
-//! What goes wrong with a call: on the wire a [`v1::Error`] or a status, on both sides a [`Failure`].
+//! Failures of a call: a [`v1::Error`] or a status on the wire, a [`Failure`] on both sides.
 
 use crate::convert::InvalidField;
 use crate::rejection::{self, Metadata};
@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of the reasons in a `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "tape.v1";
 
-/// Why a call was refused or did not come through. Variants are named by what the caller can do.
+/// Why a call was refused or failed. Variants are named by what the caller can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -25,10 +25,10 @@ pub enum Failure {
     /// The store is busy, full, read-only or out of reach; nothing was written. Try again later.
     #[error("{0}")]
     Unavailable(String),
-    /// The server is shutting down. Go on with another, or with this one once it is back.
+    /// The server is shutting down. Continue with another server, or with this one once it is back.
     #[error("the server is shutting down")]
     Draining,
-    /// Nobody knows whether it was written. Send it again with the same request id.
+    /// It is unknown whether it was written. Send it again with the same request id.
     #[error("{0}")]
     OutcomeUnknown(String),
     /// Too many writers on one stream; nothing was written. Try again.
@@ -42,13 +42,13 @@ pub enum Failure {
         /// The limit.
         max: u64,
     },
-    /// The reader of a stream took nothing for too long, and what waited for it was dropped. Read on from where it was.
+    /// The reader of a stream took nothing for too long, and the waiting messages were dropped. Continue reading after `resume`.
     #[error("the reader is too slow; it can go on after {}", if resume.is_empty() { "where it was" } else { resume })]
     SlowReader {
-        /// The last that was sent, in words; empty where nothing was.
+        /// The last item that was sent, in words; empty where none was.
         resume: String,
     },
-    /// Stored bytes are not what was written; a person must look.
+    /// Stored bytes are damaged; a person must look at them.
     #[error("{0}")]
     Damaged(String),
     /// The store was made or migrated by a newer build. Use that build.
@@ -57,14 +57,14 @@ pub enum Failure {
     /// The caller's deadline passed; a write may still happen. Send it again with the same request id.
     #[error("the deadline of the call has passed")]
     Deadline,
-    /// Something that this build has no word for: a transport's error, or a newer server's reason.
+    /// A failure that this build does not know: a transport's error, or a newer server's reason.
     #[error("{message}")]
     Other {
         /// The status code.
         code: Code,
-        /// The reason, where the other side gave one; else empty.
+        /// The reason, where the other side gave one; otherwise empty.
         reason: String,
-        /// For people.
+        /// A message for people.
         message: String,
     },
 }

@@ -1,9 +1,7 @@
-//! The wire contract of Tape: the messages and services of `proto/tape/v1/tape.proto`, and how they map onto the words
-//! of [`tape_core`].
+//! The wire contract of Tape: the messages and services of `proto/tape/v1/tape.proto`, and how they map onto the types of [`tape_core`].
 //!
-//! Read the `.proto` file for the contract itself. Messages become commands, and replies become messages, in [`convert`]
-//! alone; what goes wrong is a [`failure::Failure`] on both sides. This crate must not know how a journal is stored or how
-//! a client retries.
+//! Read the `.proto` file for the contract itself. Only [`convert`] turns messages into commands and replies into messages. Errors are a
+//! [`failure::Failure`] on both sides. This crate must not know how a journal is stored or how a client retries.
 
 pub mod codec;
 pub mod convert;
@@ -34,12 +32,12 @@ pub mod v1 {
 /// The contract as an encoded `google.protobuf.FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/tape.v1.bin");
 
-/// Largest message either side takes, in bytes: above the largest entry, command or page.
+/// Largest message that either side accepts, in bytes: larger than the largest entry, command or page.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Room that is left in a message for what a stream puts around a request.
 const ENVELOPE_BYTES: usize = 64;
 
-/// A request that is one that a server takes, before it is sent.
+/// Checks, before a request is sent, that it is not too large for a server.
 ///
 /// # Errors
 /// [`convert::InvalidField`] says how large it is.

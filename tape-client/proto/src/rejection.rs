@@ -166,7 +166,7 @@ pub(crate) fn write(rejection: &Rejection) -> (Reason, Metadata) {
             .put_word("field", *field)
             .put("problem", problem)
             .is(Reason::Invalid),
-        // A rejection newer than this build of the wire still says what it says.
+        // A rejection that this build of the wire does not know keeps its text.
         other => fields
             .put_word("field", Field::Command)
             .put("problem", other)
@@ -208,7 +208,7 @@ fn write_answer(by: &AnsweredBy, fields: &mut Fields) -> Reason {
     Reason::GateAnswered
 }
 
-/// The rejection that a reason and its fields say; none where the reason is not one, or a field is missing or wrong.
+/// The rejection for a reason and its fields; none where the reason is not that of a rejection, or a field is missing or wrong.
 pub(crate) fn read(reason: Reason, fields: &Metadata) -> Option<Rejection> {
     let f = Read(fields);
     Some(match reason {

@@ -7,7 +7,7 @@ pub(crate) fn write<W: Word>(word: W) -> String {
     format!("{}_{}", constant(W::LIST), constant(word.name()))
 }
 
-/// The word whose value has this name. A name that this build does not know is one of a newer server.
+/// The word whose value has this name. A name that this build does not know is from a newer server and becomes the unrecognized word.
 pub(crate) fn read<W: Word>(name: &str) -> W {
     let known = W::ALL.iter().copied().find(|word| write(*word) == name);
     known.unwrap_or(W::UNRECOGNIZED)

@@ -1,4 +1,4 @@
-//! One call of an upstream, and what can come of it.
+//! One call of an upstream, and its possible outcomes.
 
 use super::{after_ms, undo};
 use crate::error::Error;
@@ -21,7 +21,7 @@ pub struct Call {
     learnt: Arc<Mutex<Learnt>>,
 }
 
-/// What became known only with the upstream's answer.
+/// The undo and the cost that became known only with the upstream's answer.
 #[derive(Debug, Default)]
 struct Learnt {
     undo: Option<Undo>,
@@ -30,7 +30,7 @@ struct Learnt {
 
 /// Why a call of an upstream gave no result.
 ///
-/// Any other error becomes [`CallError::Unknown`] by `?`: an error that was not examined does not say that nothing happened.
+/// Any other error becomes [`CallError::Unknown`] by `?`: an error that was not examined does not prove that nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// The upstream did not act and never will.
@@ -44,17 +44,17 @@ pub enum CallError {
     Retry {
         /// What went wrong.
         error: String,
-        /// The upstream's own wish, such as `Retry-After`. The backoff of the policy is waited for in any case.
+        /// The wait that the upstream asks for, such as `Retry-After`. The wait is never shorter than the policy's backoff.
         after: Option<Duration>,
     },
-    /// Nobody knows whether the upstream acted: the answer was lost.
+    /// It is unknown whether the upstream acted: the answer was lost.
     Unknown {
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         cause: String,
     },
     /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
     Unreached {
-        /// What stood in the way.
+        /// Why it was not reached.
         error: String,
     },
 }
@@ -91,7 +91,7 @@ impl Call {
     /// How to undo the effect, where that is known only with the upstream's answer. It counts if the call succeeds.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the operation is no name or the arguments have no JSON form.
+    /// [`Error::Invalid`] where the operation is not a valid name or the arguments have no JSON form.
     pub fn undo(&self, operation: &str, args: &impl Serialize) -> Result<(), Error> {
         let undo = undo(operation, args)?;
         self.learnt().undo = Some(undo);
@@ -101,7 +101,7 @@ impl Call {
     /// What the effect cost, instead of what was reserved for it. It counts if the call succeeds.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the budget's name is none.
+    /// [`Error::Invalid`] where the budget's name is not valid.
     pub fn spent(&self, budget: &str, amount: u64) -> Result<(), Error> {
         let spend = Spend {
             budget: BudgetName::new(budget)?,
@@ -156,7 +156,7 @@ impl CallError {
         }
     }
 
-    /// The upstream did not act and wishes to be asked again after a while.
+    /// The upstream did not act and asks for a retry after a while.
     pub fn retry_after(error: impl ToString, after: Duration) -> Self {
         Self::Retry {
             error: error.to_string(),
@@ -171,7 +171,7 @@ impl CallError {
         }
     }
 
-    /// Nobody knows whether the upstream acted.
+    /// It is unknown whether the upstream acted.
     pub fn unknown(cause: impl ToString) -> Self {
         Self::Unknown {
             cause: cause.to_string(),

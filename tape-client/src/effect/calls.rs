@@ -1,9 +1,9 @@
-//! The numbers of the calls of a decision: which effect is which, also where futures are dropped.
+//! The numbers of the calls of a decision. They identify effects, also when futures are dropped.
 //!
-//! An effect is named by its number, so one that is asked for again must get the number that it had. The number of an effect whose
-//! outcome nobody was told, since its future was dropped or ended without one, goes to the next effect that is the same in every
-//! part. The same holds for an effect that was told its outcome while such a sibling was under way: whoever waited for both may have
-//! been dropped between.
+//! An effect is identified by its number, so an effect that is asked for again must get its old number. If the future of an effect was
+//! dropped or ended before the caller got the outcome, the number goes to the next effect that is equal in every part. The same holds for
+//! an effect whose caller got the outcome while such a sibling was under way: a future that waited for both may have been dropped in
+//! between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,13 +16,13 @@ pub(crate) struct Calls(Arc<Mutex<Numbers>>);
 #[derive(Debug, Default)]
 struct Numbers {
     next: u16,
-    /// Numbers that were given back without having been asked for.
+    /// Numbers that were returned without an effect having been asked for under them.
     free: BTreeSet<u16>,
-    /// Numbers whose outcome was not told, and what has them.
+    /// Numbers whose outcome the caller did not get, and their effects.
     untold: BTreeMap<u16, EffectSpec>,
-    /// Numbers whose outcome was told while others were under way, and since when those were.
+    /// Numbers whose outcome the caller got while others were under way: when it did, and their effects.
     told: BTreeMap<u16, (u64, EffectSpec)>,
-    /// When the effects under way were created.
+    /// The creation times of the effects under way, by `clock`.
     under_way: BTreeSet<u64>,
     /// Counts creations and outcomes.
     clock: u64,
@@ -33,7 +33,7 @@ struct Numbers {
 pub(super) struct Number {
     calls: Calls,
     call: u16,
-    /// The author named it: nothing is given back.
+    /// The author chose it: it is not given to another effect.
     chosen: bool,
     created: u64,
     asked: Option<EffectSpec>,
@@ -68,17 +68,17 @@ impl Calls {
 }
 
 impl Number {
-    /// The number, as far as nothing is asked for under it.
+    /// The number, before an effect is asked for under it.
     pub(super) const fn call(&self) -> u16 {
         self.call
     }
 
-    /// The author's own number.
+    /// Marks the number as chosen by the author.
     pub(super) const fn choose(&mut self) {
         self.chosen = true;
     }
 
-    /// The number that `spec` is asked for under: its own from before, where it has one; none where the author chose it.
+    /// The number for `spec`: its number from before if it has one; none where the author chose the number.
     pub(super) fn ask(&mut self, spec: &EffectSpec) -> Option<u16> {
         self.asked = Some(spec.clone());
         (!self.chosen).then(|| {
@@ -93,7 +93,7 @@ impl Number {
         })
     }
 
-    /// The caller is told an outcome that stands.
+    /// Notes that the caller gets a final outcome.
     pub(super) const fn tell(&mut self) {
         self.told = true;
     }

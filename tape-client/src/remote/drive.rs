@@ -1,7 +1,7 @@
 //! A stream on which a client drives its runs.
 //!
-//! Answers come in any order and are matched by number. When the stream breaks, everybody who waits is told to try again;
-//! they send the same request by its id, on the next stream.
+//! Answers come in any order and are matched by number. When the stream breaks, every waiting call is told to try again. It sends the same
+//! request, by its id, on the next stream.
 
 use super::failure::failed;
 use super::link::Link;
@@ -75,7 +75,7 @@ async fn keep(link: Link, mut asked: mpsc::Receiver<Asked>, lost: Arc<watch::Sen
         let Some(status) = failure else { return };
         tracing::debug!(%status, "the connection to the server was lost");
         if matches!(Wire::from(&status), Wire::Draining) {
-            // The server goes. Over this connection there is no other.
+            // The server is shutting down. This connection leads to no other server.
             link.give_up(number);
         }
         connection.fail(&status, open);
@@ -92,7 +92,7 @@ fn given_up() -> Status {
 /// One life of the stream.
 struct Connection {
     send: mpsc::UnboundedSender<v1::DriveRequest>,
-    /// Bounded by those who wait: each has one command under way.
+    /// Bounded by the waiting calls: each has one command under way.
     sent: Option<mpsc::UnboundedReceiver<v1::DriveRequest>>,
     waiting: BTreeMap<u64, Answer>,
     calls: u64,
@@ -116,20 +116,20 @@ impl Connection {
     }
 
     fn ask(&mut self, Asked { request, answer }: Asked) {
-        // Who no longer waits tries again by the request's id.
+        // The caller no longer waits. It may repeat the request by its id.
         if answer.is_closed() {
             return;
         }
         self.calls += 1;
         self.waiting.insert(self.calls, answer);
-        // Where the stream is gone, the answers' end is told next, and fails those who wait.
+        // If the stream is gone, its answers end next, and that fails the waiting calls.
         let _ = self.send.send(v1::DriveRequest {
             call: self.calls,
             request: Some(request),
         });
     }
 
-    /// Until the stream breaks, with its status, or until the client is gone.
+    /// Works until the stream breaks, and returns its status; or until the client is gone.
     async fn work(
         &mut self,
         mut answers: tonic::Streaming<v1::DriveResponse>,
@@ -160,12 +160,11 @@ impl Connection {
             Some(Outcome::Error(error)) => Err(failed(error)),
             None => Err(JournalError::Damaged("the server's answer has no outcome".into())),
         };
-        // Who no longer waits has no use for it.
+        // The caller may no longer wait.
         let _ = answer.send(outcome);
     }
 
-    /// Tells those who wait that the stream is gone. Where it was open, its end says nothing about their commands, whatever its
-    /// status: they try again.
+    /// Tells the waiting calls that the stream is gone. If it was open, its status says nothing about their commands, so they try again.
     fn fail(&mut self, status: &Status, open: bool) {
         for answer in std::mem::take(&mut self.waiting).into_values() {
             let failure = match open {

@@ -1,4 +1,4 @@
-//! Due work behind a server. It pushes work as that becomes due: between two looks, an idle worker asks it for nothing.
+//! Due work behind a server. The server pushes work when it becomes due, so an idle worker sends no requests in between.
 
 use super::failure::failed;
 use super::link::Link;
@@ -179,8 +179,8 @@ fn connector(name: &str) -> Result<ConnectorName, JournalError> {
     ConnectorName::new(name).map_err(JournalError::damaged)
 }
 
-/// Hints that this build can read. A server of a newer build may have others: each is passed over and logged once, so that the rest
-/// of the queue goes on.
+/// Hints that this build can read. A server of a newer build may have others: each is skipped and logged once, so that the rest of the
+/// queue is processed.
 fn read(hints: Vec<v1::Hint>) -> Vec<DueWork> {
     let read = |hint: v1::Hint| {
         let read = hint.stream.parse::<StreamId>().and_then(|stream| {

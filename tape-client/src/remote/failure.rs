@@ -17,8 +17,8 @@ pub(super) fn failed(failure: impl Into<Wire>) -> JournalError {
         | Wire::Overloaded { .. }
         | Wire::SlowReader { .. }
         | Wire::Deadline => JournalError::Unavailable(failure.into()),
-        // A status without Tape's reason is of something on the way, whatever it says: a router that knows no such service, a proxy
-        // that wants to be logged in to, a transport that broke off. The request may have arrived, and may be sent again.
+        // A status without Tape's reason comes from something in between, whatever its code: a router that does not know the service, a
+        // proxy that requires a login, a broken transport. The request may have arrived, and may be sent again.
         Wire::Other { ref reason, .. } if reason.is_empty() => JournalError::Unavailable(failure.into()),
         // A newer server's reasons.
         Wire::Other {

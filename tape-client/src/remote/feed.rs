@@ -24,7 +24,7 @@ struct Reader {
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
     once: bool,
-    /// Where to go on, by shard.
+    /// Where to continue, by shard.
     cursors: BTreeMap<u32, v1::ShardCursor>,
     open: Option<Streaming<v1::TailResponse>>,
     backoff: tape_api::backoff::Backoff,
@@ -112,7 +112,7 @@ impl Reader {
     }
 }
 
-/// What a message says. An entry that this build cannot read, as of a stream of a newer server's kind, is told in its place.
+/// The page of a message. An entry that this build cannot read, such as one of a stream kind of a newer server, is reported as damaged.
 fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage {
     let mut page = FeedPage {
         damaged: damaged.into_iter().map(told).collect(),

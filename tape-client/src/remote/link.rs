@@ -1,4 +1,4 @@
-//! The connection to a server, and the next one where it is no good any more.
+//! The connection to a server, and its replacement when it fails.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tonic::transport::{Channel, Endpoint};
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A quiet connection is asked for a sign of life this often at most, and has as long to give one. Twice this is less than the grace
-/// that a server gives a client whose connection closed: the client knows first.
+/// The longest keep-alive interval of a quiet connection, and the longest wait for its answer. Twice this is less than the grace period
+/// that a server gives a client whose connection closed, so the client notices first.
 const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(1);
-/// The same at least, however short the leases.
+/// The shortest such interval and wait, however short the leases.
 const SIGN_OF_LIFE_MIN: Duration = Duration::from_millis(250);
-/// A lease is over after so many waits for a sign of life: there is time to notice, to connect anew, and to renew.
+/// The keep-alive interval is a lease divided by this, within those bounds. That leaves time to notice a loss, to reconnect and to renew.
 const SIGNS_PER_LEASE: u32 = 6;
 
 /// The connection. Cheap to clone.
@@ -24,12 +24,12 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     endpoint: Endpoint,
     current: Mutex<Channel>,
-    /// Which connection it is: it counts those that were given up.
+    /// The number of the connection: the count of connections that were given up.
     number: watch::Sender<u64>,
 }
 
 impl Link {
-    /// A link to the server at `authority` for a client that holds leases of a length. Nothing is connected before it is needed.
+    /// A link to the server at `authority` for a client that holds leases of length `lease`. Nothing is connected before it is needed.
     pub(super) fn new(authority: &str, lease: Duration) -> Result<Self, JournalError> {
         let sign_of_life = (lease / SIGNS_PER_LEASE).clamp(SIGN_OF_LIFE_MIN, SIGN_OF_LIFE_MAX);
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))
@@ -56,13 +56,13 @@ impl Link {
         self.0.number.subscribe()
     }
 
-    /// Which connection it is now.
+    /// The number of the current connection.
     pub(super) fn number(&self) -> u64 {
         *self.0.number.borrow()
     }
 
-    /// Gives connection `number` up: what is asked from now on goes over a new one, which may lead to another server. Does nothing
-    /// where that was done already.
+    /// Gives up connection `number`: later requests use a new one, which may lead to another server. Does nothing if it was given up
+    /// already.
     pub(super) fn give_up(&self, number: u64) {
         self.0.number.send_if_modified(|current| {
             let is_current = *current == number;

@@ -122,7 +122,7 @@ impl Remote {
             match older {
                 Some(token) if left > 0 => {
                     let next = self.session_page(session, token, left).await?;
-                    // Where it was deleted meanwhile, what was there is what there was.
+                    // If the session was deleted meanwhile, the events read so far are returned.
                     page = next.unwrap_or_default();
                 }
                 older => {
@@ -136,7 +136,7 @@ impl Remote {
     }
 }
 
-/// The command that puts a session back: the server reads the state of that time by itself.
+/// The command that puts a session back: the server reads the state of that time itself.
 pub(super) fn rewinding(to: Command<Rewind>) -> Command<SessionCommand> {
     let Rewind { to: entry, expected } = to.body;
     Command {

@@ -27,7 +27,7 @@ impl Remote {
             }
             ValueRequest::Delete(request) => self.values().delete(request).await.map_err(failed)?,
         };
-        // Where the change stands in the value's own journal is not told; its version is.
+        // The answer has the version of the change, not its entry.
         let version = changed.into_inner().version;
         Ok(Reply {
             seq: Seq::ZERO,

@@ -1,4 +1,4 @@
-//! Beginning a run, or taking up the one that is there.
+//! Beginning a run, or taking over the existing one.
 
 use super::flight::Flight;
 use super::{Inner, Run, RunResult};
@@ -41,10 +41,10 @@ pub struct RunBuilder {
     trace: Option<TraceParent>,
 }
 
-/// What beginning a run came to.
+/// The result of beginning a run.
 #[derive(Debug)]
 pub enum Begun {
-    /// This process drives the run, whether it is new or taken up again.
+    /// This process drives the run, whether it is new or taken over.
     Driving(Run),
     /// The run has ended, and this is how.
     Ended(RunResult),
@@ -86,13 +86,13 @@ impl RunBuilder {
         self
     }
 
-    /// What the agent is given. A run that is there already must have been begun with the same; without it, it keeps what it has.
+    /// The agent's input. An existing run must have been begun with the same input; without this call, it keeps its own.
     pub fn input(mut self, input: Payload) -> Self {
         self.input = Some(Ok(input));
         self
     }
 
-    /// What the agent is given, as JSON.
+    /// The agent's input, as JSON.
     pub fn input_json(mut self, input: &impl Serialize) -> Self {
         self.input = Some(json::payload("input", input));
         self
@@ -104,7 +104,7 @@ impl RunBuilder {
         self
     }
 
-    /// Takes up only a run that is there.
+    /// Takes over only an existing run.
     pub const fn existing(mut self) -> Self {
         self.create = false;
         self
@@ -116,15 +116,15 @@ impl RunBuilder {
         self
     }
 
-    /// Begins the run, or takes up the one that is there: its journal is read once, and what it has is replayed from memory.
+    /// Begins the run, or takes over the existing one. Its journal is read once and replayed from memory.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another driver is at work on it; [`Error::Closing`] where it waits for a person.
-    /// [`Error::Drift`] where an input or labels are given and the run began with others.
+    /// [`Error::Busy`] where another driver has it; [`Error::Closing`] where it waits for a person. [`Error::Drift`] where an input or
+    /// labels are given and the run began with others.
     ///
     /// # Cancellation
-    /// Dropped, it may still begin the run or take it up; it lets the run go again then. Begun again through the same client, it waits
-    /// for that.
+    /// If this future is dropped, it may still begin or take over the run; then it releases the run again. A later `begin` of the run
+    /// through the same client waits for that release.
     pub async fn begin(self) -> Result<Begun, Error> {
         let turn = self.tape.settings.beginnings.of(&self.run);
         let begin = async move {
@@ -259,8 +259,8 @@ impl RunBuilder {
     }
 }
 
-/// Which runs a client is beginning: one begins a run at a time, so that a beginning that was dropped has let the run go before the
-/// next.
+/// The runs that a client is beginning. Only one call begins a run at a time, so that a dropped call has released the run before the next
+/// one begins it.
 #[derive(Debug, Default)]
 pub(crate) struct Beginnings(Mutex<BTreeMap<RunId, Weak<tokio::sync::Mutex<()>>>>);
 
@@ -273,7 +273,7 @@ impl Beginnings {
         if let Some(turn) = all.get(run).and_then(Weak::upgrade) {
             return turn;
         }
-        // What is over goes whenever the map has doubled.
+        // Finished entries are removed whenever the map has doubled.
         if all.len().is_power_of_two() {
             all.retain(|_, turn| turn.strong_count() > 0);
         }
@@ -283,7 +283,7 @@ impl Beginnings {
     }
 }
 
-/// A run that was begun, until it is handed to the caller. Where the caller is gone, it is let go.
+/// A run that was begun, until it is handed to the caller. If the caller is gone, the run is released.
 struct Unclaimed {
     begun: Option<Result<Begun, Error>>,
     turn: Option<OwnedMutexGuard<()>>,
@@ -342,7 +342,7 @@ pub(super) async fn catch_up(
         while let Some(page) = pages.next().await {
             match page {
                 Ok(page) => fold(replay, &page)?,
-                // What was read so far is kept: the next try goes on from there.
+                // The entries read so far are kept, and the next try continues from there.
                 Err(JournalError::Unavailable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
                     broken_off = Some(source);
@@ -371,7 +371,7 @@ pub(super) async fn catch_up(
     }
 }
 
-/// Folds entries that the replay has not. Several may read the journal of one run; one folds each entry.
+/// Folds entries that the replay does not have. Several calls may read the journal of one run; each entry is folded once.
 pub(super) fn fold(replay: &Mutex<Replay>, page: &[StoredEntry]) -> Result<(), Error> {
     let mut replay = replay.lock().expect("nothing panics while it holds the replay");
     for stored in page {
@@ -383,5 +383,5 @@ pub(super) fn fold(replay: &Mutex<Replay>, page: &[StoredEntry]) -> Result<(), E
     Ok(())
 }
 
-/// Most times that reading a journal is taken up again.
+/// Most times that reading a journal is resumed.
 const READ_FAILURES_MAX: u32 = 8;

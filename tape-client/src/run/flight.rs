@@ -1,9 +1,9 @@
-//! Commands on their way, and what dropped futures leave behind.
+//! Commands under way, and the doubts that dropped futures leave.
 //!
-//! The author of an agent may drop any future of the run API at any await, as a timeout does. So a task of its own sends each
-//! command: it is sent once and answered, whether anybody still waits or not. A call that is dropped, or fails, before it has told
-//! its outcome leaves a doubt: the journal may have more than the replay knows. The next call of the run clears it: it waits
-//! for the commands that were under way, reads what is new in the journal, and goes on from there as a re-drive would.
+//! An agent may drop any future of the run API at any await, for example by a timeout. So a separate task sends each command: the command
+//! is sent once and answered, whether or not its caller still waits. A call that is dropped, or fails, before it has returned its outcome
+//! leaves a doubt: the journal may have more than the replay knows. The next call of the run clears the doubt: it waits for the commands
+//! that were under way, reads the new entries of the journal, and continues from there as a re-drive would.
 
 use super::{Inner, Run, begin};
 use crate::error::Error;
@@ -22,16 +22,16 @@ use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tokio::sync::{Mutex, Notify};
 use tracing::Instrument as _;
 
-/// How long parallel branches are waited for that may ask for what the journal has next, counted from when anything was asked for.
+/// How long a call waits for parallel branches that may ask for the journal's next items, counted from the last request of any branch.
 const BRANCHES_ASK_WITHIN: Duration = Duration::from_secs(3);
 
-/// The commands of one driver that are under way, and the doubts about what came of earlier ones.
+/// The commands of one driver that are under way, and the doubts about the outcomes of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     /// Commands under way, by number.
     under_way: Watched<BTreeSet<u64>>,
     begun: AtomicU64,
-    /// How many calls ended without telling their outcome, and for how many of them the journal was read since.
+    /// How many calls ended without returning their outcome, and for how many of them the journal was read since.
     doubts: AtomicU64,
     cleared: AtomicU64,
     clearing: Mutex<()>,
@@ -85,7 +85,7 @@ impl Drop for Flying {
 pub(crate) struct Doing(Option<Arc<Inner>>);
 
 impl Doing {
-    /// The call told its outcome, and the replay knows what it did.
+    /// The call returned its outcome, and the replay has what it recorded.
     pub(crate) fn done(mut self) {
         self.0 = None;
     }
@@ -103,7 +103,7 @@ impl Run {
     /// Begins a call: where the outcome of an earlier one is in doubt, the journal is read first.
     ///
     /// # Errors
-    /// Why this driver may no longer speak for the run, or why the journal cannot be read.
+    /// Why this driver may no longer act for the run, or why the journal cannot be read.
     pub(crate) async fn doing(&self) -> Result<Doing, Error> {
         self.check()?;
         self.clear_doubts().await?;
@@ -111,7 +111,7 @@ impl Run {
         Ok(Doing(Some(self.inner.clone())))
     }
 
-    /// Reads what the journal has beyond the replay, whatever is known of it.
+    /// Reads the entries that the journal has beyond the replay, even if there is no doubt.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
         self.inner.flight.doubts.fetch_add(1, Ordering::SeqCst);
         self.clear_doubts().await
@@ -135,8 +135,8 @@ impl Run {
         Ok(())
     }
 
-    /// Asks the replay. Where the journal has something else next, a parallel branch may be about to ask for it: it is given a
-    /// while before that is drift.
+    /// Asks the replay. If the journal has other items first, a parallel branch may be about to ask for them: the call waits a while before
+    /// it reports drift.
     pub(crate) async fn ask<T>(
         &self,
         mut ask: impl FnMut(&mut Replay) -> Result<T, Box<Drift>>,
@@ -168,8 +168,8 @@ impl Run {
         self.inner.flight.asked();
     }
 
-    /// Sends a command as the driver, to its end also where this future is dropped. A lost lease is noted, so that every further call
-    /// fails alike.
+    /// Sends a command as the driver; it is completed even if this future is dropped. A lost lease is noted, so that every further call
+    /// fails in the same way.
     pub(crate) async fn drive(&self, command: DriverCommand) -> Result<Reply, Error> {
         self.check()?;
         let inner = self.inner.clone();
@@ -198,7 +198,7 @@ impl Inner {
             Ok(reply) => self.answered(command, reply),
             Err(Error::Rejected(rejection)) if matches!(**rejection, Rejection::Fenced { .. }) => {
                 self.lease.let_go(Hold::Lost);
-                // Where this driver let the run go by itself in the meantime, that is the reason to tell.
+                // If this driver released the run itself in the meantime, that is the reason to report.
                 return Err(self.lease.check().err().unwrap_or_else(|| Error::LostLease {
                     run: self.lease.run.clone(),
                 }));
@@ -234,7 +234,7 @@ impl Inner {
     }
 }
 
-/// What the answer to an end of the run says.
+/// How the run ended, from the answer to the command that ends it.
 fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, RunResult)> {
     let output = match command {
         DriverCommand::Complete { output } => Some(output.clone()),
@@ -253,7 +253,7 @@ fn ending(command: &DriverCommand, result: &ReplyResult) -> Option<(Hold, RunRes
 }
 
 impl Run {
-    /// Ends the run. Where this driver has ended it so already, as by a call that was dropped, that is how it ended.
+    /// Ends the run. If this driver has ended it by an equal command already, for example in a dropped call, returns that result.
     pub(crate) async fn end(&self, command: DriverCommand) -> Result<RunResult, Error> {
         if let Some(ending) = self.ended_by(&command)? {
             return Ok(ending);
@@ -280,7 +280,7 @@ impl Run {
         Ok(reply)
     }
 
-    /// How `command`, or one like it, ended the run in this process.
+    /// How `command`, or an equal one, ended the run in this process.
     fn ended_by(&self, command: &DriverCommand) -> Result<Option<RunResult>, Error> {
         match (self.inner.ended.get(), command) {
             (Some((by, ending)), _) if by == command => Ok(Some(ending.clone())),
@@ -292,7 +292,7 @@ impl Run {
         }
     }
 
-    /// The run is over, by the answer to its end: where the answer to an earlier try was lost, it is over by that.
+    /// The journal answers that the run has ended. If the answer to an earlier try was lost, that try ended it.
     async fn recorded_end(&self, command: &DriverCommand, error: Error) -> Result<RunResult, Error> {
         let (Error::Ended(RunOutcome::Completed), DriverCommand::Complete { output }) = (&error, command)
         else {

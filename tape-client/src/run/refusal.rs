@@ -1,4 +1,4 @@
-//! Refusals that an agent may catch and go on from: a re-drive is told the same.
+//! Refusals that an agent may catch and continue from: a re-drive gets the same refusal.
 
 use super::Run;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use tape_core::reply::Rejection;
 
 impl Run {
     /// # Errors
-    /// The refusal that an earlier drive was told of what is asked for here, and went on from.
+    /// The refusal of this request that an earlier drive was told and continued from.
     pub(crate) fn refused_before(&self, at: &Place, of: ContentDigest) -> Result<(), Error> {
         match self.replay().refused(at, of) {
             Some(refusal) => Err(Rejection::from(refusal).into()),
@@ -18,8 +18,8 @@ impl Run {
         }
     }
 
-    /// Records a refusal that is not to be another one in a re-drive, and gives the error to tell: that it could not be recorded, where
-    /// that is so.
+    /// Records a refusal if a re-drive might be answered differently, and returns the error to report: `error`, or why it could not be
+    /// recorded.
     pub(crate) async fn tell_refusal(
         &self,
         scope: &Scope,
@@ -38,7 +38,7 @@ impl Run {
     }
 
     async fn record_refusal(&self, refused: &Refused) -> Result<(), Error> {
-        // One after the other: each has a number.
+        // One at a time: each refusal has a number.
         let _alone = self.inner.refusing.lock().await;
         let n = self.replay().next_refusal();
         let sample = refused.sample(n);

@@ -1,4 +1,4 @@
-//! Waiting: in this process for a while, then without a driver.
+//! Waits: in this process for a while, then without a driver.
 
 use super::Run;
 use super::begin::fold;
@@ -19,26 +19,26 @@ use tokio::time::Instant;
 
 type Pages = BoxStream<'static, Result<Vec<StoredEntry>, JournalError>>;
 
-/// The wait before another attempt at suspending a run over which something is still under way.
+/// The pause before another attempt to suspend a run that has something under way.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// A time at which a wait is over.
 #[derive(Clone, Debug)]
 pub(crate) struct Due {
     pub(crate) at: Timestamp,
-    /// What says so to the journal, where it is to know. The waiting process says it, since no other need be there to do it; if one
-    /// is, the second to come is told that it is done.
+    /// The command that tells the journal, if it must be told. The waiting process sends it, since no worker may be there to do it. If a
+    /// worker sends it too, the second command finds it done.
     pub(crate) say: Option<ExternalCommand>,
     /// Whether nothing but the time ends the wait.
     pub(crate) alone: bool,
 }
 
 impl Run {
-    /// Waits until `done` finds in the journal what it looks for. After the wait that the client allows (`suspend_after`) the run is suspended, and at
-    /// once where only `due` ends the wait and is farther away.
+    /// Waits until `done` returns a result for the journal so far. The run is suspended after the wait that the client allows
+    /// (`suspend_after`), or at once if only `due` ends the wait and is later than that.
     ///
     /// # Errors
-    /// [`Error::Suspended`] once the run waits without this driver, and whatever else ends its right to wait.
+    /// [`Error::Suspended`] once the run waits without this driver, and every reason why this driver may no longer act for the run.
     pub(crate) async fn wait_until<T>(
         &self,
         due: Option<Due>,
@@ -125,14 +125,14 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    /// The time has come, by this process's reckoning.
+    /// The time has come, by this process's clock.
     async fn say(&mut self) -> Result<(), Error> {
         self.say_at = Instant::now() + self.backoff.next(self.chance());
         let Some(say) = self.due.as_ref().and_then(|due| due.say.clone()) else {
             return Ok(());
         };
         match self.run.inner.tape.tell(self.run.id(), say).await {
-            // Its entry comes with the next page. Too early, or somebody else said it: look again.
+            // Its entry comes with the next page. If it was too early, or another sender was first, look again.
             Ok(_) | Err(Error::Rejected(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! What can happen to an agent, and when.
+//! Disturbances of an agent, and when they happen.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ pub enum Disturbance {
     None,
     /// The process dies before its n-th write to the journal is sent.
     KilledBeforeWrite(u32),
-    /// The process dies after its n-th write to the journal is durable, and before it hears of that.
+    /// The process dies after its n-th write to the journal is durable, and before it gets the answer.
     KilledAfterWrite(u32),
-    /// The process dies where the agent waits for the n-th time.
+    /// The process dies when the agent waits for the n-th time.
     KilledAtAwait(u32),
     /// The n-th write to the journal does not arrive.
     WriteLost(u32),
@@ -48,7 +48,7 @@ impl fmt::Display for Disturbance {
     }
 }
 
-/// How often an undisturbed drive did what can be disturbed.
+/// How often an undisturbed drive reached each kind of point that can be disturbed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
     pub(super) writes: u32,
@@ -57,7 +57,7 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// All that can happen to such a drive.
+    /// All disturbances of such a drive.
     pub(super) fn disturbances(self) -> impl Iterator<Item = Disturbance> {
         use Disturbance as D;
         let each = |n: u32, of: &'static [fn(u32) -> D]| (1..=n).flat_map(|n| of.iter().map(move |of| of(n)));

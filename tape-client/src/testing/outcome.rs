@@ -1,4 +1,4 @@
-//! What a run came to, and where two differ.
+//! The outcome of a run, and the difference between two outcomes.
 
 use super::upstream::Upstream;
 use crate::run::RunResult;
@@ -32,7 +32,7 @@ impl Outcome {
         }
     }
 
-    /// The first thing that `found` has otherwise.
+    /// The first difference of `found`.
     pub(super) fn difference(&self, found: &Self) -> Option<String> {
         for (name, expected) in &self.facts {
             match found.facts.get(name) {
@@ -57,7 +57,7 @@ impl Outcome {
     }
 }
 
-/// Values that the agent took from chance or from the clock, which are others in each drive from the start.
+/// Random values and times that the agent sampled. They differ in each drive from the start.
 struct Samples(Vec<(String, String)>);
 
 impl Samples {
@@ -66,7 +66,7 @@ impl Samples {
             EntryBody::SampleRecorded(sample) => {
                 let value = text(&sample.value).trim_matches('"').to_owned();
                 let name = format!("<sample {}#{}>", sample.scope, sample.n);
-                // A shorter one stands in other texts by chance.
+                // A shorter value may occur in other texts by chance.
                 (value.len() >= SAMPLE_CHARS_MIN).then_some((value, name))
             }
             _ => None,
@@ -94,7 +94,7 @@ impl Samples {
     }
 }
 
-/// What an entry says that must be the same in each drive.
+/// The part of an entry that must be the same in each drive.
 fn fact(body: &EntryBody) -> Option<(String, String)> {
     match body {
         EntryBody::DecisionRecorded(decision) => {

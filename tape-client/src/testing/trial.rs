@@ -26,7 +26,7 @@ use tape_store::memory::MemoryStore;
 const LEASE: Duration = Duration::from_secs(10);
 /// Between two processes, or two looks at a run that waits.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After so many drives an agent that has not come to its end never will.
+/// After so many drives, the kit gives up on a run that has not ended.
 const DRIVES_MAX: u32 = 100;
 
 /// One drive from the start.
@@ -39,7 +39,7 @@ pub(super) struct Trial<'a, A> {
     run: RunId,
 }
 
-/// What it came to.
+/// Its outcome.
 pub(super) struct Tried {
     pub(super) outcome: Outcome,
     /// What the first process did.
@@ -49,7 +49,7 @@ pub(super) struct Tried {
 /// How one process ended.
 enum Life {
     Ended(RunResult),
-    /// It was killed, or the run goes on later.
+    /// It was killed, or the run continues later.
     Again(String),
 }
 
@@ -85,7 +85,7 @@ where
                 moments.awaits = awaits;
             }
             moments.writes = moments.writes.max(journal.writes());
-            // What of it is still there writes nothing more.
+            // Remaining tasks of the process write nothing more.
             journal.die();
             match life {
                 Life::Ended(result) => {
@@ -161,7 +161,7 @@ where
         Ok(())
     }
 
-    /// What the journal of the run has.
+    /// The entries of the run.
     async fn entries(&self) -> Result<Vec<EntryBody>, Violation> {
         let mut pages = Journal::entries(&self.engine, &self.run, Seq::ZERO, Until::End);
         let mut bodies = Vec::new();
@@ -192,7 +192,7 @@ struct Process<'a, F> {
 }
 
 impl<T, F: Future<Output = T>> Future for Process<'_, F> {
-    /// What it came to, none where it was killed; and how often it waited.
+    /// Its result, none where it was killed; and how often it waited.
     type Output = (Option<T>, u32);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -1,4 +1,4 @@
-//! An upstream that honours idempotency keys, and loses a message where it is told to.
+//! An upstream that honours idempotency keys, and loses a message where the kit says so.
 
 use super::disturbance::Disturbance;
 use crate::effect::{Call, CallError};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The world that an agent under test acts on: one act for a key, however often it is called. Clones are the same upstream.
+/// The upstream that an agent under test acts on: one act for each key, however often it is called. Clones are the same upstream.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     disturbance: Disturbance,
@@ -28,7 +28,7 @@ impl Upstream {
         }
     }
 
-    /// Acts, unless it has acted under the call's key before: then it answers as it did then. `act` says what it does and answers, as JSON.
+    /// Acts, unless it has acted under the call's key before: then it returns the earlier answer. `act` returns the act and answer as JSON.
     ///
     /// # Errors
     /// [`CallError::Unknown`] where the kit loses the call or its answer, or the answer has no JSON form.
@@ -67,7 +67,7 @@ impl Upstream {
         self.kept().calls
     }
 
-    /// What was done, by key.
+    /// The acts, by key.
     pub(super) fn acts(&self) -> BTreeMap<String, Value> {
         self.kept().acts.clone()
     }

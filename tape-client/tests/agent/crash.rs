@@ -37,7 +37,7 @@ async fn dies(world: &World, dies: Dies) -> (Arc<Dying>, Result<RunResult, Error
     let tape = world.process("one", store.clone()).await;
     let outcome = match begin(&tape).await {
         Ok(run) => {
-            // The signal waits for its gate, so that the agent comes by itself as far as its store lets it.
+            // The signal comes before its gate, so that the agent runs without help until its store fails.
             world.signal().await;
             agent(run, world.clone()).await
         }
@@ -59,7 +59,7 @@ async fn killed_before_or_after_every_commit() {
             }
             deaths += 1;
             if n == 0 && when(0) == Dies::Before(0) {
-                // Nothing was ever recorded: the next begin is the first.
+                // Nothing was recorded: the next begin is the first.
                 continue;
             }
             let ending = recover(&world).await;
@@ -69,7 +69,7 @@ async fn killed_before_or_after_every_commit() {
     assert!(deaths > 40, "{deaths} deaths");
 }
 
-/// A future that is dropped after so many polls, as a process is that is killed.
+/// A future that is dropped after so many polls, as if its process were killed.
 struct Killed<F> {
     future: Pin<Box<F>>,
     polls: u32,

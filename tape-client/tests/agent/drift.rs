@@ -1,4 +1,4 @@
-//! A re-drive that asks something else than its journal has stops with a readable difference.
+//! A re-drive whose requests differ from its journal stops with a readable difference.
 
 use crate::world::{LEASE, World, begin};
 use serde_json::json;
@@ -6,7 +6,7 @@ use tape_client::core::id::StreamId;
 use tape_client::{Currency, Error, Run};
 use tokio::sync::Notify;
 
-/// A first drive that decides once, transfers once, samples once, and lets the run go.
+/// A first drive that decides once, transfers once, samples once, and releases the run.
 async fn recorded() -> (World, Run) {
     let world = World::new();
     let tape = world.process("one", world.store.clone()).await;
@@ -188,7 +188,7 @@ async fn a_parallel_branch_may_ask_for_it_in_any_order() {
     let (world, run) = gated().await;
     let decision = run.decide(&1, || world.model("pay")).await.unwrap();
     let transfer = run.effect(&decision, "bank", "transfer");
-    // The branch that does something new comes first.
+    // The branch that makes a new request runs first.
     let new = transfer.run::<crate::world::Receipt, _>(async |call| world.act(call).await);
     let known = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -312,7 +312,7 @@ async fn thrifty(run: &Run, world: &World) -> Result<(), Error> {
                 world.act(call).await
             })
             .await;
-        // Where the journal has its outcome.
+        // The journal has its outcome by now.
         begun.notify_one();
         receipt
     };
@@ -355,7 +355,7 @@ async fn thrifty(run: &Run, world: &World) -> Result<(), Error> {
     Ok(())
 }
 
-/// What was over budget is over budget in a re-drive, though it would fit now: the agent went on from that.
+/// A request that was over budget is over budget in a re-drive, although it would fit now: the agent continued from the refusal.
 #[tokio::test(start_paused = true)]
 async fn what_was_over_budget_is_so_in_a_re_drive() {
     let world = World::new();

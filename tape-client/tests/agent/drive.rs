@@ -1,4 +1,4 @@
-//! A run without mishap.
+//! A run without failures.
 
 use crate::world::{World, agent, begin, id};
 use serde_json::json;

@@ -49,7 +49,7 @@ enum Drops {
     Growing,
 }
 
-/// What the world was asked, and how often.
+/// The calls of the model and the upstream, with their counts.
 #[derive(Clone, Debug, Default)]
 struct World(Arc<Mutex<BTreeMap<String, u32>>>);
 
@@ -131,7 +131,7 @@ impl Agent {
         pay.await.unwrap()
     }
 
-    /// Uses every future of a run; gives what came of them.
+    /// Uses every future of a run, and returns their results.
     async fn drive(&self) -> Value {
         let begun = self.ask(async || self.tape.run(id()).input_json(&1).begin().await);
         let run = begun.await.unwrap().driving().unwrap();
@@ -193,7 +193,7 @@ impl Agent {
         all
     }
 
-    /// What the run's journal has: the kinds of its entries that this agent asks for, sorted.
+    /// The kinds of the entries in the run's journal that this agent asks for, sorted.
     async fn recorded(&self) -> Vec<String> {
         let stream = StreamId::Run(id());
         let stored = self.engine.store().read(&stream, Seq::ZERO, 4096).await.unwrap();
@@ -263,15 +263,14 @@ async fn work(engine: Engine) {
     ask(finish).await.unwrap();
 }
 
-/// Which way to the journal.
+/// The way to the journal.
 #[derive(Clone, Copy, Debug)]
 enum Door {
     Embedded,
     Server,
 }
 
-/// Drives an agent to its end; gives what came of it, what its journal has, what was asked of the world, and how many
-/// futures were dropped.
+/// Drives an agent to its end. Returns its results, the kinds of its entries, the calls of the world, and the number of dropped futures.
 async fn drive(door: Door, drops: Drops, slow: bool) -> (Value, Vec<String>, World, u32) {
     let engine = Engine::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock));
     let mut serving = None;

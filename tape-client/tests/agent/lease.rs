@@ -1,4 +1,4 @@
-//! Leases: kept in the background, and lost for good.
+//! Leases: renewed in the background, and lost to another driver.
 
 use crate::world::{LEASE, World, begin};
 use serde_json::json;

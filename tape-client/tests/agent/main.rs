@@ -1,4 +1,4 @@
-//! An agent that uses every feature: driven to its end, crashed everywhere, drifting, and fought over by two drivers.
+//! An agent that uses every feature: driven to its end, crashed at every point, drifting, and contended by two drivers.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 

@@ -1,4 +1,4 @@
-//! Results that cannot be kept or read: what happened is confirmed once, and the agent is told the same in each drive.
+//! Results that cannot be kept or read: the effect is confirmed once, and the agent gets the same error in each drive.
 
 use crate::world::{World, id};
 use serde::Serialize;

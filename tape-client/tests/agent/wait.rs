@@ -1,4 +1,4 @@
-//! Waiting: a run that waits long is suspended, and goes on where it was when it is driven again.
+//! Waits: a run that waits long is suspended, and continues at the same place when it is driven again.
 
 use crate::world::{World, begin, id};
 use serde_json::json;
@@ -22,7 +22,7 @@ async fn approval(run: &Run) -> Result<RunResult, Error> {
     run.complete(&answer.is_timeout()).await
 }
 
-/// When recovery is to look at the run.
+/// When the run is due for recovery.
 async fn due(world: &World) -> Option<Timestamp> {
     let shard = Shard::of(&StreamId::Run(id()), world.store.capabilities().shards);
     world

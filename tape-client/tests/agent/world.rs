@@ -1,5 +1,5 @@
-//! The world around the tested agent: a model and an upstream that look into the journal before they act, and say so
-//! where the client should not have asked them.
+//! The world around the tested agent: a model and an upstream that check the journal before they act, and report calls that the client
+//! should not have made.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(crate) struct World {
 struct Counts {
     asked: BTreeMap<String, u32>,
     acts: BTreeMap<String, u32>,
-    /// What the client should not have done.
+    /// Calls that the client should not have made.
     wrongs: Vec<String>,
 }
 
@@ -165,7 +165,7 @@ impl World {
         Ok(Receipt { number })
     }
 
-    /// What the client should not have done: nothing.
+    /// Calls that the client should not have made; a test expects none.
     pub(crate) fn wrongs(&self) -> Vec<String> {
         self.counts.lock().unwrap().wrongs.clone()
     }
@@ -237,8 +237,8 @@ async fn branch(run: &Run, world: &World, name: &str) -> Result<Receipt, Error> 
     hedge.run(async |call| world.act(call).await).await
 }
 
-/// Tokio's clock as the time of a journal, moved on by hand. Where tokio's is paused, it stands still while somebody works and
-/// leaps while all wait.
+/// Tokio's clock as the time of a journal, which a test can also advance. If tokio's clock is paused, it stands still while a task runs and
+/// leaps while all tasks wait.
 #[derive(Debug)]
 pub(crate) struct VirtualClock {
     started: tokio::time::Instant,
@@ -282,7 +282,7 @@ pub(crate) enum Dies {
     After(u64),
 }
 
-/// A store that a process loses in the middle, as it loses everything when it is killed.
+/// A store that stops working for a process at a commit, as if the process were killed.
 pub(crate) struct Dying {
     inner: Arc<dyn JournalStore>,
     dies: Dies,

@@ -1,4 +1,4 @@
-//! Calls that something on the way refuses which knows no journal: each is made again until the journal answers.
+//! Calls that an intermediary refuses: each is made again until the journal answers.
 
 use crate::imposter::Imposter;
 use crate::proxy::Proxy;
@@ -15,7 +15,7 @@ use tape_client::{
 };
 use tape_environment::machine;
 
-/// A journal, and something else that new connections lead to for a while.
+/// A journal, and an imposter to which new connections lead for a while.
 struct Astray {
     world: World,
     imposter: Imposter,
@@ -33,7 +33,7 @@ impl Astray {
         &self.world.proxy
     }
 
-    /// From now on connections lead to what knows no journal. Those that are open break.
+    /// From now on connections lead to the imposter. Open connections break.
     fn leave(&self) {
         self.proxy().lead_to(self.imposter.address);
         self.proxy().reset();
@@ -46,7 +46,7 @@ impl Astray {
         self.proxy().reset();
     }
 
-    /// Makes a call over a client that is led astray.
+    /// Makes a call over a client whose connections lead to the imposter.
     async fn call<T>(&self, what: &str, call: impl AsyncFnOnce(Tape) -> Result<T, Error>) -> T {
         self.leave();
         let before = self.imposter.asked();
@@ -179,7 +179,7 @@ async fn what_a_tool_and_a_model_answered_is_recorded() {
     let led_astray = async || {
         let before = astray.imposter.asked();
         astray.leave();
-        // The renewal that follows a lost connection is refused: what is recorded next meets the same.
+        // The renewal that follows a lost connection is refused, and so is the next command.
         astray.imposter.refused_in_each_way(before, 1).await;
     };
     let before = astray.imposter.asked();

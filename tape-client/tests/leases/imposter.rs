@@ -1,5 +1,4 @@
-//! Something that speaks HTTP/2 and knows no journal: it refuses each request, as a router does that has lost its way, or a proxy that
-//! wants to be logged in to.
+//! A peer that speaks HTTP/2 and is not a journal: it refuses each request, like a misconfigured router or a proxy that requires a login.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +15,7 @@ const ACK: u8 = 1;
 const END_STREAM_AND_HEADERS: u8 = 5;
 /// HPACK's literal header whose name is spelt out.
 const LITERAL: u8 = 0;
-/// What it answers, in turn: as HTTP has it, and as those do that know gRPC but no journal.
+/// Its answers, in turn: plain HTTP errors, and those of gRPC peers that are not a journal.
 const REFUSALS: [&[(&str, &str)]; 5] = [
     &[(":status", "404")],
     &[(":status", "401")],
@@ -53,12 +52,12 @@ impl Imposter {
         Self { address, asked }
     }
 
-    /// How many requests it has answered.
+    /// The number of requests it has answered.
     pub(crate) fn asked(&self) -> usize {
         *self.asked.borrow()
     }
 
-    /// Waits until it has refused requests in each way since it had answered `before`, as often as there are askers.
+    /// Waits until it has refused requests in each way, once for each of `askers`, since it had answered `before`.
     pub(crate) async fn refused_in_each_way(&self, before: usize, askers: usize) {
         let enough = before + askers * REFUSALS.len();
         let _ = self.asked.subscribe().wait_for(|asked| *asked >= enough).await;

@@ -1,4 +1,4 @@
-//! Leases over connections that break: a driver that renews in time keeps its runs, whatever becomes of its connections and servers.
+//! Leases over connections that break: a driver that renews in time keeps its runs, whatever happens to its connections and servers.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -29,11 +29,11 @@ use tokio::sync::oneshot;
 
 /// Runs that one client drives.
 const RUNS: usize = 2_000;
-/// So long that no lease is over by time in a test.
+/// Long enough that no lease runs out in a test.
 const LEASE: Duration = Duration::from_secs(90);
-/// What a client has to come back whose connection closed.
+/// The grace period of a client whose connection closed.
 const GRACE_MS: u64 = 6_000;
-/// When a server gives a silent connection up.
+/// How long a server waits before it gives up a silent connection.
 const SILENCE_MS: u64 = 4_000;
 
 fn id(invocation: &str) -> RunId {
@@ -101,7 +101,7 @@ struct World {
     server: Server,
     proxy: Proxy,
     runs: Vec<Run>,
-    /// Driven by another client over the same proxy, which goes away without a word.
+    /// A run of another client over the same proxy, which disappears without a message.
     deserted: Option<(Run, Tape)>,
 }
 
@@ -133,7 +133,7 @@ impl World {
         state.lease().clone()
     }
 
-    /// When the leases end as of now.
+    /// The current ends of the leases.
     async fn ends(&self) -> Vec<Timestamp> {
         let ends = self
             .runs
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// Takes what recovery may take, as a reactor does, until it gets `wanted`. What it took.
+    /// Takes runs that are due for recovery, as a reactor does, until it gets `wanted`. Returns the runs that it took.
     async fn recover_until(&self, wanted: &RunId) -> Vec<RunId> {
         let mut taken = Vec::new();
         while !taken.contains(wanted) {
@@ -184,7 +184,7 @@ impl World {
         taken
     }
 
-    /// The other client's run is recovered once all that closed before it may be; of the runs whose driver lives, none is.
+    /// The other client's run is recovered after every run that was due before it; no run of a live driver is recovered.
     async fn only_the_deserted_is_recovered(&mut self) {
         let (deserted, other) = self.deserted.take().unwrap();
         let run = deserted.id().clone();
@@ -224,7 +224,7 @@ async fn a_half_open_connection_takes_no_run_from_its_driver() {
     let before = world.ends().await;
     world.proxy.swallow();
     world.renewed_since(&before).await;
-    // The other client notices, too, and comes back; then it goes.
+    // The other client also notices and reconnects; then it disappears.
     let (deserted, _) = world.deserted.as_ref().unwrap();
     deserted.checkpoint("alive", &()).await.unwrap();
     world.only_the_deserted_is_recovered().await;
@@ -236,7 +236,7 @@ async fn a_driver_that_falls_silent_keeps_its_lease_to_its_end() {
     let silent = Proxy::to(world.server.address).await;
     let tape = connect(&silent, LEASE).await;
     let run = begin(&tape, "silent".to_owned()).await;
-    // It cannot come back.
+    // It cannot reconnect.
     silent.lead_to(Imposter::start().await.address);
     silent.swallow();
     silent.given_up_by_the_server().await;
@@ -281,7 +281,7 @@ async fn a_server_that_hears_late_of_a_close_takes_no_run_that_was_renewed_at_an
     world.proxy.lead_to(next.address);
     world.proxy.tell_clients();
     world.renewed_since(&before).await;
-    // The other client does not write at the next server before the first one hears that it is gone.
+    // The other client does not write to the next server before the first server learns that it is gone.
     let (deserted, other) = world.deserted.take().unwrap();
     let run = deserted.id().clone();
     drop((deserted, other));

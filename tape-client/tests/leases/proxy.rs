@@ -6,13 +6,13 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of the connections that are open.
+/// What happens to open connections.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Passed,
     /// Both sides are told at once.
     Reset,
-    /// Nothing is passed any more, and nobody is told.
+    /// Nothing is passed any more, and neither side is told.
     Swallowed,
     /// The client is told; the server is once [`Proxy::tell_servers`] says so.
     ClientTold,
@@ -59,7 +59,7 @@ impl Proxy {
         format!("tape://{}", self.address)
     }
 
-    /// New connections lead there.
+    /// Makes new connections lead to `target`.
     pub(crate) fn lead_to(&self, target: SocketAddr) {
         *self.target.lock().unwrap() = target;
     }

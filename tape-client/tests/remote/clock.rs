@@ -12,7 +12,7 @@ use tape_server::config::Config;
 use tape_server::server::Server;
 use tape_store::clock::{Clock, SystemClock};
 
-/// A journal's clock, behind that of this machine by far more than a request may be ahead.
+/// A journal's clock that is behind this machine's clock by far more than a request may be ahead.
 struct Behind;
 
 impl Clock for Behind {
@@ -32,7 +32,7 @@ async fn every_command_reaches_a_journal_whose_clock_is_behind() {
     let server = Server::over(config, Engine::new(store, Arc::new(Behind))).unwrap();
     let url = format!("tape://{}", server.address());
     tokio::spawn(server.run(std::future::pending()));
-    // Each client asks for one thing: none has learned the journal's time from an earlier refusal.
+    // Each client makes one request: none has learned the journal's time from an earlier refusal.
     let client = async || Tape::connect(&url).await.unwrap();
     let run = client()
         .await

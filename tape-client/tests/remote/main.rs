@@ -1,4 +1,5 @@
-//! The client over a server that is a process of its own: killed, restarted, and never asked twice for the same thing.
+//! The client over a server in a process of its own, which is killed and restarted: the model and the upstream are never asked twice for
+//! the same thing.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -32,7 +33,7 @@ async fn connect(server: &Server) -> Tape {
         .unwrap()
 }
 
-/// What the world was asked, by key.
+/// The calls of the model and the upstream, by key.
 type Counts = Arc<Mutex<BTreeMap<String, u32>>>;
 
 fn count(counts: &Counts, key: &str) {
@@ -126,7 +127,7 @@ async fn a_killed_agent_is_taken_up_by_another_client_that_replays() {
             .unwrap();
     });
     killed.await.unwrap();
-    // With its last clone the connection closes; the server lets the run go, and another client may take it.
+    // The connection closes with its last clone. The server then releases the run, and another client may take it.
     drop((run, dead));
     let tape = connect(&server).await;
     let run = loop {

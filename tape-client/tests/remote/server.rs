@@ -1,4 +1,4 @@
-//! A server that is a process of its own: this test binary, told to be one.
+//! A server in a process of its own: this test binary, started as a server.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use tape_server::config::Config;
 use tape_server::server::Server as Served;
 
-/// The test below that is the server, when this variable names its store.
+/// When this variable names a store, the test below is the server.
 const STORE: &str = "TAPE_TEST_SERVER_STORE";
 /// Where it listens.
 const LISTEN: &str = "TAPE_TEST_SERVER_LISTEN";
@@ -73,7 +73,7 @@ fn spawn(dir: &Path, listen: &str) -> (Child, SocketAddr) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is the server of the other tests"]
 async fn serve() {
-    // Run by hand or by `--run-ignored`, it is no test.
+    // If it is run by hand or by `--run-ignored`, it does nothing.
     let Ok(store) = std::env::var(STORE) else { return };
     let listen = std::env::var(LISTEN).unwrap().parse().unwrap();
     let config = Config {

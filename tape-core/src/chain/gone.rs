@@ -1,4 +1,4 @@
-//! Payloads that are gone, compared with what the stream's own entries say was erased.
+//! Missing payloads, compared with the erasures that the stream's entries record.
 
 use crate::codec::Opened;
 use crate::entry::EntryBody;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// The first version whose streams record each erasure as an entry.
 const RECORDED_FROM: u32 = 2;
 
-/// Entries whose payload is gone and which no erasure covers so far.
+/// Entries whose payload is missing and that no erasure covers so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gone {
     destroyed: BTreeSet<Seq>,
@@ -16,7 +16,7 @@ pub(super) struct Gone {
 }
 
 impl Gone {
-    /// Takes the next entry. An erasure covers entries before it alone: it could not have known others.
+    /// Takes the next entry. An erasure covers only entries before it.
     pub(super) fn take(&mut self, opened: &Opened, has_payload: bool) {
         if let EntryBody::PayloadErased(erased) = &opened.entry.body {
             for covered in &erased.entries {
@@ -34,7 +34,7 @@ impl Gone {
         }
     }
 
-    /// Entries of which a build that recorded erasures wrote the payload, and which no erasure covers.
+    /// Entries that a build which records erasures wrote, and that no erasure covers.
     pub(super) const fn destroyed(&self) -> &BTreeSet<Seq> {
         &self.destroyed
     }

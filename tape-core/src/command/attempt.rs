@@ -1,4 +1,4 @@
-//! What came of attempts at doing and undoing.
+//! The outcomes of attempts at effects and undos.
 
 use crate::budget::Spend;
 use crate::effect::Undo;
@@ -25,8 +25,8 @@ pub enum AttemptOutcome {
         /// What it answered, where it did.
         detail: Option<Payload>,
     },
-    /// This attempt did not act and another would not either; of those before it, this says nothing. It fails the effect unless one of
-    /// those may have acted: then nobody knows.
+    /// This attempt did not act, and another attempt would not act either. This says nothing about earlier attempts. The effect fails,
+    /// unless an earlier attempt may have acted: then its outcome is unknown.
     Refused {
         /// What went wrong.
         error: String,
@@ -37,30 +37,32 @@ pub enum AttemptOutcome {
     Retry {
         /// What went wrong.
         error: String,
-        /// The upstream's own wish, in milliseconds, such as `Retry-After`. The backoff of the policy is waited for in any case.
+        /// The wait that the upstream asks for, in milliseconds, such as `Retry-After`. The wait is never shorter than the policy's
+        /// backoff.
         after_ms: Option<u64>,
     },
     /// The answer was lost.
     Unknown {
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         cause: String,
     },
-    /// The upstream may have acted, and asks to be sent the same again. What is not idempotent is not: it is [`Self::Unknown`].
+    /// The upstream may have acted, and asks for the same request again. A non-idempotent effect is not sent again: for it this is
+    /// [`Self::Unknown`].
     Repeat {
         /// What was answered.
         cause: String,
-        /// The upstream's own wish, in milliseconds.
+        /// The wait that the upstream asks for, in milliseconds.
         after_ms: Option<u64>,
     },
     /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
     Unreached {
-        /// What stood in the way.
+        /// Why it was not reached.
         error: String,
     },
 }
 
 impl AttemptOutcome {
-    /// The upstream acted and answered this; nothing else became known with it.
+    /// The upstream acted and answered this, with neither an undo nor a cost.
     #[must_use]
     pub const fn confirmed(result: Payload) -> Self {
         Self::Confirmed {
@@ -70,8 +72,8 @@ impl AttemptOutcome {
         }
     }
 
-    /// The upstream acted, and nothing is said of what that cost; none where nothing is said of that anyway. What happened must be
-    /// recorded, also where its cost is refused.
+    /// The same confirmation without its cost; none if it has no cost. An effect that happened must be recorded even if its cost is
+    /// refused.
     #[must_use]
     pub fn without_cost(&self) -> Option<Self> {
         match self {
@@ -94,7 +96,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// Nobody knows whether the upstream acted.
+    /// It is unknown whether the upstream acted.
     pub fn unknown(cause: impl fmt::Display) -> Self {
         Self::Unknown {
             cause: cause.to_string(),
@@ -115,9 +117,9 @@ pub enum UndoOutcome {
         /// What went wrong.
         error: String,
     },
-    /// It may be undone or not; it is tried again, by a worker who is told so.
+    /// It may or may not be undone. It is tried again, and the next worker is told so.
     Unknown {
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         cause: String,
     },
     /// It must not be tried again without a person.
@@ -127,7 +129,7 @@ pub enum UndoOutcome {
     },
     /// Nothing was sent: the upstream was not reached. It is tried again with backoff, and the attempt does not count.
     Unreached {
-        /// What stood in the way.
+        /// Why it was not reached.
         error: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What a run is begun with, and what its driver asks.
+//! How a run begins, and the commands of its driver.
 
 use super::AttemptOutcome;
 use crate::budget::{Currency, Spend};
@@ -14,19 +14,19 @@ use crate::time::Deadline;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Begins a run, or takes up the one that is there.
+/// Begins a run, or takes over the existing one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Begin {
     /// The run.
     pub run: RunId,
-    /// What to begin it with; without it, only a run that is there is taken up.
+    /// What to begin it with. Without it, only an existing run is taken over.
     pub create: Option<Create>,
     /// The driver.
     pub holder: Holder,
     /// How long the lease lasts unless renewed, in milliseconds.
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease refuses the caller, whoever holds it:
-    /// two processes may go by one name.
+    /// Takes the run from the holder of this epoch, who handed it over. Without it, a live lease refuses the caller even if the lease's
+    /// holder has the caller's name: two processes may have the same name.
     pub adopt: Option<Epoch>,
     /// Whether the caller is recovery, which takes only runs that are due, and counts as a re-drive.
     pub recovery: bool,
@@ -46,12 +46,12 @@ pub struct Create {
 /// What the driver of a run can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum DriverCommand {
-    /// Keeps the lease for another `lease_ms`.
+    /// Renews the lease for `lease_ms` from now.
     RenewLease {
         /// Milliseconds from now.
         lease_ms: u64,
     },
-    /// Lets the run go; recovery may take it after `redrive_in_ms`.
+    /// Releases the run. Recovery may take it after `redrive_in_ms`.
     ReleaseLease {
         /// Milliseconds from now.
         redrive_in_ms: u64,
@@ -60,14 +60,14 @@ pub enum DriverCommand {
     },
     /// Records what the model answered.
     RecordDecision(RecordDecision),
-    /// Sets part of budgets aside for the decision about to be asked at `position`.
+    /// Reserves parts of budgets for the decision about to be asked at `position`.
     ReserveForDecision {
         /// The next decision of its scope.
         position: Position,
         /// How much.
         spends: Vec<Spend>,
     },
-    /// Frees what was set aside for a decision that will not be asked.
+    /// Releases the reservation of a decision that will not be asked.
     ReleaseReservation {
         /// The decision.
         position: Position,
@@ -127,11 +127,11 @@ pub enum DriverCommand {
     },
     /// Records a value from outside the rules.
     RecordSample {
-        /// Whose.
+        /// The scope.
         scope: Scope,
         /// Which sample of the scope.
         n: u32,
-        /// What it is of.
+        /// Its name.
         name: SampleName,
         /// The value.
         value: Payload,
@@ -143,28 +143,28 @@ pub enum DriverCommand {
         /// The agent's own state.
         state: Payload,
     },
-    /// Lets the run wait without a driver. It is woken when the next attempt at an inline effect is due; one that is under way, or due
-    /// already, refuses it.
+    /// Lets the run wait without a driver. The run is woken when the next attempt at an inline effect is due. An attempt that is under way
+    /// or already due refuses the command.
     Suspend {
-        /// The last entry the driver has seen: where a gate, timer or effect came to its end after it, the run is not
-        /// suspended, since nothing would wake it.
+        /// The last entry that the driver has seen. If a gate, timer or effect ended after it, the run is not suspended, since nothing
+        /// would wake it.
         seen: Seq,
         /// Wakes it in any case.
         resume: Option<Deadline>,
     },
-    /// Ends the run well.
+    /// Completes the run.
     Complete {
         /// What came of it.
         output: Payload,
     },
-    /// Ends the run in failure, once what it did is undone.
+    /// Ends the run as failed, once its effects are undone.
     Fail {
         /// What went wrong.
         error: String,
     },
-    /// Ends the run as cancelled, once what it did is undone.
+    /// Ends the run as cancelled, once its effects are undone.
     AcceptCancel,
-    /// A gate, timer, budget or checkpoint of a scope within the run; what is not sent within a scope is the root's.
+    /// A gate, timer, budget or checkpoint of a scope within the run. Without this wrapper, the command is the root scope's.
     Within {
         /// The scope that asks.
         scope: Scope,

@@ -1,4 +1,4 @@
-//! What others tell a run.
+//! Commands from outside a run.
 
 use crate::effect::Undo;
 use crate::entry::Entry;
@@ -19,8 +19,8 @@ pub enum ExternalCommand {
         id: SignalId,
         /// What it carries.
         answer: Payload,
-        /// The last entry that the sender has seen, where the answer is about what stood there: the gate must be open and must not
-        /// have been opened later.
+        /// The last entry that the sender has seen, if the answer depends on it: the gate must be open and must not have been opened after
+        /// that entry.
         seen: Option<Seq>,
     },
     /// Ends a gate whose deadline has passed.
@@ -33,13 +33,13 @@ pub enum ExternalCommand {
         /// The timer.
         timer: TimerName,
     },
-    /// Asks for the run to end, and what it did to be undone.
+    /// Requests that the run is cancelled and its effects are undone.
     Cancel {
         /// Why.
         reason: String,
     },
-    /// Lets the run of a vanished driver go; the server that saw its connection close asks for it. Where the driver has written
-    /// anything after `seen`, it lives, and nothing happens.
+    /// Releases the run of a driver whose connection closed; the server that saw it close sends this. If the driver has written anything
+    /// after `seen`, it is alive, and nothing happens.
     DriverVanished {
         /// The driver's epoch.
         epoch: Epoch,
@@ -56,25 +56,25 @@ pub enum ExternalCommand {
         verdict: Verdict,
         /// Why.
         reason: String,
-        /// The last entry that the person has seen: where anything became of the effect after it, the verdict is refused.
+        /// The last entry that the person has seen. If the effect changed after it, the verdict is refused.
         seen: Seq,
     },
-    /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
+    /// Settles an obligation, on a person's word. It must be stuck, or be the next to be undone and not claimed by a worker.
     SettleObligation {
         /// Which.
         obligation: ObligationId,
-        /// Whether to try again, since it is not undone, which only what is stuck waits for; else it counts as done.
+        /// Whether to try again because it is not undone; only a stuck obligation can be tried again. Otherwise it counts as done.
         retry: bool,
         /// Why.
         reason: String,
-        /// The last entry that the person has seen: where anything became of the obligation after it, the verdict is refused.
+        /// The last entry that the person has seen. If the obligation changed after it, the verdict is refused.
         seen: Seq,
     },
-    /// Ends the claim of a worker that is gone for good, on a person's word: as if it had lapsed.
+    /// Ends the claim of a worker that is gone for good, on a person's word. The effect is the same as if the claim had lapsed.
     ReleaseClaim {
         /// What is claimed.
         claimed: Claimed,
-        /// When the claim ends, as the person has seen it: a claim that was taken or renewed since is left alone.
+        /// When the claim ends, as the person has seen it. A claim that was taken or renewed since then stays.
         until: Timestamp,
         /// Why.
         reason: String,
@@ -83,18 +83,18 @@ pub enum ExternalCommand {
     RetryRun {
         /// Why.
         reason: String,
-        /// The last entry that the person has seen: a run that became stuck after it is not let go on.
+        /// The last entry that the person has seen. A run that became stuck after it stays stuck.
         seen: Seq,
     },
-    /// Lets the entries of a run that has ended be dropped, but for the one that this appends.
+    /// Retires a run that has ended: all entries before the one that this appends may be dropped.
     Retire {
         /// Why.
         reason: String,
-        /// The run's last entry, which has what came of it and the end of its chain. Who has the journal at hand reads it and
-        /// puts it here; without it, nothing can be decided.
+        /// The run's last entry, which has the run's outcome and the end of its chain. The caller that has the journal reads it and puts it
+        /// here; without it, nothing can be decided.
         #[serde(skip)]
         last: Option<Box<Entry>>,
-        /// The entry that ended the run, where others came after it.
+        /// The entry that ended the run, if other entries follow it.
         #[serde(skip)]
         ended: Option<Box<Entry>>,
     },
@@ -117,10 +117,10 @@ pub enum Verdict {
     Confirmed {
         /// What the upstream answered, as far as is known.
         result: Payload,
-        /// How to undo it, where that became known only now; otherwise what was said when the effect began holds.
+        /// How to undo it, if that became known only now. Otherwise the undo given when the effect began holds.
         undo: Option<Undo>,
     },
-    /// It did not happen and shall not.
+    /// It did not happen and is not sent again.
     Failed,
     /// It did not happen; send it again.
     Resend,

@@ -1,4 +1,4 @@
-//! What is asked of sessions, and of the state that they share.
+//! Commands of sessions and of the state that they share.
 
 use super::CommandBody;
 use crate::entry::session::RefusedMerge;
@@ -9,12 +9,12 @@ use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Where a session is to be put back to.
+/// The entry to rewind a session to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rewind {
     /// The last entry that counts.
     pub to: Seq,
-    /// The last entry the caller has seen, where it insists that nothing came after.
+    /// The last entry that the caller has seen, if the command must be refused when a newer event exists.
     pub expected: Option<Seq>,
 }
 
@@ -32,7 +32,7 @@ pub enum SessionCommand {
     Append {
         /// The event; a repeated one returns the first's place.
         event: EventId,
-        /// The last entry the caller has seen, where it insists that nothing came after.
+        /// The last entry that the caller has seen, if the command must be refused when a newer event exists.
         expected: Option<Seq>,
         /// The invocation it is part of.
         invocation: Option<Invocation>,
@@ -50,20 +50,20 @@ pub enum SessionCommand {
         /// Those that were refused.
         refused: Vec<RefusedMerge>,
     },
-    /// Puts the session back to how it was after an entry. Where nothing was appended since it was last put back there, nothing
-    /// changes.
+    /// Rewinds the session to how it was after an entry. If the session was last rewound to the same entry and nothing was appended since,
+    /// nothing changes.
     Rewind {
         /// The last entry that counts.
         to: Seq,
-        /// The last entry the caller has seen, where it insists that nothing came after.
+        /// The last entry that the caller has seen, if the command must be refused when a newer event exists.
         expected: Option<Seq>,
         /// The session's own state as it was then, read from its entries by the caller.
         #[serde(skip)]
         state: Delta,
-        /// The entry that each key's value first stood in.
+        /// The entry in which each key's value first appeared.
         #[serde(skip)]
         origins: BTreeMap<Key, Seq>,
-        /// The last entry there was before the caller began to read.
+        /// The last entry of the session before the caller began to read.
         #[serde(skip)]
         seen: Seq,
     },
@@ -80,7 +80,7 @@ impl CommandBody for SessionCommand {
 /// What can be asked of shared state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum SharedCommand {
-    /// Carries the change of a session's event over, once: the session, the entry and its time name the change, not the request.
+    /// Merges the change of a session's event, once. The session, the entry and its time identify the change; the request id does not.
     Merge {
         /// The session.
         session: SessionId,
@@ -90,8 +90,8 @@ pub enum SharedCommand {
         recorded_at: Timestamp,
         /// The change, keys without their prefix.
         delta: Delta,
-        /// The last entry of the shared state up to which the caller has looked, and found that the change is not there; zero where
-        /// it has not looked.
+        /// The last entry of the shared state up to which the caller has looked for the change without finding it; zero where it has not
+        /// looked.
         searched: Seq,
     },
 }

@@ -1,4 +1,4 @@
-//! What is asked of values, and of the owners of business keys.
+//! Commands of values and of the owners of business keys.
 
 use super::CommandBody;
 use crate::id::{BusinessKey, ConnectorName, EffectId, RunId};
@@ -41,13 +41,13 @@ pub enum KeyCommand {
         run: RunId,
         /// The effect.
         effect: EffectId,
-        /// The owner it is taken from, which the caller has found to have no such effect and to never get one.
+        /// The owner to take it from. The caller has found that this owner has no such effect and can never begin it.
         from: Option<(RunId, EffectId)>,
     },
 }
 
 impl CommandBody for KeyCommand {
-    /// An owner keeps its key; another takes it only from the owner that the command names.
+    /// Repeating it is harmless: an owner keeps its key, and another effect takes the key only from the owner that the command names.
     fn is_idempotent(&self) -> bool {
         true
     }

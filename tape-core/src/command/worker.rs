@@ -1,4 +1,4 @@
-//! What workers ask of a run.
+//! Commands of a run's workers.
 
 use super::{AttemptOutcome, UndoOutcome};
 use crate::effect::{Outcome, Undo};
@@ -30,7 +30,7 @@ pub enum WorkerCommand {
         /// How it ended.
         ending: AttemptOutcome,
     },
-    /// Takes an effect whose claim has lapsed out of the hands of its worker: what is not idempotent becomes UNKNOWN.
+    /// Takes an effect away from a worker whose claim has lapsed. A non-idempotent effect becomes UNKNOWN.
     LapseEffect {
         /// Which.
         effect: EffectId,
@@ -56,21 +56,21 @@ pub enum WorkerCommand {
         outcome: Outcome,
         /// What it answered.
         result: Payload,
-        /// How to undo the act, where the answer tells; otherwise what was said when the effect began holds.
+        /// How to undo the act, if the answer tells. Otherwise the undo given when the effect began holds.
         undo: Option<Undo>,
-        /// How to undo each duplicate, where some were found, at most [`DUPLICATES_MAX`](crate::limits::DUPLICATES_MAX); with none
-        /// the effect is stuck.
+        /// How to undo each duplicate, where some were found, at most [`DUPLICATES_MAX`](crate::limits::DUPLICATES_MAX); without any, the
+        /// effect is stuck.
         undo_duplicates: Vec<Undo>,
-        /// Why the upstream could not say, or what stood in its way; else empty.
+        /// Why the upstream could not say or was not reached; otherwise empty.
         why: String,
     },
-    /// Keeps an effect that the worker is dispatching or observing.
+    /// Renews the claim on an effect that the worker is dispatching or observing.
     RenewEffectClaim {
         /// Which.
         effect: EffectId,
         /// The worker.
         holder: Holder,
-        /// What the worker is at, as numbered by the claim: it keeps no later one. Without it, whatever the holder has.
+        /// The attempt or observation, as numbered by the claim; a later one is not renewed. Without it, whatever the holder has claimed.
         #[serde(skip_serializing_if = "Option::is_none")]
         held: Option<Held>,
         /// Milliseconds from now.
@@ -85,13 +85,13 @@ pub enum WorkerCommand {
         /// How long the claim lasts unless renewed, in milliseconds.
         claim_ms: u64,
     },
-    /// Keeps an obligation that the worker is carrying out.
+    /// Renews the claim on an obligation that the worker is carrying out.
     RenewObligationClaim {
         /// Which.
         obligation: ObligationId,
         /// The worker.
         holder: Holder,
-        /// The attempt, as numbered by the claim: it keeps no later one. Without it, whatever the holder has.
+        /// The attempt, as numbered by the claim; a later one is not renewed. Without it, whatever the holder has claimed.
         #[serde(skip_serializing_if = "Option::is_none")]
         attempt: Option<u32>,
         /// Milliseconds from now.
@@ -110,11 +110,11 @@ pub enum WorkerCommand {
     },
 }
 
-/// What a worker has an effect for.
+/// What a worker has claimed an effect for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Held {
-    /// It dispatches it: the attempt.
+    /// To dispatch it: the attempt.
     Attempt(u32),
-    /// It asks the upstream about it: the observation.
+    /// To ask the upstream about it: the observation.
     Observation(u32),
 }

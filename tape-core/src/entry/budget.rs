@@ -16,12 +16,12 @@ pub struct Opened {
     pub currency: Currency,
     /// The most that may be spent.
     pub limit: u64,
-    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    /// The scope that asked for it; entries from before scopes were recorded read as the root's.
     #[serde(default, skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
 }
 
-/// Part of a budget is set aside for the decision about to be asked. (An effect reserves in the entry that begins it.)
+/// Parts of budgets are reserved for the decision about to be asked. (An effect reserves in the entry that begins it.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
     /// The decision.
@@ -30,7 +30,7 @@ pub struct Reserved {
     pub spends: Vec<Spend>,
 }
 
-/// What had been set aside for a decision is free again.
+/// The reservation of a decision is released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// The decision.

@@ -29,7 +29,7 @@ pub struct Recorded {
     /// The version of the policy that the decision was made under.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub policy_version: String,
-    /// What is charged to budgets; what was reserved for the decision is freed in the same breath.
+    /// What is charged to budgets. The reservation of the decision is released at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spent: Vec<Spend>,
 }

@@ -31,7 +31,7 @@ impl super::HasPayloads for Begun {
     }
 }
 
-/// Somebody is about to call the upstream.
+/// A worker or the driver is about to call the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// Which.
@@ -52,7 +52,7 @@ pub struct WorkLease {
     pub until: Timestamp,
 }
 
-/// A worker keeps an effect that it is dispatching or observing.
+/// A worker renews its claim on an effect that it is dispatching or observing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRenewed {
     /// Which.
@@ -106,7 +106,7 @@ pub struct Deferred {
     pub effect: EffectId,
     /// What went wrong.
     pub error: String,
-    /// Whether the attempt ended without anybody knowing how, as when its worker vanished; else it did not act.
+    /// Whether the outcome of the attempt is unknown, for example because its worker vanished; otherwise it did not act.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lapsed: bool,
     /// Whether the upstream was not reached: then the attempt does not count.
@@ -117,12 +117,12 @@ pub struct Deferred {
 }
 has_words!(Deferred: error);
 
-/// Nobody knows whether the effect happened.
+/// It is unknown whether the effect happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
     /// Which.
     pub effect: EffectId,
-    /// Why nobody knows.
+    /// Why its outcome is unknown.
     pub cause: String,
     /// The upstream is to be asked here.
     pub observe_at: Timestamp,
@@ -138,20 +138,20 @@ pub struct Observing {
     pub observation: u32,
     /// The worker.
     pub claim: WorkLease,
-    /// Whether the run is ending: it does not want the effect any more, so that asking must not bring it about.
+    /// Whether the run is ending and no longer wants the effect: then asking must not make it happen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unwanted: bool,
 }
 
-/// The upstream was asked. What follows from a found or doubled effect stands in the entries after this one, in
-/// the same commit.
+/// The upstream was asked. If the effect was found, once or more than once, the entries that follow in the same commit have the
+/// consequences.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// Which.
     pub effect: EffectId,
     /// What the upstream says.
     pub outcome: Outcome,
-    /// Why it could not say, or what stood in its way; else empty.
+    /// Why the upstream could not say or was not reached; otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// What follows.

@@ -4,20 +4,20 @@ use super::words::has_words;
 use crate::id::Seq;
 use serde::{Deserialize, Serialize};
 
-/// Somebody had payloads of entries of this stream erased; the entry's principal says who. From here on the stream is as if their
-/// bytes had never been there, whether the store has got rid of them already or not.
+/// Payloads of entries of this stream were erased on request; the entry's principal says by whom. From here on, the stream is as if their
+/// bytes had never been there, whether or not the store has removed them yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erased {
-    /// The entries: those that were asked for, and those that repeat what they say.
+    /// The requested entries, and the entries that repeat their contents.
     pub entries: Vec<Seq>,
     /// Why.
     pub reason: String,
 }
 has_words!(Erased: reason);
 
-/// No copy of the bytes is left that the store still gives out.
+/// The store no longer returns any copy of the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
-    /// The last [`Erased`] entry of which that is so.
+    /// The last [`Erased`] entry that this holds for.
     pub through: Seq,
 }

@@ -15,10 +15,10 @@ pub struct Opened {
     /// After this the wait is over without a signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// The deadline as it was asked for; none in entries of before it was recorded, and where there is no deadline.
+    /// The deadline as it was asked for; none in entries from before it was recorded, and where there is no deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Deadline>,
-    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    /// The scope that asked for it; entries from before scopes were recorded read as the root's.
     #[serde(default, skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
 }

@@ -1,4 +1,4 @@
-//! Who drives a run.
+//! The lease of a run.
 
 use crate::id::{Epoch, Holder};
 use crate::time::Timestamp;
@@ -23,7 +23,7 @@ pub struct Acquired {
     pub retry_at: Timestamp,
 }
 
-/// The driver keeps the run.
+/// The driver renewed its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renewed {
     /// The fencing token.
@@ -34,7 +34,7 @@ pub struct Renewed {
     pub retry_at: Timestamp,
 }
 
-/// The driver let the run go, or its server saw it vanish.
+/// The driver released the run, or its server saw its connection close.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// The fencing token.
@@ -44,7 +44,7 @@ pub struct Released {
     /// Whether recovery reached no agent, which says nothing about the run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undriven: bool,
-    /// Whether the driver let the run go itself: no renewal takes it back. Earlier builds did not say so.
+    /// Whether the driver released the run itself: then a late renewal does not take it back. Earlier builds did not record this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_driver: bool,
 }

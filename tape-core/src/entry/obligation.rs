@@ -40,7 +40,7 @@ pub struct ObligationId {
 }
 
 impl ObligationId {
-    /// The key under which it is undone: another for each duplicate, and never the key of the effect itself.
+    /// The key under which it is undone: different for each duplicate, and never the key of the effect itself.
     #[must_use]
     pub fn key(&self, run: &RunId) -> String {
         let key = self.effect.undo_key(run);
@@ -66,7 +66,7 @@ pub struct Started {
     pub in_doubt: bool,
 }
 
-/// A worker keeps an obligation that it is carrying out.
+/// A worker renews its claim on an obligation that it is carrying out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRenewed {
     /// Which.
@@ -109,7 +109,7 @@ pub struct Deferred {
 }
 has_words!(Deferred: error);
 
-/// Undoing needs a person; nothing further down is undone until then.
+/// Undoing needs a person. No earlier effect is undone until then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
     /// Which.
@@ -120,7 +120,7 @@ pub struct Stuck {
 }
 has_words!(Stuck: reason);
 
-/// A person asked for another attempt at undoing, and answers for it that no earlier one undid it.
+/// A person asked for another attempt at undoing, and confirms that no earlier attempt undid it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Which.

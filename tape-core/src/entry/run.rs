@@ -41,13 +41,13 @@ pub struct Checkpoint {
     pub label: Key,
     /// The agent's own state.
     pub state: Payload,
-    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    /// The scope that asked for it; entries from before scopes were recorded read as the root's.
     #[serde(default, skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
 }
 has_payloads!(Checkpoint: state);
 
-/// The run waits without a driver, until a gate, timer or effect of its own wakes it or the time comes.
+/// The run waits without a driver, until one of its gates, timers or effects wakes it, or `resume_at` comes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
     /// When to wake it in any case.
@@ -55,7 +55,7 @@ pub struct Suspended {
     pub resume_at: Option<Timestamp>,
 }
 
-/// Somebody asked for the run to be cancelled while a driver held it.
+/// Cancellation of the run was requested while a driver held it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRequested {
     /// Why.
@@ -67,9 +67,9 @@ has_words!(CancelRequested: reason);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum RunOutcome {
-    /// Well; the entry has the output.
+    /// Completed; the entry has the output.
     Completed,
-    /// In failure.
+    /// Failed.
     Failed {
         /// What went wrong.
         error: String,
@@ -82,7 +82,7 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// Whether both say the same. What was erased says nothing.
+    /// Whether both say the same. Erased texts are not compared.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Completed, Self::Completed) => true,
@@ -102,7 +102,7 @@ impl RunOutcome {
     }
 }
 
-/// How a run that did not end well ends.
+/// How a run that fails or is cancelled ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case")]
 pub enum UnhappyOutcome {
@@ -138,14 +138,14 @@ pub struct Compensating {
 }
 has_words!(Compensating: ; within then);
 
-/// The run cannot go on without a person.
+/// The run cannot continue without a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stuck {
     /// Why.
     pub reason: String,
 }
 
-/// A person let a stuck run go on.
+/// A person let a stuck run continue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Why.
@@ -153,7 +153,7 @@ pub struct Retried {
 }
 has_words!(Retried: reason);
 
-/// The run ended well.
+/// The run completed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completed {
     /// What came of it.
@@ -161,7 +161,7 @@ pub struct Completed {
 }
 has_payloads!(Completed: output);
 
-/// The run ended in failure; what had to be undone is undone.
+/// The run failed; its released obligations are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// What went wrong.
@@ -169,7 +169,7 @@ pub struct Failed {
 }
 has_words!(Failed: error);
 
-/// The run was cancelled; what had to be undone is undone.
+/// The run was cancelled; its released obligations are done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
     /// Why.
@@ -177,8 +177,8 @@ pub struct Cancelled {
 }
 has_words!(Cancelled: reason);
 
-/// The run, which ended before, has no further entries, and those before this one are dropped or about to be. What of them
-/// outlives them stands here.
+/// The run has ended and gets no further entries; the entries before this one are dropped or about to be. This entry has what outlives
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
     /// The run, so that what is left of the journal still names itself.
@@ -194,10 +194,10 @@ pub struct Retired {
     pub ended_at: Timestamp,
     /// How it ended.
     pub ending: RunOutcome,
-    /// What came of it, where it ended well.
+    /// Its output, if it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
-    /// What came of it where its bytes were erased before: a reference that stays without bytes.
+    /// Its output, if the bytes were erased before: the reference stays, without bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_erased: Option<Payload>,
     /// How many entries came before this one.
@@ -206,7 +206,7 @@ pub struct Retired {
     pub previous: Digest,
     /// Why they go.
     pub reason: String,
-    /// Which of them say what is repeated here: erased is all of it or nothing.
+    /// The dropped entries whose contents this entry repeats. They and this entry are erased together or not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<Seq>,
 }

@@ -12,7 +12,7 @@ pub struct Recorded {
     pub scope: Scope,
     /// Which sample of the scope, from 0.
     pub n: u32,
-    /// What it is of: `now`, `uuid`, `random`, or the agent's own word.
+    /// Its name: `now`, `uuid`, `random`, or the agent's own word.
     pub name: SampleName,
     /// The value.
     pub value: Payload,

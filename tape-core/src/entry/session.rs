@@ -58,7 +58,7 @@ impl HasWords for Merged {
     }
 }
 
-/// A change of shared state that the stream that it was for did not take.
+/// A change that the stream of the shared state refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedMerge {
     /// The event's entry.
@@ -76,7 +76,7 @@ pub struct Rewound {
     pub to: Seq,
     /// The session's own state as it was then.
     pub state: Delta,
-    /// The entry that each key's value first stood in.
+    /// The entry in which each key's value first appeared.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub origins: BTreeMap<Key, Seq>,
 }

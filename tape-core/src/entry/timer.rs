@@ -14,12 +14,12 @@ pub struct Set {
     pub timer: TimerName,
     /// When it is due.
     pub due_at: Timestamp,
-    /// What it carries, for whoever acts when it fires.
+    /// The note that it carries, for people who look at the run.
     pub note: Payload,
-    /// The time as it was asked for; none in entries of before it was recorded.
+    /// The time as it was asked for; none in entries from before it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Deadline>,
-    /// The scope that asked for it; entries of before scopes were recorded read as the root's.
+    /// The scope that asked for it; entries from before scopes were recorded read as the root's.
     #[serde(default, skip_serializing_if = "Scope::is_root")]
     pub scope: Scope,
 }

@@ -12,13 +12,13 @@ pub struct Put {
     pub version: u64,
     /// The value now.
     pub value: Payload,
-    /// The value before. Only entries of version 1 repeat it: what repeats a value brings it back after it was erased.
+    /// The value before. Only entries of version 1 repeat it. A repetition would bring a value back after it was erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Payload>,
 }
 has_payloads!(Put: value; optional previous);
 
-/// A value was deleted; its version goes on counting.
+/// A value was deleted; its version keeps counting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
     /// The version of the tombstone.

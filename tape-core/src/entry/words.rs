@@ -1,8 +1,8 @@
-//! Words: what people write, models say and upstreams answer, where a field of an entry has it.
+//! Words: texts of people, models and upstreams in the fields of an entry.
 //!
-//! Words are payload. A stored envelope has their length and digest, their bytes stand behind those of the entry's payloads, as one
-//! JSON array with a place for each field. So they are erased with the payloads. Names stay in the envelope: of a change of
-//! state the keys, of labels none.
+//! Words are payload. A stored envelope has their length and digest. Their bytes follow those of the entry's payloads, as one JSON array
+//! with a place for each field, so they are erased with the payloads. Names stay in the envelope: the keys of a change of state stay, the
+//! keys of labels do not.
 
 use crate::fingerprint::Part;
 use crate::id::Key;
@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 /// A field that has words.
 pub(crate) trait Words {
-    /// Takes the words out and leaves what stands in the envelope instead; null where there are none.
+    /// Takes the words out and leaves the field as it appears in the envelope; null where there are none.
     fn take(&mut self) -> Value;
     /// Puts words back that were taken out.
     fn put(&mut self, words: Value) -> Result<(), serde_json::Error>;
-    /// Makes the field, as it stands in the envelope, what readers get after its words were erased.
+    /// Turns the field, as it appears in the envelope, into the form that readers get after its words were erased.
     fn erase(&mut self);
 }
 
@@ -122,7 +122,7 @@ impl Words for BTreeMap<Key, String> {
 }
 
 impl Words for Delta {
-    /// The keys stay: a key whose value was erased reads as one that was removed, so that no earlier value comes back.
+    /// The keys stay: a key whose value was erased reads as removed, so that no earlier value comes back.
     fn take(&mut self) -> Value {
         let values = self.0.iter_mut().filter_map(|(key, json)| {
             let json = json.take()?;

@@ -1,4 +1,4 @@
-//! Single names, and why a text is none.
+//! Single names, and why a text is not a valid one.
 
 use crate::limits::{BUSINESS_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ macro_rules! names {
 }
 
 names! {
-    /// The outermost scope of every key; nothing crosses it.
+    /// The outermost scope of every key. Tenants share nothing.
     Tenant = "tenant", NAME_BYTES_MAX;
     /// An agent application.
     App = "app", NAME_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! Where in a run something stands: scopes, decisions in them, calls of those.
+//! Positions in a run: scopes, decisions in a scope, calls of a decision.
 
 use super::name::check_text;
 use super::{InvalidName, NameProblem, RunId, StreamId};

@@ -1,4 +1,4 @@
-//! Names of requests: ordered by time, so that a stream can tell a new one from one that it has forgotten.
+//! Request ids. They are ordered by time, so that a stream can tell a new id from one that it has forgotten.
 
 use super::{InvalidName, NameProblem};
 use crate::reply::Rejection;
@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 /// Names one request of one caller: repeating it returns the first outcome.
 ///
-/// It is a UUID of version 7: it says in milliseconds when it was made. Streams refuse others, which journals of earlier builds
-/// may still have.
+/// It is a UUID of version 7, so it has the time of its creation in milliseconds. Streams refuse other ids; journals of earlier builds may
+/// still contain them.
 ///
 /// ```
 /// use tape_core::id::RequestId;
@@ -88,7 +88,7 @@ impl FromStr for RequestId {
     }
 }
 
-/// The clock by which a client dates its requests: its own, moved by what it learns of the journal's time.
+/// The clock by which a client dates its requests: the client's own clock, corrected by what refusals tell of the journal's time.
 ///
 /// A client needs no clock that agrees with the journal's. A request that was sent once and is refused as too old or as from the
 /// future was not executed; the clock learns from the refusal, and the client sends the request under a new id.
@@ -121,8 +121,8 @@ impl RequestClock {
         RequestId::new(self.last, random)
     }
 
-    /// Learns from a refusal, where the client's own clock shows `own`. Whether the refused request was not executed and may be sent
-    /// again under a new id, provided that it was sent once only.
+    /// Learns from a refusal, where the client's own clock shows `own`. Returns whether the refused request was not executed and may be
+    /// sent again under a new id, provided that it was sent only once.
     pub fn learn(&mut self, own: Timestamp, refusal: &Rejection) -> bool {
         let journal = match refusal {
             Rejection::RequestTooOld { forgotten, now, .. } => {

@@ -1,4 +1,4 @@
-//! What has entries of its own: runs, sessions and the other streams, by their full names.
+//! Full names of streams: runs, sessions and everything else that has entries of its own.
 
 use super::{
     App, BusinessKey, ConnectorName, InvalidName, Invocation, NameProblem, SessionName, Tenant, User,
@@ -105,7 +105,7 @@ pub enum StreamId {
         /// The value.
         name: ValueName,
     },
-    /// Who owns a business key.
+    /// The owner of a business key.
     KeyOwner {
         /// The tenant.
         tenant: Tenant,
@@ -271,7 +271,7 @@ fn unescape(part: &str) -> Option<String> {
     while let Some(at) = rest.find('%') {
         text.push_str(&rest[..at]);
         let byte = u8::from_str_radix(rest.get(at + 1..at + 3)?, 16).ok()?;
-        // Only the form that `write_escaped` writes is taken: one stream has one text.
+        // Only the form that `write_escaped` writes is accepted: one stream has one text.
         if !matches!(byte, b'%' | b'/' | b'.' | b'*' | b'>' | b' ')
             || rest[at + 1..at + 3].contains(char::is_lowercase)
         {

@@ -1,11 +1,11 @@
-//! Drift: a re-drive that asks something else than the journal recorded.
+//! Drift: a re-drive whose requests differ from the journal.
 
 use crate::id::{BudgetName, EffectId, GateName, Key, Position, SampleName, Scope, TimerName};
 use crate::payload::Payload;
 use std::fmt;
 
-/// The agent asked something else than the journal recorded at the same place. It must stop: what it would do now does
-/// not follow from what was recorded.
+/// The agent's request differs from the one that the journal recorded at the same place. The agent must stop: its next acts would not
+/// follow from the recorded ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent drifted from its journal at {at}: {difference}")]
 pub struct Drift {
@@ -13,7 +13,7 @@ pub struct Drift {
     pub at: Place,
     /// What differs, in words for a person.
     pub difference: String,
-    /// Whether the journal has what the agent has not asked for, as far as it is now. A parallel branch may still ask for it.
+    /// Whether the drift is only that the agent has not asked for a recorded item so far. A parallel branch may still ask for it.
     pub skipped: bool,
 }
 
@@ -26,7 +26,7 @@ impl Drift {
         })
     }
 
-    /// The run is to end, and the journal has more.
+    /// The run is to end, and the journal has more items.
     pub(super) fn unasked(at: Place) -> Box<Self> {
         let difference = "the journal has it, the agent went on without asking for it";
         Box::new(Self {
@@ -35,7 +35,7 @@ impl Drift {
         })
     }
 
-    /// Something new is asked for, and the journal has something else first.
+    /// A new item is asked for, and the journal has another one first.
     pub(super) fn skipped(at: Place, asked: &Place) -> Box<Self> {
         let difference = format!("the journal has it next, the agent asked for {asked} instead");
         Box::new(Self {
@@ -91,11 +91,11 @@ impl Differences {
     }
 }
 
-/// A place of a journal that a re-drive comes by.
+/// A place in a journal that a re-drive passes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Place {
-    /// What the run begins with.
+    /// The input and labels of the run.
     Beginning,
     /// A decision.
     Decision(Position),

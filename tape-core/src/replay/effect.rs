@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// A recorded effect and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectRecord {
-    /// What it is. Of the arguments and of those that undo it only the digests are kept.
+    /// What it is. Only digests are kept of its arguments and of those of its undo.
     pub spec: EffectSpec,
     /// Where it stands.
     pub status: Status,
@@ -21,9 +21,9 @@ pub struct EffectRecord {
     pub attempt: u32,
     /// When its next attempt or observation is due, where it waits for one.
     pub due: Option<Timestamp>,
-    /// What came of it, once it is settled.
+    /// Its outcome, once it is settled.
     pub settled: Option<Settled>,
-    /// Why it waits, is unknown or is stuck; else empty.
+    /// Why it waits, is unknown or is stuck; otherwise empty.
     pub why: String,
     /// The entry that began it.
     begun: Seq,
@@ -31,7 +31,7 @@ pub struct EffectRecord {
     erased: bool,
 }
 
-/// What came of an effect.
+/// The outcome of an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// It happened; the upstream answered this.
@@ -73,7 +73,7 @@ impl EffectRecord {
         self.hold();
     }
 
-    /// What would have to be sent or asked about without its arguments waits for a person.
+    /// Marks it stuck if it would have to be sent or asked about without its arguments.
     fn hold(&mut self) {
         let waits = match self.status {
             Status::Pending => self.spec.mode == Mode::Outbox,
@@ -85,7 +85,7 @@ impl EffectRecord {
         }
     }
 
-    /// Folds an entry about this effect; entries that change nothing a driver asks about are passed over.
+    /// Folds an entry about this effect. Entries that change nothing for a driver are skipped.
     pub(super) fn fold(&mut self, entry: Entry) {
         match entry.body {
             EntryBody::EffectStarted(started) => {
@@ -143,8 +143,8 @@ impl EffectRecord {
         self.settled = Some(settled);
     }
 
-    /// Whether `asked` is what was recorded, in every part: what the journal has would stand, and a change of the agent's code
-    /// would be without effect.
+    /// Compares every part of `asked` with the record. Without this check the recorded effect would be used, and a change of the agent's
+    /// code would silently have no effect.
     pub(super) fn compare(&self, effect: &EffectId, asked: &EffectSpec) -> Result<(), Box<Drift>> {
         let recorded = &self.spec;
         let mut differences = Differences::default();

@@ -1,5 +1,5 @@
-//! What a run has by name: gates, timers, budgets and checkpoints. A name stands for one thing in the whole run; the journal says
-//! which scope asked for it.
+//! The named items of a run: gates, timers, budgets and checkpoints. A name means one item in the whole run; the journal records which
+//! scope asked for it.
 
 use super::drift::{Differences, Drift, Place};
 use super::{GateRecord, Replay, TimerRecord, TimerState};
@@ -81,7 +81,7 @@ impl Replay {
 
     /// The journal has `place`, as `scope` asked for it.
     fn expect_name(&mut self, scope: &Scope, place: Place) {
-        // What this driver asked for before the journal had it is its own.
+        // An item that this driver asked for before the journal had it is this driver's own.
         if !self.asked_names.contains(&place) {
             self.recorded_in(scope).expect_name(place.clone());
             self.unasked_names.insert(place, scope.clone());
@@ -96,7 +96,7 @@ impl Replay {
         self.asked_names.insert(place);
     }
 
-    /// A recorded gate that the agent asks for; none where it is to be opened.
+    /// The recorded gate that the agent asks for; none where it is to be opened.
     ///
     /// # Errors
     /// [`Drift`] where it was opened with another deadline, or where it is new and something that the scope has in the journal was
@@ -128,7 +128,7 @@ impl Replay {
         &self.gates
     }
 
-    /// A recorded timer that the agent asks for; none where it is to be set.
+    /// The recorded timer that the agent asks for; none where it is to be set.
     ///
     /// # Errors
     /// [`Drift`] where it was set to another time or carries something else, or where it is new and something that the scope has in
@@ -156,7 +156,7 @@ impl Replay {
         Ok(self.timers.get(timer))
     }
 
-    /// Whether a timer that the agent cancels is cancelled already; else it is to be cancelled.
+    /// Whether a timer that the agent cancels is cancelled already; otherwise it is to be cancelled.
     ///
     /// # Errors
     /// [`Drift`] where it is not, and something that the scope has in the journal was not asked for.
@@ -180,7 +180,7 @@ impl Replay {
         self.timers.get(timer)
     }
 
-    /// Whether a budget that the agent asks for is open; else it is to be opened.
+    /// Whether a budget that the agent asks for is open; otherwise it is to be opened.
     ///
     /// # Errors
     /// [`Drift`] where it is open with another limit, currency or parent, or where it is new and something that the scope has in the
@@ -215,9 +215,8 @@ impl Replay {
         Ok(open)
     }
 
-    /// Whether the checkpoint that the agent has come to is recorded; else it is to be recorded, and
-    /// [`Replay::checkpointed`] counts it once it is. The n-th time a label is asked for in a scope stands for the n-th record of it
-    /// there.
+    /// Whether the checkpoint that the agent has reached is recorded. Otherwise it is to be recorded, and [`Replay::checkpointed`] counts
+    /// it once it is. The n-th request for a label in a scope matches the n-th record of that label there.
     ///
     /// # Errors
     /// [`Drift`] where another state was recorded, or where it is new and something that the scope has in the journal was not asked
@@ -238,7 +237,7 @@ impl Replay {
 }
 
 fn compare_deadline(record: &GateRecord, asked: Option<Deadline>) -> Differences {
-    // Where the entry does not say what was asked, there is only whether there was a deadline, and at which time.
+    // An entry that does not record the request shows only whether there was a deadline, and its time.
     let recorded = record.asked.or(match (record.deadline, asked) {
         (Some(at), Some(Deadline::At(_)) | None) => Some(Deadline::At(at)),
         (Some(_), waits) => waits,

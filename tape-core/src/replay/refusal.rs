@@ -1,11 +1,11 @@
-//! Refusals that an agent was told and may have gone on from.
+//! Refusals that an agent was told and may have continued from.
 //!
-//! The rules write nothing about what they refuse. An agent may catch a refusal and do something else, though, and a re-drive that asks
-//! again might not be refused any more, or would ask for something new over what the journal has. So the driver records a sample, of a
-//! scope and a name of its own, before it tells the agent.
+//! The rules write nothing when they refuse a command. But an agent may catch a refusal and do something else. A re-drive that asks again
+//! might not be refused then, or might ask for a new item where the journal has another. So the driver records a sample, in a scope and
+//! under a name of its own, before it tells the agent.
 //!
-//! Where a driver recorded nothing after a refusal, in its scope, around it or within it, no agent went on from it: the next driver asks
-//! anew. A refusal that is not asked for again is no drift, since nothing came of it.
+//! If a driver recorded nothing after a refusal, in the same scope, a scope around it or a scope within it, then no agent continued from
+//! it, and the next driver asks anew. A refusal whose request is not repeated is not drift, since it had no consequences.
 
 use super::Place;
 use crate::effect::Status;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The scope and the name of samples that record refusals.
 const NAME: &str = "tape.refused";
 
-/// Why something was refused that may be granted another time.
+/// Why a request was refused that may be granted at another time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Refusal {
@@ -43,15 +43,15 @@ pub enum Refusal {
         run: RunId,
         /// The effect that owns it.
         effect: EffectId,
-        /// Where that stood, where it was known.
+        /// The status of that effect, if it was known.
         status: Option<Status>,
-        /// The entry that settled it, where one did.
+        /// The entry that settled it, if it was settled.
         settled: Option<Seq>,
     },
 }
 
 impl Refusal {
-    /// What is to be recorded of a rejection; none where the same question will be refused again.
+    /// The refusal to record for a rejection; none where the same request will always be refused.
     #[must_use]
     pub fn of(rejection: &Rejection) -> Option<Self> {
         match rejection {
@@ -127,7 +127,7 @@ impl Refused {
         }
     }
 
-    /// The sample that records it as the n-th refusal of its run.
+    /// The sample that records it as refusal `n` of its run.
     ///
     /// # Panics
     /// Never: a refusal has a JSON form, and it is small.
@@ -146,10 +146,11 @@ impl Refused {
 /// The refusals of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusals {
-    /// Those that the journal has and the agent was not told in this drive. One whose bytes are erased can be told no more.
+    /// Refusals that the journal has and that the agent was not told in this drive. A refusal whose bytes are erased cannot be told any
+    /// more.
     untold: BTreeMap<u32, Untold>,
     next: u32,
-    /// Those that this driver recorded and that have not come back with the journal.
+    /// Refusals that this driver recorded and whose entries were not folded yet.
     own: BTreeSet<u32>,
 }
 
@@ -198,7 +199,7 @@ impl Refusals {
         self.next
     }
 
-    /// The driver recorded one itself, and tells it.
+    /// The driver recorded a refusal itself, and tells the agent.
     pub(super) fn recorded(&mut self, n: u32) {
         self.next = self.next.max(n.saturating_add(1));
         if self.untold.remove(&n).is_none() {
@@ -206,7 +207,7 @@ impl Refusals {
         }
     }
 
-    /// The first refusal of what is asked for, where the agent was not told it in this drive.
+    /// The first refusal of this request that the agent was not told in this drive.
     pub(super) fn tell(&mut self, at: &Place, of: ContentDigest) -> Option<Refusal> {
         if self.untold.is_empty() {
             return None;
@@ -218,7 +219,7 @@ impl Refusals {
     }
 }
 
-/// Whether a scope is another one or has it within.
+/// Whether `outer` is `inner` or contains it.
 fn is_around(outer: &Scope, inner: &Scope) -> bool {
     let mut scope = Some(inner.clone());
     while let Some(here) = scope {

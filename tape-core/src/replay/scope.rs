@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct ScopeReplay {
-    /// The k-th decision; none once it was handed out, since nobody asks twice.
+    /// The k-th decision; none once it was returned to the agent, since it is asked for only once.
     decisions: Vec<Option<Box<Decision>>>,
     next_decision: u32,
     effects: BTreeMap<(u32, u16), EffectRecord>,
@@ -22,12 +22,12 @@ pub(super) struct ScopeReplay {
     unasked: BTreeSet<(u32, u16)>,
     /// Effects that the agent asked for before the journal had them.
     live: BTreeSet<(u32, u16)>,
-    /// The n-th sample; none once it was handed out, and for one that records a patch.
+    /// The n-th sample; none once it was returned to the agent, and for a sample that records a patch.
     samples: Vec<Option<Sample>>,
     next_sample: u32,
     /// Patches, and whether this scope takes them.
     patches: BTreeMap<SampleName, bool>,
-    /// Decisions with part of a budget set aside.
+    /// Decisions with a reservation.
     reserved: BTreeSet<u32>,
     /// Gates, timers, budgets and checkpoints that the journal has and the agent has not asked for.
     unasked_names: BTreeSet<Place>,
@@ -58,7 +58,7 @@ impl ScopeReplay {
             return Err(format!("decision {k} of its scope comes next"));
         }
         self.reserved.remove(&k);
-        // The driver's own decisions come back with the journal; it has them already.
+        // The driver's own decisions also arrive with the journal. The agent has them already.
         self.decisions
             .push((k >= self.next_decision).then(|| Box::new(recorded)));
         Ok(())
@@ -106,8 +106,8 @@ impl ScopeReplay {
         }
     }
 
-    /// Something new may only follow when everything that the journal has in this scope was asked for, and every scope within
-    /// that the journal has was entered.
+    /// A new item is allowed only after the agent has asked for everything that the journal has in this scope, and has entered every scope
+    /// within it that the journal has.
     pub(super) fn all_asked(&self, scope: &Scope, asked: &Place) -> Result<(), Box<Drift>> {
         let within = || self.unentered.first().cloned().map(Place::Scope);
         match self.unasked(scope).or_else(within) {
@@ -116,7 +116,7 @@ impl ScopeReplay {
         }
     }
 
-    /// The agent asks for something here, or within. Whether that is the first time.
+    /// The agent asks for something in this scope or within it. Returns whether that is the first time.
     pub(super) fn enter(&mut self) -> bool {
         !std::mem::replace(&mut self.entered, true)
     }
@@ -125,7 +125,7 @@ impl ScopeReplay {
         self.entered
     }
 
-    /// The journal has `scope` within this one, and the agent has not entered it.
+    /// Notes that the journal has `scope` within this one, and the agent has not entered it.
     pub(super) fn expect_entry(&mut self, scope: Scope) {
         self.unentered.insert(scope);
     }
@@ -150,7 +150,7 @@ impl ScopeReplay {
         }
     }
 
-    /// Whether the n-th checkpoint of a label is recorded, where the agent has come to the n-th. A recorded one counts as asked for.
+    /// Whether the checkpoint of a label that the agent has reached is recorded. If it is, it counts as asked for.
     pub(super) fn ask_checkpoint(
         &mut self,
         scope: &Scope,
@@ -251,7 +251,8 @@ impl ScopeReplay {
         Ok(())
     }
 
-    /// Whether the scope takes the path of a patch: where that is recorded, or where everything that the journal has here was asked for.
+    /// Whether the scope takes the path of a patch: if that is recorded, or if the agent has asked for everything that the journal has
+    /// here.
     pub(super) fn patched(&mut self, scope: &Scope, name: &SampleName) -> Patch {
         if let Some(known) = self.patches.get(name) {
             return Patch::Known(*known);

@@ -23,7 +23,7 @@ pub enum Rejection {
         /// Its name, where the command may have named several, or names it among other things.
         name: Option<String>,
     },
-    /// What the command makes exists already with other contents.
+    /// The object that the command creates exists already with other contents.
     #[error("{what} exists already with other contents")]
     Exists {
         /// What.
@@ -45,7 +45,7 @@ pub enum Rejection {
         /// Its lease ends here.
         until: Timestamp,
     },
-    /// Recovery has nothing to do on the run yet.
+    /// The run is not due for recovery yet.
     #[error("the run is not due for recovery{}", .due.map(|at| format!(" before {at}")).unwrap_or_default())]
     NotDue {
         /// When it is.
@@ -57,13 +57,13 @@ pub enum Rejection {
         /// How.
         ending: RunOutcome,
     },
-    /// Only what has ended can be retired.
+    /// Only a run that has ended can be retired.
     #[error("the run has not ended: it is {}", .status.as_str())]
     NotEnded {
         /// Where the run stands.
         status: RunStatus,
     },
-    /// The run is being cancelled, undone, or waits for a person: nothing new may begin.
+    /// The run is suspended, being cancelled or undone, or waits for a person: nothing new may begin.
     #[error("the run is {phase}: nothing new may begin")]
     Closing {
         /// Its phase.
@@ -72,7 +72,7 @@ pub enum Rejection {
     /// A run cannot end or wait while something is under way.
     #[error("{what} is not settled")]
     Unsettled {
-        /// What: an effect, an obligation.
+        /// The effect or obligation.
         what: String,
     },
     /// Something happened that the driver has not seen; look again before suspending.
@@ -136,9 +136,9 @@ pub enum Rejection {
         run: RunId,
         /// The owner's effect.
         effect: EffectId,
-        /// Where that stands; none where it has not begun, or its entries were dropped.
+        /// The status of that effect; none where it has not begun, or its entries were dropped.
         status: Option<Status>,
-        /// The entry of the owner's run that settled it, which has what came of it.
+        /// The entry of the owner's run that settled it and has its outcome.
         settled: Option<Seq>,
     },
     /// The caller has no claim, or its claim has lapsed.
@@ -149,7 +149,7 @@ pub enum Rejection {
         /// On what.
         what: String,
     },
-    /// Another worker has it.
+    /// Another worker has claimed it.
     #[error("{what} is claimed by {holder} until {until}")]
     Claimed {
         /// What.
@@ -181,12 +181,13 @@ pub enum Rejection {
         /// When it is due.
         due: Timestamp,
     },
-    /// The server does not know the time well enough to say whether the right of another is over. Try again, or ask another server.
+    /// The server does not know the time well enough to tell whether the lease or claim of another has ended. Try again, or ask another
+    /// server.
     #[error(
-        "whether another still has {what} cannot be said now: this server does not know the time of the journal well enough"
+        "this server does not know the journal's time well enough to tell whether another still has {what}"
     )]
     TimeUnsure {
-        /// What the other has: the run, an effect, an obligation.
+        /// What the lease or claim is on: the run, an effect, an obligation.
         what: String,
     },
     /// The timer has fired or was cancelled.
@@ -205,7 +206,7 @@ pub enum Rejection {
         /// What was asked.
         asked: u64,
     },
-    /// The value or session has moved on.
+    /// The value or session has changed since the caller's version.
     #[error("{what} is at version {current}, not {expected}")]
     VersionConflict {
         /// What.
@@ -231,14 +232,14 @@ pub enum Rejection {
         /// The id.
         request: RequestId,
     },
-    /// The id of a request is that of another command, or of another caller's: nothing was done for this one.
+    /// The id of a request was used for another command or by another caller. This command was not executed.
     #[error("request id {request} was used for another command; give this one an id of its own")]
     RequestReused {
         /// The id.
         request: RequestId,
     },
-    /// The stream has forgotten what requests of that age came to. The request is not executed; whether it was before, only the
-    /// journal says.
+    /// The stream has forgotten the outcomes of requests of that age. The request is not executed. Only the journal shows whether it was
+    /// executed before.
     #[error(
         "request {request} is too old to know: replies up to {forgotten} are forgotten. If it was sent before, look at the journal          whether it was executed; else send it under a new id, made at {now}"
     )]
@@ -250,7 +251,7 @@ pub enum Rejection {
         /// The journal's time.
         now: Timestamp,
     },
-    /// The id of a request is dated too far ahead of the journal's time, of which it may not push the end.
+    /// The id of a request is dated too far ahead of the journal's time.
     #[error("request id {request} is dated ahead of the journal's time, which is {now}")]
     RequestFromFuture {
         /// The id.
@@ -258,7 +259,7 @@ pub enum Rejection {
         /// The journal's time.
         now: Timestamp,
     },
-    /// A verdict is about what the person has seen, and something came after it.
+    /// The subject of a verdict changed after the entry that the person has seen.
     #[error(
         "{what} changed in entry {changed}, after entry {seen} that the verdict is about: it is {standing} now. Look again"
     )]
@@ -278,7 +279,7 @@ pub enum Rejection {
         /// What.
         what: String,
     },
-    /// A field makes no sense.
+    /// A field is invalid.
     #[error("{field}: {problem}")]
     Invalid {
         /// The field.
@@ -289,13 +290,13 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// What the command is about does not exist.
+    /// The rejection where the subject of a command does not exist.
     #[must_use]
     pub const fn not_found(what: Missing) -> Self {
         Self::NotFound { what, name: None }
     }
 
-    /// What the command names does not exist.
+    /// The same, with the name by which the command calls it.
     pub(crate) fn none_named(what: Missing, name: impl ToString) -> Self {
         Self::NotFound {
             what,
@@ -303,8 +304,8 @@ impl Rejection {
         }
     }
 
-    /// Whether the request was refused for the age of its id alone. Sent once only, it was not executed, and may be sent again under a
-    /// new id; sent before, it may have been.
+    /// Whether the request was refused only for the age of its id. If it was sent only once, it was not executed and may be sent again
+    /// under a new id. If it was sent before, it may have been executed.
     #[must_use]
     pub const fn is_for_its_age(&self) -> bool {
         matches!(self, Self::RequestTooOld { .. } | Self::RequestFromFuture { .. })
@@ -315,7 +316,7 @@ impl Now {
     /// As [`Now::outlived`].
     ///
     /// # Errors
-    /// [`Rejection::TimeUnsure`] where it cannot be said now.
+    /// [`Rejection::TimeUnsure`] where the server cannot tell.
     pub(crate) fn judge(self, until: Timestamp, what: impl FnOnce() -> String) -> Result<bool, Rejection> {
         self.outlived(until)
             .ok_or_else(|| Rejection::TimeUnsure { what: what() })

@@ -52,11 +52,11 @@ macro_rules! words {
 }
 
 words! {
-    /// What a command is about and does not exist.
+    /// The missing subject of a command.
     Missing {
         /// A run.
         Run = "run",
-        /// A driver: the run is let go.
+        /// A driver: the run has none.
         Driver = "driver",
         /// A session.
         Session = "session",
@@ -90,9 +90,9 @@ words! {
     ClosingPhase {
         /// It waits without a driver.
         Suspended = "suspended",
-        /// It was asked to end, and its driver has not accepted that yet.
+        /// Its cancellation was requested, and its driver has not accepted that yet.
         Cancelling = "cancelling",
-        /// What it did is being undone.
+        /// Its effects are being undone.
         Compensating = "compensating",
         /// It waits for a person.
         Stuck = "stuck",
@@ -146,7 +146,7 @@ words! {
         Spends = "spends at once",
         /// The units of a budget.
         BudgetUnits = "units of a budget",
-        /// The milliseconds before a run that is let go is driven again.
+        /// The milliseconds before a released run is driven again.
         RedriveDelay = "milliseconds before a re-drive",
         /// The keys of a change of state.
         DeltaKeys = "keys of a change of state",
@@ -170,7 +170,7 @@ words! {
 }
 
 words! {
-    /// Which field of a command makes no sense.
+    /// Which field of a command is invalid.
     Field {
         /// The command as a whole.
         Command = "command",
@@ -188,9 +188,9 @@ words! {
         Scope = "scope",
         /// A position.
         Position = "position",
-        /// Why something is done.
+        /// The reason for an action.
         Reason = "reason",
-        /// Why nobody is sure.
+        /// Why an outcome is unknown.
         Cause = "cause",
         /// What went wrong.
         Error = "error",
@@ -208,7 +208,7 @@ words! {
         Obligation = "obligation",
         /// A cancellation.
         Cancel = "cancel",
-        /// When a suspended run goes on.
+        /// When a suspended run continues.
         Resume = "resume",
         /// The last entry that the sender has seen.
         Seen = "seen",

@@ -1,4 +1,4 @@
-//! Attempts at an effect: started before the call, claimed by one worker, ended by what the upstream said.
+//! Attempts at an effect: started before the call, claimed by one worker, ended by the upstream's answer.
 
 use super::Run;
 use super::check::{follows, lease_length, text, wrong_status};
@@ -12,12 +12,12 @@ use crate::limits::{BACKOFF_MS_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 
-/// A failure worth a retry.
+/// A retryable failure.
 struct Retry<'a> {
     error: &'a str,
-    /// The upstream's own wish.
+    /// The wait that the upstream asks for.
     after_ms: Option<u64>,
-    /// Whether the attempt may have acted all the same.
+    /// Whether the attempt may have acted nevertheless.
     doubt: bool,
     /// Whether the upstream was not reached.
     unreached: bool,
@@ -154,7 +154,7 @@ impl Run {
         })
     }
 
-    /// A worker vanished in mid-call. What is idempotent may be sent again; of the rest nobody knows.
+    /// The worker vanished during the call. An idempotent effect may be sent again; any other becomes UNKNOWN.
     pub(super) fn lapse_effect(&self, id: &EffectId, now: Now) -> Result<Decided, Rejection> {
         let effect = self.effect(id)?;
         if effect.is_inline() || effect.status != Status::Started {
@@ -164,7 +164,7 @@ impl Run {
         self.lapsed(id, effect, "the claim of its worker lapsed".to_owned(), now.at())
     }
 
-    /// What follows for an effect that a worker had started.
+    /// The entry for an effect whose worker vanished.
     pub(super) fn lapsed(
         &self,
         id: &EffectId,
@@ -244,7 +244,7 @@ impl Run {
             AttemptOutcome::Unknown { cause } | AttemptOutcome::Repeat { cause, .. } => {
                 text(Field::Cause, cause)?;
                 if effect.semantics == Semantics::ReadOnly {
-                    // There is nothing to ask the upstream about.
+                    // A read-only effect changes nothing, so there is nothing to ask the upstream about.
                     return self.append(self.retry(id, effect, &Retry::not_done(cause, None), by, now));
                 }
                 let observe_at = now.plus_millis(effect.policy.backoff_after(1));
@@ -257,7 +257,7 @@ impl Run {
         }
     }
 
-    /// What follows from a failure worth a retry.
+    /// The entry for a retryable failure.
     fn retry(
         &self,
         id: EffectId,
@@ -267,10 +267,10 @@ impl Run {
         now: Timestamp,
     ) -> EntryBody {
         let error = retry.error;
-        // Nothing is taken from the outbox of a run that ends.
+        // No effect is dispatched from the outbox of a run that is ending.
         let wanted = effect.is_inline() || self.open().is_ok();
         if wanted && (retry.unreached || effect.may_fail_again()) {
-            // A wish of "at once" would burn all attempts in a row.
+            // An upstream that asks for a retry at once would use up all attempts in a row.
             let backoff = if retry.unreached {
                 let times = effect.unreached.in_a_row.saturating_add(1);
                 effect.policy.backoff_unreached(times)

@@ -1,4 +1,4 @@
-//! Budgets: what is reserved and spent never passes the limit by reservation.
+//! Budgets: a reservation never takes reserved and spent amounts over the limit.
 
 use super::Run;
 use super::check::room;
@@ -10,7 +10,7 @@ use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A budget and where it stands, in whole units of its currency.
+/// A budget and its amounts, in whole units of its currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// The budget it is part of.
@@ -19,9 +19,9 @@ pub struct Budget {
     pub currency: Currency,
     /// The most that may be reserved and spent together.
     pub limit: u64,
-    /// What is set aside for decisions and effects under way.
+    /// What is reserved for decisions and effects under way.
     pub reserved: u64,
-    /// What is spent. The upstream's word counts, so it can pass the limit where an act cost more than was set aside.
+    /// What is spent. It can exceed the limit: the actual cost counts, even if it is higher than the reservation.
     pub spent: u64,
 }
 
@@ -90,13 +90,13 @@ impl Run {
         room(Limit::BudgetDepth, self.line(parent).count(), BUDGET_DEPTH_MAX)
     }
 
-    /// A budget and those it is part of, from the inside out.
+    /// A budget and its ancestors, from the inside out.
     fn line<'a>(&'a self, name: &'a BudgetName) -> impl Iterator<Item = &'a BudgetName> {
         let line = std::iter::successors(Some(name), |name| self.budgets.get(*name)?.parent.as_ref());
         line.take(BUDGET_DEPTH_MAX)
     }
 
-    /// Refuses spends of budgets that are not there.
+    /// Refuses spends of budgets that do not exist.
     pub(super) fn check_spends(&self, spends: &[Spend]) -> Result<(), Rejection> {
         room(Limit::Spends, spends.len().saturating_sub(1), SPENDS_MAX)?;
         let unknown = |spend: &&Spend| !self.budgets.contains_key(&spend.budget);
@@ -106,7 +106,7 @@ impl Run {
         }
     }
 
-    /// Refuses to reserve what a budget, or one it is part of, does not have left.
+    /// Refuses a reservation that exceeds what a budget, or an ancestor of it, has left.
     pub(super) fn check_reservation(&self, spends: &[Spend]) -> Result<(), Rejection> {
         self.check_spends(spends)?;
         for (name, asked) in self.totals(spends) {
@@ -122,8 +122,8 @@ impl Run {
         Ok(())
     }
 
-    /// What spends come to for each budget, counting those they are part of. What is more than can be counted is more than any
-    /// budget has left, see [`BUDGET_UNITS_MAX`].
+    /// The total of the spends for each budget, ancestors included. A total that saturates is more than any budget has left, see
+    /// [`BUDGET_UNITS_MAX`].
     fn totals(&self, spends: &[Spend]) -> BTreeMap<BudgetName, u64> {
         let mut totals = BTreeMap::new();
         for spend in spends {
@@ -169,7 +169,7 @@ impl Run {
     }
 
     pub(super) fn fold_budget_opened(&mut self, e: &Opened) -> Result<(), String> {
-        // A budget is part of an older one, so that no line of budgets ever turns back on itself.
+        // A parent must exist before its child, so the budgets form no cycle.
         if e.parent
             .as_ref()
             .is_some_and(|parent| !self.budgets.contains_key(parent))

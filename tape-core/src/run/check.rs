@@ -24,7 +24,7 @@ pub(crate) fn text(field: Field, text: &str) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Refuses one more where there are as many as there may be.
+/// Refuses another item where `count` has reached `max`.
 pub(super) fn room(limit: Limit, count: usize, max: usize) -> Result<(), Rejection> {
     if count < max {
         Ok(())
@@ -59,7 +59,7 @@ pub(super) fn follows(what: &str, last: u32, given: u32) -> Result<(), String> {
     }
 }
 
-/// The word for a missing effect in a stored journal.
+/// The problem of a stored entry whose effect does not exist.
 pub(super) fn no_effect(effect: &EffectId) -> String {
     format!("there is no effect {effect}")
 }

@@ -1,4 +1,4 @@
-//! Work that no worker has, as far as that can be said before one asks for it.
+//! Work that no worker has claimed, as far as a server can tell before a claim.
 
 use super::{Effect, Obligation, ObligationStatus, Run};
 use crate::entry::effect::WorkLease;
@@ -7,7 +7,7 @@ use crate::id::EffectId;
 use crate::time::Now;
 
 impl Run {
-    /// An effect that is not settled and that no worker has.
+    /// An effect that is not settled and that no worker has claimed.
     #[must_use]
     pub fn claimable_effect(&self, id: &EffectId, now: Now) -> Option<&Effect> {
         let effect = self.effects.get(id)?;
@@ -15,7 +15,7 @@ impl Run {
         (free && !effect.status.is_settled()).then_some(effect)
     }
 
-    /// An obligation that no worker has.
+    /// An obligation that no worker has claimed.
     #[must_use]
     pub fn claimable_obligation(&self, id: &ObligationId, now: Now) -> Option<&Obligation> {
         let obligation = self.obligations.iter().find(|obligation| obligation.id == *id)?;
@@ -27,7 +27,7 @@ impl Run {
     }
 }
 
-/// Whether a claim on it would not be refused for the sake of another worker.
+/// Whether no other worker's claim would make a claim on it fail.
 fn is_free(claim: Option<&WorkLease>, now: Now) -> bool {
     claim.is_none_or(|claim| now.outlived(claim.until) == Some(true))
 }

@@ -1,4 +1,4 @@
-//! How a run ends: well, or badly once what it did is undone.
+//! How a run ends: completed, or failed or cancelled once its effects are undone.
 
 use super::check::text;
 use super::{Effect, ObligationStatus, Phase, Run, effect, obligation};
@@ -47,13 +47,13 @@ impl Run {
         }
         self.counts()?;
         text(Field::Reason, reason)?;
-        // A run that is stuck takes no driver's commands, whatever its lease says: there is no driver to wait for.
+        // A stuck run accepts no commands of a driver, even if its lease is held: there is no driver to wait for.
         let waits = self.stuck.is_none() && self.driver_at(now)?;
         let first = self.cancel_requested();
         if waits && first.is_some() {
             return Ok(self.already_in(self.ending_said.first(), ReplyResult::Recorded));
         }
-        // Of several reasons the first counts.
+        // The first reason counts.
         let reason = first.unwrap_or(reason).to_owned();
         if waits {
             return self.append(CancelRequested { reason });
@@ -64,7 +64,7 @@ impl Run {
     pub(super) fn accept_cancel(&self, now: Timestamp) -> Result<Decided, Rejection> {
         let invalid = Rejection::Invalid {
             field: Field::Cancel,
-            problem: "nobody asked for it".to_owned(),
+            problem: "no cancellation was requested".to_owned(),
         };
         let reason = self.cancel.clone().ok_or(invalid)?;
         self.close(UnhappyOutcome::Cancelled { reason }, now)
@@ -81,7 +81,7 @@ impl Run {
         Ok(decided(self.seq, entries))
     }
 
-    /// Adds the end of the run to a command that undoes or settles the last thing.
+    /// Adds the end of the run to a command that undoes or settles the last item.
     pub(super) fn finish_unwinding(&self, decided: Decided, now: Timestamp) -> Result<Decided, Rejection> {
         let unwinds = |body: &EntryBody| matches!(body, EntryBody::RunCompensating(_));
         let compensating = matches!(self.phase, Phase::Compensating { .. });
@@ -105,7 +105,7 @@ impl Run {
         Ok(crate::reply::decided(self.seq, entries))
     }
 
-    /// The state as it will be: the rules over what a command leads to are asked of the state itself.
+    /// The state after these entries. The rules about the consequences of a command read them from that state.
     fn after_entries(&self, entries: &[EntryBody], now: Timestamp) -> Self {
         let mut after = self.clone();
         let request = RequestId::from_u128(0);
@@ -127,7 +127,8 @@ impl Run {
     }
 }
 
-/// What becomes of an effect when its run ends: what a worker has or the upstream is asked about goes on.
+/// The entry for an effect whose run ends: it fails if it cannot have acted, and becomes UNKNOWN if it may have. None where nothing
+/// changes: it is settled or stuck, a worker has it, or the upstream is being asked about it.
 fn break_off(id: &EffectId, effect: &Effect, now: Timestamp) -> Option<EntryBody> {
     let unknown = |cause: &str| Some(effect::unknown(id.clone(), cause.to_owned(), now));
     match effect.status {

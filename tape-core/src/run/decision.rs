@@ -49,7 +49,7 @@ impl Run {
         })
     }
 
-    /// Refuses a position that is not the next of its scope, and one scope more than there may be.
+    /// Refuses a position that is not the next of its scope, and a new scope over the limit.
     pub(super) fn check_position(&self, given: &Position) -> Result<(), Rejection> {
         let next = self.next_position(&given.scope);
         if *given != next {

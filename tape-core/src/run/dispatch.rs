@@ -1,4 +1,4 @@
-//! Which family answers a command, and whether the run takes it at all in its phase.
+//! Passes a command to its family, after a check that the run accepts it in its phase.
 
 use super::check::text;
 use super::{Run, observe, retire};
@@ -17,7 +17,7 @@ impl Run {
         now: Now,
     ) -> Result<Decided, Rejection> {
         use DriverCommand as C;
-        // The epoch says who drives: nothing of the driver's own is judged by the time.
+        // The epoch identifies the driver, so the driver's commands are not checked against time bounds.
         let now = now.at();
         self.driven(epoch)?;
         let closes = matches!(
@@ -81,7 +81,7 @@ impl Run {
         }
     }
 
-    /// What a scope within the run asks for by a name of the run.
+    /// A command of a scope within the run on a named item of the run.
     fn within(
         &self,
         scope: &Scope,

@@ -17,7 +17,7 @@ use crate::reply::{Decided, Field, Limit, Missing, Rejection};
 use crate::time::{Now, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An effect of a run. Arguments and results are not here but in its entries.
+/// An effect of a run. Its arguments and results are only in its entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// The entry that began it, which has the arguments.
@@ -28,13 +28,13 @@ pub struct Effect {
     pub operation: Operation,
     /// What happens if it is sent twice.
     pub semantics: Semantics,
-    /// Who runs it.
+    /// How it is run.
     pub mode: Mode,
     /// The business operation's own name.
     pub business_key: Option<BusinessKey>,
     /// What undoes it, where that was known at the beginning.
     pub undo: Option<Operation>,
-    /// What is set aside for it.
+    /// What is reserved for it.
     pub reserved: Vec<Spend>,
     /// How often it is tried and asked about.
     pub policy: EffectPolicy,
@@ -42,19 +42,19 @@ pub struct Effect {
     pub status: Status,
     /// Its attempts so far.
     pub attempt: u32,
-    /// How many of them ended in a failure worth a retry.
+    /// How many of them ended in a retryable failure.
     pub failures: u32,
-    /// Whether an earlier attempt ended without anybody knowing how: it may have happened, whatever a later attempt says.
+    /// Whether the outcome of an earlier attempt is unknown: then the effect may have happened, whatever a later attempt reports.
     pub doubt: bool,
     /// Its observations so far.
     pub observations: u32,
-    /// How many of them ended inconclusive since it was sent for the first time, or again after it had not happened.
+    /// How many of them ended inconclusive since the effect was last sent: the first time, or again after it was found absent.
     pub inconclusive: u32,
-    /// How many of them, the last in a row before the one under way, ended because their workers vanished.
+    /// How many of them, in a row up to the one under way, ended because their workers vanished.
     pub vanished: u32,
     /// How often the upstream was not reached.
     pub unreached: Unreached,
-    /// Who is dispatching or observing it.
+    /// The claim of the worker that dispatches or observes it.
     pub claim: Option<WorkLease>,
     /// When the next attempt or observation is due.
     pub due: Option<Timestamp>,
@@ -75,18 +75,18 @@ impl Effect {
         self.mode == Mode::Inline
     }
 
-    /// Whether it waits for the driver: nobody else runs an inline effect.
+    /// Whether it waits for the driver: only the driver runs an inline effect.
     pub(super) fn is_drivers(&self) -> bool {
         self.is_inline() && matches!(self.status, Status::Pending | Status::Started)
     }
 
-    /// Whether the driver has it under way or is to send it now.
+    /// Whether the driver is running it or is to send it now.
     pub(super) fn is_drivers_now(&self, now: Timestamp) -> bool {
         let waits = self.status == Status::Pending && self.due.is_some_and(|due| due > now);
         self.is_drivers() && !waits
     }
 
-    /// Whose work it is now, and from when.
+    /// The queue in which it is due, and from when.
     pub(super) fn due(&self) -> Option<(Queue, Timestamp)> {
         let due = self.claimed_until().or(self.due);
         match self.status {
@@ -96,19 +96,19 @@ impl Effect {
         }
     }
 
-    /// The end of the right to it, where somebody has one.
+    /// The end of the claim on it, if a worker has one.
     pub(super) fn claimed_until(&self) -> Option<Timestamp> {
         self.claim.as_ref().map(|claim| claim.until)
     }
 
-    /// Whether `holder` has the right to it at `now`.
+    /// Whether `holder` has a claim on it at `now`.
     pub(super) fn claimed_by(&self, holder: &Holder, now: Now) -> bool {
         self.claim
             .as_ref()
             .is_some_and(|claim| claim.holder == *holder && now.holds(claim.until))
     }
 
-    /// Whether what it is claimed for is this.
+    /// Whether it is claimed for this attempt or observation.
     pub(super) const fn is_held_for(&self, held: Held) -> bool {
         match held {
             Held::Attempt(attempt) => matches!(self.status, Status::Started) && self.attempt == attempt,
@@ -118,16 +118,16 @@ impl Effect {
         }
     }
 
-    /// Whether it is tried again after one more failure.
+    /// Whether it is tried again after another failure.
     pub(super) const fn may_fail_again(&self) -> bool {
         self.failures + 1 < self.policy.attempts_max
     }
 
-    /// It is known not to have happened, and waits for its next attempt.
+    /// Notes that it did not happen and waits for its next attempt.
     pub(super) fn resend(&mut self, at: Timestamp) {
         (self.status, self.doubt) = (Status::Pending, false);
         (self.claim, self.due, self.stuck) = (None, Some(at), None);
-        // The next doubt is another one.
+        // A later UNKNOWN counts its observations anew.
         (self.inconclusive, self.vanished) = (0, 0);
         self.unreached.over();
     }
@@ -137,7 +137,7 @@ impl Effect {
         self.attempt.saturating_sub(self.unreached.attempts)
     }
 
-    /// Whether it never left the outbox: no attempt was started, so that nothing can have come of it.
+    /// Whether it never left the outbox: no attempt was started, so it cannot have happened.
     pub(crate) const fn was_never_sent(&self) -> bool {
         matches!(self.mode, Mode::Outbox) && self.attempt == 0
     }
@@ -169,7 +169,7 @@ impl Run {
             .filter(|effect| !effect.status.is_settled())
             .count();
         room(Limit::EffectsUnderWay, open, OPEN_EFFECTS_MAX)?;
-        // Room for what the effects under way may still arm, each once for itself and once for a duplicate.
+        // Reserves room for the obligations that the effects under way may still arm: one each for itself and one for a duplicate.
         room(
             Limit::Obligations,
             self.obligations.len() + 2 * open,
@@ -274,7 +274,7 @@ impl Run {
         Ok(())
     }
 
-    /// The effect an entry speaks of, which must not be settled.
+    /// The effect that an entry is about, which must not be settled.
     pub(super) fn effect_mut(&mut self, id: &EffectId) -> Result<&mut Effect, String> {
         let effect = self.effects.get_mut(id).ok_or_else(|| no_effect(id))?;
         if effect.status.is_settled() {
@@ -284,7 +284,7 @@ impl Run {
         }
     }
 
-    /// Whether an effect came to its end. Settled effects are dropped once a later decision of their scope is recorded.
+    /// Whether an effect was settled. Settled effects are dropped once a later decision of their scope is recorded.
     pub(super) fn was_settled(&self, id: &EffectId) -> bool {
         let next = self.next_position(&id.position.scope).k;
         let dropped = || id.position.k.checked_add(1).is_some_and(|later| later < next);
@@ -405,7 +405,7 @@ pub(super) fn check_undo(semantics: Semantics, undo: Option<&Undo>) -> Result<()
     Ok(())
 }
 
-/// The upstream is to be asked at once.
+/// The entry that makes an effect UNKNOWN; the upstream is to be asked at once.
 pub(super) fn unknown(effect: EffectId, cause: String, now: Timestamp) -> EntryBody {
     Unknown {
         effect,
@@ -415,7 +415,7 @@ pub(super) fn unknown(effect: EffectId, cause: String, now: Timestamp) -> EntryB
     .into()
 }
 
-/// Refuses what is not due yet.
+/// Refuses an effect that is not due yet.
 pub(super) fn due(id: &EffectId, effect: &Effect, now: Timestamp) -> Result<(), Rejection> {
     match effect.due {
         Some(due) if due > now => Err(Rejection::TooEarly {
@@ -426,7 +426,7 @@ pub(super) fn due(id: &EffectId, effect: &Effect, now: Timestamp) -> Result<(), 
     }
 }
 
-/// Refuses what another worker has.
+/// Refuses an effect that another worker has claimed.
 pub(super) fn free(id: &EffectId, effect: &Effect, now: Now) -> Result<(), Rejection> {
     let Some(WorkLease { holder, until }) = &effect.claim else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Erased payloads: what of a run must forget them, and what cannot go on without them.
+//! Erased payloads: which parts of a run must forget them, and which cannot continue without them.
 
 use super::effect::Effect;
 use super::{Obligation, ObligationStatus, Phase, Run};
@@ -14,10 +14,10 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Why what still had to be sent or undone waits for a person.
+/// Why an effect or undo that still had to be sent waits for a person.
 pub const ARGUMENTS_ERASED: &str = "its arguments were erased";
 
-/// The entries that say how a run ends: they repeat each other, and are erased together.
+/// The entries that have the reason for the end of a run. They repeat each other and are erased together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EndingSaid {
     /// The entries, oldest first.
@@ -27,7 +27,7 @@ pub(super) struct EndingSaid {
 }
 
 impl EndingSaid {
-    /// An entry says how the run ends, where it `repeats` what those before it say; else what they say does not count.
+    /// Adds an entry that has the reason for the run's end. If it does not repeat the earlier entries, they no longer count.
     pub(super) fn say(&mut self, entry: Seq, repeats: bool) {
         if !repeats {
             *self = Self::default();
@@ -35,7 +35,7 @@ impl EndingSaid {
         self.entries.push(entry);
     }
 
-    /// The first entry that says it.
+    /// The first entry that has the reason.
     pub(super) fn first(&self) -> Option<Seq> {
         self.entries.first().copied()
     }
@@ -50,7 +50,7 @@ impl Run {
             .decide(&command.body, self.seq, |entries| self.repeats(entries))
     }
 
-    /// The entries that repeat what others say which are erased.
+    /// The entries that repeat the contents of the erased ones.
     fn repeats(&self, entries: &BTreeSet<Seq>) -> Vec<Seq> {
         let mut together = self.ending_said.entries.clone();
         if let Some(retired) = &self.retired {
@@ -111,14 +111,14 @@ impl Run {
         }
     }
 
-    /// Lets an effect wait for a person that cannot go on without its arguments.
+    /// Makes an effect wait for a person if it cannot continue without its arguments.
     pub(super) fn hold(&mut self, id: &EffectId, seq: Seq, at: Timestamp) {
         if self.effects.get_mut(id).is_some_and(|effect| effect.hold(seq)) {
             self.changed_at = at;
         }
     }
 
-    /// Lets everything wait for a person that cannot go on without its arguments.
+    /// Makes every effect and obligation wait for a person that cannot continue without its arguments.
     pub(super) fn hold_all(&mut self, seq: Seq, at: Timestamp) {
         let mut held = false;
         for effect in self.effects.values_mut() {
@@ -134,7 +134,7 @@ impl Run {
 }
 
 impl Obligation {
-    /// Whether it now waits for a person, by an entry, since it would have to be carried out without its arguments.
+    /// Makes it wait for a person, by an entry, if it would have to be carried out without its arguments. Returns whether it did.
     pub(super) fn hold(&mut self, by: Seq) -> bool {
         if !self.erased || !matches!(self.status, ObligationStatus::Due { .. }) {
             return false;
@@ -148,8 +148,8 @@ impl Obligation {
 }
 
 impl Effect {
-    /// Whether it now waits for a person, by an entry, since its arguments are erased and it would have to be sent or asked about. What a
-    /// worker is at already may come to its end first.
+    /// Makes it wait for a person, by an entry, if its arguments are erased and it would have to be sent or asked about. An attempt or
+    /// observation that is under way may end first. Returns whether it did.
     fn hold(&mut self, by: Seq) -> bool {
         let waits = match self.status {
             Status::Pending => !self.is_inline(),

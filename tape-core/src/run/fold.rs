@@ -10,7 +10,7 @@ use crate::id::Seq;
 use crate::time::Timestamp;
 
 impl Run {
-    /// Notes that something came to its end that a driver may wait for.
+    /// Notes the end of something that a driver may wait for.
     pub(super) fn wake(&mut self, seq: Seq, at: Timestamp) {
         self.event = seq;
         if let Phase::Suspended { woken_at, .. } = &mut self.phase {
@@ -30,7 +30,7 @@ impl Run {
         self.obligations.clear();
     }
 
-    /// Refuses what cannot stand in this phase, whatever it says.
+    /// Refuses an entry that cannot occur in this phase, whatever its contents.
     fn takes(&self, entry: &Entry) -> Result<(), String> {
         let retires = matches!(entry.body, EntryBody::RunRetired(_));
         let erases = matches!(
@@ -54,7 +54,7 @@ impl Run {
 
     /// Changes the state by one entry.
     pub(super) fn fold(&mut self, entry: &Entry) -> Result<(), String> {
-        // What follows from it is due from then, also where the stream is ahead of the time.
+        // Due times count from the decision, also where the stream's time is ahead of the journal's.
         let (seq, at) = (entry.seq, entry.decided_at);
         self.takes(entry)?;
         if self.is_of_driver(&entry.body) {

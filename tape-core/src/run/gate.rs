@@ -1,4 +1,4 @@
-//! Gates: durable waits for a named signal. The first answer counts; whoever comes later is told.
+//! Gates: durable waits for a named signal. The first answer counts; later senders are told so.
 
 use super::Run;
 use super::check::room;
@@ -30,11 +30,11 @@ pub enum Gate {
     },
     /// It waits.
     Open {
-        /// The wait ends here in any case.
+        /// When the wait ends in any case.
         deadline: Option<Timestamp>,
         /// The entry that opened it.
         opened: Seq,
-        /// What the signal carries that was there before; the entry after the one that opened the gate answers it with that.
+        /// The answer of a signal that came before. The entry after the one that opened the gate answers the gate with it.
         earlier: Option<ContentDigest>,
     },
     /// The wait is over.
@@ -109,7 +109,7 @@ impl Run {
         if let Some(repeat) = self.signal_repeat(gate, id, answer) {
             return repeat;
         }
-        // A run that comes to its end asks no gate any more: a signal that was taken would be lost.
+        // A run that is ending reads no gate any more: an accepted signal would be lost.
         self.open()?;
         if let Some(seen) = seen {
             self.gate_as_seen(gate, seen)?;
@@ -140,7 +140,7 @@ impl Run {
         self.as_seen(|| format!("gate '{gate}'"), *opened, seen, || "open".to_owned())
     }
 
-    /// What a signal is told where another, or the same one, was there before it.
+    /// The reply to a signal where another, or the same one, came before it.
     fn signal_repeat(
         &self,
         gate: &GateName,
@@ -217,7 +217,7 @@ impl Run {
     }
 
     pub(super) fn fold_gate_opened(&mut self, e: &Opened, opened: Seq) -> Result<(), String> {
-        // A signal that is there already answers in the entry after this one.
+        // The next entry answers the gate with the signal that came before.
         let earlier = match self.gates.get(&e.gate) {
             None => None,
             Some(Gate::Signalled { content, .. }) => Some(*content),

@@ -20,23 +20,23 @@ const REDRIVE_BACKOFF_MS: u64 = 1_000;
 /// The longest such wait.
 const REDRIVE_BACKOFF_MS_MAX: u64 = 300_000;
 
-/// Who has the right to drive a run.
+/// The lease of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Lease {
-    /// Nobody, and nobody is looked for.
+    /// The run has no driver and needs none.
     #[default]
     None,
     /// A driver, until a time.
     Held {
         /// The driver.
         holder: Holder,
-        /// The end of its right.
+        /// The end of its lease.
         until: Timestamp,
-        /// If it vanishes, recovery waits until then.
+        /// If the driver vanishes, recovery waits until then.
         retry_at: Timestamp,
     },
-    /// Nobody; recovery may take the run from a time on.
+    /// The run has no driver; recovery may take it from a time on.
     Released {
         /// The driver that had it.
         holder: Holder,
@@ -44,30 +44,30 @@ pub enum Lease {
         redrive_at: Timestamp,
         /// Since when the run has no driver.
         since: Timestamp,
-        /// Whether the driver let the run go itself.
+        /// Whether the driver released the run itself.
         by_driver: bool,
     },
 }
 
-/// Who drives a run, at a time.
+/// The driver of a run at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// Somebody has the right to, until a time.
+    /// A driver has the lease, until a time.
     Driven {
         /// The driver.
         holder: Holder,
-        /// The end of its right, unless that is renewed.
+        /// The end of its lease, unless renewed.
         until: Timestamp,
     },
-    /// The run has no driver, and cannot go on without one.
+    /// The run has no driver, and cannot continue without one.
     Alone {
-        /// Who drove it last; none where the run has waited since.
+        /// The last driver; none where the run has waited since.
         last: Option<Holder>,
         /// Since when.
         since: Timestamp,
-        /// From when on recovery has it driven again.
+        /// From when on recovery may have it driven again.
         redrive_at: Timestamp,
-        /// Why somebody asked for it to end, where they did: then recovery ends it, and needs no agent for that.
+        /// Why its cancellation was requested, if it was: then recovery ends the run without an agent.
         cancel: Option<String>,
     },
     /// The run needs no driver: it waits, is being undone, waits for a person or has ended.
@@ -97,7 +97,7 @@ impl Lease {
         }
     }
 
-    /// Whether its driver let the run go itself.
+    /// Whether the driver released the run itself.
     pub(super) const fn given_up(&self) -> bool {
         matches!(self, Self::Released { by_driver: true, .. })
     }
@@ -116,7 +116,7 @@ impl Lease {
         self.driver().cloned().map_or(Self::None, released)
     }
 
-    /// Since when the run has no driver, if the lease is given up or over now.
+    /// Since when the run has no driver, if the lease is released or ended now.
     fn left_at(&self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::None => None,
@@ -135,11 +135,11 @@ impl Lease {
 }
 
 impl Run {
-    /// Who drives the run.
+    /// The driver of the run.
     #[must_use]
     pub fn driver(&self, now: impl Into<Now>) -> Driver {
         let now = now.into();
-        // Where it is not certain that a right is over, it counts.
+        // A lease that is not certainly over counts as held.
         let held = match (self.lease.holder_at(now), &self.lease) {
             (Ok(held), _) => held,
             (Err(_), Lease::Held { holder, until, .. }) => Some((holder, *until)),
@@ -164,8 +164,8 @@ impl Run {
         }
     }
 
-    /// Whether an item of the agenda waits for a lease or claim alone that ends later than any could, and so is over: its time on the
-    /// agenda lies as far ahead as the clock did under which it was written.
+    /// Whether an item of the agenda waits only for a lease or claim that ends after [`Now::ends_max`] and so is over. The item's time on
+    /// the agenda is as far ahead as the wrong clock was under which it was written.
     #[must_use]
     pub fn is_outlived(&self, item: &Item, now: Now) -> bool {
         let until = match item {
@@ -180,7 +180,7 @@ impl Run {
     /// Whether a driver has the run.
     ///
     /// # Errors
-    /// [`Rejection::TimeUnsure`] where that cannot be said now.
+    /// [`Rejection::TimeUnsure`] where the server cannot tell.
     pub(super) fn driver_at(&self, now: Now) -> Result<bool, Rejection> {
         Ok(self.lease.holder_at(now)?.is_some())
     }
@@ -232,7 +232,7 @@ impl Run {
             return self.append(self.acquired(begin, self.redrives, now));
         }
         let due = self.agenda().due(Queue::Recovery, &Item::Run);
-        // A lease from the future that counts as over is due, whatever it says.
+        // A lease that is over because it ends too far in the future makes the run due now.
         if due.is_none_or(|due| due > now && !outlived) {
             return Err(Rejection::NotDue { due });
         }
@@ -241,7 +241,7 @@ impl Run {
             let reason = format!("{in_vain} re-drives in a row made no progress");
             return self.append(Stuck { reason });
         }
-        // A wake-up from a wait is no failure of the driver before.
+        // A wake-up from a wait is not a failure of the previous driver.
         let failed = matches!(self.phase, Phase::Running);
         self.append(self.acquired(begin, self.redrives + u32::from(failed), now))
     }
@@ -259,8 +259,8 @@ impl Run {
     }
 
     pub(super) fn renew_lease(&self, lease_ms: u64, now: Timestamp) -> Result<Decided, Rejection> {
-        // A renewal that was sent before the release and arrives after it must not hold up who comes next. A driver whose connection
-        // was lost, however, comes back by it.
+        // A renewal that was sent before the release and arrives after it must not block the next driver. But a driver whose connection was
+        // lost gets its lease back by a renewal.
         if self.lease.given_up() {
             return Err(Rejection::not_found(Missing::Driver));
         }
@@ -288,7 +288,7 @@ impl Run {
                 given: redrive_in_ms,
             });
         }
-        // What ends the run needs no driver, and is not put off by one that lets it go.
+        // Ending a cancelled run needs no driver, so a driver that releases it does not delay that.
         let wait = if by_driver && self.cancel.is_some() {
             0
         } else {
@@ -321,8 +321,8 @@ impl Run {
         }
     }
 
-    /// Whether the driver wrote the entry: then it lived when the entry was committed. An entry of an effect that the agent runs
-    /// itself counts, though a person may have settled it.
+    /// Whether the driver wrote the entry, and so was alive when the entry was committed. An entry of an inline effect counts, although a
+    /// person may have settled it.
     pub(super) fn is_of_driver(&self, body: &EntryBody) -> bool {
         use EntryBody as B;
         let inline = |id: &EffectId| self.effects.get(id).is_some_and(Effect::is_inline);
@@ -344,7 +344,7 @@ impl Run {
             B::EffectFailed(e) => inline(&e.effect),
             B::EffectDeferred(e) => inline(&e.effect),
             B::EffectUnknown(e) => inline(&e.effect),
-            // No catch-all: a kind of the driver's that stood in it would let a live driver be taken for gone.
+            // No catch-all: an entry kind of the driver that fell into it would make a live driver count as gone.
             B::RunBegun(_)
             | B::RunSuspended(_)
             | B::RunCancelRequested(_)
@@ -403,9 +403,9 @@ impl Run {
 
     pub(super) fn fold_renewed(&mut self, e: &Renewed) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
-        // A driver that lost its connection may come back before anybody took the run.
+        // A driver that lost its connection may come back before another driver took the run.
         let holder = self.lease.driver().cloned();
-        let holder = holder.ok_or_else(|| "nobody drives the run".to_owned())?;
+        let holder = holder.ok_or_else(|| "the run has no driver".to_owned())?;
         self.lease = Lease::Held {
             holder,
             until: e.until,
@@ -417,7 +417,7 @@ impl Run {
     pub(super) fn fold_released(&mut self, e: &Released, at: Timestamp) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
         self.lease = self.lease.released(e.redrive_at, at, e.by_driver);
-        // No more than there were: the first re-drive after a wait counts for nothing as it is.
+        // At most the number of re-drives: the first re-drive after a wait is not counted among them.
         self.undriven = (self.undriven + u32::from(e.undriven)).min(self.redrives);
         Ok(())
     }
@@ -430,7 +430,7 @@ impl Run {
         }
     }
 
-    /// Something was achieved: the re-drives so far were not in vain.
+    /// Notes progress: earlier re-drives no longer count.
     pub(super) const fn progress(&mut self) {
         (self.redrives, self.undriven) = (0, 0);
     }

@@ -25,26 +25,26 @@ pub struct Obligation {
     pub operation: Operation,
     /// The entry that has the arguments.
     pub source: Seq,
-    /// The entry that began what is undone; none for a duplicate: what was said of the effect does not hold for it.
+    /// The entry that began the effect; none for a duplicate, since the effect's own record does not hold for it.
     pub begun: Option<Seq>,
     /// How often it is tried.
     pub policy: EffectPolicy,
     /// Where it stands.
     pub status: ObligationStatus,
-    /// Its attempts so far, also those before a person let it be tried again: each has a number of its own.
+    /// Its attempts so far, including those before a person let it be tried again: each has a number of its own.
     pub attempt: u32,
     /// How many of them were made before that.
     forgiven: u32,
-    /// Whether one of them ended without anybody knowing how: it may be undone, whatever a later attempt says.
+    /// Whether the outcome of one of them is unknown: then it may be undone, whatever a later attempt reports.
     pub doubt: bool,
     /// How often the upstream was not reached.
     pub unreached: Unreached,
-    /// The last entry that changed where it stands, but for the release of all when the run ends badly.
+    /// The last entry that changed its status, except the release of all obligations when the run ends badly.
     pub changed: Seq,
     /// Whether the arguments are erased: it cannot be carried out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
-    /// The entry that says why it is stuck, where it is.
+    /// The entry that has the reason why it is stuck, if it is.
     #[serde(default)]
     pub(super) stuck_in: Seq,
 }
@@ -73,7 +73,7 @@ pub enum ObligationStatus {
 }
 
 impl Obligation {
-    /// What undoes an effect once it is confirmed.
+    /// The obligation that undoes a confirmed effect.
     pub(super) fn of(id: &EffectId, effect: &Effect, operation: Operation, source: Seq) -> Self {
         Self {
             id: ObligationId {
@@ -103,7 +103,7 @@ impl Obligation {
             .saturating_sub(self.unreached.attempts)
     }
 
-    /// The next attempt is the one with this number. Journals of before numbered those after a person's word from 1 again.
+    /// Counts the attempt with this number. Earlier builds numbered the attempts after a person's word from 1 again.
     fn count(&mut self, attempt: u32) -> Result<(), String> {
         if attempt == 1 && self.attempt == self.forgiven {
             self.forgiven = 0;
@@ -130,7 +130,7 @@ impl Obligation {
         }
     }
 
-    /// The end of the right to carry it out, where somebody has one.
+    /// The end of the claim on it, if a worker has one.
     pub(super) const fn claimed_until(&self) -> Option<Timestamp> {
         match &self.status {
             ObligationStatus::Started { claim } => Some(claim.until),
@@ -144,9 +144,9 @@ impl Obligation {
 }
 
 impl Run {
-    /// The one obligation that may be carried out now: one that was started, else the last released one. While a run ends badly,
-    /// none before every effect is settled, since what is still under way may be the last to have happened; of a
-    /// duplicate that is known, only itself.
+    /// The one obligation that may be carried out now: one that was started, otherwise the last released one. While a run ends badly, the
+    /// obligation of an effect waits until every effect is settled, since an effect under way may turn out to be the last one that
+    /// happened. The obligation of a duplicate does not wait.
     pub(super) fn next_obligation(&self) -> Option<&Obligation> {
         let started = |o: &&Obligation| matches!(o.status, ObligationStatus::Started { .. });
         if let Some(started) = self.obligations.iter().rev().find(started) {
@@ -192,7 +192,7 @@ impl Run {
                 obligation: id.clone(),
                 reason: super::ARGUMENTS_ERASED.to_owned(),
             }),
-            // Its workers vanish: somebody must see what becomes of them.
+            // Its workers keep vanishing: a person must find out why.
             ObligationStatus::Started { .. }
                 if obligation.attempts_made() >= obligation.policy.attempts_max =>
             {
@@ -277,7 +277,7 @@ impl Run {
         }
     }
 
-    /// What follows from an attempt that did not undo it, or may not have.
+    /// The entries for an attempt that did not undo it, or may not have.
     fn defer(
         &self,
         obligation: &Obligation,
@@ -305,7 +305,7 @@ impl Run {
         })
     }
 
-    /// What follows from an attempt that did not reach the upstream.
+    /// The entry for an attempt that did not reach the upstream.
     fn put_back(&self, obligation: &Obligation, error: &str, now: Timestamp) -> Result<Decided, Rejection> {
         text(Field::Error, error)?;
         let times = obligation.unreached.in_a_row.saturating_add(1);
@@ -356,7 +356,7 @@ impl Run {
         })
     }
 
-    /// Refuses what a worker has.
+    /// Refuses an obligation that a worker has claimed.
     fn unclaimed(&self, obligation: &Obligation, now: Now) -> Result<(), Rejection> {
         let id = &obligation.id;
         match &obligation.status {
@@ -371,7 +371,7 @@ impl Run {
         }
     }
 
-    /// A person may have undone what is stuck, or what would be undone next: the order stays the same for people and workers.
+    /// A person may have undone a stuck obligation, or the next one to be undone: people keep to the same order as workers.
     fn undone_by_hand(&self, obligation: &Obligation) -> Result<(), Rejection> {
         match obligation.status {
             ObligationStatus::Stuck { .. } => Ok(()),
@@ -501,7 +501,7 @@ impl Run {
 
 const ARMED: &str = "is armed: it is undone only where the run ends badly";
 
-/// Only what is stuck waits for a person's word to be tried again.
+/// Only a stuck obligation can be tried again on a person's word.
 fn must_be_stuck(obligation: &Obligation) -> Result<(), Rejection> {
     let problem = match obligation.status {
         ObligationStatus::Stuck { .. } => return Ok(()),

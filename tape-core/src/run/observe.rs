@@ -1,4 +1,4 @@
-//! Observations: what became of an effect whose answer was lost.
+//! Observations: the upstream is asked about an effect whose answer was lost.
 
 use super::check::{follows, lease_length, text, wrong_status};
 use super::effect::{Effect, due, free};
@@ -14,7 +14,7 @@ use crate::reply::decided;
 use crate::reply::{Decided, Field, Rejection};
 use crate::time::{Now, Timestamp};
 
-/// What the upstream says became of an effect.
+/// The upstream's answer about an effect.
 pub(super) struct Seen<'a> {
     pub(super) outcome: Outcome,
     pub(super) result: &'a Payload,
@@ -43,7 +43,7 @@ impl Run {
             return Err(wrong_status(id, effect.status, effect.attempt));
         }
         free(id, effect, now)?;
-        // What somebody could claim was due then.
+        // An effect that is claimed was due when it was claimed.
         if effect.claim.is_none() {
             due(id, effect, now.at())?;
         }
@@ -65,7 +65,7 @@ impl Run {
         })
     }
 
-    /// The one who asked vanished, and nobody can ask again without the arguments.
+    /// The observer vanished, and the upstream cannot be asked again without the arguments.
     fn cannot_be_asked(&self, id: &EffectId) -> Result<Decided, Rejection> {
         self.append(Observed {
             effect: id.clone(),
@@ -77,7 +77,7 @@ impl Run {
         })
     }
 
-    /// Whoever asks about it vanishes, as by what the upstream answers: somebody must see why.
+    /// Its observers keep vanishing, for example because of what the upstream answers: a person must find out why.
     fn observers_vanish(&self, id: &EffectId, effect: &Effect) -> Result<Decided, Rejection> {
         let vanished = effect.vanished + 1;
         self.append(Observed {
@@ -140,7 +140,7 @@ impl Run {
                 ))
             }
             Outcome::Duplicate => AfterObservation::Settle,
-            // The run does not want it any more.
+            // A run that is ending does not want it any more.
             Outcome::Absent if self.is_ending() => AfterObservation::Settle,
             Outcome::Absent
                 if effect.semantics != Semantics::NonIdempotent || effect.policy.resend_absent =>
@@ -166,7 +166,7 @@ impl Run {
         }
     }
 
-    /// Whether so many duplicates of one effect can be undone, beside what the other effects under way may still arm.
+    /// Whether there is room for the obligations of so many duplicates, besides those that the other effects under way may still arm.
     fn has_room_for(&self, duplicates: usize) -> bool {
         let open = self.effects.values().filter(|effect| !effect.status.is_settled());
         // This effect is among them, with one obligation of its own and the duplicates instead of one.
@@ -212,7 +212,7 @@ impl Run {
     pub(super) fn fold_observing(&mut self, e: &Observing) -> Result<(), String> {
         let effect = self.effect_mut(&e.effect)?;
         follows("observation", effect.observations, e.observation)?;
-        // Only a claim that lapsed is still there.
+        // A claim that is still there has lapsed.
         effect.vanished = effect.vanished.saturating_add(u32::from(effect.claim.is_some()));
         effect.observations = e.observation;
         effect.claim = Some(e.claim.clone());
@@ -247,7 +247,7 @@ impl Run {
     }
 }
 
-/// What is known not to have happened is sent again: the first time at once, then later each time, until its attempts are used up.
+/// An effect that did not happen is sent again: the first time at once, then with a growing wait, until its attempts are used up.
 fn resend(effect: &Effect, now: Timestamp) -> AfterObservation {
     let attempts = effect.attempts_made();
     if attempts >= effect.policy.attempts_max {

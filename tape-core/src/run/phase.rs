@@ -1,4 +1,4 @@
-//! Where a run is in its life, and what it takes there.
+//! The phases of a run, and what the run accepts in each.
 
 use super::{Effect, Lease, Run};
 use crate::entry::run::RunOutcome;
@@ -8,7 +8,7 @@ use crate::reply::{ClosingPhase, Missing, Rejection};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Where a run is in its life.
+/// The phase of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Phase {
@@ -19,12 +19,12 @@ pub enum Phase {
     Running,
     /// It waits without a driver.
     Suspended {
-        /// Wake it here in any case.
+        /// When to wake it in any case.
         resume_at: Option<Timestamp>,
-        /// Something it may wait for came to its end here.
+        /// When something that it may wait for ended.
         woken_at: Option<Timestamp>,
     },
-    /// What it did is being undone.
+    /// Its effects are being undone.
     Compensating {
         /// How it ends then.
         then: UnhappyOutcome,
@@ -43,7 +43,7 @@ impl Run {
             .find(|(_, effect)| !effect.status.is_settled())
     }
 
-    /// Refuses everything once the run is over, and before it began.
+    /// Refuses everything before the run began and after it ended.
     pub(super) fn alive(&self) -> Result<(), Rejection> {
         match &self.phase {
             Phase::New => Err(Rejection::not_found(Missing::Run)),
@@ -54,7 +54,7 @@ impl Run {
         }
     }
 
-    /// Refuses what no longer counts once the run is being undone.
+    /// Refuses commands that no longer count once the run is being undone.
     pub(super) fn counts(&self) -> Result<(), Rejection> {
         self.alive()?;
         match &self.phase {
@@ -65,7 +65,7 @@ impl Run {
         }
     }
 
-    /// Refuses what would begin something new while the run comes to an end.
+    /// Refuses commands that would begin something new while the run is ending.
     pub(super) fn open(&self) -> Result<(), Rejection> {
         self.counts()?;
         match self.cancel {
@@ -76,7 +76,7 @@ impl Run {
         }
     }
 
-    /// Refuses who is not the driver, and the driver where there is nothing to drive.
+    /// Refuses a caller that is not the driver, and the driver where there is nothing to drive.
     pub(super) fn driven(&self, epoch: Epoch) -> Result<(), Rejection> {
         self.alive()?;
         if epoch != self.epoch {

@@ -1,4 +1,4 @@
-//! Claims that a person ends, since their workers are gone for good.
+//! Release of claims by a person, for workers that are gone for good.
 
 use super::check::text;
 use super::{ObligationStatus, Run};
@@ -50,7 +50,7 @@ impl Run {
         seen(effect.claim.as_ref().ok_or_else(unclaimed)?, until)?;
         match effect.status {
             Status::Started => self.lapsed(id, effect, reason.to_owned(), now),
-            // What became of it is asked again.
+            // The upstream is asked again.
             _ => self.append(super::effect::unknown(id.clone(), reason.to_owned(), now)),
         }
     }
@@ -60,7 +60,7 @@ fn unclaimed() -> Rejection {
     Rejection::not_found(Missing::Claim)
 }
 
-/// Refuses where the claim is another one, or was renewed.
+/// Refuses if the claim is a different one or was renewed.
 fn seen(claim: &WorkLease, until: Timestamp) -> Result<(), Rejection> {
     if claim.until == until {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Retirement: what a run that has ended leaves behind once its entries are dropped.
+//! Retirement: one entry replaces the dropped entries of a run that has ended.
 
 use super::check::text;
 use super::{Identity, Phase, Run};
@@ -15,22 +15,22 @@ use serde::{Deserialize, Serialize};
 pub(super) struct RetiredIn {
     /// The entry.
     pub(super) entry: Seq,
-    /// The entries before it that say what it repeats.
+    /// The earlier entries whose contents it repeats.
     pub(super) repeats: Vec<Seq>,
 }
 
-/// What of a journal is needed to retire its run.
+/// The entries of a journal that are needed to retire its run.
 #[derive(Clone, Copy)]
 pub(super) struct RetireWith<'a> {
     /// The last entry.
     pub(super) last: Option<&'a Entry>,
-    /// The one that ended the run, where that is another.
+    /// The entry that ended the run, if it is not the last.
     pub(super) ended: Option<&'a Entry>,
 }
 
 impl RetiredIn {
     fn by(e: &Retired, entry: Seq) -> Self {
-        // Entries of version 1 do not say.
+        // Entries of version 1 do not record them.
         let repeats = match e.repeats.as_slice() {
             [] => vec![Seq(1), Seq(e.dropped)],
             repeats => repeats.to_vec(),
@@ -40,13 +40,13 @@ impl RetiredIn {
 }
 
 impl Run {
-    /// Whether the run is retired: one entry stands for all before it.
+    /// Whether the run is retired: one entry replaces all before it.
     #[must_use]
     pub const fn is_retired(&self) -> bool {
         self.retired.is_some()
     }
 
-    /// The entry that stands for all before it, where the run is retired.
+    /// The entry that replaces all before it, if the run is retired.
     #[must_use]
     pub fn retired_in(&self) -> Option<Seq> {
         self.retired.as_ref().map(|retired| retired.entry)
@@ -121,12 +121,12 @@ impl Run {
         }
     }
 
-    /// Whether an entry stands for all before it, of which some were dropped before they were folded.
+    /// Whether an entry replaces all before it, some of which were dropped before they were folded.
     pub(super) fn is_stood_for(&self, entry: &Entry) -> bool {
         matches!(entry.body, EntryBody::RunRetired(_)) && entry.seq > self.seq.next()
     }
 
-    /// The state is the same whether the entries before were folded or are dropped.
+    /// Folds retirement. The state becomes the same whether the entries before it were folded or dropped.
     pub(super) fn fold_retired(&mut self, e: &Retired, entry: &Entry) -> Result<(), String> {
         if e.dropped == 0 || e.dropped.checked_add(1) != Some(entry.seq.0) {
             return Err(format!("it counts {} entries before it", e.dropped));
@@ -160,7 +160,7 @@ impl Run {
 }
 
 impl Run {
-    /// Whether what retires the run says the same of how it began and ended. What was erased in one of them says nothing.
+    /// Whether the retiring entry agrees with the folded state on how the run began and ended. Erased texts are not compared.
     fn says_as_much_as(&self, other: &Self, other_is_erased: bool) -> bool {
         let begun = match (&self.begun, &other.begun) {
             (Some(mine), Some(theirs)) => {
@@ -177,7 +177,7 @@ impl Run {
     }
 }
 
-/// How a run ends with an entry, where it does.
+/// How a run ends with this entry, if it does.
 fn ending_of(body: &EntryBody) -> Option<RunOutcome> {
     match ReplyResult::of(body) {
         Some(ReplyResult::Ended { ending }) => Some(ending),
@@ -185,7 +185,7 @@ fn ending_of(body: &EntryBody) -> Option<RunOutcome> {
     }
 }
 
-/// What came of a run that ends well with an entry: with its bytes, or what is left where they are erased.
+/// The output of a run that completes with this entry: with its bytes, or the reference that is left of erased ones.
 fn output_of(body: &EntryBody, erased: bool) -> (Option<Payload>, Option<Payload>) {
     match body {
         EntryBody::RunCompleted(completed) if completed.output.bytes().is_some() && !erased => {

@@ -7,7 +7,8 @@ use crate::reply::{Decided, Field, Rejection};
 use crate::time::Timestamp;
 
 impl Run {
-    /// Only a driver makes the next attempt at an inline effect. A run that is suspended before it is driven again when the attempt is due.
+    /// Only a driver makes the next attempt at an inline effect. If the run is suspended before that attempt, it is driven again when the
+    /// attempt is due.
     pub(super) fn suspend(
         &self,
         seen: Seq,
@@ -37,7 +38,7 @@ impl Run {
         self.append(Suspended { resume_at })
     }
 
-    /// Whether something is under way whose end wakes a run that waits.
+    /// Whether a gate, timer or effect is open whose end wakes a waiting run.
     fn will_be_woken(&self) -> bool {
         self.unsettled().is_some()
             || self.gates.values().any(|gate| matches!(gate, Gate::Open { .. }))

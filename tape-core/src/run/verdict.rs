@@ -1,4 +1,4 @@
-//! Verdicts of people: each is about what the person has seen, and anything newer refuses it.
+//! Verdicts of people. Each is about what the person has seen; a newer change refuses it.
 
 use super::{Effect, Obligation, ObligationStatus, Run};
 use crate::entry::EntryBody;
@@ -27,7 +27,7 @@ impl Run {
         })
     }
 
-    /// Refuses to have seen an entry that is not there yet: what comes until then would count as seen.
+    /// Refuses a `seen` entry that does not exist yet: all entries up to it would count as seen.
     pub(super) fn is_there(&self, seen: Seq) -> Result<(), Rejection> {
         if seen <= self.seq {
             return Ok(());
@@ -39,7 +39,7 @@ impl Run {
         })
     }
 
-    /// Notes the entry as the last that changed what it is about.
+    /// Notes the entry as the last change of the effect or obligation that it is about.
     pub(super) fn note_change(&mut self, body: &EntryBody, seq: Seq) {
         if let Some(effect) = effect_of(body).and_then(|id| self.effects.get_mut(id)) {
             effect.changed = seq;
@@ -52,12 +52,12 @@ impl Run {
     }
 }
 
-/// Where an effect stands, for people.
+/// The status of an effect, for people.
 pub(super) fn effect_standing(effect: &Effect) -> String {
     format!("{} in attempt {}", effect.status.as_str(), effect.attempt)
 }
 
-/// Where an obligation stands, for people.
+/// The status of an obligation, for people.
 pub(super) fn obligation_standing(obligation: &Obligation) -> String {
     let status = match &obligation.status {
         ObligationStatus::Armed => "armed",
@@ -68,7 +68,7 @@ pub(super) fn obligation_standing(obligation: &Obligation) -> String {
     format!("{status} in attempt {}", obligation.attempt)
 }
 
-/// The effect whose standing an entry changes. Claims to observe and renewals change nothing that a verdict is about.
+/// The effect whose status an entry changes. Claims to observe and renewals change nothing that a verdict is about.
 const fn effect_of(body: &EntryBody) -> Option<&EffectId> {
     match body {
         EntryBody::EffectBegun(e) => Some(&e.effect),
@@ -83,7 +83,7 @@ const fn effect_of(body: &EntryBody) -> Option<&EffectId> {
     }
 }
 
-/// The obligation whose standing an entry changes.
+/// The obligation whose status an entry changes.
 const fn obligation_of(body: &EntryBody) -> Option<&ObligationId> {
     match body {
         EntryBody::ObligationArmed(e) => Some(&e.obligation),

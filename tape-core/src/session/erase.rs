@@ -1,4 +1,4 @@
-//! What an erasure leaves of a session.
+//! The effect of an erasure on a session.
 
 use super::{Delta, FORGOTTEN, Session};
 use crate::entry::EntryBody;
@@ -20,7 +20,7 @@ impl Session {
             if self.repeated > *seen {
                 return Err(Rejection::Woken { seq: self.repeated });
             }
-            // What is carried over after it was erased would come back.
+            // A change that is merged after its erasure would come back.
             if let Some(pending) = self.pending.iter().find(|p| entries.contains(&p.source)) {
                 return Err(Rejection::Unsettled {
                     what: format!("the change of shared state by entry {}", pending.source),
@@ -39,8 +39,8 @@ impl Session {
         Ok(decided)
     }
 
-    /// The state that is left by an erasure, where some of it stands in entries only that go although it was not asked for: they
-    /// repeated it beside what was erased.
+    /// The state that an erasure leaves, if it must be recorded again: some values that were not to be erased are only in entries that are
+    /// erased because they also repeat the erased values.
     fn restated(&self, erased: &Erased) -> Option<Rewound> {
         let goes = |entry: Seq| erased.entries.contains(&entry);
         let left = self.kept.iter().filter(|(_, kept)| !goes(kept.origin));

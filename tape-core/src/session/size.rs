@@ -1,11 +1,11 @@
-//! What of a change of state is recorded, and how much state there may be.
+//! Which part of a change of state is recorded, and how large state may be.
 
 use crate::id::Key;
 use crate::limits::{STATE_BYTES_MAX, STATE_DELTA_KEYS_MAX, STATE_KEYS_MAX};
 use crate::reply::{Limit, Rejection};
 use crate::state::{Delta, Json, State, StateScope};
 
-/// What of a change is recorded: all but `temp:` keys.
+/// The recorded part of a change: all but `temp:` keys.
 pub(super) fn recorded(delta: &Delta) -> Delta {
     let kept = delta
         .0
@@ -22,7 +22,7 @@ pub(crate) fn check_size(state: &State, delta: &Delta) -> Result<(), Rejection> 
     check_state(state, delta)
 }
 
-/// Refuses a change that makes the state too large. What an earlier build let grow further may still get smaller.
+/// Refuses a change that makes the state too large. A state that an earlier build let grow larger may still shrink.
 pub(super) fn check_state(state: &State, delta: &Delta) -> Result<(), Rejection> {
     let written = |(key, json): (&Key, &Json)| written(key.as_str()) + written(json.as_str());
     let (kept, goes): (Vec<_>, Vec<_>) = state.0.iter().partition(|(key, _)| !delta.0.contains_key(*key));
@@ -42,7 +42,7 @@ pub(super) fn check_state(state: &State, delta: &Delta) -> Result<(), Rejection>
     Ok(())
 }
 
-/// The bytes of a text within a JSON string: a state stands in entries that way, when a session is put back or what it repeats is erased.
+/// The bytes of a text within a JSON string: entries contain a state in that form when a session is rewound or repeated values are erased.
 fn written(text: &str) -> usize {
     let escapes = |byte: u8| match byte {
         b'"' | b'\\' => 1,

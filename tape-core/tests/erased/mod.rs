@@ -1,4 +1,4 @@
-//! Journals of which something is erased.
+//! Journals with erased payloads.
 
 use crate::support::{Journal, run_line};
 use tape_core::chain::ChainError;
@@ -41,7 +41,7 @@ where
     Ok(erased)
 }
 
-/// Erases entries of a journal; returns those that go.
+/// Erases entries of a journal; returns all entries that were erased.
 pub(crate) fn erase<S>(journal: &mut Journal<S>, entries: &[u64]) -> Result<Vec<Seq>, Rejection>
 where
     S: Decider + PartialEq + std::fmt::Debug,
@@ -49,7 +49,7 @@ where
     erase_also(journal, entries, &[])
 }
 
-/// What an audit finds where the payloads of these entries are gone.
+/// The result of an audit after the payloads of these entries are removed.
 fn audit<S>(journal: &Journal<S>, gone: &[u64]) -> Result<Verified, AuditError>
 where
     S: Decider + PartialEq + std::fmt::Debug,
@@ -65,7 +65,7 @@ where
     audit.finish()
 }
 
-/// Nothing but an erasure explains that the payload of the journal's entry `seq` is gone.
+/// Checks that only an erasure explains a missing payload of the journal's entry `seq`.
 pub(crate) fn is_proved<S>(mut journal: Journal<S>, seq: u64)
 where
     S: Decider + PartialEq + std::fmt::Debug,
@@ -82,7 +82,7 @@ where
     let erasure = journal.state.seq().0;
     let found = audit(&journal, &[seq]).unwrap();
     assert!(found.erased > 0 && found.unproved.is_empty(), "{found:?}");
-    // An erasure is of what it names, and of nothing that came after it, itself among that.
+    // An erasure covers the entries that it names, and neither itself nor later entries.
     destroyed(&journal, &[seq, erasure], erasure, 1);
     if seq > 1 {
         destroyed(&journal, &[1, seq, erasure], 1, 2);
@@ -91,7 +91,7 @@ where
     audit(&journal, &[seq, erasure]).unwrap();
 }
 
-/// The state of who reads the journal now, the store having got rid of what was erased.
+/// The state of a reader that reads the journal after the store has removed the erased bytes.
 pub(crate) fn read_again<S: Decider>(journal: &Journal<S>, erased: &[Seq]) -> S {
     let mut state = S::default();
     for stored in &journal.stored {
@@ -104,7 +104,7 @@ pub(crate) fn read_again<S: Decider>(journal: &Journal<S>, erased: &[Seq]) -> S 
     state
 }
 
-/// Whoever folded the bytes and whoever never saw them agree, and nothing of a secret is left in a snapshot.
+/// A state that folded the bytes and one that never saw them are equal, and a snapshot has nothing of the secret.
 pub(crate) fn forgotten<S>(journal: &Journal<S>, erased: &[Seq], secret: &str)
 where
     S: Decider + PartialEq + std::fmt::Debug,

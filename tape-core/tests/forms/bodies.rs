@@ -1,4 +1,4 @@
-//! Every kind of entry, with all that it may have and with as little as it may.
+//! Every kind of entry, with all optional fields and with none.
 
 use super::*;
 use crate::support::names::{effect, obligation, payload, position, run_id, session_id, spend};
@@ -19,7 +19,7 @@ use tape_core::payload::Digest;
 
 use tape_core::state::Delta;
 
-/// A body of every kind: `full` with all that is optional, else with none of it.
+/// A body of every kind: with all optional fields if `full`, otherwise with none.
 pub(crate) fn bodies(full: bool) -> Vec<EntryBody> {
     let some = |text: &str| full.then(|| payload(text));
     let text = |text: &str| text.to_owned();

@@ -206,7 +206,7 @@ fn dated() -> Vec<EntryBody> {
     vec![merged.into()]
 }
 
-/// What says since a later build that the driver let its run go itself.
+/// Bodies that say, since a later build, that the driver released its run itself.
 fn given_up() -> Vec<EntryBody> {
     let released = lease::Released {
         epoch: Epoch(2),

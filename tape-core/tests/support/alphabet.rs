@@ -1,6 +1,6 @@
 //! Commands from which random histories of a run are made.
 
-/// Runs go wrong in the combinations; the alphabet has two of everything.
+/// Bugs are found in combinations, so the alphabet has two of everything.
 pub(crate) const LINES: &[&str] = &[
     "begin a",
     "begin b there",

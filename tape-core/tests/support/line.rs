@@ -105,7 +105,7 @@ pub(crate) fn outcome(entries: &[Entry], decided: &Result<Decided, Rejection>) -
     text
 }
 
-/// The body of an entry, with the texts of payloads in the place of their references.
+/// The body of an entry, with the texts of payloads in place of their references.
 fn body(body: &EntryBody) -> Value {
     let texts: BTreeMap<String, String> = body
         .payloads()

@@ -1,4 +1,4 @@
-//! What the tests of the rules share: a journal in memory that checks, with every command, what must hold of every stream.
+//! Shared by the tests of the rules: a journal in memory that checks, with every command, what must hold for every stream.
 
 #![allow(
     dead_code,
@@ -25,7 +25,7 @@ use tape_core::id::{Principal, RequestId, Seq, StreamId};
 use tape_core::reply::{Decided, Rejection};
 use tape_core::time::Timestamp;
 
-/// A stream in memory: what a store and its service do, without either.
+/// A stream in memory: it does what a store and its service do.
 #[derive(Clone)]
 pub(crate) struct Journal<S> {
     pub(crate) state: S,
@@ -69,13 +69,13 @@ impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
         self.ask_as(request, None, body)
     }
 
-    /// The id of the request that a test calls `n`, made when it is first asked for.
+    /// The id of the request that a test calls `n`, made when it is first used.
     pub(crate) fn named(&mut self, n: u128) -> RequestId {
         let now = self.now;
         *self.named.entry(n).or_insert_with(|| RequestId::new(now, n))
     }
 
-    /// Asks, appends what was decided, and checks what holds of every command.
+    /// Asks, appends the decided entries, and checks what holds for every command.
     pub(crate) fn ask_as(
         &mut self,
         request: RequestId,
@@ -98,7 +98,7 @@ impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
         Ok(decided)
     }
 
-    /// Appends what was decided.
+    /// Appends the decided entries.
     pub(crate) fn append<B: CommandBody>(&mut self, command: &Command<B>, decided: &Decided) {
         let stamp = Stamp::of(command, self.now);
         for body in &decided.entries {
@@ -168,7 +168,7 @@ impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
         state
     }
 
-    /// Checks what holds of every journal: fold, snapshot and chain.
+    /// Checks what holds for every journal: fold, snapshot and chain.
     pub(crate) fn check(&self) {
         let folded = self.folded();
         assert_eq!(folded, self.state, "the state is the fold of its entries");

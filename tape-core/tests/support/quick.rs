@@ -68,7 +68,7 @@ pub(crate) fn request(n: u128) -> RequestId {
     RequestId::new(Timestamp::from_micros(0), n)
 }
 
-/// Refused for one more than `max` of what `limit` names.
+/// Checks a refusal for one more than `max` of what `limit` names.
 #[track_caller]
 pub(crate) fn over(found: Result<Decided, Rejection>, limit: Limit, max: usize) {
     match found {

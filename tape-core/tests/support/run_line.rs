@@ -21,7 +21,7 @@ use tape_core::time::Deadline;
 use tape_core::run::{Phase, Run};
 use tape_core::time::Timestamp;
 
-/// Reads a command; what it leaves out is taken from `run`.
+/// Reads a command; values that it leaves out are taken from `run`.
 pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
     let mut line = Line::new(text);
     let word = line.word();
@@ -41,7 +41,7 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
     command
 }
 
-/// The same, with what the journal's last entry has where the command names it.
+/// The same, with values of the journal's last entry where the command names it.
 pub(crate) fn command_in(text: &str, journal: &Journal<Run>) -> RunCommand {
     let mut command = command(text, &journal.state);
     if let RunCommand::External(ExternalCommand::Retire {
@@ -54,7 +54,7 @@ pub(crate) fn command_in(text: &str, journal: &Journal<Run>) -> RunCommand {
     command
 }
 
-/// Names a last entry as it must have been, but for its digest.
+/// Makes the last entry of the run, except for its digest.
 fn retire(line: &mut Line, run: &Run) -> ExternalCommand {
     let body = match run.phase() {
         Phase::Ended {

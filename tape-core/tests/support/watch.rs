@@ -1,4 +1,4 @@
-//! A witness of a run's journal: it sees the entries only, and objects where one of the guarantees is broken.
+//! A witness of a run's journal: it sees only the entries, and panics where a guarantee is broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use tape_core::effect::{Mode, Outcome, Semantics, SettledBy};
@@ -17,7 +17,7 @@ pub(crate) enum Attempt {
     Running(Option<Timestamp>),
     /// It did not act.
     DidNot,
-    /// Nobody knows.
+    /// Its outcome is unknown.
     Lost,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Counts what says nothing: a person is asked at the bound, and not before.
+    /// Counts observations without a result: a person is asked at the bound, and not before.
     fn observed(&mut self, e: &Observed) {
         let unanswered = std::mem::take(&mut self.unanswered);
         if e.outcome != Outcome::Inconclusive {
@@ -72,13 +72,13 @@ pub(crate) struct Account {
     spent: u64,
 }
 
-/// What the entries so far came to.
+/// The state that the entries imply so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watch {
     epoch: u64,
     decisions: BTreeSet<Position>,
     pub(crate) effects: BTreeMap<EffectId, Seen>,
-    /// What can be undone, in the order of its confirmation; released or not; the claim that is out on it.
+    /// The obligations, in the order of their confirmation; whether each is released; the claim on it.
     pub(crate) undo: Vec<(ObligationId, bool, Option<Timestamp>)>,
     pub(crate) open_gates: BTreeSet<GateName>,
     pub(crate) pending_timers: BTreeSet<TimerName>,
@@ -367,7 +367,7 @@ impl Watch {
         }
     }
 
-    /// What may not be begun once the run comes to an end.
+    /// Checks that nothing new begins once the run is ending.
     fn new_work(&self) {
         assert!(
             !self.compensating && !self.cancelling,
@@ -392,7 +392,7 @@ impl Watch {
             .expect("it is armed")
     }
 
-    /// One at a time, last in first out, and nothing of a healthy run but duplicates.
+    /// Undos are one at a time and last in, first out. A healthy run undoes only duplicates.
     fn undoing(&mut self, id: &ObligationId, until: Timestamp, at: Timestamp) {
         assert!(
             self.compensating || id.copy > 0,
@@ -461,7 +461,7 @@ impl Watch {
         self.each(&spends, |account, amount| account.spent += amount);
     }
 
-    /// What every budget should say: reserved and spent.
+    /// The expected amounts of every budget: reserved and spent.
     pub(crate) fn budgets(&self) -> BTreeMap<BudgetName, (u64, u64)> {
         let accounts = self.accounts.iter();
         accounts

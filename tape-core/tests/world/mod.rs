@@ -1,4 +1,4 @@
-//! A run in which every sequence of commands is tried, and what must hold after each.
+//! Tries every sequence of commands on a run, and checks what must hold after each.
 
 use crate::support::names::begin;
 use crate::support::run_line;
@@ -50,7 +50,7 @@ impl World {
             next.lines.push(line);
             let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next.play(line)));
             let changed = played.unwrap_or_else(|_| panic!("after {:?}", next.lines));
-            // What was refused or changed nothing leads nowhere new.
+            // A command that was refused or changed nothing leads to no new state.
             if changed {
                 count += next.walk(alphabet, depth - 1);
             }
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// What must be refused, and how.
+    /// Checks that the rejection is the right one for the command and the state.
     fn refused(&self, command: &RunCommand, rejection: &Rejection) {
         if let (RunCommand::Drive(epoch, _), Phase::Running) = (command, self.run.phase()) {
             let stale = *epoch != self.run.epoch();
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// What is under way is on the agenda, or waits for a driver, a signal or a person.
+    /// Everything under way is on the agenda, or waits for a driver, a signal or a person.
     fn agenda_is_complete(&self) {
         let agenda = self.run.agenda();
         let has = |queue, item: &Item| agenda.due(queue, item).is_some();
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// What is due is there for the taking when it is due, and not a microsecond earlier.
+    /// Due work can be taken when it is due, and not a microsecond earlier.
     fn due_work_can_be_done(&self) {
         for (queue, item, due) in self.run.agenda().iter() {
             let command = Command::new(crate::support::quick::request(u128::MAX), take(queue, item));
@@ -313,7 +313,7 @@ impl World {
                 "{queue} {item} can be done"
             );
             let early = Timestamp::from_micros(due.as_micros() - 1);
-            // A request to cancel is carried out as soon as no driver is there to do it.
+            // Recovery carries out a cancellation as soon as the run has no driver.
             if early >= self.now && !(queue == Queue::Recovery && self.watch.cancelling) {
                 let decided = self.run.decide(&command, early);
                 assert!(decided.is_err(), "{queue} {item} is not done early");

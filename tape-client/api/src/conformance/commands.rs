@@ -1,4 +1,4 @@
-//! Commands: one outcome each, and what is refused.
+//! Commands: one outcome each, and refusals.
 
 use super::agent::{Driven, ask, begin, run_id, text};
 use crate::{Journal, JournalError};

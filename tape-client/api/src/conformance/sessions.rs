@@ -1,4 +1,4 @@
-//! Sessions: state, events, and what they share.
+//! Sessions: their state, their events, and shared state.
 
 use super::agent::{run_id, text};
 use crate::{Journal, JournalError};

@@ -1,4 +1,4 @@
-//! One stream, verified against everything that knows where it ends.
+//! Verifies one stream against every source that knows where it ends.
 
 use crate::{Context, Failure};
 use futures::StreamExt as _;
@@ -10,7 +10,7 @@ use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
 use tape_client::core::verify::{Audit, AuditError, Verified};
 
-/// An entry that the stream must have, and who says so.
+/// An entry that the stream must have, and the source that says so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) by: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct Known {
     pub(super) digest: Digest,
 }
 
-/// What was found in a stream; what is broken otherwise.
+/// The result of verifying a stream, or what is broken.
 pub(super) type Finding = Result<Verified, String>;
 
 /// Verifies a stream from its first entry on.
@@ -28,7 +28,7 @@ pub(super) async fn audit(
     published: &[(Seq, Digest)],
     feed: Option<Known>,
 ) -> Result<Finding, Failure> {
-    // Asked for first: what is written meanwhile comes after it.
+    // The end is requested first, because entries that are written meanwhile come after it.
     let end = match context.tape.stream_end(stream).await {
         Err(error) => Err(damage(error)?),
         Ok(end) => Ok(end),
@@ -53,7 +53,7 @@ pub(super) async fn audit(
 /// What is broken in a stream.
 struct Broken {
     what: String,
-    /// Whether entries were dropped while they were read: what is left is read anew.
+    /// Whether entries were dropped while they were read: then the remaining ones are read again.
     overtaken: bool,
 }
 
@@ -96,12 +96,12 @@ async fn walk(
     Ok(audit.finish().map_err(|broken| broken.to_string().into()))
 }
 
-/// Whether an entry stands for those before it.
+/// Whether an entry replaces those before it.
 fn stands_for_others(stored: &StoredEntry) -> bool {
     kind(stored).is_ok_and(|kind| kind == "run.retired")
 }
 
-/// Who knows an entry as another than it is.
+/// The source that knows this entry by another digest.
 fn another(known: &[Known], seq: Seq, digest: Digest) -> Option<String> {
     let Known {
         by, digest: other, ..
@@ -111,7 +111,7 @@ fn another(known: &[Known], seq: Seq, digest: Digest) -> Option<String> {
     Some(format!("entry {seq} has digest {digest}, {by} has {other}"))
 }
 
-/// Who knows of entries after the last.
+/// The source that knows of entries after the last.
 fn missing(known: &[Known], end: Seq) -> Option<String> {
     let Known { by, seq, .. } = known.iter().find(|known| known.seq > end)?;
     Some(format!("its entries end at {end}, {by} is at entry {seq}"))
@@ -120,7 +120,7 @@ fn missing(known: &[Known], end: Seq) -> Option<String> {
 /// What is damaged, in a line.
 ///
 /// # Errors
-/// The error itself, where it says nothing about the journal.
+/// The error itself, if it is not about damage of the journal.
 pub(super) fn damage(error: Error) -> Result<String, Failure> {
     match error {
         Error::Damaged { source } => Ok(Causes(source.as_ref()).to_string()),

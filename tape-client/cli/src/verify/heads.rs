@@ -1,4 +1,4 @@
-//! Heads that were published: the lines of an earlier `tape verify --json`.
+//! Published heads: the lines of an earlier `tape verify --json`.
 
 use crate::name::RunPath;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use tape_client::core::payload::Digest;
 /// The published heads of each stream.
 pub(super) type Heads = BTreeMap<StreamId, Vec<(Seq, Digest)>>;
 
-/// A line that has a head; others are passed over.
+/// A line that has a head; others are skipped.
 #[derive(Deserialize)]
 struct Line {
     run: Option<String>,

@@ -1,4 +1,4 @@
-//! What cannot be taken back says what it will do, and is done on a yes alone.
+//! Irreversible commands say what they will do, and run only after a yes.
 
 use crate::seeded::{DONE, Seeded};
 use expect_test::{Expect, expect};
@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 const WAITING: &str = "acme/treasury/ann/s1/waiting";
 const UNKNOWN: &str = "acme/treasury/ann/s1/unknown";
 
-/// Every command that cannot be taken back.
+/// Every irreversible command.
 fn finals() -> Vec<(Vec<&'static str>, Expect)> {
     let settle = |verdict: &'static str| vec!["settle", UNKNOWN, "#0.0", verdict, "--reason", "r"];
     vec![
@@ -75,7 +75,7 @@ fn finals() -> Vec<(Vec<&'static str>, Expect)> {
     ]
 }
 
-/// All that the journal has.
+/// Everything that the journal has.
 fn all(seeded: &Seeded) -> (Vec<u8>, Vec<u8>) {
     let entries = seeded.tape(&["tail", "--from-start", "--once", "--json"]).stdout;
     (entries, seeded.tape(&["verify", "--all", "--json"]).stdout)
@@ -123,7 +123,7 @@ async fn what_is_erased_or_dropped_needs_a_reason() {
     }
 }
 
-/// Looking needs neither.
+/// Commands that only read need neither a name nor a yes.
 #[tokio::test]
 async fn what_only_looks_is_for_everybody() {
     let seeded = Seeded::new().await;
@@ -142,7 +142,7 @@ async fn what_only_looks_is_for_everybody() {
     assert!(seeded.tape(&["agenda", "check"]).status.success());
 }
 
-/// Who reads what the command says may be gone before it does anything: that is not told as done.
+/// The reader of the output may be gone before the command does anything: that is not reported as done.
 #[tokio::test]
 async fn a_verdict_that_could_not_be_told_is_not_told_as_done() {
     let seeded = Seeded::new().await;
@@ -171,7 +171,7 @@ async fn a_yes_does_it_and_says_what() {
     );
 }
 
-/// A yes to what will not be done is none.
+/// A command that will be refused must not ask for a yes.
 #[tokio::test]
 async fn what_is_refused_is_not_asked_about() {
     let seeded = Seeded::new().await;
@@ -223,7 +223,7 @@ async fn what_is_refused_is_not_asked_about() {
     }
 }
 
-/// It was asked for before, and the answer was lost.
+/// The cancellation was requested before, and the answer was lost.
 #[tokio::test]
 async fn a_cancellation_that_is_repeated_is_told_as_done() {
     let seeded = Seeded::new().await;

@@ -275,7 +275,7 @@ async fn errors_say_what_is_wrong() {
     .assert_eq(&told("book.db", 4));
     let told = seeded.tape(&["--store", "http://x", "show", DONE]).stderr;
     let known = "tape: store URL: 'http://x' is none of tape://HOST:PORT, sqlite:PATH, memory:";
-    // Databases follow, where this build knows them.
+    // Databases follow, if this build supports them.
     assert!(
         told.starts_with(known.as_bytes()),
         "{}",
@@ -311,7 +311,7 @@ async fn arguments_that_cannot_be_read_have_a_code_of_their_own() {
     }
     let without = seeded.command(&runs).env_remove("TAPE_URL").output().unwrap();
     assert_eq!(without.status.code(), Some(2));
-    // The variable of the other programs is taken too; its own goes first.
+    // The variable of the other programs is used too; the command's own has precedence.
     let mut others = seeded.command(&runs);
     others.env_remove("TAPE_URL").env("TAPE_STORE", seeded.url());
     assert!(others.output().unwrap().status.success());

@@ -70,7 +70,7 @@ async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
     }
     let listed = String::from_utf8(seeded.tape(&["runs", "--tenant", "acme"]).stdout).unwrap();
     assert!(!listed.contains(DONE), "{listed}");
-    // Its chain verifies from what is left. What a head covered that was published before is not proved by that.
+    // Its chain verifies from the remaining entry. That does not prove what an earlier published head covered.
     let verified = seeded.tape(&["verify", DONE, "--head", &head]);
     let said = String::from_utf8(verified.stdout).unwrap();
     assert_eq!(verified.status.code(), Some(3), "{said}");
@@ -91,14 +91,14 @@ async fn runs_that_ended_long_ago_make_room_and_say_how_they_ended() {
     );
     let other = format!("7:{}", "0".repeat(64));
     assert!(!seeded.tape(&["verify", DONE, "--head", &other]).status.success());
-    // The end is the end: who begins the run again is told how it ended.
+    // A caller that begins the run again is told how it ended.
     let tape = Tape::connect(&seeded.url()).await.unwrap();
     let begun = tape.run(id("done")).begin().await.unwrap();
     let ended = format!("{begun:?}");
     assert!(ended.contains("Completed"), "{ended}");
 }
 
-/// A run that ended, so long that it has a snapshot: it loads without the entries before that.
+/// A run that ended and is long enough to have a snapshot: it loads without the entries before that.
 async fn long_run(url: &str) {
     let tape = Tape::connect(url).await.unwrap();
     let run = tape.run(id("long")).begin().await.unwrap().driving().unwrap();

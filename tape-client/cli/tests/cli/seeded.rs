@@ -1,4 +1,4 @@
-//! The store that the commands are tried on.
+//! The store on which the commands are tested.
 
 use expect_test::Expect;
 use serde_json::json;
@@ -13,7 +13,7 @@ use tape_client::{Answer, CallError, Currency, EffectPolicy, RunId, Tape};
 use tape_engine::Engine;
 use tape_store::clock::ManualClock;
 
-/// A store with a run that completed, one that waits at a gate, and one with an effect that nobody knows about.
+/// A store with a run that completed, one that waits at a gate, and one with an effect whose outcome is unknown.
 pub(crate) struct Seeded {
     pub(crate) dir: tempfile::TempDir,
 }

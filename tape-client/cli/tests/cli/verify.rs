@@ -1,4 +1,4 @@
-//! `tape verify`: what was changed behind the journal's back is found, what was erased or dropped is not taken for it.
+//! `tape verify`: changes behind the journal's back are found, and erased or dropped entries are not mistaken for them.
 
 use crate::seeded::{DONE, Seeded};
 use expect_test::expect;
@@ -74,7 +74,7 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     );
 }
 
-/// Each damage is told with the run, the entry and the cause, and the other runs are verified all the same.
+/// Each damage is reported with the run, the entry and the cause, and the other runs are still verified.
 #[tokio::test]
 async fn damage_of_one_run_is_told_and_the_others_are_verified() {
     let row = "row 4 of acme/run/treasury/ann/s1/done of table entry: ";
@@ -157,7 +157,7 @@ async fn damage_of_one_run_is_told_and_the_others_are_verified() {
     }
 }
 
-/// What is cut off together with its head is found by the feed, unless the feed is done without.
+/// A stream that is truncated together with its head is found with the feed, and not without it.
 #[tokio::test]
 async fn quick_verification_does_without_the_feed() {
     let seeded = Seeded::new().await;
@@ -225,7 +225,7 @@ async fn nothing_to_verify_is_an_error() {
     );
 }
 
-/// Who counts on the feed has to see that something is missing from it.
+/// A reader of the feed has to see that an entry is missing from it.
 #[tokio::test]
 async fn a_feed_with_a_damaged_entry_says_so_and_ends_with_the_code_of_damage() {
     for damage in [

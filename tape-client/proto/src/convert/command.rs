@@ -1,4 +1,4 @@
-//! A request on a run, whole.
+//! A complete request on a run.
 
 use super::field::{InvalidField, name, optional, optional_name, required};
 use super::name::{request_bytes, request_id};
@@ -10,16 +10,16 @@ use tape_core::entry::TraceParent;
 use tape_core::entry::run::Lineage;
 use tape_core::id::{Epoch, Key, RunId, Seq};
 
-/// A request on a run: which, and what is asked of it.
+/// A request on a run: the run and the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecuteCommand {
     /// The run.
     pub run: RunId,
-    /// What is asked.
+    /// The command.
     pub command: Command<RunCommand>,
 }
 
-/// The message that asks `command` of `run`.
+/// The message that sends `command` to `run`.
 #[must_use]
 pub fn execute_request(run: RunId, command: Command<RunCommand>) -> v1::ExecuteRequest {
     use v1::execute_request::Command as Wire;
@@ -62,7 +62,7 @@ impl TryFrom<v1::ExecuteRequest> for ExecuteCommand {
     }
 }
 
-/// A command with who asks for it and under which id.
+/// A command with its principal and request id.
 pub(super) fn stamped<B>(
     request: &Bytes,
     principal: Option<&String>,

@@ -270,7 +270,7 @@ impl From<DriverCommand> for Wire {
     }
 }
 
-/// Names the scope that asks. What has no place for it carries its own.
+/// Sets the scope that asks. Messages without such a field carry the scope elsewhere.
 fn within(scope: String, mut wire: Wire) -> Wire {
     match &mut wire {
         Wire::OpenGate(c) => c.scope = scope,

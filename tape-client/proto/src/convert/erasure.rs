@@ -8,12 +8,12 @@ use tape_core::command::Command;
 use tape_core::erasure::Erasure;
 use tape_core::id::{InvalidName, Seq, StreamId};
 
-/// What somebody wants erased, of which stream.
+/// A request to erase payloads of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamErasure {
     /// The stream.
     pub stream: StreamId,
-    /// What is asked.
+    /// The command.
     pub command: Command<Erasure>,
 }
 

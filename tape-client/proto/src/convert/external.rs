@@ -190,7 +190,7 @@ impl From<ExternalCommand> for Wire {
                 until_us: until.as_micros(),
                 reason,
             }),
-            // The last entry is read where the journal is.
+            // The server reads the last entry.
             ExternalCommand::Retire { reason, .. } => Self::Retire(wire::Retire { reason }),
         }
     }

@@ -1,4 +1,4 @@
-//! Parts that messages of several families have.
+//! Parts that messages of several families share.
 
 use super::field::{InvalidField, name, repeated};
 use crate::v1;

@@ -82,7 +82,7 @@ fn write(result: ReplyResult) -> wire::Result {
         ReplyResult::Compensating => Wire::Compensating(wire::Compensating {}),
         ReplyResult::Stuck { reason } => Wire::Stuck(wire::StuckRun { reason }),
         ReplyResult::Version { version } => Wire::Version(wire::Version { version }),
-        // The core's list may grow; what a build of the wire does not know is still recorded.
+        // The core's list may grow. A result that this build does not know is still a recorded command.
         ReplyResult::Recorded | _ => Wire::Recorded(wire::Recorded {}),
     }
 }

@@ -1,24 +1,24 @@
-//! Retention: which runs go, and what came of it.
+//! Retention: which runs to retire, and the result.
 
 use super::field::{InvalidField, name, optional_name, required};
 use crate::v1;
 use tape_core::id::{Principal, RunId, Tenant};
 use tape_core::limits::{RETIRED_PER_PAGE_MAX, TEXT_BYTES_MAX};
 
-/// Which runs shall go, by whom and why.
+/// Which runs to retire, on whose behalf and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetirementQuery {
     /// Runs of this tenant.
     pub tenant: Tenant,
-    /// That ended longer ago than so many milliseconds.
+    /// Runs that ended longer ago than so many milliseconds.
     pub older_than_ms: u64,
     /// Why.
     pub reason: String,
-    /// Who lets them go, where it is known.
+    /// The principal that retires them, where it is known.
     pub principal: Option<Principal>,
-    /// Whether to look only.
+    /// Whether to count only and change nothing.
     pub dry_run: bool,
-    /// Most runs that are looked at, at most [`RETIRED_PER_PAGE_MAX`].
+    /// Most runs to look at, at most [`RETIRED_PER_PAGE_MAX`].
     pub page_size: u32,
     /// Where the page begins; none for the first.
     pub page_token: Option<String>,

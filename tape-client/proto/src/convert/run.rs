@@ -39,22 +39,22 @@ impl TryFrom<v1::RunSummary> for (RunId, Summary) {
     }
 }
 
-/// Which runs a list shall show.
+/// Which runs to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunListQuery {
-    /// Of this tenant.
+    /// Only runs of this tenant.
     pub tenant: tape_core::id::Tenant,
-    /// Of this app.
+    /// Only runs of this app.
     pub app: Option<App>,
-    /// In this status.
+    /// Only runs in this status.
     pub status: Option<RunStatus>,
-    /// With this label.
+    /// Only runs with this label.
     pub label: Option<(Key, String)>,
-    /// Begun at or after.
+    /// Only runs that began at this time or later.
     pub begun_from: Option<Timestamp>,
-    /// Begun before.
+    /// Only runs that began before this time.
     pub begun_before: Option<Timestamp>,
-    /// Most runs of a page; none where the server chooses.
+    /// Most runs in a page; none where the server chooses.
     pub page_size: Option<u32>,
     /// Where the page begins; none for the first.
     pub page_token: Option<String>,
@@ -100,16 +100,16 @@ impl From<RunListQuery> for v1::ListRunsRequest {
     }
 }
 
-/// Which due work shall be pushed.
+/// Which due work to push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueQuery {
-    /// Whose.
+    /// The queue.
     pub queue: Queue,
     /// Most hints under way at a time and per shard.
     pub limit: u32,
-    /// What is still due is pushed again after so many milliseconds; none where the server chooses.
+    /// Work that is still due is pushed again after so many milliseconds; none where the server chooses.
     pub repeat_ms: Option<u64>,
-    /// Whether the stream ends once a page of what is due was sent.
+    /// Whether the stream ends after one page of due work.
     pub once: bool,
     /// Where that page begins; none for the first.
     pub page_token: Option<String>,

@@ -46,12 +46,12 @@ fn read_set(wire: BTreeMap<String, String>) -> Result<Delta, InvalidField> {
     Ok(Delta(wire.into_iter().map(read).collect::<Result<_, _>>()?))
 }
 
-/// A change of a session, as one of the calls of the service asks for it.
+/// A change of a session, as a call of the service requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {
     /// The session.
     pub session: SessionId,
-    /// What is asked.
+    /// The command.
     pub command: Command<SessionCommand>,
 }
 
@@ -100,12 +100,12 @@ impl TryFrom<v1::DeleteSessionRequest> for SessionChange {
     }
 }
 
-/// A rewind as the wire asks for it. It becomes a command once the state as of `to` was read from the session's entries.
+/// A rewind as the wire requests it. It becomes a command once the state as of `to` was read from the session's entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRewind {
     /// The session.
     pub session: SessionId,
-    /// Who asks and under which id, and where to.
+    /// The principal, the request id and the entry to rewind to.
     pub to: Command<Rewind>,
 }
 
@@ -128,7 +128,7 @@ impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
     }
 }
 
-/// The request that one of the calls of the service takes.
+/// The request of a call of the service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionRequest {
     /// For `Create`.
@@ -141,7 +141,7 @@ pub enum SessionRequest {
     Delete(v1::DeleteSessionRequest),
 }
 
-/// The request that asks `command` of `session`; none where the wire has none, as for what servers do by themselves.
+/// The request that sends `command` to `session`; none where the wire has none, as for commands that only servers send.
 #[must_use]
 pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> Option<SessionRequest> {
     let (session, request_id) = (Some(session.into()), request_bytes(command.request));

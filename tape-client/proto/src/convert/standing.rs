@@ -1,4 +1,4 @@
-//! Where a run stands, in one message: a run may have thousands of obligations, so what there is no room for is left out and counted.
+//! The status of a run in one message. A run may have thousands of obligations, so elements that do not fit are left out and counted.
 
 use super::field::{InvalidField, name, optional_name, required};
 use super::part::digest_bytes;
@@ -13,15 +13,15 @@ use tape_core::payload::Digest;
 use tape_core::run::{Driver, Effect, Gate, Lease, Obligation, ObligationStatus, Phase, Run, Timer};
 use tape_core::time::{Now, Timestamp};
 
-/// Bytes that an element of a list takes beside its own: its tag, and its length in at most five.
+/// Bytes that an element of a list takes besides its own: its tag, and its length in at most five bytes.
 const ELEMENT_BYTES: usize = 6;
 
-/// Whose standing is asked for.
+/// A query for the status of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuestion {
     /// The run.
     pub run: RunId,
-    /// Of effects and obligations only this one; all where there is none.
+    /// The only effect or obligation to return; all of them where there is none.
     pub only: Option<Only>,
 }
 
@@ -30,7 +30,7 @@ pub struct RunQuestion {
 pub enum Only {
     /// An effect.
     Effect(EffectId),
-    /// What undoes one.
+    /// An obligation.
     Obligation(ObligationId),
 }
 
@@ -73,7 +73,8 @@ impl From<RunQuestion> for v1::GetRunRequest {
 }
 
 impl v1::GetRunResponse {
-    /// Where a run stands, in `bytes_max` bytes at most unless its labels and reasons alone have more; `digest` is the chain digest of its last entry.
+    /// The status of a run, in at most `bytes_max` bytes unless its labels and reasons alone take more. `digest` is the chain digest of its
+    /// last entry.
     #[must_use]
     pub fn of(run: &Run, digest: Digest, now: Now, only: Option<&Only>, bytes_max: usize) -> Self {
         let ended = if let Phase::Ended { ending } = run.phase() {
@@ -127,14 +128,14 @@ impl v1::GetRunResponse {
     }
 }
 
-/// What room a message has left.
+/// The room left in a message.
 struct Room {
     bytes: usize,
     left_out: u32,
 }
 
 impl Room {
-    /// The elements that there is room for, in their order: those that come `first`, then the last of the others.
+    /// The elements that fit, in their order. Those that are `first` are taken first, then the last of the others.
     fn take<T: Message>(&mut self, all: Vec<T>, first: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken = vec![false; all.len()];
         for comes_first in [true, false] {

@@ -7,14 +7,14 @@ use crate::v1;
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{Tenant, ValueName};
 
-/// A change of a value, as one of the calls of the service asks for it.
+/// A change of a value, as a call of the service requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueChange {
-    /// Whose value.
+    /// The tenant.
     pub tenant: Tenant,
     /// The value.
     pub name: ValueName,
-    /// What is asked.
+    /// The command.
     pub command: Command<ValueCommand>,
 }
 
@@ -51,7 +51,7 @@ impl TryFrom<v1::DeleteValueRequest> for ValueChange {
     }
 }
 
-/// The request that one of the calls of the service takes.
+/// The request of a call of the service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ValueRequest {
     /// For `Put`.

@@ -43,7 +43,7 @@ impl Act {
         }
     }
 
-    /// Whether its driver runs it, now or later.
+    /// Whether the driver runs it, now or later.
     pub(crate) fn is_drivers(&self) -> bool {
         self.spec.mode == Mode::Inline && matches!(self.status, Status::Pending | Status::Started)
     }
@@ -76,7 +76,7 @@ impl Act {
         self.spec.semantics == Semantics::Idempotent && tries && open
     }
 
-    /// Whether asking about it once more would only make another worker vanish.
+    /// Whether the bound on vanished observers is reached, so that it is not asked about again.
     pub(crate) fn in_vain(&self) -> bool {
         let lost = self.claim.is_some() && self.status == Status::Unknown;
         lost && self.vanished + 1 == self.spec.policy.observations_max

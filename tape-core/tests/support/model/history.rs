@@ -1,4 +1,4 @@
-//! The naive model: it keeps what was asked and taken, and answers every question by reading all of it again.
+//! The naive model: it keeps the accepted commands, and answers every question by reading all of them again.
 
 use super::act::Act;
 use super::debt::{Brings as _, Debt};
@@ -14,7 +14,7 @@ use tape_core::reply::ReplyResult;
 use tape_core::time::Deadline;
 use tape_core::time::Timestamp;
 
-/// Something that was asked and changed the run.
+/// A command that changed the run.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) at: Timestamp,
@@ -37,12 +37,12 @@ pub(crate) enum Life {
     Ended(RunOutcome),
 }
 
-/// Until when a driver has the run, and when recovery may have it.
+/// Until when a driver has the run, and when recovery may take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) until: Option<Timestamp>,
     pub(crate) due: Timestamp,
-    /// Whether the driver let it go itself.
+    /// Whether the driver released it itself.
     pub(crate) given_up: bool,
 }
 
@@ -81,7 +81,7 @@ impl<'a> History<'a> {
         ended.or(compensating).or(last).unwrap_or(Life::New)
     }
 
-    /// Whether all there was is forgotten but how it ended.
+    /// Whether the run is retired: only its end is remembered.
     pub(crate) fn retired(self) -> bool {
         self.0
             .iter()
@@ -110,7 +110,7 @@ impl<'a> History<'a> {
         Epoch(self.0.iter().filter(leased).count() as u64)
     }
 
-    /// Re-drives since something was achieved.
+    /// Re-drives since the last progress.
     pub(crate) fn redrives(self) -> u32 {
         let mut count = 0;
         for (i, past) in self.events() {
@@ -191,7 +191,7 @@ impl<'a> History<'a> {
         (self.life() == Life::Running && until > now).then_some(until)
     }
 
-    /// The last entry that a driver who waits would want to see, and when it came.
+    /// The last entry that wakes a waiting driver, and its time.
     pub(crate) fn news(self) -> Option<(Seq, Timestamp)> {
         self.events().rev().find_map(|(i, past)| {
             let (before, after) = (self.before(i), History(&self.0[..=i]));
@@ -229,7 +229,7 @@ impl<'a> History<'a> {
                     _ => None,
                 })?;
                 let resume = resume.map(|resume| resume.resolve(past.at));
-                // The first news after it went to sleep.
+                // The first such entry after it was suspended.
                 let woken = (i + 1..=self.0.len()).find_map(|n| {
                     let (seq, at) = self.before(n).news()?;
                     (seq > past.seq).then_some(at)
@@ -329,7 +329,7 @@ impl<'a> History<'a> {
         debts
     }
 
-    /// The debt whose turn it is.
+    /// The next debt to be undone.
     pub(crate) fn turn(self) -> Option<Debt> {
         let debts = self.debts();
         if let Some(begun) = debts.iter().rev().find(|debt| debt.claim.is_some()) {

@@ -27,7 +27,7 @@ fn need(holds: bool, rejection: &'static str) -> Result<(), &'static str> {
 }
 
 impl History<'_> {
-    /// What `command` comes to; `next` is the entry that comes next.
+    /// The outcome of `command`; `next` is the next entry.
     pub(crate) fn expect(self, command: &RunCommand, now: Timestamp, next: Seq) -> Expected {
         match command {
             RunCommand::Begin(begin) => self.begin(begin, now),
@@ -53,7 +53,7 @@ impl History<'_> {
         need(self.life() != Life::Compensating, "Closing")
     }
 
-    /// How a run is told that it ends badly: at once, where nothing is left to do.
+    /// The reply to a command that ends the run badly: it ends at once if nothing is left to undo.
     fn closing(self, ending: RunOutcome) -> R {
         let under_way = |act: &Act| {
             let mut act = act.clone();
@@ -67,7 +67,7 @@ impl History<'_> {
         }
     }
 
-    /// Once a run is being undone, the last thing to be settled or undone ends it.
+    /// Once a run is being undone, it ends with the last effect that is settled or undone.
     fn unwinding(self, result: R, settles: Option<&EffectId>, arms: bool, pays: bool) -> R {
         if self.life() != Life::Compensating {
             return result;
@@ -87,7 +87,7 @@ impl History<'_> {
         }
     }
 
-    /// Of several reasons to cancel the run the first counts.
+    /// The first reason to cancel the run counts.
     fn why(self) -> String {
         let why = self.0.iter().find_map(|past| match &past.command {
             RunCommand::External(O::Cancel { reason }) => Some(reason.clone()),
@@ -291,7 +291,7 @@ impl History<'_> {
         })
     }
 
-    /// Settled effects of decisions that were followed by another are asked about no more.
+    /// Settled effects of a decision that was followed by another are forgotten.
     pub(crate) fn forgotten(self, effect: &EffectId) -> bool {
         let settled = self.act(effect).is_some_and(|act| act.status.is_settled());
         settled && self.next(&effect.position.scope) > effect.position.k + 1

@@ -1,4 +1,4 @@
-//! What others are told.
+//! The predicted replies to commands from outside.
 
 use super::super::history::{Door, History, Life};
 use super::{Expected, effect_is, held, need, no, owed};

@@ -1,4 +1,4 @@
-//! What a worker is told.
+//! The predicted replies to workers.
 
 use super::super::debt::Brings as _;
 use super::super::history::{History, ms};

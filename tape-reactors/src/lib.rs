@@ -26,7 +26,6 @@ mod reconciler;
 mod recovery;
 mod redrive;
 mod runner;
-mod sending;
 mod timers;
 mod told;
 mod watched;
@@ -46,11 +45,12 @@ pub use reconciler::Reconciler;
 pub use recovery::Recovery;
 #[cfg(feature = "http")]
 pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
-pub use redrive::{Redrive, RedriveError, Redriver, Registry};
+pub use redrive::{RedriveError, Redriver, Registry};
 pub use runner::{Options, Runner};
 pub use timers::Timers;
 pub use watched::Watched;
 pub use worker::{Terms, Worker};
 
 pub use tape_api as api;
+pub use tape_api::recovery::Redrive;
 pub use tape_core as core;

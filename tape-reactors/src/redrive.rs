@@ -16,20 +16,10 @@ pub use signature::{SIGNATURE_HEADER, sign, verify};
 
 use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;
-use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
-use tape_core::id::{App, Epoch, RunId};
-
-/// A run that recovery took, for an agent to take over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Redrive {
-    /// The run.
-    pub run: RunId,
-    /// The epoch that recovery holds the run with: the agent adopts the run from it, so that it passes from hand to
-    /// hand without a gap.
-    pub epoch: Epoch,
-}
+use tape_api::recovery::Redrive;
+use tape_core::id::App;
 
 /// Has agents driven again.
 #[async_trait]

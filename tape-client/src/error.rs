@@ -70,6 +70,14 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// Look at the agent: it panicked in a [`Host`](crate::Host), which caught that and released the run. The run is re-driven.
+    #[error("the agent of {} panicked: {problem}", StreamId::Run(.run.clone()))]
+    Panicked {
+        /// The run.
+        run: RunId,
+        /// What the panic says.
+        problem: String,
+    },
     /// Spend less, or reserve from another budget: nothing was begun. No call raises a budget; a new run may open a larger one.
     #[error("budget '{budget}' has {left} left, {asked} were asked")]
     OverBudget {
@@ -142,6 +150,7 @@ impl Error {
             Self::EffectFailed { .. } => "decide what the failure means for the run",
             Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
             Self::NoAnswer { .. } => "ask again, or return and be re-driven",
+            Self::Panicked { .. } => "look at the agent; the run is re-driven",
             Self::OverBudget { .. } => {
                 "spend less, or reserve from another budget; no budget is raised, but a new run may open a larger one"
             }

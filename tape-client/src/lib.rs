@@ -13,6 +13,7 @@
 //! | `postgres`, `bigtable`, `spanner` | the stores of these names |
 //! | `embedded` | `memory:` alone |
 //! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
+//! | `signal` | nothing more; `Host::serve` ends at SIGTERM |
 //!
 //! # JSON
 //!
@@ -33,6 +34,7 @@ mod decision;
 mod effect;
 mod error;
 mod gate;
+mod host;
 mod json;
 mod lease;
 mod machine;
@@ -55,6 +57,7 @@ pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
 pub use error::Error;
 pub use gate::{Gate, GateAnswer};
+pub use host::Host;
 pub use open::{open, open_existing};
 #[cfg(feature = "remote")]
 pub use remote::Remote;

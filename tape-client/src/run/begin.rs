@@ -29,13 +29,13 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 /// Sets up a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing happens before `begin`"]
 pub struct RunBuilder {
     tape: Tape,
     run: RunId,
     labels: Vec<(String, String)>,
-    input: Option<Result<Payload, Error>>,
+    input: Option<Result<Payload, Arc<Error>>>,
     adopt: Option<Epoch>,
     create: bool,
     trace: Option<TraceParent>,
@@ -80,6 +80,10 @@ impl RunBuilder {
         }
     }
 
+    pub(crate) const fn id(&self) -> &RunId {
+        &self.run
+    }
+
     /// Adds a label, by which the run is found.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.push((key.to_owned(), value.to_owned()));
@@ -94,7 +98,7 @@ impl RunBuilder {
 
     /// What the agent is given, as JSON.
     pub fn input_json(mut self, input: &impl Serialize) -> Self {
-        self.input = Some(json::payload("input", input));
+        self.input = Some(json::payload("input", input).map_err(Arc::new));
         self
     }
 

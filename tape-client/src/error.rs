@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// Look at the agent: it asked something else than its journal has. Roll its code back, or start a new run.
     #[error(transparent)]
-    Drift(#[from] Box<Drift>),
+    Drift(Box<Drift>),
     /// Return: the run has ended.
     #[error("the run has ended: {}", ended_text(.0))]
     Ended(RunOutcome),

@@ -11,7 +11,9 @@ use crate::run::{Begun, Run, RunBuilder, RunResult};
 use agent::Agent;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tape_core::id::App;
+use tape_api::JournalError;
+use tape_api::recovery;
+use tape_core::id::{App, RunId};
 
 /// Runs of each app that one host has under way at once, unless told otherwise.
 const CONCURRENCY: usize = 16;
@@ -51,6 +53,7 @@ pub struct Host {
     agents: BTreeMap<App, Agent>,
     concurrency: usize,
     drain: Duration,
+    only_own_version: bool,
     /// The first app that could not be registered, and why.
     refused: Option<String>,
 }
@@ -64,6 +67,7 @@ impl Host {
             agents: BTreeMap::new(),
             concurrency: CONCURRENCY,
             drain: DRAIN,
+            only_own_version: false,
             refused: None,
         }
     }
@@ -107,6 +111,15 @@ impl Host {
         self
     }
 
+    /// Leaves runs that an agent of another version began to other processes. Its own version is that of its [`Tape`]
+    /// ([`Connect::agent_version`](crate::Connect::agent_version)); a host without one takes the runs that were begun without one. What
+    /// [`Host::drive`] drives is not looked at.
+    #[must_use]
+    pub const fn only_own_version(mut self) -> Self {
+        self.only_own_version = true;
+        self
+    }
+
     /// The journal.
     #[must_use]
     pub const fn tape(&self) -> &Tape {
@@ -141,6 +154,15 @@ impl Host {
             }
             tokio::time::sleep(waits.next(chance())).await;
         }
+    }
+
+    /// Whether it takes a run, by the version of the agent that began it.
+    async fn takes(&self, run: &RunId) -> Result<bool, JournalError> {
+        if !self.only_own_version {
+            return Ok(true);
+        }
+        let begun = recovery::agent_version(self.tape.journal.as_ref(), run).await?;
+        Ok(begun == self.tape.settings.agent_version)
     }
 
     /// # Errors

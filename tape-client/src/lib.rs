@@ -77,7 +77,7 @@ pub use tape_core as core;
 pub use tape_core::budget::Currency;
 pub use tape_core::effect::EffectPolicy;
 pub use tape_core::entry::decision::Usage;
-pub use tape_core::id::{RunId, SessionId};
+pub use tape_core::id::{AgentVersion, RunId, SessionId};
 pub use tape_core::payload::Payload;
 
 /// The agent of the README compiles.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tape_client::core::decider::RunStatus;
 use tape_client::core::id::Holder;
 use tape_client::core::time::Timestamp;
-use tape_client::{Answer, CallError, Error, Host, Run, RunId, RunQuery, RunResult, Tape};
+use tape_client::{Answer, CallError, Connect, Error, Host, Run, RunId, RunQuery, RunResult, Tape};
 use tape_engine::Engine;
 use tape_store::clock::{Clock, SystemClock};
 use tape_store::contract::JournalStore;
@@ -62,12 +62,18 @@ impl World {
     }
 
     async fn process(&self, name: &str) -> Tape {
+        self.connect(name).connect().await.unwrap()
+    }
+
+    fn connect(&self, name: &str) -> Connect {
         Tape::over(Engine::new(self.store.clone(), self.clock.clone()))
             .holder(Holder::new(name).unwrap())
             .lease(self.lease)
-            .connect()
-            .await
-            .unwrap()
+    }
+
+    async fn of_version(&self, version: &str) -> Tape {
+        let connect = self.connect(version).agent_version(version);
+        connect.connect().await.unwrap()
     }
 
     /// An upstream that writes down what it does.
@@ -520,4 +526,30 @@ async fn an_app_that_cannot_be_registered_is_said_when_the_host_is_used() {
     let other = Host::new(tape.clone()).agent("pay", agent);
     let refused = other.drive(tape.run(id("book", 1))).await.unwrap_err();
     assert_eq!(refused.to_string(), "app: 'book' has no agent here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_of_its_own_version_alone_leaves_the_runs_of_others() {
+    let world = World::virtual_time();
+    for (n, version) in ["1", "2"].into_iter().enumerate() {
+        let tape = world.of_version(version).await;
+        drop(tape.run(id("pay", n)).begin().await.unwrap().driving().unwrap());
+    }
+    world.abandon(id("pay", 2)).await;
+    let done = async |run: Run| run.complete(&()).await;
+    let own = Host::new(world.of_version("2").await)
+        .agent("pay", done)
+        .only_own_version();
+    let serving = serve(own);
+    world.until(&id("pay", 1), RunStatus::Completed).await;
+    tokio::time::sleep(20 * LEASE).await;
+    for n in [0, 2] {
+        assert_eq!(world.status(&id("pay", n)).await, RunStatus::Running, "run {n}");
+    }
+    serving.stop().await;
+    let any = serve(Host::new(world.of_version("2").await).agent("pay", done));
+    for n in [0, 2] {
+        world.until(&id("pay", n), RunStatus::Completed).await;
+    }
+    any.stop().await;
 }

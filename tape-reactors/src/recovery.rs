@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::due::DueWork;
-use tape_api::recovery::{Handover, Redrive, Taken};
+use tape_api::recovery::{self, Handover, Redrive, Taken};
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
-use tape_core::id::{App, Epoch, Holder, RunId};
+use tape_core::id::{AgentVersion, App, Epoch, Holder, RunId};
 use tracing::{debug, info, warn};
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 /// no progress waits between re-drives, and when it waits for a person, are rules of the run. A run that somebody asked to end, and
 /// whose driver is gone, is ended without an agent.
 pub struct Recovery {
+    journal: Arc<dyn Journal>,
     handover: Handover,
     redriver: Arc<dyn Redriver>,
     /// Agents that adopt nothing.
@@ -43,7 +44,8 @@ impl Recovery {
         lease: Duration,
     ) -> Self {
         Self {
-            handover: Handover::new(journal, holder, lease),
+            handover: Handover::new(Arc::clone(&journal), holder, lease),
+            journal,
             redriver,
             outages: Outages::new("agent", "adopts no run: its runs wait, and no re-drive counts"),
         }
@@ -68,16 +70,23 @@ impl Recovery {
     }
 
     /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
-    async fn end(&self, run: &RunId) -> Result<Reaction, ReactionError> {
+    async fn end(&self, run: &RunId, version: Option<AgentVersion>) -> Result<Reaction, ReactionError> {
         if self.handover.end_cancelled(run).await? {
-            Ok(Reaction::Done)
-        } else {
-            Err(ReactionError::UnknownApp { app: run.app.clone() })
+            return Ok(Reaction::Done);
         }
+        let app = run.app.clone();
+        Err(match version {
+            Some(version) => ReactionError::UnknownVersion { app, version },
+            None => ReactionError::UnknownApp { app },
+        })
     }
 
     /// Takes the run and has it driven again.
-    async fn recover(&self, run: &RunId) -> Result<Reaction, ReactionError> {
+    async fn recover(
+        &self,
+        run: &RunId,
+        agent_version: Option<AgentVersion>,
+    ) -> Result<Reaction, ReactionError> {
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
         };
@@ -85,6 +94,7 @@ impl Recovery {
         let redrive = Redrive {
             run: run.clone(),
             epoch,
+            agent_version,
         };
         let driven = tokio::select! {
             driven = self.redriver.redrive(&redrive) => driven,
@@ -129,11 +139,17 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Task::nothing());
         };
-        if !self.redriver.drives(&run.app) {
-            return Ok(Task::now(self.end(run)));
+        let version = if self.redriver.by_version(&run.app) {
+            recovery::agent_version(self.journal.as_ref(), run).await?
+        } else {
+            None
+        };
+        if !self.redriver.drives(&run.app, version.as_ref()) {
+            return Ok(Task::now(self.end(run, version)));
         }
-        let recover = self.recover(run);
-        Ok(match self.redriver.concurrency_limit(&run.app) {
+        let limit = self.redriver.concurrency_limit(&run.app, version.as_ref());
+        let recover = self.recover(run, version);
+        Ok(match limit {
             Some(limit) => Task::limited(limit, recover),
             None => Task::now(recover),
         })

@@ -9,9 +9,12 @@ use crate::{Journal, JournalError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_core::agent_version;
 use tape_core::causes::Causes;
+use tape_core::codec::decode;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
-use tape_core::id::{Epoch, Holder, RunId, StreamId};
+use tape_core::entry::EntryBody;
+use tape_core::id::{AgentVersion, Epoch, Holder, RunId, Seq, StreamId};
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::Driver;
 use tokio::time::Instant;
@@ -31,6 +34,37 @@ pub struct Redrive {
     /// The epoch that recovery holds the run with: the agent adopts the run from it, so that it passes from hand to
     /// hand without a gap.
     pub epoch: Epoch,
+    /// The version of the agent that began the run, where the re-driver chooses by versions and the run has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<AgentVersion>,
+}
+
+impl Redrive {
+    /// A re-drive by who does not choose by versions.
+    #[must_use]
+    pub const fn new(run: RunId, epoch: Epoch) -> Self {
+        Self {
+            run,
+            epoch,
+            agent_version: None,
+        }
+    }
+}
+
+/// The version of the agent that began a run; none where it had none, and where there is no such run.
+///
+/// # Errors
+/// [`JournalError`].
+pub async fn agent_version(journal: &dyn Journal, run: &RunId) -> Result<Option<AgentVersion>, JournalError> {
+    let first = journal.read(run, Seq::ZERO, 1).await?;
+    let Some(first) = first.first() else {
+        return Ok(None);
+    };
+    Ok(match decode(first).map_err(JournalError::damaged)?.body {
+        EntryBody::RunBegun(begun) => agent_version::of(&begun.labels),
+        EntryBody::RunRetired(retired) => agent_version::of(&retired.labels),
+        _ => None,
+    })
 }
 
 /// What came of taking a run.

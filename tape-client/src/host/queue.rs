@@ -238,17 +238,17 @@ struct Redriving {
 impl Redriving {
     async fn take_and_drive(mut self) -> Outcome {
         let run = StreamId::Run(self.run.clone());
-        let epoch = match self.handover.take(&self.run).await {
-            Ok(Taken::Held(epoch)) => epoch,
-            Ok(Taken::Stuck(reason)) => {
+        let taken = self.take().await.unwrap_or_else(|error| {
+            tracing::debug!(%run, error = %Causes(&error), "the run could not be taken");
+            Taken::Nothing
+        });
+        let epoch = match taken {
+            Taken::Held(epoch) => epoch,
+            Taken::Stuck(reason) => {
                 tracing::warn!(%run, reason, "the run waits for a person");
                 return Outcome::NotTaken;
             }
-            Ok(Taken::Nothing) => return Outcome::NotTaken,
-            Err(error) => {
-                tracing::debug!(%run, error = %Causes(&error), "the run could not be taken");
-                return Outcome::NotTaken;
-            }
+            Taken::Nothing => return Outcome::NotTaken,
         };
         let adopt = self.host.tape.run(self.run.clone()).existing().adopt(epoch);
         match adopt.begin().await {
@@ -261,6 +261,14 @@ impl Redriving {
             }
         }
         Outcome::Driven
+    }
+
+    async fn take(&self) -> Result<Taken, JournalError> {
+        if self.host.takes(&self.run).await? {
+            self.handover.take(&self.run).await
+        } else {
+            Ok(Taken::Nothing)
+        }
     }
 
     async fn drive(&mut self, run: Run) {

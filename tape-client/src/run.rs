@@ -376,7 +376,7 @@ impl Run {
     }
 
     /// What an agent is told that drifted.
-    pub(crate) fn drift(&self, drift: Box<Drift>) -> Error {
+    pub(crate) fn drift(&self, drift: Drift) -> Error {
         let begun = self.inner.agent_version.clone();
         let driving = self.inner.tape.settings.agent_version.clone();
         Error::Drift(drift.between(begun, driving).into())

@@ -257,7 +257,7 @@ impl RunBuilder {
         if let Err(drift) = beginning {
             // This driver goes no further; another may.
             run.release(Duration::ZERO).await?;
-            return Err(run.drift(drift));
+            return Err(run.drift(*drift));
         }
         Ok(Begun::Driving(run))
     }

@@ -150,13 +150,13 @@ impl Run {
                     return Ok(found);
                 }
                 Err(drift) if drift.skipped => drift,
-                Err(drift) => return Err(self.drift(drift)),
+                Err(drift) => return Err(self.drift(*drift)),
             };
             tokio::select! {
                 biased;
                 _ = others.changed() => {}
                 () = self.inner.lease.gone() => self.check()?,
-                () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(self.drift(drift)),
+                () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(self.drift(*drift)),
             }
         }
     }
@@ -284,7 +284,7 @@ impl Run {
         match (self.inner.ended.get(), command) {
             (Some((by, ending)), _) if by == command => Ok(Some(ending.clone())),
             (Some((DriverCommand::Complete { output: by }, _)), DriverCommand::Complete { output }) => {
-                Replay::check_output(by, output).map_err(|drift| self.drift(drift))?;
+                Replay::check_output(by, output).map_err(|drift| self.drift(*drift))?;
                 Ok(None)
             }
             _ => Ok(None),
@@ -301,7 +301,7 @@ impl Run {
         let standing = self.replay().standing().clone();
         match standing {
             tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(recorded)) => {
-                Replay::check_output(&recorded, output).map_err(|drift| self.drift(drift))?;
+                Replay::check_output(&recorded, output).map_err(|drift| self.drift(*drift))?;
                 Ok(RunResult::Completed(output.clone()))
             }
             _ => Err(error),

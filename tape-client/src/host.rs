@@ -1,6 +1,8 @@
 //! A host of agents: begins their runs, and has them driven again until they end.
 
 mod agent;
+#[cfg(feature = "serve")]
+mod endpoint;
 mod queue;
 mod serve;
 
@@ -54,8 +56,12 @@ pub struct Host {
     concurrency: usize,
     drain: Duration,
     only_own_version: bool,
-    /// The first app that could not be registered, and why.
-    refused: Option<String>,
+    #[cfg(feature = "serve")]
+    endpoint: Option<endpoint::Endpoint>,
+    /// Whether it looks for runs itself.
+    watches: bool,
+    /// The first setting that makes no sense, and why.
+    refused: Option<(&'static str, String)>,
 }
 
 impl Host {
@@ -68,6 +74,9 @@ impl Host {
             concurrency: CONCURRENCY,
             drain: DRAIN,
             only_own_version: false,
+            #[cfg(feature = "serve")]
+            endpoint: None,
+            watches: true,
             refused: None,
         }
     }
@@ -89,7 +98,7 @@ impl Host {
             }
             Err(invalid) => invalid.problem.to_string(),
         };
-        self.refused.get_or_insert(problem);
+        self.refused.get_or_insert(("app", problem));
         self
     }
 
@@ -166,10 +175,10 @@ impl Host {
     }
 
     /// # Errors
-    /// [`Error::Invalid`] where an agent could not be registered.
+    /// [`Error::Invalid`] where a setting makes no sense.
     fn check(&self) -> Result<(), Error> {
         match &self.refused {
-            Some(problem) => Err(Error::invalid("app", problem)),
+            Some((what, problem)) => Err(Error::invalid(what, problem)),
             None => Ok(()),
         }
     }

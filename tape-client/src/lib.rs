@@ -14,6 +14,7 @@
 //! | `embedded` | `memory:` alone |
 //! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
 //! | `signal` | nothing more; `Host::serve` ends at SIGTERM |
+//! | `serve` | nothing more; a [`Host`] has an endpoint to which others post re-drives |
 //!
 //! # JSON
 //!

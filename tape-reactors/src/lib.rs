@@ -44,7 +44,7 @@ pub use reactor::{Reaction, ReactionError, Reactor, Task};
 pub use reconciler::Reconciler;
 pub use recovery::Recovery;
 #[cfg(feature = "http")]
-pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
+pub use redrive::{AgentEngineRedriver, HttpRedriver};
 pub use redrive::{RedriveError, Redriver, Registry};
 pub use runner::{Options, Runner};
 pub use timers::Timers;
@@ -53,4 +53,6 @@ pub use worker::{Terms, Worker};
 
 pub use tape_api as api;
 pub use tape_api::recovery::Redrive;
+#[cfg(feature = "http")]
+pub use tape_api::signature::{SIGNATURE_HEADER, sign, verify};
 pub use tape_core as core;

@@ -4,15 +4,11 @@
 mod agent_engine;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "http")]
-mod signature;
 
 #[cfg(feature = "http")]
 pub use agent_engine::AgentEngineRedriver;
 #[cfg(feature = "http")]
 pub use http::HttpRedriver;
-#[cfg(feature = "http")]
-pub use signature::{SIGNATURE_HEADER, sign, verify};
 
 use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;

@@ -16,6 +16,8 @@ mod layer;
 pub mod query;
 pub mod recovery;
 pub mod sending;
+#[cfg(feature = "signature")]
+pub mod signature;
 
 pub use error::{JournalError, Source};
 pub use journal::{Journal, Pages};

@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::machine;
 use crate::retry::chance;
 use crate::run::{Begun, Run};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tape_core::agenda;
 use tape_core::causes::Causes;
 use tape_core::id::{RunId, StreamId};
 use tape_core::outage::Outage;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -40,6 +43,12 @@ const UNREAD_AGAIN: Duration = Duration::from_secs(60);
 /// Runs of agents that were cut off are let go within this time.
 const CUT_OFF: Duration = Duration::from_secs(2);
 
+/// A run that this host has adopted, and its place.
+pub(super) struct Adopted {
+    pub(super) run: Run,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
 /// What came of a run that was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -59,6 +68,8 @@ pub(super) struct Queue {
     runs: HashMap<Id, RunId>,
     under_way: HashSet<RunId>,
     held_off: HashMap<RunId, HeldOff>,
+    /// Runs that were adopted on request.
+    adopted: UnboundedReceiver<Adopted>,
     /// Tells agents that are under way to stop where they are.
     cut_off: watch::Sender<bool>,
 }
@@ -70,7 +81,8 @@ struct HeldOff {
 }
 
 impl Queue {
-    pub(super) fn new(host: &Host) -> Self {
+    /// The work of `host`, and of what it adopts on request.
+    pub(super) fn new(host: &Host, adopted: UnboundedReceiver<Adopted>) -> Self {
         let (journal, settings) = (Arc::clone(&host.tape.journal), &host.tape.settings);
         Self {
             handover: Handover::new(Arc::clone(&journal), settings.holder.clone(), settings.lease),
@@ -81,6 +93,7 @@ impl Queue {
             runs: HashMap::new(),
             under_way: HashSet::new(),
             held_off: HashMap::new(),
+            adopted,
             cut_off: watch::Sender::new(false),
         }
     }
@@ -89,18 +102,28 @@ impl Queue {
     pub(super) async fn work(&mut self) -> Infallible {
         loop {
             // Asked for before looking, so that what is written in between is not missed.
-            let changed = self.journal.changed(agenda::Queue::Recovery);
+            let changed = self.changed();
             let looked = Instant::now();
             let next = self.look(looked).await;
-            tokio::time::sleep((looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, PAUSE_MAX)).await;
+            let pause = (looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, PAUSE_MAX);
+            tokio::time::sleep_until(looked + pause).await;
             tokio::select! {
                 () = changed => {}
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+                Some(adopted) = self.adopted.recv() => self.drive(adopted),
                 () = tokio::time::sleep_until(next) => {}
             }
             while let Some(ended) = self.tasks.try_join_next_with_id() {
                 self.ended(ended);
             }
+        }
+    }
+
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        if self.host.watches {
+            self.journal.changed(agenda::Queue::Recovery)
+        } else {
+            std::future::pending().boxed()
         }
     }
 
@@ -119,13 +142,22 @@ impl Queue {
     }
 
     async fn all_ended(&mut self) {
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            self.ended(ended);
+        loop {
+            while let Ok(adopted) = self.adopted.try_recv() {
+                self.drive(adopted);
+            }
+            match self.tasks.join_next_with_id().await {
+                Some(ended) => self.ended(ended),
+                None => return,
+            }
         }
     }
 
     /// Looks at the queue, and takes up what is due and has a place. When to look again at the latest.
     async fn look(&mut self, now: Instant) -> Instant {
+        if !self.host.watches {
+            return now + SWEEP;
+        }
         self.held_off.retain(|_, held| held.until + SWEEP > now);
         let (mut next, mut page) = (now + SWEEP, None);
         loop {
@@ -163,21 +195,43 @@ impl Queue {
         }
         // A place that becomes free is reason for another look.
         let place = agent.place()?;
-        self.spawn(run.clone(), agent.clone(), place);
+        let redriving = self.redriving(run.clone(), agent.clone());
+        self.spawn(run.clone(), place, redriving.take_and_drive());
         None
     }
 
-    fn spawn(&mut self, run: RunId, agent: Agent, place: OwnedSemaphorePermit) {
-        let redrive = Redriving {
+    /// Drives a run that was adopted on request.
+    fn drive(&mut self, Adopted { run, place }: Adopted) {
+        let Some(agent) = self.host.agents.get(&run.id().app) else {
+            return;
+        };
+        let id = run.id().clone();
+        let mut redriving = self.redriving(id.clone(), agent.clone());
+        self.spawn(id, place, async move {
+            redriving.drive(run).await;
+            Outcome::Driven
+        });
+    }
+
+    fn redriving(&self, run: RunId, agent: Agent) -> Redriving {
+        Redriving {
             host: self.host.clone(),
             handover: self.handover.clone(),
             agent,
-            run: run.clone(),
+            run,
             cut_off: self.cut_off.subscribe(),
-        };
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        run: RunId,
+        place: OwnedSemaphorePermit,
+        driving: impl Future<Output = Outcome> + Send + 'static,
+    ) {
         self.under_way.insert(run.clone());
         let task = self.tasks.spawn(async move {
-            let outcome = redrive.take_and_drive().await;
+            let outcome = driving.await;
             drop(place);
             outcome
         });

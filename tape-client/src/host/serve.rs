@@ -1,9 +1,12 @@
 //! Serving until told to stop, then draining.
 
 use super::Host;
+#[cfg(feature = "serve")]
+use super::queue::Adopted;
 use super::queue::Queue;
 use crate::error::Error;
 use std::pin::pin;
+use tokio::sync::{mpsc, watch};
 
 impl Host {
     /// Drives runs of its apps again, as they become due, until `stop` completes; then takes up no more, and returns once those
@@ -15,10 +18,18 @@ impl Host {
     /// Dropped, its agents are dropped where they are, as where the process dies.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where an agent could not be registered.
+    /// [`Error::Invalid`] where an agent could not be registered or another setting makes no sense; [`Error::Unavailable`] where its endpoint
+    /// cannot listen.
     pub async fn serve_until(&self, stop: impl Future<Output = ()>) -> Result<(), Error> {
         self.check()?;
-        let mut queue = Queue::new(self);
+        let stopping = watch::Sender::new(false);
+        let (adopt, adopted) = mpsc::unbounded_channel();
+        let mut queue = Queue::new(self, adopted);
+        // It answers until it is dropped, at the end of the drain.
+        #[cfg(feature = "serve")]
+        let _answering = self.answering(adopt, stopping.subscribe())?;
+        #[cfg(not(feature = "serve"))]
+        drop(adopt);
         let mut stop = pin!(stop);
         tokio::select! {
             biased;
@@ -26,8 +37,23 @@ impl Host {
             never = queue.work() => match never {},
         }
         tracing::info!("stopping");
+        stopping.send_replace(true);
         queue.drain(self.drain).await;
         Ok(())
+    }
+
+    /// Answers re-drives that are posted, where there is an endpoint, until what it returns is dropped.
+    #[cfg(feature = "serve")]
+    fn answering(
+        &self,
+        adopt: mpsc::UnboundedSender<Adopted>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<tokio::task::JoinSet<()>, Error> {
+        let mut answering = tokio::task::JoinSet::new();
+        if let Some(endpoint) = &self.endpoint {
+            answering.spawn(endpoint.serve(self.clone(), adopt, stopping)?);
+        }
+        Ok(answering)
     }
 
     /// As [`Host::serve_until`], until the process gets SIGTERM or SIGINT (ctrl-c).

@@ -1,11 +1,11 @@
 //! Re-drives through an agent's own HTTP endpoint.
 
-use super::signature::{SIGNATURE_HEADER, sign};
 use super::{Redrive, RedriveError, Redriver, failed};
 use crate::http::{CONNECT, HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tape_api::signature::{SIGNATURE_HEADER, sign};
 
 /// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
 /// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made

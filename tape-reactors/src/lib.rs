@@ -21,6 +21,8 @@ mod fair;
 mod http;
 mod outages;
 mod outbox;
+#[cfg(feature = "command")]
+mod program;
 mod reactor;
 mod reconciler;
 mod recovery;
@@ -43,6 +45,8 @@ pub use outbox::Outbox;
 pub use reactor::{Reaction, ReactionError, Reactor, Task};
 pub use reconciler::Reconciler;
 pub use recovery::Recovery;
+#[cfg(feature = "command")]
+pub use redrive::CommandRedriver;
 #[cfg(feature = "http")]
 pub use redrive::{AgentEngineRedriver, HttpRedriver};
 pub use redrive::{RedriveError, Redriver, Registry};

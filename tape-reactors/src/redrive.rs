@@ -2,11 +2,15 @@
 
 #[cfg(feature = "http")]
 mod agent_engine;
+#[cfg(feature = "command")]
+mod command;
 #[cfg(feature = "http")]
 mod http;
 
 #[cfg(feature = "http")]
 pub use agent_engine::AgentEngineRedriver;
+#[cfg(feature = "command")]
+pub use command::CommandRedriver;
 #[cfg(feature = "http")]
 pub use http::HttpRedriver;
 

@@ -1,5 +1,6 @@
 //! `tape-reactor`: the reactors as a process.
 
+mod agents;
 mod config;
 mod health;
 mod parts;
@@ -72,7 +73,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
         .unwrap_or_default();
     let holder = flags.holder.clone().unwrap_or_else(own_name);
     let connectors = parts::connectors(&file)?;
-    let agents = Arc::new(parts::agents(&file)?);
+    let agents = Arc::new(agents::agents(&file)?);
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,

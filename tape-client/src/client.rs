@@ -19,8 +19,8 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::entry::{EntryBody, TraceParent};
 use tape_core::erasure::Erasure;
 use tape_core::id::{
-    EffectId, Epoch, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId, Tenant,
-    ValueName,
+    AgentVersion, EffectId, Epoch, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId,
+    Tenant, ValueName,
 };
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN, TEXT_BYTES_MAX};
 use tape_core::payload::{Digest, Payload};
@@ -61,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) suspend_after: Duration,
     pub(crate) retry_for: Duration,
+    pub(crate) agent_version: Option<AgentVersion>,
     pub(crate) beginnings: Arc<Beginnings>,
 }
 
@@ -73,6 +74,7 @@ pub struct Connect {
     /// None for one that no other process has.
     holder: Option<Holder>,
     settings: Settings,
+    agent_version: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -509,6 +511,7 @@ impl Connect {
             environment: None,
             holder: None,
             settings: Settings::default(),
+            agent_version: None,
         }
     }
 
@@ -556,10 +559,20 @@ impl Connect {
         self
     }
 
+    /// The version of the agents in this process. Each run that this client begins keeps it ([`Run::agent_version`](crate::Run::agent_version)),
+    /// `tape runs` shows it, and a re-driver or [`Host`](crate::Host) can choose by it which agent drives the run again. Drift names both versions.
+    ///
+    /// It is a label of the run, beside 31 others at most. A re-drive by another version is no drift by itself.
+    #[must_use]
+    pub fn agent_version(mut self, version: impl Into<String>) -> Self {
+        self.agent_version = Some(version.into());
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
-    /// As [`Tape::connect`].
+    /// As [`Tape::connect`]; [`Error::Invalid`] where a setting makes no sense.
     pub async fn connect(self) -> Result<Tape, Error> {
         let (given, lease) = (self.environment.clone(), self.settings.lease);
         let environment = || given.unwrap_or_else(machine);
@@ -576,6 +589,7 @@ impl Connect {
         if !bounds.contains(&self.settings.lease) {
             return Err(Error::invalid("lease", "lasts from 100 ms to an hour"));
         }
+        self.settings.agent_version = self.agent_version.map(AgentVersion::new).transpose()?;
         // A deadline must have a point in time.
         let longest = Duration::from_secs(365 * 86_400);
         self.settings.suspend_after = self.settings.suspend_after.min(longest);
@@ -607,6 +621,7 @@ impl Default for Settings {
             lease: Duration::from_secs(30),
             suspend_after: Duration::from_secs(10),
             retry_for: Duration::from_secs(60),
+            agent_version: None,
             beginnings: Arc::default(),
         }
     }

@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// Check the agent: its request differs from its journal. Roll its code back, or start a new run.
     #[error(transparent)]
-    Drift(#[from] Box<Drift>),
+    Drift(Box<Drift>),
     /// Return: the run has ended.
     #[error("the run has ended: {}", ended_text(.0))]
     Ended(RunOutcome),
@@ -69,6 +69,14 @@ pub enum Error {
         /// Why there was no answer.
         #[source]
         source: Source,
+    },
+    /// Look at the agent: it panicked in a [`Host`](crate::Host), which caught that and released the run. The run is re-driven.
+    #[error("the agent of {} panicked: {problem}", StreamId::Run(.run.clone()))]
+    Panicked {
+        /// The run.
+        run: RunId,
+        /// What the panic says.
+        problem: String,
     },
     /// Spend less, or reserve from another budget: nothing was begun. No call raises a budget; a new run may open a larger one.
     #[error("budget '{budget}' has {left} left, {asked} were asked")]
@@ -143,6 +151,7 @@ impl Error {
             Self::EffectFailed { .. } => "decide what the failure means for the run",
             Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
             Self::NoAnswer { .. } => "ask again, or return and be re-driven",
+            Self::Panicked { .. } => "look at the agent; the run is re-driven",
             Self::OverBudget { .. } => {
                 "spend less, or reserve from another budget; no budget is raised, but a new run may open a larger one"
             }

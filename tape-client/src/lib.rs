@@ -13,6 +13,8 @@
 //! | `postgres`, `bigtable`, `spanner` | the stores of these names |
 //! | `embedded` | `memory:` alone |
 //! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
+//! | `signal` | nothing more; `Host::serve` ends at SIGTERM |
+//! | `serve` | nothing more; a [`Host`] has an endpoint to which others post re-drives |
 //!
 //! # JSON
 //!
@@ -33,6 +35,7 @@ mod decision;
 mod effect;
 mod error;
 mod gate;
+mod host;
 mod json;
 mod lease;
 mod open;
@@ -55,6 +58,7 @@ pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
 pub use error::Error;
 pub use gate::{Gate, GateAnswer};
+pub use host::Host;
 pub use open::{open, open_existing};
 #[cfg(feature = "remote")]
 pub use remote::Remote;
@@ -74,7 +78,7 @@ pub use tape_core as core;
 pub use tape_core::budget::Currency;
 pub use tape_core::effect::EffectPolicy;
 pub use tape_core::entry::decision::Usage;
-pub use tape_core::id::{RunId, SessionId};
+pub use tape_core::id::{AgentVersion, RunId, SessionId};
 pub use tape_core::payload::Payload;
 pub use tape_environment as environment;
 

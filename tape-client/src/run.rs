@@ -23,9 +23,9 @@ use tape_core::budget::Currency;
 use tape_core::command::DriverCommand;
 use tape_core::entry::TraceParent;
 use tape_core::entry::run::RunOutcome;
-use tape_core::id::{Epoch, Key, RunId, Scope};
+use tape_core::id::{AgentVersion, Epoch, Key, RunId, Scope};
 use tape_core::payload::Payload;
-use tape_core::replay::Replay;
+use tape_core::replay::{Drift, Replay};
 use tape_core::reply::ClosingPhase;
 use tokio::sync::Semaphore;
 
@@ -62,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) lease: Lease,
     trace: Option<TraceParent>,
     labels: BTreeMap<Key, String>,
+    agent_version: Option<AgentVersion>,
     input: Payload,
     replay: Mutex<Replay>,
     /// Scopes in which a decision or a sample is being taken.
@@ -152,6 +153,13 @@ impl Run {
     /// [`Error::Unreadable`] where it is not such a value, [`Error::Erased`] where it was erased. An empty input is read as `null`.
     pub fn input_json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::read("the input", self.input())
+    }
+
+    /// The version of the agent that began the run ([`Connect::agent_version`](crate::Connect::agent_version)), where it had one. This agent may be
+    /// of another.
+    #[must_use]
+    pub fn agent_version(&self) -> Option<&AgentVersion> {
+        self.inner.agent_version.as_ref()
     }
 
     /// The labels the run was begun with.
@@ -364,6 +372,13 @@ impl Run {
         })
         .await?;
         Ok(())
+    }
+
+    /// What an agent is told that drifted.
+    pub(crate) fn drift(&self, drift: Drift) -> Error {
+        let begun = self.inner.agent_version.clone();
+        let driving = self.inner.tape.settings.agent_version.clone();
+        Error::Drift(drift.between(begun, driving).into())
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -8,14 +8,12 @@ use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::future::ready;
 use tape_api::Source;
+use tape_core::agent_version::OWN;
 use tape_core::command::DriverCommand;
 use tape_core::id::SampleName;
 use tape_core::time::Timestamp;
 use tape_environment::Environment;
 use uuid::Uuid;
-
-/// How the names of samples begin that are the journal's own.
-const OWN: &str = "tape.";
 
 impl Run {
     /// The time: the same in every drive.

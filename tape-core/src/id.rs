@@ -6,8 +6,9 @@ mod request;
 mod stream;
 
 pub use name::{
-    App, BudgetName, BusinessKey, ConnectorName, EventId, GateName, Holder, InvalidName, Invocation, Key,
-    NameProblem, Operation, Principal, SampleName, SessionName, SignalId, Tenant, TimerName, User, ValueName,
+    AgentVersion, App, BudgetName, BusinessKey, ConnectorName, EventId, GateName, Holder, InvalidName,
+    Invocation, Key, NameProblem, Operation, Principal, SampleName, SessionName, SignalId, Tenant, TimerName,
+    User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};
 pub use request::{RequestClock, RequestId};

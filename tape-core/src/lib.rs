@@ -8,6 +8,7 @@
 //! comes from; any upstream. The workspace's tests check that none of these is reachable from here.
 
 pub mod agenda;
+pub mod agent_version;
 pub mod budget;
 pub mod causes;
 pub mod chain;

@@ -14,7 +14,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use drift::{Drift, Place};
+pub use drift::{Drift, Place, Versions};
 pub use effect::{EffectRecord, Settled};
 pub use patch::{Patch, patch_name};
 pub use refusal::{Refusal, Refused};

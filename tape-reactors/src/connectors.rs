@@ -6,8 +6,6 @@ mod bounded;
 mod command;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "command")]
-mod program;
 mod reading;
 
 #[cfg(feature = "command")]

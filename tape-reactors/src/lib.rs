@@ -21,12 +21,13 @@ mod fair;
 mod http;
 mod outages;
 mod outbox;
+#[cfg(feature = "command")]
+mod program;
 mod reactor;
 mod reconciler;
 mod recovery;
 mod redrive;
 mod runner;
-mod sending;
 mod timers;
 mod told;
 mod watched;
@@ -44,14 +45,19 @@ pub use outbox::Outbox;
 pub use reactor::{Reaction, ReactionError, Reactor, Task};
 pub use reconciler::Reconciler;
 pub use recovery::Recovery;
+#[cfg(feature = "command")]
+pub use redrive::CommandRedriver;
 #[cfg(feature = "http")]
-pub use redrive::{AgentEngineRedriver, HttpRedriver, SIGNATURE_HEADER, sign, verify};
-pub use redrive::{Redrive, RedriveError, Redriver, Registry};
+pub use redrive::{AgentEngineRedriver, HttpRedriver};
+pub use redrive::{RedriveError, Redriver, Registry};
 pub use runner::{Options, Runner};
 pub use timers::Timers;
 pub use watched::Watched;
 pub use worker::{Terms, Worker};
 
 pub use tape_api as api;
+pub use tape_api::recovery::Redrive;
+#[cfg(feature = "http")]
+pub use tape_api::signature::{SIGNATURE_HEADER, sign, verify};
 pub use tape_core as core;
 pub use tape_environment as environment;

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tape_api::JournalError;
 use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
-use tape_core::id::{App, ConnectorName};
+use tape_core::id::{AgentVersion, App, ConnectorName};
 
 /// Sees to the due work of one queue. Copies of a reactor may run in any number of processes: what one takes up, by a command that
 /// claims it, the others leave alone.
@@ -106,6 +106,14 @@ pub enum ReactionError {
         /// The app.
         app: App,
     },
+    /// Nothing here drives runs that agents of the version began; a worker elsewhere may.
+    #[error("no agent of version '{version}' of app '{app}' is known here, and none for runs of any version")]
+    UnknownVersion {
+        /// The app.
+        app: App,
+        /// The version of the agent that began the run.
+        version: AgentVersion,
+    },
     /// The reactor panicked, which is a bug of its own.
     #[error("the reactor panicked")]
     Panicked,
@@ -126,6 +134,7 @@ impl ReactionError {
         match self {
             Self::UnknownConnector { connector } => Some(format!("connector {connector}")),
             Self::UnknownApp { app } => Some(format!("app {app}")),
+            Self::UnknownVersion { app, version } => Some(format!("version {version} of app {app}")),
             Self::Journal(_) | Self::Panicked | Self::Outside { .. } => None,
         }
     }

@@ -2,25 +2,17 @@
 
 use crate::outages::Outages;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
-use crate::redrive::{Redrive, RedriveError, Redriver};
-use crate::sending::ask;
+use crate::redrive::{RedriveError, Redriver};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::due::DueWork;
+use tape_api::recovery::{self, Handover, Redrive, Taken};
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::Queue;
 use tape_core::causes::Causes;
-use tape_core::command::{Begin, DriverCommand, RunCommand};
-use tape_core::id::{App, Epoch, Holder, RunId};
-use tape_core::reply::{Rejection, ReplyResult};
-use tape_core::run::Driver;
-use tokio::time::Instant;
+use tape_core::id::{AgentVersion, App, Epoch, Holder, RunId};
 use tracing::{debug, info, warn};
-
-/// A run that its agent has not adopted after so many leases is let go: an agent that hangs would have the place for as long as its
-/// answer may take.
-const LEASES_UNADOPTED_MAX: u32 = 4;
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
 /// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive
@@ -29,9 +21,8 @@ const LEASES_UNADOPTED_MAX: u32 = 4;
 /// whose driver is gone, is ended without an agent.
 pub struct Recovery {
     journal: Arc<dyn Journal>,
+    handover: Handover,
     redriver: Arc<dyn Redriver>,
-    holder: Holder,
-    lease: Duration,
     /// Agents that adopt nothing.
     outages: Outages<App>,
 }
@@ -39,7 +30,7 @@ pub struct Recovery {
 impl std::fmt::Debug for Recovery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recovery")
-            .field("holder", &self.holder)
+            .field("holder", self.handover.holder())
             .finish_non_exhaustive()
     }
 }
@@ -53,89 +44,49 @@ impl Recovery {
         lease: Duration,
     ) -> Self {
         Self {
+            handover: Handover::new(Arc::clone(&journal), holder, lease),
             journal,
             redriver,
-            holder,
-            lease,
             outages: Outages::new("agent", "adopts no run: its runs wait, and no re-drive counts"),
         }
     }
 
-    fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Takes the run; none where there is nothing to recover.
     async fn claim(&self, run: &RunId) -> Result<Option<Epoch>, JournalError> {
-        let begin = Begin {
-            run: run.clone(),
-            create: None,
-            holder: self.holder.clone(),
-            lease_ms: self.lease_ms(),
-            adopt: None,
-            recovery: true,
-        };
-        match ask(self.journal.as_ref(), run, RunCommand::Begin(begin)).await {
-            Ok(reply) => match reply.result {
-                ReplyResult::Leased { epoch, .. } => Ok(Some(epoch)),
-                ReplyResult::Stuck { reason } => {
-                    warn!(run = %name(run), reason, "the run waits for a person");
-                    Ok(None)
-                }
-                _ => Ok(None),
-            },
-            Err(JournalError::Rejected(Rejection::NotDue { .. } | Rejection::LeaseHeld { .. })) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Keeps the run until somebody else has it; returns where nobody takes it.
-    async fn hold(&self, run: &RunId, epoch: Epoch) -> RedriveError {
-        let within = self.lease * LEASES_UNADOPTED_MAX;
-        let give_up = Instant::now() + within;
-        loop {
-            tokio::time::sleep(self.lease / 3).await;
-            let renew = DriverCommand::RenewLease {
-                lease_ms: self.lease_ms(),
-            };
-            match self.drive(run, epoch, renew).await {
-                // It was adopted, or has ended: the agent's own lease counts from here.
-                Err(JournalError::Rejected(_)) => return std::future::pending().await,
-                Err(error) => debug!(run = %name(run), error = %Causes(&error), "the lease was not renewed"),
-                Ok(()) if Instant::now() >= give_up => return RedriveError::Unadopted { within },
-                Ok(()) => {}
+        match self.handover.take(run).await? {
+            Taken::Held(epoch) => Ok(Some(epoch)),
+            Taken::Stuck(reason) => {
+                warn!(run = %name(run), reason, "the run waits for a person");
+                Ok(None)
             }
+            Taken::Nothing => Ok(None),
         }
     }
 
-    /// Lets the run go, unless somebody adopted it: then this is refused and changes nothing. Whether it was let go.
-    async fn release(&self, run: &RunId, epoch: Epoch) -> Result<bool, JournalError> {
-        let release = DriverCommand::ReleaseLease {
-            redrive_in_ms: 0,
-            undriven: true,
-        };
-        match self.drive(run, epoch, release).await {
-            Ok(()) => Ok(true),
-            Err(JournalError::Rejected(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Waits as long as an agent may take to adopt the run.
+    async fn hold(&self, run: &RunId, epoch: Epoch) -> RedriveError {
+        let within = self.handover.hold(run, epoch).await;
+        RedriveError::Unadopted { within }
     }
 
     /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
-    async fn end(&self, run: &RunId) -> Result<Reaction, ReactionError> {
-        match self.journal.driver(run).await? {
-            Some(Driver::Alone { cancel: Some(_), .. }) => {
-                // What takes up a cancelled run ends it instead.
-                self.claim(run).await?;
-                Ok(Reaction::Done)
-            }
-            // Taken and let go again, it would count as driven without progress, and get stuck.
-            _ => Err(ReactionError::UnknownApp { app: run.app.clone() }),
+    async fn end(&self, run: &RunId, version: Option<AgentVersion>) -> Result<Reaction, ReactionError> {
+        if self.handover.end_cancelled(run).await? {
+            return Ok(Reaction::Done);
         }
+        let app = run.app.clone();
+        Err(match version {
+            Some(version) => ReactionError::UnknownVersion { app, version },
+            None => ReactionError::UnknownApp { app },
+        })
     }
 
     /// Takes the run and has it driven again.
-    async fn recover(&self, run: &RunId) -> Result<Reaction, ReactionError> {
+    async fn recover(
+        &self,
+        run: &RunId,
+        agent_version: Option<AgentVersion>,
+    ) -> Result<Reaction, ReactionError> {
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
         };
@@ -143,6 +94,7 @@ impl Recovery {
         let redrive = Redrive {
             run: run.clone(),
             epoch,
+            agent_version,
         };
         let driven = tokio::select! {
             // What the agent answers in time counts.
@@ -150,7 +102,7 @@ impl Recovery {
             driven = self.redriver.redrive(&redrive) => driven,
             unadopted = self.hold(run, epoch) => Err(unadopted),
         };
-        let undriven = self.release(run, epoch).await?;
+        let undriven = self.handover.release(run, epoch).await?;
         self.tell(run, &driven, undriven);
         // The run itself says when it is due again: the runner need not wait on top.
         Ok(Reaction::Done)
@@ -173,11 +125,6 @@ impl Recovery {
             }
         }
     }
-
-    async fn drive(&self, run: &RunId, epoch: Epoch, command: DriverCommand) -> Result<(), JournalError> {
-        let command = RunCommand::Drive(epoch, command);
-        ask(self.journal.as_ref(), run, command).await.map(drop)
-    }
 }
 
 #[async_trait]
@@ -194,11 +141,17 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Task::nothing());
         };
-        if !self.redriver.drives(&run.app) {
-            return Ok(Task::now(self.end(run)));
+        let version = if self.redriver.by_version(&run.app) {
+            recovery::agent_version(self.journal.as_ref(), run).await?
+        } else {
+            None
+        };
+        if !self.redriver.drives(&run.app, version.as_ref()) {
+            return Ok(Task::now(self.end(run, version)));
         }
-        let recover = self.recover(run);
-        Ok(match self.redriver.concurrency_limit(&run.app) {
+        let limit = self.redriver.concurrency_limit(&run.app, version.as_ref());
+        let recover = self.recover(run, version);
+        Ok(match limit {
             Some(limit) => Task::limited(limit, recover),
             None => Task::now(recover),
         })

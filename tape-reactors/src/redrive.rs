@@ -2,47 +2,44 @@
 
 #[cfg(feature = "http")]
 mod agent_engine;
+#[cfg(feature = "command")]
+mod command;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "http")]
-mod signature;
 
 #[cfg(feature = "http")]
 pub use agent_engine::AgentEngineRedriver;
+#[cfg(feature = "command")]
+pub use command::CommandRedriver;
 #[cfg(feature = "http")]
 pub use http::HttpRedriver;
-#[cfg(feature = "http")]
-pub use signature::{SIGNATURE_HEADER, sign, verify};
 
 use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;
-use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
-use tape_core::id::{App, Epoch, RunId};
-
-/// A run that recovery took, for an agent to take over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Redrive {
-    /// The run.
-    pub run: RunId,
-    /// The epoch that recovery holds the run with: the agent adopts the run from it, so that it passes from hand to
-    /// hand without a gap.
-    pub epoch: Epoch,
-}
+use tape_api::recovery::Redrive;
+use tape_core::id::{AgentVersion, App};
 
 /// Has agents driven again.
 #[async_trait]
 pub trait Redriver: Send + Sync + 'static {
-    /// Whether it drives runs of an app. Runs of others are left to other processes.
-    fn drives(&self, app: &App) -> bool {
+    /// Whether it chooses by the version of the agent that began a run of an app. Only then is that version read, and told to the
+    /// other methods.
+    fn by_version(&self, app: &App) -> bool {
         let _ = app;
+        false
+    }
+
+    /// Whether it drives runs of an app that an agent of a version began. Other runs are left to other processes.
+    fn drives(&self, app: &App, version: Option<&AgentVersion>) -> bool {
+        let _ = (app, version);
         true
     }
 
     /// Bounds the re-drives of an app that are under way at once, so that those of an agent that hangs leave room for others.
-    fn concurrency_limit(&self, app: &App) -> Option<ConcurrencyLimit> {
-        let _ = app;
+    fn concurrency_limit(&self, app: &App, version: Option<&AgentVersion>) -> Option<ConcurrencyLimit> {
+        let _ = (app, version);
         None
     }
 
@@ -100,11 +97,36 @@ fn failed(error: reqwest::Error) -> RedriveError {
 }
 
 /// Agents by app: functions of this process, or anything else that drives runs again. Each has its own bound on runs at once.
+///
+/// An app may have several agents, each for the runs that its version began. Runs of other versions, and of none, go to the agent that was
+/// added without a version; where there is none, they are left to other processes.
 #[derive(Default)]
-pub struct Registry(HashMap<App, (Box<dyn Redriver>, ConcurrencyLimit)>);
+pub struct Registry(HashMap<App, Agents>);
+
+/// The agents of an app.
+#[derive(Default)]
+struct Agents {
+    default: Option<Entry>,
+    by_version: HashMap<AgentVersion, Entry>,
+}
+
+/// An agent, and its bound on runs at once.
+struct Entry {
+    redriver: Box<dyn Redriver>,
+    limit: ConcurrencyLimit,
+}
 
 /// An agent of this process.
 struct Function<F>(F);
+
+impl Entry {
+    fn new(redriver: impl Redriver, concurrency: usize) -> Self {
+        Self {
+            redriver: Box::new(redriver),
+            limit: ConcurrencyLimit::new(concurrency),
+        }
+    }
+}
 
 impl Registry {
     /// No agents.
@@ -126,9 +148,30 @@ impl Registry {
     /// Adds what drives the runs of an app again, at most `concurrency` at once.
     #[must_use]
     pub fn redriver(mut self, app: App, concurrency: usize, redriver: impl Redriver) -> Self {
-        self.0
-            .insert(app, (Box::new(redriver), ConcurrencyLimit::new(concurrency)));
+        self.0.entry(app).or_default().default = Some(Entry::new(redriver, concurrency));
         self
+    }
+
+    /// Adds what drives those runs of an app again that an agent of `version` began, at most `concurrency` at once.
+    #[must_use]
+    pub fn redriver_of_version(
+        mut self,
+        app: App,
+        version: AgentVersion,
+        concurrency: usize,
+        redriver: impl Redriver,
+    ) -> Self {
+        let agents = self.0.entry(app).or_default();
+        agents
+            .by_version
+            .insert(version, Entry::new(redriver, concurrency));
+        self
+    }
+
+    fn entry(&self, app: &App, version: Option<&AgentVersion>) -> Option<&Entry> {
+        let agents = self.0.get(app)?;
+        let own = version.and_then(|version| agents.by_version.get(version));
+        own.or(agents.default.as_ref())
     }
 }
 
@@ -140,21 +183,25 @@ impl std::fmt::Debug for Registry {
 
 #[async_trait]
 impl Redriver for Registry {
-    fn drives(&self, app: &App) -> bool {
-        self.0.contains_key(app)
+    fn by_version(&self, app: &App) -> bool {
+        self.0
+            .get(app)
+            .is_some_and(|agents| !agents.by_version.is_empty())
     }
 
-    fn concurrency_limit(&self, app: &App) -> Option<ConcurrencyLimit> {
-        self.0.get(app).map(|(_, limit)| limit.clone())
+    fn drives(&self, app: &App, version: Option<&AgentVersion>) -> bool {
+        self.entry(app, version).is_some()
+    }
+
+    fn concurrency_limit(&self, app: &App, version: Option<&AgentVersion>) -> Option<ConcurrencyLimit> {
+        self.entry(app, version).map(|entry| entry.limit.clone())
     }
 
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError> {
         let app = &redrive.run.app;
-        let (agent, _) = self
-            .0
-            .get(app)
-            .ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;
-        agent.redrive(redrive).await
+        let entry = self.entry(app, redrive.agent_version.as_ref());
+        let entry = entry.ok_or_else(|| RedriveError::UnknownApp { app: app.clone() })?;
+        entry.redriver.redrive(redrive).await
     }
 }
 

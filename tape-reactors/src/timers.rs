@@ -2,10 +2,10 @@
 //! payloads that the store still has.
 
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
-use crate::sending::ask;
 use async_trait::async_trait;
 use std::sync::Arc;
 use tape_api::due::DueWork;
+use tape_api::sending::ask;
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::{Item, Queue};
 use tape_core::command::{ExternalCommand, RunCommand};

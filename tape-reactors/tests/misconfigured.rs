@@ -155,6 +155,51 @@ fn what_makes_no_sense_is_refused_at_start() {
             "`agents.treasury.method`",
             "`agent_engine` only",
         ),
+        (
+            "[agents.treasury]\nconcurrency = 1".to_owned(),
+            "`agents.treasury`",
+            "either `url` or `command`",
+        ),
+        (
+            agent("command = [\"true\"]"),
+            "`agents.treasury`",
+            "either `url` or `command`",
+        ),
+        (
+            "[agents.treasury]\ncommand = []".to_owned(),
+            "`agents.treasury`",
+            "either `url` or `command`",
+        ),
+        (
+            "[agents.treasury]\ncommand = [\"no-such-program\"]".to_owned(),
+            "`agents.treasury.command`",
+            "not there",
+        ),
+        (
+            "[agents.treasury]\ncommand = [\"true\"]\nsecret_env = \"SECRET\"".to_owned(),
+            "`agents.treasury.secret_env`",
+            "`url` only",
+        ),
+        (
+            agent("env = [\"SECRET\"]"),
+            "`agents.treasury.env`",
+            "`command` only",
+        ),
+        (
+            agent("[agents.treasury.versions.2]\ncommand = [\"no-such-program\"]"),
+            "`agents.treasury.versions.2.command`",
+            "not there",
+        ),
+        (
+            agent("[agents.treasury.versions.2]\ntimeout_ms = 1"),
+            "`agents.treasury.versions.2`",
+            "either `url` or `command`",
+        ),
+        (
+            agent("[agents.treasury.versions.2.versions.3]\nurl = \"http://h/\""),
+            "`agents.treasury.versions.2.versions`",
+            "within a version",
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut program = program(dir.path(), &config);
@@ -331,7 +376,10 @@ fn what_makes_sense_is_taken() {
          not_done = [{ status = 429 }, { status = 503, headers = { x-by = \"bank\" } }]\n\
          [connectors.mail]\ncommand = [\"true\", \"${KEY} {\"]\nenv = [\"SECRET\"]\n\
          [agents.treasury]\nurl = \"http://treasury/redrive\"\nsecret_env = \"SECRET\"\n\
-         [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n";
+         [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n\
+         [agents.local]\ncommand = [\"true\", \"--once\"]\nenv = [\"SECRET\"]\n\
+         [agents.local.versions.\"2026-11-29\"]\ncommand = [\"true\"]\n\
+         [agents.versioned.versions.2]\nurl = \"http://two/redrive\"\n";
     let mut program = program(dir.path(), config);
     make_journal(&dir.path().join("tape.db"));
     let mut process = program

@@ -456,10 +456,7 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
 
     let redriver = HttpRedriver::new(format!("http://{address}/redrive"), Duration::from_secs(30)).unwrap();
-    let redrive = Redrive {
-        run: run_id("treasury", 7),
-        epoch: Epoch(3),
-    };
+    let redrive = Redrive::new(run_id("treasury", 7), Epoch(3));
     redriver.redrive(&redrive).await.unwrap();
     let body = redrives.recv().await.unwrap();
     assert_eq!(body["epoch"], 3);
@@ -519,10 +516,7 @@ async fn an_agent_is_redriven_through_agent_engine() {
             .method("redrive")
             .tokens(format!("http://{address}/token"))
     };
-    let redrive = Redrive {
-        run: run_id("treasury", 7),
-        epoch: Epoch(3),
-    };
+    let redrive = Redrive::new(run_id("treasury", 7), Epoch(3));
     let there = engine(7);
     for _ in 0..2 {
         there.redrive(&redrive).await.unwrap();

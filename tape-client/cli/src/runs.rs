@@ -8,13 +8,14 @@ use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::process::ExitCode;
+use tape_client::core::agent_version;
 use tape_client::core::causes::Causes;
-use tape_client::core::id::{App, Key, Tenant};
+use tape_client::core::id::{AgentVersion, App, Key, Tenant};
 use tape_client::core::run::Driver;
 use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery, Tape};
 
-/// Lists runs, newest first. For each that has not ended: its driver and the end of the lease, or since when it has no driver.
+/// Lists runs, newest first. For each, where any of a page has one, the version of the agent that began it. For each that has not ended: its driver and the end of the lease, or since when it has no driver.
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
     /// The tenant.
@@ -29,6 +30,9 @@ pub(crate) struct Runs {
     /// Only runs with this label.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Option<(Key, String)>,
+    /// Begun by this version of the agent alone.
+    #[arg(long, value_name = "VERSION")]
+    agent_version: Option<AgentVersion>,
     /// Only runs that need a driver and have none.
     #[arg(long)]
     driverless: bool,
@@ -65,7 +69,7 @@ impl Runs {
                 tenant: self.tenant.clone(),
                 app: self.app.clone(),
                 status,
-                label: self.label.clone(),
+                label: self.label.clone().or_else(|| self.version_label()),
             };
             let mut pages = Pages::of(&query);
             while left > 0
@@ -89,9 +93,27 @@ impl Runs {
         }
     }
 
-    /// Lists those of some runs that are asked for. How many that were.
-    async fn list(&self, context: &mut Context<'_>, runs: Vec<(RunId, Summary)>) -> Result<usize, Failure> {
+    fn version_label(&self) -> Option<(Key, String)> {
+        let version = self.agent_version.as_ref()?;
+        Some((agent_version::key(), version.to_string()))
+    }
+
+    fn is_of_version(&self, summary: &Summary) -> bool {
+        self.agent_version.is_none() || self.agent_version == agent_version::of(&summary.labels)
+    }
+
+    /// Lists those of a page of runs that are asked for. How many that were.
+    async fn list(
+        &self,
+        context: &mut Context<'_>,
+        mut runs: Vec<(RunId, Summary)>,
+    ) -> Result<usize, Failure> {
         let tape = context.tape.clone();
+        runs.retain(|(_, summary)| self.is_of_version(summary));
+        let versions = runs
+            .iter()
+            .filter_map(|(_, summary)| agent_version::of(&summary.labels));
+        let column = versions.map(|version| version.as_str().chars().count()).max();
         let ask = |(run, summary): (RunId, Summary)| {
             let tape = tape.clone();
             async move {
@@ -104,7 +126,7 @@ impl Runs {
         while let Some(asked) = runs.next().await {
             let (run, summary, standing) = asked?;
             if !self.driverless || standing.is_alone() {
-                tell(context, &run, &summary, &standing)?;
+                tell(context, &run, &summary, &standing, column)?;
                 listed += 1;
             }
         }
@@ -150,18 +172,27 @@ fn tell(
     run: &RunId,
     summary: &Summary,
     standing: &Standing,
+    column: Option<usize>,
 ) -> Result<(), Failure> {
     let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
+    let version = agent_version::of(&summary.labels);
     if context.json {
         let (of, damaged) = match standing {
             Standing::Driver(of) => (driver::json(of), None),
             Standing::Damaged(problem) => (Value::Null, Some(problem)),
         };
         return context.value(&json!({"run": path(run), "status": status, "begun": begun,
-            "changed": time(summary.changed_at), "labels": summary.labels, "driver": of, "damaged": damaged}));
+            "changed": time(summary.changed_at), "labels": summary.labels, "agent_version": version, "driver": of, "damaged": damaged}));
     }
-    let labels = summary.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let version = column.map(|width| {
+        let version = version.as_ref().map_or("-", AgentVersion::as_str);
+        format!("{version:<width$}  ")
+    });
+    let own = agent_version::key();
+    let labels = summary.labels.iter().filter(|(key, _)| **key != own);
+    let labels = labels.map(|(key, value)| format!("{key}={value}"));
     let more: Vec<String> = standing.text().into_iter().chain(labels).collect();
-    let line = format!("{begun}  {status:<12}  {}  {}", path(run), more.join("  "));
+    let (version, run) = (version.unwrap_or_default(), path(run));
+    let line = format!("{begun}  {status:<12}  {version}{run}  {}", more.join("  "));
     context.line(line.trim_end())
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::Until;
+use tape_core::agent_version::{self, OWN};
 use tape_core::codec::{self, StoredEntry};
 use tape_core::command::{Begin, Create, RunCommand};
 use tape_core::entry::TraceParent;
@@ -29,13 +30,13 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 /// Sets up a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "nothing happens before `begin`"]
 pub struct RunBuilder {
     tape: Tape,
     run: RunId,
     labels: Vec<(String, String)>,
-    input: Option<Result<Payload, Error>>,
+    input: Option<Result<Payload, Arc<Error>>>,
     adopt: Option<Epoch>,
     create: bool,
     trace: Option<TraceParent>,
@@ -80,7 +81,11 @@ impl RunBuilder {
         }
     }
 
-    /// Adds a label, by which the run is found.
+    pub(crate) const fn id(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Adds a label, by which the run is found. Keys that begin with `tape.` are the journal's own, and are refused.
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.push((key.to_owned(), value.to_owned()));
         self
@@ -94,7 +99,7 @@ impl RunBuilder {
 
     /// The agent's input, as JSON.
     pub fn input_json(mut self, input: &impl Serialize) -> Self {
-        self.input = Some(json::payload("input", input));
+        self.input = Some(json::payload("input", input).map_err(Arc::new));
         self
     }
 
@@ -193,15 +198,23 @@ impl RunBuilder {
         if !self.create {
             return Ok(None);
         }
+        let version = self.tape.settings.agent_version.as_ref();
+        let version = version.map(|version| (agent_version::key(), version.to_string()));
         Ok(Some(Create {
-            labels: self.labels()?,
+            labels: self.labels()?.into_iter().chain(version).collect(),
             input: self.input_given()?.cloned().unwrap_or_else(Payload::empty),
             forked_from: None,
         }))
     }
 
     fn labels(&self) -> Result<BTreeMap<Key, String>, Error> {
-        let label = |(key, value): &(String, String)| Ok((Key::new(key)?, value.clone()));
+        let label = |(key, value): &(String, String)| {
+            if key.starts_with(OWN) {
+                let problem = format!("'{key}' begins with '{OWN}', which names of the journal's own do");
+                return Err(Error::invalid("label", problem));
+            }
+            Ok((Key::new(key)?, value.clone()))
+        };
         self.labels.iter().map(label).collect()
     }
 
@@ -219,11 +232,15 @@ impl RunBuilder {
         let begun = replay
             .begun()
             .ok_or_else(|| Error::damaged("the journal does not begin with the run"))?;
+        let mut labels = begun.labels.clone();
+        let agent_version = agent_version::of(&labels);
+        labels.remove(&agent_version::key());
         let inner = Inner {
             tape: self.tape,
             lease,
             trace: self.trace,
-            labels: begun.labels.clone(),
+            labels,
+            agent_version,
             input: begun.input.clone(),
             replay: Mutex::new(replay),
             taking: Mutex::new(BTreeSet::new()),
@@ -240,7 +257,7 @@ impl RunBuilder {
         if let Err(drift) = beginning {
             // This driver goes no further; another may.
             run.release(Duration::ZERO).await?;
-            return Err(drift.into());
+            return Err(run.drift(*drift));
         }
         Ok(Begun::Driving(run))
     }

@@ -151,13 +151,13 @@ impl Run {
                     return Ok(found);
                 }
                 Err(drift) if drift.skipped => drift,
-                Err(drift) => return Err(Error::Drift(drift)),
+                Err(drift) => return Err(self.drift(*drift)),
             };
             tokio::select! {
                 biased;
                 () = others => {}
                 () = self.inner.lease.gone() => self.check()?,
-                () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(Error::Drift(drift)),
+                () = tokio::time::sleep(BRANCHES_ASK_WITHIN) => return Err(self.drift(*drift)),
             }
         }
     }
@@ -285,7 +285,7 @@ impl Run {
         match (self.inner.ended.get(), command) {
             (Some((by, ending)), _) if by == command => Ok(Some(ending.clone())),
             (Some((DriverCommand::Complete { output: by }, _)), DriverCommand::Complete { output }) => {
-                Replay::check_output(by, output)?;
+                Replay::check_output(by, output).map_err(|drift| self.drift(*drift))?;
                 Ok(None)
             }
             _ => Ok(None),
@@ -302,7 +302,7 @@ impl Run {
         let standing = self.replay().standing().clone();
         match standing {
             tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(recorded)) => {
-                Replay::check_output(&recorded, output)?;
+                Replay::check_output(&recorded, output).map_err(|drift| self.drift(*drift))?;
                 Ok(RunResult::Completed(output.clone()))
             }
             _ => Err(error),

@@ -124,6 +124,8 @@ names! {
     Tenant = "tenant", NAME_BYTES_MAX;
     /// An agent application.
     App = "app", NAME_BYTES_MAX;
+    /// A version of an agent's code.
+    AgentVersion = "agent version", NAME_BYTES_MAX;
     /// The user on whose behalf a run acts.
     User = "user", NAME_BYTES_MAX;
     /// A conversation of a user with an app.

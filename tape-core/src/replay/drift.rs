@@ -1,13 +1,13 @@
 //! Drift: a re-drive whose requests differ from the journal.
 
-use crate::id::{BudgetName, EffectId, GateName, Key, Position, SampleName, Scope, TimerName};
+use crate::id::{AgentVersion, BudgetName, EffectId, GateName, Key, Position, SampleName, Scope, TimerName};
 use crate::payload::Payload;
 use std::fmt;
 
 /// The agent's request differs from the one that the journal recorded at the same place. The agent must stop: its next acts would not
 /// follow from the recorded ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the agent drifted from its journal at {at}: {difference}")]
+#[error("the agent drifted from its journal at {at}: {difference}{}", told(.versions.as_deref()))]
 pub struct Drift {
     /// Where.
     pub at: Place,
@@ -15,14 +15,49 @@ pub struct Drift {
     pub difference: String,
     /// Whether the drift is only that the agent has not asked for a recorded item so far. A parallel branch may still ask for it.
     pub skipped: bool,
+    /// Which versions of the agent differ, where one is known.
+    pub versions: Option<Box<Versions>>,
+}
+
+/// The versions of two agents, where they have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the agent that began the run.
+    pub begun: Option<AgentVersion>,
+    /// Of the agent that drifted.
+    pub driving: Option<AgentVersion>,
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |version: &Option<AgentVersion>| match version {
+            Some(version) => format!("version {version}"),
+            None => "no version".to_owned(),
+        };
+        let (begun, driving) = (text(&self.begun), text(&self.driving));
+        write!(f, "the run was begun by {begun} of the agent, this is {driving}")
+    }
+}
+
+fn told(versions: Option<&Versions>) -> String {
+    versions.map_or_else(String::new, |versions| format!(" ({versions})"))
 }
 
 impl Drift {
+    /// The same between two versions of the agent, where either has one.
+    #[must_use]
+    pub fn between(self, begun: Option<AgentVersion>, driving: Option<AgentVersion>) -> Self {
+        let known = begun.is_some() || driving.is_some();
+        let versions = known.then(|| Versions { begun, driving }.into());
+        Self { versions, ..self }
+    }
+
     pub(super) fn new(at: Place, difference: impl Into<String>) -> Box<Self> {
         Box::new(Self {
             at,
             difference: difference.into(),
             skipped: false,
+            versions: None,
         })
     }
 

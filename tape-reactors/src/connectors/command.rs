@@ -2,14 +2,14 @@
 
 use super::answer::{begins_confirmed, compensated, dispatched, observed};
 use super::bounded::Bounded;
-use super::program::{self, Program};
 use crate::connector::{Call, Connector, NotUndone, Observation};
+use crate::program::Executable;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::Stdio;
 use std::sync::Arc;
 use tape_core::command::AttemptOutcome;
 use tape_core::effect::Semantics;
@@ -19,8 +19,6 @@ use tape_environment::{Environment, machine};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant};
 
-/// Before the end of its time, a program is asked to end: so long, or half of its time if that is shorter.
-const GRACE: Duration = Duration::from_secs(2);
 /// What a program wrote before it ended is there by then, also where a process that it started has its output and cannot be killed.
 const REST: Duration = Duration::from_secs(1);
 
@@ -50,12 +48,7 @@ const REST: Duration = Duration::from_secs(1);
 ///
 /// Its environment is `PATH`, `HOME`, `LANG`, `TZ` and what is [named](Self::inherit): it inherits no secret.
 #[derive(Clone, Debug)]
-pub struct CommandConnector {
-    program: PathBuf,
-    args: Vec<String>,
-    variables: Vec<String>,
-    environment: Arc<dyn Environment>,
-}
+pub struct CommandConnector(Executable);
 
 /// Why there is no answer.
 enum Problem {
@@ -93,25 +86,20 @@ enum Args<'a> {
 impl CommandConnector {
     /// Runs `program` with `args`.
     pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = String>) -> Self {
-        Self {
-            program: program.into(),
-            args: args.into_iter().collect(),
-            variables: Vec::new(),
-            environment: machine(),
-        }
+        Self(Executable::new(program, args))
     }
 
     /// Names its calls by another randomness than the machine's.
     #[must_use]
     pub fn environment(mut self, environment: Arc<dyn Environment>) -> Self {
-        self.environment = environment;
+        self.0.environment(environment);
         self
     }
 
     /// Lets the program have these variables of the worker's environment, too.
     #[must_use]
     pub fn inherit(mut self, variables: impl IntoIterator<Item = String>) -> Self {
-        self.variables.extend(variables);
+        self.0.inherit(variables);
         self
     }
 
@@ -119,16 +107,14 @@ impl CommandConnector {
     /// is there now may be gone when it is called, and the other way round.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        program::is_there(&self.program)
+        self.0.is_there()
     }
 
     /// Asks the program, and ends it where nobody waits for it any longer.
     async fn ask(&self, what: &str, call: &Call) -> Result<Bounded, Problem> {
         let question = question(what, call)?;
-        let mark = self.environment.uuid();
-        let started = Program::start(&self.program, &self.args, &self.variables, mark);
-        let mut program = started.map_err(|error| {
-            Problem::NotStarted(format!("{} cannot be started: {error}", self.program.display()))
+        let mut program = self.0.start([], Stdio::piped()).map_err(|error| {
+            Problem::NotStarted(format!("{} cannot be started: {error}", self.0.path().display()))
         })?;
         let broken = |error: std::io::Error| Problem::Broken(format!("talking to it failed: {error}"));
         let mut stdin = program.child.stdin.take().expect("standard input is piped");
@@ -140,7 +126,7 @@ impl CommandConnector {
         let mut answer = Bounded::default();
         let (status, at_end) = {
             let read = read(&mut stdout, &mut answer);
-            let ended = until_ended(&mut program, call.deadline, tell, read).await;
+            let ended = program.until_ended(call.deadline, tell, read).await;
             ended
                 .map_err(broken)?
                 .ok_or_else(|| Problem::Broken("it did not answer in time, and was killed".to_owned()))?
@@ -167,45 +153,6 @@ impl CommandConnector {
         let answer = self.ask(what, call).await?;
         let too_long = || Problem::Broken("its answer is too long to make sense of".to_owned());
         read(answer.whole().ok_or_else(too_long)?).map_err(Problem::Broken)
-    }
-}
-
-/// Waits until a program has ended: with what, and whether all of its output was read; none where its time was over.
-async fn until_ended(
-    program: &mut Program,
-    deadline: Instant,
-    tell: impl Future<Output = ()>,
-    read: impl Future<Output = std::io::Result<()>>,
-) -> std::io::Result<Option<(ExitStatus, bool)>> {
-    let time = deadline.saturating_duration_since(Instant::now());
-    let (mut told, mut at_end, mut asked_to_end) = (false, false, false);
-    tokio::pin!(tell, read);
-    loop {
-        let wake = if asked_to_end {
-            deadline
-        } else {
-            deadline - GRACE.min(time / 2)
-        };
-        tokio::select! {
-            biased;
-            done = &mut read, if !at_end => {
-                done?;
-                at_end = true;
-            }
-            () = &mut tell, if !told => told = true,
-            status = program.child.wait() => {
-                program.has_ended();
-                return Ok(Some((status?, at_end)));
-            }
-            () = tokio::time::sleep_until(wake) => {
-                if asked_to_end {
-                    program.kill_all();
-                    return Ok(None);
-                }
-                program.terminate();
-                asked_to_end = true;
-            }
-        }
     }
 }
 

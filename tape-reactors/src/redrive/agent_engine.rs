@@ -160,7 +160,7 @@ mod tests {
             AgentEngineRedriver::new(format!("http://{at}/engine"), Duration::from_secs(30)).unwrap();
         let engine = engine.tokens(format!("http://{at}/token"));
         let run = RunId::new("acme", "a", "u", "s", "i").unwrap();
-        let redrive = Redrive { run, epoch: Epoch(2) };
+        let redrive = Redrive::new(run, Epoch(2));
         let refused = engine.redrive(&redrive).await.unwrap_err();
         assert!(
             matches!(refused, RedriveError::Refused { status: 401 }),
@@ -194,7 +194,7 @@ mod tests {
             AgentEngineRedriver::new(format!("http://{at}/engine"), Duration::from_secs(30)).unwrap();
         let engine = engine.tokens(format!("http://{at}/token"));
         let run = RunId::new("acme", "a", "u", "s", "i").unwrap();
-        let redriven = engine.redrive(&Redrive { run, epoch: Epoch(2) }).await;
+        let redriven = engine.redrive(&Redrive::new(run, Epoch(2))).await;
         let error = redriven.unwrap_err();
         assert!(
             matches!(error, RedriveError::Refused { status: 307 }),

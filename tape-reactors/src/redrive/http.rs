@@ -1,11 +1,11 @@
 //! Re-drives through an agent's own HTTP endpoint.
 
-use super::signature::{SIGNATURE_HEADER, sign};
 use super::{Redrive, RedriveError, Redriver, failed};
 use crate::http::{CONNECT, HttpError, check_url, client};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::signature::{SIGNATURE_HEADER, sign};
 use tape_environment::{Environment, machine};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;

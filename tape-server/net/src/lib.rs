@@ -10,6 +10,8 @@
 //!
 //! The crate knows no protocol.
 
+#[cfg(feature = "axum")]
+mod axum;
 mod descriptors;
 mod io;
 mod peer;

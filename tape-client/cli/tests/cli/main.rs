@@ -26,7 +26,7 @@ async fn runs_are_listed_newest_first() {
         "#]],
     );
     seeded.says(&["runs", "--tenant", "acme", "--status", "completed", "--label", "desk=fx", "--json"], &expect![[r#"
-        {"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","damaged":null,"driver":null,"labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
+        {"agent_version":null,"begun":"2026-11-22 12:00:00.000","changed":"2026-11-22 12:00:01.750","damaged":null,"driver":null,"labels":{"desk":"fx"},"run":"acme/treasury/ann/s1/done","status":"completed"}
         {"cut":false,"listed":1}
     "#]]);
     seeded.says(
@@ -41,7 +41,49 @@ async fn runs_are_listed_newest_first() {
     seeded.says(
         &["runs", "--tenant", "acme", "--driverless", "--json"],
         &expect![[r#"
-            {"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","cancel":null,"last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"agent_version":null,"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","cancel":null,"last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"cut":false,"listed":1}
+        "#]],
+    );
+}
+
+#[tokio::test]
+async fn runs_are_listed_with_the_version_that_began_them_where_any_has_one() {
+    let seeded = Seeded::new().await;
+    for (invocation, version) in [("november", "2026-11-29"), ("next", "2")] {
+        seeded.of_version(invocation, version).await;
+    }
+    seeded.says(&["runs", "--tenant", "acme"], &expect![[r#"
+        2026-11-22 13:00:00.000  completed     2           acme/treasury/ann/s1/next  desk=fx
+        2026-11-22 13:00:00.000  completed     2026-11-29  acme/treasury/ann/s1/november  desk=fx
+        2026-11-22 12:00:03.750  running       -           acme/treasury/ann/s1/unknown  ALONE since 2026-11-22 12:00:33.750, last driven by agent-1
+        2026-11-22 12:00:02.750  suspended     -           acme/treasury/ann/s1/waiting
+        2026-11-22 12:00:00.000  completed     -           acme/treasury/ann/s1/done  desk=fx
+    "#]]);
+    seeded.says(
+        &["runs", "--tenant", "acme", "--agent-version", "2026-11-29"],
+        &expect![[r#"
+            2026-11-22 13:00:00.000  completed     2026-11-29  acme/treasury/ann/s1/november  desk=fx
+        "#]],
+    );
+    seeded.says(
+        &[
+            "runs",
+            "--tenant",
+            "acme",
+            "--agent-version",
+            "2",
+            "--label",
+            "desk=fx",
+        ],
+        &expect![[r#"
+            2026-11-22 13:00:00.000  completed     2  acme/treasury/ann/s1/next  desk=fx
+        "#]],
+    );
+    seeded.says(
+        &["runs", "--tenant", "acme", "--agent-version", "2", "--json"],
+        &expect![[r#"
+            {"agent_version":"2","begun":"2026-11-22 13:00:00.000","changed":"2026-11-22 13:00:00.000","damaged":null,"driver":null,"labels":{"desk":"fx","tape.agent_version":"2"},"run":"acme/treasury/ann/s1/next","status":"completed"}
             {"cut":false,"listed":1}
         "#]],
     );

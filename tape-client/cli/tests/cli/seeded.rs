@@ -42,6 +42,16 @@ impl Seeded {
         seeded
     }
 
+    /// A run that a version of the agent began, an hour after the others, and completed.
+    pub(crate) async fn of_version(&self, invocation: &str, version: &str) {
+        let store = tape_store::open::open(&self.url()).await.unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_795_352_400_000_000)));
+        let connect = Tape::over(Engine::new(store, clock)).agent_version(version);
+        let tape = connect.connect().await.unwrap();
+        let run = tape.run(id(invocation)).label("desk", "fx").begin().await;
+        run.unwrap().driving().unwrap().complete(&()).await.unwrap();
+    }
+
     fn path(&self) -> PathBuf {
         self.dir.path().join("book.db")
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tape_core::id::{App, ConnectorName, Holder};
+use tape_core::id::{AgentVersion, App, ConnectorName, Holder};
 use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_program::without_empty_variables;
 use tape_reactors::HttpEndpoints;
@@ -105,10 +105,14 @@ pub(crate) struct ConnectorEntry {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AgentEntry {
-    pub(crate) url: String,
+    pub(crate) url: Option<String>,
     /// Who is there; by default an endpoint of the agent's own.
+    pub(crate) kind: Option<AgentKind>,
+    /// The program that drives a run, and its arguments.
+    pub(crate) command: Option<Vec<String>>,
+    /// Variables of the environment that the program has, too.
     #[serde(default)]
-    pub(crate) kind: AgentKind,
+    pub(crate) env: Vec<String>,
     /// The method of the agent's class that Agent Engine is to call.
     pub(crate) method: Option<String>,
     /// The longest that the agent works on a run in one go.
@@ -118,13 +122,15 @@ pub(crate) struct AgentEntry {
     concurrency: Option<usize>,
     /// The variable of the environment with the secret under which requests are signed.
     pub(crate) secret_env: Option<String>,
+    /// Agents for the runs that these versions began.
+    #[serde(default)]
+    pub(crate) versions: BTreeMap<AgentVersion, Self>,
 }
 
 /// How an agent is reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AgentKind {
-    #[default]
     Http,
     AgentEngine,
 }
@@ -160,6 +166,8 @@ pub(crate) enum Misconfigured {
     },
     #[error("connector '{connector}' is either `http` or `command`")]
     Neither { connector: ConnectorName },
+    #[error("`{of}` has either `url` or `command`")]
+    NoAgent { of: String },
     #[error("`{key}` {problem}")]
     Invalid { key: String, problem: String },
     /// What stands in the place of the variable's name may be the secret itself.
@@ -175,6 +183,23 @@ pub(crate) enum Misconfigured {
         #[source]
         source: tape_reactors::HttpError,
     },
+}
+
+impl AgentEntry {
+    fn check(&self, of: &str) -> Result<(), Misconfigured> {
+        within(&format!("{of}.timeout_ms"), self.timeout_ms, &(1..=WAIT_MS_MAX))?;
+        for (version, entry) in &self.versions {
+            let of = format!("{of}.versions.{version}");
+            if !entry.versions.is_empty() {
+                return Err(Misconfigured::Invalid {
+                    key: format!("{of}.versions"),
+                    problem: "is within a version already".to_owned(),
+                });
+            }
+            entry.check(&of)?;
+        }
+        Ok(())
+    }
 }
 
 impl File {
@@ -222,11 +247,7 @@ impl File {
             )?;
         }
         for (name, entry) in &self.agents {
-            within(
-                &format!("agents.{name}.timeout_ms"),
-                entry.timeout_ms,
-                &(1..=WAIT_MS_MAX),
-            )?;
+            entry.check(&format!("agents.{name}"))?;
         }
         Ok(())
     }

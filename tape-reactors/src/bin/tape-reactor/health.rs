@@ -4,10 +4,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tape_core::agenda::Queue;
-use tape_net::{Limits, PeerIo, Port};
+use tape_net::{Limits, Port};
 use tape_reactors::Watched;
 use tape_reactors::api::Journal as _;
 use tokio::net::TcpListener;
@@ -38,31 +37,15 @@ pub(crate) async fn serve(listener: TcpListener, journal: Watched, stop: Cancell
         .route("/readyz", get(ready))
         .with_state(Asked { journal, stop });
     let connections = tape_net::connections_max(CONNECTIONS_MAX);
-    let port = Connections(Port::new(
+    let port = Port::new(
         listener,
         Limits {
             connections,
             ..LIMITS
         },
-    ));
+    );
     if let Err(error) = axum::serve(port, router).await {
         tracing::error!(%error, "health is not answered any more");
-    }
-}
-
-/// The port as the HTTP server wants it.
-struct Connections(Port);
-
-impl axum::serve::Listener for Connections {
-    type Io = PeerIo;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (PeerIo, SocketAddr) {
-        self.0.accept().await
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tape-reactor`: the reactors as a process.
 
+mod agents;
 mod config;
 mod health;
 mod parts;
@@ -74,7 +75,7 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
     let holder = flags.holder.clone();
     let holder = holder.unwrap_or_else(|| own_name(environment.as_ref()));
     let connectors = parts::connectors(&file, &environment)?;
-    let agents = Arc::new(parts::agents(&file, &environment)?);
+    let agents = Arc::new(agents::agents(&file, &environment)?);
     // Listened for before anything is announced: a signal that follows the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,

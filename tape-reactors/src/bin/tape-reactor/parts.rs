@@ -1,13 +1,10 @@
-//! Connectors and agents, as the configuration says.
+//! Connectors, as the configuration says.
 
-use crate::config::{AgentEntry, AgentKind, ConnectorEntry, File, Misconfigured};
+use crate::config::{ConnectorEntry, File, Misconfigured};
 use std::sync::Arc;
-use std::time::Duration;
 use tape_core::id::ConnectorName;
 use tape_environment::Environment;
-use tape_reactors::{
-    AgentEngineRedriver, CommandConnector, Connectors, HttpConnector, HttpError, HttpRedriver, Registry,
-};
+use tape_reactors::{CommandConnector, Connectors, HttpConnector, HttpError};
 
 pub(crate) fn connectors(
     file: &File,
@@ -45,39 +42,55 @@ fn command(
     program: &str,
     args: &[String],
 ) -> Result<CommandConnector, Misconfigured> {
+    let of = format!("connectors.{name}");
+    check_command(&of, program, args, &entry.env)?;
+    let command = CommandConnector::new(program, args.iter().cloned());
+    check_is_there(&of, command.is_there())?;
+    Ok(command.inherit(entry.env.iter().cloned()))
+}
+
+/// Whether a command and the variables that it is to have can be taken. `of` is the key that they stand under.
+pub(crate) fn check_command(
+    of: &str,
+    program: &str,
+    args: &[String],
+    env: &[String],
+) -> Result<(), Misconfigured> {
     let filled_in = |text: &&str| WORDS.iter().find(|word| text.contains(**word));
     let texts = std::iter::once(program).chain(args.iter().map(String::as_str));
     if let Some(word) = texts.filter_map(|text| filled_in(&text)).next() {
         return Err(Misconfigured::Invalid {
-            key: format!("connectors.{name}.command"),
+            key: format!("{of}.command"),
             problem: format!(
                 "has the word {word}, which is not filled in: the command reads it from its input"
             ),
         });
     }
-    for (place, variable) in entry.env.iter().enumerate() {
+    for (place, variable) in env.iter().enumerate() {
         let mut letters = variable.bytes();
         let begins = letters
             .next()
             .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         if !begins || !letters.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err(Misconfigured::Invalid {
-                key: format!("connectors.{name}.env"),
+                key: format!("{of}.env"),
                 problem: "has what is no name of a variable: letters, digits and `_` are wanted".to_owned(),
             });
         }
-        self::variable(format!("connectors.{name}.env[{place}]"), variable)?;
+        self::variable(format!("{of}.env[{place}]"), variable)?;
     }
-    let command = CommandConnector::new(program, args.iter().cloned());
-    if !command.is_there() {
-        return Err(Misconfigured::Invalid {
-            key: format!("connectors.{name}.command"),
-            problem:
-                "names a program that is not there: an executable file is wanted, by its path or in PATH"
-                    .to_owned(),
-        });
+    Ok(())
+}
+
+pub(crate) fn check_is_there(of: &str, is_there: bool) -> Result<(), Misconfigured> {
+    if is_there {
+        return Ok(());
     }
-    Ok(command.inherit(entry.env.iter().cloned()))
+    Err(Misconfigured::Invalid {
+        key: format!("{of}.command"),
+        problem: "names a program that is not there: an executable file is wanted, by its path or in PATH"
+            .to_owned(),
+    })
 }
 
 fn no_headers(name: &ConnectorName, entry: &ConnectorEntry) -> Result<(), Misconfigured> {
@@ -122,63 +135,7 @@ fn http(name: &ConnectorName, entry: &ConnectorEntry) -> Result<HttpConnector, M
     Ok(connector)
 }
 
-pub(crate) fn agents(file: &File, environment: &Arc<dyn Environment>) -> Result<Registry, Misconfigured> {
-    let mut all = Registry::new();
-    for (app, entry) in &file.agents {
-        let places = file.places(entry);
-        all = match entry.kind {
-            AgentKind::Http => all.redriver(
-                app.clone(),
-                places,
-                endpoint(app.as_str(), entry)?.environment(Arc::clone(environment)),
-            ),
-            AgentKind::AgentEngine => all.redriver(app.clone(), places, engine(app.as_str(), entry)?),
-        };
-    }
-    Ok(all)
-}
-
-fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured> {
-    if entry.method.is_some() {
-        return Err(not_of_its_kind(app, "method", AgentKind::AgentEngine));
-    }
-    let redriver = HttpRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
-    let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
-    Ok(match &entry.secret_env {
-        Some(from) => {
-            let secret = variable(format!("agents.{app}.secret_env"), from)?;
-            let signed = redriver.signed(secret);
-            signed.map_err(|source| unusable(&format!("agents.{app}"), source))?
-        }
-        None => redriver,
-    })
-}
-
-fn engine(app: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver, Misconfigured> {
-    // Its requests carry an journal token instead.
-    if entry.secret_env.is_some() {
-        return Err(not_of_its_kind(app, "secret_env", AgentKind::Http));
-    }
-    let redriver = AgentEngineRedriver::new(&entry.url, Duration::from_millis(entry.timeout_ms));
-    let redriver = redriver.map_err(|source| unusable(&format!("agents.{app}"), source))?;
-    Ok(match &entry.method {
-        Some(method) => redriver.method(method),
-        None => redriver,
-    })
-}
-
-fn not_of_its_kind(app: &str, key: &str, kind: AgentKind) -> Misconfigured {
-    let kind = match kind {
-        AgentKind::Http => "http",
-        AgentKind::AgentEngine => "agent_engine",
-    };
-    Misconfigured::Invalid {
-        key: format!("agents.{app}.{key}"),
-        problem: format!("is allowed for agents of the kind `{kind}` only"),
-    }
-}
-
-fn unusable(of: &str, source: HttpError) -> Misconfigured {
+pub(crate) fn unusable(of: &str, source: HttpError) -> Misconfigured {
     match source {
         HttpError::Invalid { key, problem } => Misconfigured::Invalid {
             key: format!("{of}.{key}"),
@@ -192,7 +149,7 @@ fn unusable(of: &str, source: HttpError) -> Misconfigured {
 }
 
 /// The value of the variable that is named under a key.
-fn variable(key: String, name: &str) -> Result<String, Misconfigured> {
+pub(crate) fn variable(key: String, name: &str) -> Result<String, Misconfigured> {
     // What is no name cannot be asked for.
     let named = !name.is_empty() && !name.contains(['=', '\0']);
     let value = named.then(|| std::env::var(name).ok()).flatten();

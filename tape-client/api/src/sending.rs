@@ -1,6 +1,6 @@
-//! Commands of reactors.
+//! Commands of workers, which send each until there is an answer.
 
-use tape_api::{Journal, JournalError};
+use crate::{Journal, JournalError};
 use tape_core::command::{Command, RunCommand};
 use tape_core::id::RunId;
 use tape_core::reply::{Rejection, Reply};
@@ -8,11 +8,12 @@ use tape_core::reply::{Rejection, Reply};
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// One command of a reactor, which is sent until there is an answer.
+/// One command to a run, which is sent until there is an answer.
 ///
 /// Refused for the age of its id when it is sent for the first time, it was not executed, and gets a new id at once. Once an
 /// earlier send may have arrived, it keeps its id.
-pub(crate) struct Sending<'a> {
+#[derive(Debug)]
+pub struct Sending<'a> {
     journal: &'a dyn Journal,
     run: &'a RunId,
     command: Command<RunCommand>,
@@ -21,7 +22,8 @@ pub(crate) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    pub(crate) fn new(journal: &'a dyn Journal, run: &'a RunId, body: RunCommand) -> Self {
+    /// A command that was not sent yet.
+    pub fn new(journal: &'a dyn Journal, run: &'a RunId, body: RunCommand) -> Self {
         Self {
             journal,
             run,
@@ -31,7 +33,10 @@ impl<'a> Sending<'a> {
     }
 
     /// Sends it, the first time or again.
-    pub(crate) async fn send(&mut self) -> Result<Reply, JournalError> {
+    ///
+    /// # Errors
+    /// Those of [`Journal::run`]. After [`Unavailable`](JournalError::Unavailable) it may be sent again.
+    pub async fn send(&mut self) -> Result<Reply, JournalError> {
         let mut refused = 0;
         loop {
             let doubtful = std::mem::replace(&mut self.doubtful, true);
@@ -54,6 +59,9 @@ impl<'a> Sending<'a> {
 }
 
 /// Sends a command once.
-pub(crate) async fn ask(journal: &dyn Journal, run: &RunId, body: RunCommand) -> Result<Reply, JournalError> {
+///
+/// # Errors
+/// Those of [`Journal::run`].
+pub async fn ask(journal: &dyn Journal, run: &RunId, body: RunCommand) -> Result<Reply, JournalError> {
     Sending::new(journal, run, body).send().await
 }

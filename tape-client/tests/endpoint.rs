@@ -1,0 +1,227 @@
+//! Re-drives that are posted to a host.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tape_client::api::recovery::{Handover, Redrive, Taken};
+use tape_client::api::signature::{SIGNATURE_HEADER, sign};
+use tape_client::core::id::{Epoch, Holder};
+use tape_client::{Begun, Error, Host, Run, RunId, RunResult, Tape};
+use tape_engine::Engine;
+use tape_store::memory::MemoryStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+const SECRET: &[u8] = b"secret";
+
+fn id(app: &str, n: usize) -> RunId {
+    RunId::new("acme", app, "ann", "s", &format!("i{n}")).unwrap()
+}
+
+/// A host whose agent waits for a word in each run, and a recovery worker of another process.
+struct World {
+    engine: Engine,
+    tape: Tape,
+    handover: Handover,
+    go: Arc<Notify>,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), Error>>,
+}
+
+impl World {
+    async fn new(of: impl FnOnce(Host) -> Host) -> Self {
+        let engine = Engine::start(Arc::new(MemoryStore::new()));
+        let (go, tape) = (Arc::new(Notify::new()), Tape::over(engine.clone()));
+        let tape = tape.agent_version("2").connect().await.unwrap();
+        let held = go.clone();
+        let agent = move |run: Run| {
+            let held = held.clone();
+            async move {
+                held.notified().await;
+                run.complete(&"done").await
+            }
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let host = Host::new(tape.clone())
+            .agent("pay", agent)
+            .endpoint(listener, SECRET);
+        let host = of(host.only_endpoint());
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let served = tokio::spawn(async move { host.serve_until(stopped).await });
+        let holder = Holder::new("recovery").unwrap();
+        Self {
+            engine: engine.clone(),
+            tape,
+            handover: Handover::new(Arc::new(engine), holder, Duration::from_secs(30)),
+            go,
+            address,
+            stop,
+            served,
+        }
+    }
+
+    /// A run that recovery took.
+    async fn taken(&self, run: RunId) -> Redrive {
+        let begun = self
+            .tape
+            .run(run.clone())
+            .begin()
+            .await
+            .unwrap()
+            .driving()
+            .unwrap();
+        begun.release(Duration::ZERO).await.unwrap();
+        let taken = self.handover.take(&run).await.unwrap();
+        let Taken::Held(epoch) = taken else {
+            panic!("not taken: {taken:?}")
+        };
+        Redrive::new(run, epoch)
+    }
+
+    async fn post(&self, redrive: &Redrive) -> u16 {
+        let body = serde_json::to_vec(redrive).unwrap();
+        self.send(&sign(SECRET, now(), &body), &body).await
+    }
+
+    /// The status that a request with such a signature is answered with.
+    async fn send(&self, signature: &str, body: &[u8]) -> u16 {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!(
+            "POST /redrive HTTP/1.1\r\nhost: agent\r\nconnection: close\r\ncontent-length: {}\r\n{SIGNATURE_HEADER}: {signature}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    async fn ended(&self, run: RunId) -> RunResult {
+        let host = Host::new(self.tape.clone()).agent("pay", async |_| panic!("it is driven elsewhere"));
+        host.drive(self.tape.run(run)).await.unwrap()
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
+async fn a_posted_run_is_adopted_before_the_answer_and_driven_after_it() {
+    let world = World::new(|host| host).await;
+    let redrive = world.taken(id("pay", 1)).await;
+    assert_eq!(world.post(&redrive).await, 202);
+    assert!(
+        !world.handover.release(&redrive.run, redrive.epoch).await.unwrap(),
+        "recovery has it no more"
+    );
+    world.go.notify_one();
+    let ended = world.ended(id("pay", 1)).await;
+    assert_eq!(ended.output::<String>().unwrap(), "done");
+    assert_eq!(world.post(&redrive).await, 200, "it has ended already");
+}
+
+#[tokio::test]
+async fn without_a_good_signature_nothing_happens() {
+    let world = World::new(|host| host).await;
+    let redrive = world.taken(id("pay", 1)).await;
+    let body = serde_json::to_vec(&redrive).unwrap();
+    let before = world.tape.head(&redrive.run).await.unwrap();
+    let wrong = [
+        sign(b"another", now(), &body),
+        sign(SECRET, now() - 301, &body),
+        sign(SECRET, now(), b"{}"),
+        String::new(),
+    ];
+    for signature in wrong {
+        assert_eq!(world.send(&signature, &body).await, 401, "{signature}");
+    }
+    assert_eq!(
+        world.tape.head(&redrive.run).await.unwrap(),
+        before,
+        "nothing is written"
+    );
+    let nonsense = b"{\"run\": 7}";
+    assert_eq!(world.send(&sign(SECRET, now(), nonsense), nonsense).await, 400);
+}
+
+#[tokio::test]
+async fn an_app_without_an_agent_and_a_run_that_is_not_there_are_not_found() {
+    let world = World::new(|host| host).await;
+    let elsewhere = world.taken(id("book", 1)).await;
+    assert_eq!(world.post(&elsewhere).await, 404);
+    assert_eq!(world.post(&Redrive::new(id("pay", 9), Epoch(1))).await, 404);
+}
+
+#[tokio::test]
+async fn a_run_of_another_version_is_not_found_where_only_the_own_is_driven() {
+    let world = World::new(Host::only_own_version).await;
+    let own = world.taken(id("pay", 1)).await;
+    assert_eq!(world.post(&own).await, 202);
+    let other = Tape::over(world.engine.clone()).agent_version("1");
+    let other = other.connect().await.unwrap().run(id("pay", 2)).begin().await;
+    other
+        .unwrap()
+        .driving()
+        .unwrap()
+        .release(Duration::ZERO)
+        .await
+        .unwrap();
+    let other = world.taken(id("pay", 2)).await;
+    assert_eq!(world.post(&other).await, 404);
+}
+
+#[tokio::test]
+async fn a_host_that_is_busy_or_stops_says_so_and_leaves_the_run() {
+    let world = World::new(|host| host.concurrency(1)).await;
+    let (first, second) = (world.taken(id("pay", 1)).await, world.taken(id("pay", 2)).await);
+    assert_eq!(world.post(&first).await, 202);
+    assert_eq!(world.post(&first).await, 503, "no other place");
+    assert_eq!(world.post(&second).await, 503);
+    assert!(
+        world.handover.release(&second.run, second.epoch).await.unwrap(),
+        "recovery has it still"
+    );
+    world.stop.send(()).unwrap();
+    world.go.notify_one();
+    world.served.await.unwrap().unwrap();
+    let begun = world.tape.run(id("pay", 1)).begin().await.unwrap();
+    assert!(
+        matches!(begun, Begun::Ended(RunResult::Completed(_))),
+        "drained: {begun:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_another_drives_is_busy() {
+    let world = World::new(|host| host).await;
+    let redrive = world.taken(id("pay", 1)).await;
+    let adopt = world
+        .tape
+        .run(redrive.run.clone())
+        .existing()
+        .adopt(redrive.epoch);
+    let _driving = adopt.begin().await.unwrap().driving().unwrap();
+    assert_eq!(world.post(&redrive).await, 503);
+}
+
+#[tokio::test]
+async fn an_empty_secret_is_refused() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = Host::new(Tape::connect("memory:").await.unwrap()).endpoint(listener, "");
+    let refused = host.serve_until(std::future::pending()).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "secret: is empty: everybody could sign with it"
+    );
+}

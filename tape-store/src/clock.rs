@@ -7,6 +7,7 @@ pub use journal::{JournalClock, Skew};
 use crate::error::StoreError;
 use futures::future::BoxFuture;
 use std::sync::Arc;
+#[cfg(feature = "testing")]
 use std::sync::atomic::{AtomicI64, Ordering};
 use tape_core::id::RequestId;
 use tape_core::time::{Now, Timestamp};

@@ -49,7 +49,7 @@ use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
 use watch::Watch;
 
-/// How soon to look again for entries that another transaction held up: nobody tells when it ends.
+/// How soon to look again for entries that another transaction held up: the database does not announce its end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A journal store in a PostgreSQL or AlloyDB database.
@@ -165,7 +165,7 @@ impl JournalStore for PostgresStore {
             return changed;
         }
         Box::pin(async {
-            // Either is reason to look again.
+            // Both are reasons to look again.
             let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
         })
     }

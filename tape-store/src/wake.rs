@@ -1,13 +1,13 @@
-//! Waking those who wait for commits.
+//! Wakes tasks that wait for commits.
 
 use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A wait ends after this long without reason, so that a missed wake-up costs time, not work.
+/// A wait ends after this long without a commit, so that a missed wake-up costs time, not work.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Wakes those who wait for something to be committed.
+/// Wakes tasks that wait for a commit.
 #[derive(Debug)]
 pub(crate) struct Wake(watch::Sender<u64>);
 
@@ -25,7 +25,7 @@ impl Wake {
     pub(crate) fn changed(&self) -> BoxFuture<'static, ()> {
         let mut receiver = self.0.subscribe();
         Box::pin(async move {
-            // A closed channel means that the store is gone: then too there is nothing to wait for but time.
+            // A closed channel means that the store is gone: then only the timeout remains to wait for.
             if let Ok(Err(_)) = tokio::time::timeout(SWEEP, receiver.changed()).await {
                 tokio::time::sleep(SWEEP).await;
             }
@@ -38,7 +38,7 @@ impl Wake {
         self.0.subscribe()
     }
 
-    /// How many wait.
+    /// The number of waiting tasks.
     #[cfg(any(feature = "sqlite", feature = "spanner"))]
     pub(crate) fn waiting(&self) -> usize {
         self.0.receiver_count()

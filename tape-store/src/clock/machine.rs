@@ -71,7 +71,7 @@ pub(crate) fn elapsed() -> Duration {
     kernel::elapsed()
 }
 
-/// Names the time since when the machine runs: processes that see the same name share [`elapsed`]. None where the system has
+/// Names the present boot of the machine: processes that see the same name share [`elapsed`]. None where the system has
 /// nothing of the kind.
 pub(crate) fn boot() -> Option<String> {
     kernel::boot()

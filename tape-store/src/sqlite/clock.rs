@@ -1,5 +1,5 @@
-//! The time of the journal, which a file has no clock for: all its processes run on one machine, so what has passed since the machine
-//! started is the same for all of them. What to add to it stands in the file.
+//! The time of the journal. A file has no clock, but all its processes run on one machine, so the time since the machine started is the
+//! same for all of them. The file holds what to add to it.
 
 use super::error::store_error;
 use crate::clock::machine;
@@ -13,9 +13,9 @@ use tape_core::time::Timestamp;
 pub(super) const DOING: &str = "tells the time";
 const READ: &str = "SELECT boot, offset, step, stepped FROM clock";
 const WRITE: &str = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)";
-/// A step of the machine's clock is followed where it is greater.
+/// The journal's time follows a step of the machine's clock that is greater than this.
 const TOLERANCE: i64 = millis(CLOCK_ERROR_MS_MAX);
-/// For how long a step is told.
+/// For how long a step is reported.
 const STEP_COUNTS: i64 = millis(LEASE_MS_MAX);
 
 const fn millis(millis: u64) -> i64 {
@@ -31,7 +31,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// As it is now; none where the system does not say when it started.
+    /// The clocks now; none where the system does not say when it started.
     pub(super) fn look() -> Option<Self> {
         Some(Self {
             boot: machine::boot()?,
@@ -60,7 +60,7 @@ impl Anchor {
         })
     }
 
-    /// The anchor that should stand in the file where this one stands there, or none.
+    /// The anchor that should replace the one in the file, or be written where there is none.
     fn next(before: Option<Self>, now: &Machine) -> Self {
         let fresh = Self {
             boot: now.boot.clone(),
@@ -100,7 +100,7 @@ impl Anchor {
     }
 }
 
-/// The time, where what stands in the file holds.
+/// The time, where the anchor in the file holds.
 pub(super) fn told(before: Option<&Anchor>, now: &Machine) -> Option<StoreTime> {
     let before = before?;
     (Anchor::next(Some(before.clone()), now) == *before).then(|| before.time(now))
@@ -113,8 +113,8 @@ pub(super) async fn read<'c>(
     row.as_ref().map(Anchor::of).transpose()
 }
 
-/// Sets the time of the journal where nothing stands in the file, the machine was started anew or its clock was set. Within a transaction
-/// that writes: of several processes, one does it.
+/// Sets the time of the journal where nothing stands in the file, the machine was started anew or its clock was set. Runs in a transaction
+/// that writes, so only one of several processes does it.
 pub(super) async fn set(connection: &mut SqliteConnection) -> Result<StoreTime, StoreError> {
     let failed = |error| store_error(DOING, error);
     let now = Machine::look()
@@ -152,7 +152,7 @@ mod tests {
         // Time synchronisation moves it a little: the journal's goes on.
         let time = told(Some(&anchor), &machine(15, 1_006)).unwrap();
         assert_eq!(time.at.as_micros(), 1_005 * SECOND);
-        // It is set by an hour: what stands in the file does not hold.
+        // It is set by an hour: the anchor in the file does not hold.
         let set = machine(20, 4_610);
         assert_eq!(told(Some(&anchor), &set), None);
         let anchor = Anchor::next(Some(anchor), &set);

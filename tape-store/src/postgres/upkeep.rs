@@ -1,4 +1,4 @@
-//! Looking over what the database has beside entries.
+//! Verifies and corrects what the database has beside entries.
 
 use super::PostgresStore;
 use super::append::{bind_listed, key, signed};
@@ -41,7 +41,7 @@ const CORRECT: &str = "WITH h AS MATERIALIZED ( \
          ON CONFLICT (stream) DO UPDATE SET begun_at = excluded.begun_at, changed_at = excluded.changed_at, \
            status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys) \
      SELECT stream FROM h";
-// The version stands in the index that it is about, as an item of a queue that there is not.
+// The version stands in the index that it is about, as an item of a queue that does not exist.
 const VERSION: &str = "SELECT coalesce(max(due), 0) FROM tape_agenda WHERE queue = 0";
 const SET_VERSION: &str =
     "INSERT INTO tape_agenda(queue, due, stream, item) VALUES (0, $1, 0, 'version') ON CONFLICT DO NOTHING";

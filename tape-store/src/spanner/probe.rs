@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use google_cloud_spanner::statement::Statement;
 use tape_core::time::Timestamp;
 
-/// Adds a row and takes it away in one commit, which is one like others but leaves nothing behind.
+/// Adds a row and deletes it in one commit, which is like any other but leaves nothing behind.
 pub(super) async fn probe(link: &Link) -> Result<(), StoreError> {
     let nobody = StreamKey {
         name: String::new(),

@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS tape_agenda (
   name STRING(MAX) NOT NULL
 ) PRIMARY KEY (queue, shard, due, id, item);
 
--- Batches that somebody looked for and did not find: they are never committed. No request is on its way for days.
+-- Batches that were resolved and not found: they are never committed. No request is under way for days.
 CREATE TABLE IF NOT EXISTS tape_void (
   id BYTES(16) NOT NULL,
   batch BYTES(16) NOT NULL,

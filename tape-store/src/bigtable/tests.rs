@@ -1,6 +1,6 @@
-//! The store over a wire that dies, loses answers, holds up calls and counts them.
+//! The store over a wire that fails, loses answers, delays calls and counts them.
 //!
-//! Which test fails without which rule. Each was seen to fail with its rule taken out.
+//! Which test fails without which rule. Each was seen to fail with its rule removed.
 //!
 //! | rule | without it |
 //! |---|---|
@@ -47,8 +47,8 @@
 //! | entries that the log has and their stream has not are told | `lost::the_feed_goes_on_after_a_stream_whose_row_is_lost` |
 //! | the watch ends with its store | `pushed::nobody_reads_once_the_watch_is_over` |
 //!
-//! That who makes a row of the log raises its marks before names leave the set of pending streams only spares others work: nothing fails without it,
-//! since who makes the next row raises them in any case.
+//! A reader that makes a row of the log raises its marks before names leave the set of pending streams. This only saves work: no test fails
+//! without it, since the maker of the next row raises them in any case.
 
 mod costs;
 mod crashes;
@@ -78,12 +78,12 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Writers are not given up by stores that are asked to wait so long.
+/// Stores with this setting never take a writer for dead.
 const NEVER: Duration = Duration::from_secs(3_600);
 const AT_ONCE: Duration = Duration::ZERO;
 const SHARDS: u16 = 2;
 
-/// An empty table of its own; none where the emulator is not installed, which is said.
+/// A new empty table; none where the emulator is not installed, which is reported.
 async fn table() -> Option<Arc<dyn Table>> {
     let target: Target = bigtable_emulator::Table::new()?.url().parse().unwrap();
     migrate(&target, false).await.unwrap();

@@ -222,7 +222,9 @@ async fn realign(connection: &mut PgConnection) -> Result<(), StoreError> {
            - pg_snapshot_xmin(pg_current_snapshot())::text::bigint - base); COMMIT";
     if is_behind(connection).await? {
         run(connection, RAISE).await?;
-        tracing::warn!("the database is a copy from another cluster: the feed continues after the existing entries");
+        tracing::warn!(
+            "the database is a copy from another cluster: the feed continues after the existing entries"
+        );
     }
     Ok(())
 }

@@ -195,7 +195,10 @@ async fn empty(session: &mut Session, part: i16) -> Result<bool, StoreError> {
             Err(failure) => return Err(failure.store_error("gives back space")),
         }
     }
-    tracing::info!(part, "a part could not be emptied: other sessions use it all the time");
+    tracing::info!(
+        part,
+        "a part could not be emptied: other sessions use it all the time"
+    );
     Ok(false)
 }
 

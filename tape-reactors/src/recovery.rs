@@ -1,4 +1,4 @@
-//! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
+//! Recovery: it re-drives runs whose drivers are gone, or whose wait is over.
 
 use crate::outages::Outages;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
@@ -18,21 +18,21 @@ use tape_core::run::Driver;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// A run that its agent has not adopted after so many leases is let go: an agent that hangs would have the place for as long as its
-/// answer may take.
+/// A run that its agent has not adopted after this many leases is released: otherwise an agent that hangs would hold the place for as long
+/// as its answer may take.
 const LEASES_UNADOPTED_MAX: u32 = 4;
 
-/// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
-/// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive
-/// counts only if the journal shows that an agent adopted the run, whatever was answered. How long a run that makes
-/// no progress waits between re-drives, and when it waits for a person, are rules of the run. A run that somebody asked to end, and
-/// whose driver is gone, is ended without an agent.
+/// Claims a due run before it re-drives it, so that no two workers drive it at once. It keeps its lease until the agent has adopted the
+/// run. It releases the run where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive counts
+/// only if the journal shows that an agent adopted the run, whatever the answer. The rules of the run decide how long a run without
+/// progress waits between re-drives, and when it waits for a person. A run that was asked to end, and whose driver is gone, is ended
+/// without an agent.
 pub struct Recovery {
     journal: Arc<dyn Journal>,
     redriver: Arc<dyn Redriver>,
     holder: Holder,
     lease: Duration,
-    /// Agents that adopt nothing.
+    /// Agents that adopt no runs.
     outages: Outages<App>,
 }
 
@@ -89,7 +89,7 @@ impl Recovery {
         }
     }
 
-    /// Keeps the run until somebody else has it; returns where nobody takes it.
+    /// Renews the lease until the run is adopted; returns where no agent adopts it in time.
     async fn hold(&self, run: &RunId, epoch: Epoch) -> RedriveError {
         let within = self.lease * LEASES_UNADOPTED_MAX;
         let give_up = Instant::now() + within;
@@ -108,7 +108,7 @@ impl Recovery {
         }
     }
 
-    /// Lets the run go, unless somebody adopted it: then this is refused and changes nothing. Whether it was let go.
+    /// Releases the run, unless an agent adopted it: then this is refused and changes nothing. Returns whether it was released.
     async fn release(&self, run: &RunId, epoch: Epoch) -> Result<bool, JournalError> {
         let release = DriverCommand::ReleaseLease {
             redrive_in_ms: 0,
@@ -121,20 +121,20 @@ impl Recovery {
         }
     }
 
-    /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
+    /// Ends a run whose app has no agent here, where the run was asked to end and its driver is gone.
     async fn end(&self, run: &RunId) -> Result<Reaction, ReactionError> {
         match self.journal.driver(run).await? {
             Some(Driver::Alone { cancel: Some(_), .. }) => {
-                // What takes up a cancelled run ends it instead.
+                // Claiming a cancelled run ends it instead.
                 self.claim(run).await?;
                 Ok(Reaction::Done)
             }
-            // Taken and let go again, it would count as driven without progress, and get stuck.
+            // A claimed and released run would count as driven without progress, and become stuck.
             _ => Err(ReactionError::UnknownApp { app: run.app.clone() }),
         }
     }
 
-    /// Takes the run and has it driven again.
+    /// Claims the run and re-drives it.
     async fn recover(&self, run: &RunId) -> Result<Reaction, ReactionError> {
         let Some(epoch) = self.claim(run).await? else {
             return Ok(Reaction::Nothing);
@@ -150,11 +150,11 @@ impl Recovery {
         };
         let undriven = self.release(run, epoch).await?;
         self.tell(run, &driven, undriven);
-        // The run itself says when it is due again: the runner need not wait on top.
+        // The run itself says when it is due again: the runner need not add a wait.
         Ok(Reaction::Done)
     }
 
-    /// What the log says of a re-drive.
+    /// Logs the result of a re-drive.
     fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
         let failed = driven.as_ref().err().map(|error| Causes(error).to_string());
         if undriven {

@@ -8,10 +8,10 @@ use tape_core::reply::{Rejection, Reply};
 /// Most new ids that one command gets because its id was refused.
 const FRESH_IDS_MAX: u32 = 8;
 
-/// One command of a reactor, which is sent until there is an answer.
+/// One command of a reactor, which is sent until it is answered.
 ///
-/// Refused for the age of its id when it is sent for the first time, it was not executed, and gets a new id at once. Once an
-/// earlier send may have arrived, it keeps its id.
+/// Where the first send is refused for the age of its id, the command was not executed, and gets a new id at once. Once an earlier send may
+/// have arrived, it keeps its id.
 pub(crate) struct Sending<'a> {
     journal: &'a dyn Journal,
     run: &'a RunId,
@@ -43,7 +43,7 @@ impl<'a> Sending<'a> {
                     }
                     (self.command.request, self.doubtful) = (self.journal.request_id(), false);
                 }
-                // The id was dated by another server's clock: this one takes it once its own has come so far.
+                // The id was dated by another server's clock: this server accepts it once its own clock has come that far.
                 Err(JournalError::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
                     return Err(JournalError::unavailable(rejection));
                 }

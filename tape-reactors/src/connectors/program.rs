@@ -6,15 +6,15 @@ use std::path::Path;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 
-/// What a program is told of the environment of its worker, beside what the configuration names. All else may be a secret.
+/// The variables that a program inherits from its worker, beside those that the configuration names. Any other may be a secret.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
-/// Where programs are looked for without the variable `PATH`.
+/// The directories that are searched for programs without the variable `PATH`.
 const LOOKED_IN: &str = "/bin:/usr/bin";
-/// A variable that a program and all that it starts have, by which they are found.
+/// A variable of a program and all processes that it starts, by which they are found.
 const MARK: &str = "TAPE_CALL";
-/// The process id of the worker: a program whose parent is another one by now has nobody who waits for it, or stops it.
+/// The process id of the worker. A program with another parent has lost its worker: no process waits for it or stops it.
 const WORKER: &str = "TAPE_WORKER_PID";
-/// Looks for processes of a call that are made while they are looked for.
+/// How often the search for a call's processes is repeated, for those that are started during the search.
 #[cfg(target_os = "linux")]
 const HUNTS_MAX: usize = 10;
 
@@ -52,13 +52,13 @@ impl Program {
         self.signal(Signal::TERM);
     }
 
-    /// The program has ended: kills the rest of its process group, which another may be called like from now on.
+    /// The program has ended: kills the rest of its process group, whose id may be reused from now on.
     pub(super) fn has_ended(&mut self) {
         self.signal(Signal::KILL);
         self.group = None;
     }
 
-    /// Kills all that the program started, also what has left its process group.
+    /// Kills all processes that the program started, also those that left its process group.
     pub(super) fn kill_all(&self) {
         self.signal(Signal::KILL);
         #[cfg(target_os = "linux")]
@@ -68,7 +68,7 @@ impl Program {
                 return;
             }
             for process in found {
-                // One that has ended meanwhile is no error.
+                // A process that has ended meanwhile is no error.
                 let _ = rustix::process::kill_process(process, Signal::KILL);
             }
         }
@@ -88,7 +88,7 @@ impl Drop for Program {
     }
 }
 
-/// Whether there is an executable file for a program: at its path, or, where it has none, in the directories that it is looked for in.
+/// Whether there is an executable file for a program: at its path, or, where it has none, in the directories that are searched.
 pub(super) fn is_there(program: &Path) -> bool {
     if program.components().count() > 1 || program.is_absolute() {
         return is_executable(program);

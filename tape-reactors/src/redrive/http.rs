@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
-/// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made
-/// sure that it goes on without the request. The journal says whether the re-drive counts, not the answer: without an
-/// adoption no agent was reached.
+/// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent adopts
+/// the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and continues without
+/// the request. The journal decides whether the re-drive counts, not the answer: without an adoption no agent was reached.
 #[derive(Clone)]
 pub struct HttpRedriver {
     client: reqwest::Client,
@@ -19,7 +18,7 @@ pub struct HttpRedriver {
 }
 
 impl HttpRedriver {
-    /// Posts to `url`; an answer may take as long as `timeout`, which is the longest that an agent works on a run in one go.
+    /// Posts to `url`; an answer may take as long as `timeout`, which bounds the time that an agent works on a run in one re-drive.
     ///
     /// # Errors
     /// [`HttpError`] where that is no URL or no HTTP client can be set up.
@@ -34,7 +33,7 @@ impl HttpRedriver {
         })
     }
 
-    /// Signs each request under a secret that the agent has too, in the header [`SIGNATURE_HEADER`]; the agent checks it with
+    /// Signs each request with a secret that it shares with the agent, in the header [`SIGNATURE_HEADER`]; the agent checks it with
     /// [`verify`](crate::verify).
     ///
     /// # Errors
@@ -44,7 +43,7 @@ impl HttpRedriver {
         if secret.is_empty() {
             return Err(HttpError::invalid(
                 "secret",
-                "is empty: everybody could sign with it",
+                "is empty: anyone could sign with it",
             ));
         }
         self.secret = Some(secret.into());

@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The exit code for a configuration that makes no sense, as for flags that cannot be read.
+/// The exit code for an invalid configuration, the same as for invalid flags.
 const MISCONFIGURED: u8 = 2;
 
 /// Why the program ends early.
@@ -73,7 +73,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let holder = flags.holder.clone().unwrap_or_else(own_name);
     let connectors = parts::connectors(&file)?;
     let agents = Arc::new(parts::agents(&file)?);
-    // Listened for before anything is announced: a signal that follows the announcement is not lost.
+    // The handlers are installed before anything is announced, so that a signal after the announcement is not lost.
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt()).map_err(io("listen for signals"))?,
         signal(SignalKind::terminate()).map_err(io("listen for signals"))?,
@@ -100,7 +100,7 @@ async fn run(flags: Flags) -> Result<(), Failure> {
     let told = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        // A runner ends only when it is told to, or by a panic of its own.
+        // A runner ends only when it is stopped, or by a panic.
         Some(ended) = tasks.join_next() => ended,
     };
     let drained = drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
@@ -130,7 +130,7 @@ async fn open(url: &str, lease: Duration) -> Result<Arc<dyn Journal>, Failure> {
     })
 }
 
-/// A name that no other process has.
+/// A unique name.
 fn own_name() -> Holder {
     let name = format!("reactor-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
     Holder::new(name).expect("letters, digits and hyphens are a name")
@@ -150,7 +150,7 @@ async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) ->
     Ok(())
 }
 
-/// Takes up nothing new, and waits for what is under way as long as it may take.
+/// Takes up no new work, and waits for work under way up to the drain time.
 ///
 /// # Errors
 /// A runner panicked on its way out.

@@ -1,4 +1,4 @@
-//! Connectors and agents, as the configuration says.
+//! Builds connectors and agents from the configuration.
 
 use crate::config::{AgentEntry, AgentKind, ConnectorEntry, File, Misconfigured};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) fn connectors(file: &File) -> Result<Connectors, Misconfigured> {
     Ok(all)
 }
 
-/// Words that stand for something of a call, where a template is filled in.
+/// Words that stand for values of a call in a template.
 const WORDS: [&str; 5] = ["{key}", "{business_key}", "{operation}", "{effect}", "{tenant}"];
 
 fn command(
@@ -142,7 +142,7 @@ fn endpoint(app: &str, entry: &AgentEntry) -> Result<HttpRedriver, Misconfigured
 }
 
 fn engine(app: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver, Misconfigured> {
-    // Its requests carry an journal token instead.
+    // Its requests carry an access token instead.
     if entry.secret_env.is_some() {
         return Err(not_of_its_kind(app, "secret_env", AgentKind::Http));
     }
@@ -178,9 +178,9 @@ fn unusable(of: &str, source: HttpError) -> Misconfigured {
     }
 }
 
-/// The value of the variable that is named under a key.
+/// The value of the environment variable that a key names.
 fn variable(key: String, name: &str) -> Result<String, Misconfigured> {
-    // What is no name cannot be asked for.
+    // The system cannot look up a text that is no variable name.
     let named = !name.is_empty() && !name.contains(['=', '\0']);
     let value = named.then(|| std::env::var(name).ok()).flatten();
     let value = value.filter(|value| !value.is_empty());

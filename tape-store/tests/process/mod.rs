@@ -57,7 +57,7 @@ impl Child {
         Self::start_unprivileged_after(role, path, || ())
     }
 
-    /// The same, after what is done once the executable stands beside the file.
+    /// The same, after `prepare`, which runs once the executable is beside the file.
     pub(crate) fn start_unprivileged_after(role: &str, path: &Path, prepare: impl FnOnce()) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         use std::os::unix::process::CommandExt as _;

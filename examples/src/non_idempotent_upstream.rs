@@ -55,7 +55,7 @@ pub struct Hold {
 /// A held call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// As planned.
+    /// The plan of the hold.
     pub hold: Hold,
     /// The worker that calls.
     pub worker: usize,

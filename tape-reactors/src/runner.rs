@@ -41,7 +41,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// However much is written, looks at the agenda are this far apart at least...
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// ...and so many times as far apart as a look takes, up to a bound, so that many copies over much work do not mostly look at it.
+/// ...and this many times as long as a look takes, up to a bound, so that many copies over much work do not spend most of their time on
+/// looks.
 const PAUSE_LOOKS: u32 = 4;
 const REST_MAX: Duration = Duration::from_millis(250);
 

@@ -10,7 +10,8 @@ use tape_core::limits::BACKOFF_MS_MAX;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-server", version)]
 pub struct Config {
-    /// The store: `sqlite:PATH`, `postgres://...`, `alloydb://...`, `bigtable://PROJECT/INSTANCE/TABLE`, `spanner://PROJECT/INSTANCE/DATABASE`, or `memory:` for one that ends with the server.
+    /// The store: `sqlite:PATH`, `postgres://...`, `alloydb://...`, `bigtable://PROJECT/INSTANCE/TABLE`,
+    /// `spanner://PROJECT/INSTANCE/DATABASE`, or `memory:` for one that ends with the server.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub store: String,
     /// Where to listen; port 0 takes a free one, and the address is printed once the server is ready.

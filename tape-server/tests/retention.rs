@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 const HOUR_MS: u64 = 3_600_000;
 const RUNS: usize = 7;
 
-/// Runs of which all but the last end.
+/// Begins runs, and ends all but the last.
 async fn ended(runs: &mut RunsClient<Channel>) {
     for n in 0..RUNS {
         let run = run(&format!("i{n}"));

@@ -307,7 +307,8 @@ impl JournalStore for BigtableStore {
     }
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
-        // Dropping deletes cells and rows, whose space the service gives back by itself. What remains is the log of the feed, which this shortens.
+        // Dropping deletes cells and rows, whose space the service gives back by itself. What remains is the log of the feed, which this
+        // shortens.
         reclaim::reclaim(&self.context).await
     }
 

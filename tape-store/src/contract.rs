@@ -187,8 +187,8 @@ pub trait JournalStore: Send + Sync + 'static {
 pub struct StoreTime {
     /// The time.
     pub at: Timestamp,
-    /// By how many milliseconds the clock was set within the last [`LEASE_MS_MAX`](tape_core::limits::LEASE_MS_MAX), as far as the store knows:
-    /// leases and claims from before may end that much later than they say.
+    /// By how many milliseconds the clock was set within the last [`LEASE_MS_MAX`](tape_core::limits::LEASE_MS_MAX), as far as the store
+    /// knows: leases and claims from before may end that much later than they say.
     pub step_ms: u64,
 }
 
@@ -223,7 +223,7 @@ impl Head {
     }
 }
 
-/// Names a batch, in errors and for people who look into a store.
+/// Names a batch, in errors and for people who inspect a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub uuid::Uuid);
 

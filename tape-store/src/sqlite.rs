@@ -78,8 +78,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it where there is none. On a disk that takes no writes, such as that of a backup, the journal is only read:
-    /// what would change it is then [`StoreError::Unavailable`].
+    /// Opens the file, and makes it where there is none. On a disk that takes no writes, such as that of a backup, the journal is only
+    /// read: a write is then [`StoreError::Unavailable`].
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where the file is not a Tape journal, [`StoreError::NewerSchema`] where a newer build made it; in both

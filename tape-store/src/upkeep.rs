@@ -21,7 +21,7 @@ pub trait Upkeep: Send + Sync {
     /// What the indexes hold for a stream: which of the given hints, and what lists show.
     ///
     /// # Behavior
-    /// The cost is that of the hints, whatever the index has besides.
+    /// The cost is that of the hints, whatever else the index has.
     async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError>;
 
     /// Corrects the indexes of a stream, if the stream still ends at `end`. Returns whether it did.

@@ -38,7 +38,7 @@ pub enum FeedError {
 }
 
 /// A reader of the feed. Every durable entry that the filter chooses is in some page, at least once, and in order within its
-/// stream, as the store promises for its tail. An entry that cannot be read is reported in its page and holds up no other.
+/// stream, as the store promises for its tail. An entry that cannot be read is reported in its page and does not block others.
 pub struct Feed {
     store: Arc<dyn JournalStore>,
     filter: Filter,

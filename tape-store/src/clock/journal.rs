@@ -22,7 +22,8 @@ use tokio::task::AbortHandle;
 const EVERY: Duration = Duration::from_secs(5);
 /// How often while the time is not known well enough.
 const EVERY_UNSURE: Duration = Duration::from_secs(1);
-/// The two clocks may run apart by one part in so many: twice what time synchronisation does to a clock at most, and more than a quartz is off.
+/// The two clocks may run apart by one part in this many: twice what time synchronisation does to a clock at most, and more than a quartz
+/// is off.
 const DRIFT: u32 = 500;
 /// Where the bounds are further apart, no right of another is judged.
 const ERROR_MAX: Duration = Duration::from_millis(CLOCK_ERROR_MS_MAX);

@@ -52,7 +52,7 @@ impl Child {
         Self(command.spawn().unwrap())
     }
 
-    /// The same as a user whom the permissions of files concern, also where the test runs as root.
+    /// The same as a user who is subject to file permissions, also where the test runs as root.
     pub(crate) fn start_unprivileged(role: &str, path: &Path) -> Self {
         Self::start_unprivileged_after(role, path, || ())
     }

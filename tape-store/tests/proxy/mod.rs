@@ -22,7 +22,7 @@ struct State {
     upstream: AtomicU16,
     /// Connections up to this number are cut.
     cut: watch::Sender<u64>,
-    /// Requests of connections up to this number are held up.
+    /// Requests of connections up to this number are held.
     held: watch::Sender<u64>,
     connections: AtomicU64,
     /// Requests that are held, or were released and have no result yet.

@@ -14,7 +14,7 @@ use tape_core::status::Summary;
 use tape_store::contract::{Batch, BatchId, Head, JournalStore, Snapshot, SnapshotChange};
 use tape_store::error::{Source, StoreError};
 
-/// A snapshot is taken after at least so many entries...
+/// A snapshot is taken after at least this many entries...
 const SNAPSHOT_ENTRIES_MIN: u64 = 256;
 /// ...that have at least this part of the bytes of the last one, so that snapshots of a growing state stay a small part
 /// of what is written.

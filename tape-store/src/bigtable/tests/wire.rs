@@ -37,7 +37,7 @@ pub(super) struct Wire {
     pause: Option<Pause>,
 }
 
-/// One call waits until the test lets it go on.
+/// One call waits until the test releases it.
 struct Pause {
     calls_before: AtomicU64,
     reached: Notify,
@@ -147,7 +147,7 @@ impl Wire {
 
     async fn pass_pause(&self) {
         let Some(pause) = &self.pause else { return };
-        // It wraps round, and no test makes so many calls.
+        // The counter wraps around; no test makes that many calls.
         if pause.calls_before.fetch_sub(1, Ordering::SeqCst) == 0 {
             pause.reached.notify_one();
             pause.go.notified().await;

@@ -1,1 +1,1 @@
-//! What it takes to run Tape: images, charts and Terraform.
+//! Deployment of Tape: images, charts and Terraform.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
-/// A started process. Dropped, it is killed.
+/// A started process. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
@@ -70,7 +70,7 @@ impl Child {
         bail!("a process ended before it reported '{word}'")
     }
 
-    /// Tells the process a line.
+    /// Sends a line to the process.
     ///
     /// # Errors
     /// Where the process is gone.

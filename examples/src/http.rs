@@ -3,7 +3,7 @@
 /// A client with the usual settings.
 #[must_use]
 pub fn client() -> reqwest::Client {
-    // Where another part of the program has set it already, that one serves as well.
+    // Where another part of the program has set it already, that one works as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }

@@ -1,4 +1,4 @@
-//! Ends a scenario in order when a person or a machine asks for it, so that no process stays behind.
+//! Ends a scenario cleanly on a signal, so that no process stays behind.
 
 use anyhow::{Result, bail};
 use std::future::Future;

@@ -1,4 +1,5 @@
-//! The seam between an agent and what it stands on. An agent is written once against it; with Tape and without differ only here.
+//! The interface between an agent and its backing. An agent is written once against it; only the implementations with and without Tape
+//! differ.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use std::future::Future;
 /// A model's answer, and what it cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// What it decided.
+    /// The decision.
     pub decision: Value,
     /// The model.
     pub model: String,
@@ -25,38 +26,38 @@ pub struct Answer {
 pub struct Call {
     /// The upstream.
     pub connector: String,
-    /// What is asked of it.
+    /// The operation.
     pub operation: String,
-    /// With what.
+    /// Its arguments.
     pub args: Value,
-    /// Whether the upstream changes by it; else it is only asked.
+    /// Whether it changes the upstream; otherwise it only reads.
     pub changes: bool,
     /// How to undo it: operation and arguments.
     pub undo: Option<(String, Value)>,
-    /// The business act's own name, where the upstream heeds no keys and can be asked by nothing else. Then the call is no longer
-    /// the agent's own, where somebody else is there to make it.
+    /// The name of the business act, where the upstream ignores idempotency keys and can be asked only by this name. Where there are
+    /// workers, they then make the call, not the agent.
     pub business_key: Option<String>,
 }
 
-/// What an agent stands on.
+/// The backing of an agent.
 pub trait Journal {
     /// The epoch of this driver, where there is such a thing.
     fn epoch(&self) -> Option<u64>;
 
-    /// Writes down what somebody said. Said again under the same name, it counts once.
+    /// Records a message. A message that is repeated under the same name counts once.
     fn hear(&mut self, event: &str, author: &str, content: &Value) -> impl Future<Output = Result<()>>;
 
     /// A value that must not change when the agent is run again.
     fn sample(&mut self, name: &str, fresh: Value) -> impl Future<Output = Result<Value>>;
 
-    /// The model's next decision: the recorded one, or the one that `ask` brings.
+    /// The model's next decision: the recorded one, or the one that `ask` returns.
     fn decide(
         &mut self,
         request: &Value,
         ask: impl AsyncFnOnce() -> Result<Answer>,
     ) -> impl Future<Output = Result<Value>>;
 
-    /// The result of the next call of the newest decision: the recorded one, or the one that `run` brings. `run` gets the
+    /// The result of the next call of the newest decision: the recorded one, or the one that `run` returns. `run` gets the
     /// idempotency key, where there is one; where its answer is lost, it is called again.
     fn act(
         &mut self,
@@ -67,9 +68,9 @@ pub trait Journal {
     /// Waits for a person's answer. `waiting` runs beside the wait.
     fn approval(&mut self, gate: &str, waiting: impl AsyncFnOnce()) -> impl Future<Output = Result<Value>>;
 
-    /// Ends the run badly: what it did is to be undone.
+    /// Fails the run: its acts must be undone.
     fn fail(&mut self, why: &str) -> impl Future<Output = Result<()>>;
 
-    /// Ends the run well.
+    /// Completes the run.
     fn finish(&mut self, output: &Value) -> impl Future<Output = Result<()>>;
 }

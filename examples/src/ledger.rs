@@ -1,4 +1,4 @@
-//! An upstream's own durable ledger: what was really done, whatever anybody's journal says.
+//! An upstream's own durable ledger: what was really done, whatever any journal says.
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-/// One thing done.
+/// One act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// Its number, from 1.
@@ -19,13 +19,13 @@ pub struct Line {
     pub reference: String,
     /// What was done.
     pub operation: String,
-    /// With what.
+    /// The content of the request.
     pub content: Value,
     /// What was answered.
     pub answer: Value,
 }
 
-/// An append-only file of [`Line`]s, one a line of JSON, each on disk before it is answered.
+/// An append-only file of [`Line`]s, one JSON object a line, each on disk before it is answered.
 #[derive(Debug)]
 pub struct Ledger {
     file: File,
@@ -35,7 +35,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger, or begins it. A last line that its writer's death cut off was never answered, and is taken away.
+    /// Opens the ledger, or begins it. A last line that its writer's death cut off was never answered, and is removed.
     ///
     /// # Errors
     /// Where the file cannot be read or has something else in it.
@@ -71,7 +71,7 @@ impl Ledger {
         places.unwrap_or_default().iter().map(|at| &self.lines[*at])
     }
 
-    /// Does one thing: appends it and brings it to the disk. Its number is given here.
+    /// Records one act: appends it and syncs it to the disk. This assigns its number.
     ///
     /// # Errors
     /// Where the disk refuses, or the key was used already.

@@ -19,11 +19,11 @@ use tape_client::environment::{Environment as _, Machine};
 pub struct Question {
     /// The run that asks.
     pub run: String,
-    /// Which decision of the run, from 0.
+    /// The number of the decision in the run, from 0.
     pub k: usize,
     /// The epoch of the run's driver that asks, where it has one.
     pub epoch: Option<u64>,
-    /// What is asked.
+    /// The request.
     pub request: Value,
 }
 
@@ -41,9 +41,9 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether this was asked after the decision had been recorded, at `at_us` by the driver of `epoch`: later by the clock of
-    /// this machine, or by a driver that came after. A decision's time is taken before its commit, so that a doubtful
-    /// question counts as one too many.
+    /// Whether this was asked after the decision had been recorded, at `at_us` by the driver of `epoch`: later by the clock of this
+    /// machine, or by a driver that came after. A decision's time is taken before its commit, so that a doubtful question counts as
+    /// repeated.
     #[must_use]
     pub fn again(&self, at_us: i64, epoch: Option<u64>) -> bool {
         self.at_us > at_us
@@ -54,12 +54,12 @@ impl Asked {
     }
 }
 
-/// What decides.
+/// The decider of a model.
 pub trait ModelBackend: Send + Sync + 'static {
     /// The answer to a question.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no answer.
     fn answer<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, String>>;
 }
 

@@ -1,9 +1,8 @@
-//! An upstream as many are: it heeds no idempotency keys and acts each time it is asked, loses some of its answers and delays
-//! others until nobody waits for them any more, and can be asked what happened by nothing but its caller's own name for the act. It
-//! keeps a [`Ledger`] of what it did.
+//! A typical upstream: it ignores idempotency keys and acts at each request. It loses some of its answers, and delays others until their
+//! callers no longer wait. Only the caller's own name for an act finds its outcome. It keeps a [`Ledger`] of its acts.
 //!
-//! Workers reach it through an HTTP connector; an agent without workers may call it as it calls any [`upstream`](crate::upstream).
-//! On a plan it holds calls up, so that somebody can be killed in the middle of them.
+//! Workers reach it through an HTTP connector; an agent without workers may call it as it calls any [`upstream`](crate::upstream). By a
+//! plan it holds calls, so that a process can be killed in the middle of them.
 
 use crate::ledger::{Ledger, Line};
 use crate::parent::Parent;
@@ -24,39 +23,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// The header in which a worker says which of the workers it is.
+/// The header with the number of the calling worker.
 pub const WORKER: &str = "worker";
-/// The header by which it says in which of its books it found what it was asked about.
+/// The header that says in which of its books it found the act.
 pub const BOOKS: &str = "airline-books";
-/// The operation that undoes an act, each time that it is asked for.
+/// The operation that undoes an act, at each request.
 pub const UNDO: &str = "undo";
-/// What is said to the parent where a call is held up, before a [`Held`] in JSON.
+/// The word to the parent where a call is held, before a [`Held`] in JSON.
 pub const HOLDS: &str = "holds";
-/// What the parent says, before the act's reference, where a call that is held up may go on.
+/// The word of the parent, before the act's reference, that releases a held call.
 pub const GO: &str = "go";
 
-/// Of a hundred answers, so many are lost.
+/// How many of a hundred answers are lost.
 const LOST: usize = 12;
-/// Of a hundred answers, so many come too late.
+/// How many of a hundred answers come too late.
 const LATE: usize = 12;
-/// Asked about an act that is not in its books, it is sure that none is on its way only after this long.
+/// How long after the first question about an act that is not in its books it is sure that no request for the act is under way.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// Whom a call is held up for.
+/// A call to hold, and its victim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The act.
     pub reference: String,
-    /// Before it is done, before it is answered, or while it is asked about.
+    /// The moment: before the act, before its answer, or during a question about it.
     pub point: Point,
-    /// Who is killed meanwhile.
+    /// The process that is killed meanwhile.
     pub victim: Victim,
 }
 
-/// A call that is held up.
+/// A held call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// As planned.
+    /// The plan of the hold.
     pub hold: Hold,
     /// The worker that calls.
     pub worker: usize,
@@ -65,11 +64,11 @@ pub struct Held {
 /// How the upstream behaves.
 #[derive(Clone, Debug)]
 pub struct Conduct {
-    /// Which answers are lost and which come late follows from it.
+    /// The seed for which answers are lost and which come late.
     pub seed: u64,
-    /// What comes later than this comes too late for whoever calls.
+    /// An answer after this time is too late for its caller.
     pub timeout: Duration,
-    /// The calls that are held up.
+    /// The calls to hold.
     pub holds: Vec<Hold>,
 }
 
@@ -82,22 +81,22 @@ struct Office {
     traffic: Mutex<Traffic>,
 }
 
-/// What goes on at the desk.
+/// The state of calls.
 #[derive(Default)]
 struct Traffic {
-    /// Calls that are left to be held up.
+    /// Calls that are still to be held.
     holds: HashMap<(String, Point), VecDeque<Victim>>,
-    /// Those that are held up and may be told to go on.
+    /// Held calls that can be released.
     held: HashMap<String, oneshot::Sender<()>>,
     /// How often an answer was due to each act so far.
     answers: HashMap<String, u64>,
-    /// Requests to act that are neither answered nor given up.
+    /// Requests to act that are neither answered nor abandoned.
     inside: HashMap<String, usize>,
-    /// Since when acts that are not in the books are asked about.
+    /// The time of the first question about each act that is not in the books.
     asked: HashMap<String, Instant>,
 }
 
-/// What becomes of an answer.
+/// The fate of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Given,
@@ -146,7 +145,7 @@ pub async fn serve(
     serve_router(router, address, &parent).await
 }
 
-/// A request of an agent that calls by itself.
+/// A request of an agent that calls directly.
 async fn act(
     State(office): State<Arc<Office>>,
     headers: HeaderMap,
@@ -187,7 +186,7 @@ async fn dispatched(
     office.answer(&reference, answer).await
 }
 
-/// What became of an act. Of one that was done several times, the first answer is told: the ledger has them all.
+/// The outcome of an act. For an act that was done several times, this is the first answer: the ledger has all of them.
 async fn find(
     State(office): State<Arc<Office>>,
     UrlPath(reference): UrlPath<String>,
@@ -197,7 +196,7 @@ async fn find(
     office.pass(&reference, Point::Observing, worker).await;
     match office.done(&reference) {
         Some(answer) => {
-            // Whoever was held up before the answer may have given up or died before everybody was killed who was to be.
+            // A caller that was held before the answer may have given up or died before all planned kills took place.
             office.pass(&reference, Point::BeforeAnswer, worker).await;
             ([(BOOKS, "acts")], Json(answer)).into_response()
         }
@@ -248,14 +247,14 @@ impl Office {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Acts, whatever it did before.
+    /// Acts, regardless of earlier acts.
     fn act(&self, request: Request) -> Result<Value> {
         let mut ledger = self.ledger();
         let answer = self.desk.answer(&request).map_err(anyhow::Error::msg)?;
         Ok(ledger.append(line(request, answer))?.answer.clone())
     }
 
-    /// Undoes an act, whatever it undid before.
+    /// Undoes an act, regardless of earlier undos.
     fn undo(&self, reference: &str) -> Result<Value> {
         let mut ledger = self.ledger();
         let act = ledger
@@ -287,7 +286,7 @@ impl Office {
             .map(|line| line.answer.clone())
     }
 
-    /// Says that nothing is in the books, once it is sure that nothing is on its way.
+    /// Answers that nothing is in the books, once it is sure that no request is under way.
     fn absent(&self, what: &str, counted: &str) -> Response {
         if self.is_settled(what) {
             return (StatusCode::NOT_FOUND, Json(json!({ counted: 0 }))).into_response();
@@ -297,7 +296,7 @@ impl Office {
         (kind, json!({ "inconclusive": { "why": why } }).to_string()).into_response()
     }
 
-    /// Whether it is sure that no request for an act is on its way any more.
+    /// Whether it is sure that no request for an act is still under way.
     fn is_settled(&self, reference: &str) -> bool {
         let mut traffic = self.traffic();
         let asked = *traffic
@@ -329,7 +328,7 @@ impl Office {
         }
     }
 
-    /// Holds a call up where that is planned, until the parent lets it go on, if it ever does.
+    /// Holds a call where that is planned, until the parent releases it, if it ever does.
     async fn pass(&self, reference: &str, point: Point, worker: usize) {
         while let Some((victim, go)) = self.hold(reference, point) {
             let hold = Hold {
@@ -340,7 +339,7 @@ impl Office {
             let held = serde_json::to_string(&Held { hold, worker }).expect("it has a JSON form");
             self.parent.say(&format!("{HOLDS} {held}"));
             if go.await.is_err() {
-                // Another request for the act is held up now.
+                // Another request for the act is held now.
                 std::future::pending::<()>().await;
             }
         }
@@ -361,7 +360,7 @@ impl Office {
             let reference = command.strip_prefix(GO).and_then(|rest| rest.strip_prefix(' '));
             let held = reference.and_then(|reference| self.traffic().held.remove(reference));
             if let Some(go) = held {
-                // Whoever was held up may have given up.
+                // The held caller may have given up.
                 let _ = go.send(());
             }
         }

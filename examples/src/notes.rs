@@ -1,4 +1,4 @@
-//! What a idempotent agent has without Tape: a notes file on its disk, with a line for each finished step.
+//! The backing of a careful agent without Tape: a notes file on its disk, with a line for each finished step.
 //!
 //! Run again, the agent skips the steps that it finds in its notes. That is more than most agents have, and it looks
 //! safe; but a step that was done and not noted is done again.
@@ -27,7 +27,7 @@ pub struct Note {
     pub at_us: i64,
     /// The step that is finished.
     pub step: String,
-    /// What came of it.
+    /// Its result.
     pub value: Value,
 }
 
@@ -116,7 +116,7 @@ impl Journal for Notes {
             return Ok(noted);
         }
         let result = match run(None).await {
-            // The answer did not come, so it is asked for again; this is what most HTTP clients are set up to do.
+            // The answer was lost, so the request is sent again; most HTTP clients are configured like this.
             Err(_lost) => run(None).await?,
             Ok(result) => result,
         };

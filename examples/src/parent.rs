@@ -1,15 +1,15 @@
 //! A started process's end of the pipe to the process that started it.
 //!
-//! Lines on standard output report, lines on standard input command. When standard input closes, the parent is gone and
-//! this process ends too, however the parent died. Only `tape-server` does not listen for that: where the parent itself is killed
-//! with SIGKILL, it stays behind.
+//! Lines on standard output report, lines on standard input command. When standard input closes, the parent is gone and this process ends
+//! too, however the parent died. Only `tape-server` does not watch its standard input: where the parent itself is killed with SIGKILL, it
+//! stays behind.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// What a process exits with when its parent is gone.
+/// The exit code of a process whose parent is gone.
 pub const ORPHANED: i32 = 3;
 
 /// The process that started this one.
@@ -19,7 +19,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Listens to the parent from now on. To be called once in a process.
+    /// Listens to the parent from now on. Call this once in a process.
     #[must_use]
     pub fn attach() -> Self {
         let (tell, commands) = unbounded_channel();
@@ -37,7 +37,7 @@ impl Parent {
     /// Reports a line.
     pub fn say(&self, line: &str) {
         let mut out = std::io::stdout().lock();
-        // A parent that cannot be told is gone; the thread above ends this process.
+        // A failed write means that the parent is gone; the thread above ends this process.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 

@@ -1,5 +1,5 @@
-//! What every supervisor of a scenario does: it starts the processes, follows an agent through a drive, keeps count of the stops that
-//! are left, and tells what the processes last said where the scenario fails.
+//! The common part of every supervisor: it starts the processes, follows an agent through a drive, tracks the remaining stops, and prints
+//! the last output of the processes where the scenario fails.
 
 use crate::child::Child;
 use crate::interrupt;
@@ -11,21 +11,21 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Lines of a failed scenario's processes that are told.
+/// Lines of a failed scenario's processes that are printed.
 const LINES_TOLD: usize = 20;
 
-/// Tells the person who watches.
+/// Prints a line for the user.
 #[expect(clippy::print_stdout, reason = "a demonstration speaks on standard output")]
 pub fn say(line: &str) {
     println!("{line}");
 }
 
-/// Runs a scenario until it ends or is interrupted; says under the program's `name` why it failed.
+/// Runs a scenario until it ends or is interrupted; prints under the program's `name` why it failed.
 pub async fn run(name: &str, scenario: impl Future<Output = Result<()>>) -> ExitCode {
     told(name, interrupt::or_interrupted(scenario).await)
 }
 
-/// The exit code of an outcome; a failure is said under the program's `name`.
+/// The exit code of an outcome; a failure is printed under the program's `name`.
 #[must_use]
 pub fn told(name: &str, outcome: Result<()>) -> ExitCode {
     match outcome {
@@ -37,7 +37,7 @@ pub fn told(name: &str, outcome: Result<()>) -> ExitCode {
     }
 }
 
-/// Where the processes of a scenario come from, and where they write what goes wrong.
+/// Where the processes of a scenario come from, and where they write errors.
 #[derive(Clone, Debug)]
 pub struct Processes {
     program: PathBuf,
@@ -45,7 +45,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// The processes are this very program, in other roles; their standard error goes into a file in `dir`.
+    /// The processes run this same program in other roles; their standard error goes into a file in `dir`.
     ///
     /// # Errors
     /// Where this program cannot be found.
@@ -103,14 +103,14 @@ pub enum Drove {
     ToTheEnd,
     /// It was killed as planned.
     IntoAKill,
-    /// The run waits without it for what it left to others.
+    /// The run waits without it for work that it left to others.
     Suspended,
     /// It ended in another way, such as by losing its lease on a busy machine.
     Astray,
 }
 
 impl Drove {
-    /// The agent says that it is done, and has to end well.
+    /// The agent reports that it is done, and must end successfully.
     ///
     /// # Errors
     /// Where it does not.
@@ -120,7 +120,7 @@ impl Drove {
         Ok(Self::ToTheEnd)
     }
 
-    /// The agent reports nothing more, without having said that it is done.
+    /// The agent reports nothing more, without having reported that it is done.
     ///
     /// # Errors
     /// Where waiting for its end fails.
@@ -130,7 +130,7 @@ impl Drove {
     }
 }
 
-/// Drives that ended in another way than planned: a few are forgiven.
+/// Drives that ended in another way than planned: a few are allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Strays {
     max: usize,
@@ -138,13 +138,13 @@ pub struct Strays {
 }
 
 impl Strays {
-    /// At most `max` of them.
+    /// Allows at most `max` of them.
     #[must_use]
     pub const fn at_most(max: usize) -> Self {
         Self { max, count: 0 }
     }
 
-    /// One more.
+    /// Counts one more.
     ///
     /// # Errors
     /// Where it is one too many.
@@ -159,7 +159,7 @@ impl Strays {
     }
 }
 
-/// The stops of a run that its agent has not come to yet.
+/// The stops of a run that its agent has not reached yet.
 #[derive(Clone, Debug)]
 pub struct Left(VecDeque<Stop>);
 

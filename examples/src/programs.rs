@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The program `name` of a package, beside this one. It is built where it is absent, and where cargo runs this program, so that
-/// nobody sees the program of yesterday; the tests' runner has built it already.
+/// The program `name` of a package, beside this one. It is built where it is missing, and where cargo runs this program, so that no
+/// outdated program runs; the tests' runner has built it already.
 ///
 /// # Errors
 /// Where it cannot be built.

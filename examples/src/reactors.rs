@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
-/// What a process of reactors says once it is ready, before ` ready`.
+/// The word of a ready reactor process, before ` ready`.
 const NAME: &str = "tape-reactor";
 
 /// One process: the journal it works on, and its configuration.
@@ -29,7 +29,7 @@ pub struct Reactors {
 }
 
 impl Reactors {
-    /// Starts one process for each setting; what they log goes to the file `errors`.
+    /// Starts one process for each setting; their logs go to the file `errors`.
     ///
     /// # Errors
     /// Where the program cannot be built or started.
@@ -56,7 +56,7 @@ impl Reactors {
     /// Kills a process and starts another in its place.
     ///
     /// # Errors
-    /// Where it had ended by itself, or does not come up again.
+    /// Where it had ended by itself, or does not start again.
     pub async fn kill(&self, n: usize) -> Result<()> {
         let place = self
             .running

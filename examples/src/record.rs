@@ -7,7 +7,7 @@ use tape_client::core::codec::{StoredEntry, decode};
 use tape_client::core::entry::{Entry, EntryBody};
 use tape_client::{RunId, Tape};
 
-/// All entries of a run, in order, and what its chain says.
+/// All entries of a run, in order, and the result of verifying its chain.
 #[derive(Debug)]
 pub struct Record {
     /// The entries.
@@ -19,7 +19,7 @@ pub struct Record {
 /// Reads the journal of a run and verifies its chain.
 ///
 /// # Errors
-/// Where the journal is out of reach, or an entry cannot be read.
+/// Where the journal is unreachable, or an entry cannot be read.
 pub async fn read(tape: &Tape, run: &RunId) -> Result<Record> {
     let stored: Vec<StoredEntry> = tape
         .journal(run)
@@ -44,7 +44,7 @@ pub async fn read(tape: &Tape, run: &RunId) -> Result<Record> {
 /// A decision as it was recorded.
 #[derive(Clone, Debug)]
 pub struct Decided {
-    /// Which, in the run's own scope.
+    /// Its number, in the run's own scope.
     pub k: usize,
     /// The answer.
     pub answer: serde_json::Value,
@@ -82,19 +82,19 @@ impl Record {
         Ok(decisions)
     }
 
-    /// Whether the run has ended well.
+    /// Whether the run has completed.
     #[must_use]
     pub fn completed(&self) -> bool {
         self.has(|body| matches!(body, EntryBody::RunCompleted(_)))
     }
 
-    /// Whether the run has failed, and what it did is undone.
+    /// Whether the run has failed and its acts are undone.
     #[must_use]
     pub fn failed(&self) -> bool {
         self.has(|body| matches!(body, EntryBody::RunFailed(_)))
     }
 
-    /// Whether an agent has no more part in the run.
+    /// Whether the run needs no agent any more.
     #[must_use]
     pub fn over(&self) -> bool {
         self.has(|body| matches!(body, EntryBody::RunCompensating(_))) || self.failed() || self.completed()

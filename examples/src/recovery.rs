@@ -1,5 +1,5 @@
-//! Recovery, as a scenario uses it: a run whose agent was killed is taken by Tape's recovery reactor and handed to the scenario,
-//! which starts its agent again. The reactor runs in the scenario's own process, or in others that post their re-drives to it.
+//! Recovery in a scenario: Tape's recovery reactor claims a run whose agent was killed and hands it to the scenario, which starts its agent
+//! again. The reactor runs in the scenario's own process, or in others that post their re-drives to it.
 
 use crate::upstream::ANYWHERE;
 use anyhow::Result;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long recovery holds a run at a time; it renews its hold until an agent has adopted the run.
+/// How long recovery holds a run at a time; it renews its lease until an agent has adopted the run.
 const HOLD: Duration = Duration::from_secs(2);
 
 /// A run that recovery took. While this is kept, recovery waits for the drive to end.
@@ -32,7 +32,7 @@ pub struct Handover {
     _driven: oneshot::Sender<()>,
 }
 
-/// Where recovery hands runs to.
+/// The receivers of handed-over runs.
 #[derive(Debug, Default)]
 struct Waiting {
     runs: Mutex<HashMap<RunId, UnboundedSender<Handover>>>,
@@ -92,7 +92,7 @@ impl RecoveredRuns {
         })
     }
 
-    /// Where recovery announces that a run waits for its agent. To be asked for before the run begins.
+    /// Where recovery announces that a run waits for its agent. Must be requested before the run begins.
     #[must_use]
     pub fn of_run(&self, run: RunId) -> UnboundedReceiver<Handover> {
         let (tell, handovers) = unbounded_channel();
@@ -116,7 +116,8 @@ impl Redriver for Waiting {
 }
 
 impl Waiting {
-    /// Hands a run to who waits for it: what ends with the drive, whichever way; none where nobody waits.
+    /// Hands a run to the task that waits for it. Returns a future that ends with the drive, however the drive ends; none where no task
+    /// waits.
     fn hand_over(&self, run: &RunId, epoch: Epoch) -> Option<impl Future<Output = ()> + use<>> {
         let (driven, ended) = oneshot::channel();
         let handover = Handover {

@@ -1,4 +1,4 @@
-//! Trying something until it works.
+//! Retries an operation until it works.
 
 use anyhow::Result;
 use std::time::Duration;
@@ -8,7 +8,7 @@ const TRIES_MAX: usize = 40;
 /// The time between two of them.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Tries as often as it takes, up to a limit: in a scenario, what one process needs of another is often gone for a moment.
+/// Tries as often as it takes, up to a limit: in a scenario, a process is often unavailable for a moment.
 ///
 /// # Errors
 /// That of the last try.

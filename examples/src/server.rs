@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
-/// What a server says once it is ready.
+/// The line of a ready server.
 const READY: &str = "tape-server listening on";
-/// A driver's connection that closed is held to be dead after so many milliseconds: in a scenario, agents die all the time.
+/// A driver whose connection closed counts as dead after this many milliseconds: in a scenario, agents die all the time.
 const LEASE_GRACE_MS: &str = "50";
 
 /// Several `tape-server` processes over one store.
@@ -23,7 +23,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts `count` servers over the store at a URL; what they log goes to the file `errors`.
+    /// Starts `count` servers over the store at a URL; their logs go to the file `errors`.
     ///
     /// # Errors
     /// Where the server's program cannot be built or started.
@@ -54,16 +54,16 @@ impl Servers {
         })
     }
 
-    /// The URL of the server that the `n`-th client is to use: all have their share.
+    /// The URL of the server that the `n`-th client is to use: clients are spread over all servers.
     #[must_use]
     pub fn url(&self, n: usize) -> String {
         format!("tape://{}", self.addresses[n % self.addresses.len()])
     }
 
-    /// Kills a server and starts it again at its address. `while_down` is done between the two.
+    /// Kills a server and starts it again at its address. `while_down` runs between the two.
     ///
     /// # Errors
-    /// Where the server had ended by itself, or does not come up again.
+    /// Where the server had ended by itself, or does not start again.
     pub async fn kill(&self, server: usize, while_down: impl Future<Output = Result<()>>) -> Result<()> {
         let mut running = self.running[server].lock().await;
         running.kill().await.context("a server cannot be killed")?;

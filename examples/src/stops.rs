@@ -1,4 +1,4 @@
-//! Where a process is to be killed. The plan is made beforehand; the agent reports when it is there and waits, so a kill always
+//! The points where a process will be killed. The plan is made beforehand; the agent reports when it is there and waits, so a kill always
 //! hits the point it was planned for.
 
 use crate::parent::Parent;
@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
-    /// Before the agent has written down what it is about to do.
+    /// Before the agent has recorded its intent.
     BeforeIntent,
-    /// Between writing it down and calling the upstream.
+    /// Between recording the intent and calling the upstream.
     BeforeCall,
     /// Between the upstream's commit and its answer.
     BeforeAnswer,
-    /// Between the answer and writing it down.
+    /// Between the answer and recording it.
     BeforeRecord,
-    /// While the agent goes again through what is recorded already.
+    /// While the agent replays recorded steps.
     Redrive,
     /// While the agent waits for a person.
     AtGate,
@@ -43,15 +43,15 @@ impl fmt::Display for Point {
     }
 }
 
-/// Who or what is lost at a stop.
+/// The process or answer that is lost at a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Victim {
-    /// A server of the journal; the agent goes on.
+    /// A server of the journal; the agent continues.
     Server(usize),
     /// The agent.
     Agent,
-    /// Nobody, but the upstream's answer is lost; the agent goes on.
+    /// No process, only the upstream's answer is lost; the agent continues.
     Answer,
     /// The worker that calls the upstream.
     Reactor,
@@ -64,7 +64,7 @@ pub struct Stop {
     pub step: String,
     /// The moment within it.
     pub point: Point,
-    /// Who or what is lost.
+    /// The process or answer that is lost.
     pub victim: Victim,
 }
 
@@ -105,10 +105,10 @@ impl Stops {
         }
     }
 
-    /// Checks that the next stop is not one during re-drive: the agent has come to something that is not recorded yet.
+    /// Checks that the next stop is not one during re-drive: the agent has reached a step that is not recorded yet.
     ///
     /// # Errors
-    /// Where it is, which means that the journal lost something.
+    /// Where the next stop is one, which means that the journal lost something.
     pub fn going_live(&self, step: &str) -> Result<()> {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let replaying = left.front().is_some_and(|next| next.point == Point::Redrive);

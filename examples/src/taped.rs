@@ -1,4 +1,4 @@
-//! What an agent has with Tape: a run, driven over its journal.
+//! The backing of an agent with Tape: a run, driven over its journal.
 
 use crate::journal::{Answer, Call, Journal};
 use anyhow::{Context as _, Result};
@@ -12,8 +12,8 @@ use tape_client::{
 /// The budget that the model's answers are charged to.
 pub const MODEL_BUDGET: &str = "model";
 
-/// The policy of acts at an upstream that heeds no keys: what it promises not to have happened may be sent again without a person,
-/// as long as it takes. Waits are short, since in a scenario answers get lost all the time.
+/// The policy of acts at an upstream that ignores idempotency keys: an act that it reports as absent may be sent again without a person,
+/// any number of times. Waits are short, since in a scenario answers get lost all the time.
 const ASKED_OFTEN: EffectPolicy = EffectPolicy {
     attempts_max: 100,
     observations_max: 100,
@@ -34,10 +34,10 @@ pub struct Taped {
 }
 
 impl Taped {
-    /// Drives `run`; what is said is kept in its session.
+    /// Drives `run`; messages are kept in its session.
     ///
     /// # Errors
-    /// Where the journal is out of reach.
+    /// Where the journal is unreachable.
     pub async fn new(tape: &Tape, run: Run) -> Result<Self> {
         let session = tape.session(run.id().session());
         match session.create(Delta::default()).await {
@@ -57,7 +57,7 @@ impl Taped {
         })
     }
 
-    /// Opens a budget for the model's answers, in millionths of a US dollar; `reserve` of it is set aside before each question.
+    /// Opens a budget for the model's answers, in millionths of a US dollar; `reserve` of it is reserved before each question.
     ///
     /// # Errors
     /// Where the journal refuses.
@@ -145,7 +145,7 @@ impl Journal for Taped {
         let run = &run;
         let result = effect.run(|attempt| async move {
             let answer = run(Some(attempt.key().to_owned())).await;
-            // Whatever went wrong on the way, the upstream may have acted: Tape sends it again, with the same key.
+            // After any error on the way, the upstream may have acted: Tape sends it again, with the same key.
             answer.map_err(|error| CallError::unknown(format!("{error:#}")))
         });
         Ok(result.await?)
@@ -157,7 +157,7 @@ impl Journal for Taped {
             std::future::pending().await
         };
         tokio::select! {
-            // Looked at first: where the answer is on record, nobody waits.
+            // This is polled first: where the answer is recorded, there is no wait.
             biased;
             answer = self.run.gate(gate).wait() => Ok(answer?.json()?),
             never = waiting => never,

@@ -23,17 +23,17 @@ pub const KEY: &str = "idempotency-key";
 /// The header that commands a [`Fault`].
 pub const FAULT: &str = "upstream-fault";
 
-/// The address that stands for a free local port.
+/// The address for a free local port.
 pub const ANYWHERE: &str = "127.0.0.1:0";
 
-/// What is asked of an upstream.
+/// A request to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The caller's own reference of the business act.
     pub reference: String,
     /// What to do.
     pub operation: String,
-    /// With what.
+    /// The content of the request.
     pub content: Value,
 }
 
@@ -55,12 +55,12 @@ impl Fault {
     }
 }
 
-/// What an upstream is about.
+/// The service of an upstream.
 pub trait Service: Send + Sync + 'static {
-    /// What it answers to a request.
+    /// The answer to a request.
     ///
     /// # Errors
-    /// Why it refuses; then it does nothing.
+    /// Why it refuses; then it does not act.
     fn answer(&self, request: &Request) -> Result<Value, String>;
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn lost() -> Response {
     Body::from_stream(futures::stream::once(broken)).into_response()
 }
 
-/// What a desk answers to somebody who changes nothing.
+/// The answer of a service to a request that changes nothing.
 pub(crate) fn looked(desk: &dyn Service, request: &Request) -> Response {
     match desk.answer(request) {
         Ok(answer) => Json(answer).into_response(),
@@ -198,17 +198,17 @@ impl Upstream {
         }
     }
 
-    /// An act that takes longer than this counts as one whose answer is lost.
+    /// The answer to an act that takes longer than this counts as lost.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Asks for an act.
+    /// Requests an act.
     ///
     /// # Errors
-    /// Where the upstream refuses, or its answer is lost and nobody knows whether it acted.
+    /// Where the upstream refuses, or its answer is lost and it is unknown whether it acted.
     pub async fn act(&self, request: &Request, key: Option<&str>, fault: Option<Fault>) -> Result<Value> {
         let mut call = self.http.post(format!("{}/act", self.url)).json(request);
         if let Some(key) = key {

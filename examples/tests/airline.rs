@@ -185,7 +185,7 @@ fn a_store_that_the_processes_cannot_share_is_refused() {
 
 #[test]
 fn after_its_deadline_the_play_says_what_is_still_open() {
-    // More kills than a second is enough for.
+    // More kills than fit into a second.
     let args = [
         "--agents",
         "1",

@@ -1,5 +1,5 @@
-//! The airline scenario over PostgreSQL and three servers, while agents and servers are killed, connections are cut, half closed and held
-//! up amid commits, and the database itself crashes.
+//! The airline scenario over PostgreSQL and three servers, while agents and servers are killed, connections are cut, half closed and
+//! delayed during commits, and the database itself crashes.
 //!
 //! At full size: `TAPE_AIRLINE_TRAJECTORIES=FILE cargo nextest run -p tape-examples --features postgres --test airline_postgres`
 //! replays the recorded runs of the file with 400 kills of agents and 50 of servers.
@@ -20,16 +20,16 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 
-/// Of a thousand requests to the database, with so many something goes wrong.
+/// How many of a thousand requests to the database fail.
 const FAULTS: usize = 10;
 
-/// How much is played, and how much goes wrong.
+/// The number of runs and of faults.
 struct Size {
     trajectories: PathBuf,
     agents: usize,
     agent_kills: usize,
     server_kills: usize,
-    /// The database crashes each time that so many entries more are there.
+    /// The database crashes after each this many new entries.
     crash_every: usize,
 }
 

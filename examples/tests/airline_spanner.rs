@@ -42,7 +42,7 @@ fn over_two_servers_on_one_database_everything_is_done_once() {
         .arg("--trajectories")
         .arg(recorded.unwrap_or_else(|| made.into()));
     command.args(["--store", &database.url(), "--servers", "2", "--seed", "7"]);
-    // The emulator is slow: it carries out one commit at a time.
+    // The emulator is slow: it executes one commit at a time.
     command.args(["--deadline-seconds", "1800"]);
     for (flag, count) in counts {
         command.args([flag, count]);

@@ -20,8 +20,8 @@ const WRITERS: usize = 10;
 /// Decisions that each writer makes between two changes.
 const STRETCH: u64 = 10;
 
-/// What a later build could do to the tables, as it would: it adds, and says that builds of version 2 can work with it. One table a
-/// transaction: one that waits for the lock of a table while it holds that of another would get in the way of commits.
+/// A change that a later build could make to the tables: it only adds, and says that builds of version 2 can work with it. Each transaction
+/// changes one table: one that waits for the lock of a table while it holds the lock of another would block commits.
 const LATER: [&str; 5] = [
     "ALTER TABLE tape_head ADD COLUMN later int NOT NULL DEFAULT 7",
     "ALTER TABLE tape_entry ADD COLUMN later text",
@@ -30,7 +30,7 @@ const LATER: [&str; 5] = [
     "INSERT INTO tape_schema VALUES (3, 2)",
 ];
 
-/// A client that decides one thing after the other until it is told to stop.
+/// A client that records one decision after the other until it is stopped.
 struct Writer {
     run: RunId,
     decided: watch::Receiver<u64>,
@@ -65,7 +65,7 @@ impl Writer {
         }
     }
 
-    /// Waits until it has decided so much more.
+    /// Waits until it has recorded [`STRETCH`] more decisions.
     async fn goes_on(&mut self) {
         let from = *self.decided.borrow();
         // Where the writer has failed, its end says why.
@@ -77,7 +77,7 @@ async fn all_go_on(writers: &mut [Writer]) {
     futures::future::join_all(writers.iter_mut().map(Writer::goes_on)).await;
 }
 
-/// Replaces servers one after the other while clients write, after `change` has been done to the database.
+/// Replaces servers one after the other while clients write, after `change` was made to the database.
 async fn replace_all(servers: Servers, change: impl FnOnce()) {
     let servers = Arc::new(servers);
     let (stop, stopped) = watch::channel(false);
@@ -118,7 +118,7 @@ async fn servers_of_two_schema_versions_work_side_by_side() {
 }
 
 /// With `TAPE_EARLIER_SERVER=FILE`, a `tape-server` of an earlier build with the feature `postgres`: its servers make the tables, and the
-/// first server of this build that replaces one of them brings the tables to its version.
+/// first server of this build that replaces one of them migrates the tables to its version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_an_earlier_build_are_replaced() {
     let Some(earlier) = std::env::var_os("TAPE_EARLIER_SERVER") else {

@@ -4,12 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tape_client::api::recovery::{Handover, Redrive, Taken};
 use tape_client::api::signature::{SIGNATURE_HEADER, sign};
 use tape_client::core::id::{Epoch, Holder};
 use tape_client::{Begun, Error, Host, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
+use tape_environment::machine;
 use tape_store::memory::MemoryStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -113,7 +114,7 @@ impl World {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    u64::try_from(machine().wall().as_micros() / 1_000_000).unwrap()
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
+use tape_environment::machine;
 use tape_server::config::Config;
 use tape_server::server::Server;
 
@@ -126,7 +127,7 @@ fn served(dir: &Path) -> String {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let config = Config::new(&store, "127.0.0.1:0".parse().unwrap());
-            let server = Server::bind(config).await.unwrap();
+            let server = Server::bind(config, machine()).await.unwrap();
             tell.send(server.address()).unwrap();
             server.run(std::future::pending()).await.unwrap();
         });

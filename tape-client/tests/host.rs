@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tape_client::core::decider::RunStatus;
 use tape_client::core::id::Holder;
+use tape_client::core::status::RunStatus;
 use tape_client::core::time::Timestamp;
 use tape_client::{Answer, CallError, Connect, Error, Host, Run, RunId, RunQuery, RunResult, Tape};
 use tape_engine::Engine;
+use tape_environment::{Environment, machine};
 use tape_store::clock::{Clock, SystemClock};
 use tape_store::contract::JournalStore;
 use tape_store::memory::MemoryStore;
@@ -28,6 +29,10 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let micros = self.0.elapsed().as_micros();
         Timestamp::from_micros(1_000_000 + i64::try_from(micros).unwrap())
+    }
+
+    fn environment(&self) -> Arc<dyn Environment> {
+        machine()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Limits that are full: a few pieces wait for each, the others are left alone until there is room again.
+//! Full limits: a few pieces wait for each, the others are set aside until there is room again.
 
 use crate::connector::{ConcurrencyLimit, LimitId};
 use std::collections::HashMap;
@@ -6,11 +6,11 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// At least so many pieces of a runner may wait for one limit, otherwise as many as it has places: enough that it never stands empty, and
-/// few enough that other copies of the reactor find something to do.
+/// How many pieces of a runner may wait for one limit at least; more where the limit has more places. That is enough to keep its places in
+/// use, and few enough to leave work for other copies of the reactor.
 const WAITING_MIN: usize = 16;
 
-/// Pieces that are known to need a full limit; beyond that they are forgotten, and looked at anew.
+/// Most pieces that are remembered to need a full limit. Others are forgotten, and found again.
 const PIECES_MAX: usize = 10_000;
 
 /// How many pieces wait for each limit. Clones share it.
@@ -26,7 +26,7 @@ pub(crate) struct WaitSlot {
 }
 
 impl WaitSlots {
-    /// Room to wait for a limit.
+    /// A slot to wait for a limit; none where enough pieces wait.
     pub(crate) fn enter(&self, limit: &ConcurrencyLimit) -> Option<WaitSlot> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = waiting.entry(limit.id()).or_default();
@@ -39,7 +39,7 @@ impl WaitSlots {
         })
     }
 
-    /// Whether more may wait for a limit, and soon will have to, lest it stands empty.
+    /// Whether more pieces may wait for a limit, and must soon, to keep its places in use.
     fn has_room(&self, limit: &ConcurrencyLimit) -> bool {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = waiting.get(&limit.id()).copied().unwrap_or_default();
@@ -63,7 +63,7 @@ impl Drop for WaitSlot {
     }
 }
 
-/// Pieces that found no room to wait for their limits.
+/// Pieces that found no slot to wait for their limits.
 #[derive(Debug)]
 pub(crate) struct Backlog<P> {
     limits: HashMap<LimitId, ConcurrencyLimit>,
@@ -86,12 +86,12 @@ impl<P: Eq + Hash> Backlog<P> {
         self.limits.insert(limit.id(), limit);
     }
 
-    /// Whether there is room for some of them by now.
+    /// Whether there is now room for some of them.
     pub(crate) fn may_go_on(&self, slots: &WaitSlots) -> bool {
         self.limits.values().any(|limit| slots.has_room(limit))
     }
 
-    /// Lets those go on that there is room for.
+    /// Releases the pieces that there is room for.
     pub(crate) fn go_on(&mut self, slots: &WaitSlots) {
         self.limits.retain(|_, limit| !slots.has_room(limit));
         self.pieces.retain(|_, limit| self.limits.contains_key(limit));

@@ -1,4 +1,4 @@
-//! Waits with jitter, so that those who failed together do not come back together.
+//! Waits with jitter, so that tasks that failed together do not retry together.
 
 use std::time::Duration;
 pub(crate) use tape_api::backoff::{Backoff, jittered};

@@ -1,4 +1,4 @@
-//! Compensation: what a run did is undone, last in, first out, one at a time.
+//! Compensation: the effects of a run are undone in reverse order, one at a time.
 
 use crate::connector::{Call, Connector, NotUndone, Observation, text};
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
@@ -14,8 +14,8 @@ use tape_core::entry::obligation::ObligationId;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
 
-/// Carries out released obligations. Which one is next, how long to wait after a failure and when a person must look are rules of
-/// the run: an agenda has at most one obligation of each run.
+/// Executes released obligations. The rules of the run decide which obligation is next, how long to wait after a failure and when a person
+/// must look. The agenda has at most one obligation of each run.
 #[derive(Clone, Debug)]
 pub struct Compensation(Worker);
 
@@ -122,7 +122,7 @@ impl Compensation {
                 let spec = self.0.spec(run, begun).await?;
                 (spec.semantics, spec.business_key)
             }
-            // An upstream that acted twice is not taken at its word that it heeds keys.
+            // An upstream that acted twice is not trusted to honour idempotency keys.
             None => (Semantics::NonIdempotent, None),
         };
         Ok(Call {
@@ -147,7 +147,7 @@ enum Claimed {
     Nothing,
 }
 
-/// One attempt, which asks first where an earlier one may have undone it.
+/// One attempt. Where an earlier one may have undone the effect, it asks first.
 async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> UndoOutcome {
     if in_doubt && let Some(known) = looked(connector, call).await {
         return known;
@@ -161,7 +161,7 @@ async fn attempted(connector: &dyn Connector, call: &Call, in_doubt: bool) -> Un
     }
 }
 
-/// What the upstream says of earlier attempts; none where another may be made.
+/// The outcome of earlier attempts by the upstream; none where another attempt may be made.
 async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoOutcome> {
     let heeds_keys = call.semantics == Semantics::Idempotent;
     match connector.observe_undo(call).await {
@@ -179,7 +179,7 @@ async fn looked(connector: &dyn Connector, call: &Call) -> Option<UndoOutcome> {
     }
 }
 
-/// An ending as an entry can carry it.
+/// An ending within the bounds of an entry.
 fn fitted(ending: UndoOutcome) -> UndoOutcome {
     match ending {
         UndoOutcome::Done { .. } => ending,

@@ -1,4 +1,4 @@
-//! Connectors: what calls an upstream, asks it what happened, and undoes.
+//! Connectors: they call an upstream, ask it what happened, and undo effects.
 
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -12,69 +12,70 @@ use tape_core::payload::Payload;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
-/// Knows one upstream. Every answer says how much is known: an error that was not examined is [`AttemptOutcome::Unknown`], never a failure.
+/// The adapter to one upstream. Every answer says how much is known: an error that was not examined is [`AttemptOutcome::Unknown`], never a
+/// failure.
 ///
-/// A call may be dropped at any await, as when its claim is lost; what it sent may have arrived all the same, and the journal counts
-/// on that. A panic counts as a worker that vanished in mid-call.
+/// A call may be dropped at any await, for example when its claim is lost. A request that it sent may have arrived all the same; the
+/// journal allows for that. A panic counts as a worker that vanished during the call.
 #[async_trait]
 pub trait Connector: Send + Sync + 'static {
-    /// Has the upstream act. The attempt is recorded as started before this is called.
+    /// Lets the upstream act. The attempt is recorded as started before this call.
     async fn dispatch(&self, call: &Call) -> AttemptOutcome;
 
-    /// Asks the upstream what became of all earlier attempts, by effect key or business key. Where the call is
+    /// Asks the upstream for the outcome of all earlier attempts, by effect key or business key. Where the call is
     /// [`unwanted`](Call::unwanted), it must not act, whatever the semantics.
     async fn observe(&self, call: &Call) -> Observation;
 
-    /// Has the upstream undo what it did: the operation and arguments are those of the obligation, the key is the obligation's own and
-    /// the same in each attempt. After an attempt that may have undone it, [`Self::observe_undo`] is asked first.
+    /// Lets the upstream undo the effect. The operation and arguments are those of the obligation; the key is the obligation's own and the
+    /// same in each attempt. After an attempt that may have undone it, [`Self::observe_undo`] is called first.
     ///
     /// # Errors
-    /// [`NotUndone`] says why; it is tried again with backoff, as often as the effect's policy says, then a person must look.
+    /// [`NotUndone`] says why. The undo is retried with backoff, as often as the effect's policy says; then a person must look.
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone>;
 
-    /// Asks the upstream whether an earlier attempt undid it, before another: found, or absent, which promises that no earlier attempt can
-    /// still arrive. None where it cannot be asked: then an idempotent effect's undo is sent again under its key, and that of any
-    /// other waits for a person.
+    /// Asks the upstream, before another attempt, whether an earlier one undid the effect: found, or absent, which promises that no earlier
+    /// attempt can still arrive. None where the upstream cannot be asked: then the undo of an idempotent effect is sent again under its
+    /// key, and any other waits for a person.
     async fn observe_undo(&self, call: &Call) -> Option<Observation> {
         let _ = call;
         None
     }
 }
 
-/// One call of an upstream.
+/// One call to an upstream.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The run.
     pub run: RunId,
-    /// The effect that is done, asked about or undone.
+    /// The effect that the call performs, observes or undoes.
     pub effect: EffectId,
     /// The connector's name.
     pub connector: Name,
-    /// What is asked of the upstream.
+    /// The operation of the upstream.
     pub operation: Operation,
-    /// With which arguments.
+    /// The arguments of the operation.
     pub args: Payload,
-    /// The idempotency key: the same in every attempt and every process. That of an undo is another than that of the effect.
+    /// The idempotency key: the same in every attempt and every process. An undo has another key than its effect.
     pub key: String,
-    /// The business operation's own name, which an undo shares with what it undoes. None for that of a duplicate: the name
-    /// stands for the act that is left.
+    /// The name of the business operation, which an undo shares with its effect. None for the undo of a duplicate: the name stands for the
+    /// act that remains.
     pub business_key: Option<BusinessKey>,
     /// What happens if the effect, or what undoes it, is sent twice.
     pub semantics: Semantics,
-    /// Which attempt, observation or attempt at undoing it is, from 1.
+    /// The number of the attempt, observation or undo attempt, from 1.
     pub attempt: u32,
     /// Whether the run is ending and does not want the effect any more.
     pub unwanted: bool,
-    /// Nobody waits for the answer any longer than this.
+    /// The worker stops waiting for the answer at this time.
     pub deadline: Instant,
 }
 
-/// What an upstream says became of an effect.
+/// What an upstream says about the outcome of an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It happened once.
     Found {
-        /// What the upstream answered, as far as it tells.
+        /// The upstream's answer to the effect, as far as it reports it.
         result: Payload,
         /// How to undo it, where that is known only now.
         undo: Option<Undo>,
@@ -83,19 +84,19 @@ pub enum Observation {
     Absent,
     /// It happened more than once.
     Duplicate {
-        /// What the upstream answered to the one that stands.
+        /// The upstream's answer to the act that stands.
         result: Payload,
-        /// How to undo the one that stands, where that is known only now.
+        /// How to undo the act that stands, where that is known only now.
         undo: Option<Undo>,
-        /// How to undo each of the others; with none a person must look.
+        /// How to undo each of the others; where this is empty a person must look.
         undo_duplicates: Vec<Undo>,
     },
-    /// The upstream could not say.
+    /// The upstream could not tell.
     Inconclusive {
         /// Why, for the journal.
         why: String,
     },
-    /// The upstream was not reached, and so was not asked: this observation does not count.
+    /// The upstream was not reached: this observation does not count.
     Unreached {
         /// What stood in the way.
         why: String,
@@ -103,13 +104,13 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// It happened once, and this was the answer; nothing else became known.
+    /// It happened once with this answer; nothing else is known.
     #[must_use]
     pub const fn found(result: Payload) -> Self {
         Self::Found { result, undo: None }
     }
 
-    /// The upstream could not say.
+    /// The upstream could not tell.
     pub fn inconclusive(why: impl fmt::Display) -> Self {
         Self::Inconclusive { why: why.to_string() }
     }
@@ -125,7 +126,7 @@ impl Observation {
     }
 }
 
-/// An attempt did not undo an effect, or nobody knows.
+/// An attempt did not undo an effect, or it is unknown whether it did.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotUndone {
     /// This attempt undid nothing, for certain.
@@ -134,19 +135,19 @@ pub enum NotUndone {
         /// What went wrong.
         error: String,
     },
-    /// It may be undone or not.
+    /// The effect may be undone or not.
     #[error("{cause}")]
     Unknown {
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         cause: String,
     },
-    /// Nothing was sent: the upstream was not reached. It is tried again, and this attempt does not count.
+    /// Nothing was sent: the upstream was not reached. The undo is retried, and this attempt does not count.
     #[error("{error}")]
     Unreached {
         /// What stood in the way.
         error: String,
     },
-    /// Nothing was sent, and no other attempt would be: a person must look.
+    /// Nothing was sent, and no other attempt would send anything: a person must look.
     #[error("{error}")]
     Refused {
         /// Why it cannot be sent.
@@ -162,7 +163,7 @@ impl NotUndone {
         }
     }
 
-    /// It may be undone or not: what an error says that nobody looked at.
+    /// The effect may be undone or not: for an error that was not examined.
     pub fn unknown(cause: impl fmt::Display) -> Self {
         Self::Unknown {
             cause: cause.to_string(),
@@ -170,14 +171,14 @@ impl NotUndone {
     }
 }
 
-/// A bound on what goes on at once in one place, such as at one upstream. Clones share it.
+/// A bound on concurrent calls in one place, such as to one upstream. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     free: Arc<Semaphore>,
     places: usize,
 }
 
-/// Tells limits apart, as long as they are there.
+/// Identifies a limit, as long as it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LimitId(usize);
 
@@ -188,7 +189,7 @@ pub struct Place {
 }
 
 impl ConcurrencyLimit {
-    /// At most so many at once, at least one.
+    /// A limit of `places` places, at least one.
     #[must_use]
     pub fn new(places: usize) -> Self {
         let places = places.clamp(1, Semaphore::MAX_PERMITS);
@@ -202,7 +203,7 @@ impl ConcurrencyLimit {
         self.places
     }
 
-    /// What all clones have in common, and no other limit.
+    /// The identity that all clones share, and no other limit has.
     pub(crate) fn id(&self) -> LimitId {
         LimitId(Arc::as_ptr(&self.free).addr())
     }
@@ -215,7 +216,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// Waits for a place; who came first gets the first.
+    /// Waits for a place, first come, first served.
     pub(crate) async fn enter(&self) -> Place {
         let permit = Arc::clone(&self.free).acquire_owned().await;
         Place {
@@ -224,18 +225,18 @@ impl ConcurrencyLimit {
     }
 }
 
-/// The connectors that a process has, by name, each with its own bound on calls at once. Reactors that share it share the bounds.
+/// The connectors of a process, by name, each with its own bound on concurrent calls. Reactors that share this share the bounds.
 #[derive(Clone, Default)]
 pub struct Connectors(HashMap<Name, (Arc<dyn Connector>, ConcurrencyLimit)>);
 
 impl Connectors {
-    /// None.
+    /// No connectors.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a connector, of which at most `concurrency` calls are under way at once.
+    /// Adds a connector with at most `concurrency` calls under way at once.
     #[must_use]
     pub fn with(mut self, name: Name, connector: impl Connector, concurrency: usize) -> Self {
         self.0
@@ -254,7 +255,7 @@ impl fmt::Debug for Connectors {
     }
 }
 
-/// A text that an entry can carry: not empty, and cut to its bound.
+/// A text within the bounds of an entry: not empty, and cut to its bound.
 pub(crate) fn text(mut text: String) -> String {
     if text.is_empty() {
         text.push_str("no reason given");

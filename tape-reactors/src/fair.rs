@@ -8,15 +8,15 @@ use std::hash::Hash;
 use tape_api::due::DueWork;
 use tape_core::id::StreamId;
 
-/// Of what is taken up at a time, at most this part is of one run, so that a run with much work does not fill it.
+/// At most this share of the work that is taken up at a time is of one run, so that a run with much work does not fill it.
 const OF_ONE_RUN: usize = 4;
 
-/// Takes a share of due work: of one in so many runs, but of one at least, at most so many pieces, in a fair order: before anybody's second piece comes
-/// everybody's first.
+/// Takes a share of due work: of one in `one_of` runs, but of one run at least, and at most `most` pieces. The order is fair: the first
+/// piece of each tenant, and of each run within it, comes before any second one.
 ///
-/// All copies of a reactor see the same work. Chance keeps them from going for the same pieces, and from writing to the same runs: what
-/// one copy does in a run, another would have to read before it can write there, while pieces of a run that one copy does at a time share
-/// their commits.
+/// All copies of a reactor see the same work. A random choice keeps them from taking the same pieces, and from writing to the same runs. A
+/// copy must read what another did in a run before it can write there, while pieces of a run that one copy does together share their
+/// commits.
 pub(crate) fn select_fairly(
     work: Vec<DueWork>,
     one_of: u32,
@@ -32,7 +32,7 @@ pub(crate) fn select_fairly(
     let mut runs: Vec<_> = by_run.into_values().collect();
     let chosen = runs.iter().filter(|_| chance.random_ratio(1, one_of)).count();
     runs.shuffle(chance);
-    // A copy that is alone, or faster this time, must not leave the little that there is to nobody.
+    // At least one run is taken: a copy that is alone, or faster this time, must not leave a little work undone.
     runs.truncate(chosen.max(1));
     take_turns(&mut runs, |pieces| pieces[0].stream.tenant().clone());
     let of_one = if pieces > most {
@@ -57,7 +57,7 @@ fn in_turns(mut work: Vec<DueWork>) -> VecDeque<DueWork> {
 /// Sorts by how many of the same kind come before; otherwise the order stays.
 fn take_turns<T, K: Hash + Eq>(things: &mut [T], kind: impl Fn(&T) -> K) {
     let mut before: HashMap<K, usize> = HashMap::new();
-    // Asked of each once, in order.
+    // The key is computed once for each, in order.
     things.sort_by_cached_key(|thing| {
         let turn = before.entry(kind(thing)).or_default();
         *turn += 1;

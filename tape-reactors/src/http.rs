@@ -7,15 +7,15 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// A part of its configuration makes no sense.
+    /// A part of its configuration is not valid.
     #[error("`{key}` {problem}")]
     Invalid {
         /// Which part.
         key: &'static str,
-        /// What is wrong with it, and what is wanted.
+        /// What is wrong with it, and what is expected.
         problem: String,
     },
-    /// A header makes no sense, or TLS cannot be set up.
+    /// A header is not valid, or TLS cannot be set up.
     #[error("no HTTP client")]
     NoClient(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -33,7 +33,7 @@ impl HttpError {
     }
 }
 
-/// Refuses what no request can be sent to, without repeating it: a URL may have a secret.
+/// Refuses a URL that no request can be sent to, without repeating it: a URL may have a secret.
 pub(crate) fn check_url(key: &'static str, url: &str) -> Result<(), HttpError> {
     let fits = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     if Url::parse(url).is_ok_and(fits) {
@@ -43,13 +43,13 @@ pub(crate) fn check_url(key: &'static str, url: &str) -> Result<(), HttpError> {
     Err(HttpError::invalid(key, problem))
 }
 
-/// A connection that is not there after so long is given up, so that it is known that nothing was sent.
+/// The longest wait for a connection. After it, the attempt ends, and it is known that nothing was sent.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
-/// A client to be set up further. It sends a request once: it follows no redirect, repeats nothing by itself, and keeps no connection
-/// on which a request could meet its end. A connection that is not there in time is given up.
+/// A builder of a client that sends a request once. It follows no redirect, retries nothing by itself, and reuses no connection, which
+/// could be closed during a request. It gives up a connection that is not established in time.
 pub(crate) fn client(connect_within: Duration) -> reqwest::ClientBuilder {
-    // Where another part of the program has set it already, that one serves as well.
+    // Where another part of the program has set it already, that one works as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

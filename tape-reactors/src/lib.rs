@@ -1,14 +1,14 @@
-//! Reactors close the gap between what the journal says and what the world does: each looks for due work of one queue and
-//! sees to it.
+//! Reactors carry out what the journal records as due: each finds the due work of one queue and handles it.
 //!
-//! - [`Reactor`] is what a reactor is; [`Runner`] runs it: woken by the feed, swept by the agenda, bounded, fair, drained.
-//! - [`Journal`](tape_api::Journal) is what it works on: a server, or an engine in its process.
-//! - [`Recovery`] takes runs whose drivers are gone and has them driven again through a [`Redriver`].
-//! - [`Outbox`] dispatches effects, [`Reconciler`] asks what became of those whose answer was lost, [`Compensation`] undoes; all
-//!   three through a [`Connector`], as a [`Worker`] that claims what it takes up.
+//! - [`Reactor`] is the trait of a reactor; [`Runner`] runs it: woken by the feed, with sweeps of the agenda, bounded, fair, and with a
+//!   drain.
+//! - [`Journal`](tape_api::Journal) is the journal that it works on: a server, or an engine in its process.
+//! - [`Recovery`] takes runs whose drivers are gone and re-drives them through a [`Redriver`].
+//! - [`Outbox`] dispatches effects, [`Reconciler`] asks for the outcome of those whose answer was lost, [`Compensation`] undoes them; all
+//!   three through a [`Connector`], as a [`Worker`] that claims the work that it takes up.
 //! - [`Timers`] ends gates and fires timers.
 //!
-//! What this crate must not know: how entries are stored or sent, and what any agent does.
+//! This crate must not know how entries are stored or sent, or what any agent does.
 
 mod backlog;
 mod backoff;

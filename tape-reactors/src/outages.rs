@@ -1,4 +1,4 @@
-//! Others that are away, such as upstreams and agents: the log says so once, and then rarely.
+//! Outages of upstreams and agents: the log reports one once, and then rarely.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -9,24 +9,24 @@ use tape_core::outage::Outage;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// While one is away, the log says so this often.
+/// How often the log repeats a lasting outage.
 const AGAIN: Duration = Duration::from_secs(300);
 
-/// Names that are told apart; those beyond are told of in debug lines alone. Some names are free text of tenants.
+/// Most names that are tracked; others only get debug lines. Some names are free text of tenants.
 const NAMES_MAX: usize = 1_000;
 
-/// Those who were away the last time.
+/// The names with an outage at their last call.
 #[derive(Debug)]
 pub(crate) struct Outages<K> {
-    /// What the log calls one of them.
+    /// The word for one of them in the log.
     what: &'static str,
-    /// What the log says of one that is away.
+    /// The log's words for an outage.
     away: &'static str,
     all: Mutex<HashMap<K, Outage>>,
 }
 
 impl<K: Eq + Hash + Clone + Display> Outages<K> {
-    /// With none away.
+    /// Without outages.
     pub(crate) fn new(what: &'static str, away: &'static str) -> Self {
         Self {
             what,
@@ -35,7 +35,7 @@ impl<K: Eq + Hash + Clone + Display> Outages<K> {
         }
     }
 
-    /// One is away, again or for the first time. Whether the log says so.
+    /// Records an outage, a new or a lasting one. Returns whether the log reports it.
     pub(crate) fn lost(&self, name: &K, why: &str) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < NAMES_MAX && !all.contains_key(name) {
@@ -52,10 +52,10 @@ impl<K: Eq + Hash + Clone + Display> Outages<K> {
         said.is_some()
     }
 
-    /// One is there.
+    /// Records that the outage of a name is over.
     pub(crate) fn back(&self, name: &K) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        // It stays known: one that comes and goes is told of as rarely.
+        // The name stays tracked: an outage that comes and goes is reported as rarely.
         let outage = all.get_mut(name);
         if let Some(spell) = outage.and_then(|outage| outage.back(Instant::now().into_std())) {
             info!(%name, %spell, "the {} is there again", self.what);

@@ -1,4 +1,4 @@
-//! The outbox: effects that a worker dispatches, recorded as started before the upstream is called.
+//! The outbox: a worker dispatches effects. Each attempt is recorded as started before the upstream is called.
 
 use crate::backoff::spread;
 use crate::connector::{Call, text};
@@ -17,9 +17,9 @@ use tape_core::limits::BACKOFF_MS_MAX;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
 
-/// Takes due effects from the outbox. It claims an effect, which records the attempt as started, before it calls the upstream; keeps
-/// the claim while it waits; and records what came of it. Where its worker vanished in mid-call, an effect that is not idempotent
-/// becomes UNKNOWN instead of being sent again: that is a rule of the run, which a claim only asks for.
+/// Takes due effects from the outbox. It claims an effect, which records the attempt as started, before it calls the upstream. It keeps the
+/// claim while it waits, and records the outcome. Where its worker vanished during the call, an effect that is not idempotent becomes
+/// UNKNOWN and is not sent again: the rules of the run decide this when the effect is claimed.
 #[derive(Clone, Debug)]
 pub struct Outbox(Worker);
 
@@ -30,7 +30,7 @@ impl Outbox {
         Self(worker)
     }
 
-    /// Starts an attempt: its number; none where there is nothing to send.
+    /// Claims an attempt. Returns its number, or that there is nothing to send.
     async fn claim(&self, call: &Call) -> Result<Claimed, JournalError> {
         let claim = WorkerCommand::ClaimEffect {
             effect: call.effect.clone(),
@@ -45,10 +45,10 @@ impl Outbox {
                     attempt,
                     ..
                 } => Claimed::Attempt(attempt),
-                // Its worker had vanished: it is for the reconciler now.
+                // Its worker had vanished: the effect belongs to the reconciler now.
                 _ => Claimed::Seen,
             }),
-            // Another was faster, or the run does not want it any more.
+            // Another worker was faster, or the run no longer wants the effect.
             Err(JournalError::Rejected(_)) => Ok(Claimed::Nothing),
             Err(error) => Err(error),
         }
@@ -102,7 +102,7 @@ impl Outbox {
                 );
                 Ok(())
             }
-            // It happened, whatever is wrong with what the connector says of it: that must not be forgotten.
+            // The effect happened, even if the connector's answer cannot be recorded: that fact must not be lost.
             Err(JournalError::Rejected(rejection)) if known => {
                 if let Some(bare) = bare
                     && self.record(call, bare).await.is_ok()
@@ -160,7 +160,7 @@ impl Reactor for Outbox {
     }
 }
 
-/// A call about an effect as it was begun, before anything is claimed.
+/// A call for an effect as it was begun, before anything is claimed.
 pub(crate) fn call(worker: &Worker, run: &RunId, effect: &EffectId, spec: &EffectSpec) -> Call {
     Call {
         run: run.clone(),

@@ -1,4 +1,4 @@
-//! What a reactor is.
+//! The trait of a reactor, and its results.
 
 use crate::connector::ConcurrencyLimit;
 use async_trait::async_trait;
@@ -9,32 +9,32 @@ use tape_api::due::DueWork;
 use tape_core::agenda::Queue;
 use tape_core::id::{AgentVersion, App, ConnectorName};
 
-/// Sees to the due work of one queue. Copies of a reactor may run in any number of processes: what one takes up, by a command that
-/// claims it, the others leave alone.
+/// Handles the due work of one queue. Copies of a reactor may run in any number of processes: work that one has claimed by a command, the
+/// others leave alone.
 #[async_trait]
 pub trait Reactor: Send + Sync + 'static {
     /// Its name in logs.
     fn name(&self) -> &'static str;
 
-    /// Whose work it sees to.
+    /// The queue whose work it handles.
     fn queue(&self) -> Queue;
 
-    /// Looks at one piece of work, and says what is to be done about it. The runner calls it for several pieces at a time, never for a
-    /// piece that it has a task of already.
+    /// Looks at one piece of work, and returns what to do about it. The runner calls this for several pieces at a time, never for a piece
+    /// that already has a task.
     ///
     /// # Errors
-    /// [`ReactionError`]: the runner comes back to this piece later, with growing waits, and goes on with others.
+    /// [`ReactionError`]: the runner retries this piece later, with growing waits, and continues with others.
     async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError>;
 }
 
-/// What is to be done about a piece of work, and what bounds it.
+/// What to do about a piece of work, and the limit that bounds it.
 pub struct Task<'a> {
     limit: Option<ConcurrencyLimit>,
     act: BoxFuture<'a, Result<Reaction, ReactionError>>,
 }
 
 impl<'a> Task<'a> {
-    /// To be done as soon as its queue has room, which it has when the task is made.
+    /// A task for as soon as its queue has room, which it has when the task is made.
     pub fn now(act: impl Future<Output = Result<Reaction, ReactionError>> + Send + 'a) -> Self {
         Self {
             limit: None,
@@ -42,7 +42,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The same once there is a place in a limit, such as that of its connector. While it waits for that, it takes up no place in the
+    /// The same once there is a place in a limit, such as that of its connector. While it waits for the limit, it holds no place in the
     /// queue.
     pub fn limited(
         limit: ConcurrencyLimit,
@@ -54,7 +54,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Nothing is to be done: the hint was stale.
+    /// There is nothing to do: the hint was stale.
     #[must_use]
     pub fn nothing() -> Self {
         Self::now(std::future::ready(Ok(Reaction::Nothing)))
@@ -78,29 +78,29 @@ impl std::fmt::Debug for Task<'_> {
     }
 }
 
-/// What came of a piece of work.
+/// The result of a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
-    /// It is seen to.
+    /// The work is done.
     Done,
-    /// There was nothing to do: another was faster, or the hint was stale.
+    /// There was nothing to do: another worker was faster, or the hint was stale.
     Nothing,
 }
 
-/// A piece of work could not be seen to now.
+/// A piece of work could not be done now.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReactionError {
-    /// The journal was out of reach or refused.
+    /// The journal was unreachable or refused.
     #[error("the journal did not take it")]
     Journal(#[from] JournalError),
-    /// Nothing here knows the upstream; a worker elsewhere may.
+    /// The upstream has no connector here; a worker elsewhere may have one.
     #[error("no connector '{connector}' is known here")]
     UnknownConnector {
         /// Its name.
         connector: ConnectorName,
     },
-    /// Nothing here drives runs of the app; a worker elsewhere may.
+    /// No agent here drives runs of the app; a worker elsewhere may have one.
     #[error("no agent of app '{app}' is known here")]
     UnknownApp {
         /// The app.
@@ -117,10 +117,10 @@ pub enum ReactionError {
     /// The reactor panicked, which is a bug of its own.
     #[error("the reactor panicked")]
     Panicked,
-    /// The world outside did not do its part.
+    /// A call to the outside failed.
     #[error("{what} failed")]
     Outside {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
         /// Why it failed.
         #[source]
@@ -129,7 +129,8 @@ pub enum ReactionError {
 }
 
 impl ReactionError {
-    /// The app or connector that is not known here, where that is why: the work is for other processes, and nothing has failed.
+    /// The app or connector that is not configured here, where that is the reason: then the work is for other processes, and nothing has
+    /// failed.
     pub(crate) fn unconfigured(&self) -> Option<String> {
         match self {
             Self::UnknownConnector { connector } => Some(format!("connector {connector}")),

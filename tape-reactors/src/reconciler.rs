@@ -1,4 +1,4 @@
-//! The reconciler: effects of which nobody knows whether they happened are asked about, until that is known or a person must look.
+//! The reconciler: it asks the upstream about effects with an unknown outcome, until the outcome is known or a person must look.
 
 use crate::connector::{Call, Observation, text};
 use crate::outbox::call;
@@ -15,8 +15,8 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::run::ARGUMENTS_ERASED;
 
-/// Observes UNKNOWN effects. When the next observation is due, what follows from one, and when a person must look, are rules of
-/// the run.
+/// Observes UNKNOWN effects. The rules of the run decide when the next observation is due, what follows from one, and when a person must
+/// look.
 #[derive(Clone, Debug)]
 pub struct Reconciler(Worker);
 
@@ -27,7 +27,7 @@ impl Reconciler {
         Self(worker)
     }
 
-    /// Takes the observation: its number, and whether the run does not want the effect any more; none where there is nothing to observe.
+    /// Claims the observation. Returns its number, and whether the run no longer wants the effect; none where there is nothing to observe.
     async fn claim(&self, call: &Call) -> Result<Option<(u32, bool)>, JournalError> {
         let claim = WorkerCommand::ClaimObservation {
             effect: call.effect.clone(),
@@ -86,7 +86,7 @@ impl Reconciler {
                 tell!(warn, call, "the observation came after its claim had lapsed");
                 Ok(())
             }
-            // What the connector says cannot be recorded as it is: the observation still counts towards its bound.
+            // The connector's result cannot be recorded as it is: the observation still counts towards its bound.
             Err(JournalError::Rejected(rejection)) if conclusive => {
                 let why = format!("what was seen was refused: {rejection}");
                 match self.send(call, Observation::Inconclusive { why }).await {
@@ -154,7 +154,7 @@ fn parts(seen: Observation) -> (Payload, Option<Undo>, Vec<Undo>) {
     }
 }
 
-/// A reason as an entry can carry it.
+/// A reason within the bounds of an entry.
 fn text_of(why: Option<&str>) -> String {
     why.map_or_else(String::new, |why| text(why.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Recovery: runs whose drivers are gone, or that wait no longer, are driven again.
+//! Recovery: it re-drives runs whose drivers are gone, or whose wait is over.
 
 use crate::outages::Outages;
 use crate::reactor::{Reaction, ReactionError, Reactor, Task};
@@ -104,11 +104,11 @@ impl Recovery {
         };
         let undriven = self.handover.release(run, epoch).await?;
         self.tell(run, &driven, undriven);
-        // The run itself says when it is due again: the runner need not wait on top.
+        // The run itself says when it is due again: the runner need not add a wait.
         Ok(Reaction::Done)
     }
 
-    /// What the log says of a re-drive.
+    /// Logs the result of a re-drive.
     fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
         let failed = driven.as_ref().err().map(|error| Causes(error).to_string());
         if undriven {

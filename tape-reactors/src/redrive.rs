@@ -1,4 +1,4 @@
-//! Having a run driven again.
+//! Re-drives runs.
 
 #[cfg(feature = "http")]
 mod agent_engine;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tape_api::recovery::Redrive;
 use tape_core::id::{AgentVersion, App};
 
-/// Has agents driven again.
+/// Starts agents for runs again.
 #[async_trait]
 pub trait Redriver: Send + Sync + 'static {
     /// Whether it chooses by the version of the agent that began a run of an app. Only then is that version read, and told to the
@@ -43,27 +43,27 @@ pub trait Redriver: Send + Sync + 'static {
         None
     }
 
-    /// Starts the agent of the run over its journal. It may return once the agent has adopted the run, or once the agent
-    /// is done with it: recovery keeps its hold of the run until it is adopted or this returns, and drops this where the run is not
-    /// adopted within a few leases. Where the run is not adopted when this returns, whatever it returns, the run is let go and becomes
-    /// due again, later each time; that says nothing about the run, and does not get it stuck.
+    /// Starts the agent of the run over its journal. It may return once the agent has adopted the run, or once the agent is done with it:
+    /// recovery keeps its hold of the run until it is adopted or this returns, and drops this future where the run is not adopted within a
+    /// few leases. Where the run is not adopted when this returns, whatever it returns, the run is released and becomes due again, later
+    /// each time. That says nothing about the run, and does not make it stuck.
     ///
     /// # Errors
-    /// [`RedriveError`], which the log says.
+    /// [`RedriveError`], which is logged.
     async fn redrive(&self, redrive: &Redrive) -> Result<(), RedriveError>;
 }
 
-/// A run could not be driven again.
+/// A run could not be re-driven.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedriveError {
-    /// Nothing here drives runs of the app.
+    /// No agent here drives runs of the app.
     #[error("no agent of app '{app}' is known here")]
     UnknownApp {
         /// The app.
         app: App,
     },
-    /// The agent, or who stands before it, refused.
+    /// The agent, or a proxy before it, refused.
     #[error("the answer has status {status}")]
     Refused {
         /// Its HTTP status.
@@ -72,7 +72,7 @@ pub enum RedriveError {
     /// The agent could not be reached: it knows nothing of the run.
     #[error("the agent is out of reach")]
     Unreached(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The agent was asked, and nobody adopted the run.
+    /// The agent was asked, but no agent adopted the run.
     #[error("the run was not adopted within {}s", .within.as_secs())]
     Unadopted {
         /// How long that took.
@@ -83,7 +83,7 @@ pub enum RedriveError {
     Agent(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What came of asking an agent over HTTP.
+/// The error for a failed HTTP request to an agent.
 #[cfg(feature = "http")]
 fn failed(error: reqwest::Error) -> RedriveError {
     let unreached = error.is_connect();

@@ -1,4 +1,4 @@
-//! Runs a reactor: finds due work, keeps what is under way bounded, comes back to what failed, drains.
+//! Runs a reactor: finds due work, bounds the work under way, retries failed work, and drains.
 
 use crate::backlog::{Backlog, WaitSlots};
 use crate::backoff::jittered;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Failed pieces that are remembered; beyond that those that would be tried again soonest are forgotten, and tried early.
+/// Failed pieces that are remembered; beyond that the ones due for the soonest retry are forgotten, and retried early.
 const FAILED_MAX: usize = 10_000;
 
 /// Pieces that wait for limits, beside those under way in the queue; while there are more, nothing new is taken up.
@@ -35,21 +35,22 @@ const WAITING_MAX: usize = 4_096;
 const PIECES_MAX: usize = 256;
 const PIECES_MIN: usize = 8;
 
-/// While other copies are mostly faster, at least one of so many runs is taken up after a look.
+/// While other copies are mostly faster, at least one in this many runs is taken up after a look.
 const ONE_OF_MAX: u32 = 64;
 
-/// After so long with nothing to do, the others count for nothing: whoever is woken goes for what there is.
+/// After this long without work, the share for other copies is reset: a woken runner takes any due work.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// However much is written, looks at the agenda are this far apart at least...
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// ...and so many times as far apart as a look takes, up to a bound, so that many copies over much work do not mostly look at it.
+/// ...and this many times as long as a look takes, up to a bound, so that many copies over much work do not spend most of their time on
+/// looks.
 const PAUSE_LOOKS: u32 = 4;
 const REST_MAX: Duration = Duration::from_millis(250);
 
-/// The same while what is written is nothing for this reactor, so that the work of others costs it little. Whoever has looked
-/// at nothing for longer than this is woken at once.
+/// The same while written entries concern other reactors, so that their work costs this one little. A runner that has found nothing for
+/// longer than this is woken at once.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// While the agenda cannot be read, the log says so this often.
@@ -86,10 +87,10 @@ impl Default for Options {
 type Piece = (StreamId, Item);
 type Finished = Result<(Id, Result<Outcome, ReactionError>), JoinError>;
 
-/// What came of a piece that was taken up.
+/// The result of a piece that was taken up.
 enum Outcome {
     Reacted(Reaction),
-    /// Enough pieces wait for its limit as it is.
+    /// Enough pieces wait for its limit already.
     AtLimit(ConcurrencyLimit),
 }
 
@@ -120,7 +121,7 @@ pub struct Runner {
     found_at: Instant,
     /// When something will be due that was seen since then, at the latest the next sweep.
     due_next: Instant,
-    /// What is under way, and whether it was seen to be due meanwhile.
+    /// The pieces under way, and whether each was seen due again meanwhile.
     under_way: HashMap<Piece, bool>,
     /// Comes once something is written after the first page was looked at; none once it came.
     changed: Option<BoxFuture<'static, ()>>,
@@ -130,8 +131,8 @@ pub struct Runner {
     pieces: HashMap<Id, Piece>,
 }
 
-/// How much of what is due is taken up after a look: less while other copies of the reactor are mostly faster, so that they do not all
-/// go for the same.
+/// How much of what is due is taken up after a look: less while other copies of the reactor are mostly faster, so that the copies do not
+/// take the same pieces.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     one_of: u32,
@@ -154,13 +155,13 @@ impl Share {
         }
     }
 
-    /// Whether nothing can be done here about what was taken up last, such as the work of a connector that nobody has configured:
-    /// then there is no hurry to take up more.
+    /// Whether all work taken up last failed, such as the work of a connector that is not configured: then there is no hurry to take up
+    /// more.
     const fn is_hopeless(&self) -> bool {
         self.failed > 0 && self.won + self.lost + self.at_limit == 0
     }
 
-    /// Learns from how it went with what was taken up last.
+    /// Adapts the share to the results of the work taken up last.
     fn next(&mut self) -> Self {
         if self.lost > self.won {
             self.one_of = (self.one_of * 2).min(ONE_OF_MAX);
@@ -284,7 +285,7 @@ impl Runner {
     }
 
     /// Looks at one page of the agenda and goes on to the next one, after the last to the first. So pieces that cannot be done, however
-    /// many, hide nothing that comes after them.
+    /// many, do not hide later ones.
     async fn look(&mut self) {
         self.looked = Instant::now();
         self.backlog.go_on(&self.slots.wait_slots);
@@ -323,11 +324,11 @@ impl Runner {
     }
 
     fn begin_round(&mut self) {
-        // Asked for before looking, so that what is written in between is not missed.
+        // This is requested before the read, so that an entry written in between is not missed.
         self.changed = Some(self.journal.changed(self.reactor.queue()));
         self.found = false;
         self.due_next = self.looked + self.options.sweep;
-        // A sweep would have come by whatever failed and is still due; what comes back later begins anew.
+        // A sweep would have found every failed piece that is still due; a piece that fails again later begins with the first wait.
         let (now, sweep) = (self.looked, self.options.sweep);
         self.failed.retain(|_, failure| failure.until + sweep > now);
     }
@@ -407,7 +408,7 @@ impl Runner {
             Err(panic) => (panic.id(), Err(ReactionError::Panicked)),
         };
         let piece = self.pieces.remove(&id).expect("every task has its piece");
-        // What it was seen to be due for may be what comes after this.
+        // The hint may refer to follow-up work.
         if self.under_way.remove(&piece) == Some(true) {
             self.look_within(self.rest);
         }
@@ -433,7 +434,7 @@ impl Runner {
         }
     }
 
-    /// Says why a piece could not be seen to, and leaves it alone for a while.
+    /// Logs why a piece could not be done, and sets it aside for a while.
     fn failed(&mut self, piece: Piece, error: &ReactionError) {
         self.share.failed += 1;
         let (reactor, stream, item) = (self.reactor.name(), &piece.0, &piece.1);
@@ -443,7 +444,7 @@ impl Runner {
             return self.leave_to_others(piece);
         }
         if let ReactionError::Journal(JournalError::Unavailable(_)) = error {
-            // The journal, which is watched, has said so.
+            // The watched journal has already logged it.
             debug!(reactor, %stream, %item, error = %why, "will try again");
         } else {
             warn!(reactor, %stream, %item, error = %why, "will try again");
@@ -451,7 +452,7 @@ impl Runner {
         self.hold_off(piece);
     }
 
-    /// Leaves a piece alone for a while, longer each time.
+    /// Sets a piece aside for a while, longer each time.
     fn hold_off(&mut self, piece: Piece) {
         let times = self
             .failed
@@ -465,7 +466,7 @@ impl Runner {
         self.hold_off_for(piece, times, wait);
     }
 
-    /// Leaves a piece alone that cannot be seen to here, however often it is tried: it is looked at as rarely as what failed most often.
+    /// Sets aside a piece that cannot be done here, however often it is tried: it waits as long as a piece that failed most often.
     fn leave_to_others(&mut self, piece: Piece) {
         self.hold_off_for(piece, 1, self.options.backoff_max);
     }
@@ -478,7 +479,7 @@ impl Runner {
         self.failed.insert(piece, Failure { times, until });
     }
 
-    /// Half of what failed: it is tried again before its wait is over.
+    /// Forgets half of the failed pieces: they are retried before their waits are over.
     fn forget_the_soonest(&mut self) {
         let mut untils: Vec<Instant> = self.failed.values().map(|failure| failure.until).collect();
         let middle = untils.len() / 2;
@@ -488,8 +489,8 @@ impl Runner {
 }
 
 impl Slots {
-    /// Has the reactor see to a piece. While the piece waits for its limit, it gives its place in the queue to others: a slow upstream
-    /// does not hold up the work of the rest.
+    /// Lets the reactor handle a piece. While the piece waits for its limit, it gives its place in the queue to others: a slow upstream
+    /// does not block other work.
     async fn see_to(
         self,
         reactor: Arc<dyn Reactor>,
@@ -514,7 +515,7 @@ impl Slots {
                 let place = limit.enter().await;
                 drop(waiting);
                 let slot = self.free.acquire_owned().await;
-                (place, slot.expect("nobody closes the queue"))
+                (place, slot.expect("the queue is never closed"))
             };
             tokio::select! {
                 biased;
@@ -526,7 +527,7 @@ impl Slots {
     }
 }
 
-/// Waits until something was written; for ever where that was heard already.
+/// Waits until something was written; for ever where that was reported already.
 async fn heard(changed: &mut Option<BoxFuture<'static, ()>>) {
     match changed {
         Some(written) => written.await,

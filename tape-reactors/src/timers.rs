@@ -11,8 +11,8 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::command::{ExternalCommand, RunCommand};
 use tape_core::id::{RunId, StreamId};
 
-/// Fires what is due. There is nothing to claim: that a timer fires is the one entry that says so, and the rules of the run take it
-/// once, from whichever worker comes first. Of a gate's deadline and its signal, the one that is recorded first counts.
+/// Fires due timers. There is nothing to claim: one entry records that a timer fired, and the rules of the run accept it once, from the
+/// first worker. Of a gate's deadline and its signal, the one that is recorded first counts.
 pub struct Timers(Arc<dyn Journal>);
 
 impl Timers {
@@ -46,7 +46,7 @@ impl Timers {
     async fn tell(&self, run: &RunId, told: ExternalCommand) -> Result<Reaction, JournalError> {
         match ask(self.0.as_ref(), run, RunCommand::External(told)).await {
             Ok(_) => Ok(Reaction::Done),
-            // Answered, fired, cancelled or over by now; or not due yet by the journal's clock.
+            // Already answered, fired, cancelled or over; or not due yet by the journal's clock.
             Err(JournalError::Rejected(_)) => Ok(Reaction::Nothing),
             Err(error) => Err(error),
         }

@@ -1,7 +1,7 @@
-//! What the log says of calls of upstreams.
+//! Log lines about calls to upstreams.
 
-/// A line of the log about a call. Whatever else it says, it names the run, the effect, the upstream and the business key: who reads it
-/// looks for the money.
+/// A line of the log about a call. It always names the run, the effect, the upstream and the business key, so that an operator can find the
+/// payment.
 macro_rules! tell {
     ($level:ident, $call:expr, $($said:tt)+) => {
         tracing::$level!(

@@ -1,4 +1,4 @@
-//! A journal that is away: the log says so once, and then rarely, however many reactors ask it.
+//! Outages of the journal: the log reports one once, and then rarely, however many reactors use the journal.
 
 use crate::outages::Outages;
 use async_trait::async_trait;
@@ -17,12 +17,12 @@ use tape_core::reply::Reply;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// While the journal is away, the log says so this often.
+/// How often the log repeats a lasting outage of the journal.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A journal that is watched: the log has a line when it goes out of reach, one a minute while it stays so or for another reason, and
-/// one when it is back. One that can be read and not written is out of reach until something can be written. It has a line each five minutes
-/// for each app and connector that is not configured here, too. Reactors that share one share these lines. Cheap to clone.
+/// A watched journal. The log gets a line when it becomes unreachable, one a minute while it stays so or for another reason, and one when
+/// it is back. A journal that can be read but not written counts as unreachable until a write succeeds. The log also gets a line each five
+/// minutes for each app and connector that is not configured here. Reactors that share a watched journal share these lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Watched(Arc<Inner>);
 
@@ -33,15 +33,15 @@ struct Inner {
     unconfigured: Outages<String>,
 }
 
-/// What was seen of the journal.
+/// The observed state of the journal.
 #[derive(Debug)]
 struct Seen {
     outage: Outage,
-    /// Whether only calls that write have failed since it went: then one that reads says nothing about it.
+    /// Whether only writes have failed since the outage began: then a successful read does not end it.
     reads_all_along: bool,
 }
 
-/// What a call does.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Does {
     Read,

@@ -1,4 +1,4 @@
-//! What all workers on claims do: find out what is asked, keep the claim while an upstream is called, record the outcome.
+//! The common part of workers on claims: they load the work, keep the claim while an upstream is called, and record the outcome.
 
 use crate::backoff::Backoff;
 use crate::connector::{Call, ConcurrencyLimit, Connector, Connectors};
@@ -53,17 +53,17 @@ pub struct Worker {
     outages: Arc<Outages<Name>>,
 }
 
-/// An effect that is due, and who can see to it.
+/// An effect that is due, with its connector.
 pub(crate) struct TheEffect<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) effect: &'a EffectId,
-    /// The entry that says what it is.
+    /// The entry that began it.
     pub(crate) begun: Seq,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) limit: ConcurrencyLimit,
 }
 
-/// An obligation that is due, and who can see to it.
+/// An obligation that is due, with its connector.
 pub(crate) struct TheObligation<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) obligation: &'a ObligationId,
@@ -72,13 +72,13 @@ pub(crate) struct TheObligation<'a> {
     pub(crate) limit: ConcurrencyLimit,
 }
 
-/// What came of waiting for an upstream.
+/// The result of waiting for an upstream.
 pub(crate) enum Waited<T> {
     /// It answered.
     Answered(T),
-    /// It took longer than anybody waits.
+    /// It took longer than the timeout.
     TooLong,
-    /// Another worker may have the work by now: what this one would record counts no more.
+    /// Another worker may have the work now: an outcome recorded by this one no longer counts.
     Lost,
 }
 
@@ -134,7 +134,7 @@ impl Worker {
         Instant::now() + self.terms.timeout
     }
 
-    /// Looks at the effect that a piece of work is about; none where there is none for a worker.
+    /// The effect of a piece of work; none where a worker has nothing to do for it.
     pub(crate) async fn effect<'a>(&self, work: &'a DueWork) -> Result<Option<TheEffect<'a>>, ReactionError> {
         let (Some(run), Item::Effect(effect)) = (work.stream.as_run(), &work.item) else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl Worker {
         }))
     }
 
-    /// Looks at the obligation that a piece of work is about, in the same way.
+    /// The obligation of a piece of work, in the same way.
     pub(crate) async fn obligation<'a>(
         &self,
         work: &'a DueWork,
@@ -181,7 +181,7 @@ impl Worker {
             })
     }
 
-    /// What an effect was begun with.
+    /// The specification that an effect was begun with.
     pub(crate) async fn spec(&self, run: &RunId, begun: Seq) -> Result<EffectSpec, JournalError> {
         match self.entry(run, begun).await? {
             EntryBody::EffectBegun(begun) => Ok(begun.spec),
@@ -189,7 +189,7 @@ impl Worker {
         }
     }
 
-    /// What undoes an effect, from the entry that says so.
+    /// How to undo an effect, from the entry that says so.
     pub(crate) async fn undo(&self, run: &RunId, source: Seq) -> Result<Undo, JournalError> {
         let undo = match self.entry(run, source).await? {
             EntryBody::EffectBegun(begun) => begun.spec.undo,
@@ -211,9 +211,8 @@ impl Worker {
         Ok(entry.body)
     }
 
-    /// Asks for a claim, and has it renewed before anything is done with it where half of it is over by the time of its answer: an
-    /// upstream that is called just before the claim lapses is asked by the next worker whether it acted before the call arrives
-    /// there. None where the claim was lost meanwhile.
+    /// Claims the work. If the reply used up half the claim, it is renewed first. Otherwise a call just before the claim lapses could
+    /// arrive after the next worker has asked the upstream whether it acted. None where the claim was lost meanwhile.
     pub(crate) async fn claim(
         &self,
         call: &Call,
@@ -238,7 +237,7 @@ impl Worker {
         Ok(Some(reply))
     }
 
-    /// What keeps what was claimed; none where the answer gave nothing into the worker's hands.
+    /// The command that renews a claim; none where the answer granted none.
     fn renewal(&self, claim: &WorkerCommand, answer: &ReplyResult) -> Option<WorkerCommand> {
         match (claim, answer) {
             (
@@ -264,7 +263,7 @@ impl Worker {
         }
     }
 
-    /// What keeps an effect that is dispatched or observed.
+    /// The command that renews the claim of an effect that is dispatched or observed.
     pub(crate) fn renew_effect(&self, effect: &EffectId, held: Held) -> WorkerCommand {
         WorkerCommand::RenewEffectClaim {
             effect: effect.clone(),
@@ -274,7 +273,7 @@ impl Worker {
         }
     }
 
-    /// What keeps an obligation that is carried out.
+    /// The command that renews the claim of an obligation that is executed.
     pub(crate) fn renew_obligation(&self, obligation: &ObligationId, attempt: u32) -> WorkerCommand {
         WorkerCommand::RenewObligationClaim {
             obligation: obligation.clone(),
@@ -317,8 +316,8 @@ impl Worker {
         }
     }
 
-    /// Renews a claim until it is lost. Where the journal is out of reach for longer than it lasts, nobody says so, and a call that
-    /// is still on its way would arrive after the next worker has asked whether it did.
+    /// Renews a claim until it is lost. This also ends where the journal is unreachable for longer than the claim lasts: a call still under
+    /// way would arrive after the next worker has asked the upstream about it.
     async fn keep(&self, call: &Call, renew: WorkerCommand) {
         let claim = self.terms.claim;
         // Half of the claim may be over already.

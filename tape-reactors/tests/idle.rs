@@ -1,4 +1,4 @@
-//! What reactors that have nothing to do cost the store, in virtual time.
+//! The cost of idle reactors for the store, in virtual time.
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -16,7 +16,7 @@ use tape_store::clock::SystemClock;
 use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
-/// Counts everything that is asked of a journal.
+/// Counts all calls of a journal.
 #[derive(Debug)]
 struct Counted {
     engine: Engine,
@@ -32,7 +32,7 @@ impl Counted {
 
 #[async_trait]
 impl Layer for Counted {
-    /// Every other question.
+    /// The journal for all other calls.
     fn inner(&self) -> &dyn Journal {
         self.count()
     }

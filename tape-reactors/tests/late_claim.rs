@@ -1,5 +1,5 @@
-//! Claims that lapse unnoticed, whose answer comes late or whose journal is out of reach: over a memory store, in virtual time, which
-//! is the journal's as well.
+//! Claims that lapse unnoticed, because their answer comes late or their journal is unreachable: over a memory store, in virtual time,
+//! which is also the journal's time.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
@@ -35,9 +35,9 @@ use tape_store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
 const CLAIM: Duration = Duration::from_secs(1);
-/// An answer to a claim takes so long, where it is late.
+/// The delay of a late answer to a claim.
 const LATE: Duration = Duration::from_millis(990);
-/// A request takes so long to reach the upstream.
+/// The time that a request takes to reach the upstream.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 struct VirtualClock(tokio::time::Instant);
@@ -53,16 +53,16 @@ impl Clock for VirtualClock {
     }
 }
 
-/// What is wrong with the way to the journal.
+/// A fault of the connection to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// Answers to claims come late.
     LateClaims,
-    /// After a claim nothing comes through any more.
+    /// After a claim, no message passes any more.
     CutOff,
 }
 
-/// A journal behind a way that has its troubles.
+/// A journal behind a faulty connection.
 #[derive(Debug)]
 struct Beyond {
     engine: Engine,
@@ -124,11 +124,11 @@ impl Layer for Beyond {
     }
 }
 
-/// An upstream that acts whenever a request arrives, and says what it did so far.
+/// An upstream that acts whenever a request arrives, and reports what it did so far.
 #[derive(Clone)]
 struct Upstream {
     acts: Arc<AtomicUsize>,
-    /// It takes so long until there is a connection to it, for the first who wants one. Who does not wait sends nothing.
+    /// How long the first connection to it takes. A caller that does not wait sends nothing.
     connecting: Duration,
     connected: Arc<AtomicBool>,
 }
@@ -150,7 +150,7 @@ impl Connector for Upstream {
             tokio::time::sleep(self.connecting).await;
         }
         let acts = Arc::clone(&self.acts);
-        // What was sent arrives, whether or not anybody waits for the answer.
+        // A sent request arrives, also where the caller no longer waits for the answer.
         let arrives = tokio::spawn(async move {
             tokio::time::sleep(ON_ITS_WAY).await;
             acts.fetch_add(1, Ordering::SeqCst);
@@ -229,7 +229,7 @@ async fn dispatched(engine: &Engine, run: &RunId, effect: &EffectId) {
 
 async fn until(engine: &Engine, run: &RunId, effect: &EffectId, status: Status) {
     loop {
-        // Asked for before looking, so that what comes in between is not missed.
+        // This is requested before the read, so that an entry written in between is not missed.
         let changed = engine.store().changed();
         let state = engine.run_state(run).await.unwrap().unwrap();
         if state.effects().get(effect).map(|effect| effect.status) == Some(status) {
@@ -263,7 +263,7 @@ async fn a_call_does_not_outlive_a_claim_that_cannot_be_renewed() {
     acts_once(Trouble::CutOff, &Upstream::new(CLAIM * 2)).await;
 }
 
-/// A worker that has trouble claims an effect; another takes it up once the claim lapses.
+/// A worker with a fault claims an effect; another takes it up once the claim lapses.
 async fn acts_once(trouble: Trouble, upstream: &Upstream) {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
@@ -286,7 +286,7 @@ async fn acts_once(trouble: Trouble, upstream: &Upstream) {
     until(&engine, &run, &effect, Status::Confirmed).await;
     tokio::time::sleep(CLAIM * 10).await;
     assert_eq!(upstream.acts.load(Ordering::SeqCst), 1, "it acted once");
-    // Who reads of money in the log finds out whose it is.
+    // A log line about a payment says whose payment it is.
     let told = log.take();
     let mut of_calls = told
         .iter()

@@ -1,4 +1,4 @@
-//! A configuration that makes no sense is refused before anything is done, by the key that is wrong and what is allowed there.
+//! An invalid configuration is refused before any work. The error names the wrong key and what is allowed there.
 
 #![cfg(all(feature = "cli", feature = "sqlite"))]
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// As for flags that cannot be read.
+/// The same exit code as for invalid flags.
 const MISCONFIGURED: i32 = 2;
 
 fn program(dir: &Path, config: &str) -> Command {
@@ -390,7 +390,7 @@ fn what_makes_sense_is_taken() {
     assert_eq!(first_line(&mut process), "tape-reactor ready\n");
 }
 
-/// What the program says first. Where it says something, it is up and would stay: it is killed.
+/// The first line of the program. A program with a line is up and would stay, so it is killed.
 fn first_line(process: &mut Child) -> String {
     let mut line = String::new();
     let mut said = BufReader::new(process.stdout.take().unwrap());
@@ -408,7 +408,7 @@ fn make_journal(path: &Path) {
     runtime.unwrap().block_on(opened).unwrap();
 }
 
-/// A misspelt path would be an empty journal, of which the program says that it is ready.
+/// A misspelt path would be an empty journal, and the program would report itself ready.
 #[test]
 fn a_journal_that_is_not_there_is_not_made() {
     let dir = tempfile::tempdir().unwrap();

@@ -239,7 +239,7 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
             stuck.send(tokio::time::Instant::now()).unwrap();
             let engine = poisoned.clone();
             async move {
-                // Without a lease to speak of: its process is gone.
+                // With a very short lease: its process is gone.
                 begin(&engine, &redrive.run, Some(redrive.epoch), 100).await;
                 Err(RedriveError::Refused { status: 500 })
             }
@@ -249,7 +249,7 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
             finish(engine, redrive, done)
         });
     let redriver: Arc<dyn Redriver> = Arc::new(registry);
-    // Room for one at a time: a poisoned run that held on to it would stop everything.
+    // Room for one at a time: a poisoned run that kept the place would stop everything.
     let options = Options {
         concurrency: 1,
         ..Options::default()
@@ -260,7 +260,7 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
         begin(&engine, &run_id("healthy", n), None, 1_000).await;
         finished.recv().await.unwrap();
     }
-    // Each attempt comes later after the one before it than that one did, until the rules stop them.
+    // The wait before each attempt is longer than the one before, until the rules stop them.
     while status(&engine, &run_id("poisoned", 0)).await != RunStatus::Stuck {
         while let Ok(at) = attempts.try_recv() {
             times.push(at);
@@ -280,14 +280,14 @@ async fn a_run_that_cannot_be_redriven_backs_off_and_gets_stuck_without_holding_
 #[tokio::test(start_paused = true)]
 async fn no_answer_gets_a_run_stuck_that_nobody_adopted() {
     for answer in [
-        || Err(RedriveError::Unreached("nobody listens".into())),
-        // A proxy that takes connections for an agent that is away, and closes them.
+        || Err(RedriveError::Unreached("no process listens".into())),
+        // A proxy that takes connections for an unreachable agent, and closes them.
         || Err(RedriveError::Agent("the connection was closed".into())),
         || Err(RedriveError::Refused { status: 404 }),
         || Err(RedriveError::Refused { status: 405 }),
         || Err(RedriveError::Refused { status: 500 }),
         || Err(RedriveError::Refused { status: 520 }),
-        // A page that stands in for it.
+        // A placeholder page instead of the agent.
         || Ok(()),
     ] {
         an_outage_gets_no_run_stuck(answer).await;
@@ -405,7 +405,7 @@ async fn an_agent_that_hangs_has_its_own_places_and_not_for_ever() {
     hangs.recv().await.unwrap();
     begin(&engine, &run_id("healthy", 0), None, 1_000).await;
     finished.recv().await.unwrap();
-    // The third waits until one of the two is given up, after four leases.
+    // The third waits until recovery gives up one of the two, after four leases.
     assert!(hangs.is_empty(), "no more of them at once than its bound");
     let (_, third) = hangs.recv().await.unwrap();
     assert!(third - first >= Duration::from_secs(40), "{:?}", third - first);
@@ -424,7 +424,7 @@ async fn a_redrive_that_outlasts_the_lease_is_not_doubled() {
         let (engine, count, done) = (agent.clone(), Arc::clone(&count), done.clone());
         async move {
             count.fetch_add(1, Ordering::SeqCst);
-            // Longer than recovery's own lease before the agent is even up.
+            // The agent takes longer to start than recovery's own lease.
             tokio::time::sleep(Duration::from_secs(35)).await;
             let adopted = epoch(&begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await);
             complete(&engine, &redrive.run, adopted).await;
@@ -477,7 +477,7 @@ async fn an_agent_is_redriven_through_its_http_endpoint() {
     let _ = server.await;
     assert!(
         matches!(failed(&redriver).await, RedriveError::Unreached(_)),
-        "nobody is there"
+        "no server is there"
     );
 }
 

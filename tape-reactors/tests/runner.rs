@@ -20,23 +20,23 @@ use tape_store::memory::MemoryStore;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Work that is due until it is done, and what was done with it.
+/// Work that is due until it is done, with a record of what was done.
 #[derive(Debug, Default)]
 struct Board {
     due: Mutex<Vec<(usize, DueWork)>>,
     changed: Notify,
-    /// How often each run was begun with.
+    /// How often work on each run was begun.
     begun: Mutex<HashMap<String, usize>>,
     done: Mutex<Vec<String>>,
     at_once: Mutex<HashMap<&'static str, (usize, usize)>>,
     limits: HashMap<&'static str, ConcurrencyLimit>,
-    /// Why the agenda is out of reach, where it is.
+    /// Why the agenda is unreachable, where it is.
     away: Mutex<Option<&'static str>>,
     /// Why nothing can be written, where that is so.
     read_only: Mutex<Option<&'static str>>,
 }
 
-/// A reactor that does with each run what its name says.
+/// A reactor that treats each run as the run's name says.
 struct Clerk(Arc<Board>);
 
 fn piece(tenant: &str, run: &str) -> DueWork {
@@ -112,7 +112,7 @@ impl Board {
     }
 }
 
-/// The board as a journal, of which a runner asks for due work alone.
+/// The board as a journal; a runner only reads its due work.
 #[derive(Debug)]
 struct Agenda {
     board: Arc<Board>,
@@ -143,7 +143,7 @@ impl Layer for Agenda {
             return Err(JournalError::unavailable(why));
         }
         let due = self.board.due.lock().unwrap();
-        // Places in the list as it was given, so that what is done meanwhile moves nothing.
+        // Places are those in the given list, so that finished work does not move them.
         let from = from.map_or(0, |token| token.parse().unwrap());
         let mut page = due.iter().filter(|(place, _)| *place >= from);
         let work: Vec<_> = page.by_ref().take(usize::try_from(limit).unwrap()).collect();
@@ -198,7 +198,7 @@ impl Clerk {
                 self.0.at_once.lock().unwrap().get_mut("all").unwrap().0 -= 1;
                 panic!("a bug");
             }
-            // It is due once more by what it did itself, and is looked at before it ends.
+            // Its own action makes it due once more, and it is seen due before it ends.
             "again" if self.0.begun.lock().unwrap()[&name(work)] == 1 => {
                 self.0.changed.notify_waiters();
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -234,7 +234,7 @@ fn start(board: &Arc<Board>, concurrency: usize) -> Running {
 #[tokio::test(start_paused = true)]
 async fn a_full_lane_holds_up_neither_the_queue_nor_other_lanes() {
     let board = Board::with(&[("stuck", 1), ("quick", 1)]);
-    // The queue has room for two, the upstream that never answers for one of its five hundred.
+    // The queue has room for two; the upstream that never answers has room for one of its five hundred.
     board.give((0..500).map(|n| piece("acme", &format!("stuck-{n}"))));
     board.give((0..500).map(|n| piece("acme", &format!("quick-{n}"))));
     let _running = start(&board, 2);
@@ -264,7 +264,7 @@ async fn pieces_that_nobody_can_do_hold_up_nothing_behind_them() {
     board.give((0..10).map(|n| piece("acme", &format!("quick-{n}"))));
     let _running = start(&board, 64);
     board.until_done(10).await;
-    // And what comes while all of them are held off.
+    // And a piece that comes while all of them wait.
     board.give([piece("acme", "quick-late")]);
     board.until_done(11).await;
 }
@@ -332,7 +332,7 @@ async fn what_is_not_configured_here_is_said_once_each_five_minutes_and_looked_a
         let runner = Runner::new(journal.clone(), clerk, Options::default());
         runners.spawn(runner.run(stop.clone()));
     }
-    // A piece that failed would be back many times by then.
+    // A failed piece would be retried many times by then.
     tokio::time::sleep(Options::default().backoff_max / 3).await;
     let looked_at = board.begun.lock().unwrap().clone();
     assert!(
@@ -390,7 +390,7 @@ async fn a_journal_that_is_away_is_said_once_a_minute_by_all_reactors_together()
     while runners.join_next().await.is_some() {}
 }
 
-/// That it can be read does not say that it is back.
+/// A successful read does not end the outage.
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_takes_no_writes_is_said_once_a_minute_until_it_takes_one() {
     let log = Log::default();
@@ -422,7 +422,7 @@ async fn a_journal_that_takes_no_writes_is_said_once_a_minute_until_it_takes_one
         told[0].starts_with("INFO message=the journal is back") && told[0].contains("180 failures"),
         "{told:?}"
     );
-    // One that was away altogether is back once it can be read: there may be nothing to write for long.
+    // A journal that was fully unreachable is back once it can be read: there may be nothing to write for long.
     *board.away.lock().unwrap() = Some("refused");
     *board.read_only.lock().unwrap() = Some("refused");
     let asked = journal.finish_erasures(&stream).await.is_err();

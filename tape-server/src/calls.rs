@@ -1,8 +1,8 @@
-//! What calls have in memory: requests that were received and not carried out, and answers that were not taken.
+//! The memory of calls: requests that were received and not executed yet, and answers that their readers have not taken yet.
 //!
-//! All of it comes from one budget, of which one connection has a part at most. A request says how large it is before it comes: where
-//! there is no room it is refused, and nothing of it is read. A call whose answer may be large waits until there is room for it.
-//! Messages of a Drive stream wait in their stream. What is small is never held up by what is large: renewals of leases come through.
+//! All of it comes from one budget, and one connection has a bounded share of it. A request announces its size: where there is no room it
+//! is refused, and its body is not read. A call whose answer may be large waits until there is room for it. Messages of a Drive stream wait
+//! in their stream. Large messages never block small ones: renewals of leases pass.
 
 mod answer;
 mod request;
@@ -21,16 +21,16 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tower::Layer;
 
-/// Messages of at most so many bytes take no memory from the budget: so many are under way at most as there may be calls.
+/// Messages of at most this many bytes take no memory from the budget: the limit on calls bounds their number.
 const SMALL_BYTES: usize = 4 * 1024;
-/// What one connection has of the budget at most, in KiB: 64 MiB.
+/// The largest share of one connection in the budget, in KiB: 64 MiB.
 const CONNECTION_KIB: usize = 64 * 1024;
-/// What the largest message takes.
+/// The memory of the largest message.
 const MESSAGE_KIB: usize = MESSAGE_BYTES_MAX / 1024 + 1;
-/// Calls whose one answer may be large.
+/// Unary calls whose answer may be large.
 const LARGE_ANSWERS: [&str; 4] = ["/Get", "/List", "/Streams", "/Retire"];
 
-/// The part of one connection in the memory of calls. Cheap to clone.
+/// The share of one connection in the memory of calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Part(Arc<Semaphore>);
 
@@ -51,7 +51,7 @@ pub(crate) struct Room {
     all: Memory,
 }
 
-/// Memory that a call has.
+/// Memory that a call holds.
 #[derive(Debug)]
 pub(crate) struct Held {
     part: OwnedSemaphorePermit,
@@ -65,7 +65,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// The memory for calls of a connection. Calls of an unknown connection share a part of their own.
+    /// The memory for calls of a connection. Calls of an unknown connection share one share of their own.
     pub(crate) fn of(&self, caller: Option<&Caller>) -> Room {
         Room {
             part: caller.map(|caller| caller.part.clone()).unwrap_or_default(),
@@ -106,7 +106,7 @@ impl Room {
         self.all.free_kib()
     }
 
-    /// Waits for room no longer than a peer may do nothing.
+    /// Waits for room no longer than a peer may be idle.
     async fn take_in_time(&self, bytes: usize) -> Result<Option<Held>, Failure> {
         let taken = tokio::time::timeout(TIMEOUT, self.take(bytes)).await;
         taken.map_err(|_| no_room("KiB under way", CONNECTION_KIB))
@@ -121,7 +121,7 @@ fn no_room(limit: &str, max: usize) -> Failure {
 }
 
 impl Held {
-    /// Gives back what so many bytes do not take.
+    /// Gives back all memory beyond `bytes` bytes.
     fn shrink_to(&mut self, bytes: usize) {
         for permit in [&mut self.part, &mut self.all] {
             let excess = permit.num_permits().saturating_sub(kib(bytes) as usize);
@@ -141,7 +141,7 @@ impl<S> Layer<S> for Calls {
     }
 }
 
-/// Services whose calls have memory from the budget.
+/// Services whose calls take memory from the budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounded<S> {
     calls: Calls,
@@ -165,12 +165,12 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // The one that is ready is used up; the next gets ready by itself.
+        // The ready instance is used for this call; its replacement becomes ready by itself.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let room = self.calls.of(request.extensions().get());
         if request.uri().path() == crate::service::DRIVE {
-            // Its messages take their memory one by one.
+            // The messages of the stream take their memory one by one.
             return Box::pin(inner.call(request));
         }
         Box::pin(async move {

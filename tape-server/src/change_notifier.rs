@@ -1,9 +1,8 @@
-//! Wakes those who follow single streams.
+//! Wakes followers of single streams.
 //!
-//! A store only says that something changed somewhere. With thousands of subscriptions, each looking at its stream after each commit
-//! would cost more than the commits. So one task reads the feed while there are subscriptions at all, and wakes whom it concerns;
-//! an idle subscription costs a place in a map. A feed may be held up by transactions that have nothing to do with a stream, so a store
-//! whose feed may announces commits besides.
+//! A store only says that something changed. With thousands of subscriptions, reading each stream after each commit would cost more than
+//! the commits. So one task reads the feed while there are subscriptions, and wakes those of the changed streams; an idle subscription
+//! costs a place in a map. Transactions on other data may hold up a feed. A store with such a feed announces commits as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,28 +15,28 @@ use tape_store::contract::{Cursor, JournalStore, Shard, StreamKey};
 use tape_store::error::StoreError;
 use tokio::sync::watch;
 
-/// Entries in one look at a shard.
+/// Entries in one read of a shard.
 const PAGE_ENTRIES: u32 = 1_024;
-/// After an error of the store, the next look waits so long.
+/// The pause before the next read after an error of the store.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// While the store cannot be read, the log says so this often.
+/// How often the log repeats that the store cannot be read.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 
-/// Who follows which stream. Cheap to clone.
+/// The subscriptions by stream. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ChangeNotifier(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn JournalStore>,
     subscribed: Mutex<Followed>,
-    /// Whether the reader is at its work: it sees each commit that comes after this turned true.
+    /// Whether the reader runs: it sees each commit after this became true.
     reading: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct Followed {
     streams: HashMap<StreamKey, watch::Sender<()>>,
-    /// Whether a reader exists, at work already or about to be.
+    /// Whether a reader exists, running or about to run.
     has_reader: bool,
 }
 
@@ -70,7 +69,7 @@ impl ChangeNotifier {
         }))
     }
 
-    /// Subscribes to a stream: [`Subscription::changed`] tells of each commit after this call has returned.
+    /// Subscribes to a stream: [`Subscription::changed`] reports each commit after this call has returned.
     pub(crate) async fn subscribe(&self, stream: &StreamId) -> Subscription {
         let mut reading = self.0.reading.subscribe();
         let stream = StreamKey::of(stream);
@@ -80,7 +79,7 @@ impl ChangeNotifier {
             stream,
             changed,
         };
-        // The sender lives as long as the notifier, so the wait ends by the value alone.
+        // The sender lives as long as the notifier, so only the value ends the wait.
         let _ = reading.wait_for(|reading| *reading).await;
         subscription
     }
@@ -110,7 +109,7 @@ impl ChangeNotifier {
             .expect("nothing panics while it holds the subscriptions")
     }
 
-    /// Reads the feed while anybody follows anything.
+    /// Reads the feed while there are subscriptions.
     async fn read(self) {
         let mut outage = Outage::new(SAID_AGAIN);
         while let Err(error) = self.read_until_alone().await {
@@ -152,7 +151,7 @@ impl ChangeNotifier {
             cursors.push((shard, store.tail_end(shard).await?));
         }
         self.0.reading.send_replace(true);
-        // What was committed before the reader was where it is now is no change to anyone but those subscribed already.
+        // Commits before the reader's present place concern only existing subscriptions.
         self.subscribed().wake_all();
         loop {
             let changed = store.changed();
@@ -194,7 +193,7 @@ impl ChangeNotifier {
 }
 
 impl Subscription {
-    /// Waits for a commit to the stream since the last call, or since it is subscribed. May return without reason.
+    /// Waits for a commit to the stream since the last call, or since it is subscribed. May wake spuriously.
     pub(crate) async fn changed(&mut self) {
         // The sender is in the map for as long as there is a subscription.
         let _ = self.changed.changed().await;

@@ -1,4 +1,4 @@
-//! What a server is told: flags, and for each a `TAPE_*` variable of the environment.
+//! The configuration of a server: flags, and for each a `TAPE_*` environment variable.
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
@@ -10,7 +10,8 @@ use tape_core::limits::BACKOFF_MS_MAX;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-server", version)]
 pub struct Config {
-    /// The store: `sqlite:PATH`, `postgres://...`, `alloydb://...`, `bigtable://PROJECT/INSTANCE/TABLE`, `spanner://PROJECT/INSTANCE/DATABASE`, or `memory:` for one that ends with the server.
+    /// The store: `sqlite:PATH`, `postgres://...`, `alloydb://...`, `bigtable://PROJECT/INSTANCE/TABLE`,
+    /// `spanner://PROJECT/INSTANCE/DATABASE`, or `memory:` for one that ends with the server.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub store: String,
     /// Where to listen; port 0 takes a free one, and the address is printed once the server is ready.
@@ -21,19 +22,18 @@ pub struct Config {
         default_value = "127.0.0.1:7878"
     )]
     pub listen: SocketAddr,
-    /// Serves whoever can reach the port, without authentication, also beyond this machine.
+    /// Serves every client that can reach the port, without authentication, also from other machines.
     #[arg(long, env = "TAPE_INSECURE", value_parser = BoolishValueParser::new())]
     pub insecure: bool,
-    /// A client that closed its connection has so many milliseconds to come back, at most a day; then recovery may take the runs that
-    /// it has not written to since. A connection that falls silent ends no lease early.
+    /// A client that closed its connection has this many milliseconds to reconnect, at most a day; then recovery may take the runs that it
+    /// has not written to since. A silent connection ends no lease early.
     #[arg(long, env = "TAPE_LEASE_GRACE_MS", value_name = "MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(..=BACKOFF_MS_MAX))]
     pub lease_grace_ms: u64,
-    /// A connection without a sign of life for so many milliseconds is given up; it is asked for one before. Leases that are held over it
-    /// run on.
+    /// A connection that is silent for this many milliseconds is closed; the server pings it before. Leases that are held over it continue.
     #[arg(long, env = "TAPE_SILENCE_MS", value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub silence_ms: u64,
-    /// Most connections at a time, and fewer where the system lets the process open few files: some are left for the store. Where all
-    /// are taken, the oldest one without a call so far makes room.
+    /// Most connections at a time, and fewer where the system lets the process open few files: some are left for the store. Where all are
+    /// taken, the oldest one without a call so far is closed for a new one.
     #[arg(long, env = "TAPE_MAX_CONNECTIONS", value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
     /// Most calls under way on one connection at a time, streams among them.
@@ -42,7 +42,7 @@ pub struct Config {
     /// Most commands under way on one Drive stream at a time; further ones wait in the connection.
     #[arg(long, env = "TAPE_MAX_COMMANDS", value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_commands: u32,
-    /// When told to stop, calls under way have so many milliseconds to finish.
+    /// After a stop signal, calls under way have this many milliseconds to finish.
     #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
     pub drain_ms: u64,
     /// The address is written to this file, whole or not at all, once the server is ready.
@@ -53,14 +53,14 @@ pub struct Config {
     pub log: String,
 }
 
-/// The configuration would make a server that nobody should run.
+/// The configuration is refused because it is unsafe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Whoever reaches the address could read and write everything.
+    /// Every client that reaches the address could read and write everything.
     #[error(
         "refusing to listen on {listen}: it can be reached from other machines, and this server has no authentication. \
-         Listen on a loopback address such as 127.0.0.1:7878, or say --insecure if everybody who can reach {listen} \
+         Listen on a loopback address such as 127.0.0.1:7878, or say --insecure if every client that can reach {listen} \
          may read and write every journal"
     )]
     Exposed {
@@ -88,7 +88,7 @@ impl Config {
         }
     }
 
-    /// Refuses what nobody should run.
+    /// Refuses an unsafe configuration.
     ///
     /// # Errors
     /// [`Refused`] says what to change.

@@ -1,4 +1,4 @@
-//! Which runs are driven on which Drive streams, so that the leases of a client that closed its connection can be let go.
+//! Which runs are driven on which Drive streams, so that the server can release the leases of a client that closed its connection.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,15 +24,15 @@ struct Table {
     streams: HashMap<u64, BTreeSet<RunId>>,
 }
 
-/// The driver of a run, as this server knows it.
+/// The driver of a run, as known to this server.
 #[derive(Debug)]
 struct Driver {
     seen: Seen,
-    /// The streams that it is driven on: a client that reconnects takes its runs along.
+    /// The streams that the run is driven on: a client that reconnects continues its runs on the new stream.
     on: BTreeSet<u64>,
 }
 
-/// What a server saw last of a driver. It is no proof against anything newer.
+/// The last state of a driver that a server saw. A newer one may exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Its epoch.
@@ -48,23 +48,23 @@ pub(crate) struct Driven {
     stream: u64,
 }
 
-/// Runs whose last stream was closed by their client. They are its own again where it drives them on another stream in time.
+/// Runs whose client closed their last stream. The client keeps them where it drives them on another stream in time.
 #[derive(Debug)]
 pub(crate) struct Closed {
     drivers: Drivers,
     runs: Vec<(RunId, Seen)>,
 }
 
-/// What a command says about who drives its run, once it was taken.
+/// The effect of an accepted command on the driver of its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEffect {
     /// The caller becomes the driver.
     Takes,
     /// The caller is the driver.
     Keeps(Epoch),
-    /// The caller is the driver no more.
+    /// The caller is no longer the driver.
     Lets(Epoch),
-    /// Nothing.
+    /// The command does not concern the driver.
     None,
 }
 
@@ -105,7 +105,7 @@ impl Table {
     fn note(&mut self, run: &RunId, seen: Seen, stream: u64) {
         let known = self.drivers.get(run).map(|driver| driver.seen.epoch);
         match known {
-            // The streams of an earlier driver are none of this one's.
+            // The streams of an earlier driver do not belong to this one.
             Some(epoch) if epoch < seen.epoch => self.forget(run),
             Some(epoch) if epoch > seen.epoch => return,
             _ => {}
@@ -131,7 +131,7 @@ impl Table {
         }
     }
 
-    /// Forgets a stream. The runs that were driven on no other one, and what was seen of them.
+    /// Forgets a stream. Returns the runs that were driven on no other one, with their last seen state.
     fn leave(&mut self, stream: u64) -> Vec<(RunId, Seen)> {
         let runs = self.streams.remove(&stream).unwrap_or_default();
         let mut left = Vec::new();
@@ -151,7 +151,7 @@ impl Table {
 }
 
 impl Driven {
-    /// Notes that a command on a run was taken.
+    /// Records that a command on a run was accepted.
     pub(crate) fn note(&self, run: &RunId, effect: LeaseEffect, reply: &Reply) {
         let epoch = match (effect, &reply.result) {
             (LeaseEffect::Takes, ReplyResult::Leased { epoch, .. }) => *epoch,
@@ -166,8 +166,8 @@ impl Driven {
         self.drivers.table().note(run, seen, self.stream);
     }
 
-    /// Notes that a command on a run was refused: its driver may learn so that it is the driver no more. Recovery does of every run that
-    /// its agent has adopted.
+    /// Records that a command on a run was refused. A driver may learn from a refusal that it is no longer the driver; recovery learns so
+    /// of every run that its agent has adopted.
     pub(crate) fn note_refusal(&self, run: &RunId, effect: LeaseEffect, rejection: &Rejection) {
         let (LeaseEffect::Keeps(epoch) | LeaseEffect::Lets(epoch)) = effect else {
             return;
@@ -179,7 +179,7 @@ impl Driven {
 
     fn let_go(&self, run: &RunId, epoch: Epoch) {
         let mut table = self.drivers.table();
-        // A command from before the run was taken anew says nothing about who holds it now.
+        // A command from before the run was adopted again says nothing about its present driver.
         if table
             .drivers
             .get(run)
@@ -189,7 +189,7 @@ impl Driven {
         }
     }
 
-    /// The stream is over, and its client has closed it: what it drove on this one alone may be let go.
+    /// The client closed the stream: the leases of runs driven only on it may be released.
     pub(crate) fn closed(self) -> Closed {
         Closed {
             runs: self.drivers.table().leave(self.stream),
@@ -198,7 +198,7 @@ impl Driven {
     }
 }
 
-/// A stream that ended in any other way than by its client's hand says nothing about its drivers.
+/// A stream that its client did not close says nothing about its drivers.
 impl Drop for Driven {
     fn drop(&mut self) {
         self.drivers.table().leave(self.stream);
@@ -206,12 +206,12 @@ impl Drop for Driven {
 }
 
 impl Closed {
-    /// Whether there is nothing to let go.
+    /// Whether there is nothing to release.
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// The runs that nobody drives on another stream by now.
+    /// The runs that are not driven on another stream now.
     pub(crate) fn gone(self) -> Vec<(RunId, Seen)> {
         let table = self.drivers.table();
         let gone = |(run, _): &(RunId, Seen)| !table.drivers.contains_key(run);
@@ -219,11 +219,11 @@ impl Closed {
     }
 }
 
-/// Whether nobody drives a run under the epoch of whom it is refused.
+/// Whether this rejection means that no driver holds the run under the rejected epoch.
 fn ends_drive(rejection: &Rejection) -> bool {
     match rejection {
         Rejection::Fenced { .. } | Rejection::RunEnded { .. } => true,
-        // A run that is being cancelled is its driver's still, which has to accept that.
+        // A run under cancellation still belongs to its driver, which must accept the cancellation.
         Rejection::Closing { phase } => *phase != ClosingPhase::Cancelling,
         _ => false,
     }

@@ -1,4 +1,4 @@
-//! What goes wrong below becomes what callers are told.
+//! Maps internal errors to the failures that callers get.
 
 use std::error::Error;
 use tape_core::causes::Causes;
@@ -6,22 +6,22 @@ use tape_engine::EngineError;
 use tape_proto::failure::Failure;
 use tape_store::error::StoreError;
 
-/// What a caller is told of an error of the journal.
+/// The failure for an error of the journal.
 pub(crate) fn of_journal(error: EngineError) -> Failure {
     match error {
         EngineError::Rejected(rejection) => Failure::Rejected(rejection),
         EngineError::Store(error) => of_store(&error),
         EngineError::Contended { .. } => Failure::Contended(error.to_string()),
         EngineError::OutcomeUnknown { .. } => Failure::OutcomeUnknown(Causes(&error).to_string()),
-        // What is damaged is for a person to look at; an error this build has no word for is too.
+        // Damage needs a person, and so does an error that this build does not know.
         other => damaged(&other),
     }
 }
 
-/// What a caller is told of an error of the store.
+/// The failure for an error of the store.
 pub(crate) fn of_store(error: &StoreError) -> Failure {
     match error {
-        // Another server of the journal can do it, or this one once it was restarted.
+        // Another server of the journal can do it, or this one after a restart.
         StoreError::Unavailable { .. } | StoreError::Poisoned { .. } => {
             Failure::Unavailable(Causes(error).to_string())
         }
@@ -34,7 +34,7 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
     }
 }
 
-/// Stored bytes do not fit together: logged, since the operator of this server is who must look.
+/// Stored bytes do not fit together. This is logged, since the operator of this server must look.
 pub(crate) fn damaged(error: &(dyn Error + 'static)) -> Failure {
     let text = Causes(error).to_string();
     tracing::error!(error = %text, "damaged journal");

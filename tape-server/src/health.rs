@@ -1,7 +1,6 @@
-//! Whether the server takes calls, as health checks are told: it does while its store would take a commit and it knows the time
-//! of the journal.
+//! The health of the server: it takes calls while its store would take a commit and it knows the time of the journal.
 //!
-//! The store is asked now and then, and at once when it could not do its part for a caller.
+//! The store is probed periodically, and at once when a call to it failed.
 
 use crate::service::Context;
 use async_trait::async_trait;
@@ -20,22 +19,22 @@ use tokio::sync::Notify;
 use tonic::server::NamedService;
 use tonic_health::server::HealthReporter;
 
-/// How often a store is asked that was well the last time.
+/// How often a healthy store is probed.
 const WELL_EVERY: Duration = Duration::from_secs(5);
-/// How often one is asked that was not.
+/// How often an unhealthy store is probed.
 const UNWELL_EVERY: Duration = Duration::from_secs(1);
-/// A store that takes longer to answer is too slow to serve from.
+/// A store that takes longer to answer counts as unhealthy.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// While the store takes no commits, the log says so this often.
+/// How often the log repeats that the store takes no commits.
 const COMMITS_AGAIN: Duration = Duration::from_secs(60);
 
-/// Reason to ask the store how it is. Cheap to clone.
+/// A signal to probe the store. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Doubt(Arc<Notify>);
 
-/// A store that raises doubt where it cannot do its part. While it takes no commits the log says so, once and then rarely, whatever it
-/// answers to health checks.
+/// A store that triggers a probe where a call fails. While it takes no commits the log says so, once and then rarely, whatever it answers
+/// to probes.
 pub(crate) struct HealthTracked {
     inner: Arc<dyn JournalStore>,
     doubt: Doubt,
@@ -51,7 +50,7 @@ impl HealthTracked {
         }
     }
 
-    /// Notes how commits go.
+    /// Records the results of commits.
     fn note(&self, answers: &[Result<Committed, CommitError>]) {
         let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         let now = std::time::Instant::now();
@@ -67,12 +66,12 @@ impl HealthTracked {
     }
 }
 
-/// What kept a batch from being committed, where that is not the batch.
+/// Why a batch was not committed, where the batch is not the reason.
 fn fault(answer: &Result<Committed, CommitError>) -> Option<String> {
     match answer {
         Err(CommitError::Store(StoreError::Invalid { .. })) => None,
         Err(CommitError::Store(error)) => Some(Causes(error).to_string()),
-        // The number of the batch is another each time.
+        // The id of the batch differs each time.
         Err(CommitError::OutcomeUnknown { source, .. }) => Some(Causes(source.as_ref()).to_string()),
         _ => None,
     }
@@ -105,18 +104,18 @@ impl Layer for HealthTracked {
     }
 }
 
-/// What health checks are told.
+/// The answers to health checks.
 pub(crate) struct Health(HealthReporter);
 
 impl Health {
-    /// Takes calls.
+    /// The server takes calls.
     pub(crate) async fn new(reporter: HealthReporter) -> Self {
         let health = Self(reporter);
         health.set(true).await;
         health
     }
 
-    /// Says of the server as a whole and of each service whether it takes calls.
+    /// Sets for the server as a whole and for each service whether it takes calls.
     pub(crate) async fn set(&self, serving: bool) {
         use tonic_health::ServingStatus::{NotServing, Serving};
         let status = if serving { Serving } else { NotServing };
@@ -134,7 +133,7 @@ impl Health {
         }
     }
 
-    /// Follows how the store is.
+    /// Follows the health of the store.
     pub(crate) async fn follow(&self, engine: &Engine, doubt: &Doubt) -> Infallible {
         let mut well = true;
         loop {
@@ -158,7 +157,7 @@ impl Health {
     }
 }
 
-/// Why the server cannot do its part, if it cannot: the store would take no commit, or nobody knows here what time it is.
+/// Why the server is not ready, if it is not: the store would take no commit, or the time of the journal is unknown here.
 async fn problem(engine: &Engine) -> Option<String> {
     match tokio::time::timeout(TIMEOUT, engine.store().probe()).await {
         Ok(Ok(())) => {}

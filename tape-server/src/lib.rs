@@ -12,7 +12,7 @@
 //! # });
 //! ```
 //!
-//! What this crate must not know: the rules of streams (tape-core has them), how entries are stored, who calls.
+//! This crate must not know the rules of streams (tape-core has them), how entries are stored, or which clients call.
 
 mod calls;
 mod change_notifier;

@@ -9,7 +9,7 @@ use tape_server::config::Config;
 use tape_server::server::{Server, ServerError};
 use tape_server::shutdown;
 
-/// The exit code for a configuration that cannot be served, as for flags that cannot be read.
+/// The exit code for an invalid configuration, the same as for invalid flags.
 const MISCONFIGURED: u8 = 2;
 
 /// Makes the tables of a database, or brings them to the version of this build; servers may run meanwhile.
@@ -24,7 +24,7 @@ struct Migrate {
     dry_run: bool,
 }
 
-/// What the program is asked to do.
+/// The task of the program.
 enum Task {
     Serve(Box<Config>),
     Migrate(Migrate),
@@ -91,7 +91,7 @@ async fn migrate(task: &Migrate) -> ExitCode {
 
 async fn serve(config: Config, environment: Arc<dyn Environment>) -> Result<(), ServerError> {
     let ready_file = config.ready_file.clone();
-    // Listened for before anything is announced: a signal that follows the announcement is not lost.
+    // The handlers are installed before anything is announced, so that a signal after the announcement is not lost.
     let stop = shutdown::signalled().map_err(|source| ServerError::Io {
         doing: "listens for signals",
         source,

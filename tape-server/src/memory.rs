@@ -1,23 +1,23 @@
-//! Memory that calls share, and how long it is left to those who do not go on.
+//! Memory that calls share, and how long stalled peers may hold it.
 
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What each such memory has, in KiB: 256 MiB.
+/// The size of each such memory, in KiB: 256 MiB.
 pub(crate) const ALL_KIB: usize = 256 * 1024;
-/// A peer that takes nothing, or does not send the rest, for this long has no more memory.
+/// A peer that takes nothing, or does not send the rest, for this long loses its memory.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// The same while others wait for memory.
 const TIMEOUT_MIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether others wait.
+/// How often to check whether others wait.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Memory, in KiB. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     kib: Arc<Semaphore>,
-    /// The most that anybody takes at once.
+    /// The most that one owner takes at once.
     most: usize,
 }
 
@@ -30,13 +30,13 @@ impl Memory {
         }
     }
 
-    /// Waits until there is as much.
+    /// Waits until `kib` KiB are free.
     pub(crate) async fn take(&self, kib: u32) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.kib).acquire_many_owned(kib).await;
         permit.expect("memory is never closed")
     }
 
-    /// None where there is less.
+    /// None where less is free.
     pub(crate) fn try_take(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
     }
@@ -45,7 +45,7 @@ impl Memory {
         self.kib.available_permits()
     }
 
-    /// Waits as long as a peer may do nothing.
+    /// Waits as long as a peer may be idle.
     pub(crate) async fn timeout(&self) {
         tokio::time::sleep(TIMEOUT_MIN).await;
         let mut waited = TIMEOUT_MIN;
@@ -56,7 +56,7 @@ impl Memory {
     }
 }
 
-/// What so many bytes take, in KiB.
+/// The size of `bytes` bytes, in KiB.
 pub(crate) fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }

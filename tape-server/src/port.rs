@@ -1,4 +1,4 @@
-//! The server's port: connections with limits and deadlines, and what calls know of theirs.
+//! The server's port: connections with limits and deadlines, and their data for calls.
 
 use crate::calls::Part;
 use futures::{Stream, stream};
@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
-/// A new connection makes its first call within this long; what only connects, or trickles, takes no place for longer.
+/// A new connection must make its first call within this long; a peer that only connects, or sends slowly, takes no place for longer.
 const FIRST_CALL: Duration = Duration::from_secs(10);
-/// A connection is given up after this long in which its peer took nothing of what was written to it.
+/// A connection is closed after its peer has taken no written bytes for this long.
 const STALL: Duration = Duration::from_secs(30);
 
 /// A connection of the server.
@@ -25,12 +25,12 @@ pub(crate) struct Connection {
     part: Part,
 }
 
-/// Who makes a call: what calls know of their connection.
+/// The caller of a call, by its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The other side.
     pub(crate) peer: Peer,
-    /// What the connection has of the memory of calls.
+    /// The share of the connection in the memory of calls.
     pub(crate) part: Part,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// The connections of a listener, at most so many at a time. It never ends and never fails.
+/// The connections of a listener, with a bound on their number. It never ends and never fails.
 pub(crate) fn connections(
     listener: TcpListener,
     connections_max: u32,
@@ -72,7 +72,7 @@ pub(crate) fn connections(
     })
 }
 
-/// Notes of each call that its peer speaks the protocol.
+/// Records for each call that its peer speaks the protocol.
 pub(crate) fn asked(call: Request<()>) -> Result<Request<()>, Status> {
     if let Some(caller) = call.extensions().get::<Caller>() {
         caller.peer.asked();

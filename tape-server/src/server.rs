@@ -15,11 +15,11 @@ use tape_store::error::StoreError;
 use tokio::net::TcpListener;
 use tonic::service::{InterceptorLayer, Routes};
 
-/// Flow-control window of one stream, in bytes: what a sender may have under way that was not taken yet.
+/// Flow-control window of one stream, in bytes: how much a sender may have under way that was not read yet.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// The same for one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// The transport itself never gives a silent connection up: it would end calls as if their caller had. The port does.
+/// The transport itself never closes a silent connection: it would end calls as if their caller had. The port closes it.
 const NEVER: Duration = Duration::from_secs(86_400);
 /// Connections have this long to close once no call is under way.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,22 +34,22 @@ pub struct Server {
     doubt: Doubt,
 }
 
-/// Why a server does not start, or stopped without being told.
+/// Why a server does not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The configuration would make a server that nobody should run.
+    /// The configuration is refused because it is unsafe.
     #[error(transparent)]
     Refused(#[from] crate::config::Refused),
     /// The store cannot be used.
     #[error("cannot open the store")]
     Store(#[from] StoreError),
-    /// The system does not let the server do something.
+    /// An operation of the operating system failed.
     #[error("the system refuses while it {doing}")]
     Io {
-        /// What.
+        /// The operation.
         doing: &'static str,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
@@ -59,7 +59,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// The error with what it comes from, in one line.
+    /// The error with its causes, in one line.
     #[must_use]
     pub fn with_causes(&self) -> String {
         tape_core::causes::Causes(self).to_string()
@@ -80,10 +80,10 @@ impl Server {
         Ok(Self { doubt, ..server })
     }
 
-    /// Listens, over an engine that is there already; the configuration's store is not opened.
+    /// Listens, over an existing engine; the configuration's store is not opened.
     ///
     /// # Errors
-    /// [`ServerError`] says what stands in the way.
+    /// [`ServerError`] says why not.
     pub fn over(config: Config, engine: Engine) -> Result<Self, ServerError> {
         config.check()?;
         let io = |source| ServerError::Io {
@@ -101,13 +101,13 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Writes the address into a file that appears whole.
+    /// Writes the address into a file, atomically.
     ///
     /// # Errors
     /// Where the file cannot be written.
@@ -121,7 +121,7 @@ impl Server {
         std::fs::rename(&part, path).map_err(io)
     }
 
-    /// Serves until `stop`, then lets what is under way finish within the configured time.
+    /// Serves until `stop`, then lets calls under way finish within the configured time.
     ///
     /// # Errors
     /// [`ServerError::Transport`] where the transport broke down.
@@ -147,7 +147,7 @@ impl Server {
             .layer(InterceptorLayer::new(port::asked))
             .layer(context.calls())
             .add_routes(routes);
-        // Ends when it is done, or with the server.
+        // The task ends when it is done, or with the server.
         let mut upkeep = tokio::task::JoinSet::new();
         let kept = engine.clone();
         upkeep.spawn(async move { kept.keep_index_current().await });
@@ -167,7 +167,7 @@ impl Server {
             if !gate.drain(Duration::from_millis(drain_ms)).await {
                 tracing::warn!("calls are still under way; they are cut off");
             }
-            // The transport may have ended by itself, then nobody listens.
+            // The transport may have ended by itself; then the receiver is gone.
             let _ = close.send(());
             tokio::time::sleep(CLOSING_PATIENCE).await;
         };

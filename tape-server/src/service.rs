@@ -36,7 +36,7 @@ use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
 use tonic::{Response, Status};
 
-/// About how many bytes of entries one message of a stream has.
+/// The approximate bytes of entries in one message of a stream.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// What all services share. Cheap to clone.
@@ -115,7 +115,7 @@ impl Context {
         Ok(Response::new(work.await?))
     }
 
-    /// Answers a call with a stream, fed by a task of its own until `work` ends, the reader goes or the server shuts down.
+    /// Answers a call with a stream, fed by a task of its own until `work` ends, the reader leaves or the server shuts down.
     fn stream<T, W, F>(&self, work: W) -> Result<Response<Messages<T>>, Status>
     where
         T: prost::Message + 'static,
@@ -142,11 +142,11 @@ impl Context {
     }
 }
 
-/// Where a task hands the messages of a stream over, one at a time; a slow reader makes it wait.
+/// The sender of a stream's messages, one at a time; a slow reader makes it wait.
 struct Sink<T> {
     writer: Writer<T>,
     readers: Readers,
-    /// Where a reader that is dropped goes on: what it asks for next time.
+    /// Where a dropped reader continues: the place for its next request.
     resume: Mutex<String>,
 }
 
@@ -170,14 +170,14 @@ impl<T: prost::Message> Sink<T> {
         Ok(self.writer.send(message, None).await?)
     }
 
-    /// Sends a message of a page. A reader that is dropped after it goes on after `place`.
+    /// Sends a message of a page. A reader that is dropped after it continues after `place`.
     async fn send_of(&self, held: &mut Held, message: T, place: String) -> Result<(), Stop> {
         self.writer.send(message, Some(held)).await?;
         *self.resume.lock().expect("nothing panics while it holds a place") = place;
         Ok(())
     }
 
-    /// Tells the reader why its stream ends.
+    /// Sends the reader the reason why its stream ends.
     fn end(&self, stop: Stop) {
         match stop {
             Stop::Failed(failure) => self.writer.fail(failure),
@@ -187,7 +187,7 @@ impl<T: prost::Message> Sink<T> {
                 tracing::info!(%resume, "a reader takes nothing; it is told where to go on");
                 self.writer.cut(Failure::SlowReader { resume });
             }
-            // There is none to tell.
+            // The reader is gone.
             Stop::Gone => {}
         }
     }

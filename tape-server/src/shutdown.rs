@@ -1,4 +1,4 @@
-//! Stopping without losing anybody: new calls are refused, those under way finish, streams end where they can be resumed.
+//! Graceful shutdown: new calls are refused, those under way finish, and streams end where they can be resumed.
 
 use std::time::Duration;
 use tape_proto::failure::Failure;
@@ -21,7 +21,7 @@ pub(crate) struct Call {
 }
 
 impl Gate {
-    /// Takes a call.
+    /// Admits a call.
     pub(crate) fn enter(&self) -> Result<Call, Failure> {
         if self.closed.is_cancelled() {
             return Err(Failure::Draining);
@@ -32,7 +32,7 @@ impl Gate {
         })
     }
 
-    /// Takes no more calls, and waits until those under way have finished, or `timeout` is over.
+    /// Admits no more calls, and waits until those under way have finished, or `timeout` is over.
     pub(crate) async fn drain(&self, timeout: Duration) -> bool {
         self.closed.cancel();
         self.calls.close();
@@ -41,18 +41,18 @@ impl Gate {
 }
 
 impl Call {
-    /// Whether the call is to come to its end.
+    /// Whether the call should end.
     pub(crate) fn is_closing(&self) -> bool {
         self.closed.is_cancelled()
     }
 
-    /// Waits until the call is to come to its end.
+    /// Waits until the call should end.
     pub(crate) fn closing(&self) -> WaitForCancellationFuture<'_> {
         self.closed.cancelled()
     }
 }
 
-/// Ends when the process is told to stop: SIGTERM, or SIGINT. Signals count from this call on, not from when it is awaited.
+/// Completes at a stop signal: SIGTERM or SIGINT. Signals count from this call on, not from when it is awaited.
 ///
 /// # Errors
 /// Where the system does not let the process listen for signals.

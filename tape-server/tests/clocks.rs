@@ -1,4 +1,4 @@
-//! Servers whose clocks differ, and are set while they run: no right ends early, no work waits for a clock.
+//! Servers whose clocks differ and are set while they run: no right ends early, and no work waits for a clock.
 //!
 //! A server's clock is set by `libfaketime` (Debian: `faketime`). Where it is not installed, nothing is tested.
 
@@ -33,7 +33,7 @@ const LIBRARIES: [&str; 3] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/faketime/libfaketime.so.1",
 ];
-/// A test that waits longer waits in vain.
+/// A test that waits longer fails.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 fn library() -> Option<&'static str> {
@@ -45,7 +45,7 @@ fn library() -> Option<&'static str> {
     found
 }
 
-/// A server whose machine has another idea of the time.
+/// A server whose machine shows another time.
 struct Skewed {
     _server: Server,
     runs: RunsClient<Channel>,
@@ -116,7 +116,7 @@ fn non_idempotent() -> DriverCommand {
     }
 }
 
-/// Nobody takes over what another has.
+/// Asserts that no server grants a right that another holder has.
 async fn assert_held(servers: &mut [Skewed], run: &RunId) {
     for server in servers {
         let taken = server.ask(run, begin(run, 30_000, true)).await;
@@ -135,7 +135,7 @@ async fn assert_held(servers: &mut [Skewed], run: &RunId) {
     }
 }
 
-/// Two servers ahead and behind: every one takes a claim and a lease in turn, which the other ones leave alone, while the clocks are set.
+/// Two servers ahead and behind: each grants a claim and a lease in turn, which the others respect, while the clocks are set.
 async fn nothing_ends_early(store: &str, library: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut servers = Vec::new();
@@ -154,7 +154,7 @@ async fn nothing_ends_early(store: &str, library: &str) {
             server.set(set);
         }
         assert_held(&mut servers, &run).await;
-        // The worker renews its claim and records its outcome by way of other servers.
+        // The worker renews its claim and records its outcome through other servers.
         let renew = WorkerCommand::RenewEffectClaim {
             effect: effect(),
             holder: "worker".parse().unwrap(),
@@ -176,7 +176,7 @@ async fn nothing_ends_early(store: &str, library: &str) {
     }
 }
 
-/// A timer fires and a lease ends after what was asked for, by way of whatever server.
+/// A timer fires and a lease ends after the requested time, through any server.
 async fn nothing_waits_for_a_clock(store: &str, library: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut ahead = Skewed::start(store, library, dir.path(), "ahead", "+3600s").await;
@@ -203,7 +203,7 @@ async fn nothing_waits_for_a_clock(store: &str, library: &str) {
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
-/// Asks until it is no longer too early.
+/// Repeats a command until it is no longer too early.
 async fn until_taken(server: &mut Skewed, run: &RunId, body: impl Fn() -> RunCommand) {
     let give_up = Instant::now() + FOR_EVER;
     loop {

@@ -1,4 +1,4 @@
-//! A counter under kills: what is acknowledged is done, once, however late requests are sent again.
+//! A counter under kills: every acknowledged change is made exactly once, however late requests are sent again.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
@@ -20,7 +20,7 @@ const CLIENTS: usize = 16;
 const KILLS: u64 = 12;
 /// Acknowledged changes between two kills.
 const BETWEEN: u64 = 24;
-/// A request is sent again after at most so long.
+/// A request is sent again after at most this long.
 const LATE_MS: u64 = 1_500;
 
 fn value_id() -> Option<v1::ValueId> {
@@ -30,7 +30,7 @@ fn value_id() -> Option<v1::ValueId> {
     })
 }
 
-/// One client, which knows where the server is now and counts what was acknowledged.
+/// One client, which knows the server's present address and counts acknowledged changes.
 #[derive(Clone)]
 struct Client {
     server: watch::Receiver<String>,
@@ -38,7 +38,7 @@ struct Client {
 }
 
 impl Client {
-    /// Sets the value until somebody says how often it was set by all.
+    /// Sets the value until the test says that enough changes were made by all clients.
     async fn count(self, over: watch::Receiver<bool>) {
         let mut n = 0_u32;
         while !*over.borrow() {
@@ -84,7 +84,7 @@ impl Client {
     }
 }
 
-/// The lateness of requests is what is tested.
+/// The lateness of requests is under test.
 async fn late() {
     tokio::time::sleep(Duration::from_millis(Machine.random_u64() % LATE_MS)).await;
 }

@@ -119,7 +119,7 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
         ..Default::default()
     };
     let mut followed = feed.tail(tail).await.unwrap().into_inner();
-    // The tail begins at some time before this answer: only what comes after it is promised.
+    // The tail begins at some time before this answer: only later entries are guaranteed.
     let channel = server.connect().await;
     let first = run("first");
     let begins = request(&first, begin(&first, 60_000, false));
@@ -152,7 +152,7 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
         let place = page.position.unwrap();
         cursors.insert(place.shard, place);
     }
-    // From the beginning, the same again and the rest; from the cursors, nothing of what was there.
+    // From the beginning, a reader gets the same again and the rest; from the cursors, none of the earlier entries.
     let from_start = v1::TailRequest {
         pattern: ">".into(),
         from: v1::tail_request::From::Beginning.into(),
@@ -183,7 +183,7 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     }
 }
 
-/// Notes the last entry of each stream; each must be the next.
+/// Records the last entry of each stream; each entry must be the next one.
 fn note(seen: &mut HashMap<String, u64>, entries: Vec<v1::FeedEntry>) {
     for entry in entries {
         let last = seen.entry(entry.stream).or_default();
@@ -303,7 +303,7 @@ fn contents(session: &v1::GetSessionResponse) -> Vec<String> {
         .collect()
 }
 
-/// Who loses the connection before anything was written knows where to go on, and misses nothing.
+/// A reader that loses the connection before the first entry knows where to continue, and misses nothing.
 #[tokio::test]
 async fn a_tail_says_at_once_where_it_begins() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A server on a network: peers that are mute, messages that are too large, pages that would be.
+//! A server on a network: silent peers, too large messages, and pages that would be too large.
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod harness;

@@ -1,5 +1,5 @@
-//! The server on PostgreSQL: what callers and health checks are told while the database is gone, slow, read-only or full, and how tables
-//! are made from the command line.
+//! The server on PostgreSQL: the answers to callers and health checks while the database is gone, slow, read-only or full, and how the
+//! command line makes tables.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
@@ -28,11 +28,11 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 /// Short timeouts, so that the tests do not take long.
 const IMPATIENT: &str = "statement_timeout_ms=500&connect_timeout=1&wait_timeout_ms=500";
-/// A test that waits longer waits in vain.
+/// A test that waits longer fails.
 const FOR_EVER: Duration = Duration::from_secs(90);
 const CHECKPOINT_BYTES: usize = 50_000;
 
-/// A server, a run that it has, and what its health checks are told.
+/// A server, one of its runs, and its answers to health checks.
 struct Outage {
     server: Server,
     runs: RunsClient<Channel>,
@@ -65,7 +65,7 @@ impl Outage {
         outage
     }
 
-    /// Waits until health checks are told so.
+    /// Waits until health checks get this status.
     async fn is_told(&mut self, expected: ServingStatus) {
         let told = async { while self.health.message().await.unwrap().unwrap().status() != expected {} };
         let told = tokio::time::timeout(FOR_EVER, told).await;
@@ -78,7 +78,7 @@ impl Outage {
         request_as(id, &self.run, body)
     }
 
-    /// Writes until the database does not take it any more; the command that it did not take, and why.
+    /// Writes until the database refuses a write. Returns the refused command, and why.
     async fn write_until_refused(&mut self) -> (v1::ExecuteRequest, Failure) {
         loop {
             let command = self.command();
@@ -89,8 +89,8 @@ impl Outage {
         }
     }
 
-    /// While the database is spoiled, callers are told to come again, and why; health checks, to stay away. Once it is mended, the
-    /// server goes on by itself: the same command is taken, once.
+    /// While the database is broken, callers are told to retry, and why; health checks report that the server is not serving. Once the
+    /// database is repaired, the server continues by itself: the same command is executed once.
     async fn suffers(mut self, cause: &str, mend: impl AsyncFnOnce()) {
         let (command, failure) = self.write_until_refused().await;
         let again = matches!(failure, Failure::Unavailable(_) | Failure::OutcomeUnknown(_));
@@ -137,7 +137,7 @@ async fn a_database_that_is_full() {
     let database = cluster.database_on_small_disk();
     database.psql("CREATE TABLE ballast(bytes bytea); ALTER TABLE ballast ALTER bytes SET STORAGE EXTERNAL");
     let outage = Outage::on(&database.url()).await;
-    // Down to the last page; what the server writes comes to the end of the room at once or a little later.
+    // Fills the disk down to the last page; the server's writes run out of room at once or a little later.
     for kilobytes in [1_024, 64, 8] {
         database.psql(&format!(
             "DO $$ BEGIN LOOP INSERT INTO ballast SELECT convert_to(repeat('x', {kilobytes} * 1000), 'UTF8'); END LOOP; \
@@ -170,7 +170,7 @@ async fn a_database_that_does_not_answer() {
         ),
         "{status:?}"
     );
-    // Nobody knows yet whether that one was taken.
+    // It is unknown yet whether that command was executed.
     let abandoned = request(&outage.run, RunCommand::Drive(Epoch(1), checkpoint(1)));
     assert_eq!(
         execute(&mut outage.runs, abandoned).await.unwrap_err().code(),
@@ -213,7 +213,7 @@ fn tables_are_made_from_the_command_line() {
     );
 }
 
-/// A transaction of another database of the cluster holds the feed up. Who follows one run does not wait for that.
+/// A transaction of another database of the cluster holds the feed up. A reader that follows one run does not wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_is_followed_while_the_feed_is_held_up() {
     let Some(cluster) = Cluster::own() else {
@@ -244,7 +244,7 @@ async fn a_run_is_followed_while_the_feed_is_held_up() {
         let checkpoint = RunCommand::Drive(Epoch(1), checkpoint(10));
         let checkpoint = request(&run, checkpoint);
         execute(&mut server.runs().await, checkpoint).await.unwrap();
-        // Its beginning has two entries.
+        // The beginning of the run has two entries.
         let told = async {
             while seen < n + 3 {
                 seen += followed.message().await.unwrap().unwrap().entries.len();

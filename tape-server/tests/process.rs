@@ -1,4 +1,4 @@
-//! The server as a process: how it starts, says how it is, and stops.
+//! The server as a process: how it starts, reports its health, and stops.
 #![allow(clippy::unwrap_used, reason = "a test stops where something fails")]
 
 mod harness;
@@ -89,7 +89,7 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_refuses_the_rest() {
             .send(request(&run, RunCommand::Drive(Epoch(1), checkpoint(10))))
             .await;
     }
-    // The first of them is answered, so the others are there too, or on their way.
+    // The first command is answered, so the others have arrived too, or are under way.
     assert!(driver.receive().await.unwrap().unwrap().1.is_ok());
     server.terminate();
     assert_eq!(
@@ -120,7 +120,7 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_refuses_the_rest() {
     let refused = execute(&mut runs, request(&run, begin(&run, 60_000, false)))
         .await
         .unwrap_err();
-    // Told so, or cut off, where the connection had closed by then.
+    // The stream ends with the reason, or is cut off where the connection had closed by then.
     use tonic::Code::{Cancelled, Unavailable, Unknown};
     assert!(
         matches!(refused.code(), Unavailable | Unknown | Cancelled),
@@ -128,7 +128,7 @@ async fn told_to_stop_it_finishes_what_is_under_way_and_refuses_the_rest() {
     );
     assert_eq!(server.exit_code(), Some(0));
 
-    // What was acknowledged is there, and the lease was left to the driver, which goes on with it.
+    // Acknowledged entries are there, and the driver kept its lease and continues with it.
     let server = Server::start(dir.path());
     let mut runs = server.runs().await;
     let entries = read(&mut runs, &run, 2).await;
@@ -178,7 +178,7 @@ fn a_no_in_the_environment_is_a_no() {
     );
 }
 
-/// So do templates set those that nobody gave a value.
+/// Templates set variables without a value like this.
 #[test]
 fn variables_that_are_empty_are_none() {
     let empty = [

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 const HOUR_MS: u64 = 3_600_000;
 const RUNS: usize = 7;
 
-/// Runs of which all but the last end.
+/// Begins runs, and ends all but the last.
 async fn ended(runs: &mut RunsClient<Channel>) {
     for n in 0..RUNS {
         let run = run(&format!("i{n}"));
@@ -102,7 +102,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
         assert_eq!(got.head_seq, 4);
         assert_eq!(got.summary.unwrap().labels["desk"], "rates");
     }
-    // What goes on is as it was, and can be retired by nobody.
+    // An open run is unchanged, and cannot be retired.
     let last = run(&format!("i{}", RUNS - 1));
     assert_eq!(read(&mut runs, &last, 0).await.len(), 2);
     let retire = RunCommand::External(ExternalCommand::Retire {
@@ -115,7 +115,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
     assert_eq!(refused, Rejection::NotEnded { status }.into());
 }
 
-/// One run can be let go before; its entries go when retention comes to it.
+/// A single run can be retired earlier; its entries are dropped when retention reaches it.
 #[tokio::test]
 async fn a_run_that_is_retired_alone_is_dropped_by_the_next_retention() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,7 +45,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
         }
     );
 
-    // Who follows from the start sees what is there, then what comes.
+    // A reader that follows from the start sees the present entries, then new ones.
     let follow = v1::ReadRequest {
         run: Some(run.clone().into()),
         follow: true,
@@ -164,7 +164,7 @@ async fn commands_of_many_runs_share_a_stream() {
     }
     answered.sort_unstable();
     assert_eq!(answered, (1..=64).collect::<Vec<u64>>());
-    // A refusal of one is no other's business.
+    // A refusal of one command does not affect others.
     let refused = driver
         .drive(&names[0], Epoch(9), checkpoint(1))
         .await
@@ -235,7 +235,7 @@ async fn the_runs_of_a_dropped_connection_become_due_for_recovery() {
         )
         .await
         .unwrap();
-    // The driver of this one has gone on to another connection, with the same lease.
+    // The driver of this run has moved to another connection, with the same lease.
     other.drive(&kept, Epoch(1), checkpoint(1)).await.unwrap();
     drop(driver);
 

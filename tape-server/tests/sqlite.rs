@@ -1,4 +1,4 @@
-//! The server on a SQLite file: what callers, health checks and the log are told while its disk is full, and once its file is gone.
+//! The server on a SQLite file: the answers to callers and health checks, and the log, while its disk is full and once its file is gone.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where something fails")]
 
@@ -19,10 +19,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-/// A test that waits longer waits in vain.
+/// A test that waits longer fails.
 const FOR_EVER: Duration = Duration::from_secs(90);
 
-/// What health checks are told from now on.
+/// The answers to health checks from now on.
 async fn watch(server: &Server) -> Streaming<HealthCheckResponse> {
     let service = String::new();
     let watched = HealthClient::new(server.connect().await)
@@ -42,7 +42,7 @@ fn command(bytes: usize) -> v1::ExecuteRequest {
     request_as(SystemClock.request_id(), &run("i1"), body)
 }
 
-/// A directory that a server has on a small disk: it is mounted where the server alone sees it.
+/// A directory that a server has on a small disk: it is mounted where only the server sees it.
 struct SmallDisk {
     dir: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl SmallDisk {
     const SIZE: &str = "size=24m";
     const MOUNT: &str = "mount -t tmpfs -o $0 tmpfs \"$1\" && shift && exec \"$@\"";
 
-    /// None where nothing can be mounted, which is said.
+    /// None where nothing can be mounted, which is reported.
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("disk")).unwrap();
@@ -93,7 +93,7 @@ impl SmallDisk {
         Server::start_by(command, &store, &[])
     }
 
-    /// A file on the disk as the server sees it.
+    /// The path of a file on the disk, as seen by the server.
     fn seen_by(&self, server: &Server, name: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", server.process()));
         root.join(self.path().strip_prefix("/").unwrap()).join(name)
@@ -108,8 +108,8 @@ fn fill(path: &Path) {
     }
 }
 
-/// While the disk is full, callers are told to come again and health checks to stay away, and the log says why; with room again, the
-/// server goes on by itself.
+/// While the disk is full, callers are told to retry, health checks report that the server is not serving, and the log says why. With room
+/// again, the server continues by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_full() {
     let Some(disk) = SmallDisk::new() else { return };
@@ -151,10 +151,10 @@ async fn a_disk_that_is_full() {
     assert_eq!(checkpoints.count(), taken + 1);
 }
 
-/// What becomes of the file under a server.
+/// What happens to the file under a server.
 type Damage = fn(&Path);
 
-/// Nothing is acknowledged any more that a server which starts again would not have.
+/// Nothing is acknowledged that a restarted server would not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_gone_under_a_server() {
     let damages: [(&str, Damage); 3] = [

@@ -1,8 +1,9 @@
-//! What ties a cursor of the feed to the journal that it is of.
+//! Ties a cursor of the feed to its journal.
 //!
-//! A cursor has the digest of the last entry before it, but not its stream, which may be another tenant's. A journal that has
-//! another entry there, or ends before, is another one, or was restored from a backup since: its feed would pass over what was
-//! written after the restore. So such a cursor is refused. Cursors that this process made itself are not looked up.
+//! A cursor holds the digest of the last entry before it, but not its stream, which may be another tenant's. Where a journal has another
+//! entry at that place, or ends before it, the journal is a different one, or was restored from a backup after the cursor was made. Its
+//! feed would skip what was written after the restore, so such a cursor is refused. Cursors that this process made itself are not looked
+//! up.
 
 use crate::contract::{Cursor, TailPage};
 use crate::error::StoreError;
@@ -12,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard};
 use tape_core::payload::Digest;
 
-/// Cursors of this process that are known to be of this journal.
+/// Most cursors that are remembered as known to be of this journal.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not zero");
 /// How much of the entry's digest a cursor holds.
 const DIGEST_BYTES: usize = 16;
@@ -32,9 +33,9 @@ pub(crate) struct Anchored {
 pub(crate) enum Found {
     /// The entry with this digest.
     Entry(Digest),
-    /// Nothing any more; the feed goes on after it.
+    /// The entry was dropped; the feed continues after it.
     Dropped,
-    /// Nothing: the feed ends before.
+    /// The feed ends before this place.
     Beyond,
 }
 
@@ -83,7 +84,7 @@ impl Anchored {
         Cursor(bytes.freeze())
     }
 
-    /// Whether the store has to be asked what it has at the place.
+    /// Whether the store must be asked which entry it has at the place.
     pub(crate) const fn is_unknown(&self) -> bool {
         self.digest.is_some() && !self.known
     }
@@ -144,7 +145,7 @@ impl Anchors {
         let digest = match page.entries.last() {
             Some(last) => Some(short(last.entry.digest)),
             None if before.place == page.cursor => before.digest,
-            // The place is behind a damaged or dropped entry, which ties it to nothing.
+            // The last entry before the place is damaged or dropped, so there is no digest to check.
             None => None,
         };
         let after = Anchored {
@@ -165,7 +166,7 @@ impl Anchors {
         cursor
     }
 
-    /// Has every cursor looked up again: the database may be another one since.
+    /// Makes every cursor be looked up again: the connection may now lead to another database.
     #[cfg(feature = "postgres")]
     pub(crate) fn forget(&self) {
         self.known().clear();

@@ -1,4 +1,4 @@
-//! Which streams commits were made to, as far as a store hears of it at once.
+//! Announcements of commits: which streams changed, where the store learns it at once.
 //!
 //! A feed may have to wait before it can deliver an entry in its place. A reader of one stream need not: it only has to know that its
 //! stream was changed.
@@ -7,20 +7,20 @@ use crate::contract::StreamKey;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// Announcements that a slow listener may be behind; beyond it looks at all its streams.
+/// Announcements that a slow listener may lag behind. Beyond that, it looks at all its streams.
 const BEHIND_MAX: usize = 256;
 
 /// Commits that were announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
-    /// To these streams.
+    /// Commits to these streams.
     Streams(Arc<[StreamKey]>),
-    /// To any stream: it is not known to which.
+    /// Commits to unknown streams: any stream may have changed.
     Any,
 }
 
-/// Announces commits to those who listen in this process: what a store has whose
-/// [`announcements`](crate::contract::JournalStore::announcements) are some.
+/// Announces commits to listeners in this process. A store that returns [`announcements`](crate::contract::JournalStore::announcements) has
+/// one.
 #[derive(Debug)]
 pub struct Announcer(broadcast::Sender<Announcement>);
 
@@ -31,7 +31,7 @@ impl Default for Announcer {
 }
 
 impl Announcer {
-    /// Tells all that listen now. Of those that are too far behind, each is told [`Announcement::Any`] in place of what it missed.
+    /// Tells all present listeners. A listener that lags too far behind gets [`Announcement::Any`] in place of what it missed.
     pub fn announce(&self, announcement: Announcement) {
         // Without listeners there is nothing to do.
         let _ = self.0.send(announcement);

@@ -61,7 +61,7 @@ use tape_core::time::Timestamp;
 use tape_environment::{Environment, machine};
 use watch::Watch;
 
-/// How soon to look again where nobody tells of the commits of other servers.
+/// How soon to look again where commits of other servers are not pushed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Batches share the call for their hints, and nothing else.
 const COMMITS_AT_ONCE: u16 = 32;
@@ -292,7 +292,7 @@ impl JournalStore for BigtableStore {
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
-        // Asked for first: whoever waits is woken when commits are pushed no more.
+        // This is requested first, so that a waiting reader is woken when commits are no longer pushed.
         let changed = self.wake.changed();
         if self.is_pushed() {
             return changed;
@@ -324,7 +324,8 @@ impl JournalStore for BigtableStore {
     }
 
     async fn reclaim(&self) -> Result<bool, StoreError> {
-        // Dropping deletes cells and rows, whose space the service gives back by itself. What is left is that they are in the log.
+        // Dropping deletes cells and rows, whose space the service gives back by itself. What remains is the log of the feed, which this
+        // shortens.
         reclaim::reclaim(&self.context).await
     }
 

@@ -1,4 +1,4 @@
-//! Where the time comes from that commands are decided at.
+//! The source of the time at which commands are decided.
 
 mod journal;
 
@@ -32,7 +32,7 @@ pub trait Clock: Send + Sync + 'static {
         self.now().into()
     }
 
-    /// Work to do before the time is known at all; none where it is.
+    /// The work to do before the time is known; none where the time is known.
     fn unsettled(&self) -> Option<BoxFuture<'_, Result<(), StoreError>>> {
         None
     }

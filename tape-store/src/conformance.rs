@@ -11,9 +11,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! The tests are listed once, below. A test that a store's [`Capabilities`] rule out says so on standard error and
-//! passes. Each test is a plain function that panics where the store breaks its promise, so a deliberately broken
-//! store can be seen to fail the test that is named for it.
+//! The tests are listed once, below. Where a store's [`Capabilities`] rule out a test, the test says so on standard error and passes. Each
+//! test is a plain function that panics where the store breaks its promise, so a deliberately broken store can be seen to fail the test
+//! that is named for it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,7 +34,7 @@ use futures::future::BoxFuture;
 use std::any::Any;
 use std::sync::Arc;
 
-/// Opens the store that a fixture is of once more, as another process would.
+/// Opens the store of a fixture once more, as another process would.
 pub type Reopen = Arc<dyn Fn() -> BoxFuture<'static, Arc<dyn JournalStore>> + Send + Sync>;
 
 /// A fresh store to be tested.
@@ -92,9 +92,9 @@ impl Fixture {
 pub struct Test {
     /// Its name.
     pub name: &'static str,
-    /// Panics where the store breaks a promise.
+    /// The test; panics where the store breaks a promise.
     pub body: fn(Fixture) -> BoxFuture<'static, ()>,
-    /// Why a store with such capabilities is not put to the test.
+    /// Why the test does not apply to a store with such capabilities; none where it applies.
     pub rules_out: fn(&Capabilities) -> Option<&'static str>,
 }
 

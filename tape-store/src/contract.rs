@@ -1,4 +1,4 @@
-//! The storage contract: the handful of primitives a backend is.
+//! The storage contract: the primitives that a backend implements.
 //!
 //! Everything else (rules, caches, retries, group commit, sessions, business keys) is written once above it.
 //! A backend stores bytes under keys; it never looks into an entry.
@@ -27,25 +27,25 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Last sequence number, epoch, chain digest and newest snapshot of a stream; none where it has no entries.
     ///
     /// # Behavior
-    /// Reads what is committed: after a commit was acknowledged, by whatever process, it shows.
+    /// Reads committed data: a commit that any process got acknowledged is visible.
     async fn head(&self, stream: &StreamId) -> Result<Option<Head>, StoreError>;
 
-    /// Entries of the stream after `after`, oldest first, from the first one that [`JournalStore::drop_before`] kept on, at most `limit` of them and at least one if there is one.
+    /// Entries of the stream after `after`, oldest first, at most `limit` of them, and at least one if there is one. They begin no earlier
+    /// than the first entry that [`JournalStore::drop_before`] kept.
     ///
     /// # Behavior
-    /// Without gaps: only what was dropped is not there. A short page does not mean the end; an empty one does. `limit` is at most
-    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX); stores may return less to bound the bytes of a page, but not less than
-    /// two where there are two and the limit allows them: so one entry alone, where more were asked for, is the end.
+    /// Without gaps: only dropped entries are missing. A short page does not mean the end; an empty one does. `limit` is at most
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX). Stores may return fewer entries to bound the bytes of a page, but not
+    /// fewer than two where there are two and the limit allows them. So a single entry, where more were requested, is the end.
     async fn read(&self, stream: &StreamId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// Appends each batch if its stream still ends with the entry that the batch names and its epoch still holds, else nothing of that
     /// batch. Answers come in the order of the batches.
     ///
     /// # Behavior
-    /// Each batch is atomic. Batches are independent of each other and may share one physical commit: a batch that conflicts
-    /// drops out alone. At most one batch of a call is for the same stream. `Ok` means durable. Dropping the future does
-    /// not say whether the batches were committed. Of the reasons to refuse a batch, a wrong epoch comes before a
-    /// wrong end.
+    /// Each batch is atomic. Batches are independent of each other and may share one physical commit: a conflict fails only its own batch.
+    /// At most one batch of a call is for the same stream. `Ok` means durable. Dropping the future does not say whether the batches were
+    /// committed. An epoch mismatch takes precedence over a sequence or digest mismatch.
     ///
     /// The digest is tested together with the sequence number and the epoch, in the one conditional write. A server that still has
     /// the state of a lost history (a lost primary, a restored backup) can therefore not extend the present one.
@@ -54,31 +54,32 @@ pub trait JournalStore: Send + Sync + 'static {
     /// What became of a batch whose commit through this store had an unknown outcome.
     ///
     /// # Behavior
-    /// Compares what the stream has at the place of the batch with the batch ([`Batch::compare`]): however many entries came after it, the
-    /// answer is the same. [`CommitOutcome::Committed`] means durable, as the answer of a commit does. [`CommitOutcome::NotCommitted`] stays true: where
-    /// nothing is at the place yet, the store first makes sure that no attempt of this store to commit the batch can still arrive, and
-    /// looks again after that. [`CommitOutcome::Unknown`] comes only where the place was dropped.
+    /// Compares what the stream has at the place of the batch with the batch ([`Batch::compare`]): the answer is the same however many
+    /// entries came after it. [`CommitOutcome::Committed`] means durable, as the answer of a commit does. [`CommitOutcome::NotCommitted`]
+    /// stays true: where nothing is at the place yet, the store first makes sure that no attempt of this store to commit the batch can
+    /// still arrive, and looks again after that. [`CommitOutcome::Unknown`] is returned only where the entries at the place were dropped.
     ///
-    /// A store whose database can have several servers compares on the one that takes commits, after a durable write of its own
-    /// there; where it cannot, it is [`StoreError::Unavailable`], and the outcome stays unknown.
+    /// A store whose database can have several servers compares on the server that takes commits, after a durable write of its own there.
+    /// Where it cannot, it returns [`StoreError::Unavailable`], and the outcome stays unknown.
     async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError>;
 
     /// Waits until everything that was read from this store is as durable as what a commit acknowledges.
     ///
     /// # Behavior
-    /// Whoever acknowledges a command on the ground of entries that it only read calls this first. Nothing to do where only durable
-    /// entries can be read, which is the default. A database that shows commits before its standbys have them makes a durable write.
+    /// A caller that acknowledges a command on the ground of entries that it only read calls this first. The default does nothing, which is
+    /// right where only durable entries can be read. A database that shows commits before its standbys have them makes a durable write.
     async fn barrier(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Due work: hints in the order of their due times, those that come `after` another where one is given, at most `limit`.
+    /// Due work: hints in the order of their due times, at most `limit`, and only those after the hint `after` where one is given.
     ///
     /// # Behavior
-    /// A hint may be stale, so it is verified against the stream; it is never missing. The cost is that of the work
-    /// due, whatever the history. A hint that cannot be read, since a newer build wrote it or it is damaged, is passed over. Hints of one time have an order of the store's own, which stays. So who goes on after the last
-    /// hint of each page is given every hint that is there all the while, once; the hint itself may be gone by then.
-    /// Less than `limit`, which is at most [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX), means the end.
+    /// A hint may be stale, so it is verified against the stream. A hint is never missing. The cost is that of the due work, whatever the
+    /// history. A hint that cannot be read is passed over: a newer build wrote it, or it is damaged. Hints with the same due time have an
+    /// order of the store's own, which is stable. A reader that pages from each last hint sees every hint present throughout exactly once;
+    /// the last hint itself may be gone by then. Fewer than `limit` hints, which is at most
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX), mean the end.
     async fn due(
         &self,
         queue: Queue,
@@ -88,31 +89,30 @@ pub trait JournalStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Hint>, StoreError>;
 
-    /// Durable entries of all streams of a shard after `cursor`, at most `limit` of them, with the cursor to go on from.
+    /// Durable entries of all streams of a shard after `cursor`, at most `limit` of them, with the cursor to continue from.
     ///
     /// # Behavior
-    /// Every durable entry is delivered at least once to a reader that goes on from the cursors it is given, in
-    /// order within a stream, also under concurrent and paused writers. An empty page means that nothing more is there yet.
-    /// An entry that cannot be read is reported in the page; the entries after it are delivered. A cursor is refused where the journal
-    /// does not have the last entry that its reader was given: it is of another journal, or of this one before a backup was restored.
+    /// Every durable entry is delivered at least once to a reader that continues from the cursors it is given, in order within a stream,
+    /// also under concurrent and paused writers. An empty page means that nothing more is there yet. An entry that cannot be read is
+    /// reported in the page; the entries after it are delivered. A cursor is refused where the journal does not have the last entry before
+    /// it: the cursor is of another journal, or of this one before a backup was restored.
     async fn tail(&self, shard: Shard, cursor: &Cursor, limit: u32) -> Result<TailPage, StoreError>;
 
     /// The cursor after everything that is durable now, to follow a shard from here on.
     async fn tail_end(&self, shard: Shard) -> Result<Cursor, StoreError>;
 
-    /// Waits until something may have been committed after the call, by whatever process; returns now and then without reason.
+    /// Waits until any process may have committed something after the call; may wake spuriously.
     ///
     /// # Behavior
-    /// Counts from the call, not from the first poll of the future: who calls this first, then looks and then
-    /// waits, misses nothing. Costs the store nothing, or next to nothing, while nothing happens.
+    /// Counts from the call, not from the first poll of the future: a caller that calls this first, then looks, then waits misses nothing.
+    /// Costs the store nothing, or next to nothing, while nothing happens.
     fn changed(&self) -> BoxFuture<'static, ()>;
 
-    /// Announces commits by whatever process from now on, with the streams they were made to, where the store hears of them sooner
-    /// than its feed can deliver them. None where the feed is never behind.
+    /// Announces the commits of all processes from now on, with their streams, where the store learns of commits sooner than its feed can
+    /// deliver them. None where the feed never lags.
     ///
-    /// # Behavior
-    /// A hint for readers of single streams, in no order. A process that dies right after a commit may leave it unannounced; the feed
-    /// has it then.
+    /// A hint for readers of single streams, in no order. A process that dies right after a commit may leave it unannounced; the feed still
+    /// delivers it.
     fn announcements(&self) -> Option<Announcements> {
         None
     }
@@ -121,7 +121,7 @@ pub trait JournalStore: Send + Sync + 'static {
     /// latest stored first.
     ///
     /// # Behavior
-    /// The cost is that of the runs of the tenant that have the label, or else the app and the status, of the filter. A row that
+    /// The cost is that of the tenant's runs that have the filter's label or, without a label, its app and status. A row that
     /// cannot be read is passed over.
     async fn runs(
         &self,
@@ -133,39 +133,40 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Erases the payload bytes of entries; their envelopes and the chain stay. Nothing happens where there is no such entry.
     ///
     /// # Behavior
-    /// Once it returns, the store has the bytes nowhere that it could take them from again. After an error some of them may be gone;
-    /// asked for again, it goes on. Commits of others do not wait for it.
+    /// Once it returns, the store holds the bytes in no place that it could read them from again. After an error some of them may be
+    /// erased; calling it again continues. Commits of others do not wait for it.
     ///
-    /// The store remembers what was erased. Bytes that are gone in another way are [`StoreError::Corrupt`] to who reads the
+    /// The store remembers what was erased. Bytes that are missing for another reason are [`StoreError::Corrupt`] for a reader of the
     /// entry, never an erased payload.
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError>;
 
-    /// Drops the entries of streams before a sequence number each, with the row of each stream in lists and its snapshot. The stream
-    /// keeps its end, and begins from now on with the first entry kept.
+    /// Drops the entries of each stream before a sequence number of its own, with the row of the stream in lists and its snapshot. The
+    /// stream keeps its end, and from now on begins with the first entry kept.
     ///
     /// # Behavior
-    /// An entry at the end of its stream is never dropped: a number beyond the end counts as the end's. Nothing happens where there is
-    /// no such stream, and dropping again, also before a lower number, changes nothing more. After `Ok`, [`JournalStore::read`] from
-    /// the start begins with the first entry kept, whoever reads; [`JournalStore::resolve`] says [`CommitOutcome::Unknown`] of a batch that was
-    /// dropped to its last entry; the feed need not deliver what was dropped, and delivers what is kept as ever.
+    /// An entry at the end of its stream is never dropped: a number beyond the end counts as the end's. Nothing happens where there is no
+    /// such stream. Dropping again, also before a lower number, changes nothing more. After `Ok`, [`JournalStore::read`] from the start
+    /// begins with the first entry kept, for every reader; [`JournalStore::resolve`] returns [`CommitOutcome::Unknown`] for a batch that
+    /// was dropped to its last entry; the feed need not deliver what was dropped, and delivers what is kept as before.
     ///
-    /// Where it fails or is broken off, some of it may be done. At each step a reader has all entries of a stream or begins with
-    /// the first one kept, never with one in between; and the row in lists goes last, so that whoever looks for streams to drop
-    /// finds it again. Commits and reads go on beside it, also on these streams, and several may drop the same at once.
+    /// Where it fails or is interrupted, some of it may be done. At each step a reader sees all entries of a stream or begins with the
+    /// first one kept, never with one in between. The row in lists goes last, so that a later search for streams to drop finds the stream
+    /// again. Commits and reads continue meanwhile, also on these streams, and several callers may drop the same entries at once.
     async fn drop_before(&self, drops: &[(StreamId, Seq)]) -> Result<(), StoreError>;
 
-    /// Gives back space that dropped entries still take, in a store where dropping alone leaves it. Whether there is more to do.
+    /// Gives back the space that dropped entries still take, in a store where dropping alone does not free it. Returns whether there is
+    /// more to do.
     ///
     /// # Behavior
-    /// A bounded piece of work, beside which commits, reads and the feed go on. Several may do it at once, and it may be broken off
-    /// anywhere. A store that has nothing of the kind says so at once.
+    /// A bounded piece of work; commits, reads and the feed continue meanwhile. Several callers may do it at once, and it may be
+    /// interrupted anywhere. A store with nothing to give back returns false at once.
     async fn reclaim(&self) -> Result<bool, StoreError>;
 
     /// The time by the store's own clock: the one notion of time that all servers of a journal share.
     ///
     /// # Behavior
-    /// All processes that use the store are told the time of one clock, whatever the clocks of their machines show: a time that the clock
-    /// had between the call and its answer. Costs about a read. The clock should go evenly; when it is set, readers notice.
+    /// All processes that use the store get the time of one clock, whatever the clocks of their machines show: a time that the clock had
+    /// between the call and its answer. Costs about a read. The clock should run evenly; readers notice when it is set.
     async fn time(&self) -> Result<StoreTime, StoreError>;
 
     /// Whether the store would take a commit now: it is reachable, may be written to and, as far as it can tell, has room.
@@ -186,8 +187,8 @@ pub trait JournalStore: Send + Sync + 'static {
 pub struct StoreTime {
     /// The time.
     pub at: Timestamp,
-    /// By how many milliseconds the clock was set within the last [`LEASE_MS_MAX`](tape_core::limits::LEASE_MS_MAX), as far as the store knows:
-    /// leases and claims from before may end that much later than they say.
+    /// By how many milliseconds the clock was set within the last [`LEASE_MS_MAX`](tape_core::limits::LEASE_MS_MAX), as far as the store
+    /// knows: leases and claims from before may end that much later than they say.
     pub step_ms: u64,
 }
 
@@ -202,7 +203,7 @@ impl From<Timestamp> for StoreTime {
 pub struct Head {
     /// Its last entry.
     pub seq: Seq,
-    /// The fencing token in force.
+    /// The epoch (fencing token) in force.
     pub epoch: Epoch,
     /// The chain digest of the last entry.
     pub digest: Digest,
@@ -222,12 +223,12 @@ impl Head {
     }
 }
 
-/// Names a batch, in errors and for people who look into a store.
+/// Names a batch, in errors and for people who inspect a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub uuid::Uuid);
 
 impl BatchId {
-    /// A name made of random bits, which no other batch has.
+    /// A fresh name that no other batch has.
     #[must_use]
     pub fn random(bits: u128) -> Self {
         Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
@@ -241,21 +242,21 @@ pub struct Batch {
     pub id: BatchId,
     /// The stream.
     pub stream: StreamId,
-    /// The last entry the stream must have; zero where it must not exist.
+    /// The last entry the stream must have; zero where the stream must not exist.
     pub expected: Seq,
     /// The chain digest of that entry, which the first one of the batch is linked to; all zero where the stream must not exist.
     pub before: Digest,
     /// The epoch the stream must be at.
     pub epoch: Epoch,
-    /// The epoch it is at afterwards: the same, or greater.
+    /// The epoch of the stream afterwards: the same, or greater.
     pub next_epoch: Epoch,
     /// The entries, in order, from `expected + 1`; at least one.
     pub entries: Vec<StoredEntry>,
-    /// How the index of due work changes.
+    /// The changes to the index of due work.
     pub agenda: Vec<AgendaChange>,
-    /// What becomes of the stream's snapshot.
+    /// The change to the stream's snapshot.
     pub snapshot: SnapshotChange,
-    /// What lists of runs show, where that changed.
+    /// What lists of runs show from now on, where that changed.
     pub summary: Option<Summary>,
 }
 
@@ -273,7 +274,7 @@ impl Batch {
             + self.snapshot.bytes().map_or(0, Bytes::len)
     }
 
-    /// Checks what every store asks of a batch, whatever the stream is like.
+    /// Checks what every store requires of a batch, independent of the stream.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where it has no entries or too many, where they do not follow `expected` one by one, where it begins
@@ -312,8 +313,8 @@ impl Batch {
         })
     }
 
-    /// What the stream has at the place of the batch, its entries from `expected + 1` on. Takes where the stream ends, and the first entry
-    /// that it has from [`Batch::last`] on, read no earlier than the end; none where there is none.
+    /// What the stream has at the place of the batch, its entries from `expected + 1` on. Takes the end of the stream, and the first entry
+    /// that the stream has from [`Batch::last`] on, read no earlier than the end; none where there is no such entry.
     ///
     /// An entry's digest covers all entries before it, so the last entry of the batch stands for all of them.
     #[must_use]
@@ -338,7 +339,7 @@ impl Batch {
     /// Checks the batch against where its stream ends; [`End::default`] where there is no stream.
     ///
     /// # Errors
-    /// [`CommitError::Fenced`] before [`CommitError::Conflict`].
+    /// [`CommitError::Fenced`] takes precedence over [`CommitError::Conflict`].
     pub fn check_end(&self, end: End) -> Result<(), CommitError> {
         if end.epoch != self.epoch {
             return Err(CommitError::Fenced {
@@ -353,7 +354,7 @@ impl Batch {
         Ok(())
     }
 
-    /// The stream does not end with the entry that the batch names, but with `current`.
+    /// The error for a stream that ends with `current` and not with the entry that the batch names.
     #[must_use]
     pub fn conflict(&self, current: Seq) -> CommitError {
         CommitError::Conflict {
@@ -378,7 +379,7 @@ pub enum CommitOutcome {
     Committed(Committed),
     /// It was not committed, and never will be.
     NotCommitted,
-    /// What stood at its place was dropped, so there is nothing to compare it with.
+    /// The entries at its place were dropped, so there is nothing to compare it with.
     Unknown,
 }
 
@@ -387,16 +388,16 @@ pub enum CommitOutcome {
 pub enum AtPlace {
     /// The batch.
     Batch,
-    /// Something else, for ever: the batch is not committed and never will be.
+    /// Other entries, for good: the batch is not committed and never will be.
     Other,
     /// Nothing yet.
     Nothing,
-    /// Nothing any more.
+    /// Entries that were dropped.
     Dropped,
 }
 
 impl AtPlace {
-    /// What it means for the batch; none where nothing is there yet, so that an attempt that is under way may still commit it.
+    /// What it means for the batch; none where nothing is there yet: an attempt under way may still commit the batch.
     #[must_use]
     pub fn outcome(self, batch: &Batch) -> Option<CommitOutcome> {
         match self {
@@ -408,13 +409,13 @@ impl AtPlace {
     }
 }
 
-/// A part of the agenda and of the feed. Every stream has one, by its name alone; stores have
-/// [`Capabilities::shards`] of them, from zero.
+/// A part of the agenda and of the feed. A stream's name alone determines its shard. Stores have
+/// [`Capabilities::shards`] of them, numbered from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(pub u16);
 
 impl Shard {
-    /// The shard of a stream in a store of so many.
+    /// The shard of a stream in a store with `shards` shards.
     #[must_use]
     pub fn of(stream: &StreamId, shards: u16) -> Self {
         let digest = Digest::of(stream.to_string().as_bytes());
@@ -422,7 +423,7 @@ impl Shard {
     }
 }
 
-/// Tells streams apart in announcements; two streams may share one, which costs a needless look.
+/// Identifies a stream in announcements. Two streams may share a key, which costs a needless look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey(pub u64);
 
@@ -438,11 +439,11 @@ impl StreamKey {
 /// A piece of due work, as the index has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
-    /// Whose work.
+    /// Whose work it is.
     pub queue: Queue,
     /// The stream.
     pub stream: StreamId,
-    /// Which of its items.
+    /// Which item of the stream.
     pub item: Item,
     /// When it was due.
     pub due: Timestamp,
@@ -466,9 +467,9 @@ pub struct FeedEntry {
 pub struct TailPage {
     /// Entries in the order of the feed.
     pub entries: Vec<FeedEntry>,
-    /// Entries that the page passes over, since what is stored of them cannot be read.
+    /// Entries that the page passes over because their stored bytes cannot be read.
     pub damaged: Vec<DamagedEntry>,
-    /// Where to go on.
+    /// The cursor to continue from.
     pub cursor: Cursor,
 }
 
@@ -500,7 +501,7 @@ pub struct DamagedEntry {
 }
 
 impl DamagedEntry {
-    /// What an error of a store says about an entry.
+    /// The report of a store's error about an entry.
     #[must_use]
     pub fn new(stream: Option<StreamId>, error: &StoreError) -> Self {
         let mut problem = error.to_string();
@@ -513,20 +514,20 @@ impl DamagedEntry {
     }
 }
 
-/// Which runs.
+/// Which runs to list; a field that is none does not restrict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFilter {
-    /// Of this tenant.
+    /// Runs of this tenant.
     pub tenant: Tenant,
-    /// Of this app.
+    /// Only runs of this app.
     pub app: Option<tape_core::id::App>,
-    /// In this status.
+    /// Only runs in this status.
     pub status: Option<RunStatus>,
-    /// With this label.
+    /// Only runs with this label.
     pub label: Option<(tape_core::id::Key, String)>,
-    /// Begun at or after.
+    /// Only runs that began at or after this time.
     pub begun_from: Option<Timestamp>,
-    /// Begun before.
+    /// Only runs that began before this time.
     pub begun_before: Option<Timestamp>,
 }
 
@@ -563,16 +564,16 @@ pub struct RunPage {
 pub struct Capabilities {
     /// Its name, such as `sqlite`.
     pub name: &'static str,
-    /// In how many parts agenda and feed are kept.
+    /// The number of shards of the agenda and the feed.
     pub shards: u16,
     /// Whether committed entries outlive the process.
     pub durable: bool,
     /// Whether other processes can use the same store at the same time.
     pub shared: bool,
-    /// How many commits of one process are worth having under way at once: one where a commit excludes every other; many where
-    /// batches gain nothing from sharing one.
+    /// How many commits of one process should be under way at once: one where a commit excludes every other, many where batches gain
+    /// nothing from sharing a commit.
     pub commits_at_once: u16,
-    /// Whether commits of other processes, if there can be any, are pushed to who waits for [`JournalStore::changed`]. Where not, they are
-    /// looked for now and then. A store that can do either answers for the moment.
+    /// Whether commits of other processes, if there can be any, are pushed to callers that wait in [`JournalStore::changed`]. Where not,
+    /// the store polls for them. A store that can do both says what it does now.
     pub pushed: bool,
 }

@@ -1,15 +1,15 @@
-//! What can go wrong in a store, by what the caller can do about it.
+//! Errors of stores, by what the caller can do about them.
 
 use crate::contract::BatchId;
 use tape_core::id::{Epoch, Seq, StreamId};
 
-/// The cause beneath a store's error. Shared, because one failed commit answers everybody whose batch was in it.
+/// The cause beneath a store's error. Shared, because one failed commit is the answer for every batch in it.
 pub type Source = std::sync::Arc<dyn std::error::Error + Send + Sync>;
 
-/// What [`StoreError::Invalid`] calls a URL that cannot be read: the one case that says nothing about a journal.
+/// The `what` of [`StoreError::Invalid`] for a URL that cannot be parsed: the one case that says nothing about a journal.
 pub const STORE_URL: &str = "store URL";
 
-/// A store could not do what was asked; nothing was written.
+/// A store could not carry out a call; nothing was written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -22,8 +22,8 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
-    /// A write to the store's disk failed, or its file is gone, so it is not certain what was kept: every call is refused until the store is
-    /// opened anew.
+    /// A write to the store's disk failed, or its file is gone, so it is not certain what was kept. Every call is refused until the store
+    /// is opened anew.
     #[error(
         "the store has to be opened anew: its disk failed, or its file is gone, which showed while it {doing}"
     )]
@@ -43,7 +43,7 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
-    /// A newer build made or migrated the store; use that build.
+    /// A newer build made or migrated the store: use a build that knows this version.
     #[error("the store has schema version {found}, this build knows {known}: use a newer build")]
     NewerSchema {
         /// The store's version.
@@ -51,20 +51,20 @@ pub enum StoreError {
         /// The newest this build knows.
         known: u32,
     },
-    /// What was asked for makes no sense to this store.
+    /// An argument is not valid for this store.
     #[error("{what} is not valid here: {problem}")]
     Invalid {
-        /// What: a URL, a cursor, a page token.
+        /// Which argument: a URL, a cursor, a page token.
         what: &'static str,
         /// Why.
         problem: String,
     },
 }
 
-/// A batch was not committed, or nobody knows.
+/// A batch was not committed, or its outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The stream has moved on, or has another history than the batch was made on: load it, decide again.
+    /// The stream has moved on, or has another history than the one that the batch was made on. Load the stream and decide again.
     #[error("{stream} does not end with entry {expected} as the batch knows it; its last entry is {current}")]
     Conflict {
         /// The stream.
@@ -74,7 +74,7 @@ pub enum CommitError {
         /// Where it ends.
         current: Seq,
     },
-    /// Another driver has the stream: stop.
+    /// Another driver owns the stream: stop.
     #[error("{stream} is at epoch {current}, not {given}")]
     Fenced {
         /// The stream.
@@ -110,7 +110,7 @@ impl StoreError {
         }
     }
 
-    /// A stream whose entries no head accounts for.
+    /// The error for a stream that has entries but no head.
     pub fn without_head(stream: &StreamId) -> Self {
         Self::corrupt(stream.to_string(), "it has entries, but no head")
     }

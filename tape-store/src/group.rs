@@ -1,4 +1,4 @@
-//! What stores of databases ask of a call, whatever the database.
+//! Checks of calls that all stores on databases share.
 
 use crate::contract::{Batch, Committed, Shard};
 use crate::error::{CommitError, StoreError};
@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use tape_core::id::StreamId;
 use tape_core::limits::PAGE_ENTRIES_MAX;
 
-/// What a batch of a commit is told.
+/// The answer for one batch of a commit.
 pub(crate) type Answer = Result<Committed, CommitError>;
 
-/// Refuses what no store takes, and the second batch for a stream. The others with their places in the call.
+/// Refuses batches that no store takes, and a second batch for the same stream. Returns the others with their places in the call.
 pub(crate) fn admit(batches: Vec<Batch>, answers: &mut [Option<Answer>]) -> Vec<(usize, Batch)> {
     let mut streams: HashSet<StreamId> = HashSet::with_capacity(batches.len());
     let mut admitted = Vec::with_capacity(batches.len());
@@ -39,13 +39,13 @@ pub(crate) fn page(limit: u32) -> u32 {
     limit.clamp(1, PAGE_ENTRIES_MAX)
 }
 
-/// Refuses every shard but the only one.
+/// Refuses every shard but the first, in a store that has one.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn check_shard(shard: Shard) -> Result<(), StoreError> {
     check_shard_of(shard, 1)
 }
 
-/// Refuses every shard but those of a store that has so many.
+/// Refuses shards that a store with `shards` shards does not have.
 pub(crate) fn check_shard_of(shard: Shard, shards: u16) -> Result<(), StoreError> {
     if shard.0 < shards {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Layers over any store, each written once: counting, faults on purpose, trying again.
+//! Layers over any store, each written once: metrics, injected faults, retries.
 
 #[cfg(feature = "testing")]
 mod faults;
@@ -26,8 +26,8 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
 
-/// A store around another one. What a layer does not do itself, the store within does: a layer writes only the methods that it
-/// changes, and is a [`JournalStore`].
+/// A store around another one. A layer implements only the methods that it changes; the inner store does the rest. A layer is a
+/// [`JournalStore`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -51,7 +51,7 @@ use tape_core::time::Timestamp;
 /// ```
 #[async_trait]
 pub trait Layer: Send + Sync + 'static {
-    /// The store within.
+    /// The inner store.
     fn inner(&self) -> &dyn JournalStore;
 
     /// As [`JournalStore::head`].
@@ -146,8 +146,8 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().upkeep()
     }
 
-    /// As [`JournalStore::announcements`]. They wake readers within this process, are never waited for and cannot fail: the layers here
-    /// hand them out as they are.
+    /// As [`JournalStore::announcements`]. Announcements wake readers in this process, no call waits for them, and they cannot fail. So the
+    /// layers here pass them on unchanged.
     fn announcements(&self) -> Option<Announcements> {
         self.inner().announcements()
     }

@@ -1,4 +1,4 @@
-//! The storage contract of the Tape journal, its backends, and what is written once above them.
+//! The storage contract of the Tape journal, its backends, and the layers above them.
 
 // The harnesses of the tests of Postgres and Bigtable are used from within the crate too.
 #[cfg(all(test, any(feature = "postgres", feature = "bigtable")))]

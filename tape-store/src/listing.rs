@@ -1,4 +1,4 @@
-//! Cursors and lists of runs of stores that number streams and entries as they come.
+//! Cursors and lists of runs of stores that number streams and entries in sequence.
 
 use crate::contract::{Cursor, PageToken, RunFilter, RunPage};
 use crate::error::StoreError;
@@ -10,7 +10,7 @@ use tape_core::status::RunStatus;
 use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
-/// The place of a run in the list of runs, which is read from its greatest place down.
+/// The place of a run in the list of runs. The list is read from the greatest place down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) begun_at: Timestamp,
@@ -41,7 +41,7 @@ impl Place {
 /// A run in a list, with its place there; none where the row cannot be read.
 pub(crate) type Listed = (Place, Option<(RunId, Summary)>);
 
-/// The page of those that were asked for: one more says that there is a next page.
+/// The page of the first `limit` rows. One row more says that there is a next page.
 pub(crate) fn page(listed: Vec<Listed>, limit: u32) -> RunPage {
     let limit = limit as usize;
     let next = (listed.len() > limit).then(|| listed[limit - 1].0.token());
@@ -55,7 +55,7 @@ pub(crate) fn page(listed: Vec<Listed>, limit: u32) -> RunPage {
     }
 }
 
-/// A run as the row of a table has it.
+/// A run as a row of a table.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 pub(crate) struct Row {
     pub(crate) begun_at: i64,
@@ -81,7 +81,7 @@ impl Row {
         (place, run.ok())
     }
 
-    /// The run; what is wrong with the row where it has none.
+    /// The run; else what is wrong with the row.
     fn run(&self) -> Result<(RunId, Summary), String> {
         let Ok(StreamId::Run(run)) = self.name.parse() else {
             return Err(format!("its stream is {}", self.name));
@@ -89,7 +89,7 @@ impl Row {
         Ok((run, self.summary()?))
     }
 
-    /// What the row says of its run; what is wrong with it where it cannot be read.
+    /// The summary in the row; else what is wrong with the row.
     pub(crate) fn summary(&self) -> Result<Summary, String> {
         let known = RunStatus::ALL
             .into_iter()
@@ -123,7 +123,7 @@ pub(crate) fn stream_page(rows: Vec<(i64, String)>, limit: u32) -> crate::upkeep
     named_page(rows.collect(), limit)
 }
 
-/// The page of streams that has these rows, each with the token of the page after it. Fewer than asked for are the last.
+/// The page of streams that has these rows, each with the token of the page after it. A page with fewer rows than `limit` is the last.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "spanner"))]
 pub(crate) fn named_page(rows: Vec<(String, String)>, limit: u32) -> crate::upkeep::StreamPage {
     let last = rows.last().filter(|_| rows.len() == limit as usize);
@@ -145,7 +145,7 @@ pub(crate) fn cursor(position: u64) -> Cursor {
     Cursor(Bytes::copy_from_slice(&position.to_be_bytes()))
 }
 
-/// The position a cursor stands for; zero is the beginning.
+/// The position of a cursor; zero is the beginning.
 pub(crate) fn read_cursor(cursor: &Cursor) -> Result<u64, StoreError> {
     if cursor.0.is_empty() {
         return Ok(0);
@@ -173,7 +173,7 @@ impl RunFilter {
     }
 }
 
-/// A filter of each kind, for tests of how they are read.
+/// A filter of each kind, for tests of the queries.
 #[cfg(all(test, any(feature = "sqlite", feature = "postgres")))]
 pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
     use tape_core::id::{App, Key, Tenant};

@@ -1,4 +1,4 @@
-//! The store in memory: for tests, for trying things out, and as the model that other stores are compared with.
+//! The store in memory: for tests, for experiments, and as the model that other stores are compared with.
 
 use crate::anchor::{Anchored, Anchors, Found};
 use crate::contract::{
@@ -24,7 +24,7 @@ use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 use tape_environment::{Environment, machine, micros};
 
-/// Keeps everything in the memory of this process. Linearizable; nothing outlives it.
+/// Keeps everything in the memory of this process. Linearizable; nothing outlives the process.
 #[derive(Debug)]
 pub struct MemoryStore {
     shards: u16,
@@ -47,7 +47,7 @@ struct State {
 }
 
 impl State {
-    /// What the last of the first `passed` entries of a feed is.
+    /// Which entry is the last of the first `passed` entries of a feed.
     fn found(&self, feed: &[(usize, usize)], passed: usize) -> Found {
         let Some((id, index)) = passed.checked_sub(1).and_then(|last| feed.get(last)) else {
             return Found::Beyond;
@@ -62,7 +62,7 @@ struct Log {
     stream: StreamId,
     shard: Shard,
     epoch: Epoch,
-    /// How many entries were dropped: the first one kept has the next number.
+    /// How many entries were dropped: the first entry kept has the next number.
     dropped: usize,
     entries: Vec<StoredEntry>,
     snapshot: Option<Snapshot>,
@@ -116,7 +116,7 @@ impl MemoryStore {
         Self::with_shards(1)
     }
 
-    /// An empty store with so many shards, at least one.
+    /// An empty store with `shards` shards, at least one.
     #[must_use]
     pub fn with_shards(shards: u16) -> Self {
         let environment = machine();
@@ -197,7 +197,7 @@ impl JournalStore for MemoryStore {
         answers
     }
 
-    /// Nothing arrives late: a commit is over when its call returns.
+    /// No attempt arrives late: a commit is over when its call returns.
     async fn resolve(&self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         let state = self.lock();
         let log = state.log(&batch.stream);
@@ -337,7 +337,7 @@ impl JournalStore for MemoryStore {
         Ok(false)
     }
 
-    /// Goes on from when the store was made, whatever happens to the clock of the machine.
+    /// Continues from the time when the store was made, whatever happens to the clock of the machine.
     async fn time(&self) -> Result<StoreTime, StoreError> {
         let (at, then) = self.started;
         let passed = micros(self.environment.elapsed().saturating_sub(then));

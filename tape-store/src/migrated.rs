@@ -1,6 +1,6 @@
-//! What a migration came to.
+//! The result of a migration.
 
-/// What bringing a store to the version of this build comes to.
+/// The result of migrating a store to the version of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migrated {
     /// The version before; zero where there were no tables.

@@ -13,7 +13,7 @@ use tape_environment::{Environment, machine};
 /// where there is none. Which URLs are known depends on the features of this build.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] where the URL is none of these; otherwise what stands in the way of opening the store.
+/// [`StoreError::Invalid`] where the URL is none of these; otherwise the error of opening the store.
 pub async fn open(url: &str) -> Result<Arc<dyn JournalStore>, StoreError> {
     Box::pin(open_in(url, machine())).await
 }
@@ -39,7 +39,7 @@ pub async fn open_in(
         )),
         #[cfg(feature = "postgres")]
         Some(("postgres" | "postgresql" | "alloydb", _)) => {
-            // Making a connection with TLS has a large state, which callers should not have to carry.
+            // The future that makes a connection with TLS is large; callers should not have to hold it.
             let target = url.parse()?;
             Ok(Arc::new(
                 Box::pin(crate::postgres::PostgresStore::open_in(
@@ -76,7 +76,7 @@ pub async fn open_in(
                 .filter(|(built, _)| *built)
                 .map(|(_, url)| *url)
                 .collect();
-            // Only the scheme is repeated: what follows may have a password.
+            // The error repeats only the scheme: the rest may hold a password.
             let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
             let problem = format!(
                 "'{scheme}:' names no store that this build knows: those are {}",
@@ -90,12 +90,12 @@ pub async fn open_in(
     }
 }
 
-/// Checks that there is a journal at `url`, for programs that look into one or work on one: [`open`] would make an empty one of a
-/// misspelt name.
+/// Checks that there is a journal at `url`, for programs that inspect or change one: [`open`] would make an empty journal under a misspelt
+/// name.
 ///
 /// # Errors
 /// [`StoreError::Invalid`] where there is none, as in a file that is not there or is empty, in a database without tables, and in
-/// `memory:`; otherwise what stands in the way of looking. What else is wrong with a journal, [`open`] says.
+/// `memory:`; otherwise the error of the check. [`open`] reports what else is wrong with a journal.
 pub async fn check_exists(url: &str) -> Result<(), StoreError> {
     let absent = |problem: String| StoreError::Invalid {
         what: "store",
@@ -123,11 +123,11 @@ pub async fn check_exists(url: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Brings the tables of a database to the version of this build; with `dry_run`, only says what would be done. Servers of the
-/// version before go on meanwhile; of several that migrate, one does and the others wait.
+/// Brings the tables of a database to the version of this build; with `dry_run`, only says what would be done. Servers of the previous
+/// version continue meanwhile. Of several migrations at once, one runs and the others wait.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] where the URL names no store whose tables are migrated; otherwise what stands in the way.
+/// [`StoreError::Invalid`] where the URL names no store whose tables are migrated; otherwise the error of the migration.
 pub async fn migrate(url: &str, dry_run: bool) -> Result<Migrated, StoreError> {
     #[cfg(feature = "postgres")]
     if let Some(("postgres" | "postgresql" | "alloydb", _)) = url.split_once(':') {

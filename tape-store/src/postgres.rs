@@ -50,7 +50,7 @@ use tape_core::time::Timestamp;
 use tape_environment::{Environment, Machine};
 use watch::Watch;
 
-/// How soon to look again for entries that another transaction held up: nobody tells when it ends.
+/// How soon to look again for entries that another transaction held up: the database does not announce its end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A journal store in a PostgreSQL or AlloyDB database.
@@ -174,7 +174,7 @@ impl JournalStore for PostgresStore {
             return changed;
         }
         Box::pin(async {
-            // Either is reason to look again.
+            // Both are reasons to look again.
             let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
         })
     }

@@ -4,13 +4,14 @@
 //! connection writes, a few read beside it. Several processes may use one file: they write one after the other, and
 //! the conditions within the statements decide, never what a process remembers.
 //!
-//! A failure of the disk amid a write leaves it open what the disk has: from then on every call is refused as
-//! [`StoreError::Poisoned`], until the file is opened anew. So it is where the file, or the log beside it, was removed or replaced: what is
-//! written to it then is lost. Nothing is acknowledged before a look for both.
+//! After a disk failure during a write, the content of the disk is unknown: from then on every call is refused as [`StoreError::Poisoned`],
+//! until the file is opened anew. The same holds where the file, or the log beside it, was removed or replaced: writes to it are then lost.
+//! The store checks for both before it acknowledges anything.
 //!
-//! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. Where a reader
-//! keeps the log in use for longer than [`Settings::busy_timeout`], nobody reads the payload any more, but the erasure is not done and
-//! says so: erasing the entry again goes on. Nobody else waits meanwhile. Copies of the file keep what they have. The state of a session or a value, which later entries and snapshots have too, goes with those.
+//! The bytes of an erased payload are overwritten in the file, and the write-ahead log that had them is emptied. Where a reader keeps the
+//! log in use for longer than [`Settings::busy_timeout`], the payload can no longer be read, but the erasure is not complete and returns an
+//! error: erasing the entry again completes it. No other call waits meanwhile. Copies of the file keep what they have. The state of a
+//! session or a value is also in later entries and snapshots, and is erased with those.
 
 mod append;
 mod clock;
@@ -78,8 +79,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it where there is none. On a disk that takes no writes, such as that of a backup, the journal is only read:
-    /// what would change it is then [`StoreError::Unavailable`].
+    /// Opens the file, and makes it where there is none. On a disk that takes no writes, such as that of a backup, the journal is only
+    /// read: a write is then [`StoreError::Unavailable`].
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where the file is not a Tape journal, [`StoreError::NewerSchema`] where a newer build made it; in both
@@ -149,7 +150,7 @@ impl SqliteStore {
         })
     }
 
-    /// What a call comes to, unless the store's disk failed before.
+    /// The result of a call, unless the store's disk failed before.
     async fn reading<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let called = async {
             self.poison.check()?;

@@ -1,5 +1,5 @@
-//! Rows of an index that this build cannot read: a newer build wrote them, or they are damaged. They are passed over, so that the rest
-//! goes on, and each is logged once.
+//! Rows of an index that this build cannot read: a newer build wrote them, or they are damaged. They are passed over, so that the other
+//! rows stay available, and each is logged once.
 
 use std::collections::HashSet;
 use std::sync::{LazyLock, Mutex, PoisonError};

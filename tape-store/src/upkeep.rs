@@ -1,4 +1,4 @@
-//! What a store keeps beside entries, looked over and put right: the index of due work, the lists of runs, and which streams there are.
+//! Verifies and corrects what a store keeps beside entries: the index of due work and the lists of runs. Lists the streams.
 
 use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
@@ -14,29 +14,29 @@ pub trait Upkeep: Send + Sync {
     /// Streams that have entries, of all tenants, at most `limit` of them.
     ///
     /// # Behavior
-    /// In an order of the store's own, which stays: a reader that goes on from each page's token is given every stream that is there
-    /// all the while, once. The cost of a page is that of its streams. A page may be short, or empty, and not be the last.
+    /// In an order of the store's own, which is stable. A reader that pages from each page's token sees every stream present throughout
+    /// exactly once. The cost of a page is that of its streams. A page may be short, or empty, and not be the last.
     async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError>;
 
-    /// What the indexes have of a stream: which of some hints, and what lists show.
+    /// What the indexes hold for a stream: which of the given hints, and what lists show.
     ///
     /// # Behavior
-    /// The cost is that of the hints, whatever the index has besides.
+    /// The cost is that of the hints, whatever else the index has.
     async fn indexed(&self, stream: &StreamId, hints: &[Hint]) -> Result<Indexed, StoreError>;
 
-    /// Changes what the indexes have of a stream, if the stream still ends at an entry. Whether it did.
+    /// Corrects the indexes of a stream, if the stream still ends at `end`. Returns whether it did.
     ///
     /// # Behavior
-    /// Atomic with commits to the stream: of a commit and a correction at the same end, one comes first, and the other finds that.
-    /// Making the same correction again changes nothing more.
+    /// Atomic with commits to the stream: a commit and a correction at the same end are serialized. Making the same correction again
+    /// changes nothing more.
     async fn reindex(&self, stream: &StreamId, end: End, correction: &Correction)
     -> Result<bool, StoreError>;
 
-    /// The version of the computation of due work and lists with which the indexes were last made to agree; zero where that was never
-    /// said. It is kept with the index of due work, so that an index that is lost has none.
+    /// The version of the computation of due work and lists with which the indexes were last made to agree; zero where none was recorded.
+    /// It is kept in the index of due work, so a lost index has no version.
     async fn index_version(&self) -> Result<u32, StoreError>;
 
-    /// Says that the indexes agree with a version of the computation. It never goes back.
+    /// Records that the indexes agree with a version of the computation. The version never goes back.
     async fn set_index_version(&self, version: u32) -> Result<(), StoreError>;
 }
 
@@ -56,22 +56,22 @@ pub struct End {
 pub struct StreamPage {
     /// The streams.
     pub streams: Vec<StreamId>,
-    /// Names in the store that are those of no stream.
+    /// Names in the store that are not valid stream names.
     pub unreadable: Vec<String>,
     /// Where the next page begins; none at the end.
     pub next: Option<PageToken>,
 }
 
-/// What the indexes have of a stream.
+/// What the indexes hold for a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Indexed {
-    /// Of each hint that was asked for, whether it is there.
+    /// For each given hint, whether the index has it.
     pub due: Vec<bool>,
     /// What lists show of a run; none where it is not listed, or the row cannot be read.
     pub summary: Option<Summary>,
 }
 
-/// What is to be changed in the indexes.
+/// Changes to the indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Correction {
     /// In the index of due work.

@@ -1,15 +1,14 @@
-//! Waking those who wait for commits.
+//! Wakes tasks that wait for commits.
 
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A wait ends after this long without reason, so that a missed wake-up costs time, not work.
+/// A wait ends after this long without a commit, so that a missed wake-up costs time, not work.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Wakes those who wait for something to be committed, in the order in which they began to wait. A channel of `tokio::sync::watch`
-/// would wake them in a random order.
+/// Wakes tasks that wait for a commit.
 #[derive(Debug)]
 pub(crate) struct Wake {
     /// Held by those who wait, too.
@@ -50,7 +49,7 @@ impl Wake {
         self.count.subscribe()
     }
 
-    /// How many wait.
+    /// The number of waiting tasks.
     #[cfg(any(feature = "sqlite", feature = "spanner"))]
     pub(crate) fn waiting(&self) -> usize {
         Arc::strong_count(&self.committed) - 1

@@ -1,5 +1,5 @@
-//! Stores that are broken on purpose: each fails the conformance suite by the test that is named for it, and the same
-//! store passes that test while it is whole.
+//! Stores that are broken on purpose: each fails the test of the conformance suite that is named for it, and the same store passes that
+//! test without the defect.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn test(name: &str) -> &'static Test {
         .unwrap_or_else(|| panic!("there is no test {name}"))
 }
 
-/// A store that keeps its promises, and how it is opened once more; none where its server is not installed.
+/// A correct store, and how it is opened once more; none where its server is not installed.
 async fn whole(kind: &str) -> Option<Fixture> {
     let fixture = match kind {
         "memory" => {
@@ -62,7 +62,7 @@ async fn whole(kind: &str) -> Option<Fixture> {
     Some(fixture)
 }
 
-/// What a broken store holds back in memory is not in the store that is opened once more.
+/// A reopened store lacks what a broken store keeps only in memory.
 async fn opened(url: String) -> Fixture {
     let open = move || -> BoxFuture<'static, Arc<dyn JournalStore>> {
         let url = url.clone();
@@ -81,7 +81,7 @@ async fn passes(name: &'static str, kind: &str, defect: Option<Defect>) -> Optio
     Some(tokio::spawn(test(name).run(fixture)).await.is_ok())
 }
 
-/// Runs the test on the whole store, which passes, and on the broken one, which fails.
+/// Runs the test on the correct store, which passes, and on the broken one, which fails.
 fn caught_on(kind: &str, defect: Defect, by: &'static str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -102,7 +102,7 @@ fn caught_on(kind: &str, defect: Defect, by: &'static str) {
     });
 }
 
-/// The kinds of stores that are broken and built: all, or those that are named.
+/// The kinds of stores in this build: all, or the named ones.
 fn kinds(named: &[&'static str]) -> Vec<&'static str> {
     let kinds = [
         ("memory", true),

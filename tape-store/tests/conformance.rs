@@ -21,7 +21,7 @@ mod memory {
     tape_engine::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::new())) });
 }
 
-/// A store with several shards keeps the same promises in each.
+/// A store with several shards keeps the contract in each.
 mod memory_in_shards {
     use super::*;
     tape_store::conformance!(|| async { Fixture::new(Arc::new(MemoryStore::with_shards(5))) });

@@ -1,5 +1,5 @@
 //! Random histories of commands, played through an engine over every store at once: all give the same replies and end with the same
-//! journals. The store in memory is the one that the others are held against.
+//! journals. The store in memory is the reference.
 //!
 //! At full size: `TAPE_HISTORIES=10000`; `TAPE_HISTORIES_FROM` is the first seed.
 
@@ -44,7 +44,7 @@ const STEPS: usize = 30;
 const AT_ONCE: usize = 16;
 const RUNS: usize = 2;
 
-/// What claims of business keys are made of: two runs want the same.
+/// The commands that claim business keys: two runs want the same key.
 const CLAIMING: &[&str] = &[
     "effect #0.3 outbox non-idempotent key=k",
     "effect #1.3 outbox idempotent key=k undo=u",
@@ -53,7 +53,7 @@ const CLAIMING: &[&str] = &[
     "done #0.3 w last failed no",
 ];
 
-/// What an effect needs before it can begin.
+/// The commands that an effect needs before it can begin.
 const OPENING: &[&str] = &["begin a", "decide #0", "decide #1"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,7 @@ async fn every_store_gives_the_same_replies_and_journals() {
 
 type Stores = Vec<(&'static str, Arc<dyn JournalStore>)>;
 
-/// Every store there is here, the one in memory first, and what has to stay while they are used.
+/// Every available store, the one in memory first, and values that must live while they are used.
 async fn stores() -> (Stores, Vec<Box<dyn Any + Send>>) {
     let directory = tempfile::tempdir().unwrap();
     let sqlite = SqliteStore::open(&directory.path().join("tape.db"))
@@ -117,7 +117,7 @@ struct Side {
     engine: Engine,
 }
 
-/// Something that is asked, as often as one likes.
+/// A repeatable command.
 #[derive(Clone, Debug)]
 enum Asked {
     Run(RunId, Box<Command<RunCommand>>),
@@ -158,7 +158,7 @@ impl History {
         }
     }
 
-    /// How many commands were taken, and how many refused.
+    /// Plays the history. Returns how many commands were accepted, and how many refused.
     async fn play(mut self) -> (usize, usize) {
         let (mut taken, mut refused) = (0, 0);
         for step in 0..STEPS {
@@ -176,7 +176,7 @@ impl History {
         (taken, refused)
     }
 
-    /// A server that begins anew knows nothing but what is stored.
+    /// A restarted server knows only what is stored.
     fn restart_some(&mut self) {
         for side in &mut self.sides {
             if self.dice.random_ratio(1, 20) {
@@ -199,7 +199,7 @@ impl History {
                 let run = self.runs.choose(&mut self.dice).unwrap().clone();
                 let alphabet = if n < 6 { CLAIMING } else { LINES };
                 let mut asked = self.any_of(&run, alphabet).await;
-                // Most commands fit no state: one that does is worth looking for.
+                // Most commands do not fit the state, so this searches for one that does.
                 for _ in 0..6 {
                     if self.fits(&asked).await {
                         break;
@@ -221,7 +221,7 @@ impl History {
         self.run(run.clone(), line).await
     }
 
-    /// What a line leaves out comes from the run as the store in memory has it.
+    /// Missing parts of a line come from the run in the reference store.
     async fn run(&mut self, run: RunId, line: &str) -> Asked {
         let state = self.sides[0]
             .engine
@@ -236,7 +236,7 @@ impl History {
         Asked::Run(run, Box::new(self.command(|_| body)))
     }
 
-    /// Whether the run would take a command.
+    /// Whether the run would accept a command.
     async fn fits(&self, asked: &Asked) -> bool {
         let Asked::Run(run, command) = asked else {
             return true;
@@ -300,7 +300,7 @@ impl History {
         ValueCommand::Put { value, expected }
     }
 
-    /// Asks all sides, which have to agree. Whether they took it.
+    /// Sends a command to all sides, which must agree. Returns whether they accepted it.
     async fn ask(&self, asked: &Asked, step: usize) -> bool {
         let replies = join_all(self.sides.iter().map(|side| self.ask_one(side, asked))).await;
         let (first, at) = (
@@ -313,7 +313,7 @@ impl History {
         first.is_ok()
     }
 
-    /// What is replied, in words; a store that does not answer is no reply.
+    /// The reply as text; an unavailable store gives no reply.
     async fn ask_one(&self, side: &Side, asked: &Asked) -> Result<String, String> {
         let (engine, session) = (&side.engine, self.runs[0].session());
         let reply = match asked.clone() {
@@ -329,7 +329,7 @@ impl History {
         }
     }
 
-    /// The journals, entry by entry, and what is listed of the runs.
+    /// The journals, entry by entry, and the lists of runs.
     async fn compare(&self) {
         let ended = join_all(self.sides.iter().map(|side| self.journals(side))).await;
         for (side, journals) in self.sides.iter().zip(&ended) {
@@ -338,7 +338,7 @@ impl History {
     }
 
     async fn journals(&self, side: &Side) -> (Vec<Vec<StoredEntry>>, Vec<String>) {
-        // What sessions share may not have been carried over by all of them yet.
+        // Some sides may not have carried over changes of shared state yet.
         let session = self.runs[0].session();
         side.engine.session_state(&session).await.unwrap();
         let mut journals = Vec::new();

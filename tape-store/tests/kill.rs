@@ -1,5 +1,5 @@
-//! A writer that is killed with SIGKILL, again and again, while it commits to one SQLite file: what it acknowledged is
-//! there, nothing is half there, and every chain verifies.
+//! A writer that is killed with SIGKILL, again and again, while it commits to one SQLite file: acknowledged batches are there, no batch is
+//! there in part, and every chain verifies.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,8 +28,8 @@ fn stream(n: usize) -> StreamId {
     StreamId::Run(RunId::new("t", "a", "u", "s", &format!("run-{n}")).unwrap())
 }
 
-/// The process that is killed: writes batches of one to five entries to every stream at once, until it is. Each entry says how
-/// many its batch has and which of them it is. Each acknowledgement is a line on standard output, written after it.
+/// The process that is killed: writes batches of one to five entries to every stream at once, until it is killed. Each entry says how many
+/// entries its batch has and its place among them. Each acknowledgement is a line on standard output, written after it.
 #[test]
 fn writer() {
     let Some(path) = role("writer") else { return };
@@ -105,7 +105,7 @@ fn what_a_killed_writer_acknowledged_is_there() {
     let path = directory.path().join("tape.db");
     let mut acknowledged = Acknowledged::new();
     for kill in 0..KILLS {
-        // Somewhere from before the file is open to some dozens of commits later.
+        // The kill comes between before the file is open and some dozens of commits later.
         let lines = (kill * 7919) % 40;
         let before = total(&acknowledged);
         collect(Child::start("writer", &path), lines, kill, &mut acknowledged);
@@ -125,7 +125,7 @@ fn total(acknowledged: &Acknowledged) -> u64 {
     acknowledged.values().map(|(seq, _)| seq.0).sum()
 }
 
-/// Reads so many acknowledgements, kills the process, and reads what it had still written.
+/// Reads `lines` acknowledgements, kills the process, and reads the rest of its output.
 fn collect(mut child: Child, lines: usize, kill: usize, acknowledged: &mut Acknowledged) {
     let mut output = child.output();
     let mut line = String::new();
@@ -145,7 +145,7 @@ fn collect(mut child: Child, lines: usize, kill: usize, acknowledged: &mut Ackno
     child.kill();
     loop {
         line.clear();
-        // The last line may be cut off amid its writing; then it was not acknowledged as far as anybody knows.
+        // The last line may be cut off; then it is no acknowledgement.
         if output.read_line(&mut line).unwrap() == 0 || !line.ends_with('\n') {
             return;
         }

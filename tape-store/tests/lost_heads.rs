@@ -1,5 +1,5 @@
-//! Streams whose heads somebody destroyed. `tape-store/src/bigtable/tests/lost.rs` has the same for Bigtable, and nothing can be destroyed
-//! so in Spanner, where entries go with their stream.
+//! Streams with destroyed heads. `tape-store/src/bigtable/tests/lost.rs` has the same for Bigtable. Spanner does not allow this damage:
+//! entries are deleted with their stream.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

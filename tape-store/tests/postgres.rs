@@ -1,5 +1,5 @@
-//! What only a store with many servers has to show: races across connections, writers that sit amid a commit, answers that are
-//! lost on the way, a database that refuses.
+//! Tests for a store with many servers: races across connections, writers that pause during a commit, lost answers, and a database that
+//! refuses.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -31,7 +31,7 @@ fn with(url: &str, parameters: &str) -> Target {
     format!("{url}?{parameters}").parse().unwrap()
 }
 
-/// A number that a run of the test at full size sets greater.
+/// A number that a full-size run of the test increases.
 fn scale(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
@@ -57,8 +57,8 @@ fn note(seen: &mut HashMap<String, u64>, entries: &[tape_store::contract::FeedEn
     }
 }
 
-/// Four servers commit groups over the same eleven streams, each in an order of its own, and half of them on ends that they
-/// guess: groups never wait for each other in a circle, each end has one winner, and the feed has each stream in order.
+/// Four servers commit groups over the same eleven streams, each in an order of its own, and half of them on guessed ends: groups never
+/// deadlock, each end has one winner, and the feed has each stream in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_many_servers_neither_lock_each_other_out_nor_both_win() {
     const STREAMS: usize = 11;
@@ -110,8 +110,8 @@ async fn groups_of_many_servers_neither_lock_each_other_out_nor_both_win() {
     assert_eq!(deadlocks, "0");
 }
 
-/// Writers of which some sit for long between taking their transaction id and committing. The feed skips nothing; a reader
-/// that remembers the highest place does.
+/// Some writers pause for long between taking their transaction id and committing. The feed skips nothing; a reader that only remembers the
+/// highest place does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
     const WRITERS: usize = 32;
@@ -122,7 +122,7 @@ async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
     };
     // About sixty of the snapshots: a quarter of the batches has one.
     let share = 60.0 * 64.0 / entries as f64;
-    // Some transactions pause once their entries are written. The sleep is what is tested, not how the test waits.
+    // Some transactions pause once their entries are written. The sleep is under test, not how the test waits.
     database.psql(&format!(
         "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
            IF random() < {share} THEN PERFORM pg_sleep({seconds}); END IF; RETURN NULL; END $$; \
@@ -190,7 +190,7 @@ async fn the_feed_skips_nothing_while_writers_sit_amid_a_commit() {
     );
 }
 
-/// How many entries a reader finds that goes on from the highest place it has seen.
+/// How many entries a reader finds that continues from the highest place it has seen.
 async fn naive(url: String, writing: Arc<AtomicUsize>) -> u64 {
     use sqlx::Row as _;
     let pool = sqlx::PgPool::connect(&url).await.unwrap();
@@ -214,7 +214,7 @@ async fn naive(url: String, writing: Arc<AtomicUsize>) -> u64 {
     }
 }
 
-/// A transaction that comes by its id before another one, and by the lock of a stream after it, does not turn the stream round.
+/// A transaction that takes its id before another one, but the lock of a stream after it, does not reverse the order of the stream.
 #[tokio::test]
 async fn a_transaction_that_waits_with_an_early_id_does_not_win_on_an_end_it_could_not_see() {
     let Some(database) = Database::create() else {
@@ -263,7 +263,7 @@ async fn a_transaction_that_waits_with_an_early_id_does_not_win_on_an_end_it_cou
     feed(late.as_ref()).await;
 }
 
-/// The request is held up on the way. Once a batch was said not to be there, it never comes.
+/// The request is delayed on the way. A batch that was reported as not committed never arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed() {
     let Some(database) = Database::create() else {
@@ -284,7 +284,7 @@ async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed(
             matches!(answer, Err(CommitError::OutcomeUnknown { .. })),
             "{answer:?}"
         );
-        // New connections get through, the one with the request is still held up.
+        // New connections pass; the one with the request is still held.
         proxy.pass_new();
         assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
         proxy.release().await;
@@ -297,8 +297,8 @@ async fn a_request_that_is_held_up_is_not_carried_out_once_its_batch_was_missed(
     }
 }
 
-/// Connections that are cut or half closed, and answers that are held up, amid commits: each lost answer is resolved by reading
-/// back, nothing is written twice and nothing acknowledged is lost.
+/// Connections are cut or half closed, and answers delayed, during commits: each lost answer is resolved by reading back, nothing is
+/// written twice, and nothing acknowledged is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_are_resolved_by_reading_back() {
     let Some(database) = Database::create() else {
@@ -361,7 +361,7 @@ async fn lost_answers_are_resolved_by_reading_back() {
     }
 }
 
-/// A copy in a cluster whose transaction ids are smaller goes on after what is there.
+/// A copy in a cluster with smaller transaction ids continues after the existing entries.
 #[tokio::test]
 async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
     let Some(database) = Database::create() else {
@@ -381,7 +381,7 @@ async fn the_feed_of_a_copy_in_another_cluster_goes_on() {
     assert_eq!(feed(store.as_ref()).await.into_values().collect::<Vec<_>>(), [3]);
 }
 
-/// Where tables are not to be changed, such a copy is refused rather than read out of order.
+/// Where tables must not be changed, such a copy is refused, and not read out of order.
 #[tokio::test]
 async fn a_copy_in_another_cluster_is_refused_where_nothing_is_migrated() {
     let Some(database) = Database::create() else {
@@ -401,7 +401,7 @@ async fn a_copy_in_another_cluster_is_refused_where_nothing_is_migrated() {
     PostgresStore::open(&never).await.unwrap();
 }
 
-/// Transaction ids that were given out and not logged are given out again after a crash: the end of the feed is not one of them.
+/// Transaction ids that were assigned but not logged are assigned again after a crash: the end of the feed is not one of them.
 #[tokio::test]
 async fn a_reader_at_the_end_of_the_feed_misses_nothing_after_a_crash() {
     let Some(cluster) = Cluster::own() else {
@@ -443,7 +443,7 @@ async fn the_feed_goes_on_after_a_damaged_entry() {
     assert_eq!(page.damaged[0].stream.as_ref(), Some(&pen.stream));
 }
 
-/// Every way in which a database refuses is told with its cause, leaves nothing behind, and ends by itself.
+/// Every kind of refusal by a database is reported with its cause, leaves nothing behind, and ends by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     let Some(database) = Database::create() else {
@@ -466,7 +466,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     )
     .await;
     database.set_read_only(true);
-    // The connection that was closed meanwhile is found out first.
+    // The first call finds the connection that was closed meanwhile.
     let batch = pen.batch("x", 1);
     if let Err(CommitError::OutcomeUnknown { .. }) = store.commit(vec![batch.clone()]).await.remove(0) {
         assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
@@ -476,7 +476,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
         String::new()
     };
     refuses(&store, &mut pen, "read-only", String::new, mend).await;
-    // A lock that is not let go for long: the statement is given up by the database itself.
+    // A lock that is held for long: the database itself cancels the statement.
     let pool = sqlx::PgPool::connect(&database.url()).await.unwrap();
     let mut holder = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE tape_head IN EXCLUSIVE MODE")
@@ -490,7 +490,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     );
     holder.rollback().await.unwrap();
     pen.put(&store, "and on", 1).await;
-    // Nobody listens.
+    // No server listens.
     let gone = with("postgres://tape@127.0.0.1:1/none", "connect_timeout=1");
     assert!(matches!(
         PostgresStore::open(&gone).await,
@@ -498,7 +498,7 @@ async fn a_database_that_refuses_is_unavailable_and_comes_back() {
     ));
 }
 
-/// While the database is as `spoil` makes it, a commit is refused with a cause; once it is mended, the store goes on.
+/// While the database is as `spoil` makes it, a commit is refused with a cause. Once the database is repaired, the store continues.
 async fn refuses(
     store: &PostgresStore,
     pen: &mut Pen,
@@ -513,7 +513,7 @@ async fn refuses(
     };
     assert!(source.to_string().contains(cause), "{source}");
     mend();
-    // Connections that were made meanwhile may be gone: what a journal service does with it.
+    // Connections that were made meanwhile may be gone, so this retries as a stream service does.
     loop {
         let batch = pen.batch("y", 1);
         match store.commit(vec![batch.clone()]).await.remove(0) {
@@ -526,7 +526,7 @@ async fn refuses(
     }
 }
 
-/// What one server commits wakes those who wait at another, long before they would look by themselves.
+/// A commit of one server wakes tasks that wait at another, long before these would look by themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_wakes_who_waits_at_another_server() {
     const BEFORE_A_LOOK: Duration = Duration::from_secs(4);
@@ -536,7 +536,7 @@ async fn a_commit_wakes_who_waits_at_another_server() {
     let url = database.url();
     let (writer, reader) = (open(&url).await, open(&url).await);
     let mut pen = Pen::new("a");
-    // Both have to be connected before the first notice can come.
+    // Both must be connected before the first notice can arrive.
     pen.put(writer.as_ref(), "first", 1).await;
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN \"tape\"'";
     while database.psql(listening) != "2" {

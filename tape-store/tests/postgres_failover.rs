@@ -1,5 +1,5 @@
-//! Commits whose outcome hangs on other servers: standbys that are asked instead of the primary, that take over from it, and that a commit
-//! waits for.
+//! Commits whose outcome depends on other servers: standbys that are reached instead of the primary, that take over from it, and that a
+//! commit waits for.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -31,12 +31,12 @@ async fn commit(store: &dyn JournalStore, batch: &Batch) -> Result<Committed, Co
     store.commit(vec![batch.clone()]).await.remove(0)
 }
 
-/// Whether the store is unavailable since the server is what it should not be.
+/// Whether the store is unavailable because the server has the wrong role.
 fn is_refused<T>(outcome: &Result<T, StoreError>, cause: &str) -> bool {
     matches!(outcome, Err(StoreError::Unavailable { source, .. }) if source.to_string().contains(cause))
 }
 
-/// What became of a batch, as soon as it can be said.
+/// The outcome of a batch, as soon as it is known.
 async fn resolve(store: &dyn JournalStore, batch: &Batch) -> CommitOutcome {
     loop {
         match store.resolve(batch).await {
@@ -62,13 +62,13 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     let store = PostgresStore::open(&target).await.unwrap();
     let mut pen = Pen::new("a");
     pen.put(&store, "one", 1).await;
-    // The standby has not got what comes now, as long as it does not take over.
+    // From now on the standby lags behind, until it takes over.
     standby.fall_behind();
     let batch = pen.batch("two", 1);
     let acknowledged = commit(&store, &batch).await;
     assert!(acknowledged.is_ok(), "{acknowledged:?}");
     proxy.lead_to(standby.port());
-    // The connections that were cut are found out first.
+    // The first calls find the connections that were cut.
     while !is_refused(&store.head(&pen.stream).await, STANDBY) {}
     let resolved = store.resolve(&batch).await;
     assert!(is_refused(&resolved, STANDBY), "it is not there: {resolved:?}");
@@ -91,7 +91,7 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     );
     pen.advance(&batch);
     pen.put(&store, "on the new primary", 1).await;
-    // The old one still takes commits, which nobody would ever see again.
+    // The old primary still takes commits, which no later reader would ever see.
     proxy.lead_to(database.port());
     while !is_refused(&store.head(&pen.stream).await, OVERTAKEN) {}
     let refused = loop {
@@ -113,7 +113,7 @@ async fn a_standby_is_refused_until_it_takes_over_and_its_primary_from_then_on()
     );
 }
 
-/// Changes a value once the server that takes commits is found. The last entry then.
+/// Changes a value once the server that takes commits is found. Returns the last entry afterwards.
 async fn change(engine: &Engine, value: &str) -> Seq {
     let request = engine.request_id();
     loop {
@@ -129,7 +129,7 @@ fn value_name() -> (Tenant, ValueName) {
     (Tenant::new("acme").unwrap(), ValueName::new("v").unwrap())
 }
 
-/// The standby that takes over had not been sent everything. One server still has what is lost in memory; another was there first.
+/// The standby that takes over had not received everything. One server still has the lost entries in its cache; another wrote first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_primary_took_along_is_not_written_on() {
     let Some(cluster) = Cluster::own() else { return };
@@ -158,7 +158,7 @@ async fn what_a_primary_took_along_is_not_written_on() {
     }
 }
 
-/// A server whose commits wait for a standby that is away, until it is let go.
+/// A server whose commits wait for a missing standby, until this is dropped.
 struct Waiting<'d>(&'d Database);
 
 impl<'d> Waiting<'d> {
@@ -178,7 +178,7 @@ impl<'d> Waiting<'d> {
         while self.0.psql("SHOW synchronous_standby_names") != expected {}
     }
 
-    /// Tells a commit that waits not to wait any longer.
+    /// Cancels the wait of a commit.
     fn cancel(&self) {
         const CANCEL: &str =
             "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
@@ -190,7 +190,7 @@ fn is_unknown(answer: &Result<Committed, CommitError>) -> bool {
     matches!(answer, Err(CommitError::OutcomeUnknown { .. }))
 }
 
-/// Also where somebody changed what commits wait for, before the server connected or after.
+/// Also where the setting for what commits wait for was changed, before the server connected or after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_no_standby_has_is_not_acknowledged() {
     let Some(cluster) = Cluster::own() else { return };
@@ -253,7 +253,7 @@ async fn put(engine: &Engine, request: RequestId, value: &str) -> Result<Reply, 
     engine.value(&tenant, &name, Command::new(request, put)).await
 }
 
-/// A caller that repeats its request is told that it was taken only once a standby has it, by whichever server.
+/// A repeated request is acknowledged only once a standby has it, by any server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_command_is_not_acknowledged_before_a_standby_has_it() {
     let Some(cluster) = Cluster::own() else { return };

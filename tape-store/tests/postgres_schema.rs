@@ -69,7 +69,8 @@ async fn a_newer_schema_stops_an_older_build_unless_it_says_otherwise() {
     assert!(refused.to_string().contains("use a newer build"), "{refused}");
 }
 
-/// A server of the first version of the schema, as far as it writes: it knows neither what begins later nor how it is found.
+/// The writes of a server of the first version of the schema: it knows no streams that begin later than their first entry, and not their
+/// index.
 async fn write_as_version_1(pool: &sqlx::PgPool, n: usize, writing: &AtomicBool) -> i64 {
     let mut last = 0;
     while last < 20 || writing.load(Ordering::Acquire) {
@@ -96,7 +97,7 @@ async fn write_as_version_1(pool: &sqlx::PgPool, n: usize, writing: &AtomicBool)
     last
 }
 
-/// The tables of version 1 become those of version 2 under servers of version 1, which go on writing before, during and after.
+/// The tables of version 1 become those of version 2 while servers of version 1 write before, during and after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_version_is_made_while_servers_of_the_first_write() {
     let Some(database) = Database::bare() else { return };

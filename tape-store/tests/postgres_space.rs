@@ -1,4 +1,4 @@
-//! What is dropped gives its space back beside those who write, read, follow and erase.
+//! Dropped entries give their space back while others write, read, follow and erase.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -26,8 +26,8 @@ fn pages(database: &Database) -> String {
     database.psql("SELECT sum(pg_relation_size(format('tape_entry_%s', n))) FROM generate_series(1, 12) n")
 }
 
-/// Runs come and go while others are written, read and followed. Space is given back all the while, by two at once; nobody is told an
-/// error, no entry that is kept is missing anywhere, and in the end no part has more than three rows of garbage for each that is kept.
+/// Runs begin and are dropped while others are written, read and followed. Two servers give space back meanwhile. No call returns an error,
+/// no kept entry is missing anywhere, and in the end no part has more than three rows of garbage for each kept row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn space_is_given_back_beside_writers_and_readers() {
     const LIVE: usize = 4;
@@ -139,8 +139,8 @@ async fn space_is_given_back_beside_writers_and_readers() {
     }
 }
 
-/// Somebody looks into an old part for long, as a copy of the database would. It is left for later, after a bounded number of tries,
-/// and nobody else waits for longer than one of them.
+/// A session reads an old part for long, as a copy of the database would. The part is left for later, after a bounded number of tries, and
+/// no other session waits for longer than one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_that_somebody_reads_is_left_for_later() {
     let Some(database) = Database::create() else {

@@ -1,4 +1,4 @@
-//! Connections by TLS to a database that takes no others: who is believed to be the server, in each of libpq's modes.
+//! TLS connections to a database that refuses others: which server certificates are trusted, in each of libpq's modes.
 
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,7 +12,7 @@ use tape_store::contract::JournalStore as _;
 use tape_store::error::StoreError;
 use tape_store::postgres::PostgresStore;
 
-/// Who signs certificates.
+/// An authority that signs certificates.
 fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -56,7 +56,7 @@ impl World {
         })
     }
 
-    /// Opens the store and commits nothing; why not, as a text with all causes.
+    /// Opens the store and commits nothing. Returns why that failed, as a text with all causes.
     async fn open(
         &self,
         host: &str,

@@ -1,5 +1,5 @@
-//! What only a store in Spanner has to show: what a step costs in requests, answers that are lost on the way, commits that come late,
-//! schemas, servers that hear of each other.
+//! Tests for a store in Spanner: the requests of a step, lost answers, late commits, schemas, and servers that learn of each other's
+//! commits.
 
 #![cfg(feature = "spanner")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -39,7 +39,7 @@ async fn wired() -> Option<(Database, Wire, Arc<SpannerStore>)> {
     Some((database, wire, store))
 }
 
-/// A number that a run of the test at full size sets greater.
+/// A number that a full-size run of the test increases.
 fn scale(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
@@ -101,7 +101,7 @@ async fn a_batch_is_one_commit_and_nothing_else() {
     assert_costs(&wire, &[("Commit", 1)]);
 }
 
-/// A step through everything that is above the store: its state is known, so it is one commit.
+/// A step through all layers above the store: its state is cached, so it is one commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_is_one_commit() {
     let Some((_database, wire, store)) = wired().await else {
@@ -146,8 +146,8 @@ async fn a_commit_whose_answer_is_lost_is_found() {
     assert_eq!(all(store.as_ref(), &pen.stream).await.len(), 6);
 }
 
-/// A commit that its sender has given up is still on its way. Who looks for it is told that it is not there, and then it never is,
-/// whether it begins a stream or goes on with one, and whether the stream has moved on or not.
+/// A commit that its sender has given up is still under way. A caller that resolves it is told that it was not made, and then it never is.
+/// This holds whether the commit begins a stream or extends one, and whether the stream has moved on or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_was_looked_for_and_not_found_never_comes() {
     const ALREADY_EXISTS: &str = "6";
@@ -177,8 +177,8 @@ async fn a_commit_that_was_looked_for_and_not_found_never_comes() {
     assert_eq!(entries.len(), 3);
 }
 
-/// Commits of sixteen writers on two servers, some of which are held up on their way while others pass. A reader that follows and is
-/// made anew all the while, with nothing but its cursors, sees every entry and each stream in order.
+/// Commits of sixteen writers on two servers, some of which are delayed while others pass. A reader that follows and is replaced
+/// repeatedly, with only its cursors, sees every entry and each stream in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_skips_nothing_under_writers_that_are_held_up() {
     const WRITERS: usize = 16;
@@ -254,7 +254,7 @@ async fn whoever_asks_for_an_end_reads_one_row() {
     store.drop_before(&drops).await.unwrap();
     let mut reads = wire.reads();
     reads.retain(|read| read.table == "tape_end");
-    // Two that were late, a look for the batch, one for the head, two for what is dropped.
+    // Two late reads, one for the batch, one for the head, two for dropped entries.
     assert_eq!(reads.len(), 6);
     assert!(
         reads.iter().all(|read| (read.limit, read.rows) == (1, 1)),
@@ -262,7 +262,7 @@ async fn whoever_asks_for_an_end_reads_one_row() {
     );
 }
 
-/// Due work is found by one read of the rows that are due and of no others, whatever was due before them and is over.
+/// Due work is found by one read of the rows that are due and of no others, whatever work before them is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn due_work_costs_one_read_whatever_ended_before() {
     const OVER: usize = 10_500;
@@ -299,7 +299,7 @@ fn moved(piece: usize, was: Option<i64>, due: Option<i64>) -> AgendaChange {
     }
 }
 
-/// Runs with so many pieces of work each that were due before anything else, and are over.
+/// Runs with `pieces` pieces of work each that were due before anything else, and are done.
 async fn end_runs(store: &dyn JournalStore, runs: usize, pieces: usize) {
     for group in (0..runs).collect::<Vec<_>>().chunks(100) {
         let mut pens: Vec<Pen> = group.iter().map(|n| Pen::new(&format!("ended-{n}"))).collect();
@@ -317,7 +317,7 @@ async fn end_runs(store: &dyn JournalStore, runs: usize, pieces: usize) {
     }
 }
 
-/// A database that is gone is not one in which there is nothing to erase.
+/// A missing database does not count as one with nothing to erase.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_taken_for_erased_where_the_database_is_gone() {
     let Some((database, _wire, store)) = wired().await else {
@@ -411,7 +411,7 @@ async fn a_schema_for_newer_builds_only_is_refused() {
     );
 }
 
-/// What the first version of the tables says of ends is taken over, once, by however many.
+/// The ends in the tables of the first version are migrated once, by any number of processes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_of_the_version_before_are_moved() {
     const HEADS: &str = "CREATE TABLE tape_head ( id BYTES(16) NOT NULL, seq INT64 NOT NULL, epoch INT64 NOT NULL, digest BYTES(32) NOT NULL \
@@ -447,7 +447,7 @@ async fn ends_of_the_version_before_are_moved() {
     }
 }
 
-/// Who destroys bytes is found out; who erases them has the store say so.
+/// Destroyed bytes are detected; erased bytes are marked in the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_payload_that_nobody_erased_is_missed() {
     let Some(database) = Database::create() else {
@@ -484,7 +484,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A database that is gone: calls end with an error that says why, and a commit that may have arrived is of unknown outcome.
+/// A missing database: calls end with an error that says why, and a commit that may have arrived has an unknown outcome.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_hangs_when_the_database_is_gone() {
     let Some(database) = Database::create() else {

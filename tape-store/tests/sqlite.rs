@@ -1,4 +1,4 @@
-//! What is special about the store in a file: whose file it is, damage, limits, other processes, the cost of queries.
+//! Tests for the store in a file: foreign files, damage, limits, other processes, and the cost of queries.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -107,7 +107,7 @@ async fn of_many_that_make_the_file_at_once_all_find_one_journal() {
     }
 }
 
-/// Each way in which rows can be damaged, and what says so.
+/// Each kind of damage to rows, and the error that reports it.
 #[tokio::test]
 async fn damaged_rows_are_found_and_named() {
     for (damage, names) in [
@@ -167,7 +167,7 @@ async fn damaged_rows_are_found_and_named() {
     }
 }
 
-/// What was erased is no damage, also where it was erased before the file said so.
+/// An erased payload is no damage, also where it was erased by a version that did not record it.
 #[tokio::test]
 async fn an_erased_payload_is_told_from_a_lost_one() {
     let (_directory, path) = file();
@@ -177,7 +177,7 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     store.erase(&stream, &[Seq(2)]).await.unwrap();
     store.erase(&stream, &[Seq(2)]).await.unwrap();
     drop(store);
-    // As the first version of the schema had it.
+    // The file in the form of the first version of the schema.
     execute(
         &path,
         "DROP TABLE erased; DROP TABLE kept; DROP TABLE clock; PRAGMA user_version = 1",
@@ -201,7 +201,7 @@ async fn an_erased_payload_is_told_from_a_lost_one() {
     assert_eq!(page.damaged[0].stream.as_ref(), Some(&stream));
 }
 
-/// Bytes that are changed within a row: the chain shows it.
+/// Bytes that are changed within a row: the chain detects it.
 #[tokio::test]
 async fn damaged_bytes_are_found_by_the_chain() {
     for damage in [
@@ -225,7 +225,7 @@ async fn damaged_bytes_are_found_by_the_chain() {
     }
 }
 
-/// One tenant's damage is an error in its place: the feed goes on after it, for this tenant and for the others.
+/// One tenant's damage is an error in its place: the feed continues after it, for this tenant and for the others.
 #[tokio::test]
 async fn the_feed_goes_on_after_a_damaged_entry() {
     let (_directory, path) = file();
@@ -256,7 +256,7 @@ async fn the_feed_goes_on_after_a_damaged_entry() {
     assert!(rest.is_end());
 }
 
-/// A backup is restored: what is written then may stand where other entries stood before.
+/// A backup is restored: later entries may take the places of earlier, lost ones.
 #[tokio::test]
 async fn a_cursor_of_before_a_restore_is_refused() {
     let (_directory, path) = file();
@@ -349,7 +349,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
     );
     let (_, _, stream) = value();
     assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(written));
-    // With room again, it goes on.
+    // With room again, the store continues.
     let engine = self::engine(&path).await;
     put(&engine, "on").await.unwrap();
     assert_eq!(store.head(&stream).await.unwrap().unwrap().seq, Seq(written + 1));
@@ -417,7 +417,7 @@ async fn a_file_that_may_only_be_read_is_read_and_not_written() {
     assert_eq!(said.as_deref(), Some("3 true"));
 }
 
-/// The commits of another process wake who waits, and an engine with an old state answers by the new one.
+/// The commits of another process wake waiting tasks, and an engine with an old state answers by the new one.
 #[tokio::test]
 async fn another_store_on_the_file_is_noticed() {
     let (_directory, path) = file();
@@ -427,7 +427,7 @@ async fn another_store_on_the_file_is_noticed() {
         let cursor = two.store().tail_end(Shard(0)).await.unwrap();
         let mut changed = two.store().changed();
         put(&one, "x").await.unwrap();
-        // It may be woken without reason, and has to look again.
+        // It may wake spuriously, and must look again.
         while two
             .store()
             .tail(Shard(0), &cursor, 10)

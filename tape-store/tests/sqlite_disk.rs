@@ -1,4 +1,4 @@
-//! The store in a file on disks that fail, that take no writes, and that should not fill up with a log.
+//! The store in a file on disks that fail, that take no writes, or that a log must not fill.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     runtime.unwrap().block_on(future)
 }
 
-/// What a call is told after the disk failed.
+/// The error of a call after the disk failed.
 fn told<T>(outcome: Result<T, StoreError>) -> String {
     match outcome {
         Ok(_) => "done".to_owned(),
@@ -35,7 +35,7 @@ fn told<T>(outcome: Result<T, StoreError>) -> String {
     }
 }
 
-/// The process whose disk fails amid a commit. It dies without a word to SQLite.
+/// The process whose disk fails during a commit. It dies without closing SQLite.
 #[test]
 fn writer_on_a_failing_disk() {
     let Some(path) = role("writer_on_a_failing_disk") else {
@@ -53,7 +53,7 @@ fn writer_on_a_failing_disk() {
             Err(CommitError::OutcomeUnknown { .. }) => say("unknown"),
             other => say(&format!("{other:?}")),
         }
-        // The disk works again; what it has is not known all the same.
+        // The disk works again, but its content is still unknown.
         std::fs::remove_file(&fails).unwrap();
         say(&told(store.resolve(&batch).await));
         match store.commit(vec![pen.batch("instead", 1)]).await.remove(0) {
@@ -104,7 +104,7 @@ fn upkeep_on_a_failing_disk() {
     std::process::abort();
 }
 
-/// What a process says whose disk can be made to fail.
+/// The output of a process whose disk can be made to fail.
 fn on_a_failing_disk(role: &str, directory: &Path, path: &Path) -> Vec<String> {
     let library = directory.join("failing_disk.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/failing_disk/failing_disk.c");
@@ -125,7 +125,7 @@ fn failed_fsync(path: &Path) -> String {
     )
 }
 
-/// An index is written to the same log: what comes after it stands on it.
+/// An index is written to the same log, and later commits depend on it.
 #[test]
 fn a_failed_fsync_of_an_index_is_not_passed_over() {
     let directory = tempfile::tempdir().unwrap();
@@ -162,10 +162,10 @@ fn after_a_failed_fsync_nothing_is_said_until_the_file_is_opened_anew() {
     });
 }
 
-/// What becomes of a file, or of its log, under who has it open.
+/// What happens to a file, or its log, while a process has it open.
 type Blow = fn(&Path);
 
-/// Whether the store is asked how it is, or for a commit, first: it is refused, and so is all that comes after.
+/// Whether a probe or a commit comes first: the store refuses it, and every later call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_removed_or_replaced_is_not_written_to_any_more() {
     let fates: [(&str, Blow); 4] = [
@@ -221,7 +221,7 @@ async fn a_file_that_was_removed_or_replaced_is_not_written_to_any_more() {
     }
 }
 
-/// A log that SQLite begins anew, shortens or empties is the same.
+/// A log that SQLite restarts, truncates or empties is the same file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_that_come_and_go_and_empty_the_log_change_no_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -249,7 +249,7 @@ async fn others_that_come_and_go_and_empty_the_log_change_no_file() {
     pen.put(&store, "last", 1).await;
 }
 
-/// What a log had when a process died is on the disk, and not only in the system's memory, once it can be read again.
+/// The content of a log when a process died is on the disk, and not only in the system's memory, once it can be read again.
 #[test]
 fn what_a_dead_process_left_in_the_log_is_in_the_file_once_it_is_opened() {
     let directory = tempfile::tempdir().unwrap();
@@ -258,7 +258,7 @@ fn what_a_dead_process_left_in_the_log_is_in_the_file_once_it_is_opened() {
         let store = SqliteStore::open(&path).await.unwrap();
         let mut pen = Pen::new("a");
         pen.put(&store, "one", 1).await;
-        // As a crash leaves them.
+        // The files as a crash leaves them.
         std::fs::copy(&path, &copy).unwrap();
         std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
         assert!(beside(&copy, "-wal").metadata().unwrap().len() > 0);
@@ -309,7 +309,7 @@ fn mode(mode: u32) -> std::fs::Permissions {
     std::fs::Permissions::from_mode(mode)
 }
 
-/// What a process says that may write neither to the file nor beside it.
+/// The output of a process that may write neither to the file nor beside it.
 fn read_backup(directory: &Path, path: &Path) -> String {
     // The process needs an executable that it can reach.
     std::fs::set_permissions(directory, mode(0o777)).unwrap();
@@ -348,7 +348,7 @@ fn a_backup_on_a_disk_that_takes_no_writes_is_read() {
     assert!(!beside(&copy, "-wal").exists() && !beside(&copy, "-shm").exists());
 }
 
-/// A copy of both files, of which the log has the newest entries: without it they would seem not to be there.
+/// A copy of both files. The log has the newest entries: without it they would seem to be missing.
 #[test]
 fn a_backup_whose_log_cannot_be_read_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -366,7 +366,7 @@ fn a_backup_whose_log_cannot_be_read_is_refused() {
     assert!(said.contains("copy both to a disk that can be written"), "{said}");
 }
 
-/// While a reader keeps an old state, the log grows. Once it is gone, the log is short again, though nobody writes any more.
+/// While a reader keeps an old snapshot, the log grows. Once the reader is gone, the log becomes short again, although no process writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_a_reader_held_up_gets_short_again() {
     const MUCH: u64 = 24 << 20;

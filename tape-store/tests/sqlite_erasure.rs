@@ -1,4 +1,4 @@
-//! What an erasure leaves of the bytes in a file and its log, also while others read and write.
+//! Whether an erasure leaves bytes in a file and its log, also while others read and write.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,7 +39,7 @@ fn has(path: &Path, marker: &str) -> [bool; 2] {
     })
 }
 
-/// Of a payload that fits a page and of one that fills many.
+/// For a payload that fits a page and one that fills many.
 #[tokio::test]
 async fn the_bytes_of_an_erased_payload_are_nowhere_in_an_open_file() {
     let (_directory, path) = file();
@@ -52,14 +52,14 @@ async fn the_bytes_of_an_erased_payload_are_nowhere_in_an_open_file() {
     assert_eq!(has(&path, marker), [false, true], "the log has what is new");
     execute(&path, "PRAGMA wal_checkpoint(PASSIVE)").await;
     assert_eq!(has(&path, marker), [true, true], "and then the file too");
-    // The entry of a value has the value before it too.
+    // The entry of a value also has the previous value.
     for seq in [2, 3, 4] {
         engine.store().erase(&stream, &[Seq(seq)]).await.unwrap();
     }
     assert_eq!(has(&path, marker), [false, false]);
 }
 
-/// A reader that keeps the log in use: nothing says that the bytes are gone before they are.
+/// A reader that keeps the log in use: the erasure is not acknowledged before the bytes are gone.
 #[tokio::test]
 async fn an_erasure_is_not_over_while_a_reader_keeps_the_log() {
     let (_directory, path) = file();
@@ -83,7 +83,7 @@ async fn an_erasure_is_not_over_while_a_reader_keeps_the_log() {
         "{unknown:?}"
     );
     let read = pen::all(store.as_ref(), &stream).await;
-    assert_eq!(read[0].payload, None, "nobody reads it any more");
+    assert_eq!(read[0].payload, None, "no reader gets it any more");
     assert_eq!(read.len(), 2, "the intent is recorded, and not the end");
     assert!(has(&path, marker)[1], "the log is in use");
     reader.close().await.unwrap();
@@ -92,7 +92,7 @@ async fn an_erasure_is_not_over_while_a_reader_keeps_the_log() {
     assert_eq!(pen::all(store.as_ref(), &stream).await.len(), 3);
 }
 
-/// The store would wait for a reader for an hour; nobody but who erases does.
+/// The store would wait for a reader for an hour; only the erasure waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_go_on_beside_an_erasure_that_a_reader_holds_up() {
     let (_directory, path) = file();

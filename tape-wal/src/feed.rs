@@ -8,37 +8,37 @@ use tape_core::id::StreamId;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, JournalStore, Shard};
 use tape_store::error::StoreError;
 
-/// Entries in one look at a shard.
+/// Entries in one read of a shard.
 const PAGE_ENTRIES: u32 = 1_024;
 
-/// Where a reader of the feed begins, in the shards that it has no cursor for.
+/// Where a reader of the feed begins in shards without a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the first entry there is.
+    /// With the first entry of the feed.
     Beginning,
-    /// With what is written from now on.
+    /// With entries written from now on.
     Now,
 }
 
-/// Why the feed cannot go on.
+/// Why the feed cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The store could not be read; the feed can be asked again and misses nothing.
+    /// The store could not be read; the call can be repeated and misses nothing.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A cursor is of a shard that the store does not have: it is of another store.
+    /// A cursor names a shard that the store does not have: it is of another store.
     #[error("there is no shard {shard} in this store of {shards}")]
     ForeignCursor {
         /// The cursor's shard.
         shard: u16,
-        /// How many the store has.
+        /// The number of shards of the store.
         shards: u16,
     },
 }
 
 /// A reader of the feed. Every durable entry that the filter chooses is in some page, at least once, and in order within its
-/// stream, as the store promises for its tail. An entry that cannot be read is reported in its page and holds up no other.
+/// stream, as the store promises for its tail. An entry that cannot be read is reported in its page and does not block others.
 pub struct Feed {
     store: Arc<dyn JournalStore>,
     filter: Filter,
@@ -51,13 +51,13 @@ pub struct Feed {
 pub struct Page {
     /// Its shard.
     pub shard: Shard,
-    /// What was chosen, in order; may be nothing, where all that the cursor passed over was filtered out.
+    /// The chosen entries, in order; empty where the filter chose none of the entries that the cursor passed.
     pub entries: Vec<FeedEntry>,
-    /// Entries that cannot be read, of the filter's tenant where it names one; which entries those are is not known.
+    /// Entries that cannot be read, of the filter's tenant where it names one; which of the filter's entries they are is not known.
     pub damaged: Vec<DamagedEntry>,
     /// Where the shard was before the page.
     pub before: Cursor,
-    /// Where it is after it: a reader that remembers this once it is done with the entries goes on from there.
+    /// Where the shard is after the page: a reader that stores this once it is done with the entries continues from there.
     pub after: Cursor,
 }
 
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// A reader of `store` that goes on after the cursors of an earlier one, and begins at `start` in shards without one.
+    /// A reader of `store` that continues after the cursors of an earlier one, and begins at `start` in shards without one.
     ///
     /// # Errors
     /// [`FeedError::ForeignCursor`] where a cursor is of another store; [`FeedError::Store`] where the end of the feed
@@ -103,13 +103,13 @@ impl Feed {
         })
     }
 
-    /// In how many shards the feed is kept.
+    /// The number of shards of the feed.
     #[must_use]
     pub fn shards(&self) -> usize {
         self.cursors.len()
     }
 
-    /// Where each shard is: a reader that remembers this goes on from here.
+    /// The cursor of each shard: a reader that stores these continues from here.
     pub fn places(&self) -> impl Iterator<Item = (Shard, &Cursor)> {
         (0..).map(Shard).zip(&self.cursors)
     }
@@ -117,10 +117,10 @@ impl Feed {
     /// The next page; waits for one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`FeedError`]; after [`FeedError::Store`] the feed goes on where it was.
+    /// [`FeedError`]; after [`FeedError::Store`] the feed continues where it was.
     pub async fn next(&mut self) -> Result<Page, FeedError> {
         loop {
-            // Asked for before looking, so that what is written in between is not missed.
+            // This is requested before the read, so that an entry written in between is not missed.
             let changed: BoxFuture<'static, ()> = self.store.changed();
             if let Some(page) = self.ready().await? {
                 return Ok(page);
@@ -129,7 +129,7 @@ impl Feed {
         }
     }
 
-    /// The next page, or none where all that is durable was read. Shards take turns, so a busy one does not starve the others.
+    /// The next page, or none where all durable entries were read. Shards take turns, so a busy one does not starve the others.
     ///
     /// # Errors
     /// As [`Feed::next`].

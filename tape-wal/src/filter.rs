@@ -1,4 +1,4 @@
-//! Which entries a reader of the feed wants.
+//! The filter of a reader of the feed.
 
 use tape_core::codec::{DecodeError, kind};
 use tape_core::id::{StreamId, Tenant};
@@ -8,9 +8,9 @@ use tape_store::contract::FeedEntry;
 /// Chooses entries by tenant and subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Only of this tenant, where one is named.
+    /// Only entries of this tenant, where one is named.
     pub tenant: Option<Tenant>,
-    /// Only with subjects that fit.
+    /// Only entries whose subjects fit.
     pub pattern: Pattern,
 }
 
@@ -24,7 +24,8 @@ impl Filter {
         }
     }
 
-    /// Whether a reader with this filter is told of damage to a stream; of streams that are not known, every reader of all tenants is.
+    /// Whether a reader with this filter gets reports of damage to a stream. Damage to an unknown stream is reported to every reader of all
+    /// tenants.
     #[must_use]
     pub fn concerns(&self, stream: Option<&StreamId>) -> bool {
         match (&self.tenant, stream) {

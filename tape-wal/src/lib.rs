@@ -1,6 +1,6 @@
-//! The feed of the Tape journal: everything that was written, filtered by subject, with cursors to go on from.
+//! The feed of the Tape journal: all entries, filtered by subject, with cursors to continue from.
 //!
-//! What this crate must not know: the rules of any stream, and who reads.
+//! This crate must not know the rules of any stream, or its readers.
 
 mod feed;
 mod filter;

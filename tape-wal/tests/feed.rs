@@ -43,7 +43,7 @@ async fn open(engine: &Engine, pattern: &str, start: Start, after: Vec<(Shard, C
         .unwrap()
 }
 
-/// Reads what is there; remembers the cursors as a reader would.
+/// Reads all present entries; stores the cursors as a reader would.
 async fn drain(feed: &mut Feed) -> (Vec<String>, Vec<(Shard, Cursor)>) {
     let (mut seen, mut cursors) = (Vec::new(), Vec::new());
     while let Some(Page {

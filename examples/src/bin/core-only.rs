@@ -1,4 +1,4 @@
-//! The rules of Tape inside a host that keeps the journal itself: a file of lines, no database, no async runtime.
+//! The rules of Tape inside a host that stores the journal itself: a file of lines, no database, no async runtime.
 //!
 //! `tape-core` decides; the host appends what was decided, brings it to the disk, and folds it back into its state.
 //! Here the first life of the agent ends between the bank's answer and the record, with half a line written.
@@ -26,7 +26,7 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_core::run::Run;
 use tape_core::time::Timestamp;
 
-/// Drives an agent twice over a journal that the host keeps itself in a file of lines; its first life ends amid a line.
+/// Drives an agent twice over a journal that the host keeps itself in a file of lines; its first life ends in the middle of a line.
 #[derive(Parser)]
 struct Cli {}
 
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// What the agent meets outside: a model and a bank that knows idempotency keys.
+/// The outside world of the agent: a model, and a bank that honours idempotency keys.
 #[derive(Default)]
 struct World {
     asked: usize,
@@ -158,7 +158,7 @@ fn payment(args: &Value) -> Result<EffectSpec> {
     })
 }
 
-/// A journal in a file of lines. It is locked: this host has one process, so nobody else extends the run meanwhile.
+/// A journal in a file of lines. It is locked: this host has one process, so no other process extends the run meanwhile.
 struct Journal {
     file: File,
     state: Run,
@@ -213,7 +213,7 @@ impl Journal {
     /// Decides a command, makes what was decided durable, and folds it.
     fn command(&mut self, command: RunCommand) -> Result<Reply> {
         self.requests += 1;
-        // The last bits of request ids only have to differ; the number of entries keeps those of two lives apart.
+        // The last bits of request ids only have to differ; the number of entries makes those of two lives differ.
         let random = u128::from(self.chain.seq().0) << 32 | self.requests;
         let at = now()?;
         let command = Command::new(RequestId::new(at, random), command);
@@ -236,7 +236,7 @@ impl Journal {
         self.command(RunCommand::Drive(epoch, command))
     }
 
-    /// Begins the run or takes it up. The file's lock says that an earlier driver is gone, so its lease is not waited for.
+    /// Begins or adopts the run. The file's lock proves that an earlier driver is gone, so this does not wait for its lease.
     fn begin(&mut self, run: &RunId) -> Result<Epoch> {
         let begin = Begin {
             run: run.clone(),
@@ -304,7 +304,7 @@ fn stored(line: &str) -> Result<StoredEntry> {
     })
 }
 
-/// Verifies the chain of a journal's file, as anybody can who has it.
+/// Verifies the chain of a journal's file, as any owner of the file can.
 fn verify(path: &Path) -> Result<(usize, Digest)> {
     let text = std::fs::read_to_string(path)?;
     let mut verifier = Verifier::new(&bill()?.into(), None);

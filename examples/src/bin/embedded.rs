@@ -9,10 +9,10 @@ use tape_client::{Answer, Begun, Call, CallError, Error, Run, RunId, RunResult, 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let file = std::env::args().nth(1).unwrap_or_else(|| "journal.db".to_owned());
-    // The journal is a file. A process that died holds its run until its lease has run out.
+    // The journal is a file. A dead process holds its run until its lease expires.
     let url = format!("sqlite:{file}");
     let tape = Tape::at(&url).lease(Duration::from_secs(1)).connect().await?;
-    // A run has a name: begun again, it is the same run, and its input is what it was first begun with.
+    // A run has a name: begun again, it is the same run, with the input of its first beginning.
     let id = RunId::new("demo", "bills", "ann", "march", "bill-7")?;
     let bill = json!({ "to": "Northwind", "cents": 12_050 });
     let begun = loop {
@@ -47,7 +47,7 @@ where
         .undo("refund", &bill);
     let receipt: Value = payment.run(pay).await?;
 
-    // The end is the end: begun again, the run only says how it ended.
+    // A run ends once: begun again, it only returns how it ended.
     run.complete(&receipt).await
 }
 

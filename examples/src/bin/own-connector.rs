@@ -21,11 +21,11 @@ struct Mailbox(PathBuf);
 #[async_trait]
 impl Connector for Mailbox {
     async fn dispatch(&self, call: &Call) -> AttemptOutcome {
-        // The same mail in the same place: sent twice under one key, it is sent once.
+        // The same mail goes to the same file: sent twice under one key, it is there once.
         let text = call.args.bytes().map(AsRef::as_ref).unwrap_or_default();
         match std::fs::write::<_, &[u8]>(self.0.join(&call.key), text) {
             Ok(()) => AttemptOutcome::confirmed(Payload::json(&json!({ "mail": call.key }))),
-            // Half of it may be there.
+            // A part of it may be there.
             Err(error) => AttemptOutcome::unknown(error),
         }
     }
@@ -39,7 +39,7 @@ impl Connector for Mailbox {
     }
 
     async fn compensate(&self, call: &Call) -> Result<Payload, NotUndone> {
-        // The key of an undo is its own: the mail is under that of the effect.
+        // An undo has a key of its own: the mail is under the key of the effect.
         match std::fs::remove_file(self.0.join(call.effect.idempotency_key(&call.run))) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(NotUndone::unknown(error)),
             _ => Ok(Payload::empty()),

@@ -10,7 +10,8 @@ use tape_client::{Answer, Begun, CallError, Error, RunId, RunResult, Tail, Tape}
 
 const LIMIT: u64 = 1_000;
 
-/// Watches for ever. Started again, it begins with the first entry there is: to cancel a run twice is to cancel it once.
+/// Watches without end. After a restart it begins with the first entry of the feed: cancelling a run twice has the effect of cancelling it
+/// once.
 async fn watch(tape: Tape) -> Result<()> {
     let mut feed = tape.tail(&Tail {
         pattern: "demo.run.*.*.*.*.effect.confirmed".parse()?,
@@ -18,7 +19,7 @@ async fn watch(tape: Tape) -> Result<()> {
         follow: true,
     });
     while let Some(page) = feed.next().await {
-        // While the journal is out of reach, the feed tries by itself to go on where it was.
+        // While the journal is unreachable, the feed retries by itself and continues where it was.
         let Ok(page) = page else { continue };
         for (stream, entry) in page.entries {
             let too_much = paid(&entry)?.filter(|paid| *paid > LIMIT);

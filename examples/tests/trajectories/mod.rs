@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Runs of the recorded form: the user asks, the model looks, books twice the same, and says good-bye.
+/// Runs of the recorded form: the user asks, the model looks, books the same twice, and says good-bye.
 pub(crate) fn write(path: &Path, runs: usize) {
     let runs: Vec<Value> = (0..runs)
         .map(|n| json!({ "task_id": n, "trial": 0, "traj": conversation(n) }))

@@ -1,7 +1,7 @@
-//! The airline scenario with workers between the journals and an airline that heeds no keys, small or at full size.
+//! The airline scenario with workers between the journals and an airline that ignores idempotency keys, small or at full size.
 //!
 //! At full size: with `TAPE_AIRLINE_TRAJECTORIES=FILE`, the recorded runs of the file are replayed with 400 kills of agents, 50 of
-//! servers and 200 of workers; with `TAPE_AIRLINE_SOAK=10m` beside it, they are replayed for so long while everything is restarted.
+//! servers and 200 of workers; with `TAPE_AIRLINE_SOAK=10m` beside it, they are replayed for that long while everything is restarted.
 
 use crate::trajectories;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ fn recorded() -> Option<PathBuf> {
     std::env::var_os("TAPE_AIRLINE_TRAJECTORIES").map(PathBuf::from)
 }
 
-/// Runs a scenario that has to end well: what it says.
+/// Runs a scenario that must succeed. Returns its output.
 #[expect(clippy::print_stdout, reason = "at full size people read what came of it")]
 fn scenario(store: Option<&str>, counts: &[(&str, usize)], more: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a directory is made");

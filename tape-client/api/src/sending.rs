@@ -48,7 +48,7 @@ impl<'a> Sending<'a> {
                     }
                     (self.command.request, self.doubtful) = (self.journal.request_id(), false);
                 }
-                // The id was dated by another server's clock: this one takes it once its own has come so far.
+                // The id was dated by another server's clock: this server accepts it once its own clock has come that far.
                 Err(JournalError::Rejected(rejection @ Rejection::RequestFromFuture { .. })) => {
                     return Err(JournalError::unavailable(rejection));
                 }

@@ -1,23 +1,23 @@
-//! Signatures over requests, so that an agent's endpoint can tell who asks for a re-drive.
+//! Signatures over requests, so that an agent's endpoint can authenticate a re-drive.
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::time::Duration;
 
-/// The header that has the signature: `t=SECONDS,v1=HEX`, where `HEX` is the HMAC-SHA256, under a secret that both sides have, of
+/// The header that has the signature: `t=SECONDS,v1=HEX`, where `HEX` is the HMAC-SHA256, under a shared secret, of
 /// `SECONDS`, a full stop and the body. `SECONDS` is Unix time.
 pub const SIGNATURE_HEADER: &str = "tape-signature";
 
-/// The value of the header [`SIGNATURE_HEADER`] for a body that is sent at a time. Under an empty secret, what is signed does not verify.
+/// The value of the header [`SIGNATURE_HEADER`] for a body that is sent at a time. A signature under an empty secret does not verify.
 #[must_use]
 pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
     let code = hex::encode(mac(secret, unix_seconds, body).finalize().into_bytes());
     format!("t={unix_seconds},v1={code}")
 }
 
-/// Whether a header's value signs a body under a secret, at a time that is at most `tolerance` away from `now` (Unix seconds). Within
-/// it a request can be repeated by who overheard it; that does no harm, since a run is adopted with its epoch once. An empty secret, as
-/// of a variable that was not set, verifies nothing: everybody knows it.
+/// Whether a header's value signs a body under a secret, at a time that is at most `tolerance` away from `now` (Unix seconds). Within the
+/// tolerance, an eavesdropper can replay a request. That does no harm, since a run is adopted with its epoch once. An empty secret, such as
+/// from an unset variable, verifies nothing: it is no secret.
 #[must_use]
 pub fn verify(secret: &[u8], header: &str, body: &[u8], now: u64, tolerance: Duration) -> bool {
     let Some((time, code)) = header.strip_prefix("t=").and_then(|rest| rest.split_once(",v1=")) else {

@@ -14,7 +14,7 @@ use tape_core::payload::{InvalidPayload, Payload};
 #[cfg(feature = "http")]
 pub(super) const CONTENT_TYPE: &str = "application/vnd.tape.answer+json";
 
-/// What came of a dispatch.
+/// The outcome of a dispatch.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Dispatched<'a> {
@@ -39,7 +39,7 @@ enum Dispatched<'a> {
     },
 }
 
-/// What an observation found.
+/// The result of an observation.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Observed<'a> {
@@ -65,7 +65,7 @@ enum Observed<'a> {
     },
 }
 
-/// What came of an undo.
+/// The outcome of an undo.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Compensated<'a> {
@@ -81,7 +81,7 @@ enum Compensated<'a> {
     },
 }
 
-/// How to undo what was done.
+/// How to undo the act.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UndoBy<'a> {
@@ -90,11 +90,11 @@ struct UndoBy<'a> {
     args: Option<&'a RawValue>,
 }
 
-/// What an answer says came of a dispatch, as the journal records it. Of what happened, what can be kept is kept. Only where it cannot be
-/// told how to undo it, it is UNKNOWN, and a person or an observation says more.
+/// The outcome of a dispatch in an answer, as the journal records it. As much of a confirmed result as possible is kept. Only where the
+/// answer does not say how to undo the act, the outcome is UNKNOWN, and a person or an observation decides.
 ///
 /// # Errors
-/// Why the answer makes no sense.
+/// Why the answer is not valid.
 pub(super) fn dispatched(answer: &[u8]) -> Result<AttemptOutcome, String> {
     let reading = Reading::of(answer);
     let ending = match parsed(&reading)? {
@@ -116,10 +116,10 @@ pub(super) fn dispatched(answer: &[u8]) -> Result<AttemptOutcome, String> {
     ending.map_err(|error| format!("how to undo it cannot be recorded: {error}"))
 }
 
-/// What an answer says that an observation found.
+/// The result of an observation in an answer.
 ///
 /// # Errors
-/// Why the answer makes no sense.
+/// Why the answer is not valid.
 pub(super) fn observed(answer: &[u8]) -> Result<Observation, String> {
     let reading = Reading::of(answer);
     let read = || {
@@ -148,14 +148,14 @@ pub(super) fn observed(answer: &[u8]) -> Result<Observation, String> {
     read().unwrap_or_else(|error| Err(format!("how to undo it cannot be recorded: {error}")))
 }
 
-/// What an answer says came of an undo.
+/// The outcome of an undo in an answer.
 ///
 /// # Errors
-/// Why the answer makes no sense.
+/// Why the answer is not valid.
 pub(super) fn compensated(answer: &[u8]) -> Result<Result<Payload, NotUndone>, String> {
     let reading = Reading::of(answer);
     Ok(match parsed(&reading)? {
-        // That it is undone matters more than what was answered.
+        // The undo matters more than the content of the answer.
         Compensated::Done { result } => Ok(reading.kept(result)),
         Compensated::Failed { error } => Err(NotUndone::Retry { error }),
         Compensated::Unknown { cause } => Err(NotUndone::Unknown { cause }),
@@ -166,7 +166,7 @@ fn parsed<'a, A: Deserialize<'a>>(reading: &'a Reading<'_>) -> Result<A, String>
     serde_json::from_str(reading.text()).map_err(|error| format!("the answer makes no sense: {error}"))
 }
 
-/// Whether the begin of an answer to a dispatch says that it is confirmed, whatever comes after it.
+/// Whether the first bytes of an answer to a dispatch say that it is confirmed, whatever follows.
 #[cfg(feature = "command")]
 pub(super) fn begins_confirmed(head: &[u8]) -> bool {
     let after = |text: &'_ [u8], word: &[u8]| text.trim_ascii_start().strip_prefix(word).map(<[u8]>::to_vec);

@@ -4,9 +4,9 @@ use sha2::{Digest as _, Sha256};
 use tape_core::limits::PAYLOAD_BYTES_MAX;
 use tape_core::payload::{Digest, Head, Payload, Unkept};
 
-/// Most bytes of an answer that are kept to be understood.
+/// Most bytes of an answer that are kept to be parsed.
 const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most bytes of an answer that are read at all.
+/// Most bytes of an answer that are read.
 const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The bytes of an answer.
@@ -14,7 +14,7 @@ const READ_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(super) struct Bounded {
     kept: Vec<u8>,
     len: u64,
-    /// Bytes that came after those that are read.
+    /// Whether more bytes came after those that are read.
     more: bool,
     digest: Sha256,
 }
@@ -44,7 +44,7 @@ impl Bounded {
         &self.kept
     }
 
-    /// What a payload can keep of them.
+    /// As much of the bytes as a payload can keep.
     pub(super) fn payload(&self, content_type: &str) -> Payload {
         match self.whole().filter(|whole| whole.len() <= PAYLOAD_BYTES_MAX) {
             Some(whole) => Payload::kept(content_type, whole.to_vec()),

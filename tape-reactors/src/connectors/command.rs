@@ -15,38 +15,37 @@ use tape_core::command::AttemptOutcome;
 use tape_core::effect::Semantics;
 use tape_core::id::{BusinessKey, ConnectorName as Name, EffectId, Operation, RunId};
 use tape_core::payload::Payload;
-use tape_environment::{Environment, machine};
+use tape_environment::Environment;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant};
 
 /// What a program wrote before it ended is there by then, also where a process that it started has its output and cannot be killed.
 const REST: Duration = Duration::from_secs(1);
 
-/// Starts a program for each call, writes what is asked to its standard input and reads its answer from its standard output.
+/// Starts a program for each call, writes the request to its standard input and reads the answer from its standard output.
 ///
-/// What is asked is one JSON object, on one line: `do` (`dispatch`, `observe`, `compensate` or `observe_undo`), `run`, `effect`,
-/// `connector`, `operation`, `args`, `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is
-/// the text of a JSON payload as it is, the text of a text as a string, or else `{"hex": "..."}`.
+/// The request is one JSON object, on one line: `do` (`dispatch`, `observe`, `compensate` or `observe_undo`), `run`, `effect`, `connector`,
+/// `operation`, `args`, `content_type`, `key`, `business_key`, `semantics`, `attempt`, `unwanted` and `time_left_ms`. `args` is the text of
+/// a JSON payload unchanged, a text payload as a string, or else `{"hex": "..."}`.
 ///
-/// The answer to a dispatch is `{"confirmed": {"result": ..., "undo": {"operation": ..., "args": ...}, "spent": [...]}}`,
-/// `{"failed": {"error": ..., "detail": ...}}`, `{"retry": {"error": ..., "after_ms": ...}}` or `{"unknown": {"cause": ...}}`; to an
-/// observation `{"found": {"result": ..., "undo": ...}}`, `"absent"`, `{"duplicate": {"result": ..., "undo_duplicates": [...]}}` (or
-/// `undo_duplicate` for one) or `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}`,
-/// `{"failed": {"error": ...}}`, which says that this attempt undid nothing, or `{"unknown": {"cause": ...}}`. Before another
-/// compensation, where an earlier one may have undone it, `observe_undo` asks whether one did; the answer is one to an observation.
-/// Values are handed on as they are written. A result that is no JSON, such as `NaN`, or too large for a payload is kept as far as it can
-/// be, and confirmed.
+/// The answer to a dispatch is `{"confirmed": {"result": ..., "undo": {"operation": ..., "args": ...}, "spent": [...]}}`, `{"failed":
+/// {"error": ..., "detail": ...}}`, `{"retry": {"error": ..., "after_ms": ...}}` or `{"unknown": {"cause": ...}}`; to an observation
+/// `{"found": {"result": ..., "undo": ...}}`, `"absent"`, `{"duplicate": {"result": ..., "undo_duplicates": [...]}}` (or `undo_duplicate`
+/// for one) or `{"inconclusive": {"why": ...}}`; to a compensation `{"done": {"result": ...}}`, `{"failed": {"error": ...}}`, which says
+/// that this attempt undid nothing, or `{"unknown": {"cause": ...}}`. Before another compensation, where an earlier one may have undone the
+/// effect, `observe_undo` asks whether one did; its answer has the form of an observation's. Values are passed on as they are written. A
+/// result that is no JSON, such as `NaN`, or is too large for a payload is kept as far as possible, and confirmed.
 ///
 /// A program that cannot be started has done nothing, and the attempt does not count. One that ends in failure, or answers something
 /// else, may have done anything.
 ///
 /// A call is over when its program ends: what the program has started is killed then. A program that takes too long gets SIGTERM two
-/// seconds before the end of its time, or at half of it, and SIGKILL at the end; one whose claim is lost gets SIGKILL at once. So does all
-/// that it has started, on Linux also what has left its process group, unless it has dropped the variable `TAPE_CALL`. Where the worker
-/// itself is killed with SIGKILL, its programs go on: a program can tell by its parent, which is no longer `TAPE_WORKER_PID`, and
-/// should not act after `time_left_ms`.
+/// seconds before the end of its time, or at half of it, and SIGKILL at the end; one whose claim is lost gets SIGKILL at once. So do all
+/// processes that it has started; on Linux also those that have left its process group, unless they have dropped the variable `TAPE_CALL`.
+/// Where the worker itself is killed with SIGKILL, its programs continue. A program can detect this by its parent, which is no longer
+/// `TAPE_WORKER_PID`, and should not act after `time_left_ms`.
 ///
-/// Its environment is `PATH`, `HOME`, `LANG`, `TZ` and what is [named](Self::inherit): it inherits no secret.
+/// Its environment is `PATH`, `HOME`, `LANG`, `TZ` and the variables [named](Self::inherit), so it inherits no other secret.
 #[derive(Clone, Debug)]
 pub struct CommandConnector(Executable);
 
@@ -56,7 +55,7 @@ enum Problem {
     Broken(String),
 }
 
-/// What is asked.
+/// The request.
 #[derive(Serialize)]
 struct Question<'a> {
     r#do: &'a str,
@@ -74,7 +73,7 @@ struct Question<'a> {
     time_left_ms: u64,
 }
 
-/// Arguments as they are asked with.
+/// Arguments in the form of the request.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Args<'a> {
@@ -96,21 +95,21 @@ impl CommandConnector {
         self
     }
 
-    /// Lets the program have these variables of the worker's environment, too.
+    /// Also passes these variables of the worker's environment to the program.
     #[must_use]
     pub fn inherit(mut self, variables: impl IntoIterator<Item = String>) -> Self {
         self.0.inherit(variables);
         self
     }
 
-    /// Whether the program is there: an executable file at its path, or in one of the directories of `PATH` where it is a mere name. What
-    /// is there now may be gone when it is called, and the other way round.
+    /// Whether the program exists: an executable file at its path or, for a bare name, in one of the directories of `PATH`. This may change
+    /// before the call.
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.0.is_there()
     }
 
-    /// Asks the program, and ends it where nobody waits for it any longer.
+    /// Runs the program for a call, and ends it where the call is dropped or its time is over.
     async fn ask(&self, what: &str, call: &Call) -> Result<Bounded, Problem> {
         let question = question(what, call)?;
         let mut program = self.0.start([], Stdio::piped()).map_err(|error| {
@@ -120,7 +119,7 @@ impl CommandConnector {
         let mut stdin = program.child.stdin.take().expect("standard input is piped");
         let mut stdout = program.child.stdout.take().expect("standard output is piped");
         let tell = async move {
-            // A program that does not care about the question may have closed its input.
+            // A program that ignores the request may have closed its input.
             let _ = stdin.write_all(question.as_bytes()).await;
         };
         let mut answer = Bounded::default();
@@ -132,7 +131,7 @@ impl CommandConnector {
                 .ok_or_else(|| Problem::Broken("it did not answer in time, and was killed".to_owned()))?
         };
         if !at_end {
-            // What it has started has its output. What it has written itself is there.
+            // A process that it has started holds the pipe. Its own output has been read.
             program.kill_all();
             let rest = tokio::time::timeout(REST, read(&mut stdout, &mut answer)).await;
             rest.unwrap_or(Ok(())).map_err(broken)?;
@@ -143,7 +142,7 @@ impl CommandConnector {
         Ok(answer)
     }
 
-    /// Asks the program, and understands its answer.
+    /// Runs the program for a call, and parses its answer.
     async fn understood<A>(
         &self,
         what: &str,
@@ -296,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_is_asked_and_answers_in_json() {
-        // What it was asked is what it answers.
+        // It answers with its request.
         let echo = shell(r#"printf '{"confirmed": {"result": %s}}' "$(cat)""#);
         let AttemptOutcome::Confirmed { result, .. } = echo.dispatch(&call()).await else {
             panic!("not confirmed");
@@ -422,13 +421,13 @@ mod tests {
         assert!(names(result(&more, &call()).await).contains(&"CARGO_PKG_NAME".to_owned()));
     }
 
-    /// Whether a process has ended, also where its parent has not looked yet.
+    /// Whether a process has ended, also where its parent has not reaped it yet.
     fn is_gone(id: &str) -> bool {
         let state = std::fs::read_to_string(format!("/proc/{id}/stat"));
         state.is_err() || state.is_ok_and(|state| state.contains(") Z "))
     }
 
-    /// Waits until a file has as many words.
+    /// Waits until a file has `n` words.
     async fn words(file: &std::path::Path, n: usize) -> Vec<String> {
         loop {
             let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -452,7 +451,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ids = dir.path().join("ids");
         let at = ids.display();
-        // A child that minds no SIGTERM, one of its own, and one in a session of its own.
+        // A child that ignores SIGTERM, a child of that one, and one in a session of its own.
         let script = format!(
             "trap '' TERM; echo $$ >> {at}; (echo $(exec sh -c 'echo $PPID') >> {at}; sleep 1000) & \
              setsid sh -c 'echo $$ >> {at}; exec sleep 1000' & sleep 1000"

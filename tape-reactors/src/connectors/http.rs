@@ -29,8 +29,8 @@ use tape_core::run::ARGUMENTS_ERASED;
 use target::Target;
 use template::{Template, encoded, stands_for_nothing};
 
-/// Calls an upstream over HTTP. The body is the payload as it is; the headers `Idempotency-Key`, `Tape-Operation`, `Tape-Attempt`,
-/// `Tape-Run`, `Tape-Effect` and, where there is one, `Tape-Business-Key` say the rest, percent-encoded. Each request has a connection of
+/// Calls an upstream over HTTP. The body is the payload unchanged. The headers `Idempotency-Key`, `Tape-Operation`, `Tape-Attempt`,
+/// `Tape-Run`, `Tape-Effect` and, where there is one, `Tape-Business-Key` hold the rest, percent-encoded. Each request has a connection of
 /// its own, is sent once, and follows no redirect.
 ///
 /// What an answer to a dispatch means:
@@ -45,19 +45,19 @@ use template::{Template, encoded, stands_for_nothing};
 /// | any other 4xx, 501, 505; words of the call that make another URL of the template | refused |
 /// | no connection: refused, no such host, no TLS, not there within 10 s or about half of the time that the call has | nothing was sent: tried again with backoff, and the attempt does not count |
 ///
-/// A router on the way can refuse as well, and knows nothing of earlier attempts: what is refused has failed for good unless one of
-/// those may have acted ([`AttemptOutcome::Refused`]). To an undo the answers mean the same, but what is refused is tried again, and what cannot be
-/// sent waits for a person.
+/// A router on the way can refuse as well, and knows nothing of earlier attempts. So a refused effect has failed for good unless an earlier
+/// attempt may have acted ([`AttemptOutcome::Refused`]). The answers to an undo mean the same, but a refused undo is retried, and one that
+/// cannot be sent waits for a person.
 ///
 /// An observation is found or absent where the configuration says so ([`HttpEndpoints`]), and inconclusive otherwise. *Absent* is a
-/// promise: an upstream whose 404 may still turn into something has to answer otherwise. An upstream that knows about Tape can say more, in an answer of the
-/// content type `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever the status;
-/// there, *failed* speaks for all attempts.
+/// promise: an upstream whose 404 may still turn into success must answer otherwise. An upstream that knows about Tape can say more, in an
+/// answer of the content type `application/vnd.tape.answer+json`, in the words of [`CommandConnector`](crate::CommandConnector), whatever
+/// the status; there, *failed* speaks for all attempts.
 #[derive(Clone)]
 pub struct HttpConnector {
     clients: Arc<Clients>,
     endpoints: Endpoints,
-    /// Headers whose values have words of the call.
+    /// Headers whose values are templates.
     headers: Vec<(HeaderName, Template)>,
 }
 
@@ -69,10 +69,10 @@ impl std::fmt::Debug for HttpConnector {
 }
 
 impl HttpConnector {
-    /// Calls the upstream at `endpoints`, with these headers beside its own, such as one with a token.
+    /// Calls the upstream at `endpoints`, with these headers beside the connector's own, such as one with a token.
     ///
     /// # Errors
-    /// [`HttpError`] where an endpoint or a header makes no sense or TLS cannot be set up. It names what is wrong and repeats no value.
+    /// [`HttpError`] where an endpoint or a header is not valid or TLS cannot be set up. It names what is wrong and repeats no value.
     pub fn new<'a>(
         endpoints: HttpEndpoints,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -91,10 +91,10 @@ impl HttpConnector {
         })
     }
 
-    /// Adds a header whose value is a template: words in braces stand for those of the call, percent-encoded, as in URLs.
+    /// Adds a header whose value is a template: words in braces stand for values of the call, percent-encoded, as in URLs.
     ///
     /// # Errors
-    /// [`HttpError`] where the header makes no sense.
+    /// [`HttpError`] where the header is not valid.
     pub fn header(mut self, name: &str, template: &str) -> Result<Self, HttpError> {
         let template = Template::parse(template).map_err(|problem| {
             HttpError::invalid("headers", format!("has a value for `{name}` that {problem}"))
@@ -170,7 +170,7 @@ fn no_header(name: &str) -> HttpError {
     )
 }
 
-/// What a question says that was not answered.
+/// The observation where a question got no answer.
 fn blind(lost: Lost) -> Observation {
     match lost {
         Lost::Unreached(why) => Observation::Unreached { why },
@@ -211,7 +211,7 @@ impl Connector for HttpConnector {
             Some(target) => ("compensate", target),
             None => ("dispatch", &self.endpoints.dispatch),
         };
-        // Under the name of the act, an upstream might take its undo for the act itself.
+        // Under the business key of the act, an upstream might take the undo for the act itself.
         match self.post(at, call, None).await {
             Ok(answer) => undoing(&answer, call, &self.endpoints.not_done),
             Err(Lost::Refused(error)) => Err(NotUndone::Refused { error }),
@@ -231,7 +231,7 @@ impl Connector for HttpConnector {
 }
 
 impl HttpConnector {
-    /// Sends an idempotent effect again under its key, which tells what became of it: the upstream acts once.
+    /// Sends an idempotent effect again under its key. The answer tells its outcome, and the upstream acts once.
     async fn observe_by_repeating(&self, call: &Call) -> Observation {
         if call.semantics != Semantics::Idempotent {
             return Observation::inconclusive("there is no endpoint to ask at");
@@ -239,7 +239,7 @@ impl HttpConnector {
         if call.unwanted {
             return Observation::inconclusive("the run is ending, and the upstream can only be asked to act");
         }
-        // Not the first attempt: of what it conflicts with, nobody knows.
+        // Not the first attempt: it is unknown what it conflicts with.
         let again = Call {
             attempt: call.attempt.saturating_add(1),
             ..call.clone()
@@ -353,7 +353,7 @@ mod tests {
         assert!(told.contains("Unreached") && told.contains("Refused"), "{told}");
     }
 
-    /// Its packets are dropped, as by a firewall. A worker whose timeout ended first would take it for a lost answer.
+    /// Packets to the upstream are dropped, as by a firewall. A worker whose timeout ended first would take this for a lost answer.
     #[tokio::test(start_paused = true)]
     async fn it_is_known_before_the_time_is_over_that_a_connection_is_not_there() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -397,7 +397,7 @@ mod tests {
         }
     }
 
-    /// Answers each connection once, where there is something to answer, and keeps some open.
+    /// Answers each connection once, where there is an answer, and keeps some open.
     async fn answering(listener: &tokio::net::TcpListener, answers: &[(&str, bool)]) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut open = Vec::new();

@@ -1,15 +1,15 @@
-//! Answers in JSON that are read although parts of them are none, and handed on byte by byte.
+//! Reads answers in JSON although parts of them are not valid JSON, and passes values on byte by byte.
 
 use serde_json::value::RawValue;
 use tape_core::payload::{InvalidPayload, Payload};
 
-/// An answer, and a text of the same length that a parser of JSON takes: what such a parser refuses is masked. So the words of the
-/// answer are understood, and the values in it are handed on as they are, with every digit.
+/// An answer, and a text of the same length that a parser of JSON takes: what such a parser refuses is masked. So the structure of the
+/// answer can be parsed, and its values are passed on unchanged, with every digit.
 pub(super) struct Reading<'a> {
     answer: &'a [u8],
-    /// What is no JSON is masked.
+    /// The answer with parts that are no JSON masked.
     json: String,
-    /// So are escapes that stand for no character, which JSON has and Rust has not.
+    /// The same with lone surrogate escapes masked, which JSON allows and Rust strings cannot hold.
     text: String,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Reading<'a> {
         &self.text
     }
 
-    /// What can be kept of a value of the text.
+    /// As much of a value of the text as can be kept.
     pub(super) fn kept(&self, value: Option<&RawValue>) -> Payload {
         let (content_type, bytes) = self.bytes(value);
         Payload::kept(content_type, bytes.to_vec())
@@ -40,7 +40,7 @@ impl<'a> Reading<'a> {
         Payload::new(content_type, bytes.to_vec())
     }
 
-    /// The bytes of the answer that a value of the text stands for.
+    /// The bytes of the answer at a value of the text.
     fn bytes(&self, value: Option<&RawValue>) -> (&'static str, &'a [u8]) {
         let Some(value) = value.map(RawValue::get) else {
             return (Payload::JSON, b"null");
@@ -53,14 +53,14 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Tokens that some writers of JSON write, and no reader of JSON takes, and numbers of the same length.
+/// Tokens that some writers of JSON write and no parser takes, and numbers of the same length.
 const NO_NUMBERS: [(&str, &str); 3] = [
     ("-Infinity", "-11111111"),
     ("Infinity", "11111111"),
     ("NaN", "111"),
 ];
 
-/// The answer as a text of the same length, with what is no JSON masked.
+/// The answer as a text of the same length, with parts that are no JSON masked.
 fn masked(answer: &[u8]) -> String {
     let mut text = String::with_capacity(answer.len());
     for chunk in answer.utf8_chunks() {
@@ -89,7 +89,7 @@ fn masked(answer: &[u8]) -> String {
     masked
 }
 
-/// A text of the same length where what stands for half a character stands for U+FFFD.
+/// A text of the same length in which U+FFFD replaces lone surrogates.
 fn without_lone_surrogates(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     let mut rest = json;
@@ -103,7 +103,7 @@ fn without_lone_surrogates(json: &str) -> String {
                 rest = &rest[6..];
                 continue;
             }
-            // The character after a backslash is none that begins something.
+            // The character after a backslash begins no token.
             _ => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
         };
         text.push_str(&rest[..taken]);
@@ -112,7 +112,7 @@ fn without_lone_surrogates(json: &str) -> String {
     text + rest
 }
 
-/// The UTF-16 unit of the escape that a text begins with.
+/// The UTF-16 unit of the escape at the beginning of a text.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());

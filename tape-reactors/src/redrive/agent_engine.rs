@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Where a machine of Google's cloud gets the journal tokens of its service account.
+/// Where a machine of Google's cloud gets the access tokens of its service account.
 const METADATA: &str =
     "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token";
 /// A token is not used in the last minute of its life.
@@ -17,7 +17,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// Calls `streamQuery` of a reasoning engine with the class method `stream_query`, unless told otherwise, and the input
 /// `{"run": {...}, "epoch": N}`. The agent adopts the run with that epoch and drives it; the call is over when its stream ends. Requests
-/// carry an journal token of the service account that this process runs as.
+/// carry an access token of the service account that this process runs as.
 pub struct AgentEngineRedriver {
     client: reqwest::Client,
     url: String,
@@ -66,7 +66,7 @@ impl AgentEngineRedriver {
         self
     }
 
-    /// Gets its journal tokens elsewhere than from the metadata server.
+    /// Gets its access tokens from `url` instead of the metadata server.
     #[must_use]
     pub fn tokens(mut self, url: impl Into<String>) -> Self {
         self.tokens = url.into();
@@ -90,7 +90,7 @@ impl AgentEngineRedriver {
 }
 
 impl AgentEngineRedriver {
-    /// A token that is refused may have been revoked before its time: the next re-drive asks for another.
+    /// A token that is refused may have been revoked before its time: the next re-drive requests another.
     async fn forget(&self, refused: &str) {
         let mut kept = self.token.lock().await;
         if kept.as_ref().is_some_and(|(token, _)| token == refused) {
@@ -120,7 +120,7 @@ impl Redriver for AgentEngineRedriver {
                 status: answer.status().as_u16(),
             });
         }
-        // What the agent says on its way is in the journal; here it only matters when it is done.
+        // The agent's progress is in the journal; here only the end of the stream matters.
         while answer.chunk().await.map_err(failed)?.is_some() {}
         Ok(())
     }

@@ -10,10 +10,9 @@ use tape_environment::{Environment, machine};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent
-/// adopts the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and made
-/// sure that it goes on without the request. The journal says whether the re-drive counts, not the answer: without an
-/// adoption no agent was reached.
+/// Posts `{"run": {"tenant": ..., "app": ..., "user": ..., "session": ..., "invocation": ...}, "epoch": N}` to an agent. The agent adopts
+/// the run with that epoch, drives it, and answers with a 2xx status when it is done, or once it has adopted the run and continues without
+/// the request. The journal decides whether the re-drive counts, not the answer: without an adoption no agent was reached.
 #[derive(Clone)]
 pub struct HttpRedriver {
     client: reqwest::Client,
@@ -23,7 +22,7 @@ pub struct HttpRedriver {
 }
 
 impl HttpRedriver {
-    /// Posts to `url`; an answer may take as long as `timeout`, which is the longest that an agent works on a run in one go.
+    /// Posts to `url`; an answer may take as long as `timeout`, which bounds the time that an agent works on a run in one re-drive.
     ///
     /// # Errors
     /// [`HttpError`] where that is no URL or no HTTP client can be set up.
@@ -56,7 +55,7 @@ impl HttpRedriver {
         if secret.is_empty() {
             return Err(HttpError::invalid(
                 "secret",
-                "is empty: everybody could sign with it",
+                "is empty: anyone could sign with it",
             ));
         }
         self.secret = Some(secret.into());

@@ -1,4 +1,4 @@
-//! What a test logs.
+//! The log of a test.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The lines of this thread's log that people are shown.
+/// The lines of this thread's log at the levels that operators see.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// What was logged since the last time.
+    /// The lines since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }

@@ -14,7 +14,7 @@ const REFUSED: Fault = Fault::Refuse {
     retry_after: Some(1),
 };
 
-/// Claims that do not lapse by themselves on a busy machine, and soon enough where they are to.
+/// Claims long enough not to lapse by themselves on a busy machine, and short enough where they should lapse.
 const CLAIM_MS: u64 = 2_000;
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_failing_upstream_is_looked_up(world: &World, upstream: &Upstream) {
     assert_eq!(upstream.acts("broken"), 1);
 }
 
-/// As those do whose forms are posted in browsers, after they acted.
+/// Servers of browser forms redirect like this after they acted.
 async fn an_upstream_that_points_elsewhere_is_looked_up(world: &World, upstream: &Upstream) {
     let run = world.run("elsewhere").await;
     upstream.faults(&[Fault::ActAndAnswer { status: 303 }]).await;
@@ -148,8 +148,8 @@ async fn an_upstream_that_is_down_is_tried_again(world: &World, upstream: &mut U
     );
 }
 
-/// A worker that stands still for longer than its claim, and comes back with an answer: that counts neither while nobody has taken
-/// over nor afterwards.
+/// A worker stands still for longer than its claim, and comes back with an answer. The answer does not count, whether another worker has
+/// taken over or not.
 async fn an_answer_after_the_claim_lapsed_does_not_count(world: &World, upstream: &Upstream) {
     let run = world.run("late").await;
     let held = upstream.held_so_far().await;
@@ -163,12 +163,12 @@ async fn an_answer_after_the_claim_lapsed_does_not_count(world: &World, upstream
     until_lapsed(&run, 0).await;
     until_lapsed(&run, 1).await;
     upstream.go().await;
-    // Others see to the first one while it stands still...
+    // Other workers handle the first effect while it stands still...
     let other = world.worker_only(upstream, CLAIM_MS, "reconciler");
     take_over(&run, 0).await;
     run.until_effect(0, Status::Confirmed).await;
     late.signal("CONT");
-    // ...and to the second one after it has come to itself, which is once it takes that up anew.
+    // ...and the second one after it resumes, which is once it takes that up again.
     run.until_effect(1, Status::Confirmed).await;
     drop(other);
     late.kill();
@@ -181,7 +181,7 @@ async fn an_answer_after_the_claim_lapsed_does_not_count(world: &World, upstream
     }
 }
 
-/// Stops a worker, but not while it holds the right to write to a file that others need.
+/// Stops a worker, but not while it holds the write lock of a file that others need.
 async fn stop_between_writes(world: &World, worker: &Child) {
     loop {
         worker.signal("STOP");
@@ -202,7 +202,7 @@ async fn until_lapsed(run: &Driven, call: usize) {
     }
 }
 
-/// What another worker of the outbox does about an effect whose claim lapsed.
+/// Does what another worker of the outbox does about an effect with a lapsed claim.
 async fn take_over(run: &Driven, call: usize) {
     let claim = WorkerCommand::ClaimEffect {
         effect: effect(call),

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tape_client::{Begun, RunId, Tape};
-use tape_core::decider::RunStatus;
+use tape_core::status::RunStatus;
 use tape_reactors::Redrive;
 
 /// The store, for the program.

@@ -100,7 +100,7 @@ async fn before_it_opens(run: &Driven) {
     ));
 }
 
-/// Waits until the agenda says that the deadline has passed, which is when the workers go for it, or until they did.
+/// Waits until the agenda says that the deadline has passed, so that workers may take it up, or until they did.
 async fn until_due(run: &Driven, name: &str) {
     let item = Item::Gate(gate(name));
     let stream = StreamId::Run(run.run.clone());

@@ -32,7 +32,7 @@ async fn done_once(world: &World) {
     let run = world.run("killed").await;
     for n in 0..KILLS {
         let mut spec = spec(Semantics::NonIdempotent, &format!("order-{n}"));
-        // Those who ask about it are killed, too, each time.
+        // The workers that ask about it are killed too, each time.
         spec.policy.observations_max = 10 * u32::try_from(KILLS).unwrap();
         run.begin(n, spec).await;
         upstream.faults(&[Fault::Hold]).await;

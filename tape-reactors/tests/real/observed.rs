@@ -1,4 +1,4 @@
-//! What follows from what the upstream says happened.
+//! What follows from the upstream's observation.
 
 use crate::upstream::{Eyes, Fault, Line, Upstream};
 use crate::world::{World, effect, spec};
@@ -81,7 +81,7 @@ async fn each(world: &World) {
         "[connectors.astray.http]\ndispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/fnd/{{business_key}}\"\n\
          absent = {{ status = 404, json = {{ \"/error\" = \"no such act\" }} }}"
     );
-    // Claims that do not lapse by themselves on a busy machine: nobody is killed here.
+    // Claims that do not lapse by themselves on a busy machine: no process is killed here.
     let undescribed = format!(
         "[connectors.undescribed.http]\ndispatch = \"{url}/act/{{operation}}\"\nobserve = \"{url}/find/{{business_key}}\"\n\
          undone = \"{url}/undone/{{business_key}}\""
@@ -106,7 +106,7 @@ async fn what_is_absent_and_idempotent_is_sent_again(world: &World, upstream: &U
     assert_eq!(run.count("effect.started").await, 2);
 }
 
-/// Sent again after that, it would be done twice.
+/// An effect that is sent again after that would be done twice.
 async fn an_answer_of_somebody_else_is_not_absent(world: &World, upstream: &Upstream) {
     let run = world.run("astray").await;
     upstream.faults(&[Fault::Lose]).await;
@@ -120,7 +120,7 @@ async fn an_answer_of_somebody_else_is_not_absent(world: &World, upstream: &Upst
     assert_eq!(run.count("effect.started").await, 1);
 }
 
-/// The configuration does not say what a yes looks like, and the upstream says no in words of its own.
+/// The configuration has no pattern for a yes, and the upstream says no in its own format.
 async fn a_payment_that_the_upstream_denies_is_not_confirmed(world: &World, upstream: &Upstream) {
     let run = world.run("denied").await;
     upstream.faults(&[FAILING]).await;
@@ -194,7 +194,7 @@ async fn all_duplicates_are_taken_back_and_the_act_is_confirmed(world: &World, u
     );
 }
 
-/// An upstream that is away for longer than all attempts and observations would take.
+/// An upstream that is unreachable for longer than all attempts and observations would take.
 async fn an_upstream_that_is_away_costs_nothing(world: &World, upstream: &mut Upstream) {
     let (sent, asked) = (world.run("away").await, world.run("away-unknown").await);
     let mut impatient = spec(Semantics::NonIdempotent, "away");

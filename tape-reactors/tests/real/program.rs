@@ -1,4 +1,4 @@
-//! The program itself: how it ends, what it says of its health, and what it makes of its configuration.
+//! The program itself: how it ends, how it reports its health, and how it reads its configuration.
 
 use crate::served::Server;
 use crate::upstream::{Fault, Upstream, http};
@@ -10,7 +10,7 @@ use tape_core::entry::EntryBody;
 use tape_core::id::ConnectorName;
 use tape_core::status::RunStatus;
 
-/// The status with which it answers, and what it says.
+/// The status of its answer, and the body.
 async fn ask(url: &str, path: &str) -> (u16, String) {
     let answer = http().get(format!("{url}{path}")).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
@@ -40,7 +40,7 @@ async fn told_to_stop_it_takes_up_nothing_new_and_finishes_what_is_under_way() {
     assert_eq!(upstream.acts("under-way"), 1);
 }
 
-/// Others take it up once its claim lapses.
+/// Other workers take the work up once its claim lapses.
 #[tokio::test]
 async fn what_is_under_way_for_too_long_is_left_behind() {
     let world = World::sqlite().await;
@@ -108,7 +108,7 @@ async fn a_command_dispatches_observes_and_undoes() {
     let world = World::sqlite().await;
     let upstream = Upstream::start(world.dir.path(), true);
     let dir = world.dir.path().display();
-    // It keeps what it is asked, loses its first answer, and finds what it did.
+    // It stores its request, loses its first answer, and later finds what it did.
     let script = format!(
         "read -r question; echo \"$question\" >> {dir}/asked\n\
          case \"$question\" in\n\

@@ -39,10 +39,10 @@ fn items() -> usize {
 }
 
 async fn race(world: &World) {
-    // Whoever calls without having won its claim acts once more.
+    // A worker that calls without having won its claim acts once more.
     let upstream = Upstream::start(world.dir.path(), false);
     upstream.lose_every(3).await;
-    // Half of the work is there when they come, the other half comes while they are at it.
+    // Half of the work exists when the workers start, the other half comes while they work.
     let all = items().div_ceil(EFFECTS);
     let mut runs = begin(world, 0..all / 2).await;
     // Claims that do not lapse by themselves on a busy machine.

@@ -31,10 +31,10 @@ use tokio::sync::{Notify, watch};
 
 const WORKERS: usize = 3;
 const KILLS: usize = 3;
-/// Runs that a worker has re-driven at once.
+/// Runs that a worker re-drives at once.
 const AT_ONCE: usize = 4;
 const SECRET: &str = "between the two of us";
-/// How long an agent's lease is where its driver lives on.
+/// How long an agent's lease is where its driver stays alive.
 const LEASE_MS: u64 = 60_000;
 /// The same where a tool takes longer than that.
 const SHORT_LEASE_MS: u64 = 3_000;
@@ -75,7 +75,7 @@ async fn driven_once(world: &World) {
         .collect()
         .await;
     let slow = world.begin(named("treasury", "slow"), 100).await;
-    // Nobody here drives the runs of this app: that must not get it stuck.
+    // No agent here drives the runs of this app: that must not make the run stuck.
     let foreign = world.begin(named("another", "dead"), 100).await;
     let crashing = world.begin(named("fragile", "crashing"), 100).await;
     let spent = at_its_bound(world).await;
@@ -91,7 +91,7 @@ async fn driven_once(world: &World) {
     for run in &runs {
         run.until_run(RunStatus::Completed).await;
     }
-    // It was kept by its driver for longer than a lease, while others were driven.
+    // Its driver kept it for longer than a lease, while others were driven.
     slow.until_count("lease.renewed", 40).await;
     agent.tool_is_done.notify_one();
     slow.until_run(RunStatus::Completed).await;
@@ -108,7 +108,7 @@ fn entry(app: &str, url: &str) -> String {
     format!("[agents.{app}]\nurl = \"{url}\"\nsecret_env = \"AGENT_SECRET\"\n")
 }
 
-/// One that takes every request and answers none would have all places, for as long as it may take to adopt a run.
+/// An agent that takes every request and answers none would hold all places, for as long as the adoption of a run may take.
 #[tokio::test]
 async fn an_agent_that_hangs_holds_up_no_other() {
     let world = World::sqlite().await;
@@ -136,7 +136,7 @@ async fn an_agent_that_hangs_holds_up_no_other() {
     assert_eq!(taken, AT_ONCE / 4, "no more than the bound of its agent");
 }
 
-/// A run that its agent does not adopt is let go, and so is one whose agent is gone; neither says anything about the run.
+/// A run that its agent does not adopt is released, and so is one whose agent is gone; neither says anything about the run.
 #[tokio::test]
 async fn a_run_that_nobody_adopts_is_let_go_and_driven_again() {
     let world = World::sqlite().await;
@@ -158,7 +158,7 @@ async fn a_run_that_nobody_adopts_is_let_go_and_driven_again() {
     run.until_run(RunStatus::Completed).await;
 }
 
-/// Waits until it was let go so often since no agent was reached, and for no other reason.
+/// Waits until it was released `times` times because no agent was reached, and for no other reason.
 async fn until_let_go(run: &Driven, times: usize) {
     run.until_count("lease.released", times).await;
     let released = run.entries().await.into_iter().filter_map(|body| match body {
@@ -174,7 +174,7 @@ fn named(app: &str, name: &str) -> RunId {
 
 /// The process that drives it is gone each time: the waits get longer, as the rules of the run say.
 async fn crashes_ever_later(run: &Driven) {
-    // Of each re-drive, one by recovery and one by the agent.
+    // Each re-drive has one by recovery and one by the agent.
     run.until_count("lease.acquired", 1 + 2 * 3).await;
     let taken = |body: &EntryBody| matches!(body, EntryBody::LeaseAcquired(taken) if taken.recovery);
     let times = run.times(taken).await;
@@ -188,7 +188,7 @@ async fn crashes_ever_later(run: &Driven) {
     assert_eq!(redrives, [1, 2, 3], "none of them made progress");
 }
 
-/// The time of two days ago, and on from there.
+/// A clock that starts two days ago.
 struct Past(AtomicI64);
 
 impl Clock for Past {
@@ -201,7 +201,7 @@ impl Clock for Past {
     }
 }
 
-/// A run that was driven again in vain as often as the rules allow. In real time that takes more than an hour.
+/// A run that was re-driven without progress as often as the rules allow. In real time that takes more than an hour.
 async fn at_its_bound(world: &World) -> Driven {
     const TWO_DAYS_US: i64 = 2 * 24 * 3_600 * 1_000_000;
     let then = SystemClock.now().as_micros() - TWO_DAYS_US;
@@ -238,7 +238,7 @@ fn begin(run: &RunId, adopt: Option<Epoch>, recovery: bool, lease_ms: u64) -> Ru
     })
 }
 
-/// Adopts a run; none where somebody else has it by now.
+/// Adopts a run; none where another driver has it now.
 async fn adopt(engine: &Engine, Redrive { run, epoch }: &Redrive, lease_ms: u64) -> Option<Epoch> {
     let adopted = ask(engine, run, begin(run, Some(*epoch), false, lease_ms)).await;
     match adopted.ok()?.result {
@@ -247,7 +247,7 @@ async fn adopt(engine: &Engine, Redrive { run, epoch }: &Redrive, lease_ms: u64)
     }
 }
 
-/// An agent that finishes each run that it is given, and notes what it does.
+/// An agent that finishes each run that it is given, and records what it does.
 struct Agent {
     engine: Engine,
     driven: watch::Sender<HashMap<RunId, usize>>,
@@ -278,7 +278,7 @@ impl Agent {
             assert_eq!(driven.remove(&run.run), Some(1), "{:?} is driven once", run.run);
         }
         assert_eq!(driven, HashMap::new());
-        // What a killed worker had begun goes on beside what the others do.
+        // Work begun by a killed worker continues beside the work of the others.
         let most = (WORKERS + KILLS) * AT_ONCE;
         let at_once = *self.at_once_max.lock().unwrap();
         assert!(at_once <= most, "{at_once} at once");
@@ -311,7 +311,7 @@ impl Agent {
         self.under_way.lock().unwrap().remove(&run);
     }
 
-    /// Renews the lease for as long as it has it.
+    /// Renews the lease for as long as it holds it.
     async fn keep(&self, run: &RunId, epoch: Epoch) {
         let renew = || {
             let lease_ms = SHORT_LEASE_MS;
@@ -344,7 +344,7 @@ async fn redriven(State(agent): State<Arc<Agent>>, headers: HeaderMap, body: Str
     if !is_signed(&headers, &body) {
         return StatusCode::UNAUTHORIZED;
     }
-    // On its own: the worker that asks may be killed.
+    // The drive runs in its own task: the requesting worker may be killed.
     let driving = tokio::spawn(agent.drive(serde_json::from_str(&body).unwrap()));
     driving.await.unwrap();
     StatusCode::NO_CONTENT

@@ -104,7 +104,7 @@ async fn due_work_is_read_from_page_to_page_through_a_server() {
     assert!(refused.is_err());
 }
 
-/// What is due, in pages of two.
+/// Due work, in pages of two.
 async fn pages(journal: &Remote) -> Vec<Item> {
     let (mut items, mut from): (Vec<Item>, Option<String>) = (Vec::new(), None);
     loop {
@@ -130,7 +130,7 @@ async fn workers_behind_a_server_do_the_same() {
     let mut worker = world.worker(&upstream);
     let run = world.run("served").await;
 
-    // Killed after the upstream's commit; seen to by the next.
+    // The worker is killed after the upstream's commit; the next one handles the effect.
     upstream.faults(&[Fault::Hold]).await;
     run.begin(0, spec(Semantics::NonIdempotent, "held")).await;
     upstream.held(1).await;
@@ -139,7 +139,7 @@ async fn workers_behind_a_server_do_the_same() {
     let _worker = world.worker_claiming(&upstream, 10_000, "");
     run.until_effect(0, Status::Confirmed).await;
 
-    // The server is killed while the upstream is called; the worker has an outcome to record, and does.
+    // The server is killed while the upstream is called; the worker has an outcome to record, and records it.
     upstream.faults(&[Fault::Wait]).await;
     run.begin(1, spec(Semantics::NonIdempotent, "restart")).await;
     upstream.held(2).await;

@@ -1,4 +1,4 @@
-//! What runs did is undone, last in, first out, and nothing else is.
+//! The effects of runs are undone in reverse order, and nothing else is.
 
 use crate::upstream::{Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
@@ -24,21 +24,21 @@ async fn what_a_run_did_is_undone_in_order_or_not_at_all_on_postgres() {
 }
 
 async fn each(world: &World) {
-    // Whoever asks again is undone again: that is what a worker has to see to.
+    // The upstream undoes again at each request: the worker must prevent this.
     let upstream = Upstream::start(world.dir.path(), false);
     over_a_crash_at_each_step(world, &upstream).await;
     one_that_keeps_failing_stops_the_rest_until_a_person_retries(world, &upstream).await;
     nothing_of_a_healthy_run(world, &upstream).await;
 }
 
-/// A run with so many confirmed effects.
+/// A run with several confirmed effects.
 async fn acted(world: &World, name: &str, policy: EffectPolicy) -> Driven {
     let run = world.run(name).await;
     for n in 0..STEPS {
         let mut spec = spec(Semantics::NonIdempotent, &format!("{name}-{n}"));
         spec.policy = policy;
         run.begin(n, spec).await;
-        // One after the other: the order is what is looked at.
+        // One after the other: the order is under test.
         run.until_effect(n, Status::Confirmed).await;
     }
     run
@@ -77,7 +77,7 @@ async fn over_a_crash_at_each_step(world: &World, upstream: &Upstream) {
     for step in 1..=STEPS {
         upstream.held(held + step).await;
         worker.kill();
-        // The one whose worker was killed is asked about and not sent again: the next is held.
+        // The undo whose worker was killed is observed and not sent again: the next one is held.
         let next: Vec<_> = (step < STEPS).then_some(Fault::Hold).into_iter().collect();
         upstream.faults(&next).await;
         worker = world.worker(upstream);
@@ -132,7 +132,7 @@ async fn nothing_of_a_healthy_run(world: &World, upstream: &Upstream) {
     let healthy = acted(world, "healthy", lenient()).await;
     let output = Payload::empty();
     healthy.drive(DriverCommand::Complete { output }).await;
-    // The worker has seen to other undos meanwhile.
+    // The worker has handled other undos meanwhile.
     let other = acted(world, "other", lenient()).await;
     fail(&other).await;
     other.until_run(RunStatus::Failed).await;

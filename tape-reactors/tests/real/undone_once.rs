@@ -1,4 +1,4 @@
-//! Undos of which nobody knows whether they arrived, at an upstream that heeds no keys: whoever asks it again is undone again.
+//! Undos that may or may not have arrived, at an upstream that ignores idempotency keys and undoes again at each request.
 
 use crate::upstream::{Eyes, Fault, Upstream};
 use crate::world::{Driven, World, effect, spec};
@@ -24,7 +24,7 @@ async fn an_undo_that_may_have_arrived_is_not_sent_again_blindly_on_postgres() {
 
 /// The connector that can ask about undos.
 const BANK: &str = "bank";
-/// One of the same upstream that cannot.
+/// A connector of the same upstream that cannot ask.
 const MUTE: &str = "mute";
 
 const LOST: [Fault; 2] = [Fault::Lose, Fault::ActAndAnswer { status: 500 }];
@@ -35,7 +35,7 @@ async fn each(world: &World) {
     let mute = format!(
         "[connectors.{MUTE}.http]\ndispatch = \"{url}/act/{{operation}}\"\nnot_done = {{ status = 429 }}"
     );
-    // Nobody is killed at first: claims that do not lapse by themselves on a busy machine.
+    // No process is killed at first: claims that do not lapse by themselves on a busy machine.
     let worker = world.worker_claiming(&upstream, 10_000, &mute);
     a_lost_answer_is_looked_up(world, &upstream).await;
     what_did_not_arrive_is_sent_again_once_that_is_known(world, &upstream).await;
@@ -119,7 +119,7 @@ async fn where_nobody_can_be_asked_a_person_must_look(world: &World, upstream: &
             "the feed has it and says why"
         );
     }
-    // Who says that it is not undone answers for it.
+    // A person who says that it is not undone takes responsibility for it.
     let run = failing(
         world,
         upstream,

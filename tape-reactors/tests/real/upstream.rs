@@ -1,5 +1,5 @@
 //! An upstream in a process of its own. It acts on request and keeps a ledger of what it did, one line each, on disk before it
-//! answers. Whether it heeds idempotency keys, and how it fails, it is told.
+//! answers. The test sets whether it honours idempotency keys, and how it fails.
 
 use crate::process::{Child, role, say};
 use axum::body::Body;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What is to happen to a request.
+/// The fault for a request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     Hold,
     /// It acts, and the answer breaks off.
     Lose,
-    /// It does not act until it is told to go on; then it acts and answers.
+    /// It does not act until it is released; then it acts and answers.
     Wait,
     /// It does not act, and answers this.
     Refuse { status: u16, retry_after: Option<u64> },
@@ -44,15 +44,15 @@ pub(crate) struct Line {
     pub(crate) args: Value,
 }
 
-/// What it answers to who asks.
+/// Its answers to observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Eyes {
-    /// What is in the ledger.
+    /// It answers by the ledger.
     Open,
-    /// That it cannot say.
+    /// It answers that it cannot tell.
     Shut,
-    /// That there is nothing, with the status of a success.
+    /// It answers that there is nothing, with the status of a success.
     Denying,
 }
 
@@ -61,7 +61,7 @@ struct Office {
     heeds_keys: bool,
     faults: Mutex<VecDeque<Fault>>,
     eyes: Mutex<Eyes>,
-    /// Of each so many answers, one is lost; zero for none.
+    /// One answer in this many is lost; zero for none.
     lose_every: AtomicUsize,
     requests: AtomicUsize,
     /// How many requests are held or wait.
@@ -69,7 +69,7 @@ struct Office {
     go: watch::Sender<usize>,
 }
 
-/// What it did, in a file that outlives the process, and where to find it.
+/// Its acts, in a file that outlives the process, with an index.
 struct Ledger {
     file: std::fs::File,
     lines: usize,
@@ -166,7 +166,7 @@ fn answer(n: usize) -> Response {
     Json(json!({ "act": n })).into_response()
 }
 
-/// An act that it was asked about; a header says of what kind.
+/// The answer for an act that was found; a header has its kind.
 fn found(n: usize, kind: &'static str) -> Response {
     ([("upstream-found", kind)], answer(n)).into_response()
 }
@@ -179,7 +179,7 @@ fn refuse(status: u16, retry_after: Option<u64>) -> Response {
     response
 }
 
-/// What became of a business act. Of one that was done several times, all but the first can be taken back by their numbers.
+/// The outcome of a business act. Where it was done several times, all but the first can be undone by their numbers.
 async fn find(State(office): State<Arc<Office>>, UrlPath(business_key): UrlPath<String>) -> Response {
     if let Some(answer) = office.eyes() {
         return answer;
@@ -257,7 +257,7 @@ impl Office {
         }
     }
 
-    /// What it answers whoever asks, whatever is in the ledger.
+    /// A fixed answer to observations, whatever the ledger says; none where the ledger decides.
     fn eyes(&self) -> Option<Response> {
         match *self.eyes.lock().unwrap() {
             Eyes::Open => None,
@@ -269,14 +269,14 @@ impl Office {
         }
     }
 
-    /// Acts, unless it heeds keys and has acted under this one: the number of the act.
+    /// Acts, unless it honours keys and has acted under this one. Returns the number of the act.
     fn act(&self, line: Line) -> usize {
         let mut ledger = self.ledger.lock().unwrap();
         let before = ledger.by_key.get(&line.key).copied();
         if let Some(number) = before.filter(|_| self.heeds_keys) {
             return number;
         }
-        // Processes are killed here, machines are not: what is written stays.
+        // Processes are killed here, not machines: written bytes stay.
         let mut text = serde_json::to_vec(&line).unwrap();
         text.push(b'\n');
         ledger.file.write_all(&text).unwrap();
@@ -328,7 +328,7 @@ pub(crate) fn http() -> reqwest::Client {
     builder.build().unwrap()
 }
 
-/// The test's end of an upstream. It can be killed and come back at its address.
+/// The test's handle of an upstream. It can be killed and restarted at its address.
 pub(crate) struct Upstream {
     child: Child,
     ledger: PathBuf,
@@ -362,7 +362,7 @@ impl Upstream {
         (self.child, _) = launch(&self.ledger, self.heeds_keys, &self.address);
     }
 
-    /// What it did.
+    /// Its acts.
     pub(crate) fn ledger(&self) -> Vec<Line> {
         read(&self.ledger)
     }
@@ -382,7 +382,7 @@ impl Upstream {
             .collect()
     }
 
-    /// What is to happen to the next requests, one after the other.
+    /// Sets the faults of the next requests, one after the other.
     pub(crate) async fn faults(&self, faults: &[Fault]) {
         self.tell("faults", &json!(faults)).await;
     }
@@ -391,12 +391,12 @@ impl Upstream {
         self.tell("eyes", &json!(eyes)).await;
     }
 
-    /// Loses one of each so many answers.
+    /// Loses one of each `n` answers.
     pub(crate) async fn lose_every(&self, n: usize) {
         self.tell("lose_every", &json!(n)).await;
     }
 
-    /// Waits until so many requests in all were held or wait.
+    /// Waits until `n` requests in all were held or wait.
     pub(crate) async fn held(&self, n: usize) {
         let url = format!("{}/held/{n}", self.url());
         self.http
@@ -414,12 +414,12 @@ impl Upstream {
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 
-    /// Acts for somebody else under a business key.
+    /// Acts for another caller under a business key.
     pub(crate) async fn act_beside(&self, business_key: &str) {
         self.tell("beside", &json!(business_key)).await;
     }
 
-    /// Lets those go on that wait.
+    /// Releases waiting requests.
     pub(crate) async fn go(&self) {
         self.tell("go", &json!(null)).await;
     }

@@ -29,7 +29,7 @@ use tape_environment::{Environment as _, Machine};
 /// Claims of the workers, in milliseconds: short, since they are killed all the time, and long enough not to lapse on a busy machine.
 const CLAIM_MS: u64 = 1_500;
 
-/// A journal in a place of its own.
+/// A journal in a directory of its own.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) url: String,
@@ -57,7 +57,7 @@ impl World {
         self
     }
 
-    /// None where PostgreSQL is not installed, which is said.
+    /// None where PostgreSQL is not installed, which is reported.
     #[cfg(feature = "postgres")]
     pub(crate) async fn postgres() -> Option<Self> {
         let database = crate::postgres_server::Database::create()?;
@@ -95,7 +95,7 @@ impl World {
         self.start(upstream, claim_ms, "", &["--only", reactor], &[])
     }
 
-    /// A worker that says how it is, and where it does.
+    /// A worker that answers health checks, and its address.
     pub(crate) fn worker_listening(&self, upstream: &Upstream, flags: &[&str]) -> (Child, String) {
         let flags = [&["--listen", "127.0.0.1:0"], flags].concat();
         let (child, ready) = self.launch(upstream, CLAIM_MS, "", &flags, &[]);
@@ -114,7 +114,7 @@ impl World {
         self.launch(upstream, claim_ms, more, flags, env).0
     }
 
-    /// Starts a worker; gives what it says once it is ready, too.
+    /// Starts a worker. Also returns its line once it is ready.
     fn launch(
         &self,
         upstream: &Upstream,
@@ -279,10 +279,10 @@ impl Driven {
         self.engine.run_state(&self.run).await.unwrap().unwrap()
     }
 
-    /// Waits until the state of the run is as wanted.
+    /// Waits until the state of the run satisfies a condition.
     pub(crate) async fn until(&self, what: impl Fn(&Run) -> bool) {
         loop {
-            // Asked for before looking, so that what comes in between is not missed.
+            // This is requested before the read, so that an entry written in between is not missed.
             let changed = self.engine.store().changed();
             if what(&*self.state().await) {
                 return;
@@ -291,7 +291,7 @@ impl Driven {
         }
     }
 
-    /// Waits until an effect stands so.
+    /// Waits until an effect has this status.
     pub(crate) async fn until_effect(&self, call: usize, status: Status) {
         let id = effect(call);
         self.until(|run| {
@@ -302,7 +302,7 @@ impl Driven {
         .await;
     }
 
-    /// Waits until an effect is settled or waits for a person: how it stands.
+    /// Waits until an effect is settled or waits for a person. Returns its status.
     pub(crate) async fn until_seen_to(&self, call: usize) -> Status {
         let id = effect(call);
         let over = |status: Status| status.is_settled() || status == Status::Stuck;
@@ -316,7 +316,7 @@ impl Driven {
             .await;
     }
 
-    /// Waits until the run has ended or waits for a person: how it stands.
+    /// Waits until the run has ended or waits for a person. Returns its status.
     pub(crate) async fn until_over(&self) -> RunStatus {
         let over = |status: RunStatus| status.is_final() || status == RunStatus::Stuck;
         self.until(|run| over(run.status())).await;
@@ -346,7 +346,7 @@ impl Driven {
             .collect()
     }
 
-    /// Waits until the journal has so many entries of a kind.
+    /// Waits until the journal has `n` entries of a kind.
     pub(crate) async fn until_count(&self, kind: &str, n: usize) {
         loop {
             let changed = self.engine.store().changed();

@@ -1,4 +1,4 @@
-//! A unary echo over the same gRPC stack: what a call costs that does nothing.
+//! A unary echo over the same gRPC stack: the cost of a call without work.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tonic::server::{NamedService, UnaryService};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-/// The service; it is nowhere but here.
+/// The service, for this benchmark only.
 #[derive(Clone, Copy)]
 pub(crate) struct Echo;
 
@@ -44,7 +44,7 @@ impl Service<http::Request<Body>> for Echo {
     }
 }
 
-/// Echoes by so many callers at once, spread over the channels.
+/// Echoes by `callers` callers at once, spread over the channels.
 pub(crate) async fn echoes(channels: &[Channel], callers: usize, bytes: usize, span: Duration) -> usize {
     let end = Instant::now() + span;
     let callers: Vec<_> = (0..callers)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Prints figures, those that are asked for.
+/// Prints the requested figures.
 pub(crate) struct Figures {
     only: Option<String>,
 }
@@ -13,7 +13,7 @@ impl Figures {
         Self { only }
     }
 
-    /// Whether a figure is asked for.
+    /// Whether a figure is requested.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
@@ -24,7 +24,7 @@ impl Figures {
     }
 }
 
-/// So many in that time, by the second.
+/// The rate of `count` events in a time, by the second.
 pub(crate) fn rate(count: usize, span: Duration) -> f64 {
     f64::from(u32::try_from(count).expect("no bench runs that long")) / span.as_secs_f64()
 }

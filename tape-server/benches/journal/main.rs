@@ -1,4 +1,4 @@
-//! What the journal costs, beside what the same rows or bytes cost without it:
+//! The cost of the journal, beside the cost of the same rows or bytes without it:
 //! `cargo bench -p tape-server --bench journal -- --store sqlite [--seconds N] [--only WORD]`; with `--features postgres`, a
 //! `postgres://` URL of an empty database is measured, beside rows of its own and `pgbench`; with `--features bigtable` or `spanner`,
 //! the URL of an empty table or database, beside nothing.
@@ -31,7 +31,7 @@ struct Arguments {
     /// How long each figure is measured.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Only figures whose name has this in it, and baselines.
+    /// Only figures whose names contain this, and baselines.
     #[arg(long)]
     only: Option<String>,
     /// Given by cargo.

@@ -1,4 +1,4 @@
-//! What a server keeps in memory for runs that wait.
+//! The memory of a server for waiting runs.
 
 use crate::figure::Figures;
 use crate::served::callers;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Runs that wait for a gate, without a driver.
 const RUNS: usize = 10_000;
-/// What they may take at most, in megabytes.
+/// The most memory that they may take, in megabytes.
 const MEGABYTES_MAX: f64 = 100.0;
 
 /// Measures a server process on a SQLite file of its own in `dir`.

@@ -1,4 +1,4 @@
-//! What the same rows cost without a journal, in one append-only table of the same kind of database.
+//! The cost of the same rows without a journal, in one append-only table of the same kind of database.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -13,7 +13,7 @@ const ENVELOPE_BYTES: usize = 300;
 /// Rows of a transaction.
 const ROWS: usize = 64;
 
-/// What a raw loop reached.
+/// The results of a raw loop.
 pub(crate) struct Rates {
     /// Rows a second in transactions of 64, one after the other.
     pub(crate) rows_in_64: f64,
@@ -40,7 +40,7 @@ pub(crate) async fn measure(url: &str, dir: &Path, span: Duration, figures: &mut
     }
 }
 
-/// Prints what one connection reached, by how long its commits took.
+/// Prints the result of one connection, from the durations of its commits.
 fn say(one: Vec<Duration>, many: &[Duration], span: Duration, figures: &mut Figures) -> Rates {
     let (one_row, one_row_p50_ms) = (rate(one.len(), span), p50_ms(one));
     let rows_in_64 = rate(many.len() * ROWS, span);

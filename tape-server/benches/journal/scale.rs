@@ -1,4 +1,4 @@
-//! What must not grow with the history: finding due work, opening a run, waiting.
+//! Costs that must not grow with the history: finding due work, opening a run, waiting.
 
 use crate::figure::{Figures, p50_ms};
 use crate::work::{self, Caller};
@@ -25,7 +25,7 @@ use tape_store::contract::{Batch, BatchId, JournalStore, Shard, SnapshotChange};
 const DUE: u32 = 10;
 /// Batches in one commit while a store is filled.
 const GROUP: usize = 256;
-/// Looks or openings of which the median is taken.
+/// The number of searches or openings for each median.
 const TRIES: usize = 200;
 /// Steps of the journal that is replayed.
 const REPLAYED_STEPS: u32 = 5_000;
@@ -62,7 +62,7 @@ async fn new_store(dir: &Path, name: &str) -> Arc<dyn JournalStore> {
     tape_store::open::open(&url).await.expect("the store opens")
 }
 
-/// The time to find ten due runs among so many that are finished.
+/// The time to find ten due runs among `finished` finished ones.
 async fn due(dir: &Path, finished: u32) -> f64 {
     let store = new_store(dir, &format!("due-{finished}.db")).await;
     let mut group = Vec::with_capacity(GROUP);
@@ -133,7 +133,7 @@ fn batch(invocation: &str, ends: bool) -> Batch {
     }
 }
 
-/// The time to open a run of so many entries from the store, as a server does that has not seen it before.
+/// The time to open a run of `entries` entries from the store, without a cached state.
 async fn opening(dir: &Path, entries: u32) -> f64 {
     let store = new_store(dir, &format!("open-{entries}.db")).await;
     let caller = Caller::Embedded(Engine::new(Arc::clone(&store), Arc::new(SystemClock)));

@@ -72,7 +72,7 @@ pub(crate) async fn measure(engine: Engine, span: Duration, figures: &mut Figure
     }
 }
 
-/// Reads a run of 10,000 entries in one stream, beside one of 1,000 so many times.
+/// Reads a run of 10,000 entries in one stream, beside a run of 1,000 entries several times.
 async fn open(url: &str, figures: &mut Figures) {
     let caller = callers(url, 1).await.remove(0);
     let run = caller.begin().await;
@@ -221,10 +221,10 @@ impl Connection {
                 let waiting = shared
                     .waiting
                     .lock()
-                    .expect("nobody panics")
+                    .expect("no task panics")
                     .answers
                     .remove(&answer.call);
-                // Who does not wait any more has been cut off at the end of its time.
+                // A caller that no longer waits was cut off at the end of the measurement.
                 let _ = waiting
                     .expect("an answer to a command")
                     .send(answer.outcome.expect("an outcome"));
@@ -236,7 +236,7 @@ impl Connection {
     pub(crate) async fn ask(&self, run: &RunId, command: Command<RunCommand>) {
         let (answer, answered) = oneshot::channel();
         let call = {
-            let mut waiting = self.0.waiting.lock().expect("nobody panics");
+            let mut waiting = self.0.waiting.lock().expect("no task panics");
             waiting.last += 1;
             let call = waiting.last;
             waiting.answers.insert(call, answer);

@@ -1,4 +1,4 @@
-//! What a step sends to its store: bytes over the connection, or written to files.
+//! The bytes that a step sends to its store over the connection, or writes to files.
 
 use crate::figure::Figures;
 use crate::work::{Caller, PAYLOAD_BYTES, steps_of};
@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Steps that are averaged; a segment of Bigtable's, and a snapshot, are among them.
 const STEPS: u32 = 1_000;
-/// What a step is asked to keep: arguments and result.
+/// The bytes that a step has to keep: arguments and result.
 const KEPT_BYTES: f64 = 2.0 * PAYLOAD_BYTES as f64;
 
-/// Bytes that went by.
+/// The bytes that passed.
 #[derive(Default)]
 struct Meter {
     sent: AtomicU64,
@@ -51,7 +51,7 @@ fn say(name: &str, [before, after]: [u64; 2], figures: &mut Figures) {
     figures.say(name, f64::from(bytes) / f64::from(STEPS), "bytes", KEPT_BYTES);
 }
 
-/// What a reading is before and after the steps.
+/// A reading before and after the steps.
 async fn step_through<T>(url: &str, read: impl Fn() -> T) -> [T; 2] {
     let store = tape_store::open::open(url).await.expect("the store opens");
     let caller = Caller::Embedded(Engine::new(store, Arc::new(SystemClock)));
@@ -90,7 +90,7 @@ impl Meter {
     }
 }
 
-/// Passes connections on to an address and counts their bytes. Where it listens.
+/// Forwards connections to an address and counts their bytes. Returns where it listens.
 async fn pass_on(to: String, meter: Arc<Meter>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let between = listener.local_addr().expect("it is bound").to_string();

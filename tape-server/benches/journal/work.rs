@@ -23,7 +23,7 @@ pub(crate) const PAYLOAD_BYTES: usize = 512;
 /// Steps under one decision.
 const STEPS_PER_DECISION: u16 = 16;
 
-/// Who carries commands out.
+/// The executor of commands.
 #[derive(Clone)]
 pub(crate) enum Caller {
     /// The engine in this process.
@@ -87,7 +87,7 @@ impl Caller {
             .await;
     }
 
-    /// Records the decision that an effect is the first of.
+    /// Records the decision before its first effect.
     async fn decide_before(&self, run: &RunId, effect: &EffectId) {
         if effect.call == 0 {
             self.drive(run, decision(effect.position.clone())).await;
@@ -122,7 +122,7 @@ impl Caller {
     }
 }
 
-/// Entries appended by so many runs at once: how long each took.
+/// The time of each entry that `runs` runs append at once.
 pub(crate) async fn appends(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
     let end = Instant::now() + span;
     at_once(callers, runs, |caller| async move {
@@ -137,7 +137,7 @@ pub(crate) async fn appends(callers: &[Caller], runs: usize, span: Duration) -> 
     .await
 }
 
-/// Steps made by so many runs at once: how long each took.
+/// The time of each step that `runs` runs make at once.
 pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
     let end = Instant::now() + span;
     at_once(callers, runs, |caller| async move {
@@ -156,7 +156,7 @@ pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Ve
     .await
 }
 
-/// Makes so many steps of a run that has begun.
+/// Makes `steps` steps of a run that has begun.
 pub(crate) async fn steps_of(caller: &Caller, run: &RunId, steps: usize) {
     for effect in effects().take(steps) {
         caller.decide_before(run, &effect).await;
@@ -248,7 +248,7 @@ fn spec() -> EffectSpec {
     }
 }
 
-/// A step that a journal has: a decision and its one effect.
+/// A step in a journal: a decision and its one effect.
 pub(crate) struct RecordedStep {
     pub(crate) position: Position,
     pub(crate) fingerprint: Fingerprint,
@@ -274,7 +274,7 @@ pub(crate) fn recorded_step(k: u32) -> RecordedStep {
 }
 
 impl RecordedStep {
-    /// What the journal has of it.
+    /// The entries of the step.
     pub(crate) fn entries(&self) -> Vec<EntryBody> {
         let recorded = Recorded {
             position: self.position.clone(),

@@ -3,7 +3,7 @@
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// Bytes that are a little wrong.
+/// Slightly damages bytes.
 pub(crate) fn damage(rng: &mut StdRng, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..rng.random_range(1..4) {
         let at = rng.random_range(0..=bytes.len());

@@ -1,8 +1,8 @@
 //! Fuzzing on a stable compiler: `fuzz requests|stored --seconds N --seed S`.
 //!
-//! `requests` sends messages to every call of the contract, made from the contract's own descriptor and then damaged, to a
-//! server in this process on a memory store. `stored` damages stored entries and snapshots and reads them back. Both stop
-//! with the seed and the round where something panics, answers without a typed error, or writes although it refused.
+//! `requests` sends messages to every call of the contract, made from the contract's own descriptor and then damaged, to a server in this
+//! process on a memory store. `stored` damages stored entries and snapshots and reads them back. Both stop, and report the seed and the
+//! round, at a panic, an error without a type, or a write by a refused call.
 #![allow(clippy::print_stdout, reason = "what was found is printed")]
 
 mod damage;
@@ -36,7 +36,7 @@ struct Arguments {
     seed: u64,
 }
 
-/// What a target has found so far.
+/// The findings of a target so far.
 #[derive(Debug, Default)]
 struct Tally {
     rounds: u64,

@@ -1,4 +1,4 @@
-//! Messages made from the descriptor of the contract: mostly right, from a few names, so that they meet in the same runs.
+//! Messages made from the descriptor of the contract: mostly valid, with few names, so that they refer to the same runs.
 
 use prost::Message as _;
 use prost::bytes::BufMut;
@@ -165,7 +165,7 @@ fn count(rng: &mut StdRng, field: &FieldDescriptorProto) -> u64 {
     }
 }
 
-/// A request id that was made so long ago.
+/// A request id that was made `millis` milliseconds ago.
 fn request_id(millis: u64, random: u128) -> Vec<u8> {
     let at = SystemClock.now().minus_millis(millis);
     RequestId::new(at, random).0.as_bytes().to_vec()

@@ -22,9 +22,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-/// A stream that goes on for ever is left after its first message, or when none comes for so long.
+/// An endless stream is dropped after its first message, or after this long without one.
 const STREAM_PATIENCE: Duration = Duration::from_millis(2);
-/// A fresh server and store after so many rounds: long runs are another test's business.
+/// A fresh server and store after this many rounds: another test covers long runs.
 const ROUNDS_PER_SERVER: u64 = 20_000;
 
 pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
@@ -61,7 +61,7 @@ pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
 }
 
 async fn round(rng: &mut StdRng, contract: &Contract, caller: &mut Caller, tally: &mut Tally) {
-    // Half of all calls are commands on runs: there most of the rules are.
+    // Half of all calls are commands on runs: these have most of the rules.
     let method = if rng.random_bool(0.5) {
         contract
             .methods
@@ -136,7 +136,7 @@ impl Caller {
         Ok(())
     }
 
-    /// The streams that were written to since the last look.
+    /// The streams that were written to since the last call.
     async fn written(&mut self) -> Vec<StreamId> {
         let mut streams = Vec::new();
         for shard in (0..self.store.capabilities().shards).map(Shard) {

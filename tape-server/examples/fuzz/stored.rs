@@ -21,7 +21,7 @@ use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, Shard};
 use tape_store::memory::MemoryStore;
 
-/// Commands that make the journals which are damaged afterwards.
+/// The number of commands that make the journals to be damaged.
 const COMMANDS: u32 = 4_000;
 
 pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
@@ -44,7 +44,7 @@ pub(crate) async fn fuzz(seed: u64, span: Duration) -> Tally {
     tally
 }
 
-/// Reads a damaged entry: no panic, and no damage that the chain does not show.
+/// Reads a damaged entry: no panic, and the chain detects all damage.
 fn damaged_entry(rng: &mut StdRng, (stream, entry): &(StreamId, StoredEntry)) -> bool {
     let mut wrong = entry.clone();
     match rng.random_range(0..3) {
@@ -71,7 +71,7 @@ fn damaged_entry(rng: &mut StdRng, (stream, entry): &(StreamId, StoredEntry)) ->
     read
 }
 
-/// Text that stays JSON more often than not: digits become other digits.
+/// Swaps digits, so that a text mostly stays JSON.
 fn swapped_digits(rng: &mut StdRng, bytes: &[u8]) -> Vec<u8> {
     let swap = |byte: &u8| {
         if byte.is_ascii_digit() && rng.random_bool(0.05) {
@@ -101,7 +101,7 @@ fn fold<S: Decider>(snapshot: &[u8], entry: &StoredEntry) -> bool {
     let _ = state.agenda();
     if let Ok(mut entry) = decode(entry) {
         entry.seq = tape_core::id::Seq(state.seq().0.saturating_add(1));
-        // Whether it can follow is the rules' word; that they say one is what counts.
+        // The rules decide whether the entry can follow; here only the absence of a panic matters.
         let _ = state.apply(&entry);
         let _ = state.summary();
     }

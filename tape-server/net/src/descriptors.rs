@@ -1,13 +1,13 @@
-//! How many descriptors the process may have open.
+//! Bounds connections by the open descriptors that the process may have.
 
-/// Descriptors that connections leave to the rest of the process at least: its store, its files, its calls of others.
+/// The least number of descriptors that connections leave to the rest of the process: its store, its files, its outgoing calls.
 const HEADROOM_MIN: usize = 32;
-/// One in so many descriptors is left to the rest of the process.
+/// One in this many descriptors is left to the rest of the process.
 const HEADROOM_PART: usize = 8;
-/// What is assumed where the system does not say.
+/// The assumed limit where the system reports none.
 const ASSUMED: usize = 1_024;
 
-/// Most connections that a process takes which would take `wanted`: so many that descriptors are left for the rest of it.
+/// The most connections for a process that wants `wanted`: as many as leave descriptors for the rest of the process.
 #[must_use]
 pub fn connections_max(wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();

@@ -18,7 +18,7 @@ pub struct PeerIo {
     accepted: Instant,
     /// When the peer last sent anything.
     heard: Instant,
-    /// Since when the peer takes nothing.
+    /// Since when the peer has taken nothing.
     blocked: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
@@ -63,7 +63,7 @@ impl PeerIo {
         Ok(())
     }
 
-    /// Cuts the connection where it has nothing for us and a deadline is over.
+    /// Cuts the connection where it has no data and a deadline is over.
     fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let (deadline, missed) = self.deadline();
@@ -92,7 +92,7 @@ impl PeerIo {
         first.unwrap_or(silence)
     }
 
-    /// Notes how a connection broke: by the peer's hand, or its system's for it; or by silence on the way.
+    /// Records how a connection broke: the peer or its system closed it, or the network fell silent.
     fn note(&self, error: &io::Error) {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {

@@ -1,4 +1,4 @@
-//! The other side of a connection, as those above it ask about it.
+//! The other side of a connection, for the layers above.
 
 use futures::task::AtomicWaker;
 use std::collections::BTreeMap;
@@ -36,9 +36,9 @@ struct Shared {
 /// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// Connections that make room have not left yet.
+    /// Connections that were cut to make room have not ended yet.
     ForNow,
-    /// All connections have asked for something.
+    /// All connections have made a request.
     OfUsed,
 }
 
@@ -46,25 +46,25 @@ pub(crate) enum Full {
 struct Taken {
     count: usize,
     accepted: u64,
-    /// Those that have not asked for anything yet, the oldest first.
+    /// Connections without a request so far, the oldest first.
     silent: BTreeMap<u64, Peer>,
 }
 
 impl Peer {
-    /// Notes that the peer has asked for something: it speaks the protocol.
+    /// Records that the peer has made a request: it speaks the protocol.
     pub fn asked(&self) {
         if !self.0.has_asked.swap(true, Ordering::AcqRel) {
             self.0.places.taken().silent.remove(&self.0.number);
         }
     }
 
-    /// Whether the peer closed the connection, or its system did for it. Silence is no close, however long.
+    /// Whether the peer closed the connection, or its system did for it. Silence, however long, does not count as closing.
     #[must_use]
     pub fn has_closed(&self) -> bool {
         self.0.fate.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Whether this side gave the connection up: the peer missed a deadline, or made room for another.
+    /// Whether this side closed the connection: the peer missed a deadline, or was cut to make room for another.
     #[must_use]
     pub fn was_cut(&self) -> bool {
         self.0.fate.load(Ordering::Acquire) == CUT
@@ -116,7 +116,7 @@ impl Places {
         self.0.max
     }
 
-    /// A place for a new connection; where all are taken, that of the oldest one that has not asked for anything.
+    /// A place for a new connection; where all are taken, that of the oldest connection without a request.
     pub(crate) fn take(&self) -> Result<Peer, Full> {
         let mut taken = self.taken();
         if taken.count >= self.0.max {
@@ -140,7 +140,7 @@ impl Places {
         Ok(peer)
     }
 
-    /// Cuts the oldest connection that has not asked for anything.
+    /// Cuts the oldest connection without a request.
     pub(crate) fn make_room(&self) {
         if let Some((_, peer)) = self.taken().silent.pop_first() {
             peer.cut();

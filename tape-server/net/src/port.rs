@@ -15,19 +15,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The pause after a connection was refused since the port is full: others wait in the system's queue meanwhile.
 const PAUSE_FULL: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether connections that make room have left.
+/// How often to check whether cut connections have ended.
 const PAUSE_LEAVING: Duration = Duration::from_millis(2);
 
-/// What a port takes of its peers.
+/// The limits of a port on its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most connections at a time; see [`connections_max`](crate::connections_max).
     pub connections: usize,
-    /// From a connection to its first request.
+    /// The longest time from a connection to its first request.
     pub first_request: Duration,
-    /// Without any byte from the peer.
+    /// The longest time without any byte from the peer.
     pub silence: Duration,
-    /// While something is to be written, without the peer taking any of it.
+    /// The longest time in which the peer takes none of the bytes to be written.
     pub stall: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Port {
         }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     ///
     /// # Errors
     /// Where the system does not say.
@@ -64,7 +64,7 @@ impl Port {
         self.listener.local_addr()
     }
 
-    /// The next connection, and where it comes from. What stands in the way is logged, and tried again after a pause.
+    /// The next connection, and where it comes from. Errors are logged, and accepting is retried after a pause.
     pub async fn accept(&mut self) -> (PeerIo, SocketAddr) {
         loop {
             match self.listener.accept().await {
@@ -89,7 +89,7 @@ impl Port {
         }
     }
 
-    /// Finds a place for a connection. Those that make room for it leave at once, as a rule.
+    /// Finds a place for a connection. Connections that are cut for it usually end at once.
     async fn admit(&mut self, stream: TcpStream) -> Option<PeerIo> {
         let peer = loop {
             match self.places.take() {

@@ -1,4 +1,4 @@
-//! Log lines about what may happen a thousand times a second.
+//! Limits log lines about events that may happen a thousand times a second.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,9 @@
-//! Flags, and the variables of the environment that stand for them.
+//! Flags, and the environment variables that stand for them.
 
 use clap::{Arg, Command};
 use std::ffi::OsStr;
 
-/// The command, where a variable that is set to an empty text counts as one that is not set: so do those who set variables from
-/// templates mean it.
+/// The command, in which an empty environment variable counts as unset: templates set unused variables to an empty text.
 #[must_use]
 pub fn without_empty_variables(command: Command) -> Command {
     without(command, is_empty)

@@ -1,4 +1,4 @@
-//! What the programs of Tape have in common: how they read what they are told, and what they say about themselves.
+//! The common parts of Tape's programs: how they read their configuration, and how they log.
 
 mod flags;
 #[cfg(feature = "log")]

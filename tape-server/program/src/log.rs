@@ -1,4 +1,4 @@
-//! What a program says about itself: lines on standard error.
+//! The log of a program: lines on standard error.
 
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 /// stays free for the one line that says that the program is ready.
 ///
 /// # Errors
-/// The text of what is wrong with the filter.
+/// The problem with the filter, as a text.
 pub fn start_log(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter '{filter}': {error}"))?;
     let lines = tracing_subscriber::fmt()
@@ -17,7 +17,7 @@ pub fn start_log(filter: &str) -> Result<(), String> {
     lines.try_init().map_err(|error| error.to_string())
 }
 
-/// As <https://no-color.org> has it: set to anything but an empty text.
+/// By <https://no-color.org>: the variable is set to anything but an empty text.
 fn colours_are_forbidden() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }

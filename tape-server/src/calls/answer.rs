@@ -1,4 +1,4 @@
-//! The body of an answer: what waits for its reader, and how long.
+//! The body of an answer, which waits for its reader for a bounded time.
 
 use super::{Held, Room, SMALL_BYTES};
 use bytes::{Buf as _, Bytes};
@@ -14,14 +14,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http;
 
-/// What the transport is given at a time: it keeps that until the reader takes it.
+/// The bytes handed to the transport at a time: it keeps them until the reader takes them.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// An answer in memory that its reader has not taken.
+/// An answer in memory that its reader has not taken yet.
 #[derive(Debug)]
 struct Waiting {
     state: Mutex<State>,
-    /// Told when it was taken, or its reader is gone.
+    /// Notified when it was taken, or when its reader is gone.
     over: Notify,
 }
 
@@ -52,7 +52,7 @@ impl Waiting {
         }
     }
 
-    /// The next piece, as a copy: one piece in the transport is not to keep the others. None once all was taken.
+    /// The next piece, as a copy: a piece in the transport must not keep the others in memory. None once all was taken.
     fn piece(&self) -> Result<Option<Bytes>, Failure> {
         let mut state = self.state();
         if state.dropped {
@@ -100,15 +100,15 @@ impl State {
     }
 }
 
-/// A body of which something was taken already.
+/// A body that was already read in part.
 struct Answer {
-    /// What came first, where it is no message that waits.
+    /// The first frame, where it is no waiting message.
     first: Option<Frame<Bytes>>,
     waiting: Option<Arc<Waiting>>,
     rest: Body,
 }
 
-/// The answer, with a message that is at hand in memory from the budget until it is taken, and dropped where that takes too long.
+/// The answer with its message in memory from the budget, until it is taken, or dropped where that takes too long.
 pub(super) async fn bounded(
     response: http::Response<Body>,
     room: &Room,

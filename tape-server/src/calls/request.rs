@@ -1,4 +1,4 @@
-//! The body of a request: how large it is, and how long it takes.
+//! The body of a request, with bounds on its size and time.
 
 use super::{Held, Room};
 use crate::memory::TIMEOUT;
@@ -13,10 +13,10 @@ use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
-/// What stands before a message: whether it is compressed, and its length.
+/// The prefix of a message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;
 
-/// The memory of what was received, until it is carried out: the body itself goes before.
+/// The memory of a received request until it is executed: the body itself is freed earlier.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Received(Arc<Mutex<Option<Held>>>);
 
@@ -28,7 +28,7 @@ pub(super) struct Request {
     received: Received,
     /// The beginning of the message, until its length is known.
     header: Vec<u8>,
-    /// It has to be here by then.
+    /// When the whole message must have arrived.
     deadline: Pin<Box<Sleep>>,
 }
 
@@ -54,7 +54,7 @@ impl Request {
             return Ok(());
         };
         let length = length.get_u32() as usize;
-        // What is larger is refused by who reads it, at once.
+        // The decoder refuses a larger message at once.
         if length <= MESSAGE_BYTES_MAX {
             let held = self.room.try_take(length)?;
             *self.received.0.lock().unwrap_or_else(PoisonError::into_inner) = held;

@@ -13,10 +13,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 
-/// Calls of one peer: more than it has room for.
+/// Calls of one peer: more than its share has room for.
 const PEERS_CALLS: usize = 100;
 
-/// A message whose header says how long it is.
+/// A message whose header has its length.
 fn message(length: usize) -> Bytes {
     let mut message = BytesMut::with_capacity(length + 5);
     message.put_u8(0);
@@ -59,7 +59,7 @@ impl Service<http::Request<Body>> for Answering {
 
 type Called = BoxFuture<Body, Failure>;
 
-/// Calls a service that answers with so many bytes.
+/// Calls a service that answers with `answer` bytes.
 fn call(room: &Room, path: &'static str, request: Body, answer: usize) -> Called {
     let room = room.clone();
     Box::pin(async move {

@@ -29,16 +29,16 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic_prost::ProstEncoder;
 
-/// Where the stream is called.
+/// The path of the stream's method.
 pub(crate) const PATH: &str = "/tape.v1.Runs/Drive";
 /// Answers that wait for a slow reader; then its commands wait too.
 const ANSWERS_WAITING_MAX: usize = 256;
-/// Leases that are let go at the same time once a stream was closed.
+/// Leases that are released at the same time once a stream was closed.
 const LETTING_GO_MAX: usize = 64;
-/// Where nobody takes answers any more, the transport says why within this long.
+/// Once no answer can be delivered any more, the transport reports why within this long.
 const ENDING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The service of runs. Its Drive stream is read message by message, so that a bad one costs the others nothing; all other calls
+/// The service of runs. Its Drive stream is read message by message, so that an invalid one does not affect the others; all other calls
 /// are the generated server's.
 #[derive(Clone)]
 pub(crate) struct RunsService {
@@ -110,10 +110,10 @@ struct DriveStream {
     driven: Driven,
 }
 
-/// A command that was carried out, or not.
+/// A command that was executed or refused.
 struct Done {
     call: u64,
-    /// Whose run it was, and what it said about that; none where it could not be read.
+    /// Its run, and its effect on the run's lease; none where the command could not be read.
     about: Option<(RunId, LeaseEffect)>,
     outcome: Result<Reply, Failure>,
 }
@@ -124,7 +124,7 @@ impl DriveStream {
         let max = usize::try_from(self.context.0.max_commands).unwrap_or(usize::MAX);
         let end = loop {
             tokio::select! {
-                // Answers come first: a client that waits is worth more than one that asks.
+                // Answers take precedence over new commands.
                 biased;
                 Some(done) = under_way.next() => {
                     if self.answer(done).await.is_err() {
@@ -139,9 +139,9 @@ impl DriveStream {
                 },
             }
         };
-        // What was taken may be decided already, so it is seen to its end, also for the sake of leases that it takes.
+        // An accepted command may be decided already, so it is completed, also because of leases that it takes.
         while let Some(done) = under_way.next().await {
-            // Where nobody reads any more, only what the answer says of leases counts.
+            // Once the reader is gone, only the answer's effect on leases counts.
             let _ = self.answer(done).await;
         }
         if call.is_closing() {
@@ -207,7 +207,7 @@ fn read(request: Option<v1::ExecuteRequest>) -> Result<ExecuteCommand, InvalidFi
     ExecuteCommand::try_from(request).map_err(|error| error.within("request"))
 }
 
-/// Lets go of the leases of a client that closed its stream, where it has not come back within the grace.
+/// Releases the leases of a client that closed its stream and has not reconnected within the grace period.
 async fn let_go(context: Context, closed: Closed) {
     tokio::time::sleep(Duration::from_millis(context.0.lease_grace_ms)).await;
     let gone = closed
@@ -220,7 +220,7 @@ async fn let_go(context: Context, closed: Closed) {
         .await;
 }
 
-/// Lets go of one lease, unless its driver has written anything that this server did not see.
+/// Releases one lease, unless its driver has written an entry that this server did not see.
 async fn release(context: &Context, run: RunId, Seen { epoch, seq }: Seen) {
     let vanished = RunCommand::External(ExternalCommand::DriverVanished {
         epoch,
@@ -229,7 +229,7 @@ async fn release(context: &Context, run: RunId, Seen { epoch, seq }: Seen) {
     });
     let command = Command::new(context.engine().request_id(), vanished);
     if let Err(error) = context.engine().run(&run, command).await {
-        // The lease ends by time then.
+        // The lease then ends by time.
         tracing::debug!(run = %tape_core::id::StreamId::Run(run), %error, "the lease of a vanished driver stays");
     }
 }

@@ -13,12 +13,12 @@ use tape_proto::v1;
 use tape_store::contract::{Hint, PageToken, Shard};
 use tokio::time::Instant;
 
-/// What is still due is pushed again after this long, where the caller does not say.
+/// Work that is still due is pushed again after this long, where the caller does not set a time.
 const REPEAT: Duration = Duration::from_secs(30);
-/// Under load, looks are this far apart at least.
+/// The shortest pause between two reads under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Sends hints for ever, or a page of them.
+/// Sends hints without end, or a page of them.
 pub(super) async fn serve(
     context: Context,
     query: DueQuery,
@@ -50,7 +50,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Sends what is due now, from where the caller has read to.
+/// Sends the work due now, from the caller's place on.
 async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) -> Result<(), Stop> {
     let from = query.page_token.map(PageToken);
     let now = context.engine().due_until().await?;
@@ -71,7 +71,7 @@ async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) 
     send(sink, page.hints, next).await
 }
 
-/// Sends hints in messages that are not too large; the last one has the token.
+/// Sends hints in messages of bounded size; the last one has the token.
 async fn send(sink: &Sink<v1::DueResponse>, hints: Vec<Hint>, next: String) -> Result<(), Stop> {
     let hints: Vec<v1::Hint> = hints.into_iter().map(write).collect();
     let mut left = chunks(hints, prost::Message::encoded_len).into_iter().peekable();
@@ -90,7 +90,7 @@ async fn send(sink: &Sink<v1::DueResponse>, hints: Vec<Hint>, next: String) -> R
     Ok(())
 }
 
-/// The work that is due now, and when more will be.
+/// The work that is due now, and when more becomes due.
 async fn look(
     context: &Context,
     query: &DueQuery,
@@ -98,7 +98,7 @@ async fn look(
 ) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
     let (mut due, mut next) = (context.engine().outlived(query.queue).await?, None);
     for shard in (0..context.store().capabilities().shards).map(Shard) {
-        // In the order of their times: the first that is not due yet says when to look again.
+        // Hints come in the order of their times: the first that is not due yet says when to look again.
         let hints = context
             .store()
             .due(query.queue, shard, Timestamp::MAX, None, query.limit)
@@ -110,14 +110,15 @@ async fn look(
     Ok((due, next))
 }
 
-/// What was pushed and is still due.
+/// The pushed work that is still due.
 struct Pushed {
     at: HashMap<(StreamId, Item), (Timestamp, Instant)>,
     repeat: Duration,
 }
 
 impl Pushed {
-    /// What was not pushed yet with this time, or long ago. Forgets what is due no more, so it never grows beyond a look.
+    /// The work that was not pushed yet with this time, or long ago. Forgets work that is no longer due, so this never grows beyond one
+    /// read.
     fn fresh(&mut self, due: Vec<Hint>, now: Instant) -> Vec<Hint> {
         let mut before = std::mem::take(&mut self.at);
         let mut fresh = Vec::new();

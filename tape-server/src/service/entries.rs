@@ -1,4 +1,4 @@
-//! What is done to entries of any stream as such.
+//! Calls on the entries of any stream.
 
 use super::read::{chunks, send};
 use super::{Context, MESSAGE_BYTES, Messages, Sink, Stop};
@@ -68,7 +68,7 @@ fn stream(name: &str) -> Result<StreamId, Failure> {
     Ok(name.parse().map_err(wrong)?)
 }
 
-/// The size of a page, where one was asked for.
+/// The requested size of a page, or the default.
 fn page_size(size: u32) -> Result<u32, Failure> {
     if size > INDEX_PAGE_MAX {
         let problem = format!("is {size}, the limit is {INDEX_PAGE_MAX}");

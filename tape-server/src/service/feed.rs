@@ -1,4 +1,4 @@
-//! The feed: what is written, and what is due.
+//! The feed of entries, and due work.
 
 use super::{Context, Messages, due, tail};
 use tape_proto::convert::DueQuery;

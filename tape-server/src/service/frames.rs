@@ -1,7 +1,7 @@
-//! The messages of a Drive stream, one by one: what is wrong with one of them costs the others nothing.
+//! The messages of a Drive stream, one by one: an invalid message does not affect the others.
 //!
-//! The transport's own reader ends the stream at the first message that is too large or cannot be read, and with it the drive of
-//! every run of the client. This one answers for such a message by its number and goes on with the next.
+//! The transport's own reader ends the stream at the first message that is too large or cannot be read, and with it the drive of every run
+//! of the client. This reader refuses such a message by its number and continues with the next.
 
 use crate::calls::{Held, Room};
 use crate::memory::TIMEOUT;
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-/// What stands before each message: whether it is compressed, and its length.
+/// The prefix of each message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;
-/// Bytes of a message that is too large which are looked at for its number.
+/// How many bytes of a too large message are searched for its number.
 const LOOKED_AT_BYTES: usize = 64;
 
 /// The messages of a stream.
@@ -28,10 +28,10 @@ pub(super) struct Frames {
     /// The other side of the connection; none where the transport does not say.
     peer: Option<Peer>,
     read: BytesMut,
-    /// Bytes of a message that is not taken which are still to come.
+    /// Bytes of a refused message that are still to come.
     skipped: u64,
     room: Room,
-    /// What was taken of it for the message that comes, and how long that may take yet.
+    /// The memory for the message under way, and the time that it has left.
     coming: Option<(Option<Held>, Duration)>,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Frames {
     reason = "one is at hand at a time, and it mostly is a command"
 )]
 pub(super) enum Frame {
-    /// It can be read; with the memory that it has until it is carried out.
+    /// A command, with the memory that it holds until it is executed.
     Command(v1::DriveRequest, Option<Held>),
-    /// It cannot.
+    /// A message that cannot be read.
     Bad {
         /// Its number; zero where that cannot be read either.
         call: u64,
@@ -57,7 +57,7 @@ pub(super) enum Frame {
 pub(super) enum End {
     /// The client closed it, or its connection.
     Closed,
-    /// Some other way: the client fell silent, or this side could not go on. It says nothing about the client.
+    /// It ended otherwise: the client fell silent, or this side could not continue. That says nothing about the client.
     Broken,
 }
 
@@ -73,7 +73,7 @@ impl Frames {
         }
     }
 
-    /// The next message. May be dropped while it waits: nothing is lost.
+    /// The next message. Cancel-safe: dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Frame, End> {
         loop {
             self.make_room().await;
@@ -91,14 +91,14 @@ impl Frames {
                 Ok(frame) => self.add(frame.into_data().unwrap_or_default()),
                 Err(status) => {
                     tracing::debug!(%status, "a Drive stream broke off");
-                    // A client that lets its stream go says so by a cancellation.
+                    // A client that drops its stream sends a cancellation.
                     return Err(self.end(status.code() == Code::Cancelled));
                 }
             }
         }
     }
 
-    /// Waits for the end, and takes no more messages.
+    /// Waits for the end, and accepts no more messages.
     pub(super) async fn ended(&mut self) -> End {
         loop {
             if let Err(end) = self.next().await {
@@ -107,7 +107,7 @@ impl Frames {
         }
     }
 
-    /// How the stream ended: the transport ends streams in the same way where this side gave the connection up.
+    /// How the stream ended: the transport ends streams in the same way where this side closed the connection.
     fn end(&self, well: bool) -> End {
         match &self.peer {
             Some(peer) if peer.was_cut() => End::Broken,
@@ -117,7 +117,7 @@ impl Frames {
         }
     }
 
-    /// What comes next; none where a message that was begun takes too long. Only the time counts in which it is waited for here.
+    /// The next frame; none where a message under way takes too long. Only the time spent waiting here counts.
     async fn receive(&mut self) -> Option<Option<Result<http_body::Frame<Bytes>, Status>>> {
         let Some((_, left)) = &mut self.coming else {
             return Some(self.body.frame().await);
@@ -128,7 +128,7 @@ impl Frames {
         read.ok()
     }
 
-    /// Takes memory for the message that comes, once its length is known.
+    /// Takes memory for the message under way, once its length is known.
     async fn make_room(&mut self) {
         let Some(mut header) = self.read.get(..HEADER_BYTES) else {
             return;
@@ -190,7 +190,7 @@ fn bad(message: &[u8], problem: String) -> Frame {
     }
 }
 
-/// The number of a call, of as much of its message as there is.
+/// The number of a call, from the first bytes of its message.
 fn number(mut message: &[u8]) -> Option<u64> {
     loop {
         let key = varint(&mut message)?;

@@ -1,4 +1,4 @@
-//! A run's journal, read from a place on.
+//! Reads a run's journal from a place on.
 
 use super::{Context, Held, MESSAGE_BYTES, Sink, Stop};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tape_proto::convert::InvalidField;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 
-/// What is to be read.
+/// The request of a reader.
 pub(super) struct Request {
     stream: StreamId,
     after: Seq,
@@ -34,7 +34,7 @@ impl TryFrom<v1::ReadRequest> for Request {
     }
 }
 
-/// Sends entries until the end, or for ever.
+/// Sends entries to the end, or without end.
 pub(super) async fn serve(
     context: Context,
     mut request: Request,
@@ -42,7 +42,7 @@ pub(super) async fn serve(
 ) -> Result<(), Stop> {
     let store = context.store();
     if store.head(&request.stream).await?.is_none() {
-        // Entries that nothing accounts for are no run that is not there.
+        // Entries without a head are damage, not a missing run.
         page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
         return Err(Failure::from(Rejection::not_found(Missing::Run)).into());
     }
@@ -64,7 +64,7 @@ pub(super) async fn serve(
         } else {
             drop(held);
             match &mut subscription {
-                // What came before there was a subscription is looked for once more.
+                // Entries that came before the subscription are read once more.
                 None => subscription = Some(context.0.notifier.subscribe(&request.stream).await),
                 Some(subscription) => subscription.changed().await,
             }

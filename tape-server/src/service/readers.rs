@@ -1,7 +1,7 @@
-//! Readers of streams: what waits for them is bounded, for each and for all of them together.
+//! Readers of streams. The messages that wait for them are bounded, for each reader and for all of them together.
 //!
-//! Messages wait in a queue until the transport takes them. A reader that takes none for a while is told where it can go on,
-//! and what waited for it is dropped: its memory is for those that read.
+//! Messages wait in a queue until the transport takes them. A reader that takes none for a while is told where it can continue, and its
+//! waiting messages are dropped to free memory for others.
 
 use crate::memory::{Memory, kib};
 use futures::Stream;
@@ -15,21 +15,21 @@ use tonic::Status;
 
 /// Messages that wait for one reader; then its stream waits too.
 const MESSAGES_WAITING_MAX: usize = 4;
-/// What a page of a store takes at most, in KiB: 8 MiB, and the entry that goes over.
+/// The most memory of a page of a store, in KiB: 8 MiB, and the entry that goes over.
 const PAGE_KIB: u32 = 12 * 1024;
 /// The memory of all readers of a server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Readers(Memory);
 
-/// Memory that a reader has.
+/// Memory that a reader holds.
 pub(super) struct Held(OwnedSemaphorePermit);
 
-/// A reader takes nothing.
+/// Why a message was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unsent {
-    /// It is gone.
+    /// The reader is gone.
     Gone,
-    /// It is too slow.
+    /// The reader is too slow.
     Slow,
 }
 
@@ -47,7 +47,7 @@ impl Readers {
 }
 
 impl Held {
-    /// Gives back what the page did not take.
+    /// Gives back memory that the page does not need.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         let excess = self.0.num_permits().saturating_sub(kib(bytes) as usize);
         drop(self.0.split(excess));
@@ -78,7 +78,7 @@ pub(super) struct Writer<T> {
     readers: Readers,
 }
 
-/// The messages of a stream, as the transport takes them.
+/// The messages of a stream, for the transport.
 pub(crate) struct Messages<T>(Arc<Queue<T>>);
 
 /// A queue for one reader.
@@ -147,7 +147,7 @@ impl<T: prost::Message> Writer<T> {
 }
 
 impl<T> Writer<T> {
-    /// Ends the stream with a failure, behind the messages that wait.
+    /// Ends the stream with a failure, after the waiting messages.
     pub(super) fn fail(&self, failure: Failure) {
         self.end(failure, false);
     }

@@ -1,4 +1,4 @@
-//! Retention: what ended long ago makes room.
+//! Retention: runs that ended long ago are retired.
 
 use super::Context;
 use crate::failure::{of_journal, of_store};

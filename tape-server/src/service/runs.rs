@@ -1,4 +1,4 @@
-//! Runs: commands and what can be read.
+//! Runs: commands and reads.
 
 use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
@@ -14,11 +14,11 @@ use tape_proto::v1::runs_server::Runs;
 use tape_store::contract::{PageToken, RunFilter};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Runs of a page where the caller does not say.
+/// Runs of a page where the caller sets no size.
 const PAGE_RUNS: u32 = 100;
-/// Runs that are read from the store at once, whatever the caller asks for: each may have 256 KiB of labels.
+/// Runs that are read from the store at once, whatever size the caller sets: each may have 256 KiB of labels.
 const RUNS_AT_ONCE: u32 = 512;
-/// Bytes of runs in one page: less than a message has, whatever is around them.
+/// Bytes of runs in one page: less than a message may have, overhead included.
 const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4 * 3;
 
 #[tonic::async_trait]
@@ -30,7 +30,7 @@ impl Runs for Context {
         &self,
         _: Request<Streaming<v1::DriveRequest>>,
     ) -> Result<Response<Self::DriveStream>, Status> {
-        // `RunsService` serves it before it comes here.
+        // `RunsService` serves the stream before the call reaches this.
         Err(Status::unimplemented("the stream is served message by message"))
     }
 
@@ -72,7 +72,7 @@ impl Context {
         let RunQuestion { run, only } = request.try_into()?;
         let state = self.engine().run_state(&run).await.map_err(of_journal)?;
         let state = state.ok_or(Rejection::not_found(Missing::Run))?;
-        // The digest of the state's own last entry: the run may have moved on since.
+        // This reads the digest of the state's own last entry: the run may have moved on since.
         let before = tape_core::id::Seq(state.seq().0.saturating_sub(1));
         let last = self
             .store()
@@ -142,7 +142,7 @@ impl Context {
     }
 }
 
-/// How many of the runs of a page that is too large to ask for instead.
+/// How many runs to read instead of a page that is too large.
 fn fewer(runs: usize, bytes: usize) -> u32 {
     let fit = (runs * PAGE_BYTES_MAX / bytes).min(runs / 2).max(1);
     u32::try_from(fit).unwrap_or(1)

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 /// The least room for events in an answer: the largest event fits.
 const EVENTS_BYTES_MIN: usize = BATCH_BYTES_MAX;
-/// What the largest page of events takes beside the bytes of their entries.
+/// The overhead of the largest page of events beside the bytes of their entries.
 const FRAME_BYTES: usize = 256 * 1024;
 
 #[tonic::async_trait]
@@ -100,7 +100,7 @@ impl Context {
             view.state = write_state(state.merged());
         }
         let left = room_beside(&view)?;
-        // What does not fit beside the state comes with the next page.
+        // Events that do not fit beside the state come with the next page.
         let max = if left < EVENTS_BYTES_MIN {
             0
         } else {

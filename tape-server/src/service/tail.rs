@@ -11,7 +11,7 @@ use tape_proto::v1::tail_request::From;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard};
 use tape_wal::{Feed, FeedError, Filter, Page, Start};
 
-/// What is to be sent.
+/// The request of a reader.
 pub(super) struct Request {
     filter: Filter,
     start: Start,
@@ -55,7 +55,7 @@ fn cursor(wire: v1::ShardCursor) -> Result<(Shard, Cursor), InvalidField> {
     Ok((Shard(shard), Cursor(wire.cursor)))
 }
 
-/// Sends entries for ever, or until all that is durable was sent.
+/// Sends entries without end, or until all durable ones were sent.
 pub(super) async fn serve(
     context: Context,
     request: Request,
@@ -70,8 +70,8 @@ pub(super) async fn serve(
         }
         return Ok(());
     }
-    // The places are sent before the first entry, so that a reader that loses the connection then misses nothing; and only once the
-    // store was read, so that a reader takes no server for well that cannot read.
+    // The places are sent before the first entry, so that a reader that loses the connection then misses nothing. They are sent only once
+    // the store was read, so that a reader does not take a server that cannot read for healthy.
     let places = places(&feed, shards);
     let first = ready(&mut feed, &sink).await?;
     for place in places {
@@ -81,7 +81,7 @@ pub(super) async fn serve(
         send(&sink, &mut held, page, shards).await?;
     }
     loop {
-        // Asked for before looking, so that what is written in between is not missed.
+        // This is requested before the read, so that an entry written in between is not missed.
         let changed = context.store().changed();
         match ready(&mut feed, &sink).await? {
             Some((page, mut held)) => send(&sink, &mut held, page, shards).await?,
@@ -108,7 +108,7 @@ fn places(feed: &Feed, shards: u32) -> Vec<v1::TailResponse> {
     feed.places().map(message).collect()
 }
 
-/// A page may take several messages; only with the last one has the reader all before the new cursor.
+/// A page may take several messages; only after the last one has the reader everything before the new cursor.
 async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards: u32) -> Result<(), Stop> {
     let damage: usize = page.damaged.iter().map(damage_size).sum();
     held.shrink_to(page.entries.iter().map(size).sum::<usize>() + damage);

@@ -1,4 +1,4 @@
-//! Values: their commands and their present.
+//! Values: their commands and their present state.
 
 use super::{Context, Messages, watch};
 use crate::failure::of_journal;

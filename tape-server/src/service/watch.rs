@@ -1,4 +1,4 @@
-//! The transitions of a value, as they come.
+//! Streams the transitions of a value.
 
 use super::{Context, Sink, Stop};
 use crate::failure::damaged;
@@ -8,10 +8,10 @@ use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, StreamId, Tenant, ValueName};
 use tape_proto::v1;
 
-/// Transitions that are read in one go.
+/// Transitions that are read at once.
 const PAGE_ENTRIES: u32 = 256;
 
-/// Sends each transition after a version, once and in order, for ever.
+/// Sends each transition after a version, once and in order, without end.
 pub(super) async fn serve(
     context: Context,
     tenant: Tenant,
@@ -21,7 +21,7 @@ pub(super) async fn serve(
 ) -> Result<(), Stop> {
     let stream = StreamId::Value { tenant, name };
     let mut subscription = context.0.notifier.subscribe(&stream).await;
-    // Each version has an entry of its own, so it stands at its number or later.
+    // Each version has an entry of its own, so its sequence number is at least its version.
     let mut after = Seq(after_version.saturating_sub(1));
     let mut previous = None;
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     }
 }
 
-/// The transition that an entry is, without the value before: that stands in the entry before alone.
+/// The transition of an entry, without the previous value: only the previous entry has that.
 fn transition(stored: &StoredEntry) -> Result<Option<v1::WatchValueResponse>, Stop> {
     let entry = decode(stored).map_err(|error| damaged(&error))?;
     let (version, value) = match entry.body {

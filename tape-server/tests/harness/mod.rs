@@ -1,4 +1,4 @@
-//! Real servers on free ports, and the words that tests say to them.
+//! Real servers on free ports, and the calls that tests make to them.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead as _, BufReader};
@@ -47,7 +47,7 @@ impl Server {
         Self::start_by(command, store, flags)
     }
 
-    /// A server that a command starts in its own place.
+    /// A server that a command starts by replacing itself.
     pub(crate) fn start_by(mut command: Command, store: &str, flags: &[&str]) -> Self {
         let mut child = command
             .args(["--store", store, "--lease-grace-ms", "1"])
@@ -204,7 +204,7 @@ pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> v1::Ex
     execute_request(run.clone(), tape_core::command::Command::new(id, body))
 }
 
-/// Asks in a call of its own.
+/// Sends a command in a call of its own.
 pub(crate) async fn execute(
     runs: &mut RunsClient<Channel>,
     request: v1::ExecuteRequest,

@@ -1,10 +1,10 @@
-//! Messages as bytes, whatever they are: for calls that no generated client would make.
+//! Messages as arbitrary bytes: for calls that no generated client would make.
 
 use prost::bytes::{Buf as _, BufMut as _};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Sends bytes as they are, and takes whatever comes.
+/// Sends bytes unchanged, and accepts any answer.
 #[derive(Debug, Default)]
 pub(crate) struct Raw;
 

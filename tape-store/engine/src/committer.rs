@@ -1,7 +1,7 @@
-//! Group commit: what queues while commits are under way shares the next one.
+//! Group commit: batches that queue while commits are under way share the next one.
 //!
-//! A store says how many commits are worth having under way at once. Each of them takes its fair share of the batches that are under way
-//! or wait: with one, that is everything that waits; with many, a batch hardly ever waits for others.
+//! A store says how many commits should be under way at once. Each commit takes its fair share of the batches under way or waiting. With
+//! one commit at a time, that is every waiting batch; with many, a batch hardly ever waits for others.
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -64,7 +64,7 @@ impl Committer {
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         let id = batch.id;
         let (answer, answered) = oneshot::channel();
-        // The task ends only when every sender is gone, or with its runtime; then nobody can tell what became of the batch.
+        // The task ends only when every sender is gone, or with its runtime; then the outcome of the batch is unknown.
         let lost = |_| CommitError::outcome_unknown(id, "the committer is gone");
         self.queue
             .send(Waiting { batch, answer })
@@ -80,7 +80,7 @@ struct Groups {
     at_once: usize,
     queue: mpsc::Receiver<Waiting>,
     waiting: VecDeque<Waiting>,
-    /// Whether nobody is left who could send more.
+    /// Whether every sender is gone.
     closed: bool,
     /// Streams of the batches under way: a later batch of the same stream waits for the one before.
     under_way: HashSet<StreamId>,
@@ -98,8 +98,8 @@ impl Groups {
                     for stream in streams {
                         self.under_way.remove(&stream);
                     }
-                    // Those who were answered mostly come again at once: with them the next group is twice as large, and a
-                    // commit costs nearly the same. Where nobody else is ready to run, this takes no time.
+                    // Callers that just got an answer mostly send the next batch at once. With these the next group is twice as large, and
+                    // a commit costs nearly the same. Where no other task is ready to run, this takes no time.
                     tokio::task::yield_now().await;
                 }
                 next = self.queue.recv(), if !self.closed && self.waiting.len() < WAITING_MAX => match next {
@@ -111,7 +111,7 @@ impl Groups {
         }
     }
 
-    /// Starts the commits that there are enough batches for.
+    /// Starts commits as long as there are enough batches for one.
     fn start(&mut self) {
         while self.waiting.len() < WAITING_MAX
             && let Ok(waiting) = self.queue.try_recv()
@@ -133,11 +133,11 @@ impl Groups {
         }
     }
 
-    /// Takes at most so many of the batches that wait, none for a stream that has one under way.
+    /// Takes at most `batches` of the waiting batches, none for a stream that has one under way.
     fn group(&mut self, batches: usize) -> Vec<Waiting> {
         let mut group: Vec<Waiting> = Vec::new();
         let mut bytes = 0;
-        // Streams whose first batch waits on: their later ones stay behind it.
+        // Streams whose first batch keeps waiting: their later batches stay behind it.
         let mut passed = HashSet::new();
         for waiting in std::mem::take(&mut self.waiting) {
             let stream = &waiting.batch.stream;
@@ -156,13 +156,13 @@ impl Groups {
     }
 }
 
-/// Commits a group, tells each caller what became of its batch, and returns the streams.
+/// Commits a group, sends each caller the outcome of its batch, and returns the streams.
 async fn commit_and_answer(store: Arc<dyn JournalStore>, group: Vec<Waiting>) -> Vec<StreamId> {
     let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.batch, w.answer)).unzip();
     let streams = batches.iter().map(|batch| batch.stream.clone()).collect();
     let outcomes = commit(store.as_ref(), batches).await;
     for (answer, outcome) in answers.into_iter().zip(outcomes) {
-        // A caller that is gone does not want the answer.
+        // A caller that is gone needs no answer.
         let _ = answer.send(outcome);
     }
     streams

@@ -1,8 +1,8 @@
 //! The facade over a store: runs, sessions and values, by their names.
 //!
-//! One command changes one stream. What crosses streams is done here, as a recorded intent that is finished later and is safe
-//! at every crash point: a business key is claimed before the effect that wants it begins, and changes of shared
-//! state stand in the session's event until they are carried over.
+//! One command changes one stream. Work across streams is done here, as a recorded intent that is finished later and is safe at every crash
+//! point: a business key is claimed before the effect that wants it begins, and changes of shared state stand in the session's event until
+//! they are carried over.
 
 mod agenda;
 mod audit;
@@ -251,9 +251,9 @@ impl Engine {
         self.0.store.reclaim().await
     }
 
-    /// Asks something of a session, and carries changes of `app:` and `user:` state over to the streams that sessions share. Where
-    /// that does not work out now, the command stands; the changes are carried over with the next command, when the
-    /// state is next read, or by who works off the agenda.
+    /// Asks something of a session, and carries changes of `app:` and `user:` state over to the streams that sessions share. Where that
+    /// fails now, the command stands; the changes are carried over with the next command, when the state is next read, or by a worker of
+    /// the agenda.
     ///
     /// # Errors
     /// [`EngineError`] says what became of the command.
@@ -266,7 +266,7 @@ impl Engine {
         self.learn(self.0.ask_session(session, command).await)
     }
 
-    /// Puts a session back to how it was after the entry `to`. What later events changed in shared state stays changed.
+    /// Rewinds a session to its state after the entry `to`. What later events changed in shared state stays changed.
     ///
     /// The state of that time is read from the entries, in pages; it is the same however often the command is repeated.
     ///
@@ -293,7 +293,7 @@ impl Engine {
     /// [`Merge`](tape_core::agenda::Item::Merge).
     ///
     /// # Errors
-    /// [`EngineError`] where that does not work out now.
+    /// [`EngineError`] where that cannot be done now.
     pub async fn merge_session(&self, session: &SessionId) -> Result<(), EngineError> {
         self.0.merge(session).await
     }
@@ -314,25 +314,26 @@ impl Engine {
         self.0.session_events(session, from, after, max, bytes_max).await
     }
 
-    /// Erases payloads of a stream on request: what was asked for, and every copy of it that the journal keeps. An entry of the stream
-    /// says who, when and why; then the bytes go. A session's event takes with it what it changed in shared state.
+    /// Erases payloads of a stream on request: the given payloads, and every copy of them that the journal keeps. An entry of the stream
+    /// records the principal, the time and the reason; then the bytes are erased. Erasing a session's event also erases its changes of
+    /// shared state.
     ///
-    /// Repeated with its request id it goes on where it was broken off; so does [`Engine::finish_erasures`].
+    /// Repeated with its request id, an interrupted erasure continues; [`Engine::finish_erasures`] continues it too.
     ///
     /// # Errors
     /// [`EngineError::Rejected`] where there is no such entry or nothing to erase. [`EngineError::Damaged`] where an entry is not what was
-    /// written: it keeps its bytes, which prove that. [`EngineError::OutcomeUnknown`] also where the entry may be there and the
-    /// bytes, too.
+    /// written: it keeps its bytes as the proof. [`EngineError::OutcomeUnknown`] also where the entry may be recorded and the bytes not
+    /// erased yet.
     pub async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Reply, EngineError> {
         command.request.check_ordered()?;
         self.learn(self.0.erase(stream, command).await)
     }
 
-    /// Gets rid of payloads that were erased and that the store still has: the work of an agenda's
+    /// Deletes payloads that were erased and that the store still has: the work of an agenda's
     /// [`Erasure`](tape_core::agenda::Item::Erasure).
     ///
     /// # Errors
-    /// [`EngineError`] where that does not work out now.
+    /// [`EngineError`] where that cannot be done now.
     pub async fn finish_erasures(&self, stream: &StreamId) -> Result<(), EngineError> {
         self.0.finish_erasures(stream).await
     }
@@ -351,7 +352,7 @@ impl Engine {
         self.learn(self.0.values.command(&value_stream(tenant, name), command).await)
     }
 
-    /// A watchable value as it is now, with its bytes, which may be that it was deleted or erased; none where it never was.
+    /// A watchable value as it is now, with its bytes. It may be deleted or erased; none where it was never written.
     ///
     /// # Errors
     /// [`EngineError`] where it cannot be read.
@@ -364,8 +365,8 @@ impl Engine {
     }
 
     /// Work of a queue that is due until a time, of all shards: of each at most `limit`, and at most
-    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX). Whoever reads on from page to page is given everything that is due
-    /// all the while, once. The first page has some of [`Engine::outlived`], too.
+    /// [`PAGE_ENTRIES_MAX`](tape_core::limits::PAGE_ENTRIES_MAX). A reader that pages through sees everything that is due throughout
+    /// exactly once. The first page also has some work of [`Engine::outlived`].
     ///
     /// # Errors
     /// [`StoreError::Invalid`] where the token is none of this journal's; otherwise as the store says.
@@ -383,9 +384,9 @@ impl Engine {
         Ok(page)
     }
 
-    /// Work of a queue whose lease or claim ends later than any could, and so is over: it was written while the clock was ahead, its worker
-    /// vanished, and its time on the agenda lies as far ahead. It is said to be due now. A part of it is looked for once a minute, at a
-    /// bounded cost; in between there is none.
+    /// Work of a queue whose lease or claim ends later than any could, and so is over. It was written while the clock was ahead, its worker
+    /// vanished, and its time on the agenda lies as far ahead. It is returned as due now. The engine looks for a part of it once a minute,
+    /// at a bounded cost; in between it returns none.
     ///
     /// # Errors
     /// Those of [`Engine::now`].
@@ -402,7 +403,7 @@ impl Engine {
         }
     }
 
-    /// What the clock of requests learns from a refusal.
+    /// Corrects the clock of request ids by a refusal.
     fn learn(&self, outcome: Result<Reply, EngineError>) -> Result<Reply, EngineError> {
         if let Err(EngineError::Rejected(rejection)) = &outcome {
             self.0.requests().learn(self.requests_now(), rejection);
@@ -418,7 +419,7 @@ impl Engine {
 }
 
 impl Parts {
-    /// The state of a value with the bytes, which stand in its entry alone.
+    /// The state of a value with the bytes, which only its entry has.
     async fn value_state(&self, stream: &StreamId) -> Result<Option<Arc<Value>>, EngineError> {
         let Some(value) = self.values.state(stream).await? else {
             return Ok(None);

@@ -3,7 +3,7 @@
 //! [`Engine`] executes commands and reads state; it is a [`Journal`](tape_api::Journal). Beneath it, a stream service for each kind of
 //! stream loads, decides and seals, and one committer groups what they write into commits of the store.
 //!
-//! What this crate must not know: which store it runs over, and who calls it.
+//! This crate must not know which store it runs over, or which crate calls it.
 
 pub mod committer;
 #[cfg(feature = "testing")]

@@ -1,12 +1,12 @@
 //! The stream service: one stream at a time, load, decide, commit.
 //!
-//! Commands that come for a stream while its last commit is in flight wait for it; then they are decided one after
-//! the other on one working state and committed as one batch. So a stream that many callers use costs one commit
-//! for all who wait, and the streams of a process share physical commits through the [`Committer`].
+//! Commands that arrive for a stream while its last commit is in flight wait for it. Then they are decided one after the other on one
+//! working state and committed as one batch. So a stream with many callers costs one commit for all waiting callers, and the streams of a
+//! process share physical commits through the [`Committer`].
 //!
-//! The state of a stream that was used lately is cached. That is safe with any number of processes on one store, because the
-//! commit itself refuses what was decided on an old state; and an answer that needs no commit (a rejection, a
-//! repeat) is given only after a look at whether the stream has moved on.
+//! The states of recently used streams are cached. That is safe with any number of processes on one store, because the commit itself
+//! refuses what was decided on an old state. An answer that needs no commit (a rejection, a repeated request) is given only after a check
+//! whether the stream has moved on.
 
 mod cache;
 mod loaded;
@@ -33,14 +33,14 @@ use tape_store::contract::JournalStore;
 use tape_store::error::{Source, StoreError};
 use tokio::sync::oneshot;
 
-/// Why a command came to nothing, or nobody knows what it came to.
+/// Why a command failed, or why its outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// The rules refuse the command; nothing was written.
     #[error(transparent)]
     Rejected(Rejection),
-    /// The store could not do its part; nothing was written.
+    /// The store failed; nothing was written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Others changed the stream each time before the command could be committed; nothing was written. Try again later.
@@ -48,11 +48,11 @@ pub enum EngineError {
     Contended {
         /// The stream.
         stream: StreamId,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// The command may have been taken. Repeat it with its request id: it is then taken once, or returns its first outcome.
-    #[error("nobody knows whether the command on {stream} was taken")]
+    /// The command may have been committed. Repeat it with its request id: it is then executed once, or returns its first outcome.
+    #[error("it is unknown whether the command on {stream} was taken")]
     OutcomeUnknown {
         /// The stream.
         stream: StreamId,
@@ -74,7 +74,7 @@ pub enum EngineError {
 impl From<Rejection> for EngineError {
     fn from(rejection: Rejection) -> Self {
         match rejection {
-            // Nothing is wrong with the command: it is taken once the time is known again, or by another server.
+            // The command itself is valid: it can be taken once the time is known again, or by another server.
             unsure @ Rejection::TimeUnsure { .. } => {
                 Self::Store(StoreError::unavailable("judges a lease or claim", unsure))
             }
@@ -101,7 +101,7 @@ impl<S: Decider> std::fmt::Debug for StreamService<S> {
 }
 
 impl<S: Decider> StreamService<S> {
-    /// A service on `store`, which commits through `committer` and keeps about `cache_bytes` of states.
+    /// A service on `store`, which commits through `committer` and caches about `cache_bytes` of states.
     #[must_use]
     pub fn new(
         store: Arc<dyn JournalStore>,
@@ -204,17 +204,17 @@ struct Service<S: Decider> {
 struct Desks<S: Decider> {
     /// Requests by stream. A stream is here as long as a task works on it.
     waiting: HashMap<StreamId, VecDeque<Waiting<S>>>,
-    /// The states of streams that nobody works on.
+    /// The states of streams that no task works on.
     cache: Cache<S>,
 }
 
 struct Waiting<S: Decider> {
     request: Request<S>,
-    /// Bounds how many wait; freed when the request is taken up.
+    /// Bounds the number of waiting requests; freed when the request is taken up.
     _place: Place,
 }
 
-/// What the task that is to work on a stream starts from.
+/// The state that a new task for a stream starts from.
 struct Cached<S>(Option<loaded::Loaded<S>>);
 
 impl<S: Decider> Service<S> {
@@ -224,7 +224,7 @@ impl<S: Decider> Service<S> {
             .expect("no code panics while it holds the desks")
     }
 
-    /// Queues a request. Where nobody works on the stream, the caller has to start a task.
+    /// Queues a request. Where no task works on the stream, the caller must start one.
     fn enqueue(&self, stream: &StreamId, waiting: Waiting<S>) -> Option<Cached<S>> {
         let mut desks = self.desks();
         if let Some(queue) = desks.waiting.get_mut(stream) {
@@ -244,12 +244,12 @@ impl<S: Decider> Service<S> {
             }
             let served =
                 std::panic::AssertUnwindSafe(self.desk.serve(&stream, left, requests)).catch_unwind();
-            // After a panic, which is a bug of a decider, the callers are told that nobody knows; the stream goes on.
+            // After a panic, which is a bug of a decider, the callers get an unknown outcome; the stream continues.
             loaded = served.await.unwrap_or(None);
         }
     }
 
-    /// Takes what waits. Where nothing does, the work on the stream ends and its state goes to the cache.
+    /// Takes the waiting requests. Where there are none, the task of the stream ends and its state goes to the cache.
     fn next(
         &self,
         stream: &StreamId,

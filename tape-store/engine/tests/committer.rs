@@ -1,4 +1,4 @@
-//! How batches share commits: by how many the store says are worth having under way at once.
+//! How batches share commits, by how many commits the store wants under way at once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,10 +21,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 type Answer = Result<Committed, CommitError>;
-/// The streams of a group that came to the store, and what lets its commit go on.
+/// The streams of a group that reached the store, and the sender that releases its commit.
 type Arrived = (Vec<String>, oneshot::Sender<()>);
 
-/// A store whose commits wait until they are let go.
+/// A store whose commits wait until they are released.
 struct Doors {
     inner: MemoryStore,
     at_once: u16,
@@ -57,7 +57,7 @@ fn invocation(stream: &StreamId) -> String {
     stream.as_run().unwrap().invocation.to_string()
 }
 
-/// A batch of one entry for the run of that name, after so many of the same.
+/// A batch of one entry for the run of that name, after `after` earlier entries.
 fn batch(run: &str, after: u64) -> Batch {
     let stamp = Stamp {
         at: Timestamp::from_micros(0),
@@ -120,14 +120,14 @@ impl World {
             tokio::spawn(async move { committer.commit(batch).await })
         };
         let sent = batches.into_iter().map(send).collect();
-        // One thread runs everything: after some turns, whoever can go on has done so.
+        // One thread runs everything: after some turns, every task that can run has run.
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
         sent
     }
 
-    /// The groups that came to the store since, which wait there.
+    /// The groups that reached the store since the last call, and wait there.
     fn arrived(&mut self) -> Vec<Vec<String>> {
         let mut groups = Vec::new();
         while let Ok((streams, open)) = self.arrivals.try_recv() {
@@ -137,7 +137,7 @@ impl World {
         groups
     }
 
-    /// Lets the group go that came first.
+    /// Releases the first group.
     async fn let_one_go(&mut self) {
         self.held.pop_front().unwrap().send(()).unwrap();
         self.send([]).await;

@@ -1,4 +1,4 @@
-//! The journal service over the memory store: one batch for all who wait, stale caches, lost callers, snapshots.
+//! The journal service over the memory store: one batch for all waiting callers, stale caches, dropped callers, snapshots.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use tape_store::clock::SystemClock;
 use tape_store::contract::JournalStore;
 use tape_store::memory::MemoryStore;
 
-/// Counts up: the smallest decider there can be.
+/// Counts up: a minimal decider.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Tally {
     seq: Seq,
@@ -28,7 +28,7 @@ struct Tally {
 #[derive(Clone, Serialize)]
 enum Ask {
     Add(u64),
-    /// Adds only where the total is as said.
+    /// Adds only where the total is as expected.
     From(u64, u64),
 }
 

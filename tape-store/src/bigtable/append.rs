@@ -1,4 +1,4 @@
-//! What a batch writes: its hints, before, and the one change of its stream's row that commits it.
+//! The writes of a batch: first its hints, then the one change of its stream's row that commits it.
 
 use super::end::{ABOUT, End, Listed, SNAPSHOT};
 use super::table::{self, Change, Mutation, RowFilter};
@@ -19,11 +19,11 @@ pub(super) const PAYLOADS: &str = "p";
 pub(super) const ERASED: &str = "x";
 /// The family of the names of batches, by the sequence numbers of their last entries.
 pub(super) const BATCHES: &str = "b";
-/// The family of due work: what and since when.
+/// The family of due work: each item and when it is due.
 pub(super) const AGENDA: &str = "a";
 
-/// Largest snapshot that is kept: a row should stay far below what a row may have. A larger one only takes the one before away, and the
-/// stream is folded from its entries.
+/// The largest snapshot that is kept: a row should stay far below the service's limit. For a larger one the previous one is only deleted,
+/// and the stream is folded from its entries.
 const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A batch on its way, with the end that it is to be appended to.
@@ -81,7 +81,7 @@ impl Fitting {
         keys.map(|key| hint::write(key, &self.end, now)).collect()
     }
 
-    /// What deletes the hints that the batch made obsolete.
+    /// The changes that delete hints which the batch made obsolete.
     pub(super) fn obsolete(&self) -> Vec<Change> {
         let ordinal = self.end_after().ordinal();
         let moved = self.batch.agenda.iter().filter_map(|change| {
@@ -106,12 +106,12 @@ impl Fitting {
         run.map_or_else(Vec::new, |(run, listed)| keys::listings(self.shard, run, listed))
     }
 
-    /// What the commit changes in the stream's row.
+    /// The changes of the commit in the stream's row.
     pub(super) fn mutations(&self) -> Vec<Mutation> {
         let batch = &self.batch;
         let mut mutations = self.end_after().cells();
         if self.end.is_absent() {
-            // From then on only who makes segments or erases changes it.
+            // From then on only making segments and erasing change it.
             mutations.push(self.end.open.cell());
         }
         batch
@@ -141,7 +141,7 @@ pub(super) fn qualifier(seq: Seq) -> Bytes {
     Bytes::copy_from_slice(&seq.0.to_be_bytes())
 }
 
-/// The cells that an entry is kept in: the digest before the envelope, the payload for itself, so that it can be erased.
+/// The cells of an entry: the digest before the envelope in one, the payload in another, so that it can be erased.
 pub(super) fn entry_cells(entry: &StoredEntry) -> [Mutation; 2] {
     let mut envelope = BytesMut::with_capacity(32 + entry.envelope.len());
     envelope.put_slice(&entry.digest.0);
@@ -158,12 +158,12 @@ fn erased_cell(seq: Seq) -> Mutation {
     table::set(ERASED, qualifier(seq), Bytes::from_static(b"1"))
 }
 
-/// What erases the payload of an entry, in whatever row it is.
+/// The changes that erase the payload of an entry, in whatever row it is.
 pub(super) fn erasure(seq: Seq) -> [Mutation; 2] {
     [erased_cell(seq), table::unset(PAYLOADS, qualifier(seq))]
 }
 
-/// What a change of the agenda does to the stream's row.
+/// The effect of a change of the agenda on the stream's row.
 pub(super) fn agenda_cell(change: &AgendaChange) -> Mutation {
     let column = agenda_column(change.queue, &change.item);
     match change.due {
@@ -185,7 +185,7 @@ pub(super) fn agenda_of(queue: Queue) -> RowFilter {
     table::columns(AGENDA, vec![from], vec![to])
 }
 
-/// Since when an item is due by the stream's row.
+/// When an item is due by the stream's row.
 pub(super) fn due_in(row: &table::Row, queue: Queue, item: &Item) -> Option<Timestamp> {
     let cell = row.cell(AGENDA, &agenda_column(queue, item))?;
     let micros = cell.value.as_ref().try_into().ok()?;

@@ -1,4 +1,4 @@
-//! The table's change stream, as the service tells it: every change of a row, in partitions of the keys.
+//! The table's change stream: every change of a row, in partitions of the keys.
 
 use super::error::Failure;
 use super::links::{ANSWER_BYTES_MAX, Access};
@@ -23,14 +23,14 @@ pub(super) type Client = BigtableClient<Channel>;
 /// Partitions that share a connection at first. The service takes about a hundred streams on one, and partitions split.
 const PARTITIONS_PER_CONNECTION: usize = 32;
 
-/// How change streams are asked for.
+/// A client of the table's change streams.
 pub(super) struct Changes {
     access: Access,
     target: Target,
     about: String,
-    /// How often the service says something where there is nothing to say.
+    /// How often the service sends a heartbeat where there are no changes.
     heartbeat: Duration,
-    /// How long it may say nothing.
+    /// How long it may be silent.
     silence: Duration,
 }
 
@@ -46,14 +46,14 @@ impl Changes {
         }
     }
 
-    /// Whether the table has a change stream. That is asked of the service for tables, which not everybody may.
+    /// Whether the table has a change stream. The admin service says so, which not every account may call.
     pub(super) async fn exist(&self) -> Result<bool, Failure> {
         let mut client = migrate::client(&self.access).map_err(unusable)?;
         let table = migrate::describe(&self.target, &self.access, &mut client).await?;
         Ok(table.change_stream_config.is_some())
     }
 
-    /// Connections for so many partitions.
+    /// Connections for `partitions` partitions.
     pub(super) fn connect(&self, partitions: usize) -> Result<Vec<Client>, Failure> {
         let connections = partitions.div_ceil(PARTITIONS_PER_CONNECTION).max(1);
         (0..connections).map(|_| self.client()).collect()
@@ -64,7 +64,7 @@ impl Changes {
         Ok(BigtableClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 
-    /// The partitions that there are now: together they are the whole table.
+    /// The present partitions; together they cover the whole table.
     pub(super) async fn partitions(&self) -> Result<Vec<StreamPartition>, Failure> {
         let message = GenerateInitialChangeStreamPartitionsRequest {
             table_name: self.target.table_name(),
@@ -104,7 +104,7 @@ impl Changes {
         Ok(self.within(opened).await?.into_inner())
     }
 
-    /// The next that the stream of a partition says. One that ends without a word is lost.
+    /// The next record of the stream of a partition. A stream that ends without a close record is lost.
     pub(super) async fn next(
         &self,
         stream: &mut Streaming<ReadChangeStreamResponse>,
@@ -114,7 +114,7 @@ impl Changes {
         Ok(message.ok_or_else(ended)?.stream_record)
     }
 
-    /// Waits for the service as long as it may say nothing.
+    /// Waits for the service as long as it may be silent.
     async fn within<T>(&self, call: impl Future<Output = Result<T, Status>> + Send) -> Result<T, Failure> {
         let answer = tokio::time::timeout(self.silence, call).await;
         Ok(answer.map_err(|_| Failure::Silent(self.silence))??)

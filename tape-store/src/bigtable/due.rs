@@ -19,7 +19,7 @@ const PAGE_MIN: usize = 64;
 /// The same, at most.
 const PAGE_MAX: usize = 512;
 
-/// Hints in the order of their times that the rows of their streams bear out.
+/// The hints that the rows of their streams confirm, in the order of their times.
 pub(super) async fn due(
     context: &TableContext,
     queue: Queue,
@@ -64,7 +64,7 @@ pub(super) async fn due(
 fn read(queue: Queue, row: &Row) -> Option<(Seen, Hint)> {
     let seen = Seen::read(row)?;
     let Some((due, stream, item)) = keys::read_due(&row.key) else {
-        // Only a newer build has items that this one does not know.
+        // Only a newer build writes items that this one does not know.
         pass_over("agenda", &row.key.escape_ascii().to_string(), "it is no hint");
         return None;
     };
@@ -79,7 +79,7 @@ fn read(queue: Queue, row: &Row) -> Option<(Seen, Hint)> {
 
 type Stale = Vec<(Seen, StreamId, End)>;
 
-/// Which hints the rows of their streams bear out, and which they do not.
+/// Which hints the rows of their streams confirm, and which they do not.
 async fn verify(
     context: &TableContext,
     queue: Queue,

@@ -1,11 +1,11 @@
-//! What a stream's row says beside its entries, and what a server remembers of it.
+//! The state of a stream's row beside its entries, and the cache of it in a server.
 //!
-//! The head cell has the sequence number, the epoch, the generation and the chain digest of the last entry: what a commit's predicate tests, in
-//! one cell, since a filter cannot test two together. Sequence number plus generation is the row's *ordinal*: every change of the head raises
-//! it, so it numbers the states of the row.
+//! The head cell has the sequence number, the epoch, the generation and the chain digest of the last entry: a commit's predicate tests
+//! them. They are in one cell, since a filter cannot test two cells together. Sequence number plus generation is the row's *ordinal*: every
+//! change of the head raises it, so it numbers the states of the row.
 //!
 //! Builds of the first version of the table kept the digest in another cell, which no predicate tested. Such a row is read and tested as it
-//! is; each change of its head gives it the form of today.
+//! is. Each change of its head gives it the present form.
 
 use super::error::corrupt;
 use super::table::{self, Check, Mutation, Row, RowFilter, Table};
@@ -23,11 +23,11 @@ use tape_core::time::Timestamp;
 
 /// The family of what a row says about itself.
 pub(super) const ABOUT: &str = "h";
-/// How far the log has the stream; its cells carry the sequence number as ordinal, so that it never goes back.
+/// The last entry of the stream in the log. Its cells carry the sequence number as ordinal, so that it never goes back.
 pub(super) const LOGGED: &str = "f";
-/// Of [`ABOUT`]: what commits are conditional on.
+/// A column of [`ABOUT`]: the cell that commits are conditional on.
 pub(super) const HEAD: &[u8] = b"e";
-/// Bytes of the numbers in it; the digest comes after them.
+/// Bytes of the numbers in it; the digest follows them.
 const HEAD_NUMBERS: usize = 24;
 /// How many bytes the entries in no segment have, after the digest where the head cell lacks it.
 pub(super) const LAST: &[u8] = b"l";
@@ -38,16 +38,16 @@ pub(super) const SNAPSHOT: &[u8] = b"s";
 /// How many streams a server remembers the ends of.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("it is not zero");
 
-/// What a stream's row says beside its entries; all zero where there is none.
+/// The state of a stream's row beside its entries; all zero where there is no row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) seq: Seq,
     pub(super) epoch: Epoch,
     pub(super) generation: u64,
     pub(super) digest: Digest,
-    /// Whether the head cell is as the first version of the table has it: without the digest.
+    /// Whether the head cell has the form of the first version of the table: without the digest.
     pub(super) undigested: bool,
-    /// Bytes of the entries that are in no segment; may be more than there are.
+    /// Bytes of the entries that are in no segment; an upper bound.
     pub(super) bytes: u64,
     pub(super) open: Open,
     pub(super) listed: Option<Arc<Listed>>,
@@ -58,18 +58,18 @@ pub(super) struct End {
 pub(super) struct Open {
     /// The last entry in a segment.
     pub(super) sealed: Seq,
-    /// How many payloads were erased here; a segment that is being made must not miss one.
+    /// How many payloads were erased in this row; a segment under way must not miss one.
     pub(super) erasures: u64,
-    /// The last entry of the segment that is being made; zero where none is.
+    /// The last entry of the segment under way; zero where there is none.
     pub(super) sealing: Seq,
     /// The last entry that was dropped.
     pub(super) dropped: Seq,
 }
 
-/// What lists show of a run.
+/// The row of a run in lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
-    /// When it was first listed, by the clock of the server that did: orders runs that began at the same time.
+    /// When it was first listed, by the clock of the server that listed it. It orders runs that began at the same time.
     pub(super) stored_at: Timestamp,
     pub(super) summary: Summary,
 }
@@ -79,7 +79,7 @@ impl Open {
         table::set(ABOUT, OPEN, self.bytes())
     }
 
-    /// That the row still has this one. A row that never had one is made so by its first commit.
+    /// The predicate that the row still has this value. The first commit sets it in a new row.
     pub(super) fn predicate(self) -> RowFilter {
         table::exactly(ABOUT, OPEN, self.bytes())
     }
@@ -95,13 +95,13 @@ impl Open {
 }
 
 impl End {
-    /// Reads the cells that [`cells`] asks for.
+    /// Reads the cells of the filter [`cells`].
     pub(super) fn read(stream: &StreamId, row: &Row) -> Result<Self, StoreError> {
         let cell = |qualifier: &[u8]| row.cell(ABOUT, qualifier).map(|cell| &cell.value);
         let Some(head) = cell(HEAD) else {
             return Ok(Self::default());
         };
-        let damaged = |what: &str| corrupt(stream, format!("{what} has a form that nobody wrote"));
+        let damaged = |what: &str| corrupt(stream, format!("{what} has an unknown form"));
         let (numbers, digest) = head
             .split_at_checked(HEAD_NUMBERS)
             .ok_or_else(|| damaged("its head"))?;
@@ -138,7 +138,7 @@ impl End {
         Ok(end)
     }
 
-    /// Whether there is a stream. A row of a stream that never began has a generation at most.
+    /// Whether the stream exists. The row of a stream that never began has at most a generation.
     pub(super) const fn is_begun(&self) -> bool {
         self.seq.0 > 0
     }
@@ -166,7 +166,7 @@ impl End {
         }
     }
 
-    /// The cells that a commit which leads here sets.
+    /// The cells that a commit with this end sets.
     pub(super) fn cells(&self) -> Vec<Mutation> {
         vec![self.head_cell(), table::set(ABOUT, LAST, numbers([self.bytes]))]
     }
@@ -183,7 +183,7 @@ impl End {
         head.freeze()
     }
 
-    /// The end as batches and corrections name it.
+    /// The end in the form of batches and corrections.
     pub(super) const fn stated(&self) -> crate::upkeep::End {
         crate::upkeep::End {
             seq: self.seq,
@@ -284,7 +284,7 @@ fn read_numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     numbers.try_into().ok()
 }
 
-/// The ends of streams as they were last seen here. Nothing depends on their being right but how many calls a commit takes.
+/// The ends of streams as they were last seen here. A wrong end costs a commit more calls, and nothing else.
 pub(super) struct Ends(Mutex<LruCache<StreamId, End>>);
 
 impl Default for Ends {
@@ -302,7 +302,7 @@ impl Ends {
         self.lock().get(stream).cloned()
     }
 
-    /// Remembers an end, unless a later one is known.
+    /// Caches an end, unless a later one is known.
     pub(super) fn note(&self, stream: &StreamId, end: &End) {
         let mut ends = self.lock();
         if ends
@@ -323,7 +323,8 @@ pub(super) fn moves_head(mutation: &Mutation) -> bool {
     table::sets(mutation, ABOUT, HEAD)
 }
 
-/// Makes every commit under way on this end fail: what they test is there no more. Whether the row still ended here.
+/// Raises the generation, which makes every pending commit on this end fail: its predicate no longer holds. Returns whether the row still
+/// ended here.
 pub(super) async fn raise_generation(
     context: &TableContext,
     stream: &StreamId,

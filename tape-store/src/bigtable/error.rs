@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// A call that came to nothing, or nobody knows.
+/// A call that failed, or whose outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Nothing was sent.
@@ -24,7 +24,7 @@ impl From<Status> for Failure {
 }
 
 impl Failure {
-    /// Whether the call certainly changed nothing. Codes that something on the way can answer with after the service has acted are not.
+    /// Whether the call certainly changed nothing. Codes that a proxy can return after the service has acted are not definite.
     pub(super) fn is_definite(&self) -> bool {
         match self {
             Self::Credentials(_) => true,
@@ -33,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// Whether the service heard the call and will not have it: the same call would be answered in the same way.
+    /// Whether the service received the call and refused it: the same call would get the same answer.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(status) if matches!(
             status.code(),
@@ -48,13 +48,13 @@ impl Failure {
         ))
     }
 
-    /// Whether the same call may well be answered when it is repeated at once.
+    /// Whether the error is transient: the same call may well succeed when it is repeated at once.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Refused(status)
             if matches!(status.code(), Code::Unavailable | Code::Aborted | Code::Internal | Code::Unknown))
     }
 
-    /// What could not be done, and who can do something about it.
+    /// The store's error for this failure.
     pub(super) fn store_error(self, doing: &'static str) -> StoreError {
         match &self {
             Self::Refused(status) if status.code() == Code::DataLoss => {
@@ -65,7 +65,7 @@ impl Failure {
     }
 }
 
-/// Whether it was the connection that could not be made.
+/// Whether the connection could not be made.
 fn was_never_connected(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
@@ -77,7 +77,7 @@ fn was_never_connected(status: &Status) -> bool {
     false
 }
 
-/// A row that cannot be what was written.
+/// The error for a row whose content was never written by a store.
 pub(super) fn corrupt(what: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("the row of {what}"), problem.into())
 }

@@ -1,9 +1,9 @@
-//! Hints: rows that say where to look. They are written before the commit that makes them true, and hold only if the stream's row
-//! says so.
+//! Hints: rows that say where to look. A hint is written before the commit that makes it true, and is valid only if the stream's row
+//! confirms it.
 //!
-//! The cell of a hint has as its timestamp the ordinal after the one that its commit leads away from. Where a stream's row is at ordinal *o* and
-//! does not bear a hint out, its cells up to *o* are of commits that are undone by later ones or can no longer succeed;
-//! later ones may be of a commit that is under way. So a hint that is needed is never deleted, whoever does what when.
+//! The cell of a hint has an ordinal as its timestamp: the one after the ordinal that its commit starts from. Where a stream's row is at
+//! ordinal *o* and does not confirm a hint, the hint's cells up to *o* belong to commits that later ones undid or that can no longer
+//! succeed. Later cells may belong to a pending commit. So a hint that is needed is never deleted, in any interleaving.
 
 use super::TableContext;
 use super::end::{self, End};
@@ -21,8 +21,8 @@ const WRITTEN: &[u8] = b"w";
 
 /// Most generations that one call raises for hints that were given up.
 const SETTLED_MAX: usize = 16;
-/// Most changes that wait for a later commit, which takes all of them along; beyond that, readers clean up. A commit of many batches
-/// leaves some for each of them, and the next one must not fall behind.
+/// Most changes that wait for a later commit, which makes all of them; beyond that, readers clean up. A commit of many batches leaves some
+/// for each batch, and the next commit must keep up.
 const DEFERRED_MAX: usize = 4_096;
 
 /// A hint as it was read.
@@ -59,7 +59,7 @@ pub(super) fn write(key: Bytes, end: &End, now: Timestamp) -> Change {
     }
 }
 
-/// Deletes what a hint has up to an ordinal at which the stream's row did not bear it out.
+/// Deletes the cells of a hint up to an ordinal at which the stream's row did not confirm it.
 pub(super) fn forget(key: Bytes, ordinal: u64) -> Change {
     let cells = table::unset_up_to(HINTS, WRITTEN, ordinal);
     Change {
@@ -68,7 +68,7 @@ pub(super) fn forget(key: Bytes, ordinal: u64) -> Change {
     }
 }
 
-/// Cleans up after hints that the rows of their streams, as they were read after them, do not bear out. What fails is left to who reads them next.
+/// Deletes hints that the rows of their streams, read after them, do not confirm. A hint that cannot be deleted is left to its next reader.
 pub(super) async fn clean(context: &TableContext, stale: Vec<(Seen, StreamId, End)>) {
     let mut changes = Vec::with_capacity(stale.len());
     let now = context.environment.wall();
@@ -80,7 +80,7 @@ pub(super) async fn clean(context: &TableContext, stale: Vec<(Seen, StreamId, En
         }
         let age = now.as_micros().saturating_sub(seen.written_at.as_micros());
         let given_up = age >= context.given_up_after_micros && settled < SETTLED_MAX;
-        // Its writer may be dead: a generation later it is not under way, whether it is or not.
+        // Its writer may be dead. Raising the generation makes a pending commit fail.
         if given_up {
             settled += 1;
             if let Ok(true) = end::raise_generation(context, &stream, &end).await {
@@ -101,7 +101,7 @@ pub(super) async fn clean(context: &TableContext, stale: Vec<(Seen, StreamId, En
     }
 }
 
-/// Deletions of hints that commits made obsolete; they go along with a later commit.
+/// Deletions of hints that commits made obsolete; a later commit makes them.
 #[derive(Default)]
 pub(super) struct DeferredDeletes(Mutex<VecDeque<Change>>);
 

@@ -1,8 +1,8 @@
 //! The keys of rows.
 //!
-//! The first byte says what a row is; then comes what spreads the load: digits of a hash, or the shard. Names in keys end with a zero
-//! byte, which no name has, and numbers are of fixed length with the greatest byte first, so that keys are ordered as what they
-//! say and none runs into another. The longest key has some 3,700 bytes; Bigtable takes 4,096.
+//! The first byte is the kind of a row. Next comes a part that spreads the load: digits of a hash, or the shard. Names in keys end with a
+//! zero byte, which no name has, and numbers are of fixed length with the greatest byte first, so that keys have the order of their
+//! contents and no key is a prefix of another. The longest key has some 3,700 bytes; Bigtable takes 4,096.
 
 use super::end::Listed;
 use crate::contract::Shard;
@@ -14,10 +14,10 @@ use tape_core::status::RunStatus;
 use tape_core::time::Timestamp;
 use uuid::Uuid;
 
-/// The row that says which version the table has.
+/// The row with the version of the table.
 pub(super) const META: &[u8] = b"m";
 
-/// The row that says with which computation the indexes agree.
+/// The row with the version of the computation that the indexes agree with.
 pub(super) const INDEX: &[u8] = b"mi";
 
 const SEPARATOR: u8 = 0;
@@ -73,7 +73,7 @@ impl Key {
     }
 }
 
-/// Times as numbers in the same order.
+/// A time as a number; numbers have the order of the times.
 const fn ordered(time: Timestamp) -> u64 {
     time.as_micros().cast_unsigned() ^ (1 << 63)
 }
@@ -137,7 +137,7 @@ pub(super) fn due_until(shard: Shard, queue: Queue, until: Timestamp) -> Range {
     (queue.copy().done(), queue.number(ordered(until)).after())
 }
 
-/// What a hint says.
+/// The content of a hint.
 pub(super) fn read_due(key: &[u8]) -> Option<(Timestamp, StreamId, Item)> {
     let rest = key.get(4..)?;
     let (due, rest) = rest.split_first_chunk::<8>()?;
@@ -147,7 +147,7 @@ pub(super) fn read_due(key: &[u8]) -> Option<(Timestamp, StreamId, Item)> {
     Some((time(u64::from_be_bytes(*due)), stream, item))
 }
 
-/// The hint that a stream has entries that the log has not.
+/// The hint that a stream has entries that the log lacks.
 pub(super) fn pending_stream(shard: Shard, stream: &StreamId) -> Bytes {
     Key::of_shard(b'n', shard).text(stream.to_string()).done()
 }
@@ -158,7 +158,7 @@ pub(super) fn all_news(shard: Shard) -> Range {
     (shard.copy().done(), shard.after())
 }
 
-/// The stream that a hint of a pending stream is of.
+/// The stream of a hint of a pending stream.
 pub(super) fn read_news(key: &[u8]) -> Option<StreamId> {
     std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
 }
@@ -178,7 +178,7 @@ pub(super) fn read_log(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(3..)?.try_into().ok()?))
 }
 
-/// The row that says about where the log of a shard ends.
+/// The row with the approximate end of the log of a shard.
 pub(super) fn log_end(shard: Shard) -> Bytes {
     Key::of_shard(b'z', shard).done()
 }
@@ -188,7 +188,7 @@ pub(super) fn probe(name: Uuid) -> Bytes {
     Key(vec![b'p']).text(name.simple().to_string()).done()
 }
 
-/// A list that runs of a tenant stand in.
+/// A list of runs of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum List<'a> {
     Tenant,
@@ -231,7 +231,7 @@ impl List<'_> {
     }
 }
 
-/// The place of a run in the lists it stands in: the latest begun come first, of those begun at the same time the latest stored.
+/// The place of a run in its lists. Runs are ordered by when they began, then by when they were stored, the latest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) begun_at: Timestamp,
@@ -254,7 +254,7 @@ impl Place {
             .text(&self.name)
     }
 
-    /// The run at the end of a key of a list, found by the length of what comes before.
+    /// The run at the end of a key of a list, found by the length of the part before it.
     pub(super) fn read(rest: &[u8]) -> Option<Self> {
         let (begun_at, rest) = rest.split_first_chunk::<8>()?;
         let (stored_at, rest) = rest.split_first_chunk::<8>()?;
@@ -265,18 +265,18 @@ impl Place {
         })
     }
 
-    /// What the list is sorted by.
+    /// The sort key of the list.
     pub(super) fn order(&self) -> (std::cmp::Reverse<(Timestamp, Timestamp)>, &str) {
         (std::cmp::Reverse((self.begun_at, self.stored_at)), &self.name)
     }
 }
 
-/// The length of what comes before the place in keys of a list.
+/// The length of the part before the place in keys of a list.
 pub(super) fn before_place(list: &List<'_>, shard: Shard, tenant: &Tenant) -> usize {
     list.key(shard, tenant).0.len()
 }
 
-/// The keys of a run in all lists that it stands in.
+/// The keys of a run in all its lists.
 pub(super) fn listings(shard: Shard, run: &RunId, listed: &Listed) -> Vec<Bytes> {
     let summary = &listed.summary;
     let (app, status) = (run.app.as_str(), summary.status);
@@ -312,7 +312,7 @@ mod tests {
     use tape_core::limits::NAME_BYTES_MAX;
     use tape_core::status::Summary;
 
-    /// What Bigtable takes.
+    /// The limit of Bigtable.
     const KEY_BYTES_MAX: usize = 4_096;
 
     fn run(tenant: &str, app: &str) -> RunId {

@@ -1,4 +1,4 @@
-//! The table behind gRPC: connections, credentials, time limits, and calls that are simply made again.
+//! The table behind gRPC: connections, credentials, timeouts, and retries.
 
 use super::error::Failure;
 use super::settings::Target;
@@ -27,11 +27,11 @@ pub(super) const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(30);
 const SIGN_OF_LIFE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a call is made that fails in passing and may be repeated.
+/// How often a repeatable call with transient failures is made.
 const ATTEMPTS_MAX: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Where calls go, and in whose name.
+/// The endpoints of the service and the credentials.
 #[derive(Clone)]
 pub(super) struct Access {
     emulator: Option<String>,
@@ -53,12 +53,12 @@ impl Access {
         })
     }
 
-    /// A connection to the service for data, which is made when it is needed.
+    /// A connection to the data service, which is made when it is needed.
     pub(super) fn data(&self) -> Result<Channel, StoreError> {
         self.channel(SERVICE)
     }
 
-    /// The same to the one for tables.
+    /// The same to the admin service.
     pub(super) fn admin(&self) -> Result<Channel, StoreError> {
         self.channel(ADMIN)
     }
@@ -85,7 +85,7 @@ impl Access {
             .connect_lazy())
     }
 
-    /// A request with credentials, routed by what it is about.
+    /// A request with credentials, routed by its resource.
     pub(super) async fn request<T>(&self, about: &str, message: T) -> Result<Request<T>, Failure> {
         let mut request = Request::new(message);
         if let Some(credentials) = &self.credentials {
@@ -101,7 +101,7 @@ impl Access {
         Ok(request)
     }
 
-    /// Waits for an answer as long as it may take.
+    /// Waits for an answer, up to the timeout.
     pub(super) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<T, Status>> + Send,
@@ -112,7 +112,7 @@ impl Access {
 }
 
 fn find_credentials() -> Result<Credentials, StoreError> {
-    // Who came first has chosen; one is as good as the other.
+    // The first provider stays; either one works.
     let _ = rustls::crypto::ring::default_provider().install_default();
     credentials::Builder::default()
         .with_scopes([SCOPE])
@@ -394,7 +394,7 @@ mod tests {
             part(chunk("", Some("p"), Some("1"), "one ")),
             part(chunk("", None, None, "two ")),
             last(chunk("", None, None, "three")),
-            // What was sent of this row does not count.
+            // The cells sent of this row so far do not count.
             chunk("b", Some("e"), Some("1"), "gone"),
             CellChunk {
                 row_status: Some(RowStatus::ResetRow(true)),
@@ -419,7 +419,7 @@ mod tests {
         );
     }
 
-    /// Where nobody listens, nothing was sent: that is a definite answer. Where somebody may have heard, it is not.
+    /// Where no server listens, nothing was sent: the failure is definite. Where a server may have received the call, it is not.
     #[tokio::test]
     async fn what_could_not_be_sent_is_not_unknown() {
         let free = std::net::TcpListener::bind("127.0.0.1:0")

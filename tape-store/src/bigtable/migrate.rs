@@ -1,7 +1,7 @@
 //! The table, its families and its version.
 //!
-//! Every family keeps the newest cell of a column: that is all that is ever read. What a row has too much of, or what is of no use any more, the
-//! store deletes itself; no rule of age may, since entries are kept for ever and timestamps here are no times.
+//! Every family keeps the newest cell of a column: only that is ever read. The store itself deletes cells that are no longer needed. No
+//! rule of age may delete any, since entries are kept for ever and timestamps here are no times.
 
 use super::append::{AGENDA, BATCHES, ENTRIES, ERASED, PAYLOADS};
 use super::end::{ABOUT, LOGGED};
@@ -24,19 +24,19 @@ use tonic::transport::Channel;
 
 /// The version of the table that this build makes: from 2 on, head cells have the digest.
 const VERSION: u32 = 2;
-/// In how many parts a new table keeps agenda, feed and lists.
+/// The number of shards of agenda, feed and lists in a new table.
 const SHARDS: u16 = 8;
 
 const FAMILIES: [&str; 8] = [ABOUT, LOGGED, ENTRIES, PAYLOADS, ERASED, BATCHES, AGENDA, HINTS];
 pub(super) const COLUMN: &[u8] = b"version";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often the families are looked at while others add some.
+/// How often the families are read again while other processes add some.
 const ATTEMPTS_MAX: u32 = 8;
 const DOING: &str = "migrates the table";
 
 pub(super) type Client = BigtableTableAdminClient<Channel>;
 
-/// What a table says of itself.
+/// The version row of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Version {
     version: u32,
@@ -64,8 +64,8 @@ impl Version {
     }
 }
 
-/// Makes the table, or what it lacks, and puts rules right by which the service would delete what is kept; with `dry_run`, only says what
-/// would be done.
+/// Makes the table, or the families that it lacks, and corrects rules by which the service would delete cells that are needed. With
+/// `dry_run`, only says what would be done.
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`] where a newer build made the table for newer builds only; [`StoreError::Unavailable`] where the
@@ -87,7 +87,7 @@ pub async fn migrate(target: &Target, dry_run: bool) -> Result<Migrated, StoreEr
     })
 }
 
-/// What the table says of itself; makes it first where it is not there and the settings allow it.
+/// The version row of the table; makes the table first where it does not exist and the settings allow it.
 pub(super) async fn prepare(target: &Target, access: &Access, links: &Links) -> Result<Version, StoreError> {
     let found = look(links).await?;
     if let Some(found) = found.filter(|found| found.version >= VERSION) {
@@ -104,7 +104,7 @@ pub(super) async fn prepare(target: &Target, access: &Access, links: &Links) -> 
     make(target, access, links).await
 }
 
-/// What the table says of itself; none where there is no table, or nobody has finished making it.
+/// The version row of the table; none where there is no table, or where no process has finished making it.
 async fn look(links: &Links) -> Result<Option<Version>, StoreError> {
     let meta = Rows::Keys(vec![Bytes::from_static(keys::META)]);
     let cells = table::any_of([table::columns(ABOUT, COLUMN, COLUMN)]);
@@ -121,7 +121,7 @@ async fn look(links: &Links) -> Result<Option<Version>, StoreError> {
     found.check().map(Some)
 }
 
-/// Makes what is not there, and says so in the table. Of several that do so at the same time, the first has its say.
+/// Makes what is missing, and writes the version row. Of several processes at the same time, the first one's row stays.
 async fn make(target: &Target, access: &Access, links: &Links) -> Result<Version, StoreError> {
     let made = create(target, access, &mut client(access)?).await;
     made.map_err(|failure| failure.store_error(DOING))?;
@@ -144,7 +144,7 @@ async fn make(target: &Target, access: &Access, links: &Links) -> Result<Version
     Ok(found)
 }
 
-/// Says that the table is of this build's version, unless somebody else changed what it says meanwhile.
+/// Sets the version to this build's, unless another process changed the version row meanwhile.
 async fn raise(links: &Links, found: Version) -> Result<(), StoreError> {
     let value = |version: Version| serde_json::to_vec(&version).expect("a version has a JSON form");
     let raised = Version {
@@ -161,7 +161,7 @@ async fn raise(links: &Links, found: Version) -> Result<(), StoreError> {
     written.map(drop).map_err(|failure| failure.store_error(DOING))
 }
 
-/// The service for tables.
+/// A client of the admin service.
 pub(super) fn client(access: &Access) -> Result<Client, StoreError> {
     Ok(BigtableTableAdminClient::new(access.admin()?))
 }
@@ -202,7 +202,7 @@ fn change_stream(days: u32) -> admin::ChangeStreamConfig {
     }
 }
 
-/// The table as the service for tables describes it.
+/// The table as the admin service describes it.
 pub(super) async fn describe(
     target: &Target,
     access: &Access,
@@ -217,12 +217,12 @@ pub(super) async fn describe(
     Ok(access.answer(client.get_table(request)).await?.into_inner())
 }
 
-/// Refuses a table whose service would delete entries by itself. Who may not look at the rules relies on who migrated.
+/// Refuses a table whose rules would delete entries. An account that may not read the rules relies on the migration.
 async fn check_rules(target: &Target, access: &Access) -> Result<(), StoreError> {
     let found = match describe(target, access, &mut client(access)?).await {
         Ok(found) => found,
         Err(failure) => {
-            tracing::warn!(error = %failure, "nobody knows by which rules the table deletes cells");
+            tracing::warn!(error = %failure, "the rules by which the table deletes cells are unknown");
             return Ok(());
         }
     };
@@ -253,15 +253,15 @@ fn keeps_newest(rule: &admin::GcRule) -> bool {
     match &rule.rule {
         None | Some(Rule::MaxNumVersions(_)) => true,
         Some(Rule::MaxAge(_)) => false,
-        // What all of them delete.
+        // Deletes what all of them delete.
         Some(Rule::Intersection(all)) => all.rules.iter().any(keeps_newest),
-        // What any of them deletes.
+        // Deletes what any of them deletes.
         Some(Rule::Union(any)) => any.rules.iter().all(keeps_newest),
     }
 }
 
-/// Adds the families that a table lacks which somebody else made, and gives its rule to those by whose rule cells that are read would be
-/// deleted. Other rules are somebody's choice, and do no harm.
+/// Adds the families that a table made elsewhere lacks, and replaces rules that would delete cells that are needed. Other rules are the
+/// operator's choice, and do no harm.
 async fn mend(target: &Target, access: &Access, client: &mut Client) -> Result<(), Failure> {
     let mut attempts = 0;
     loop {
@@ -271,7 +271,7 @@ async fn mend(target: &Target, access: &Access, client: &mut Client) -> Result<(
         }
         attempts += 1;
         match modify(target, access, client, modifications).await {
-            // Somebody else has just added one, so nothing was done.
+            // Another process has just added one, so nothing was done.
             Err(Failure::Refused(status))
                 if status.code() == Code::AlreadyExists && attempts < ATTEMPTS_MAX => {}
             outcome => return outcome,
@@ -279,7 +279,7 @@ async fn mend(target: &Target, access: &Access, client: &mut Client) -> Result<(
     }
 }
 
-/// What has to be done to the families of a table.
+/// The changes that the families of a table need.
 fn lacking(table: &admin::Table) -> Vec<Modification> {
     let modification = |name: &&str| {
         let change = if !table.column_families.contains_key(*name) {

@@ -1,4 +1,4 @@
-//! One partition of the change stream: from where it is read on, and what becomes of it.
+//! One partition of the change stream: where reading continues, and what follows after it closes.
 
 use super::changes::{
     Changes, Client, CloseStream, DataChange, ReadChangeStreamResponse, StartFrom, StreamContinuationToken,
@@ -13,27 +13,27 @@ use tonic::{Status, Streaming};
 
 /// A partition that is being read.
 pub(super) struct Reading {
-    /// Tells it from the others that are being read.
+    /// Identifies it among the partitions being read.
     pub(super) number: u64,
     client: Client,
     partition: StreamPartition,
     from: StartFrom,
     open: Option<Streaming<ReadChangeStreamResponse>>,
-    /// Whether its stream has said anything since it was opened.
+    /// Whether its stream has sent anything since it was opened.
     heard: bool,
-    /// How often it was opened in vain since it was last heard.
+    /// How often opening it has failed since its last record.
     failures: u32,
 }
 
-/// What a partition has to say.
+/// An event of a partition.
 pub(super) enum News {
-    /// Its stream works. Whether it told of a commit.
+    /// Its stream works; `committed` where it had a commit.
     Heard { committed: bool },
-    /// Its stream broke; the next one goes on from where it was.
+    /// Its stream broke; the next stream continues from the same place.
     Lost(Failure),
-    /// It cannot go on from where it was.
+    /// It cannot continue from its place.
     Refused(Failure),
-    /// Its keys are in other partitions from now on, from these places on.
+    /// Its keys are in other partitions from now on, which continue from these places.
     Moved(Vec<(StreamPartition, StreamContinuationToken)>),
 }
 
@@ -55,7 +55,7 @@ impl Reading {
         }
     }
 
-    /// Reads until there is something to say.
+    /// Reads until there is an event.
     pub(super) async fn next(mut self, changes: &Changes, pace: Pace) -> (Self, News) {
         loop {
             let read = match self.advance(changes, pace).await {
@@ -68,7 +68,7 @@ impl Reading {
         }
     }
 
-    /// Reads one record, of a stream that is opened for it where none is.
+    /// Reads one record, and opens a stream first where there is none.
     async fn advance(&mut self, changes: &Changes, pace: Pace) -> Result<Option<News>, Failure> {
         let Some(stream) = &mut self.open else {
             tokio::time::sleep(pace.after(self.failures)).await;
@@ -105,7 +105,7 @@ impl Reading {
         }
     }
 
-    /// Whether the change is a commit. One that comes in pieces says so in any of them.
+    /// Whether the change is a commit. In a change that arrives in chunks, any chunk may say so.
     fn take(&mut self, change: DataChange) -> bool {
         if change.done && !change.token.is_empty() {
             self.go_on_from(StreamContinuationToken {
@@ -126,7 +126,7 @@ fn from(tokens: Vec<StreamContinuationToken>) -> StartFrom {
     StartFrom::ContinuationTokens(StreamContinuationTokens { tokens })
 }
 
-/// Where to go on once a stream has been closed.
+/// Where to continue after a stream was closed.
 fn moved(close: CloseStream) -> News {
     let (tokens, partitions) = (close.continuation_tokens, close.new_partitions);
     if tokens.is_empty() || partitions.len() != tokens.len() {
@@ -137,13 +137,13 @@ fn moved(close: CloseStream) -> News {
     News::Moved(partitions.into_iter().zip(tokens).collect())
 }
 
-/// Partitions to come, each with the places to go on from that are known. A partition that several were merged into has
-/// one of each of them, and cannot be read before the last of them was closed.
+/// Partitions to be opened, each with the known places to continue from. A partition that several were merged into has a place from each of
+/// them, and cannot be read before the last of them is closed.
 #[derive(Default)]
 pub(super) struct Coming(Vec<(StreamPartition, Vec<StreamContinuationToken>)>);
 
 impl Coming {
-    /// Notes a place. Where the partition can be read now, from where.
+    /// Notes a place. Where the partition can be read now, returns the places to read it from.
     pub(super) fn add(
         &mut self,
         partition: StreamPartition,
@@ -168,7 +168,7 @@ impl Coming {
     }
 }
 
-/// Whether the tokens are of all keys of a partition.
+/// Whether the tokens cover all keys of a partition.
 fn is_covered(partition: &StreamPartition, tokens: &[StreamContinuationToken]) -> bool {
     let parts = tokens.iter().filter_map(|token| token.partition.as_ref());
     let mut parts: Vec<(&[u8], Option<&[u8]>)> = parts.map(keys).collect();
@@ -176,7 +176,7 @@ fn is_covered(partition: &StreamPartition, tokens: &[StreamContinuationToken]) -
     let (begin, end) = keys(partition);
     let mut reached = Some(begin);
     for (from, to) in parts {
-        // Where the end of the table is reached there is nothing beyond.
+        // At the end of the table nothing more needs to be covered.
         reached = match (reached, to) {
             (Some(at), Some(to)) if from <= at => Some(at.max(to)),
             (Some(at), None) if from <= at => None,
@@ -242,7 +242,7 @@ mod tests {
             ("-", vec!["-m"], false),
             ("-", vec!["m-"], false),
             ("m-", vec!["m-z", "z-"], true),
-            // One that is contained in another says nothing more.
+            // A range that is contained in another adds nothing.
             ("a-e", vec!["a-d", "b-c", "d-e"], true),
         ] {
             let mut coming = Coming::default();

@@ -7,7 +7,7 @@ use crate::contract::StoreTime;
 use crate::error::StoreError;
 use bytes::Bytes;
 
-/// Writes a row and takes it away again, in one change.
+/// Writes a row and deletes it again, in one change.
 pub(super) async fn probe(context: &TableContext) -> Result<(), StoreError> {
     let cell = table::set(HINTS, Bytes::from_static(b"probe"), Bytes::from_static(b"1"));
     let change = Change {
@@ -19,7 +19,7 @@ pub(super) async fn probe(context: &TableContext) -> Result<(), StoreError> {
         .await
 }
 
-/// The clock of the service, which tells the time only of what is written: a row of this process, which is taken away again.
+/// The clock of the service, which only shows in the timestamps of writes. So this writes a row of its own and deletes it again.
 pub(super) async fn time(context: &TableContext) -> Result<StoreTime, StoreError> {
     const DOING: &str = "tells the time";
     let key = keys::probe(context.environment.uuid());
@@ -37,7 +37,7 @@ pub(super) async fn time(context: &TableContext) -> Result<StoreTime, StoreError
             1,
         )
         .await;
-    // A row that stays behind is in nobody's way.
+    // A row that stays behind does no harm.
     let _ = context.change_all(DOING, vec![set(table::unset_row())]).await;
     let rows = read.map_err(|failure| failure.store_error(DOING))?;
     let cell = rows.first().and_then(|row| row.cells.first());

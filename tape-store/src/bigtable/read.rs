@@ -76,7 +76,7 @@ pub(super) async fn entries(
             after = end.open.dropped;
         };
         match page_of(context, stream, (&row, &end), after, limit).await {
-            // What is not there any more was dropped while it was looked for, or is lost.
+            // A missing entry was dropped during the read, or is lost.
             Err(StoreError::Corrupt { .. }) if dropped(context, stream).await? > end.open.dropped => {}
             outcome => return outcome,
         }
@@ -127,7 +127,7 @@ async fn read_open(
     Ok((row, end))
 }
 
-/// Reads entries `from` to `to`, or the first of them, from segments. The entry to go on from.
+/// Reads entries `from` to `to`, or the first of them, from segments. Returns the entry to continue from.
 async fn read_segments(
     context: &TableContext,
     stream: &StreamId,
@@ -192,7 +192,7 @@ impl Page {
                 envelope.ok_or_else(|| corrupt(stream, format!("entry {next} is not there")))?;
             let payload = payloads.get(&next).map(|payload| (*payload).clone());
             if payload.is_none() && !erased.contains(&next) {
-                let problem = format!("the payload of entry {next} is gone, and nobody erased it");
+                let problem = format!("the payload of entry {next} is gone, and it was not erased");
                 return Err(corrupt(stream, problem));
             }
             let damaged = || corrupt(stream, format!("entry {next} has no digest"));
@@ -228,7 +228,7 @@ pub(super) async fn erase(context: &TableContext, stream: &StreamId, seq: Seq) -
                 outcome => return outcome,
             }
         }
-        // The count keeps a segment from being finished that was copied before.
+        // The count prevents the completion of a segment that was copied before.
         let mut counted = end.open;
         counted.erasures += 1;
         let mutations = erasure(seq).into_iter().chain([counted.cell()]);
@@ -250,7 +250,7 @@ pub(super) async fn erase(context: &TableContext, stream: &StreamId, seq: Seq) -
     ))
 }
 
-/// A segment that the stream's row counts as finished is never written again, but for this.
+/// Only this changes a segment that the stream's row counts as finished.
 async fn erase_in_segment(context: &TableContext, stream: &StreamId, seq: Seq) -> Result<(), StoreError> {
     const DOING: &str = "erases a payload";
     let (begin, end) = keys::segments(stream, seq);
@@ -261,7 +261,7 @@ async fn erase_in_segment(context: &TableContext, stream: &StreamId, seq: Seq) -
     let row = found
         .first()
         .ok_or_else(|| corrupt(stream, format!("entry {seq} is in no segment")))?;
-    // Where it is dropped meanwhile, nothing of it comes back.
+    // Where the segment is dropped meanwhile, this must not bring anything of it back.
     let check = Check {
         key: row.key.clone(),
         predicate: entry,

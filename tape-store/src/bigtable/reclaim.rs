@@ -1,10 +1,10 @@
-//! Shortening the log of the feed: rows that only name entries which were dropped are taken away.
+//! Shortens the log of the feed: rows that only name dropped entries are deleted.
 //!
-//! The last row of a log stays, so readers at its end find it before them, and whoever makes the next row knows its number. Readers
-//! amid the log pass over rows that are gone (`tail.rs`). A number is never used again: whoever makes a row reserves it first (`row_reservation.rs`).
+//! The last row of a log stays. So readers at its end find it, and a process that makes the next row knows its number. Other readers skip
+//! deleted rows (`tail.rs`). A number is never used again: a process that makes a row reserves it first (`row_reservation.rs`).
 //!
-//! The entries of a row are looked for in the rows of their streams, so a piece of the work is bounded by the streams that it looks
-//! at. Where it got to, a process remembers; another begins at the beginning. Taking a row away may be repeated, by anybody.
+//! The entries of a row are looked up in the rows of their streams, so a piece of the work is bounded by the number of these streams. A
+//! process remembers its position; a new process begins at the start. Any process may repeat the deletion of a row.
 
 use super::end::{self, ABOUT, End};
 use super::row_reservation::RESERVATIONS;
@@ -18,12 +18,12 @@ use std::sync::Mutex;
 use tape_core::id::{Seq, StreamId};
 
 const DOING: &str = "shortens the log of the feed";
-/// Rows of the log that are looked at together, at most.
+/// Most rows of the log that are read together.
 const ROWS_MAX: usize = 256;
-/// How many parts of streams they name, at most.
+/// Most parts of streams in these rows.
 const PARTS_MAX: usize = 1_024;
 
-/// Where the work goes on: in which shard, at which row.
+/// Where the work continues: in which shard, at which row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     shard: u16,
@@ -34,7 +34,7 @@ impl Place {
     const BEGINNING: Self = Self { shard: 0, row: 1 };
 }
 
-/// How far this process is.
+/// The position of this process.
 pub(super) struct Swept(Mutex<Place>);
 
 impl Default for Swept {
@@ -53,7 +53,7 @@ impl Swept {
     }
 }
 
-/// Does a piece of the work. Whether there is more before the end of the last log.
+/// Does a piece of the work. Returns whether there is more before the end of the last log.
 pub(super) async fn reclaim(context: &TableContext) -> Result<bool, StoreError> {
     let mut place = context.swept.get();
     while place.shard < context.shards {
@@ -71,7 +71,7 @@ pub(super) async fn reclaim(context: &TableContext) -> Result<bool, StoreError> 
     Ok(false)
 }
 
-/// Looks at some rows from one on. The row to go on with; none where these were the last.
+/// Shortens the log at some rows from `from` on. Returns the row to continue with; none where these were the last.
 async fn shorten(context: &TableContext, shard: Shard, from: u64) -> Result<Option<u64>, StoreError> {
     let (begin, end) = keys::log_from(shard, from);
     let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(RESERVATIONS)]);
@@ -104,10 +104,10 @@ fn is_made(row: &Row) -> bool {
     row.cell(ABOUT, PARTS).is_some()
 }
 
-/// Takes rows away that name nothing which is kept, and reservations where there is no row.
+/// Deletes rows that name no kept entry, and reservations where there is no row.
 ///
-/// A scan is not of one moment: a row that it saw reserved only may have been made before it saw the later ones. Then it has no reservations any
-/// more, and loses nothing. Whoever is about to make it loses the reservation, and looks again.
+/// A scan is not atomic: a row that it saw as only reserved may have been made before it saw the later ones. Then the row has no
+/// reservations any more, and loses nothing. A process that is about to make the row loses its reservation, and looks again.
 async fn take_away(context: &TableContext, rows: &[(&Row, Vec<Part>)]) -> Result<(), StoreError> {
     let streams = rows.iter().flat_map(|(_, parts)| parts).map(|part| &part.stream);
     let cells = table::any_of([end::cells()]);

@@ -1,10 +1,10 @@
-//! Dropping the beginnings of streams.
+//! Drops the first entries of streams.
 //!
-//! 1. The stream's row moves its boundary, and drops what it has before it: from then on all readers begin behind it.
-//! 2. Segments lose what is before the boundary; one that has nothing else goes.
-//! 3. The row is taken out of the lists, with another generation, so that no commit under way counts on its places there.
+//! 1. The stream's row moves its boundary, and drops its entries before it. From then on all readers begin after it.
+//! 2. Segments lose the entries before the boundary; a segment without others is deleted.
+//! 3. The run is removed from the lists, with a new generation, so that no pending commit relies on its places there.
 //!
-//! After a crash between any two steps the stream is still listed, and dropping again goes on.
+//! After a crash between any two steps the stream is still listed, and dropping again continues.
 
 use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, qualifier};
 use super::end::{ABOUT, End, LISTED, SNAPSHOT};
@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 use tape_core::id::{Seq, StreamId};
 
 const DOING: &str = "drops entries";
-/// How often it is tried while others change the same row.
+/// How often a step is tried while others change the same row.
 const ATTEMPTS_MAX: u32 = 16;
 /// Streams that are dropped at the same time.
 const UNDER_WAY_MAX: usize = 8;
@@ -29,7 +29,7 @@ pub(super) async fn drop_before(context: &TableContext, drops: &[(StreamId, Seq)
     let dropped = drops.map(|(stream, first)| drop_one(context, stream, first));
     let mut dropped = futures::stream::iter(dropped).buffer_unordered(UNDER_WAY_MAX);
     let mut outcome = Ok(());
-    // One that fails does not hold up the others.
+    // A stream that fails does not block the others.
     while let Some(one) = dropped.next().await {
         outcome = outcome.and(one);
     }
@@ -66,7 +66,7 @@ async fn move_boundary(
             return Ok(None);
         }
         if end.open.sealing != Seq::ZERO {
-            // What is being copied must not come after it was dropped.
+            // A copy under way must not appear after its entries were dropped.
             segment::seal(context, stream).await?;
             continue;
         }
@@ -93,7 +93,7 @@ async fn move_boundary(
     Err(busy())
 }
 
-/// Deletes what segments have up to the boundary.
+/// Deletes the entries of segments up to the boundary.
 async fn empty_segments(context: &TableContext, stream: &StreamId, dropped: Seq) -> Result<(), StoreError> {
     let (mut begin, end) = keys::segments(stream, Seq::ZERO);
     let kept = keys::segment(stream, dropped.next());
@@ -126,7 +126,7 @@ async fn empty_segments(context: &TableContext, stream: &StreamId, dropped: Seq)
     }
 }
 
-/// Takes a run out of the lists.
+/// Removes a run from the lists.
 async fn unlist(context: &TableContext, stream: &StreamId) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS_MAX {
         let ends = context.read_ends(DOING, std::slice::from_ref(stream)).await?;
@@ -143,7 +143,7 @@ async fn unlist(context: &TableContext, stream: &StreamId) -> Result<(), StoreEr
         if unlisted.await.map_err(|failure| failure.store_error(DOING))? {
             let places = keys::listings(context.shard_of(stream), run, listed);
             let places = places.into_iter().map(|key| hint::forget(key, raised.ordinal()));
-            // What is left of them, its row does not bear out.
+            // Its row does not confirm the places that remain.
             context.deferred_deletes.add(places);
             return Ok(());
         }

@@ -1,11 +1,11 @@
-//! Reservations: writing a row that is written once, also where it may have been taken away since.
+//! Reservations: each row is written at most once, also where it may have been deleted since.
 //!
-//! "If there is no such row" is no condition where rows are taken away again: who looks, pauses, and writes when the row has come and
-//! gone writes it a second time. So whoever wants to write a row puts a reservation of its own there, then makes sure that the row is still
-//! wanted, and writes on condition that its reservation is still there. Writing the row takes all reservations away, and so does taking the row away.
-//! Where the reservation is found, the row was neither written nor taken away since it was made sure of.
+//! "If there is no such row" is no sufficient condition where rows are deleted again: a process that looks, pauses, and writes after the
+//! row was written and deleted writes it a second time. So a process first puts a reservation of its own into the row, then makes sure that
+//! the row is still wanted, and writes on condition that its reservation is still there. Writing the row deletes all reservations, and so
+//! does deleting the row. Where the reservation is found, the row was neither written nor deleted since the check.
 //!
-//! A reservation is sent once. If it arrives after its maker has given up, nobody asks for it: it stands in the row, and in nobody's way.
+//! A reservation is sent once. If it arrives after its maker has given up, no process uses it: it stays in the row and does no harm.
 
 use super::error::Failure;
 use super::hint::HINTS;
@@ -13,7 +13,7 @@ use super::table::{self, Change, Check, Mutation, RowFilter, Table};
 use bytes::Bytes;
 use uuid::Uuid;
 
-/// The family of reservations. Rows that are reserved are no hints.
+/// The family of reservations. Reserved rows are no hints.
 pub(super) const RESERVATIONS: &str = HINTS;
 
 /// The right to write a row.
@@ -23,7 +23,7 @@ pub(super) struct RowReservation {
 }
 
 impl RowReservation {
-    /// Reserves a row under a name that no other reservation has, unless the row has cells that only a written one has.
+    /// Reserves a row, unless the row has been written.
     pub(super) async fn put(
         table: &dyn Table,
         key: Bytes,
@@ -41,7 +41,7 @@ impl RowReservation {
         Ok((!is_written).then_some(Self { key, name }))
     }
 
-    /// Writes the row. Whether the reservation was still there, and so it was written.
+    /// Writes the row, if the reservation is still there. Returns whether it was.
     pub(super) async fn write(self, table: &dyn Table, cells: Vec<Mutation>) -> Result<bool, Failure> {
         let mut then = vec![table::unset_family(RESERVATIONS)];
         then.extend(cells);
@@ -54,7 +54,7 @@ impl RowReservation {
         table.check_and_mutate(check).await
     }
 
-    /// Gives the reservation up. Where that fails it is left behind.
+    /// Withdraws the reservation. Where that fails it stays behind.
     pub(super) async fn withdraw(self, table: &dyn Table) {
         let change = Change {
             key: self.key,

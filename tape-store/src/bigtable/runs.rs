@@ -1,4 +1,4 @@
-//! Lists of runs: hints in each list that a run stands in, by shard.
+//! Lists of runs: a hint in each list of a run, by shard.
 
 use super::TableContext;
 use super::end::{self, End};
@@ -20,7 +20,7 @@ const PAGE_MAX: usize = 512;
 
 type Found = (Place, (RunId, Summary));
 
-/// Runs that fit a filter, a page of them.
+/// A page of the runs that fit a filter.
 pub(super) async fn runs(
     context: &TableContext,
     filter: &RunFilter,
@@ -29,7 +29,7 @@ pub(super) async fn runs(
 ) -> Result<RunPage, StoreError> {
     let after = from.map(read_token).transpose()?;
     let limit = limit as usize;
-    // One more than the page has room for: it says whether there is another page.
+    // One more than the page has room for says whether there is another page.
     let shards = (0..context.shards).map(Shard);
     let parts = shards.map(|shard| of_shard(context, filter, shard, after.as_ref(), limit + 1));
     let mut found: Vec<Found> = try_join_all(parts).await?.concat();
@@ -67,7 +67,7 @@ fn read_token(token: &PageToken) -> Result<Place, StoreError> {
     })
 }
 
-/// The shortest list that has all runs that fit.
+/// The shortest list that has all matching runs.
 fn list(filter: &RunFilter) -> List<'_> {
     let app = filter.app.as_ref().map(tape_core::id::App::as_str);
     match (&filter.label, app, filter.status) {
@@ -114,7 +114,7 @@ async fn of_shard(
     Ok(found)
 }
 
-/// The runs that stand in the list by their own rows, and that fit.
+/// The runs that are in the list by their own rows, and that fit.
 async fn verify(
     context: &TableContext,
     filter: &RunFilter,

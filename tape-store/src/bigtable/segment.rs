@@ -1,14 +1,13 @@
-//! Segments: what a stream's row has too much of moves to rows of its own, which never change again but for erased payloads.
+//! Segments: entries of a full stream row move to rows of their own, which change afterwards only where payloads are erased.
 //!
-//! 1. The stream's row is told where the segment ends, so that all who make it make the same.
-//! 2. The segment's row is written if there is none, by whoever reserved it (`row_reservation.rs`) and then found the boundary as it was: else one
-//!    that was suspended would write it once more after it was dropped.
+//! 1. The stream's row records where the segment ends, so that all processes that make it make the same one.
+//! 2. The segment's row is written if there is none, by a process that reserved it (`row_reservation.rs`) and then found the boundary
+//!    unchanged. Otherwise a suspended process could write it again after it was dropped.
 //! 3. Payloads that were erased in the stream's row are erased in the segment.
-//! 4. The stream's row moves its boundary and drops its copies, if its boundary and its count of erased payloads are what they were
-//!    when the entries were read.
+//! 4. The stream's row moves its boundary and drops its copies, if its boundary and its count of erased payloads are unchanged since the
+//!    entries were read.
 //!
-//! After a crash between any two steps whoever commits next goes on; all steps can be made again, also late. Readers go by
-//! the boundary.
+//! After a crash between any two steps the next commit continues. All steps can be repeated, also late. Readers use the boundary.
 
 use super::append::{BATCHES, ENTRIES, ERASED, PAYLOADS, erasure, qualifier};
 use super::end::{self, End, Open};
@@ -23,14 +22,14 @@ use tape_core::id::{Seq, StreamId};
 const ENTRIES_MAX: u64 = 256;
 /// Bytes of entries in a row after which they are moved.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Where entries could not be moved, a row takes no further ones beyond so many times as much.
+/// Where entries could not be moved, a row takes further ones up to this many times the bounds above.
 const OVERFULL: u64 = 8;
 /// Most segments that are made before one commit.
 const SEGMENTS_MAX: u64 = 2 * OVERFULL;
 
 const DOING: &str = "moves entries to a segment";
 
-/// Whether a row has enough for a segment.
+/// Whether a row has enough entries for a segment.
 pub(super) fn is_full(end: &End) -> bool {
     end.open_entries() >= ENTRIES_MAX || end.bytes >= BYTES_MAX
 }
@@ -39,7 +38,7 @@ fn is_overfull(end: &End) -> bool {
     end.open_entries() >= ENTRIES_MAX * OVERFULL || end.bytes >= BYTES_MAX * OVERFULL
 }
 
-/// Moves entries of a full row to segments. Where that does not work out, the row may get fuller, within bounds. The end as it is then.
+/// Moves entries of a full row to segments. Where that fails, the row may grow further, within bounds. Returns the end afterwards.
 pub(super) async fn make_room(
     context: &TableContext,
     stream: &StreamId,
@@ -72,7 +71,7 @@ pub(super) async fn seal(context: &TableContext, stream: &StreamId) -> Result<En
     ))
 }
 
-/// The row with all entries that are in no segment, and its end with the bytes that they have.
+/// The row with all entries that are in no segment, and its end with the bytes of these entries.
 async fn read(context: &TableContext, stream: &StreamId) -> Result<(End, Row), StoreError> {
     let families = [ENTRIES, PAYLOADS, ERASED, BATCHES].map(table::family);
     let cells = families.into_iter().chain([end::cells()]);
@@ -88,7 +87,7 @@ async fn read(context: &TableContext, stream: &StreamId) -> Result<(End, Row), S
     Ok((end, row))
 }
 
-/// Makes one segment of the row as it was read, or begins to.
+/// Makes one segment from the row as it was read, or begins to.
 async fn step(context: &TableContext, stream: &StreamId, end: &End, row: &Row) -> Result<(), Failure> {
     let mut open = end.open;
     if open.sealing == Seq::ZERO {
@@ -110,14 +109,14 @@ async fn step(context: &TableContext, stream: &StreamId, end: &End, row: &Row) -
         sealing: Seq::ZERO,
         ..open
     };
-    // Names of batches are for people who look at a row; a segment has none.
+    // Names of batches are for people who inspect a row; a segment has none.
     let names = row.family(BATCHES).filter(|cell| seq(cell) <= open.sealing);
     let dropped = moved.iter().copied().chain(names);
     let mut mutations: Vec<Mutation> = dropped
         .map(|cell| table::unset(&cell.family, cell.qualifier.clone()))
         .collect();
     mutations.push(sealed.cell());
-    // Where it is not so any more, somebody has done it or a payload was erased meanwhile: the caller looks again.
+    // Where this no longer holds, another process has made the segment, or a payload was erased meanwhile: the caller looks again.
     change(context, stream, open, mutations).await.map(drop)
 }
 
@@ -136,8 +135,8 @@ fn boundary(end: &End, row: &Row) -> Seq {
     last
 }
 
-/// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased. Whether the segment is
-/// still wanted.
+/// Writes the segment's row, unless there is one, and makes sure that it has no payload that is marked as erased. Returns whether the
+/// segment is still wanted.
 async fn write(
     context: &TableContext,
     stream: &StreamId,

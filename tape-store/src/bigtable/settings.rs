@@ -1,4 +1,4 @@
-//! What can be set about a Bigtable store, and how its URL is read.
+//! The settings of a Bigtable store, and how its URL is parsed.
 
 use crate::error::{STORE_URL, StoreError};
 use std::str::FromStr;
@@ -10,7 +10,7 @@ const EMULATOR: &str = "BIGTABLE_EMULATOR_HOST";
 /// For how long the service keeps changes.
 const CHANGE_STREAM_DAYS: std::ops::RangeInclusive<u32> = 1..=7;
 
-/// What can be set about a Bigtable store. Each has a parameter of the same name in the URL.
+/// The settings of a Bigtable store. Each is a parameter of the URL, under its own name unless its comment gives another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -20,32 +20,32 @@ pub struct Settings {
     pub connections: u32,
     /// How long one call may take; `timeout_ms`. An answer that has not come by then counts as lost.
     pub timeout: Duration,
-    /// How old a hint is whose writer is taken for dead; `given_up_after_ms`. A writer that is not just tries again.
+    /// The age of a hint at which its writer counts as dead; `given_up_after_ms`. A writer that is still alive retries.
     pub given_up_after: Duration,
     /// Whether opening the store makes its table; `migrate=auto` or `migrate=never`.
     pub migrate: bool,
-    /// Whether commits of other servers are heard of through the table's change stream; `push=auto`, `push=on` or `push=off`.
+    /// Whether the store learns of commits of other servers through the table's change stream; `push=auto`, `push=on` or `push=off`.
     pub push: Push,
-    /// For how many days, 1 to 7, a table that is made keeps a change stream; `change_stream_days`. Without it, it has none.
+    /// For how many days, 1 to 7, a new table keeps its change stream; `change_stream_days`. Without it, a new table has no change stream.
     pub change_stream_days: Option<u32>,
-    /// An emulator, as `HOST:PORT`, instead of the service; without it the variable `BIGTABLE_EMULATOR_HOST` of the environment counts.
+    /// An emulator, as `HOST:PORT`, instead of the service. The default is the environment variable `BIGTABLE_EMULATOR_HOST`.
     pub emulator: Option<String>,
 }
 
-/// Whether a store follows the change stream of its table. Where it does not, it looks for commits of others once a second.
+/// Whether a store follows the change stream of its table. Where it does not, it polls for commits of others once a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// If the table has a change stream. That is asked of the service for tables; who may not ask it does without.
+    /// If the table has a change stream. The store asks the admin service for that; without permission to ask, it does not follow one.
     Auto,
-    /// The table has one.
+    /// Always: the table has one.
     On,
-    /// Whether it has one or not, it is not followed.
+    /// Never, also where the table has one.
     Off,
 }
 
 impl Default for Settings {
-    /// The default app profile of the service, 4 connections, 10 seconds for a call, 60 until a writer is given up; the table is made,
-    /// without a change stream, and where there is one it is followed.
+    /// The default app profile of the service, 4 connections, 10 seconds for a call, 60 until a writer counts as dead; the table is made
+    /// without a change stream, and an existing change stream is followed.
     fn default() -> Self {
         Self {
             app_profile: String::new(),
@@ -73,7 +73,7 @@ pub struct Target {
 impl FromStr for Target {
     type Err = StoreError;
 
-    /// Reads `bigtable://PROJECT/INSTANCE/TABLE?PARAMETERS`. A parameter that is not known is refused.
+    /// Reads `bigtable://PROJECT/INSTANCE/TABLE?PARAMETERS`. An unknown parameter is refused.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let form = || invalid("it is not of the form bigtable://PROJECT/INSTANCE/TABLE".to_owned());
         let rest = text.strip_prefix("bigtable://").ok_or_else(form)?;
@@ -102,7 +102,7 @@ impl FromStr for Target {
     }
 }
 
-/// What projects (also those of a domain), instances and tables are named with.
+/// Whether a text can name a project (also one of a domain), an instance or a table.
 fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     !name.is_empty() && name.chars().all(allowed)

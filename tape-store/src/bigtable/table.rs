@@ -1,4 +1,4 @@
-//! What is asked of a table: three calls, each atomic within a row and in nothing beyond it.
+//! The calls of a table: three, each atomic within one row and not beyond it.
 
 use super::error::Failure;
 use async_trait::async_trait;
@@ -18,19 +18,19 @@ pub(super) trait Table: Send + Sync {
     /// Rows that have cells left after the filter, in the order of their keys, at most `limit`; each as it was at one moment.
     async fn read(&self, rows: Rows, filter: RowFilter, limit: usize) -> Result<Vec<Row>, Failure>;
 
-    /// Changes rows, each for itself: what became of each, in their order.
+    /// Changes rows independently. Returns the result for each, in their order.
     async fn mutate(&self, changes: Vec<Change>) -> Vec<Result<(), Failure>>;
 
-    /// Changes one row in one of two ways: whether the filter left a cell of it, and so which.
+    /// Changes one row in one of two ways. Returns whether the filter left a cell of it, which decides the way.
     async fn check_and_mutate(&self, check: Check) -> Result<bool, Failure>;
 }
 
-/// Which rows.
+/// Which rows to read.
 #[derive(Clone, Debug)]
 pub(super) enum Rows {
-    /// Those with these keys.
+    /// The rows with these keys.
     Keys(Vec<Bytes>),
-    /// Those from the first key on and before the second.
+    /// The rows from the first key on and before the second.
     Range(Bytes, Bytes),
 }
 
@@ -79,25 +79,25 @@ impl Row {
     }
 }
 
-/// What is done to a row, in order and at once.
+/// Changes of a row, in order and atomic.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) key: Bytes,
     pub(super) mutations: Vec<Mutation>,
 }
 
-/// A change that depends on what the row has.
+/// A change that depends on the content of the row.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
     pub(super) key: Bytes,
     pub(super) predicate: RowFilter,
-    /// Where the predicate leaves a cell.
+    /// The changes where the predicate leaves a cell.
     pub(super) then: Vec<Mutation>,
-    /// Where it leaves none.
+    /// The changes where it leaves none.
     pub(super) otherwise: Vec<Mutation>,
 }
 
-/// Cells carry ordinals, which are no times, as their timestamps; those have to be whole milliseconds.
+/// Cells carry ordinals, which are no times, as their timestamps; timestamps must be whole milliseconds.
 const MICROS_PER_ORDINAL: i64 = 1_000;
 
 const fn micros(ordinal: u64) -> i64 {
@@ -110,7 +110,7 @@ const fn micros(ordinal: u64) -> i64 {
     ordinal * MICROS_PER_ORDINAL
 }
 
-/// The ordinal that a timestamp stands for.
+/// The ordinal of a timestamp.
 pub(super) const fn ordinal(micros: i64) -> u64 {
     (micros / MICROS_PER_ORDINAL).unsigned_abs()
 }
@@ -119,12 +119,12 @@ const fn mutation(kind: Kind) -> Mutation {
     Mutation { mutation: Some(kind) }
 }
 
-/// Sets a column that has one cell, whatever was there.
+/// Sets a column that has one cell, whatever its present value.
 pub(super) fn set(family: &str, qualifier: impl Into<Bytes>, value: impl Into<Bytes>) -> Mutation {
     set_at(family, qualifier, 0, value)
 }
 
-/// Sets a column as of an ordinal: the cell with the greatest one is the one that is read, whichever came last.
+/// Sets a column as of an ordinal: reads return the cell with the greatest ordinal, whichever arrived last.
 pub(super) fn set_at(
     family: &str,
     qualifier: impl Into<Bytes>,
@@ -141,7 +141,7 @@ pub(super) fn set_at(
 
 /// Sets a column as of the time by the service's clock, in whole milliseconds.
 pub(super) fn set_now(family: &str, qualifier: impl Into<Bytes>, value: impl Into<Bytes>) -> Mutation {
-    /// The service takes this for its own time.
+    /// The service replaces this by its own time.
     const BY_THE_SERVICE: i64 = -1;
     mutation(Kind::SetCell(proto::mutation::SetCell {
         family_name: family.to_owned(),
@@ -151,7 +151,7 @@ pub(super) fn set_now(family: &str, qualifier: impl Into<Bytes>, value: impl Int
     }))
 }
 
-/// The time that a cell was set as of by [`set_now`].
+/// The time at which [`set_now`] set a cell.
 pub(super) fn time_of(cell: &Cell) -> Timestamp {
     let micros = i64::try_from(cell.ordinal).unwrap_or(i64::MAX);
     Timestamp::from_micros(micros.saturating_mul(MICROS_PER_ORDINAL))
@@ -172,7 +172,7 @@ pub(super) fn unset(family: &str, qualifier: impl Into<Bytes>) -> Mutation {
     }))
 }
 
-/// Takes the cells up to an ordinal from a column; later ones stay.
+/// Deletes the cells of a column up to an ordinal; later ones stay.
 pub(super) fn unset_up_to(family: &str, qualifier: impl Into<Bytes>, ordinal: u64) -> Mutation {
     mutation(Kind::DeleteFromColumn(proto::mutation::DeleteFromColumn {
         family_name: family.to_owned(),
@@ -191,7 +191,7 @@ pub(super) fn unset_family(family: &str) -> Mutation {
     }))
 }
 
-/// Takes the whole row away.
+/// Deletes the whole row.
 pub(super) const fn unset_row() -> Mutation {
     mutation(Kind::DeleteFromRow(proto::mutation::DeleteFromRow {}))
 }
@@ -200,16 +200,16 @@ const fn filter(filter: Filter) -> RowFilter {
     RowFilter { filter: Some(filter) }
 }
 
-/// What all of the filters leave, one after the other.
+/// Applies all filters, one after the other.
 fn chain(filters: impl IntoIterator<Item = RowFilter>) -> RowFilter {
     let filters = filters.into_iter().collect();
     filter(Filter::Chain(Chain { filters }))
 }
 
-/// What any of the filters leaves, of each column the newest cell. They must not overlap.
+/// Passes cells that any of the filters passes, of each column the newest cell. The filters must not overlap.
 pub(super) fn any_of(filters: impl IntoIterator<Item = RowFilter>) -> RowFilter {
     let mut filters: Vec<RowFilter> = filters.into_iter().collect();
-    // A choice has to be between at least two.
+    // The service requires at least two alternatives.
     let choice = if filters.len() == 1 {
         filters.remove(0)
     } else {
@@ -236,12 +236,12 @@ pub(super) fn family(family: &str) -> RowFilter {
     }))
 }
 
-/// What a filter leaves, without the values.
+/// Passes the cells of a filter without their values.
 pub(super) fn without_values(of: RowFilter) -> RowFilter {
     chain([of, filter(Filter::StripValueTransformer(true))])
 }
 
-/// The column where its newest cell has this value.
+/// Passes the column where its newest cell has this value.
 pub(super) fn exactly(family: &str, qualifier: impl Into<Bytes>, value: impl Into<Bytes>) -> RowFilter {
     let qualifier = qualifier.into();
     chain([

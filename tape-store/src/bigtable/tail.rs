@@ -1,14 +1,14 @@
-//! The feed: a log a shard, which readers put together.
+//! The feed: one log for each shard, which readers write.
 //!
-//! Each row of the log says of some streams from which entry to which they come next. Before a commit its stream goes into the set of
-//! pending streams; a reader that finds nothing more in the log looks there, and makes the next row, if there is none yet.
-//! How far the log has a stream stands in the stream's row, and is raised after the row of the log was made. Whoever makes the next
-//! row first raises what the last one should have raised, so what a row says follows what all rows before it say.
+//! Each row of the log names some streams, and for each the range of entries that comes next. Before a commit, its stream is added to the
+//! set of pending streams. A reader at the end of the log reads this set, and makes the next row, if there is none yet. The stream's row
+//! records how far the log has the stream; this mark is raised after the row of the log was made. A reader that makes the next row first
+//! raises the marks of the last one, so each row continues where all rows before it end.
 //!
-//! Rows that only name what was dropped are taken away (`reclaim.rs`), but for the last: a reader passes over numbers that are missing, once it knows that a
+//! Rows that only name dropped entries are deleted (`reclaim.rs`), except the last. A reader skips missing numbers once it knows that a
 //! later row had been made before it looked for them.
 //!
-//! No clock is asked: what a paused writer commits later is found then, since its stream stays in the set until its row has moved on.
+//! No clock is used: a late commit of a paused writer is found then, since its stream stays in the set until its row has moved on.
 
 use super::end::{self, ABOUT, End, LOGGED};
 use super::error::corrupt;
@@ -29,20 +29,20 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 
 const DOING: &str = "reads the feed";
-/// The column of a row of the log that says what comes next.
+/// The column of a row of the log with its parts.
 pub(super) const PARTS: &[u8] = b"parts";
 /// The column of [`LOGGED`].
 const UP_TO: &[u8] = b"n";
-/// pending streams that are looked at together; a row of the log has no more.
+/// Pending streams that are read together; a row of the log has no more.
 const NEWS_MAX: usize = 256;
 /// Rows of the log that are read at once.
 const LOG_ROWS_MAX: usize = 8;
 /// Streams that are read at the same time.
 const UNDER_WAY_MAX: usize = 16;
-/// How often a reader looks again that others overtake.
+/// How often a reader that others overtake looks again.
 const OVERTAKEN_MAX: u32 = 64;
 
-/// Entries of one stream that follow in the feed.
+/// A range of entries of one stream that comes next in the feed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Part {
     pub(super) stream: StreamId,
@@ -100,18 +100,18 @@ fn foreign() -> StoreError {
     }
 }
 
-/// What became of looking for pending streams.
+/// The result of looking for pending streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Looked {
-    /// There is none.
+    /// There are none.
     None,
-    /// The log has another row; `all` where that is all there was.
+    /// The log has another row; `all` where it has all pending streams.
     Logged { all: bool },
-    /// Somebody else made the row.
+    /// Another reader made the row.
     Overtaken,
 }
 
-/// What this server knows of each log: up to which row the streams' rows were raised.
+/// For each log, the row up to which this server knows that the marks in streams' rows were raised.
 pub(super) struct LoggedUpTo(Vec<AtomicU64>);
 
 impl LoggedUpTo {
@@ -137,7 +137,7 @@ pub(super) async fn page(
 ) -> Result<TailPage, StoreError> {
     let mut place = Place::read(cursor)?;
     let mut overtaken = 0;
-    // The last row that was there before the log is read: what is missing before it was taken away, not just made.
+    // The last row that existed before the log is read: a missing row before it was deleted, and is not about to be made.
     let mut known = 0;
     loop {
         let log = Log::read(context, shard, place.row).await?;
@@ -175,7 +175,7 @@ pub(super) async fn page(
     }
 }
 
-/// What stands at the place of a cursor.
+/// The entry at the place of a cursor.
 pub(super) async fn found(
     context: &TableContext,
     shard: Shard,
@@ -190,7 +190,7 @@ pub(super) async fn found(
     let log = Log::read(context, shard, row).await?;
     let parts = match log.rows.first() {
         Some((number, parts)) if *number == row => parts,
-        // The row only named what was dropped, and was taken away.
+        // The row only named dropped entries, and was deleted.
         Some(_) => return Ok(Found::Dropped),
         None => return Ok(Found::Beyond),
     };
@@ -204,7 +204,7 @@ pub(super) async fn found(
         return Ok(Found::Beyond);
     };
     let entries = match read::entries(context, &part.stream, Seq(part.from.0 - 1), 1).await {
-        // A damaged entry is there; it is reported where it is read.
+        // The entry there is damaged; the damage is reported where the entry is read.
         Err(StoreError::Corrupt { .. }) => return Ok(Found::Dropped),
         entries => entries?,
     };
@@ -252,14 +252,14 @@ async fn known_end(context: &TableContext, shard: Shard) -> Result<u64, StoreErr
 
 /// Some rows of the log.
 struct Log {
-    /// Rows from the one that was asked for.
+    /// Rows from the requested one on.
     rows: Vec<(u64, Vec<Part>)>,
-    /// The row before it.
+    /// The row before the requested one.
     last: Option<Vec<Part>>,
 }
 
 impl Log {
-    /// Reads the log from a row on; and the row before it, unless it is known that nothing has to be done for that one.
+    /// Reads the log from a row on; and the row before it, unless the marks of that one are known to be raised.
     async fn read(context: &TableContext, shard: Shard, from: u64) -> Result<Self, StoreError> {
         let before = from.checked_sub(1).ok_or_else(foreign)?;
         let first = if context.logged_up_to.is(shard, before) {
@@ -290,7 +290,7 @@ impl Log {
     }
 }
 
-/// The number of a row of the log, and what it says.
+/// The number of a row of the log, and its parts.
 pub(super) fn parse(shard: Shard, row: &Row) -> Result<(u64, Vec<Part>), StoreError> {
     let damaged = |problem: &str| {
         let what = format!("the log of shard {} at {}", shard.0, row.key.escape_ascii());
@@ -331,7 +331,7 @@ impl Page {
         self.len() >= limit || self.bytes >= read::PAGE_BYTES_MAX
     }
 
-    /// Takes entries of a row of the log from a place on, as far as there is room. The place after them.
+    /// Takes entries of a row of the log from a place on, as far as there is room. Returns the place after them.
     async fn take(
         &mut self,
         context: &TableContext,
@@ -373,7 +373,7 @@ impl Page {
                 }
             }
             if !complete {
-                // There was no room for the rest of them in a page of the stream.
+                // The page of the stream had no room for the rest of the part.
                 whole = false;
                 break;
             }
@@ -390,7 +390,7 @@ fn total(parts: &[Part]) -> u64 {
     parts.iter().map(Part::len).sum()
 }
 
-/// What follows after the first `passed` entries, at most `room` entries of it.
+/// The parts after the first `passed` entries, at most `room` entries.
 fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
     let mut wanted = Vec::new();
     for part in parts {
@@ -415,10 +415,10 @@ fn wanted(parts: &[Part], mut passed: u64, mut room: u64) -> Vec<Part> {
     wanted
 }
 
-/// An entry, or that it cannot be read.
+/// An entry, or the report that it cannot be read.
 type Stored = Result<StoredEntry, DamagedEntry>;
 
-/// The entries of a part that are left, or the first of them, and the last entry that they reach to.
+/// The entries of a part that still exist, or the first of them, and the last entry that they cover.
 async fn entries_of(context: &TableContext, part: Part) -> Result<(Vec<Stored>, Seq), StoreError> {
     let limit = u32::try_from(part.len()).unwrap_or(u32::MAX);
     let before = Seq(part.from.0 - 1);
@@ -429,19 +429,20 @@ async fn entries_of(context: &TableContext, part: Part) -> Result<(Vec<Stored>, 
     if entries.is_empty() {
         return Ok((vec![Err(lost(&part))], part.to));
     }
-    // What the part began with may have been dropped; then the page goes on beyond its end.
+    // The first entries of the part may have been dropped; then the page continues beyond the part's end.
     let reached = entries.last().map_or(part.to, |last| last.seq.min(part.to));
     entries.retain(|entry| entry.seq <= part.to);
     Ok((entries.into_iter().map(Ok).collect(), reached))
 }
 
-/// Entries that the log has and their stream has not. Where they were dropped, later ones would be there: the last is always kept.
+/// The report for entries that the log has and their stream lacks. They were not dropped: then later ones would exist, since the last is
+/// always kept.
 fn lost(part: &Part) -> DamagedEntry {
     let problem = format!("entries {} to {} are not there", part.from, part.to);
     DamagedEntry::new(Some(part.stream.clone()), &corrupt(&part.stream, problem))
 }
 
-/// The first entries of a part of which one is damaged, read one by one up to that one.
+/// The first entries of a part with a damaged entry, read one by one up to that one.
 async fn each_of(context: &TableContext, part: &Part) -> Result<(Vec<Stored>, Seq), StoreError> {
     let (mut found, mut seq) = (Vec::new(), part.from);
     while seq <= part.to {
@@ -470,8 +471,8 @@ async fn each_of(context: &TableContext, part: &Part) -> Result<(Vec<Stored>, Se
     Ok((found, part.to))
 }
 
-/// Looks which streams have more than the log, and makes row `next` of it of them. `last` is the row before, unless it is known that the
-/// streams' rows were raised as it says.
+/// Finds the streams that have more entries than the log, and makes row `next` of the log from them. `last` is the row before; none where
+/// its marks are known to be raised.
 async fn find_news(
     context: &TableContext,
     shard: Shard,
@@ -490,7 +491,7 @@ async fn find_news(
     let found = search(context, shard).await?;
     if found.parts.is_empty() {
         hint::clean(context, found.stale).await;
-        // Since the log was read, another reader may have made the row, and raised what it says.
+        // Since the log was read, another reader may have made the row, and raised its marks.
         let log = Log::read(context, shard, next).await?;
         return Ok(if log.rows.is_empty() {
             Looked::None
@@ -514,7 +515,7 @@ async fn find_news(
     Ok(Looked::Logged { all: found.all })
 }
 
-/// Says in a stream's row that the log has its entries to the end of the part.
+/// Raises the mark in a stream's row: the log has its entries to the end of the part.
 fn raise(part: &Part) -> Change {
     Change {
         key: keys::stream(&part.stream),
@@ -522,7 +523,7 @@ fn raise(part: &Part) -> Change {
     }
 }
 
-/// Makes a row of the log, if the one before it is the last. Whether it was.
+/// Makes a row of the log, if the one before it is the last. Returns whether it was.
 async fn make_row(
     context: &TableContext,
     shard: Shard,
@@ -536,7 +537,7 @@ async fn make_row(
     let Some(reservation) = reservation.map_err(|failure| failure.store_error(DOING))? else {
         return Ok(false);
     };
-    // Where there are later rows, it was there and was taken away.
+    // Where there are later rows, this row existed and was deleted.
     if !Log::read(context, shard, number).await?.rows.is_empty() {
         reservation.withdraw(table).await;
         return Ok(false);
@@ -548,16 +549,16 @@ async fn make_row(
     written.map_err(|failure| failure.store_error(DOING))
 }
 
-/// Streams that have more than the log.
+/// Streams that have more entries than the log.
 struct Pending {
     parts: Vec<Part>,
-    /// Hints that are, or will be once the parts are logged, of no use.
+    /// Hints that are obsolete, or will be once the parts are logged.
     stale: Vec<(Seen, StreamId, End)>,
-    /// Whether all pending streams were looked at.
+    /// Whether all pending streams were read.
     all: bool,
 }
 
-/// Looks through the set of pending streams until some have entries; writers that pause before their commit do not hide others.
+/// Reads the set of pending streams until some have entries. So writers that pause before their commit do not hide others.
 async fn search(context: &TableContext, shard: Shard) -> Result<Pending, StoreError> {
     let (mut begin, end) = keys::all_news(shard);
     let mut found = Pending {

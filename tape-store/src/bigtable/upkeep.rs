@@ -1,7 +1,7 @@
-//! Looking over what the table has beside entries.
+//! Verifies and corrects what the table has beside entries.
 //!
-//! A stream's own row has its due work and what lists show; hints say where to look. A correction goes the way of a commit: the hints
-//! first, then the row, a generation later and only if it still ends where it did.
+//! A stream's own row has its due work and its row in lists; hints say where to look. A correction works like a commit: first the hints,
+//! then the row, with a raised generation and only if it still ends where it did.
 
 use super::append::{AGENDA, agenda_cell, due_in};
 use super::end::{self, End, Listed};
@@ -145,7 +145,7 @@ impl BigtableStore {
         run.map_or_else(Vec::new, |(run, listed)| keys::listings(shard, run, listed))
     }
 
-    /// What lists are to show of a run, where that is to be corrected.
+    /// The corrected row of a run in lists, where it must be corrected.
     fn listed_as(&self, stream: &StreamId, now: &End, correction: &Correction) -> Option<Arc<Listed>> {
         let summary = correction.summary.clone().filter(|_| stream.as_run().is_some())?;
         let stored_at = now.listed.as_ref().map(|listed| listed.stored_at);
@@ -153,7 +153,7 @@ impl BigtableStore {
         Some(Arc::new(Listed { stored_at, summary }))
     }
 
-    /// Which of the hints with these keys there are.
+    /// Which of the hints with these keys exist.
     async fn hints_there(&self, keys: Vec<Bytes>) -> Result<HashSet<Bytes>, StoreError> {
         let mut there = HashSet::new();
         for keys in keys.chunks(ROWS_MAX) {

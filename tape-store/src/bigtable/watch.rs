@@ -1,12 +1,12 @@
-//! Hears of commits of other servers through the table's change stream.
+//! Learns of commits of other servers through the table's change stream.
 //!
-//! The stream wakes those who wait, and nothing else: what there is, and in which order, the log says (`tail.rs`). A commit is the change that
-//! moves the head of a stream's row. The hint that the stream is pending comes before it, so who looks after the change was
-//! told finds it; who looked after the hint might not.
+//! The stream only wakes waiting tasks: the log decides the entries and their order (`tail.rs`). A commit is the change that moves the head
+//! of a stream's row. The hint that the stream is pending comes before it. So a reader that looks after this change was pushed finds the
+//! commit; a reader that looked after the hint might not.
 //!
-//! Each partition is read from a moment just before now on, over a stream that goes on from where the last one broke. Partitions split and
-//! merge: those that are closed say where to go on. Where that is not possible, all begins anew with the partitions that there are then.
-//! While not every key of the table is read, those who wait look again every second, as they do where there is no change stream.
+//! Each partition is read from just before now on; after a break, a new stream continues from the same place. Partitions split and merge: a
+//! closed one says where to continue. Where that is not possible, the watch restarts with the present partitions. While not every key of
+//! the table is followed, waiting readers poll every second, as they do without a change stream.
 
 use super::changes::{Changes, Client, StartFrom, StreamPartition};
 use super::error::Failure;
@@ -28,12 +28,12 @@ use tonic::Status;
 /// How far a clock may be ahead of the service's, which does not read from the future, in milliseconds.
 const CLOCK_AHEAD_MAX_MS: u64 = 10_000;
 
-/// How long one waits for the service.
+/// Timeouts and pauses of a watch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How often a stream says that it is there.
+    /// The interval of a stream's heartbeats.
     pub(super) heartbeat: Duration,
-    /// A stream that says nothing for so long is lost.
+    /// A stream that is silent for this long is lost.
     pub(super) silence: Duration,
     /// The pause after the first failure; it doubles with each that follows.
     pub(super) pause: Duration,
@@ -49,7 +49,7 @@ impl Pace {
         pause_max: Duration::from_secs(30),
     };
 
-    /// The pause after so many failures in a row.
+    /// The pause after `failures` failures in a row.
     pub(super) fn after(self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else {
             return Duration::ZERO;
@@ -59,7 +59,7 @@ impl Pace {
     }
 }
 
-/// Follows the change stream for as long as it lives.
+/// Follows the change stream until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
     standing: Arc<Standing>,
@@ -124,7 +124,7 @@ impl Watch {
         }
     }
 
-    /// Whether all commits are heard of, for the moment.
+    /// Whether all commits are pushed at present.
     pub(super) fn is_pushed(&self) -> bool {
         self.standing.pushed.load(Ordering::Acquire)
     }
@@ -136,7 +136,7 @@ impl Drop for Watch {
     }
 }
 
-/// What the store sees of its watch.
+/// The state of the watch, for the store.
 #[derive(Debug)]
 struct Standing {
     pushed: AtomicBool,
@@ -144,7 +144,7 @@ struct Standing {
 }
 
 impl Standing {
-    /// Those who wait look once more on either turn: for what was not heard of, and because they may wait too long now.
+    /// Waiting readers look once more at both changes: for commits that were not pushed before, and because their wait may now be too long.
     fn set(&self, pushed: bool) {
         if self.pushed.swap(pushed, Ordering::AcqRel) != pushed {
             self.wake.notify();
@@ -152,17 +152,17 @@ impl Standing {
     }
 }
 
-/// What is made of what the stream says.
+/// Wakes readers and logs by the events of the stream.
 struct Report {
     standing: Arc<Standing>,
-    /// How often all began anew since all was heard.
+    /// How often the watch restarted since all partitions were last followed.
     failures: u32,
-    /// What the log was told last: whether commits are pushed.
+    /// What was logged last: whether commits are pushed.
     said: Option<bool>,
 }
 
 impl Report {
-    /// Whether every commit is heard of.
+    /// Records whether every commit is pushed.
     fn hears_all(&mut self, all: bool) {
         self.standing.set(all);
         if all {
@@ -208,7 +208,7 @@ impl ChangeReader {
         }
     }
 
-    /// Whether the table has a change stream, as far as it may be asked.
+    /// Whether the table has a change stream, as far as this account may ask.
     async fn finds_one(&self) -> bool {
         const DOING_WITHOUT: &str = "commits of other servers are looked for, not pushed";
         loop {
@@ -232,7 +232,7 @@ impl ChangeReader {
         }
     }
 
-    /// Follows all partitions from now on, until there is no going on.
+    /// Follows all partitions from now on, until it cannot continue.
     async fn follow(&mut self) -> Failure {
         let from = self.environment.wall().minus_millis(CLOCK_AHEAD_MAX_MS);
         let since_epoch = Duration::from_micros(from.as_micros().try_into().unwrap_or(0));
@@ -253,16 +253,16 @@ impl ChangeReader {
     }
 }
 
-/// All partitions, as they are read at the same time.
+/// All partitions, read concurrently.
 struct Session<'a> {
     changes: &'a Changes,
     pace: Pace,
     clients: Vec<Client>,
     readings: FuturesUnordered<BoxFuture<'a, (Reading, News)>>,
-    /// Those of which nothing was heard yet, or nothing since they were lost.
+    /// Partitions without a record so far, or since their stream was lost.
     silent: HashSet<u64>,
     coming: Coming,
-    /// How many were begun.
+    /// How many readings were begun.
     begun: u64,
 }
 

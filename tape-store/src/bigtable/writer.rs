@@ -1,4 +1,4 @@
-//! How batches are committed: hints first, all of them in one call; then each batch by one conditional change of its stream's row.
+//! How batches are committed: first the hints of all batches in one call, then each batch by one conditional change of its stream's row.
 
 use super::append::{Candidate, Fitting};
 use super::end::{self, End};
@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use std::collections::HashMap;
 use tape_core::id::{Epoch, Seq, StreamId};
 
-/// How often a batch is tried that fits its stream but for the generation, or whose stream moves while it is looked at.
+/// How often a batch is tried where it fits its stream except for the generation, or where its stream moves during the check.
 const ATTEMPTS_MAX: u32 = 8;
-/// Batches of a call that are on their way at the same time.
+/// Batches of a call that are under way at the same time.
 const UNDER_WAY_MAX: usize = 64;
 /// Most rows that are read or changed in one call.
 const ROWS_MAX: usize = 1_024;
@@ -48,7 +48,7 @@ pub(super) async fn commit(context: &TableContext, batches: Vec<Batch>) -> Vec<A
     answers.into_iter().map(answered).collect()
 }
 
-/// The end that a batch wants, if it is the one that was last seen here, or that of a stream that nobody has seen.
+/// The end that a batch expects, if it is the one that was last seen here, or that of a stream not seen yet.
 fn likely_end(context: &TableContext, batch: &Batch) -> Option<End> {
     match context.ends.get(&batch.stream) {
         Some(end) => batch.check_end(end.stated()).is_ok().then_some(end),
@@ -56,7 +56,7 @@ fn likely_end(context: &TableContext, batch: &Batch) -> Option<End> {
     }
 }
 
-/// Finds out where the streams end of which that is not known, and answers the batches that do not fit.
+/// Reads the ends of streams that are not known, and answers the batches that do not fit.
 async fn fit(
     context: &TableContext,
     candidates: Vec<Candidate>,
@@ -86,7 +86,7 @@ async fn fit(
     fitting
 }
 
-/// Moves entries out of rows that have many.
+/// Moves entries out of full rows.
 async fn make_room(
     context: &TableContext,
     fitting: Vec<Fitting>,
@@ -144,7 +144,7 @@ async fn announce(
         let rest = changes.split_off(changes.len().min(ROWS_MAX));
         let outcomes = context.table.mutate(std::mem::replace(&mut changes, rest)).await;
         for (n, outcome) in outcomes.into_iter().enumerate() {
-            // Deletions have no owner: where they fail, readers clean up.
+            // Deletions belong to no batch: where they fail, readers clean up.
             if let (Err(failure), Some(owner)) = (outcome, owners.get(done + n)) {
                 failed.insert(*owner, failure);
             }
@@ -162,7 +162,7 @@ async fn announce(
     announced.collect()
 }
 
-/// Commits the batches. Gives back those whose streams do not end as they were thought to.
+/// Commits the batches. Returns those whose streams do not end as assumed.
 async fn append(
     context: &TableContext,
     fitting: Vec<Fitting>,
@@ -205,7 +205,7 @@ async fn append(
     lost
 }
 
-/// What became of a batch. Where nothing is at its place, attempts that may be under way are made to fail before anybody is told.
+/// What became of a batch. Where nothing is at its place, attempts that may be under way are made to fail before the answer.
 pub(super) async fn resolve(context: &TableContext, batch: &Batch) -> Result<CommitOutcome, StoreError> {
     const DOING: &str = "looks for a batch";
     let stream = &batch.stream;

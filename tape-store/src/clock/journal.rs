@@ -21,15 +21,16 @@ use tokio::task::AbortHandle;
 
 /// How often the time is measured.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often while it is not known well enough.
+/// How often while the time is not known well enough.
 const EVERY_UNSURE: Duration = Duration::from_secs(1);
-/// The two clocks may run apart by one part in so many: twice what time synchronisation does to a clock at most, and more than a quartz is off.
+/// The two clocks may run apart by one part in this many: twice what time synchronisation does to a clock at most, and more than a quartz
+/// is off.
 const DRIFT: u32 = 500;
 /// Where the bounds are further apart, no right of another is judged.
 const ERROR_MAX: Duration = Duration::from_millis(CLOCK_ERROR_MS_MAX);
 /// Stores tell the time in whole milliseconds at worst.
 const RESOLUTION: Duration = Duration::from_millis(1);
-/// A step counts for as long as a right from before it can last.
+/// A step counts for as long as a right (a lease or claim) from before it can last.
 const STEP_COUNTS: Duration = Duration::from_millis(LEASE_MS_MAX);
 
 /// How a server knows the time of its journal.
@@ -62,11 +63,11 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     known: Option<Known>,
-    /// The last step, and when it was seen.
+    /// The last step of the store's clock, and when it was seen.
     step: Option<(Duration, Duration)>,
     /// The latest time that was given out since the last step.
     told_at: Timestamp,
-    /// A step beyond the bound was seen and is not borne out yet.
+    /// A step beyond the bound was seen, and no later measurement has confirmed it yet.
     doubtful: bool,
     /// Whether the log says that the time is not known well enough.
     told: bool,
@@ -243,7 +244,7 @@ impl Shared {
             return Now::from(self.environment.wall()).unsure();
         };
         let known = known.at(moment);
-        // What was due by one reading is not too early by the next, though the bounds are closer by then.
+        // The time never goes back: what was due by one reading stays due by the next, though the bounds are tighter then.
         state.told_at = state.told_at.max(known.latest);
         let now = Now::within(known.earliest, state.told_at).after_step(state.step_at(moment));
         if state.doubtful || known.error() > ERROR_MAX {

@@ -244,7 +244,7 @@ pub(super) async fn due_work_is_found_among_much_that_is_not(fixture: Fixture) {
     assert_eq!(found, expected);
 }
 
-/// A run with so many timers, all due at one time.
+/// A run with `timers` timers, all due at one time.
 async fn with_timers(store: &dyn JournalStore, name: &str, timers: i64, due: i64) -> Pen {
     let mut pen = Pen::new(name);
     let agenda = (0..timers).map(|n| change(Queue::Timers, timer(n), None, Some(due)));
@@ -260,7 +260,7 @@ async fn with_timers(store: &dyn JournalStore, name: &str, timers: i64, due: i64
     pen
 }
 
-/// All that is due in a shard until a time after `first`, with that, read in pages of `limit`.
+/// All work due in a shard until a time, `first` and what comes after it, read in pages of `limit`.
 async fn paged(
     store: &dyn JournalStore,
     shard: Shard,
@@ -287,7 +287,7 @@ async fn paged(
 pub(super) async fn pages_of_due_work_follow_each_other(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pens = Vec::new();
-    // Many of one time, in one run and in several.
+    // Many hints of one time, in one run and in several.
     for n in 0..12 {
         let due = if n < 9 { 5 } else { 6 + n };
         pens.push(with_timers(store, &format!("run-{n}"), 1 + n % 5, due).await);

@@ -166,7 +166,7 @@ pub(super) async fn batches_of_a_commit_are_independent(fixture: Fixture) {
     }
 }
 
-/// Batches of five entries: whoever looks, at any time, sees whole ones.
+/// Batches of five entries: every reader, at any time, sees whole batches.
 pub(super) async fn a_batch_is_never_half_there(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     let stream = Pen::new("a").stream;
@@ -239,7 +239,8 @@ pub(super) async fn batches_that_no_store_takes_are_refused(fixture: Fixture) {
     assert_eq!(all(store, &pen.stream).await.len(), 1);
 }
 
-/// However many entries came after it, and whether it is one that was refused, one that never came, or one whose place others have.
+/// The answer is right however many entries came after the batch: for a refused batch, one that never arrived, and one whose place others
+/// have.
 pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let (mut pen, mut other) = (Pen::new("a"), Pen::new("b"));
@@ -253,7 +254,7 @@ pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture
         other.write(store, &["of another stream"]).await;
     }
     let mut lost = vec![never];
-    // Behind the end, and of which the stream's end is within the place.
+    // Batches beyond the end, and batches whose place contains the stream's end.
     for (expected, texts) in [(1, &["refused"][..]), (pen.seq.0 - 1, &["x", "refused"])] {
         let behind = Pen {
             seq: Seq(expected),
@@ -287,7 +288,7 @@ pub(super) async fn what_became_of_a_batch_is_told_by_its_place(fixture: Fixture
     }
 }
 
-/// The caller goes away amid a commit: what is said of it then stays true, and where it is said that it was not made, it never comes.
+/// The caller abandons a commit: the later answer about its outcome stays true, and a commit reported as not made never arrives.
 pub(super) async fn a_commit_that_was_abandoned_is_there_or_never_comes(fixture: Fixture) {
     const WAITS: usize = 50;
     let store = fixture.store.as_ref();
@@ -317,7 +318,7 @@ pub(super) async fn a_commit_that_was_abandoned_is_there_or_never_comes(fixture:
     assert_eq!(all(store, &pen.stream).await.len() as u64, pen.seq.0);
 }
 
-/// Polls a future so many times at most, and then drops it. What it came to, if it did.
+/// Polls a future at most `polls` times, and then drops it. Returns its output, if it completed.
 async fn abandoned<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
@@ -332,7 +333,7 @@ async fn abandoned<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     polled.await
 }
 
-/// Thirty-two writers commit on the same end, again and again: one of them wins each time, and the entry is the winner's.
+/// Thirty-two writers commit on the same end, repeatedly: one of them wins each time, and the entry is the winner's.
 pub(super) async fn racing_commits_have_one_winner(fixture: Fixture) {
     let store = &fixture.store;
     let mut pen = Pen::new("a");
@@ -347,7 +348,7 @@ pub(super) async fn racing_commits_have_one_winner(fixture: Fixture) {
         let raced = futures::future::join_all((0..32).map(racer).collect::<Vec<_>>()).await;
         let raced: Vec<_> = raced
             .into_iter()
-            .map(|answer| answer.expect("nobody panics"))
+            .map(|answer| answer.expect("no task panics"))
             .collect();
         let winners: Vec<_> = raced.iter().filter(|(_, answer)| answer.is_ok()).collect();
         assert_eq!(winners.len(), 1, "round {round}");
@@ -363,7 +364,7 @@ pub(super) async fn racing_commits_have_one_winner(fixture: Fixture) {
     }
 }
 
-/// Two drivers: the old one goes on writing as fast as it can, the new one takes the stream over in between.
+/// Two drivers: the old one continues to write as fast as it can, the new one takes the stream over in between.
 pub(super) async fn after_a_takeover_nothing_of_the_old_driver_is_written(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     for round in 0..10 {
@@ -395,7 +396,7 @@ pub(super) async fn after_a_takeover_nothing_of_the_old_driver_is_written(fixtur
 async fn write_until_fenced(store: Arc<dyn JournalStore>, mut pen: Pen) -> usize {
     let mut acknowledged = 0;
     loop {
-        // Each write costs it a look, as it costs whoever takes over: else, where commits queue, it would win for ever.
+        // Each of its writes costs a read, as it costs the driver that takes over: else, where commits queue, it would win for ever.
         drop(store.head(&pen.stream).await);
         let batch = pen.batch(&["old"]);
         match commit(store.as_ref(), batch.clone()).await {
@@ -408,7 +409,7 @@ async fn write_until_fenced(store: Arc<dyn JournalStore>, mut pen: Pen) -> usize
         }
         tokio::task::yield_now().await;
     }
-    // It looks where the stream ends now, and tries again with the epoch it has.
+    // It reads where the stream ends now, and retries with its own epoch.
     for _ in 0..3 {
         let head = store
             .head(&pen.stream)

@@ -1,4 +1,4 @@
-//! What outlives the process.
+//! Durability beyond the process.
 
 use super::Fixture;
 use super::pen::{Pen, all};

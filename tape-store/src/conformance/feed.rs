@@ -101,7 +101,7 @@ pub(super) async fn the_feed_goes_on_from_every_cursor(fixture: Fixture) {
     }
 }
 
-/// Eight writers, some of which pause, and readers that follow all the while: nothing is skipped, nothing out of order.
+/// Eight writers, some of which pause, and readers that follow meanwhile: nothing is skipped, and nothing is out of order.
 pub(super) async fn the_feed_skips_nothing_under_writers(fixture: Fixture) {
     const WRITERS: usize = 8;
     const BATCHES: u64 = 60;
@@ -149,7 +149,7 @@ pub(super) async fn the_feed_skips_nothing_under_writers(fixture: Fixture) {
     }
 }
 
-/// Follows the feed until nobody writes and nothing more comes. How far it has seen each stream.
+/// Follows the feed until no task writes and nothing more comes. Returns how far it has seen each stream.
 async fn follow(store: &dyn JournalStore, limit: u32, writing: &AtomicUsize) -> HashMap<StreamId, Seq> {
     let mut seen: HashMap<StreamId, Seq> = HashMap::new();
     let mut cursors: Vec<(Shard, Cursor)> = shards(store).map(|shard| (shard, Cursor::default())).collect();
@@ -202,7 +202,7 @@ pub(super) async fn the_end_of_the_feed_is_where_new_entries_come(fixture: Fixtu
     }
 }
 
-/// What follows a cursor is known only in the history that it is of: another process refuses one whose last entry it does not have.
+/// A cursor is valid only in its own history: another process refuses a cursor whose last entry its store does not have.
 pub(super) async fn a_cursor_of_another_history_is_refused(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
@@ -234,7 +234,7 @@ pub(super) async fn a_commit_wakes_who_waits(fixture: Fixture) {
     let mut pen = Pen::new("a");
     for _ in 0..20 {
         let before = pen.seq;
-        // Asked for before the commit, waited for after it.
+        // This is requested before the commit, and awaited after it.
         let changed = store.changed();
         pen.write(store, &["x"]).await;
         changed.await;

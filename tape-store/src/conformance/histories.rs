@@ -1,4 +1,4 @@
-//! Random histories: whatever is done to a store, it is as the store in memory says.
+//! Random histories: after any operations, a store agrees with the store in memory.
 
 use super::Fixture;
 use super::pen::{Dice, Pen};
@@ -22,7 +22,7 @@ const SEEDS: u64 = 12;
 pub(super) async fn random_histories_are_as_in_memory(fixture: Fixture) {
     let store = fixture.store.as_ref();
     for seed in 0..SEEDS {
-        // Each history has a tenant of its own, so one store does for all.
+        // Each history has a tenant of its own, so one store serves all.
         let model = MemoryStore::with_shards(store.capabilities().shards);
         let mut history = History::new(seed);
         for step in 0..STEPS {
@@ -38,7 +38,7 @@ struct History {
     dice: Dice,
     tenant: Tenant,
     pens: Vec<Pen>,
-    /// What the index has, by stream.
+    /// The index, by stream.
     agenda: Vec<BTreeMap<(Queue, Item), Timestamp>>,
     batches: Vec<Batch>,
 }
@@ -216,7 +216,7 @@ impl History {
             let entries = super::pen::all(store, &pen.stream).await;
             assert_eq!(entries, super::pen::all(model, &pen.stream).await, "{at}");
             let mut fed = fed.remove(&pen.stream).unwrap_or_default();
-            // What was dropped may still be in the feed.
+            // Dropped entries may still be in the feed.
             fed.retain(|fed| entries.first().is_some_and(|first| fed.seq >= first.seq));
             assert_eq!(fed, entries, "{at}: the feed of {}", pen.stream);
         }
@@ -291,7 +291,7 @@ fn sorted<T: Ord, U>(mut listed: Vec<(T, U)>) -> Vec<(T, U)> {
     listed
 }
 
-/// What of an answer every store gives alike.
+/// The part of an answer that all stores give alike.
 fn brief(answer: &Result<Committed, CommitError>) -> String {
     match answer {
         Ok(committed) => format!("committed {}", committed.seq),

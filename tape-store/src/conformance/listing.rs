@@ -1,4 +1,4 @@
-//! Lists of runs, and the walls between tenants.
+//! Lists of runs, and the isolation of tenants.
 
 use super::Fixture;
 use super::pen::{Pen, all};
@@ -73,7 +73,7 @@ async fn fill(store: &dyn JournalStore) -> Vec<(RunId, Summary)> {
     runs
 }
 
-/// Every filter there is a reason for, alone and together.
+/// Every useful filter, alone and combined.
 fn filters() -> Vec<RunFilter> {
     let all = RunFilter::all(tenant("t"));
     let label = |key: &str, value: &str| Some((Key::new(key).expect("it is a name"), value.to_owned()));
@@ -156,7 +156,7 @@ pub(super) async fn runs_are_listed_by_every_filter(fixture: Fixture) {
         assert_eq!(page.runs, expected, "{filter:?}");
         assert_eq!(page.next, None);
     }
-    // What a run is found by may change.
+    // The labels that a run is found by may change.
     let mut moved = pen("t", 31);
     let relabelled = Summary {
         labels: BTreeMap::new(),
@@ -220,7 +220,7 @@ pub(super) async fn pages_of_runs_follow_each_other(fixture: Fixture) {
     );
 }
 
-/// The same names in two tenants, and names that would run into each other if their parts were only put together.
+/// The same names in two tenants, and names that would be equal if their parts were only concatenated.
 pub(super) async fn tenants_are_separate(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let run =

@@ -1,4 +1,4 @@
-//! Commits that were acknowledged and are gone: a primary took them along, or a backup was restored beneath running servers.
+//! Commits that were acknowledged and then lost: with a failed primary, or because a backup was restored beneath running servers.
 
 use super::Fixture;
 use super::pen::{Pen, all, commit};
@@ -8,7 +8,7 @@ use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::id::Seq;
 use tape_core::time::Timestamp;
 
-/// Whatever the batch has, and whether it comes alone.
+/// Whatever the content of the batch, and whether it comes alone.
 pub(super) async fn a_batch_on_an_entry_that_was_lost_conflicts(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let (mut pen, mut lost) = (Pen::new("a"), Pen::new("a"));

@@ -1,4 +1,4 @@
-//! Making streams, entries and batches to test with.
+//! Makes streams, entries and batches for tests.
 
 #![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use tape_core::payload::{Digest, Payload};
 use tape_core::time::Timestamp;
 use tape_environment::{Environment as _, Machine};
 
-/// The writer of one stream: knows where it ends.
+/// The writer of one stream. It knows where the stream ends.
 #[derive(Clone, Debug)]
 pub struct Pen {
     /// The stream.
@@ -32,13 +32,13 @@ pub fn run(name: &str) -> RunId {
 }
 
 impl Pen {
-    /// Of a run of tenant `t` that is not there yet.
+    /// A writer of a new run of tenant `t`.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self::on(StreamId::Run(run(name)))
     }
 
-    /// Of a stream that is not there yet.
+    /// A writer of a new stream.
     #[must_use]
     pub const fn on(stream: StreamId) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Pen {
         self.entries_of(payloads)
     }
 
-    /// The same of any bytes.
+    /// The same from any bytes.
     #[must_use]
     pub fn entries_of(&self, payloads: impl Iterator<Item = Bytes>) -> Vec<StoredEntry> {
         let (mut seq, mut digest) = (self.seq, self.digest);
@@ -108,7 +108,7 @@ impl Pen {
         }
     }
 
-    /// The stream ends where the batch does.
+    /// Moves the end to the end of the batch.
     pub fn advance(&mut self, batch: &Batch) {
         self.seq = batch.last();
         self.epoch = batch.next_epoch;
@@ -154,13 +154,13 @@ pub async fn all(store: &dyn JournalStore, stream: &StreamId) -> Vec<StoredEntry
     }
 }
 
-/// The text that an entry was made of.
+/// The text that an entry was made from.
 pub fn text(entry: &StoredEntry) -> String {
     let payload = entry.payload.as_ref().expect("the payload is not erased");
     String::from_utf8(payload.to_vec()).expect("a test's payloads are text")
 }
 
-/// Numbers that look random and are the same every time.
+/// Pseudorandom numbers, the same in every run.
 #[derive(Clone, Debug)]
 pub struct Dice(pub u64);
 

@@ -47,7 +47,7 @@ pub(super) async fn pages_follow_each_other(fixture: Fixture) {
     }
 }
 
-/// Forty entries of half a megabyte: no page has to have all of them, and none of them is left out.
+/// Forty entries of half a megabyte: no page needs to have all of them, and none is left out.
 pub(super) async fn pages_of_large_entries_follow_each_other(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");
@@ -145,7 +145,7 @@ pub(super) async fn a_snapshot_is_the_one_that_was_put(fixture: Fixture) {
     );
 }
 
-/// What a batch says becomes of it; one that is too large for the store never leaves the one before.
+/// A snapshot changes as the batch says. One that is too large for the store never leaves the previous one in place.
 pub(super) async fn a_snapshot_stays_or_is_replaced_or_goes(fixture: Fixture) {
     let store = fixture.store.as_ref();
     let mut pen = Pen::new("a");

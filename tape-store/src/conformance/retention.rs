@@ -1,4 +1,4 @@
-//! Dropping what nobody needs any more.
+//! Dropping entries that are no longer needed.
 
 use super::Fixture;
 use super::pen::{Pen, all};
@@ -24,7 +24,7 @@ fn summary() -> Summary {
     }
 }
 
-/// A stream of so many entries, in batches of different lengths, that is listed and has a snapshot.
+/// A stream of `entries` entries, in batches of different lengths, that is listed and has a snapshot.
 async fn written(store: &dyn JournalStore, name: &str, entries: usize) -> Pen {
     let mut pen = Pen::new(name);
     while pen.seq.0 < entries as u64 {
@@ -61,7 +61,7 @@ async fn listed(store: &dyn JournalStore) -> Vec<RunId> {
     runs
 }
 
-/// What a reader finds, wherever it begins and however large its pages are.
+/// Checks what a reader finds, wherever it begins and however large its pages are.
 async fn check_kept(store: &dyn JournalStore, stream: &StreamId, kept: &[StoredEntry]) {
     let first = kept[0].seq.0;
     let end = first + kept.len() as u64 - 1;
@@ -96,7 +96,7 @@ pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixtu
     let store = fixture.store.as_ref();
     let other = written(store, "other", 10).await;
     let untouched = all(store, &other.stream).await;
-    // From the first entry, within a stretch, on and around places that stores may know, and from the last one.
+    // Keeps from the first entry, from entries within a stretch, on and around places that stores may index, and from the last one.
     for (n, (entries, first)) in [
         (3, 3),
         (1, 1),
@@ -130,14 +130,14 @@ pub(super) async fn what_is_dropped_is_gone_and_the_rest_is_there(fixture: Fixtu
         let drops = [(pen.stream.clone(), Seq(1))];
         store.drop_before(&drops).await.unwrap();
         check_kept(store, &pen.stream, &kept).await;
-        // It goes on where it ended.
+        // The stream continues where it ended.
         let batch = pen.batch(&["later", "and later"]);
         pen.put(store, batch.clone()).await;
         let end = [kept, all(store, &pen.stream).await.split_off(entries + 1 - first)].concat();
         check_kept(store, &pen.stream, &end).await;
         let there = CommitOutcome::Committed(Committed { seq: pen.seq });
         assert_eq!(store.resolve(&batch).await.unwrap(), there);
-        // A number beyond the end is the end's.
+        // A number beyond the end counts as the end's.
         let drops = [(pen.stream.clone(), Seq(u64::MAX))];
         store.drop_before(&drops).await.unwrap();
         check_kept(store, &pen.stream, &end[end.len() - 1..]).await;
@@ -195,7 +195,7 @@ pub(super) async fn what_became_of_dropped_batches_is_unknown(fixture: Fixture) 
     check_kept(store, &pen.stream, &kept[3..]).await;
 }
 
-/// Streams go one after the other while others are written and readers follow: of what is kept, nothing is skipped.
+/// Streams are dropped one after the other while others are written and readers follow: no kept entry is skipped.
 pub(super) async fn the_feed_has_what_is_kept_while_entries_are_dropped(fixture: Fixture) {
     const STREAMS: usize = 12;
     let store = Arc::clone(&fixture.store);
@@ -245,7 +245,7 @@ pub(super) async fn the_feed_has_what_is_kept_while_entries_are_dropped(fixture:
     }
 }
 
-/// Follows the feed until nobody writes and nothing more comes.
+/// Follows the feed until no task writes and nothing more comes.
 async fn follow(
     store: &dyn JournalStore,
     limit: u32,
@@ -262,7 +262,7 @@ async fn follow(
             for entry in page.entries {
                 news = true;
                 let of_stream = fed.entry(entry.stream).or_default();
-                // At least once: what comes again counts once.
+                // Delivery is at least once: a repeated entry counts once.
                 if of_stream.last().is_none_or(|last| last.seq < entry.entry.seq) {
                     of_stream.push(entry.entry);
                 }

@@ -1,4 +1,4 @@
-//! The streams there are, listed for comparison with the indexes.
+//! The list of streams, for the comparison with the indexes.
 
 use super::Fixture;
 use super::pen::{Pen, run};

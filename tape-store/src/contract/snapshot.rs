@@ -15,13 +15,13 @@ pub struct Snapshot {
 /// What a batch does to the snapshot of its stream, in the one commit with its entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotChange {
-    /// It stays, where there is one.
+    /// The snapshot stays, where there is one.
     #[default]
     Keep,
-    /// This one, of the state after the last entry of the batch, takes its place. A store that has no room for one so large deletes the one before:
-    /// that one may have what the batch erases.
+    /// This one, of the state after the last entry of the batch, replaces it. A store that has no room for one so large deletes the one
+    /// before, since that one may hold what the batch erases.
     Replace(Bytes),
-    /// It goes, where there is one.
+    /// The snapshot is deleted, where there is one.
     Delete,
 }
 
@@ -35,7 +35,7 @@ impl SnapshotChange {
         }
     }
 
-    /// The same in a store that has room for so many bytes.
+    /// The same change in a store with room for `bytes_max` bytes: a larger snapshot becomes a deletion.
     #[must_use]
     pub fn within(&self, bytes_max: usize) -> &Self {
         match self {

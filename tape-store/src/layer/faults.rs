@@ -1,4 +1,4 @@
-//! Faults on purpose: lost answers, stores out of reach, pauses at named points.
+//! Injected faults: lost answers, unreachable stores, pauses at named points.
 
 use super::Layer;
 use crate::contract::{
@@ -20,33 +20,33 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Point {
-    /// A commit was asked for and has not reached the store.
+    /// A commit was called and has not reached the store.
     BeforeCommit,
     /// A commit is done and its answers have not reached the caller.
     AfterCommit,
-    /// `head` is asked for.
+    /// `head` is called.
     Head,
-    /// `read` is asked for.
+    /// `read` is called.
     Read,
-    /// `resolve` is asked for.
+    /// `resolve` is called.
     Resolve,
-    /// `barrier` is asked for.
+    /// `barrier` is called.
     Barrier,
-    /// `due` is asked for.
+    /// `due` is called.
     Due,
-    /// `tail` or `tail_end` is asked for.
+    /// `tail` or `tail_end` is called.
     Tail,
-    /// `runs` is asked for.
+    /// `runs` is called.
     Runs,
-    /// `erase` is asked for.
+    /// `erase` is called.
     BeforeErase,
-    /// The bytes are erased, and the caller does not know.
+    /// The bytes are erased, and the answer has not reached the caller.
     AfterErase,
-    /// `drop_before` is asked for.
+    /// `drop_before` is called.
     Drop,
-    /// `reclaim` is asked for.
+    /// `reclaim` is called.
     Reclaim,
-    /// Anything of [`Upkeep`] is asked for.
+    /// A method of [`Upkeep`] is called.
     Upkeep,
 }
 
@@ -54,17 +54,17 @@ pub enum Point {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The answers of a commit are lost; before it, the commit is lost with them. Anything else is unavailable.
+    /// The answers of a commit are lost; at [`Point::BeforeCommit`] the commit itself is lost too. Other calls fail as unavailable.
     Lost,
-    /// The store is out of reach, and says so. After a commit, the answers are lost.
+    /// The call fails as unavailable. After a commit, its answers are lost.
     Unavailable,
-    /// The call waits until it is let go.
+    /// The call waits until it is resumed.
     Pause(Paused),
     /// Nothing: lets one call pass.
     None,
 }
 
-/// A call that waits at a point; made before, and let go after.
+/// A call that waits at a point. It is made before the call, and resumed after it.
 #[derive(Clone, Debug)]
 pub struct Paused(Arc<(Semaphore, Semaphore)>);
 
@@ -86,7 +86,7 @@ impl Paused {
         pass(&self.0.0).await;
     }
 
-    /// Lets the call go on, also where it has not come yet.
+    /// Lets the call continue; also a call that has not reached the point yet.
     pub fn resume(&self) {
         self.0.1.add_permits(1);
     }
@@ -105,7 +105,7 @@ async fn pass(semaphore: &Semaphore) {
         .forget();
 }
 
-/// A store that goes wrong when it is told to.
+/// A store that fails as planned.
 pub struct FaultyStore {
     inner: Arc<dyn JournalStore>,
     plan: Mutex<HashMap<Point, VecDeque<Fault>>>,
@@ -120,7 +120,7 @@ impl std::fmt::Debug for FaultyStore {
 }
 
 impl FaultyStore {
-    /// Passes everything on to `inner` until told otherwise.
+    /// Passes everything on to `inner` until a fault is planned.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>) -> Self {
         Self {
@@ -129,12 +129,12 @@ impl FaultyStore {
         }
     }
 
-    /// The next call that comes to `point`, after those that have a fault already, meets `fault`.
+    /// Plans `fault` for the next call at `point` that has no planned fault yet.
     pub fn plan(&self, point: Point, fault: Fault) {
         self.planned().entry(point).or_default().push_back(fault);
     }
 
-    /// How many planned faults have not been met.
+    /// The number of planned faults that have not struck yet.
     #[must_use]
     pub fn left(&self) -> usize {
         self.planned().values().map(VecDeque::len).sum()

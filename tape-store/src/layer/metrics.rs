@@ -1,4 +1,4 @@
-//! Counts what is asked of a store.
+//! Counts the calls of a store.
 
 use super::Layer;
 use crate::contract::{
@@ -17,7 +17,7 @@ use tape_core::time::Timestamp;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// What was asked of a store so far, and what came of it.
+        /// The calls of a store so far, and their results.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counts {
@@ -64,9 +64,9 @@ counts! {
     bytes_committed,
     /// Changes of the agenda in these batches.
     agenda_changes,
-    /// Batches refused for their end.
+    /// Batches refused because their stream ended elsewhere.
     conflicts,
-    /// Batches refused for their epoch.
+    /// Batches refused because of their epoch.
     fenced,
     /// Batches whose answer was lost.
     unknown,
@@ -76,15 +76,15 @@ counts! {
     lookups,
     /// Calls of `due`.
     dues,
-    /// Hints that these returned.
+    /// Hints that these calls returned.
     hints,
     /// Calls of `tail`.
     tails,
-    /// Entries that these returned.
+    /// Entries that these calls returned.
     entries_tailed,
     /// Calls of `runs`.
     lists,
-    /// Entries that `erase` was asked for.
+    /// Entries that `erase` was called for.
     erased,
     /// Streams that `drop_before` dropped entries of.
     dropped,
@@ -96,7 +96,7 @@ counts! {
     errors,
 }
 
-/// A store that counts what is asked of it.
+/// A store that counts its calls.
 pub struct MeteredStore {
     inner: Arc<dyn JournalStore>,
     counters: Counters,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for MeteredStore {
 }
 
 impl MeteredStore {
-    /// Counts what is asked of `inner` from now on.
+    /// Counts the calls of `inner` from now on.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Tries again what a store could not do for the moment.
+//! Retries calls that a store could not carry out for the moment.
 
 use super::Layer;
 use crate::contract::{
@@ -15,8 +15,8 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
 use tape_core::time::Timestamp;
 
-/// A store that is asked again where it was [`Unavailable`](StoreError::Unavailable), with a pause that doubles each time.
-/// Lost answers of commits are none of its business: who has the batch resolves them.
+/// A store that retries calls that were [`Unavailable`](StoreError::Unavailable), with a pause that doubles each time. It does not resolve
+/// lost answers of commits: the caller that has the batch does.
 pub struct RetryingStore {
     inner: Arc<dyn JournalStore>,
     attempts: u32,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for RetryingStore {
 }
 
 impl RetryingStore {
-    /// Asks `inner` up to `attempts` times, at least once, and first waits for `pause` in between.
+    /// Calls `inner` up to `attempts` times, at least once. The first pause between two attempts is `pause`.
     #[must_use]
     pub fn new(inner: Arc<dyn JournalStore>, attempts: u32, pause: Duration) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl Layer for RetryingStore {
     }
 }
 
-/// All of it may be done again: a correction that is made twice changes nothing more, and a version never goes back.
+/// All of these calls may be repeated: a correction that is made twice changes nothing more, and a version never goes back.
 #[async_trait]
 impl Upkeep for RetryingStore {
     async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {

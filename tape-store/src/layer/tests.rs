@@ -1,4 +1,4 @@
-//! The upkeep of a store is decorated like the rest of it.
+//! Layers apply to the upkeep of a store like to the rest of it.
 
 use super::{Fault, FaultyStore, Layer as _, MeteredStore, Point, RetryingStore};
 use crate::contract::JournalStore;
@@ -14,7 +14,7 @@ fn stream() -> StreamId {
     "acme/value/rate".parse().expect("it is a name")
 }
 
-/// Asks for everything that upkeep has, so often that each call meets the fault that was planned for it.
+/// Calls every method of upkeep, often enough that each call meets the fault planned for it.
 async fn ask(store: &dyn JournalStore) -> Result<(), StoreError> {
     let upkeep = store.upkeep();
     let (seq, epoch, digest) = (Seq::ZERO, Epoch(0), Digest::default());

@@ -1,9 +1,9 @@
 //! The statement that commits a group of batches: one round trip, one transaction of its own.
 //!
-//! A batch wins if the head of its stream is, in the statement's snapshot, where the batch says, and is still there once it is
-//! locked: ends only ever move on, so a head that another transaction changed meanwhile fits no more. So whoever extends a
-//! stream sees, in its own snapshot, the transaction that extended it before; its transaction id, taken after the snapshot,
-//! is the greater one. That is why transaction ids order the entries of a stream.
+//! A batch wins if the head of its stream is, in the statement's snapshot, where the batch says, and is still there once it is locked. Ends
+//! only move forward, so a head that another transaction changed meanwhile no longer matches. So a transaction that extends a stream sees,
+//! in its own snapshot, the transaction that extended it before. Its transaction id, taken after the snapshot, is the greater one. So
+//! transaction ids order the entries of a stream.
 //!
 //! Heads are made and locked in the order of their keys, the new ones first, so that two groups never wait for each other.
 
@@ -49,7 +49,7 @@ impl Candidate {
     }
 }
 
-/// What the head of a stream is found by.
+/// The key that the head of a stream is found by.
 pub(super) fn key(name: &str) -> Vec<u8> {
     Digest::of(name.as_bytes()).0[..16].to_vec()
 }
@@ -59,7 +59,7 @@ pub(super) fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// The batches with their numbers in the group, from one; those that begin a stream, where there are any; those that go on.
+/// The batches with their numbers in the group, from one; those that begin a stream, where there are any; those that extend one.
 const BATCHES: &str = "WITH b AS MATERIALIZED ( \
        SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::boolean[], \
          $9::bytea[]) WITH ORDINALITY AS b(key, name, expected, epoch, last, next_epoch, digest, run, before, nth)), ";
@@ -72,7 +72,7 @@ const MOVED: &str = "moved AS ( \
        UPDATE tape_head h SET seq = b.last, epoch = b.next_epoch, digest = b.digest FROM b \
          WHERE h.key = b.key AND h.name = b.name AND h.seq = b.expected AND h.epoch = b.epoch AND h.digest = b.before AND b.expected > 0 \
          RETURNING h.key, h.stream, h.part), ";
-/// For each batch the number of its stream, zero where it lost; entries find theirs by subscript instead of by a join.
+/// For each batch the number of its stream, zero where it lost. Entries find their stream by subscript instead of by a join.
 const WON: &str = "each AS (SELECT key, max(nth) AS nth, max(stream) AS stream, max(part) AS part FROM (";
 const WON_BEGUN: &str = "SELECT key, 0::bigint AS nth, stream, part FROM begun UNION ALL ";
 const WON_MOVED: &str = "SELECT key, 0::bigint AS nth, stream, part FROM moved \
@@ -125,7 +125,7 @@ static STATEMENTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     })
 });
 
-/// The text of the statement for a group in which streams begin, or not, and in which there is more than entries, or not.
+/// The text of the statement for a group in which streams begin or not, and which changes more than entries or not.
 pub(super) fn text(begins: bool, work: bool) -> &'static str {
     &STATEMENTS[usize::from(begins) * 2 + usize::from(work)]
 }
@@ -213,7 +213,7 @@ fn bind_entries<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statem
         )
 }
 
-/// The changes of the agenda for which `at` says a time.
+/// The changes of the agenda for which `at` returns a time.
 fn bind_agenda<'q>(
     query: Statement<'q>,
     candidates: &[Candidate],
@@ -253,7 +253,7 @@ fn bind_runs<'q>(query: Statement<'q>, candidates: &'q [Candidate]) -> Statement
     bind_listed(query, &rows)
 }
 
-/// What lists show of runs, in columns.
+/// The rows of the list of runs, in columns.
 pub(super) fn bind_listed<'q>(query: Statement<'q>, rows: &[(&'q RunId, &'q Summary)]) -> Statement<'q> {
     let labels = |labels: &std::collections::BTreeMap<tape_core::id::Key, String>| {
         serde_json::to_string(labels).expect("labels are text")
@@ -296,7 +296,7 @@ pub(super) fn bind_listed<'q>(query: Statement<'q>, rows: &[(&'q RunId, &'q Summ
         )
 }
 
-/// What runs with a label are found by: values may be longer than an index takes.
+/// The key that runs with a label are found by; values may be longer than an index takes.
 pub(super) fn label_key(key: &str, value: &str) -> Vec<u8> {
     Digest::of(format!("{key}\0{value}").as_bytes()).0.to_vec()
 }

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A statement that came to nothing, or nobody knows.
+/// A statement that failed, or whose outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Nothing was sent.
@@ -21,7 +21,7 @@ pub(super) enum Failure {
     Statement(#[from] sqlx::Error),
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
-    /// The statement was carried out, and may be lost with the primary.
+    /// The statement was executed, and may be lost with the primary.
     #[error("the database warned that standbys may not have what was committed")]
     Warned,
     /// Nothing was sent.
@@ -52,25 +52,25 @@ impl Failure {
         }
     }
 
-    /// Whether the statement fell victim to others and may simply be sent again.
+    /// Whether the statement collided with others and may simply be sent again.
     pub(super) fn is_collision(&self) -> bool {
         const SERIALIZATION: &str = "40001";
         const DEADLOCK: &str = "40P01";
         matches!(self, Self::Statement(error) if matches!(code(error).as_deref(), Some(SERIALIZATION | DEADLOCK)))
     }
 
-    /// Whether somebody else has the lock that was asked for.
+    /// Whether another session has the requested lock.
     pub(super) fn is_lock_not_available(&self) -> bool {
         const LOCK_NOT_AVAILABLE: &str = "55P03";
         matches!(self, Self::Statement(error) if code(error).as_deref() == Some(LOCK_NOT_AVAILABLE))
     }
 
-    /// Whether the connection was of no use, which says nothing about the database.
+    /// Whether the connection was broken, which says nothing about the database.
     pub(super) fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Statement(error) if !is_refusal(error))
     }
 
-    /// What could not be done, and who can do something about it.
+    /// The store's error for this failure.
     pub(super) fn store_error(self, doing: &'static str) -> StoreError {
         const DATA_CORRUPTED: &str = "XX001";
         const INDEX_CORRUPTED: &str = "XX002";
@@ -89,7 +89,7 @@ impl Failure {
     }
 }
 
-/// Whether the database refused the statement and took it back. An error that ends the session may come after the commit.
+/// Whether the database refused the statement and rolled it back. An error that ends the session may come after the commit.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     const COMPLETION_UNKNOWN: &str = "40003";
     let error = error
@@ -104,7 +104,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// A row that cannot be what was written.
+/// The error for a row whose content was never written by a store.
 pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
 }

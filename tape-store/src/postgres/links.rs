@@ -1,7 +1,7 @@
 //! Connections: how they are made, shared, and given up.
 //!
-//! A connection whose last answer did not come is given up, and its session in the database stays in doubt: what was sent may
-//! still be carried out. Before anybody says that a batch was not committed, such sessions are ended.
+//! A connection whose last answer did not arrive is discarded, and its session in the database stays in doubt: the database may still
+//! execute what was sent. Such sessions are ended before a batch is reported as not committed.
 
 use super::error::{Failure, is_refusal};
 use super::notices;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// A statement that the database should have given up by itself is waited for this much longer.
+/// How much longer than its own timeout the client waits for a statement.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -28,7 +28,7 @@ pub(super) struct Links {
     idle: Mutex<Vec<Link>>,
     places: Semaphore,
     connections: u16,
-    /// Sessions that may still carry out what was sent; none are kept where nobody asks what became of it.
+    /// Sessions that may still execute what was sent. None where no caller resolves the outcome later.
     doubtful: Option<Mutex<Vec<Session>>>,
 }
 
@@ -43,7 +43,7 @@ struct Link {
 pub(super) struct Held<'l> {
     links: &'l Links,
     link: Option<Link>,
-    /// Whether what was sent last may be a commit, of which somebody asks what became of it.
+    /// Whether the last statement may be a commit, whose outcome a caller may resolve.
     commits: bool,
     _place: SemaphorePermit<'l>,
 }
@@ -74,7 +74,7 @@ impl Links {
         }
     }
 
-    /// The same for statements of which nobody asks later whether they were carried out.
+    /// The same for statements whose outcome no caller resolves later.
     pub(super) fn that_only_read(target: &Target, connections: u16) -> Self {
         Self {
             doubtful: None,
@@ -95,7 +95,7 @@ impl Links {
         rows
     }
 
-    /// Runs a statement that changes nothing, or may be repeated. A connection that broke while nobody used it is made anew.
+    /// Runs a statement that changes nothing, or may be repeated. A connection that broke while idle is made anew.
     pub(super) async fn query<'q>(
         &self,
         doing: &'static str,
@@ -128,7 +128,7 @@ impl Links {
         })
     }
 
-    /// A connection that is free, of the primary that was seen last: one that another has taken over from is of no use.
+    /// A free connection to the primary that was seen last: a connection to a replaced primary cannot be used.
     fn idle(&self) -> Option<Link> {
         let mut idle = lock(&self.idle);
         while let Some(link) = idle.pop() {
@@ -167,7 +167,7 @@ impl Held<'_> {
     async fn send(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
         let limit = self.links.settings().statement_timeout + GRACE;
         let link = self.link.as_mut().expect("a connection in use is there");
-        // All rows are taken: only then has the database said that the commit is done.
+        // All rows are read: only then has the database confirmed the commit.
         let listened = notices::listen(statement.fetch_all(&mut link.connection));
         let Ok((outcome, warned)) = timeout(limit, listened).await else {
             return Err(Failure::Silent(limit));
@@ -183,7 +183,7 @@ impl Held<'_> {
     pub(super) fn give_back<T>(mut self, outcome: &Result<T, Failure>) {
         match outcome {
             Err(Failure::Statement(error)) if !is_refusal(error) => {
-                // The others are most likely as dead as this one.
+                // The other idle connections are most likely as dead as this one.
                 lock(&self.links.idle).clear();
             }
             Err(Failure::Silent(_)) => {}
@@ -191,8 +191,8 @@ impl Held<'_> {
         }
     }
 
-    /// Sees to it that nothing sent over a connection that was given up is carried out from now on: its session is ended. On a server
-    /// that took over from another one, sessions of the other are not there, and commit nothing.
+    /// Ends the sessions of discarded connections, so that nothing sent over them is executed from now on. A server that took over from
+    /// another does not have the other's sessions, and they commit nothing.
     pub(super) async fn end_doubtful(&mut self) -> Result<(), Failure> {
         let Some(doubtful) = &self.links.doubtful else {
             return Ok(());
@@ -237,10 +237,10 @@ async fn link(target: &Target) -> Result<Link, Failure> {
     })
 }
 
-/// Makes a connection to the primary, of which everything that matters is set, whatever the database's defaults are.
+/// Makes a connection to the primary, and sets everything that matters, whatever the database's defaults are.
 ///
 /// Plans are made once and use the indexes: the first plan may be made while the tables are small, and is kept. That a commit waits for
-/// the disk, and for standbys where there are synchronous ones, is set for the session, so that no change of a default takes it away.
+/// the disk, and for standbys where there are synchronous ones, is set for the session, so that no change of a default disables it.
 pub(super) async fn connect(target: &Target) -> Result<(PgConnection, (Session, Primary)), Failure> {
     let mut connection = target.options.connect().await.map_err(Failure::Connect)?;
     let limit = target.settings.statement_timeout.as_millis();

@@ -1,8 +1,8 @@
 //! The tables and their versions.
 //!
-//! A migration adds to what is there so that servers of the version before go on writing; what old servers cannot bear waits
-//! for a later version. So each version says which is the oldest that can work with it. One process migrates, others that
-//! come meanwhile wait for its lock; each migration is a transaction.
+//! A migration only adds, so that servers of the previous version can continue to write. A change that old servers cannot work with waits
+//! for a later version. So each version says which is the oldest that can work with it. One process migrates, and others wait for its lock
+//! meanwhile. Each migration is a transaction.
 
 use super::error::Failure;
 use super::settings::Target;
@@ -12,14 +12,14 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use std::time::Duration;
 
-/// One step of the schema.
+/// One version of the schema.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Migration {
     /// The version after it.
     pub(super) version: i32,
     /// The oldest version of a build that works with it.
     pub(super) compatible_from: i32,
-    /// An index that is made before, beside those who write: its name and what makes it.
+    /// An index that is made before, concurrently with writes: its name and what makes it.
     pub(super) index: Option<(&'static str, &'static str)>,
     /// One transaction.
     pub(super) sql: &'static str,
@@ -36,21 +36,21 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 2,
         compatible_from: 1,
-        // Which streams are in a part that is to be emptied; those that stay are in none.
+        // The index of the streams in a part to be emptied; streams in part 0 are not in it.
         index: Some(("tape_head_part", "tape_head(part, stream) WHERE part > 0")),
         sql: include_str!("schema2.sql"),
     },
 ];
 
 const DOING: &str = "migrates the database";
-/// How soon who waits for another's migration asks again.
+/// How soon a process that waits for another's migration tries again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Names the lock of the migration: "Tape" in ASCII.
 const LOCK: i64 = 0x5461_7065;
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tape_schema( \
        version int PRIMARY KEY, compatible_from int NOT NULL, migrated_at timestamptz NOT NULL DEFAULT now())";
 
-/// Where the database stands.
+/// The schema version of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Found {
     version: i32,
@@ -102,7 +102,7 @@ pub(super) async fn migrate_to(
         })
     };
     let done = done.await;
-    // What was done is done, however the connection ends.
+    // The work is committed, however the connection ends.
     let _ = connection.close().await;
     done
 }
@@ -169,7 +169,7 @@ async fn look(connection: &mut PgConnection) -> Result<Found, StoreError> {
     })
 }
 
-/// Applies what is missing, under the lock. Who waited for the lock mostly finds nothing left to do.
+/// Applies missing migrations, under the lock. A process that waited for the lock mostly finds none.
 async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Result<(), StoreError> {
     lock(connection).await?;
     run(connection, VERSIONS).await?;
@@ -185,7 +185,7 @@ async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Resul
             sql,
         } = migration;
         if let Some((name, on)) = index {
-            // What an earlier try left may be of no use.
+            // An earlier attempt may have left an invalid index.
             run(connection, &format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
             run(connection, &format!("CREATE INDEX CONCURRENTLY {name} ON {on}")).await?;
         }
@@ -199,7 +199,7 @@ async fn apply(connection: &mut PgConnection, migrations: &[Migration]) -> Resul
     run(connection, &format!("SELECT pg_advisory_unlock({LOCK})")).await
 }
 
-/// Takes the lock. Who waits asks again and again: a statement that waits would hold up an index that is made meanwhile.
+/// Takes the lock, by polling: a waiting statement would block an index that is made meanwhile.
 async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     let query = format!("SELECT pg_try_advisory_lock({LOCK})");
     loop {
@@ -214,20 +214,22 @@ async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     }
 }
 
-/// Places in the feed are transaction ids. In a copy that was loaded into another cluster, the ids begin anew; what they are counted
-/// from is raised, so that new entries come after those that are there.
+/// Places in the feed are transaction ids. In a copy that was loaded into another cluster, the ids begin anew. So their base is raised, and
+/// new entries come after the existing ones.
 async fn realign(connection: &mut PgConnection) -> Result<(), StoreError> {
     const RAISE: &str = "BEGIN; LOCK TABLE tape_entry IN EXCLUSIVE MODE; \
          UPDATE tape_store SET base = base + greatest(0, 1 + (SELECT max(ord) FROM tape_entry) \
            - pg_snapshot_xmin(pg_current_snapshot())::text::bigint - base); COMMIT";
     if is_behind(connection).await? {
         run(connection, RAISE).await?;
-        tracing::warn!("the database is a copy from another cluster: the feed goes on after what is there");
+        tracing::warn!(
+            "the database is a copy from another cluster: the feed continues after the existing entries"
+        );
     }
     Ok(())
 }
 
-/// Whether new entries would get places before ones that are there.
+/// Whether new entries would get places before existing ones.
 async fn is_behind(connection: &mut PgConnection) -> Result<bool, StoreError> {
     const BEHIND: &str = "SELECT coalesce((SELECT max(ord) FROM tape_entry), 0) >= \
          pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (SELECT base FROM tape_store)";

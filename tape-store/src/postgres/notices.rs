@@ -1,7 +1,7 @@
-//! Warnings of the database amid a statement.
+//! Warnings of the database during a statement.
 //!
-//! A commit that waits for a synchronous standby can be told not to wait any longer: it then ends well, with a warning that the standby
-//! may not have it. The driver hands warnings to `tracing` alone, so they are heard there.
+//! A commit that waits for a synchronous standby can be cancelled: it then succeeds, with a warning that the standby may not have it. The
+//! driver only passes warnings to `tracing`, so this listens there.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -14,21 +14,21 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Under which name the driver tells of notices.
+/// The `tracing` target of the driver's notices.
 const TARGET: &str = "sqlx::postgres::notice";
-/// That transaction ids run short says nothing about the commit.
+/// A warning that transaction ids run short says nothing about the commit.
 const HARMLESS: &str = "must be vacuumed";
 
 thread_local! {
     static WARNED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Hears warnings. There are two of it: whether an event is wanted at all is asked of every listener only where there are several, else
-/// of the one that is current when the event is first met, which may be none.
+/// Listens for warnings. There are two listeners: with several, `tracing` asks each of them whether an event is wanted. With one, it asks
+/// only the one that is current when the event is first met, which may be none.
 static LISTENERS: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
 
-/// What the future comes to, and whether the database warned meanwhile.
+/// Returns the output of the future, and whether the database warned meanwhile.
 pub(super) async fn listen<F: Future>(future: F) -> (F::Output, bool) {
     let mut future = pin!(future);
     let mut warned = false;

@@ -16,10 +16,10 @@ use sqlx::{AssertSqlSafe, Row as _};
 const ENTRIES: usize = 10;
 /// Runs of the small database.
 const SMALL: usize = 2_000;
-/// A search in an index that has grown a level or two, and pages that are a little fuller or emptier.
+/// The allowance for an index that has grown a level or two, and for pages that are a little fuller or emptier.
 const PAGES_MORE: u64 = 60;
 
-/// Runs that ended, each with [`ENTRIES`] entries and a label; of every thousandth something is due.
+/// Runs that ended, each with [`ENTRIES`] entries and a label; every thousandth has due work.
 fn grow(from: usize, to: usize) -> String {
     let mark = mark(from);
     format!(
@@ -39,12 +39,12 @@ fn grow(from: usize, to: usize) -> String {
     )
 }
 
-/// The digest that runs end with which were made from a number on.
+/// The last digest of the runs made from a number on.
 fn mark(from: usize) -> String {
     format!("sha256('{from}')")
 }
 
-/// The statements with what they are called with, for the run of that number.
+/// The statements with their arguments, for the run of that number.
 fn statements(run: usize) -> Vec<(String, String)> {
     let name = format!("t/run/a/u/s/{run}");
     let stream = format!("tape_key('{name}'), '{name}'");
@@ -112,7 +112,7 @@ fn batch(name: &str, seq: usize, digest: &str) -> String {
     )
 }
 
-/// Work that goes and comes, a row of the list of runs and a snapshot.
+/// Work that is removed and added, a row of the list of runs and a snapshot.
 fn work(run: usize) -> String {
     format!(
         "'{{1}}', '{{1}}', '{{{run}}}', '{{run}}', '{{1}}', '{{1}}', '{{2000000000}}', '{{run}}', '{{1}}', '{{5}}', '{{5}}', '{{t}}', '{{a}}', \
@@ -176,7 +176,7 @@ async fn statements_cost_what_they_return_whatever_the_history() {
     let target: Target = format!("{}?statement_timeout_ms=600000", database.url())
         .parse()
         .unwrap();
-    // Transaction ids are what the feed is read up to; they would have grown with the history.
+    // The feed is read up to a transaction id; ids would have grown with the history.
     database.psql("UPDATE tape_store SET base = 10000000000");
     let mut before = Vec::new();
     for (from, to) in [(0, SMALL), (SMALL, large)] {

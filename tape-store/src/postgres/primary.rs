@@ -1,26 +1,25 @@
-//! Which server takes the commits. A standby answers too, of a time before; and a server that another one took over from.
+//! Finds the server that takes the commits. A standby answers too, with older data, and so does a server that another one replaced.
 
 use super::error::{Failure, is_refusal};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use std::sync::{Arc, Mutex};
 
-/// Which session of which server it is. A server that only follows another one has no timeline of its own.
+/// The session and the server of a connection. A standby has no timeline of its own.
 const LOOK: &str = "SELECT pg_is_in_recovery() AS standby, pg_backend_pid() AS process, \
          (SELECT backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS started, \
          CASE WHEN NOT pg_is_in_recovery() THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END AS timeline";
-/// The cluster, which not every role may be told.
+/// The cluster, which not every role may read.
 const CLUSTER: &str = ", (SELECT system_identifier::text FROM pg_control_system()) AS cluster";
 
-/// A server that takes commits. Servers that do not say which cluster they are of count as one. Each time that a standby takes over, the
-/// timeline gets a greater number.
+/// A server that takes commits. Servers that do not reveal their cluster count as one cluster. Each failover increases the timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Primary {
     cluster: Option<String>,
     timeline: i64,
 }
 
-/// One session of the database, whatever later gets its process id.
+/// One session of the database, distinct from later sessions with the same process id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) process: i32,
@@ -32,8 +31,8 @@ pub(super) struct Session {
 pub(super) struct Seen(Arc<Mutex<Option<Primary>>>);
 
 impl Seen {
-    /// Carries out `first` on a new connection, and makes sure that it is to the primary. Refuses a standby, another cluster, and a server
-    /// that another one took over from. Mostly one request.
+    /// Runs `first` on a new connection, and makes sure that it is to the primary. Refuses a standby, another cluster, and a server that
+    /// another one replaced. Mostly one request.
     pub(super) async fn check(
         &self,
         connection: &mut PgConnection,
@@ -52,7 +51,7 @@ impl Seen {
         Ok((session, primary))
     }
 
-    /// Whether no server has taken over from this one, as far as was seen.
+    /// Whether no server has taken over from this one, as far as this process has seen.
     pub(super) fn is_latest(&self, primary: &Primary) -> bool {
         self.lock().as_ref() == Some(primary)
     }

@@ -6,8 +6,8 @@ use crate::contract::StoreTime;
 use crate::error::StoreError;
 use tape_core::time::Timestamp;
 
-/// Makes a file that is larger than what a commit mostly adds, and takes it away again: refused by a database that is read-only
-/// or full. It is a commit like others, so it also waits for the log to be on disk.
+/// Makes a table that is larger than what a commit mostly adds, and drops it again. A database that is read-only or full refuses this. It
+/// is a commit like others, so it also waits for the log to be on disk.
 const PROBE: &str = "CREATE TEMPORARY TABLE tape_probe ON COMMIT DROP AS \
          SELECT repeat('x', 1900) AS filler FROM generate_series(1, 256)";
 
@@ -18,7 +18,7 @@ pub(super) async fn probe(links: &Links) -> Result<(), StoreError> {
         .map(drop)
 }
 
-/// The clock of the database's machine at the moment, not as of when a transaction began.
+/// The clock of the database's machine now, not as of the beginning of a transaction.
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 pub(super) async fn time(links: &Links) -> Result<StoreTime, StoreError> {

@@ -19,7 +19,7 @@ pub(super) const PAGE_BYTES_MAX: i64 = 8 * 1024 * 1024;
 pub(super) const HEAD: &str = "SELECT h.seq, h.epoch, h.digest, s.seq, s.bytes \
          FROM tape_head h LEFT JOIN tape_snapshot s ON s.stream = h.stream WHERE h.key = $1 AND h.name = $2";
 
-// A subquery of its own keeps the planner from going through entries to find their head.
+// A subquery of its own keeps the planner from scanning entries to find their head.
 
 /// At most $4 entries of the stream with key $1 and name $2 from entry $3 on, up to $5 bytes and the entry that goes over; and from
 /// where on the stream has entries.
@@ -32,7 +32,7 @@ pub(super) const ENTRIES: &str = "SELECT seq, digest, envelope, payload, payload
            WHERE h.key = $1 AND h.name = $2) page \
          WHERE total - size < $5 ORDER BY seq";
 
-/// Asks where a stream ends.
+/// The statement for where a stream ends.
 pub(super) fn head_statement(name: &str) -> Statement<'static> {
     sqlx::query(HEAD).bind(key(name)).bind(name.to_owned())
 }
@@ -63,7 +63,7 @@ pub(super) fn end(stream: &StreamId, row: &PgRow) -> Result<Head, StoreError> {
     })
 }
 
-/// Asks for entries of a stream.
+/// The statement for entries of a stream.
 pub(super) fn entries_statement(name: &str, after: Seq, limit: u32) -> Statement<'static> {
     sqlx::query(ENTRIES)
         .bind(key(name))
@@ -73,7 +73,7 @@ pub(super) fn entries_statement(name: &str, after: Seq, limit: u32) -> Statement
         .bind(PAGE_BYTES_MAX)
 }
 
-/// The first entry that is asked for.
+/// The first requested entry.
 fn asked(after: Seq, limit: u32) -> i64 {
     signed(after.0.saturating_add(1)).min(i64::MAX - i64::from(limit))
 }
@@ -114,7 +114,7 @@ pub(super) fn stored(stream: &StreamId, row: &PgRow, at: usize) -> Result<Stored
     let seq: i64 = get(row, at)?;
     let (envelope, payload): (Vec<u8>, Option<Vec<u8>>) = (get(row, at + 2)?, get(row, at + 3)?);
     if get(row, at + 4)? {
-        let problem = "its payload is gone, and nobody erased it";
+        let problem = "its payload is gone, and it was not erased";
         return Err(corrupt("tape_entry", format!("{seq} of {stream}"), problem));
     }
     Ok(StoredEntry {

@@ -1,12 +1,12 @@
-//! Giving space back: a part of the entries that no stream is in any more is emptied as a whole.
+//! Gives space back: a part of the entries without streams is emptied as a whole.
 //!
-//! One process at a time does it. It lets new runs go to an empty part, empties the parts that no head names, and where few streams
-//! are left in a part that is mostly garbage, moves those to the part for what stays.
+//! One process at a time does this. It directs new runs to an empty part, and empties the parts that no head names. Where few streams are
+//! left in a part that is mostly garbage, it moves them to part 0, which is never emptied as a whole.
 //!
-//! Emptying is safe beside everybody else. Who reads a part, or has written to it, has its lock from before the statement looks
-//! at anything until its transaction ends, so whoever had the lock is done when the part is locked here, and whoever gets it later sees
-//! that no head names the part. A commit that chose the part for a new run and has not written its entries yet writes them
-//! after it was emptied. The lock is asked for without waiting at first, since all who come wait behind one who waits.
+//! Emptying is safe while others read and write. A transaction that reads or writes a part holds its lock from before its first read until
+//! it ends. So earlier holders are done when the part is locked here, and later holders see that no head names the part. A commit that
+//! chose the part for a new run and has not written its entries yet writes them after the part was emptied. The lock is first requested
+//! without waiting, since all later transactions queue behind a waiting one.
 
 use super::error::Failure;
 use super::read::get;
@@ -20,31 +20,31 @@ use std::time::Duration;
 const PARTS: std::ops::RangeInclusive<i16> = 1..=12;
 /// New runs go to another part once theirs is at least this share of all.
 const SHARE: i64 = 8;
-/// Streams are moved out of a part where at most so many are left...
+/// Streams are moved out of a part where at most this many are left...
 const STREAMS_FEW: i64 = 1_000;
-/// ...with at most so many entries...
+/// ...with at most this many entries...
 const ENTRIES_FEW: i64 = 50_000;
 /// ...which are at most this share of those in the part.
 const LEFT_SHARE: i64 = 4;
 /// Most streams that one piece of work moves.
 const MOVED_MAX: i64 = 100;
-/// Entries that one transaction copies, while whoever commits to their stream waits.
+/// Entries that one transaction copies, while commits to their stream wait.
 const COPIED_MAX: i64 = 1_000;
-/// How often the lock of a part is asked for without waiting...
+/// How often the lock of a part is requested without waiting...
 const TRIES: u32 = 40;
-/// ...and then how often for so long, while all who come wait behind.
+/// ...and then how often with a wait of this length, while later transactions queue behind it.
 const PATIENT_TRIES: u32 = 10;
 const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Names the lock of whoever does this: "Tapf" in ASCII, the one after the migration's.
+/// Names the lock of this work: "Tapf" in ASCII, the one after the migration's.
 const LOCK: i64 = 0x5461_7066;
 
 /// Of parts 1 to 12 the number, whether it has pages, its size, and whether new runs go there.
 const SIZES: &str = "SELECT n::smallint, pg_relation_size(format('tape_entry_%s', n)) > 0, pg_table_size(format('tape_entry_%s', n)), n = s.part \
          FROM tape_store s, generate_series(1, 12) n ORDER BY n";
-/// Lets new runs go to part $2 instead of $1.
+/// Directs new runs to part $2 instead of $1.
 const ROTATE: &str = "UPDATE tape_store SET part = $2 WHERE part = $1";
 /// How many streams are in part $1, up to $2, and how many entries they have.
 pub(super) const LEFT: &str = "SELECT count(*), coalesce(sum(seq - first + 1), 0)::bigint FROM ( \
@@ -71,7 +71,7 @@ struct Part {
     is_current: bool,
 }
 
-/// Does a piece of the work. Whether there is more.
+/// Does a piece of the work. Returns whether there is more.
 pub(super) async fn reclaim(target: &Target) -> Result<bool, StoreError> {
     let mut session = Session::open(target, "gives back space").await?;
     let lock = sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LOCK);
@@ -81,7 +81,7 @@ pub(super) async fn reclaim(target: &Target) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let more = piece(&mut session).await?;
-    // Else it goes with the connection, a little later.
+    // Otherwise the lock ends with the connection, a little later.
     let unlock = sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK);
     session.ask(unlock).await?;
     Ok(more)
@@ -97,7 +97,7 @@ async fn piece(session: &mut Session) -> Result<bool, StoreError> {
     Ok(more)
 }
 
-/// The parts, once new runs go where they are to go.
+/// Directs new runs to an empty part where their part has grown large. Returns parts 1 to 12.
 async fn parts(session: &mut Session) -> Result<Vec<Part>, StoreError> {
     let rows = session.ask(sqlx::query(SIZES)).await?;
     let part = |row| {
@@ -127,7 +127,7 @@ async fn parts(session: &mut Session) -> Result<Vec<Part>, StoreError> {
     Ok(parts)
 }
 
-/// Empties a part where no stream is in it, or moves some of the few that are. Whether it did either.
+/// Empties a part without streams, or moves some of its few streams. Returns whether it did either.
 async fn clear(session: &mut Session, part: i16) -> Result<bool, StoreError> {
     let left = sqlx::query(LEFT).bind(part).bind(STREAMS_FEW + 1);
     let rows = session.ask(left).await?;
@@ -147,7 +147,7 @@ async fn clear(session: &mut Session, part: i16) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Whether a part has at least so many rows, garbage and all.
+/// Whether a part has at least `rows` rows, garbage included.
 async fn has_rows(session: &mut Session, part: i16, rows: i64) -> Result<bool, StoreError> {
     let count = format!("SELECT count(*) FROM (SELECT FROM {} LIMIT $1) e", table(part));
     let counted = session.ask(sqlx::query(AssertSqlSafe(count)).bind(rows)).await?;
@@ -160,13 +160,13 @@ fn table(part: i16) -> String {
     format!("tape_entry_{part}")
 }
 
-/// Moves a stream to the part for what stays, a little at a time; the head names the new part once all is there.
+/// Moves a stream to part 0, a little at a time; the head names the new part once all entries are there.
 async fn move_stream(session: &mut Session, stream: i64, part: i16) -> Result<(), StoreError> {
     loop {
         session.order("BEGIN").await?;
         let rows = session.ask(sqlx::query(HEAD).bind(stream).bind(part)).await?;
         let Some(row) = rows.first() else {
-            // Somebody dropped entries of it meanwhile, which moved it.
+            // Another process dropped entries of it meanwhile, which moved it.
             return session.order("ROLLBACK").await;
         };
         let (end, copied): (i64, i64) = (get(row, 0)?, get(row, 1)?);
@@ -183,7 +183,7 @@ async fn move_stream(session: &mut Session, stream: i64, part: i16) -> Result<()
     }
 }
 
-/// Empties a part, if still no stream is in it. Whether it did.
+/// Empties a part, if it still has no stream. Returns whether it did.
 async fn empty(session: &mut Session, part: i16) -> Result<bool, StoreError> {
     for attempt in 0..TRIES + PATIENT_TRIES {
         match locked(session, part, attempt < TRIES).await {
@@ -195,11 +195,14 @@ async fn empty(session: &mut Session, part: i16) -> Result<bool, StoreError> {
             Err(failure) => return Err(failure.store_error("gives back space")),
         }
     }
-    tracing::info!(part, "a part could not be emptied: others use it all the time");
+    tracing::info!(
+        part,
+        "a part could not be emptied: other sessions use it all the time"
+    );
     Ok(false)
 }
 
-/// Begins a transaction that has a part for itself.
+/// Begins a transaction that has a part locked exclusively.
 async fn locked(session: &mut Session, part: i16, at_once: bool) -> Result<(), Failure> {
     let (limit, table) = (LOCK_TIMEOUT.as_millis(), table(part));
     let wait = if at_once { " NOWAIT" } else { "" };

@@ -1,8 +1,8 @@
-//! Dropping entries: what is kept moves to the part for what stays, and what is dropped stays behind until its part is emptied.
+//! Drops entries: kept entries move to part 0, and dropped ones stay behind until their part is emptied.
 //!
-//! Whoever moves a stream or erases one of its payloads locks its head first, so that of two copies of an entry both are erased or
-//! neither is made; who commits waits at most for one such step. Reading needs no lock: an entry counts only in the part that
-//! the head names, and one statement sees one state of both.
+//! Moving a stream and erasing one of its payloads lock its head first. So the erasure reaches both copies of an entry, or the copy is made
+//! after it. A commit waits for at most one such step. Reading needs no lock: an entry counts only in the part that the head names, and one
+//! statement sees one state of both.
 
 use super::append::{key, signed};
 use super::read::get;
@@ -16,11 +16,11 @@ const STREAMS_MAX: usize = 256;
 /// Most rows that one statement deletes.
 const ROWS_MAX: i64 = 2_000;
 
-/// The heads of streams with keys $1 and names $2, locked in this order; the numbers $3 go with them.
+/// The heads of streams with keys $1 and names $2, locked in this order, each with its number of $3.
 pub(super) const HEADS: &str = "SELECT h.stream, h.part, h.first, greatest(h.first, least(d.seq, h.seq)) \
          FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS d(key, name, seq) CROSS JOIN LATERAL ( \
            SELECT * FROM tape_head h WHERE h.key = d.key AND h.name = d.name FOR UPDATE) h";
-/// Copies what is kept of streams $1, which are in parts $2 and begin with entries $3, to part 0. A copy keeps its place in the feed.
+/// Copies the kept entries of streams $1, which are in parts $2 and begin with entries $3, to part 0. A copy keeps its place in the feed.
 pub(super) const COPY: &str = "INSERT INTO tape_entry_0(ord, stream, seq, part, digest, batch, envelope, payload, erased) \
          SELECT e.ord, e.stream, e.seq, 0, e.digest, e.batch, e.envelope, e.payload, e.erased \
          FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS m(stream, part, first) CROSS JOIN LATERAL ( \
@@ -30,7 +30,7 @@ pub(super) const COPY: &str = "INSERT INTO tape_entry_0(ord, stream, seq, part, 
 pub(super) const MOVE: &str = "UPDATE tape_head h SET part = 0, first = m.first \
          FROM unnest($1::bigint[], $2::bigint[]) AS m(stream, first) WHERE h.stream = m.stream";
 pub(super) const FORGET: &str = "DELETE FROM tape_snapshot WHERE stream = ANY($1)";
-/// Deletes at most $3 entries of streams $1 before entries $2 that are in part 0, where nothing is emptied as a whole.
+/// Deletes at most $3 entries of streams $1 before entries $2 that are in part 0, which is never emptied as a whole.
 pub(super) const SWEEP: &str = "DELETE FROM tape_entry_0 WHERE ctid = ANY(ARRAY( \
            SELECT x.ctid FROM unnest($1::bigint[], $2::bigint[]) AS m(stream, first) CROSS JOIN LATERAL ( \
              SELECT e.ctid FROM tape_entry_0 e WHERE e.stream = m.stream AND e.seq < m.first ORDER BY e.seq LIMIT $3) x LIMIT $3)) \
@@ -47,7 +47,7 @@ const LOCK: &str = "SELECT stream FROM tape_head WHERE key = $1 AND name = $2 FO
 pub(super) const ERASE: &str =
     "UPDATE tape_entry SET payload = NULL, erased = true WHERE stream = $1 AND seq = $2";
 
-/// A stream whose first entries go.
+/// A stream whose first entries are dropped.
 struct Dropped {
     stream: i64,
     part: i16,
@@ -56,7 +56,7 @@ struct Dropped {
 }
 
 impl Dropped {
-    /// Whether nothing of it is left to move.
+    /// Whether it needs no move.
     const fn is_in_place(&self) -> bool {
         self.first == self.was
     }
@@ -84,7 +84,7 @@ async fn set_apart(session: &mut Session, drops: &[(StreamId, Seq)]) -> Result<V
         .map(|(stream, seq)| (stream.to_string(), signed(seq.0)))
         .map(|(name, seq)| (key(&name), name, seq))
         .collect();
-    // All who lock heads lock them in this order.
+    // Every transaction locks heads in this order.
     named.sort();
     let keys: Vec<&[u8]> = named.iter().map(|(key, ..)| key.as_slice()).collect();
     let names: Vec<&str> = named.iter().map(|(_, name, _)| name.as_str()).collect();

@@ -25,8 +25,8 @@ pub(super) async fn runs(
     Ok(page(listed, limit))
 }
 
-/// The statement for a filter: of each kind of filter there is one, so that it stays prepared. Times and places that are not given
-/// are those beyond all others.
+/// The statement for a filter: of each kind of filter there is one, so that it stays prepared. For times and places that are not given, the
+/// least or greatest value is bound.
 pub(super) fn select(filter: &RunFilter) -> String {
     let (from, index) = if filter.label.is_some() {
         ("tape_label k JOIN tape_run r USING (stream)", "k")
@@ -58,7 +58,7 @@ pub(super) fn select(filter: &RunFilter) -> String {
 
 /// One row more than asked for says whether there is a next page.
 fn bind<'q>(query: Statement<'q>, filter: &RunFilter, from: Option<Place>, limit: u32) -> Statement<'q> {
-    // What begun before a time comes before the first place of that time.
+    // Runs that began before a time come before the first place of that time.
     let before = filter.begun_before.map(|time| (time.as_micros(), 0));
     let from = from.map(|place| (place.begun_at.as_micros(), signed(place.stream)));
     let (begun_at, stream) = [before, from]

@@ -1,4 +1,4 @@
-//! A connection of its own, for work of several statements that is done now and then.
+//! A separate connection for occasional work of several statements.
 
 use super::error::Failure;
 use super::links::{GRACE, Statement, connect};
@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A connection that goes with this value. What it left amid a transaction is undone.
+/// A connection that closes with this value; a transaction left open is rolled back.
 pub(super) struct Session {
     connection: PgConnection,
     doing: &'static str,
@@ -17,7 +17,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, to do what errors then say could not be done.
+    /// Connects. `doing` is what errors say could not be done.
     pub(super) async fn open(target: &Target, doing: &'static str) -> Result<Self, StoreError> {
         let limit = target.settings.connect_timeout;
         let made = timeout(limit, connect(target)).await;
@@ -37,7 +37,7 @@ impl Session {
             .map_err(Failure::from)
     }
 
-    /// The same where any failure is the end of the work.
+    /// The same, for a failure that ends the work.
     pub(super) async fn ask(&mut self, statement: Statement<'_>) -> Result<Vec<PgRow>, StoreError> {
         let rows = self.rows(statement).await;
         rows.map_err(|failure| failure.store_error(self.doing))
@@ -52,7 +52,7 @@ impl Session {
             .map_err(Failure::from)
     }
 
-    /// The same where any failure is the end of the work.
+    /// The same, for a failure that ends the work.
     pub(super) async fn order(&mut self, statements: &str) -> Result<(), StoreError> {
         let done = self.run(statements).await;
         done.map_err(|failure| failure.store_error(self.doing))

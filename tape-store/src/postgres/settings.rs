@@ -1,4 +1,4 @@
-//! What can be set about a Postgres store, and how its URL is read.
+//! The settings of a Postgres store, and how its URL is parsed.
 
 use super::primary::Seen;
 use crate::error::{STORE_URL, StoreError};
@@ -26,7 +26,7 @@ const CONNECTION_PARAMETERS: [&str; 12] = [
     "options",
 ];
 
-/// What can be set about a Postgres store. Each has a parameter of the same name in the URL.
+/// The settings of a Postgres store. Each is a parameter of the URL, under its own name unless its comment gives another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -59,7 +59,7 @@ impl Default for Settings {
     }
 }
 
-/// A database, how to get in, and how to use it. The password is never shown.
+/// A database, how to connect to it, and how to use it. The password is never shown.
 #[derive(Clone)]
 pub struct Target {
     pub(super) options: PgConnectOptions,
@@ -86,7 +86,7 @@ impl FromStr for Target {
     /// Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETERS` or the same with `alloydb://`.
     ///
     /// What the URL leaves out comes from the environment (`PGHOST`, `PGPASSWORD` and so on) and from `.pgpass`, as with libpq;
-    /// `password_file=PATH` names a file that has the password. A parameter that is not known is refused.
+    /// `password_file=PATH` names a file that has the password. An unknown parameter is refused.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         // Errors never repeat the text: it may have a password.
         let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;

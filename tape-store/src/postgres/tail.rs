@@ -1,8 +1,8 @@
 //! The feed: entries in the order of their transactions' ids, up to the oldest transaction that is still under way.
 //!
-//! What a transaction under way has written may come at its id, so nobody reads past the smallest such id, the horizon. Behind
-//! the horizon nothing comes any more, so a reader that goes on from a place there skips nothing. Entries of one
-//! transaction stand in the order of streams and sequence numbers; `append` says why that keeps each stream in order.
+//! Entries of a transaction under way appear at its id, so no reader reads past the smallest such id, the horizon. Before the horizon no
+//! entry can appear any more, so a reader that continues from a place there skips nothing. Entries of one transaction stand in the order of
+//! streams and sequence numbers; `append` says why that keeps each stream in order.
 
 use super::error::corrupt;
 use super::links::Links;
@@ -17,14 +17,15 @@ use std::time::Duration;
 use tape_core::id::StreamId;
 use tape_core::payload::Digest;
 
-/// How long a reader waits at most for transactions that hold up entries it could have otherwise; they may be of any database of the
-/// cluster, such as one that copies a whole database.
+/// How long a reader waits at most for transactions that hold up entries. They may be of any database of the cluster, such as one that
+/// copies a whole database.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// At most $4 entries after place ($1, $2, $3) and before the horizon, up to $5 bytes and the entry that goes over; and whether each
-/// counts, or was dropped or is a copy of one that does. Where a stream's head is lost, nobody knows which: all are told as damaged.
+/// counts; an entry that does not count was dropped, or is a copy of one that does. Where a stream's head is lost, this is unknown, and all
+/// are reported as damaged.
 pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, page.digest, page.envelope, page.payload, \
            page.payload IS NULL AND NOT page.erased, h.stream IS NULL OR (page.part = h.part AND page.seq >= h.first) FROM ( \
            SELECT n.*, sum(n.size) OVER (ORDER BY n.ord, n.stream, n.seq) AS total FROM ( \
@@ -40,8 +41,8 @@ pub(super) const TAIL: &str = "SELECT page.ord, page.stream, h.name, page.seq, p
 pub(super) const BEYOND: &str =
     "SELECT EXISTS (SELECT FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3))";
 
-/// The last entry before the horizon, and whether any entry stands at or beyond it. An id that was given out and never logged is
-/// given out again after a crash, so the end is the place of an entry, never an id.
+/// The last entry before the horizon, and whether any entry stands at or beyond it. An id that was assigned but never logged is assigned
+/// again after a crash, so the end is the place of an entry, never an id.
 pub(super) const TAIL_END: &str = "WITH horizon AS MATERIALIZED ( \
            SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + base AS ord FROM tape_store) \
          SELECT last.ord, last.stream, last.digest, last.seq, \
@@ -49,7 +50,7 @@ pub(super) const TAIL_END: &str = "WITH horizon AS MATERIALIZED ( \
          FROM horizon LEFT JOIN LATERAL (SELECT e.ord, e.stream, e.seq, e.digest FROM tape_entry e WHERE e.ord < horizon.ord \
            ORDER BY e.ord DESC, e.stream DESC, e.seq DESC LIMIT 1) last ON true";
 
-/// The digest of the entry at place ($1, $2, $3), where there is one, and whether the feed goes on after it.
+/// The digest of the entry at place ($1, $2, $3), where there is one, and whether the feed continues after it.
 pub(super) const FOUND: &str = "SELECT \
            (SELECT e.digest FROM tape_entry e WHERE e.ord = $1 AND e.stream = $2 AND e.seq = $3 LIMIT 1), \
            EXISTS (SELECT FROM tape_entry WHERE (ord, stream, seq) > ($1, $2, $3))";
@@ -81,7 +82,7 @@ impl Place {
         }
     }
 
-    /// That of a row that begins with ord and stream, and has the sequence number fourth.
+    /// The place of a row that begins with ord and stream, and has the sequence number fourth.
     fn of(row: &PgRow) -> Result<Self, StoreError> {
         Ok(Self {
             ord: get(row, 0)?,
@@ -96,19 +97,19 @@ impl Place {
     }
 }
 
-/// Reads the feed, and remembers whether something was held up.
+/// Reads the feed, and remembers whether entries were held up.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     held_up: AtomicBool,
 }
 
 impl Tail {
-    /// Whether a reader came to the horizon and saw entries beyond it, which nobody announces once they can be read.
+    /// Whether a reader reached the horizon and saw entries beyond it. No notice comes once those can be read.
     pub(super) fn is_held_up(&self) -> bool {
         self.held_up.load(Ordering::Relaxed)
     }
 
-    /// Entries after a place. An empty page comes only when there are none, or transactions under way hold them up for long.
+    /// Entries after a place. A page is empty only when there are none, or when transactions under way hold them up for long.
     pub(super) async fn page(
         &self,
         links: &Links,
@@ -155,7 +156,7 @@ impl Tail {
         }
     }
 
-    /// Waits a little where entries stand beyond the horizon; false where there are none, or they have been waited for long enough.
+    /// Waits a little where entries stand beyond the horizon; false where there are none, or where the reader has waited long enough.
     async fn is_worth_waiting(&self, beyond: bool, waits: &mut Waits) -> bool {
         let waited = beyond && waits.wait().await;
         self.held_up.store(beyond && !waited, Ordering::Relaxed);
@@ -198,12 +199,12 @@ fn last(row: &PgRow) -> Result<Anchored, StoreError> {
     let Some(digest) = get::<Option<Vec<u8>>>(row, 2)? else {
         return Ok(Anchored::default());
     };
-    // A damaged digest ties to nothing; it is reported where the entry is read.
+    // A damaged digest ties the cursor to nothing. The damage is reported where the entry is read.
     let digest = digest.try_into().ok().map(Digest);
     Ok(Anchored::new(Place::of(row)?.cursor(), digest))
 }
 
-/// What stands at the place of a cursor.
+/// The entry at the place of a cursor.
 pub(super) async fn found(links: &Links, cursor: &Cursor) -> Result<Found, StoreError> {
     let place = Place::read(cursor)?;
     let rows = links.query("reads", || bind(FOUND, place)).await?;
@@ -245,7 +246,7 @@ impl Page {
         };
         for (n, row) in rows.iter().enumerate() {
             let (place, counts) = (Place::of(row)?, get::<bool>(row, 8)?);
-            // Behind the page's end may stand the one that counts.
+            // The entry that counts may come after the end of the page.
             let is_cut = !counts && n > 0 && n + 1 == rows.len() && place != page.end;
             let is_full = counts && page.fed.entries.len() + page.fed.damaged.len() == limit as usize;
             if is_cut || is_full {

@@ -1,4 +1,4 @@
-//! Looking over what the database has beside entries.
+//! Verifies and corrects what the database has beside entries.
 
 use super::PostgresStore;
 use super::append::{bind_listed, key, signed};
@@ -24,8 +24,8 @@ const ARE_DUE: &str = "SELECT n.nth FROM unnest($3::smallint[], $4::bigint[], $5
            AND a.item = n.item) a";
 const LISTED: &str = "SELECT r.begun_at, r.stream, h.name, r.status, r.changed_at, r.labels \
          FROM tape_head h JOIN tape_run r ON r.stream = h.stream WHERE h.key = $1 AND h.name = $2";
-/// Corrects the indexes if the stream with key $1 and name $2 ends at $3 in epoch $4 with digest $5, and returns the stream then. The head is locked, as
-/// by a commit.
+/// Corrects the indexes if the stream with key $1 and name $2 ends at $3 in epoch $4 with digest $5, and returns the stream then. The head
+/// is locked, as by a commit.
 const CORRECT: &str = "WITH h AS MATERIALIZED ( \
        SELECT stream FROM tape_head WHERE key = $1 AND name = $2 AND seq = $3 AND epoch = $4 AND digest = $5 FOR UPDATE), \
      gone AS ( \
@@ -41,7 +41,7 @@ const CORRECT: &str = "WITH h AS MATERIALIZED ( \
          ON CONFLICT (stream) DO UPDATE SET begun_at = excluded.begun_at, changed_at = excluded.changed_at, \
            status = excluded.status, labels = excluded.labels, label_keys = excluded.label_keys) \
      SELECT stream FROM h";
-// The version stands in the index that it is about, as an item of a queue that there is not.
+// The version stands in the index that it is about, as an item of a queue that does not exist.
 const VERSION: &str = "SELECT coalesce(max(due), 0) FROM tape_agenda WHERE queue = 0";
 const SET_VERSION: &str =
     "INSERT INTO tape_agenda(queue, due, stream, item) VALUES (0, $1, 0, 'version') ON CONFLICT DO NOTHING";

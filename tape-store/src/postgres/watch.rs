@@ -1,8 +1,8 @@
-//! Tells other servers of commits, and hears of theirs.
+//! Notifies other servers of commits, and listens for theirs.
 //!
-//! A NOTIFY within the committing transaction would make all commits of the database wait for each other. So a task of its own
-//! tells after commits, at most every few milliseconds however many there were, and names their streams. A server that dies between
-//! commit and notice costs others time, since every wait ends by itself, but no entry.
+//! A NOTIFY within the committing transaction would make all commits of the database wait for each other. So a separate task notifies after
+//! commits, at most every few milliseconds however many there were, and names their streams. A server that dies between commit and notice
+//! costs others time, since every wait ends by itself, but no entry.
 
 use super::settings::Target;
 use crate::announce::{Announcement, Announcements, Announcer};
@@ -19,11 +19,11 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 const CHANNEL: &str = "tape";
-/// Most streams that a notice names, well below the 8,000 bytes that it may have. One of more commits names none.
+/// Most streams that a notice names, well below the 8,000 bytes that it may have. A notice for more streams names none.
 const NOTICE_STREAMS_MAX: usize = 400;
 /// The least time between two notices.
 const NOTICE_EVERY: Duration = Duration::from_millis(10);
-/// A connection that says nothing for so long is asked for a sign of life.
+/// A connection that is silent for so long is checked.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(5);
 /// How long to wait before connecting anew.
@@ -46,7 +46,7 @@ struct Committed {
 impl Committed {
     fn add(&self, streams: &[StreamKey]) {
         let mut known = self.lock();
-        // One more than a notice names says that there are too many.
+        // One more than a notice can name means that there are too many.
         let room = (NOTICE_STREAMS_MAX + 1).saturating_sub(known.len());
         known.extend(streams.iter().take(room));
         drop(known);
@@ -97,13 +97,13 @@ impl Watch {
     }
 }
 
-/// A notice: the server that tells, and the streams that it tells of, where they are not too many.
+/// A notice: the server that sends it, and the changed streams where they are not too many.
 fn notice(own: &str, streams: &BTreeSet<StreamKey>) -> String {
     let named = streams.iter().filter(|_| streams.len() <= NOTICE_STREAMS_MAX);
     named.fold(own.to_owned(), |text, stream| format!("{text} {:016x}", stream.0))
 }
 
-/// What a notice of another server says; none where it is our own.
+/// The content of a notice of another server; none where it is this server's own.
 fn heard(own: &str, notice: &str) -> Option<Announcement> {
     let mut words = notice.split(' ');
     if words.next() == Some(own) {
@@ -112,7 +112,7 @@ fn heard(own: &str, notice: &str) -> Option<Announcement> {
     let streams: Result<Vec<_>, _> = words
         .map(|word| u64::from_str_radix(word, 16).map(StreamKey))
         .collect();
-    // Builds of before named no streams.
+    // Earlier builds named no streams.
     Some(match streams {
         Ok(streams) if !streams.is_empty() => Announcement::Streams(streams.into()),
         _ => Announcement::Any,
@@ -156,7 +156,7 @@ async fn tell(target: Target, own: String, committed: Arc<Committed>) {
     }
 }
 
-/// Hears the notices of other servers.
+/// Listens for the notices of other servers.
 struct Ear {
     target: Target,
     own: String,
@@ -190,7 +190,7 @@ impl Ear {
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
-        // What was committed before this moment was not heard of.
+        // Notices of commits before this moment were missed.
         self.pass_on(Announcement::Any);
         loop {
             match timeout(SILENCE_MAX, listener.try_recv()).await {

@@ -1,4 +1,4 @@
-//! How a group of batches becomes one transaction, and what its batches are told.
+//! How a group of batches becomes one transaction, and the answers for its batches.
 
 use super::append::{self, Candidate};
 use super::error::Failure;
@@ -17,13 +17,13 @@ use tape_core::payload::Digest;
 const BATCHES_MAX: usize = 1_024;
 /// Bytes of batches after which a statement takes no further one.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// How often a group is sent again that fell victim to others.
+/// How often a group that collided with others is sent again.
 const COLLISIONS_MAX: u32 = 5;
 
-/// Writes something that nobody reads. Once it is acknowledged, so is all that was committed before: on the disk, and on the synchronous
-/// standbys where there are any.
+/// Writes a log record without content. Once it is acknowledged, everything committed before it is durable: on the disk, and on the
+/// synchronous standbys where there are any.
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'tape', ''::text)::text";
-/// The same where there are synchronous standbys; else what can be read is on the disk.
+/// The same where there are synchronous standbys; else everything that can be read is on the disk.
 const WRITE_IF_REPLICATED: &str = "SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' \
          THEN pg_logical_emit_message(true, 'tape', ''::text)::text END";
 /// Where the streams with keys $1 end.
@@ -36,7 +36,7 @@ pub(super) async fn commit(links: &Links, batches: Vec<Batch>) -> Vec<Answer> {
         .into_iter()
         .map(|(place, batch)| Candidate::new(place, batch))
         .collect();
-    // All who lock heads lock them in this order.
+    // Every transaction locks heads in this order.
     candidates.sort_by(|a, b| a.key.cmp(&b.key));
     let mut rest = candidates.as_slice();
     while !rest.is_empty() {
@@ -77,7 +77,7 @@ async fn commit_group(links: &Links, group: &[Candidate], answers: &mut [Option<
         .filter(|(_, won)| !**won)
         .map(|(c, _)| c)
         .collect();
-    // The winners are durable, whatever happens now: losers whose end cannot be read are told to look again.
+    // The winners are durable, whatever happens now. Losers whose end cannot be read get a conflict and look again.
     let ends = if lost.is_empty() {
         HashMap::new()
     } else {
@@ -116,7 +116,7 @@ fn winners(rows: &[PgRow], batches: usize) -> Result<Vec<bool>, Failure> {
     Ok(streams.into_iter().map(|stream| stream > 0).collect())
 }
 
-/// Answers all batches of a group with what went wrong.
+/// Answers all batches of a group with the error.
 fn refuse(group: &[Candidate], failure: Failure, answers: &mut [Option<Answer>]) {
     let definite = failure.is_definite();
     let store = failure.store_error("commits");
@@ -132,7 +132,7 @@ fn refuse(group: &[Candidate], failure: Failure, answers: &mut [Option<Answer>])
 fn lost_to(candidate: &Candidate, ends: &HashMap<String, End>) -> CommitError {
     let batch = &candidate.batch;
     let end = ends.get(&candidate.name).copied().unwrap_or_default();
-    // Where the stream by now ends as the batch wants it, the caller may try again.
+    // Where the stream now ends as the batch expects it, the caller may try again.
     batch
         .check_end(end)
         .err()
@@ -161,12 +161,12 @@ async fn ends(links: &Links, lost: &[&Candidate]) -> Result<HashMap<String, End>
     rows.iter().map(end).collect()
 }
 
-/// What became of a batch. All on one connection, so of one server, which is the primary: sessions that may still commit the batch are
-/// ended, then a durable write shows that the server takes commits and that what was committed before is durable, and only then is the
-/// batch compared.
+/// What became of a batch. Everything runs on one connection, so on one server, the primary. First, sessions that may still commit the
+/// batch are ended. Then a durable write shows that the server takes commits and that earlier commits are durable. Only then is the batch
+/// compared.
 pub(super) async fn resolve(links: &Links, batch: &Batch) -> Result<CommitOutcome, StoreError> {
     let compared = match resolve_once(links, batch).await {
-        // It broke while nobody used it.
+        // The connection broke while idle.
         Err(failure) if failure.is_of_the_connection() => resolve_once(links, batch).await,
         compared => compared,
     };
@@ -174,7 +174,7 @@ pub(super) async fn resolve(links: &Links, batch: &Batch) -> Result<CommitOutcom
     Ok(fate.unwrap_or(CommitOutcome::NotCommitted))
 }
 
-/// What became of a batch; none where nothing is at its place, and nothing comes any more.
+/// What became of a batch; none where nothing is at its place, and nothing can arrive there later.
 async fn resolve_once(
     links: &Links,
     batch: &Batch,
@@ -190,7 +190,7 @@ async fn resolve_once(
     compared
 }
 
-/// Compares a batch with what its stream has at its place; none where that is nothing.
+/// Compares a batch with what its stream has at its place; none where nothing is there.
 async fn compare(
     held: &mut Held<'_>,
     batch: &Batch,
@@ -207,7 +207,7 @@ async fn compare(
     Ok(entry.map(|entry| batch.compare(end, entry.first()).outcome(batch)))
 }
 
-/// Makes sure that what was read is as durable as what is acknowledged.
+/// Makes sure that what was read is as durable as an acknowledged commit.
 pub(super) async fn barrier(links: &Links) -> Result<(), StoreError> {
     const DOING: &str = "makes sure that standbys have what was read";
     let written = links.run(sqlx::query(WRITE_IF_REPLICATED)).await;

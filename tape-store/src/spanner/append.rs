@@ -1,12 +1,12 @@
-//! The mutations that commit a batch: one request, nothing is read before.
+//! The mutations that commit a batch: one request, without a read before.
 //!
-//! The conditions are in the mutations themselves, since a commit fails as a whole where a row is not there that it updates, or is there
-//! that it inserts. The row of `tape_end` has the end of its stream as its key, with the digest. A commit that extends the stream updates the
-//! row at the end that the batch expects, deletes it, and inserts the one at the new end. So of two batches on the same end one wins,
+//! The conditions are in the mutations themselves, since a commit fails as a whole where a row that it updates is missing, or a row that it
+//! inserts exists. The row of `tape_end` has the end of its stream as its key, with the digest. A commit that extends the stream updates
+//! the row at the end that the batch expects, deletes it, and inserts the one at the new end. So of two batches on the same end one wins,
 //! and one with an old end or epoch, or of another history, finds no row. A batch that begins a stream inserts the stream's own row.
 //!
-//! A batch that was looked for and not found has a row in `tape_void`; its commit would insert the same row, so it fails however late it
-//! comes. The commit takes its own row away again: nothing of it is kept.
+//! A batch that was resolved and not found has a row in `tape_void`. Its commit would insert the same row, so the commit fails however late
+//! it arrives. A commit deletes its own row again, so nothing of it is kept.
 
 use crate::contract::{Batch, BatchId, Shard, SnapshotChange};
 use crate::upkeep::End;
@@ -21,12 +21,12 @@ use tape_core::payload::Digest;
 use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
-/// In place of a time: the time of the commit.
+/// Stands for the time of the commit.
 const COMMIT_TIME: &str = "spanner.commit_timestamp()";
-/// Spanner takes cells of ten mebibytes. A snapshot may be missing, so a larger one only takes the one before away.
+/// Spanner takes cells of ten mebibytes. A snapshot may be missing, so for a larger one the previous one is only deleted.
 const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A stream, as the tables know it.
+/// The identifiers of a stream in the tables.
 #[derive(Clone, Debug)]
 pub(super) struct StreamKey {
     pub(super) name: String,
@@ -55,7 +55,7 @@ pub(super) fn may_fit(batch: &Batch) -> bool {
     batch.expected > Seq::ZERO || batch.epoch == Epoch::default()
 }
 
-/// What commits a batch, if its stream ends where the batch says.
+/// The mutations that commit a batch, if its stream ends where the batch says.
 pub(super) fn mutations(stream: &StreamKey, batch: &Batch) -> Vec<Mutation> {
     let mut mutations = if batch.expected == Seq::ZERO {
         vec![begin(stream)]
@@ -88,7 +88,7 @@ fn without_snapshot(stream: &StreamKey) -> Mutation {
     Mutation::delete("tape_snapshot", key)
 }
 
-/// Fails where the stream is there.
+/// Fails where the stream exists.
 fn begin(stream: &StreamKey) -> Mutation {
     let row = Mutation::new_insert_builder("tape_stream")
         .set("id")
@@ -118,7 +118,7 @@ pub(super) fn still_ends(stream: &StreamKey, end: End) -> Mutation {
     let row = row.set("seq").to(signed(end.seq.0));
     let row = row.set("epoch").to(signed(end.epoch.0));
     let row = row.set("digest").to(end.digest.0.to_vec());
-    // A row is updated in some column.
+    // An update must set some column.
     row.set("gone").to(false).build()
 }
 
@@ -142,7 +142,7 @@ pub(super) fn end_row(id: Vec<u8>, seq: i64, epoch: i64, digest: Vec<u8>) -> Mut
     row.set("digest").to(digest).build()
 }
 
-/// Fails where the batch was looked for and not found. Leaves nothing behind.
+/// Fails where the batch was resolved and not found. Leaves nothing behind.
 pub(super) fn not_void(stream: &StreamKey, batch: BatchId) -> [Mutation; 2] {
     let key = KeySet::builder()
         .add_key(key![stream.id, batch.0.as_bytes().to_vec()])
@@ -185,7 +185,7 @@ fn entries(stream: &StreamKey, batch: &Batch) -> impl Iterator<Item = Mutation> 
     batch.entries.iter().map(row)
 }
 
-/// Work that goes before work that comes: an item may do both.
+/// Removed work comes before added work: an item may be in both.
 pub(super) fn agenda(stream: &StreamKey, changes: &[AgendaChange]) -> Vec<Mutation> {
     let place = |queue: u8, due: Timestamp| (i64::from(queue), due.as_micros());
     let gone = changes.iter().filter_map(|change| {
@@ -210,7 +210,7 @@ pub(super) fn agenda(stream: &StreamKey, changes: &[AgendaChange]) -> Vec<Mutati
     gone.into_iter().chain(new).collect()
 }
 
-/// What lists show of a run, and the labels it is found by.
+/// The row of a run in lists, and the labels it is found by.
 pub(super) fn list(stream: &StreamKey, run: &RunId, summary: &Summary) -> Vec<Mutation> {
     let row = Mutation::new_update_builder("tape_stream")
         .set("id")
@@ -236,7 +236,7 @@ pub(super) fn list(stream: &StreamKey, run: &RunId, summary: &Summary) -> Vec<Mu
         .collect()
 }
 
-/// What runs with a label are found by: values may be longer than an index takes.
+/// The key that runs with a label are found by; values may be longer than an index takes.
 pub(super) fn label_key(key: &str, value: &str) -> Vec<u8> {
     Digest::of(format!("{key}\0{value}").as_bytes()).0.to_vec()
 }
@@ -267,7 +267,7 @@ pub(super) fn keep_from(stream: &StreamKey, first: i64) -> [Mutation; 2] {
     [row.set("first").to(first).build(), without_snapshot(stream)]
 }
 
-/// Drops the entries from one on and before another.
+/// Drops the entries from `from` on and before `before`.
 pub(super) fn drop_entries(stream: &StreamKey, from: i64, before: i64) -> Mutation {
     let range = KeyRange::closed_open(key![stream.id, from], key![stream.id, before]);
     Mutation::delete("tape_entry", KeySet::builder().add_range(range).build())

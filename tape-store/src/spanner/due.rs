@@ -21,8 +21,8 @@ struct Found {
     name: String,
 }
 
-/// Work of a queue that is due, in the order of the times: the first rows of one range of keys. What cannot be read does not count, so
-/// rows are read until there are enough.
+/// Due work of a queue, in the order of the due times: the first rows of one range of keys. Unreadable rows do not count, so rows are read
+/// until there are enough.
 pub(super) async fn due(
     link: &Link,
     queue: Queue,

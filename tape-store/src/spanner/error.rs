@@ -6,13 +6,13 @@ use google_cloud_spanner::result::RowError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request that came to nothing, or nobody knows.
+/// A request that failed, or whose outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
     Request(#[from] google_cloud_spanner::Error),
     /// Nothing was sent.
-    #[error("there is no way to Spanner")]
+    #[error("the client for Spanner could not be made")]
     Client(#[source] google_cloud_gax::client_builder::Error),
     /// Nothing was sent.
     #[error("the commits under way left no room within {0:?}")]
@@ -33,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// Whether a row was not there that a commit changes, or one was there that it adds: how conditions fail.
+    /// Whether a row that a commit changes was missing, or a row that it adds existed: this is how conditions fail.
     pub(super) fn is_unmet_condition(&self) -> bool {
         matches!(self.code(), Some(Code::NotFound | Code::AlreadyExists))
     }
@@ -46,13 +46,13 @@ impl Failure {
         self.code() == Some(Code::NotFound)
     }
 
-    /// Whether something else is under way that a change of the schema has to wait for.
+    /// Whether a change of the schema has to wait for another operation under way.
     pub(super) fn is_in_the_way(&self) -> bool {
         matches!(self.code(), Some(Code::FailedPrecondition | Code::Aborted))
             || self.is_precondition_of_the_emulator()
     }
 
-    /// The emulator's errors over REST are of a form of its own.
+    /// The emulator's errors over REST have a different form.
     fn is_precondition_of_the_emulator(&self) -> bool {
         let Self::Request(error) = self else {
             return false;
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// What could not be done, and who can do something about it.
+    /// The store's error for this failure.
     pub(super) fn store_error(self, doing: &'static str) -> StoreError {
         let damaged = match &self {
             Self::Request(error) => RowError::extract(error).is_some() || self.code() == Some(Code::DataLoss),
@@ -86,7 +86,7 @@ impl Failure {
     }
 }
 
-/// Whether Spanner says with such a code that it refused a request, and not that it lost sight of it.
+/// Whether this code means that Spanner refused a request, and not that its outcome is unknown.
 const fn is_refusal(code: Code) -> bool {
     matches!(
         code,
@@ -107,7 +107,7 @@ fn is_unsent(error: &google_cloud_spanner::Error) -> bool {
     error.is_connect() || error.is_authentication() || error.is_binding() || error.is_serialization()
 }
 
-/// A row that cannot be what was written.
+/// The error for a row whose content was never written by a store.
 pub(super) fn corrupt(table: &str, key: impl std::fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
 }
@@ -123,7 +123,7 @@ mod tests {
         ))
     }
 
-    /// A commit is said not to have been made only where Spanner says that it refused it.
+    /// A commit counts as not made only where Spanner says that it refused the commit.
     #[test]
     fn the_outcome_is_unknown_unless_spanner_refused() {
         for code in [
@@ -155,7 +155,7 @@ mod tests {
         assert!(Failure::Busy(Duration::ZERO).is_definite());
     }
 
-    /// What was lost on the way is not known, what never went off is.
+    /// A request that was lost on the way has an unknown outcome; one that was never sent has a definite one.
     #[test]
     fn what_was_not_sent_is_not_done() {
         use google_cloud_spanner::Error;

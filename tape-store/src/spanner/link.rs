@@ -1,4 +1,4 @@
-//! The way to the database: every request goes through here, with its deadline.
+//! The connection to the database: every request goes through here, with its deadline.
 
 use super::error::Failure;
 use super::settings::{Settings, Target};
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 
 /// Bytes of entries after which a page takes no further one.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Connections to an emulator, which has no use for many.
+/// Connections to an emulator, which gains nothing from more.
 const EMULATOR_CHANNELS: usize = 1;
 
 #[derive(Clone, Debug)]
@@ -99,14 +99,14 @@ impl Link {
         row: impl FnMut(&Row) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         let strong = TimestampBound::strong();
-        // Reading has a large state, which callers should not have to carry.
+        // The future of a read is large; callers should not have to hold it.
         let read = Box::pin(self.read(strong, question, size, row));
         let read = timeout(self.settings.read_timeout, read).await;
         read.unwrap_or(Err(Failure::Silent(self.settings.read_timeout)))
             .map_err(|failure| failure.store_error(doing))?
     }
 
-    /// What was committed some time ago, at most `staleness`: no matter to whom the answer is worth less than the way to the leader.
+    /// Reads data that may be stale by up to `staleness`, for callers to whom a fresh answer is not worth the round trip to the leader.
     pub(super) async fn ask_stale<T>(
         &self,
         staleness: Duration,
@@ -151,7 +151,7 @@ impl Link {
         Ok(Ok(read))
     }
 
-    /// A time such that what is committed was committed then or before, and what will be is committed after.
+    /// A time with all present commits at or before it, and all later commits after it.
     pub(super) async fn now(&self, doing: &'static str) -> Result<Timestamp, StoreError> {
         let begun = self
             .client
@@ -169,7 +169,7 @@ impl Link {
     }
 }
 
-/// The libraries underneath take the TLS of the process, and panic where there is none. Whoever has chosen one keeps it.
+/// The libraries underneath take the TLS of the process, and panic where there is none. A TLS provider that is already set stays.
 pub(super) fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -183,7 +183,7 @@ async fn connect(target: &Target) -> Result<DatabaseClient, Failure> {
             .with_channel_pool(StaticChannelPoolConfig::new(EMULATOR_CHANNELS));
     }
     let spanner = builder.build().await.map_err(Failure::Client)?;
-    // Sessions are made again in the background too, so this is not for ever.
+    // The client also makes sessions again in the background, so this is bounded.
     let mut options = RequestOptions::default();
     let limit = target.settings.read_timeout;
     options.set_attempt_timeout(limit);

@@ -1,8 +1,8 @@
 //! The tables and their versions.
 //!
-//! A migration adds to what is there so that servers of the version before go on writing; what old servers cannot bear waits
-//! for a later version. So each version says which is the oldest that can work with it. Spanner carries out one change of a
-//! schema after the other, and each statement does nothing where its work is done, so several may migrate at once.
+//! A migration only adds, so that servers of the previous version can continue to write. A change that old servers cannot work with waits
+//! for a later version. So each version says which is the oldest that can work with it. Spanner executes changes of a schema one after the
+//! other, and each statement does nothing where its work is done, so several processes may migrate at once.
 
 use super::append;
 use super::error::Failure;
@@ -22,7 +22,7 @@ use google_cloud_spanner::result::Row;
 use google_cloud_spanner::statement::Statement;
 use std::time::Duration;
 
-/// One step of the schema.
+/// One version of the schema.
 #[derive(Clone, Copy, Debug)]
 struct Migration {
     /// The version after it.
@@ -39,7 +39,7 @@ const MIGRATIONS: &[Migration] = &[
         compatible_from: 1,
         sql: include_str!("schema.sql"),
     },
-    // Servers of the version before write to a table that is gone.
+    // Servers of the previous version write to a table that this one drops.
     Migration {
         version: 2,
         compatible_from: 2,
@@ -57,15 +57,15 @@ const HAS_HEADS: &str =
 const DROP_HEADS: &str = "DROP TABLE IF EXISTS tape_head";
 /// Heads that are moved in one commit.
 const HEADS_MAX: u32 = 500;
-/// How often it is tried again to move some.
+/// How often moving heads is retried.
 const MOVES_MAX: u32 = 8;
 const NEWEST: &str = "SELECT version, compatible_from FROM tape_schema ORDER BY version DESC LIMIT 1";
 const SHARDS: &str = "SELECT shards FROM tape_store";
-/// How often a change of the schema is asked for that another one is in the way of, and how long to wait in between.
+/// How often a change of the schema is tried while another one blocks it, and how long to wait in between.
 const TRIES_MAX: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where the database stands.
+/// The schema version of the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Found {
     version: i64,
@@ -130,7 +130,7 @@ pub(super) async fn check(link: &Link) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// In how many parts agenda and feed are kept.
+/// The number of shards of the agenda and the feed.
 pub(super) async fn shards(link: &Link) -> Result<u16, StoreError> {
     let shards = link
         .ask("opens the database", query(SHARDS), |row| get::<i64>(row, 0))
@@ -183,7 +183,7 @@ async fn apply(link: &Link, target: &Target, found: Found) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Whoever is first says how many there are.
+/// The first process fixes the number of shards.
 async fn settle_shards(link: &Link, shards: u16) -> Result<(), StoreError> {
     let row = Mutation::new_insert_builder("tape_store").set("single").to(true);
     match link
@@ -195,7 +195,7 @@ async fn settle_shards(link: &Link, shards: u16) -> Result<(), StoreError> {
     }
 }
 
-/// Moves the heads of version 1 to where version 2 has them.
+/// Moves the heads of version 1 to the table of version 2.
 async fn move_heads(link: &Link) -> Result<(), StoreError> {
     let mut tries = 0;
     loop {
@@ -206,14 +206,14 @@ async fn move_heads(link: &Link) -> Result<(), StoreError> {
         match move_some(link).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            // Others who migrate make the table and drop it meanwhile.
+            // Other migrating processes make the table and drop it meanwhile.
             Err(_) if tries < MOVES_MAX => tries += 1,
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Whether there may be more.
+/// Moves some heads. Returns whether there may be more.
 async fn move_some(link: &Link) -> Result<bool, StoreError> {
     let request = ReadRequest::builder("tape_head", ["id", "seq", "epoch", "digest"])
         .with_keys(KeySet::all())
@@ -227,7 +227,7 @@ async fn move_some(link: &Link) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let moved = heads.into_iter().flat_map(|(id, seq, epoch, digest)| {
-        // Fails where somebody else has moved it: what was moved may have changed since.
+        // Fails where another process has moved the head: the moved head may have changed since.
         let row = Mutation::new_update_builder("tape_head").set("id").to(id.clone());
         let row = row.set("seq").to(seq).set("epoch").to(epoch);
         let there = row.set("digest").to(digest.clone()).build();

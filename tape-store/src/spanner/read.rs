@@ -17,7 +17,7 @@ use tape_core::codec::StoredEntry;
 use tape_core::id::{Epoch, Seq};
 use tape_core::payload::Digest;
 
-/// Where a stream ends. Head and snapshot are asked for at the same time.
+/// Where a stream ends. Head and snapshot are read concurrently.
 pub(super) async fn head(link: &Link, stream: &StreamKey) -> Result<Option<Head>, StoreError> {
     let (ended, snapshot) = tokio::try_join!(end(link, stream), snapshot(link, stream))?;
     // A snapshot that was taken after the end was read is of a later end.
@@ -30,7 +30,7 @@ pub(super) async fn head(link: &Link, stream: &StreamKey) -> Result<Option<Head>
     Ok(ended.map(|ended| Head { snapshot, ..ended }))
 }
 
-/// The same without the snapshot. The newest head comes first; those that are gone stand behind it until Spanner compacts them.
+/// The same without the snapshot. The newest head comes first; deleted ones come after it until Spanner compacts them.
 pub(super) async fn end(link: &Link, stream: &StreamKey) -> Result<Option<Head>, StoreError> {
     let range = KeyRange::closed_closed(key![stream.id], key![stream.id]);
     let request = ReadRequest::builder("tape_end", ["seq", "epoch", "digest"])
@@ -60,7 +60,7 @@ async fn snapshot(link: &Link, stream: &StreamKey) -> Result<Option<Snapshot>, S
     Ok(rows.await?.pop())
 }
 
-/// Entries of a stream after one of them, or from the first one on that was kept.
+/// Entries of a stream after `after`, or from the first kept entry on.
 pub(super) async fn entries(
     link: &Link,
     stream: &StreamKey,
@@ -87,12 +87,12 @@ pub(super) async fn entries(
         if first.0 == after.0.saturating_add(1) {
             return Ok(entries);
         }
-        // Asked for after the entries, so it is not of an earlier time: what it does not account for is lost.
+        // This is read after the entries, so it is not older than they are: missing entries that it does not explain are lost.
         let kept = kept_from(link, stream).await?.map_or(0, i64::unsigned_abs);
         match first.0.cmp(&kept) {
             Ordering::Equal => return Ok(entries),
             Ordering::Greater => return missing(after.next()),
-            // Those in between are being dropped.
+            // The entries in between are being dropped.
             Ordering::Less => after = Seq(kept - 1),
         }
     }
@@ -119,7 +119,7 @@ pub(super) async fn erase(link: &Link, stream: &StreamKey, seq: Seq) -> Result<(
     let Err(failure) = link.write(vec![append::erase(stream, seq)]).await else {
         return Ok(());
     };
-    // A database that is gone answers in the same way as a row that is not there.
+    // A missing database gives the same error as a missing row.
     if failure.is_not_there() && !is_there(link, stream, seq).await? {
         return Ok(());
     }
@@ -135,7 +135,7 @@ async fn is_there(link: &Link, stream: &StreamKey, seq: Seq) -> Result<bool, Sto
     Ok(!rows.await?.is_empty())
 }
 
-/// The row of an entry, whose stream's name stands elsewhere.
+/// The row of an entry; the name of its stream is in another table.
 pub(super) struct Unnamed {
     pub(super) seq: i64,
     digest: Bytes,
@@ -159,7 +159,7 @@ impl Unnamed {
     /// The entry of a stream.
     pub(super) fn entry(self, stream: &str) -> Result<StoredEntry, StoreError> {
         if self.payload.is_none() && !self.erased {
-            let problem = "its payload is gone, and nobody erased it";
+            let problem = "its payload is gone, and it was not erased";
             return Err(corrupt(
                 "tape_entry",
                 format!("{} of {stream}", self.seq),

@@ -1,8 +1,8 @@
-//! Dropping entries: mostly one commit a stream, for long ones several.
+//! Drops entries: mostly one commit for each stream, several for long ones.
 //!
-//! The first commit says with which entry the stream begins from now on and takes its snapshot away. Entries go from the oldest on,
-//! so what is left has no gap, and a reader who finds that older ones are missing looks where the stream begins. The row in
-//! lists goes with the last of them. Whatever was done before is done again without effect.
+//! The first commit says with which entry the stream begins from now on and deletes its snapshot. Entries are deleted from the oldest on,
+//! so the rest has no gap, and a reader that misses older ones checks where the stream begins. The row in lists is deleted with the last of
+//! them. Repeating a step has no effect.
 
 use super::append::{self, StreamKey, signed};
 use super::error::corrupt;
@@ -34,7 +34,7 @@ pub(super) async fn drop_before(
             .map(|(stream, seq)| (StreamKey::new(stream, shards), *seq))
             .collect();
         let ends = ends(link, streams.iter().map(|(stream, _)| stream).collect()).await?;
-        // Streams that are not there have no end.
+        // Streams that do not exist have no end.
         let dropped = streams.iter().filter_map(|(stream, seq)| {
             let end = ends.get(&stream.id)?;
             Some(drop_stream(link, stream, signed(seq.min(&end.seq).0)))
@@ -44,7 +44,7 @@ pub(super) async fn drop_before(
     Ok(())
 }
 
-/// Drops the entries of a stream before `first`, which is there.
+/// Drops the entries of a stream before `first`, which exists.
 async fn drop_stream(link: &Link, stream: &StreamKey, first: i64) -> Result<(), StoreError> {
     let mut mutations: Vec<Mutation> = append::keep_from(stream, first).into();
     let mut from = if first > ENTRIES_MAX {
@@ -77,7 +77,7 @@ async fn oldest(link: &Link, stream: &StreamKey) -> Result<i64, StoreError> {
         .ok_or_else(|| corrupt("tape_entry", &stream.name, "the stream has an end and no entries"))
 }
 
-/// With which entry a stream begins, where entries were dropped.
+/// The first entry of a stream, where entries were dropped.
 pub(super) async fn kept_from(link: &Link, stream: &StreamKey) -> Result<Option<i64>, StoreError> {
     first_row(link, stream, "tape_kept", "first").await
 }

@@ -1,4 +1,4 @@
-//! Lists of runs. Each filter reads one index; those without a label from the newest end, as far as the page goes.
+//! Lists of runs. Each filter reads one index. Filters without a label read it from the newest end, as far as the page goes.
 
 use super::append::label_key;
 use super::link::{Link, Question};
@@ -13,7 +13,7 @@ use google_cloud_spanner::value::Timestamp as CommitTime;
 use tape_core::id::RunId;
 use tape_core::status::Summary;
 
-/// The place of a run in the list of runs, which is read from its newest end.
+/// The place of a run in the list of runs. The list is read from its newest end.
 #[derive(Clone, Debug)]
 struct Place {
     begun_at: i64,
@@ -79,7 +79,7 @@ pub(super) async fn runs(
 
 /// The statement for a filter: of each kind of filter there is one, so that its plan is made once.
 fn select(filter: &RunFilter, from: bool) -> String {
-    // Rows with nulls are not in these indexes, which Spanner infers from the conditions; its emulator has to be told.
+    // Rows with nulls are not in these indexes, which Spanner infers from the conditions; the emulator needs them explicitly.
     let index = |name: &str| {
         format!(
             "tape_stream@{{FORCE_INDEX={name},spanner_emulator.disable_query_null_filtered_index_check=true}} r"
@@ -150,7 +150,7 @@ fn bind_place(query: StatementBuilder, from: Option<Place>) -> StatementBuilder 
         .add_typed_param("id", place.id, types::bytes())
 }
 
-/// A row that cannot be read has its place alone.
+/// An unreadable row has only its place.
 fn listed(row: &Row) -> Result<(Place, Option<(RunId, Summary)>), StoreError> {
     let place = Place {
         begun_at: get(row, 0)?,

@@ -1,4 +1,4 @@
-//! What can be set about a Spanner store, and how its URL is read.
+//! The settings of a Spanner store, and how its URL is parsed.
 
 use crate::error::{STORE_URL, StoreError};
 use std::str::FromStr;
@@ -8,34 +8,34 @@ use std::time::Duration;
 const EMULATOR: &str = "SPANNER_EMULATOR_HOST";
 /// Where it listens for REST, which changes of the schema go over.
 const EMULATOR_REST: &str = "SPANNER_EMULATOR_REST_HOST";
-/// How far beyond its port for gRPC an emulator mostly listens for REST.
+/// The usual distance from an emulator's port for gRPC to its port for REST.
 const REST_BEYOND: u16 = 10;
 /// An emulator carries out one commit at a time and aborts the others, which then wait longer and longer.
 const EMULATOR_COMMITS: usize = 1;
-/// Most parts of agenda and feed: every sweep of the agenda reads each of them.
+/// Most shards of agenda and feed: every sweep of the agenda reads each of them.
 const SHARDS_MAX: u16 = 256;
 
-/// What can be set about a Spanner store. Each has a parameter of the same name in the URL.
+/// The settings of a Spanner store. Each is a parameter of the URL, under its own name unless its comment gives another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
     /// How many batches are committed at the same time, at least one.
     pub commits_under_way: usize,
-    /// How long a commit may take, with those that Spanner aborted and that were tried again; `commit_timeout_ms`. An answer that has not
+    /// How long a commit may take, including retries after Spanner aborted it; `commit_timeout_ms`. An answer that has not
     /// come by then counts as lost.
     pub commit_timeout: Duration,
     /// How long a read may take; `read_timeout_ms`.
     pub read_timeout: Duration,
-    /// The longest time between two looks for commits of other servers while somebody waits for them; `poll_ms`.
+    /// The longest interval between two polls for commits of other servers while a task waits for them; `poll_ms`.
     pub poll: Duration,
-    /// In how many parts agenda and feed are kept. Counts when the tables are made, and never changes.
+    /// The number of shards of the agenda and the feed. Applies when the tables are made, and never changes.
     pub shards: u16,
     /// Whether opening the store makes or upgrades its tables; `migrate=auto` or `migrate=never`.
     pub migrate: bool,
 }
 
 impl Default for Settings {
-    /// 64 commits at the same time (one on an emulator), 10 seconds for a commit or a read, a look each second; 8 shards; tables are made.
+    /// 64 commits at the same time (one on an emulator), 10 seconds for a commit or a read, a poll each second; 8 shards; tables are made.
     fn default() -> Self {
         Self {
             commits_under_way: 64,
@@ -51,7 +51,7 @@ impl Default for Settings {
 /// A database, and how to use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// As the service names it: `projects/PROJECT/instances/INSTANCE/databases/DATABASE`.
+    /// Its name at the service: `projects/PROJECT/instances/INSTANCE/databases/DATABASE`.
     pub(super) database: String,
     pub(super) emulator: Option<Emulator>,
     /// How the database is used.
@@ -71,7 +71,7 @@ impl FromStr for Target {
     /// Reads `spanner://PROJECT/INSTANCE/DATABASE?PARAMETERS`.
     ///
     /// An emulator is used where `SPANNER_EMULATOR_HOST` or the parameter `emulator` says `HOST:PORT`; its port for REST is that of
-    /// `SPANNER_EMULATOR_REST_HOST` or the parameter `emulator_rest`, or else the tenth after. A parameter that is not known is refused.
+    /// `SPANNER_EMULATOR_REST_HOST` or the parameter `emulator_rest`, or else the tenth after. An unknown parameter is refused.
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let (path, query) = text.split_once('?').unwrap_or((text, ""));
         let path = path.strip_prefix("spanner://").unwrap_or_default();

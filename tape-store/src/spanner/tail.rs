@@ -1,9 +1,8 @@
 //! The feed: entries in the order of the times of their commits.
 //!
-//! A read of Spanner is as of a time, and shows every commit of that time or before; what is committed later has a later time, whoever
-//! began first. So there is no gap that could fill afterwards, and a reader that goes on from the last place it saw skips
-//! nothing. Commits on one stream wait for each other, so its entries are in order; commits that have nothing to do
-//! with each other may share a time, and stand in the order of streams and sequence numbers.
+//! A read of Spanner is as of a time, and shows every commit of that time or before; a later commit has a later time, whichever began
+//! first. So no gap can fill afterwards, and a reader that continues from the last place it saw skips nothing. Commits on one stream wait
+//! for each other, so its entries are in order. Independent commits may share a time; they are ordered by stream and sequence number.
 
 use super::append::signed;
 use super::error::corrupt;
@@ -22,7 +21,7 @@ use google_cloud_spanner::value::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use tape_core::payload::Digest;
 
-/// What a stream is found by.
+/// The key of a stream.
 type Id = [u8; 16];
 
 /// The place of an entry in the feed.
@@ -74,7 +73,7 @@ impl Place {
 }
 
 /// Entries after a place: first their places, which are an index of the entries, then the entries and the names of their streams at the
-/// same time. Where there is nothing new, there is only the first request.
+/// same time. Where there is nothing new, only the first request is sent.
 pub(super) async fn page(
     link: &Link,
     shard: Shard,
@@ -96,7 +95,7 @@ pub(super) async fn page(
     }
 }
 
-/// What stands at the place of a cursor.
+/// The entry at the place of a cursor.
 pub(super) async fn found(link: &Link, cursor: &Cursor) -> Result<Found, StoreError> {
     let place = Place::read(cursor)?;
     let keys = KeySet::builder()
@@ -125,7 +124,7 @@ pub(super) async fn found(link: &Link, cursor: &Cursor) -> Result<Found, StoreEr
     })
 }
 
-/// The entries at places. One that is not there was dropped since its place was read: an entry and its place go together.
+/// The entries at places. A missing entry was dropped since its place was read: an entry and its place are deleted together.
 async fn fed(link: &Link, places: &[Place]) -> Result<TailPage, StoreError> {
     let mut page = TailPage::end(Cursor::default());
     if places.is_empty() {
@@ -156,7 +155,7 @@ fn one(place: &Place, name: Option<&str>, entry: Unnamed) -> Result<FeedEntry, S
     Ok(FeedEntry { stream, entry })
 }
 
-/// Places after a place, of entries up to some bytes.
+/// Places after a place, up to a bound on the bytes of their entries.
 async fn places(link: &Link, shard: Shard, after: &Place, limit: u32) -> Result<Vec<Place>, StoreError> {
     let shard = i64::from(shard.0);
     let range = KeyRange::open_closed(key![shard, after.at, after.id.to_vec(), after.seq], key![shard]);

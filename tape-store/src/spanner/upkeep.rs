@@ -1,4 +1,4 @@
-//! Looking over what the database has beside entries.
+//! Verifies and corrects what the database has beside entries.
 
 use super::SpannerStore;
 use super::append::{self, StreamKey};
@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use tape_core::id::StreamId;
 
 const DOING: &str = "looks over its indexes";
-/// The version stands in the index that it is about, as an item of a queue that there is not.
+/// The version stands in the index that it is about, as an item of a queue that does not exist.
 const NO_QUEUE: i64 = 0;
 
 #[async_trait]
@@ -97,7 +97,7 @@ impl Upkeep for SpannerStore {
     }
 }
 
-/// Which of the hints there are.
+/// Which of the hints exist.
 async fn due(link: &Link, stream: &StreamKey, hints: &[Hint]) -> Result<Vec<bool>, StoreError> {
     if hints.is_empty() {
         return Ok(Vec::new());
@@ -120,7 +120,7 @@ async fn due(link: &Link, stream: &StreamKey, hints: &[Hint]) -> Result<Vec<bool
     Ok(hints.iter().map(|hint| there.contains(&place(hint))).collect())
 }
 
-/// What lists show of a run.
+/// The row of a run in lists.
 async fn listed(link: &Link, stream: &StreamKey) -> Result<Option<tape_core::status::Summary>, StoreError> {
     let key = KeySet::builder().add_key(key![stream.id]).build();
     let columns = ["name", "status", "begun_at", "changed_at", "labels"];

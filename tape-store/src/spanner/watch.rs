@@ -1,8 +1,8 @@
-//! Hears of commits of other servers by looking for them: Spanner tells nobody.
+//! Polls for commits of other servers, since Spanner pushes none.
 //!
-//! While somebody waits, the feed is asked for anything newer than the last look, at first after fifty milliseconds, then at
-//! growing intervals up to the setting. A look is one seek a shard, may be answered by any replica, and reads no entry. While
-//! nobody waits, nothing is asked.
+//! While a task waits, the feed is polled for anything newer than the last poll, first after fifty milliseconds, then at growing intervals
+//! up to the setting. A poll is one seek for each shard, may be answered by any replica, and reads no entry. While no task waits, there are
+//! no polls.
 
 use super::link::{Link, Question};
 use crate::error::StoreError;
@@ -16,14 +16,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// The shortest time between two looks.
+/// The shortest interval between two polls.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Watch(JoinHandle<()>);
 
 impl Watch {
-    /// Wakes those who wait, from now on; looks at least each `poll`.
+    /// Wakes waiting tasks, from now on; polls at least each `poll`.
     pub(super) fn start(link: Link, shards: u16, poll: Duration, wake: Arc<Wake>) -> Self {
         Self(tokio::spawn(watch(link, shards, poll, wake)))
     }
@@ -46,7 +46,7 @@ async fn watch(link: Link, shards: u16, poll: Duration, wake: Arc<Wake>) {
         }
         match look(&link, shards, poll, seen).await {
             Ok(Some(now)) => {
-                // What was committed until this time is announced now, what comes later is seen at the next look.
+                // Commits up to this time are announced now, later ones are found by the next poll.
                 (seen, pause) = (Some(now), PAUSE_MIN.min(poll));
                 wake.notify();
             }
@@ -59,7 +59,7 @@ async fn watch(link: Link, shards: u16, poll: Duration, wake: Arc<Wake>) {
     }
 }
 
-/// The time now, where there may be news since a time.
+/// The time now, where there may be commits since a time.
 async fn look(
     link: &Link,
     shards: u16,
@@ -67,7 +67,7 @@ async fn look(
     seen: Option<Timestamp>,
 ) -> Result<Option<Timestamp>, StoreError> {
     if let Some(seen) = seen {
-        // Where nothing was committed at a time, or it was seen.
+        // The place after all entries of the last time.
         let after = |shard: u16| key![i64::from(shard), seen, vec![u8::MAX; 16], i64::MAX];
         let newer = |shard: u16| KeyRange::open_closed(after(shard), key![i64::from(shard)]);
         let keys = (0..shards).fold(KeySet::builder(), |keys, shard| keys.add_range(newer(shard)));

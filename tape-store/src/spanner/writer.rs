@@ -1,7 +1,7 @@
-//! How the batches of a call are committed, and what they are told.
+//! How the batches of a call are committed, and their answers.
 //!
-//! Each batch is a transaction of its own, and all go at the same time: rows of several streams in one transaction would mostly stand in
-//! several splits, which Spanner then has to bring to agree, and one conflict would fail all.
+//! Each batch is a transaction of its own, and all run concurrently. Rows of several streams in one transaction would mostly be in several
+//! splits, which need a two-phase commit, and one conflict would fail all batches.
 
 use super::append::{self, StreamKey};
 use super::error::Failure;
@@ -72,7 +72,7 @@ fn refusal(batch: &Batch, failure: Failure) -> CommitError {
     }
 }
 
-/// Nothing of the batch was written; where its stream ends by now says why.
+/// The error for a batch that was not written, by where its stream ends now.
 fn lost_to(
     stream: &StreamKey,
     batch: &Batch,
@@ -93,9 +93,9 @@ fn lost_to(
         .unwrap_or_else(|| CommitError::Store(void()))
 }
 
-/// Where streams end; nothing of those that are not there.
+/// Where streams end; nothing for those that do not exist.
 pub(super) async fn ends(link: &Link, streams: Vec<&StreamKey>) -> Result<HashMap<Vec<u8>, End>, StoreError> {
-    // A request for several could not be limited to one row of each, and would pass all heads that are gone.
+    // A read of several could not be limited to one row of each, and would scan all deleted heads.
     let ends = streams.into_iter().map(async |stream| {
         let end = read::end(link, stream).await?;
         Ok(end.map(|head| (stream.id.clone(), head.end())))
@@ -104,7 +104,7 @@ pub(super) async fn ends(link: &Link, streams: Vec<&StreamKey>) -> Result<HashMa
     Ok(ends.into_iter().flatten().collect())
 }
 
-/// What became of a batch. Where nothing is at its place, it is kept from being committed before anybody is told.
+/// What became of a batch. Where nothing is at its place, the batch is made void before the answer.
 pub(super) async fn resolve(
     link: &Link,
     stream: &StreamKey,
@@ -115,7 +115,7 @@ pub(super) async fn resolve(
     }
     match link.write(vec![append::void(stream, batch.id)]).await {
         Ok(()) => {}
-        // Somebody else asked before.
+        // Another call made it void before.
         Err(failure) if failure.is_already_there() => {}
         Err(failure) => return Err(failure.store_error(LOOKS)),
     }
@@ -124,7 +124,7 @@ pub(super) async fn resolve(
         .unwrap_or(CommitOutcome::NotCommitted))
 }
 
-/// Compares a batch with what its stream has at its place; none where that is nothing yet.
+/// Compares a batch with what its stream has at its place; none where nothing is there yet.
 async fn look_for(
     link: &Link,
     stream: &StreamKey,

@@ -1,5 +1,5 @@
-//! The time of the journal, which a file has no clock for: all its processes run on one machine, so what has passed since the machine
-//! started is the same for all of them. What to add to it stands in the file.
+//! The time of the journal. A file has no clock, but all its processes run on one machine, so the time since the machine started is the
+//! same for all of them. The file holds what to add to it.
 
 use super::error::store_error;
 use crate::contract::StoreTime;
@@ -13,9 +13,9 @@ use tape_environment::{Environment, micros};
 pub(super) const DOING: &str = "tells the time";
 const READ: &str = "SELECT boot, offset, step, stepped FROM clock";
 const WRITE: &str = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)";
-/// A step of the machine's clock is followed where it is greater.
+/// The journal's time follows a step of the machine's clock that is greater than this.
 const TOLERANCE: i64 = millis(CLOCK_ERROR_MS_MAX);
-/// For how long a step is told.
+/// For how long a step is reported.
 const STEP_COUNTS: i64 = millis(LEASE_MS_MAX);
 
 const fn millis(millis: u64) -> i64 {
@@ -155,7 +155,7 @@ mod tests {
         // Time synchronisation moves it a little: the journal's goes on.
         let time = told(Some(&anchor), &machine(15, 1_006)).unwrap();
         assert_eq!(time.at.as_micros(), 1_005 * SECOND);
-        // It is set by an hour: what stands in the file does not hold.
+        // It is set by an hour: the anchor in the file does not hold.
         let set = machine(20, 4_610);
         assert_eq!(told(Some(&anchor), &set), None);
         let anchor = Anchor::next(Some(anchor), &set);

@@ -1,4 +1,4 @@
-//! Opening a database file: whose it is, of what version, and how it is written.
+//! Opens a database file: checks that it is a journal, its version, and whether it can be written.
 
 use super::error::{is_io, is_no_database, is_write_protection, store_error};
 use super::settings::Settings;
@@ -18,7 +18,7 @@ const SCHEMA_VERSION: i64 = 4;
 const SCHEMA: &str = include_str!("schema.sql");
 /// What version 2 added.
 const ERASED: &str = include_str!("erased.sql");
-/// A journal of version 1 did not say what was erased: what is gone in it counts as erased.
+/// A journal of version 1 did not record what was erased: its missing payloads count as erased.
 const ERASED_BEFORE: &str = "INSERT INTO erased SELECT pos FROM entry WHERE payload IS NULL";
 /// What version 3 added.
 const KEPT: &str = include_str!("kept.sql");
@@ -45,7 +45,7 @@ pub(super) enum Access {
     Write,
     /// Only read, beside others that may write.
     Read,
-    /// Only read, where nobody writes: SQLite then needs no files beside it.
+    /// Only read, where no process writes: SQLite then needs no files beside it.
     ReadImmutable,
 }
 
@@ -79,8 +79,8 @@ pub(super) async fn prepare(
 
 /// How a journal that can be opened can be used.
 ///
-/// A process that died left a log. What stands in it as committed is read from now on; some of it may be in the memory of the system
-/// alone, where writing it to the disk failed. So it is written to the file, and the file to the disk.
+/// A process that died left a log. Its committed content is read from now on, but some of it may be only in the memory of the system, where
+/// writing it to the disk failed. So the log is written to the file, and the file to the disk.
 async fn recover(path: &Path, settings: &Settings) -> Result<Access, StoreError> {
     const DOING: &str = "writes the log of the database to its file";
     let had_log = has_log(path);
@@ -95,13 +95,13 @@ async fn recover(path: &Path, settings: &Settings) -> Result<Access, StoreError>
     match recovered.await {
         Err(error) if is_io(&error) => Err(store_error(DOING, error)),
         Err(error) if is_write_protection(&error) => Ok(Access::Read),
-        // Where another process writes, it has gone through the log.
+        // Where another process writes, that process has recovered the log.
         _ => Ok(Access::Write),
     }
 }
 
-/// Asks whether the file may be written, and writes nothing. Writing the log to a file that may not be written fails as if the disk did,
-/// and a transaction that is to write begins there all the same.
+/// Asks whether the file may be written, and writes nothing. Writing the log to a file that may not be written fails like a disk error, and
+/// a write transaction begins there all the same.
 pub(super) const MAY_WRITE: &str = "DELETE FROM erased WHERE pos < 0";
 
 /// Writes a page, the one with the mark, and changes nothing.
@@ -109,7 +109,7 @@ pub(super) fn writes_a_page() -> String {
     format!("PRAGMA application_id = {APPLICATION_ID}")
 }
 
-/// Writes as much as the largest commit, and takes it away again: what is deleted is overwritten, so all of it goes to the disk.
+/// Writes as much as the largest commit, and deletes it again. Deleted bytes are overwritten, so all of it goes to the disk.
 pub(super) fn writes_much() -> String {
     format!(
         "BEGIN IMMEDIATE; INSERT INTO snapshot VALUES (-1, 0, zeroblob({BATCH_BYTES_MAX})); \
@@ -134,7 +134,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 fn has_room_for_files(path: &Path, name: Uuid) -> bool {
     let probe = beside(path, &format!("-{name}"));
     let made = std::fs::File::create_new(&probe);
-    // Where it cannot be deleted, it is empty and harmless.
+    // A probe that cannot be deleted is empty and harmless.
     let _ = std::fs::remove_file(&probe);
     made.is_ok()
 }
@@ -195,7 +195,7 @@ pub(super) fn writer(path: &Path, settings: &Settings) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
-        // A log that grew while a reader held it up gets shorter when it is begun anew.
+        // A log that grew while a reader used it is truncated when it restarts.
         .pragma("journal_size_limit", LOG_BYTES.to_string())
         // What is deleted is overwritten: erased bytes must not stay in the file's free space.
         .pragma("secure_delete", "ON")
@@ -303,7 +303,7 @@ async fn make(connection: &mut SqliteConnection, path: &Path, settings: &Setting
         .map_err(failed)
 }
 
-/// A file that SQLite cannot read is not ours to touch.
+/// The error for a file that SQLite cannot read; it stays as it is.
 fn foreign(path: &Path, error: sqlx::Error) -> StoreError {
     if is_no_database(&error) {
         let problem = format!("{} is no SQLite database", path.display());

@@ -23,7 +23,7 @@ struct Found {
     stream: i64,
 }
 
-/// Work of a queue that is due, in the order of the times. What cannot be read does not count, so rows are read until there are enough.
+/// Due work of a queue, in the order of the due times. Unreadable rows do not count, so rows are read until there are enough.
 pub(super) async fn due(
     readers: &SqlitePool,
     queue: Queue,

@@ -1,7 +1,7 @@
 //! Erasing payloads.
 //!
-//! The payloads go in one transaction. The log still has their bytes as they were written: only once it is empty are they gone. A reader
-//! that is at an old state keeps it in use; meanwhile others write, and the erasure looks again and again.
+//! The payloads go in one transaction. The log still has their bytes: they are gone only once the log is empty. A reader of an old snapshot
+//! keeps the log in use. Meanwhile others write, and the erasure retries.
 
 use super::read;
 use super::writer::{Writer, in_turn};
@@ -18,8 +18,8 @@ const MARK: &str = "INSERT OR IGNORE INTO erased VALUES (?)";
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Erases the payloads of entries. An error where somebody keeps the log in use: the payloads can be read no more, but the log has
-/// their bytes.
+/// Erases the payloads of entries. Returns an error where a reader keeps the log in use: the payloads can no longer be read, but the log
+/// has their bytes.
 pub(super) async fn erase(
     writer: &Mutex<Writer>,
     readers: &SqlitePool,
@@ -35,7 +35,7 @@ pub(super) async fn erase(
         writer.mark_erased(&positions).await?;
         writer.busy_timeout()
     };
-    // An entry that is not there any more may have been erased before: then the log may still have it.
+    // The entries may have been erased before, and the log may still have their bytes.
     empty_log(writer, busy_timeout).await
 }
 

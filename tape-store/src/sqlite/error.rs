@@ -17,8 +17,8 @@ const NOT_A_DATABASE: u32 = 26;
 
 /// Whether a failed commit certainly left nothing behind.
 pub(super) fn is_definite(error: &sqlx::Error) -> bool {
-    // Of SQLite's own errors only those of I/O leave it open whether the commit reached the disk; whatever else goes wrong
-    // beneath (a worker that is gone, a connection that is closed) leaves it open too.
+    // Of SQLite's own errors, only I/O errors leave open whether the commit reached the disk. Errors of the layer beneath (a worker that is
+    // gone, a closed connection) leave it open too.
     primary_code(error).is_some_and(|code| code != IO)
 }
 
@@ -47,7 +47,7 @@ pub(super) fn is_no_database(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(NOT_A_DATABASE)
 }
 
-/// What could not be done, and who can do something about it.
+/// The store's error for an error of SQLite.
 pub(super) fn store_error(doing: &'static str, error: sqlx::Error) -> StoreError {
     let decoding = matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_));
     match primary_code(&error) {
@@ -69,12 +69,12 @@ fn extended_code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-/// A row that cannot be what was written.
+/// The error for a row whose content was never written by a store.
 pub(super) fn corrupt(table: &str, key: impl fmt::Display, problem: impl Into<String>) -> StoreError {
     StoreError::corrupt(format!("row {key} of table {table}"), problem.into())
 }
 
-/// The same error with the file in which it is: whoever reads it may have several.
+/// The same error with the path of the file: a process may use several files.
 pub(super) fn in_file(path: &Path, error: StoreError) -> StoreError {
     let named = |source: crate::error::Source| -> crate::error::Source {
         Arc::new(InFile(format!("{}: {source}", path.display())))
@@ -100,7 +100,7 @@ pub(super) fn in_file(path: &Path, error: StoreError) -> StoreError {
 #[error("{0}")]
 struct InFile(String);
 
-/// What SQLite said, once and in words.
+/// SQLite's message, once and in words.
 #[derive(Debug)]
 struct Cause(sqlx::Error);
 
@@ -122,7 +122,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What the file system failed at, by SQLite's extended result code.
+/// The file operation that failed, by SQLite's extended result code.
 const fn operation(code: u32) -> Option<&'static str> {
     Some(match code {
         266 | 522 => "reading",
@@ -136,11 +136,11 @@ const fn operation(code: u32) -> Option<&'static str> {
     })
 }
 
-/// What is known of the file and its disk.
+/// The state of the file and its disk.
 ///
-/// After a write to the disk failed, its content is unknown: the system may have given the pages up, and what it says of them later is worth
-/// nothing. And what is written to a file that its path no longer leads to is lost. From then on nothing is read or written until
-/// the file is opened anew, when SQLite goes through its log again.
+/// After a failed write to the disk, its content is unknown: the system may have discarded the pages, and what it reports of them later
+/// proves nothing. Writes to a file that its path no longer leads to are lost. After either, nothing is read or written until the file is
+/// opened anew, when SQLite recovers its log.
 #[derive(Debug)]
 pub(super) struct Poison {
     failed: OnceLock<StoreError>,
@@ -150,7 +150,7 @@ pub(super) struct Poison {
 }
 
 impl Poison {
-    /// Of a file that is open.
+    /// The state of a file that was just opened.
     pub(super) fn of(path: &Path) -> Self {
         Self {
             failed: OnceLock::new(),
@@ -164,7 +164,7 @@ impl Poison {
         self.failed.get().cloned().map_or(Ok(()), Err)
     }
 
-    /// The same, and where the path leads to another file by now.
+    /// The same, and also refuses a call where the path now leads to another file.
     pub(super) fn check_file(&self) -> Result<(), StoreError> {
         self.check()?;
         self.file
@@ -172,7 +172,7 @@ impl Poison {
             .map_err(|lost| self.lost("looks for its file", lost))
     }
 
-    /// What it means that a file is gone.
+    /// The error for a lost file, which poisons the store where the file is gone.
     pub(super) fn lost(&self, doing: &'static str, lost: Lost) -> StoreError {
         match lost.error(doing) {
             error @ StoreError::Poisoned { .. } => self.failed.get_or_init(|| error).clone(),
@@ -180,7 +180,7 @@ impl Poison {
         }
     }
 
-    /// What a failure of a write means.
+    /// The error for a failed write, which poisons the store where the disk may have failed.
     pub(super) fn write_failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
         if primary_code(&error) == Some(FULL) {
             self.is_full.store(true, Ordering::Relaxed);
@@ -195,12 +195,12 @@ impl Poison {
         self.failed.get_or_init(poisoned).clone()
     }
 
-    /// Whether there was no room lately, and nothing has shown since that there is.
+    /// Whether the last failed write found no room, and none has been found since.
     pub(super) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// There is room for the largest commit.
+    /// Records that there is room for the largest commit.
     pub(super) fn has_room(&self) {
         self.is_full.store(false, Ordering::Relaxed);
     }

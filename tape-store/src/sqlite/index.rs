@@ -30,12 +30,12 @@ pub(super) fn agenda_statement((before, after): Around, rows: usize) -> String {
     format!("{before}{}{after}", vec!["(?,?,?,?)"; rows].join(","))
 }
 
-/// Whether there is anything to change.
+/// Whether the batch changes anything beside its entries.
 pub(super) fn is_due(batch: &Batch) -> bool {
     !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot != SnapshotChange::Keep
 }
 
-/// Changes what the committed batches say.
+/// Makes the changes of the committed batches.
 pub(super) async fn change(
     connection: &mut SqliteConnection,
     committed: impl Iterator<Item = &Candidate> + Clone,
@@ -68,7 +68,7 @@ pub(super) async fn change(
     Ok(())
 }
 
-/// Changes what is to be corrected of a stream.
+/// Makes a correction of a stream.
 pub(super) async fn correct(
     connection: &mut SqliteConnection,
     number: i64,
@@ -89,7 +89,7 @@ pub(super) async fn correct(
     Ok(())
 }
 
-/// A change of the agenda of a stream, and the time that goes or comes.
+/// A change of the agenda of a stream, and the time that is removed or added.
 type Changed<'c> = (i64, &'c AgendaChange, Timestamp);
 
 async fn change_agenda(
@@ -128,7 +128,7 @@ async fn agenda(
     query.execute(connection).await.map(drop)
 }
 
-/// Lists a run. What it is found by besides its status hardly ever changes, so the indexes on it are left alone.
+/// Lists a run. Apart from its status, the indexed columns hardly ever change, so their indexes are not rewritten.
 async fn list(
     connection: &mut SqliteConnection,
     stream: i64,

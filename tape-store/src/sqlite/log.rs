@@ -1,7 +1,7 @@
 //! Keeps the write-ahead log short.
 //!
-//! While a reader is at an old state, the log cannot be begun anew, and grows with all that is written. Once it is gone, a log that is in
-//! use gets shorter with the next commit that begins it anew; one that is not in use is emptied here.
+//! While a reader uses an old snapshot, the log cannot restart, and grows with every write. Once the reader is gone, a log in use is
+//! truncated by the next commit that restarts it; an unused log is emptied here.
 
 use super::writer::Writer;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const PERIOD_MAX: Duration = Duration::from_secs(30);
 /// Bytes that an unused log may keep.
 const KEPT_BYTES: u64 = 1 << 20;
 
-/// A task that empties the log once nobody has written to it for a while. A look costs what the system knows of the file.
+/// A task that empties the log after a while without writes. Each look costs one `stat` of the file.
 #[derive(Debug)]
 pub(super) struct LogKeeper(JoinHandle<()>);
 
@@ -46,7 +46,7 @@ async fn run(log: PathBuf, writer: Arc<Mutex<Writer>>) {
         let emptied = writer.lock().await.empty_log().await;
         pause = match emptied {
             Ok(true) => PERIOD,
-            // The failure stays with the store, which tells of it.
+            // The store remembers the failure and reports it.
             Ok(false) | Err(_) => (pause * 2).min(PERIOD_MAX),
         };
     }

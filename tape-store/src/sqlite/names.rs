@@ -1,4 +1,4 @@
-//! The numbers of streams. A stream keeps its number for ever, so a number once durable never has to be asked again.
+//! The numbers of streams. A stream keeps its number for ever, so a durable number can be cached for good.
 
 use lru::LruCache;
 use std::num::NonZeroUsize;

@@ -1,5 +1,5 @@
-//! Whether a path still leads to the file that is open. Who has a file open goes on writing to it after it was removed, or another was
-//! moved over it, and all that is written then is lost with the last who closes it.
+//! Whether a path still leads to the open file. A process that has a file open continues to write to it after the file was removed or
+//! replaced by another. All that is written then is lost when the last process closes it.
 
 use crate::error::StoreError;
 use std::io::{Error, ErrorKind};
@@ -37,7 +37,7 @@ impl FileId {
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// None where it led to none, such as before SQLite makes its log.
+    /// None where it led to no file, such as before SQLite makes its log.
     file: Option<FileId>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Place {
 pub(super) enum Lost {
     /// The path leads to no file, or to another.
     Moved(String),
-    /// The system does not say.
+    /// The system could not say.
     Unknown(Error),
 }
 
@@ -57,7 +57,7 @@ impl Place {
         Self { path, file }
     }
 
-    /// Whether the path still leads to the file. Costs what the system knows of the file.
+    /// Whether the path still leads to the file. Costs one `stat` of the file.
     pub(super) fn check(&self) -> Result<(), Lost> {
         let Some(file) = self.file else { return Ok(()) };
         let became = match FileId::at(&self.path).map_err(Lost::Unknown)? {
@@ -71,7 +71,7 @@ impl Place {
         )))
     }
 
-    /// The same once it is certain that there is a file: one that was there for nobody yet is the one from now on.
+    /// The same once it is certain that there is a file. Where the path led to none before, the file there now is recorded.
     pub(super) fn settle(&mut self) -> Result<(), Lost> {
         if self.file.is_none() {
             self.file = FileId::at(&self.path).map_err(Lost::Unknown)?;
@@ -81,7 +81,7 @@ impl Place {
 }
 
 impl Lost {
-    /// What it means for a call that did something.
+    /// The error for a call that did something.
     pub(super) fn error(self, doing: &'static str) -> StoreError {
         match self {
             Self::Moved(problem) => StoreError::Poisoned {

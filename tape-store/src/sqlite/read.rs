@@ -119,7 +119,7 @@ pub(super) async fn entries(
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
         let seq: Option<i64> = get(row, 3)?;
         if (of, seq) != (Some(own), Some(expected)) {
-            // The walk goes back from the end: what stops it stands before the first entry that it found.
+            // The walk goes back from the end, so the damage lies before the first entry that it found.
             let missing = match seq {
                 Some(found) if found > expected => found - 1,
                 Some(_) => expected,
@@ -181,12 +181,12 @@ pub(super) async fn tail_end(readers: &SqlitePool) -> Result<Anchored, StoreErro
         return Ok(Anchored::default());
     };
     let (pos, digest): (i64, Vec<u8>) = (get(row, 0)?, get(row, 1)?);
-    // A damaged digest ties to nothing; it is reported where the entry is read.
+    // A damaged digest ties the cursor to nothing. The damage is reported where the entry is read.
     let digest = digest.try_into().ok().map(Digest);
     Ok(Anchored::new(crate::listing::cursor(pos.unsigned_abs()), digest))
 }
 
-/// What stands at a place in the feed.
+/// The entry at a place in the feed.
 pub(super) async fn found(readers: &SqlitePool, position: u64) -> Result<Found, StoreError> {
     let query = sqlx::query(FOUND).bind(signed(position));
     let row = query.fetch_one(readers).await.map_err(failed)?;
@@ -227,7 +227,7 @@ fn stored(stream: &StreamId, row: &SqliteRow, at: usize) -> Result<StoredEntry, 
         return Err(corrupt(
             "entry",
             format!("{seq} of {stream}"),
-            "its payload is gone, and nobody erased it",
+            "its payload is gone, and it was not erased",
         ));
     }
     Ok(StoredEntry {

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 /// Most streams that are marked in one transaction.
 const STREAMS_MAX: usize = 256;
-/// Entries after which a transaction drops no further piece, which has at most as many as lie between two waypoints.
+/// Entries after which a transaction drops no further piece. A piece has at most as many entries as lie between two waypoints.
 const ENTRIES_MAX: u64 = 1_024;
 
 const MARK: &str = "INSERT INTO kept SELECT s.id, min(?2, h.seq) FROM stream s JOIN head h ON h.stream = s.id \
@@ -25,7 +25,7 @@ const MARKED: &str = "SELECT s.id, coalesce(k.first, 1) FROM stream s JOIN head 
          LEFT JOIN kept k ON k.stream = s.id WHERE s.name = ? AND h.seq > 0";
 const FORGET: &str = "DELETE FROM snapshot WHERE stream = ?";
 
-/// The oldest place of stream ?1 that is known beside its end.
+/// The oldest waypoint of stream ?1.
 const WAYPOINT: &str = "SELECT seq FROM waypoint WHERE stream = ? ORDER BY seq LIMIT 1";
 const PASSED: &str = "DELETE FROM waypoint WHERE stream = ? AND seq = ?";
 /// The places of the entries of stream ?1 before entry ?2, from the oldest place known on back to the first entry that is left.
@@ -57,7 +57,7 @@ pub(super) async fn drop_before(writer: &Mutex<Writer>, drops: &[(StreamId, Seq)
     for drops in drops.chunks(STREAMS_MAX) {
         let mut dropping = Dropping::Mark(drops);
         loop {
-            // The lock is free in between, for who commits.
+            // Between two transactions the lock is free for commits.
             dropping = match writer.lock().await.drop_some(dropping).await? {
                 Some(next) => next,
                 None => break,
@@ -67,7 +67,7 @@ pub(super) async fn drop_before(writer: &Mutex<Writer>, drops: &[(StreamId, Seq)
     Ok(())
 }
 
-/// What is done next, in a transaction of its own.
+/// The next step, in a transaction of its own.
 pub(super) enum Dropping<'d> {
     Mark(&'d [(StreamId, Seq)]),
     Drop {
@@ -78,7 +78,7 @@ pub(super) enum Dropping<'d> {
 }
 
 impl Writer {
-    /// Does what is next, and returns what comes then.
+    /// Does the next step, and returns the one after it.
     async fn drop_some<'d>(&mut self, dropping: Dropping<'d>) -> Result<Option<Dropping<'d>>, StoreError> {
         const DOING: &str = "drops entries";
         self.check()?;
@@ -144,7 +144,7 @@ async fn mark<'d>(
     Ok(Dropping::next(marked, left))
 }
 
-/// Drops pieces of streams until there are enough for one transaction; those that are done are no longer left.
+/// Drops pieces of streams until there are enough for one transaction; finished streams are removed from the list.
 async fn drop_pieces(
     connection: &mut SqliteConnection,
     left: &mut VecDeque<Marked>,

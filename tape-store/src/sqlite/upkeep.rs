@@ -1,4 +1,4 @@
-//! Looking over what the file has beside entries.
+//! Verifies and corrects what the file has beside entries.
 
 use super::SqliteStore;
 use super::append::signed;
@@ -25,7 +25,7 @@ const LISTED: &str = "SELECT r.begun_at, r.stream, s.name, r.status, r.changed_a
          FROM stream s JOIN run r ON r.stream = s.id WHERE s.name = ?";
 const AT_END: &str = "SELECT s.id FROM stream s JOIN head h ON h.stream = s.id JOIN entry e ON e.pos = h.pos \
          WHERE s.name = ? AND h.seq = ? AND h.epoch = ? AND e.digest = ?";
-// The version stands in the index that it is about, as an item of a queue that there is not.
+// The version stands in the index that it is about, as an item of a queue that does not exist.
 const VERSION: &str = "SELECT coalesce(max(due), 0) FROM agenda WHERE queue = 0";
 const SET_VERSION: &str = "INSERT OR IGNORE INTO agenda VALUES (0, ?, 0, 'version')";
 
@@ -139,7 +139,7 @@ impl Writer {
     }
 }
 
-/// Corrects what the indexes have of a stream within a transaction, if the stream ends there. Whether it does.
+/// Corrects what the indexes have of a stream within a transaction, if the stream ends there. Returns whether it does.
 async fn correct(
     connection: &mut SqliteConnection,
     stream: &StreamId,

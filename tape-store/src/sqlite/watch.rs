@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-/// How often the file is looked at while somebody waits.
+/// How often the file is checked while a task waits.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// A task that asks for the file's data version, which costs a look into shared memory, as long as somebody waits. It asks on
-/// the connection that writes: there the version tells of the commits of others only, and who waits is woken once for each
-/// commit of this process, not once more for having written it.
+/// A task that asks for the file's data version while a task waits; this costs a read of shared memory. It asks on the connection that
+/// writes. There the version changes only for commits of other processes, so a waiting task is woken once for each commit of this process,
+/// not once more by this watch.
 #[derive(Debug)]
 pub(super) struct Watch(JoinHandle<()>);
 
@@ -35,12 +35,12 @@ async fn run(writer: Arc<Mutex<Writer>>, wake: Arc<Wake>) {
         if wake.waiting() == 0 {
             continue;
         }
-        // While this process writes, its own commits wake who waits; what others wrote is seen right after.
+        // While this process writes, its own commits wake waiting tasks. Commits of others are seen right after.
         let Ok(mut writer) = writer.try_lock() else {
             continue;
         };
         let version = writer.data_version().await;
-        // That the file cannot be read, too, those who wait find out for themselves.
+        // A read that fails counts as a change too: the waiting tasks then meet the error themselves.
         if version != seen {
             seen = version;
             wake.notify();

@@ -21,15 +21,15 @@ use tape_core::id::{Epoch, Seq};
 use tape_core::payload::Digest;
 use tape_environment::Environment;
 
-/// How long SQLite waits for other processes between two tries to begin: it looks after 1 ms, 2 more and 5 more.
+/// How long SQLite waits for other processes between two tries to begin: it retries after 1 ms, 2 ms more and 5 ms more.
 const TURN: Duration = Duration::from_millis(8);
 
 /// Where the stream with number ?1 ends.
 const END: &str =
     "SELECT h.seq, h.epoch, e.digest FROM head h LEFT JOIN entry e ON e.pos = h.pos WHERE h.stream = ?1";
 
-/// Does what begins a transaction, as soon as no other process writes. SQLite's own waiting sleeps ever longer, up to 100 ms, however
-/// short the others' commits are: of many processes that write, most would be asleep whenever the file is free.
+/// Runs what begins a transaction, as soon as no other process writes. SQLite's own backoff grows up to 100 ms, however short the commits
+/// of others are: of many writing processes, most would be asleep whenever the file is free.
 macro_rules! in_turn {
     ($busy_timeout:expr, $begin:expr) => {{
         let give_up = std::time::Instant::now() + $busy_timeout;
@@ -45,14 +45,14 @@ macro_rules! in_turn {
 }
 pub(super) use in_turn;
 
-/// Writes to the file. Commits of other processes are allowed for: what decides is the condition in the statement.
+/// Writes to the file. Other processes may commit in between: the condition in the statement decides.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     /// How long it waits for the commits of other processes.
     busy_timeout: Duration,
     connection: Option<SqliteConnection>,
-    /// Whether the connection may have been left amid a transaction, by an error or by a caller that went away.
+    /// Whether the connection may have been left amid a transaction, by an error or by a dropped call.
     doubtful: bool,
     poison: Arc<Poison>,
     path: PathBuf,
@@ -68,7 +68,7 @@ pub(super) struct Candidate {
     pub(super) stream: i64,
 }
 
-/// What came of a group.
+/// The result of a group.
 struct Settled {
     won: HashSet<i64>,
     /// Where the streams of the others end.
@@ -93,12 +93,12 @@ impl Writer {
         }
     }
 
-    /// Refuses what comes after a failure of the disk, or after the file is gone.
+    /// Refuses calls after a failure of the disk, or after the file is gone.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.poison.check_file()
     }
 
-    /// What a write comes to that failed.
+    /// The error for a failed write.
     pub(super) fn failed(&self, doing: &'static str, error: sqlx::Error) -> StoreError {
         self.poison.write_failed(doing, error)
     }
@@ -137,15 +137,16 @@ impl Writer {
         answers
     }
 
-    /// Whether what was just written is where who opens the file next finds it. Asked before anything is acknowledged.
+    /// Checks that the paths still lead to the files just written, so that the next process to open them finds the write. Runs before every
+    /// acknowledgement.
     fn check_written(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let log = self.log.as_mut().map_or(Ok(()), Place::settle);
         log.map_err(|lost| self.poison.lost("looks for its log", lost))
     }
 
-    /// What became of a batch. Nobody writes while it is compared, and what was left undone is undone: where nothing is at its place,
-    /// nothing comes any more.
+    /// What became of a batch. No process writes while the batch is compared, and a transaction left open is rolled back: where nothing is
+    /// at its place, nothing can arrive there later.
     pub(super) async fn resolve(&mut self, batch: &Batch) -> Result<CommitOutcome, StoreError> {
         const DOING: &str = "looks for a batch";
         self.check()?;
@@ -204,7 +205,7 @@ impl Writer {
         Ok(time)
     }
 
-    /// Writes the log to the file and empties it, unless somebody uses it for longer than a short turn. Whether it is empty.
+    /// Writes the log to the file and empties it, unless a reader uses it for longer than a short turn. Returns whether it is empty.
     pub(super) async fn empty_log(&mut self) -> Result<bool, StoreError> {
         self.check()?;
         let emptied = async {
@@ -221,7 +222,7 @@ impl Writer {
         Ok(busy == 0)
     }
 
-    /// A number that changes with each commit of others, those of this connection left out.
+    /// A number that changes with each commit of another connection, not with commits of this one.
     pub(super) async fn data_version(&mut self) -> Option<i64> {
         self.check().ok()?;
         let connection = self.connection().await.ok()?;
@@ -248,7 +249,7 @@ impl Writer {
         Ok(self.connection.insert(connection))
     }
 
-    /// A transaction that the caller began is over, or has failed: then what may be left of it must not hold up other processes.
+    /// Ends a transaction that the caller began. If it failed, a transaction left open must not block other processes.
     pub(super) async fn settled(&mut self, done: bool) {
         if done {
             self.doubtful = false;
@@ -306,12 +307,13 @@ impl Settled {
         }
         let end = self.ends.get(&candidate.stream).copied().unwrap_or_default();
         batch.check_end(end)?;
-        // The statement refused the batch, and by now its stream ends where the batch wants it: the caller may try again.
+        // The statement refused the batch, but its stream now ends where the batch expects it: the caller may try again.
         Err(batch.conflict(end.seq))
     }
 }
 
-/// What was committed may be lost: who asks again what became of it is told by the file that is there then.
+/// Turns acknowledgements into unknown outcomes: what was committed may be lost. A later `resolve` answers from the file that is there
+/// then.
 fn doubt(answers: &mut [Answer], ids: &[BatchId], error: &StoreError) {
     for (answer, id) in answers.iter_mut().zip(ids) {
         if answer.is_ok() {
@@ -320,7 +322,7 @@ fn doubt(answers: &mut [Answer], ids: &[BatchId], error: &StoreError) {
     }
 }
 
-/// Compares a batch with what its stream has at its place, within a transaction; none where that is nothing.
+/// Compares a batch with what its stream has at its place, within a transaction; none where nothing is there.
 async fn compare(
     connection: &mut SqliteConnection,
     busy_timeout: Duration,
@@ -339,7 +341,7 @@ async fn compare(
     Ok(read)
 }
 
-/// Answers all that have no answer yet with what went wrong.
+/// Answers all batches that have no answer yet with the error.
 fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], definite: bool, error: StoreError) {
     for (answer, id) in answers.iter_mut().zip(ids) {
         answer.get_or_insert_with(|| {
@@ -352,14 +354,14 @@ fn refuse_open(answers: &mut [Option<Answer>], ids: &[BatchId], definite: bool, 
     }
 }
 
-/// Ends a transaction that may be open; none where the connection is of no more use. A command that its caller abandoned
-/// is over when this returns, since a connection does one thing after the other.
+/// Ends a transaction that may be open; none where the connection can no longer be used. A command that its caller abandoned is over when
+/// this returns, since a connection runs one command after the other.
 async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
     match connection.execute("ROLLBACK").await {
         Ok(_) => Some(connection),
         Err(error) if super::error::is_no_transaction(&error) => Some(connection),
         Err(_) => {
-            // Closing waits for the thread beneath; whether it liked to be closed does not matter.
+            // Closing waits for the thread beneath; an error of closing does not matter.
             let _ = connection.close().await;
             None
         }
@@ -379,12 +381,12 @@ async fn settle_plain(
     candidates: &[Candidate],
 ) -> Result<Settled, sqlx::Error> {
     let won = in_turn!(busy_timeout, append(connection, candidates))?;
-    // The winners are durable, whatever happens now: losers whose end cannot be read are told to look again.
+    // The winners are durable, whatever happens now. Losers whose end cannot be read get a conflict and look again.
     let ends = ends(connection, candidates, &won).await.unwrap_or_default();
     Ok(Settled { won, ends })
 }
 
-/// Begins a transaction, makes streams that are to begin, and returns the numbers of all that there are.
+/// Begins a transaction, makes the streams that begin, and returns the numbers of all existing streams.
 async fn begin(
     connection: &mut SqliteConnection,
     unknown: &[(usize, Batch)],
@@ -420,7 +422,7 @@ async fn begin(
         .collect()
 }
 
-/// The batches whose streams there are; the others are answered.
+/// The batches whose streams exist; the others are answered.
 fn number(
     unknown: Vec<(usize, Batch)>,
     named: &HashMap<String, i64>,

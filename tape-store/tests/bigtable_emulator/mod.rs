@@ -1,7 +1,7 @@
 //! Google's emulator of Bigtable for tests, started by the tests themselves.
 //!
 //! Each test process has one, on a port that the emulator chooses; each test has a table of its own in it. A guard stops
-//! the emulator when the process ends, however it ends: the guard reads from a pipe that nobody else holds open.
+//! the emulator when the process ends, however it ends: the guard reads from a pipe that only the test process holds open.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
@@ -11,7 +11,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use tape_environment::{Environment as _, Machine};
 
-/// Starts the emulator, passes on what it says, and stops it once nobody holds the pipe any more.
+/// Starts the emulator, passes on what it says, and stops it once the pipe is closed.
 const GUARD: &str = r#"
 "$1" -host 127.0.0.1 -port 0 </dev/null &
 emulator=$!
@@ -25,14 +25,14 @@ struct Emulator {
     _pipe: ChildStdin,
 }
 
-/// A table of its own.
+/// A table for one test.
 pub(crate) struct Table {
     address: String,
     name: String,
 }
 
 impl Table {
-    /// A table that nobody has made yet; none where the emulator is not installed, which is said.
+    /// The name of a table that does not exist yet; none where the emulator is not installed, which is reported.
     pub(crate) fn new() -> Option<Self> {
         let program = find()?;
         static EMULATOR: OnceLock<Emulator> = OnceLock::new();
@@ -81,7 +81,7 @@ fn start(program: &PathBuf) -> Emulator {
     }
 }
 
-/// The emulator, from the path or from where Google's packages put it. In CI there has to be one.
+/// The emulator, from the path or from where Google's packages put it. CI must have one.
 fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = [

@@ -1,4 +1,4 @@
-//! A store around another one that breaks one promise.
+//! A store around another one that violates one rule of the contract.
 
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
@@ -16,7 +16,7 @@ use tape_store::error::{CommitError, StoreError};
 use tape_store::layer::Layer;
 use tape_store::upkeep::End;
 
-/// Which promise is broken.
+/// The rule that is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     IgnoresEpoch,
@@ -72,7 +72,7 @@ pub(crate) struct BrokenStore {
 
 #[derive(Default)]
 struct State {
-    /// What refused batches wanted in the agenda.
+    /// The agenda changes of refused batches.
     refused: Vec<Hint>,
     /// Entries that a reader of highest numbers does not see yet.
     late: HashSet<(StreamId, Seq)>,
@@ -82,7 +82,7 @@ struct State {
     heads: HashMap<StreamId, Option<Head>>,
     /// The snapshots of streams whose entries were dropped.
     kept: HashMap<StreamId, Option<Snapshot>>,
-    /// The rows that they had in lists.
+    /// The rows of these streams in lists.
     listed: Vec<(tape_core::id::RunId, tape_core::status::Summary)>,
 }
 
@@ -122,7 +122,7 @@ impl BrokenStore {
         head.map_or_else(End::default, |head| head.end())
     }
 
-    /// What the defect makes of a batch before it is committed.
+    /// Changes a batch before its commit, as the defect says.
     async fn spoil(&self, mut batch: Batch) -> Batch {
         batch.stream = self.stream(&batch.stream);
         let end = self.end(&batch.stream).await;
@@ -161,7 +161,7 @@ impl BrokenStore {
         let spoiled = self.spoil(batch).await;
         let answer = match self.defect {
             Defect::TearsBatches if spoiled.entries.len() > 1 => self.tear(spoiled).await,
-            // Whatever comes in between, it is appended.
+            // It is appended, whatever was committed in between.
             Defect::IgnoresExpectedEnd => loop {
                 match self
                     .inner
@@ -222,7 +222,7 @@ impl BrokenStore {
         self.inner.commit(vec![rest]).await.remove(0)
     }
 
-    /// Commits also where the caller is gone.
+    /// Commits even after the caller is gone.
     async fn commit_late(&self, batches: Vec<Batch>) -> Vec<Result<Committed, CommitError>> {
         let inner = Arc::clone(&self.inner);
         let committed = tokio::spawn(async move {
@@ -355,7 +355,7 @@ impl Layer for BrokenStore {
                 Ok(CommitOutcome::Committed(Committed { seq: batch.last() }))
             }
             Defect::ForgetsBatches if end.0 >= batch.last().0 + 1_024 => Ok(CommitOutcome::NotCommitted),
-            // It does not see to it that nothing is under way.
+            // It does not make sure that no attempt is under way.
             Defect::CommitsLate => {
                 let page = self.inner.read(&batch.stream, Seq(batch.last().0 - 1), 1).await?;
                 let fate = batch.compare(end, page.first()).outcome(batch);

@@ -1,10 +1,10 @@
-//! A stream whose head somebody destroyed: the feed tells it, and goes on for all others.
+//! A stream with a destroyed head: the feed reports it, and continues for all others.
 
 use super::pen::Pen;
 use tape_core::id::StreamId;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, JournalStore, Shard};
 
-/// Checks it, with what destroys the head.
+/// Checks this, with a function that destroys the head.
 pub(crate) async fn is_told_and_holds_up_nothing(store: &dyn JournalStore, destroy: impl AsyncFn(&StreamId)) {
     let (mut before, mut lost, mut after) = (Pen::new("before"), Pen::new("lost"), Pen::new("after"));
     before.put(store, "one", 2).await;

@@ -25,7 +25,7 @@ impl Pen {
         }
     }
 
-    /// A batch of so many entries with a text.
+    /// A batch of `entries` entries with a text.
     pub(crate) fn batch(&self, text: &str, entries: usize) -> Batch {
         let (mut seq, mut digest) = (self.seq, self.digest);
         let seal = |_| {
@@ -63,7 +63,7 @@ impl Pen {
         (self.seq, self.digest) = (batch.last(), batch.entries.last().unwrap().digest);
     }
 
-    /// Commits a batch that must be taken.
+    /// Commits a batch that must succeed.
     pub(crate) async fn put(&mut self, store: &dyn JournalStore, text: &str, entries: usize) {
         let batch = self.batch(text, entries);
         let answer = store.commit(vec![batch.clone()]).await.remove(0);

@@ -1,8 +1,8 @@
 //! A real PostgreSQL for tests, started by the tests themselves.
 //!
-//! One server is shared by all test processes that run at about the same time, whoever starts first starts it. Each process
-//! holds a lock that ends with it, however it ends; a watchdog stops the server and removes its files once nobody has
-//! held the lock for some seconds. Each test has a database of its own.
+//! All test processes that run at about the same time share one server; the first process starts it. Each process holds a lock that ends
+//! with it, however it ends. A watchdog stops the server and removes its files once no process has held the lock for some seconds. Each
+//! test has a database of its own.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
@@ -15,17 +15,17 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use tape_environment::{Environment as _, Machine};
 
-/// Settings of the test's server: everything durable as in earnest.
+/// Settings of the test's server: everything durable as in production.
 const SETTINGS: &str =
     "fsync=on synchronous_commit=on max_connections=300 max_wal_size=4GB max_prepared_transactions=10";
 
-/// Whom the server runs as where the tests run as root.
+/// The user that the server runs as where the tests run as root.
 const NOBODY: u32 = 65_534;
 
 /// The database that others are copied from.
 const TEMPLATE: &str = "tape_template";
 
-/// What stops a shared server: waits until nobody has used it for some seconds.
+/// Stops a shared server once no process has used it for some seconds.
 const WATCHDOG: &str = r#"
 exec 9>>users
 while [ -e last ]; do
@@ -44,19 +44,19 @@ while [ -e last ]; do
 done
 "#;
 
-/// A database of its own on the shared server. It goes with the server: dropping it alone costs a checkpoint.
+/// A separate database on the shared server. It is removed with the server: dropping it alone costs a checkpoint.
 pub(crate) struct Database {
     port: u16,
     name: String,
 }
 
 impl Database {
-    /// Makes a database with an empty journal; none where PostgreSQL is not installed, which is said.
+    /// Makes a database with an empty journal; none where PostgreSQL is not installed, which is reported.
     pub(crate) fn create() -> Option<Self> {
         is_installed().then(|| Self::on(shared().port, TEMPLATE))
     }
 
-    /// Makes a database with nothing in it; none where PostgreSQL is not installed, which is said.
+    /// Makes a database with nothing in it; none where PostgreSQL is not installed, which is reported.
     pub(crate) fn bare() -> Option<Self> {
         is_installed().then(|| Self::on(shared().port, "template1"))
     }
@@ -80,7 +80,7 @@ impl Database {
         format!("postgres://tape@127.0.0.1:{port}/{}", self.name)
     }
 
-    /// The same beside the database, for what concerns it as a whole.
+    /// The same in another database, for statements about the database as a whole.
     fn psql_server(&self, statement: &str) -> String {
         psql(self.port, "postgres", statement)
     }
@@ -118,7 +118,7 @@ struct Server {
     _user: File,
 }
 
-/// A server that nobody else uses, so that a test may do to it what it wants. It goes when this is dropped.
+/// A server for one test only, so that the test may break it. It stops when this is dropped.
 pub(crate) struct Cluster {
     server: Server,
     directory: PathBuf,
@@ -128,13 +128,13 @@ pub(crate) struct Cluster {
 const SMALL_DISK: &str = "64m";
 
 impl Cluster {
-    /// Starts a server; none where PostgreSQL is not installed, which is said.
+    /// Starts a server; none where PostgreSQL is not installed, which is reported.
     pub(crate) fn own() -> Option<Self> {
         is_installed().then(|| Self::start(Disk::Plain))
     }
 
-    /// Starts a server that has a small disk beside its own; none where PostgreSQL is not installed or nothing can be mounted, which
-    /// is said.
+    /// Starts a server that has a small disk beside its own; none where PostgreSQL is not installed or nothing can be mounted, which is
+    /// reported.
     pub(crate) fn with_small_disk() -> Option<Self> {
         is_installed().then_some(())?;
         let mount = Command::new("unshare")
@@ -172,7 +172,7 @@ impl Cluster {
         Database::on(self.server.port, &format!("{TEMPLATE} TABLESPACE small"))
     }
 
-    /// From now on the server shows this certificate, and takes nobody who does not speak TLS.
+    /// From now on the server shows this certificate, and refuses connections without TLS.
     pub(crate) fn speak_tls_only(&self, certificate: &str, key: &str) {
         let data = self.directory.join("data");
         for (name, contents) in [
@@ -214,7 +214,7 @@ impl Cluster {
         }
     }
 
-    /// Stops the server amid whatever it does.
+    /// Stops the server at once, whatever it does.
     pub(crate) fn stop(&self) {
         self.control(&["stop", "-m", "immediate"]);
     }
@@ -224,7 +224,7 @@ impl Cluster {
         self.control(&["start", "-o", &options(self.server.port), "-l", "log"]);
     }
 
-    /// Stops the server amid whatever it does, and starts it again.
+    /// Stops the server at once, whatever it does, and starts it again.
     pub(crate) fn crash(&self) {
         self.control(&["restart", "-m", "immediate", "-l", "log"]);
     }
@@ -248,12 +248,12 @@ impl Standby {
         self.port
     }
 
-    /// Applies nothing more of what the primary does.
+    /// Applies no more changes of the primary.
     pub(crate) fn fall_behind(&self) {
         psql(self.port, "postgres", "SELECT pg_wal_replay_pause()");
     }
 
-    /// Is sent nothing more of what the primary does.
+    /// Receives no more changes of the primary.
     pub(crate) fn lose_touch(&self) {
         psql(
             self.port,
@@ -269,7 +269,7 @@ impl Standby {
         {}
     }
 
-    /// What it answers to a query.
+    /// The answer to a query.
     pub(crate) fn says(&self, database: &str, query: &str) -> String {
         psql(self.port, database, query)
     }
@@ -417,7 +417,7 @@ fn start_on_a_free_port(data: &Path, disk: Disk) -> u16 {
         if quietly(pg_ctl.args(["-o", &options(port)])) {
             return port;
         }
-        // Somebody else may have taken the port.
+        // Another process may have taken the port.
         assert!(
             attempt < 5,
             "PostgreSQL does not start: {}",
@@ -438,7 +438,7 @@ fn options(port: u16) -> String {
     format!("{settings} -c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''")
 }
 
-/// What starts a server: where it has a small disk, in a world of mounts that ends with it.
+/// The command that starts a server: where it has a small disk, in a mount namespace that ends with it.
 fn starter(data: &Path, disk: Disk) -> Command {
     const MOUNT: &str = "mount -t tmpfs -o size=$1,uid=$3,gid=$3,mode=700 tmpfs \"$2\" && shift 2 && exec setpriv --reuid $1 --regid $1 --clear-groups \"${@:2}\"";
     let pg_ctl = program("pg_ctl");
@@ -461,7 +461,7 @@ fn quietly(command: &mut Command) -> bool {
     command.status().unwrap().success()
 }
 
-/// Whether there is a PostgreSQL to test with. In CI there has to be one.
+/// Whether there is a PostgreSQL to test with. CI must have one.
 pub(crate) fn is_installed() -> bool {
     let missing = ["initdb", "pg_ctl", "psql"]
         .into_iter()

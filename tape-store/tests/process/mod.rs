@@ -52,12 +52,12 @@ impl Child {
         Self(command.spawn().unwrap())
     }
 
-    /// The same as a user whom the permissions of files concern, also where the test runs as root.
+    /// The same as a user who is subject to file permissions, also where the test runs as root.
     pub(crate) fn start_unprivileged(role: &str, path: &Path) -> Self {
         Self::start_unprivileged_after(role, path, || ())
     }
 
-    /// The same, after what is done once the executable stands beside the file.
+    /// The same, after `prepare`, which runs once the executable is beside the file.
     pub(crate) fn start_unprivileged_after(role: &str, path: &Path, prepare: impl FnOnce()) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         use std::os::unix::process::CommandExt as _;

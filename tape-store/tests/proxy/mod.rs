@@ -1,4 +1,4 @@
-//! A TCP proxy between a store and its database that loses, cuts and holds up what goes through.
+//! A TCP proxy between a store and its database that loses, cuts and delays traffic.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
@@ -22,12 +22,12 @@ struct State {
     upstream: AtomicU16,
     /// Connections up to this number are cut.
     cut: watch::Sender<u64>,
-    /// Requests of connections up to this number are held up.
+    /// Requests of connections up to this number are held.
     held: watch::Sender<u64>,
     connections: AtomicU64,
-    /// Requests that are held up, or were let go and have not come to anything yet.
+    /// Requests that are held, or were released and have no result yet.
     pending: watch::Sender<usize>,
-    /// Of a thousand requests, with so many something goes wrong.
+    /// How many of a thousand requests fail.
     havoc: AtomicUsize,
     dice: AtomicUsize,
 }
@@ -76,21 +76,21 @@ impl Proxy {
         self.state.held.send_replace(u64::MAX);
     }
 
-    /// Lets new connections through; those there are stay held up.
+    /// Lets new connections through; existing ones stay held.
     pub(crate) fn pass_new(&self) {
         self.state
             .held
             .send_replace(self.state.connections.load(Ordering::SeqCst));
     }
 
-    /// Lets everything through that was held up, and waits until the database has answered it or has closed the connection.
+    /// Releases everything that was held, and waits until the database has answered it or has closed the connection.
     pub(crate) async fn release(&self) {
         self.state.held.send_replace(0);
         let mut pending = self.state.pending.subscribe();
         pending.wait_for(|pending| *pending == 0).await.unwrap();
     }
 
-    /// Makes trouble with about `faults` of a thousand requests: they or their answers are lost or late, connections cut or half
+    /// Disturbs about `faults` of a thousand requests: they or their answers are lost or late, connections cut or half
     /// closed.
     pub(crate) fn havoc(&self, faults: usize) {
         self.state.havoc.store(faults, Ordering::SeqCst);
@@ -140,7 +140,7 @@ enum Fault {
 const LATE: Duration = Duration::from_millis(30);
 
 impl State {
-    /// What goes wrong with the next request: faults come in turn, at even distances.
+    /// What goes wrong with the next request: the kinds of faults take turns, at even distances.
     fn fault(&self) -> Option<Fault> {
         const FAULTS: [Fault; 5] = [
             Fault::RequestLost,
@@ -157,9 +157,9 @@ impl State {
 }
 
 enum End {
-    /// Both ways end.
+    /// Both directions end.
     Cut,
-    /// The answers still come.
+    /// The answers still arrive.
     HalfClosed,
 }
 

@@ -1,7 +1,7 @@
 //! An emulator of Spanner for tests, started by the tests themselves.
 //!
-//! Each database has an emulator of its own, since an emulator carries out one writing transaction after the other. A shell watches
-//! over it and ends it with the test, however that ends.
+//! Each database has an emulator of its own, since an emulator carries out one writing transaction after the other. A shell watches it and
+//! ends it with the test, however the test ends.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
@@ -25,13 +25,13 @@ kill -KILL 0
 const START_MAX: Duration = Duration::from_secs(60);
 const PARENT: &str = "/v1/projects/tape-test/instances";
 
-/// A database of its own on an emulator of its own; both go when this is dropped.
+/// A separate database on a separate emulator; both are removed when this is dropped.
 pub(crate) struct Database {
     emulator: Emulator,
 }
 
 impl Database {
-    /// Makes a database with nothing in it; none where the emulator is not installed, which is said.
+    /// Makes a database with nothing in it; none where the emulator is not installed, which is reported.
     pub(crate) fn create() -> Option<Self> {
         let program = installed()?;
         let emulator = (0..5).find_map(|_| Emulator::start(&program));
@@ -60,7 +60,7 @@ impl Database {
         self.emulator.grpc
     }
 
-    /// Drops the database; the emulator goes on.
+    /// Drops the database; the emulator continues.
     pub(crate) fn remove(&self) {
         let answer = self
             .emulator
@@ -68,7 +68,7 @@ impl Database {
         assert!(answer.is_ok_and(|answer| is_success(&answer)));
     }
 
-    /// Changes the schema past the store.
+    /// Changes the schema outside the store.
     pub(crate) fn change_schema(&self, statement: &str) {
         let body = format!(r#"{{"statements": ["{statement}"]}}"#);
         let answer = self
@@ -77,7 +77,7 @@ impl Database {
         assert!(answer.is_ok_and(|answer| is_success(&answer)), "{statement}");
     }
 
-    /// Commits mutations past the store, as JSON of the REST interface.
+    /// Commits mutations outside the store, as JSON of the REST interface.
     pub(crate) fn commit(&self, mutations: &str) {
         let database = format!("{PARENT}/main/databases/tape");
         let made = self.emulator.post(&format!("{database}/sessions"), "{}");
@@ -98,7 +98,7 @@ struct Emulator {
 }
 
 impl Emulator {
-    /// Starts an emulator on free ports; none where somebody else took one of them meanwhile.
+    /// Starts an emulator on free ports; none where another process took one of them meanwhile.
     fn start(program: &PathBuf) -> Option<Self> {
         let (grpc, rest) = free_ports();
         let mut command = Command::new("sh");
@@ -160,8 +160,8 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // The shell sees its input end, and ends its own process group: nothing here names a process by a number, which some
-        // programs named kill read as everybody's.
+        // The shell sees its input end, and ends its own process group: nothing here names a process by a number, since some programs named
+        // kill read certain numbers as all processes.
         drop(self.alive.take());
         let _ = self.shell.wait();
     }
@@ -180,7 +180,7 @@ fn free_ports() -> (u16, u16) {
     )
 }
 
-/// The program of the emulator. In CI it has to be there.
+/// The program of the emulator. CI must have it.
 fn installed() -> Option<PathBuf> {
     let program = find();
     if program.is_none() {

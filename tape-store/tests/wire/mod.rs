@@ -1,4 +1,4 @@
-//! What stands between a store and Spanner: counts requests and the rows that they return, and makes commits lost, late or unanswered.
+//! A proxy between a store and Spanner: it counts requests and the rows that they return, and makes commits lost, late or unanswered.
 
 #![allow(dead_code, reason = "each test file needs some of it")]
 
@@ -22,13 +22,13 @@ type Answer = Response<UnsyncBoxBody<Bytes, Failed>>;
 
 /// What happens to a commit.
 pub(crate) enum Fault {
-    /// It is carried out; the answer says that the service is out of reach.
+    /// It is executed; the answer says that the service is unavailable.
     AnswerLost,
-    /// The answer says that the service is out of reach; it is carried out once the test says so.
+    /// The answer says that the service is unavailable; the commit is executed once the test says so.
     Late(Late),
 }
 
-/// A commit that is on its way while its sender has given up.
+/// A commit that is under way while its sender has given up.
 pub(crate) struct Late {
     go: oneshot::Receiver<()>,
     done: oneshot::Sender<String>,
@@ -63,7 +63,7 @@ pub(crate) struct Wire {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Read {
     pub(crate) table: String,
-    /// The most rows it asked for; zero where it said nothing of it.
+    /// The limit on its rows; zero where it had none.
     pub(crate) limit: i64,
     pub(crate) rows: usize,
 }
@@ -73,7 +73,7 @@ struct State {
     reads: Mutex<Vec<Read>>,
     counts: Mutex<BTreeMap<String, usize>>,
     plan: Mutex<VecDeque<Fault>>,
-    /// Each so-manieth commit waits until as many requests more have come.
+    /// One commit in this many waits until as many more requests have arrived.
     slow: AtomicUsize,
     commits: AtomicUsize,
     requests: watch::Sender<usize>,
@@ -119,7 +119,7 @@ impl Wire {
         self.state.plan.lock().unwrap().push_back(fault);
     }
 
-    /// From now on each so-manieth commit waits until as many requests more have come.
+    /// From now on one commit in `every` waits until as many more requests have arrived.
     pub(crate) fn slow(&self, every: usize) {
         self.state.slow.store(every, Ordering::SeqCst);
     }
@@ -128,7 +128,7 @@ impl Wire {
 async fn accept(listener: TcpListener, upstream: u16, state: Arc<State>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        // Else small messages wait for each other's acknowledgements, each some forty milliseconds.
+        // Otherwise small messages wait for each other's acknowledgements, some forty milliseconds each.
         client.set_nodelay(true).unwrap();
         let state = Arc::clone(&state);
         tokio::spawn(async move {
@@ -208,7 +208,7 @@ async fn pass(
     Ok(upstream.send_request(request).await?.map(boxed))
 }
 
-/// Passes a read on, and notes how many rows were returned.
+/// Passes a read on, and records how many rows were returned.
 async fn read(
     request: Request<Full<Bytes>>,
     mut upstream: SendRequest<Full<Bytes>>,
@@ -254,7 +254,7 @@ fn rows(parts: &[PartialResultSet]) -> usize {
     (values - cut).checked_div(columns).unwrap_or_default()
 }
 
-/// What of `google.spanner.v1.ReadRequest` matters here.
+/// The part of `google.spanner.v1.ReadRequest` that matters here.
 #[derive(Clone, PartialEq, Message)]
 struct ReadRequest {
     #[prost(string, tag = "3")]
@@ -263,7 +263,7 @@ struct ReadRequest {
     limit: i64,
 }
 
-/// What of `google.spanner.v1.PartialResultSet` matters here: how many values there are.
+/// The part of `google.spanner.v1.PartialResultSet` that matters here: the number of values.
 #[derive(Clone, PartialEq, Message)]
 struct PartialResultSet {
     #[prost(message, optional, tag = "1")]
@@ -289,7 +289,7 @@ struct RowType {
 #[derive(Clone, PartialEq, Message)]
 struct Something {}
 
-/// Carries a request out, and says with which status of gRPC.
+/// Executes a request, and returns its gRPC status.
 async fn status(
     request: Request<Full<Bytes>>,
     mut upstream: SendRequest<Full<Bytes>>,

@@ -1,5 +1,4 @@
-//! The agent: it talks with a user, asks the model what to do, and calls the airline's tools. It is one program, whatever
-//! it stands on.
+//! The agent: it talks with a user, asks the model what to do, and calls the airline's tools. It is one program, with Tape or without.
 
 use crate::recording::{Conversation, call_step, changes, decision_step, reference};
 use anyhow::{Context as _, Result};
@@ -11,19 +10,19 @@ use tape_examples::parent::Parent;
 use tape_examples::stops::{Point, Stops};
 use tape_examples::upstream::{Request, Upstream};
 
-/// What the agent works with.
+/// The services and settings of the agent.
 pub(crate) struct Tools {
     pub(crate) airline: Upstream,
     /// The airline's name in journals.
     pub(crate) connector: String,
-    /// Whether the airline heeds no keys.
+    /// Whether the airline ignores idempotency keys.
     pub(crate) non_idempotent: bool,
     pub(crate) model: Model,
     pub(crate) stops: Stops,
     pub(crate) parent: Parent,
 }
 
-/// The user's side of a conversation; what the model will decide is not known here.
+/// The user's side of a conversation; the model's decisions are not known here.
 pub(crate) struct Talk {
     pub(crate) run: String,
     pub(crate) said: Vec<String>,
@@ -71,7 +70,7 @@ pub(crate) async fn converse<J: Journal>(journal: &mut J, tools: &Tools, talk: &
     journal.finish(&json!({ "messages": messages.len() })).await
 }
 
-/// Hears what the user says next, if anything.
+/// Records what the user says next, if anything.
 async fn listen<'a, J: Journal>(
     journal: &mut J,
     said: &mut (impl Iterator<Item = (usize, &'a String)> + Send),

@@ -9,7 +9,7 @@ use tape_examples::ledger::Line;
 use tape_examples::non_idempotent_upstream::UNDO;
 use tape_examples::record::Record;
 
-/// Most differences that are told.
+/// Most differences that are reported.
 const TOLD: usize = 10;
 
 /// An act that a journal says was done.
@@ -55,14 +55,14 @@ pub(crate) fn acts(record: &Record) -> Result<Vec<Act>> {
     Ok(acts.into_iter().map(|(_, act)| act).collect())
 }
 
-/// What comparing them came to.
+/// The result of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Agreement {
     /// Acts that both have.
     pub(crate) acts: usize,
-    /// Those of them that both have as undone.
+    /// Acts that both have as undone.
     pub(crate) undone: usize,
-    /// What one has and the other has not, or has otherwise.
+    /// Acts that only one has, or that differ.
     pub(crate) differences: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ impl Agreement {
         self.undone += usize::from(act.undone);
     }
 
-    /// What a run did is undone in reverse.
+    /// The acts of a run are undone in reverse order.
     fn compare_order(&mut self, kept: &Kept, ledger: &[Line]) {
         let undone = kept.acts.iter().filter(|act| act.undone);
         let backwards: Vec<&str> = undone.rev().map(|act| act.reference.as_str()).collect();

@@ -10,7 +10,7 @@ use tape_examples::processes::Processes;
 use tape_examples::retry::until_it_works;
 use tape_examples::upstream::ANYWHERE;
 
-/// Whoever asks a non-idempotent airline to act waits so long for its answer.
+/// How long a caller waits for a non-idempotent airline to answer an act.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The airline. Its ledger outlives its process.
@@ -21,14 +21,14 @@ pub(crate) struct Airline {
 }
 
 impl Airline {
-    /// One that heeds keys.
+    /// An airline that honours idempotency keys.
     pub(crate) async fn idempotent(processes: &Processes, files: &Files) -> Result<Self> {
         let args = ["airline".into(), files.trajectories.clone(), files.ledger()];
         let (process, url) = processes.serve(args).await?;
         Ok(Self { url, process })
     }
 
-    /// One that heeds no keys, loses and delays answers, and holds some calls up.
+    /// An airline that ignores idempotency keys, loses and delays answers, and holds some calls.
     pub(crate) async fn non_idempotent(
         processes: &Processes,
         files: &Files,
@@ -52,13 +52,13 @@ impl Airline {
         Ok(())
     }
 
-    /// The next line that it says. Cancel-safe.
+    /// The next line that it reports. Cancel-safe.
     pub(crate) async fn report(&mut self) -> Result<String> {
         let report = self.process.report().await?;
         report.context("the airline has ended")
     }
 
-    /// Lets a call go on that is held up.
+    /// Releases a held call.
     pub(crate) async fn let_go(&mut self, reference: &str) -> Result<()> {
         self.process.command(&format!("{GO} {reference}")).await
     }

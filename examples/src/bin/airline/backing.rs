@@ -1,4 +1,4 @@
-//! What the agents of a scenario run on: Tape, or nothing but their own notes.
+//! The backing of a scenario's agents: Tape, or only their own notes.
 
 use crate::journals::Journals;
 use crate::recording::Conversation;
@@ -14,11 +14,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub(crate) enum Begin {
     /// By itself.
     Anew,
-    /// It is handed the run by recovery.
+    /// Recovery hands it the run.
     HandedOver(Handover),
 }
 
-/// What the agents stand on.
+/// The backing of the agents.
 pub(crate) enum Backing {
     /// A journal, with recovery.
     Tape(Box<Journals>),
@@ -26,7 +26,7 @@ pub(crate) enum Backing {
     Notes(PathBuf),
 }
 
-/// Where recovery hands a run over; nowhere where nobody looks after the agents.
+/// The handovers of a run by recovery; none without recovery.
 pub(crate) struct Handovers(Option<UnboundedReceiver<Handover>>);
 
 impl Backing {
@@ -35,7 +35,7 @@ impl Backing {
         Self::Notes(dir.to_owned())
     }
 
-    /// What an agent is told about it.
+    /// The arguments of an agent about it.
     pub(crate) fn args(&self, run: &str, begin: &Begin) -> Vec<String> {
         match self {
             Self::Notes(dir) => vec!["--notes".to_owned(), notes_file(dir, run).display().to_string()],
@@ -43,7 +43,7 @@ impl Backing {
         }
     }
 
-    /// Where recovery will hand a run over. To be asked for before the run begins.
+    /// The handovers of a run by recovery. Must be requested before the run begins.
     pub(crate) fn handovers(&self, run: &str) -> Result<Handovers> {
         Ok(Handovers(match self {
             Self::Notes(_) => None,
@@ -51,11 +51,11 @@ impl Backing {
         }))
     }
 
-    /// Waits until a run whose agent is gone may be driven again: how it begins, or nothing where it has come to its end.
+    /// Waits until a run whose agent is gone may be driven again: returns how the drive begins, or none where the run has ended.
     pub(crate) async fn recover(&self, run: &str, handovers: &mut Handovers) -> Result<Option<Begin>> {
         match (self, &mut handovers.0) {
             (Self::Tape(journals), Some(handovers)) => journals.recover(run, handovers).await,
-            // Nobody looks after such an agent; it is started again.
+            // Such an agent has no recovery; it is started again.
             _ => Ok(Some(Begin::Anew)),
         }
     }
@@ -64,11 +64,11 @@ impl Backing {
     pub(crate) fn journals(&self) -> Result<&Journals> {
         match self {
             Self::Tape(journals) => Ok(journals),
-            Self::Notes(_) => bail!("without Tape there is nobody to kill but the agents"),
+            Self::Notes(_) => bail!("without Tape only the agents can be killed"),
         }
     }
 
-    /// What was kept of the runs.
+    /// The records of the runs.
     pub(crate) async fn kept(&self, runs: &[Conversation]) -> Result<Vec<Kept>> {
         match self {
             Self::Tape(journals) => journals.kept(runs).await,

@@ -1,4 +1,4 @@
-//! What a person says on the command line, and what the scenario says to the processes that it starts.
+//! The command line, for users and for the processes that the scenario starts.
 
 use crate::schedule;
 use crate::soak::Length;
@@ -18,9 +18,9 @@ pub(crate) struct Cli {
 
 /// The longest deadline.
 const MONTH_SECONDS: u64 = 31 * 86_400;
-/// Workers where nothing else is said.
+/// The default number of workers.
 const REACTORS: usize = 4;
-/// Kills of workers where nothing else is said.
+/// The default number of kills of workers.
 const REACTOR_KILLS: usize = 200;
 
 #[derive(Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Scenario {
     /// The store of the journals, such as `sqlite:airline.db`; without it, an SQLite file that is removed at the end.
     #[arg(long, value_parser = shared_store)]
     pub(crate) store: Option<String>,
-    /// What happens at the airline if an act is sent twice. One that is not idempotent heeds no keys, loses answers and delays them,
+    /// What happens at the airline if an act is sent twice. A non-idempotent airline ignores idempotency keys, loses and delays answers,
     /// and can be asked by business key only; workers make the calls that change something.
     #[arg(long, value_enum, default_value_t = Semantics::Idempotent)]
     pub(crate) semantics: Semantics,
@@ -56,14 +56,14 @@ pub(crate) struct Scenario {
     /// The seed of the schedule of kills and of the airline's failures: a number, or any other text.
     #[arg(long, default_value = "1", value_parser = schedule::seed)]
     pub(crate) seed: u64,
-    /// After so many seconds the scenario fails and says which runs are still open.
+    /// After this many seconds the scenario fails and lists the runs that are still open.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MONTH_SECONDS))]
     pub(crate) deadline_seconds: u64,
     /// Runs the agents without Tape, on their own notes, under the same kills of agents.
     #[arg(long)]
     pub(crate) unprotected: bool,
-    /// Replays the runs again and again under new names, for a time (`90s`, `10m`) or so many times over (`3rounds`), while
-    /// agents, servers, workers and the airline, which is not idempotent, are restarted again and again.
+    /// Replays the runs repeatedly under new names, for a time (`90s`, `10m`) or a number of rounds (`3rounds`), while agents, servers,
+    /// workers and the airline, which is not idempotent, are restarted repeatedly.
     #[arg(long, conflicts_with_all = ["unprotected", "agent_kills", "server_kills", "reactor_kills"])]
     pub(crate) soak: Option<Length>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Scenario {
 /// What happens at the airline if an act is sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Semantics {
-    /// It heeds the key, and acts once. Agents act themselves.
+    /// It honours the key, and acts once. Agents act themselves.
     Idempotent,
     /// It acts twice. Agents leave their acts to workers.
     NonIdempotent,
@@ -109,7 +109,7 @@ impl Scenario {
     }
 }
 
-/// A store that all processes of the scenario see alike.
+/// A store that all processes of the scenario share.
 fn shared_store(url: &str) -> Result<String> {
     ensure!(
         url != "memory:",
@@ -163,7 +163,7 @@ pub(crate) struct NonIdempotentArgs {
     pub(crate) listen: String,
     #[arg(long)]
     pub(crate) seed: u64,
-    /// A file with the calls that are held up.
+    /// A file with the calls that are held.
     #[arg(long)]
     pub(crate) holds: PathBuf,
 }

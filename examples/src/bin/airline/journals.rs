@@ -28,20 +28,20 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// How long an agent's lease lasts. A dead agent's connection closes, which ends its lease at once; this is for agents that die
 /// while their server is down too, and must outlast a server's start on a busy machine.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
-/// An agent waits so long for what a worker does; then its run waits without it.
+/// How long an agent waits for a worker; then its run waits without the agent.
 pub(crate) const SUSPEND_AFTER: Duration = Duration::from_secs(2);
 /// How long a worker's claim lasts: much longer than a process stands still, or a commit takes, on a busy machine.
 const CLAIM: Duration = Duration::from_secs(5);
-/// Nobody hands a run over that has ended: that is looked at after so long.
+/// Recovery does not hand over an ended run, so this is how often to check whether it has ended.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Journals that are read at a time.
 const READ_AT_ONCE: usize = 8;
 
-/// What journals are made of.
+/// The parts of the journals.
 pub(crate) struct Plan<'a> {
     /// The URL of the store.
     pub(crate) store: &'a str,
-    /// How many servers serve it; with none, everybody opens it.
+    /// How many servers serve it; with none, each process opens it.
     pub(crate) servers: usize,
     /// How many workers there are; with none, recovery is a part of the scenario.
     pub(crate) reactors: Option<usize>,
@@ -51,7 +51,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) airline: &'a str,
     /// Where files of the scenario are kept.
     pub(crate) dir: &'a Path,
-    /// Where its processes say what goes wrong.
+    /// Where its processes write errors.
     pub(crate) errors: &'a Path,
 }
 
@@ -81,7 +81,7 @@ impl Journals {
             0 => None,
             count => Some(Servers::start(plan.store, count, plan.errors).await?),
         };
-        // Reactors take up a journal that is there.
+        // Reactors need a journal that exists.
         let tape = Tape::connect(&journal(servers.as_ref(), plan.store, 0)).await?;
         let (recovery, reactors) = match plan.reactors {
             None => {
@@ -107,7 +107,7 @@ impl Journals {
         })
     }
 
-    /// What an agent is told about them.
+    /// The arguments of an agent about them.
     pub(crate) fn args(&self, begin: &Begin) -> Vec<String> {
         let client = self.clients.fetch_add(1, Ordering::Relaxed);
         let url = journal(self.servers.as_ref(), &self.store, client);
@@ -149,7 +149,7 @@ impl Journals {
             match tokio::time::timeout(LOOK_AGAIN, handovers.recv()).await {
                 Ok(handover) => {
                     let mut handover = handover.context("recovery has ended")?;
-                    // A worker that dies amid a handover leaves another to hand the run over anew.
+                    // Where a worker dies during a handover, another hands the run over again.
                     while let Ok(newer) = handovers.try_recv() {
                         handover = newer;
                     }
@@ -226,13 +226,13 @@ impl Journals {
     }
 }
 
-/// Where the n-th client finds its journal. Behind servers, workers are clients like all others: whoever runs servers has one process
-/// that owns a SQLite file, and workers that wait until it pushes what is due.
+/// Where the n-th client finds its journal. Behind servers, workers are clients like all others: one process owns the SQLite file, and
+/// workers wait until the server pushes due work.
 fn journal(servers: Option<&Servers>, store: &str, n: usize) -> String {
     servers.map_or_else(|| store.to_owned(), |servers| servers.url(n))
 }
 
-/// The n-th worker.
+/// The setting of the n-th worker.
 fn setting(
     plan: &Plan<'_>,
     tenant: &str,
@@ -269,7 +269,7 @@ fn configuration(tenant: &str, airline: &str, redrive: &str, n: usize) -> String
     )
 }
 
-/// The keys of the acts that a journal says were done; one for each confirmation.
+/// The keys of the confirmed acts of a journal; one for each confirmation.
 fn confirmed(record: &Record, run: &RunId) -> Vec<String> {
     let bodies = || record.entries.iter().map(|entry| &entry.body);
     let begun = bodies().filter_map(|body| match body {

@@ -1,4 +1,4 @@
-//! Replays recorded runs of an airline's service agent while agents, servers and workers are killed, and counts what was done.
+//! Replays recorded runs of an airline's service agent while agents, servers and workers are killed, and counts the acts.
 //!
 //! ```text
 //! cargo run --release -p tape-examples --bin airline -- --trajectories FILE --store sqlite:PATH \
@@ -40,7 +40,7 @@ use tape_examples::stops::{Stop, Stops};
 use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
 
-/// Under which name it says why it fails.
+/// The program's name in its error messages.
 const NAME: &str = "airline";
 
 #[tokio::main]
@@ -82,7 +82,7 @@ async fn be_non_idempotent(args: NonIdempotentArgs, parent: Parent) -> Result<()
     non_idempotent_upstream::serve(desk, &args.ledger, &args.listen, conduct, parent).await
 }
 
-/// The name of a non-idempotent airline is that of the scenario: workers of another one, over the same store, leave its acts alone.
+/// A non-idempotent airline has the name of the scenario, so that workers of another scenario over the same store leave its acts alone.
 fn connector(args: &AgentArgs) -> String {
     let scenario = args.tenant.as_ref().filter(|_| args.non_idempotent);
     scenario.map_or_else(|| "airline".to_owned(), Clone::clone)

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The tools that change the airline's books; the others only look or think.
+/// The tools that change the airline's books; the others only read or think.
 const CHANGING: [&str; 6] = [
     "book_reservation",
     "cancel_reservation",
@@ -30,11 +30,11 @@ pub(crate) struct Conversation {
     pub(crate) said: Vec<String>,
     /// What the model decided, in order.
     pub(crate) decisions: Vec<Decision>,
-    /// Whether, in the end, everything is to be undone. That is not recorded.
+    /// Whether everything should be undone in the end. That is not recorded.
     pub(crate) regretted: bool,
 }
 
-/// What stands between the name of a recorded run and the number of its repetition.
+/// The separator between the name of a recorded run and the number of its repetition.
 const AGAIN: char = '~';
 
 impl Conversation {
@@ -55,7 +55,7 @@ pub(crate) fn recorded_name(run: &str) -> &str {
 pub(crate) struct Decision {
     /// The model's message, as it was recorded.
     pub(crate) message: Value,
-    /// What became of its calls.
+    /// The outcomes of its calls.
     pub(crate) calls: Vec<Call>,
 }
 
@@ -64,9 +64,9 @@ pub(crate) struct Decision {
 pub(crate) struct Call {
     /// The tool.
     pub(crate) tool: String,
-    /// What it was given.
+    /// Its arguments.
     pub(crate) args: Value,
-    /// What it answered.
+    /// Its answer.
     pub(crate) answer: Value,
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Setup {
     pub(crate) _model: Child,
 }
 
-/// What came of a scenario.
+/// The outcome of a scenario.
 pub(crate) struct Outcome {
     /// The runs that were played.
     runs: Vec<Conversation>,
@@ -190,7 +190,7 @@ impl Setup {
     }
 }
 
-/// Judges what was played.
+/// Judges the played runs.
 pub(crate) async fn judge(
     supervisor: &Supervisor,
     model: &Model,

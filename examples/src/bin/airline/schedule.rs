@@ -1,10 +1,10 @@
 //! The schedule of kills: a pure function of the seed and the recorded runs.
 //!
-//! Every kill of an agent has a step and a moment in it. In each run they are sorted by how far the agent has come, and each drive
-//! of the agent gets the next one: so every kill is reached, and hits a step that is not recorded yet. A kill
-//! during re-drive comes right after another one and hits a step that is recorded already.
+//! Every kill of an agent has a step and a moment in it. In each run they are sorted by the agent's progress, and each drive of the agent
+//! gets the next one: so every kill is reached, and hits a step that is not recorded yet. A kill during re-drive comes right after another
+//! one and hits a step that is recorded already.
 //!
-//! Where workers make the calls that change something, the airline holds those calls up for the kills planned between their intent
+//! Where workers make the calls that change something, the airline holds those calls for the kills planned between their intent
 //! and their answer.
 
 mod workers;
@@ -17,19 +17,19 @@ use tape_examples::processes::Left;
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Stop, Victim};
 
-/// Most kills in one run: fewer than Tape lets a run be driven again without progress before it asks for a person.
+/// Most kills in one run: fewer than the re-drives without progress after which Tape asks for a person.
 const KILLS_PER_RUN_MAX: usize = 12;
 
-/// What is killed where.
+/// Which process is killed where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Schedule {
     /// For each run, its stops in the order in which its agent comes to them.
     pub(crate) stops: Vec<Vec<Stop>>,
-    /// The calls of workers that the airline holds up.
+    /// The calls of workers that the airline holds.
     pub(crate) holds: Vec<Hold>,
 }
 
-/// How many kills of whom.
+/// The numbers of kills.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kills {
     /// Kills of agents.
@@ -42,7 +42,7 @@ pub(crate) struct Kills {
     pub(crate) reactors: Option<usize>,
 }
 
-/// A step in which something can be planned.
+/// A step in which a kill can be planned.
 #[derive(Clone, Copy)]
 struct Site {
     run: usize,
@@ -100,7 +100,7 @@ impl Schedule {
         Ok(Self { stops, holds })
     }
 
-    /// A digest by which two schedules can be told apart.
+    /// A digest that distinguishes schedules.
     pub(crate) fn digest(&self) -> String {
         let mut digest = Sha256::new();
         digest.update(serde_json::to_vec(&self.stops).expect("stops have a JSON form"));
@@ -163,7 +163,7 @@ impl Planner {
         let not_acts = self.workers && point == Point::BeforeRecord;
         let only_acts = (point == Point::BeforeAnswer || self.seed.below(3) > 0) && !not_acts;
         let fits = |site: &Site| match site.kind {
-            // What workers do, they record.
+            // Workers record their own calls.
             Kind::Act => !not_acts,
             Kind::Look => !only_acts,
             Kind::Decision => !only_acts && point == Point::BeforeRecord,
@@ -194,7 +194,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Takes out what is planned within the calls of workers, which no agent comes to.
+    /// Removes the kills planned within the calls of workers, which no agent reaches.
     fn take_holds(&mut self, runs: &[Conversation], steps: &[Vec<(String, Kind)>]) -> Vec<Hold> {
         let mut holds = Vec::new();
         if !self.workers {
@@ -273,7 +273,7 @@ pub(crate) fn next_drive(left: &Left) -> Vec<&Stop> {
         .collect()
 }
 
-/// The seed that a person gave, as a number or any other text.
+/// The seed from the command line, a number or any other text.
 pub(crate) fn seed(text: &str) -> Result<u64> {
     if let Ok(number) = text.parse() {
         return Ok(number);

@@ -1,4 +1,4 @@
-//! The soak: the recorded runs are replayed again and again while everything is restarted again and again.
+//! The soak: the recorded runs are replayed repeatedly while everything is restarted repeatedly.
 
 use crate::airline::Airline;
 use crate::cli::Scenario;
@@ -16,18 +16,18 @@ use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Of so many runs in which something is done, one ends badly, and what it did is undone.
+/// One in this many runs with acts fails, and its acts are undone.
 const REGRETTED_ONE_OF: usize = 5;
 
-/// A restart comes at some moment within so many milliseconds, so that it hits anything that may be under way.
+/// A restart comes at a random moment within this many milliseconds, so that it can hit anything under way.
 const MOMENT_MS: usize = 300;
 
 /// How long a soak lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// New runs begin for so long.
+    /// New runs begin for this long.
     Time(Duration),
-    /// Each recorded run is replayed so many times, and more often where not everything has been restarted by then.
+    /// Each recorded run is replayed this many times, and more often where not everything has been restarted by then.
     Rounds(usize),
 }
 
@@ -70,8 +70,8 @@ impl Kind {
         }
     }
 
-    /// One of them is restarted each time that agents have made about so many decisions: however slow the machine is, the more gets
-    /// done, the more is restarted, and never so much that nothing gets done.
+    /// One of them is restarted each time that agents have made about this many decisions. So the number of restarts follows the progress
+    /// on a machine of any speed, and restarts never prevent progress.
     const fn decisions(self) -> usize {
         match self {
             Self::Agents => 3,
@@ -81,7 +81,7 @@ impl Kind {
     }
 }
 
-/// What was restarted how often.
+/// The number of restarts of each kind.
 #[derive(Default)]
 struct Restarts([AtomicUsize; 4]);
 
@@ -101,7 +101,7 @@ impl Restarts {
     }
 }
 
-/// Who restarts things, until it is told to stop.
+/// Restarts processes until it is stopped.
 struct Wrecker {
     supervisor: Arc<Supervisor>,
     airline: Mutex<Airline>,
@@ -149,7 +149,7 @@ pub(crate) async fn run(
     judge(&supervisor, &model, played, kills).await
 }
 
-/// Replays the runs until the soak is long enough; then nothing is restarted any more, and what was begun comes to its end.
+/// Replays the runs until the soak is long enough. Then restarts end, and open runs come to their ends.
 async fn replay(
     scenario: &Scenario,
     wrecker: &Wrecker,
@@ -189,7 +189,7 @@ async fn replay(
     Ok(played)
 }
 
-/// The run, or one in which everything that is done is undone in the end.
+/// The run, or one in which all acts are undone in the end.
 fn regretted(run: Conversation, seed: u64) -> Conversation {
     let regretted = Seed::of_text(seed, &run.name).below(REGRETTED_ONE_OF) == 0;
     Conversation { regretted, ..run }
@@ -211,7 +211,7 @@ fn report(wrecker: &Wrecker, runs: usize) {
 }
 
 impl Wrecker {
-    /// Starts to restart everything there is.
+    /// Starts the restarts of everything.
     fn start(self: &Arc<Self>) -> JoinSet<Result<()>> {
         let mut wrecking = JoinSet::new();
         for kind in Kind::ALL {
@@ -229,7 +229,7 @@ impl Wrecker {
             let due = *progress.borrow() + decisions;
             let moment = Duration::from_millis(seed.below(MOMENT_MS) as u64);
             let comes = async {
-                // The supervisor is there as long as this is.
+                // The supervisor lives as long as this.
                 let _ = progress.wait_for(|made| *made >= due).await;
                 tokio::time::sleep(moment).await;
             };
@@ -264,7 +264,7 @@ impl Wrecker {
         Ok(())
     }
 
-    /// Has the agent of some run die; it is started again by whoever follows the run.
+    /// Kills the agent of some run; the task that follows the run starts it again.
     fn kill_agent(self: &Arc<Self>, seed: &mut Seed) -> Result<()> {
         let acting = self.supervisor.acting.count();
         let Some(run) = self.supervisor.acting.nth(seed.below(acting.max(1))) else {
@@ -274,7 +274,7 @@ impl Wrecker {
         self.supervisor.signal(&run, Signal::Die(tell))?;
         let wrecker = Arc::clone(self);
         tokio::spawn(async move {
-            // Where the run ended first, nobody was killed.
+            // Where the run ended first, no agent was killed.
             if died.await.is_ok() {
                 wrecker.restarts.count(Kind::Agents);
             }

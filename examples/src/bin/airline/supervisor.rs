@@ -22,18 +22,18 @@ use tokio::task::JoinSet;
 
 /// Most drives of one run that may end in another way than planned, such as by losing the lease on a busy machine.
 const UNPLANNED_MAX: usize = 20;
-/// The same where nothing is planned: a worker that dies amid a handover leaves an agent that comes too late.
+/// The same where nothing is planned: a worker that dies during a handover leaves an agent that comes too late.
 const STRAYS_MAX: usize = 1_000;
-/// Most open runs that are told by name.
+/// Most open runs that are listed by name.
 const OPEN_TOLD: usize = 20;
-/// Once all runs have ended, nobody waits longer for a kill that is left.
+/// How long to wait for the last kills once all runs have ended.
 const LAST_KILL: Duration = Duration::from_secs(60);
 
 /// Where everything of one scenario is kept.
 pub(crate) struct Supervisor {
     pub(crate) files: Files,
     pub(crate) backing: Backing,
-    /// Whether the airline heeds no keys.
+    /// Whether the airline ignores idempotency keys.
     pub(crate) non_idempotent: bool,
     airline: String,
     model: String,
@@ -43,22 +43,22 @@ pub(crate) struct Supervisor {
     pub(crate) unplanned: AtomicUsize,
     pub(crate) suspended: AtomicUsize,
     pub(crate) open: Runs,
-    /// The runs whose agents are there.
+    /// The runs with running agents.
     pub(crate) acting: Runs,
     /// How many decisions agents were about to record so far.
     pub(crate) progress: watch::Sender<usize>,
     processes: Processes,
 }
 
-/// What a conversation is told from outside.
+/// A signal to a conversation.
 pub(crate) enum Signal {
     /// The airline holds back its answer to the agent.
     Held,
-    /// The agent is to die now, or as soon as there is one; it is told once that has happened.
+    /// Kills the agent now, or as soon as there is one; the sender is used once that has happened.
     Die(oneshot::Sender<()>),
 }
 
-/// Runs by name: those that have not ended yet, or whose agents are there.
+/// Runs by name: those that have not ended yet, or that have running agents.
 #[derive(Clone, Default)]
 pub(crate) struct Runs(Arc<Mutex<BTreeSet<String>>>);
 
@@ -81,7 +81,7 @@ impl Runs {
         self.names().insert(run.to_owned());
     }
 
-    /// Takes a run out; how many are left.
+    /// Removes a run. Returns how many are left.
     fn remove(&self, run: &str) -> usize {
         let mut names = self.names();
         names.remove(run);
@@ -103,7 +103,7 @@ impl fmt::Display for Runs {
     }
 }
 
-/// What was hit and what happened besides.
+/// The kills that took place and what else happened.
 pub(crate) struct Played {
     pub(crate) hit: Vec<Stop>,
     pub(crate) unplanned: usize,
@@ -114,7 +114,7 @@ pub(crate) struct Played {
 struct Part {
     signals: UnboundedReceiver<Signal>,
     handovers: Handovers,
-    /// Who waits for an agent's death, one agent each.
+    /// The senders that wait for an agent's death, one for each agent.
     doomed: VecDeque<oneshot::Sender<()>>,
     strays: Strays,
 }
@@ -182,7 +182,7 @@ impl Supervisor {
         })
     }
 
-    /// Waits until so many were killed: the last ones may be about to be when the last run ends.
+    /// Waits until the planned kills took place: the last ones may still be pending when the last run ends.
     async fn last_kills(&self, planned: usize) -> Result<()> {
         let all = async {
             while self.hit().len() < planned {
@@ -203,7 +203,7 @@ impl Supervisor {
         self.signals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a conversation a signal. Where it has ended, nobody hears it.
+    /// Gives a conversation a signal. Where it has ended, the signal is lost.
     pub(crate) fn signal(&self, run: &str, signal: Signal) -> Result<()> {
         let signals = self.signals();
         let conversation = signals
@@ -243,7 +243,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Has a run driven until it has ended.
+    /// Drives a run until it has ended.
     async fn drives(&self, run: &str, mut left: Left, mut part: Part) -> Result<()> {
         let mut next = Some(Begin::Anew);
         while let Some(begin) = next {
@@ -299,7 +299,7 @@ impl Supervisor {
         }
     }
 
-    /// Does as it is told; true where the agent is dead then.
+    /// Obeys a signal; true where the agent is dead then.
     async fn signalled(
         &self,
         signal: Signal,
@@ -323,7 +323,7 @@ impl Supervisor {
         }
     }
 
-    /// Kills whom the stop is for; true where that is the agent.
+    /// Kills the victim of the stop; true where that is the agent.
     async fn kill(&self, stop: &Stop, agent: &mut Child) -> Result<bool> {
         match stop.victim {
             Victim::Agent => agent.kill().await.context("the agent cannot be killed")?,
@@ -372,7 +372,8 @@ impl Part {
         }
     }
 
-    /// Kills the agent where it is to die; whether it is dead. One that has just ended by itself is not: the next one is to die.
+    /// Kills the agent where a kill is pending. Returns whether it was killed. An agent that has just ended by itself was not: then the
+    /// next one is killed.
     async fn die(&mut self, agent: &mut Child) -> bool {
         let Some(told) = self.doomed.pop_front() else {
             return false;
@@ -381,7 +382,7 @@ impl Part {
             self.doomed.push_front(told);
             return false;
         }
-        // Whoever told it may be gone.
+        // The receiver may be gone.
         let _ = told.send(());
         true
     }

@@ -1,4 +1,4 @@
-//! What came of it all, judged from what was kept and from the books of the model and the airline.
+//! Judges the outcome from the records and from the books of the model and the airline.
 
 use crate::agreement::{Act, Agreement};
 use crate::recording::{Conversation, changes};
@@ -10,7 +10,7 @@ use tape_examples::ledger::Line;
 use tape_examples::model::Asked;
 use tape_examples::non_idempotent_upstream::UNDO;
 
-/// What was kept of one run.
+/// The record of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     /// The decisions, in order.
@@ -21,16 +21,16 @@ pub(crate) struct Kept {
     pub(crate) keys: Vec<String>,
     /// The acts that are confirmed, where acts have business keys.
     pub(crate) acts: Vec<Act>,
-    /// Whether the run has ended as it was to.
+    /// Whether the run has ended as intended.
     pub(crate) ended: bool,
     /// Whether the chain of its journal verifies; none where there is no chain.
     pub(crate) chain: Option<bool>,
 }
 
-/// One decision that was kept.
+/// One recorded decision.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptDecision {
-    /// Which.
+    /// Its number.
     pub(crate) k: usize,
     /// The model's message.
     pub(crate) message: Value,
@@ -51,9 +51,9 @@ pub(crate) struct Verdict {
     pub(crate) acts: usize,
     pub(crate) done_twice: usize,
     pub(crate) lost: usize,
-    /// Sayings of users that were not kept as they were said, once each and in order.
+    /// Messages of users that were not recorded as they were said, once each and in order.
     pub(crate) misheard: usize,
-    /// Acts that stand in the ledger or in a journal, but not in both under one key or alike under one business key.
+    /// Acts in the ledger or in a journal that do not match: not in both under one key, or not alike under one business key.
     pub(crate) unmatched: usize,
     pub(crate) chains: Option<bool>,
     pub(crate) kills: usize,
@@ -85,8 +85,9 @@ impl fmt::Display for Verdict {
 }
 
 impl Verdict {
-    /// Judges what was kept against what was recorded, and by how ledger and journals agree where the airline heeds no keys. A decision counts as asked twice where it was asked after it was kept:
-    /// later by the clock of this machine, or by a driver that came after the one that recorded it.
+    /// Judges the records against the recorded conversations and, where the airline ignores keys, by whether ledger and journals agree. A
+    /// decision counts as asked twice where it was asked after it was recorded: later by the clock of this machine, or by a later driver
+    /// than the one that recorded it.
     pub(crate) fn of(
         runs: &[Conversation],
         kept: &[Kept],
@@ -129,7 +130,7 @@ impl Verdict {
         }
     }
 
-    /// Checks that everything was done, once.
+    /// Checks that everything was done exactly once.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -176,7 +177,7 @@ impl Verdict {
 /// The acts, by their business content: run, tool and arguments.
 type Contents = BTreeMap<(String, String, String), usize>;
 
-/// How often each act is to be done; a run can mean to do the same thing twice.
+/// How often each act should be done; a run may intend the same act twice.
 fn expected(runs: &[Conversation]) -> Contents {
     let mut contents = Contents::new();
     for run in runs {

@@ -1,4 +1,4 @@
-//! The agent that closes the book. It is one program, whatever it stands on.
+//! The agent that closes the book. It is one program, with Tape or without.
 
 use crate::book::{Book, Tool, brief};
 use anyhow::{Context as _, Result, bail};
@@ -10,10 +10,10 @@ use tape_examples::parent::Parent;
 use tape_examples::stops::{Point, Stops};
 use tape_examples::upstream::{Request, Upstream};
 
-/// More decisions than any day needs; a model that goes on beyond them is lost.
+/// More decisions than any day needs; a model that needs more has failed.
 const DECISIONS_MAX: usize = 20;
 
-/// What the agent works with.
+/// The services and settings of the agent.
 pub(crate) struct Tools {
     pub(crate) run: String,
     pub(crate) bank: Upstream,
@@ -91,7 +91,7 @@ async fn act<J: Journal>(journal: &mut J, tools: &Tools, book: &Book, call: &Val
         .await
 }
 
-/// Whether a payment may be made: small ones may, others are for a person to say.
+/// Whether a payment may be made: small ones may, a person decides about others.
 async fn approved<J: Journal>(
     journal: &mut J,
     tools: &Tools,

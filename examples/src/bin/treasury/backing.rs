@@ -1,4 +1,4 @@
-//! What the agent stands on: Tape, or nothing but its own notes.
+//! The backing of the agent: Tape, or only its own notes.
 
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<RunId> {
     Ok(RunId::new("demo", "treasury", "desk", "2026-03-31", "close")?)
 }
 
-/// What the agent stands on.
+/// The backing of the agent.
 pub(crate) enum Backing {
     /// A journal behind a server, with recovery.
     Tape(Box<Journaled>),
@@ -67,7 +67,7 @@ impl Backing {
         })))
     }
 
-    /// What the agent is told about it.
+    /// The arguments of the agent about it.
     pub(crate) fn args(&self) -> Vec<String> {
         match self {
             Self::Notes(file) => vec!["--notes".to_owned(), file.display().to_string()],
@@ -81,12 +81,12 @@ impl Backing {
         }
     }
 
-    /// Waits until somebody notices that the agent is dead; says who.
+    /// Waits until the agent's death is noticed. Returns what noticed it.
     pub(crate) async fn recover(&mut self) -> Result<&'static str> {
         match self {
             Self::Notes(_) => Ok("started again by a script; it reads its notes"),
             Self::Tape(journal) => {
-                // The drive that was under way is over.
+                // The previous drive is over.
                 journal.taken = None;
                 journal.taken = Some(journal.handovers.recv().await.context("recovery has ended")?);
                 Ok("started by Tape's recovery; it reads the journal")
@@ -102,7 +102,7 @@ impl Backing {
         }
     }
 
-    /// Waits until the agent's wait for a person is on record.
+    /// Waits until the agent's wait for a person is recorded.
     pub(crate) async fn gate_is_open(&self) -> Result<()> {
         let Self::Tape(journal) = self else { return Ok(()) };
         let subject = Subject::new(&StreamId::Run(run()?), "gate.opened");
@@ -115,7 +115,7 @@ impl Backing {
         let mut pages = journal.tape.tail(&tail);
         while let Some(page) = pages.next().await {
             match page {
-                // Polled again, the feed goes on.
+                // The feed continues at the next poll.
                 Err(Error::Unavailable { .. }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(page) if page.entries.is_empty() => {}
@@ -125,7 +125,7 @@ impl Backing {
         bail!("the feed has ended")
     }
 
-    /// A person approves what the agent waits for.
+    /// Approves, as a person, what the agent waits for.
     pub(crate) async fn approve(&self, gate: &str, agent: &mut Child) -> Result<()> {
         match self {
             Self::Notes(_) => agent.command("approved").await,

@@ -1,9 +1,9 @@
-//! The bank: the upstream that moves the money. What it did stands in a ledger of its own.
+//! The bank: the upstream that moves the money. It has its own ledger of its acts.
 
 use serde_json::{Value, json};
 use tape_examples::upstream::{Request, Service};
 
-/// A bank that does what it is asked, where that makes sense.
+/// A bank that carries out valid requests.
 pub(crate) struct Bank;
 
 /// US dollars for one unit, in millionths.

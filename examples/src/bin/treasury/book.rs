@@ -1,4 +1,4 @@
-//! The day's book, and what the tools of the agent are.
+//! The day's book, and the tools of the agent.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub(crate) struct Book {
     pub(crate) pool: String,
     /// Payments above this wait for a person.
     pub(crate) approval_above_micro: u64,
-    /// What the model may cost.
+    /// The budget of the model.
     pub(crate) model_budget_micro_usd: u64,
     pub(crate) positions: Vec<Position>,
     pub(crate) payment: Payment,
@@ -28,7 +28,7 @@ pub(crate) struct Position {
     pub(crate) account: String,
     pub(crate) currency: String,
     pub(crate) balance_micro: u64,
-    /// What stays in it overnight.
+    /// The amount that stays in it overnight.
     pub(crate) keep_micro: u64,
 }
 
@@ -47,13 +47,13 @@ impl Book {
     }
 }
 
-/// A tool: what the agent lets the model do.
+/// A tool that the agent offers to the model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
-    /// The argument that names what it is about.
+    /// The argument that names its subject.
     pub(crate) subject: &'static str,
-    /// The tool that undoes it; none where the bank does not change by it or a new entry is the way.
+    /// The tool that undoes it; none where it does not change the bank, or where a new entry corrects it.
     pub(crate) undo: Option<&'static str>,
     pub(crate) changes: bool,
     #[cfg_attr(
@@ -110,13 +110,13 @@ impl Tool {
             .with_context(|| format!("there is no tool '{name}'"))
     }
 
-    /// What an act is called in the bank's books and in the plan of kills, such as `sweep OPS-EUR`.
+    /// The name of an act in the bank's books and in the plan of kills, such as `sweep OPS-EUR`.
     pub(crate) fn reference(&self, args: &Value) -> String {
         format!("{} {}", self.name, args[self.subject].as_str().unwrap_or("?"))
     }
 }
 
-/// What the model is told first.
+/// The first message to the model.
 pub(crate) fn brief(book: &Book, closing: &Value) -> Value {
     let task = "Close the book of the day: ask the price of every currency; sweep what each account has above what it \
                 keeps to the pool; hedge what was swept at its price; pay the bill; post the closing; then say in one \

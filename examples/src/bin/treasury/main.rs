@@ -38,11 +38,11 @@ use tape_examples::taped::Taped;
 use tape_examples::upstream::{self, Upstream};
 use tape_examples::{ledger, record};
 
-/// Under which name it says why it fails.
+/// The program's name in its error messages.
 const NAME: &str = "treasury";
 /// How long the agent waits in its process for a person before it leaves the wait to the journal.
 const SUSPEND_AFTER: Duration = Duration::from_secs(60);
-/// What is set aside of the model's budget before each question, in millionths of a US dollar.
+/// The amount reserved from the model's budget before each question, in millionths of a US dollar.
 const RESERVE_MICRO_USD: u64 = 20_000;
 
 /// Closes a day's book while the agent is killed at the worst moments.

@@ -38,7 +38,7 @@ fn provider() -> Option<&'static str> {
 impl Real {
     /// The model that the environment names.
     pub(crate) fn new() -> Result<Self> {
-        // Where another part of the program has set it already, that one serves as well.
+        // Where another part of the program has set it already, that one works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let model = std::env::var("TREASURY_MODEL")
             .ok()
@@ -70,7 +70,7 @@ impl Real {
             model: self.model.clone(),
             input_tokens,
             output_tokens,
-            // Prices differ and change; this is of the right size for the small models above.
+            // Prices differ and change; this is the right order of magnitude for the small models above.
             cost_micro_usd: input_tokens + 5 * output_tokens,
         };
         Ok(serde_json::to_value(answer)?)
@@ -100,7 +100,7 @@ fn instruction() -> String {
     )
 }
 
-/// The model's text as a decision; a fence around it is forgiven.
+/// The model's text as a decision; a code fence around it is removed.
 fn decision(text: &str) -> Result<Value> {
     let text = text
         .trim()

@@ -1,4 +1,4 @@
-//! What is shown at the end: what the agent kept and what the bank did, side by side, and what follows.
+//! The final report: the agent's record and the bank's acts, side by side, and the verdict.
 
 use crate::book::amount;
 use serde_json::Value;
@@ -69,7 +69,7 @@ pub(crate) fn journal(record: &Record, run: &RunId, ledger: &[Line]) -> Table {
     Table { rows }
 }
 
-/// How many entries of which kinds only keep the machinery going.
+/// The internal entries that are not shown, counted by kind.
 fn not_shown(hidden: &BTreeMap<&str, usize>) -> Option<String> {
     let count: usize = hidden.values().sum();
     let kinds: Vec<String> = hidden.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
@@ -141,7 +141,7 @@ fn json(payload: &Payload) -> Value {
         .unwrap_or_default()
 }
 
-/// An entry for people; none for what only keeps the machinery going.
+/// An entry as text; none for internal entries.
 fn text(entry: &Entry, acts: &BTreeMap<EffectId, String>) -> Option<String> {
     let name = |effect: &EffectId| acts.get(effect).cloned().unwrap_or_else(|| effect.to_string());
     Some(match &entry.body {
@@ -177,7 +177,7 @@ fn text(entry: &Entry, acts: &BTreeMap<EffectId, String>) -> Option<String> {
 
 fn who(by: &AnsweredBy) -> String {
     match by {
-        AnsweredBy::Deadline => "nobody in time".to_owned(),
+        AnsweredBy::Deadline => "its deadline".to_owned(),
         AnsweredBy::Signal { who, .. } | AnsweredBy::EarlierSignal { who, .. } => who
             .as_ref()
             .map_or_else(|| "a signal".to_owned(), ToString::to_string),
@@ -208,7 +208,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How many acts were done, and how many of them more than once, by what they are and not by their keys.
+/// How many acts were done, and how many of them more than once, by their content and not by their keys.
 pub(crate) fn acts(ledger: &[Line]) -> (usize, usize) {
     let mut times = BTreeMap::new();
     for line in ledger {

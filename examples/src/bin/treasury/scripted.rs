@@ -1,4 +1,4 @@
-//! The scripted model: what it decides follows from what it is asked, and from nothing else.
+//! The scripted model: its decisions are a function of its input.
 
 use crate::book::Book;
 use anyhow::{Context as _, Result};
@@ -97,7 +97,7 @@ fn post(book: &Book, messages: &[Value]) -> Result<Value> {
     Ok(call("post", json!({ "day": book.day, "amount_micro": left })))
 }
 
-/// What was swept, in US dollars at the prices that the bank gave.
+/// The swept amount, in US dollars at the bank's prices.
 fn swept_usd_micro(book: &Book, messages: &[Value]) -> Result<u64> {
     let price = |currency: &str| {
         let answers = messages.iter().map(|message| &message["answer"]);

@@ -31,7 +31,7 @@ pub(crate) fn worst_moments() -> Vec<Stop> {
 /// One scenario.
 pub(crate) struct Supervisor {
     pub(crate) processes: Processes,
-    /// What every agent is told, beside what it stands on.
+    /// The arguments of every agent, beside those of its backing.
     pub(crate) args: Vec<String>,
     pub(crate) backing: Backing,
     pub(crate) bank: Child,
@@ -93,7 +93,7 @@ impl Supervisor {
         }
     }
 
-    /// What the agent reports, and what to do about it.
+    /// Handles a report of the agent.
     async fn heard(&mut self, report: &str, agent: &mut Child) -> Result<Option<Drove>> {
         match report {
             "stop" => {
@@ -117,7 +117,7 @@ impl Supervisor {
         Ok(None)
     }
 
-    /// The agent waits for a person, who comes unless the agent is to be killed first.
+    /// The agent waits for a person. The person answers, unless the agent must be killed first.
     async fn waits(&self, gate: &str, agent: &mut Child) -> Result<()> {
         say(&format!("    waits for a person at the gate '{gate}'"));
         if self.left.next().is_some_and(|next| next.point == Point::AtGate) {
@@ -127,7 +127,7 @@ impl Supervisor {
         self.backing.approve(gate, agent).await
     }
 
-    /// Kills whom the stop is for; true where that is the agent.
+    /// Kills the victim of the stop; true where that is the agent.
     async fn hit(&mut self, stop: &Stop, agent: &mut Child) -> Result<bool> {
         let Stop { step, point, victim } = stop;
         self.kills += 1;

@@ -81,7 +81,7 @@ async fn damage_of_one_run_is_told_and_the_others_are_verified() {
     for (damage, tells) in [
         (
             "UPDATE entry SET payload = NULL WHERE seq = 4 AND stream = ID",
-            row.to_owned() + "its payload is gone, and nobody erased it",
+            row.to_owned() + "its payload is gone, and it was not erased",
         ),
         (
             "UPDATE entry SET payload = x'00' WHERE seq = 4 AND stream = ID",

@@ -44,7 +44,7 @@ pub struct ValueId {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
-/// What only the agent interprets.
+/// Data that only the agent interprets.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Payload {
     /// Printable ASCII, 1 to 100 bytes, such as "application/json".
@@ -96,7 +96,7 @@ pub mod deadline {
     /// One of the two.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum When {
-        /// A time by the server's clock.
+        /// A time by the journal's clock.
         #[prost(int64, tag = "1")]
         AtUs(i64),
         /// Milliseconds from when the command is decided.
@@ -143,13 +143,13 @@ pub mod currency {
         Own(::prost::alloc::string::String),
     }
 }
-/// What a model was asked, small enough to keep with the answer.
+/// A summary of the request to a model, small enough to keep with the answer.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Fingerprint {
     /// SHA-256 of the whole request: 32 bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub digest: ::prost::bytes::Bytes,
-    /// Its parts in order, at most 32; by them two requests are told apart in words.
+    /// Its parts in order, at most 32. They show people how two requests differ.
     #[prost(message, repeated, tag = "2")]
     pub parts: ::prost::alloc::vec::Vec<FingerprintPart>,
 }
@@ -166,7 +166,7 @@ pub struct FingerprintPart {
     #[prost(string, tag = "3")]
     pub preview: ::prost::alloc::string::String,
 }
-/// An entry of a journal as it is stored; what the chain covers travels byte for byte.
+/// An entry of a journal as it is stored; the bytes that the chain covers are sent unchanged.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Entry {
     /// Its place in its stream, from 1.
@@ -189,17 +189,17 @@ pub struct Entry {
     #[prost(bytes = "bytes", tag = "5")]
     pub digest: ::prost::bytes::Bytes,
 }
-/// Why a call was refused or did not come through: in a `DriveResponse`, and with the same reason and metadata as a
+/// Why a call was refused or failed: in a `DriveResponse`, and with the same reason and metadata as a
 /// `google.rpc.ErrorInfo` in the details of a status.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Error {
-    /// The reason, which never changes its name or meaning. New ones may come.
+    /// The reason. Its name and meaning never change. New reasons may be added.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
     /// For people.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
-    /// What the reason speaks of, by field name: texts as they are, numbers in decimal, runs as paths such as
+    /// The details of the reason, by field name: texts as they are, numbers in decimal, runs as paths such as
     /// "acme/run/treasury/ann/s1/i1", positions as "scope#k", effects as "scope#k.j", times in microseconds.
     #[prost(btree_map = "string, string", tag = "3")]
     pub metadata: ::prost::alloc::collections::BTreeMap<
@@ -229,11 +229,11 @@ pub mod error {
         /// Not used.
         Unspecified = 0,
         /// The rules of the stream refuse the command (FAILED_PRECONDITION unless another code is named).
-        /// NOT_FOUND: what is asked about does not exist -> what (a name of Missing), and name where it has one that tells it from others
+        /// NOT_FOUND: the object of the command does not exist -> what (a name of Missing), and its name if it has one of its own
         NotFound = 1,
         /// ALREADY_EXISTS: it exists with other contents -> what
         Exists = 2,
-        /// Another driver took the run; stop -> given, current
+        /// Another driver took the run; the caller must stop -> given, current
         Fenced = 3,
         /// Another driver holds the run -> holder, until
         LeaseHeld = 4,
@@ -245,7 +245,7 @@ pub mod error {
         Closing = 7,
         /// The run cannot end or wait while something is under way -> what
         Unsettled = 8,
-        /// Something happened that the driver has not seen; look again -> seq
+        /// The journal has an entry that the driver has not seen; read it first -> seq
         Woken = 9,
         /// Not the next position of its scope -> given, next
         WrongPosition = 10,
@@ -257,14 +257,14 @@ pub mod error {
         WrongStatus = 13,
         /// Non-idempotent effects go through the outbox -> effect
         InlineNonIdempotent = 14,
-        /// ALREADY_EXISTS: another operation has the business key -> connector, key, run, effect, status (where it has begun), settled (the
-        /// entry of that run that settled it, where it is settled: it has what came of it)
+        /// ALREADY_EXISTS: another operation has the business key -> connector, key, run, effect, status (if the effect has begun), settled
+        /// (if it is settled: the entry of that run that settled it and has the outcome)
         BusinessKeyTaken = 15,
         /// The caller's claim has lapsed or belongs to another -> holder, what
         ClaimLost = 16,
         /// Another worker has it -> what, holder, until
         Claimed = 17,
-        /// Another obligation is undone first, or none may be now -> what
+        /// Another obligation is undone first, or none may be undone now -> what
         NotNext = 18,
         /// The gate was answered by something else -> gate, by (signal, earlier_signal, deadline), id, who (where known), received
         GateAnswered = 19,
@@ -286,25 +286,25 @@ pub mod error {
         UnorderedRequest = 27,
         /// ALREADY_EXISTS: the request id is that of another command; nothing was done -> request
         RequestReused = 28,
-        /// What requests of that age came to is forgotten; it is not executed. Sent for the first time, it was not executed before: send it
-        /// under a new id, made at `now` and above `forgotten`. Else look at the journal -> request, forgotten, now
+        /// The replies to requests of that age are forgotten; the request is not executed. If it was sent for the first time, it was not
+        /// executed before: send it under a new id, made at `now` and above `forgotten`. Otherwise read the journal -> request, forgotten, now
         RequestTooOld = 29,
-        /// The request id is dated too far ahead of the journal's time. Sent for the first time: send it under a new id, made at `now`.
-        /// Else send it again later -> request, now
+        /// The request id is dated too far ahead of the journal's time. If it was sent for the first time, send it under a new id, made at
+        /// `now`. Otherwise send it again later -> request, now
         RequestFromFuture = 30,
-        /// A verdict is about what was seen, and something came after it -> what, seen, changed (the entry), standing (where it stands now)
+        /// The object of a verdict changed after the entry that the sender has seen -> what, seen, changed (the entry), standing (its state now)
         Changed = 31,
-        /// What the command needs was erased -> what
+        /// A payload that the command needs was erased -> what
         Erased = 32,
         /// The message is not a request this server knows.
         /// INVALID_ARGUMENT: a field is missing, unknown or out of bounds -> field (its path), problem
         InvalidField = 40,
-        /// Nothing is wrong with the call; something else is.
+        /// The call is valid; it failed for another reason.
         /// UNAVAILABLE: the store is busy, full, read-only or out of reach; try again later
         Unavailable = 60,
-        /// UNAVAILABLE: the server is shutting down; go on with another
+        /// UNAVAILABLE: the server is shutting down; continue with another
         Draining = 61,
-        /// UNAVAILABLE: nobody knows whether it was written; send it again with the same request id
+        /// UNAVAILABLE: it is unknown whether the write is durable; send it again with the same request id
         OutcomeUnknown = 62,
         /// ABORTED: too many writers on one stream; try again
         Contended = 63,
@@ -316,8 +316,8 @@ pub mod error {
         NewerSchema = 66,
         /// DEADLINE_EXCEEDED: the caller's own deadline passed; a write may still happen, so send it again with the same id
         Deadline = 67,
-        /// RESOURCE_EXHAUSTED: the reader of a stream took nothing for too long, and what waited for it was dropped; it reads on from
-        /// where it was -> resume
+        /// RESOURCE_EXHAUSTED: the reader of a stream took nothing for too long, and the messages that waited for it were dropped; it can
+        /// resume where it was -> resume
         SlowReader = 68,
     }
     impl Reason {
@@ -439,19 +439,19 @@ pub struct DriveResponse {
     /// The command's `call`.
     #[prost(uint64, tag = "1")]
     pub call: u64,
-    /// What came of it.
+    /// The outcome of the command.
     #[prost(oneof = "drive_response::Outcome", tags = "2, 3")]
     pub outcome: ::core::option::Option<drive_response::Outcome>,
 }
 /// Nested message and enum types in `DriveResponse`.
 pub mod drive_response {
-    /// What came of it.
+    /// The outcome of the command.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
         /// It is durable.
         #[prost(message, tag = "2")]
         Reply(super::ExecuteResponse),
-        /// It was refused or did not come through.
+        /// It was refused or failed.
         #[prost(message, tag = "3")]
         Error(super::Error),
     }
@@ -462,27 +462,28 @@ pub struct ExecuteRequest {
     /// The run.
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<RunId>,
-    /// Names the request: 16 bytes of a UUID of version 7, or its text. Repeated, the call returns its first outcome, or is refused as too
-    /// old to know (`REQUEST_TOO_OLD`); it is never executed a second time. With another command, the id is refused
+    /// The request id: 16 bytes of a UUID of version 7, or its text. A repeated call returns its first outcome, or is refused because its
+    /// outcome is forgotten (`REQUEST_TOO_OLD`); it is never executed a second time. The same id with another command is refused
     /// (`REQUEST_REUSED`).
     #[prost(bytes = "bytes", tag = "2")]
     pub request_id: ::prost::bytes::Bytes,
-    /// Who asks, where that is known and the server does not know better.
+    /// The principal that asks, if the caller knows it. A server that authenticates its callers records the authenticated one instead;
+    /// there is no such server yet.
     #[prost(string, optional, tag = "3")]
     pub principal: ::core::option::Option<::prost::alloc::string::String>,
     /// The W3C trace context of the caller: "00-\<32 hex>-\<16 hex>-\<2 hex>".
     #[prost(string, optional, tag = "4")]
     pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
-    /// What is asked.
+    /// The command.
     #[prost(oneof = "execute_request::Command", tags = "5, 6, 7, 8")]
     pub command: ::core::option::Option<execute_request::Command>,
 }
 /// Nested message and enum types in `ExecuteRequest`.
 pub mod execute_request {
-    /// What is asked.
+    /// The command.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {
-        /// Begins the run, or takes up the one that is there.
+        /// Begins the run, or takes up the existing one.
         #[prost(message, tag = "5")]
         Begin(super::Begin),
         /// A driver's command.
@@ -496,13 +497,13 @@ pub mod execute_request {
         External(super::ExternalCommand),
     }
 }
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecuteResponse {
-    /// The last entry the command appended, or that answers it.
+    /// The last entry that the command appended, or the entry that answers it.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    /// What came of it.
+    /// The outcome.
     #[prost(
         oneof = "execute_response::Result",
         tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
@@ -524,13 +525,13 @@ pub mod execute_response {
         #[prost(int64, tag = "2")]
         pub until_us: i64,
     }
-    /// Where an effect stands now.
+    /// The state of an effect now.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct EffectState {
         /// Its status.
         #[prost(enumeration = "super::EffectStatus", tag = "1")]
         pub status: i32,
-        /// The attempt that is started with this, from 1; zero where none is.
+        /// The attempt that this command started, from 1; zero if it started none.
         #[prost(uint32, tag = "2")]
         pub attempt: u32,
         /// When the next attempt or observation is due, or the claim lapses.
@@ -546,17 +547,17 @@ pub mod execute_response {
         /// The claim lapses here.
         #[prost(int64, tag = "2")]
         pub until_us: i64,
-        /// Whether the run does not want the effect any more: asking must not bring it about.
+        /// Whether the run no longer wants the effect: the observation must not cause it.
         #[prost(bool, tag = "3")]
         pub unwanted: bool,
     }
-    /// Where an obligation stands now.
+    /// The state of an obligation now.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct ObligationState {
-        /// The attempt that is started with this, from 1; zero where none is.
+        /// The attempt that this command started, from 1; zero if it started none.
         #[prost(uint32, tag = "1")]
         pub attempt: u32,
-        /// The claim lapses, or the next attempt is due, here.
+        /// When the claim lapses, or the next attempt is due.
         #[prost(int64, optional, tag = "2")]
         pub until_us: ::core::option::Option<i64>,
         /// Whether it is done.
@@ -565,7 +566,7 @@ pub mod execute_response {
         /// Whether it waits for a person.
         #[prost(bool, tag = "4")]
         pub stuck: bool,
-        /// Whether an attempt before the one that is started may have undone it.
+        /// Whether an attempt before the started one may have undone it.
         #[prost(bool, tag = "5")]
         pub in_doubt: bool,
     }
@@ -586,7 +587,7 @@ pub mod execute_response {
         #[prost(int64, tag = "1")]
         pub due_us: i64,
     }
-    /// The run ends once what it did is undone.
+    /// The run ends once its effects are undone.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Compensating {}
     /// The run waits for a person.
@@ -603,7 +604,7 @@ pub mod execute_response {
         #[prost(uint64, tag = "1")]
         pub version: u64,
     }
-    /// What came of it.
+    /// The outcome.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Result {
         /// It is recorded.
@@ -612,13 +613,13 @@ pub mod execute_response {
         /// The caller drives the run.
         #[prost(message, tag = "3")]
         Leased(Leased),
-        /// Where an effect stands now.
+        /// The state of an effect now.
         #[prost(message, tag = "4")]
         Effect(EffectState),
         /// The observation may be made.
         #[prost(message, tag = "5")]
         Observing(Observing),
-        /// Where an obligation stands now.
+        /// The state of an obligation now.
         #[prost(message, tag = "6")]
         Obligation(ObligationState),
         /// The gate is open and waits.
@@ -636,7 +637,7 @@ pub mod execute_response {
         /// The run has ended.
         #[prost(message, tag = "11")]
         Ended(super::RunOutcome),
-        /// The run ends once what it did is undone.
+        /// The run ends once its effects are undone.
         #[prost(message, tag = "12")]
         Compensating(Compensating),
         /// The run waits for a person.
@@ -656,16 +657,16 @@ pub struct AnsweredBy {
 }
 /// Nested message and enum types in `AnsweredBy`.
 pub mod answered_by {
-    /// A signal that came before the gate opened.
+    /// A signal that arrived before the gate opened.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct EarlierSignal {
         /// The sender's name for it.
         #[prost(string, tag = "1")]
         pub id: ::prost::alloc::string::String,
-        /// Who sent it, where that is known.
+        /// The sender, if known.
         #[prost(string, optional, tag = "2")]
         pub who: ::core::option::Option<::prost::alloc::string::String>,
-        /// The entry that has what it carries.
+        /// The entry that has the signal's payload.
         #[prost(uint64, tag = "3")]
         pub received_seq: u64,
     }
@@ -675,7 +676,7 @@ pub mod answered_by {
         /// The sender's name for it.
         #[prost(string, tag = "1")]
         pub id: ::prost::alloc::string::String,
-        /// Who sent it, where that is known.
+        /// The sender, if known.
         #[prost(string, optional, tag = "2")]
         pub who: ::core::option::Option<::prost::alloc::string::String>,
     }
@@ -691,7 +692,7 @@ pub mod answered_by {
         /// The deadline.
         #[prost(message, tag = "2")]
         Deadline(Deadline),
-        /// A signal that came before the gate opened.
+        /// A signal that arrived before the gate opened.
         #[prost(message, tag = "3")]
         EarlierSignal(EarlierSignal),
     }
@@ -705,7 +706,7 @@ pub struct RunOutcome {
 }
 /// Nested message and enum types in `RunOutcome`.
 pub mod run_outcome {
-    /// Well.
+    /// Successfully.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Completed {}
     /// In failure.
@@ -725,7 +726,7 @@ pub mod run_outcome {
     /// One of them.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum How {
-        /// Well; the journal's last entry has the output.
+        /// Successfully; the journal's last entry has the output.
         #[prost(message, tag = "1")]
         Completed(Completed),
         /// In failure.
@@ -736,10 +737,10 @@ pub mod run_outcome {
         Cancelled(Cancelled),
     }
 }
-/// Begins a run, or takes up the one that is there; either way the caller becomes its driver.
+/// Begins a run, or takes up the existing one; either way the caller becomes its driver.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Begin {
-    /// What to begin it with; without it, only a run that is there is taken up.
+    /// The data of a new run; without it, only an existing run is taken up.
     #[prost(message, optional, tag = "1")]
     pub create: ::core::option::Option<begin::Create>,
     /// The driver: a name for the process.
@@ -748,7 +749,7 @@ pub struct Begin {
     /// How long the lease lasts unless renewed: 100 ms to one hour.
     #[prost(uint64, tag = "3")]
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, who handed it over. Else a live lease of another holder refuses the caller.
+    /// Takes the run from the holder of this epoch, which handed it over. Without it, the live lease of another holder refuses the caller.
     #[prost(uint64, optional, tag = "4")]
     pub adopt_epoch: ::core::option::Option<u64>,
     /// Whether the caller is recovery, which takes only runs that are due.
@@ -757,19 +758,19 @@ pub struct Begin {
 }
 /// Nested message and enum types in `Begin`.
 pub mod begin {
-    /// What a run is begun with.
+    /// The data of a new run.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Create {
-        /// What the run is found by: at most 32, keys are names, texts are at most 8 KiB.
+        /// Labels by which lists find the run: at most 32, keys are names, texts are at most 8 KiB.
         #[prost(btree_map = "string, string", tag = "1")]
         pub labels: ::prost::alloc::collections::BTreeMap<
             ::prost::alloc::string::String,
             ::prost::alloc::string::String,
         >,
-        /// What the agent is given.
+        /// The input of the agent.
         #[prost(message, optional, tag = "2")]
         pub input: ::core::option::Option<super::Payload>,
-        /// The run whose prefix it replays.
+        /// The run whose prefix it replays. It is recorded; no build replays it yet.
         #[prost(message, optional, tag = "3")]
         pub forked_from: ::core::option::Option<Lineage>,
     }
@@ -790,7 +791,7 @@ pub struct Drive {
     /// The epoch of the caller's lease.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
-    /// What is asked.
+    /// The command.
     #[prost(
         oneof = "drive::Command",
         tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
@@ -799,30 +800,30 @@ pub struct Drive {
 }
 /// Nested message and enum types in `Drive`.
 pub mod drive {
-    /// Keeps the lease for another while.
+    /// Renews the lease.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RenewLease {
-        /// From now: 100 ms to one hour.
+        /// The length of the lease from now: 100 ms to one hour.
         #[prost(uint64, tag = "1")]
         pub lease_ms: u64,
     }
-    /// Lets the run go; recovery may take it later.
+    /// Releases the run; recovery may take it later.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct ReleaseLease {
-        /// From now.
+        /// When recovery may take it, in milliseconds from now.
         #[prost(uint64, tag = "1")]
         pub redrive_in_ms: u64,
         /// Whether recovery reached no agent: then the re-drive does not count towards the bound on those without progress.
         #[prost(bool, tag = "2")]
         pub undriven: bool,
     }
-    /// Records what the model answered; from then on the answer is replayed.
+    /// Records the model's answer; from then on the answer is replayed.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct RecordDecision {
         /// Where: the next decision of its scope.
         #[prost(message, optional, tag = "1")]
         pub position: ::core::option::Option<super::Position>,
-        /// What the model was asked.
+        /// The request to the model.
         #[prost(message, optional, tag = "2")]
         pub fingerprint: ::core::option::Option<super::Fingerprint>,
         /// The answer.
@@ -831,20 +832,20 @@ pub mod drive {
         /// The model; may be empty.
         #[prost(string, tag = "4")]
         pub model: ::prost::alloc::string::String,
-        /// What it used; without it, nothing.
+        /// The usage of the model; without it, none.
         #[prost(message, optional, tag = "5")]
         pub usage: ::core::option::Option<Usage>,
-        /// Why, in the model's or the policy's words.
+        /// The reason, in the model's or the policy's words.
         #[prost(message, optional, tag = "6")]
         pub rationale: ::core::option::Option<super::Payload>,
         /// The version of the policy it was made under; may be empty.
         #[prost(string, tag = "7")]
         pub policy_version: ::prost::alloc::string::String,
-        /// What is charged to budgets, at most 16; what was reserved for the decision is freed in the same breath.
+        /// The amounts charged to budgets, at most 16. The same entry frees the decision's reservation.
         #[prost(message, repeated, tag = "8")]
         pub spent: ::prost::alloc::vec::Vec<super::Spend>,
     }
-    /// What an answer used.
+    /// The usage of one answer.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Usage {
         /// Tokens of the request.
@@ -857,7 +858,7 @@ pub mod drive {
         #[prost(uint64, tag = "3")]
         pub cost_micro_usd: u64,
     }
-    /// Sets part of budgets aside for a decision.
+    /// Reserves amounts of budgets for a decision.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct ReserveForDecision {
         /// The next decision of its scope.
@@ -867,7 +868,7 @@ pub mod drive {
         #[prost(message, repeated, tag = "2")]
         pub spends: ::prost::alloc::vec::Vec<super::Spend>,
     }
-    /// Frees what was set aside for a decision that will not be asked.
+    /// Frees the reservation of a decision that will not be asked.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct ReleaseReservation {
         /// The decision.
@@ -910,10 +911,10 @@ pub mod drive {
         /// The gate.
         #[prost(string, tag = "1")]
         pub gate: ::prost::alloc::string::String,
-        /// The wait ends here without a signal.
+        /// When the wait ends without a signal.
         #[prost(message, optional, tag = "2")]
         pub deadline: ::core::option::Option<super::Deadline>,
-        /// Whose: a path as in `Position.scope`.
+        /// The scope that asks: a path as in `Position.scope`.
         #[prost(string, tag = "3")]
         pub scope: ::prost::alloc::string::String,
     }
@@ -926,10 +927,10 @@ pub mod drive {
         /// When it is due.
         #[prost(message, optional, tag = "2")]
         pub due: ::core::option::Option<super::Deadline>,
-        /// What it carries, for whoever acts when it fires.
+        /// Data for the code that handles the timer when it fires.
         #[prost(message, optional, tag = "3")]
         pub note: ::core::option::Option<super::Payload>,
-        /// Whose: a path as in `Position.scope`.
+        /// The scope that asks: a path as in `Position.scope`.
         #[prost(string, tag = "4")]
         pub scope: ::prost::alloc::string::String,
     }
@@ -946,62 +947,62 @@ pub mod drive {
         /// The budget.
         #[prost(string, tag = "1")]
         pub budget: ::prost::alloc::string::String,
-        /// The budget it is part of: what is reserved here is reserved there too.
+        /// The budget it is part of: an amount reserved here is reserved there too.
         #[prost(string, optional, tag = "2")]
         pub parent: ::core::option::Option<::prost::alloc::string::String>,
-        /// What it counts.
+        /// The unit that it counts.
         #[prost(message, optional, tag = "3")]
         pub currency: ::core::option::Option<super::Currency>,
         /// The most that may be spent.
         #[prost(uint64, tag = "4")]
         pub limit: u64,
-        /// Whose: a path as in `Position.scope`.
+        /// The scope that asks: a path as in `Position.scope`.
         #[prost(string, tag = "5")]
         pub scope: ::prost::alloc::string::String,
     }
     /// Records a value from outside the rules; a re-drive gets the recorded one.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RecordSample {
-        /// Whose: a path as in `Position.scope`.
+        /// The scope that asks: a path as in `Position.scope`.
         #[prost(string, tag = "1")]
         pub scope: ::prost::alloc::string::String,
         /// Which sample of the scope, from 0.
         #[prost(uint32, tag = "2")]
         pub n: u32,
-        /// What it is of: "now", "uuid", "random", or the agent's own word.
+        /// The kind of value: "now", "uuid", "random", or the agent's own word.
         #[prost(string, tag = "3")]
         pub name: ::prost::alloc::string::String,
         /// The value.
         #[prost(message, optional, tag = "4")]
         pub value: ::core::option::Option<super::Payload>,
     }
-    /// Records how far the agent is.
+    /// Records the agent's progress.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Checkpoint {
-        /// What was reached.
+        /// The name of the point that the agent reached.
         #[prost(string, tag = "1")]
         pub label: ::prost::alloc::string::String,
         /// The agent's own state.
         #[prost(message, optional, tag = "2")]
         pub state: ::core::option::Option<super::Payload>,
-        /// Whose: a path as in `Position.scope`.
+        /// The scope that asks: a path as in `Position.scope`.
         #[prost(string, tag = "3")]
         pub scope: ::prost::alloc::string::String,
     }
     /// Lets the run wait without a driver.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Suspend {
-        /// The last entry the driver has seen: refused (`WOKEN`) where a gate, timer or effect came to its end after it.
+        /// The last entry that the driver has seen: refused (`WOKEN`) if a gate, timer or effect ended after it.
         #[prost(uint64, tag = "1")]
         pub seen_seq: u64,
-        /// Wakes it in any case.
+        /// When the run is driven again even if nothing else wakes it.
         #[prost(message, optional, tag = "2")]
         pub resume: ::core::option::Option<super::Deadline>,
     }
-    /// Ends the run well.
+    /// Ends the run successfully.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Complete {
-        /// What came of it.
+        /// The output of the run.
         #[prost(message, optional, tag = "1")]
         pub output: ::core::option::Option<super::Payload>,
     }
@@ -1015,22 +1016,22 @@ pub mod drive {
     /// Ends the run as cancelled.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct AcceptCancel {}
-    /// What is asked.
+    /// The command.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {
-        /// Keeps the lease.
+        /// Renews the lease.
         #[prost(message, tag = "2")]
         RenewLease(RenewLease),
-        /// Lets the run go.
+        /// Releases the run.
         #[prost(message, tag = "3")]
         ReleaseLease(ReleaseLease),
-        /// Records what the model answered.
+        /// Records the model's answer.
         #[prost(message, tag = "4")]
         RecordDecision(RecordDecision),
-        /// Sets part of budgets aside for the decision about to be asked.
+        /// Reserves amounts of budgets for the decision about to be asked.
         #[prost(message, tag = "5")]
         ReserveForDecision(ReserveForDecision),
-        /// Frees what was set aside for a decision that will not be asked.
+        /// Frees the reservation of a decision that will not be asked.
         #[prost(message, tag = "6")]
         ReleaseReservation(ReleaseReservation),
         /// Makes the intent of an effect durable; inline, its first attempt starts too.
@@ -1057,36 +1058,36 @@ pub mod drive {
         /// Records a value from outside the rules.
         #[prost(message, tag = "14")]
         RecordSample(RecordSample),
-        /// Records how far the agent is.
+        /// Records the agent's progress.
         #[prost(message, tag = "15")]
         Checkpoint(Checkpoint),
         /// Lets the run wait without a driver.
         #[prost(message, tag = "16")]
         Suspend(Suspend),
-        /// Ends the run well.
+        /// Ends the run successfully.
         #[prost(message, tag = "17")]
         Complete(Complete),
-        /// Ends the run in failure, once what it did is undone.
+        /// Ends the run in failure, once its effects are undone.
         #[prost(message, tag = "18")]
         Fail(Fail),
-        /// Ends the run as cancelled, once what it did is undone.
+        /// Ends the run as cancelled, once its effects are undone.
         #[prost(message, tag = "19")]
         AcceptCancel(AcceptCancel),
     }
 }
-/// What an effect is.
+/// The specification of an effect.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EffectSpec {
-    /// The upstream.
+    /// The connector: the name of the upstream.
     #[prost(string, tag = "1")]
     pub connector: ::prost::alloc::string::String,
-    /// What is asked of it.
+    /// The operation of the upstream.
     #[prost(string, tag = "2")]
     pub operation: ::prost::alloc::string::String,
     /// What happens if it is sent twice.
     #[prost(enumeration = "Semantics", tag = "3")]
     pub semantics: i32,
-    /// Who runs it.
+    /// Whether the driver or a worker runs it.
     #[prost(enumeration = "Mode", tag = "4")]
     pub mode: i32,
     /// The arguments.
@@ -1098,24 +1099,24 @@ pub struct EffectSpec {
     /// How to undo it once it happened.
     #[prost(message, optional, tag = "7")]
     pub undo: ::core::option::Option<Undo>,
-    /// What is set aside for it, at most 16.
+    /// The amounts reserved for it, at most 16.
     #[prost(message, repeated, tag = "8")]
     pub reserve: ::prost::alloc::vec::Vec<Spend>,
-    /// How often it is tried and asked about; without it 10 attempts, 10 observations, backoff from 500 ms to 1 minute.
+    /// Bounds and backoff of its attempts and observations; without it 10 attempts, 10 observations, backoff from 500 ms to 1 minute.
     #[prost(message, optional, tag = "9")]
     pub policy: ::core::option::Option<EffectPolicy>,
 }
 /// How to undo a confirmed effect.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Undo {
-    /// What is asked of the same connector.
+    /// The operation of the same connector.
     #[prost(string, tag = "1")]
     pub operation: ::prost::alloc::string::String,
     /// The arguments.
     #[prost(message, optional, tag = "2")]
     pub args: ::core::option::Option<Payload>,
 }
-/// How often an effect is tried, asked about and undone.
+/// Bounds and backoff of attempts, observations and undos of an effect.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EffectPolicy {
     /// Most attempts that end in a definite failure worth a retry, 1 to 1000. Also the most attempts at undoing.
@@ -1143,33 +1144,33 @@ pub struct AttemptOutcome {
 }
 /// Nested message and enum types in `AttemptOutcome`.
 pub mod attempt_outcome {
-    /// The upstream may have acted, and asks to be sent the same again.
+    /// The upstream may have acted, and asks for the same request again.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Repeat {
-        /// What was answered.
+        /// The upstream's answer.
         #[prost(string, tag = "1")]
         pub cause: ::prost::alloc::string::String,
-        /// The upstream's own wish, in milliseconds.
+        /// The wait that the upstream asks for, in milliseconds.
         #[prost(uint64, optional, tag = "2")]
         pub after_ms: ::core::option::Option<u64>,
     }
     /// The upstream was not reached.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Unreached {
-        /// What stood in the way.
+        /// The error.
         #[prost(string, tag = "1")]
         pub error: ::prost::alloc::string::String,
     }
     /// The upstream acted.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Confirmed {
-        /// What it answered.
+        /// Its answer.
         #[prost(message, optional, tag = "1")]
         pub result: ::core::option::Option<super::Payload>,
-        /// How to undo it, where that became known only now.
+        /// How to undo it, if that became known only now.
         #[prost(message, optional, tag = "2")]
         pub undo: ::core::option::Option<super::Undo>,
-        /// What it cost; without it, the reserved amounts were spent as they were.
+        /// Its cost; without it, the reserved amounts count as spent.
         #[prost(message, optional, tag = "3")]
         pub spent: ::core::option::Option<Spends>,
     }
@@ -1183,27 +1184,27 @@ pub mod attempt_outcome {
     /// The upstream did not act and will not.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Failed {
-        /// What went wrong.
+        /// The error.
         #[prost(string, tag = "1")]
         pub error: ::prost::alloc::string::String,
-        /// What it answered, where it did.
+        /// The upstream's answer, if there was one.
         #[prost(message, optional, tag = "2")]
         pub detail: ::core::option::Option<super::Payload>,
     }
-    /// The upstream did not act; it may, later.
+    /// The upstream did not act; a later attempt may succeed.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Retry {
-        /// What went wrong.
+        /// The error.
         #[prost(string, tag = "1")]
         pub error: ::prost::alloc::string::String,
-        /// The upstream's own wish, such as `Retry-After`. The backoff of the policy is waited for in any case.
+        /// The wait that the upstream asks for, in milliseconds, such as `Retry-After`. The wait is never shorter than the policy's backoff.
         #[prost(uint64, optional, tag = "2")]
         pub after_ms: ::core::option::Option<u64>,
     }
     /// The answer was lost.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Unknown {
-        /// Why nobody knows.
+        /// Why the outcome is unknown.
         #[prost(string, tag = "1")]
         pub cause: ::prost::alloc::string::String,
     }
@@ -1216,16 +1217,16 @@ pub mod attempt_outcome {
         /// The upstream did not act and never will, in this attempt and in all before it.
         #[prost(message, tag = "2")]
         Failed(Failed),
-        /// The upstream did not act; it may, later.
+        /// The upstream did not act; a later attempt may succeed.
         #[prost(message, tag = "3")]
         Retry(Retry),
         /// The answer was lost.
         #[prost(message, tag = "4")]
         Unknown(Unknown),
-        /// This attempt did not act and another would not either; of those before it, this says nothing.
+        /// This attempt did not act, and another would not either; this says nothing about earlier attempts.
         #[prost(message, tag = "5")]
         Refused(Failed),
-        /// The upstream may have acted, and asks to be sent the same again. What is not idempotent is not: it is unknown.
+        /// The upstream may have acted, and asks for the same request again. An effect that is not idempotent is not sent again: it is unknown.
         #[prost(message, tag = "6")]
         Repeat(Repeat),
         /// Nothing was sent, since the upstream was not reached. It is tried again with backoff, and the attempt does not count.
@@ -1233,11 +1234,11 @@ pub mod attempt_outcome {
         Unreached(Unreached),
     }
 }
-/// A worker's command on one effect or obligation. Claims are refused to all but one; late writes of a worker whose claim
+/// A worker's command on one effect or obligation. Only one worker gets the claim; late writes of a worker whose claim
 /// has lapsed are refused (`CLAIM_LOST`).
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Work {
-    /// What is asked.
+    /// The command.
     #[prost(oneof = "work::Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub command: ::core::option::Option<work::Command>,
 }
@@ -1256,7 +1257,7 @@ pub mod work {
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
     }
-    /// Keeps a claim on an effect.
+    /// Renews a claim on an effect.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RenewEffectClaim {
         /// Which.
@@ -1268,19 +1269,21 @@ pub mod work {
         /// How long the claim lasts from now: 100 ms to one hour.
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
-        /// What the worker is at, as numbered by the claim: anything else refuses it. Without it, whatever the holder has is kept.
+        /// The worker's attempt or observation, as numbered by the claim: a different one is refused. Without it, any claim of the holder is
+        /// renewed.
         #[prost(oneof = "renew_effect_claim::Held", tags = "4, 5")]
         pub held: ::core::option::Option<renew_effect_claim::Held>,
     }
     /// Nested message and enum types in `RenewEffectClaim`.
     pub mod renew_effect_claim {
-        /// What the worker is at, as numbered by the claim: anything else refuses it. Without it, whatever the holder has is kept.
+        /// The worker's attempt or observation, as numbered by the claim: a different one is refused. Without it, any claim of the holder is
+        /// renewed.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Held {
-            /// It dispatches the effect.
+            /// The attempt that dispatches the effect.
             #[prost(uint32, tag = "4")]
             Attempt(u32),
-            /// It asks the upstream about the effect.
+            /// The observation that asks the upstream about the effect.
             #[prost(uint32, tag = "5")]
             Observation(u32),
         }
@@ -1301,14 +1304,14 @@ pub mod work {
         #[prost(message, optional, tag = "4")]
         pub ending: ::core::option::Option<super::AttemptOutcome>,
     }
-    /// Takes an effect whose claim has lapsed out of the hands of its worker.
+    /// Ends the claim on an effect after it has lapsed.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct LapseEffect {
         /// Which.
         #[prost(message, optional, tag = "1")]
         pub effect: ::core::option::Option<super::EffectId>,
     }
-    /// Records what the upstream says about an UNKNOWN effect.
+    /// Records the outcome of an observation of an UNKNOWN effect.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct RecordObservation {
         /// Which.
@@ -1320,19 +1323,19 @@ pub mod work {
         /// The observation, as numbered by the claim.
         #[prost(uint32, tag = "3")]
         pub observation: u32,
-        /// What the upstream says.
+        /// The outcome.
         #[prost(enumeration = "super::Outcome", tag = "4")]
         pub outcome: i32,
-        /// What it answered.
+        /// The upstream's answer.
         #[prost(message, optional, tag = "5")]
         pub result: ::core::option::Option<super::Payload>,
-        /// How to undo the act, where the answer tells; otherwise what was said when the effect began holds.
+        /// How to undo the act, if the answer says so; without it, the undo that the effect began with holds.
         #[prost(message, optional, tag = "6")]
         pub undo: ::core::option::Option<super::Undo>,
-        /// How to undo each duplicate, where some were found, at most 64; with none the effect is stuck.
+        /// How to undo each duplicate, if some were found, at most 64; with none the effect is stuck.
         #[prost(message, repeated, tag = "7")]
         pub undo_duplicates: ::prost::alloc::vec::Vec<super::Undo>,
-        /// Why the upstream could not say, or what stood in its way; else empty.
+        /// Why the observation is inconclusive, or why the upstream was not reached; otherwise empty.
         #[prost(string, tag = "8")]
         pub why: ::prost::alloc::string::String,
     }
@@ -1349,7 +1352,7 @@ pub mod work {
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
     }
-    /// Keeps a claim on an obligation.
+    /// Renews a claim on an obligation.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct RenewObligationClaim {
         /// Which.
@@ -1361,7 +1364,7 @@ pub mod work {
         /// How long the claim lasts from now: 100 ms to one hour.
         #[prost(uint64, tag = "3")]
         pub claim_ms: u64,
-        /// The attempt, as numbered by the claim: any other refuses it. Without it, whatever the holder has is kept.
+        /// The attempt, as numbered by the claim: a different one is refused. Without it, any claim of the holder is renewed.
         #[prost(uint32, optional, tag = "4")]
         pub attempt: ::core::option::Option<u32>,
     }
@@ -1386,48 +1389,48 @@ pub mod work {
         /// How it ended.
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Ending {
-            /// It is undone; what the upstream answered.
+            /// It is undone. The upstream's answer.
             #[prost(message, tag = "4")]
             Done(super::super::Payload),
-            /// It may be undone or not; why nobody knows.
+            /// It may be undone or not. Why the outcome is unknown.
             #[prost(string, tag = "5")]
             Unknown(::prost::alloc::string::String),
-            /// This attempt undid nothing; what went wrong.
+            /// This attempt undid nothing. The error.
             #[prost(string, tag = "6")]
             Retry(::prost::alloc::string::String),
-            /// It must not be tried again without a person; why.
+            /// It must not be tried again without a person. The reason.
             #[prost(string, tag = "7")]
             Stuck(::prost::alloc::string::String),
-            /// Nothing was sent, since the upstream was not reached; what stood in the way. The attempt does not count.
+            /// Nothing was sent, since the upstream was not reached. The error. The attempt does not count.
             #[prost(string, tag = "8")]
             Unreached(::prost::alloc::string::String),
         }
     }
-    /// What is asked.
+    /// The command.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Command {
-        /// Takes a due effect from the outbox and starts an attempt.
+        /// Claims a due effect of the outbox and starts an attempt.
         #[prost(message, tag = "1")]
         ClaimEffect(ClaimEffect),
         /// Records how a claimed attempt ended.
         #[prost(message, tag = "2")]
         FinishClaimed(FinishClaimed),
-        /// Takes an effect whose claim has lapsed out of the hands of its worker.
+        /// Ends the claim on an effect after it has lapsed.
         #[prost(message, tag = "3")]
         LapseEffect(LapseEffect),
-        /// Takes a due UNKNOWN effect, to ask the upstream about it.
+        /// Claims a due UNKNOWN effect, to ask the upstream about it.
         #[prost(message, tag = "4")]
         ClaimObservation(ClaimEffect),
-        /// Records what the upstream says.
+        /// Records the outcome of an observation.
         #[prost(message, tag = "5")]
         RecordObservation(RecordObservation),
-        /// Keeps an effect that the worker is dispatching or observing.
+        /// Renews the claim on an effect that the worker is dispatching or observing.
         #[prost(message, tag = "6")]
         RenewEffectClaim(RenewEffectClaim),
-        /// Takes the obligation that is next to be undone.
+        /// Claims the obligation that is next to be undone.
         #[prost(message, tag = "7")]
         ClaimObligation(ClaimObligation),
-        /// Keeps an obligation that the worker is carrying out.
+        /// Renews the claim on an obligation that the worker is carrying out.
         #[prost(message, tag = "8")]
         RenewObligationClaim(RenewObligationClaim),
         /// Records how an attempt at undoing ended.
@@ -1438,7 +1441,7 @@ pub mod work {
 /// A command from outside.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExternalCommand {
-    /// What is asked.
+    /// The command.
     #[prost(oneof = "external_command::Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub command: ::core::option::Option<external_command::Command>,
 }
@@ -1453,11 +1456,11 @@ pub mod external_command {
         /// The sender's own name for the signal; a signal sent twice counts once.
         #[prost(string, tag = "2")]
         pub id: ::prost::alloc::string::String,
-        /// What it carries.
+        /// The answer.
         #[prost(message, optional, tag = "3")]
         pub answer: ::core::option::Option<super::Payload>,
-        /// The last entry that the sender has seen, where the answer is about what stood there: the gate must be open, and not opened
-        /// after it (`CHANGED`). Without it, the signal may come before its gate.
+        /// The last entry that the sender has seen, if the answer depends on it: the gate must be open, and must not have opened
+        /// after it (`CHANGED`). Without it, the signal may arrive before its gate.
         #[prost(uint64, optional, tag = "4")]
         pub seen_seq: ::core::option::Option<u64>,
     }
@@ -1482,7 +1485,7 @@ pub mod external_command {
         #[prost(string, tag = "1")]
         pub reason: ::prost::alloc::string::String,
     }
-    /// Lets the run of a vanished driver go. Where the driver has written anything after `seen_seq`, nothing happens.
+    /// Releases the run of a vanished driver. If the driver has written an entry after `seen_seq`, nothing happens.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct DriverVanished {
         /// The driver's epoch.
@@ -1495,7 +1498,7 @@ pub mod external_command {
         #[prost(uint64, tag = "3")]
         pub seen_seq: u64,
     }
-    /// Settles an effect, on a person's word.
+    /// Settles an effect, by a person's verdict.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct SettleEffect {
         /// Which.
@@ -1504,10 +1507,10 @@ pub mod external_command {
         /// Why.
         #[prost(string, tag = "5")]
         pub reason: ::prost::alloc::string::String,
-        /// The last entry that the person has seen: where anything became of the effect after it, the verdict is refused (`CHANGED`).
+        /// The last entry that the person has seen: if the effect's state changed after it, the verdict is refused (`CHANGED`).
         #[prost(uint64, tag = "6")]
         pub seen_seq: u64,
-        /// What the person says.
+        /// The verdict.
         #[prost(oneof = "settle_effect::Verdict", tags = "2, 3, 4")]
         pub verdict: ::core::option::Option<settle_effect::Verdict>,
     }
@@ -1516,26 +1519,26 @@ pub mod external_command {
         /// It happened.
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct Confirmed {
-            /// What the upstream answered, as far as is known.
+            /// The upstream's answer, as far as it is known.
             #[prost(message, optional, tag = "1")]
             pub result: ::core::option::Option<super::super::Payload>,
-            /// How to undo it, where that became known only now; otherwise what was said when the effect began holds.
+            /// How to undo it, if that became known only now; without it, the undo that the effect began with holds.
             #[prost(message, optional, tag = "2")]
             pub undo: ::core::option::Option<super::super::Undo>,
         }
-        /// It did not happen and shall not.
+        /// It did not happen and will not be sent.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct Failed {}
         /// It did not happen; send it again.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct Resend {}
-        /// What the person says.
+        /// The verdict.
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Verdict {
             /// It happened.
             #[prost(message, tag = "2")]
             Confirmed(Confirmed),
-            /// It did not happen and shall not.
+            /// It did not happen and will not be sent.
             #[prost(message, tag = "3")]
             Failed(Failed),
             /// It did not happen; send it again.
@@ -1543,23 +1546,23 @@ pub mod external_command {
             Resend(Resend),
         }
     }
-    /// Settles a stuck obligation, on a person's word.
+    /// Settles an obligation, by a person's verdict.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct SettleObligation {
         /// Which.
         #[prost(message, optional, tag = "1")]
         pub obligation: ::core::option::Option<super::ObligationId>,
-        /// Whether to try again, which only what is stuck waits for; else it counts as done.
+        /// Whether to try again, which needs a stuck obligation; otherwise the obligation counts as done.
         #[prost(bool, tag = "2")]
         pub retry: bool,
         /// Why.
         #[prost(string, tag = "3")]
         pub reason: ::prost::alloc::string::String,
-        /// The last entry that the person has seen: where anything became of the obligation after it, the verdict is refused (`CHANGED`).
+        /// The last entry that the person has seen: if the obligation's state changed after it, the verdict is refused (`CHANGED`).
         #[prost(uint64, tag = "4")]
         pub seen_seq: u64,
     }
-    /// Ends a claim, as if it had lapsed, on a person's word. Refused where it was taken or renewed since the person saw it.
+    /// Ends a claim, as if it had lapsed, by a person's verdict. Refused if it was taken or renewed since the person saw it.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct ReleaseClaim {
         /// When the claim ends, as the person has seen it.
@@ -1595,15 +1598,15 @@ pub mod external_command {
         #[prost(uint64, tag = "2")]
         pub seen_seq: u64,
     }
-    /// Lets the entries of a run that has ended be dropped, but for one more that says how it ended (`NOT_ENDED` where it has
-    /// not). They go when retention next comes to the run.
+    /// Lets the entries of a run that has ended be dropped, and appends one that stays and says how it ended (`NOT_ENDED` if it has
+    /// not). The next retention that reaches the run drops the entries.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Retire {
         /// Why.
         #[prost(string, tag = "1")]
         pub reason: ::prost::alloc::string::String,
     }
-    /// What is asked.
+    /// The command.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Command {
         /// Answers a gate, now or when it opens.
@@ -1615,16 +1618,16 @@ pub mod external_command {
         /// Fires a timer that is due.
         #[prost(message, tag = "3")]
         FireTimer(FireTimer),
-        /// Asks for the run to end, and what it did to be undone.
+        /// Asks for the run to end, and for its effects to be undone.
         #[prost(message, tag = "4")]
         Cancel(Cancel),
-        /// Lets the run of a vanished driver go.
+        /// Releases the run of a vanished driver.
         #[prost(message, tag = "5")]
         DriverVanished(DriverVanished),
-        /// Settles an effect that is UNKNOWN or stuck, on a person's word.
+        /// Settles an effect that is UNKNOWN or stuck, by a person's verdict.
         #[prost(message, tag = "6")]
         SettleEffect(SettleEffect),
-        /// Settles an obligation, on a person's word: one that is stuck, or that is the next to be undone and that no worker has.
+        /// Settles an obligation, by a person's verdict: one that is stuck, or that is the next to be undone and that no worker has.
         #[prost(message, tag = "7")]
         SettleObligation(SettleObligation),
         /// Lets a stuck run be re-driven again.
@@ -1633,7 +1636,7 @@ pub mod external_command {
         /// Lets the entries of a run that has ended be dropped.
         #[prost(message, tag = "9")]
         Retire(Retire),
-        /// Ends the claim of a worker that is gone for good, on a person's word.
+        /// Ends the claim of a worker that is gone for good, by a person's verdict.
         #[prost(message, tag = "10")]
         ReleaseClaim(ReleaseClaim),
     }
@@ -1647,10 +1650,10 @@ pub struct ReadRequest {
     /// The last entry the caller has; zero for the whole journal.
     #[prost(uint64, tag = "2")]
     pub after_seq: u64,
-    /// Whether to go on as entries come.
+    /// Whether to continue with new entries.
     #[prost(bool, tag = "3")]
     pub follow: bool,
-    /// Ends after so many entries; zero for no end.
+    /// Ends after so many entries; zero for no limit.
     #[prost(uint64, tag = "4")]
     pub limit: u64,
 }
@@ -1661,33 +1664,33 @@ pub struct ReadResponse {
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<Entry>,
 }
-/// Asks where a run stands.
+/// Asks for the state of a run.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRunRequest {
     /// The run.
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<RunId>,
-    /// Of effects and obligations only this one is wanted; of both all where it is not given.
+    /// Returns only this effect or obligation; without it, all effects and obligations.
     #[prost(oneof = "get_run_request::Only", tags = "2, 3")]
     pub only: ::core::option::Option<get_run_request::Only>,
 }
 /// Nested message and enum types in `GetRunRequest`.
 pub mod get_run_request {
-    /// Of effects and obligations only this one is wanted; of both all where it is not given.
+    /// Returns only this effect or obligation; without it, all effects and obligations.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Only {
         /// An effect.
         #[prost(message, tag = "2")]
         Effect(super::EffectId),
-        /// What undoes an effect.
+        /// An obligation.
         #[prost(message, tag = "3")]
         Obligation(super::ObligationId),
     }
 }
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetRunResponse {
-    /// What lists show of it.
+    /// Its summary, as in lists.
     #[prost(message, optional, tag = "1")]
     pub summary: ::core::option::Option<RunSummary>,
     /// Its last entry.
@@ -1699,22 +1702,22 @@ pub struct GetRunResponse {
     /// The fencing token in force.
     #[prost(uint64, tag = "4")]
     pub epoch: u64,
-    /// Its driver, where one has the lease; it may have run out.
+    /// Its lease, if a driver has one; it may have run out.
     #[prost(message, optional, tag = "5")]
     pub lease: ::core::option::Option<get_run_response::Lease>,
-    /// Why it waits for a person, where it does.
+    /// Why it waits for a person, if it does.
     #[prost(string, optional, tag = "6")]
     pub stuck_reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// How it ended, where it has.
+    /// How it ended, if it has.
     #[prost(message, optional, tag = "7")]
     pub ended: ::core::option::Option<RunOutcome>,
-    /// Why somebody asked for it to be cancelled, where that waits for its driver.
+    /// The reason of a requested cancellation that waits for the driver.
     #[prost(string, optional, tag = "8")]
     pub cancel_reason: ::core::option::Option<::prost::alloc::string::String>,
     /// Effects that are not settled, and settled ones of the newest decision of each scope.
     #[prost(message, repeated, tag = "9")]
     pub effects: ::prost::alloc::vec::Vec<get_run_response::Effect>,
-    /// What is left to undo; the last one goes first.
+    /// The obligations that are left; the last one is undone first.
     #[prost(message, repeated, tag = "10")]
     pub obligations: ::prost::alloc::vec::Vec<get_run_response::Obligation>,
     /// Gates that wait.
@@ -1726,17 +1729,18 @@ pub struct GetRunResponse {
     /// Its budgets.
     #[prost(message, repeated, tag = "13")]
     pub budgets: ::prost::alloc::vec::Vec<get_run_response::Budget>,
-    /// Who drives it, by the journal's time now; absent where nobody is to, as while it waits.
+    /// Its driver, by the journal's time now; absent if the run has no driver and needs none, as while it waits.
     #[prost(message, optional, tag = "14")]
     pub driver: ::core::option::Option<get_run_response::Driver>,
-    /// How many effects, obligations, gates, timers and budgets are left out, since the message has no room for them; zero where it is whole.
-    /// What waits for a person has its place first, then what is undone first. What is left out is asked for by its name.
+    /// How many effects, obligations, gates, timers and budgets are left out because the message has no room for them; zero if none are.
+    /// Effects are included first, then gates, obligations, timers and budgets; within each kind, those that wait for a person first, then
+    /// the last ones. Ask for an effect or obligation that is left out with `only`.
     #[prost(uint32, tag = "15")]
     pub left_out: u32,
 }
 /// Nested message and enum types in `GetRunResponse`.
 pub mod get_run_response {
-    /// Who drives a run, or should.
+    /// The driver of a run, or the lack of one.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Driver {
         /// One of the two.
@@ -1751,31 +1755,31 @@ pub mod get_run_response {
             /// A driver has the lease in force.
             #[prost(message, tag = "1")]
             Driven(super::Lease),
-            /// Nobody has, and the run cannot go on without a driver.
+            /// The run has no driver and needs one.
             #[prost(message, tag = "2")]
             Alone(super::Alone),
         }
     }
-    /// A run that should have a driver and has none.
+    /// A run that needs a driver and has none.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Alone {
-        /// Who drove it last; absent where it has waited since.
+        /// The last driver; absent if the run has waited since.
         #[prost(string, optional, tag = "1")]
         pub last: ::core::option::Option<::prost::alloc::string::String>,
-        /// Since when.
+        /// Since when it has no driver.
         #[prost(int64, tag = "2")]
         pub since_us: i64,
-        /// From when on recovery has it driven again.
+        /// From when on recovery drives it again.
         #[prost(int64, tag = "3")]
         pub redrive_us: i64,
     }
-    /// Who drives a run.
+    /// The lease of a run's driver.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Lease {
         /// The driver.
         #[prost(string, tag = "1")]
         pub holder: ::prost::alloc::string::String,
-        /// The lease ends here unless renewed.
+        /// When the lease ends unless renewed.
         #[prost(int64, tag = "2")]
         pub until_us: i64,
     }
@@ -1785,7 +1789,7 @@ pub mod get_run_response {
         /// The worker.
         #[prost(string, tag = "1")]
         pub holder: ::prost::alloc::string::String,
-        /// The claim lapses here unless renewed.
+        /// When the claim lapses unless renewed.
         #[prost(int64, tag = "2")]
         pub until_us: i64,
     }
@@ -1798,22 +1802,22 @@ pub mod get_run_response {
         /// The entry that began it; it has the arguments.
         #[prost(uint64, tag = "2")]
         pub begun_seq: u64,
-        /// The upstream.
+        /// The connector: the name of the upstream.
         #[prost(string, tag = "3")]
         pub connector: ::prost::alloc::string::String,
-        /// What is asked of it.
+        /// The operation of the upstream.
         #[prost(string, tag = "4")]
         pub operation: ::prost::alloc::string::String,
         /// What happens if it is sent twice.
         #[prost(enumeration = "super::Semantics", tag = "5")]
         pub semantics: i32,
-        /// Who runs it.
+        /// Whether the driver or a worker runs it.
         #[prost(enumeration = "super::Mode", tag = "6")]
         pub mode: i32,
         /// The business operation's own name.
         #[prost(string, optional, tag = "7")]
         pub business_key: ::core::option::Option<::prost::alloc::string::String>,
-        /// Where it stands.
+        /// Its status.
         #[prost(enumeration = "super::EffectStatus", tag = "8")]
         pub status: i32,
         /// Its current attempt; zero before the first.
@@ -1828,26 +1832,26 @@ pub mod get_run_response {
         /// When the next attempt or observation is due.
         #[prost(int64, optional, tag = "12")]
         pub due_us: ::core::option::Option<i64>,
-        /// Why a person must decide, where one must.
+        /// Why a person must decide, if one must.
         #[prost(string, optional, tag = "13")]
         pub stuck_reason: ::core::option::Option<::prost::alloc::string::String>,
-        /// The last entry that changed where it stands, but for claims to observe it.
+        /// The last entry that changed its state, except claims to observe it.
         #[prost(uint64, tag = "14")]
         pub changed_seq: u64,
         /// Whether a worker may claim it, by the journal's time now: it is not settled, and no other worker has it.
         #[prost(bool, tag = "15")]
         pub claimable: bool,
     }
-    /// What undoes an effect or one of its duplicates.
+    /// The recorded undo of an effect or of one of its duplicates.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Obligation {
         /// Which.
         #[prost(message, optional, tag = "1")]
         pub obligation: ::core::option::Option<super::ObligationId>,
-        /// The upstream.
+        /// The connector: the name of the upstream.
         #[prost(string, tag = "2")]
         pub connector: ::prost::alloc::string::String,
-        /// What is asked of it.
+        /// The operation of the upstream.
         #[prost(string, tag = "3")]
         pub operation: ::prost::alloc::string::String,
         /// The entry that has the arguments.
@@ -1856,28 +1860,28 @@ pub mod get_run_response {
         /// Its attempts so far.
         #[prost(uint32, tag = "5")]
         pub attempt: u32,
-        /// The entry that began what is undone; none for a duplicate.
+        /// The entry that began the effect; none for a duplicate.
         #[prost(uint64, optional, tag = "10")]
         pub begun_seq: ::core::option::Option<u64>,
-        /// The last entry that changed where it stands.
+        /// The last entry that changed its state.
         #[prost(uint64, tag = "11")]
         pub changed_seq: u64,
         /// Whether no other worker has it, by the journal's time now.
         #[prost(bool, tag = "12")]
         pub claimable: bool,
-        /// Where it stands.
+        /// Its status.
         #[prost(oneof = "obligation::Status", tags = "6, 7, 8, 9")]
         pub status: ::core::option::Option<obligation::Status>,
     }
     /// Nested message and enum types in `Obligation`.
     pub mod obligation {
-        /// Nothing happens unless the run ends badly.
+        /// It is carried out only if the run ends badly.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
         pub struct Armed {}
-        /// Where it stands.
+        /// Its status.
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Status {
-            /// Nothing happens unless the run ends badly.
+            /// It is carried out only if the run ends badly.
             #[prost(message, tag = "6")]
             Armed(Armed),
             /// To be carried out from a time on.
@@ -1886,7 +1890,7 @@ pub mod get_run_response {
             /// A worker carries it out.
             #[prost(message, tag = "8")]
             Claim(super::WorkLease),
-            /// A person must decide; why.
+            /// A person must decide. The reason.
             #[prost(string, tag = "9")]
             StuckReason(::prost::alloc::string::String),
         }
@@ -1897,7 +1901,7 @@ pub mod get_run_response {
         /// The gate.
         #[prost(string, tag = "1")]
         pub gate: ::prost::alloc::string::String,
-        /// The wait ends here without a signal.
+        /// When the wait ends without a signal.
         #[prost(int64, optional, tag = "2")]
         pub deadline_us: ::core::option::Option<i64>,
         /// The entry that opened it.
@@ -1923,30 +1927,30 @@ pub mod get_run_response {
         /// The budget it is part of.
         #[prost(string, optional, tag = "2")]
         pub parent: ::core::option::Option<::prost::alloc::string::String>,
-        /// What it counts.
+        /// The unit that it counts.
         #[prost(message, optional, tag = "3")]
         pub currency: ::core::option::Option<super::Currency>,
         /// The most that may be spent.
         #[prost(uint64, tag = "4")]
         pub limit: u64,
-        /// What is spent.
+        /// The amount spent.
         #[prost(uint64, tag = "5")]
         pub spent: u64,
-        /// What is set aside.
+        /// The amount reserved.
         #[prost(uint64, tag = "6")]
         pub reserved: u64,
     }
 }
-/// What lists of runs show.
+/// A run in a list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunSummary {
     /// The run.
     #[prost(message, optional, tag = "1")]
     pub run: ::core::option::Option<RunId>,
-    /// Where it stands.
+    /// Its status.
     #[prost(enumeration = "RunStatus", tag = "2")]
     pub status: i32,
-    /// What it is found by.
+    /// Its labels, by which lists find it.
     #[prost(btree_map = "string, string", tag = "3")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1962,22 +1966,22 @@ pub struct RunSummary {
 /// Asks for runs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRunsRequest {
-    /// Of this tenant.
+    /// Only runs of this tenant.
     #[prost(string, tag = "1")]
     pub tenant: ::prost::alloc::string::String,
-    /// Of this app.
+    /// Only runs of this app.
     #[prost(string, optional, tag = "2")]
     pub app: ::core::option::Option<::prost::alloc::string::String>,
-    /// In this status; unspecified for any.
+    /// Only runs with this status; unspecified for any.
     #[prost(enumeration = "RunStatus", tag = "3")]
     pub status: i32,
-    /// With this label.
+    /// Only runs with this label.
     #[prost(message, optional, tag = "4")]
     pub label: ::core::option::Option<list_runs_request::Label>,
-    /// Begun at or after.
+    /// Only runs that began at or after this time.
     #[prost(int64, optional, tag = "5")]
     pub begun_from_us: ::core::option::Option<i64>,
-    /// Begun before.
+    /// Only runs that began before this time.
     #[prost(int64, optional, tag = "6")]
     pub begun_before_us: ::core::option::Option<i64>,
     /// Most runs of a page, at most 4096; zero for 100.
@@ -2014,13 +2018,13 @@ pub struct ListRunsResponse {
 /// of the app, "temp:" keys are never recorded.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Delta {
-    /// New values: JSON texts, kept to the letter.
+    /// New values: JSON texts, kept exactly.
     #[prost(btree_map = "string, string", tag = "1")]
     pub set: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Keys that are removed; a key stands in one of the two.
+    /// Keys that are removed; a key is in one of the two.
     #[prost(string, repeated, tag = "2")]
     pub removed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -2061,13 +2065,13 @@ pub struct AppendEventRequest {
     /// The event's name, unique in the session; a repeated event returns the first's place.
     #[prost(string, tag = "5")]
     pub event: ::prost::alloc::string::String,
-    /// The last entry the caller has seen, where it insists that nothing came after (`VERSION_CONFLICT`).
+    /// The last entry that the caller has seen; a later entry refuses the event (`VERSION_CONFLICT`). Without it, no check.
     #[prost(uint64, optional, tag = "6")]
     pub expected_seq: ::core::option::Option<u64>,
     /// The invocation it is part of.
     #[prost(string, optional, tag = "7")]
     pub invocation: ::core::option::Option<::prost::alloc::string::String>,
-    /// Who speaks: "user", or the name of an agent.
+    /// The author: "user", or the name of an agent.
     #[prost(string, tag = "8")]
     pub author: ::prost::alloc::string::String,
     /// The change of state that comes with it; without it, none.
@@ -2077,7 +2081,7 @@ pub struct AppendEventRequest {
     #[prost(message, optional, tag = "10")]
     pub content: ::core::option::Option<Payload>,
 }
-/// Puts a session back to how it was after an entry.
+/// Restores a session's state after an entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RewindSessionRequest {
     /// The session.
@@ -2095,7 +2099,7 @@ pub struct RewindSessionRequest {
     /// The last entry that counts.
     #[prost(uint64, tag = "5")]
     pub to_seq: u64,
-    /// The last entry the caller has seen, where it insists that nothing came after (`VERSION_CONFLICT`).
+    /// The last entry that the caller has seen; a later entry refuses the rewind (`VERSION_CONFLICT`). Without it, no check.
     #[prost(uint64, optional, tag = "6")]
     pub expected_seq: ::core::option::Option<u64>,
 }
@@ -2115,10 +2119,10 @@ pub struct DeleteSessionRequest {
     #[prost(string, optional, tag = "4")]
     pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
 }
-/// What came of a command on a session.
+/// The outcome of a command on a session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionReply {
-    /// The last entry the command appended, or that answers it.
+    /// The last entry that the command appended, or the entry that answers it.
     #[prost(uint64, tag = "1")]
     pub seq: u64,
 }
@@ -2131,7 +2135,7 @@ pub struct GetSessionRequest {
     /// Only events after this entry; zero for all.
     #[prost(uint64, tag = "2")]
     pub after_seq: u64,
-    /// Only the newest so many, at most 4096; zero for none, state alone.
+    /// Most events, the newest ones, at most 4096; zero for the state only.
     #[prost(uint32, tag = "3")]
     pub events_max: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
@@ -2150,8 +2154,8 @@ pub struct GetSessionResponse {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Its newest events that count, oldest first, as many as were asked for and fit into a message; of a later page those before
-    /// the ones of the page before. There may be none on a page that is not the last.
+    /// Its newest events that count, oldest first, as many as were asked for and fit into a message; a later page has the events before
+    /// those of the previous page. A page that is not the last may have none.
     #[prost(message, repeated, tag = "3")]
     pub events: ::prost::alloc::vec::Vec<Entry>,
     /// Where the page of older events begins; empty where there are none. Opaque.
@@ -2173,10 +2177,10 @@ pub struct PutValueRequest {
     /// The trace: as in `ExecuteRequest`.
     #[prost(string, optional, tag = "4")]
     pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
-    /// What it is set to.
+    /// The new value.
     #[prost(message, optional, tag = "5")]
     pub value: ::core::option::Option<Payload>,
-    /// The version it must have now, zero for "never set"; without it, any. Else `VERSION_CONFLICT`.
+    /// The version that it must have now, zero for "never set"; another version is refused (`VERSION_CONFLICT`). Without it, no check.
     #[prost(uint64, optional, tag = "6")]
     pub expected_version: ::core::option::Option<u64>,
 }
@@ -2199,7 +2203,7 @@ pub struct DeleteValueRequest {
     #[prost(uint64, optional, tag = "5")]
     pub expected_version: ::core::option::Option<u64>,
 }
-/// What came of a command on a value.
+/// The outcome of a command on a value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ValueReply {
     /// The value's version after it, from 1.
@@ -2216,10 +2220,10 @@ pub struct GetValueRequest {
 /// A value as it is now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetValueResponse {
-    /// Its version; zero where it was never set.
+    /// Its version; zero if it was never set.
     #[prost(uint64, tag = "1")]
     pub version: u64,
-    /// What it is; none where it was never set or is deleted.
+    /// The value; none if it was never set or is deleted.
     #[prost(message, optional, tag = "2")]
     pub value: ::core::option::Option<Payload>,
 }
@@ -2236,13 +2240,13 @@ pub struct WatchValueRequest {
 /// One transition of a value.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchValueResponse {
-    /// The version it came to.
+    /// The version after the transition.
     #[prost(uint64, tag = "1")]
     pub version: u64,
-    /// What it is; none where it was deleted.
+    /// The new value; none if it was deleted.
     #[prost(message, optional, tag = "2")]
     pub value: ::core::option::Option<Payload>,
-    /// What it was; none where it was never set or was deleted.
+    /// The value before; none if it was never set or was deleted.
     #[prost(message, optional, tag = "3")]
     pub previous: ::core::option::Option<Payload>,
     /// When.
@@ -2252,14 +2256,14 @@ pub struct WatchValueResponse {
 /// Asks for the feed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TailRequest {
-    /// Which subjects: tokens between dots, '\*' for one token, a last '>' for one or more; such as
+    /// The pattern of subjects: tokens between dots, '\*' for one token, a last '>' for one or more; such as
     /// "acme.run.treasury.>". A subject is the stream's path with dots, then the kind of the entry.
     #[prost(string, tag = "1")]
     pub pattern: ::prost::alloc::string::String,
-    /// Where shards begin that have no cursor below.
+    /// Where shards without a cursor in `cursors` begin.
     #[prost(enumeration = "tail_request::From", tag = "2")]
     pub from: i32,
-    /// Where to go on, by shard: the cursors of an earlier tail.
+    /// Where to resume, by shard: the cursors of an earlier tail.
     #[prost(message, repeated, tag = "3")]
     pub cursors: ::prost::alloc::vec::Vec<ShardCursor>,
     /// Only streams of this tenant.
@@ -2287,9 +2291,9 @@ pub mod tail_request {
     pub enum From {
         /// Refused.
         Unspecified = 0,
-        /// With the first entry there is.
+        /// With the first entry of the feed.
         Beginning = 1,
-        /// After what is durable now.
+        /// After the entries that are durable now.
         Now = 2,
     }
     impl From {
@@ -2328,26 +2332,26 @@ pub struct ShardCursor {
 /// Entries of one shard of the feed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TailResponse {
-    /// The shard, and where to go on after these entries.
+    /// The shard, and where to resume after these entries.
     #[prost(message, optional, tag = "1")]
     pub position: ::core::option::Option<ShardCursor>,
-    /// Those that fit the pattern; may be none, then only the place has moved.
+    /// The entries that match the pattern. If there are none, only the cursor has moved.
     #[prost(message, repeated, tag = "2")]
     pub entries: ::prost::alloc::vec::Vec<FeedEntry>,
     /// How many shards the feed has.
     #[prost(uint32, tag = "3")]
     pub shards: u32,
-    /// Entries that cannot be read. The feed goes on after them; a person must look.
+    /// Entries that cannot be read. The feed continues after them; a person must look.
     #[prost(message, repeated, tag = "4")]
     pub damaged: ::prost::alloc::vec::Vec<DamagedEntry>,
 }
-/// An entry of which what is stored cannot be read.
+/// An entry whose stored bytes cannot be read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DamagedEntry {
-    /// The path of its stream; absent where that is not known.
+    /// The path of its stream; absent if it is unknown.
     #[prost(string, optional, tag = "1")]
     pub stream: ::core::option::Option<::prost::alloc::string::String>,
-    /// Where it is, and what does not fit.
+    /// The place of the entry, and what is wrong with it.
     #[prost(string, tag = "2")]
     pub problem: ::prost::alloc::string::String,
 }
@@ -2364,7 +2368,7 @@ pub struct FeedEntry {
 /// Asks for due work.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DueRequest {
-    /// Whose.
+    /// The queue.
     #[prost(enumeration = "Queue", tag = "1")]
     pub queue: i32,
     /// Most hints under way at a time and per shard, 1 to 4096: work beyond them is pushed when earlier work is done.
@@ -2373,20 +2377,20 @@ pub struct DueRequest {
     /// Work that is still due is pushed again after so many milliseconds, at least 100; zero for 30 seconds.
     #[prost(uint64, tag = "3")]
     pub repeat_ms: u64,
-    /// Ends the stream once a page of what is due now was sent: of each shard, the longest due, up to the limit.
+    /// Ends the stream after a page of the work that is due now: of each shard, the longest due, up to the limit.
     #[prost(bool, tag = "4")]
     pub once: bool,
-    /// Where the page begins, if asked for once: `next_page_token` of the page before; empty for the first.
+    /// Where the page begins, with `once`: `next_page_token` of the page before; empty for the first.
     #[prost(string, tag = "5")]
     pub page_token: ::prost::alloc::string::String,
 }
 /// Due work.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DueResponse {
-    /// At least one, except in the last message of a stream that was asked for once.
+    /// At least one, except in the last message of a stream with `once`.
     #[prost(message, repeated, tag = "1")]
     pub hints: ::prost::alloc::vec::Vec<Hint>,
-    /// Where the next page begins, in the last message of a stream that was asked for once; empty at the end. Opaque.
+    /// Where the next page begins, in the last message of a stream with `once`; empty at the end. Opaque.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -2396,7 +2400,7 @@ pub struct Hint {
     /// The path of the stream, such as "acme/run/treasury/ann/s1/i1".
     #[prost(string, tag = "1")]
     pub stream: ::prost::alloc::string::String,
-    /// Which of its items: "run", "merge", "effect:<id>", "gate:<name>", "timer:<name>" or "obligation:<copy>:<effect>".
+    /// Which of its items: "run", "merge", "erasure", "effect:<id>", "gate:<name>", "timer:<name>" or "obligation:<copy>:<effect>".
     #[prost(string, tag = "2")]
     pub item: ::prost::alloc::string::String,
     /// When it was due.
@@ -2439,16 +2443,16 @@ pub struct FinishErasuresRequest {
     #[prost(string, tag = "1")]
     pub stream: ::prost::alloc::string::String,
 }
-/// The store has nothing left of what was erased.
+/// The store has no erased bytes of the stream left.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FinishErasuresResponse {}
 /// Asks for a page of the names of streams.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamsRequest {
-    /// At most so many, up to 500; zero for as many as the server likes.
+    /// Most names of the page, up to 500; zero lets the server choose.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
-    /// The page to go on with; empty for the first.
+    /// Where the page begins: `next_page_token` of the page before; empty for the first.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
 }
@@ -2458,10 +2462,10 @@ pub struct StreamsResponse {
     /// The paths of streams.
     #[prost(string, repeated, tag = "1")]
     pub streams: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Names in the store that are those of no stream.
+    /// Names in the store that are no names of streams.
     #[prost(string, repeated, tag = "2")]
     pub unreadable: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The page to go on with; empty after the last.
+    /// Where the next page begins; empty after the last.
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -2472,7 +2476,7 @@ pub struct EndRequest {
     #[prost(string, tag = "1")]
     pub stream: ::prost::alloc::string::String,
 }
-/// Where a stream ends. A stream that is not there has none of these.
+/// Where a stream ends. For a stream that does not exist, no message is sent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndResponse {
     /// Its last entry.
@@ -2481,7 +2485,7 @@ pub struct EndResponse {
     /// The chain digest there: 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub digest: ::prost::bytes::Bytes,
-    /// The entry after which the snapshot was taken; not set where there is none.
+    /// The entry after which the snapshot was taken; not set if there is none.
     #[prost(uint64, optional, tag = "3")]
     pub snapshot_seq: ::core::option::Option<u64>,
     /// The next part of the snapshot's bytes. The messages after the first have nothing else.
@@ -2501,32 +2505,32 @@ pub struct ReadStreamRequest {
 /// Asks for a page of the indexes to be compared with the streams.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckIndexRequest {
-    /// Looks at so many streams or pieces of due work at most, up to 500; zero for as many as the server likes.
+    /// Most streams or pieces of due work that are checked, up to 500; zero lets the server choose.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
-    /// The page to go on with; empty for the first.
+    /// Where the page begins: `next_page_token` of the page before; empty for the first.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// Whether to put right what is otherwise.
+    /// Whether to correct differences.
     #[prost(bool, tag = "3")]
     pub correct: bool,
 }
-/// What was found in a page of the indexes, in one message or more.
+/// The findings of a page of the indexes, in one message or more.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckIndexResponse {
-    /// What was found.
+    /// The findings.
     #[prost(message, repeated, tag = "1")]
     pub findings: ::prost::alloc::vec::Vec<check_index_response::Finding>,
-    /// Streams and pieces of due work that were looked at; in the last message.
+    /// Streams and pieces of due work that were checked; in the last message.
     #[prost(uint64, tag = "2")]
     pub looked_at: u64,
-    /// The page to go on with, in the last message; empty after the last page.
+    /// Where the next page begins, in the last message; empty after the last page.
     #[prost(string, tag = "3")]
     pub next_page_token: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `CheckIndexResponse`.
 pub mod check_index_response {
-    /// Something that the indexes have otherwise than a stream.
+    /// A difference between the indexes and a stream.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Finding {
         /// The path of the stream.
@@ -2538,7 +2542,7 @@ pub mod check_index_response {
         /// What is wrong, for people.
         #[prost(string, tag = "3")]
         pub problem: ::prost::alloc::string::String,
-        /// Whether it was put right.
+        /// Whether it was corrected.
         #[prost(bool, tag = "4")]
         pub corrected: bool,
     }
@@ -2546,10 +2550,10 @@ pub mod check_index_response {
 /// Asks for a page of runs to be retired.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetireRunsRequest {
-    /// Runs of this tenant.
+    /// Only runs of this tenant.
     #[prost(string, tag = "1")]
     pub tenant: ::prost::alloc::string::String,
-    /// That ended longer ago than so many milliseconds; zero for all that have ended.
+    /// Only runs that ended longer ago than so many milliseconds; zero for all ended runs.
     #[prost(uint64, tag = "2")]
     pub older_than_ms: u64,
     /// Why, for the record: 1 byte to 8 KiB.
@@ -2558,7 +2562,7 @@ pub struct RetireRunsRequest {
     /// Who asks: as in `ExecuteRequest`.
     #[prost(string, optional, tag = "4")]
     pub principal: ::core::option::Option<::prost::alloc::string::String>,
-    /// Whether to look only, and leave everything as it is.
+    /// Whether only to count, and change nothing.
     #[prost(bool, tag = "5")]
     pub dry_run: bool,
     /// Most runs that are looked at, at most 256; zero for 256.
@@ -2568,10 +2572,10 @@ pub struct RetireRunsRequest {
     #[prost(string, tag = "7")]
     pub page_token: ::prost::alloc::string::String,
 }
-/// What came of a page of runs.
+/// The outcome of a page of runs.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RetireRunsResponse {
-    /// How many runs were retired, or would be; it may be none of a page that is not the last.
+    /// How many runs were retired, or would be; a page that is not the last may have none.
     #[prost(uint64, tag = "1")]
     pub runs: u64,
     /// How many entries of them were dropped, or would be.
@@ -2597,17 +2601,17 @@ pub mod retire_runs_response {
         pub problem: ::prost::alloc::string::String,
     }
 }
-/// Asks for a piece of space.
+/// Asks for a part of the space.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReclaimRequest {}
-/// A piece of the work is done.
+/// A part of the work is done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReclaimResponse {
     /// Whether there is more to do now.
     #[prost(bool, tag = "1")]
     pub more: bool,
 }
-/// What a command is about and does not exist.
+/// The object of a command that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Missing {
@@ -2615,7 +2619,7 @@ pub enum Missing {
     Unspecified = 0,
     /// A run.
     Run = 1,
-    /// A driver: the run is let go.
+    /// A driver: the run was released.
     Driver = 2,
     /// A session.
     Session = 3,
@@ -2698,7 +2702,7 @@ pub enum ClosingPhase {
     Suspended = 1,
     /// It was asked to end, and its driver has not accepted that yet.
     Cancelling = 2,
-    /// What it did is being undone.
+    /// Its effects are being undone.
     Compensating = 3,
     /// It waits for a person.
     Stuck = 4,
@@ -2729,7 +2733,7 @@ impl ClosingPhase {
         }
     }
 }
-/// What has versions.
+/// The kinds of objects with versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Versioned {
@@ -2762,7 +2766,7 @@ impl Versioned {
         }
     }
 }
-/// Which bound of the limits is reached.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Limit {
@@ -2786,7 +2790,7 @@ pub enum Limit {
     Obligations = 8,
     /// The gates of a run.
     Gates = 9,
-    /// The signals of a run that came before their gates.
+    /// The signals of a run that arrived before their gates.
     BufferedSignals = 10,
     /// The timers of a run.
     Timers = 11,
@@ -2802,7 +2806,7 @@ pub enum Limit {
     Spends = 16,
     /// The units of a budget.
     BudgetUnits = 17,
-    /// The milliseconds before a run that is let go is driven again.
+    /// The milliseconds before a released run is driven again.
     RedriveDelay = 18,
     /// The keys of a change of state.
     DeltaKeys = 19,
@@ -2895,7 +2899,7 @@ impl Limit {
         }
     }
 }
-/// Which field of a command makes no sense.
+/// The field of a command that is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Field {
@@ -2919,11 +2923,11 @@ pub enum Field {
     Position = 8,
     /// Why something is done.
     Reason = 9,
-    /// Why nobody is sure.
+    /// Why an outcome is unknown.
     Cause = 10,
     /// What went wrong.
     Error = 11,
-    /// Why an observation says what it says.
+    /// The reason for the outcome of an observation.
     Why = 12,
     /// A label's value.
     Label = 13,
@@ -2937,7 +2941,7 @@ pub enum Field {
     Obligation = 17,
     /// A cancellation.
     Cancel = 18,
-    /// When a suspended run goes on.
+    /// When a suspended run resumes.
     Resume = 19,
     /// The last entry that the sender has seen.
     Seen = 20,
@@ -3069,7 +3073,7 @@ impl Semantics {
         }
     }
 }
-/// Who runs an effect.
+/// Which process runs an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Mode {
@@ -3102,7 +3106,7 @@ impl Mode {
         }
     }
 }
-/// Where an effect stands.
+/// The status of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum EffectStatus {
@@ -3116,7 +3120,7 @@ pub enum EffectStatus {
     Confirmed = 3,
     /// It did not happen and will not.
     Failed = 4,
-    /// Nobody knows.
+    /// It is unknown whether it happened.
     Unknown = 5,
     /// A person must decide.
     Stuck = 6,
@@ -3151,7 +3155,7 @@ impl EffectStatus {
         }
     }
 }
-/// What the upstream says about an effect.
+/// The outcome of an observation of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Outcome {
@@ -3196,21 +3200,21 @@ impl Outcome {
         }
     }
 }
-/// Where a run stands.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RunStatus {
     /// In a filter: any. Never sent in answers.
     Unspecified = 0,
-    /// A driver works on it, or recovery will see to it.
+    /// A driver works on it, or recovery will drive it again.
     Running = 1,
     /// It waits for a gate, a timer or an effect.
     Suspended = 2,
-    /// What it did is being undone.
+    /// Its effects are being undone.
     Compensating = 3,
     /// It waits for a person.
     Stuck = 4,
-    /// It ended well.
+    /// It ended successfully.
     Completed = 5,
     /// It ended in failure.
     Failed = 6,
@@ -3249,7 +3253,7 @@ impl RunStatus {
         }
     }
 }
-/// Who looks for due work.
+/// The queues of due work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Queue {
@@ -3261,7 +3265,7 @@ pub enum Queue {
     Outbox = 2,
     /// Effects to ask the upstream about.
     Reconcile = 3,
-    /// Gates, timers and changes of shared state to carry over.
+    /// Gates, timers, changes of shared state to carry over, and erasures to finish.
     Timers = 4,
     /// Obligations to carry out.
     Compensation = 5,
@@ -3305,7 +3309,7 @@ pub mod runs_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Runs: one invocation of an agent each, with its journal.
+    /// Runs. A run is one invocation of an agent, with its journal.
     #[derive(Debug, Clone)]
     pub struct RunsClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -3386,13 +3390,14 @@ pub mod runs_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The commands of all the runs that a client drives, on one stream, answered as each is durable: in any order, matched
-        /// by `call`. Commands for one run that are sent without waiting for answers may be decided in any order.
+        /// The commands of all the runs that a client drives, on one stream. Each is answered once it is durable: in any order,
+        /// matched by `call`. Commands for one run that are sent without waiting for answers may be decided in any order.
         ///
-        /// The stream stands for its client's life. When it ends, by whatever cause, the server lets go of the leases of the
-        /// runs that were driven on it and not since on another stream: recovery may take them after a short grace. A server
-        /// that shuts down ends the stream with UNAVAILABLE (`DRAINING`) once the commands it has are answered, and leaves the
-        /// leases as they are: the client goes on elsewhere, with the same epochs.
+        /// When the client closes the stream or its connection, the server waits for a short grace. Then it releases the leases of
+        /// the runs that were driven on this stream and not since on another one, and recovery may take those runs. If the stream
+        /// ends in another way, such as by an error or because the server cut a silent connection, no lease is released early. A
+        /// server that shuts down ends the stream with UNAVAILABLE (`DRAINING`) once the commands it has are answered, and leaves
+        /// the leases as they are: the client continues with another server, with the same epochs.
         pub async fn drive(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DriveRequest>,
@@ -3415,7 +3420,7 @@ pub mod runs_client {
             self.inner.streaming(req, path, codec).await
         }
         /// One command as a call of its own, for callers that do not drive: workers, people, senders of signals. A lease that
-        /// is taken this way is not tied to any connection and ends by time alone.
+        /// is taken this way is not tied to any connection and ends only by time.
         pub async fn execute(
             &mut self,
             request: impl tonic::IntoRequest<super::ExecuteRequest>,
@@ -3437,8 +3442,8 @@ pub mod runs_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Runs", "Execute"));
             self.inner.unary(req, path, codec).await
         }
-        /// A run's journal from a place on, many entries a message, in order, without gaps. Ends at the end of the journal, or,
-        /// with `follow`, goes on with each entry as it comes.
+        /// A run's journal after a given entry, many entries a message, in order, without gaps. Ends at the end of the journal,
+        /// or, with `follow`, continues with each new entry.
         pub async fn read(
             &mut self,
             request: impl tonic::IntoRequest<super::ReadRequest>,
@@ -3460,7 +3465,7 @@ pub mod runs_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Runs", "Read"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Where a run stands, from its folded state: costs the same however long the journal is.
+        /// The state of a run, from its folded state: the cost does not depend on the length of the journal.
         pub async fn get(
             &mut self,
             request: impl tonic::IntoRequest<super::GetRunRequest>,
@@ -3522,19 +3527,20 @@ pub mod runs_server {
             >
             + std::marker::Send
             + 'static;
-        /// The commands of all the runs that a client drives, on one stream, answered as each is durable: in any order, matched
-        /// by `call`. Commands for one run that are sent without waiting for answers may be decided in any order.
+        /// The commands of all the runs that a client drives, on one stream. Each is answered once it is durable: in any order,
+        /// matched by `call`. Commands for one run that are sent without waiting for answers may be decided in any order.
         ///
-        /// The stream stands for its client's life. When it ends, by whatever cause, the server lets go of the leases of the
-        /// runs that were driven on it and not since on another stream: recovery may take them after a short grace. A server
-        /// that shuts down ends the stream with UNAVAILABLE (`DRAINING`) once the commands it has are answered, and leaves the
-        /// leases as they are: the client goes on elsewhere, with the same epochs.
+        /// When the client closes the stream or its connection, the server waits for a short grace. Then it releases the leases of
+        /// the runs that were driven on this stream and not since on another one, and recovery may take those runs. If the stream
+        /// ends in another way, such as by an error or because the server cut a silent connection, no lease is released early. A
+        /// server that shuts down ends the stream with UNAVAILABLE (`DRAINING`) once the commands it has are answered, and leaves
+        /// the leases as they are: the client continues with another server, with the same epochs.
         async fn drive(
             &self,
             request: tonic::Request<tonic::Streaming<super::DriveRequest>>,
         ) -> std::result::Result<tonic::Response<Self::DriveStream>, tonic::Status>;
         /// One command as a call of its own, for callers that do not drive: workers, people, senders of signals. A lease that
-        /// is taken this way is not tied to any connection and ends by time alone.
+        /// is taken this way is not tied to any connection and ends only by time.
         async fn execute(
             &self,
             request: tonic::Request<super::ExecuteRequest>,
@@ -3545,13 +3551,13 @@ pub mod runs_server {
             >
             + std::marker::Send
             + 'static;
-        /// A run's journal from a place on, many entries a message, in order, without gaps. Ends at the end of the journal, or,
-        /// with `follow`, goes on with each entry as it comes.
+        /// A run's journal after a given entry, many entries a message, in order, without gaps. Ends at the end of the journal,
+        /// or, with `follow`, continues with each new entry.
         async fn read(
             &self,
             request: tonic::Request<super::ReadRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadStream>, tonic::Status>;
-        /// Where a run stands, from its folded state: costs the same however long the journal is.
+        /// The state of a run, from its folded state: the cost does not depend on the length of the journal.
         async fn get(
             &self,
             request: tonic::Request<super::GetRunRequest>,
@@ -3565,7 +3571,7 @@ pub mod runs_server {
             tonic::Status,
         >;
     }
-    /// Runs: one invocation of an agent each, with its journal.
+    /// Runs. A run is one invocation of an agent, with its journal.
     #[derive(Debug)]
     pub struct RunsServer<T> {
         inner: Arc<T>,
@@ -4055,8 +4061,8 @@ pub mod sessions_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Sessions", "Get"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts a session back to how it was after an entry. Later events stay in the journal and count no longer; what they
-        /// changed in shared state stays changed.
+        /// Restores a session's state after an entry. Later events stay in the journal and no longer count; their changes of
+        /// shared state remain.
         pub async fn rewind(
             &mut self,
             request: impl tonic::IntoRequest<super::RewindSessionRequest>,
@@ -4075,7 +4081,7 @@ pub mod sessions_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Sessions", "Rewind"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a session. Its journal stays, for evidence; the session is not found any more.
+        /// Deletes a session. Its journal stays, for evidence; the session is no longer found.
         pub async fn delete(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteSessionRequest>,
@@ -4127,13 +4133,13 @@ pub mod sessions_server {
             tonic::Response<super::GetSessionResponse>,
             tonic::Status,
         >;
-        /// Puts a session back to how it was after an entry. Later events stay in the journal and count no longer; what they
-        /// changed in shared state stays changed.
+        /// Restores a session's state after an entry. Later events stay in the journal and no longer count; their changes of
+        /// shared state remain.
         async fn rewind(
             &self,
             request: tonic::Request<super::RewindSessionRequest>,
         ) -> std::result::Result<tonic::Response<super::SessionReply>, tonic::Status>;
-        /// Deletes a session. Its journal stays, for evidence; the session is not found any more.
+        /// Deletes a session. Its journal stays, for evidence; the session is no longer found.
         async fn delete(
             &self,
             request: tonic::Request<super::DeleteSessionRequest>,
@@ -4573,7 +4579,7 @@ pub mod values_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Sets a value, in any case or only where it is at an expected version.
+        /// Sets a value, unconditionally or only if it has an expected version.
         pub async fn put(
             &mut self,
             request: impl tonic::IntoRequest<super::PutValueRequest>,
@@ -4592,7 +4598,7 @@ pub mod values_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Values", "Put"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a value; its version goes on counting.
+        /// Deletes a value; its version keeps counting.
         pub async fn delete(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteValueRequest>,
@@ -4633,7 +4639,7 @@ pub mod values_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Values", "Get"));
             self.inner.unary(req, path, codec).await
         }
-        /// Each transition of a value after a version, once and in order, as it comes. Does not end by itself.
+        /// Each transition of a value after a version, once and in order, as it happens. Does not end by itself.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchValueRequest>,
@@ -4670,12 +4676,12 @@ pub mod values_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ValuesServer.
     #[async_trait]
     pub trait Values: std::marker::Send + std::marker::Sync + 'static {
-        /// Sets a value, in any case or only where it is at an expected version.
+        /// Sets a value, unconditionally or only if it has an expected version.
         async fn put(
             &self,
             request: tonic::Request<super::PutValueRequest>,
         ) -> std::result::Result<tonic::Response<super::ValueReply>, tonic::Status>;
-        /// Deletes a value; its version goes on counting.
+        /// Deletes a value; its version keeps counting.
         async fn delete(
             &self,
             request: tonic::Request<super::DeleteValueRequest>,
@@ -4694,7 +4700,7 @@ pub mod values_server {
             >
             + std::marker::Send
             + 'static;
-        /// Each transition of a value after a version, once and in order, as it comes. Does not end by itself.
+        /// Each transition of a value after a version, once and in order, as it happens. Does not end by itself.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchValueRequest>,
@@ -5005,7 +5011,7 @@ pub mod feed_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Feed: all that is written, and the work that is due.
+    /// Feed: all entries as they are written, and due work.
     #[derive(Debug, Clone)]
     pub struct FeedClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -5086,8 +5092,8 @@ pub mod feed_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Entries of all streams whose subjects fit a pattern, as they become durable. Each is delivered at least once to a
-        /// reader that goes on from the cursors it was given, and in order within its stream. Does not end by itself.
+        /// Entries of all streams whose subjects match a pattern, as they become durable. Each is delivered at least once to a
+        /// reader that continues from the cursors it was given, and in order within its stream. Does not end by itself.
         pub async fn tail(
             &mut self,
             request: impl tonic::IntoRequest<super::TailRequest>,
@@ -5109,8 +5115,8 @@ pub mod feed_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Feed", "Tail"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Due work of a queue, pushed as it becomes due. Hints may be stale, never missing: whoever acts on one is told by the
-        /// command it sends whether the work is still there. Does not end by itself.
+        /// Due work of a queue, pushed as it becomes due. Hints may be stale, never missing: a worker learns from the answer to
+        /// its command whether the work still exists. Does not end by itself.
         pub async fn due(
             &mut self,
             request: impl tonic::IntoRequest<super::DueRequest>,
@@ -5153,8 +5159,8 @@ pub mod feed_server {
             >
             + std::marker::Send
             + 'static;
-        /// Entries of all streams whose subjects fit a pattern, as they become durable. Each is delivered at least once to a
-        /// reader that goes on from the cursors it was given, and in order within its stream. Does not end by itself.
+        /// Entries of all streams whose subjects match a pattern, as they become durable. Each is delivered at least once to a
+        /// reader that continues from the cursors it was given, and in order within its stream. Does not end by itself.
         async fn tail(
             &self,
             request: tonic::Request<super::TailRequest>,
@@ -5165,14 +5171,14 @@ pub mod feed_server {
             >
             + std::marker::Send
             + 'static;
-        /// Due work of a queue, pushed as it becomes due. Hints may be stale, never missing: whoever acts on one is told by the
-        /// command it sends whether the work is still there. Does not end by itself.
+        /// Due work of a queue, pushed as it becomes due. Hints may be stale, never missing: a worker learns from the answer to
+        /// its command whether the work still exists. Does not end by itself.
         async fn due(
             &self,
             request: tonic::Request<super::DueRequest>,
         ) -> std::result::Result<tonic::Response<Self::DueStream>, tonic::Status>;
     }
-    /// Feed: all that is written, and the work that is due.
+    /// Feed: all entries as they are written, and due work.
     #[derive(Debug)]
     pub struct FeedServer<T> {
         inner: Arc<T>,
@@ -5392,7 +5398,7 @@ pub mod entries_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Entries: what is done to entries of any stream as such.
+    /// Entries: operations on entries of streams of any kind.
     #[derive(Debug, Clone)]
     pub struct EntriesClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -5473,10 +5479,10 @@ pub mod entries_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Erases the payloads of entries, what people wrote and models said in them included, with every copy that the journal
-        /// keeps: what repeats them in other entries, shared state that they changed, snapshots, lists. Their envelopes stay, with
+        /// Erases the payloads of entries, including the texts of people and models in them, with every copy that the journal
+        /// keeps: in other entries, in shared state that they changed, in snapshots and lists. Their envelopes stay, with
         /// the lengths and digests, so the chain still verifies. An entry of the stream, `payload.erased`, says who, when and why.
-        /// What still had to be sent or undone with erased arguments waits for a person.
+        /// An effect or undo whose arguments were erased before it was sent waits for a person.
         pub async fn erase(
             &mut self,
             request: impl tonic::IntoRequest<super::EraseRequest>,
@@ -5495,8 +5501,8 @@ pub mod entries_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Entries", "Erase"));
             self.inner.unary(req, path, codec).await
         }
-        /// The names of the streams there are, of all tenants and kinds, a page at a time. Who goes on from each page's token is given every
-        /// stream that is there all the while, once.
+        /// The names of all streams, of all tenants and kinds, a page at a time. A reader that pages from each token sees every
+        /// stream present throughout exactly once.
         pub async fn streams(
             &mut self,
             request: impl tonic::IntoRequest<super::StreamsRequest>,
@@ -5518,7 +5524,7 @@ pub mod entries_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Entries", "Streams"));
             self.inner.unary(req, path, codec).await
         }
-        /// Where a stream ends by the journal's own account, and its snapshot, which may take several messages: for verifying it.
+        /// Where a stream ends according to the journal, and its snapshot, which may take several messages: for verifying it.
         pub async fn end(
             &mut self,
             request: impl tonic::IntoRequest<super::EndRequest>,
@@ -5540,7 +5546,7 @@ pub mod entries_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Entries", "End"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The entries of a stream of any kind from a place on, many a message, in order, without gaps, to its end.
+        /// The entries of a stream of any kind after a given one, many a message, in order, without gaps, to its end.
         pub async fn read(
             &mut self,
             request: impl tonic::IntoRequest<super::ReadStreamRequest>,
@@ -5562,8 +5568,8 @@ pub mod entries_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Entries", "Read"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Compares a page of the indexes of due work and of runs with what the streams imply, and puts right what is otherwise, where asked.
-        /// May be broken off, repeated and done by several at once, while others write.
+        /// Compares a page of the indexes of due work and of runs with what the streams imply, and corrects differences if asked.
+        /// May be interrupted, repeated and done by several callers at once, while others write.
         pub async fn check_index(
             &mut self,
             request: impl tonic::IntoRequest<super::CheckIndexRequest>,
@@ -5588,8 +5594,8 @@ pub mod entries_client {
                 .insert(GrpcMethod::new("tape.v1.Entries", "CheckIndex"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Gets rid of payloads of a stream that were erased and that the store still has: the work of an agenda's `erasure`. Sent
-        /// again it changes nothing more.
+        /// Removes payloads of a stream that were erased and that the store still has: the work of an agenda's `erasure`. Sent
+        /// again, it changes nothing more.
         pub async fn finish_erasures(
             &mut self,
             request: impl tonic::IntoRequest<super::FinishErasuresRequest>,
@@ -5629,16 +5635,16 @@ pub mod entries_server {
     /// Generated trait containing gRPC methods that should be implemented for use with EntriesServer.
     #[async_trait]
     pub trait Entries: std::marker::Send + std::marker::Sync + 'static {
-        /// Erases the payloads of entries, what people wrote and models said in them included, with every copy that the journal
-        /// keeps: what repeats them in other entries, shared state that they changed, snapshots, lists. Their envelopes stay, with
+        /// Erases the payloads of entries, including the texts of people and models in them, with every copy that the journal
+        /// keeps: in other entries, in shared state that they changed, in snapshots and lists. Their envelopes stay, with
         /// the lengths and digests, so the chain still verifies. An entry of the stream, `payload.erased`, says who, when and why.
-        /// What still had to be sent or undone with erased arguments waits for a person.
+        /// An effect or undo whose arguments were erased before it was sent waits for a person.
         async fn erase(
             &self,
             request: tonic::Request<super::EraseRequest>,
         ) -> std::result::Result<tonic::Response<super::EraseResponse>, tonic::Status>;
-        /// The names of the streams there are, of all tenants and kinds, a page at a time. Who goes on from each page's token is given every
-        /// stream that is there all the while, once.
+        /// The names of all streams, of all tenants and kinds, a page at a time. A reader that pages from each token sees every
+        /// stream present throughout exactly once.
         async fn streams(
             &self,
             request: tonic::Request<super::StreamsRequest>,
@@ -5649,7 +5655,7 @@ pub mod entries_server {
             >
             + std::marker::Send
             + 'static;
-        /// Where a stream ends by the journal's own account, and its snapshot, which may take several messages: for verifying it.
+        /// Where a stream ends according to the journal, and its snapshot, which may take several messages: for verifying it.
         async fn end(
             &self,
             request: tonic::Request<super::EndRequest>,
@@ -5660,7 +5666,7 @@ pub mod entries_server {
             >
             + std::marker::Send
             + 'static;
-        /// The entries of a stream of any kind from a place on, many a message, in order, without gaps, to its end.
+        /// The entries of a stream of any kind after a given one, many a message, in order, without gaps, to its end.
         async fn read(
             &self,
             request: tonic::Request<super::ReadStreamRequest>,
@@ -5671,14 +5677,14 @@ pub mod entries_server {
             >
             + std::marker::Send
             + 'static;
-        /// Compares a page of the indexes of due work and of runs with what the streams imply, and puts right what is otherwise, where asked.
-        /// May be broken off, repeated and done by several at once, while others write.
+        /// Compares a page of the indexes of due work and of runs with what the streams imply, and corrects differences if asked.
+        /// May be interrupted, repeated and done by several callers at once, while others write.
         async fn check_index(
             &self,
             request: tonic::Request<super::CheckIndexRequest>,
         ) -> std::result::Result<tonic::Response<Self::CheckIndexStream>, tonic::Status>;
-        /// Gets rid of payloads of a stream that were erased and that the store still has: the work of an agenda's `erasure`. Sent
-        /// again it changes nothing more.
+        /// Removes payloads of a stream that were erased and that the store still has: the work of an agenda's `erasure`. Sent
+        /// again, it changes nothing more.
         async fn finish_erasures(
             &self,
             request: tonic::Request<super::FinishErasuresRequest>,
@@ -5687,7 +5693,7 @@ pub mod entries_server {
             tonic::Status,
         >;
     }
-    /// Entries: what is done to entries of any stream as such.
+    /// Entries: operations on entries of streams of any kind.
     #[derive(Debug)]
     pub struct EntriesServer<T> {
         inner: Arc<T>,
@@ -6084,7 +6090,7 @@ pub mod retention_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Retention: what ended long ago makes room.
+    /// Retention: drops the entries of runs that ended long ago.
     #[derive(Debug, Clone)]
     pub struct RetentionClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -6166,11 +6172,11 @@ pub mod retention_client {
             self
         }
         /// Retires a page of the runs of a tenant that ended longer ago than a horizon, and drops their entries. Of each run one
-        /// entry stays, `run.retired`: it says how the run ended and what came of it, and names the end of the chain that was
-        /// dropped. A run stays as it ended: beginning it again returns that.
+        /// entry stays, `run.retired`: it has the run's ending and output, and names the end of the chain that was
+        /// dropped. The outcome of a run stays: beginning it again returns it.
         ///
-        /// The call needs no request id: a run is retired once, and sent again the call finds what is left to do. Several callers
-        /// may do it at once. What one that died had begun, the next one finds and finishes.
+        /// The call needs no request id: a run is retired once, and if the call is sent again, it finds the work that is left.
+        /// Several callers may do it at once. If a caller dies, the next call finds and finishes what it began.
         pub async fn retire(
             &mut self,
             request: impl tonic::IntoRequest<super::RetireRunsRequest>,
@@ -6192,8 +6198,8 @@ pub mod retention_client {
             req.extensions_mut().insert(GrpcMethod::new("tape.v1.Retention", "Retire"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives back a piece of the space that dropped entries still take, of all tenants, in stores that keep it otherwise. To be
-        /// called after `Retire`, until there is no more to do. Sent again it does the next piece.
+        /// Gives back a part of the space that dropped entries still take, of all tenants, in stores that would otherwise keep it.
+        /// Call it after `Retire`, until there is no more to do. Sent again, it does the next part.
         pub async fn reclaim(
             &mut self,
             request: impl tonic::IntoRequest<super::ReclaimRequest>,
@@ -6233,11 +6239,11 @@ pub mod retention_server {
     #[async_trait]
     pub trait Retention: std::marker::Send + std::marker::Sync + 'static {
         /// Retires a page of the runs of a tenant that ended longer ago than a horizon, and drops their entries. Of each run one
-        /// entry stays, `run.retired`: it says how the run ended and what came of it, and names the end of the chain that was
-        /// dropped. A run stays as it ended: beginning it again returns that.
+        /// entry stays, `run.retired`: it has the run's ending and output, and names the end of the chain that was
+        /// dropped. The outcome of a run stays: beginning it again returns it.
         ///
-        /// The call needs no request id: a run is retired once, and sent again the call finds what is left to do. Several callers
-        /// may do it at once. What one that died had begun, the next one finds and finishes.
+        /// The call needs no request id: a run is retired once, and if the call is sent again, it finds the work that is left.
+        /// Several callers may do it at once. If a caller dies, the next call finds and finishes what it began.
         async fn retire(
             &self,
             request: tonic::Request<super::RetireRunsRequest>,
@@ -6245,14 +6251,14 @@ pub mod retention_server {
             tonic::Response<super::RetireRunsResponse>,
             tonic::Status,
         >;
-        /// Gives back a piece of the space that dropped entries still take, of all tenants, in stores that keep it otherwise. To be
-        /// called after `Retire`, until there is no more to do. Sent again it does the next piece.
+        /// Gives back a part of the space that dropped entries still take, of all tenants, in stores that would otherwise keep it.
+        /// Call it after `Retire`, until there is no more to do. Sent again, it does the next part.
         async fn reclaim(
             &self,
             request: tonic::Request<super::ReclaimRequest>,
         ) -> std::result::Result<tonic::Response<super::ReclaimResponse>, tonic::Status>;
     }
-    /// Retention: what ended long ago makes room.
+    /// Retention: drops the entries of runs that ended long ago.
     #[derive(Debug)]
     pub struct RetentionServer<T> {
         inner: Arc<T>,

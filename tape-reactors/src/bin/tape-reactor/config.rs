@@ -1,4 +1,4 @@
-//! What the program is told: flags, `TAPE_*` variables, and one TOML file for what flags are too short for.
+//! The configuration of the program: flags, `TAPE_*` variables, and a TOML file for longer settings.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
@@ -14,19 +14,19 @@ use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_program::without_empty_variables;
 use tape_reactors::HttpEndpoints;
 
-/// Sees to the due work of a Tape journal: drives runs again whose drivers are gone, dispatches effects, asks what became of
-/// those whose answer was lost, fires timers, and undoes. Run as many copies as you like.
+/// Handles the due work of a Tape journal: re-drives runs whose drivers are gone, dispatches effects, asks for the outcome of effects whose
+/// answer was lost, fires timers, and runs compensations. Any number of copies may run.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tape-reactor", version)]
 pub(crate) struct Flags {
-    /// The journal: a server, `tape://HOST:PORT`, or straight a store, `sqlite:PATH`, `postgres://...`, `alloydb://...`,
+    /// The journal: a server, `tape://HOST:PORT`, or directly a store: `sqlite:PATH`, `postgres://...`, `alloydb://...`,
     /// `bigtable://PROJECT/INSTANCE/TABLE` or `spanner://PROJECT/INSTANCE/DATABASE`.
     #[arg(long, env = "TAPE_STORE", value_name = "URL", hide_env_values = true)]
     pub(crate) store: String,
     /// Connectors, agents and bounds.
     #[arg(long, env = "TAPE_REACTOR_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Runs these reactors alone.
+    /// Runs only these reactors.
     #[arg(
         long,
         env = "TAPE_REACTOR_ONLY",
@@ -38,13 +38,13 @@ pub(crate) struct Flags {
     /// Where health and readiness are answered, at `/healthz` and `/readyz`; port 0 takes a free one.
     #[arg(long, env = "TAPE_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// The port to listen on at all addresses, as Cloud Run sets it; `--listen` and TAPE_LISTEN go before PORT.
+    /// The port to listen on at all addresses, as Cloud Run sets it; `--listen` and TAPE_LISTEN take precedence over PORT.
     #[arg(long, env = "PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
-    /// The name under which work is claimed; by default one that no other process has.
+    /// The name under which work is claimed; by default a unique one.
     #[arg(long, env = "TAPE_HOLDER", value_name = "NAME")]
     pub(crate) holder: Option<Holder>,
-    /// When told to stop, calls under way have so many milliseconds to finish; what does not is taken up by others.
+    /// After a stop signal, calls under way have this many milliseconds to finish; other processes take up the rest.
     #[arg(long, env = "TAPE_DRAIN_MS", value_name = "MS", default_value_t = 10_000)]
     pub(crate) drain_ms: u64,
     /// What is logged to standard error, such as `info` or `tape_reactors=debug,warn`.
@@ -80,20 +80,20 @@ pub(crate) struct File {
     pub(crate) agents: BTreeMap<App, AgentEntry>,
 }
 
-/// An upstream.
+/// The settings of an upstream.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectorEntry {
     pub(crate) http: Option<HttpEndpoints>,
-    /// Headers with each request, by name. Words in braces stand for those of the call.
+    /// Headers with each request, by name. Words in braces stand for values of the call.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// Headers whose values are in variables of the environment: the variables, by name of the header.
+    /// Headers whose values come from environment variables: the variables, by name of the header.
     #[serde(default)]
     pub(crate) headers_env: BTreeMap<String, String>,
     /// The program and its arguments.
     pub(crate) command: Option<Vec<String>>,
-    /// Variables of the environment that the program has, too.
+    /// More environment variables of the worker that the program inherits.
     #[serde(default)]
     pub(crate) env: Vec<String>,
     /// Calls under way at once.
@@ -115,12 +115,12 @@ pub(crate) struct AgentEntry {
     pub(crate) env: Vec<String>,
     /// The method of the agent's class that Agent Engine is to call.
     pub(crate) method: Option<String>,
-    /// The longest that the agent works on a run in one go.
+    /// The longest that the agent works on a run in one re-drive.
     #[serde(default = "an_hour")]
     pub(crate) timeout_ms: u64,
-    /// Runs of the app that are driven again at once; by default a quarter of what the queue has places for.
+    /// Runs of the app that are re-driven at once; by default a quarter of the queue's places.
     concurrency: Option<usize>,
-    /// The variable of the environment with the secret under which requests are signed.
+    /// The environment variable with the secret that requests are signed with.
     pub(crate) secret_env: Option<String>,
     /// Agents for the runs that these versions began.
     #[serde(default)]
@@ -143,12 +143,12 @@ const fn an_hour() -> u64 {
     3_600_000
 }
 
-/// The longest that anything waits, in milliseconds: a week.
+/// The longest wait that can be set, in milliseconds: a week.
 const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Most calls or pieces of work under way at once.
 const PLACES_MAX: usize = 10_000;
 
-/// The configuration makes no sense.
+/// The configuration is not valid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Misconfigured {
     #[error("{path} cannot be read")]
@@ -157,7 +157,7 @@ pub(crate) enum Misconfigured {
         #[source]
         source: std::io::Error,
     },
-    /// The file's own text stands in no error: it may have secrets.
+    /// No error repeats text of the file: it may have secrets.
     #[error("{path} makes no sense in line {line}: {problem}")]
     Nonsense {
         path: String,
@@ -170,7 +170,7 @@ pub(crate) enum Misconfigured {
     NoAgent { of: String },
     #[error("`{key}` {problem}")]
     Invalid { key: String, problem: String },
-    /// What stands in the place of the variable's name may be the secret itself.
+    /// The value in place of the variable's name may be the secret itself, so it is not repeated.
     #[error("`{key}` names a variable of the environment that is not set, or empty")]
     NoVariable { key: String },
     #[error("{0}")]
@@ -265,7 +265,7 @@ impl File {
             .map_or(Duration::from_secs(30), Duration::from_millis)
     }
 
-    /// How many runs of an agent are driven again at once: its own bound, or one that leaves room for others where it hangs.
+    /// How many runs of an agent are re-driven at once: its own bound, or one that leaves room for other agents where this one hangs.
     pub(crate) fn places(&self, agent: &AgentEntry) -> usize {
         let share = self.options().concurrency / 4;
         agent.concurrency.unwrap_or(share).max(1)
@@ -281,7 +281,7 @@ impl File {
     }
 }
 
-/// How much it counts where an argument was given.
+/// The precedence of the source of an argument.
 fn said(matches: &ArgMatches, argument: &str) -> u8 {
     match matches.value_source(argument) {
         None => 0,
@@ -290,14 +290,15 @@ fn said(matches: &ArgMatches, argument: &str) -> u8 {
     }
 }
 
-/// What is wrong, without any value of the file, however it is written: any may be a secret. The names of keys stay, and what is wanted.
+/// The problem, without any value of the file, however it is written: any value may be a secret. The names of keys stay, and what was
+/// expected.
 fn without_values(message: &str, before: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     let about_keys = ["unknown field ", "missing field ", "duplicate key"];
     if about_keys.iter().any(|begin| message.starts_with(begin)) {
         return message.to_owned();
     }
-    // A value may have these words itself: those after it are ours.
+    // A value may contain these words itself: the last ones are the parser's.
     let wanted = message.rsplit_once(", expected ").map(|(_, wanted)| wanted);
     match (key_of_value(before), wanted) {
         (Some(key), Some(wanted)) => format!("`{key}` has another value than {wanted}"),
@@ -333,12 +334,12 @@ fn within<T: PartialOrd + Display>(
 }
 
 impl Flags {
-    /// Ends the program where they make no sense.
+    /// Ends the program where they are not valid.
     pub(crate) fn of_arguments() -> Self {
         let matches = without_empty_variables(Self::command()).get_matches();
         let flags = Self::from_arg_matches(&matches);
         let mut flags = flags.unwrap_or_else(|error| error.exit());
-        // A platform sets PORT by itself. What was said to this program counts more, and a flag more than a variable.
+        // A platform sets PORT by itself. The setting of this program takes precedence, and a flag over a variable.
         if said(&matches, "listen") >= said(&matches, "port") {
             flags.port = flags.port.filter(|_| flags.listen.is_none());
         } else {

@@ -12,16 +12,16 @@ use tape_reactors::api::Journal as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Most connections at a time; where they are taken, the oldest one makes room.
+/// Most connections at a time; beyond that, the oldest one is closed.
 const CONNECTIONS_MAX: usize = 256;
-/// A connection lasts this long, and less without a byte: probes open another.
+/// How long a connection lasts, and how long without a byte: probes open another.
 const LIMITS: Limits = Limits {
     connections: CONNECTIONS_MAX,
     first_request: Duration::from_secs(20),
     silence: Duration::from_secs(10),
     stall: Duration::from_secs(10),
 };
-/// A journal that takes longer to answer is out of reach.
+/// A journal that takes longer to answer counts as unreachable.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ struct Asked {
     stop: CancellationToken,
 }
 
-/// Answers `/healthz` as long as the process lives, and `/readyz` with 200 while it takes up work and can reach the journal.
+/// Answers `/healthz` as long as the process lives, and `/readyz` with 200 while it takes up work and reaches the journal.
 pub(crate) async fn serve(listener: TcpListener, journal: Watched, stop: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(async || "alive\n"))

@@ -23,7 +23,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// The exit code for a configuration that makes no sense, as for flags that cannot be read.
+/// The exit code for an invalid configuration, the same as for invalid flags.
 const MISCONFIGURED: u8 = 2;
 
 /// Why the program ends early.
@@ -103,7 +103,7 @@ async fn run(flags: Flags, environment: Arc<dyn Environment>) -> Result<(), Fail
     let told = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        // A runner ends only when it is told to, or by a panic of its own.
+        // A runner ends only when it is stopped, or by a panic.
         Some(ended) = tasks.join_next() => ended,
     };
     let drained = drain(&mut tasks, &stop, Duration::from_millis(flags.drain_ms)).await;
@@ -161,7 +161,7 @@ async fn announce(flags: &Flags, journal: &Watched, stop: &CancellationToken) ->
     Ok(())
 }
 
-/// Takes up nothing new, and waits for what is under way as long as it may take.
+/// Takes up no new work, and waits for work under way up to the drain time.
 ///
 /// # Errors
 /// A runner panicked on its way out.

@@ -1,4 +1,4 @@
-//! Connectors, as the configuration says.
+//! Builds connectors and agents from the configuration.
 
 use crate::config::{ConnectorEntry, File, Misconfigured};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) fn connectors(
     Ok(all)
 }
 
-/// Words that stand for something of a call, where a template is filled in.
+/// Words that stand for values of a call in a template.
 const WORDS: [&str; 5] = ["{key}", "{business_key}", "{operation}", "{effect}", "{tenant}"];
 
 fn command(

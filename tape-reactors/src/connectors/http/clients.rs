@@ -1,5 +1,5 @@
-//! Clients of one upstream. A connection has to be there well before the time of its call is over: a failure to connect is then reported
-//! in time, and says that nothing was sent.
+//! Clients of one upstream. A connection must be established well before the time of its call is over. A failure to connect is then
+//! reported in time, and says that nothing was sent.
 
 use crate::http::{CONNECT, HttpError, client};
 use reqwest::Client;
@@ -9,20 +9,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest wait for a connection is halved so often at most, which comes to some 10 ms.
+/// The longest wait for a connection is halved at most this often, down to some 10 ms.
 const HALVINGS_MAX: u32 = 10;
 
-/// Clients that differ in how long they wait for a connection. A client has one such time for all its requests, and what a call has is
+/// Clients that differ in how long they wait for a connection. A client has one such time for all its requests, but the time of a call is
 /// known only with the call.
 pub(super) struct Clients {
     /// Sent with each request.
     headers: HeaderMap,
-    /// By how often the longest wait is halved.
+    /// The clients, by how often the longest wait is halved.
     made: Mutex<BTreeMap<u32, Client>>,
 }
 
 impl Clients {
-    /// Those that send these headers with each request.
+    /// Clients that send these headers with each request.
     ///
     /// # Errors
     /// [`HttpError`] where TLS cannot be set up.
@@ -35,7 +35,7 @@ impl Clients {
         Ok(clients)
     }
 
-    /// One that waits for a connection for about half of the time until then, and for at most three quarters of it.
+    /// A client that waits for a connection for about half of the time until `deadline`, and for at most three quarters of it.
     ///
     /// # Errors
     /// [`HttpError`] where TLS cannot be set up.

@@ -1,4 +1,4 @@
-//! Where an upstream takes what, as it is configured.
+//! The configured endpoints of an upstream.
 
 use super::pattern::Pattern;
 use super::target::Target;
@@ -8,42 +8,41 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Where an upstream takes what, and how it says what happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}` and
-/// `{tenant}` stand for those of the call, percent-encoded; `{{` and `}}` stand for braces. Those of an undo are its own key and operation,
-/// and the business key of what it undoes. A call whose words would make another URL of a template, such as `..`, is refused, and nothing
-/// is sent.
+/// The endpoints of an upstream, and how its answers say what happened. In each URL, `{key}`, `{business_key}`, `{operation}`, `{effect}`
+/// and `{tenant}` stand for values of the call, percent-encoded; `{{` and `}}` stand for braces. An undo has its own key and operation, and
+/// the business key of its effect. A call whose words would make another URL of a template, such as `..`, is refused, and nothing is sent.
 #[derive(Clone, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpEndpoints {
-    /// `POST`ed to: does what is asked.
+    /// `POST`: performs the operation.
     pub dispatch: String,
-    /// `GET`: what became of it. Without it, an idempotent effect is sent again instead unless its run is ending, and of any other a
-    /// person must say.
+    /// `GET`: returns the outcome of an effect. Without it, an idempotent effect is sent again instead unless its run is ending, and a
+    /// person must decide about any other.
     pub observe: Option<String>,
-    /// `POST`ed to: undoes. Without it, the inverse operation is dispatched.
+    /// `POST`: undoes an effect. Without it, the inverse operation is dispatched.
     pub compensate: Option<String>,
-    /// What an answer to `observe` looks like that says that it happened once. Without it, no answer does but one in Tape's own words.
+    /// The pattern of answers to `observe` that say that it happened once. Without it, only an answer in Tape's own format says so.
     pub found: Option<HttpPattern>,
-    /// What an answer to `observe`, or else to an act that is sent again, looks like that says that it did not happen. Without it, no
-    /// answer does but one in Tape's own words.
+    /// The pattern of answers to `observe`, or else to a repeated request, that say that it did not happen. Without it, only an answer in
+    /// Tape's own format says so.
     pub absent: Option<HttpPattern>,
-    /// `GET`: whether it is undone, asked before an undo is sent again after one that may have arrived. Without it, the undo of an
-    /// idempotent effect is sent again under its key, and that of any other waits for a person.
+    /// `GET`: returns whether an effect is undone; called before an undo is repeated after one that may have arrived. Without it, the undo
+    /// of an idempotent effect is sent again under its key, and any other waits for a person.
     pub undone: Option<String>,
-    /// What an answer to `undone` looks like that says that it is undone. Without it, no answer does but one in Tape's own words.
+    /// The pattern of answers to `undone` that say that it is undone. Without it, only an answer in Tape's own format says so.
     pub is_undone: Option<HttpPattern>,
-    /// What an answer to `undone` looks like that says that it is not undone, in the same way.
+    /// The pattern of answers to `undone` that say that it is not undone, in the same way.
     pub not_undone: Option<HttpPattern>,
-    /// What answers to `dispatch` and `compensate` look like that say that nothing was done, and that the same may be tried again: one
-    /// pattern or a list. Without it, a 429 or 503 leaves that open.
+    /// The patterns of answers to `dispatch` and `compensate` that say that nothing was done and that a retry is possible: one pattern or a
+    /// list. Without it, a 429 or 503 leaves that open.
     #[serde(default, deserialize_with = "one_or_more")]
     pub not_done: Vec<HttpPattern>,
 }
 
-/// What an answer looks like by which an upstream says something. All of it has to fit.
+/// A pattern of an upstream's answers. All of it must match.
 ///
-/// A bare status may come from anybody on the way: a router answers 404 to a URL that is misspelt. So name something that only the
-/// upstream's own answer has, where it has such a thing. Words in braces, as in a URL, stand for those of the call as they are.
+/// A bare status may come from any proxy on the way: a router answers 404 to a misspelt URL. So name something that only the upstream's own
+/// answer has, where there is such a thing. Words in braces, as in a URL, stand for values of the call, unencoded.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpPattern {
@@ -57,7 +56,7 @@ pub struct HttpPattern {
     pub json: BTreeMap<String, serde_json::Value>,
 }
 
-/// Endpoints whose templates and patterns make sense.
+/// Endpoints with valid templates and patterns.
 #[derive(Clone)]
 pub(super) struct Endpoints {
     pub(super) dispatch: Target,
@@ -85,12 +84,12 @@ impl Endpoints {
         }
         for (key, says_no) in [("absent", &of.absent), ("not_undone", &of.not_undone)] {
             let bare = says_no.as_ref().filter(|pattern| pattern.is_bare());
-            // What was found is answered like this as well.
+            // An effect that happened has such an answer as well.
             bare.filter(|pattern| pattern.status < 300)
                 .map_or(Ok(()), |pattern| Err(pattern.too_bare(key)))?;
         }
         for (key, says_yes) in [("found", &of.found), ("is_undone", &of.is_undone)] {
-            // So is anything else.
+            // Any other answer is like this as well.
             let bare = says_yes.as_ref().filter(|pattern| pattern.is_bare());
             bare.map_or(Ok(()), |pattern| Err(pattern.too_bare(key)))?;
         }

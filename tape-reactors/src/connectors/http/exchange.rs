@@ -1,4 +1,4 @@
-//! One request and its answer, or what is known where none came.
+//! One request and its answer, or what is known without one.
 
 use super::super::answer::CONTENT_TYPE;
 use super::super::bounded::Bounded;
@@ -15,7 +15,7 @@ use tape_core::payload::Payload;
 /// Longest part of an answer that goes into an error, in bytes.
 const QUOTE_BYTES_MAX: usize = 300;
 
-/// An answer that came whole, or of which the first bytes are kept.
+/// An answer, complete or with only its first bytes kept.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -24,7 +24,7 @@ pub(super) struct Answer {
 
 /// No answer.
 pub(super) enum Lost {
-    /// Nothing was sent, and no other attempt would be.
+    /// Nothing was sent, and no other attempt would send anything.
     Refused(String),
     /// Nothing was sent: the upstream was not reached.
     Unreached(String),
@@ -50,7 +50,7 @@ pub(super) async fn send(
     read(response).await
 }
 
-/// Reads an answer. What breaks off may be anything; what does not end is cut.
+/// Reads an answer. A broken answer counts as lost; an endless one is cut.
 async fn read(mut response: Response) -> Result<Answer, Lost> {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Bounded::default();
@@ -84,7 +84,7 @@ fn lost(error: reqwest::Error) -> Lost {
 }
 
 impl Answer {
-    /// The answer in Tape's own words, where it is in those.
+    /// The answer in Tape's own format, where it has that format.
     pub(super) fn typed<A>(
         &self,
         read: impl FnOnce(&[u8]) -> Result<A, String>,
@@ -117,7 +117,7 @@ impl Answer {
     }
 
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        // A date would need the upstream's clock; the policy's own backoff serves as well.
+        // A date would need the upstream's clock; the policy's own backoff works as well.
         let seconds = self
             .headers
             .get(RETRY_AFTER)?
@@ -129,7 +129,7 @@ impl Answer {
         Some(Duration::from_secs(seconds))
     }
 
-    /// The status and the begin of the body.
+    /// The status and the beginning of the body.
     pub(super) fn said(&self) -> String {
         let head = self.body.head();
         let text = String::from_utf8_lossy(&head[..head.len().min(2 * QUOTE_BYTES_MAX)]);

@@ -1,4 +1,4 @@
-//! What answers mean.
+//! The meaning of answers.
 
 use super::super::answer::{compensated, dispatched, observed};
 use super::exchange::Answer;
@@ -8,13 +8,13 @@ use reqwest::StatusCode;
 use tape_core::command::AttemptOutcome;
 use tape_core::payload::Payload;
 
-/// What the configuration says about answers to a question: each with its setting.
+/// The configured patterns of answers to a question, each with its setting.
 pub(super) struct Says<'a> {
     pub(super) yes: (&'static str, Option<&'a Pattern>),
     pub(super) no: (&'static str, Option<&'a Pattern>),
 }
 
-/// What the answer to an act that was sent again says of all attempts.
+/// What the answer to a repeated request says about all attempts.
 pub(super) fn repeated(
     answer: &Answer,
     call: &Call,
@@ -60,7 +60,7 @@ pub(super) fn undoing(answer: &Answer, call: &Call, not_done: &[Pattern]) -> Res
     }
 }
 
-/// What anybody's answer means, who need not be the upstream.
+/// The meaning of an answer that may come from a proxy and not from the upstream.
 fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> AttemptOutcome {
     use StatusCode as S;
     let after_ms = answer
@@ -79,7 +79,7 @@ fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> AttemptOutco
             error: said,
             after_ms,
         },
-        // What stands in between answers so as well, also for an upstream that is at work on the request.
+        // A proxy in between gives such answers as well, also while the upstream works on the request.
         S::TOO_MANY_REQUESTS | S::BAD_GATEWAY | S::SERVICE_UNAVAILABLE | S::GATEWAY_TIMEOUT => {
             AttemptOutcome::Repeat {
                 cause: said,
@@ -90,7 +90,7 @@ fn by_status(answer: &Answer, call: &Call, not_done: &[Pattern]) -> AttemptOutco
         S::CONFLICT if call.attempt > 1 => AttemptOutcome::Unknown { cause: said },
         S::NOT_IMPLEMENTED | S::HTTP_VERSION_NOT_SUPPORTED => refused(said, answer),
         status if status.is_client_error() => refused(said, answer),
-        // Among them redirections: who posted something that was done is often sent elsewhere to look at it.
+        // Among them redirections: after a successful POST, a client is often redirected to the result.
         _ => AttemptOutcome::Unknown { cause: said },
     }
 }
@@ -118,8 +118,8 @@ pub(super) fn seen(answer: &Answer, call: &Call, says: &Says<'_>) -> Observation
 }
 
 impl Says<'_> {
-    /// Why an answer that fits no pattern says nothing, and what to add so that it does. What an answer looks like proves nothing by
-    /// itself: a no names the act as well as a yes does.
+    /// Why an answer that matches no pattern says nothing, and which setting to add. The form of an answer proves nothing by itself: a no
+    /// names the act as well as a yes does.
     fn why_nothing(&self) -> String {
         let ((yes, is_yes), (no, is_no)) = (self.yes, self.no);
         match (is_yes, is_no) {

@@ -1,4 +1,4 @@
-//! What answers look like.
+//! Patterns of answers.
 
 use super::endpoints::HttpPattern;
 use super::exchange::Answer;
@@ -7,7 +7,7 @@ use crate::connector::Call;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-/// A pattern of answers that makes sense.
+/// A valid pattern of answers.
 #[derive(Clone)]
 pub(super) struct Pattern {
     status: u16,
@@ -66,7 +66,7 @@ impl Pattern {
     }
 
     fn fits_body(&self, answer: &Answer, call: &Call) -> bool {
-        // No body is taken for the value `null`.
+        // A missing body counts as the value `null`.
         let body = answer.json().unwrap_or_default();
         let fits = |(pointer, shape): &(String, Shape)| {
             body.pointer(pointer).is_some_and(|value| shape.fits(value, call))

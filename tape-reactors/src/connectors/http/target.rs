@@ -1,10 +1,10 @@
-//! URLs from templates: what is requested differs from the template only in what its words stand for.
+//! URLs from templates: a requested URL differs from its template only in the values of its words.
 
 use super::template::{Part, Template, Word, encoded, stands_for_nothing};
 use crate::connector::Call;
 use reqwest::Url;
 
-/// Rounds of percent-encoding that are looked through for a dot segment; more than any value of a call comes to.
+/// Rounds of percent-encoding that are decoded in the search for a dot segment; more than any value of a call can have.
 const ENCODINGS_MAX: usize = 8;
 
 /// A URL with words in it.
@@ -48,7 +48,7 @@ impl Target {
     /// The URL for a call.
     ///
     /// # Errors
-    /// Why there is none that differs from the template only in what its words stand for. No other attempt would have one.
+    /// Why there is no URL that differs from the template only in the values of its words. No other attempt would have one.
     pub(super) fn fill(&self, call: &Call) -> Result<Url, String> {
         let value = |word: Word| {
             let value = word.of(call).filter(|value| !value.is_empty());
@@ -68,7 +68,7 @@ impl Target {
             format!("it would be another URL with {}", words.join(", "))
         };
         let url = Url::parse(&text).map_err(|_| elsewhere())?;
-        // What parsing changes, such as a dot segment, is not what the template says.
+        // A part that parsing changes, such as a dot segment, makes another URL than the template.
         if url.as_str() != text || url.path().split('/').any(is_dots) {
             return Err(elsewhere());
         }
@@ -76,7 +76,7 @@ impl Target {
     }
 }
 
-/// What stands for the n-th part while the fixed parts are parsed: no part of a URL changes it.
+/// The placeholder for the n-th word while the fixed parts are parsed: parsing never changes it.
 fn mark(n: usize) -> String {
     format!("tapeword{n}x")
 }
@@ -100,7 +100,7 @@ fn is_dots(segment: &str) -> bool {
     let mut text = segment.as_bytes().to_vec();
     for _ in 0..ENCODINGS_MAX {
         let dots = |piece: &[u8]| {
-            // Some servers take parameters off a segment before they look at it.
+            // Some servers strip parameters from a segment before they interpret it.
             let name = piece.split(|byte| *byte == b';').next().unwrap_or_default();
             matches!(name.trim_ascii(), b"." | b"..")
         };

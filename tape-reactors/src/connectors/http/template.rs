@@ -1,9 +1,9 @@
-//! Templates: texts with words in braces that stand for something of the call.
+//! Templates: texts with words in braces that stand for values of the call.
 
 use crate::connector::Call;
 use std::fmt::Write as _;
 
-/// What stands for something of the call in a template.
+/// A word in a template that stands for a value of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Key,
@@ -32,7 +32,7 @@ impl Word {
         }
     }
 
-    /// What it stands for; none where the call has no such thing.
+    /// The value of the word; none where the call has no such value.
     pub(super) fn of(self, call: &Call) -> Option<String> {
         match self {
             Self::Key => Some(call.key.clone()),
@@ -100,15 +100,15 @@ impl Template {
         })
     }
 
-    /// The text with the words of a call in it.
+    /// The text with the values of a call.
     ///
     /// # Errors
-    /// Which word stands for nothing.
+    /// The word that has no value.
     pub(super) fn fill(&self, call: &Call) -> Result<String, String> {
         self.filled(|word| word.of(call).ok_or_else(|| stands_for_nothing(word)))
     }
 
-    /// The text with what each of its words stands for.
+    /// The text with the value of each of its words.
     pub(super) fn filled(&self, value: impl Fn(Word) -> Result<String, String>) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -151,7 +151,7 @@ fn word(text: &str, at: usize) -> Result<Word, String> {
     }
 }
 
-/// How many letters to put in, leave out or change to make one text of the other.
+/// The edit distance of two texts: insertions, deletions and changes of letters.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -167,7 +167,7 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// Percent-encoded but for what no part of a URL or header minds.
+/// Percent-encoded, except characters that are safe in every part of a URL or header.
 pub(super) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

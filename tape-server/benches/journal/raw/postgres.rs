@@ -15,7 +15,7 @@ const INSERT: &str = "INSERT INTO raw_log (envelope, payload) SELECT * FROM unne
 const CONNECTIONS: [usize; 2] = [16, 64];
 
 pub(super) async fn measure(url: &str, dir: &Path, span: Duration, figures: &mut Figures) -> Rates {
-    // What follows concerns the journal's connections.
+    // The parameters concern the journal's connections.
     let url = url.split('?').next().unwrap_or(url);
     let options: PgConnectOptions = url.parse().expect("it is the URL of a database");
     let mut connection = options.connect().await.expect("the database is there");
@@ -39,7 +39,7 @@ pub(super) async fn measure(url: &str, dir: &Path, span: Duration, figures: &mut
     rates
 }
 
-/// Commits so many rows at a time, each time in one statement.
+/// Commits `rows` rows at a time, each time in one statement.
 async fn commits(connection: &mut PgConnection, rows: usize, span: Duration) -> Vec<Duration> {
     let envelopes = vec![vec![1_u8; ENVELOPE_BYTES]; rows];
     let payloads = vec![vec![2_u8; crate::work::PAYLOAD_BYTES]; rows];

@@ -23,7 +23,7 @@ pub(super) async fn measure(dir: &Path, span: Duration, figures: &mut Figures) -
     say(one, &many, span, figures)
 }
 
-/// Commits so many rows at a time, each time in one statement.
+/// Commits `rows` rows at a time, each time in one statement.
 async fn commits(connection: &mut SqliteConnection, rows: usize, span: Duration) -> Vec<Duration> {
     let places = vec!["(?, ?)"; rows].join(", ");
     let insert = format!("INSERT INTO log (envelope, payload) VALUES {places}");

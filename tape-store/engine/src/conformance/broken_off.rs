@@ -1,4 +1,4 @@
-//! Erasures that break off, or meet what is in their way.
+//! Erasures that are interrupted, or meet an obstacle.
 
 use super::erasure::{
     SECRET, append, ask, by_olga, create, delta, engine, is_forgotten, is_recorded, said_by, session, text,
@@ -20,7 +20,7 @@ use tape_store::contract::{Head, JournalStore, Shard};
 use tape_store::error::StoreError;
 use tape_store::layer::{Fault, FaultyStore, Layer, Point};
 
-/// The calls amid which an erasure can break off. Entries are read before, in between and after.
+/// The calls during which an erasure can be interrupted. Entries are read before, in between and after.
 const STEPS: [Point; 6] = [
     Point::Head,
     Point::Read,
@@ -30,7 +30,7 @@ const STEPS: [Point; 6] = [
     Point::AfterErase,
 ];
 
-/// A store whose process dies amid its `n`th call of a step: it is out of reach from then on.
+/// A store whose process dies during its `n`th call of a step: from then on every call fails as unavailable.
 pub(super) fn dying_store(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> Arc<FaultyStore> {
     let faulty = Arc::new(FaultyStore::new(Arc::clone(store)));
     for _ in 0..n {
@@ -46,7 +46,7 @@ pub(super) fn dying_store(store: &Arc<dyn JournalStore>, point: Point, n: usize)
     faulty
 }
 
-/// An engine that dies amid its `n`th call of a step: what it remembers is lost with it.
+/// An engine that dies during its `n`th call of a step and loses its cache.
 pub(super) fn dying(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (Engine, Arc<FaultyStore>) {
     let faulty = dying_store(store, point, n);
     let store: Arc<dyn JournalStore> = Arc::<FaultyStore>::clone(&faulty);
@@ -68,7 +68,7 @@ async fn finish_what_is_due(store: &Arc<dyn JournalStore>) {
     }
 }
 
-/// Whatever step an erasure dies at, another engine finishes it once it was recorded, and nothing is gone where it was not.
+/// At whatever step an erasure dies, another engine finishes it if it was recorded; if it was not recorded, nothing is erased.
 pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
     let store = &fixture.store;
     let (mut recorded, mut died) = (0, 0);
@@ -101,7 +101,7 @@ pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fix
                     .expect("it is erased");
             } else if died_here {
                 recorded += 1;
-                // What others do meanwhile neither brings anything back nor is in the way.
+                // Changes by others meanwhile neither restore erased bytes nor block the erasure.
                 said_by(&living, &a, append("e2", delta("mood", n.to_string()))).await;
                 let rest = living
                     .session_events(&a, EventsFrom::END, entry, 10, usize::MAX)
@@ -123,8 +123,8 @@ pub(super) async fn an_erasure_that_dies_at_any_step_is_finished_by_the_next(fix
     assert!(recorded >= 10 && died > recorded, "{recorded} of {died}");
 }
 
-/// An erasure is recorded, and its engine dies before the bytes go. Others change and delete the value meanwhile: what it was does not come
-/// back with that, and goes when they finish it.
+/// An erasure is recorded, and its engine dies before the bytes are erased. Others change and delete the value meanwhile. Their changes do
+/// not bring the old value back, and it is erased when they finish the erasure.
 pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fixture) {
     let store = &fixture.store;
     let tenant = Tenant::new("acme").expect("it is a name");
@@ -172,7 +172,7 @@ pub(super) async fn what_changes_amid_an_erasure_brings_nothing_back(fixture: Fi
     }
 }
 
-/// An event's change of shared state that no engine has carried over yet is erased too, wherever its engine died.
+/// An event's change of shared state that no engine has carried over yet is erased too, at whatever step its engine died.
 pub(super) async fn a_change_that_was_not_carried_over_is_erased(fixture: Fixture) {
     let store = &fixture.store;
     let (a, living) = (session("a"), engine(store));
@@ -201,7 +201,7 @@ pub(super) async fn a_change_that_was_not_carried_over_is_erased(fixture: Fixtur
     assert!(state.expect("it is there").merged().is_empty());
 }
 
-/// A state as large as it may get, of long keys, stands in the entry that is left of one that repeated what is erased.
+/// The largest possible state, of long keys, is in the entry that remains of one that repeated the erased bytes.
 pub(super) async fn what_a_full_state_repeats_is_erased(fixture: Fixture) {
     let (engine, a) = (engine(&fixture.store), session("full"));
     create(&engine, &a).await;
@@ -231,7 +231,7 @@ pub(super) async fn what_a_full_state_repeats_is_erased(fixture: Fixture) {
     verifies(&fixture.store, &stream).await;
 }
 
-/// A store of which one stream is damaged.
+/// A store with one damaged stream.
 struct Damaged {
     inner: Arc<dyn JournalStore>,
     stream: StreamId,
@@ -263,7 +263,7 @@ impl Layer for Damaged {
     }
 }
 
-/// What shared state has of a session stays until it is mended; what the session itself has goes.
+/// The copies in damaged shared state stay until it is repaired; the session's own bytes are erased.
 pub(super) async fn damaged_shared_state_keeps_no_bytes_of_a_session(fixture: Fixture) {
     let store = &fixture.store;
     let (living, a) = (engine(store), session("a"));

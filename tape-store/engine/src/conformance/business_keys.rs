@@ -55,7 +55,7 @@ pub(super) async fn a_business_key_has_one_owner(fixture: Fixture) {
     drive(engine, owner, *epoch, begin).await.unwrap();
 }
 
-/// Whose effect took a key keeps it, also when nothing but its end is left of the run.
+/// The run whose effect took a key keeps the key, also when only the last entry of the run remains.
 pub(super) async fn a_business_key_stays_with_a_run_that_was_retired(fixture: Fixture) {
     let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
     let (owner, other) = (run("owner"), run("other"));
@@ -96,7 +96,7 @@ pub(super) async fn a_business_key_stays_with_a_run_that_was_retired(fixture: Fi
     }
 }
 
-/// An effect that failed before anything was sent leaves its key to others; who meets a taken key is told where its effect stands.
+/// An effect that failed before anything was sent frees its key. A caller that meets a taken key gets the state of the owner's effect.
 pub(super) async fn a_business_key_of_what_never_happened_is_free(fixture: Fixture) {
     let engines: Vec<_> = (0..2)
         .map(|_| Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock)))

@@ -117,8 +117,8 @@ async fn payments(store: &dyn JournalStore, run: &RunId) -> usize {
         .count()
 }
 
-/// A run that dies amid the `n`th call of a step, is taken up by another process and goes on without the effect; then a second run wants
-/// the key. Whether the first process died at all, and who has paid.
+/// A run dies during the `n`th call of a step; another process adopts it and continues without the effect; then a second run wants the key.
+/// Returns whether the first process died at all, and which runs have paid.
 async fn die_amid(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (bool, [usize; 2]) {
     let key = format!("invoice {point:?} {n}");
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
@@ -130,7 +130,7 @@ async fn die_amid(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (boo
     let died = pay(&dying, &one, &key).await.is_err();
     drop(dying);
     let engine = Engine::new(Arc::clone(store), Arc::clone(&clock) as _);
-    // While the first run may still want its key, nothing takes it.
+    // While the first run may still want its key, the second cannot take it.
     clock.advance_ms(2_000);
     let epoch = begin(&engine, &one).await.unwrap();
     let decided = payments(store.as_ref(), &one).await;
@@ -138,7 +138,7 @@ async fn die_amid(store: &Arc<dyn JournalStore>, point: Point, n: usize) -> (boo
     if state.next_position(&Scope::root()).k == 0 {
         drive(&engine, &one, epoch, decision(0)).await.unwrap();
     }
-    // The agent has thought better of it: under a later decision the effect can begin no more.
+    // The agent has decided otherwise: under a later decision the effect can begin no more.
     drive(&engine, &one, epoch, decision(1)).await.unwrap();
     let taken = pay(&engine, &two, &key).await;
     let paid = [decided, payments(store.as_ref(), &two).await];

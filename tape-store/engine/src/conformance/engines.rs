@@ -1,4 +1,4 @@
-//! The stream service and the engine over the store: what they promise holds only if the store keeps its word.
+//! The stream service and the engine over the store: their guarantees hold only if the store keeps its contract.
 
 use crate::Engine;
 use crate::EngineError;
@@ -33,7 +33,7 @@ pub(super) fn text(text: &str) -> Payload {
     Payload::new("text/plain", text.to_owned()).expect("a test's payloads are small")
 }
 
-/// Begins a run, or takes it up, for a lease of one second. The epoch.
+/// Begins or adopts a run with a lease of one second. Returns the epoch.
 pub(super) async fn begin(engine: &Engine, run: &RunId, holder: &str) -> Epoch {
     let create = Create {
         labels: BTreeMap::new(),
@@ -120,8 +120,8 @@ pub(super) fn spec(business_key: Option<&str>, reserve: Vec<Spend>) -> EffectSpe
     }
 }
 
-/// The first driver pauses past its lease with the state in its cache, the second takes the run over; then the first
-/// writes on. What stops it is the store's own commit.
+/// The first driver pauses past its lease with the state in its cache, and the second adopts the run; then the first continues to write.
+/// The store's commit refuses it.
 pub(super) async fn a_fenced_driver_with_an_old_state_cannot_write(fixture: Fixture) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_000_000)));
     let metered = Arc::new(MeteredStore::new(Arc::clone(&fixture.store)));
@@ -157,7 +157,7 @@ pub(super) async fn a_fenced_driver_with_an_old_state_cannot_write(fixture: Fixt
     );
 }
 
-/// Answers get lost before and after commits: no command is lost, none is taken twice.
+/// Answers get lost before and after commits: no command is lost, and none is executed twice.
 pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
     let engine = Engine::new(
@@ -196,7 +196,7 @@ pub(super) async fn lost_answers_do_not_repeat_commands(fixture: Fixture) {
 /// Commands of another server at a time.
 const OTHERS: usize = 512;
 
-/// A store that loses the answer of one commit, while another server goes on writing to the stream.
+/// A store that loses the answer of one commit while another server continues to write to the stream.
 struct Overtaken {
     inner: Arc<dyn JournalStore>,
     value: (Tenant, ValueName),
@@ -216,7 +216,7 @@ impl Layer for Overtaken {
             return answers;
         }
         let other = Engine::new(Arc::clone(&self.inner), Arc::new(SystemClock));
-        // More than a stream remembers requests of, too: it could not tell by its memory of them.
+        // More commands than the requests that a stream remembers, so its memory of requests cannot answer.
         for _ in 0..=REMEMBERED_REPLIES_MAX / OTHERS {
             let puts =
                 (0..OTHERS).map(|n| put(&other, &self.value, other.request_id(), format!("newer {n}")));
@@ -262,7 +262,7 @@ async fn entries_with(store: &dyn JournalStore, stream: &StreamId, text: &str) -
     entries.filter(has).count()
 }
 
-/// More entries of others than any store remembers come between a commit and the look for it.
+/// More entries of others than any store remembers come between a commit and its resolution.
 pub(super) async fn a_lost_answer_is_found_behind_much_of_others(fixture: Fixture) {
     let (value, stream) = rate();
     let overtaken = Arc::new(Overtaken {
@@ -276,8 +276,8 @@ pub(super) async fn a_lost_answer_is_found_behind_much_of_others(fixture: Fixtur
     assert_eq!(entries_with(fixture.store.as_ref(), &stream, "old").await, 1);
 }
 
-/// The answer is lost, and the store cannot say what became of the batch: repeated later, the command is taken once, whether it had
-/// been taken or not, and nothing is acknowledged that is not certain to stay.
+/// The answer is lost, and the store cannot say what became of the batch. When it is repeated later, the command is executed once, whether
+/// it had been committed or not, and nothing is acknowledged that is not durable.
 pub(super) async fn a_command_whose_outcome_is_unknown_is_taken_once(fixture: Fixture) {
     const LOOKS: usize = 6;
     let faulty = Arc::new(FaultyStore::new(Arc::clone(&fixture.store)));
@@ -312,7 +312,7 @@ pub(super) async fn a_command_whose_outcome_is_unknown_is_taken_once(fixture: Fi
     assert_eq!(faulty.left(), 0);
 }
 
-/// What was asked once stays done once, however much was written in between, on every server.
+/// A request is executed once, however much was written before its repetition, on every server.
 pub(super) async fn a_repeated_request_is_never_executed_again(fixture: Fixture) {
     let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
     let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
@@ -381,7 +381,7 @@ pub(super) async fn reservations_never_overspend(fixture: Fixture) {
     };
     drive(&engines[0], &run, epoch, open).await.unwrap();
     drive(&engines[0], &run, epoch, decision(0)).await.unwrap();
-    // Both remember the run as it is now, so that both decide on the same state.
+    // Both cache the run as it is now, so that both decide on the same state.
     engines[1].run_state(&run).await.unwrap();
     let reserve = |call: u16| {
         let (engine, run) = (engines[usize::from(call) % 2].clone(), run.clone());
@@ -485,7 +485,7 @@ async fn watch(store: Arc<dyn JournalStore>, stream: StreamId, until: u64) -> Ve
     versions
 }
 
-/// A long run: what an engine has from its snapshot is what it has from all entries.
+/// A long run: the state from its snapshot equals the state folded from all entries.
 pub(super) async fn a_state_from_a_snapshot_is_the_one_replayed(fixture: Fixture) {
     let run = run("run");
     let engine = Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));

@@ -88,7 +88,7 @@ pub(super) async fn create(engine: &Engine, session: &SessionId) {
     engine.session(session, ask(create)).await.expect("it is created");
 }
 
-/// Nothing that the store gives out has the secret.
+/// No call of the store returns the secret.
 pub(super) async fn is_forgotten(store: &Arc<dyn JournalStore>) {
     let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(SECRET);
     let mut streams = Vec::new();
@@ -142,7 +142,7 @@ pub(super) async fn is_forgotten(store: &Arc<dyn JournalStore>) {
     }
 }
 
-/// Who had it erased, when and why stands in the stream.
+/// The stream records the principal, the time and the reason of the erasure.
 pub(super) async fn is_recorded(store: &Arc<dyn JournalStore>, stream: &StreamId, entry: Seq) {
     let page = store
         .read(stream, Seq::ZERO, 1_000)
@@ -162,7 +162,7 @@ pub(super) async fn is_recorded(store: &Arc<dyn JournalStore>, stream: &StreamId
     );
 }
 
-/// Two engines have folded the bytes; after an erasure through one of them, neither gives them out or writes them down again.
+/// Two engines have folded the bytes; after an erasure through one of them, neither returns the bytes or writes them again.
 pub(super) async fn an_erased_value_is_gone_on_every_engine(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     let (one, two) = (engine(&store), engine(&store));
@@ -205,7 +205,7 @@ pub(super) async fn an_erased_value_is_gone_on_every_engine(fixture: Fixture) {
     );
 }
 
-/// With a session's event go the state that it set, a rewind that repeats it, snapshots, and what it changed in shared state.
+/// Erasing a session's event erases the state that it set, a rewind that repeats it, snapshots, and its changes of shared state.
 pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     let (one, two) = (engine(&store), engine(&store));
@@ -221,7 +221,7 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
         said.push(reply.expect("it is appended").seq);
     }
     let end = *said.last().expect("there are some");
-    // Enough for a snapshot, which has the state.
+    // Enough entries for a snapshot, which has the state.
     for n in 0..300 {
         let said = append(&format!("n{n}"), delta("mood", n.to_string()));
         said_by(&two, &a, said).await;
@@ -250,7 +250,7 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
     let snapshot =
         String::from_utf8_lossy(&head.snapshot.expect("there are enough entries").bytes).into_owned();
     assert!(snapshot.contains(SECRET), "the snapshot has what is erased next");
-    // The content of the other events says the same, and goes on its own.
+    // The content of the other events holds the same bytes, and is erased separately.
     let page = store
         .read(&stream, Seq::ZERO, 1_000)
         .await
@@ -260,7 +260,7 @@ pub(super) async fn an_erased_event_takes_its_state_along(fixture: Fixture) {
         .filter(|entry| matches!(entry.body, EntryBody::SessionEventAppended(_)))
         .map(|entry| entry.seq)
         .collect();
-    // By the engine that took the snapshot: none is due.
+    // Through the engine that took the snapshot, so that no other snapshot is due.
     for entries in events.chunks(256) {
         two.erase(&stream, by_olga(entries)).await.expect("it is erased");
     }
@@ -389,7 +389,7 @@ pub(super) async fn a_retired_run_whose_labels_are_erased_stays_out_of_the_list(
     verifies(&store, &stream).await;
 }
 
-/// Every payload that is gone is covered by an entry.
+/// Every missing payload is covered by an entry that erased it.
 pub(super) async fn verifies(store: &Arc<dyn JournalStore>, stream: &StreamId) {
     let head = store.head(stream).await.expect("it can be read");
     let snapshot = head.and_then(|head| head.snapshot);
@@ -401,7 +401,7 @@ pub(super) async fn verifies(store: &Arc<dyn JournalStore>, stream: &StreamId) {
     audit.finish().expect("nothing was destroyed");
 }
 
-/// An entry that somebody changed keeps its bytes: with them would go the proof of it.
+/// An entry that was tampered with keeps its bytes: erasing them would destroy the proof.
 pub(super) async fn what_was_changed_is_not_erased(fixture: Fixture) {
     let tampered = Tampered::new(&fixture.store);
     let store: Arc<dyn JournalStore> = Arc::<Tampered>::clone(&tampered);

@@ -1,4 +1,4 @@
-//! Commits that were acknowledged and are gone: a primary took them along, or a backup was restored beneath running servers.
+//! Commits that were acknowledged and then lost: with a failed primary, or because a backup was restored beneath running servers.
 
 use crate::Engine;
 use crate::EngineError;
@@ -40,8 +40,9 @@ impl Layer for Losing {
     }
 }
 
-/// A server has a state that the store lost. Its place in the stream is empty, or taken by other entries, up to its end or beyond. Its next
-/// answer, to a read, a command or a refused command, is by what the store has, and nothing is linked to the lost entries.
+/// A server has a state that the store lost. Its place in the stream is empty, or holds other entries, up to its end or beyond. The
+/// server's next answer, to a read, a command or a refused command, is based on what the store has, and nothing is linked to the lost
+/// entries.
 pub(super) async fn what_was_lost_is_neither_told_nor_written_on(fixture: Fixture) {
     for since in 0..3_usize {
         for next in 0..3 {
@@ -86,7 +87,7 @@ pub(super) async fn what_was_lost_is_neither_told_nor_written_on(fixture: Fixtur
     }
 }
 
-/// Somebody who changes a value through one server.
+/// A client that changes a value through one server.
 struct Editor {
     engine: Engine,
     tenant: Tenant,
@@ -124,7 +125,7 @@ impl Editor {
         state.map_or(0, |value| value.version())
     }
 
-    /// A change of a version that the value does not have is refused with the one that it has.
+    /// A change that expects another version than the value's is refused with the value's version.
     async fn refused(&self, expected: u64, current: u64) {
         let put = self.command("of another version", Some(expected));
         let refused = self.engine.value(&self.tenant, &self.name, put).await;

@@ -24,7 +24,7 @@ use tape_store::layer::{Fault, FaultyStore, Point};
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Runs over a store, by a clock that stands.
+/// Runs over a store, with a manual clock.
 struct World {
     store: Arc<dyn JournalStore>,
     clock: Arc<ManualClock>,
@@ -55,7 +55,7 @@ impl World {
         ask(&self.engine, run, RunCommand::Drive(epoch, command)).await;
     }
 
-    /// Runs that ended each in a way of its own, and one that goes on.
+    /// Runs that ended each in a different way, and one that goes on.
     async fn runs(&self, n: usize) -> Vec<(RunId, Option<RunOutcome>)> {
         let mut runs = Vec::new();
         for n in 0..n {
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// Everything is retired that ended, and says how it did; the rest is as it was.
+    /// Every run that ended is retired and says how it ended; the others are unchanged.
     async fn check(&self, runs: &[(RunId, Option<RunOutcome>)]) {
         let fresh = self.another(Arc::clone(&self.store));
         for (run, ended) in runs {
@@ -231,7 +231,7 @@ pub(super) async fn a_retired_run_says_how_it_ended(fixture: Fixture) {
     assert_eq!((again.runs, again.entries), (0, 0), "once is enough");
 }
 
-/// Another server has the run in memory as it was at any of its entries.
+/// Another server has the run in its cache as of any of its entries.
 pub(super) async fn a_run_retired_behind_a_cache_says_how_it_ended(fixture: Fixture) {
     let world = World::new(&fixture.store);
     let run = run("run");
@@ -264,7 +264,7 @@ pub(super) async fn a_run_retired_behind_a_cache_says_how_it_ended(fixture: Fixt
     }
 }
 
-/// Whatever step retention dies at, who comes next finishes the work.
+/// At whatever step retention dies, the next pass finishes the work.
 pub(super) async fn retention_that_dies_at_any_step_is_finished_by_the_next(fixture: Fixture) {
     let world = World::new(&fixture.store);
     let runs = world.runs(12).await;
@@ -283,7 +283,7 @@ pub(super) async fn retention_that_dies_at_any_step_is_finished_by_the_next(fixt
             faulty.plan(point, Fault::None);
         }
         faulty.plan(point, Fault::Unavailable);
-        // Its answer is lost with it, and so is what it remembers.
+        // Its answer is lost with it, and so is its cache.
         let dying = world.another(faulty);
         let _ = dying.retire_page(&world.retirement(), None, 2).await;
     }
@@ -307,7 +307,7 @@ pub(super) async fn several_retire_the_same_runs_at_once(fixture: Fixture) {
     world.check(&runs).await;
 }
 
-/// A run that an engine remembers, and of which somebody changed an entry since: what would prove it stays.
+/// A run that an engine has cached, and an entry of it that was tampered with since: the proof of the tampering stays.
 pub(super) async fn a_damaged_run_is_left_as_it_is(fixture: Fixture) {
     let tampered = Tampered::new(&fixture.store);
     let world = World::new(&(Arc::clone(&tampered) as Arc<dyn JournalStore>));
@@ -323,7 +323,7 @@ pub(super) async fn a_damaged_run_is_left_as_it_is(fixture: Fixture) {
     }
     let output = text("output");
     world.drive(&run, DriverCommand::Complete { output }).await;
-    // What was erased on request is no damage.
+    // A payload erased on request is no damage.
     erase(&world.engine, &stream, Seq(3)).await.unwrap();
     world.clock.advance_ms(1);
     let before = all(fixture.store.as_ref(), &stream).await;
@@ -355,7 +355,7 @@ pub(super) async fn a_damaged_run_is_left_as_it_is(fixture: Fixture) {
     world.check(&[(run, Some(RunOutcome::Completed))]).await;
 }
 
-/// Retention that died before it dropped anything is finished only where what it would drop is whole.
+/// Retention that died before it dropped anything is finished only where the entries that it would drop are intact.
 pub(super) async fn a_run_that_was_damaged_after_it_was_retired_is_left_as_it_is(fixture: Fixture) {
     let tampered = Tampered::new(&fixture.store);
     let world = World::new(&(Arc::clone(&tampered) as Arc<dyn JournalStore>));
@@ -376,7 +376,7 @@ pub(super) async fn a_run_that_was_damaged_after_it_was_retired_is_left_as_it_is
     tampered.damage(&stream, Seq(3), Damage::Payload);
     let left = retire_all(&world.engine, &world.retirement(), 5).await.unwrap();
     assert_eq!((left.runs, left.failed.len()), (0, 1));
-    // Nor does the erasure of what is left drop it.
+    // Nor does an erasure of the remaining payloads drop it.
     let erased = erase(&world.engine, &stream, retired.seq).await;
     erased.expect("the entry that is left is whole");
     tampered.mend();

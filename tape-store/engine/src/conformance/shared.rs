@@ -13,7 +13,7 @@ use tape_core::reply::Rejection;
 use tape_store::conformance::Fixture;
 use tape_store::layer::Point;
 
-/// A change that does not fit into shared state is refused before it is recorded, and the session goes on.
+/// A change that does not fit into shared state is refused before it is recorded, and the session continues.
 pub(super) async fn a_change_that_shared_state_cannot_take_is_refused(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     let engine = engine(&store);
@@ -49,7 +49,7 @@ pub(super) async fn a_change_that_shared_state_cannot_take_is_refused(fixture: F
 }
 
 /// Two changes had room when they were recorded, and only one has when they are carried over: the other is recorded as refused, and its
-/// session goes on.
+/// session continues.
 pub(super) async fn a_change_that_lost_its_room_is_recorded_as_refused(fixture: Fixture) {
     let store = &fixture.store;
     let living = engine(store);

@@ -1,4 +1,4 @@
-//! Snapshots that are of no use.
+//! Snapshots that cannot be used.
 
 use crate::Engine;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use tape_store::conformance::Fixture;
 use tape_store::conformance::pen::{Pen, commit};
 use tape_store::contract::{Batch, SnapshotChange};
 
-/// The engine folds the entries where the snapshot is of no use.
+/// The engine folds the entries where the snapshot cannot be used.
 pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) {
     let engine = || Engine::new(Arc::clone(&fixture.store), Arc::new(SystemClock));
     let (tenant, name) = (Tenant::new("t").unwrap(), ValueName::new("v").unwrap());
@@ -38,7 +38,7 @@ pub(super) async fn a_snapshot_that_does_not_read_is_harmless(fixture: Fixture) 
     let head = fixture.store.head(&stream).await.unwrap().unwrap();
     assert!(head.snapshot.is_some(), "the engine has put a snapshot");
     let expected = first.value_state(&tenant, &name).await.unwrap().unwrap();
-    // Somebody writes garbage in its place, with an entry that the engine wrote in another stream.
+    // Garbage is written in its place, with an entry that the engine wrote in another stream.
     let last = fixture
         .store
         .read(&stream, Seq(head.seq.0 - 1), 1)

@@ -1,4 +1,4 @@
-//! A store in which somebody changed an entry behind everybody's back.
+//! A store in which an entry was changed behind the engine.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,16 +9,16 @@ use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
 use tape_store::layer::Layer;
 
-/// What was done to an entry.
+/// How an entry was damaged.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Damage {
     /// Its payload has another byte in it.
     Payload,
-    /// Its payload is gone, and nothing says that it was erased.
+    /// Its payload is gone, and no record says that it was erased.
     Gone,
     /// Its envelope says something else.
     Envelope,
-    /// It is not there.
+    /// The entry is missing.
     Missing,
 }
 
@@ -26,7 +26,7 @@ impl Damage {
     pub(super) const ALL: [Self; 4] = [Self::Payload, Self::Gone, Self::Envelope, Self::Missing];
 }
 
-/// A store that shows an entry otherwise than it was written, from when it is told to.
+/// A store that can return an entry other than it was written.
 pub(super) struct Tampered {
     inner: Arc<dyn JournalStore>,
     damage: Mutex<Option<(StreamId, Seq, Damage)>>,
@@ -45,7 +45,7 @@ impl Tampered {
         *self.damage.lock().expect("no test panicked with it") = Some((stream.clone(), seq, damage));
     }
 
-    /// Shows all as it was written again.
+    /// Returns every entry as it was written again.
     pub(super) fn mend(&self) {
         *self.damage.lock().expect("no test panicked with it") = None;
     }

@@ -1,4 +1,4 @@
-//! The store's clock, and engines that go by it: which right is over, and what is due, is the same for all of them.
+//! The store's clock, and engines that use it: all of them agree on which right is over and what is due.
 
 use super::engines::{begin, decision, drive, effect, spec};
 use crate::Engine;
@@ -23,10 +23,10 @@ use tape_store::error::StoreError;
 use tape_store::layer::Layer;
 
 const HOUR_MS: i64 = 3_600_000;
-/// Between two looks at whether a right is over.
+/// The pause between two checks whether a right is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The store as another process has it: opened once more where that can be done.
+/// The store of another process: opened once more where that is possible.
 async fn another(fixture: &Fixture) -> Arc<dyn JournalStore> {
     match &fixture.reopen {
         Some(reopen) => reopen().await,
@@ -34,7 +34,7 @@ async fn another(fixture: &Fixture) -> Arc<dyn JournalStore> {
     }
 }
 
-/// Times that two processes are told in turns never go back.
+/// The times that two processes get in turns never go back.
 pub(super) async fn processes_share_one_clock(fixture: Fixture) {
     let other = another(&fixture).await;
     let mut last = Timestamp::MIN;
@@ -47,7 +47,7 @@ pub(super) async fn processes_share_one_clock(fixture: Fixture) {
     }
 }
 
-/// An engine takes over what is over and nothing before, whoever wrote it; nobody's clock was asked.
+/// An engine takes over a right that is over, and none before, whichever process wrote it; no machine's clock decides.
 pub(super) async fn a_right_is_taken_over_when_it_is_over_and_not_before(fixture: Fixture) {
     let first = Engine::start(Arc::clone(&fixture.store));
     let second = Engine::start(another(&fixture).await);
@@ -125,7 +125,7 @@ pub(super) async fn a_clock_that_is_set_ends_no_right_and_holds_up_no_work(fixtu
             )
             .await,
         );
-        // Its worker goes on, and what is begun now is due now.
+        // Its worker continues, and work that begins now is due now.
         renew_claim(&engine, &run, &claimed).await.unwrap();
         let fresh = effect(2 * call + 1);
         start(&engine, &run, epoch, &fresh).await;
@@ -153,7 +153,8 @@ pub(super) async fn a_clock_that_is_set_ends_no_right_and_holds_up_no_work(fixtu
     assert!(times.is_sorted(), "time within a stream went back: {times:?}");
 }
 
-/// A clock was ahead by a month. What was leased and claimed under it is over by the rules once the clock is right, and is looked for.
+/// A clock was ahead by a month. Leases and claims from then are over by the rules once the clock is right, and the engine finds their
+/// work.
 pub(super) async fn work_of_a_clock_that_was_ahead_is_found(fixture: Fixture) {
     let right = Timestamp::from_micros(1_800_000_000_000_000);
     let ahead = right.plus_millis(30 * 24 * 3_600_000);
@@ -164,7 +165,7 @@ pub(super) async fn work_of_a_clock_that_was_ahead_is_found(fixture: Fixture) {
     drive(&wrong, &run, epoch, decision(0)).await.unwrap();
     start(&wrong, &run, epoch, &effect(0)).await;
     claim(&wrong, &run, &effect(0)).await.unwrap();
-    // Longer than any right, and all who had one are dead.
+    // Later than the end of any right, and all holders are dead.
     let engine = under(right.plus_millis(3 * LEASE_MS_MAX));
     for (queue, item) in [
         (Queue::Recovery, Item::Run),
@@ -180,7 +181,7 @@ pub(super) async fn work_of_a_clock_that_was_ahead_is_found(fixture: Fixture) {
     claim(&engine, &run, &effect(0)).await.unwrap();
 }
 
-/// Asks, and asks again where the id of the request was made by the clock as it was before it was set: the engine learns from that.
+/// Sends a command, and sends it again where its request id was made by the clock before it was set: the engine learns from the refusal.
 async fn ask(engine: &Engine, run: &RunId, body: RunCommand) -> Result<Reply, EngineError> {
     let command = || Command::new(engine.request_id(), body.clone());
     match engine.run(run, command()).await {
@@ -255,7 +256,7 @@ async fn due_now(engine: &Engine, run: &RunId, effect: &EffectId) {
     );
 }
 
-/// Refused since another has it.
+/// Asserts a refusal because another holds the right.
 fn held(outcome: Result<Reply, EngineError>) {
     let refused = matches!(
         outcome,
@@ -266,7 +267,7 @@ fn held(outcome: Result<Reply, EngineError>) {
     assert!(refused, "{outcome:?}");
 }
 
-/// The same, or to be asked again, since the time has to be measured once more.
+/// The same, or a refusal to retry, because the time must be measured again.
 fn unsure_or_held(outcome: Result<Reply, EngineError>) {
     if !matches!(outcome, Err(EngineError::Store(StoreError::Unavailable { .. }))) {
         held(outcome);

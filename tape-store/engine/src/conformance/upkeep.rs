@@ -1,5 +1,5 @@
-//! The indexes beside the entries: that they can be compared with the streams and put right, and that what stands beside entries is
-//! not believed where it does not fit them.
+//! The indexes beside the entries: they can be compared with the streams and corrected, and data beside entries is not trusted where it
+//! contradicts them.
 
 use crate::EngineError;
 use crate::{Engine, IndexFinding, IndexProblem};
@@ -118,7 +118,7 @@ async fn listed(store: &dyn JournalStore, status: RunStatus) -> usize {
         .len()
 }
 
-/// Takes the due work of a run out of the index, puts other work in, and lists the run as something else.
+/// Takes the due work of a run out of the index, puts other work in, and changes its row in the list.
 async fn spoil(store: &dyn JournalStore, stream: &StreamId) -> Hint {
     let due = due(store, Queue::Recovery).await;
     let lost = due
@@ -262,7 +262,7 @@ pub(super) async fn a_correction_of_an_old_end_is_refused(fixture: Fixture) {
     );
 }
 
-/// Commits go on while the indexes are looked over and corrected: what is found is there.
+/// Commits continue while the indexes are checked and corrected: every finding is real.
 pub(super) async fn nothing_is_found_while_others_write(fixture: Fixture) {
     let runs: Vec<RunId> = (0..4).map(|n| run(&format!("r{n}"))).collect();
     let writing: Vec<_> = runs
@@ -335,12 +335,12 @@ pub(super) async fn indexes_of_an_earlier_computation_are_made_current(fixture: 
     );
 }
 
-/// Shows streams otherwise than they are.
+/// Returns streams other than they are.
 struct Shown {
     inner: Arc<dyn JournalStore>,
-    /// A stream that is shown in the place of another.
+    /// A stream that is returned in place of another.
     instead: Option<(StreamId, StreamId)>,
-    /// Whether a digit of each snapshot is another.
+    /// Whether one digit of each snapshot is changed.
     spoils_snapshots: bool,
 }
 
@@ -374,7 +374,7 @@ impl Layer for Shown {
     }
 }
 
-/// A snapshot that still reads, with another value in it.
+/// A snapshot that can still be read, with another value in it.
 fn spoilt(snapshot: &Snapshot) -> Snapshot {
     let text = String::from_utf8(snapshot.bytes.to_vec()).expect("it is JSON");
     let wrong = text.replacen("\"version\":", "\"version\":1", 1);

@@ -17,7 +17,7 @@ pub struct DuePage {
     pub next: Option<PageToken>,
 }
 
-/// Where a shard is read on: after the hint that the page before ended with.
+/// Where a shard continues: after the last hint of the previous page.
 #[derive(Serialize, Deserialize)]
 struct Place {
     shard: u16,
@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-/// The shards that have more, of so many at most, and what each is read on after.
+/// The shards that have more, each with the hint to continue after.
 fn read(token: &PageToken, queue: Queue, shards: u16) -> Result<Vec<(Shard, Option<Hint>)>, StoreError> {
     let places: Option<Vec<Place>> = serde_json::from_str(&token.0).ok();
     let places = places.filter(|places| places.len() <= usize::from(shards));

@@ -1,5 +1,5 @@
-//! Whether a stream is what was written, asked before anything of it is destroyed: what is gone can prove nothing any more. Neither a
-//! cached state nor a snapshot answers that, only the entries themselves.
+//! Verifies a stream before any of it is destroyed: destroyed entries can prove nothing any more. Only the entries themselves answer that,
+//! not a cached state or a snapshot.
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged, page_to_end};
@@ -27,9 +27,9 @@ impl Default for Audits {
     }
 }
 
-/// Why an audit came to no good end.
+/// Why an audit failed.
 enum Broken {
-    /// Entries were dropped while they were read: what is left is read anew.
+    /// Entries were dropped while they were read: the audit starts again with the rest.
     Overtaken,
     Found(EngineError),
 }
@@ -61,7 +61,7 @@ impl Parts {
     }
 
     async fn audit_once(&self, stream: &StreamId) -> Result<Verified, Broken> {
-        // Asked for first: what is written meanwhile comes after it.
+        // The head is read first: what is written meanwhile comes after it.
         let head = self.store.head(stream).await?;
         let snapshot = head.as_ref().and_then(|head| head.snapshot.as_ref());
         let snapshot = snapshot.map(|snapshot| (snapshot.seq, snapshot.bytes.clone()));
@@ -81,7 +81,7 @@ impl Parts {
         verified.map_err(|error| Broken::Found(damaged(stream, Arc::new(error))))
     }
 
-    /// Reads entries whose payloads are to be destroyed. One that is not what was written stays, as the proof of that.
+    /// Verifies entries whose payloads are to be destroyed. A damaged entry keeps its payload as the proof.
     ///
     /// # Errors
     /// As [`Parts::audit`].

@@ -43,14 +43,14 @@ impl Wanted {
 }
 
 impl Parts {
-    /// Takes the key for the run, from an owner that can no longer use it where need be.
+    /// Takes the key for the run, if need be from an owner that can no longer use it.
     pub(super) async fn take_business_key(
         &self,
         run: &RunId,
         command: &Command<RunCommand>,
         wanted: Wanted,
     ) -> Result<(), EngineError> {
-        // A command that is refused, or was taken before, must not claim anything.
+        // A command that is refused, or was executed before, must not claim a key.
         let state = self.runs.state(&StreamId::Run(run.clone())).await?;
         let state = state.ok_or(Rejection::not_found(Missing::Run))?;
         if state.decide(command, self.clock.read())?.entries.is_empty() {
@@ -93,11 +93,12 @@ impl Parts {
         }
     }
 
-    /// What became of the effect that owns a key. Its run's state tells as a rule; what that has forgotten is read from all entries.
+    /// What became of the effect that owns a key. Usually the state of its run says so; what the state has forgotten is read from all
+    /// entries.
     async fn key_owner(&self, (run, effect): &(RunId, EffectId)) -> Result<Ownership, EngineError> {
         let stream = StreamId::Run(run.clone());
         let state = self.runs.state(&stream).await?;
-        // A key is claimed for a run that is there; one that is not is damage, and frees nothing.
+        // A key is claimed for a run that exists. An owner that does not exist is damage, and frees nothing.
         let nothing = Ownership::Holds {
             status: None,
             settled: None,

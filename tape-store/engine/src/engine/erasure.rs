@@ -1,9 +1,9 @@
 //! Erasing payloads on request.
 //!
-//! The stream's own entry is the intent. The store's bytes go after it, and then an entry says that they are gone. Whatever breaks off
-//! in between, the agenda has the work, and doing it again changes nothing more.
+//! The stream's own entry is the intent. The store's bytes are erased after it, and then an entry says that they are gone. If any step in
+//! between is interrupted, the agenda has the work, and repeating it changes nothing more.
 //!
-//! Bytes that are not what was written are never destroyed: with them would go the proof that somebody changed them.
+//! Bytes that are not what was written are never destroyed: they are the proof that they were changed.
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
@@ -23,7 +23,7 @@ use tape_store::error::StoreError;
 /// How often an erasure is prepared again because the stream moved on meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Entries that repeat what others say, and how far they were looked for.
+/// Entries that repeat the bytes of others, and how far the search for them came.
 #[derive(Default)]
 struct Copies {
     entries: BTreeSet<Seq>,
@@ -36,7 +36,7 @@ impl Parts {
         stream: &StreamId,
         command: Command<Erasure>,
     ) -> Result<Reply, EngineError> {
-        // More than these are refused.
+        // More entries than these are refused.
         let looked_at = command.body.entries.iter().take(ERASED_AT_ONCE_MAX);
         let looked_at: Vec<Seq> = looked_at.copied().collect();
         self.check_payloads(stream, &looked_at).await?;
@@ -75,7 +75,8 @@ impl Parts {
         })
     }
 
-    /// Carries over what is to be erased: later it would come back. Shared state that takes nothing is in the way only of that.
+    /// Carries over changes of shared state that are to be erased: carried over later, the bytes would come back. Damaged shared state
+    /// blocks only such changes.
     async fn merge_before(&self, session: &SessionId, entries: &[Seq]) -> Result<(), EngineError> {
         let Err(error) = self.merge(session).await else {
             return Ok(());
@@ -107,7 +108,7 @@ impl Parts {
         }
     }
 
-    /// What of a stream was erased and the store still has.
+    /// The erasures of a stream whose bytes the store still has.
     async fn pending_erasures(&self, stream: &StreamId) -> Result<Vec<PendingErasure>, EngineError> {
         fn of<S: tape_core::decider::Decider>(state: Option<Arc<S>>) -> Vec<PendingErasure> {
             let erasures = state.as_ref().and_then(|state| state.erasures());
@@ -126,7 +127,7 @@ impl Parts {
         let StreamId::Session(session) = stream else {
             return self.finish_own(stream).await;
         };
-        // Shared state that is damaged keeps no bytes of the session; what it has of them stays due work.
+        // Shared state that is damaged does not block the erasure of the session's own bytes; the copies in shared state stay due work.
         let (mut through, mut failed) = (None, None);
         for pending in self.pending_erasures(stream).await? {
             if let Err(error) = self.erase_shared(session, stream, &pending).await {
@@ -143,7 +144,7 @@ impl Parts {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Gets rid of the bytes of one stream.
+    /// Erases the bytes of one stream.
     async fn finish_own(&self, stream: &StreamId) -> Result<(), EngineError> {
         let pending = self.pending_erasures(stream).await?;
         let Some(through) = pending.last().map(|pending| pending.entry) else {
@@ -155,7 +156,7 @@ impl Parts {
         self.finish(stream, through).await
     }
 
-    /// Gets rid of the bytes of entries that are what was written. A damaged one keeps them, and its erasure stays due work until a person
+    /// Erases the bytes of intact entries. A damaged entry keeps its bytes, and its erasure stays due work until a person
     /// has looked.
     async fn destroy(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), EngineError> {
         self.check_payloads(stream, entries).await?;
@@ -175,7 +176,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Drops what a retired run has before the entry that stands for it. What is damaged stays, and retention tells of it.
+    /// Drops the entries of a retired run before the one that stands for it. A damaged run stays, and retention reports it.
     async fn drop_retired(&self, stream: &StreamId, retired: Seq) -> Result<(), EngineError> {
         match self.audit(stream).await {
             Ok(_) => Ok(self.store.drop_before(&[(stream.clone(), retired)]).await?),
@@ -184,7 +185,7 @@ impl Parts {
         }
     }
 
-    /// Entries that repeat what others say and are not known to the folded state to do so.
+    /// Entries that repeat the bytes of others without a record of it in the folded state.
     async fn copies(&self, stream: &StreamId, entries: &[Seq]) -> Result<Copies, EngineError> {
         let mut copies = Copies::default();
         match stream {
@@ -254,7 +255,7 @@ impl Parts {
         (principal, reason): (Option<&Principal>, &str),
     ) -> Result<(), EngineError> {
         let stream = super::sessions::shared_stream(session, user);
-        // What was begun before needs no entry again.
+        // An erasure that was begun before needs no second entry.
         self.finish_own(&stream).await?;
         let mut found = Vec::new();
         let mut after = Seq::ZERO;
@@ -304,11 +305,11 @@ impl Parts {
     }
 }
 
-/// Whether an entry puts a session back to a state that has values of others.
+/// Whether an entry rewinds a session to a state that has values of the entries `others`.
 fn repeats(entry: &Entry, others: &[Seq]) -> bool {
     match &entry.body {
         EntryBody::SessionRewound(rewound) => {
-            // One of version 1 does not say which.
+            // An entry of version 1 does not say from which entries its values come.
             let unsaid = rewound.origins.is_empty() && !rewound.state.is_empty();
             unsaid || rewound.origins.values().any(|origin| others.contains(origin))
         }

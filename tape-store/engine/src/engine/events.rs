@@ -9,15 +9,15 @@ use tape_core::entry::EntryBody;
 use tape_core::id::{Seq, SessionId, StreamId};
 use tape_store::error::StoreError;
 
-/// Entries that are looked at in one go, from the newest back.
+/// Entries that are read at once, from the newest back.
 const BLOCK_ENTRIES: u64 = 256;
 
-/// Where a page of events ends: before an entry, of those that later rewinds let count.
+/// Where a page of events ends: before an entry, among the events that later rewinds did not undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventsFrom {
     /// Only events before this entry.
     pub before: Seq,
-    /// Only events up to this entry: a later rewind took those after it back.
+    /// Only events up to this entry: a later rewind undid those after it.
     pub counts_to: Seq,
 }
 
@@ -57,7 +57,7 @@ impl std::str::FromStr for EventsFrom {
 pub struct EventsPage {
     /// The entries of the events, oldest first.
     pub events: Vec<StoredEntry>,
-    /// Where the page of older events ends; none where there are none.
+    /// Where the page of older events ends; none where there are no older events.
     pub older: Option<EventsFrom>,
 }
 
@@ -122,7 +122,7 @@ struct Newest {
     max: usize,
     bytes_max: usize,
     bytes: usize,
-    /// Where those that are not looked at yet end.
+    /// Where the entries that are not read yet end.
     from: EventsFrom,
     found: VecDeque<StoredEntry>,
     /// Whether there is an older one, or may be.
@@ -144,7 +144,7 @@ impl Newest {
     }
 
     fn take(&mut self, stored: StoredEntry) {
-        // Of a page that begins with a larger event than fits, that one is all there is.
+        // A page whose first event is larger than the bound has that event alone.
         let fits = self.bytes + stored.size() <= self.bytes_max || self.found.is_empty();
         self.full = self.found.len() == self.max || !fits;
         if !self.full {

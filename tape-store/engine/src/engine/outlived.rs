@@ -1,8 +1,8 @@
 //! Work of workers that vanished while the clock was wrong.
 //!
-//! By the rules, a lease or claim that ends later than any could is over. Its hint lies as far ahead as the clock did, and asking
-//! for what is due now does not find it. So a few of the hints that lie so far ahead are looked at now and then, which costs the same however
-//! many there are: most are of runs that wait for long.
+//! By the rules, a lease or claim that ends later than any could is over. But its hint lies as far ahead as the clock was, so a search for
+//! work due now does not find it. So a few of the hints far ahead are checked once a minute. That costs the same however many there are:
+//! most belong to runs that wait for long.
 
 use super::Parts;
 use std::collections::HashMap;
@@ -15,11 +15,11 @@ use tape_store::contract::{Hint, Shard};
 use tape_store::error::StoreError;
 use tokio::time::Instant;
 
-/// How often they are looked at in a queue, and how many of a shard.
+/// How often such hints of a queue are checked, and how many of each shard.
 const PERIOD: Duration = Duration::from_secs(60);
 const HINTS_MAX: u32 = 64;
 
-/// How far each queue was looked through.
+/// How far each queue was checked.
 #[derive(Default)]
 pub(super) struct Outlived(Mutex<HashMap<Queue, Pass>>);
 
@@ -29,7 +29,7 @@ struct Pass {
 }
 
 impl Outlived {
-    /// The places to go on from, where it is time to.
+    /// The places to continue from, where the period is over.
     fn begin(&self, queue: Queue) -> Option<HashMap<u16, Hint>> {
         let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -55,7 +55,7 @@ impl Outlived {
     }
 }
 
-/// A place on the agenda before all hints that are due later than `due`. There need be no such stream.
+/// A place on the agenda before all hints that are due later than `due`. The stream of the place need not exist.
 fn before(queue: Queue, due: Timestamp) -> Hint {
     Hint {
         queue,
@@ -69,8 +69,8 @@ fn before(queue: Queue, due: Timestamp) -> Hint {
 }
 
 impl Parts {
-    /// Work of a queue that is due since the right to it is over, whatever its hint says. Often none, although there is some: it is
-    /// looked for now and then, and a part at a time.
+    /// Work of a queue whose right is over, whatever its hint says. Often empty although there is such work: it is searched once a minute,
+    /// a part at a time.
     pub(super) async fn outlived(&self, queue: Queue) -> Result<Vec<Hint>, StoreError> {
         let now = self.clock.read();
         if queue == Queue::Timers || !now.is_sure() {
@@ -93,7 +93,7 @@ impl Parts {
                 after.extend(hints.last().map(|last| (shard, last.clone())));
             }
             for hint in hints.into_iter().filter(|hint| hint.stream.as_run().is_some()) {
-                // A run that cannot be read is reported as damaged when it is asked for.
+                // A run that cannot be read is reported as damaged when it is next used.
                 let run = self.runs.state(&hint.stream).await.ok().flatten();
                 if run.is_some_and(|run| run.is_outlived(&hint.item, now)) {
                     let due_now = now.earliest();

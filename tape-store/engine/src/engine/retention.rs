@@ -1,10 +1,10 @@
 //! Retention: runs that ended long ago are retired, and their entries dropped.
 //!
-//! A run is retired by an entry that says what outlives the others, and only then are those dropped. Whatever breaks off in between,
-//! a run that is retired stays in the list until its entries are dropped, so whoever comes next finds it; several may do
-//! the same work at once, since a run is retired once and dropping again changes nothing.
+//! An entry that holds what outlives the others retires a run, and only then are the others dropped. If a step in between is interrupted,
+//! the retired run stays in the list until its entries are dropped, so the next pass finds it. Several processes may do the same work at
+//! once, since a run is retired once and dropping again changes nothing.
 //!
-//! Before anything is dropped, the run's whole journal is read and verified: a run that is damaged is left as it is, as the proof of that.
+//! Before anything is dropped, the run's whole journal is read and verified: a damaged run is left as it is, as the proof.
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
@@ -25,27 +25,27 @@ use tape_store::error::StoreError;
 /// How often a run is looked at again because others changed it meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Which runs go, in whose name and why.
+/// Which runs to retire, for which principal and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
     /// Runs of this tenant.
     pub tenant: Tenant,
-    /// That ended before this time.
+    /// Runs that ended before this time.
     pub ended_before: Timestamp,
-    /// Who lets them go, where it is known.
+    /// The principal that retires them, where it is known.
     pub principal: Option<Principal>,
     /// Why.
     pub reason: String,
-    /// Whether to look only.
+    /// Whether only to report what would be done.
     pub dry_run: bool,
 }
 
-/// What came of a page of runs.
+/// The result for a page of runs.
 #[derive(Clone, Debug, Default)]
 pub struct RetiredPage {
     /// How many runs were retired and dropped, or would be.
     pub runs: u64,
-    /// How many entries that were.
+    /// How many entries of these were dropped, or would be.
     pub entries: u64,
     /// Runs that were left as they are, and why.
     pub failed: Vec<(RunId, EngineError)>,
@@ -105,7 +105,7 @@ impl Parts {
         Ok(page)
     }
 
-    /// Retires a run that is due by its own account, not only by that of the list.
+    /// Retires a run that is due by its own state, not only by the list.
     async fn retire(
         &self,
         run: &RunId,
@@ -116,7 +116,7 @@ impl Parts {
             .map_err(|error| (run.clone(), error))
     }
 
-    /// Before a run is left to be dropped, all that it has was read and verified: what does not fit stays as it is.
+    /// Before a run is returned to be dropped, all its entries were read and verified: a damaged run stays as it is.
     async fn try_retire(&self, run: &RunId, retirement: &Retirement) -> Result<Option<Leaving>, EngineError> {
         let stream = StreamId::Run(run.clone());
         let leaving = |first: Seq| Leaving {
@@ -142,7 +142,7 @@ impl Parts {
             let (last, ended) = self.ends(&stream).await?;
             let end = last.as_ref().map(|last| (last.seq, last.digest));
             if end != Some(verified.head) {
-                // Others erased something of it, or retired it.
+                // Another process erased something of it, or retired it.
                 continue;
             }
             let command = Command {
@@ -164,7 +164,7 @@ impl Parts {
         })
     }
 
-    /// The entry at the end of a run's stream and the one that ended the run, which the rules ask for where it is retired; none where
+    /// The entry at the end of a run's stream and the one that ended the run, which the rules need to retire it; none where
     /// there are no such entries.
     pub(super) async fn ends(
         &self,
@@ -191,13 +191,13 @@ impl Parts {
     }
 }
 
-/// Whether a run ended long enough ago by its own account.
+/// Whether a run ended long enough ago by its own state.
 fn is_due(state: &Arc<Run>, retirement: &Retirement) -> bool {
     let summary = state.summary();
     summary.is_some_and(|summary| summary.status.is_final() && summary.changed_at < retirement.ended_before)
 }
 
-/// The id of the request that every server makes alike which retires this run. A run is retired once, so the request needs no
+/// The id of the request that retires this run; every server derives the same one. A run is retired once, so the request needs no
 /// place among those that the run remembers.
 fn request(stream: &StreamId, state: &Run) -> RequestId {
     let ended_at = state.summary().map(|summary| summary.changed_at);
@@ -205,7 +205,7 @@ fn request(stream: &StreamId, state: &Run) -> RequestId {
     RequestId::new(ended_at.unwrap_or_default(), u128::from_be_bytes(digest))
 }
 
-/// A place in the lists of ended runs, one list for each way to end. As a token: the status, a colon, and the list's own token.
+/// A place in the lists of ended runs, one list for each way to end. Its token is the status, a colon, and the list's own token.
 struct Place {
     status: RunStatus,
     token: Option<PageToken>,

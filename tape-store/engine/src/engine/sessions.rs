@@ -71,7 +71,7 @@ impl Parts {
             .sessions
             .command(&StreamId::Session(session.clone()), command)
             .await?;
-        // What a session that ends recorded for others is not lost with it.
+        // The changes of shared state that an ending session recorded are not lost with it.
         if (ends || shared.is_some())
             && let Err(error) = self.merge(session).await
         {
@@ -98,7 +98,7 @@ impl Parts {
             let Err(rejection) = shared.as_deref().cloned().unwrap_or_default().takes(&delta) else {
                 continue;
             };
-            // A repeated command is told what came of it, and one that is refused in any case, why.
+            // A repeated command gets its first outcome; a command that is refused in any case gets that rejection.
             let state = self.sessions.state(&StreamId::Session(session.clone())).await?;
             let state = state.as_deref().cloned().unwrap_or_default();
             let adds = |decided: Decided| !decided.entries.is_empty();
@@ -138,7 +138,7 @@ impl Parts {
             };
             attempts += 1;
             match self.ask_session(session, command).await {
-                // Something of it was erased since it was read.
+                // A payload of the session was erased since it was read.
                 Err(EngineError::Rejected(Rejection::Woken { .. })) if attempts < ATTEMPTS_MAX => {}
                 answer => return answer,
             }
@@ -186,8 +186,8 @@ impl Parts {
         Ok(shared.map(|shared| shared.state().clone()).unwrap_or_default())
     }
 
-    /// Carries what is pending over, oldest first. Safe to repeat and to race: each change counts once. What shared state does not take
-    /// is recorded as refused, so that the session goes on.
+    /// Carries what is pending over, oldest first. Safe to repeat and to race: each change counts once. A change that shared state refuses
+    /// is recorded as refused, so that the session continues.
     pub(super) async fn merge(&self, session: &SessionId) -> Result<(), EngineError> {
         let stream = StreamId::Session(session.clone());
         let Some(state) = self.sessions.state(&stream).await? else {
@@ -244,7 +244,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Carries a change over once. One that is so old that the shared state may have forgotten it is looked for in its entries first.
+    /// Carries a change over once. Where a change is so old that the shared state may have forgotten it, its entries are searched first.
     async fn carry_over(
         &self,
         session: &SessionId,
@@ -276,7 +276,7 @@ impl Parts {
         }
     }
 
-    /// Looks for a change in the entries of shared state after `after`: none where it is there, else the last entry.
+    /// Searches for a change in the entries of shared state after `after`. Returns none where the change is found, else the last entry.
     async fn find_change(
         &self,
         session: &SessionId,
@@ -328,7 +328,7 @@ pub(super) fn shared_stream(session: &SessionId, user: Option<User>) -> StreamId
     }
 }
 
-/// The id of a request that every server makes alike which carries this change over. The change itself says whether it was carried
+/// The id of the request that carries this change over; every server derives the same one. The change itself says whether it was carried
 /// over before, not the id.
 fn request(session: &SessionId, source: Seq, at: Timestamp, word: &str) -> RequestId {
     let digest = ContentDigest::of(&("tape merge", session, source, word)).0;

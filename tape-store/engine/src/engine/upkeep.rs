@@ -1,8 +1,8 @@
 //! The indexes, compared with what the streams imply, and put right.
 //!
-//! First come the streams: what each implies must be in the indexes. Then come the hints of each queue: what the index has must be what
-//! its stream implies. A finding counts only where the stream did not move on meanwhile, so commits go on beside it and nothing is
-//! found that is not there.
+//! First, each stream is compared with the indexes: what the stream implies must be in them. Then the hints of each queue are compared with
+//! the streams: each hint must be one that its stream implies. A finding counts only where the stream did not move on meanwhile, so commits
+//! may continue and every finding is real.
 
 use super::{Engine, Parts};
 use crate::stream_service::EngineError;
@@ -19,69 +19,69 @@ use tape_store::contract::{Head, Hint, PageToken};
 use tape_store::error::StoreError;
 use tape_store::upkeep::{Correction, End, StreamPage};
 
-/// How often a stream is looked at again that moves on meanwhile.
+/// How often a stream that moves on meanwhile is compared again.
 const LOOKS_MAX: u32 = 8;
 /// The pause before another pass over indexes that had to be corrected.
 const PASS_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a pass that failed.
 const FAILURE_PAUSE: Duration = Duration::from_secs(30);
 
-/// What was found in one page of a look over the indexes.
+/// The findings of one page of a check of the indexes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexPage {
     /// Streams and hints that were looked at.
     pub looked_at: u64,
-    /// What the indexes have otherwise than the streams.
+    /// The differences between the indexes and the streams.
     pub findings: Vec<IndexFinding>,
     /// Where the next page begins; none at the end.
     pub next: Option<PageToken>,
 }
 
-/// Something that the indexes have otherwise than a stream.
+/// A difference between the indexes and a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFinding {
     /// The stream.
     pub stream: String,
     /// What is wrong.
     pub problem: IndexProblem,
-    /// Whether it was put right.
+    /// Whether it was corrected.
     pub corrected: bool,
 }
 
-/// What the indexes have otherwise than a stream.
+/// The kinds of difference between the indexes and a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexProblem {
     /// Due work that the stream implies is not in the index.
     Missing {
-        /// Whose work.
+        /// Whose work it is.
         queue: Queue,
-        /// Which.
+        /// Which item.
         item: Item,
         /// When it is due.
         due: Timestamp,
     },
-    /// Due work is in the index that the stream does not imply.
+    /// The index has due work that the stream does not imply.
     Stale {
-        /// Whose work.
+        /// Whose work it is.
         queue: Queue,
-        /// Which.
+        /// Which item.
         item: Item,
         /// When it is due by the index.
         due: Timestamp,
     },
-    /// Lists show the run otherwise, or not at all.
+    /// Lists show the run wrongly, or not at all.
     Listed,
     /// The stream cannot be read.
     Unreadable {
         /// Why.
         problem: String,
     },
-    /// The stream did not stay as it was long enough to be compared.
+    /// The stream changed too often to be compared.
     Busy,
 }
 
 impl IndexProblem {
-    /// Its word.
+    /// The name of the kind of problem.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -135,7 +135,7 @@ impl Implied {
     }
 }
 
-/// Where a look over the indexes goes on: amid the streams, or amid a queue's hints.
+/// Where a check of the indexes continues: among the streams, or among a queue's hints.
 enum Place {
     Streams(Option<PageToken>),
     Hints(Queue, Option<PageToken>),
@@ -160,7 +160,7 @@ impl Place {
         PageToken(format!("{phase} {}", from.map_or("", |from| &from.0)))
     }
 
-    /// Where to go on after a page of a phase.
+    /// Where to continue after a page of a phase.
     fn after(&self, next: Option<PageToken>) -> Option<PageToken> {
         if let Some(next) = next {
             let phase = match self {
@@ -178,18 +178,18 @@ impl Place {
 }
 
 impl Engine {
-    /// A page of the streams there are, of all tenants and kinds, at most `limit` of them.
+    /// A page of all streams, of all tenants and kinds, at most `limit` of them.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] where the token is none of this journal's; otherwise as the store says.
+    /// [`StoreError::Invalid`] where the token is not of this journal; otherwise the store's error.
     pub async fn streams(&self, from: Option<&PageToken>, limit: u32) -> Result<StreamPage, StoreError> {
         self.store().upkeep().streams(from, limit).await
     }
 
-    /// Compares a page of the indexes of due work and of runs with what the streams imply, and puts right what is otherwise, where
-    /// asked. Looks at `limit` streams or hints at most, and at most at [`INDEX_PAGE_MAX`].
+    /// Compares a page of the indexes of due work and of runs with what the streams imply, and corrects differences where `correct` is set.
+    /// Looks at `limit` streams or hints at most, and at most at [`INDEX_PAGE_MAX`].
     ///
-    /// It may be broken off anywhere, repeated, and done by several at once, while others write.
+    /// It may be interrupted anywhere, repeated, and run by several processes at once, while others write.
     ///
     /// # Errors
     /// [`EngineError::Store`] where the indexes cannot be read. What is wrong with a single stream is a finding.
@@ -218,12 +218,12 @@ impl Engine {
         Ok(page)
     }
 
-    /// Makes the indexes agree with the computation of this build, where they were last made to agree with an earlier one. Returns once
-    /// they do; drop it to end earlier.
+    /// Makes the indexes agree with the computation of this build, where they last agreed with an earlier one. Returns once they agree;
+    /// drop the future to end earlier.
     ///
-    /// Passes over the indexes go on until one finds nothing: servers of an earlier build write by theirs, as long as there are any, and
-    /// a stream that is written to all the while is compared in a later one. A stream that cannot be read is told and left as it is:
-    /// once a person has mended it, `tape agenda rebuild` looks at it.
+    /// Passes over the indexes repeat until one finds nothing: as long as servers of an earlier build run, they write by their computation,
+    /// and a stream under constant writes is compared in a later pass. A stream that cannot be read is reported and left as it is: once an
+    /// operator has repaired it, `tape agenda rebuild` compares it.
     pub async fn keep_index_current(&self) {
         loop {
             match self.is_index_current().await {
@@ -252,19 +252,19 @@ impl Engine {
     /// Whether the indexes agree with the computation of this build or of a later one.
     ///
     /// # Errors
-    /// As the store says.
+    /// The store's error.
     pub async fn is_index_current(&self) -> Result<bool, StoreError> {
         Ok(self.store().upkeep().index_version().await? >= agenda::VERSION)
     }
 
-    /// One pass over all indexes; how much of them was otherwise, or could not be compared.
+    /// One pass over all indexes; returns how many differences were found or streams could not be compared.
     async fn correct_index(&self) -> Result<u64, EngineError> {
         let (mut from, mut open) = (None, 0);
         loop {
             let page = self.check_index(from.as_ref(), INDEX_PAGE_MAX, true).await?;
             for finding in &page.findings {
                 let (stream, problem) = (&finding.stream, &finding.problem);
-                tracing::info!(stream, %problem, corrected = finding.corrected, "the indexes were otherwise");
+                tracing::info!(stream, %problem, corrected = finding.corrected, "the indexes differed from the stream");
             }
             let counts =
                 |finding: &&IndexFinding| !matches!(finding.problem, IndexProblem::Unreadable { .. });
@@ -332,7 +332,7 @@ impl Parts {
         Ok(due.next)
     }
 
-    /// Compares what the indexes have of a stream with what it implies; with hints, only whether those are implied.
+    /// Compares the indexes of a stream with what the stream implies; where hints are given, only whether the stream implies those.
     async fn compare(
         &self,
         page: &mut IndexPage,
@@ -358,7 +358,7 @@ impl Parts {
             if problems.is_empty() {
                 return Ok(());
             }
-            // What was read in between belongs to the same end only if the stream still ends there.
+            // The reads in between belong to the same end only if the stream still ends there.
             let head = self.store.head(stream).await?;
             let Some(head) = head.filter(|head| head.seq == implied.seq) else {
                 continue;
@@ -401,7 +401,7 @@ impl Parts {
         })
     }
 
-    /// What a stream implies and the indexes have not.
+    /// What a stream implies and the indexes lack.
     async fn missing(
         &self,
         stream: &StreamId,

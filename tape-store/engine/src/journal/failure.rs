@@ -1,4 +1,4 @@
-//! What an error of the engine or its store means to the caller of a journal.
+//! Maps errors of the engine or its store to errors of a journal.
 
 use crate::EngineError;
 use tape_api::JournalError;
@@ -15,7 +15,7 @@ impl From<EngineError> for JournalError {
     }
 }
 
-/// What an error of a store means. One that does not say otherwise needs a person.
+/// The journal's error for an error of a store. An error of an unknown kind needs a person.
 pub(super) fn of_store(error: StoreError) -> JournalError {
     match error {
         StoreError::Unavailable { .. } => JournalError::unavailable(error),

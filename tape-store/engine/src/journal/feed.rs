@@ -48,12 +48,12 @@ struct Reader {
     /// None before it is opened.
     feed: Option<Feed>,
     backoff: Backoff,
-    /// What to wait for before the next try, after a failure.
+    /// The pause before the next attempt, after a failure.
     pause: Option<Duration>,
 }
 
 impl Reader {
-    /// The next page; none at the end. After a failure that may pass, the feed goes on where it was.
+    /// The next page; none at the end. After a transient failure, the feed continues where it was.
     async fn next(&mut self) -> Result<Option<FeedPage>, JournalError> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;

@@ -13,11 +13,11 @@ use tape_store::contract::JournalStore;
 /// How entries are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// To the end that the head says there is.
+    /// To the end that the head names.
     ToEnd,
-    /// Whatever entries there are, for who compares them with the head.
+    /// All stored entries, for a caller that compares them with the head.
     AsStored,
-    /// For ever: what is still to come follows.
+    /// Without end: later entries follow.
     Following,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn pages(store: Arc<dyn JournalStore>, stream: StreamId, after: Seq, 
         async move {
             let at = at?;
             match page(store.as_ref(), &stream, at, reading).await {
-                // An error ends the pages: the reader goes on from what it has.
+                // An error ends the pages: the reader continues from its last entry.
                 Err(failure) => Some((Err(failure), None)),
                 Ok(page) => page
                     .last()
@@ -51,7 +51,7 @@ async fn page(
             .map_err(of_store);
     }
     loop {
-        // Asked for before looking, so that what comes in between is not missed.
+        // This is requested before the read, so that an entry committed in between is not missed.
         let changed = store.changed();
         let page = store
             .read(stream, after, PAGE_ENTRIES_MAX)

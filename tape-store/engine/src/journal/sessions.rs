@@ -1,4 +1,4 @@
-//! What of a session is read from its entries: its events.
+//! Reads the events of a session from its entries.
 
 use crate::{Engine, EventsFrom};
 use tape_api::JournalError;

@@ -1,4 +1,4 @@
-//! Changes of a value, as they come.
+//! Follows the changes of a value.
 
 use super::pages::{Reading, pages};
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -44,7 +44,7 @@ pub(super) fn watch(
     entries.filter(newer).boxed()
 }
 
-/// The transition that an entry is, without the value before: that stands in the entry before alone.
+/// The transition of an entry, without the previous value: only the previous entry has that.
 fn transition(entry: Entry) -> Option<Transition> {
     let (version, value) = match entry.body {
         EntryBody::ValuePut(put) => (put.version, Some(put.value)),

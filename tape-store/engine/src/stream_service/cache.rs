@@ -1,4 +1,4 @@
-//! The states of streams that were used lately, bounded by bytes.
+//! The states of recently used streams, bounded by bytes.
 
 use super::loaded::Loaded;
 use lru::LruCache;
@@ -26,7 +26,7 @@ impl<S: Decider> Cache<S> {
         Some(loaded)
     }
 
-    /// Keeps a state, and returns those that had to go for it, longest unused first.
+    /// Caches a state, and returns the evicted states, least recently used first.
     pub(super) fn put(&mut self, stream: StreamId, loaded: Loaded<S>) -> Vec<Loaded<S>> {
         self.bytes += loaded.weight();
         let mut gone: Vec<_> = self.states.put(stream, loaded).into_iter().collect();

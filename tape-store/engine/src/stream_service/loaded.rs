@@ -14,18 +14,18 @@ use tape_core::status::Summary;
 use tape_store::contract::{Batch, BatchId, Head, JournalStore, Snapshot, SnapshotChange};
 use tape_store::error::{Source, StoreError};
 
-/// A snapshot is taken after at least so many entries...
+/// A snapshot is taken after at least this many entries...
 const SNAPSHOT_ENTRIES_MIN: u64 = 256;
 /// ...that have at least this part of the bytes of the last one, so that snapshots of a growing state stay a small part
 /// of what is written.
 const SNAPSHOT_BYTES_PART: usize = 2;
-/// What a cached state weighs beside its bytes.
+/// What a cached state costs beside its bytes.
 const WEIGHT_MIN: usize = 1024;
 
 #[derive(Clone)]
 pub(super) struct Loaded<S> {
     state: Arc<S>,
-    /// Whether another process was seen to write to the stream lately.
+    /// Whether another process was found to have written to the stream at the last refresh.
     shared: bool,
     chain: Chain,
     agenda: Agenda,
@@ -57,9 +57,9 @@ impl<S: Decider> Loaded<S> {
         Ok(loaded)
     }
 
-    /// Makes it the state of the stream as the store has it now: folds what was appended since, by whomever. Where the store has not, or
-    /// no more, the last entry that was folded, the stream is read anew: the state is of a history that was lost with a primary, or
-    /// by restoring a backup, or its entries were dropped.
+    /// Brings the state up to date with the store: folds the entries that any process has appended since. Where the store does not have the
+    /// last folded entry, the stream is loaded anew. Then the state is of a history that was lost with a primary or by restoring a backup,
+    /// or its entries were dropped.
     pub(super) async fn refresh(
         &mut self,
         store: &dyn JournalStore,
@@ -69,7 +69,7 @@ impl<S: Decider> Loaded<S> {
         if before == Seq::ZERO {
             self.catch_up(store, stream, Seq(u64::MAX)).await?;
         } else {
-            // With its own last entry, so that the same request shows whether the store still has it.
+            // The page includes the last folded entry, so that the same read shows whether the store still has it.
             let page = store.read(stream, Seq(before.0 - 1), PAGE_ENTRIES_MAX).await?;
             let own = page.first().map(|own| (own.seq, own.digest));
             if own != Some((before, self.chain.digest())) {
@@ -91,7 +91,7 @@ impl<S: Decider> Loaded<S> {
         Ok(())
     }
 
-    /// Whether another process was seen to write to the stream when it was last looked at.
+    /// Whether another process was found to have written to the stream at the last refresh.
     pub(super) const fn is_shared(&self) -> bool {
         self.shared
     }
@@ -104,7 +104,7 @@ impl<S: Decider> Loaded<S> {
         &self.state
     }
 
-    /// About how many bytes of memory it takes.
+    /// About how many bytes of memory the state takes.
     pub(super) const fn weight(&self) -> usize {
         WEIGHT_MIN + self.snapshot_bytes + self.bytes_since
     }
@@ -123,7 +123,7 @@ impl<S: Decider> Loaded<S> {
         }
     }
 
-    /// The snapshot of a head and its state, where it can be read. One that cannot is as good as none: the entries are there.
+    /// The snapshot of a head and its state, where it can be read. A snapshot that cannot be read counts as none: the entries replace it.
     fn restored(head: &Head) -> Option<(&Snapshot, S)> {
         let snapshot = head
             .snapshot
@@ -133,8 +133,7 @@ impl<S: Decider> Loaded<S> {
         Some((snapshot, state))
     }
 
-    /// Begins with the state of a snapshot, where the entry that it was taken after says that it is this one; else before the first
-    /// entry.
+    /// Begins with the state of a snapshot, where the entry that it was taken after names this snapshot; else before the first entry.
     async fn from_snapshot(
         store: &dyn JournalStore,
         stream: &StreamId,
@@ -160,7 +159,7 @@ impl<S: Decider> Loaded<S> {
         Ok(loaded)
     }
 
-    /// Refuses a journal that was moved under another name: its effects would get other keys, and happen again.
+    /// Refuses a journal that was moved under another name: its effects would get other idempotency keys, and happen again.
     fn check_name(&self, stream: &StreamId) -> Result<(), EngineError> {
         match self.state.named() {
             Some(named) if named != *stream => {
@@ -199,7 +198,7 @@ impl<S: Decider> Loaded<S> {
         Ok(())
     }
 
-    /// Whether an entry stands for all before it, among them some that were dropped before they were read here.
+    /// Whether an entry stands for all entries before it, of which some were dropped before they were read here.
     fn is_overtaken_by(&self, stored: &StoredEntry) -> bool {
         let retires = |entry: Entry| matches!(entry.body, EntryBody::RunRetired(_));
         stored.seq > self.seq().next() && codec::decode(stored).is_ok_and(retires)
@@ -217,7 +216,7 @@ impl<S: Decider> Loaded<S> {
         Ok(())
     }
 
-    /// Entries that vanished from the end, or a head of other entries, show here.
+    /// Detects entries missing from the end, or a head of other entries.
     fn check_head(&self, stream: &StreamId, head: &Head) -> Result<(), EngineError> {
         let (end, found) = (self.seq(), self.chain.digest());
         let error = if end < head.seq {
@@ -247,8 +246,8 @@ pub(crate) fn damaged(stream: &StreamId, source: Source) -> EngineError {
     }
 }
 
-/// The chain up to the entry that a snapshot was taken after, where that entry says that it is this snapshot. The page has the
-/// entries from the one before it on.
+/// The chain up to the entry that a snapshot was taken after, where that entry names this snapshot. The page begins with the entry before
+/// it.
 fn bound(stream: &StreamId, page: &[StoredEntry], snapshot: &Snapshot) -> Option<Chain> {
     let (mut chain, of) = match page {
         [of, ..] if of.seq == snapshot.seq => (Chain::new(stream), of),
@@ -286,7 +285,7 @@ pub(super) struct Extension {
     epoch: tape_core::id::Epoch,
     pub(super) entries: Vec<StoredEntry>,
     pub(super) bytes: usize,
-    /// Whether one of them erases something that the last snapshot may have.
+    /// Whether one of them erases bytes that the last snapshot may have.
     pub(super) erases: bool,
 }
 
@@ -375,7 +374,7 @@ impl<S: Decider> Loaded<S> {
         }
     }
 
-    /// What erases something never leaves the last snapshot as it was.
+    /// A batch that erases something never keeps the last snapshot.
     fn snapshot_change(&mut self, extension: &mut Extension) -> SnapshotChange {
         if !extension.erases && !self.snapshot_is_due() {
             return SnapshotChange::Keep;
@@ -425,7 +424,7 @@ mod tests {
     use tape_core::time::Timestamp;
     use tape_core::value::Value;
 
-    /// A batch of one entry, which erases something or not, with so many bytes besides.
+    /// A batch of one entry, which erases something or not, with `bytes` bytes besides.
     fn batch(erases: bool, bytes: usize) -> SnapshotChange {
         let stream = StreamId::Value {
             tenant: Tenant::new("t").unwrap(),

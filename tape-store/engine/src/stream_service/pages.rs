@@ -1,4 +1,4 @@
-//! A stream's entries from a place to its end, for whoever shows or checks them.
+//! A stream's entries from a place to its end, for callers that show or check them.
 
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId};
@@ -8,8 +8,7 @@ use tape_store::error::StoreError;
 /// At most `limit` entries after `after`; none at the end.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] where the store's own account of the stream says that there are more entries than that, or knows nothing of
-/// a stream that has some.
+/// [`StoreError::Corrupt`] where the head of the stream says that there are more entries, or a stream with entries has no head.
 pub async fn page_to_end(
     store: &dyn JournalStore,
     stream: &StreamId,

@@ -1,4 +1,4 @@
-//! Places for requests that wait, so that one busy stream or tenant does not take them all.
+//! Places for requests that wait, so that one busy stream or tenant does not take all of them.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,7 +22,7 @@ pub(super) struct Places {
 
 /// A place for one request, free again when dropped.
 pub(super) struct Place {
-    // Freed in this order: the scarcest last.
+    // Dropped in this order: the scarcest last.
     _all: OwnedSemaphorePermit,
     _of_tenant: Share<Tenant>,
     _of_stream: Share<StreamId>,
@@ -37,7 +37,7 @@ impl Places {
         }
     }
 
-    /// Waits for a place. The narrowest bound is waited for first, so that what waits behind it holds no wider one.
+    /// Waits for a place. It acquires the narrowest bound first, so that a caller waiting for that one holds no wider one.
     pub(super) async fn take(&self, stream: &StreamId) -> Place {
         let of_stream = self.of_streams.take(stream).await;
         let of_tenant = self.of_tenants.take(stream.tenant()).await;

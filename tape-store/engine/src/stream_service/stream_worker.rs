@@ -19,12 +19,12 @@ use tape_store::contract::{Batch, BatchId, CommitOutcome, JournalStore};
 use tape_store::error::{CommitError, Source, StoreError};
 use tokio::sync::oneshot;
 
-/// How often a command is decided again because others changed its stream.
+/// How often a command is decided at most, where others change its stream.
 const ATTEMPTS_MAX: u32 = 64;
-/// How often it is asked what became of a batch whose answer was lost, and for how long at most: callers wait meanwhile.
+/// How often a batch with a lost answer is resolved, and for how long at most: callers wait meanwhile.
 const LOOKUPS_MAX: u32 = 6;
 const LOOKING_MAX: Duration = Duration::from_secs(10);
-/// What an entry may grow by where it names a snapshot.
+/// How much an entry may grow where it names a snapshot.
 const SNAPSHOT_NAME_BYTES: usize = 128;
 /// The first wait between two attempts; it doubles each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -48,7 +48,7 @@ pub(super) enum Request<S: Decider> {
 
 impl<S: Decider> Request<S> {
     fn refuse(self, error: EngineError) {
-        // A caller that is gone does not want the answer.
+        // A caller that is gone needs no answer.
         match self {
             Self::Command { answer, .. } | Self::Erasure { answer, .. } => drop(answer.send(Err(error))),
             Self::State { answer } => drop(answer.send(Err(error))),
@@ -63,7 +63,7 @@ pub(super) struct StreamWorker {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Requests that were decided on one working state, with what they come to once it is durable.
+/// Requests that were decided on one working state, with their outcomes once it is durable.
 struct DecisionBatch<S: Decider> {
     decided: Vec<(Request<S>, Outcome)>,
     extension: Extension,
@@ -77,7 +77,7 @@ enum Outcome {
     State,
 }
 
-/// What became of a round.
+/// The result of a round.
 enum Settled {
     Committed,
     /// Decide again.
@@ -86,7 +86,7 @@ enum Settled {
 }
 
 impl StreamWorker {
-    /// Serves all `requests`. Returns the state as it is in the store, or none where that is not known.
+    /// Serves all `requests`. Returns the state as it is in the store, or none where the state is not known.
     pub(super) async fn serve<S: Decider>(
         &self,
         stream: &StreamId,
@@ -94,7 +94,7 @@ impl StreamWorker {
         mut requests: VecDeque<Request<S>>,
     ) -> Option<Loaded<S>> {
         let mut attempts = 0;
-        // Whether the state is known to be the store's at a time after the requests came.
+        // Whether the state is known to match the store at a time after the requests arrived.
         let mut current = false;
         while !requests.is_empty() {
             let mut loaded = match self.take_up(stream, cached.take(), attempts, &mut current).await {
@@ -150,7 +150,7 @@ impl StreamWorker {
         cached
     }
 
-    /// Waits until the time is known, where a command is decided by it for the first time.
+    /// Waits until the time is known, where a command that needs the time is decided first.
     async fn know_the_time<S: Decider>(&self, requests: &VecDeque<Request<S>>) -> Result<(), EngineError> {
         let commands = requests
             .iter()
@@ -173,7 +173,7 @@ impl StreamWorker {
             *current = true;
             return Loaded::load(self.store.as_ref(), stream, shared).await;
         };
-        // What is decided on an old state is refused, after it has waited for its commit: a look is cheaper.
+        // A commit that was decided on an old state is refused after its wait: reading the head is cheaper.
         if loaded.is_shared() && !*current {
             loaded.refresh(self.store.as_ref(), stream).await?;
             *current = true;
@@ -181,7 +181,7 @@ impl StreamWorker {
         Ok(loaded)
     }
 
-    /// Commits what a round came to.
+    /// Commits the entries of a round.
     async fn settle<S: Decider>(
         &self,
         stream: &StreamId,
@@ -196,7 +196,7 @@ impl StreamWorker {
         self.commit(loaded.batch(id, stream, extension)).await
     }
 
-    /// Makes sure that what the round acknowledges without a commit is durable: it was only read.
+    /// Makes sure that what the round acknowledges without a commit is durable: the entries were only read.
     async fn confirm<S: Decider>(&self, stream: &StreamId, round: &DecisionBatch<S>) -> Settled {
         let acknowledges = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Reply(Ok(_)));
         if !round.decided.iter().any(acknowledges) {
@@ -312,7 +312,7 @@ impl<S: Decider> DecisionBatch<S> {
             return Taken::Outcome(Err(rejection));
         }
         let entries = self.extension.entries.len() + sealed.len();
-        // Beside what erases something there is room to name the snapshot that replaces the last one.
+        // A batch that erases something reserves room to name the snapshot that replaces the last one.
         let bytes_max = match self.extension.erases || sealed.erases() {
             true if !self.extension.entries.is_empty() => BATCH_BYTES_MAX - SNAPSHOT_NAME_BYTES,
             _ => BATCH_BYTES_MAX,

@@ -1,4 +1,4 @@
-//! What things cost, in calls and rows.
+//! What operations cost, in calls and rows.
 
 use super::pen::Pen;
 use super::wire::{Counts, Wire};
@@ -44,7 +44,7 @@ fn counted(table: &Arc<dyn Table>) -> (Arc<Wire>, BigtableStore) {
     (wire, store(&over, NEVER))
 }
 
-/// What a call costs.
+/// The cost of a call.
 async fn cost<T>(wire: &Wire, call: impl Future<Output = T>) -> (Counts, T) {
     let before = wire.counts();
     let outcome = call.await;
@@ -72,12 +72,12 @@ async fn a_step_is_two_calls() {
         ..Counts::default()
     };
     let steps = [
-        // News, due work, and the four lists of a run without labels.
+        // The hint of the pending stream, due work, and the four lists of a run without labels.
         (moved(None, Some(10)), summary(RunStatus::Running, 1), 6),
         (Vec::new(), None, 1),
         (Vec::new(), None, 1),
         (moved(Some(10), Some(20)), None, 2),
-        // Takes the hint along that the step before made obsolete.
+        // This also deletes the hint that the step before made obsolete.
         (Vec::new(), None, 2),
         // Two of the lists are new.
         (moved(Some(20), None), summary(RunStatus::Completed, 1), 3),
@@ -108,7 +108,7 @@ async fn a_step_is_two_calls() {
     assert_eq!(counts, expected);
 }
 
-/// A server that has not seen a run reads its end first, with its state or alone.
+/// A server that has not seen a run first reads its end, with its state or alone.
 #[tokio::test]
 async fn the_first_step_on_a_run_reads_its_end_once() {
     let Some(table) = table().await else { return };
@@ -126,8 +126,8 @@ fn finished() -> usize {
     wanted.map_or(10_500, |wanted| wanted.parse().expect("it is a number"))
 }
 
-/// Runs that ended do not cost those who look for work, nor those who list what runs, once somebody has looked: not even if the
-/// processes that ended them died before they took their hints away.
+/// Ended runs add no cost to a search for work or to a list of running runs, after the first search: also if the processes that ended them
+/// died before they deleted their hints.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn due_work_costs_what_is_due_whatever_has_ended() {
     let Some(table) = table().await else { return };
@@ -144,14 +144,14 @@ async fn due_work_costs_what_is_due_whatever_has_ended() {
         let (first, second) = (look(&table).await, look(&table).await);
         let due = costs.len() + 1;
         assert_eq!((first.1, second.1), ((due, due), (due, due)));
-        // Each run that ended left a hint of due work before those that are due, and a place before those in the list of what runs. Whoever meets
-        // one reads it and the stream's row, and takes it away.
+        // Each run that ended left a hint of due work before those that are due, and a place before those in the list of what runs. The
+        // first reader of one reads it and the stream's row, and deletes it.
         let runs = runs as u64;
         let (read, changed) = (first.0.rows_read - second.0.rows_read, first.0.rows_changed);
         assert_eq!((read, changed), (4 * runs, 2 * runs));
         costs.push((second.0.rows_read, second.0.rows_changed));
     }
-    // Each run that is due is a hint and a row, both times it is looked for; the second time there is one more of them.
+    // Each due run costs a hint and a row in both searches; the second time there is one more of them.
     assert_eq!(costs, [(4, 0), (8, 0)], "among 100 finished runs and among many");
 }
 
@@ -174,7 +174,7 @@ async fn look(table: &Arc<dyn Table>) -> (Counts, (usize, usize)) {
     .await
 }
 
-/// Runs that were due before anything else, and ended; with each process what it would have taken away is lost.
+/// Runs that were due before anything else, and ended. Each process dies before it deletes what became obsolete.
 async fn end_runs(table: &Arc<dyn Table>, nth: usize, runs: usize) {
     for first in (0..runs).step_by(250) {
         let store = store(table, NEVER);
@@ -202,7 +202,7 @@ async fn end_runs(table: &Arc<dyn Table>, nth: usize, runs: usize) {
     }
 }
 
-/// A run that grows by an entry a commit, whose row is emptied each time it has 256 entries: the commit that meets it pays for that.
+/// A run that grows by an entry a commit, whose row is emptied each time it has 256 entries: the commit that finds it full pays for that.
 #[tokio::test]
 async fn a_segment_is_four_changes_and_three_reads() {
     const ENTRIES: u64 = 600;
@@ -226,7 +226,7 @@ async fn a_segment_is_four_changes_and_three_reads() {
     assert_eq!(counts, expected);
 }
 
-/// Looking for pending streams where there is none is a scan of the log's end, before and after one of the pending streams.
+/// Looking for pending streams where there is none is a scan of the log's end before and after a scan of the pending streams.
 #[tokio::test]
 async fn a_feed_without_news_is_three_reads_of_no_rows() {
     let Some(table) = table().await else { return };
@@ -243,8 +243,8 @@ async fn a_feed_without_news_is_three_reads_of_no_rows() {
         ..Counts::default()
     };
     assert_eq!(counts, expected);
-    // With pending streams: the log three times, the set, the stream's end and its entries; the row of the log, which is reserved and made, and what
-    // it makes obsolete.
+    // With pending streams: the log three times, the set, the stream's end and its entries; the row of the log, which is reserved and made,
+    // and the hints that it makes obsolete.
     pen.put(&store, "x", 3).await;
     let cursor = store.tail_end(shard).await.unwrap();
     pen.put(&store, "x", 3).await;
@@ -253,7 +253,7 @@ async fn a_feed_without_news_is_three_reads_of_no_rows() {
     assert_eq!((counts.reads, counts.mutates, counts.checks), (6, 2, 2));
 }
 
-/// Shortening the log looks at so many rows and streams at a time, whatever its length, and goes on where it was.
+/// Shortening the log reads a bounded number of rows and streams at a time, whatever its length, and continues where it was.
 #[tokio::test]
 async fn a_piece_of_shortening_the_log_is_bounded() {
     let Some(table) = table().await else { return };
@@ -261,7 +261,7 @@ async fn a_piece_of_shortening_the_log_is_bounded() {
     let (mut gone, mut kept) = (Pen::new("gone"), Pen::new("kept"));
     gone.put(&store, "x", 2).await;
     kept.put(&store, "x", 1).await;
-    // Each row names the first entry of the one, and every tenth that of the other as well.
+    // Each row names the first entry of the one stream, and every tenth also that of the other.
     let row = |number: u64| {
         let pens = if number.is_multiple_of(10) {
             &[&gone, &kept][..]

@@ -1,5 +1,5 @@
-//! A process that dies after each single change of a row, and the one that carries on: no work is lost, none is done twice, and nothing
-//! is left behind that stands in the way.
+//! A process dies after each single change of a row, and another continues: no work is lost, none is done twice, and nothing that stays
+//! behind does harm.
 
 use super::pen::{Pen, all};
 use super::wire::{Order, Wire};
@@ -22,24 +22,24 @@ use tape_core::id::{App, Key, Seq, StreamId, Tenant, TimerName};
 use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
-/// Plays that are on their way at the same time.
+/// Plays that run at the same time.
 const UNDER_WAY_MAX: usize = 6;
 
 /// The process died.
 struct Died;
 
-/// What is done to a store, one after the other.
+/// The steps of a script.
 #[derive(Clone)]
 enum Step {
     /// One call with batches of different streams.
     Commit(Vec<Batch>),
     Erase(StreamId, Seq),
     Drop(Vec<(StreamId, Seq)>),
-    /// Gives back what can be given back.
+    /// Gives back all space that can be given back.
     Reclaim,
-    /// Reads what is new in the feed.
+    /// Reads the new entries of the feed.
     Follow,
-    /// Looks at all due work and all lists.
+    /// Reads all due work and all lists.
     Look,
 }
 
@@ -148,11 +148,11 @@ fn script() -> Vec<Step> {
     steps
 }
 
-/// A script and how far it came: what somebody outside the process knows.
+/// A script and its progress, as known outside the process.
 struct Play {
     steps: Vec<Step>,
     next: usize,
-    /// Whether a process died amid the next step.
+    /// Whether a process died during the next step.
     in_doubt: bool,
     cursors: Vec<Cursor>,
     seen: HashMap<StreamId, Seq>,
@@ -169,7 +169,7 @@ impl Play {
         }
     }
 
-    /// Goes on until the end, or until the process dies.
+    /// Continues until the end, or until the process dies.
     async fn go_on(&mut self, store: &dyn JournalStore) -> Result<(), Died> {
         while let Some(step) = self.steps.get(self.next).cloned() {
             let done = match step {
@@ -212,7 +212,7 @@ impl Play {
     }
 }
 
-/// What a call to a process that may die comes to.
+/// The result of a call to a process that may die.
 fn alive<T>(outcome: Result<T, StoreError>) -> Result<T, Died> {
     match outcome {
         Ok(value) => Ok(value),
@@ -318,7 +318,7 @@ async fn feed(store: &dyn JournalStore) -> BTreeMap<StreamId, Vec<Seq>> {
     fed
 }
 
-/// The store has what a store would have that never failed, in every place where it can be found, and nothing else.
+/// The store has exactly what a store without failures would have, in every place where it can be found.
 async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
     let (model, store) = (MemoryStore::with_shards(SHARDS), store(table, AT_ONCE));
     assert!(reclaim(&store).await.is_ok(), "{at}");
@@ -360,7 +360,7 @@ async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
     check_log(&store, table.as_ref(), at).await;
 }
 
-/// Every row of the log names something that is kept, but for the last of each shard; and nothing but the log is there.
+/// Every row of the log names a kept entry, except the last of each shard; and there is nothing but the log.
 async fn check_log(store: &BigtableStore, table: &dyn Table, at: &str) {
     let cells = table::any_of([table::columns(ABOUT, PARTS, PARTS), table::family(RESERVATIONS)]);
     for shard in (0..SHARDS).map(Shard) {
@@ -381,7 +381,7 @@ async fn check_log(store: &BigtableStore, table: &dyn Table, at: &str) {
     }
 }
 
-/// Nothing is left of what did not come about, and nothing of what was erased.
+/// Nothing remains of steps that did not happen, or of erased payloads.
 async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>, at: &str) {
     let hints = async |kind: u8| rows_of(table, kind, table::any_of([hint::cells()])).await.len();
     assert_eq!(hints(b'n').await, 0, "{at}: pending streams");
@@ -400,8 +400,8 @@ async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>
     assert_eq!((left, erased), (0, 5), "{at}: erased payloads");
 }
 
-/// What everybody finds after a process died, before another one makes good what it left: every stream can be read to its end, and a
-/// run that is not dropped as far as it should be is listed, so that it is found.
+/// Checks what readers find after a process died, before another one repairs what it left: every stream can be read to its end, and a run
+/// that is not dropped completely is still listed, so that it is found.
 async fn check_amid(play: &Play, table: &Arc<dyn Table>) {
     let (done, next) = play.steps.split_at(play.next);
     let store = store(table, NEVER);
@@ -436,17 +436,17 @@ async fn check_amid(play: &Play, table: &Arc<dyn Table>) {
         .any(|row| row.key.starts_with(&keys::stream(stream)));
         assert!(
             end.listed.is_some() || !is_left,
-            "{stream} is left, and nobody finds it"
+            "{stream} is left, and no list has it"
         );
     }
 }
 
-/// Plays the script; the first process dies after so many changes of rows, the next does not.
+/// Plays the script; the first process dies after `changes` changes of rows, the next does not.
 async fn crash_after(changes: u64, order: Order) {
     let table = table().await.expect("there is an emulator");
     let mut play = Play::new();
     let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, changes, order));
-    // Where only cleaning up fails, which others can do as well, it lives on to the end.
+    // Where only clean-up fails, which others can do as well, it lives to the end.
     let _ = play.go_on(&store(&wire, NEVER)).await;
     check_amid(&play, &table).await;
     assert!(
@@ -471,7 +471,7 @@ async fn whenever_a_process_dies_the_next_carries_on() {
     compare(&play, &whole, "nothing fails").await;
     let changes = wire.changes();
     assert!(changes > 60, "the script has many changes of rows");
-    // Both orders are the same but within a call.
+    // Both orders differ only within a call.
     let reversed = (1..changes).step_by(3).map(|n| (n, Order::Reversed));
     let deaths = (1..changes).map(|n| (n, Order::Given)).chain(reversed);
     let played = deaths.map(|(n, order)| tokio::spawn(crash_after(n, order)));
@@ -481,7 +481,7 @@ async fn whenever_a_process_dies_the_next_carries_on() {
     }
 }
 
-/// No process gets far: each dies after a few changes, also amid making good what the one before left.
+/// No process gets far: each dies after a few changes, also while it repairs what the one before left.
 async fn short_lives(seed: u64) {
     let table = table().await.expect("there is an emulator");
     let (mut play, mut dice) = (Play::new(), seed);

@@ -1,4 +1,4 @@
-//! Head cells: of a history that was lost, and as the first version of the table had them.
+//! Head cells: of a lost history, and in the form of the first version of the table.
 
 use super::pen::{Pen, all};
 use super::{NEVER, bigtable_emulator, rows_of, shared, store, table};
@@ -18,7 +18,7 @@ async fn change(table: &dyn Table, key: Bytes, mutations: Vec<Mutation>) {
     assert!(changed.iter().all(Result::is_ok));
 }
 
-/// A server remembers an end that the table has no more, though the number, the epoch and the generation in its place are the same.
+/// A server has cached an end that the table no longer has, though number, epoch and generation are the same.
 #[tokio::test]
 async fn an_end_that_was_lost_is_not_written_on() {
     let Some(table) = table().await else { return };
@@ -50,7 +50,7 @@ async fn an_end_that_was_lost_is_not_written_on() {
     assert_eq!(all(after.as_ref(), &pen.stream).await.len(), 3);
 }
 
-/// Rows of the first version, whose digest is in another cell, are read, tested and given the form of today.
+/// Rows of the first version, whose digest is in another cell, are read, tested and given the present form.
 #[tokio::test]
 async fn heads_of_the_version_before_are_read_and_replaced() {
     let Some(table) = table().await else { return };
@@ -82,7 +82,7 @@ async fn heads_of_the_version_before_are_read_and_replaced() {
     assert_eq!(all(&writer, &pen.stream).await.len() as u64, Seq(3).0);
 }
 
-/// Servers of the version before would take such rows for damaged, so the table says that it is not for them any more.
+/// Servers of the previous version would take such rows for damaged, so the version row of the table excludes them.
 #[tokio::test]
 async fn a_table_of_the_version_before_is_migrated() {
     let Some(emulated) = bigtable_emulator::Table::new() else {

@@ -1,4 +1,4 @@
-//! Conditional changes that arrive long after they were sent: they come to nothing.
+//! Conditional changes that arrive long after they were sent: they fail.
 
 use super::pen::{Pen, all};
 use super::wire::{Order, Wire};
@@ -14,7 +14,7 @@ use tape_core::id::{Seq, Tenant};
 use tape_core::status::{RunStatus, Summary};
 use tape_core::time::Timestamp;
 
-/// Sends a batch over a wire that holds it up: nobody knows what became of it.
+/// Sends a batch over a wire that delays it: its outcome is unknown.
 async fn send(wire: &Arc<Wire>, batch: Batch) {
     let held: Arc<dyn Table> = Arc::clone(wire) as _;
     let answer = store(&held, NEVER).commit(vec![batch]).await.remove(0);
@@ -40,7 +40,7 @@ async fn a_batch_that_was_missed_is_never_committed_later() {
         wire.deliver().await;
         assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
         assert_eq!(store.resolve(&batch).await.unwrap(), CommitOutcome::NotCommitted);
-        // The caller may send it again, and others may go on.
+        // The caller may send it again, and others may continue.
         pen.put(store.as_ref(), "instead", 1).await;
         assert_eq!(all(store.as_ref(), &pen.stream).await.len() as u64, pen.seq.0);
     }
@@ -59,7 +59,7 @@ async fn a_batch_that_arrives_before_anybody_looks_is_found() {
     assert_eq!(store.resolve(&batch).await.unwrap(), there);
 }
 
-/// The hint of a commit under way stays, whoever finds it premature; also where it is the same hint as a stale one.
+/// The hint of a pending commit stays, whichever reader finds it premature; also where it is the same hint as a stale one.
 #[tokio::test]
 async fn due_work_of_a_commit_under_way_is_not_cleaned_up() {
     let Some(table) = table().await else { return };
@@ -104,8 +104,8 @@ async fn due_work_of_a_commit_under_way_is_not_cleaned_up() {
     assert_eq!(due().await, [1]);
 }
 
-/// Work that is due at a time again that it was due at before is found, though the hint of the first time is deleted along with the commit
-/// that writes the second.
+/// Work that moves back to an earlier due time is found, though the hint of the first time is deleted with the commit that writes the
+/// second.
 #[tokio::test]
 async fn work_that_moves_back_is_found() {
     let Some(table) = table().await else { return };
@@ -133,7 +133,7 @@ async fn work_that_moves_back_is_found() {
     }
 }
 
-/// A writer that is given up, but lives, finds its hints gone and its commit refused; it tries again by itself and everything is there.
+/// A live writer that was taken for dead finds its hints deleted and its commit refused. It retries by itself, and everything is there.
 #[tokio::test]
 async fn a_writer_that_was_given_up_tries_again() {
     let Some(table) = table().await else { return };
@@ -162,7 +162,7 @@ async fn a_writer_that_was_given_up_tries_again() {
     };
     assert_eq!(due().await, 0);
     assert_eq!(wire.deliver().await, [false], "it was given up");
-    // What the store does by itself where it still waits for the answer.
+    // The store itself does this where it still waits for the answer.
     let known = store(&table, NEVER);
     known.head(&pen.stream).await.unwrap();
     let raised = known.context.ends.get(&pen.stream).unwrap();
@@ -174,14 +174,14 @@ async fn a_writer_that_was_given_up_tries_again() {
     assert_eq!(due().await, 1);
 }
 
-/// Hints of a writer that never comes back stay as long as it may be under way, and then go.
+/// Hints of a dead writer stay as long as its commit may be pending, and are then deleted.
 #[tokio::test]
 async fn what_a_dead_writer_announced_is_cleaned_up() {
     let Some(table) = table().await else { return };
     let mut pen = Pen::new("a");
     pen.put(shared(&table).as_ref(), "first", 1).await;
     let shard = Shard::of(&pen.stream, SHARDS);
-    // It may be that others look at the feed first, or at the due work.
+    // Others may read the feed first, or the due work.
     for looks_first_at in [b'n', b'a'] {
         let work = AgendaChange {
             queue: Queue::Timers,
@@ -221,7 +221,8 @@ async fn what_a_dead_writer_announced_is_cleaned_up() {
     }
 }
 
-/// Writers that pause between their hints and their commits, more of them than are looked at together, hide nobody who comes after them.
+/// Writers that pause between their hints and their commits, more of them than are looked at together, hide no writer that comes after
+/// them.
 #[tokio::test]
 async fn pending_streams_of_commits_under_way_hides_no_other() {
     const HELD: usize = 300;
@@ -246,7 +247,7 @@ async fn pending_streams_of_commits_under_way_hides_no_other() {
     assert_eq!(hints.len(), HELD, "they may be committed yet");
 }
 
-/// A commit under way that leaves a run in its lists is refused once the run was taken out of them: its places there are gone.
+/// A pending commit that leaves a run in its lists is refused once the run was removed from them: its places there are deleted.
 #[tokio::test]
 async fn a_commit_does_not_count_on_places_that_were_taken_away() {
     let Some(table) = table().await else { return };
@@ -268,7 +269,7 @@ async fn a_commit_does_not_count_on_places_that_were_taken_away() {
     let batch = listed(pen.batch("held up", 1));
     send(&wire, batch.clone()).await;
     other.drop_before(&[(pen.stream.clone(), pen.seq)]).await.unwrap();
-    // What it left goes along with another commit.
+    // What it left is deleted with another commit.
     Pen::new("b").put(&other, "x", 1).await;
     assert_eq!(wire.deliver().await, [false]);
     assert!(other.commit(vec![batch]).await[0].is_ok());

@@ -1,4 +1,4 @@
-//! What this thread writes to the log.
+//! Records what this thread writes to the log.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

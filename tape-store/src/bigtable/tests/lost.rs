@@ -1,4 +1,4 @@
-//! Rows of streams that somebody deleted.
+//! Rows of streams that were deleted from outside.
 
 use super::{NEVER, lost_head, store, table};
 use crate::bigtable::keys;

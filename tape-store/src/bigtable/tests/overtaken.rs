@@ -1,4 +1,4 @@
-//! Processes that are suspended anywhere, while what they are about to write comes, is dropped, and is taken away.
+//! Processes that are suspended before any call, while what they are about to write is written, dropped and deleted by others.
 
 use super::pen::{Pen, all};
 use super::wire::{Order, Wire};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use tape_core::id::{Seq, StreamId};
 use tape_environment::{Environment as _, Machine};
 
-/// No call of a store takes so many calls to the table.
+/// More calls to the table than any call of a store takes.
 const CALLS_MAX: u64 = 60;
 const SHARD: Shard = Shard(0);
 
@@ -68,10 +68,10 @@ async fn log(table: &dyn Table) -> Vec<Row> {
         .unwrap()
 }
 
-/// What a process does with its store before it is looked at.
+/// What a process does with its store.
 type Deed = fn(BigtableStore, Pen) -> BoxFuture<'static, ()>;
 
-/// Lets a process that is suspended before one of its calls do something, and something else happen meanwhile. Whether it came to that call.
+/// Suspends a process before one of its calls while something else happens. Returns whether it came to that call.
 async fn suspend(
     table: &Arc<dyn Table>,
     calls: u64,
@@ -104,8 +104,8 @@ fn reclaim(store: BigtableStore, _: Pen) -> BoxFuture<'static, ()> {
     Box::pin(async move { reclaim_all(&store).await })
 }
 
-/// A process reads the log or shortens it, and is suspended. Meanwhile the log gets longer, and, where `shorter`, shorter where it was about
-/// to write.
+/// A process reads the log or shortens it, and is suspended. Meanwhile the log grows and, where `shorter`, is shortened at the place where
+/// the process was about to write.
 async fn the_log_moves_on(deed: Deed, shorter: bool, calls: u64) -> bool {
     let table = table().await.expect("there is an emulator");
     let other = store(&table, NEVER);
@@ -182,7 +182,7 @@ fn drop_all(store: BigtableStore, pen: Pen) -> BoxFuture<'static, ()> {
 }
 
 /// A process moves entries of a full row to a segment, erases one there, or drops them, and is suspended; meanwhile others drop all that
-/// can be dropped, and before that, if they `go_on`, commit, which finishes the segment.
+/// can be dropped. Before that, where `go_on`, they commit, which finishes the segment.
 async fn the_stream_is_dropped(deed: Deed, is_sealed: bool, (first, go_on): (Seq, bool), calls: u64) -> bool {
     let table = table().await.expect("there is an emulator");
     let other = shared(&table);
@@ -235,7 +235,7 @@ async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
     if table().await.is_none() {
         return;
     }
-    // All that can be, or what ends within the segment.
+    // All that can be dropped, or a part that ends within the segment.
     let (all, within) = (Seq(u64::MAX), Seq(100));
     for (deed, is_sealed, others, at_least) in [
         (commit as Deed, false, (all, true), 8),
@@ -255,7 +255,7 @@ async fn who_is_suspended_brings_nothing_back_that_was_dropped() {
     }
 }
 
-/// A process died amid moving entries to a segment, another is suspended amid the same. Meanwhile payloads are erased, and if others
+/// A process died while it moved entries to a segment, and another is suspended at the same work. Meanwhile payloads are erased and, where
 /// `go_on`, a third makes the segment.
 async fn payloads_are_erased(died_after: u64, go_on: bool, calls: u64) -> bool {
     const GONE: [u64; 6] = [1, 7, 200, 256, 257, 300];
@@ -317,8 +317,8 @@ async fn who_is_suspended_brings_no_erased_payload_back() {
     }
 }
 
-/// Where a segment ends is settled before it is written: what is erased meanwhile would have it end elsewhere, and the first one would be
-/// found with what it was made of.
+/// The end of a segment is fixed before it is written. Otherwise an erasure meanwhile would move the end, and the first segment would stay
+/// with the erased bytes.
 #[tokio::test]
 async fn a_segment_ends_where_it_was_begun() {
     const SECRETS: u64 = 5;
@@ -347,8 +347,7 @@ async fn a_segment_ends_where_it_was_begun() {
     }
 }
 
-/// A table in which the first scan of the log stalls: rows up to a key are what they were before something happened, those after it what
-/// they are then.
+/// A table in which the first scan of the log stalls: it returns rows up to a key from before an event, and later rows from after it.
 struct Stalling {
     inner: Arc<dyn Table>,
     reached: Bytes,
@@ -394,7 +393,7 @@ impl Table for Stalling {
     }
 }
 
-/// Entries of a run come, a few at a time, and each time somebody makes a row of the log for them.
+/// A run gets a few entries at a time, and each time a reader makes a row of the log for them.
 fn log_grows(table: &Arc<dyn Table>, rows: u64) -> BoxFuture<'static, ()> {
     let other = store(table, NEVER);
     Box::pin(async move {
@@ -411,7 +410,7 @@ async fn seqs_in_the_feed(store: &dyn JournalStore) -> Vec<u64> {
     page.entries.iter().map(|fed| fed.entry.seq.0).collect()
 }
 
-/// A read of many rows is not of one moment: a row that was made while they were read is not taken for one that was taken away.
+/// A read of many rows is not atomic: a row that was made during the read is not taken for a deleted one.
 #[tokio::test]
 async fn a_row_that_is_made_while_the_log_is_read_is_not_passed_over() {
     let Some(table) = table().await else { return };
@@ -420,8 +419,8 @@ async fn a_row_that_is_made_while_the_log_is_read_is_not_passed_over() {
     assert_eq!(seqs_in_the_feed(&reader).await, [1, 2, 3, 4, 5, 6]);
 }
 
-/// Who shortens the log meets a row that is only reserved, and later ones that were made once the first one was: it takes reservations away
-/// there, and no more.
+/// A process that shortens the log sees a row as only reserved, and later ones that were made after it. It deletes the reservations of that
+/// row, and nothing else.
 #[tokio::test]
 async fn a_row_that_is_made_while_the_log_is_shortened_stays() {
     let Some(table) = table().await else { return };
@@ -438,7 +437,7 @@ async fn a_row_that_is_made_while_the_log_is_shortened_stays() {
     assert_eq!(seqs_in_the_feed(&store(&table, NEVER)).await, [1, 2, 3, 4]);
 }
 
-/// A reservation that comes where a row was and was taken away goes with the next look.
+/// A reservation that arrives where a row was deleted is removed by the next pass.
 #[tokio::test]
 async fn a_claim_that_was_left_behind_goes() {
     let Some(table) = table().await else { return };

@@ -1,4 +1,4 @@
-//! Commits of others that the change stream tells of: streams that break, expire and are silent, partitions that split and merge.
+//! Commits of others through the change stream: streams that break, expire or are silent, and partitions that split and merge.
 
 use super::logbook::Logbook;
 use super::pen::{Pen, all};
@@ -28,7 +28,7 @@ const SLOW: Pace = Pace {
 };
 const LOST: &str = "the change stream is not heard";
 
-/// A service, somebody who follows its change stream, and how often it woke others.
+/// A service, a watch on its change stream, and how often the watch woke readers.
 struct Scene {
     service: Service,
     target: Target,
@@ -66,7 +66,7 @@ impl Scene {
         assert_eq!(*self.wakes.borrow(), before + 1, "woken once");
     }
 
-    /// A stream that works, of all there is.
+    /// A working stream of the whole table.
     async fn heard(&mut self) -> ChangeStream {
         let stream = self.service.opened().await;
         stream.beat("begun");
@@ -76,7 +76,7 @@ impl Scene {
     }
 }
 
-/// What a commit changes of a stream's row, the head last.
+/// The changes of a commit in a stream's row, the head last.
 fn commit(stream: &ChangeStream, place: &str) {
     let end = End {
         seq: Seq(3),
@@ -87,7 +87,7 @@ fn commit(stream: &ChangeStream, place: &str) {
     stream.change(b"s0000/t/run/app/user/session/a", mutations, place);
 }
 
-/// What is changed before a commit, and what is no commit.
+/// Changes before a commit, and changes that are no commit.
 fn announce(stream: &ChangeStream, place: &str) {
     let hint = hint::write(Bytes::from_static(b"n00t/run"), &End::default(), Machine.wall());
     stream.change(&hint.key, hint.mutations, place);
@@ -117,7 +117,7 @@ async fn commits_wake_and_nothing_else_does() {
     scene.woken().await;
 }
 
-/// Where a stream begins with a commit, who waits is woken for it too.
+/// A commit as the first record of a stream also wakes waiting readers.
 #[tokio::test]
 async fn a_commit_that_a_stream_begins_with_wakes() {
     let Some(mut scene) = Scene::begin(&["-m", "m-"], SLOW).await else {
@@ -166,7 +166,7 @@ async fn partitions_that_are_merged_are_read_on_once_both_were_closed() {
     low.close(&[("-", "-m", "low")]);
     scene.woken().await;
     assert!(!scene.watch.is_pushed());
-    // What is not closed yet is heard all the same.
+    // The partition that is not closed yet is still followed.
     commit(&high, "3");
     scene.woken().await;
     assert!(scene.service.nothing_more_was_opened());
@@ -208,7 +208,7 @@ async fn a_stream_that_breaks_goes_on_from_where_it_was() {
         assert_eq!(stream.places(), [n.to_string()]);
     }
     assert_eq!(log.count(LOST), 5, "each time");
-    // What is lost again before it was heard is not said again.
+    // A stream that is lost again before its first record is not reported again.
     stream.fail(Status::unavailable("broken"));
     let stream = scene.service.opened().await;
     stream.beat("begun");
@@ -216,8 +216,7 @@ async fn a_stream_that_breaks_goes_on_from_where_it_was() {
     assert_eq!(log.count(LOST), 5);
 }
 
-/// Where the service does not know a place any more, or closes a stream without one, all begins anew, with the partitions that there
-/// are then.
+/// Where the service no longer knows a place, or closes a stream without one, the watch restarts with the present partitions.
 #[tokio::test]
 async fn a_stream_that_cannot_go_on_begins_anew() {
     let mut log = Logbook::begin();
@@ -239,7 +238,7 @@ async fn a_stream_that_cannot_go_on_begins_anew() {
     low.close(&[]);
     scene.woken().await;
     assert!(scene.heard().await.places().is_empty());
-    // The other partition is read as part of the whole, and no more for itself.
+    // The other partition is read as part of the whole, and no longer separately.
     high.left().await;
     assert_eq!(log.count(LOST), 2);
     log.has("INFO message=commits of other servers are pushed").await;
@@ -261,7 +260,7 @@ async fn a_stream_that_says_nothing_is_lost() {
     silent.left().await;
 }
 
-/// A service that is not there is asked again until it is.
+/// An unavailable service is tried again until it is available.
 #[tokio::test]
 async fn a_service_that_is_away_is_found_when_it_is_back() {
     let mut log = Logbook::begin();
@@ -303,7 +302,7 @@ async fn where_there_is_no_change_stream_or_none_is_known_of_that_is_said() {
     }
 }
 
-/// The emulator would not survive being asked.
+/// The emulator crashes when it is asked for a change stream.
 #[tokio::test]
 async fn before_an_emulator_commits_are_looked_for() {
     let log = Logbook::begin();
@@ -319,7 +318,7 @@ async fn before_an_emulator_commits_are_looked_for() {
     assert_eq!(log.count("reason=\"push=off\""), 1);
 }
 
-/// A server hears of the commits of another: whoever looks when it is woken finds them.
+/// A server learns of the commits of another: a reader that looks when it is woken finds them.
 #[tokio::test]
 async fn a_commit_of_another_server_is_found_by_who_is_woken() {
     let Some(mut scene) = Scene::begin(&["-"], SLOW).await else {

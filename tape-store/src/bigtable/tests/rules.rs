@@ -51,7 +51,8 @@ async fn rules(target: &Target) -> HashMap<String, Option<Rule>> {
     families.map(|(name, family)| (name, rule(family))).collect()
 }
 
-/// A server does not open a table that forgets what it acknowledged; to migrate it puts it right, and leaves alone what does no harm.
+/// A server does not open a table whose rules delete acknowledged entries. A migration corrects such rules, and keeps rules that do no
+/// harm.
 #[tokio::test]
 async fn a_rule_of_age_is_refused_and_put_right() {
     let Some(table) = bigtable_emulator::Table::new() else {
@@ -77,7 +78,7 @@ async fn a_rule_of_age_is_refused_and_put_right() {
     BigtableStore::open(&target).await.unwrap();
 }
 
-/// A table that somebody else made has what it lacks added, and what does harm put right.
+/// In a table made elsewhere, a migration adds missing families and corrects harmful rules.
 #[tokio::test]
 async fn a_table_that_somebody_made_is_put_right() {
     let Some(table) = bigtable_emulator::Table::new() else {

@@ -1,5 +1,5 @@
-//! A service whose table has a change stream, before an emulator that has none: what the stream says the test says, and the commits that
-//! pass say it too; all else the emulator answers.
+//! A service whose table has a change stream, in front of an emulator without one. The test and the commits that pass through make the
+//! records of the stream; the emulator answers everything else.
 
 use crate::bigtable::changes::{
     CloseStream, DataChange, ReadChangeStreamResponse, StreamContinuationToken, StreamPartition, StreamRecord,
@@ -37,13 +37,13 @@ pub(super) struct Service {
 struct State {
     emulator: String,
     partitions: Mutex<Vec<StreamPartition>>,
-    /// What the service for tables says of the table: whether it has a change stream.
+    /// The answer of the admin service: whether the table has a change stream.
     table: Mutex<Result<bool, Status>>,
     opened: mpsc::UnboundedSender<ChangeStream>,
     telling: Mutex<Vec<mpsc::UnboundedSender<Said>>>,
 }
 
-/// A stream that somebody reads.
+/// A change stream that a client reads.
 pub(super) struct ChangeStream {
     pub(super) request: proto::ReadChangeStreamRequest,
     saying: mpsc::UnboundedSender<Said>,
@@ -76,7 +76,7 @@ fn token(keys: &str, token: &str) -> StreamContinuationToken {
 }
 
 impl Service {
-    /// A service before an emulator at `HOST:PORT`, whose table has these partitions.
+    /// A service in front of an emulator at `HOST:PORT`, whose table has these partitions.
     pub(super) async fn start(emulator: &str, partitions: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (sender, opened) = mpsc::unbounded_channel();
@@ -138,7 +138,7 @@ impl ChangeStream {
         self.saying.send(Ok(response)).unwrap();
     }
 
-    /// Nothing has happened up to a place.
+    /// A heartbeat: nothing has happened up to a place.
     pub(super) fn beat(&self, place: &str) {
         let token = StreamContinuationToken {
             partition: self.request.partition.clone(),
@@ -170,7 +170,7 @@ impl ChangeStream {
         self.saying.send(Err(status)).unwrap();
     }
 
-    /// From where it is read: the places, or none where from a time.
+    /// The places where reading begins; empty where it begins at a time.
     pub(super) fn places(&self) -> Vec<String> {
         use proto::read_change_stream_request::StartFrom;
         match self.request.start_from.as_ref().unwrap() {
@@ -181,7 +181,7 @@ impl ChangeStream {
         }
     }
 
-    /// Waits until nobody reads it any more.
+    /// Waits until the client has stopped reading.
     pub(super) async fn left(self) {
         self.saying.closed().await;
     }
@@ -264,7 +264,7 @@ async fn serve(
     }
 }
 
-/// Lets the emulator answer; a conditional change that it has made is told.
+/// Lets the emulator answer. A conditional change that it made goes to the change stream.
 async fn pass(
     request: Request<Incoming>,
     mut emulator: SendRequest<Full<Bytes>>,
@@ -292,7 +292,7 @@ async fn pass(
 }
 
 fn tell(state: &State, asked: &Bytes, answered: &Bytes) {
-    // Five bytes say how long the message is.
+    // A prefix of five bytes, with the length, comes before the message.
     let Some(answer) = answered.get(5..) else { return };
     let asked = proto::CheckAndMutateRowRequest::decode(&asked[5..]).unwrap();
     let matched = proto::CheckAndMutateRowResponse::decode(answer)
@@ -356,7 +356,7 @@ impl ServerStreamingService<proto::ReadChangeStreamRequest> for Reader {
             request: request.into_inner(),
             saying,
         };
-        // Without the test there is nothing to say.
+        // Without the test there are no records.
         let _ = self.0.opened.send(stream);
         ready(Ok(Box::pin(stream::poll_fn(move |context| {
             said.poll_recv(context)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// How many calls there were, and of how many rows.
+/// The number of calls, and of their rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) reads: u64,
@@ -18,7 +18,7 @@ pub(super) struct Counts {
     pub(super) checks: u64,
 }
 
-/// In which order the rows of one call are changed; the service promises none.
+/// The order in which the rows of one call are changed; the service promises none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Given,
@@ -27,28 +27,28 @@ pub(super) enum Order {
 
 pub(super) struct Wire {
     inner: Arc<dyn Table>,
-    /// Changes of single rows until the process dies: the last of them is made, and nobody is told.
+    /// Changes of single rows until the process dies: the last one is made, and its answer is lost.
     left: AtomicU64,
     order: Order,
     counts: Mutex<Counts>,
-    /// Conditional changes that went off and have not arrived; none where they arrive.
+    /// Conditional changes that were sent and have not arrived; none where they arrive at once.
     held: Option<Mutex<Vec<Check>>>,
     gate: Option<Gate>,
     pause: Option<Pause>,
 }
 
-/// One call waits until the test lets it go on.
+/// One call waits until the test releases it.
 struct Pause {
     calls_before: AtomicU64,
     reached: Notify,
     go: Notify,
 }
 
-/// Lets a call through once somebody else has got on by some steps.
+/// Lets a call through once another task has done some steps.
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) steps: watch::Receiver<u64>,
-    /// Every so many calls one has to wait.
+    /// One call out of this many has to wait.
     pub(super) every: u64,
     pub(super) wait_for: u64,
 }
@@ -66,7 +66,7 @@ impl Wire {
         }
     }
 
-    /// The call after so many waits before it is sent, until [`Wire::resume`].
+    /// The call after `calls` others waits before it is sent, until [`Wire::resume`].
     pub(super) fn pausing_after(inner: &Arc<dyn Table>, calls: u64) -> Self {
         let pause = Pause {
             calls_before: AtomicU64::new(calls),
@@ -88,7 +88,7 @@ impl Wire {
         self.pause.as_ref().expect("it pauses").go.notify_one();
     }
 
-    /// The process dies after so many changes of rows.
+    /// The process dies after `changes` changes of rows.
     pub(super) fn dying_after(inner: &Arc<dyn Table>, changes: u64, order: Order) -> Self {
         Self {
             left: AtomicU64::new(changes),
@@ -112,7 +112,7 @@ impl Wire {
         }
     }
 
-    /// What was held up arrives. Whether each predicate held.
+    /// Delivers the held changes. Returns whether each predicate held.
     pub(super) async fn deliver(&self) -> Vec<bool> {
         let held = self.held.as_ref().expect("it holds calls up");
         let checks = std::mem::take(&mut *held.lock().unwrap());
@@ -127,7 +127,7 @@ impl Wire {
         *self.counts.lock().unwrap()
     }
 
-    /// How many changes of rows there were.
+    /// The number of changes of rows so far.
     pub(super) fn changes(&self) -> u64 {
         self.counts().rows_changed + self.counts().checks
     }
@@ -136,7 +136,7 @@ impl Wire {
         self.left.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether the process lives on after a change.
+    /// Whether the process survives a change.
     fn survives(&self) -> bool {
         self.left.fetch_sub(1, Ordering::SeqCst) > 1
     }
@@ -147,7 +147,7 @@ impl Wire {
 
     async fn pass_pause(&self) {
         let Some(pause) = &self.pause else { return };
-        // It wraps round, and no test makes so many calls.
+        // The counter wraps around; no test makes that many calls.
         if pause.calls_before.fetch_sub(1, Ordering::SeqCst) == 0 {
             pause.reached.notify_one();
             pause.go.notified().await;
@@ -161,7 +161,7 @@ impl Wire {
             return;
         }
         let until = gate.steps.borrow_and_update().saturating_add(gate.wait_for);
-        // Nobody to wait for is no reason to wait.
+        // An error means that the other task is gone: then there is nothing to wait for.
         let _ = gate.steps.wait_for(|step| *step >= until).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The feed while writers stop amid what they do.
+//! The feed while writers pause in the middle of a commit.
 
 use super::pen::Pen;
 use super::wire::{Gate, Wire};
@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 const WRITERS: usize = 16;
 const BATCHES: usize = 25;
-/// A reader is replaced by another process after so many looks.
+/// Another process replaces a reader after this many reads.
 const LOOKS_OF_A_READER: u64 = 12;
 
-/// A reader that remembers how far it came, whatever process it is.
+/// A reader whose position outlives its process.
 struct FeedReader {
     cursors: Vec<Cursor>,
     seen: HashMap<StreamId, Seq>,
@@ -33,7 +33,7 @@ impl FeedReader {
         }
     }
 
-    /// Looks at every shard until writers are done and nothing more comes; so do others, who make rows of the same log.
+    /// Reads every shard until the writers are done and nothing more comes. Others do the same and make rows of the same log.
     async fn follow(
         &mut self,
         table: &Arc<dyn Table>,
@@ -63,7 +63,7 @@ impl FeedReader {
 
     async fn look(&mut self, reader: &dyn JournalStore, shard: Shard) -> bool {
         let cursor = &mut self.cursors[usize::from(shard.0)];
-        // It may be asked for as bytes.
+        // A cursor may travel as bytes.
         let page = reader
             .tail(shard, &Cursor(cursor.0.to_vec().into()), 50)
             .await
@@ -84,7 +84,7 @@ impl FeedReader {
     }
 }
 
-/// Writers each of whom stops before its hints or before its commit, while the reader goes on by some looks.
+/// Writers that each pause before their hints or before their commit, while the reader does some reads.
 async fn writers_that_pause(given_up_after: Duration) {
     let Some(table) = table().await else { return };
     let (steps, _) = watch::channel(0);
@@ -128,7 +128,7 @@ async fn the_feed_skips_nothing_while_writers_pause() {
     writers_that_pause(NEVER).await;
 }
 
-/// Impatient readers give writers up that only pause: these try again.
+/// Impatient readers take pausing writers for dead: these retry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_skips_nothing_while_writers_are_given_up() {
     writers_that_pause(AT_ONCE).await;

@@ -1,4 +1,4 @@
-//! Kills of workers: in the middle of calls that the airline holds up.
+//! Kills of workers: in the middle of calls that the airline holds.
 
 use crate::recording::{Conversation, changes, reference};
 use anyhow::{Result, ensure};
@@ -7,7 +7,7 @@ use tape_examples::non_idempotent_upstream::Hold;
 use tape_examples::seed::Seed;
 use tape_examples::stops::{Point, Victim};
 
-/// Plans so many kills: before the airline acts, before it answers, and while it is asked what happened.
+/// Plans `kills` kills: before the airline acts, before it answers, and while it is asked what happened.
 ///
 /// An act whose worker dies before it is done is done by the next one, which may die there too. It is done once, so only one
 /// worker can die before its answer. It is asked about only after a worker died over it.

@@ -1,4 +1,4 @@
-//! What the airline holds up, somebody is killed in the middle of.
+//! Kills processes in the middle of calls that the airline holds.
 
 use super::{Signal, Supervisor};
 use crate::airline::Airline;
@@ -10,11 +10,11 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Where those are named that may go on.
+/// The channel for the references of calls to release.
 type Go = UnboundedSender<String>;
 
 impl Supervisor {
-    /// Listens to the airline as long as there is one, and does what is planned where it holds something up.
+    /// Listens to the airline while it runs, and does what is planned for each held call.
     pub(super) async fn hear_airline(self: Arc<Self>, mut airline: Airline) -> Result<()> {
         let (go, mut going) = unbounded_channel();
         let mut directions = JoinSet::new();
@@ -40,12 +40,12 @@ impl Supervisor {
         }
     }
 
-    /// Kills whom a call is held up for. A call whose worker is alive then goes on.
+    /// Kills the victim that a call is held for. A call whose worker is still alive is then released.
     async fn direct(self: Arc<Self>, held: Held, go: Go) -> Result<()> {
         let (hold, journals) = (held.hold, self.backing.journals()?);
         let let_go = || {
             let told = go.send(hold.reference.clone());
-            told.context("nobody listens to the airline")
+            told.context("no task listens to the airline")
         };
         match hold.victim {
             Victim::Reactor => journals.reactors()?.kill(held.worker).await?,

@@ -15,7 +15,7 @@ use tape_store::layer::Layer;
 use tape_store::memory::MemoryStore;
 use tape_store::upkeep::{Indexed, Upkeep};
 
-/// A store on which a run moves on at the first looks at its indexes.
+/// A store in which a run moves on during the first checks of its indexes.
 struct Busy {
     inner: Arc<MemoryStore>,
     run: RunId,
@@ -111,7 +111,7 @@ async fn a_stream_that_is_busy_is_compared_in_a_later_pass() {
     let begin = Command::new(engine.request_id(), RunCommand::Begin(begin));
     engine.run(&run, begin).await.unwrap();
 
-    // An earlier build had no hint for it.
+    // An earlier build made no hint for it.
     let stream = StreamId::Run(run.clone());
     let hint = recovery(&store).await.remove(0);
     let lost = Correction {

@@ -4,7 +4,7 @@
 
 mod outside_crate;
 
-use outside_crate::{OutsideCrate, block, target};
+use outside_crate::{OutsideCrate, blocks, target};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -23,15 +23,18 @@ const BILLS: usize = 3;
 
 /// The program of the page, built once.
 static BILLS_PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let client = env!("CARGO_MANIFEST_DIR");
-    let dependencies = block(PAGE, "toml");
-    assert!(dependencies.contains("../tape/tape-client"));
-    let dependencies = dependencies.replace("../tape/tape-client", client);
-    let bills = OutsideCrate::new("bills", &dependencies, &block(PAGE, "rust"));
+    let bills = OutsideCrate::new("bills", &dependencies(0), &blocks(PAGE, "rust")[0]);
     let (_, errors) = bills.cargo(&["build", "--quiet"]);
     assert_eq!(errors, "", "it warns of nothing");
     target().join("debug/bills")
 });
+
+/// The n-th list of dependencies of the page, with the client of this build.
+fn dependencies(n: usize) -> String {
+    let dependencies = &blocks(PAGE, "toml")[n];
+    assert!(dependencies.contains("../tape/tape-client"));
+    dependencies.replace("../tape/tape-client", env!("CARGO_MANIFEST_DIR"))
+}
 
 /// Where the processes of one test run.
 struct Place {
@@ -166,4 +169,13 @@ fn a_host_without_a_month_drives_what_a_killed_process_left_and_ends_at_sigterm(
     );
     assert!(host.child.wait().unwrap().success(), "it drains and ends well");
     assert!(place.booked().values().all(|times| *times == 1));
+}
+
+#[test]
+fn the_test_of_the_page_passes() {
+    let code = blocks(PAGE, "rust").concat();
+    let dependencies = format!("{}\n{}", dependencies(0), dependencies(1));
+    let bills = OutsideCrate::new("bills-tested", &dependencies, &code);
+    let (said, _) = bills.cargo(&["test", "--quiet"]);
+    assert!(said.contains("1 passed"), "{said}");
 }

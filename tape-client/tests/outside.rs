@@ -4,7 +4,7 @@
 
 mod outside_crate;
 
-use outside_crate::{OutsideCrate, block};
+use outside_crate::{OutsideCrate, blocks};
 use std::collections::BTreeSet;
 
 const MAIN: &str = r#"
@@ -33,7 +33,7 @@ const CRATES_MAX: usize = 100;
 
 #[test]
 fn the_agent_of_the_readme_runs_in_a_crate_of_its_own() {
-    let main = block("README.md", "rust") + MAIN;
+    let main = blocks("README.md", "rust")[0].clone() + MAIN;
     let embedder = OutsideCrate::new("embedder", &dependencies(), &main);
     let (said, errors) = embedder.cargo(&["run", "--quiet"]);
     assert_eq!(errors, "", "a build with the default features warns of nothing");

@@ -46,11 +46,13 @@ impl OutsideCrate {
     }
 }
 
-/// The first block of a language in a page.
-pub(crate) fn block(page: &str, language: &str) -> String {
+/// The blocks of a language in a page.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(page)).unwrap();
-    let (_, block) = text.split_once(&format!("```{language}\n")).unwrap();
-    block.split_once("```").unwrap().0.to_owned()
+    let begins = text.split(&format!("```{language}\n")).skip(1);
+    begins
+        .map(|block| block.split_once("```").unwrap().0.to_owned())
+        .collect()
 }
 
 /// The workspace.

@@ -468,7 +468,7 @@ fn what_is_gone_without_an_erasure_was_destroyed_in_streams_of_every_kind() {
     is_proved(journal, 2);
 }
 
-fn play(journal: &mut Journal<Run>, lines: &[&str]) {
+fn feed(journal: &mut Journal<Run>, lines: &[&str]) {
     for line in lines {
         match line.strip_prefix("wait ") {
             Some(millis) => journal.wait(millis.parse().unwrap()),
@@ -503,14 +503,14 @@ fn a_verdict_of_before_an_erasure_that_made_it_stuck_is_refused() {
     ] {
         for first in [true, false] {
             let mut journal = Journal::<Run>::new();
-            play(&mut journal, lines);
+            feed(&mut journal, lines);
             if !first {
-                play(&mut journal, then.as_slice());
+                feed(&mut journal, then.as_slice());
             }
             let seen = journal.state.seq();
             erase(&mut journal, &[4]).unwrap();
             if first {
-                play(&mut journal, then.as_slice());
+                feed(&mut journal, then.as_slice());
             }
             let line = format!("{verdict} seen={seen} I looked");
             let refused = journal.ask(run_line::command(&line, &journal.state));
@@ -518,7 +518,7 @@ fn a_verdict_of_before_an_erasure_that_made_it_stuck_is_refused() {
                 matches!(refused, Err(Rejection::Changed { .. })),
                 "{verdict}, {first}: {refused:?}"
             );
-            play(&mut journal, &[&format!("{verdict} I looked again")]);
+            feed(&mut journal, &[&format!("{verdict} I looked again")]);
         }
     }
 }

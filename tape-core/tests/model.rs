@@ -82,7 +82,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn play(&mut self, line: &str) {
+    fn feed(&mut self, line: &str) {
         let command = run_line::command_in(line, &self.journal);
         let (now, next) = (self.journal.now, self.journal.state.seq().next());
         let expected = History(&self.past).expect(&command, now, next);
@@ -158,10 +158,10 @@ proptest! {
     #[test]
     fn the_rules_and_the_model_agree(opening in opening(), steps in prop::collection::vec(step(), 1..40)) {
         let mut pair = Pair { journal: Journal::new(), past: Vec::new() };
-        opening.into_iter().for_each(|line| pair.play(line));
+        opening.into_iter().for_each(|line| pair.feed(line));
         for (line, wait) in steps {
             pair.journal.wait(wait);
-            pair.play(line);
+            pair.feed(line);
         }
         pair.journal.check();
     }

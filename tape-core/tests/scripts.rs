@@ -41,11 +41,11 @@ fn scripts() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let script = std::fs::read_to_string(&path).unwrap();
         let written = match name.split('-').next().unwrap() {
-            "session" => play::<Session>(&script),
-            "shared" => play::<Shared>(&script),
-            "value" => play::<Value>(&script),
-            "claim" => play::<KeyOwner>(&script),
-            _ => play::<Run>(&script),
+            "session" => feed::<Session>(&script),
+            "shared" => feed::<Shared>(&script),
+            "value" => feed::<Value>(&script),
+            "claim" => feed::<KeyOwner>(&script),
+            _ => feed::<Run>(&script),
         };
         expect_test::expect_file![path].assert_eq(&written);
         count += 1;
@@ -54,7 +54,7 @@ fn scripts() {
 }
 
 /// Plays a script and writes it anew, with the outcomes of its commands.
-fn play<S: Scripted>(script: &str) -> String {
+fn feed<S: Scripted>(script: &str) -> String {
     let mut journal = Journal::<S>::new();
     let mut written = String::new();
     for block in script.trim_end().split("\n\n") {

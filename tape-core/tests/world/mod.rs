@@ -32,7 +32,7 @@ pub(crate) fn explore(setup: &[&'static str], alphabet: &[&'static str], depth: 
     let depth = depth + usize::from(std::env::var_os("TAPE_DEEPER").is_some());
     let mut world = World::default();
     for line in setup {
-        assert!(world.play(line), "'{line}' is part of the setup");
+        assert!(world.feed(line), "'{line}' is part of the setup");
     }
     let count = world.walk(alphabet, depth);
     assert!(count > 100, "{count} sequences are too few to tell anything");
@@ -48,7 +48,7 @@ impl World {
         for line in alphabet {
             let mut next = self.clone();
             next.lines.push(line);
-            let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next.play(line)));
+            let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next.feed(line)));
             let changed = played.unwrap_or_else(|_| panic!("after {:?}", next.lines));
             // A command that was refused or changed nothing leads to no new state.
             if changed {
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// Plays one line; says whether anything changed.
-    fn play(&mut self, line: &str) -> bool {
+    fn feed(&mut self, line: &str) -> bool {
         if let Some(millis) = line.strip_prefix("wait ") {
             let first = !std::mem::replace(&mut self.waited, true);
             self.now = self.now.plus_millis(millis.parse().unwrap());

@@ -111,19 +111,19 @@ fn obligation_claim(wire: ClaimObligation) -> Result<(ObligationId, Holder, u64)
 }
 
 fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidField> {
-    use v1::work::finish_obligation::Ending;
+    use v1::work::finish_obligation::Outcome;
     Ok(WorkerCommand::FinishObligation {
         obligation: required("obligation", wire.obligation)?,
         holder: name("holder", &wire.holder)?,
         attempt: wire.attempt,
-        ending: match wire.ending.ok_or_else(|| InvalidField::missing("ending"))? {
-            Ending::Done(result) => UndoOutcome::Done {
+        ending: match wire.outcome.ok_or_else(|| InvalidField::missing("outcome"))? {
+            Outcome::Done(result) => UndoOutcome::Done {
                 result: convert("done", result)?,
             },
-            Ending::Unknown(cause) => UndoOutcome::Unknown { cause },
-            Ending::Retry(error) => UndoOutcome::Retry { error },
-            Ending::Stuck(reason) => UndoOutcome::Stuck { reason },
-            Ending::Unreached(error) => UndoOutcome::Unreached { error },
+            Outcome::Unknown(cause) => UndoOutcome::Unknown { cause },
+            Outcome::Retry(error) => UndoOutcome::Retry { error },
+            Outcome::Stuck(reason) => UndoOutcome::Stuck { reason },
+            Outcome::Unreached(error) => UndoOutcome::Unreached { error },
         },
     })
 }
@@ -210,7 +210,7 @@ impl From<WorkerCommand> for Wire {
                 obligation: Some(obligation.into()),
                 holder: holder.into(),
                 attempt,
-                ending: Some(write_undo_ending(ending)),
+                outcome: Some(write_undo_outcome(ending)),
             }),
         }
     }
@@ -234,14 +234,14 @@ impl From<Held> for renew_effect_claim::Held {
     }
 }
 
-fn write_undo_ending(ending: UndoOutcome) -> v1::work::finish_obligation::Ending {
-    use v1::work::finish_obligation::Ending;
+fn write_undo_outcome(ending: UndoOutcome) -> v1::work::finish_obligation::Outcome {
+    use v1::work::finish_obligation::Outcome;
     match ending {
-        UndoOutcome::Done { result } => Ending::Done(result.into()),
-        UndoOutcome::Unknown { cause } => Ending::Unknown(cause),
-        UndoOutcome::Retry { error } => Ending::Retry(error),
-        UndoOutcome::Stuck { reason } => Ending::Stuck(reason),
-        UndoOutcome::Unreached { error } => Ending::Unreached(error),
+        UndoOutcome::Done { result } => Outcome::Done(result.into()),
+        UndoOutcome::Unknown { cause } => Outcome::Unknown(cause),
+        UndoOutcome::Retry { error } => Outcome::Retry(error),
+        UndoOutcome::Stuck { reason } => Outcome::Stuck(reason),
+        UndoOutcome::Unreached { error } => Outcome::Unreached(error),
     }
 }
 

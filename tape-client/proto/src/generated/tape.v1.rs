@@ -1381,14 +1381,14 @@ pub mod work {
         #[prost(uint32, tag = "3")]
         pub attempt: u32,
         /// How it ended.
-        #[prost(oneof = "finish_obligation::Ending", tags = "4, 5, 6, 7, 8")]
-        pub ending: ::core::option::Option<finish_obligation::Ending>,
+        #[prost(oneof = "finish_obligation::Outcome", tags = "4, 5, 6, 7, 8")]
+        pub outcome: ::core::option::Option<finish_obligation::Outcome>,
     }
     /// Nested message and enum types in `FinishObligation`.
     pub mod finish_obligation {
         /// How it ended.
         #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-        pub enum Ending {
+        pub enum Outcome {
             /// It is undone. The upstream's answer.
             #[prost(message, tag = "4")]
             Done(super::super::Payload),

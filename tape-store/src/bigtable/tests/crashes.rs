@@ -149,7 +149,7 @@ fn script() -> Vec<Step> {
 }
 
 /// A script and its progress, as known outside the process.
-struct Play {
+struct History {
     steps: Vec<Step>,
     next: usize,
     /// Whether a process died during the next step.
@@ -158,7 +158,7 @@ struct Play {
     seen: HashMap<StreamId, Seq>,
 }
 
-impl Play {
+impl History {
     fn new() -> Self {
         Self {
             steps: script(),
@@ -319,11 +319,11 @@ async fn feed(store: &dyn JournalStore) -> BTreeMap<StreamId, Vec<Seq>> {
 }
 
 /// The store has exactly what a store without failures would have, in every place where it can be found.
-async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
+async fn compare(history: &History, table: &Arc<dyn Table>, at: &str) {
     let (model, store) = (MemoryStore::with_shards(SHARDS), store(table, AT_ONCE));
     assert!(reclaim(&store).await.is_ok(), "{at}");
     let mut streams = BTreeSet::new();
-    for step in &play.steps {
+    for step in &history.steps {
         match step {
             Step::Commit(batches) => {
                 streams.extend(batches.iter().map(|batch| batch.stream.clone()));
@@ -354,9 +354,13 @@ async fn compare(play: &Play, table: &Arc<dyn Table>, at: &str) {
     assert_eq!(feed(&store).await, feed(&model).await, "{at}");
     for stream in &streams {
         let end = model.head(stream).await.unwrap().unwrap().seq;
-        assert_eq!(play.seen.get(stream), Some(&end), "{at}: the reader of {stream}");
+        assert_eq!(
+            history.seen.get(stream),
+            Some(&end),
+            "{at}: the reader of {stream}"
+        );
     }
-    check_leftovers(play, table.as_ref(), &work(&model).await, at).await;
+    check_leftovers(history, table.as_ref(), &work(&model).await, at).await;
     check_log(&store, table.as_ref(), at).await;
 }
 
@@ -382,7 +386,7 @@ async fn check_log(store: &BigtableStore, table: &dyn Table, at: &str) {
 }
 
 /// Nothing remains of steps that did not happen, or of erased payloads.
-async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>, at: &str) {
+async fn check_leftovers(history: &History, table: &dyn Table, work: &BTreeSet<String>, at: &str) {
     let hints = async |kind: u8| rows_of(table, kind, table::any_of([hint::cells()])).await.len();
     assert_eq!(hints(b'n').await, 0, "{at}: pending streams");
     assert_eq!(hints(b'a').await, work.len(), "{at}: hints of due work");
@@ -392,7 +396,7 @@ async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>
     let payloads = rows_of(table, b's', table::any_of([table::family(PAYLOADS)])).await;
     let cells = payloads.iter().flat_map(|row| &row.cells);
     let left = cells.filter(|cell| secret(&cell.value)).count();
-    let erased = play
+    let erased = history
         .steps
         .iter()
         .filter(|step| matches!(step, Step::Erase(..)))
@@ -402,10 +406,10 @@ async fn check_leftovers(play: &Play, table: &dyn Table, work: &BTreeSet<String>
 
 /// Checks what readers find after a process died, before another one repairs what it left: every stream can be read to its end, and a run
 /// that is not dropped completely is still listed, so that it is found.
-async fn check_amid(play: &Play, table: &Arc<dyn Table>) {
-    let (done, next) = play.steps.split_at(play.next);
+async fn check_amid(history: &History, table: &Arc<dyn Table>) {
+    let (done, next) = history.steps.split_at(history.next);
     let store = store(table, NEVER);
-    for step in &play.steps {
+    for step in &history.steps {
         let Step::Commit(batches) = step else { continue };
         for batch in batches {
             all(&store, &batch.stream).await;
@@ -444,17 +448,17 @@ async fn check_amid(play: &Play, table: &Arc<dyn Table>) {
 /// Plays the script; the first process dies after `changes` changes of rows, the next does not.
 async fn crash_after(changes: u64, order: Order) {
     let table = table().await.expect("there is an emulator");
-    let mut play = Play::new();
+    let mut history = History::new();
     let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, changes, order));
     // Where only clean-up fails, which others can do as well, it lives to the end.
-    let _ = play.go_on(&store(&wire, NEVER)).await;
-    check_amid(&play, &table).await;
+    let _ = history.go_on(&store(&wire, NEVER)).await;
+    check_amid(&history, &table).await;
     assert!(
-        play.go_on(&store(&table, NEVER)).await.is_ok(),
+        history.go_on(&store(&table, NEVER)).await.is_ok(),
         "the next process carries on"
     );
     compare(
-        &play,
+        &history,
         &table,
         &format!("death after {changes} changes, {order:?}"),
     )
@@ -464,11 +468,11 @@ async fn crash_after(changes: u64, order: Order) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whenever_a_process_dies_the_next_carries_on() {
     let Some(whole) = table().await else { return };
-    let mut play = Play::new();
+    let mut history = History::new();
     let wire = Arc::new(Wire::new(&whole));
     let counted: Arc<dyn Table> = Arc::clone(&wire) as _;
-    assert!(play.go_on(&store(&counted, NEVER)).await.is_ok());
-    compare(&play, &whole, "nothing fails").await;
+    assert!(history.go_on(&store(&counted, NEVER)).await.is_ok());
+    compare(&history, &whole, "nothing fails").await;
     let changes = wire.changes();
     assert!(changes > 60, "the script has many changes of rows");
     // Both orders differ only within a call.
@@ -484,7 +488,7 @@ async fn whenever_a_process_dies_the_next_carries_on() {
 /// No process gets far: each dies after a few changes, also while it repairs what the one before left.
 async fn short_lives(seed: u64) {
     let table = table().await.expect("there is an emulator");
-    let (mut play, mut dice) = (Play::new(), seed);
+    let (mut history, mut dice) = (History::new(), seed);
     for life in 0.. {
         assert!(life < 1_000, "it gets on");
         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -493,11 +497,11 @@ async fn short_lives(seed: u64) {
             _ => (Order::Reversed, 1 + (dice >> 40) % 24),
         };
         let wire: Arc<dyn Table> = Arc::new(Wire::dying_after(&table, changes, order));
-        if play.go_on(&store(&wire, NEVER)).await.is_ok() {
+        if history.go_on(&store(&wire, NEVER)).await.is_ok() {
             break;
         }
     }
-    compare(&play, &table, &format!("seed {seed}")).await;
+    compare(&history, &table, &format!("seed {seed}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,8 +49,9 @@ impl OutsideCrate {
 /// The blocks of a language in a page.
 pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(page)).unwrap();
-    let begins = text.split(&format!("```{language}\n")).skip(1);
-    begins
+    let begin = format!("```{language}\n");
+    text.split(&begin)
+        .skip(1)
         .map(|block| block.split_once("```").unwrap().0.to_owned())
         .collect()
 }

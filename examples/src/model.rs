@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
-use tape_client::environment::{Environment as _, Machine};
+use tape_environment::{Environment as _, Machine};
 
 /// A question to the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

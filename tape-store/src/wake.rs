@@ -66,7 +66,7 @@ mod tests {
     async fn those_who_wait_are_woken_in_their_order() {
         let (wake, woken) = (Wake::new(), Arc::new(Mutex::new(Vec::new())));
         let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..64 {
+        for n in 0..32 {
             let (changed, woken) = (wake.changed(), Arc::clone(&woken));
             tasks.spawn(async move {
                 changed.await;
@@ -76,7 +76,7 @@ mod tests {
         tokio::task::yield_now().await;
         wake.notify();
         tasks.join_all().await;
-        assert_eq!(*woken.lock().unwrap(), (0..64).collect::<Vec<_>>());
+        assert_eq!(*woken.lock().unwrap(), (0..32).collect::<Vec<_>>());
     }
 
     #[tokio::test(start_paused = true)]

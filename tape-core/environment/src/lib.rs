@@ -1,7 +1,7 @@
 //! What a process of Tape takes from outside: the time and randomness.
 //!
 //! Everything that needs one of the two is given an [`Environment`]: stores when they are opened, engines by their clock, clients when they
-//! connect, and workers by their journal. A program makes the one of its [`machine`] in `main`. A simulation gives all parts a
+//! connect, and workers by their journal. A program makes that of its [`machine()`] in `main`. A simulation gives all parts a
 //! `Seeded` one (feature `testing`): then the seed decides every entry that they write.
 
 mod machine;

@@ -3,7 +3,7 @@
 use crate::book::{Book, Tool, brief};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use tape_client::environment::{Environment as _, Machine};
+use tape_environment::{Environment as _, Machine};
 use tape_examples::journal::{Answer, Call, Journal};
 use tape_examples::model::{Model, Question, now_us};
 use tape_examples::parent::Parent;

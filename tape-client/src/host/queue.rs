@@ -106,9 +106,11 @@ impl Queue {
             let pause = (looked.elapsed() * PAUSE_LOOKS).clamp(PAUSE, PAUSE_MAX);
             tokio::time::sleep_until(looked + pause).await;
             tokio::select! {
-                () = changed => {}
+                // A run that has ended frees its place before another is taken.
+                biased;
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
                 Some(adopted) = self.adopted.recv() => self.drive(adopted),
+                () = changed => {}
                 () = tokio::time::sleep_until(next) => {}
             }
             while let Some(ended) = self.tasks.try_join_next_with_id() {

@@ -3,10 +3,11 @@
 use serde_json::Value;
 use tape_core::chain::Chain;
 use tape_core::codec::{Stamp, StoredEntry};
-use tape_core::effect::Outcome;
+use tape_core::effect::{Outcome, SettledBy};
 use tape_core::entry::EntryBody;
-use tape_core::entry::effect::{AfterObservation, Observed};
+use tape_core::entry::effect::{AfterObservation, Confirmed, Observed};
 use tape_core::entry::gate::{Answered, AnsweredBy};
+use tape_core::entry::obligation::{Done, ObligationId};
 use tape_core::entry::value::Deleted;
 use tape_core::id::RequestId;
 use tape_core::payload::Payload;
@@ -84,11 +85,31 @@ fn further() -> Vec<Sample> {
         version: 3,
         previous: None,
     };
+    let by = SettledBy::Person {
+        reason: "seen".to_owned(),
+    };
+    let confirmed = Confirmed {
+        effect: "#0.0".parse().unwrap(),
+        by: by.clone(),
+        result: Payload::empty(),
+        undo: None,
+        spent: None,
+    };
+    let done = Done {
+        obligation: ObligationId {
+            effect: "#0.0".parse().unwrap(),
+            copy: 0,
+        },
+        by,
+        result: Payload::empty(),
+    };
     let mut chain = Chain::new(&"acme/value/rate".parse().unwrap());
     // The last one is decided under a clock that was set back.
     vec![
         Sample::of("stuck", &seal(&mut chain, 9_000, stuck.into())),
         Sample::of("overdue", &seal(&mut chain, 9_000, overdue.into())),
+        Sample::of("confirmed", &seal(&mut chain, 9_000, confirmed.into())),
+        Sample::of("done", &seal(&mut chain, 9_000, done.into())),
         Sample::of("deleted", &seal(&mut chain, 0, deleted.into())),
     ]
 }

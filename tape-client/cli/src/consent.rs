@@ -22,6 +22,7 @@ impl Command {
             | Self::Stuck(_)
             | Self::Show(_)
             | Self::Verify(_)
+            | Self::Export(_)
             | Self::Tail(_)
             | Self::Signal(_) => Weight::Light,
             Self::Approve(_) | Self::Retry(_) => Weight::Decides,

@@ -6,6 +6,7 @@ mod agenda;
 mod consent;
 mod driver;
 mod erase;
+mod export;
 mod foreseen;
 mod list;
 mod name;
@@ -76,6 +77,7 @@ enum Command {
     Stuck(stuck::Stuck),
     Show(show::Show),
     Verify(verify::Verify),
+    Export(export::Export),
     Tail(tail::Tail),
     Signal(act::Signal),
     Approve(act::Approve),
@@ -174,8 +176,11 @@ async fn main() -> ExitCode {
     cli.store = cli.store.or_else(others);
     let server = cli.store.as_ref().is_some_and(|url| url.starts_with("tape:"));
     let light = cli.command.weight() == Weight::Light;
-    let mut out = std::io::stdout();
-    match run(cli, &mut out).await {
+    let mut out: Box<dyn Write + Send> = match &cli.command {
+        Command::Export(export) if export.fills_stdout() => Box::new(std::io::stderr()),
+        _ => Box::new(std::io::stdout()),
+    };
+    match run(cli, out.as_mut()).await {
         Ok(code) => code,
         // A closed pipe, for example by `head`, is not a failure of a command that only reads. A command that decides something may not
         // have done it yet.
@@ -209,6 +214,7 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Stuck(command) => command.run(context).await,
         Command::Show(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
+        Command::Export(command) => command.run(context).await,
         Command::Tail(command) => command.run(context).await,
         Command::Signal(command) => command.run(context).await,
         Command::Approve(command) => command.run(context).await,

@@ -6,10 +6,11 @@ mod heads;
 use crate::name::{RunPath, path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
+pub(crate) use audit::Sink;
 use audit::{Finding, Known, audit, damage};
 use clap::Args;
 use futures::StreamExt as _;
-use heads::Heads;
+pub(crate) use heads::Heads;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ const NOT_PROVED: u8 = 3;
 ///
 /// Exits with 1 if anything is broken, and with 3 if nothing is broken but something is not proved: a published head that is not covered,
 /// or a missing payload of version 1.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
                       tape verify [OPTIONS] --tenant <TENANT>\n       tape verify [OPTIONS] --all"
@@ -74,7 +75,7 @@ type Ends = BTreeMap<StreamId, Known>;
 
 /// What was found so far.
 #[derive(Default)]
-struct Count {
+pub(crate) struct Count {
     runs: u64,
     streams: u64,
     entries: u64,
@@ -87,6 +88,15 @@ struct Count {
 }
 
 impl Verify {
+    /// Verifies all streams of a tenant where one is named, else what [`Verify::one`] is told.
+    pub(crate) fn of(tenant: Option<Tenant>, quick: bool) -> Self {
+        Self {
+            tenant,
+            quick,
+            ..Self::default()
+        }
+    }
+
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let mut heads = match &self.heads {
             Some(path) => heads::read(path).map_err(Failure::Misused)?,
@@ -98,7 +108,8 @@ impl Verify {
             Some(stream) => {
                 let mut published = heads.remove(&stream).unwrap_or_default();
                 published.extend(self.head);
-                self.one(context, &stream, &published, &mut count).await?;
+                self.one(context, &stream, &published, &mut count, &mut ())
+                    .await?;
             }
             None if self.head.is_some() => {
                 let problem = "a head is of one run or stream: say which, or give --heads FILE".to_owned();
@@ -107,25 +118,22 @@ impl Verify {
                     problem,
                 }));
             }
-            None => self.many(context, heads, &mut count).await?,
+            None => self.many(context, heads, &mut count, &mut ()).await?,
         }
-        count.say(context)?;
-        Ok(match count {
-            Count { broken: 1.., .. } => ExitCode::FAILURE,
-            Count { uncovered: 1.., .. } | Count { unproved: 1.., .. } => ExitCode::from(NOT_PROVED),
-            _ => ExitCode::SUCCESS,
-        })
+        count.end(context)
     }
 
-    async fn one(
+    /// One stream, which must be there unless heads of it were published.
+    pub(crate) async fn one(
         &self,
         context: &mut Context<'_>,
         stream: &StreamId,
         published: &[(Seq, Digest)],
         count: &mut Count,
+        sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
         let mut ends = self.ends(context, Some(&stream.to_string()), count).await?;
-        let finding = audit(context, stream, published, ends.remove(stream)).await?;
+        let finding = audit(context, stream, published, ends.remove(stream), sink).await?;
         let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
         if nothing && published.is_empty() {
             let missing = if stream.as_run().is_some() {
@@ -135,11 +143,18 @@ impl Verify {
             };
             return Err(Error::Rejected(Box::new(Rejection::not_found(missing))).into());
         }
+        sink.end(stream, broken(&finding))?;
         count.add(context, stream, finding)
     }
 
     /// All streams of a tenant, or of all tenants, that the feed, the store, the lists or published heads name.
-    async fn many(&self, context: &mut Context<'_>, heads: Heads, count: &mut Count) -> Result<(), Failure> {
+    pub(crate) async fn many(
+        &self,
+        context: &mut Context<'_>,
+        heads: Heads,
+        count: &mut Count,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Failure> {
         let tenant = self.tenant.as_ref().filter(|_| !self.all);
         let below = tenant.map(path_of);
         let ends = self.ends(context, below.as_deref(), count).await?;
@@ -154,11 +169,12 @@ impl Verify {
         names.extend(listed.iter().flatten().cloned().map(StreamId::Run));
         for stream in names {
             let published = heads.get(&stream).map_or(&[][..], Vec::as_slice);
-            let finding = audit(context, &stream, published, ends.get(&stream).copied()).await?;
+            let finding = audit(context, &stream, published, ends.get(&stream).copied(), sink).await?;
             let finding = match (&listed, stream.as_run()) {
                 (Some(listed), Some(run)) => is_listed(finding, listed.contains(run)),
                 _ => finding,
             };
+            sink.end(&stream, broken(&finding))?;
             count.add(context, &stream, finding)?;
         }
         if count.runs + count.streams + count.broken == 0 {
@@ -252,6 +268,11 @@ impl Verify {
     }
 }
 
+/// What is broken, where something is.
+fn broken(finding: &Finding) -> Option<&str> {
+    finding.as_ref().err().map(String::as_str)
+}
+
 /// The listed runs; none where the lists cannot be read.
 async fn list(
     context: &mut Context<'_>,
@@ -341,6 +362,21 @@ impl Count {
         self.broken += 1;
         let text = format!("BROKEN  {of}{name}  {broken}");
         context.say(&json!({what: name, "ok": false, "broken": broken}), &text)
+    }
+
+    /// What is broken so far.
+    pub(crate) const fn broken_so_far(&self) -> u64 {
+        self.broken
+    }
+
+    /// Says what was found, and by which code the command ends.
+    pub(crate) fn end(&self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        self.say(context)?;
+        Ok(match self {
+            Self { broken: 1.., .. } => ExitCode::FAILURE,
+            Self { uncovered: 1.., .. } | Self { unproved: 1.., .. } => ExitCode::from(NOT_PROVED),
+            _ => ExitCode::SUCCESS,
+        })
     }
 
     fn say(&self, context: &mut Context<'_>) -> Result<(), Failure> {

@@ -2,13 +2,14 @@
 
 use crate::{Context, Failure};
 use futures::StreamExt as _;
-use tape_client::Error;
+use std::io;
 use tape_client::core::causes::Causes;
 use tape_client::core::chain::ChainError;
 use tape_client::core::codec::{StoredEntry, kind};
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
 use tape_client::core::verify::{Audit, AuditError, Verified};
+use tape_client::{Error, StreamEnd};
 
 /// An entry that the stream must have, and the source that says so.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +22,36 @@ pub(super) struct Known {
 /// The result of verifying a stream, or what is broken.
 pub(super) type Finding = Result<Verified, String>;
 
+/// Gets what is read of the streams that are verified, as it is stored.
+pub(crate) trait Sink {
+    /// A stream is read from its first entry on; where it was read before, anew. It ends here by the journal's own account.
+    fn begin(&mut self, stream: &StreamId, end: Option<&StreamEnd>) -> io::Result<()>;
+    /// The next entry that there is, before it is verified.
+    fn entry(&mut self, stored: &StoredEntry) -> io::Result<()>;
+    /// The stream was read, and this is broken.
+    fn end(&mut self, stream: &StreamId, broken: Option<&str>) -> io::Result<()>;
+}
+
+/// Keeps nothing.
+impl Sink for () {
+    fn begin(&mut self, _: &StreamId, _: Option<&StreamEnd>) -> io::Result<()> {
+        Ok(())
+    }
+    fn entry(&mut self, _: &StoredEntry) -> io::Result<()> {
+        Ok(())
+    }
+    fn end(&mut self, _: &StreamId, _: Option<&str>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Verifies a stream from its first entry on.
 pub(super) async fn audit(
     context: &Context<'_>,
     stream: &StreamId,
     published: &[(Seq, Digest)],
     feed: Option<Known>,
+    sink: &mut dyn Sink,
 ) -> Result<Finding, Failure> {
     // The end is requested first, because entries that are written meanwhile come after it.
     let end = match context.tape.stream_end(stream).await {
@@ -39,12 +64,14 @@ pub(super) async fn audit(
         digest: end.digest,
     });
     let known: Vec<Known> = head.into_iter().chain(feed).collect();
-    let snapshot = end.as_ref().ok().and_then(Option::as_ref);
-    let snapshot = snapshot.and_then(|end| end.snapshot.clone());
+    let told = end.as_ref().ok().and_then(Option::as_ref);
+    let snapshot = told.and_then(|end| end.snapshot.clone());
     let audit = Audit::new(stream, published.iter().copied(), snapshot);
-    let mut found = walk(context, stream, audit.clone(), &known).await?;
+    sink.begin(stream, told)?;
+    let mut found = walk(context, stream, audit.clone(), &known, sink).await?;
     if let Err(Broken { overtaken: true, .. }) = found {
-        found = walk(context, stream, audit, &known).await?;
+        sink.begin(stream, told)?;
+        found = walk(context, stream, audit, &known, sink).await?;
     }
     let found = found.map_err(|broken| broken.what);
     Ok(found.and_then(|verified| end.map(|_| verified)))
@@ -71,6 +98,7 @@ async fn walk(
     stream: &StreamId,
     mut audit: Audit,
     known: &[Known],
+    sink: &mut dyn Sink,
 ) -> Result<Result<Verified, Broken>, Failure> {
     let mut pages = context.tape.stream_entries(stream);
     while let Some(page) = pages.next().await {
@@ -79,6 +107,7 @@ async fn walk(
             Ok(page) => page,
         };
         for stored in page {
+            sink.entry(&stored)?;
             if let Err(broken) = audit.check(&stored) {
                 let gap = matches!(broken, AuditError::Chain(ChainError::Gap { .. }));
                 let overtaken = gap && stands_for_others(&stored);

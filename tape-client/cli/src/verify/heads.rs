@@ -9,7 +9,7 @@ use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
 
 /// The published heads of each stream.
-pub(super) type Heads = BTreeMap<StreamId, Vec<(Seq, Digest)>>;
+pub(crate) type Heads = BTreeMap<StreamId, Vec<(Seq, Digest)>>;
 
 /// A line that has a head; others are skipped.
 #[derive(Deserialize)]

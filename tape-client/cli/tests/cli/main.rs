@@ -4,6 +4,8 @@
 #![cfg(feature = "sqlite")]
 
 mod consent;
+mod export;
+mod outsider;
 mod retention;
 mod seeded;
 mod verify;

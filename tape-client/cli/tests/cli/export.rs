@@ -1,0 +1,221 @@
+//! `tape export`: what is written verifies by docs/format.md alone, and what cannot be written is told.
+
+use crate::outsider::{Verified, verify};
+use crate::seeded::{DONE, Seeded};
+use std::process::Output;
+
+const STREAM: &str = "acme/run/treasury/ann/s1/done";
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What an outsider finds of the run that is done.
+fn found(file: &str) -> Result<Verified, String> {
+    verify(file)?.remove(STREAM).unwrap()
+}
+
+fn export(seeded: &Seeded) -> String {
+    let output = seeded.tape(&["export", DONE]);
+    assert!(output.status.success(), "{}", err(&output));
+    out(&output)
+}
+
+/// The head of the run as `tape verify` prints it.
+fn head(seeded: &Seeded) -> String {
+    let said = out(&seeded.tape(&["verify", DONE]));
+    said.lines()
+        .next()
+        .unwrap()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+fn head_of(verified: &Verified) -> String {
+    format!("{}:{}", verified.last, verified.digest)
+}
+
+#[tokio::test]
+async fn a_run_that_is_exported_verifies_without_tape() {
+    let seeded = Seeded::new().await;
+    let output = seeded.tape(&["export", DONE]);
+    let verified = found(&out(&output)).unwrap();
+    assert_eq!((verified.first, verified.last, verified.erased.len()), (1, 7, 0));
+    assert_eq!(head_of(&verified), head(&seeded));
+    // What was found is said beside it.
+    assert_eq!(
+        err(&output),
+        format!(
+            "ok      {DONE}  head {}\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n",
+            head(&seeded)
+        )
+    );
+}
+
+#[tokio::test]
+async fn runs_and_whole_tenants_are_exported_to_a_file() {
+    let seeded = Seeded::new().await;
+    let path = seeded.dir.path().join("export.jsonl");
+    let file = path.to_str().unwrap();
+    let waiting = "acme/treasury/ann/s1/waiting";
+    for (what, streams) in [
+        (&["--tenant", "acme"][..], 3),
+        // A run that is named twice is in it once.
+        (&[DONE, waiting, DONE], 2),
+    ] {
+        let output = seeded.tape(&[&["export", "--out", file], what].concat());
+        assert!(output.status.success(), "{}", err(&output));
+        assert!(out(&output).ends_with(" 0 broken\n"), "{}", out(&output));
+        let verified = verify(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(verified.len(), streams);
+        assert!(verified.values().all(Result::is_ok), "{verified:?}");
+    }
+}
+
+#[tokio::test]
+async fn erased_bytes_are_not_exported_and_are_accounted_for() {
+    let seeded = Seeded::new().await;
+    let erase = [
+        "--as",
+        "olga",
+        "erase",
+        DONE,
+        "1",
+        "--reason",
+        "asked for",
+        "--yes",
+    ];
+    assert!(seeded.tape(&erase).status.success());
+    let file = export(&seeded);
+    let verified = found(&file).unwrap();
+    assert_eq!(
+        (verified.first, verified.last, verified.erased.clone()),
+        (1, 9, vec![1])
+    );
+    assert_eq!(
+        verified.snapshot,
+        Some(8),
+        "the snapshot that the erasure replaced"
+    );
+    assert_eq!(head_of(&verified), head(&seeded));
+    // Without the entry that says so, they were destroyed.
+    let destroyed = file.lines().map(|line| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        if line["seq"] == 2 {
+            line.as_object_mut().unwrap().remove("payload");
+        }
+        line.to_string() + "\n"
+    });
+    assert_eq!(
+        found(&destroyed.collect::<String>()).unwrap_err(),
+        "the bytes of {2} were destroyed"
+    );
+}
+
+#[tokio::test]
+async fn a_retired_run_is_exported_from_the_entry_that_stands_for_it() {
+    let seeded = Seeded::new().await;
+    let retention = [
+        "--as",
+        "mia",
+        "--yes",
+        "retention",
+        "--tenant",
+        "acme",
+        "--older-than",
+        "1s",
+        "--reason",
+        "old",
+    ];
+    assert!(seeded.tape(&retention).status.success());
+    let verified = found(&export(&seeded)).unwrap();
+    assert_eq!((verified.first, verified.last), (8, 8));
+    assert_eq!(head_of(&verified), head(&seeded));
+}
+
+/// The reader of these tests is none that takes everything.
+#[tokio::test]
+async fn every_change_of_a_file_is_found() {
+    let file = export(&Seeded::new().await);
+    let lines: Vec<&str> = file.lines().collect();
+    let whole = |lines: &[String]| found(&(lines.join("\n") + "\n"));
+    for n in 1..=7 {
+        let owned = || lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut without = owned();
+        without.remove(n);
+        assert!(whole(&without).is_err(), "entry {n} is missing");
+        for member in ["seq", "digest", "envelope", "payload"] {
+            let mut changed = owned();
+            let mut line: serde_json::Value = serde_json::from_str(lines[n]).unwrap();
+            line[member] = match &line[member] {
+                serde_json::Value::String(text) if member == "envelope" => {
+                    text.replacen("\"at\":", "\"at\": ", 1).into()
+                }
+                serde_json::Value::String(text) if member == "digest" => {
+                    text.chars().rev().collect::<String>().into()
+                }
+                serde_json::Value::String(text) => format!("AAAA{text}").into(),
+                seq => (seq.as_u64().unwrap() + 1).into(),
+            };
+            changed[n] = line.to_string();
+            assert!(whole(&changed).is_err(), "{member} of entry {n} was changed");
+        }
+    }
+    for end in 0..lines.len() {
+        let cut: Vec<String> = lines[..end].iter().map(ToString::to_string).collect();
+        assert!(
+            verify(&(cut.join("\n") + "\n")).is_err(),
+            "cut off after {end} lines"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_gone_or_cannot_be_read_is_told_in_the_file_and_by_the_exit_code() {
+    for damage in [
+        "DELETE FROM entry WHERE seq = 4 AND stream = ID",
+        "DELETE FROM entry WHERE seq = 7 AND stream = ID",
+        "DELETE FROM entry WHERE stream = ID",
+        "DELETE FROM head WHERE stream = ID",
+        "UPDATE entry SET payload = NULL WHERE seq = 4 AND stream = ID",
+        "UPDATE entry SET payload = x'00' WHERE seq = 4 AND stream = ID",
+        "UPDATE entry SET envelope = x'7b7d' WHERE seq = 4 AND stream = ID",
+        "UPDATE entry SET envelope = x'ff' WHERE seq = 4 AND stream = ID",
+    ] {
+        let seeded = Seeded::new().await;
+        let id = format!("(SELECT id FROM stream WHERE name = '{STREAM}')");
+        seeded.execute(&damage.replace("ID", &id)).await;
+        for args in [&["export", "--tenant", "acme"][..], &["export", DONE]] {
+            let output = seeded.tape(args);
+            assert_eq!(output.status.code(), Some(1), "{damage}: {}", err(&output));
+            assert!(
+                err(&output).contains(&format!("BROKEN  {DONE}  ")),
+                "{damage}: {}",
+                err(&output)
+            );
+            let mut verified = verify(&out(&output)).unwrap();
+            assert!(verified.remove(STREAM).unwrap().is_err(), "{damage}");
+            assert!(verified.values().all(Result::is_ok), "{damage}: {verified:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_to_export_is_an_error() {
+    let seeded = Seeded::new().await;
+    for args in [
+        &["export", "acme/treasury/ann/s1/missing"][..],
+        &["export", "--tenant", "other"],
+        &["export", "--out", "/nowhere/to/be/found", DONE],
+    ] {
+        let output = seeded.tape(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", err(&output));
+        assert!(!out(&output).contains("\"streams\""), "{args:?}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::time::Now;
 use serde::{Deserialize, Serialize};
 
 /// The owner of a business key. The key is claimed before the intent of its effect is durable, so an owner may turn out to have no such
-/// effect. It keeps the key as long as it can still begin the effect. [`Owner`] says when another effect may take the key.
+/// effect. It keeps the key as long as it can still begin the effect. [`Ownership`] says when another effect may take the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyOwner {
     seq: Seq,

@@ -6,15 +6,15 @@
 //!
 //! # Features
 //!
-//! | feature | opens |
+//! | feature | brings |
 //! |---|---|
-//! | `sqlite` (default) | `sqlite:PATH`, `memory:` |
-//! | `remote` | `tape://host:port`, a server; adds a gRPC client to the build |
-//! | `postgres`, `bigtable`, `spanner` | the stores of these names |
-//! | `embedded` | `memory:` alone |
-//! | `testing` | the module `testing`, a kit that kills an agent wherever it can be killed |
-//! | `signal` | nothing more; `Host::serve` ends at SIGTERM |
-//! | `serve` | nothing more; a [`Host`] has an endpoint to which others post re-drives |
+//! | `sqlite` (default) | journals at `sqlite:PATH`, `memory:` |
+//! | `remote` | journals at `tape://host:port`, behind a server; adds a gRPC client to the build |
+//! | `postgres`, `bigtable`, `spanner` | journals in these stores |
+//! | `embedded` | journals at `memory:`, and nothing else |
+//! | `testing` | the module `testing`: a test kit that kills an agent at each write and each await |
+//! | `signal` | `Host::serve`, which ends at SIGTERM |
+//! | `serve` | an endpoint of a [`Host`] that takes signed re-drives over HTTP |
 //!
 //! # JSON
 //!

@@ -221,8 +221,5 @@ async fn an_empty_secret_is_refused() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = Host::new(Tape::connect("memory:").await.unwrap()).endpoint(listener, "");
     let refused = host.serve_until(std::future::pending()).await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "secret: is empty: everybody could sign with it"
-    );
+    assert_eq!(refused.to_string(), "secret: is empty: anyone could sign with it");
 }

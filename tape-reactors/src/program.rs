@@ -15,7 +15,7 @@ const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 const LOOKED_IN: &str = "/bin:/usr/bin";
 /// A variable that a program and all that it starts have, by which they are found.
 const MARK: &str = "TAPE_CALL";
-/// The process id of the worker: a program whose parent is another one by now has nobody who waits for it, or stops it.
+/// The process id of the worker. If a program's parent has another id, the worker is gone: nothing waits for the program or stops it.
 const WORKER: &str = "TAPE_WORKER_PID";
 /// Looks for processes of a call that are made while they are looked for.
 #[cfg(target_os = "linux")]

@@ -17,8 +17,8 @@ use tracing::{debug, info, warn};
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
 /// adopted the run; lets it go where the agent answers without having adopted it, or has not adopted it within four leases. A re-drive
 /// counts only if the journal shows that an agent adopted the run, whatever was answered. How long a run that makes
-/// no progress waits between re-drives, and when it waits for a person, are rules of the run. A run that somebody asked to end, and
-/// whose driver is gone, is ended without an agent.
+/// no progress waits between re-drives, and when it waits for a person, are rules of the run. A run whose end was requested and
+/// whose driver is gone is ended without an agent.
 pub struct Recovery {
     journal: Arc<dyn Journal>,
     handover: Handover,
@@ -69,7 +69,7 @@ impl Recovery {
         RedriveError::Unadopted { within }
     }
 
-    /// Ends a run that no agent here can be asked about, where somebody asked for it to end and its driver is gone.
+    /// Ends a run without its agent, if a cancellation was requested and the run has no driver.
     async fn end(&self, run: &RunId, version: Option<AgentVersion>) -> Result<Reaction, ReactionError> {
         if self.handover.end_cancelled(run).await? {
             return Ok(Reaction::Done);

@@ -177,7 +177,7 @@ impl Reactor for Clerk {
     async fn react<'a>(&'a self, work: &'a DueWork) -> Result<Task<'a>, ReactionError> {
         if kind(work) == "poisoned" {
             *self.0.begun.lock().unwrap().entry(name(work)).or_default() += 1;
-            let connector = ConnectorName::new("nobody's").unwrap();
+            let connector = ConnectorName::new("unconfigured").unwrap();
             return Err(ReactionError::UnknownConnector { connector });
         }
         Ok(match self.0.limits.get(kind(work)) {
@@ -342,7 +342,7 @@ async fn what_is_not_configured_here_is_said_once_each_five_minutes_and_looked_a
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     let told = log.take();
     assert!((11..=13).contains(&told.len()), "{told:?}");
-    let line = "WARN message=the work is left to other processes name=connector nobody's why=\"no connector 'nobody's' is known here\"";
+    let line = "WARN message=the work is left to other processes name=connector unconfigured why=\"no connector 'unconfigured' is known here\"";
     assert!(told.iter().all(|told| told.starts_with(line)), "{told:?}");
     stop.cancel();
     while runners.join_next().await.is_some() {}

@@ -169,7 +169,7 @@ impl Handover {
         }
     }
 
-    /// Ends a run without an agent, where somebody asked for it to end and its driver is gone. Whether it was so.
+    /// Ends a run without its agent, if a cancellation was requested and the run has no driver. Returns whether that was so.
     ///
     /// Any other run is left as it is: taken and let go again, it would count as driven without progress.
     ///

@@ -60,13 +60,13 @@ impl Host {
     /// takes the run's version; 503 where the app has no place, another driver has the run, the journal is out of reach or the host is told to stop;
     /// 400 where the body makes no sense.
     ///
-    /// Where `secret` is empty, [`Host::serve_until`] says so: everybody could sign with it.
+    /// An empty `secret` makes [`Host::serve_until`] fail: anyone could sign with it.
     #[must_use]
     pub fn endpoint(mut self, listener: TcpListener, secret: impl Into<Vec<u8>>) -> Self {
         let secret = secret.into();
         if secret.is_empty() {
             self.refused
-                .get_or_insert_with(|| ("secret", "is empty: everybody could sign with it".to_owned()));
+                .get_or_insert_with(|| ("secret", "is empty: anyone could sign with it".to_owned()));
         }
         self.endpoint = Some(Endpoint {
             listener: listener.into(),
@@ -206,7 +206,7 @@ fn unavailable(why: impl Into<String>) -> Answer {
     (StatusCode::SERVICE_UNAVAILABLE, why.into())
 }
 
-/// What an error of the journal is to whoever asked.
+/// The answer to a caller for an error of the journal.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn refusal(error: Error) -> Answer {
     let status = match &error {

@@ -10,12 +10,12 @@ use tape_core::time::Timestamp;
 
 /// Adds a row and takes it away in one commit, which is one like others but leaves nothing behind.
 pub(super) async fn probe(link: &Link, batch: BatchId) -> Result<(), StoreError> {
-    let nobody = StreamKey {
+    let unused = StreamKey {
         name: String::new(),
         id: vec![0; 16],
         shard: 0,
     };
-    let written = link.write(not_void(&nobody, batch).into()).await;
+    let written = link.write(not_void(&unused, batch).into()).await;
     written.map_err(|failure| failure.store_error("asks for room to write"))
 }
 

@@ -40,8 +40,9 @@ impl Environment for Machine {
         reason = "this is where the machine is asked for randomness"
     )]
     fn random(&self) -> u128 {
-        let bits = || getrandom::u64().expect("the system has random bits");
-        u128::from(bits()) << u64::BITS | u128::from(bits())
+        let mut bits = [0; size_of::<u128>()];
+        getrandom::fill(&mut bits).expect("the system has random bits");
+        u128::from_ne_bytes(bits)
     }
 }
 

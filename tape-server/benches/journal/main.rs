@@ -81,7 +81,7 @@ async fn embedded(engine: &Engine, raw: &raw::Rates, span: Duration, figures: &m
         }
     }
     if figures.wants("embedded_step_p50") {
-        let steps = work::steps(&[caller], 1, span).await;
+        let steps = work::steps(std::slice::from_ref(&caller), 1, span).await;
         figures.say(
             "embedded_step_p50",
             figure::p50_ms(steps),
@@ -89,7 +89,25 @@ async fn embedded(engine: &Engine, raw: &raw::Rates, span: Duration, figures: &m
             2.0 * raw.one_row_p50_ms,
         );
     }
+    if figures.wants("embedded_run_alone") {
+        runs_alone(&caller, span, figures).await;
+    }
     if figures.wants("codec_and_chain") {
         figures.say("codec_and_chain", work::seals(span), "entries/s", raw.rows_in_64);
     }
+}
+
+/// What beginning and completing a run costs, beside one entry of it.
+async fn runs_alone(caller: &work::Caller, span: Duration, figures: &mut Figures) {
+    let runs = work::runs(std::slice::from_ref(caller), 1, work::StepKind::Record, span).await;
+    let p50 = |part: fn(&work::RunTimes) -> Duration| figure::p50_ms(runs.iter().map(part).collect());
+    let append = p50(|run| run.append);
+    figures.say("embedded_run_alone_append_p50", append, "ms", append);
+    figures.say("embedded_run_alone_begin_p50", p50(|run| run.begin), "ms", append);
+    figures.say(
+        "embedded_run_alone_complete_p50",
+        p50(|run| run.complete),
+        "ms",
+        append,
+    );
 }

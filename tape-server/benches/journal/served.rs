@@ -2,7 +2,7 @@
 
 use crate::echo::{Echo, echoes};
 use crate::figure::{Figures, p50_ms, rate};
-use crate::work::{Caller, appends, steps};
+use crate::work::{Caller, RUN_STEPS, StepKind, appends, runs, steps};
 use prost::Message as _;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -31,19 +31,21 @@ const DBOS_STEPS: f64 = 1_122.0;
 const OPENED_ENTRIES: u64 = 10_000;
 
 pub(crate) async fn measure(engine: Engine, span: Duration, figures: &mut Figures) {
+    let embedded = [Caller::Embedded(engine.clone())];
     let tape = serve(engine);
+    beside_the_engine(&tape, &embedded, span, figures).await;
     let echo = serve_echo();
     for connections in [1, 4] {
-        let channels = connect(&echo, connections).await;
-        let rate_echo = rate(echoes(&channels, 64, message_bytes(), span).await, span);
-        figures.say(
-            &format!("echo_{connections}_connections"),
-            rate_echo,
-            "calls/s",
-            rate_echo,
-        );
         let name = format!("server_appends_64_runs_{connections}_connections");
         if figures.wants(&name) {
+            let channels = connect(&echo, connections).await;
+            let rate_echo = rate(echoes(&channels, 64, message_bytes(), span).await, span);
+            figures.say(
+                &format!("echo_{connections}_connections"),
+                rate_echo,
+                "calls/s",
+                rate_echo,
+            );
             let done = appends(&callers(&tape, connections).await, 64, span).await;
             figures.say(&name, rate(done.len(), span), "entries/s", rate_echo);
         }
@@ -70,6 +72,33 @@ pub(crate) async fn measure(engine: Engine, span: Duration, figures: &mut Figure
     if figures.wants("open_10000_entries") {
         open(&tape, figures).await;
     }
+}
+
+/// The same load on the engine and through the server that serves it.
+async fn beside_the_engine(tape: &str, embedded: &[Caller], span: Duration, figures: &mut Figures) {
+    for at_once in [64, 256] {
+        let name = format!("server_appends_{at_once}_runs_vs_embedded");
+        if figures.wants(&name) {
+            let engine = rate(appends(embedded, at_once, span).await.len(), span);
+            let served = rate(appends(&callers(tape, 1).await, at_once, span).await.len(), span);
+            figures.say(&name, served, "entries/s", engine);
+        }
+    }
+    for (kind, word) in [(StepKind::Record, "records"), (StepKind::Effect, "effects")] {
+        for at_once in [1, 16, 64, 256] {
+            let name = format!("server_runs_of_10_{word}_{at_once}_at_once_vs_embedded");
+            if figures.wants(&name) {
+                let engine = run_steps(embedded, at_once, kind, span).await;
+                let served = run_steps(&callers(tape, 1).await, at_once, kind, span).await;
+                figures.say(&name, served, "steps/s", engine);
+            }
+        }
+    }
+}
+
+/// Steps a second of whole runs.
+async fn run_steps(callers: &[Caller], at_once: usize, kind: StepKind, span: Duration) -> f64 {
+    rate(RUN_STEPS * runs(callers, at_once, kind, span).await.len(), span)
 }
 
 /// Reads a run of 10,000 entries in one stream, beside a run of 1,000 entries several times.

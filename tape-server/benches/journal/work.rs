@@ -87,6 +87,32 @@ impl Caller {
             .await;
     }
 
+    /// Begins a run, makes its steps and completes it.
+    async fn whole_run(&self, kind: StepKind) -> RunTimes {
+        let began = Instant::now();
+        let run = self.begin().await;
+        let begin = began.elapsed();
+        let mut append = Duration::ZERO;
+        match kind {
+            StepKind::Record => {
+                for _ in 0..RUN_STEPS {
+                    let began = Instant::now();
+                    self.append(&run).await;
+                    append = began.elapsed();
+                }
+            }
+            StepKind::Effect => steps_of(self, &run, RUN_STEPS).await,
+        }
+        let began = Instant::now();
+        let output = Payload::empty();
+        self.drive(&run, DriverCommand::Complete { output }).await;
+        RunTimes {
+            begin,
+            append,
+            complete: began.elapsed(),
+        }
+    }
+
     /// Records the decision before its first effect.
     async fn decide_before(&self, run: &RunId, effect: &EffectId) {
         if effect.call == 0 {
@@ -125,7 +151,7 @@ impl Caller {
 /// The time of each entry that `runs` runs append at once.
 pub(crate) async fn appends(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
     let end = Instant::now() + span;
-    at_once(callers, runs, |caller| async move {
+    spread(callers, runs, |caller| async move {
         let (run, mut times) = (caller.begin().await, Vec::new());
         while Instant::now() < end {
             let began = Instant::now();
@@ -140,7 +166,7 @@ pub(crate) async fn appends(callers: &[Caller], runs: usize, span: Duration) -> 
 /// The time of each step that `runs` runs make at once.
 pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Vec<Duration> {
     let end = Instant::now() + span;
-    at_once(callers, runs, |caller| async move {
+    spread(callers, runs, |caller| async move {
         let (run, mut times) = (caller.begin().await, Vec::new());
         for effect in effects() {
             caller.decide_before(&run, &effect).await;
@@ -154,6 +180,44 @@ pub(crate) async fn steps(callers: &[Caller], runs: usize, span: Duration) -> Ve
         times
     })
     .await
+}
+
+/// Steps of a whole run.
+pub(crate) const RUN_STEPS: usize = 10;
+
+/// What the steps of a whole run are.
+#[derive(Clone, Copy)]
+pub(crate) enum StepKind {
+    /// One entry each.
+    Record,
+    /// An effect each, its intent durable and then its result, under one decision.
+    Effect,
+}
+
+/// The times of the parts of a whole run.
+pub(crate) struct RunTimes {
+    pub(crate) begin: Duration,
+    /// Of the last step, where the steps are records; else zero.
+    pub(crate) append: Duration,
+    pub(crate) complete: Duration,
+}
+
+/// The times of the whole runs of [`RUN_STEPS`] steps that `at_once` callers make one after the other.
+pub(crate) async fn runs(
+    callers: &[Caller],
+    at_once: usize,
+    kind: StepKind,
+    span: Duration,
+) -> Vec<RunTimes> {
+    let end = Instant::now() + span;
+    let whole_runs = move |caller: Caller| async move {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            times.push(caller.whole_run(kind).await);
+        }
+        times
+    };
+    spread(callers, at_once, whole_runs).await
 }
 
 /// Makes `steps` steps of a run that has begun.
@@ -178,11 +242,13 @@ fn effects() -> impl Iterator<Item = EffectId> + Send {
     })
 }
 
-async fn at_once<F>(callers: &[Caller], runs: usize, work: impl Fn(Caller) -> F) -> Vec<Duration>
+/// Does the work `at_once` times at once, spread over the callers.
+async fn spread<T, F>(callers: &[Caller], at_once: usize, work: impl Fn(Caller) -> F) -> Vec<T>
 where
-    F: Future<Output = Vec<Duration>> + Send + 'static,
+    F: Future<Output = Vec<T>> + Send + 'static,
+    T: Send + 'static,
 {
-    let runs: Vec<_> = (0..runs)
+    let runs: Vec<_> = (0..at_once)
         .map(|i| tokio::spawn(work(callers[i % callers.len()].clone())))
         .collect();
     let mut times = Vec::new();

@@ -159,6 +159,7 @@ macro_rules! __conformance_list {
             commits::a_wrong_epoch_is_fenced if always;
             commits::the_epoch_is_checked_before_the_end if always;
             commits::batches_of_a_commit_are_independent if always;
+            commits::a_large_group_commits_what_fits if always;
             commits::a_batch_is_never_half_there if always;
             commits::batches_that_no_store_takes_are_refused if always;
             commits::what_became_of_a_batch_is_told_by_its_place if always;

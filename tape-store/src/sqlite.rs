@@ -29,6 +29,7 @@ mod read;
 mod retention;
 mod runs;
 mod settings;
+mod transaction;
 mod upkeep;
 mod watch;
 mod writer;

@@ -167,6 +167,33 @@ pub(super) async fn batches_of_a_commit_are_independent(fixture: Fixture) {
 }
 
 /// Batches of five entries: every reader, at any time, sees whole batches.
+/// More entries than a database takes in one statement, of streams that begin and that go on, with some that do not fit.
+pub(super) async fn a_large_group_commits_what_fits(fixture: Fixture) {
+    const TEXTS: [&str; 12] = ["x"; 12];
+    let store = fixture.store.as_ref();
+    let mut pens: Vec<Pen> = (0..200).map(|n| Pen::new(&format!("run-{n}"))).collect();
+    for pen in pens.iter_mut().step_by(2) {
+        pen.write(store, &["one"]).await;
+    }
+    let fits = |n: usize| n % 7 != 0;
+    let batch = |(n, pen): (usize, &Pen)| {
+        let seq = if fits(n) { pen.seq } else { pen.seq.next() };
+        Pen { seq, ..pen.clone() }.batch(&TEXTS)
+    };
+    let batches: Vec<Batch> = pens.iter().enumerate().map(batch).collect();
+    let answers = store.commit(batches.clone()).await;
+    for (n, (answer, batch)) in answers.iter().zip(&batches).enumerate() {
+        let (before, written) = (pens[n].seq.0, if fits(n) { TEXTS.len() } else { 0 });
+        match answer {
+            Ok(committed) if fits(n) => assert_eq!(committed.seq, batch.last()),
+            Err(CommitError::Conflict { .. }) if !fits(n) => {}
+            answer => panic!("batch {n}: {answer:?}"),
+        }
+        let entries = all(store, &batch.stream).await;
+        assert_eq!(entries.len() as u64, before + written as u64, "batch {n}");
+    }
+}
+
 pub(super) async fn a_batch_is_never_half_there(fixture: Fixture) {
     let store = Arc::clone(&fixture.store);
     let stream = Pen::new("a").stream;

@@ -22,6 +22,13 @@ pub(super) fn is_definite(error: &sqlx::Error) -> bool {
     primary_code(error).is_some_and(|code| code != IO)
 }
 
+/// Whether an entry was refused because its stream does not end where its batch says.
+pub(super) fn is_misfit(error: &sqlx::Error) -> bool {
+    const NOT_NULL: u32 = 1299;
+    let is_of_stream = |error: &dyn sqlx::error::DatabaseError| error.message().ends_with("entry.stream");
+    extended_code(error) == Some(NOT_NULL) && error.as_database_error().is_some_and(is_of_stream)
+}
+
 /// Whether another process is writing.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(BUSY)

@@ -1,71 +1,142 @@
 //! What a batch changes beside its entries: due work, the list of runs, snapshots.
+//!
+//! Due work and lists are changed by statements whose rows are JSON arrays, so that one prepared text does for any number of them.
 
-use super::append::signed;
+use super::append::{Statement, signed};
 use super::writer::Candidate;
 use crate::contract::{Batch, SnapshotChange};
 use crate::upkeep::Correction;
 use sqlx::Executor as _;
 use sqlx::sqlite::SqliteConnection;
 use tape_core::agenda::AgendaChange;
-use tape_core::id::{RunId, Seq, StreamId};
+use tape_core::id::{Seq, StreamId};
 use tape_core::status::Summary;
 use tape_core::time::Timestamp;
 
-const AGENDA_COLUMNS: usize = 4;
-/// Most rows of the agenda in one statement.
-const ROWS_MAX: usize = 1024;
+/// The number of the stream of a JSON row, which has the number, or the name of a stream that just began.
+macro_rules! numbered {
+    () => {
+        "coalesce(j.value->>0, (SELECT id FROM stream WHERE stream.name = j.value->>1))"
+    };
+}
 
-/// What stands before and after the rows of a statement.
-type Around = (&'static str, &'static str);
-pub(super) const GONE: Around = (
-    "DELETE FROM agenda WHERE (queue, due, stream, item) IN (VALUES ",
-    ")",
+/// Rows are the stream's number, its name, queue, time and item.
+pub(super) const GONE: &str = concat!(
+    "DELETE FROM agenda WHERE (queue, due, stream, item) IN ",
+    "(SELECT j.value->>2, j.value->>3, ",
+    numbered!(),
+    ", j.value->>4 FROM json_each(?) j)"
 );
-const NEW: Around = (
-    "INSERT OR IGNORE INTO agenda SELECT * FROM (VALUES ",
-    ") WHERE column1 IS NOT NULL",
+const NEW: &str = concat!(
+    "INSERT OR IGNORE INTO agenda(queue, due, stream, item) SELECT j.value->>2, j.value->>3, ",
+    numbered!(),
+    ", j.value->>4 FROM json_each(?) j"
+);
+/// Rows are the stream's number, its name, tenant, app, status, both times and the labels. Apart from their status, the indexed columns of
+/// runs hardly ever change, so their indexes are not rewritten.
+const LIST: &str = concat!(
+    "INSERT INTO run(stream, tenant, app, status, begun_at, changed_at, labels) SELECT ",
+    numbered!(),
+    ", j.value->>2, j.value->>3, j.value->>4, j.value->>5, j.value->>6, j.value->>7 FROM json_each(?) j WHERE true \
+     ON CONFLICT DO UPDATE SET status = excluded.status, changed_at = excluded.changed_at"
+);
+pub(super) const RELIST: &str = concat!(
+    "UPDATE run SET begun_at = l.begun_at, labels = l.labels FROM (SELECT ",
+    numbered!(),
+    " AS stream, j.value->>5 AS begun_at, j.value->>7 AS labels FROM json_each(?) j) l \
+     WHERE run.stream = l.stream AND (run.begun_at, run.labels) <> (l.begun_at, l.labels)"
 );
 
-pub(super) fn agenda_statement((before, after): Around, rows: usize) -> String {
-    format!("{before}{}{after}", vec!["(?,?,?,?)"; rows].join(","))
+/// Changes of due work and lists.
+#[derive(Default)]
+pub(super) struct Changes {
+    gone: Vec<AgendaRow>,
+    new: Vec<AgendaRow>,
+    listed: Vec<RunRow>,
+}
+
+type AgendaRow = (Option<i64>, Option<String>, u8, i64, String);
+type RunRow = (
+    Option<i64>,
+    Option<String>,
+    String,
+    String,
+    &'static str,
+    i64,
+    i64,
+    String,
+);
+
+/// A stream, by its number or, where that is not known, by its name.
+type Numbered<'s> = (Option<i64>, &'s StreamId);
+
+impl Changes {
+    /// The text that makes them: statements one after the other.
+    pub(super) fn text() -> String {
+        [GONE, NEW, LIST, RELIST].join("; ")
+    }
+
+    /// Those of batches.
+    pub(super) fn of(candidates: &[Candidate]) -> Self {
+        let mut changes = Self::default();
+        for Candidate { stream, batch, .. } in candidates {
+            changes.add((*stream, &batch.stream), &batch.agenda, batch.summary.as_ref());
+        }
+        changes
+    }
+
+    fn add(&mut self, stream: Numbered<'_>, agenda: &[AgendaChange], summary: Option<&Summary>) {
+        let row = |change: &AgendaChange, at: Timestamp| {
+            let (number, name) = named(stream);
+            (
+                number,
+                name,
+                change.queue.number(),
+                at.as_micros(),
+                change.item.to_string(),
+            )
+        };
+        let gone = agenda.iter().filter_map(|change| Some(row(change, change.was?)));
+        self.gone.extend(gone);
+        let new = agenda.iter().filter_map(|change| Some(row(change, change.due?)));
+        self.new.extend(new);
+        if let (Some(summary), Some(run)) = (summary, stream.1.as_run()) {
+            let (number, name) = named(stream);
+            self.listed.push((
+                number,
+                name,
+                run.tenant.to_string(),
+                run.app.to_string(),
+                summary.status.as_str(),
+                summary.begun_at.as_micros(),
+                summary.changed_at.as_micros(),
+                json(&summary.labels),
+            ));
+        }
+    }
+
+    /// Binds the rows of its statements.
+    pub(super) fn bind(&self, query: Statement) -> Statement {
+        let listed = json(&self.listed);
+        query
+            .bind(json(&self.gone))
+            .bind(json(&self.new))
+            .bind(listed.clone())
+            .bind(listed)
+    }
+}
+
+fn named((number, stream): Numbered<'_>) -> (Option<i64>, Option<String>) {
+    (number, number.is_none().then(|| stream.to_string()))
+}
+
+fn json(rows: &impl serde::Serialize) -> String {
+    serde_json::to_string(rows).expect("names, numbers and texts are JSON")
 }
 
 /// Whether the batch changes anything beside its entries.
 pub(super) fn is_due(batch: &Batch) -> bool {
     !batch.agenda.is_empty() || batch.summary.is_some() || batch.snapshot != SnapshotChange::Keep
-}
-
-/// Makes the changes of the committed batches.
-pub(super) async fn change(
-    connection: &mut SqliteConnection,
-    committed: impl Iterator<Item = &Candidate> + Clone,
-) -> Result<(), sqlx::Error> {
-    let changes = || {
-        committed
-            .clone()
-            .flat_map(|won| won.batch.agenda.iter().map(|change| (won.stream, change)))
-    };
-    let gone: Vec<_> = changes()
-        .filter_map(|(stream, change)| Some((stream, change, change.was?)))
-        .collect();
-    let new: Vec<_> = changes()
-        .filter_map(|(stream, change)| Some((stream, change, change.due?)))
-        .collect();
-    change_agenda(connection, &gone, &new).await?;
-    for won in committed {
-        if let (Some(summary), Some(run)) = (&won.batch.summary, won.batch.stream.as_run()) {
-            list(connection, won.stream, run, summary).await?;
-        }
-        match &won.batch.snapshot {
-            SnapshotChange::Keep => {}
-            SnapshotChange::Replace(bytes) => keep(connection, won.stream, won.batch.last(), bytes).await?,
-            SnapshotChange::Delete => {
-                let query = sqlx::query("DELETE FROM snapshot WHERE stream = ?").bind(won.stream);
-                query.execute(&mut *connection).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Makes a correction of a stream.
@@ -75,102 +146,44 @@ pub(super) async fn correct(
     stream: &StreamId,
     correction: &Correction,
 ) -> Result<(), sqlx::Error> {
-    let changes = || correction.agenda.iter();
-    let gone: Vec<_> = changes()
-        .filter_map(|change| Some((number, change, change.was?)))
-        .collect();
-    let new: Vec<_> = changes()
-        .filter_map(|change| Some((number, change, change.due?)))
-        .collect();
-    change_agenda(connection, &gone, &new).await?;
-    if let (Some(summary), Some(run)) = (&correction.summary, stream.as_run()) {
-        list(connection, number, run, summary).await?;
-    }
-    Ok(())
-}
-
-/// A change of the agenda of a stream, and the time that is removed or added.
-type Changed<'c> = (i64, &'c AgendaChange, Timestamp);
-
-async fn change_agenda(
-    connection: &mut SqliteConnection,
-    gone: &[Changed<'_>],
-    new: &[Changed<'_>],
-) -> Result<(), sqlx::Error> {
-    for rows in gone.chunks(ROWS_MAX) {
-        agenda(connection, GONE, rows).await?;
-    }
-    for rows in new.chunks(ROWS_MAX) {
-        agenda(connection, NEW, rows).await?;
-    }
-    Ok(())
-}
-
-/// Runs a statement over rows, padded with nulls to a power of two so that few statements need to stay prepared.
-async fn agenda(
-    connection: &mut SqliteConnection,
-    statement: Around,
-    rows: &[Changed<'_>],
-) -> Result<(), sqlx::Error> {
-    let padded = rows.len().next_power_of_two();
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(agenda_statement(statement, padded)));
-    for (stream, change, due) in rows {
-        let queue = i64::from(change.queue.number());
-        query = query
-            .bind(queue)
-            .bind(due.as_micros())
-            .bind(*stream)
-            .bind(change.item.to_string());
-    }
-    for _ in rows.len() * AGENDA_COLUMNS..padded * AGENDA_COLUMNS {
-        query = query.bind(None::<i64>);
-    }
-    query.execute(connection).await.map(drop)
-}
-
-/// Lists a run. Apart from its status, the indexed columns hardly ever change, so their indexes are not rewritten.
-async fn list(
-    connection: &mut SqliteConnection,
-    stream: i64,
-    run: &RunId,
-    summary: &Summary,
-) -> Result<(), sqlx::Error> {
-    let labels =
-        serde_json::to_string(&summary.labels).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let query = sqlx::query(
-        "INSERT INTO run(stream, tenant, app, status, begun_at, changed_at, labels) VALUES (?, ?, ?, ?, ?, ?, ?) \
-           ON CONFLICT DO UPDATE SET status = excluded.status, changed_at = excluded.changed_at; \
-         UPDATE run SET begun_at = ?, labels = ? WHERE stream = ? AND (begun_at, labels) <> (?, ?)",
+    let mut changes = Changes::default();
+    changes.add(
+        (Some(number), stream),
+        &correction.agenda,
+        correction.summary.as_ref(),
     );
-    let begun_at = summary.begun_at.as_micros();
-    let query = query
-        .bind(stream)
-        .bind(run.tenant.as_str().to_owned())
-        .bind(run.app.as_str().to_owned())
-        .bind(summary.status.as_str())
-        .bind(begun_at)
-        .bind(summary.changed_at.as_micros())
-        .bind(labels.clone())
-        .bind(begun_at)
-        .bind(labels.clone())
-        .bind(stream)
-        .bind(begun_at)
-        .bind(labels);
+    let query = changes.bind(sqlx::query(sqlx::AssertSqlSafe(Changes::text())));
     connection.execute(query).await.map(drop)
 }
 
-async fn keep(
+/// Makes the changes of the snapshots of streams, which are there.
+pub(super) async fn change_snapshots(
     connection: &mut SqliteConnection,
-    stream: i64,
-    seq: Seq,
-    bytes: &bytes::Bytes,
+    candidates: &[Candidate],
 ) -> Result<(), sqlx::Error> {
-    let query = sqlx::query("INSERT OR REPLACE INTO snapshot(stream, seq, bytes) VALUES (?, ?, ?)");
-    query
-        .bind(stream)
-        .bind(signed(seq.0))
-        .bind(bytes.to_vec())
-        .execute(connection)
-        .await
-        .map(drop)
+    for Candidate { stream, batch, .. } in candidates {
+        let name = batch.stream.to_string();
+        let query = match &batch.snapshot {
+            SnapshotChange::Keep => continue,
+            SnapshotChange::Replace(bytes) => keep(*stream, name, batch.last(), bytes),
+            SnapshotChange::Delete => sqlx::query(
+                "DELETE FROM snapshot WHERE stream = coalesce(?, (SELECT id FROM stream WHERE name = ?))",
+            )
+            .bind(*stream)
+            .bind(name),
+        };
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn keep(stream: Option<i64>, name: String, seq: Seq, bytes: &bytes::Bytes) -> Statement {
+    sqlx::query(
+        "INSERT OR REPLACE INTO snapshot(stream, seq, bytes) \
+         VALUES (coalesce(?, (SELECT id FROM stream WHERE name = ?)), ?, ?)",
+    )
+    .bind(stream)
+    .bind(name)
+    .bind(signed(seq.0))
+    .bind(bytes.to_vec())
 }

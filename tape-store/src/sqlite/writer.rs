@@ -1,32 +1,24 @@
 //! The one connection that writes, and how a group of batches becomes one transaction.
 
-use super::append::{self, append};
 use super::connect::{MAY_WRITE, beside, writes_a_page, writes_much};
-use super::error::{Poison, is_busy, is_definite};
-use super::index;
+use super::error::{Poison, is_busy, is_definite, is_misfit};
 use super::names::Names;
 use super::place::Place;
 use super::read;
+use super::transaction::{self, Numbers, Sorted};
 use crate::contract::{Batch, BatchId, CommitOutcome, Committed, StoreTime};
 use crate::error::{CommitError, StoreError};
 use crate::group::{Answer, admit};
-use crate::upkeep::End;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _};
-use std::collections::{HashMap, HashSet};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::id::{Epoch, Seq};
-use tape_core::payload::Digest;
+use tape_core::id::Seq;
 use tape_environment::Environment;
 
 /// How long SQLite waits for other processes between two tries to begin: it retries after 1 ms, 2 ms more and 5 ms more.
 const TURN: Duration = Duration::from_millis(8);
-
-/// Where the stream with number ?1 ends.
-const END: &str =
-    "SELECT h.seq, h.epoch, e.digest FROM head h LEFT JOIN entry e ON e.pos = h.pos WHERE h.stream = ?1";
 
 /// Runs what begins a transaction, as soon as no other process writes. SQLite's own backoff grows up to 100 ms, however short the commits
 /// of others are: of many writing processes, most would be asleep whenever the file is free.
@@ -60,19 +52,20 @@ pub(super) struct Writer {
     log: Option<Place>,
 }
 
-/// A batch on its way, with the number of its stream.
+/// A batch on its way.
 pub(super) struct Candidate {
     /// Its place in the call.
     place: usize,
     pub(super) batch: Batch,
-    pub(super) stream: i64,
+    /// The number of its stream, where it is known.
+    pub(super) stream: Option<i64>,
 }
 
-/// The result of a group.
-struct Settled {
-    won: HashSet<i64>,
-    /// Where the streams of the others end.
-    ends: HashMap<i64, End>,
+impl Candidate {
+    /// The name of its stream, where the number is not known.
+    pub(super) fn name(&self) -> Option<String> {
+        self.stream.is_none().then(|| self.batch.stream.to_string())
+    }
 }
 
 impl Writer {
@@ -270,45 +263,50 @@ impl Writer {
         names: &Names,
         answers: &mut [Option<Answer>],
     ) -> Result<(), sqlx::Error> {
-        let rows: usize = batches.iter().map(|(_, batch)| batch.entries.len()).sum();
-        let known = |(place, batch): (usize, Batch)| match names.get(&batch.stream) {
-            Some(stream) => Ok(Candidate { place, batch, stream }),
-            None => Err((place, batch)),
+        let candidate = |(place, batch): (usize, Batch)| Candidate {
+            place,
+            stream: names.get(&batch.stream),
+            batch,
         };
-        let (candidates, unknown): (Vec<_>, Vec<_>) = batches.into_iter().map(known).partition(Result::is_ok);
-        let mut candidates: Vec<Candidate> = candidates.into_iter().filter_map(Result::ok).collect();
-        let unknown: Vec<_> = unknown.into_iter().filter_map(Result::err).collect();
-        let plain = unknown.is_empty()
-            && rows <= append::ROWS_MAX
-            && !candidates.iter().any(|candidate| index::is_due(&candidate.batch));
+        let candidates: Vec<_> = batches.into_iter().map(candidate).collect();
         let busy_timeout = self.busy_timeout;
         let connection = self.connection().await?;
-        let settled = if plain {
-            settle_plain(connection, busy_timeout, &candidates).await?
-        } else {
-            let named = in_turn!(busy_timeout, begin(connection, &unknown))?;
-            candidates.extend(number(unknown, &named, answers));
-            settle(connection, &candidates).await?
+        let sorted = match transaction::commit_all(connection, busy_timeout, &candidates).await {
+            Ok(numbers) => Sorted {
+                committed: candidates,
+                refused: Vec::new(),
+                numbers,
+            },
+            Err(error) if is_misfit(&error) => {
+                let connection = self.connection().await?;
+                transaction::commit_fitting(connection, busy_timeout, candidates).await?
+            }
+            Err(error) => return Err(error),
         };
         self.doubtful = false;
-        for candidate in candidates {
-            answers[candidate.place] = Some(settled.answer(&candidate, names));
-        }
+        answer(sorted, names, answers);
         Ok(())
     }
 }
 
-impl Settled {
-    fn answer(&self, candidate: &Candidate, names: &Names) -> Answer {
-        let batch = &candidate.batch;
-        if self.won.contains(&candidate.stream) {
-            names.put(&batch.stream, candidate.stream);
-            return Ok(Committed { seq: batch.last() });
-        }
-        let end = self.ends.get(&candidate.stream).copied().unwrap_or_default();
-        batch.check_end(end)?;
-        // The statement refused the batch, but its stream now ends where the batch expects it: the caller may try again.
-        Err(batch.conflict(end.seq))
+fn answer(sorted: Sorted, names: &Names, answers: &mut [Option<Answer>]) {
+    for candidate in sorted.committed {
+        note(&candidate, &sorted.numbers, names);
+        let seq = candidate.batch.last();
+        answers[candidate.place] = Some(Ok(Committed { seq }));
+    }
+    for (candidate, end) in sorted.refused {
+        let refused = candidate.batch.check_end(end);
+        answers[candidate.place] = Some(refused.and(Err(candidate.batch.conflict(end.seq))));
+    }
+}
+
+/// Remembers the number of a stream that has a durable entry.
+fn note(candidate: &Candidate, numbers: &Numbers, names: &Names) {
+    let stream = &candidate.batch.stream;
+    let begun = || numbers.get(&stream.to_string()).copied();
+    if let Some(number) = candidate.stream.or_else(begun) {
+        names.put(stream, number);
     }
 }
 
@@ -372,138 +370,4 @@ async fn clear(mut connection: SqliteConnection) -> Option<SqliteConnection> {
 async fn wait_for(connection: &mut SqliteConnection, busy_timeout: Duration) -> Result<(), sqlx::Error> {
     let statement = format!("PRAGMA busy_timeout = {}", busy_timeout.as_millis());
     connection.execute(sqlx::AssertSqlSafe(statement)).await.map(drop)
-}
-
-/// Appends in one statement, which is a transaction of its own.
-async fn settle_plain(
-    connection: &mut SqliteConnection,
-    busy_timeout: Duration,
-    candidates: &[Candidate],
-) -> Result<Settled, sqlx::Error> {
-    let won = in_turn!(busy_timeout, append(connection, candidates))?;
-    // The winners are durable, whatever happens now. Losers whose end cannot be read get a conflict and look again.
-    let ends = ends(connection, candidates, &won).await.unwrap_or_default();
-    Ok(Settled { won, ends })
-}
-
-/// Begins a transaction, makes the streams that begin, and returns the numbers of all existing streams.
-async fn begin(
-    connection: &mut SqliteConnection,
-    unknown: &[(usize, Batch)],
-) -> Result<HashMap<String, i64>, sqlx::Error> {
-    if unknown.is_empty() {
-        connection.execute("BEGIN IMMEDIATE").await?;
-        return Ok(HashMap::new());
-    }
-    let padded = unknown.len().next_power_of_two();
-    let (rows, marks) = (vec!["(?)"; padded].join(","), vec!["?"; padded].join(","));
-    let statement = format!(
-        "BEGIN IMMEDIATE; \
-         INSERT INTO stream(name) SELECT column1 FROM (VALUES {rows}) WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING; \
-         SELECT name, id FROM stream WHERE name IN ({marks})"
-    );
-    let begins = |batch: &Batch| batch.expected == Seq::ZERO && batch.epoch == Epoch::default();
-    let padding = || (unknown.len()..padded).map(|_| None);
-    let made = unknown
-        .iter()
-        .map(|(_, batch)| begins(batch).then(|| batch.stream.to_string()))
-        .chain(padding());
-    let asked = unknown
-        .iter()
-        .map(|(_, batch)| Some(batch.stream.to_string()))
-        .chain(padding());
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
-    for name in made.chain(asked) {
-        query = query.bind(name);
-    }
-    let rows = query.fetch_all(connection).await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect()
-}
-
-/// The batches whose streams exist; the others are answered.
-fn number(
-    unknown: Vec<(usize, Batch)>,
-    named: &HashMap<String, i64>,
-    answers: &mut [Option<Answer>],
-) -> Vec<Candidate> {
-    let mut candidates = Vec::with_capacity(unknown.len());
-    for (place, batch) in unknown {
-        match named.get(&batch.stream.to_string()) {
-            Some(stream) => candidates.push(Candidate {
-                place,
-                batch,
-                stream: *stream,
-            }),
-            None => answers[place] = Some(batch.check_end(End::default()).and_then(|()| missing(&batch))),
-        }
-    }
-    candidates
-}
-
-fn missing(batch: &Batch) -> Answer {
-    let error = super::error::corrupt("stream", &batch.stream, "a stream that was made is not there");
-    Err(CommitError::Store(error))
-}
-
-/// Appends within the transaction, changes the indexes for the winners, and commits; nothing is left of a transaction
-/// without a winner.
-async fn settle(connection: &mut SqliteConnection, candidates: &[Candidate]) -> Result<Settled, sqlx::Error> {
-    let mut won = HashSet::new();
-    for chunk in chunks(candidates) {
-        won.extend(append(connection, chunk).await?);
-    }
-    let ends = ends(connection, candidates, &won).await?;
-    index::change(
-        connection,
-        candidates
-            .iter()
-            .filter(|candidate| won.contains(&candidate.stream)),
-    )
-    .await?;
-    connection
-        .execute(if won.is_empty() { "ROLLBACK" } else { "COMMIT" })
-        .await?;
-    Ok(Settled { won, ends })
-}
-
-/// Cuts the candidates into runs that fit one statement each.
-fn chunks(candidates: &[Candidate]) -> impl Iterator<Item = &[Candidate]> {
-    let mut rest = candidates;
-    std::iter::from_fn(move || {
-        let mut rows = 0;
-        let fits = |candidate: &&Candidate| {
-            rows += candidate.batch.entries.len();
-            rows <= append::ROWS_MAX
-        };
-        let n = rest.iter().take_while(fits).count();
-        let (chunk, later) = rest.split_at(n);
-        rest = later;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-async fn ends(
-    connection: &mut SqliteConnection,
-    candidates: &[Candidate],
-    won: &HashSet<i64>,
-) -> Result<HashMap<i64, End>, sqlx::Error> {
-    let mut ends = HashMap::new();
-    for lost in candidates
-        .iter()
-        .filter(|candidate| !won.contains(&candidate.stream))
-    {
-        let query = sqlx::query_as::<_, (i64, i64, Option<Vec<u8>>)>(END).bind(lost.stream);
-        if let Some((seq, epoch, digest)) = query.fetch_all(&mut *connection).await?.pop() {
-            let digest = digest.and_then(|digest| digest.try_into().ok());
-            let end = End {
-                seq: Seq(seq.unsigned_abs()),
-                epoch: Epoch(epoch.unsigned_abs()),
-                digest: digest.map_or_else(Digest::default, Digest),
-            };
-            ends.insert(lost.stream, end);
-        }
-    }
-    Ok(ends)
 }

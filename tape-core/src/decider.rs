@@ -23,6 +23,13 @@ pub trait Decider: Clone + Default + Send + Sync + Serialize + DeserializeOwned 
     /// Whether this type decides the stream of that name.
     fn accepts(stream: &StreamId) -> bool;
 
+    /// Whether a command is most likely the first of its stream. It is then decided without a look at the stream, and the commit is refused
+    /// where the stream is there.
+    fn begins(command: &Self::Command) -> bool {
+        let _ = command;
+        false
+    }
+
     /// What a command means for the stream now. Pure. A repeated command returns its first reply with no entries, or is refused if the
     /// stream has forgotten requests of that age.
     ///

@@ -220,6 +220,10 @@ impl Decider for Run {
         matches!(stream, StreamId::Run(_))
     }
 
+    fn begins(command: &RunCommand) -> bool {
+        matches!(command, RunCommand::Begin(begin) if begin.create.is_some())
+    }
+
     fn decide(&self, command: &Command<RunCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
         let now = now.into();
         if let Some(first) = self.replies.recall(command, now.at())? {

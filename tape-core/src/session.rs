@@ -340,6 +340,10 @@ impl Decider for Session {
         matches!(stream, StreamId::Session(_))
     }
 
+    fn begins(command: &SessionCommand) -> bool {
+        matches!(command, SessionCommand::Create { .. })
+    }
+
     fn decide(&self, command: &Command<SessionCommand>, now: impl Into<Now>) -> Result<Decided, Rejection> {
         if let Some(first) = self.replies.recall(command, now.into().at())? {
             return Ok(first);

@@ -57,6 +57,13 @@ impl<S: Decider> Loaded<S> {
         Ok(loaded)
     }
 
+    /// The state of a stream that is not there.
+    pub(super) fn new(stream: &StreamId) -> Self {
+        let mut loaded = Self::empty(stream);
+        loaded.derive();
+        loaded
+    }
+
     /// Brings the state up to date with the store: folds the entries that any process has appended since. Where the store does not have the
     /// last folded entry, the stream is loaded anew. Then the state is of a history that was lost with a primary or by restoring a backup,
     /// or its entries were dropped.

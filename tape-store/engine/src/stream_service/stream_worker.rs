@@ -47,6 +47,10 @@ pub(super) enum Request<S: Decider> {
 }
 
 impl<S: Decider> Request<S> {
+    fn begins(&self) -> bool {
+        matches!(self, Self::Command { command, .. } if S::begins(&command.body))
+    }
+
     fn refuse(self, error: EngineError) {
         // A caller that is gone needs no answer.
         match self {
@@ -96,8 +100,16 @@ impl StreamWorker {
         let mut attempts = 0;
         // Whether the state is known to match the store at a time after the requests arrived.
         let mut current = false;
+        // Whether the stream is taken not to be there, without a look and once: where it is there, the commit is refused.
+        let mut assume_new = cached.is_none() && requests.front().is_some_and(Request::begins);
         while !requests.is_empty() {
-            let mut loaded = match self.take_up(stream, cached.take(), attempts, &mut current).await {
+            let assumed = std::mem::take(&mut assume_new);
+            let known = if assumed {
+                Some(Loaded::new(stream))
+            } else {
+                cached.take()
+            };
+            let mut loaded = match self.take_up(stream, known, attempts, &mut current).await {
                 Ok(loaded) => loaded,
                 Err(error) => return refuse(requests, &error),
             };
@@ -109,6 +121,10 @@ impl StreamWorker {
             if let Some((request, source)) = round.broken.take() {
                 tracing::error!(%stream, %source, "a decider made entries that its state refuses");
                 request.refuse(damaged(stream, source));
+                round.undo(&mut requests);
+                continue;
+            }
+            if round.extension.entries.is_empty() && assumed {
                 round.undo(&mut requests);
                 continue;
             }

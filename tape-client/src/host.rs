@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::recovery;
+use tape_core::agent_version::BegunBy;
 use tape_core::id::{App, RunId};
 
 /// Runs of each app that one host has under way at once, unless told otherwise.
@@ -121,8 +122,8 @@ impl Host {
     }
 
     /// Leaves runs that an agent of another version began to other processes. Its own version is that of its [`Tape`]
-    /// ([`Connect::agent_version`](crate::Connect::agent_version)); a host without one takes the runs that were begun without one. What
-    /// [`Host::drive`] drives is not looked at.
+    /// ([`Connect::agent_version`](crate::Connect::agent_version)); a host without one takes the runs that were begun without one. No
+    /// such host takes a run whose first entry was erased: its version is erased too. What [`Host::drive`] drives is not looked at.
     #[must_use]
     pub const fn only_own_version(mut self) -> Self {
         self.only_own_version = true;
@@ -170,8 +171,10 @@ impl Host {
         if !self.only_own_version {
             return Ok(true);
         }
-        let begun = recovery::agent_version(self.tape.journal.as_ref(), run).await?;
-        Ok(begun == self.tape.settings.agent_version)
+        let begun = recovery::begun_by(self.tape.journal.as_ref(), run).await?;
+        let own = self.tape.settings.agent_version.clone();
+        // Where the version was erased, it may be any.
+        Ok(begun == own.map_or(BegunBy::NoVersion, BegunBy::Version))
     }
 
     /// # Errors

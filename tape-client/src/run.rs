@@ -155,8 +155,8 @@ impl Run {
         json::read("the input", self.input())
     }
 
-    /// The version of the agent that began the run ([`Connect::agent_version`](crate::Connect::agent_version)), where it had one. This agent may be
-    /// of another.
+    /// The version of the agent that began the run ([`Connect::agent_version`](crate::Connect::agent_version)), where it had one and
+    /// that was not erased. This agent may be of another.
     #[must_use]
     pub fn agent_version(&self) -> Option<&AgentVersion> {
         self.inner.agent_version.as_ref()

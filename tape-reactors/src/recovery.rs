@@ -10,6 +10,7 @@ use tape_api::due::DueWork;
 use tape_api::recovery::{self, Handover, Redrive, Taken};
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::Queue;
+use tape_core::agent_version::BegunBy;
 use tape_core::causes::Causes;
 use tape_core::id::{AgentVersion, App, Epoch, Holder, RunId};
 use tracing::{debug, info, warn};
@@ -70,14 +71,15 @@ impl Recovery {
     }
 
     /// Ends a run without its agent, if a cancellation was requested and the run has no driver.
-    async fn end(&self, run: &RunId, version: Option<AgentVersion>) -> Result<Reaction, ReactionError> {
+    async fn end(&self, run: &RunId, begun: BegunBy) -> Result<Reaction, ReactionError> {
         if self.handover.end_cancelled(run).await? {
             return Ok(Reaction::Done);
         }
         let app = run.app.clone();
-        Err(match version {
-            Some(version) => ReactionError::UnknownVersion { app, version },
-            None => ReactionError::UnknownApp { app },
+        Err(match begun {
+            BegunBy::Version(version) => ReactionError::UnknownVersion { app, version },
+            BegunBy::NoVersion => ReactionError::UnknownApp { app },
+            BegunBy::Erased => ReactionError::ErasedVersion { app },
         })
     }
 
@@ -141,13 +143,19 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Task::nothing());
         };
-        let version = if self.redriver.by_version(&run.app) {
-            recovery::agent_version(self.journal.as_ref(), run).await?
+        let begun = if self.redriver.by_version(&run.app) {
+            recovery::begun_by(self.journal.as_ref(), run).await?
         } else {
-            None
+            BegunBy::NoVersion
+        };
+        let version = match &begun {
+            BegunBy::Version(version) => Some(version.clone()),
+            BegunBy::NoVersion => None,
+            // It may have been begun by any of them.
+            BegunBy::Erased => return Ok(Task::now(self.end(run, begun))),
         };
         if !self.redriver.drives(&run.app, version.as_ref()) {
-            return Ok(Task::now(self.end(run, version)));
+            return Ok(Task::now(self.end(run, begun)));
         }
         let limit = self.redriver.concurrency_limit(&run.app, version.as_ref());
         let recover = self.recover(run, version);

@@ -6,7 +6,7 @@ use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
 use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
-use tape_core::reply::{ClosingPhase, Rejection, ReplyResult};
+use tape_core::reply::{ClosingPhase, Missing, Rejection, ReplyResult};
 
 /// Why a call of the client failed, by what to do next.
 ///
@@ -95,10 +95,11 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Correct the call: the journal refuses it, and would refuse it again. Two refusals are not mistakes in the call: where an effect is
+    /// Correct the call: the journal refuses it, and would refuse it again. Some refusals are not mistakes in the call: where an effect is
     /// not settled ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
     /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) returns the outcome of the owner's
-    /// effect.
+    /// effect; where a run is adopted that was adopted already, or let go ([`Fenced`](Rejection::Fenced),
+    /// [`NotFound`](Rejection::NotFound)), leave it.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// Correct the call: this client or the journal finds an argument invalid. Nothing was written.
@@ -222,6 +223,13 @@ const fn after_refusal(rejection: &Rejection) -> &'static str {
         }
         Rejection::BusinessKeyTaken { .. } => {
             "look with `Tape::outcome` what came of the effect that has the key, and decide whether to go on without one"
+        }
+        Rejection::Fenced { .. }
+        | Rejection::NotFound {
+            what: Missing::Driver,
+            ..
+        } => {
+            "leave the run; it was handed to another driver or let go since, and recovery hands it over again where it is due"
         }
         _ => MEND,
     }

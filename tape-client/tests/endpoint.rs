@@ -2,12 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use futures::StreamExt as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tape_client::api::Journal as _;
+use tape_client::api::query::Until;
 use tape_client::api::recovery::{Handover, Redrive, Taken};
 use tape_client::api::signature::{SIGNATURE_HEADER, sign};
-use tape_client::core::id::{Epoch, Holder};
+use tape_client::core::codec::decode;
+use tape_client::core::entry::EntryBody;
+use tape_client::core::id::{Epoch, Holder, Seq, StreamId};
 use tape_client::{Begun, Error, Host, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
 use tape_environment::machine;
@@ -38,7 +44,8 @@ impl World {
     async fn new(of: impl FnOnce(Host) -> Host) -> Self {
         let engine = Engine::start(Arc::new(MemoryStore::new()));
         let (go, tape) = (Arc::new(Notify::new()), Tape::over(engine.clone()));
-        let tape = tape.agent_version("2").connect().await.unwrap();
+        let tape = tape.agent_version("2").suspend_after(Duration::ZERO);
+        let tape = tape.connect().await.unwrap();
         let held = go.clone();
         let agent = move |run: Run| {
             let held = held.clone();
@@ -105,6 +112,21 @@ impl World {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Waits for an entry of a run.
+    async fn until(&self, run: &RunId, is_it: impl Fn(&EntryBody) -> bool) {
+        let mut pages = self.engine.entries(run, Seq::ZERO, Until::Forever);
+        while let Some(page) = pages.next().await {
+            if page
+                .unwrap()
+                .iter()
+                .any(|entry| is_it(&decode(entry).unwrap().body))
+            {
+                return;
+            }
+        }
+        panic!("the journal ended");
     }
 
     async fn ended(&self, run: RunId) -> RunResult {
@@ -204,7 +226,66 @@ async fn a_host_that_is_busy_or_stops_says_so_and_leaves_the_run() {
 }
 
 #[tokio::test]
-async fn a_run_that_another_drives_is_busy() {
+async fn a_request_that_comes_again_or_late_drives_nothing() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let failing = move |_: Run| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {
+            Err(Error::Unavailable {
+                source: "no model".into(),
+            })
+        }
+    };
+    let waiting = async |run: Run| {
+        run.gate("desk").wait().await?;
+        run.complete(&()).await
+    };
+    let world = World::new(|host| host.agent("fail", failing).agent("wait", waiting)).await;
+
+    let again = world.taken(id("fail", 1)).await;
+    assert_eq!(world.post(&again).await, 202);
+    let let_go =
+        |body: &EntryBody| matches!(body, EntryBody::LeaseReleased(e) if e.epoch == again.epoch.next());
+    world.until(&again.run, let_go).await;
+    let waits = world.taken(id("wait", 1)).await;
+    assert_eq!(world.post(&waits).await, 202);
+    world
+        .until(&waits.run, |body| matches!(body, EntryBody::RunSuspended(_)))
+        .await;
+    let late = world.taken(id("pay", 1)).await;
+    assert!(world.handover.release(&late.run, late.epoch).await.unwrap());
+
+    for redrive in [Redrive::new(again.run.clone(), Epoch(77)), again, waits, late] {
+        let before = world.tape.head(&redrive.run).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(world.post(&redrive).await, 409, "{redrive:?}");
+        }
+        assert_eq!(
+            world.tape.head(&redrive.run).await.unwrap(),
+            before,
+            "nothing is written"
+        );
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_run_whose_version_was_erased_is_of_no_own_version() {
+    let world = World::new(Host::only_own_version).await;
+    let run = world.taken(id("pay", 1)).await;
+    let stream = StreamId::Run(run.run.clone());
+    world
+        .tape
+        .erase(&stream, vec![Seq(1)], "asked for")
+        .await
+        .unwrap();
+    world.engine.finish_erasures(&stream).await.unwrap();
+    assert_eq!(world.post(&run).await, 404);
+}
+
+#[tokio::test]
+async fn a_run_that_was_adopted_is_another_drivers() {
     let world = World::new(|host| host).await;
     let redrive = world.taken(id("pay", 1)).await;
     let adopt = world
@@ -213,7 +294,7 @@ async fn a_run_that_another_drives_is_busy() {
         .existing()
         .adopt(redrive.epoch);
     let _driving = adopt.begin().await.unwrap().driving().unwrap();
-    assert_eq!(world.post(&redrive).await, 503);
+    assert_eq!(world.post(&redrive).await, 409);
 }
 
 #[tokio::test]

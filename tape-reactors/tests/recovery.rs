@@ -19,6 +19,7 @@ use tape_core::time::Timestamp;
 use tape_engine::Engine;
 use tape_environment::{Environment, machine};
 use tape_reactors::api::Journal;
+use tape_reactors::api::recovery::{Handover, Taken};
 use tape_reactors::{
     AgentEngineRedriver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner,
 };
@@ -325,6 +326,42 @@ async fn an_outage_gets_no_run_stuck(answer: fn() -> Result<(), RedriveError>) {
     assert_eq!(asked.load(Ordering::SeqCst), outage + 1);
     // Five minutes apart in the end.
     assert!(began.elapsed() >= Duration::from_secs(300) * (outage - 10));
+}
+
+/// Workers crash on their start, or lose the answer to their command: no agent is asked even once.
+#[tokio::test(start_paused = true)]
+async fn no_run_gets_stuck_because_workers_die_with_it() {
+    let engine = engine();
+    let run = run_id("treasury", 0);
+    begin(&engine, &run, None, 1_000).await;
+    let handover = Handover::new(
+        Arc::new(engine.clone()),
+        Holder::new("dying").unwrap(),
+        Duration::from_secs(10),
+    );
+    let began = tokio::time::Instant::now();
+    let mut taken = 0;
+    while taken < 2 * tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX {
+        match handover.take(&run).await.unwrap() {
+            Taken::Held(_) => taken += 1,
+            Taken::Nothing => tokio::time::sleep(Duration::from_secs(1)).await,
+            Taken::Stuck(reason) => panic!("after {taken} takes: {reason}"),
+        }
+    }
+    assert!(
+        began.elapsed() >= Duration::from_secs(300) * (taken - 10),
+        "it waits between them"
+    );
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let agent = engine.clone();
+    let registry = Registry::new().agent(App::new("treasury").unwrap(), 1, move |redrive: Redrive| {
+        finish(agent.clone(), redrive, done.clone())
+    });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let workers = Workers::start(1, &engine, &redriver, Options::default());
+    finished.recv().await.unwrap();
+    workers.drain().await;
+    assert_eq!(status(&engine, &run).await, RunStatus::Completed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tape_api::recovery::Redrive;
 use tape_api::signature::{SIGNATURE_HEADER, verify};
 use tape_core::causes::Causes;
-use tape_core::reply::Rejection;
+use tape_core::reply::{Missing, Rejection};
 use tape_net::{Limits, Port};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::error::SendError;
@@ -57,8 +57,9 @@ impl Host {
     ///
     /// It answers with 202 once it has adopted the run, which then goes on without the request; 200 where the run has ended already;
     /// 401 without a good signature of at most five minutes; 404 where the app has no agent here, or none that
-    /// takes the run's version; 503 where the app has no place, another driver has the run, the journal is out of reach or the host is told to stop;
-    /// 400 where the body makes no sense.
+    /// takes the run's version; 409 where the run cannot be adopted from that epoch, because it was adopted already, recovery let it go, or a
+    /// later one took it; 503 where the app has no place, the journal is out of reach or the host is told to stop; 400 where the body makes no
+    /// sense. So a request that comes late, or again, drives nothing.
     ///
     /// An empty `secret` makes [`Host::serve_until`] fail: anyone could sign with it.
     #[must_use]
@@ -211,7 +212,7 @@ fn unavailable(why: impl Into<String>) -> Answer {
 fn refusal(error: Error) -> Answer {
     let status = match &error {
         Error::Busy { .. } | Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        Error::Rejected(rejection) if matches!(**rejection, Rejection::NotFound { .. }) => {
+        Error::Rejected(rejection) if **rejection == Rejection::not_found(Missing::Run) => {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,

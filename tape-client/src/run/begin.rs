@@ -104,6 +104,10 @@ impl RunBuilder {
     }
 
     /// Takes the run over from recovery, which took it at this epoch to hand it to an agent.
+    ///
+    /// An epoch is adopted once. [`RunBuilder::begin`] fails with [`Error::Rejected`] and does nothing where the run was adopted already, was
+    /// taken again since ([`Fenced`](tape_core::reply::Rejection::Fenced)), or was let go
+    /// ([`NotFound`](tape_core::reply::Rejection::NotFound)): leave it then, since recovery hands it over again where it is due.
     pub const fn adopt(mut self, epoch: Epoch) -> Self {
         self.adopt = Some(epoch);
         self

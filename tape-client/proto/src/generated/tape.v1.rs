@@ -749,10 +749,11 @@ pub struct Begin {
     /// How long the lease lasts unless renewed: 100 ms to one hour.
     #[prost(uint64, tag = "3")]
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, which handed it over. Without it, the live lease of another holder refuses the caller.
+    /// Takes the run from the holder of this epoch, which handed it over. Refused where the run is at another epoch (`FENCED`) or that holder gave
+    /// it up (`NOT_FOUND`): each epoch is adopted once. Without it, the live lease of another holder refuses the caller.
     #[prost(uint64, optional, tag = "4")]
     pub adopt_epoch: ::core::option::Option<u64>,
-    /// Whether the caller is recovery, which takes only runs that are due.
+    /// Whether the caller is recovery, which takes only runs that are due. That is a re-drive, which counts once an agent has the run.
     #[prost(bool, tag = "5")]
     pub recovery: bool,
 }

@@ -95,10 +95,10 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Correct the call: the journal refuses it, and would refuse it again. Two refusals are not mistakes in the call: where an effect is
+    /// Correct the call: the journal refuses it, and would refuse it again. Three refusals are not mistakes in the call: where an effect is
     /// not settled ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
     /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) returns the outcome of the owner's
-    /// effect.
+    /// effect; where a timer is to be cancelled and has fired ([`TimerDone`](Rejection::TimerDone)), go on: every drive is told so.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// Correct the call: this client or the journal finds an argument invalid. Nothing was written.
@@ -223,6 +223,7 @@ const fn after_refusal(rejection: &Rejection) -> &'static str {
         Rejection::BusinessKeyTaken { .. } => {
             "look with `Tape::outcome` what came of the effect that has the key, and decide whether to go on without one"
         }
+        Rejection::TimerDone { .. } => "go on; the timer has fired, and nothing is left to cancel",
         _ => MEND,
     }
 }

@@ -7,6 +7,7 @@ mod drift;
 mod drive;
 mod dropped;
 mod lease;
+mod meanwhile;
 mod result;
 mod wait;
 mod world;

@@ -6,6 +6,7 @@ mod crash;
 mod drift;
 mod drive;
 mod dropped;
+mod errors;
 mod lease;
 mod meanwhile;
 mod result;

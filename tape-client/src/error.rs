@@ -98,8 +98,8 @@ pub enum Error {
     /// Correct the call: the journal refuses it, and would refuse it again. Some refusals are not mistakes in the call: where an effect is
     /// not settled ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
     /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) returns the outcome of the owner's
-    /// effect; where a run is adopted that was adopted already, or let go ([`Fenced`](Rejection::Fenced),
-    /// [`NotFound`](Rejection::NotFound)), leave it.
+    /// effect; where a timer is to be cancelled and has fired ([`TimerDone`](Rejection::TimerDone)), go on: every drive is told so; where a
+    /// run is adopted that was adopted already, or let go ([`Fenced`](Rejection::Fenced), [`NotFound`](Rejection::NotFound)), leave it.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// Correct the call: this client or the journal finds an argument invalid. Nothing was written.
@@ -231,6 +231,7 @@ const fn after_refusal(rejection: &Rejection) -> &'static str {
         } => {
             "leave the run; it was handed to another driver or let go since, and recovery hands it over again where it is due"
         }
+        Rejection::TimerDone { .. } => "go on; the timer has fired, and nothing is left to cancel",
         _ => MEND,
     }
 }

@@ -13,6 +13,7 @@ use tape_core::agenda::Queue;
 use tape_core::agent_version::BegunBy;
 use tape_core::causes::Causes;
 use tape_core::id::{AgentVersion, App, Epoch, Holder, RunId};
+use tape_core::run::Driver;
 use tracing::{debug, info, warn};
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
@@ -105,13 +106,13 @@ impl Recovery {
             unadopted = self.hold(run, epoch) => Err(unadopted),
         };
         let undriven = self.handover.release(run, epoch).await?;
-        self.tell(run, &driven, undriven);
+        self.tell(run, &driven, undriven).await;
         // The run itself says when it is due again: the runner need not add a wait.
         Ok(Reaction::Done)
     }
 
     /// Logs the result of a re-drive.
-    fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
+    async fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
         let failed = driven.as_ref().err().map(|error| Causes(error).to_string());
         if undriven {
             let why = failed.as_deref();
@@ -122,10 +123,21 @@ impl Recovery {
         } else {
             self.outages.back(&run.app);
             match failed {
-                Some(error) => warn!(run = %name(run), error, "the re-drive failed"),
+                Some(error) if self.needs_driver(run).await => {
+                    warn!(run = %name(run), error, "the agent adopted the run, and the re-drive failed then");
+                }
+                Some(error) => {
+                    debug!(run = %name(run), error, "what was answered of a run that needs no driver now");
+                    info!(run = %name(run), "driven again");
+                }
                 None => info!(run = %name(run), "driven again"),
             }
         }
+    }
+
+    /// Whether a run still has something to drive. An agent may end with an error because its run waits or has ended.
+    async fn needs_driver(&self, run: &RunId) -> bool {
+        !matches!(self.journal.driver(run).await, Ok(Some(Driver::Unneeded)))
     }
 }
 

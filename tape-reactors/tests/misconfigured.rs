@@ -101,6 +101,16 @@ fn what_makes_no_sense_is_refused_at_start() {
             "{key}",
         ),
         (
+            "[connectors.mail]\ncommand = []".to_owned(),
+            "`connectors.mail.command`",
+            "is empty",
+        ),
+        (
+            "[agents.treasury]\ncommand = []".to_owned(),
+            "`agents.treasury.command`",
+            "is empty",
+        ),
+        (
             "[connectors.mail]\ncommand = [\"no-such-program\"]".to_owned(),
             "`connectors.mail.command`",
             "a program that is not there",
@@ -166,7 +176,7 @@ fn what_makes_no_sense_is_refused_at_start() {
             "either `url` or `command`",
         ),
         (
-            "[agents.treasury]\ncommand = []".to_owned(),
+            "[agents.treasury]\ntimeout_ms = 1".to_owned(),
             "`agents.treasury`",
             "either `url` or `command`",
         ),

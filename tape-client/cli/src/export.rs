@@ -1,6 +1,6 @@
 //! `tape export`.
 
-use crate::name::{RunPath, tenant};
+use crate::name::{RunPath, of_tenant, tenant};
 use crate::text::plain_json;
 use crate::verify::{Count, Heads, Sink, Verify};
 use crate::{Context, Failure};
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tape_client::StreamEnd;
 use tape_client::core::codec::StoredEntry;
@@ -50,9 +50,18 @@ impl Export {
         self.out.is_none()
     }
 
+    /// A tenant of the environment does not count where runs are named.
+    pub(crate) fn forget_tenant(&mut self) {
+        if !self.runs.is_empty() {
+            self.tenant = None;
+        }
+    }
+
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        let named = self.runs.iter().map(|RunPath(run)| StreamId::Run(run.clone()));
+        of_tenant(self.tenant.as_ref(), named)?;
         let to: Box<dyn Write> = match &self.out {
-            Some(path) => Box::new(File::create(path)?),
+            Some(path) => Box::new(File::create(path).map_err(|error| at(path, &error))?),
             None => Box::new(io::stdout()),
         };
         let mut lines = Lines {
@@ -60,7 +69,6 @@ impl Export {
             streams: BTreeSet::new(),
         };
         let mut count = Count::default();
-        // A tenant of the environment does not count where runs are named.
         let tenant = self.tenant.filter(|_| self.runs.is_empty());
         let verify = Verify::of(tenant, self.quick);
         if self.runs.is_empty() {
@@ -68,11 +76,19 @@ impl Export {
         }
         for RunPath(run) in self.runs {
             let stream = StreamId::Run(run);
+            // One that is named twice is written once.
+            if lines.streams.contains(&stream) {
+                continue;
+            }
             verify.one(context, &stream, &[], &mut count, &mut lines).await?;
         }
         lines.finish(count.broken_so_far())?;
         count.end(context)
     }
+}
+
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// What a stream's first line says.

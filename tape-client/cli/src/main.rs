@@ -22,7 +22,8 @@ mod text;
 mod timeline;
 mod verify;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use consent::{Consent, Weight};
 use serde::Serialize;
 use std::io::Write;
@@ -88,6 +89,24 @@ enum Command {
     Erase(erase::Erase),
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
+}
+
+impl Command {
+    /// A tenant that was not typed gives way to what is named.
+    fn forget_tenant(&mut self) {
+        match self {
+            Self::Verify(command) => command.forget_tenant(),
+            Self::Export(command) => command.forget_tenant(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a tenant is on the command line, not only in the environment.
+fn tenant_is_typed(given: &ArgMatches) -> bool {
+    let of = given.subcommand().map(|(_, of)| of);
+    let has_one = |of: &&ArgMatches| of.try_contains_id("tenant").unwrap_or(false);
+    of.filter(has_one).and_then(|of| of.value_source("tenant")) == Some(ValueSource::CommandLine)
 }
 
 /// The context of a command.
@@ -168,7 +187,14 @@ impl Failure {
 #[tokio::main]
 async fn main() -> ExitCode {
     let given = without_empty_variables(Cli::command()).try_get_matches();
-    let mut cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
+    let read = given.and_then(|given| {
+        let mut cli = Cli::from_arg_matches(&given)?;
+        if !tenant_is_typed(&given) {
+            cli.command.forget_tenant();
+        }
+        Ok(cli)
+    });
+    let mut cli = match read {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };

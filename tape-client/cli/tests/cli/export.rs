@@ -219,3 +219,29 @@ async fn nothing_to_export_is_an_error() {
         assert!(!out(&output).contains("\"streams\""), "{args:?}");
     }
 }
+
+#[tokio::test]
+async fn a_run_that_is_named_twice_is_exported_and_counted_once() {
+    let seeded = Seeded::new().await;
+    let output = seeded.tape(&["export", DONE, DONE]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output), export(&seeded));
+    assert!(err(&output).ends_with("\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n"));
+}
+
+#[tokio::test]
+async fn an_export_that_fails_says_of_which_run_or_file() {
+    let seeded = Seeded::new().await;
+    let missing = "acme/treasury/ann/s1/missing";
+    let refused = seeded.tape(&["export", DONE, missing]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).ends_with(&format!("tape: there is no run '{missing}'\n")));
+    let nowhere = seeded.dir.path().join("none/export.jsonl");
+    let refused = seeded.tape(&["export", DONE, "--out", nowhere.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        err(&refused).contains(nowhere.to_str().unwrap()),
+        "{}",
+        err(&refused)
+    );
+}

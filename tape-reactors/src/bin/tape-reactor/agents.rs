@@ -61,6 +61,7 @@ impl Place {
             (None, Some([program, args @ ..]), _) => {
                 Ok(self.fill(all, command(of, program, args, entry)?.environment(environment)))
             }
+            (None, Some([]), _) => Err(Misconfigured::no_program(of)),
             _ => Err(Misconfigured::NoAgent { of: of.to_owned() }),
         }
     }

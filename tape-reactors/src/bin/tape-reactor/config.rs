@@ -185,6 +185,16 @@ pub(crate) enum Misconfigured {
     },
 }
 
+impl Misconfigured {
+    /// The error for the empty `command` of `of`.
+    pub(crate) fn no_program(of: &str) -> Self {
+        Self::Invalid {
+            key: format!("{of}.command"),
+            problem: "is empty: its first word is the program".to_owned(),
+        }
+    }
+}
+
 impl AgentEntry {
     fn check(&self, of: &str) -> Result<(), Misconfigured> {
         within(&format!("{of}.timeout_ms"), self.timeout_ms, &(1..=WAIT_MS_MAX))?;

@@ -13,6 +13,7 @@ mod name;
 mod overdue;
 mod release;
 mod remedy;
+mod replacement;
 mod retention;
 mod runs;
 mod show;
@@ -99,6 +100,11 @@ impl Command {
             Self::Export(command) => command.forget_tenant(),
             _ => {}
         }
+    }
+
+    /// Whether the exit code says something about all that there is, so that a part of it is no success.
+    const fn vouches(&self) -> bool {
+        matches!(self, Self::Verify(_) | Self::Export(_) | Self::Agenda(_))
     }
 }
 
@@ -201,16 +207,16 @@ async fn main() -> ExitCode {
     let others = || std::env::var(OTHERS).ok().filter(|url| !url.is_empty());
     cli.store = cli.store.or_else(others);
     let server = cli.store.as_ref().is_some_and(|url| url.starts_with("tape:"));
-    let light = cli.command.weight() == Weight::Light;
+    let partial = cli.command.weight() == Weight::Light && !cli.command.vouches();
     let mut out: Box<dyn Write + Send> = match &cli.command {
         Command::Export(export) if export.fills_stdout() => Box::new(std::io::stderr()),
         _ => Box::new(std::io::stdout()),
     };
     match run(cli, out.as_mut()).await {
         Ok(code) => code,
-        // A closed pipe, for example by `head`, is not a failure of a command that only reads. A command that decides something may not
-        // have done it yet.
-        Err(Failure::Io(error)) if light && error.kind() == std::io::ErrorKind::BrokenPipe => {
+        // A closed pipe, for example by `head`, is not a failure of a command that only shows. A command that decides something may not
+        // have done it yet, and one that vouches for what it found has not looked at the rest.
+        Err(Failure::Io(error)) if partial && error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(failure) => {

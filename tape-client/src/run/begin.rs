@@ -356,13 +356,17 @@ pub(super) async fn catch_up(
         let replay = replay.lock().expect("nothing panics while it holds the replay");
         replay.seq()
     };
-    let mut failures = 0;
+    let retry_for = tape.settings.retry_for;
+    let (mut failures, mut deadline) = (0, Instant::now() + retry_for);
     loop {
         let mut broken_off = None;
         let mut pages = tape.journal.entries(run, seq(), Until::End);
         while let Some(page) = pages.next().await {
             match page {
-                Ok(page) => fold(replay, &page)?,
+                Ok(page) => {
+                    fold(replay, &page)?;
+                    deadline = Instant::now() + retry_for;
+                }
                 // The entries read so far are kept, and the next try continues from there.
                 Err(JournalError::Unavailable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
@@ -377,7 +381,9 @@ pub(super) async fn catch_up(
             return Ok(());
         }
         failures += 1;
-        if failures > READ_FAILURES_MAX {
+        // A journal that hangs takes long to fail.
+        let too_late = broken_off.is_some() && Instant::now() >= deadline;
+        if failures > READ_FAILURES_MAX || too_late {
             let ends = || {
                 format!(
                     "the journal of {} ends at entry {seq}",

@@ -45,7 +45,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # What an agent's error means
-/// An agent hands errors up with `?`. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
+/// An agent hands errors up with `?`. What it hands up counts where it is so of its own run; the result or error of another run that it drives is
+/// [`Error::Astray`]. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
 /// another driver has the run. [`Error::Cancelled`]: the host accepts the cancellation. After any other error, and after a panic,
 /// which is caught and logged, the run is released and is due to be driven again; how soon, and when a run that makes no progress waits for a person,
 /// are rules of the journal.
@@ -143,7 +144,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Suspended`] where the run waits without a driver: a host that [serves](Host::serve_until) drives it on. [`Error::Invalid`] where the
-    /// app has no agent here. [`Error::Panicked`] where the agent panicked. Any other error of the agent or of [`RunBuilder::begin`].
+    /// app has no agent here. [`Error::Panicked`] where the agent panicked, [`Error::Astray`] where it handed up what is not so of this run. Any other error of the agent or of [`RunBuilder::begin`].
     pub async fn drive(&self, run: RunBuilder) -> Result<RunResult, Error> {
         self.check()?;
         let app = &run.id().app;
@@ -154,8 +155,8 @@ impl Host {
             match run.clone().begin().await {
                 Ok(Begun::Ended(result)) => return Ok(result),
                 Ok(Begun::Driving(run)) => match agent.drive(run).await {
-                    // Another driver has it, or has ended it: beginning it again says which.
-                    Err(Error::LostLease { .. } | Error::Ended(_)) => waits = backoff(),
+                    // It is of this run: another driver has it, or it has ended. Beginning it again says which.
+                    Err(Error::LostLease { .. } | Error::Ended(_)) => {}
                     driven => return driven,
                 },
                 Err(Error::Busy { .. }) => {}

@@ -341,7 +341,7 @@ impl Redriving {
                 tracing::info!(run = %name, %error, "left to others");
             }
             // It was logged where it was caught.
-            Err(Error::Panicked { .. }) => {}
+            Err(Error::Panicked { run: panicked, .. }) if panicked == self.run => {}
             Err(error) => {
                 tracing::warn!(run = %name, error = %Causes(&error), next = error.next(), "the agent ended in an error");
             }

@@ -5,6 +5,8 @@ mod agent;
 mod endpoint;
 mod queue;
 mod serve;
+#[cfg(feature = "signal")]
+mod signals;
 
 use crate::client::Tape;
 use crate::error::Error;
@@ -19,8 +21,9 @@ use tape_core::id::{App, RunId};
 
 /// Runs of each app that one host has under way at once, unless told otherwise.
 const CONCURRENCY: usize = 16;
-/// How long agents have to finish when the host is told to stop, unless told otherwise.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long agents have to finish when the host is told to stop, unless told otherwise. With the time to release the others, that is less than
+/// the 10 s after which many platforms kill a process.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Agents in this process, by their apps, over any journal.
 ///
@@ -113,7 +116,7 @@ impl Host {
         self
     }
 
-    /// How long agents have to finish when the host is told to stop; 10 s by default. One that is not done by then is dropped where it
+    /// How long agents have to finish when the host is told to stop; 8 s by default. One that is not done by then is dropped where it
     /// is, and its run is released to others.
     #[must_use]
     pub const fn drain(mut self, drain: Duration) -> Self {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use tape_client::testing::{Disturbance, Kit, Upstream, Violation};
+use tape_client::testing::{Disturbance, Kit, Report, Upstream, Violation};
 use tape_client::{Answer, CallError, Error, Payload, Run, RunResult};
 
 /// An agent that asks for approval, waits a while, pays, and files the receipt.
@@ -165,7 +165,7 @@ async fn pay(run: &Run, bank: &Upstream, told: &Value, pays: impl Fn()) -> Resul
 }
 
 /// An agent that asks with its balance, which its own payment changes, and does not sample it.
-async fn check_unsampled_balance(naps: u32) -> Violation {
+async fn check_unsampled_balance(naps: u32) -> Result<Report, Violation> {
     let paid = Arc::new(AtomicBool::new(false));
     let kit = Kit::new(move |run: Run, bank: Upstream| {
         let paid = Arc::clone(&paid);
@@ -183,13 +183,13 @@ async fn check_unsampled_balance(naps: u32) -> Violation {
             run.complete(&receipt).await
         }
     });
-    kit.check().await.unwrap_err()
+    kit.check().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_in_a_later_process_is_found_too() {
     for naps in 0..3 {
-        let violation = check_unsampled_balance(naps).await;
+        let violation = check_unsampled_balance(naps).await.unwrap_err();
         assert!(
             violation.problem().contains("drifted"),
             "{naps} naps: {violation}"

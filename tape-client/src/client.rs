@@ -64,6 +64,9 @@ pub(crate) struct Settings {
     pub(crate) retry_for: Duration,
     pub(crate) agent_version: Option<AgentVersion>,
     pub(crate) beginnings: Arc<Beginnings>,
+    /// Under the test kit, the samples that all drives take.
+    #[cfg(feature = "testing")]
+    pub(crate) samples: Option<Arc<crate::testing::Samples>>,
 }
 
 /// Sets up a [`Tape`].
@@ -521,6 +524,13 @@ impl Connect {
         self
     }
 
+    /// Where the values of samples come from.
+    #[cfg(feature = "testing")]
+    pub(crate) fn samples(mut self, samples: Arc<crate::testing::Samples>) -> Self {
+        self.settings.samples = Some(samples);
+        self
+    }
+
     /// Who acts, for the journal's record.
     #[must_use]
     pub fn principal(mut self, principal: Principal) -> Self {
@@ -621,6 +631,8 @@ impl Default for Settings {
             retry_for: Duration::from_secs(60),
             agent_version: None,
             beginnings: Arc::default(),
+            #[cfg(feature = "testing")]
+            samples: None,
         }
     }
 }

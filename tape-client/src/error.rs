@@ -78,6 +78,15 @@ pub enum Error {
         /// What the panic says.
         problem: String,
     },
+    /// Look at the agent: what it handed up to a [`Host`](crate::Host) or to the test kit is not so of its own run. It may be the result or the error of
+    /// another run that it drives. The run is released and re-driven.
+    #[error("the agent of {} handed up what is not of this run: {problem}", StreamId::Run(.run.clone()))]
+    Astray {
+        /// The run.
+        run: RunId,
+        /// What the agent handed up.
+        problem: String,
+    },
     /// Spend less, or reserve from another budget: nothing was begun. No call raises a budget; a new run may open a larger one.
     #[error("budget '{budget}' has {left} left, {asked} were asked")]
     OverBudget {
@@ -152,7 +161,7 @@ impl Error {
             Self::EffectFailed { .. } => "decide what the failure means for the run",
             Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
             Self::NoAnswer { .. } => "ask again, or return and be re-driven",
-            Self::Panicked { .. } => "look at the agent; the run is re-driven",
+            Self::Panicked { .. } | Self::Astray { .. } => "look at the agent; the run is re-driven",
             Self::OverBudget { .. } => {
                 "spend less, or reserve from another budget; no budget is raised, but a new run may open a larger one"
             }

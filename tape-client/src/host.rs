@@ -5,6 +5,8 @@ mod agent;
 mod endpoint;
 mod queue;
 mod serve;
+#[cfg(feature = "signal")]
+mod signals;
 
 use crate::client::Tape;
 use crate::error::Error;
@@ -20,8 +22,9 @@ use tape_core::id::{App, RunId};
 
 /// Runs of each app that one host has under way at once, unless told otherwise.
 const CONCURRENCY: usize = 16;
-/// How long agents have to finish when the host is told to stop, unless told otherwise.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long agents have to finish when the host is told to stop, unless told otherwise. With the time to release the others, that is less than
+/// the 10 s after which many platforms kill a process.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Agents in this process, by their apps, over any journal.
 ///
@@ -46,7 +49,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # What an agent's error means
-/// An agent hands errors up with `?`. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
+/// An agent hands errors up with `?`. What it hands up counts where it is so of its own run; the result or error of another run that it drives is
+/// [`Error::Astray`]. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
 /// another driver has the run. [`Error::Cancelled`]: the host accepts the cancellation. After any other error, and after a panic,
 /// which is caught and logged, the run is released and is due to be driven again; how soon, and when a run that makes no progress waits for a person,
 /// are rules of the journal.
@@ -113,7 +117,7 @@ impl Host {
         self
     }
 
-    /// How long agents have to finish when the host is told to stop; 10 s by default. One that is not done by then is dropped where it
+    /// How long agents have to finish when the host is told to stop; 8 s by default. One that is not done by then is dropped where it
     /// is, and its run is released to others.
     #[must_use]
     pub const fn drain(mut self, drain: Duration) -> Self {
@@ -144,7 +148,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Suspended`] where the run waits without a driver: a host that [serves](Host::serve_until) drives it on. [`Error::Invalid`] where the
-    /// app has no agent here. [`Error::Panicked`] where the agent panicked. Any other error of the agent or of [`RunBuilder::begin`].
+    /// app has no agent here. [`Error::Panicked`] where the agent panicked, [`Error::Astray`] where it handed up what is not so of this run. Any other error of the agent or of [`RunBuilder::begin`].
     pub async fn drive(&self, run: RunBuilder) -> Result<RunResult, Error> {
         self.check()?;
         let app = &run.id().app;
@@ -155,8 +159,8 @@ impl Host {
             match run.clone().begin().await {
                 Ok(Begun::Ended(result)) => return Ok(result),
                 Ok(Begun::Driving(run)) => match agent.drive(run).await {
-                    // Another driver has it, or has ended it: beginning it again says which.
-                    Err(Error::LostLease { .. } | Error::Ended(_)) => waits = backoff(),
+                    // It is of this run: another driver has it, or it has ended. Beginning it again says which.
+                    Err(Error::LostLease { .. } | Error::Ended(_)) => {}
                     driven => return driven,
                 },
                 Err(Error::Busy { .. }) => {}

@@ -18,7 +18,7 @@ use tape_client::{Begun, Error, Host, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
 use tape_environment::machine;
 use tape_store::memory::MemoryStore;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -303,4 +303,74 @@ async fn an_empty_secret_is_refused() {
     let host = Host::new(Tape::connect("memory:").await.unwrap()).endpoint(listener, "");
     let refused = host.serve_until(std::future::pending()).await.unwrap_err();
     assert_eq!(refused.to_string(), "secret: is empty: anyone could sign with it");
+}
+
+/// A connection that is kept.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    /// Sends a request. The head of the answer, which has no body.
+    async fn post(&mut self, redrive: &Redrive) -> String {
+        let body = serde_json::to_vec(redrive).unwrap();
+        let head = format!(
+            "POST /redrive HTTP/1.1\r\nhost: agent\r\ncontent-length: {}\r\n{SIGNATURE_HEADER}: {}\r\n\r\n",
+            body.len(),
+            sign(SECRET, now(), &body)
+        );
+        self.0.write_all(head.as_bytes()).await.unwrap();
+        self.0.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n\r\n") {
+            assert!(
+                self.0.read_line(&mut answer).await.unwrap() > 0,
+                "it was cut: {answer}"
+            );
+        }
+        answer
+    }
+}
+
+/// Tokio's clock goes on.
+async fn later(by: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(by).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_connection_in_steady_use_ends_after_an_answer_and_not_amid_one() {
+    let world = World::new(|host| host).await;
+    let redrive = world.taken(id("pay", 1)).await;
+    let mut kept = Kept(BufReader::new(TcpStream::connect(world.address).await.unwrap()));
+    assert!(kept.post(&redrive).await.starts_with("HTTP/1.1 202"));
+    world.go.notify_one();
+    world.ended(id("pay", 1)).await;
+    for closes in [false, true] {
+        later(Duration::from_secs(70)).await;
+        let answer = kept.post(&redrive).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(answer.contains("connection: close"), closes, "{answer}");
+    }
+    assert_eq!(kept.0.read(&mut [0]).await.unwrap(), 0, "it has ended");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_is_signed_is_cut() {
+    let world = World::new(|host| host).await;
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let unsigned = "POST /redrive HTTP/1.1\r\nhost: agent\r\ncontent-length: 0\r\n\r\n";
+    let mut answer = [0; 12];
+    for _ in 0..2 {
+        stream.write_all(unsigned.as_bytes()).await.unwrap();
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
+        // The rest of the answer ends with its text.
+        let mut rest = vec![0; 4096];
+        while !rest.ends_with(b"no good signature") {
+            let read = stream.read(&mut rest).await.unwrap();
+            rest.truncate(read);
+        }
+        later(Duration::from_secs(70)).await;
+    }
+    assert_eq!(stream.read(&mut answer).await.unwrap_or(0), 0, "it was cut");
 }

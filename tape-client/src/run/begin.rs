@@ -9,7 +9,7 @@ use crate::lease::{Lease, millis};
 use futures::StreamExt as _;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tape_api::JournalError;
@@ -252,6 +252,7 @@ impl RunBuilder {
             sending: Semaphore::new(COMMANDS_UNDER_WAY_MAX),
             flight: Flight::default(),
             refusing: tokio::sync::Mutex::default(),
+            stuck: AtomicBool::new(false),
             ended: OnceLock::new(),
         };
         let run = Run {

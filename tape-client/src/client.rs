@@ -9,6 +9,7 @@ use crate::value::Value;
 use futures::stream::{BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::argument::check_reason;
 use tape_api::query::{
     FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage, Tail, Until,
 };
@@ -22,7 +23,7 @@ use tape_core::id::{
     AgentVersion, EffectId, Epoch, GateName, Holder, Principal, RunId, Seq, SessionId, SignalId, StreamId,
     Tenant, ValueName,
 };
-use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN, TEXT_BYTES_MAX};
+use tape_core::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use tape_core::payload::{Digest, Payload};
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
@@ -63,6 +64,9 @@ pub(crate) struct Settings {
     pub(crate) retry_for: Duration,
     pub(crate) agent_version: Option<AgentVersion>,
     pub(crate) beginnings: Arc<Beginnings>,
+    /// Under the test kit, the samples that all drives take.
+    #[cfg(feature = "testing")]
+    pub(crate) samples: Option<Arc<crate::testing::Samples>>,
 }
 
 /// Sets up a [`Tape`].
@@ -404,11 +408,8 @@ impl Tape {
     /// # Errors
     /// [`Error::Invalid`] where there is no reason or it is longer than 8 KiB; [`Error::Unavailable`] where the journal is out of reach.
     pub async fn retire(&self, retirement: &Retirement, page: Option<String>) -> Result<RetiredPage, Error> {
-        let bytes = retirement.reason.len();
-        if !(1..=TEXT_BYTES_MAX).contains(&bytes) {
-            let problem = format!("has {bytes} bytes, not 1 to {TEXT_BYTES_MAX}");
-            return Err(Error::invalid("reason", problem));
-        }
+        // Here it has a name of its own in the error.
+        check_reason(&retirement.reason).map_err(|wrong| Error::invalid(wrong.what, wrong.problem))?;
         let principal = self.settings.principal.as_ref();
         until_answered(self.tries(), || {
             self.journal.retire(retirement, principal, page.as_deref())
@@ -523,6 +524,13 @@ impl Connect {
         self
     }
 
+    /// Where the values of samples come from.
+    #[cfg(feature = "testing")]
+    pub(crate) fn samples(mut self, samples: Arc<crate::testing::Samples>) -> Self {
+        self.settings.samples = Some(samples);
+        self
+    }
+
     /// Who acts, for the journal's record.
     #[must_use]
     pub fn principal(mut self, principal: Principal) -> Self {
@@ -623,6 +631,8 @@ impl Default for Settings {
             retry_for: Duration::from_secs(60),
             agent_version: None,
             beginnings: Arc::default(),
+            #[cfg(feature = "testing")]
+            samples: None,
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Asking {
     reserve: Vec<(String, u64)>,
 }
 
-/// A model's answer, and what is recorded with it. A JSON value or a payload can be used as an answer directly.
+/// A model's answer, and what is recorded with it. A JSON value ([`serde_json::Value`]) or a [`Payload`] can be used as an answer directly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     response: Payload,
@@ -219,6 +219,12 @@ impl Answer {
             policy_version: self.policy_version,
             spent: self.spent,
         }
+    }
+}
+
+impl From<serde_json::Value> for Answer {
+    fn from(response: serde_json::Value) -> Self {
+        Self::new(Payload::json(&response))
     }
 }
 

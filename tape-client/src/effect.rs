@@ -44,6 +44,8 @@ enum Stand {
     Again { due: Option<Timestamp> },
     /// Its outcome is unknown: start another attempt after a while, or leave it to an observer or a person.
     Unknown { cause: String },
+    /// A person must settle it, or let it be sent again.
+    Stuck,
     /// It is settled.
     Done(Settled),
 }
@@ -170,7 +172,8 @@ impl Effect {
     /// answer was lost too; [`Error::Drift`] where the journal has another effect here; [`Error::Invalid`] where it is new, and a later
     /// decision of its scope was asked for; [`Error::Unreadable`] where it happened, and its result is too large to be kept or cannot be
     /// read as `T`: no drive calls the upstream again for that; [`Error::Suspended`] where the next attempt is due later than the client
-    /// waits, and the run waits without this driver; [`Error::Cancelled`] where a cancellation is requested before the next attempt.
+    /// waits, or a person must settle the effect first, and the run waits without this driver; [`Error::Cancelled`] where a cancellation is
+    /// requested before the next attempt.
     ///
     /// # Cancellation
     /// If this future is dropped, the effect may have happened: the call may be under way, and its outcome may still be recorded. An effect
@@ -222,6 +225,10 @@ impl Effect {
                 }
                 Stand::Again { due } => {
                     stand = again(&run, &id, due).await?;
+                    continue;
+                }
+                Stand::Stuck => {
+                    stand = unstuck(&run, &id).await?;
                     continue;
                 }
                 Stand::Unknown { .. } => {
@@ -390,6 +397,7 @@ fn stand(record: &EffectRecord) -> Stand {
         Some(settled) => Stand::Done(settled.clone()),
         // Started by a driver that is gone, or UNKNOWN: an idempotent effect is sent again with its key at once.
         None if record.status == Status::Pending => Stand::Again { due: record.due },
+        None if record.status == Status::Stuck => Stand::Stuck,
         None => Stand::Again { due: None },
     }
 }
@@ -413,7 +421,38 @@ async fn again(run: &Run, id: &EffectId, due: Option<Timestamp>) -> Result<Stand
         return Ok(Stand::Done(settled));
     }
     let restart = DriverCommand::RestartEffect { effect: id.clone() };
-    started(run.drive(restart).await?)
+    match run.drive(restart).await {
+        Ok(reply) => started(reply),
+        Err(Error::Rejected(refused)) => meanwhile(run, id, refused).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Where an effect stands that cannot be restarted, or whose attempt cannot be finished: since the replay was read, an observer, a person
+/// or another call may have settled it.
+///
+/// # Errors
+/// The refusal, if the journal has nothing newer that explains it.
+async fn meanwhile(run: &Run, id: &EffectId, refused: Box<Rejection>) -> Result<Stand, Error> {
+    run.catch_up().await?;
+    match run.replay().effect(id).map(stand) {
+        Some(found @ (Stand::Done(_) | Stand::Stuck)) => Ok(found),
+        _ => Err(Error::Rejected(refused)),
+    }
+}
+
+/// Waits until a person has settled a stuck effect, or has let it be sent again. A long wait suspends the run.
+async fn unstuck(run: &Run, id: &EffectId) -> Result<Stand, Error> {
+    let over = run.wait_until(None, |replay| {
+        if replay.cancel_requested().is_some() {
+            return Some(Err(Error::Cancelled));
+        }
+        match stand(replay.effect(id)?) {
+            Stand::Stuck => None,
+            found => Some(Ok(found)),
+        }
+    });
+    over.await?
 }
 
 /// Waits until the next attempt is due, or until a worker or a person settles the effect. A wait that is longer than the client waits
@@ -469,6 +508,9 @@ async fn finish(run: &Run, id: &EffectId, attempt: u32, ending: AttemptOutcome) 
         ending,
     };
     let reply = match (run.drive(finish(ending)).await, bare) {
+        (Err(Error::Rejected(refused)), _) if matches!(*refused, Rejection::WrongStatus { .. }) => {
+            return meanwhile(run, id, refused).await;
+        }
         // It happened. The same outcome would be refused again, so it is recorded without its cost.
         (Err(Error::Rejected(rejection)), Some(bare)) => {
             run.drive(finish(bare)).await?;

@@ -6,7 +6,7 @@ use tape_core::id::{BudgetName, EffectId, Holder, InvalidName, RunId, StreamId};
 use tape_core::json::word;
 use tape_core::payload::{InvalidPayload, Payload};
 use tape_core::replay::Drift;
-use tape_core::reply::{ClosingPhase, Rejection, ReplyResult};
+use tape_core::reply::{ClosingPhase, Missing, Rejection, ReplyResult};
 
 /// Why a call of the client failed, by what to do next.
 ///
@@ -78,6 +78,15 @@ pub enum Error {
         /// What the panic says.
         problem: String,
     },
+    /// Look at the agent: what it handed up to a [`Host`](crate::Host) or to the test kit is not so of its own run. It may be the result or the error of
+    /// another run that it drives. The run is released and re-driven.
+    #[error("the agent of {} handed up what is not of this run: {problem}", StreamId::Run(.run.clone()))]
+    Astray {
+        /// The run.
+        run: RunId,
+        /// What the agent handed up.
+        problem: String,
+    },
     /// Spend less, or reserve from another budget: nothing was begun. No call raises a budget; a new run may open a larger one.
     #[error("budget '{budget}' has {left} left, {asked} were asked")]
     OverBudget {
@@ -95,10 +104,11 @@ pub enum Error {
         #[source]
         source: Source,
     },
-    /// Correct the call: the journal refuses it, and would refuse it again. Two refusals are not mistakes in the call: where an effect is
+    /// Correct the call: the journal refuses it, and would refuse it again. Some refusals are not mistakes in the call: where an effect is
     /// not settled ([`Unsettled`](Rejection::Unsettled)), return and be re-driven; where a business key is taken
     /// ([`BusinessKeyTaken`](Rejection::BusinessKeyTaken)), [`Tape::outcome`](crate::Tape::outcome) returns the outcome of the owner's
-    /// effect.
+    /// effect; where a timer is to be cancelled and has fired ([`TimerDone`](Rejection::TimerDone)), go on: every drive is told so; where a
+    /// run is adopted that was adopted already, or let go ([`Fenced`](Rejection::Fenced), [`NotFound`](Rejection::NotFound)), leave it.
     #[error(transparent)]
     Rejected(Box<Rejection>),
     /// Correct the call: this client or the journal finds an argument invalid. Nothing was written.
@@ -151,7 +161,7 @@ impl Error {
             Self::EffectFailed { .. } => "decide what the failure means for the run",
             Self::EffectUnknown { .. } => "return; the next drive sends the effect again with the same key",
             Self::NoAnswer { .. } => "ask again, or return and be re-driven",
-            Self::Panicked { .. } => "look at the agent; the run is re-driven",
+            Self::Panicked { .. } | Self::Astray { .. } => "look at the agent; the run is re-driven",
             Self::OverBudget { .. } => {
                 "spend less, or reserve from another budget; no budget is raised, but a new run may open a larger one"
             }
@@ -223,6 +233,14 @@ const fn after_refusal(rejection: &Rejection) -> &'static str {
         Rejection::BusinessKeyTaken { .. } => {
             "look with `Tape::outcome` what came of the effect that has the key, and decide whether to go on without one"
         }
+        Rejection::Fenced { .. }
+        | Rejection::NotFound {
+            what: Missing::Driver,
+            ..
+        } => {
+            "leave the run; it was handed to another driver or let go since, and recovery hands it over again where it is due"
+        }
+        Rejection::TimerDone { .. } => "go on; the timer has fired, and nothing is left to cancel",
         _ => MEND,
     }
 }

@@ -5,6 +5,8 @@ mod agent;
 mod endpoint;
 mod queue;
 mod serve;
+#[cfg(feature = "signal")]
+mod signals;
 
 use crate::client::Tape;
 use crate::error::Error;
@@ -15,12 +17,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::recovery;
+use tape_core::agent_version::BegunBy;
 use tape_core::id::{App, RunId};
 
 /// Runs of each app that one host has under way at once, unless told otherwise.
 const CONCURRENCY: usize = 16;
-/// How long agents have to finish when the host is told to stop, unless told otherwise.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long agents have to finish when the host is told to stop, unless told otherwise. With the time to release the others, that is less than
+/// the 10 s after which many platforms kill a process.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Agents in this process, by their apps, over any journal.
 ///
@@ -45,7 +49,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # What an agent's error means
-/// An agent hands errors up with `?`. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
+/// An agent hands errors up with `?`. What it hands up counts where it is so of its own run; the result or error of another run that it drives is
+/// [`Error::Astray`]. [`Error::Suspended`]: the run waits without a driver, and the host leaves it. [`Error::LostLease`]:
 /// another driver has the run. [`Error::Cancelled`]: the host accepts the cancellation. After any other error, and after a panic,
 /// which is caught and logged, the run is released and is due to be driven again; how soon, and when a run that makes no progress waits for a person,
 /// are rules of the journal.
@@ -112,7 +117,7 @@ impl Host {
         self
     }
 
-    /// How long agents have to finish when the host is told to stop; 10 s by default. One that is not done by then is dropped where it
+    /// How long agents have to finish when the host is told to stop; 8 s by default. One that is not done by then is dropped where it
     /// is, and its run is released to others.
     #[must_use]
     pub const fn drain(mut self, drain: Duration) -> Self {
@@ -121,8 +126,8 @@ impl Host {
     }
 
     /// Leaves runs that an agent of another version began to other processes. Its own version is that of its [`Tape`]
-    /// ([`Connect::agent_version`](crate::Connect::agent_version)); a host without one takes the runs that were begun without one. What
-    /// [`Host::drive`] drives is not looked at.
+    /// ([`Connect::agent_version`](crate::Connect::agent_version)); a host without one takes the runs that were begun without one. No
+    /// such host takes a run whose first entry was erased: its version is erased too. What [`Host::drive`] drives is not looked at.
     #[must_use]
     pub const fn only_own_version(mut self) -> Self {
         self.only_own_version = true;
@@ -143,7 +148,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Suspended`] where the run waits without a driver: a host that [serves](Host::serve_until) drives it on. [`Error::Invalid`] where the
-    /// app has no agent here. [`Error::Panicked`] where the agent panicked. Any other error of the agent or of [`RunBuilder::begin`].
+    /// app has no agent here. [`Error::Panicked`] where the agent panicked, [`Error::Astray`] where it handed up what is not so of this run. Any other error of the agent or of [`RunBuilder::begin`].
     pub async fn drive(&self, run: RunBuilder) -> Result<RunResult, Error> {
         self.check()?;
         let app = &run.id().app;
@@ -154,8 +159,8 @@ impl Host {
             match run.clone().begin().await {
                 Ok(Begun::Ended(result)) => return Ok(result),
                 Ok(Begun::Driving(run)) => match agent.drive(run).await {
-                    // Another driver has it, or has ended it: beginning it again says which.
-                    Err(Error::LostLease { .. } | Error::Ended(_)) => waits = backoff(),
+                    // It is of this run: another driver has it, or it has ended. Beginning it again says which.
+                    Err(Error::LostLease { .. } | Error::Ended(_)) => {}
                     driven => return driven,
                 },
                 Err(Error::Busy { .. }) => {}
@@ -170,8 +175,10 @@ impl Host {
         if !self.only_own_version {
             return Ok(true);
         }
-        let begun = recovery::agent_version(self.tape.journal.as_ref(), run).await?;
-        Ok(begun == self.tape.settings.agent_version)
+        let begun = recovery::begun_by(self.tape.journal.as_ref(), run).await?;
+        let own = self.tape.settings.agent_version.clone();
+        // Where the version was erased, it may be any.
+        Ok(begun == own.map_or(BegunBy::NoVersion, BegunBy::Version))
     }
 
     /// # Errors

@@ -141,6 +141,11 @@ impl Lease {
         *self.hold.get() == Hold::Released
     }
 
+    /// Whether the lease is over by this process's clock, and no other driver is known to have taken the run.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.hold.get() == Hold::Over
+    }
+
     /// Notes that the driver no longer holds the run. The first note counts.
     pub(crate) fn let_go(&self, next: Hold) {
         note(&self.hold, next);

@@ -20,6 +20,10 @@ impl Run {
     /// # Ok(()) }
     /// ```
     ///
+    /// A run has passed this point where the journal has something of this scope, or of a scope within it, that the agent has not asked for
+    /// when it asks this. In an old run, a parallel branch may be about to ask for it: this waits for up to three seconds, as every
+    /// call does, and then the run keeps the old path. So ask before branches of this scope begin, or in a scope of the branch's own.
+    ///
     /// The first answer holds for the run; each [scope](Run::scope) has its own answer. Use a name once, for one change. Once no run takes
     /// the old path any more, remove the question from the code: a recorded answer that is not asked for is not drift.
     ///
@@ -32,12 +36,19 @@ impl Run {
         let name = patch_name(change)?;
         let doing = self.doing().await?;
         let _turn = self.take_turn("sample")?;
-        let n = match self.ask(|replay| Ok(replay.patched(&self.scope, &name))).await? {
-            Patch::Known(taken) => {
+        let n = match self.ask(|replay| replay.patched(&self.scope, &name)).await {
+            Ok(Patch::Known(taken)) => {
                 doing.done();
                 return Ok(taken);
             }
-            Patch::New { n } => n,
+            Ok(Patch::New { n }) => n,
+            // No branch asks for what the journal has here: the run came further before the change.
+            Err(Error::Drift(drift)) if drift.skipped => {
+                self.note(|replay| replay.keep_old_path(&self.scope, name));
+                doing.done();
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         };
         self.drive(DriverCommand::RecordSample {
             scope: self.scope.clone(),

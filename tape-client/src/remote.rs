@@ -1,5 +1,6 @@
 //! A journal behind a server.
 
+mod answer;
 mod drive;
 mod due;
 mod failure;
@@ -10,16 +11,18 @@ mod sessions;
 mod values;
 
 use crate::error::Error;
+use answer::{ANSWER_TIMEOUT, Messages, Silence, messages};
 use async_trait::async_trait;
 use drive::Drive;
 use due::Pushes;
 use failure::failed;
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::{BoxStream, StreamExt as _};
 use link::Link;
 use requests::RequestIds;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::argument::{ENTRIES, RETIRED, RUNS, check_reason};
 use tape_api::due::{DueEffect, DueObligation, DuePage};
 use tape_api::query::{
     FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
@@ -32,7 +35,6 @@ use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionComm
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
 use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
-use tape_core::limits::RETIRED_PER_PAGE_MAX;
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Driver;
@@ -45,14 +47,10 @@ use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::retention_client::RetentionClient;
 use tape_proto::v1::runs_client::RunsClient;
 use tokio::sync::watch;
-use tonic::Streaming;
 use tonic::transport::Channel;
 
 /// A renewal that is not answered within this part of its lease is asked for over a new connection.
 const RENEWALS_PER_LEASE: u64 = 3;
-/// The longest wait for an answer: longer than a server waits for its store. A server that gives none hangs. The connection may still look
-/// healthy, since a proxy may answer for the server. The next request uses another connection.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest wait for the answer to a renewal.
 const RENEWAL_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 
@@ -76,8 +74,18 @@ impl Remote {
     /// # Errors
     /// [`Error::Invalid`] where that is no address.
     pub fn new(authority: &str, lease: Duration, environment: Arc<dyn Environment>) -> Result<Self, Error> {
+        Self::answered_within(ANSWER_TIMEOUT, authority, lease, environment)
+    }
+
+    /// The same for a server that has `answer_timeout` to answer.
+    fn answered_within(
+        answer_timeout: Duration,
+        authority: &str,
+        lease: Duration,
+        environment: Arc<dyn Environment>,
+    ) -> Result<Self, Error> {
         let authority = crate::url::server(authority)?;
-        let link = Link::new(authority, lease)?;
+        let link = Link::new(authority, lease, answer_timeout)?;
         let lost = Arc::new(watch::Sender::new(0));
         Ok(Self {
             commands: Drive::new(link.clone(), Arc::clone(&lost)),
@@ -90,10 +98,6 @@ impl Remote {
         })
     }
 
-    fn runs(&self) -> RunsClient<Channel> {
-        runs(self.link.channel())
-    }
-
     /// Renews a lease.
     async fn renew(
         &self,
@@ -101,29 +105,7 @@ impl Remote {
         lease_ms: u64,
     ) -> Result<v1::ExecuteResponse, JournalError> {
         let timeout = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_TIMEOUT_MIN);
-        self.within(timeout, self.renewals.ask(request)).await
-    }
-
-    /// The answer within `timeout`. A connection without an answer in time is given up: its server may be gone.
-    async fn within<T>(
-        &self,
-        timeout: Duration,
-        asked: impl Future<Output = Result<T, JournalError>>,
-    ) -> Result<T, JournalError> {
-        let number = self.link.number();
-        let answer = tokio::time::timeout(timeout, asked).await;
-        answer.unwrap_or_else(|_| {
-            self.link.give_up(number);
-            Err(JournalError::Unavailable("there was no answer in time".into()))
-        })
-    }
-
-    /// The answer, if it comes in time.
-    async fn answer<T>(
-        &self,
-        asked: impl Future<Output = Result<T, JournalError>>,
-    ) -> Result<T, JournalError> {
-        self.within(ANSWER_TIMEOUT, asked).await
+        self.link.within(timeout, self.renewals.ask(request)).await
     }
 
     /// Which connection is used now.
@@ -141,8 +123,9 @@ impl Remote {
     ) -> Result<Option<v1::GetRunResponse>, JournalError> {
         let run = run.clone();
         let request = v1::GetRunRequest::from(RunQuestion { run, only });
-        match self.runs().get(request).await.map_err(failed) {
-            Ok(view) => Ok(Some(view.into_inner())),
+        let get = |channel| async move { runs(channel).get(request).await };
+        match self.link.ask(get).await {
+            Ok(view) => Ok(Some(view)),
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -165,25 +148,19 @@ impl Remote {
         let request = tape_proto::fitting(execute_request(run.clone(), command)).map_err(failed)?;
         let response = match renews {
             Some(lease_ms) => self.renew(request, lease_ms).await?,
-            None if drives => self.answer(self.commands.ask(request)).await?,
-            // A unary call is a large future; the stream that drivers use is not.
-            None => self.answer(Box::pin(self.execute(request))).await?,
+            None if drives => self.link.answer(self.commands.ask(request)).await?,
+            None => {
+                let execute = |channel| async move { runs(channel).execute(request).await };
+                self.link.ask(execute).await?
+            }
         };
         response.try_into().map_err(failed)
     }
 
-    async fn execute(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, JournalError> {
-        Ok(self.runs().execute(request).await.map_err(failed)?.into_inner())
-    }
-
     async fn ask_erasure(&self, erasure: StreamErasure) -> Result<Seq, JournalError> {
         let request = tape_proto::fitting(v1::EraseRequest::from(erasure)).map_err(failed)?;
-        let erased = self.entries_service().erase(request).await.map_err(failed)?;
-        Ok(Seq(erased.into_inner().seq))
-    }
-
-    fn entries_service(&self) -> EntriesClient<Channel> {
-        EntriesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
+        let erase = |channel| async move { entries(channel).erase(request).await };
+        Ok(Seq(self.link.ask(erase).await?.seq))
     }
 
     async fn read_page(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
@@ -207,10 +184,10 @@ impl Remote {
             limit,
             follow,
         };
-        let mut runs = self.runs();
-        let opening = async move { Ok(runs.read(request).await.map_err(failed)?.into_inner()) };
+        let read = |channel| async move { runs(channel).read(request).await };
+        let silence = if follow { Silence::NoNews } else { Silence::Hangs };
         let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
-        messages(opening)
+        messages(&self.link, silence, read)
             .map(move |message| page(message?))
             .take_while(|page| std::future::ready(!is_not_there(page)))
             .boxed()
@@ -224,6 +201,10 @@ const fn is_not_there(page: &Result<Vec<StoredEntry>, JournalError>) -> bool {
 
 fn runs(channel: Channel) -> RunsClient<Channel> {
     RunsClient::new(channel).max_decoding_message_size(message_bytes_max())
+}
+
+fn entries(channel: Channel) -> EntriesClient<Channel> {
+    EntriesClient::new(channel).max_decoding_message_size(message_bytes_max())
 }
 
 const fn message_bytes_max() -> usize {
@@ -323,7 +304,7 @@ impl Journal for Remote {
     }
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
-        self.answer(self.read_page(run, after, limit)).await
+        self.read_page(run, after, ENTRIES.of(limit)).await
     }
 
     /// Work that becomes due `within` a time is pushed when it is due.
@@ -334,7 +315,7 @@ impl Journal for Remote {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError> {
-        self.answer(self.read_due(queue, from, limit)).await
+        self.read_due(queue, from, limit).await
     }
 
     fn changed(&self, queue: Queue) -> BoxFuture<'static, ()> {
@@ -342,7 +323,7 @@ impl Journal for Remote {
     }
 
     async fn due_effect(&self, run: &RunId, effect: &EffectId) -> Result<Option<DueEffect>, JournalError> {
-        self.answer(self.read_effect(run, effect)).await
+        self.read_effect(run, effect).await
     }
 
     async fn due_obligation(
@@ -350,21 +331,20 @@ impl Journal for Remote {
         run: &RunId,
         obligation: &ObligationId,
     ) -> Result<Option<DueObligation>, JournalError> {
-        self.answer(self.read_obligation(run, obligation)).await
+        self.read_obligation(run, obligation).await
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
         // A server returns the state of a session after it has merged the session's changes of shared state.
-        self.answer(self.session_view(session, 0)).await?;
+        self.session_view(session, 0).await?;
         Ok(())
     }
 
     async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
         let stream = stream.to_string();
         let request = v1::FinishErasuresRequest { stream };
-        let mut entries = self.entries_service();
-        let finished = async move { entries.finish_erasures(request).await.map_err(failed) };
-        self.answer(finished).await?;
+        let finish = |channel| async move { entries(channel).finish_erasures(request).await };
+        self.link.ask(finish).await?;
         Ok(())
     }
 
@@ -386,15 +366,12 @@ impl Journal for Remote {
             label,
             begun_from: None,
             begun_before: None,
-            page_size: Some(limit),
+            page_size: Some(RUNS.of(limit)),
             page_token: from.map(str::to_owned),
         };
-        let page = self
-            .runs()
-            .list(v1::ListRunsRequest::from(query))
-            .await
-            .map_err(failed)?
-            .into_inner();
+        let request = v1::ListRunsRequest::from(query);
+        let list = |channel| async move { runs(channel).list(request).await };
+        let page = self.link.ask(list).await?;
         let runs = page
             .runs
             .into_iter()
@@ -425,21 +402,19 @@ impl Journal for Remote {
             reason,
             dry_run,
         } = retirement.clone();
+        check_reason(&reason)?;
         let query = RetirementQuery {
             tenant,
             older_than_ms: u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX),
             reason,
             principal: principal.cloned(),
             dry_run,
-            page_size: RETIRED_PER_PAGE_MAX,
+            page_size: RETIRED.max,
             page_token: from.map(str::to_owned),
         };
-        let mut retention = RetentionClient::new(self.link.channel());
-        let page = retention
-            .retire(v1::RetireRunsRequest::from(query))
-            .await
-            .map_err(failed)?
-            .into_inner();
+        let request = v1::RetireRunsRequest::from(query);
+        let retire = |channel| async move { RetentionClient::new(channel).retire(request).await };
+        let page = self.link.ask_upkeep(retire).await?;
         let left = page.left.into_iter().map(TryInto::try_into);
         Ok(RetiredPage {
             runs: page.runs,
@@ -450,9 +425,9 @@ impl Journal for Remote {
     }
 
     async fn reclaim(&self) -> Result<bool, JournalError> {
-        let mut retention = RetentionClient::new(self.link.channel());
-        let reclaimed = retention.reclaim(v1::ReclaimRequest {}).await.map_err(failed)?;
-        Ok(reclaimed.into_inner().more)
+        let request = v1::ReclaimRequest {};
+        let reclaim = |channel| async move { RetentionClient::new(channel).reclaim(request).await };
+        Ok(self.link.ask_upkeep(reclaim).await?.more)
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {
@@ -460,12 +435,8 @@ impl Journal for Remote {
             page_size: 0,
             page_token: from.unwrap_or_default().to_owned(),
         };
-        let page = self
-            .entries_service()
-            .streams(request)
-            .await
-            .map_err(failed)?
-            .into_inner();
+        let streams = |channel| async move { entries(channel).streams(request).await };
+        let page = self.link.ask(streams).await?;
         let mut found = StreamPage {
             unreadable: page.unreadable,
             next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
@@ -484,19 +455,15 @@ impl Journal for Remote {
         let request = v1::EndRequest {
             stream: stream.to_string(),
         };
-        let mut messages = self
-            .entries_service()
-            .end(request)
-            .await
-            .map_err(failed)?
-            .into_inner();
-        let Some(first) = messages.message().await.map_err(failed)? else {
+        let end = |channel| async move { entries(channel).end(request).await };
+        let mut messages = Messages::open(&self.link, end).await?;
+        let Some(first) = messages.next(Silence::Hangs).await? else {
             return Ok(None);
         };
         let digest = <[u8; 32]>::try_from(first.digest.as_ref())
             .map_err(|_| JournalError::Damaged("the server's digest of a stream's end is not one".into()))?;
         let mut snapshot = bytes::BytesMut::from(first.snapshot);
-        while let Some(part) = messages.message().await.map_err(failed)? {
+        while let Some(part) = messages.next(Silence::Hangs).await? {
             snapshot.extend_from_slice(&part.snapshot);
         }
         Ok(Some(StreamEnd {
@@ -511,10 +478,11 @@ impl Journal for Remote {
             stream: stream.to_string(),
             after_seq: 0,
         };
-        let mut entries = self.entries_service();
-        let opening = async move { Ok(entries.read(request).await.map_err(failed)?.into_inner()) };
+        let read = |channel| async move { entries(channel).read(request).await };
         let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
-        messages(opening).map(move |message| page(message?)).boxed()
+        messages(&self.link, Silence::Hangs, read)
+            .map(move |message| page(message?))
+            .boxed()
     }
 
     async fn check_index(&self, from: Option<&str>, correct: bool) -> Result<IndexPage, JournalError> {
@@ -523,14 +491,10 @@ impl Journal for Remote {
             page_token: from.unwrap_or_default().to_owned(),
             correct,
         };
-        let mut messages = self
-            .entries_service()
-            .check_index(request)
-            .await
-            .map_err(failed)?
-            .into_inner();
+        let check = |channel| async move { entries(channel).check_index(request).await };
+        let mut messages = Messages::open(&self.link, check).await?;
         let mut found = IndexPage::default();
-        while let Some(message) = messages.message().await.map_err(failed)? {
+        while let Some(message) = messages.next(Silence::Works).await? {
             let findings = message.findings.into_iter().map(|finding| IndexFinding {
                 stream: finding.stream,
                 kind: finding.kind,
@@ -549,37 +513,9 @@ impl Journal for Remote {
     }
 }
 
-/// The messages of a stream that is being opened. An error is the last of them.
-fn messages<M: Send + 'static>(
-    opening: impl Future<Output = Result<Streaming<M>, JournalError>> + Send + 'static,
-) -> BoxStream<'static, Result<M, JournalError>> {
-    let opened = stream::once(opening).flat_map(|opened| match opened {
-        Ok(messages) => messages.map(|message| message.map_err(failed)).boxed(),
-        Err(failure) => stream::once(std::future::ready(Err(failure))).boxed(),
-    });
-    opened.boxed()
-}
-
 fn stored(entry: v1::Entry) -> Result<StoredEntry, JournalError> {
     entry.try_into().map_err(failed)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{JournalError, Remote};
-    use std::time::Duration;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_hangs_is_out_of_reach_and_another_connection_is_taken() {
-        let remote = Remote::new(
-            "127.0.0.1:1",
-            Duration::from_secs(30),
-            tape_environment::machine(),
-        )
-        .unwrap();
-        let before = remote.connection();
-        let told = remote.answer(std::future::pending::<Result<(), _>>()).await;
-        assert!(matches!(told, Err(JournalError::Unavailable(_))), "{told:?}");
-        assert_eq!(remote.connection(), before + 1);
-    }
-}
+mod tests;

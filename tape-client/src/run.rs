@@ -2,6 +2,7 @@
 
 mod begin;
 mod flight;
+mod handed;
 mod refusal;
 mod wait;
 
@@ -16,7 +17,7 @@ use crate::{budget, decision, effect, gate, json, timer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tape_core::budget::Currency;
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     flight: flight::Flight,
     /// Held while a refusal is recorded.
     refusing: tokio::sync::Mutex<()>,
+    /// Whether the journal said that the run waits for a person.
+    stuck: AtomicBool,
     /// The command by which this driver ended the run, and the result.
     ended: OnceLock<(DriverCommand, RunResult)>,
 }
@@ -155,8 +158,8 @@ impl Run {
         json::read("the input", self.input())
     }
 
-    /// The version of the agent that began the run ([`Connect::agent_version`](crate::Connect::agent_version)), where it had one. This agent may be
-    /// of another.
+    /// The version of the agent that began the run ([`Connect::agent_version`](crate::Connect::agent_version)), where it had one and
+    /// that was not erased. This agent may be of another.
     #[must_use]
     pub fn agent_version(&self) -> Option<&AgentVersion> {
         self.inner.agent_version.as_ref()

@@ -11,6 +11,7 @@ use tape_api::Source;
 use tape_core::agent_version::OWN;
 use tape_core::command::DriverCommand;
 use tape_core::id::SampleName;
+use tape_core::payload::Payload;
 use tape_core::time::Timestamp;
 use tape_environment::Environment;
 use uuid::Uuid;
@@ -43,6 +44,23 @@ impl Run {
             ready(Ok::<_, Infallible>(self.environment().random_u64()))
         })
         .await
+    }
+
+    /// The value to record: what was taken, and in the test kit what was taken first.
+    #[cfg_attr(
+        not(feature = "testing"),
+        expect(
+            unused_variables,
+            clippy::unused_self,
+            reason = "only the test kit has samples"
+        )
+    )]
+    fn to_record(&self, name: &SampleName, n: u32, taken: Payload) -> Payload {
+        #[cfg(feature = "testing")]
+        if let Some(samples) = &self.inner.tape.settings.samples {
+            return samples.first(&self.scope, n, name, taken);
+        }
+        taken
     }
 
     fn environment(&self) -> &dyn Environment {
@@ -84,7 +102,7 @@ impl Run {
             .map_err(|error| Error::NoAnswer { source: error.into() })?;
         drop(busy);
         let (scope, n) = (self.scope.clone(), next.n);
-        let value = json::payload("sample", &taken)?;
+        let value = self.to_record(&name, n, json::payload("sample", &taken)?);
         self.drive(DriverCommand::RecordSample {
             scope,
             n,

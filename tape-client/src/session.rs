@@ -138,7 +138,7 @@ impl Session {
     /// As [`Session::rewind`], unless an event newer than the entry `expected` exists.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where there is no such entry, or the session has a newer event than expected.
+    /// [`Error::Rejected`] where there is no such entry, the session has a newer event than expected, or ends before the expected entry.
     pub async fn rewind_expecting(&self, to: Seq, expected: Seq) -> Result<Seq, Error> {
         let expected = Some(expected);
         self.put_back(Rewind { to, expected }).await

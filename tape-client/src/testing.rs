@@ -1,12 +1,22 @@
 //! A test kit for authors of agents. It checks that an agent does the same wherever it is killed.
 //!
-//! [`Kit::check`] drives an agent over a journal in memory, undisturbed at first. Then it drives it again from the start for each way
-//! in which it can be disturbed: killed before and after each write to the journal, killed at each await, with each request to the
-//! journal and each answer of it lost, with each request to the upstream and each answer of it lost. After each, the agent is
-//! driven again until the run ends. Its decisions, its effects, its acts at the [`Upstream`] and its end must be those of the undisturbed
-//! drive.
+//! [`Kit::check`] drives an agent over a journal in memory, undisturbed at first, over as many processes as its waits make of it. Then it
+//! drives it again from the start for each way in which it can be disturbed: killed before and after each write to the journal, killed at each
+//! await, with each request to the journal and each answer of it lost, with each request to the upstream and each answer of it lost. One
+//! drive is disturbed once, in whichever of its processes, and the agent is driven again until the run ends. Its decisions, its effects, its acts
+//! at the [`Upstream`] and its end must be those of the undisturbed drive.
 //!
-//! Time is virtual: use the kit in a test with `#[tokio::test(start_paused = true)]`, so that leases and backoffs take no time.
+//! Time is virtual: use the kit in a test with `#[tokio::test(start_paused = true)]`. Then leases, backoffs and sleeps of any length take no
+//! time.
+//!
+//! All drives take the same [samples](crate::Run::sample), those of the undisturbed drive, so that what the agent derives from them is the same
+//! too. The answers of its models have to be so by themselves.
+//!
+//! # Limits
+//! An effect for the outbox is a [`Violation`]: the kit has no worker. So is a wait for a signal that the kit was not [given](Kit::signal),
+//! and a run that takes more than 100 processes. Nothing of an upstream other than the kit's is lost. A process that was killed writes
+//! nothing more, but tasks that the agent has spawned go on. Only tokio's clock is virtual: an agent that reads the system's clock without a
+//! sample may see the same time in all drives, and passes.
 //!
 //! ```
 //! use serde_json::{Value, json};
@@ -30,13 +40,16 @@
 //! ```
 
 mod clock;
+mod course;
 mod disturbance;
 mod journal;
 mod outcome;
+mod samples;
 mod trial;
 mod upstream;
 
 pub use disturbance::Disturbance;
+pub(crate) use samples::Samples;
 pub use upstream::Upstream;
 
 use crate::error::Error;
@@ -45,6 +58,7 @@ use crate::run::{Run, RunResult};
 use outcome::Outcome;
 use serde::Serialize;
 use std::fmt;
+use std::sync::Arc;
 use tape_core::id::GateName;
 use tape_core::payload::Payload;
 use trial::Trial;
@@ -67,7 +81,7 @@ struct Script {
 /// What a check did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Drives from the start that were killed once.
+    /// Drives from the start in which a process was killed.
     pub kills: u32,
     /// Drives from the start in which one message was lost.
     pub losses: u32,
@@ -134,19 +148,28 @@ where
             disturbance: Disturbance::None,
             problem: format!("the kit was given what makes no sense: {error}"),
         })?;
-        let undisturbed = Trial::of(&self.agent, &script, Disturbance::None).run().await?;
+        let samples = Arc::default();
+        let trial = |disturbance| Trial::of(&self.agent, &script, &samples, disturbance).run();
+        let undisturbed = trial(Disturbance::None).await?;
         let mut report = Report::default();
         for disturbance in undisturbed.moments.disturbances() {
-            let trial = Trial::of(&self.agent, &script, disturbance);
-            let outcome = trial.run().await?.outcome;
-            same(&undisturbed.outcome, &outcome, disturbance)?;
-            if disturbance.kills() {
-                report.kills += 1;
-            } else {
-                report.losses += 1;
+            let tried = trial(disturbance).await?;
+            same(&undisturbed.outcome, &tried.outcome, disturbance)?;
+            if tried.fired {
+                report.count(disturbance);
             }
         }
         Ok(report)
+    }
+}
+
+impl Report {
+    const fn count(&mut self, disturbance: Disturbance) {
+        if disturbance.kills() {
+            self.kills += 1;
+        } else {
+            self.losses += 1;
+        }
     }
 }
 

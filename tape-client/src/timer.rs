@@ -60,7 +60,7 @@ impl Timer {
     /// Cancels it, if it is set and has not fired; waits for it end.
     ///
     /// # Errors
-    /// [`Error::Rejected`] where it has fired.
+    /// [`Error::Rejected`] with [`TimerDone`](tape_core::reply::Rejection::TimerDone) where it has fired, in this drive and every other.
     ///
     /// # Cancellation
     /// If this future is dropped, the timer may still be cancelled. A repeated call finds it cancelled.

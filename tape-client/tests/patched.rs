@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use futures::FutureExt as _;
 use serde_json::json;
 use std::sync::Arc;
-use tape_client::{Answer, Error, Run, RunId, RunResult, Tape};
+use tape_client::{Answer, CallError, Decision, Error, Run, RunId, RunResult, Tape};
 use tape_engine::Engine;
 use tape_store::memory::MemoryStore;
 
@@ -46,7 +47,7 @@ async fn after(run: &Run) -> Result<bool, Error> {
     Ok(changed)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_run_that_came_further_keeps_its_path_and_a_new_one_takes_the_new() {
     let tape = tape().await;
     let run = begin(&tape, "old").await;
@@ -80,6 +81,41 @@ async fn a_run_that_stopped_before_the_change_takes_the_new_path() {
     die(run).await;
     let run = begin(&tape, "early").await;
     assert!(after(&run).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_parallel_branch_did_does_not_send_a_new_run_down_the_old_path() {
+    let tape = tape().await;
+    let (run, plan) = planned(&tape).await;
+    // The payment of another branch is under way when the process dies.
+    let head = async || tape.head(run.id()).await.unwrap().unwrap().0;
+    let before = head().await;
+    let payment = run.effect(&plan, "bank", "pay");
+    let begun = payment.run(async |_| std::future::pending::<Result<(), CallError>>().await);
+    assert!(begun.now_or_never().is_none());
+    while head().await == before {
+        tokio::task::yield_now().await;
+    }
+    die(run).await;
+    // In the next drive, that branch is the slower one.
+    let (run, plan) = planned(&tape).await;
+    let pays = async {
+        run.effect(&plan, "bank", "pay")
+            .run(async |_| Ok::<_, CallError>(()))
+            .await
+    };
+    let (changed, paid) = tokio::join!(run.patched("ask-compliance"), pays);
+    paid.unwrap();
+    assert!(changed.unwrap());
+    die(run).await;
+    let (run, _) = planned(&tape).await;
+    assert!(run.patched("ask-compliance").await.unwrap(), "it is recorded");
+}
+
+async fn planned(tape: &Tape) -> (Run, Decision) {
+    let run = begin(tape, "parallel").await;
+    let plan = run.decide(&"plan", || async { Answer::json(&1) }).await.unwrap();
+    (run, plan)
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The version of the agent that began a run: a label of the journal's own.
+//! The version of the agent that began a run: a label of the journal's own. It is erased with the other labels.
 
 use crate::id::{AgentVersion, Key};
 use std::collections::BTreeMap;
@@ -7,6 +7,31 @@ use std::collections::BTreeMap;
 pub const OWN: &str = "tape.";
 /// The key of the label.
 const KEY: &str = "tape.agent_version";
+/// The key of the label that stands for those that were erased.
+const ERASED_KEY: &str = "tape.erased";
+
+/// What a journal says about the version of the agent that began a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BegunBy {
+    /// An agent without a version.
+    NoVersion,
+    /// An agent of this version.
+    Version(AgentVersion),
+    /// The first entry was erased, and what it said about the version with it: any version or none.
+    Erased,
+}
+
+impl BegunBy {
+    /// What the labels of a run's first entry say; `erased` where its payload is gone.
+    #[must_use]
+    pub fn of(labels: &BTreeMap<Key, String>, erased: bool) -> Self {
+        match of(labels) {
+            Some(version) => Self::Version(version),
+            None if erased || is_erased(labels) => Self::Erased,
+            None => Self::NoVersion,
+        }
+    }
+}
 
 /// The key of the label that has the version.
 ///
@@ -30,4 +55,20 @@ pub fn key() -> Key {
 pub fn of(labels: &BTreeMap<Key, String>) -> Option<AgentVersion> {
     let version = labels.get(&key())?;
     AgentVersion::new(version).ok()
+}
+
+/// The labels of a run whose labels were erased: one that says so. Without it, the run would look like one of no version.
+///
+/// # Panics
+/// Never: the key is a name.
+#[must_use]
+pub(crate) fn erased() -> BTreeMap<Key, String> {
+    let key = Key::new(ERASED_KEY).expect("letters and a full stop are a name");
+    BTreeMap::from([(key, "labels".to_owned())])
+}
+
+/// Whether labels of a run's state or in a list stand for those that were erased.
+#[must_use]
+pub fn is_erased(labels: &BTreeMap<Key, String>) -> bool {
+    labels.keys().any(|key| key.as_str() == ERASED_KEY)
 }

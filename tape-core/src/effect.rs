@@ -70,7 +70,8 @@ pub struct Undo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectPolicy {
     /// Most attempts that end in a definite, retryable failure; then the effect fails for good. It also fails if an observation finds it
-    /// absent after so many attempts. The same bound holds for attempts at undoing.
+    /// absent after so many attempts. It is also the most attempts at undoing; then the undo is stuck. Each attempt at undoing counts, also
+    /// if its answer was lost or its worker vanished, unless the upstream was not reached.
     pub attempts_max: u32,
     /// Most observations that end inconclusive, and most in a row whose workers vanish; then it is stuck. The counts start anew when the
     /// effect is sent again.

@@ -238,7 +238,7 @@ bodies! {
     ObligationClaimRenewed(obligation::ClaimRenewed) = "obligation.claim_renewed";
     /// The effect is undone.
     ObligationDone(obligation::Done) = "obligation.done", payloads (), words ();
-    /// Undoing failed and will be tried again.
+    /// An attempt at undoing failed, or may have undone it and its answer was lost. It will be tried again.
     ObligationDeferred(obligation::Deferred) = "obligation.deferred", words ();
     /// Undoing needs a person.
     ObligationStuck(obligation::Stuck) = "obligation.stuck", words ();

@@ -31,6 +31,11 @@ impl Seq {
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
+
+    /// This number and those after it, up to the greatest. A range of numbers would overflow behind that one.
+    pub fn onward(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self), |n| n.0.checked_add(1).map(Self))
+    }
 }
 
 impl fmt::Display for Seq {

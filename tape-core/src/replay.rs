@@ -417,8 +417,17 @@ impl Replay {
 
     /// Whether a scope takes the path of a change of the agent's code; `name` is that of [`patch_name`]. The first answer holds for the scope. A
     /// new one counts once it is recorded: [`Replay::patch_recorded`].
-    pub fn patched(&mut self, scope: &Scope, name: &SampleName) -> Patch {
+    ///
+    /// # Errors
+    /// [`Drift`] where the scope has something in the journal that was not asked for. If no parallel branch asks for it, the run came further
+    /// before the change: [`Replay::keep_old_path`].
+    pub fn patched(&mut self, scope: &Scope, name: &SampleName) -> Result<Patch, Box<Drift>> {
         self.entered(scope).patched(scope, name)
+    }
+
+    /// The scope came further before a change of the agent's code, and does not take its path in this drive.
+    pub fn keep_old_path(&mut self, scope: &Scope, name: SampleName) {
+        self.scope(scope).keep_old_path(name);
     }
 
     /// The driver itself recorded that a scope takes the path of a change.

@@ -70,9 +70,11 @@ pub struct Run {
     epoch: Epoch,
     /// The last entry that a driver wrote: the driver was alive then.
     driver_wrote: Seq,
-    /// Re-drives since the last progress, and how many of them reached no agent.
+    /// Re-drives since the last progress, which back off, and how many of them an agent had, which are bounded.
     redrives: u32,
-    undriven: u32,
+    driven: u32,
+    /// Whether the last re-drive has reached no agent yet.
+    handing_over: bool,
     scopes: BTreeMap<Scope, decision::ScopeState>,
     effects: BTreeMap<EffectId, Effect>,
     obligations: Vec<Obligation>,
@@ -214,7 +216,7 @@ impl Run {
 
 impl Decider for Run {
     type Command = RunCommand;
-    const SNAPSHOT_VERSION: u32 = 6;
+    const SNAPSHOT_VERSION: u32 = 7;
 
     fn accepts(stream: &StreamId) -> bool {
         matches!(stream, StreamId::Run(_))

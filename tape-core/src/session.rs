@@ -160,8 +160,16 @@ impl Session {
         Ok(decided(self.seq, vec![event.into()]))
     }
 
-    /// Refuses a caller that has not seen the last event, if the caller gave the last entry that it has seen.
+    /// Refuses a caller that has not seen the last event, if the caller gave the last entry that it has seen. An entry that is not there yet
+    /// was not seen: all entries up to it would count.
     fn expected(&self, expected: Option<Seq>) -> Result<(), Rejection> {
+        if let Some(seen) = expected.filter(|seen| *seen > self.seq) {
+            let problem = format!("is entry {seen}, and the session ends with entry {}", self.seq);
+            return Err(Rejection::Invalid {
+                field: Field::Seen,
+                problem,
+            });
+        }
         let last = self.last_event.map_or(self.created, |(seq, _)| seq);
         match expected.filter(|expected| *expected < last) {
             None => Ok(()),

@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 use support::names::{payload, session_id};
 use support::{Journal, run_line};
 use tape_core::agenda::{Item, Queue};
+use tape_core::agent_version::BegunBy;
 use tape_core::codec::decode;
 use tape_core::command::{Command, ExternalCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
 use tape_core::decider::Decider;
 use tape_core::effect::Status;
+use tape_core::entry::EntryBody;
 use tape_core::erasure::ErasureCommand;
 use tape_core::id::{EventId, Key, Seq};
 use tape_core::payload::ERASED;
@@ -65,7 +67,9 @@ fn labels_and_how_a_run_ends_are_forgotten_wherever_they_stand() {
     assert_eq!(erase(&mut journal, &[1]).unwrap(), [Seq(1)]);
     forgotten(&journal, &[Seq(1), asked, end], "secret");
     assert_eq!(journal.state.status(), RunStatus::Cancelled);
-    assert!(journal.state.summary().unwrap().labels.is_empty());
+    let labels = journal.state.summary().unwrap().labels;
+    assert_eq!(BegunBy::of(&labels, false), BegunBy::Erased);
+    assert_eq!(labels.len(), 1, "nothing but that they were erased: {labels:?}");
     let repeat = journal
         .ask(run_line::command("cancel again", &journal.state))
         .unwrap();
@@ -171,6 +175,35 @@ fn retirement_and_erasure_in_either_order_keep_nothing() {
             left.apply(&decode(&stored).unwrap()).unwrap();
         }
         assert_eq!(left, journal.state);
+    }
+}
+
+/// Builds that did not note erased labels retired such a run without labels: what they wrote still agrees with the entries before it.
+#[test]
+fn a_run_whose_labels_were_erased_is_retired_by_this_build_and_by_earlier_ones() {
+    for earlier in [true, false] {
+        let mut journal = run(&["begin a1 topic=secret", "complete"]);
+        let ended = journal.entries.last().unwrap().clone();
+        let erased = erase(&mut journal, &[1]).unwrap();
+        let through = journal.state.erasures().unwrap().last();
+        let finish = Command::new(request(99), ErasureCommand::Finish { through });
+        let decided = journal.state.decide_erasure(&finish, journal.now).unwrap();
+        journal.append(&finish, &decided);
+        let retire = ExternalCommand::Retire {
+            reason: "old".to_owned(),
+            last: journal.entries.last().cloned().map(Box::new),
+            ended: Some(Box::new(ended)),
+        };
+        let retire = Command::new(request(100), RunCommand::External(retire));
+        let mut decided = journal.state.decide(&retire, journal.now).unwrap();
+        for body in &mut decided.entries {
+            if let (EntryBody::RunRetired(retired), true) = (body, earlier) {
+                retired.labels.clear();
+            }
+        }
+        journal.append(&retire, &decided);
+        assert!(journal.state.is_retired());
+        assert_eq!(read_again(&journal, &erased), journal.state);
     }
 }
 

@@ -223,9 +223,46 @@ fn attempts_that_were_numbered_anew_are_folded() {
     journal.state = before;
     ask(&mut journal, "undone #0.0 w 2 retry busy").unwrap();
     assert!(
-        matches!(&journal.state.obligations()[0].status, ObligationStatus::Stuck { reason } if reason.contains("2 times")),
+        matches!(&journal.state.obligations()[0].status, ObligationStatus::Stuck { reason } if reason.contains("2 attempts")),
         "the bound counts from the person's word"
     );
+}
+
+/// A person who lets it be tried again says that no attempt undid it, so the reason says where one may have.
+#[test]
+fn a_stuck_undo_says_whether_an_attempt_may_have_undone_it() {
+    let last = [
+        ("retry busy", "failed in 2 attempts, the last: busy"),
+        ("unknown busy", "may be done after 2 attempts, the last: busy"),
+        ("stuck busy", "busy"),
+    ];
+    let doubted = [
+        ("retry busy", "may be done after 2 attempts, the last: busy"),
+        ("unknown busy", "may be done after 2 attempts, the last: busy"),
+        ("stuck busy", "an earlier attempt may have undone it: busy"),
+    ];
+    for (first, lasts) in [("retry", last), ("unknown", doubted)] {
+        for (last, told) in lasts {
+            let journal = played(&[
+                "begin a lease=3600000",
+                "decide #0",
+                "effect #0.0 inline idempotent undo=u attempts=2",
+                "finish #0.0 1 ok",
+                "fail no",
+                "undo #0.0 w",
+                &format!("undone #0.0 w 1 {first} slow"),
+                "wait 1000",
+                "undo #0.0 w",
+                &format!("undone #0.0 w 2 {last}"),
+            ]);
+            let ObligationStatus::Stuck { reason } = &journal.state.obligations()[0].status else {
+                panic!("{first}, then {last}: it is stuck");
+            };
+            let reason = reason.trim_start_matches("obligation of effect #0.0 ");
+            assert_eq!(reason, told, "{first}, then {last}");
+            journal.check();
+        }
+    }
 }
 
 #[test]

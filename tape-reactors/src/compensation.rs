@@ -89,8 +89,8 @@ impl Compensation {
         call: &Call,
         ending: UndoOutcome,
     ) -> Result<(), JournalError> {
-        if let Some(why) = why(&ending).filter(|_| !matches!(ending, UndoOutcome::Unreached { .. })) {
-            tell!(warn, call, attempt = call.attempt, why, "not undone");
+        if let Some((what, why)) = told(&ending) {
+            tell!(warn, call, attempt = call.attempt, why, "{what}");
         }
         let finish = WorkerCommand::FinishObligation {
             obligation: obligation.clone(),
@@ -200,13 +200,12 @@ const fn word(ending: &UndoOutcome) -> &'static str {
     }
 }
 
-fn why(ending: &UndoOutcome) -> Option<&str> {
+/// What the log says of an attempt that did not undo the effect for sure, and why. An upstream that is away is told of by its outage.
+fn told(ending: &UndoOutcome) -> Option<(&'static str, &str)> {
     match ending {
-        UndoOutcome::Done { .. } => None,
-        UndoOutcome::Retry { error: why }
-        | UndoOutcome::Unreached { error: why }
-        | UndoOutcome::Unknown { cause: why }
-        | UndoOutcome::Stuck { reason: why } => Some(why),
+        UndoOutcome::Done { .. } | UndoOutcome::Unreached { .. } => None,
+        UndoOutcome::Unknown { cause } => Some(("it may be undone", cause)),
+        UndoOutcome::Retry { error: why } | UndoOutcome::Stuck { reason: why } => Some(("not undone", why)),
     }
 }
 
@@ -225,5 +224,24 @@ impl Reactor for Compensation {
             return Ok(Task::nothing());
         };
         Ok(Task::limited(due.limit.clone(), self.undo(due)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use tape_core::command::UndoOutcome;
+
+    #[test]
+    fn an_undo_whose_answer_was_lost_is_not_told_as_not_undone() {
+        let why = || "timeout".to_owned();
+        for (ending, what) in [
+            (UndoOutcome::Unknown { cause: why() }, Some("it may be undone")),
+            (UndoOutcome::Retry { error: why() }, Some("not undone")),
+            (UndoOutcome::Stuck { reason: why() }, Some("not undone")),
+            (UndoOutcome::Unreached { error: why() }, None),
+        ] {
+            assert_eq!(told(&ending).map(|(what, _)| what), what);
+        }
     }
 }

@@ -114,6 +114,12 @@ pub enum ReactionError {
         /// The version of the agent that began the run.
         version: AgentVersion,
     },
+    /// The app has agents of several versions here, and the first entry of the run was erased: nothing says which of them began it.
+    #[error("the version that began the run was erased, and app '{app}' has agents by version here")]
+    ErasedVersion {
+        /// The app.
+        app: App,
+    },
     /// The reactor panicked, which is a bug of its own.
     #[error("the reactor panicked")]
     Panicked,
@@ -136,6 +142,7 @@ impl ReactionError {
             Self::UnknownConnector { connector } => Some(format!("connector {connector}")),
             Self::UnknownApp { app } => Some(format!("app {app}")),
             Self::UnknownVersion { app, version } => Some(format!("version {version} of app {app}")),
+            Self::ErasedVersion { app } => Some(format!("erased versions of app {app}")),
             Self::Journal(_) | Self::Panicked | Self::Outside { .. } => None,
         }
     }

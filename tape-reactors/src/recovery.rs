@@ -10,8 +10,10 @@ use tape_api::due::DueWork;
 use tape_api::recovery::{self, Handover, Redrive, Taken};
 use tape_api::{Journal, JournalError};
 use tape_core::agenda::Queue;
+use tape_core::agent_version::BegunBy;
 use tape_core::causes::Causes;
 use tape_core::id::{AgentVersion, App, Epoch, Holder, RunId};
+use tape_core::run::Driver;
 use tracing::{debug, info, warn};
 
 /// Claims a due run before it has it re-driven, so that no two workers drive it at once; keeps its hold until the agent has
@@ -70,14 +72,15 @@ impl Recovery {
     }
 
     /// Ends a run without its agent, if a cancellation was requested and the run has no driver.
-    async fn end(&self, run: &RunId, version: Option<AgentVersion>) -> Result<Reaction, ReactionError> {
+    async fn end(&self, run: &RunId, begun: BegunBy) -> Result<Reaction, ReactionError> {
         if self.handover.end_cancelled(run).await? {
             return Ok(Reaction::Done);
         }
         let app = run.app.clone();
-        Err(match version {
-            Some(version) => ReactionError::UnknownVersion { app, version },
-            None => ReactionError::UnknownApp { app },
+        Err(match begun {
+            BegunBy::Version(version) => ReactionError::UnknownVersion { app, version },
+            BegunBy::NoVersion => ReactionError::UnknownApp { app },
+            BegunBy::Erased => ReactionError::ErasedVersion { app },
         })
     }
 
@@ -103,13 +106,13 @@ impl Recovery {
             unadopted = self.hold(run, epoch) => Err(unadopted),
         };
         let undriven = self.handover.release(run, epoch).await?;
-        self.tell(run, &driven, undriven);
+        self.tell(run, &driven, undriven).await;
         // The run itself says when it is due again: the runner need not add a wait.
         Ok(Reaction::Done)
     }
 
     /// Logs the result of a re-drive.
-    fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
+    async fn tell(&self, run: &RunId, driven: &Result<(), RedriveError>, undriven: bool) {
         let failed = driven.as_ref().err().map(|error| Causes(error).to_string());
         if undriven {
             let why = failed.as_deref();
@@ -120,10 +123,21 @@ impl Recovery {
         } else {
             self.outages.back(&run.app);
             match failed {
-                Some(error) => warn!(run = %name(run), error, "the re-drive failed"),
+                Some(error) if self.needs_driver(run).await => {
+                    warn!(run = %name(run), error, "the agent adopted the run, and the re-drive failed then");
+                }
+                Some(error) => {
+                    debug!(run = %name(run), error, "what was answered of a run that needs no driver now");
+                    info!(run = %name(run), "driven again");
+                }
                 None => info!(run = %name(run), "driven again"),
             }
         }
+    }
+
+    /// Whether a run still has something to drive. An agent may end with an error because its run waits or has ended.
+    async fn needs_driver(&self, run: &RunId) -> bool {
+        !matches!(self.journal.driver(run).await, Ok(Some(Driver::Unneeded)))
     }
 }
 
@@ -141,13 +155,19 @@ impl Reactor for Recovery {
         let Some(run) = work.stream.as_run() else {
             return Ok(Task::nothing());
         };
-        let version = if self.redriver.by_version(&run.app) {
-            recovery::agent_version(self.journal.as_ref(), run).await?
+        let begun = if self.redriver.by_version(&run.app) {
+            recovery::begun_by(self.journal.as_ref(), run).await?
         } else {
-            None
+            BegunBy::NoVersion
+        };
+        let version = match &begun {
+            BegunBy::Version(version) => Some(version.clone()),
+            BegunBy::NoVersion => None,
+            // It may have been begun by any of them.
+            BegunBy::Erased => return Ok(Task::now(self.end(run, begun))),
         };
         if !self.redriver.drives(&run.app, version.as_ref()) {
-            return Ok(Task::now(self.end(run, version)));
+            return Ok(Task::now(self.end(run, begun)));
         }
         let limit = self.redriver.concurrency_limit(&run.app, version.as_ref());
         let recover = self.recover(run, version);

@@ -78,8 +78,8 @@ pub enum RedriveError {
         /// How long that took.
         within: Duration,
     },
-    /// The agent failed, or its answer was lost.
-    #[error("the agent did not take the run")]
+    /// The agent failed, or its answer was lost. It may have adopted the run before.
+    #[error("the agent failed, or its answer was lost")]
     Agent(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 

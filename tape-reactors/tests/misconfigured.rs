@@ -101,6 +101,16 @@ fn what_makes_no_sense_is_refused_at_start() {
             "{key}",
         ),
         (
+            "[connectors.mail]\ncommand = []".to_owned(),
+            "`connectors.mail.command`",
+            "is empty",
+        ),
+        (
+            "[agents.treasury]\ncommand = []".to_owned(),
+            "`agents.treasury.command`",
+            "is empty",
+        ),
+        (
             "[connectors.mail]\ncommand = [\"no-such-program\"]".to_owned(),
             "`connectors.mail.command`",
             "a program that is not there",
@@ -166,7 +176,7 @@ fn what_makes_no_sense_is_refused_at_start() {
             "either `url` or `command`",
         ),
         (
-            "[agents.treasury]\ncommand = []".to_owned(),
+            "[agents.treasury]\ntimeout_ms = 1".to_owned(),
             "`agents.treasury`",
             "either `url` or `command`",
         ),
@@ -201,16 +211,51 @@ fn what_makes_no_sense_is_refused_at_start() {
             "within a version",
         ),
     ] {
-        let dir = tempfile::tempdir().unwrap();
-        let mut program = program(dir.path(), &config);
-        program.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = program.spawn().unwrap();
-        assert_eq!(first_line(&mut process), "", "{config}");
-        let output = process.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
-        assert!(said.contains(key) && said.contains(allowed), "{config}: {said}");
-        assert!(!dir.path().join("tape.db").exists(), "nothing was done");
+        refused(&config, key, allowed);
+    }
+}
+
+/// The program refuses the configuration at start, names the key and what is allowed, and does nothing.
+fn refused(config: &str, key: &str, allowed: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut program = program(dir.path(), config);
+    program.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = program.spawn().unwrap();
+    assert_eq!(first_line(&mut process), "", "{config}");
+    let output = process.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(MISCONFIGURED), "{config}: {said}");
+    assert!(said.contains(key) && said.contains(allowed), "{config}: {said}");
+    assert!(!dir.path().join("tape.db").exists(), "nothing was done");
+}
+
+#[test]
+fn a_setting_that_no_agent_would_have_is_refused() {
+    let versioned = "[agents.treasury.versions.2]\nurl = \"http://two/redrive\"\n";
+    for (key, value) in [
+        ("secret_env", "\"SECRET\""),
+        ("concurrency", "7"),
+        ("timeout_ms", "1000"),
+        ("method", "\"nonsense\""),
+        ("kind", "\"agent_engine\""),
+        ("env", "[\"SECRET\"]"),
+    ] {
+        let config = format!("[agents.treasury]\n{key} = {value}\n{versioned}");
+        refused(&config, &format!("`agents.treasury.{key}`"), "is of no agent");
+    }
+    // What signs the requests of one agent signs none of another.
+    let signed = "[agents.treasury]\nurl = \"http://one/redrive\"\nsecret_env = \"SECRET\"\n";
+    let of = "`agents.treasury.versions.2.secret_env`";
+    refused(&format!("{signed}{versioned}"), of, "is not there");
+}
+
+#[test]
+fn an_agent_has_as_many_places_as_a_connector_may_have() {
+    for of in ["agents.treasury", "agents.treasury.versions.2"] {
+        for places in ["0", "10001", "9223372036854775807"] {
+            let config = format!("[{of}]\nurl = \"http://h/redrive\"\nconcurrency = {places}\n");
+            refused(&config, &format!("`{of}.concurrency`"), "from 1 to 10000");
+        }
     }
 }
 
@@ -379,6 +424,8 @@ fn what_makes_sense_is_taken() {
          [agents.research]\nkind = \"agent_engine\"\nurl = \"https://engine.example/v1\"\nmethod = \"query\"\n\
          [agents.local]\ncommand = [\"true\", \"--once\"]\nenv = [\"SECRET\"]\n\
          [agents.local.versions.\"2026-11-29\"]\ncommand = [\"true\"]\n\
+         [agents.treasury.versions.1]\nurl = \"http://one/redrive\"\nsecret_env = \"SECRET\"\nconcurrency = 10000\n\
+         [agents.treasury.versions.2]\ncommand = [\"true\"]\ntimeout_ms = 1\n\
          [agents.versioned.versions.2]\nurl = \"http://two/redrive\"\n";
     let mut program = program(dir.path(), config);
     make_journal(&dir.path().join("tape.db"));

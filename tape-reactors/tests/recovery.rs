@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use tape_core::command::{Begin, Command, Create, DriverCommand, ExternalCommand, RunCommand};
-use tape_core::id::{App, Epoch, Holder, RunId};
+use tape_core::id::{App, Epoch, Holder, RunId, Seq};
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::status::RunStatus;
-use tape_core::time::Timestamp;
+use tape_core::time::{Deadline, Timestamp};
 use tape_engine::Engine;
 use tape_environment::{Environment, machine};
 use tape_reactors::api::Journal;
+use tape_reactors::api::recovery::{Handover, Taken};
 use tape_reactors::{
     AgentEngineRedriver, HttpRedriver, Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner,
 };
@@ -88,6 +89,18 @@ async fn complete(engine: &Engine, run: &RunId, epoch: Epoch) {
     );
     engine
         .run(run, Command::new(engine.request_id(), complete))
+        .await
+        .unwrap();
+}
+
+/// The driver that began, or adopted, the run sends a command. A wait is since everything that the journal has.
+async fn drive(engine: &Engine, run: &RunId, begun: &Reply, mut command: DriverCommand) {
+    if let DriverCommand::Suspend { seen, .. } = &mut command {
+        *seen = begun.seq;
+    }
+    let command = RunCommand::Drive(epoch(begun), command);
+    engine
+        .run(run, Command::new(engine.request_id(), command))
         .await
         .unwrap();
 }
@@ -327,6 +340,42 @@ async fn an_outage_gets_no_run_stuck(answer: fn() -> Result<(), RedriveError>) {
     assert!(began.elapsed() >= Duration::from_secs(300) * (outage - 10));
 }
 
+/// Workers crash on their start, or lose the answer to their command: no agent is asked even once.
+#[tokio::test(start_paused = true)]
+async fn no_run_gets_stuck_because_workers_die_with_it() {
+    let engine = engine();
+    let run = run_id("treasury", 0);
+    begin(&engine, &run, None, 1_000).await;
+    let handover = Handover::new(
+        Arc::new(engine.clone()),
+        Holder::new("dying").unwrap(),
+        Duration::from_secs(10),
+    );
+    let began = tokio::time::Instant::now();
+    let mut taken = 0;
+    while taken < 2 * tape_core::limits::REDRIVES_WITHOUT_PROGRESS_MAX {
+        match handover.take(&run).await.unwrap() {
+            Taken::Held(_) => taken += 1,
+            Taken::Nothing => tokio::time::sleep(Duration::from_secs(1)).await,
+            Taken::Stuck(reason) => panic!("after {taken} takes: {reason}"),
+        }
+    }
+    assert!(
+        began.elapsed() >= Duration::from_secs(300) * (taken - 10),
+        "it waits between them"
+    );
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let agent = engine.clone();
+    let registry = Registry::new().agent(App::new("treasury").unwrap(), 1, move |redrive: Redrive| {
+        finish(agent.clone(), redrive, done.clone())
+    });
+    let redriver: Arc<dyn Redriver> = Arc::new(registry);
+    let workers = Workers::start(1, &engine, &redriver, Options::default());
+    finished.recv().await.unwrap();
+    workers.drain().await;
+    assert_eq!(status(&engine, &run).await, RunStatus::Completed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_is_away_is_told_of_rarely_and_with_the_cause() {
     let log = Log::default();
@@ -374,6 +423,56 @@ async fn an_agent_that_is_away_is_told_of_rarely_and_with_the_cause() {
             line.starts_with(begin) && line.contains("connection refused"),
             "{line}"
         );
+    }
+}
+
+/// An agent may end with an error although it did its part: because its run waits, or because its answer was lost after the end.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_adopted_its_run_is_not_told_to_have_left_it() {
+    for (last, told) in [
+        (
+            None,
+            "WARN message=the agent adopted the run, and the re-drive failed then",
+        ),
+        (
+            Some(DriverCommand::Suspend {
+                seen: Seq::ZERO,
+                resume: Some(Deadline::InMs(3_600_000)),
+            }),
+            "INFO message=driven again",
+        ),
+        (
+            Some(DriverCommand::Complete {
+                output: Payload::empty(),
+            }),
+            "INFO message=driven again",
+        ),
+    ] {
+        let log = Log::default();
+        let _guard = tracing::subscriber::set_default(log.clone());
+        let engine = engine();
+        begin(&engine, &run_id("treasury", 0), None, 1_000).await;
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let agent = engine.clone();
+        let registry = Registry::new().agent(App::new("treasury").unwrap(), 1, move |redrive: Redrive| {
+            let (engine, last, ended) = (agent.clone(), last.clone(), ended.clone());
+            async move {
+                let adopted = begin(&engine, &redrive.run, Some(redrive.epoch), 60_000).await;
+                if let Some(last) = last {
+                    drive(&engine, &redrive.run, &adopted, last).await;
+                }
+                ended.send(()).unwrap();
+                Err(RedriveError::Agent("it ended with exit status: 3".into()))
+            }
+        });
+        let redriver: Arc<dyn Redriver> = Arc::new(registry);
+        let workers = Workers::start(1, &engine, &redriver, Options::default());
+        ends.recv().await.unwrap();
+        workers.drain().await;
+        let [line] = log.take().try_into().unwrap();
+        assert!(line.starts_with(told), "{line}");
+        let failed = "the agent failed, or its answer was lost: it ended with exit status: 3";
+        assert_eq!(line.contains(failed), told.starts_with("WARN"), "{line}");
     }
 }
 

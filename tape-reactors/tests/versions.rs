@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_client::{AgentVersion, RunId, Tape};
-use tape_core::id::{App, Holder};
+use tape_client::{AgentVersion, Begun, RunId, Tape};
+use tape_core::id::{App, Holder, Seq, StreamId};
 use tape_engine::Engine;
+use tape_reactors::api::Journal as _;
 use tape_reactors::{Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner};
 use tape_store::memory::MemoryStore;
 use tokio::sync::mpsc;
@@ -149,4 +150,38 @@ async fn without_a_default_runs_of_other_versions_are_left_to_other_processes() 
     // All three were due in one look at the queue.
     worker.drain().await;
     assert_eq!(heads().await, before, "nothing is written");
+}
+
+/// Nothing says which agent began it, so that none is right, not even the default.
+#[tokio::test]
+async fn a_run_whose_version_was_erased_goes_to_no_agent_and_can_be_cancelled() {
+    let engine = Engine::start(Arc::new(MemoryStore::new()));
+    begun(&engine, &[("a", Some("1")), ("b", Some("1")), ("c", None)]).await;
+    for run in ["a", "c"] {
+        let stream = StreamId::Run(id(run));
+        let tape = Tape::over(engine.clone()).connect().await.unwrap();
+        tape.erase(&stream, vec![Seq(1)], "asked for").await.unwrap();
+        engine.finish_erasures(&stream).await.unwrap();
+    }
+    let (had, mut told) = mpsc::unbounded_channel();
+    let tape = Tape::over(engine.clone()).connect().await.unwrap();
+    let deployed = |name| Deployed {
+        name,
+        tape: tape.clone(),
+        had: had.clone(),
+    };
+    let app = || App::new("treasury").unwrap();
+    let registry = Registry::new()
+        .redriver_of_version(app(), AgentVersion::new("1").unwrap(), 4, deployed("one"))
+        .redriver(app(), 4, deployed("default"));
+    let before = tape.head(&id("c")).await.unwrap();
+    tape.cancel(&id("a"), "it cannot go on").await.unwrap();
+    let worker = Worker::start(&engine, registry);
+    assert_eq!(told.recv().await.unwrap().0, "b");
+    // All three were due in one look at the queue.
+    worker.drain().await;
+    assert!(told.try_recv().is_err(), "none of the two was handed to an agent");
+    assert_eq!(tape.head(&id("c")).await.unwrap(), before, "nothing is written");
+    let ended = tape.run(id("a")).existing().begin().await.unwrap();
+    assert!(matches!(ended, Begun::Ended(_)), "{ended:?}");
 }

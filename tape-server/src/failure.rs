@@ -1,6 +1,7 @@
 //! Maps internal errors to the failures that callers get.
 
 use std::error::Error;
+use tape_api::argument::InvalidArgument;
 use tape_core::causes::Causes;
 use tape_engine::EngineError;
 use tape_proto::failure::Failure;
@@ -32,6 +33,14 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
         )),
         other => damaged(other),
     }
+}
+
+/// The failure for an argument that no journal takes.
+pub(crate) fn of_argument(invalid: InvalidArgument) -> Failure {
+    Failure::Invalid(tape_proto::convert::InvalidField::new(
+        invalid.what,
+        invalid.problem,
+    ))
 }
 
 /// Stored bytes do not fit together. This is logged, since the operator of this server must look.

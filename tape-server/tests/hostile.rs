@@ -98,12 +98,12 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         field(
             runs.list(v1::ListRunsRequest {
                 status: 0,
-                page_size: 5_000,
+                page_token: "-1".into(),
                 ..list
             })
             .await
         ),
-        "page_size"
+        "page_token"
     );
 
     let mut sessions = SessionsClient::new(channel.clone());
@@ -188,11 +188,12 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         field(
             feed.due(v1::DueRequest {
                 queue: 1,
+                repeat_ms: 1,
                 ..Default::default()
             })
             .await
         ),
-        "limit"
+        "repeat_ms"
     );
     let mut entries = EntriesClient::new(channel.clone());
     assert_eq!(

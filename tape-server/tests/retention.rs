@@ -168,10 +168,11 @@ async fn bad_requests_say_what_is_wrong_and_change_nothing() {
         ),
         (
             v1::RetireRunsRequest {
-                page_size: 257,
+                reason: String::new(),
+                page_token: "nonsense".to_owned(),
                 ..all(false)
             },
-            "page_size",
+            "reason",
         ),
         (
             v1::RetireRunsRequest {

@@ -15,6 +15,7 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
+use tape_proto::v1::entries_client::EntriesClient;
 use tape_proto::v1::feed_client::FeedClient;
 use tape_store::clock::{Clock as _, SystemClock};
 
@@ -306,4 +307,46 @@ async fn a_long_journal_is_one_streamed_read() {
     }
     assert_eq!(verified_kinds(&run, &entries).len(), 2_002);
     assert!(messages < 20, "{messages} messages");
+}
+
+/// As AIP-158 has it: zero is the usual size, and no page is larger than the largest.
+#[tokio::test]
+async fn pages_of_any_size_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut runs = server.runs().await;
+    let run = run("i1");
+    execute(&mut runs, request(&run, begin(&run, HOUR_MS, false)))
+        .await
+        .unwrap();
+    let mut feed = FeedClient::new(server.connect().await);
+    let mut entries = EntriesClient::new(server.connect().await);
+    for page_size in [0, 1, 5_000, u32::MAX] {
+        let list = v1::ListRunsRequest {
+            tenant: "acme".into(),
+            page_size,
+            ..Default::default()
+        };
+        assert_eq!(runs.list(list).await.unwrap().into_inner().runs.len(), 1);
+        let due = v1::DueRequest {
+            queue: v1::Queue::Timers.into(),
+            limit: page_size,
+            once: true,
+            ..Default::default()
+        };
+        let mut page = feed.due(due).await.unwrap().into_inner();
+        assert_eq!(page.message().await.unwrap().unwrap().hints, []);
+        let streams = v1::StreamsRequest {
+            page_size,
+            ..Default::default()
+        };
+        let streams = entries.streams(streams).await.unwrap().into_inner();
+        assert_eq!(streams.streams.len(), 1);
+        let check = v1::CheckIndexRequest {
+            page_size,
+            ..Default::default()
+        };
+        let mut found = entries.check_index(check).await.unwrap().into_inner();
+        assert_eq!(found.message().await.unwrap().unwrap().looked_at, 1);
+    }
 }

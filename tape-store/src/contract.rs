@@ -281,11 +281,8 @@ impl Batch {
     /// a stream and names an entry before, or where the epoch would go back.
     pub fn check(&self) -> Result<(), StoreError> {
         let bytes: usize = self.entries.iter().map(StoredEntry::size).sum();
-        let follow = self
-            .entries
-            .iter()
-            .zip(self.expected.0 + 1..)
-            .all(|(entry, seq)| entry.seq.0 == seq);
+        let mut numbers = self.expected.onward().skip(1);
+        let follow = self.entries.iter().all(|entry| Some(entry.seq) == numbers.next());
         let problem = if self.entries.is_empty() {
             "it has no entries".to_owned()
         } else if self.entries.len() > BATCH_ENTRIES_MAX {

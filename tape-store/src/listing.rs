@@ -110,6 +110,7 @@ impl Row {
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn number(token: Option<&PageToken>) -> Result<i64, StoreError> {
     let number = token.map_or(Some(0), |token| token.0.parse().ok());
+    let number = number.filter(|number| *number >= 0);
     number.ok_or_else(|| StoreError::Invalid {
         what: "page token",
         problem: "it was not made by this store".to_owned(),

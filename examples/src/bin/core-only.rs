@@ -23,7 +23,7 @@ use tape_core::id::{ConnectorName, EffectId, Epoch, Holder, Operation, RequestId
 use tape_core::payload::{Digest, Payload};
 use tape_core::replay::{Replay, Settled};
 use tape_core::reply::{Reply, ReplyResult};
-use tape_core::run::Run;
+use tape_core::run::{Lease, Run};
 use tape_core::time::Timestamp;
 
 /// Drives an agent twice over a journal that the host keeps itself in a file of lines; its first life ends in the middle of a line.
@@ -238,6 +238,7 @@ impl Journal {
 
     /// Begins or adopts the run. The file's lock proves that an earlier driver is gone, so this does not wait for its lease.
     fn begin(&mut self, run: &RunId) -> Result<Epoch> {
+        let held = matches!(self.state.lease(), Lease::Held { .. });
         let begin = Begin {
             run: run.clone(),
             create: Some(Create {
@@ -247,7 +248,7 @@ impl Journal {
             }),
             holder: Holder::new("core-only")?,
             lease_ms: 60_000,
-            adopt: Some(self.state.epoch()),
+            adopt: held.then(|| self.state.epoch()),
             recovery: false,
         };
         match self.command(RunCommand::Begin(begin))?.result {

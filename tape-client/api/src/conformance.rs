@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod arguments;
 mod commands;
 mod due;
 mod entries;
@@ -91,8 +92,13 @@ macro_rules! __journal_conformance_list {
             due::an_undo_is_found_and_passed_over_while_a_worker_has_it;
             due::pages_of_due_work_follow_each_other;
             due::what_is_written_wakes_a_worker;
+            arguments::a_page_of_size_zero_is_the_usual_one;
+            arguments::no_events_are_asked_for_with_a_state_alone;
+            arguments::a_page_that_is_too_large_is_the_largest;
+            arguments::an_empty_token_is_that_of_the_first_page;
+            arguments::a_garbled_token_is_refused_by_every_list;
+            arguments::a_reason_is_checked_before_a_token;
             lists::runs_are_listed_by_every_filter;
-            lists::a_token_of_another_list_is_refused;
             lists::streams_are_found_and_their_indexes_fit;
             lists::a_run_that_is_retired_says_how_it_ended;
         }

@@ -32,6 +32,9 @@ pub type Pages = BoxStream<'static, Result<Vec<StoredEntry>, JournalError>>;
 /// A command may be sent again with its request id. It then returns its first outcome, or is refused if the stream has forgotten requests
 /// of that age ([`RequestTooOld`](tape_core::reply::Rejection::RequestTooOld)). A journal retries nothing: the caller decides.
 ///
+/// Arguments are checked once, in [`argument`](crate::argument), so that every journal takes and refuses the same. A page of size zero has the
+/// usual size, and one that is larger than the largest has the largest. An empty token is that of the first page.
+///
 /// # Errors
 /// Every method returns [`JournalError`], whose variants say what the caller does next. A method that only reads returns
 /// [`Rejected`](JournalError::Rejected) only in the cases that its documentation names.
@@ -78,7 +81,8 @@ pub trait Journal: Debug + Send + Sync + 'static {
     /// The driver of a run, by the journal's time; none if there is no such run.
     async fn driver(&self, run: &RunId) -> Result<Option<Driver>, JournalError>;
 
-    /// A session with its state and at most `events_max` of its newest events; none if it was never created or is deleted.
+    /// A session with its state and at most `events_max` of its newest events, zero for its state alone; none if it was never created or is
+    /// deleted.
     async fn session_view(
         &self,
         session: &SessionId,
@@ -166,7 +170,7 @@ pub trait Journal: Debug + Send + Sync + 'static {
     /// A page of the existing streams, of all tenants and kinds.
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError>;
 
-    /// Retires a page of runs that ended long ago, on behalf of a principal.
+    /// Retires a page of runs that ended long ago, on behalf of a principal. The reason is checked before the token.
     async fn retire(
         &self,
         retirement: &Retirement,

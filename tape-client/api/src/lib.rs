@@ -6,6 +6,7 @@
 //!
 //! What this crate must not know: how a journal stores or sends anything, and the rules of what may follow what.
 
+pub mod argument;
 pub mod backoff;
 #[cfg(feature = "testing")]
 pub mod conformance;

@@ -9,7 +9,7 @@ use crate::{Journal, JournalError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_core::agent_version;
+use tape_core::agent_version::BegunBy;
 use tape_core::causes::Causes;
 use tape_core::codec::decode;
 use tape_core::command::{Begin, DriverCommand, RunCommand};
@@ -51,19 +51,20 @@ impl Redrive {
     }
 }
 
-/// The version of the agent that began a run; none where it had none, and where there is no such run.
+/// What the journal says about the version of the agent that began a run; no version where there is no such run.
 ///
 /// # Errors
 /// [`JournalError`].
-pub async fn agent_version(journal: &dyn Journal, run: &RunId) -> Result<Option<AgentVersion>, JournalError> {
+pub async fn begun_by(journal: &dyn Journal, run: &RunId) -> Result<BegunBy, JournalError> {
     let first = journal.read(run, Seq::ZERO, 1).await?;
     let Some(first) = first.first() else {
-        return Ok(None);
+        return Ok(BegunBy::NoVersion);
     };
+    let erased = first.payload.is_none();
     Ok(match decode(first).map_err(JournalError::damaged)?.body {
-        EntryBody::RunBegun(begun) => agent_version::of(&begun.labels),
-        EntryBody::RunRetired(retired) => agent_version::of(&retired.labels),
-        _ => None,
+        EntryBody::RunBegun(begun) => BegunBy::of(&begun.labels, erased),
+        EntryBody::RunRetired(retired) => BegunBy::of(&retired.labels, erased),
+        _ => BegunBy::NoVersion,
     })
 }
 
@@ -152,8 +153,9 @@ impl Handover {
         }
     }
 
-    /// Lets a run go that was taken. Where an agent adopted it, that is refused and changes nothing. Whether it was let go: then the
-    /// re-drive does not count towards those without progress.
+    /// Lets a run go that was taken, so that it is not adopted any more. Where an agent adopted it, that is refused and changes nothing.
+    /// Whether it was let go: then the re-drive does not count towards those without progress. It does not count either where this is never
+    /// called, because this worker dies.
     ///
     /// # Errors
     /// [`JournalError`], where the run is due again after its lease.
@@ -171,7 +173,7 @@ impl Handover {
 
     /// Ends a run without its agent, if a cancellation was requested and the run has no driver. Returns whether that was so.
     ///
-    /// Any other run is left as it is: taken and let go again, it would count as driven without progress.
+    /// Any other run is left as it is: taken and let go again, it would wait longer for an agent.
     ///
     /// # Errors
     /// [`JournalError`].

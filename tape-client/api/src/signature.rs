@@ -16,8 +16,8 @@ pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
 }
 
 /// Whether a header's value signs a body under a secret, at a time that is at most `tolerance` away from `now` (Unix seconds). Within the
-/// tolerance, an eavesdropper can replay a request. That does no harm, since a run is adopted with its epoch once. An empty secret, such as
-/// from an unset variable, verifies nothing: it is no secret.
+/// tolerance, an eavesdropper can replay a request. That does no harm, since a run is adopted from an epoch once: the second adoption is
+/// refused. An empty secret, such as from an unset variable, verifies nothing: it is no secret.
 #[must_use]
 pub fn verify(secret: &[u8], header: &str, body: &[u8], now: u64, tolerance: Duration) -> bool {
     let Some((time, code)) = header.strip_prefix("t=").and_then(|rest| rest.split_once(",v1=")) else {

@@ -1,6 +1,7 @@
 //! `tape export`.
 
-use crate::name::{RunPath, tenant};
+use crate::name::{RunPath, of_tenant, tenant};
+use crate::replacement::Replacement;
 use crate::text::plain_json;
 use crate::verify::{Count, Heads, Sink, Verify};
 use crate::{Context, Failure};
@@ -10,9 +11,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tape_client::StreamEnd;
 use tape_client::core::codec::StoredEntry;
@@ -26,7 +26,7 @@ use tape_client::core::payload::Digest;
 ///
 /// What is written is verified too. What was found is said as `tape verify` says it, on standard error unless --out names a file. Exits
 /// with 1 where anything is broken, also where entries are gone or cannot be read, and with 3 where nothing is and something is not
-/// proved.
+/// proved. An export that ends early exits with another code than 0, and replaces no file.
 #[derive(Debug, Args)]
 #[command(override_usage = "tape export [OPTIONS] <RUN>...\n       tape export [OPTIONS] --tenant <TENANT>")]
 pub(crate) struct Export {
@@ -36,7 +36,7 @@ pub(crate) struct Export {
     /// All streams of a tenant.
     #[arg(long, env = "TAPE_TENANT", value_parser = tenant)]
     tenant: Option<Tenant>,
-    /// Writes to a file, which is replaced, instead of standard output.
+    /// Writes to a file instead of standard output. A file that is there is replaced once the export is complete.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Does without the feed, all of which is read otherwise: a stream that was cut off together with its head is not found then.
@@ -50,29 +50,57 @@ impl Export {
         self.out.is_none()
     }
 
+    /// A tenant of the environment does not count where runs are named.
+    pub(crate) fn forget_tenant(&mut self) {
+        if !self.runs.is_empty() {
+            self.tenant = None;
+        }
+    }
+
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let to: Box<dyn Write> = match &self.out {
-            Some(path) => Box::new(File::create(path)?),
-            None => Box::new(io::stdout()),
+        let named = self.runs.iter().map(|RunPath(run)| StreamId::Run(run.clone()));
+        of_tenant(self.tenant.as_ref(), named)?;
+        let mut count = Count::default();
+        let Some(path) = self.out.clone() else {
+            self.write(context, &mut io::stdout(), &mut count).await?;
+            return count.end(context);
         };
+        let mut file = Replacement::of(&path).map_err(|error| at(&path, &error))?;
+        self.write(context, &mut file, &mut count).await?;
+        file.complete().map_err(|error| at(&path, &error))?;
+        count.end(context)
+    }
+
+    async fn write(
+        self,
+        context: &mut Context<'_>,
+        to: &mut dyn Write,
+        count: &mut Count,
+    ) -> Result<(), Failure> {
         let mut lines = Lines {
             to: BufWriter::new(to),
             streams: BTreeSet::new(),
         };
-        let mut count = Count::default();
         // A tenant of the environment does not count where runs are named.
         let tenant = self.tenant.filter(|_| self.runs.is_empty());
         let verify = Verify::of(tenant, self.quick);
         if self.runs.is_empty() {
-            verify.many(context, Heads::new(), &mut count, &mut lines).await?;
+            verify.many(context, Heads::new(), count, &mut lines).await?;
         }
         for RunPath(run) in self.runs {
             let stream = StreamId::Run(run);
-            verify.one(context, &stream, &[], &mut count, &mut lines).await?;
+            // One that is named twice is written once.
+            if lines.streams.contains(&stream) {
+                continue;
+            }
+            verify.one(context, &stream, &[], count, &mut lines).await?;
         }
-        lines.finish(count.broken_so_far())?;
-        count.end(context)
+        Ok(lines.finish(count.broken_so_far())?)
     }
+}
+
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// What a stream's first line says.

@@ -13,6 +13,7 @@ mod name;
 mod overdue;
 mod release;
 mod remedy;
+mod replacement;
 mod retention;
 mod runs;
 mod show;
@@ -22,7 +23,8 @@ mod text;
 mod timeline;
 mod verify;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use consent::{Consent, Weight};
 use serde::Serialize;
 use std::io::Write;
@@ -88,6 +90,29 @@ enum Command {
     Erase(erase::Erase),
     Retention(retention::Retention),
     Agenda(agenda::Agenda),
+}
+
+impl Command {
+    /// A tenant that was not typed gives way to what is named.
+    fn forget_tenant(&mut self) {
+        match self {
+            Self::Verify(command) => command.forget_tenant(),
+            Self::Export(command) => command.forget_tenant(),
+            _ => {}
+        }
+    }
+
+    /// Whether the exit code says something about all that there is, so that a part of it is no success.
+    const fn vouches(&self) -> bool {
+        matches!(self, Self::Verify(_) | Self::Export(_) | Self::Agenda(_))
+    }
+}
+
+/// Whether a tenant is on the command line, not only in the environment.
+fn tenant_is_typed(given: &ArgMatches) -> bool {
+    let of = given.subcommand().map(|(_, of)| of);
+    let has_one = |of: &&ArgMatches| of.try_contains_id("tenant").unwrap_or(false);
+    of.filter(has_one).and_then(|of| of.value_source("tenant")) == Some(ValueSource::CommandLine)
 }
 
 /// The context of a command.
@@ -168,23 +193,30 @@ impl Failure {
 #[tokio::main]
 async fn main() -> ExitCode {
     let given = without_empty_variables(Cli::command()).try_get_matches();
-    let mut cli = match given.and_then(|given| Cli::from_arg_matches(&given)) {
+    let read = given.and_then(|given| {
+        let mut cli = Cli::from_arg_matches(&given)?;
+        if !tenant_is_typed(&given) {
+            cli.command.forget_tenant();
+        }
+        Ok(cli)
+    });
+    let mut cli = match read {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
     let others = || std::env::var(OTHERS).ok().filter(|url| !url.is_empty());
     cli.store = cli.store.or_else(others);
     let server = cli.store.as_ref().is_some_and(|url| url.starts_with("tape:"));
-    let light = cli.command.weight() == Weight::Light;
+    let partial = cli.command.weight() == Weight::Light && !cli.command.vouches();
     let mut out: Box<dyn Write + Send> = match &cli.command {
         Command::Export(export) if export.fills_stdout() => Box::new(std::io::stderr()),
         _ => Box::new(std::io::stdout()),
     };
     match run(cli, out.as_mut()).await {
         Ok(code) => code,
-        // A closed pipe, for example by `head`, is not a failure of a command that only reads. A command that decides something may not
-        // have done it yet.
-        Err(Failure::Io(error)) if light && error.kind() == std::io::ErrorKind::BrokenPipe => {
+        // A closed pipe, for example by `head`, is not a failure of a command that only shows. A command that decides something may not
+        // have done it yet, and one that vouches for what it found has not looked at the rest.
+        Err(Failure::Io(error)) if partial && error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(failure) => {

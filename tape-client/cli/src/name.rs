@@ -1,8 +1,9 @@
 //! Names of runs, as people write them.
 
+use crate::Failure;
 use std::str::FromStr;
-use tape_client::RunId;
 use tape_client::core::id::{StreamId, Tenant};
+use tape_client::{Error, RunId};
 
 /// A run, as `tenant/app/user/session/invocation`; in each part `%`, `/`, `.`, `*`, `>` and space are percent-encoded.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl FromStr for RunPath {
 
 /// The name of a run, in the form that commands take.
 pub(crate) fn path(run: &RunId) -> String {
-    StreamId::Run(run.clone()).to_string().replacen("/run/", "/", 1)
+    run.to_string()
 }
 
 /// Reads a tenant: percent-encoded, as in the names of its runs, or as it is.
@@ -42,6 +43,27 @@ pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
         Ok(StreamId::Run(run)) => Ok(run.tenant),
         _ => Tenant::new(text).map_err(|error| error.to_string()),
     }
+}
+
+/// Refuses a tenant beside a stream of another.
+pub(crate) fn of_tenant(
+    tenant: Option<&Tenant>,
+    named: impl IntoIterator<Item = StreamId>,
+) -> Result<(), Failure> {
+    let Some(tenant) = tenant else { return Ok(()) };
+    let other = named.into_iter().find(|stream| stream.tenant() != tenant);
+    other.map_or(Ok(()), |stream| {
+        let name = stream.as_run().map_or_else(|| stream.to_string(), path);
+        Err(misused(format!("is '{tenant}', and {name} is of another")))
+    })
+}
+
+/// The failure for a tenant that contradicts another argument.
+pub(crate) const fn misused(problem: String) -> Failure {
+    Failure::Misused(Error::Invalid {
+        what: "tenant",
+        problem,
+    })
 }
 
 #[cfg(test)]

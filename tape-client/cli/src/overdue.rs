@@ -6,6 +6,7 @@ use crate::stuck::{Matter, because, undone, verdicts};
 use crate::text::time;
 use tape_client::RunId;
 use tape_client::core::agenda::{Item, Queue};
+use tape_client::core::agent_version;
 use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::Status;
 use tape_client::core::entry::effect::WorkLease;
@@ -42,6 +43,12 @@ fn undriven(run: &RunId, state: &Run, due: Timestamp) -> Matter {
         Some(reason) => format!(
             "cancellation was asked for ({reason}) and it has had no driver since {due}: it needs a `tape-reactor` that does recovery"
         ),
+        None if is_erased(state) => format!(
+            "it is to be driven again since {due}, and no worker has taken it: its labels were erased, and with them the version that began \
+             it, so that what chooses agents of app '{}' by version leaves it. It needs a `tape-reactor` with one agent for all versions, or \
+             its own program to begin it",
+            run.app
+        ),
         None => format!(
             "it is to be driven again since {due}, and no worker has taken it: it needs a `tape-reactor` with an agent of app '{}', \
              or its own program to begin it",
@@ -53,6 +60,12 @@ fn undriven(run: &RunId, state: &Run, due: Timestamp) -> Matter {
         why,
         remedies: vec![because(Remedy::new("cancel").name(path(run)))],
     }
+}
+
+fn is_erased(state: &Run) -> bool {
+    state
+        .summary()
+        .is_some_and(|summary| agent_version::is_erased(&summary.labels))
 }
 
 fn effect(run: &str, state: &Run, id: &EffectId, due: Timestamp) -> Option<Matter> {

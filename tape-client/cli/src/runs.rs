@@ -8,9 +8,10 @@ use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use tape_client::core::agent_version;
+use tape_client::core::agent_version::{self, BegunBy, OWN};
 use tape_client::core::causes::Causes;
 use tape_client::core::id::{AgentVersion, App, Key, Tenant};
+use tape_client::core::payload::ERASED;
 use tape_client::core::run::Driver;
 use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery, Tape};
@@ -110,10 +111,8 @@ impl Runs {
     ) -> Result<usize, Failure> {
         let tape = context.tape.clone();
         runs.retain(|(_, summary)| self.is_of_version(summary));
-        let versions = runs
-            .iter()
-            .filter_map(|(_, summary)| agent_version::of(&summary.labels));
-        let column = versions.map(|version| version.as_str().chars().count()).max();
+        let versions = runs.iter().filter_map(|(_, summary)| version(summary));
+        let column = versions.map(|version| version.chars().count()).max();
         let ask = |(run, summary): (RunId, Summary)| {
             let tape = tape.clone();
             async move {
@@ -167,6 +166,15 @@ impl Standing {
     }
 }
 
+/// What the list says in the column of versions; none where the run was begun without one.
+fn version(summary: &Summary) -> Option<String> {
+    match BegunBy::of(&summary.labels, false) {
+        BegunBy::NoVersion => None,
+        BegunBy::Version(version) => Some(version.to_string()),
+        BegunBy::Erased => Some(ERASED.to_owned()),
+    }
+}
+
 fn tell(
     context: &mut Context<'_>,
     run: &RunId,
@@ -175,8 +183,8 @@ fn tell(
     column: Option<usize>,
 ) -> Result<(), Failure> {
     let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
-    let version = agent_version::of(&summary.labels);
     if context.json {
+        let version = agent_version::of(&summary.labels);
         let (of, damaged) = match standing {
             Standing::Driver(of) => (driver::json(of), None),
             Standing::Damaged(problem) => (Value::Null, Some(problem)),
@@ -185,11 +193,11 @@ fn tell(
             "changed": time(summary.changed_at), "labels": summary.labels, "agent_version": version, "driver": of, "damaged": damaged}));
     }
     let version = column.map(|width| {
-        let version = version.as_ref().map_or("-", AgentVersion::as_str);
+        let version = version(summary).unwrap_or_else(|| "-".to_owned());
         format!("{version:<width$}  ")
     });
-    let own = agent_version::key();
-    let labels = summary.labels.iter().filter(|(key, _)| **key != own);
+    let labels = summary.labels.iter();
+    let labels = labels.filter(|(key, _)| !key.as_str().starts_with(OWN));
     let labels = labels.map(|(key, value)| format!("{key}={value}"));
     let more: Vec<String> = standing.text().into_iter().chain(labels).collect();
     let (version, run) = (version.unwrap_or_default(), path(run));

@@ -119,10 +119,10 @@ fn tell(stream: &StreamId, body: &EntryBody) -> String {
         E::ObligationStarted(e) => format!("attempt {} by {}", e.attempt, e.claim.holder),
         E::ObligationDone(e) => format!("done by {} {}", by(&e.by), preview(&e.result)),
         E::ObligationDeferred(e) => {
-            let what = if e.unreached {
-                "not sent, the upstream was not reached"
-            } else {
-                "failed"
+            let what = match e {
+                e if e.unreached => "not sent, the upstream was not reached",
+                e if e.not_done => "failed",
+                _ => "may be done",
             };
             format!("{what}: {}; again at {}", e.error, time(e.next_at))
         }
@@ -299,5 +299,39 @@ fn answered(by: &AnsweredBy) -> String {
             signal(id, who.as_ref().map(|who| who as &dyn std::fmt::Display))
         }
         AnsweredBy::Deadline => "the deadline".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tell;
+    use tape_client::core::entry::obligation::{Deferred, ObligationId};
+    use tape_client::core::time::Timestamp;
+
+    #[test]
+    fn an_undo_whose_answer_was_lost_is_not_told_as_failed() {
+        let stream = "acme/run/treasury/ann/s1/i1".parse().unwrap();
+        for (not_done, unreached, told) in [
+            (true, false, "failed: timeout; again at "),
+            (false, false, "may be done: timeout; again at "),
+            (
+                true,
+                true,
+                "not sent, the upstream was not reached: timeout; again at ",
+            ),
+        ] {
+            let deferred = Deferred {
+                obligation: ObligationId {
+                    effect: "#0.0".parse().unwrap(),
+                    copy: 0,
+                },
+                error: "timeout".to_owned(),
+                not_done,
+                unreached,
+                next_at: Timestamp::from_micros(0),
+            };
+            let line = tell(&stream, &deferred.into());
+            assert!(line.starts_with(told), "{line}");
+        }
     }
 }

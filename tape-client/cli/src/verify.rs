@@ -3,7 +3,7 @@
 mod audit;
 mod heads;
 
-use crate::name::{RunPath, path, tenant};
+use crate::name::{RunPath, misused, of_tenant, path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
 pub(crate) use audit::Sink;
@@ -97,7 +97,21 @@ impl Verify {
         }
     }
 
+    /// A tenant of the environment does not count where runs, a stream or all tenants are named.
+    pub(crate) fn forget_tenant(&mut self) {
+        if self.run.is_some() || self.stream.is_some() || self.all {
+            self.tenant = None;
+        }
+    }
+
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+        if self.all && self.tenant.is_some() {
+            return Err(misused(
+                "is one, and --all means all of them: say one of the two".to_owned(),
+            ));
+        }
+        let named = self.run.iter().map(|RunPath(run)| StreamId::Run(run.clone()));
+        of_tenant(self.tenant.as_ref(), named.chain(self.stream.clone()))?;
         let mut heads = match &self.heads {
             Some(path) => heads::read(path).map_err(Failure::Misused)?,
             None => Heads::new(),
@@ -136,12 +150,12 @@ impl Verify {
         let finding = audit(context, stream, published, ends.remove(stream), sink).await?;
         let nothing = matches!(&finding, Ok(verified) if verified.head.0 == Seq::ZERO);
         if nothing && published.is_empty() {
-            let missing = if stream.as_run().is_some() {
-                Missing::Run
-            } else {
-                Missing::Stream
+            let (what, name) = match stream.as_run() {
+                Some(run) => (Missing::Run, path(run)),
+                None => (Missing::Stream, stream.to_string()),
             };
-            return Err(Error::Rejected(Box::new(Rejection::not_found(missing))).into());
+            let name = Some(name);
+            return Err(Error::Rejected(Box::new(Rejection::NotFound { what, name })).into());
         }
         sink.end(stream, broken(&finding))?;
         count.add(context, stream, finding)
@@ -155,7 +169,7 @@ impl Verify {
         count: &mut Count,
         sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
-        let tenant = self.tenant.as_ref().filter(|_| !self.all);
+        let tenant = self.tenant.as_ref();
         let below = tenant.map(path_of);
         let ends = self.ends(context, below.as_deref(), count).await?;
         let in_scope = |stream: &StreamId| tenant.is_none_or(|tenant| stream.tenant() == tenant);
@@ -207,7 +221,7 @@ impl Verify {
                 }
             };
             names.extend(found.streams);
-            if self.tenant.is_none() || self.all {
+            if self.tenant.is_none() {
                 for name in found.unreadable {
                     let broken = "that is no name of a stream".to_owned();
                     count.broken(context, ("stream", &name), "", broken)?;

@@ -278,7 +278,7 @@ async fn what_waits_for_a_person_is_listed_with_its_remedies() {
         &["stuck", "--tenant", "acme"],
         &expect![[r#"
             acme/treasury/ann/s1/undo  since 2026-11-22 12:00:01.000
-              undo of effect #0.0 bank refund: obligation of effect #0.0 failed 1 times, the last: no such account
+              undo of effect #0.0 bank refund: obligation of effect #0.0 failed in 1 attempt, the last: no such account
                 tape retry acme/treasury/ann/s1/undo --undo '#0.0' --attempt 1 --reason WHY
                 tape settle acme/treasury/ann/s1/undo '#0.0' --undone --attempt 1 --reason WHY
             acme/treasury/ann/s1/effect  since 2026-11-22 12:00:00.000
@@ -701,7 +701,7 @@ async fn who_settles_or_retries_is_recorded_with_the_reason() {
         [
             "undo of #0.0 to be tried again: the account is open again (by ann)",
             "undo of #0.0 attempt 2 by w",
-            "undo of #0.0 STUCK: obligation of effect #0.0 failed 1 times, the last: no such account",
+            "undo of #0.0 STUCK: obligation of effect #0.0 failed in 1 attempt, the last: no such account",
             "undo of #0.0 done by a person (paid back in cash) (by ann)",
             "run.failed the desk closed (by ann)",
         ]

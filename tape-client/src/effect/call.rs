@@ -3,8 +3,10 @@
 use super::{after_ms, undo};
 use crate::error::Error;
 use serde::Serialize;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tape_api::Source;
 use tape_core::budget::Spend;
 use tape_core::command::AttemptOutcome;
 use tape_core::effect::Undo;
@@ -30,7 +32,9 @@ struct Learnt {
 
 /// Why a call of an upstream gave no result.
 ///
-/// Any other error becomes [`CallError::Unknown`] by `?`: an error that was not examined does not prove that nothing happened.
+/// Any other error becomes [`CallError::Unknown`] by `?`: an error that was not examined does not prove that nothing happened. So this is
+/// no [`std::error::Error`] itself. It becomes a boxed one by `?`, and a model may fail with it ([`Run::decide`](crate::Run::decide)), so
+/// that one function can call both models and upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     /// The upstream did not act and never will.
@@ -188,6 +192,34 @@ impl<E: std::error::Error> From<E> for CallError {
             source = deeper.source();
         }
         Self::Unknown { cause }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { error, .. } | Self::Retry { error, .. } => f.write_str(error),
+            Self::Unknown { cause } => write!(f, "it is unknown whether the upstream acted: {cause}"),
+            Self::Unreached { error } => write!(f, "the upstream was not reached: {error}"),
+        }
+    }
+}
+
+/// The error for code that expects a [`std::error::Error`].
+#[derive(Debug)]
+struct Boxed(CallError);
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Boxed {}
+
+impl From<CallError> for Source {
+    fn from(error: CallError) -> Self {
+        Box::new(Boxed(error))
     }
 }
 

@@ -55,11 +55,8 @@ impl Agent {
     /// Drives a run, and lets it go where it has not ended and does not wait.
     pub(super) async fn drive(&self, run: Run) -> Result<RunResult, Error> {
         let span = tracing::info_span!("run", run = %name(&run));
-        let driven = self.call(run.clone()).instrument(span).await;
-        let driven = match driven {
-            Err(Error::Cancelled) => run.accept_cancel().await,
-            driven => driven,
-        };
+        let handed = self.call(run.clone()).instrument(span).await;
+        let driven = run.handed_up(handed).await;
         let_go(&run).await;
         driven
     }

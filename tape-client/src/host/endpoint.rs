@@ -7,27 +7,31 @@ use crate::error::Error;
 use crate::run::Begun;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::routing::post;
+use axum::serve::IncomingStream;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::recovery::Redrive;
 use tape_api::signature::{SIGNATURE_HEADER, verify};
 use tape_core::causes::Causes;
-use tape_core::reply::Rejection;
-use tape_net::{Limits, Port};
+use tape_core::reply::{Missing, Rejection};
+use tape_net::{Limits, Peer, Port};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Most connections at a time; where they are taken, the oldest one makes room.
 const CONNECTIONS_MAX: usize = 256;
-/// A connection lasts this long: recovery opens another.
+/// A connection on which nothing was signed lasts this long, and one that is older is closed after an answer: recovery opens another.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
 const LIMITS: Limits = Limits {
     connections: CONNECTIONS_MAX,
-    first_request: Duration::from_secs(120),
+    first_request: CONNECTION_AGE_MAX,
     silence: Duration::from_secs(120),
     stall: Duration::from_secs(10),
 };
@@ -57,8 +61,9 @@ impl Host {
     ///
     /// It answers with 202 once it has adopted the run, which then goes on without the request; 200 where the run has ended already;
     /// 401 without a good signature of at most five minutes; 404 where the app has no agent here, or none that
-    /// takes the run's version; 503 where the app has no place, another driver has the run, the journal is out of reach or the host is told to stop;
-    /// 400 where the body makes no sense.
+    /// takes the run's version; 409 where the run cannot be adopted from that epoch, because it was adopted already, recovery let it go, or a
+    /// later one took it; 503 where the app has no place, the journal is out of reach or the host is told to stop; 400 where the body makes no
+    /// sense. So a request that comes late, or again, drives nothing.
     ///
     /// An empty `secret` makes [`Host::serve_until`] fail: anyone could sign with it.
     #[must_use]
@@ -123,8 +128,9 @@ impl Endpoint {
             .route("/redrive", post(answer))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Arc::new(served));
+        let service = router.into_make_service_with_connect_info::<Connection>();
         Ok(async {
-            if let Err(error) = axum::serve(port, router).await {
+            if let Err(error) = axum::serve(port, service).await {
                 tracing::error!(%error, "re-drives are not answered any more");
             }
         })
@@ -139,16 +145,51 @@ impl Endpoint {
 
 type Answer = (StatusCode, String);
 
-async fn answer(State(served): State<Arc<Served>>, headers: HeaderMap, body: Bytes) -> Answer {
-    match served.take(&headers, &body).await {
-        Ok(status) => (status, String::new()),
-        Err(refused) => refused,
+/// A connection, as the answers on it see it.
+#[derive(Clone)]
+struct Connection {
+    peer: Peer,
+    since: Instant,
+}
+
+impl Connected<IncomingStream<'_, Port>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Port>) -> Self {
+        Self {
+            peer: stream.io().peer().clone(),
+            since: Instant::now(),
+        }
     }
 }
 
+impl Connection {
+    /// The headers of an answer on it: an old connection ends between two requests.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if self.since.elapsed() >= CONNECTION_AGE_MAX {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers
+    }
+}
+
+async fn answer(
+    State(served): State<Arc<Served>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, HeaderMap, String) {
+    let (status, text) = match served.take(&connection.peer, &headers, &body).await {
+        Ok(status) => (status, String::new()),
+        Err(refused) => refused,
+    };
+    (status, connection.headers(), text)
+}
+
 impl Served {
-    async fn take(&self, headers: &HeaderMap, body: &[u8]) -> Result<StatusCode, Answer> {
+    async fn take(&self, peer: &Peer, headers: &HeaderMap, body: &[u8]) -> Result<StatusCode, Answer> {
         self.check_signature(headers, body)?;
+        // Others keep the place of a connection that asks for nothing.
+        peer.asked();
         let redrive: Redrive =
             serde_json::from_slice(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
         self.check_is_taken(&redrive).await?;
@@ -211,7 +252,7 @@ fn unavailable(why: impl Into<String>) -> Answer {
 fn refusal(error: Error) -> Answer {
     let status = match &error {
         Error::Busy { .. } | Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-        Error::Rejected(rejection) if matches!(**rejection, Rejection::NotFound { .. }) => {
+        Error::Rejected(rejection) if **rejection == Rejection::not_found(Missing::Run) => {
             StatusCode::NOT_FOUND
         }
         _ => StatusCode::CONFLICT,

@@ -39,7 +39,7 @@ const HELD_OFF_MAX: usize = 10_000;
 /// While the journal cannot be read, the log says so this often.
 const UNREAD_AGAIN: Duration = Duration::from_secs(60);
 /// Runs of agents that were cut off are let go within this time.
-const CUT_OFF: Duration = Duration::from_secs(2);
+const CUT_OFF: Duration = Duration::from_secs(1);
 
 /// A run that this host has adopted, and its place.
 pub(super) struct Adopted {
@@ -127,10 +127,13 @@ impl Queue {
         }
     }
 
-    /// Waits for what is under way, and cuts off what is not done within `drain`.
-    pub(super) async fn drain(mut self, drain: Duration) {
-        if tokio::time::timeout(drain, self.all_ended()).await.is_ok() {
-            return;
+    /// Waits for what is under way, and cuts off what is not done within `drain`, or once `hurry` completes.
+    pub(super) async fn drain(mut self, drain: Duration, hurry: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.all_ended() => return,
+            () = hurry => {}
+            () = tokio::time::sleep(drain) => {}
         }
         tracing::warn!(
             runs = self.tasks.len(),
@@ -341,7 +344,7 @@ impl Redriving {
                 tracing::info!(run = %name, %error, "left to others");
             }
             // It was logged where it was caught.
-            Err(Error::Panicked { .. }) => {}
+            Err(Error::Panicked { run: panicked, .. }) if panicked == self.run => {}
             Err(error) => {
                 tracing::warn!(run = %name, error = %Causes(&error), next = error.next(), "the agent ended in an error");
             }

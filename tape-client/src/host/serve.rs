@@ -4,6 +4,8 @@ use super::Host;
 #[cfg(feature = "serve")]
 use super::queue::Adopted;
 use super::queue::Queue;
+#[cfg(feature = "signal")]
+use super::signals::Signals;
 use crate::error::Error;
 use std::pin::pin;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +23,15 @@ impl Host {
     /// [`Error::Invalid`] where an agent could not be registered or another setting makes no sense; [`Error::Unavailable`] where its endpoint
     /// cannot listen.
     pub async fn serve_until(&self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        self.serve_and_drain(stop, std::future::pending()).await
+    }
+
+    /// Serves until `stop` completes, then drains, and no longer than until `hurry` completes.
+    async fn serve_and_drain(
+        &self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         self.check()?;
         let stopping = watch::Sender::new(false);
         let (adopt, adopted) = mpsc::unbounded_channel();
@@ -38,7 +49,7 @@ impl Host {
         }
         tracing::info!("stopping");
         stopping.send_replace(true);
-        queue.drain(self.drain).await;
+        queue.drain(self.drain, hurry).await;
         Ok(())
     }
 
@@ -56,35 +67,24 @@ impl Host {
         Ok(answering)
     }
 
-    /// As [`Host::serve_until`], until the process gets SIGTERM or SIGINT (ctrl-c).
+    /// As [`Host::serve_until`], until the process gets SIGTERM or SIGINT (ctrl-c). A second signal cuts the drain short: agents that are not
+    /// done are dropped at once, and their runs are released.
+    ///
+    /// From then on, and once this has returned or is dropped, both signals end the process, as they do by default. Where a program handles them
+    /// itself, it uses [`Host::serve_until`].
     ///
     /// # Errors
     /// As [`Host::serve_until`]; [`Error::Unavailable`] where signals cannot be listened for.
     #[cfg(feature = "signal")]
     pub async fn serve(&self) -> Result<(), Error> {
-        let stop = signalled().map_err(|error| Error::Unavailable { source: error.into() })?;
-        self.serve_until(stop).await
+        let signals = Signals::listen().map_err(|error| Error::Unavailable { source: error.into() })?;
+        let signals = tokio::sync::Mutex::new(signals);
+        let stop = async { signals.lock().await.next().await };
+        let hurry = async {
+            let mut signals = signals.lock().await;
+            signals.next().await;
+            signals.let_go();
+        };
+        self.serve_and_drain(stop, hurry).await
     }
-}
-
-/// Completes at a signal to stop; signals are listened for from this call on.
-#[cfg(all(feature = "signal", unix))]
-fn signalled() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-#[cfg(all(feature = "signal", not(unix)))]
-fn signalled() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
-    })
 }

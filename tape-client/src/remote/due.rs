@@ -1,20 +1,20 @@
 //! Due work behind a server. The server pushes work when it becomes due, so an idle worker sends no requests in between.
 
-use super::failure::failed;
+use super::answer::{Silence, messages};
 use super::link::Link;
-use super::{Remote, message_bytes_max, messages};
+use super::{Remote, message_bytes_max};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tape_api::JournalError;
+use tape_api::argument::DUE;
 use tape_api::backoff::Backoff;
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{ConnectorName, EffectId, InvalidName, RunId, Seq, StreamId};
-use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_environment::Environment;
 use tape_proto::convert::{DueQuery, Only};
 use tape_proto::v1;
@@ -99,16 +99,19 @@ fn pushed(link: &Link, queue: Queue) -> BoxStream<'static, Result<v1::DueRespons
         once: false,
         page_token: None,
     };
-    let mut changes = link.changes();
-    let given_up = async move { drop(changes.changed().await) };
-    due(link, query).take_until(given_up).boxed()
+    due(link, Silence::NoNews, query)
 }
 
-fn due(link: &Link, query: DueQuery) -> BoxStream<'static, Result<v1::DueResponse, JournalError>> {
+fn due(
+    link: &Link,
+    silence: Silence,
+    query: DueQuery,
+) -> BoxStream<'static, Result<v1::DueResponse, JournalError>> {
     let request = v1::DueRequest::from(query);
-    let mut feed = FeedClient::new(link.channel()).max_decoding_message_size(message_bytes_max());
-    let opening = async move { Ok(feed.due(request).await.map_err(failed)?.into_inner()) };
-    messages(opening).boxed()
+    messages(link, silence, |channel| async move {
+        let mut feed = FeedClient::new(channel).max_decoding_message_size(message_bytes_max());
+        feed.due(request).await
+    })
 }
 
 impl Remote {
@@ -120,12 +123,12 @@ impl Remote {
     ) -> Result<DuePage, JournalError> {
         let query = DueQuery {
             queue,
-            limit: limit.clamp(1, PAGE_ENTRIES_MAX),
+            limit: DUE.of(limit),
             repeat_ms: None,
             once: true,
             page_token: from.map(str::to_owned),
         };
-        let mut messages = due(&self.link, query);
+        let mut messages = due(&self.link, Silence::Hangs, query);
         let mut page = DuePage::default();
         while let Some(message) = messages.next().await {
             let message = message?;

@@ -1,6 +1,6 @@
 //! The feed of a server, over as many connections as it takes.
 
-use super::failure::failed;
+use super::answer::{Messages, Silence};
 use super::link::Link;
 use super::message_bytes_max;
 use crate::retry::backoff;
@@ -15,7 +15,6 @@ use tape_core::id::{InvalidName, StreamId};
 use tape_environment::Environment;
 use tape_proto::v1;
 use tape_proto::v1::feed_client::FeedClient;
-use tonic::Streaming;
 
 struct Reader {
     link: Link,
@@ -26,7 +25,7 @@ struct Reader {
     once: bool,
     /// Where to continue, by shard.
     cursors: BTreeMap<u32, v1::ShardCursor>,
-    open: Option<Streaming<v1::TailResponse>>,
+    open: Option<Messages<v1::TailResponse>>,
     backoff: tape_api::backoff::Backoff,
     /// What to wait for before the next try, after a failure.
     pause: Option<Duration>,
@@ -76,9 +75,14 @@ impl Reader {
     }
 
     async fn page(&mut self) -> Result<Option<FeedPage>, JournalError> {
+        let silence = if self.once {
+            Silence::Hangs
+        } else {
+            Silence::NoNews
+        };
         let message = match &mut self.open {
-            Some(open) => open.message().await.map_err(failed)?,
-            None => self.open().await?.message().await.map_err(failed)?,
+            Some(open) => open.next(silence).await?,
+            None => self.open().await?.next(silence).await?,
         };
         let Some(message) = message else {
             let ended = JournalError::Unavailable("the server ended the feed".into());
@@ -92,7 +96,7 @@ impl Reader {
         Ok(Some(page))
     }
 
-    async fn open(&mut self) -> Result<&mut Streaming<v1::TailResponse>, JournalError> {
+    async fn open(&mut self) -> Result<&mut Messages<v1::TailResponse>, JournalError> {
         use v1::tail_request::From;
         let from = if self.from_start {
             From::Beginning
@@ -106,9 +110,11 @@ impl Reader {
             tenant: None,
             once: self.once,
         };
-        let mut feed = FeedClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max());
-        let opened = feed.tail(request).await.map_err(failed)?.into_inner();
-        Ok(self.open.insert(opened))
+        let tail = |channel| async move {
+            let mut feed = FeedClient::new(channel).max_decoding_message_size(message_bytes_max());
+            feed.tail(request).await
+        };
+        Ok(self.open.insert(Messages::open(&self.link, tail).await?))
     }
 }
 

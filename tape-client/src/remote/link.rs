@@ -26,11 +26,18 @@ struct Inner {
     current: Mutex<Channel>,
     /// The number of the connection: the count of connections that were given up.
     number: watch::Sender<u64>,
+    /// The longest wait for an answer.
+    answer_timeout: Duration,
 }
 
 impl Link {
-    /// A link to the server at `authority` for a client that holds leases of length `lease`. Nothing is connected before it is needed.
-    pub(super) fn new(authority: &str, lease: Duration) -> Result<Self, JournalError> {
+    /// A link to the server at `authority`, which has `answer_timeout` to answer, for a client that holds leases of length `lease`. Nothing is
+    /// connected before it is needed.
+    pub(super) fn new(
+        authority: &str,
+        lease: Duration,
+        answer_timeout: Duration,
+    ) -> Result<Self, JournalError> {
         let sign_of_life = (lease / SIGNS_PER_LEASE).clamp(SIGN_OF_LIFE_MIN, SIGN_OF_LIFE_MAX);
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))
             .map_err(|error| JournalError::Invalid(error.to_string()))?
@@ -43,6 +50,7 @@ impl Link {
             current: Mutex::new(endpoint.connect_lazy()),
             endpoint,
             number: watch::Sender::new(0),
+            answer_timeout,
         })))
     }
 
@@ -59,6 +67,11 @@ impl Link {
     /// The number of the current connection.
     pub(super) fn number(&self) -> u64 {
         *self.0.number.borrow()
+    }
+
+    /// The longest wait for an answer.
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.0.answer_timeout
     }
 
     /// Gives up connection `number`: later requests use a new one, which may lead to another server. Does nothing if it was given up

@@ -4,6 +4,7 @@ use super::failure::failed;
 use super::{Remote, stored};
 use std::collections::{BTreeMap, VecDeque};
 use tape_api::JournalError;
+use tape_api::argument::EVENTS;
 use tape_api::query::RecordedEvent;
 use tape_api::query::{OlderEvents, SessionEvents, SessionView};
 use tape_core::codec::decode;
@@ -17,11 +18,11 @@ use tape_proto::v1;
 use tape_proto::v1::sessions_client::SessionsClient;
 use tonic::transport::Channel;
 
-impl Remote {
-    fn sessions(&self) -> SessionsClient<Channel> {
-        SessionsClient::new(self.link.channel()).max_decoding_message_size(super::message_bytes_max())
-    }
+fn sessions(channel: Channel) -> SessionsClient<Channel> {
+    SessionsClient::new(channel).max_decoding_message_size(super::message_bytes_max())
+}
 
+impl Remote {
     pub(super) async fn ask_session(
         &self,
         session: &SessionId,
@@ -31,21 +32,29 @@ impl Remote {
         let reply = match request {
             Some(SessionRequest::Create(request)) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                self.sessions().create(request).await
+                let create = |channel| async move { sessions(channel).create(request).await };
+                self.link.ask(create).await?
             }
             Some(SessionRequest::Append(request)) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                self.sessions().append(request).await
+                let append = |channel| async move { sessions(channel).append(request).await };
+                self.link.ask(append).await?
             }
-            Some(SessionRequest::Rewind(request)) => self.sessions().rewind(request).await,
-            Some(SessionRequest::Delete(request)) => self.sessions().delete(request).await,
+            Some(SessionRequest::Rewind(request)) => {
+                let rewind = |channel| async move { sessions(channel).rewind(request).await };
+                self.link.ask(rewind).await?
+            }
+            Some(SessionRequest::Delete(request)) => {
+                let delete = |channel| async move { sessions(channel).delete(request).await };
+                self.link.ask(delete).await?
+            }
             None => {
                 return Err(JournalError::Invalid(
                     "only servers carry shared state over".to_owned(),
                 ));
             }
         };
-        Ok(recorded(reply.map_err(failed)?.into_inner().seq))
+        Ok(recorded(reply.seq))
     }
 
     pub(super) async fn read_session(
@@ -53,6 +62,7 @@ impl Remote {
         session: &SessionId,
         events_max: u32,
     ) -> Result<Option<SessionView>, JournalError> {
+        let events_max = events_max.min(EVENTS.max);
         let Some(mut view) = self.session_page(session, String::new(), events_max).await? else {
             return Ok(None);
         };
@@ -73,6 +83,7 @@ impl Remote {
         from: OlderEvents,
         events_max: u32,
     ) -> Result<SessionEvents, JournalError> {
+        let events_max = EVENTS.of(events_max);
         match self.session_page(session, from.0, events_max).await? {
             Some(page) => self.collect_events(session, page, events_max).await,
             None => Ok(SessionEvents {
@@ -95,8 +106,9 @@ impl Remote {
             events_max,
             page_token,
         };
-        match self.sessions().get(request).await.map_err(failed) {
-            Ok(page) => Ok(Some(page.into_inner())),
+        let get = |channel| async move { sessions(channel).get(request).await };
+        match self.link.ask(get).await {
+            Ok(page) => Ok(Some(page)),
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => Ok(None),
             Err(failure) => Err(failure),
         }

@@ -1,7 +1,8 @@
 //! Values behind a server.
 
+use super::answer::{Silence, messages};
 use super::failure::failed;
-use super::{Remote, message_bytes_max, messages};
+use super::{Remote, message_bytes_max};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tape_api::JournalError;
@@ -14,21 +15,25 @@ use tape_proto::v1;
 use tape_proto::v1::values_client::ValuesClient;
 use tonic::transport::Channel;
 
-impl Remote {
-    fn values(&self) -> ValuesClient<Channel> {
-        ValuesClient::new(self.link.channel()).max_decoding_message_size(message_bytes_max())
-    }
+fn values(channel: Channel) -> ValuesClient<Channel> {
+    ValuesClient::new(channel).max_decoding_message_size(message_bytes_max())
+}
 
+impl Remote {
     pub(super) async fn ask_value(&self, change: ValueChange) -> Result<Reply, JournalError> {
         let changed = match change.into() {
             ValueRequest::Put(request) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                self.values().put(request).await.map_err(failed)?
+                let put = |channel| async move { values(channel).put(request).await };
+                self.link.ask(put).await?
             }
-            ValueRequest::Delete(request) => self.values().delete(request).await.map_err(failed)?,
+            ValueRequest::Delete(request) => {
+                let delete = |channel| async move { values(channel).delete(request).await };
+                self.link.ask(delete).await?
+            }
         };
         // The answer has the version of the change, not its entry.
-        let version = changed.into_inner().version;
+        let version = changed.version;
         Ok(Reply {
             seq: Seq::ZERO,
             result: ReplyResult::Version { version },
@@ -43,8 +48,9 @@ impl Remote {
         let request = v1::GetValueRequest {
             value_id: Some((tenant.clone(), name.clone()).into()),
         };
-        let state = match self.values().get(request).await.map_err(failed) {
-            Ok(state) => state.into_inner(),
+        let get = |channel| async move { values(channel).get(request).await };
+        let state = match self.link.ask(get).await {
+            Ok(state) => state,
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => return Ok(None),
             Err(failure) => return Err(failure),
         };
@@ -66,9 +72,10 @@ impl Remote {
             value_id,
             after_version: after,
         };
-        let mut values = self.values();
-        let opening = async move { Ok(values.watch(request).await.map_err(failed)?.into_inner()) };
-        messages(opening).map(|change| transition(change?)).boxed()
+        let watch = |channel| async move { values(channel).watch(request).await };
+        messages(&self.link, Silence::NoNews, watch)
+            .map(|change| transition(change?))
+            .boxed()
     }
 }
 

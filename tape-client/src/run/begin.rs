@@ -9,7 +9,7 @@ use crate::lease::{Lease, millis};
 use futures::StreamExt as _;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 use tape_api::JournalError;
@@ -104,6 +104,10 @@ impl RunBuilder {
     }
 
     /// Takes the run over from recovery, which took it at this epoch to hand it to an agent.
+    ///
+    /// An epoch is adopted once. [`RunBuilder::begin`] fails with [`Error::Rejected`] and does nothing where the run was adopted already, was
+    /// taken again since ([`Fenced`](tape_core::reply::Rejection::Fenced)), or was let go
+    /// ([`NotFound`](tape_core::reply::Rejection::NotFound)): leave it then, since recovery hands it over again where it is due.
     pub const fn adopt(mut self, epoch: Epoch) -> Self {
         self.adopt = Some(epoch);
         self
@@ -248,6 +252,7 @@ impl RunBuilder {
             sending: Semaphore::new(COMMANDS_UNDER_WAY_MAX),
             flight: Flight::default(),
             refusing: tokio::sync::Mutex::default(),
+            stuck: AtomicBool::new(false),
             ended: OnceLock::new(),
         };
         let run = Run {
@@ -352,13 +357,17 @@ pub(super) async fn catch_up(
         let replay = replay.lock().expect("nothing panics while it holds the replay");
         replay.seq()
     };
-    let mut failures = 0;
+    let retry_for = tape.settings.retry_for;
+    let (mut failures, mut deadline) = (0, Instant::now() + retry_for);
     loop {
         let mut broken_off = None;
         let mut pages = tape.journal.entries(run, seq(), Until::End);
         while let Some(page) = pages.next().await {
             match page {
-                Ok(page) => fold(replay, &page)?,
+                Ok(page) => {
+                    fold(replay, &page)?;
+                    deadline = Instant::now() + retry_for;
+                }
                 // The entries read so far are kept, and the next try continues from there.
                 Err(JournalError::Unavailable(source)) => {
                     tracing::debug!(error = %source, "reading the journal broke off; going on");
@@ -373,7 +382,9 @@ pub(super) async fn catch_up(
             return Ok(());
         }
         failures += 1;
-        if failures > READ_FAILURES_MAX {
+        // A journal that hangs takes long to fail.
+        let too_late = broken_off.is_some() && Instant::now() >= deadline;
+        if failures > READ_FAILURES_MAX || too_late {
             let ends = || {
                 format!(
                     "the journal of {} ends at entry {seq}",

@@ -18,7 +18,7 @@ use tape_core::command::{DriverCommand, RunCommand};
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::Seq;
 use tape_core::replay::{Drift, Replay};
-use tape_core::reply::{Rejection, Reply, ReplyResult};
+use tape_core::reply::{ClosingPhase, Rejection, Reply, ReplyResult};
 use tokio::sync::{Mutex, Notify};
 use tracing::Instrument as _;
 
@@ -203,10 +203,24 @@ impl Inner {
                     run: self.lease.run.clone(),
                 }));
             }
-            Err(Error::Ended(ended)) => self.lease.let_go(Hold::Ended(Some(ended.clone()))),
-            Err(_) => {}
+            Err(error) => self.refused(error),
         }
         outcome
+    }
+
+    /// Notes what an error of the journal says of the run.
+    fn refused(&self, error: &Error) {
+        match error {
+            Error::Ended(ended) => self.lease.let_go(Hold::Ended(Some(ended.clone()))),
+            Error::Suspended => self.lease.let_go(Hold::Suspended),
+            Error::Closing {
+                phase: ClosingPhase::Compensating,
+            } => self.lease.let_go(Hold::Ended(None)),
+            Error::Closing {
+                phase: ClosingPhase::Stuck,
+            } => self.stuck.store(true, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Notes what an answer means for the lease.
@@ -303,7 +317,9 @@ impl Run {
         match standing {
             tape_core::replay::Standing::Ended(RunOutcome::Completed, Some(recorded)) => {
                 Replay::check_output(&recorded, output).map_err(|drift| self.drift(*drift))?;
-                Ok(RunResult::Completed(output.clone()))
+                let result = RunResult::Completed(output.clone());
+                let _ = self.inner.ended.set((command.clone(), result.clone()));
+                Ok(result)
             }
             _ => Err(error),
         }

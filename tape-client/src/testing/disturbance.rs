@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// What disturbs a drive. Numbers count from 1.
+/// What disturbs a drive from the start to the end of a run. Numbers count from 1, over all processes of the drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disturbance {
     /// Nothing.
     None,
-    /// The process dies before its n-th write to the journal is sent.
+    /// The process dies before the n-th write to the journal is sent.
     KilledBeforeWrite(u32),
-    /// The process dies after its n-th write to the journal is durable, and before it gets the answer.
+    /// The process dies after the n-th write to the journal is durable, and before it gets the answer.
     KilledAfterWrite(u32),
     /// The process dies when the agent waits for the n-th time.
     KilledAtAwait(u32),
@@ -48,7 +48,7 @@ impl fmt::Display for Disturbance {
     }
 }
 
-/// How often an undisturbed drive reached each kind of point that can be disturbed.
+/// How often a drive reached each kind of point that can be disturbed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
     pub(super) writes: u32,

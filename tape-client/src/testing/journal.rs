@@ -1,10 +1,10 @@
 //! The journal as one process sees it, until it dies.
 
+use super::course::Course;
 use super::disturbance::Disturbance;
 use async_trait::async_trait;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tape_api::{Journal, JournalError, Layer};
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::erasure::Erasure;
@@ -13,69 +13,51 @@ use tape_core::reply::Reply;
 use tape_engine::Engine;
 use tokio::sync::watch;
 
-/// A layer over the engine that counts writes, and disturbs one of them. A process that has died writes nothing any more.
+/// A layer over the engine for one process. A process that has died writes nothing any more.
 #[derive(Clone, Debug)]
 pub(super) struct Mortal {
     engine: Engine,
-    disturbance: Disturbance,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    writes: AtomicU32,
+    course: Arc<Course>,
     dead: watch::Sender<bool>,
 }
 
 impl Mortal {
-    pub(super) fn new(engine: Engine, disturbance: Disturbance) -> Self {
-        let shared = Shared {
-            writes: AtomicU32::new(0),
-            dead: watch::Sender::new(false),
-        };
+    pub(super) fn new(engine: Engine, course: Arc<Course>) -> Self {
         Self {
             engine,
-            disturbance,
-            shared: Arc::new(shared),
+            course,
+            dead: watch::Sender::new(false),
         }
-    }
-
-    /// Writes so far.
-    pub(super) fn writes(&self) -> u32 {
-        self.shared.writes.load(Ordering::SeqCst)
     }
 
     /// Ends the process.
     pub(super) fn die(&self) {
-        self.shared.dead.send_replace(true);
+        self.dead.send_replace(true);
     }
 
     /// Completes once the process is dead.
     pub(super) async fn died(&self) {
-        let mut dead = self.shared.dead.subscribe();
+        let mut dead = self.dead.subscribe();
         // The sender lives as long as this.
         let _ = dead.wait_for(|dead| *dead).await;
     }
 
     async fn write<T>(&self, sent: impl Future<Output = Result<T, JournalError>>) -> Result<T, JournalError> {
-        if *self.shared.dead.borrow() {
+        if *self.dead.borrow() {
             return pending().await;
         }
-        let n = self.shared.writes.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.disturbance {
-            Disturbance::KilledBeforeWrite(at) if at == n => {
+        match self.course.write() {
+            Disturbance::KilledBeforeWrite(_) => {
                 self.die();
                 pending().await
             }
-            Disturbance::KilledAfterWrite(at) if at == n => {
+            Disturbance::KilledAfterWrite(_) => {
                 let _ = sent.await;
                 self.die();
                 pending().await
             }
-            Disturbance::WriteLost(at) if at == n => {
-                Err(JournalError::Unavailable("the request was lost".into()))
-            }
-            Disturbance::WriteAnswerLost(at) if at == n => {
+            Disturbance::WriteLost(_) => Err(JournalError::Unavailable("the request was lost".into())),
+            Disturbance::WriteAnswerLost(_) => {
                 sent.await?;
                 Err(JournalError::Unavailable("the answer was lost".into()))
             }

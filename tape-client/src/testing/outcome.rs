@@ -6,9 +6,6 @@ use std::collections::BTreeMap;
 use tape_core::entry::EntryBody;
 use tape_core::payload::Payload;
 
-/// The shortest text of a sample that is looked for in other texts.
-const SAMPLE_CHARS_MIN: usize = 6;
-
 /// What a run decided and did, and how it ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outcome {
@@ -19,17 +16,10 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn of(result: RunResult, entries: &[EntryBody], upstream: &Upstream) -> Self {
-        let samples = Samples::of(entries);
         let mut facts: BTreeMap<String, String> = entries.iter().filter_map(fact).collect();
         let acts = upstream.acts().into_iter();
         facts.extend(acts.map(|(key, did)| (format!("the act under key {key}"), did.to_string())));
-        for told in facts.values_mut() {
-            *told = samples.named(told);
-        }
-        Self {
-            facts,
-            result: samples.named_in(result),
-        }
+        Self { facts, result }
     }
 
     /// The first difference of `found`.
@@ -54,43 +44,6 @@ impl Outcome {
                 self.result, found.result
             )
         })
-    }
-}
-
-/// Random values and times that the agent sampled. They differ in each drive from the start.
-struct Samples(Vec<(String, String)>);
-
-impl Samples {
-    fn of(entries: &[EntryBody]) -> Self {
-        let samples = entries.iter().filter_map(|body| match body {
-            EntryBody::SampleRecorded(sample) => {
-                let value = text(&sample.value).trim_matches('"').to_owned();
-                let name = format!("<sample {}#{}>", sample.scope, sample.n);
-                // A shorter value may occur in other texts by chance.
-                (value.len() >= SAMPLE_CHARS_MIN).then_some((value, name))
-            }
-            _ => None,
-        });
-        Self(samples.collect())
-    }
-
-    /// A text with the names of samples in place of their values.
-    fn named(&self, text: &str) -> String {
-        let named = |text: String, (value, name): &(String, String)| text.replace(value, name);
-        self.0.iter().fold(text.to_owned(), named)
-    }
-
-    fn named_in(&self, result: RunResult) -> RunResult {
-        match result {
-            RunResult::Completed(output) => {
-                let named = self.named(&text(&output));
-                RunResult::Completed(Payload::kept(output.content_type(), named))
-            }
-            RunResult::Failed { error } => RunResult::Failed {
-                error: self.named(&error),
-            },
-            other => other,
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! An upstream that honours idempotency keys, and loses a message where the kit says so.
 
+use super::course::Course;
 use super::disturbance::Disturbance;
 use crate::effect::{Call, CallError};
 use serde::Serialize;
@@ -10,21 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The upstream that an agent under test acts on: one act for each key, however often it is called. Clones are the same upstream.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    disturbance: Disturbance,
-    kept: Arc<Mutex<Kept>>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    calls: u32,
-    acts: BTreeMap<String, Value>,
+    course: Arc<Course>,
+    acts: Arc<Mutex<BTreeMap<String, Value>>>,
 }
 
 impl Upstream {
-    pub(super) fn new(disturbance: Disturbance) -> Self {
+    pub(super) fn new(course: Arc<Course>) -> Self {
         Self {
-            disturbance,
-            kept: Arc::default(),
+            course,
+            acts: Arc::default(),
         }
     }
 
@@ -35,12 +30,12 @@ impl Upstream {
     pub async fn act<T: Serialize>(&self, call: &Call, act: impl FnOnce() -> T) -> Result<Value, CallError> {
         // A process can die while the request is on its way, and while the answer is.
         tokio::task::yield_now().await;
-        let n = self.count();
-        if self.disturbance == Disturbance::CallLost(n) {
+        let disturbance = self.course.call();
+        if matches!(disturbance, Disturbance::CallLost(_)) {
             return Err(CallError::unknown("the call was lost"));
         }
         let answer = self.acted(call.key(), act)?;
-        if self.disturbance == Disturbance::CallAnswerLost(n) {
+        if matches!(disturbance, Disturbance::CallAnswerLost(_)) {
             return Err(CallError::unknown("the answer was lost"));
         }
         tokio::task::yield_now().await;
@@ -48,31 +43,20 @@ impl Upstream {
     }
 
     fn acted<T: Serialize>(&self, key: &str, act: impl FnOnce() -> T) -> Result<Value, CallError> {
-        if let Some(answer) = self.kept().acts.get(key) {
+        if let Some(answer) = self.kept().get(key) {
             return Ok(answer.clone());
         }
         let answer = serde_json::to_value(act()).map_err(CallError::unknown)?;
-        self.kept().acts.insert(key.to_owned(), answer.clone());
+        self.kept().insert(key.to_owned(), answer.clone());
         Ok(answer)
-    }
-
-    fn count(&self) -> u32 {
-        let mut kept = self.kept();
-        kept.calls += 1;
-        kept.calls
-    }
-
-    /// Calls so far.
-    pub(super) fn calls(&self) -> u32 {
-        self.kept().calls
     }
 
     /// The acts, by key.
     pub(super) fn acts(&self) -> BTreeMap<String, Value> {
-        self.kept().acts.clone()
+        self.kept().clone()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Value>> {
+        self.acts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,10 +25,11 @@ pub struct Begin {
     pub holder: Holder,
     /// How long the lease lasts unless renewed, in milliseconds.
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, who handed it over. Without it, a live lease refuses the caller even if the lease's
-    /// holder has the caller's name: two processes may have the same name.
+    /// Takes the run from the holder of this epoch, who handed it over. It is refused where the run is at another epoch, or the holder gave
+    /// it up: so each epoch is adopted once. It begins no run. Without it, a live lease refuses the caller even if the lease's holder has the
+    /// caller's name: two processes may have the same name.
     pub adopt: Option<Epoch>,
-    /// Whether the caller is recovery, which takes only runs that are due, and counts as a re-drive.
+    /// Whether the caller is recovery, which takes only runs that are due. That is a re-drive, which counts once an agent has the run.
     pub recovery: bool,
 }
 

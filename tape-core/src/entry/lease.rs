@@ -16,7 +16,8 @@ pub struct Acquired {
     /// Whether recovery took it, to hand it to an agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recovery: bool,
-    /// Re-drives since the run last made progress, counting this one.
+    /// Re-drives since the run last made progress, counting this one, whether or not an agent had the run. The wait before the next grows with
+    /// them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub redrives: u32,
     /// If this driver vanishes, recovery waits until then before it tries again.

@@ -90,7 +90,7 @@ pub struct Done {
 has_payloads!(Done: result);
 has_words!(Done: ; within by);
 
-/// Undoing failed and will be tried again.
+/// An attempt at undoing failed, or may have undone it and its answer was lost. It will be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deferred {
     /// Which.

@@ -9,6 +9,15 @@ use std::fmt;
 use std::str::FromStr;
 
 /// One invocation of an agent.
+///
+/// Its text form is what the command `tape` prints and takes: the text form of its [stream](StreamId) without the word `run`.
+///
+/// ```
+/// use tape_core::id::{RunId, StreamId};
+/// let run = RunId::new("acme", "treasury", "ann", "s/1", "i1").unwrap();
+/// assert_eq!(run.to_string(), "acme/treasury/ann/s%2F1/i1");
+/// assert_eq!(StreamId::Run(run).to_string(), "acme/run/treasury/ann/s%2F1/i1");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId {
     /// The tenant.
@@ -42,6 +51,16 @@ impl RunId {
             session: SessionName::new(session)?,
             invocation: Invocation::new(invocation)?,
         })
+    }
+
+    /// The parts of its text form after the tenant.
+    fn parts(&self) -> [&str; 4] {
+        [
+            self.app.as_str(),
+            self.user.as_str(),
+            self.session.as_str(),
+            self.invocation.as_str(),
+        ]
     }
 
     /// The session this run belongs to.
@@ -154,14 +173,7 @@ impl StreamId {
     fn parts(&self) -> Vec<&str> {
         let mut parts = vec![self.tenant().as_str(), self.kind()];
         match self {
-            Self::Run(run) => {
-                parts.extend([
-                    run.app.as_str(),
-                    run.user.as_str(),
-                    run.session.as_str(),
-                    run.invocation.as_str(),
-                ]);
-            }
+            Self::Run(run) => parts.extend(run.parts()),
             Self::Session(s) => parts.extend([s.app.as_str(), s.user.as_str(), s.session.as_str()]),
             Self::Shared { app, user, .. } => {
                 parts.push(app.as_str());
@@ -180,16 +192,26 @@ impl From<RunId> for StreamId {
     }
 }
 
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_path(std::iter::once(self.tenant.as_str()).chain(self.parts()), f)
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, part) in self.parts().into_iter().enumerate() {
-            if i > 0 {
-                f.write_str("/")?;
-            }
-            write_escaped(part, f)?;
-        }
-        Ok(())
+        write_path(self.parts(), f)
     }
+}
+
+fn write_path<'a>(parts: impl IntoIterator<Item = &'a str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, part) in parts.into_iter().enumerate() {
+        if i > 0 {
+            f.write_str("/")?;
+        }
+        write_escaped(part, f)?;
+    }
+    Ok(())
 }
 
 impl FromStr for StreamId {

@@ -1,7 +1,7 @@
 //! Changes of an agent's code under runs that were begun before.
 //!
 //! A changed agent asks whether a run takes the new path. The first answer holds for the run and scope: true is recorded as a sample with a
-//! reserved name; false follows from recorded items that the agent has not asked for yet. A recorded answer that the agent no longer asks
+//! reserved name; false follows from recorded items that no branch of the agent has asked for yet. A recorded answer that the agent no longer asks
 //! for is not drift, so the question can be removed from the code once no run takes the old path.
 
 use crate::entry::sample::Recorded;

@@ -253,16 +253,20 @@ impl ScopeReplay {
 
     /// Whether the scope takes the path of a patch: if that is recorded, or if the agent has asked for everything that the journal has
     /// here.
-    pub(super) fn patched(&mut self, scope: &Scope, name: &SampleName) -> Patch {
+    pub(super) fn patched(&mut self, scope: &Scope, name: &SampleName) -> Result<Patch, Box<Drift>> {
         if let Some(known) = self.patches.get(name) {
-            return Patch::Known(*known);
-        }
-        if self.unasked(scope).is_some() || !self.unentered.is_empty() {
-            self.patches.insert(name.clone(), false);
-            return Patch::Known(false);
+            return Ok(Patch::Known(*known));
         }
         self.pass_patches();
-        Patch::New { n: self.next_sample }
+        let n = self.next_sample;
+        let (of, name) = (scope.clone(), name.clone());
+        self.all_asked(scope, &Place::Sample { scope: of, n, name })?;
+        Ok(Patch::New { n })
+    }
+
+    /// The scope came further before the change.
+    pub(super) fn keep_old_path(&mut self, name: SampleName) {
+        self.patches.entry(name).or_insert(false);
     }
 
     /// The driver recorded a patch as sample `n` itself.

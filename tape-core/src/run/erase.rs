@@ -2,6 +2,7 @@
 
 use super::effect::Effect;
 use super::{Obligation, ObligationStatus, Phase, Run};
+use crate::agent_version;
 use crate::command::Command;
 use crate::effect::Status;
 use crate::entry::erasure::Erased;
@@ -71,7 +72,7 @@ impl Run {
         if let Some(identity) = &mut self.begun
             && (retired || erased(Seq(1)))
         {
-            identity.labels.clear();
+            identity.labels = agent_version::erased();
         }
         if retired || self.ending_said.entries.iter().any(|entry| erased(*entry)) {
             self.forget_ending();

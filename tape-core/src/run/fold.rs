@@ -60,6 +60,9 @@ impl Run {
         if self.is_of_driver(&entry.body) {
             self.driver_wrote = seq;
         }
+        if self.is_of_agent(&entry.body) {
+            self.reached_an_agent();
+        }
         match &entry.body {
             EntryBody::RunBegun(e) => {
                 self.begun = Some(Identity {

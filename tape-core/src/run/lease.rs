@@ -198,7 +198,9 @@ impl Run {
     }
 
     fn begin_new(&self, begin: &Begin, now: Timestamp) -> Result<Decided, Rejection> {
-        let create = begin.create.as_ref().ok_or(Rejection::not_found(Missing::Run))?;
+        // What is handed over is there already.
+        let create = begin.create.as_ref().filter(|_| begin.adopt.is_none());
+        let create = create.ok_or(Rejection::not_found(Missing::Run))?;
         let begun = begun(&begin.run, create)?;
         let acquired = self.acquired(begin, 0, now);
         Ok(decided(self.seq, vec![begun.into(), acquired.into()]))
@@ -210,13 +212,9 @@ impl Run {
                 reason: reason.clone(),
             }));
         }
-        let adopts = begin.adopt == Some(self.epoch);
-        let held = if adopts { None } else { self.lease.holder_at(now)? };
-        if let Some((holder, until)) = held {
-            return Err(Rejection::LeaseHeld {
-                holder: holder.clone(),
-                until,
-            });
+        match begin.adopt {
+            Some(epoch) => self.handed_over(epoch)?,
+            None => self.undriven_at(now)?,
         }
         let outlived = matches!(self.lease, Lease::Held { until, .. } if until > now.at());
         let now = now.at();
@@ -236,14 +234,41 @@ impl Run {
         if due.is_none_or(|due| due > now && !outlived) {
             return Err(Rejection::NotDue { due });
         }
-        let in_vain = self.redrives.saturating_sub(self.undriven);
-        if in_vain >= REDRIVES_WITHOUT_PROGRESS_MAX {
-            let reason = format!("{in_vain} re-drives in a row made no progress");
+        let driven = self.driven;
+        if driven >= REDRIVES_WITHOUT_PROGRESS_MAX {
+            let reason = format!("{driven} re-drives in a row made no progress");
             return self.append(Stuck { reason });
         }
         // A wake-up from a wait is not a failure of the previous driver.
         let failed = matches!(self.phase, Phase::Running);
         self.append(self.acquired(begin, self.redrives + u32::from(failed), now))
+    }
+
+    /// Refuses to take a run that a driver has.
+    fn undriven_at(&self, now: Now) -> Result<(), Rejection> {
+        match self.lease.holder_at(now)? {
+            Some((holder, until)) => Err(Rejection::LeaseHeld {
+                holder: holder.clone(),
+                until,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to adopt a run from an epoch that is not its own, or whose holder gave it up. So each handover is adopted once, and one that
+    /// comes late or again has no effect.
+    fn handed_over(&self, epoch: Epoch) -> Result<(), Rejection> {
+        if epoch != self.epoch {
+            return Err(Rejection::Fenced {
+                given: epoch,
+                current: self.epoch,
+            });
+        }
+        // A lease that ran out, or whose holder lost its connection, is still handed over: an agent may take long to start.
+        if self.lease == Lease::None || self.lease.given_up() {
+            return Err(Rejection::not_found(Missing::Driver));
+        }
+        Ok(())
     }
 
     fn acquired(&self, begin: &Begin, redrives: u32, now: Timestamp) -> Acquired {
@@ -384,6 +409,17 @@ impl Run {
         }
     }
 
+    /// Whether the entry shows that the driver is an agent: recovery keeps its lease, and writes nothing else with it.
+    pub(super) fn is_of_agent(&self, body: &EntryBody) -> bool {
+        use EntryBody as B;
+        match body {
+            B::RunSuspended(_) => true,
+            // A person may have settled the effect. Where the driver did, that is progress.
+            B::LeaseAcquired(_) | B::LeaseRenewed(_) | B::EffectConfirmed(_) | B::EffectFailed(_) => false,
+            _ => self.is_of_driver(body),
+        }
+    }
+
     pub(super) fn fold_acquired(&mut self, e: &Acquired, at: Timestamp) -> Result<(), String> {
         if e.epoch != self.epoch.next() {
             return Err(format!("epoch {} follows epoch {}", e.epoch, self.epoch));
@@ -391,8 +427,13 @@ impl Run {
         if matches!(self.phase, Phase::Suspended { .. }) {
             self.enter(Phase::Running, at);
         }
-        self.epoch = e.epoch;
-        self.redrives = e.redrives;
+        let counts = e.redrives > self.redrives;
+        (self.epoch, self.redrives) = (e.epoch, e.redrives);
+        if e.recovery {
+            self.handing_over = counts;
+        } else {
+            self.reached_an_agent();
+        }
         self.lease = Lease::Held {
             holder: e.holder.clone(),
             until: e.until,
@@ -417,8 +458,11 @@ impl Run {
     pub(super) fn fold_released(&mut self, e: &Released, at: Timestamp) -> Result<(), String> {
         self.check_epoch(e.epoch)?;
         self.lease = self.lease.released(e.redrive_at, at, e.by_driver);
-        // At most the number of re-drives: the first re-drive after a wait is not counted among them.
-        self.undriven = (self.undriven + u32::from(e.undriven)).min(self.redrives);
+        if e.undriven {
+            self.handing_over = false;
+        } else if e.by_driver {
+            self.reached_an_agent();
+        }
         Ok(())
     }
 
@@ -432,7 +476,14 @@ impl Run {
 
     /// Notes progress: earlier re-drives no longer count.
     pub(super) const fn progress(&mut self) {
-        (self.redrives, self.undriven) = (0, 0);
+        (self.redrives, self.driven, self.handing_over) = (0, 0, false);
+    }
+
+    /// Counts the re-drive that is under way, if it is not counted yet: an agent has the run. A re-drive of which the journal never shows
+    /// that says nothing about the run, whether recovery gave it up, vanished or was not told that it had taken the run.
+    pub(super) const fn reached_an_agent(&mut self) {
+        self.driven += self.handing_over as u32;
+        self.handing_over = false;
     }
 
     pub(super) fn retry_run(&self, reason: &str, seen: Seq) -> Result<Decided, Rejection> {

@@ -196,7 +196,8 @@ impl Run {
             ObligationStatus::Started { .. }
                 if obligation.attempts_made() >= obligation.policy.attempts_max =>
             {
-                let reason = format!("the claim on attempt {} to undo it lapsed", obligation.attempt);
+                let attempt = obligation.attempt;
+                let reason = format!("the claim on attempt {attempt} to undo it lapsed: it may be done");
                 self.append(Stuck {
                     obligation: id.clone(),
                     reason,
@@ -269,9 +270,14 @@ impl Run {
             UndoOutcome::Unreached { error } => self.put_back(obligation, error, now.at()),
             UndoOutcome::Stuck { reason } => {
                 text(Field::Reason, reason)?;
+                let doubt = if obligation.doubt {
+                    "an earlier attempt may have undone it: "
+                } else {
+                    ""
+                };
                 self.append(Stuck {
                     obligation: id.clone(),
-                    reason: reason.clone(),
+                    reason: cut(format!("{doubt}{reason}")),
                 })
             }
         }
@@ -289,8 +295,16 @@ impl Run {
         text(field, error)?;
         let (id, attempt) = (obligation.id.clone(), obligation.attempts_made());
         if attempt >= obligation.policy.attempts_max {
-            let mut reason = format!("{} failed {attempt} times, the last: {error}", name(&id));
-            reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
+            let how = if obligation.doubt || !not_done {
+                "may be done after"
+            } else {
+                "failed in"
+            };
+            let attempts = if attempt == 1 { "attempt" } else { "attempts" };
+            let reason = cut(format!(
+                "{} {how} {attempt} {attempts}, the last: {error}",
+                name(&id)
+            ));
             return self.append(Stuck {
                 obligation: id,
                 reason,
@@ -497,6 +511,12 @@ impl Run {
         self.changed_at = at;
         Ok(())
     }
+}
+
+/// A reason that an entry can carry.
+fn cut(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));
+    reason
 }
 
 const ARMED: &str = "is armed: it is undone only where the run ends badly";

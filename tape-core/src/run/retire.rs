@@ -2,6 +2,7 @@
 
 use super::check::text;
 use super::{Identity, Phase, Run};
+use crate::agent_version;
 use crate::entry::run::Retired;
 use crate::entry::run::RunOutcome;
 use crate::entry::{Entry, EntryBody};
@@ -164,7 +165,8 @@ impl Run {
     fn says_as_much_as(&self, other: &Self, other_is_erased: bool) -> bool {
         let begun = match (&self.begun, &other.begun) {
             (Some(mine), Some(theirs)) => {
-                let erased = other_is_erased || mine.labels.is_empty();
+                let erased =
+                    other_is_erased || mine.labels.is_empty() || agent_version::is_erased(&mine.labels);
                 (&mine.run, mine.at) == (&theirs.run, theirs.at) && (erased || mine.labels == theirs.labels)
             }
             (mine, theirs) => mine.is_none() && theirs.is_none(),

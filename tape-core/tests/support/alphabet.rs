@@ -7,6 +7,7 @@ pub(crate) const LINES: &[&str] = &[
     "begin r recovery",
     "begin r recovery lease=300",
     "begin h adopt=1",
+    "begin h adopts",
     "renew",
     "renew epoch=1 lease=400",
     "release in=200",

@@ -27,7 +27,7 @@ pub(crate) fn command(text: &str, run: &Run) -> RunCommand {
     let word = line.word();
     let epoch = line.pair("epoch").map_or_else(|| run.epoch(), Epoch);
     let command = if word == "begin" {
-        begun(&mut line)
+        begun(&mut line, run)
     } else if let Some(command) = driver(&word, &mut line, run) {
         RunCommand::Drive(epoch, command)
     } else if let Some(command) = worker(&word, &mut line, run) {
@@ -89,9 +89,10 @@ fn retire(line: &mut Line, run: &Run) -> ExternalCommand {
     }
 }
 
-fn begun(line: &mut Line) -> RunCommand {
+fn begun(line: &mut Line, run: &Run) -> RunCommand {
     let mut begin = begin(&line.word(), line.pair("lease").unwrap_or(1_000));
-    begin.adopt = line.pair("adopt").map(Epoch);
+    let adopt = line.pair("adopt").map(Epoch);
+    begin.adopt = adopt.or_else(|| line.flag("adopts").then(|| run.epoch()));
     begin.recovery = line.flag("recovery");
     if line.flag("there") {
         begin.create = None;

@@ -88,6 +88,8 @@ pub(crate) struct Watch {
     pub(crate) compensating: bool,
     pub(crate) suspended: bool,
     pub(crate) stuck: bool,
+    /// How often an agent had the run since a person last looked at it.
+    driven: u32,
     pub(crate) ended: bool,
     retired: bool,
 }
@@ -119,7 +121,7 @@ impl Watch {
                     let resumes = e.resume_at.is_some_and(|resume| resume <= due);
                     assert!(resumes, "nobody but a driver makes the next attempt");
                 }
-                self.suspended = true;
+                (self.suspended, self.driven) = (true, self.driven + 1);
             }
             EntryBody::RunCancelRequested(_) => self.cancelling = true,
             EntryBody::RunCompensating(_) => {
@@ -128,8 +130,11 @@ impl Watch {
                 self.suspended = false;
                 self.undo.iter_mut().for_each(|(_, released, _)| *released = true);
             }
-            EntryBody::RunStuck(_) => self.stuck = true,
-            EntryBody::RunRetried(_) => self.stuck = false,
+            EntryBody::RunStuck(_) => {
+                assert!(self.driven >= 20, "an agent had it that often");
+                self.stuck = true;
+            }
+            EntryBody::RunRetried(_) => (self.stuck, self.driven) = (false, 0),
             EntryBody::RunCompleted(_) => {
                 assert!(!self.compensating, "what is undone does not end well");
                 assert!(
@@ -154,6 +159,7 @@ impl Watch {
                 assert_eq!(e.epoch.0, self.epoch + 1, "epochs count");
                 assert!(!self.compensating && !self.stuck);
                 (self.epoch, self.suspended) = (e.epoch.0, false);
+                self.driven += u32::from(!e.recovery);
             }
             EntryBody::DecisionRecorded(e) => {
                 let new = self.decisions.insert(e.position.clone());

@@ -150,7 +150,11 @@ impl World {
         {
             assert_eq!(*epoch, self.run.epoch());
             assert_eq!(*until, self.now.plus_millis(begin.lease_ms));
-            let adopted = begin.adopt == Some(before.epoch());
+            let adopted = begin.adopt.is_some();
+            assert!(
+                begin.adopt.is_none_or(|from| from == before.epoch()),
+                "one adopts"
+            );
             if let tape_core::run::Lease::Held { until, .. } = before.lease() {
                 assert!(adopted || *until <= self.now, "a live lease is not taken");
             }

@@ -219,7 +219,12 @@ async fn at_its_bound(world: &World) -> Driven {
         let taken = ask(&past, &run.run, begin(&run.run, None, true, 100))
             .await
             .unwrap();
-        assert!(matches!(taken.result, ReplyResult::Leased { .. }), "{taken:?}");
+        let ReplyResult::Leased { epoch, .. } = taken.result else {
+            panic!("not taken: {taken:?}")
+        };
+        ask(&past, &run.run, begin(&run.run, Some(epoch), false, 100))
+            .await
+            .unwrap();
     }
     Driven {
         engine: world.engine.clone(),

@@ -5,6 +5,7 @@ use super::{Context, Sink, Stop};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::argument::DUE;
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
 use tape_core::time::Timestamp;
@@ -21,9 +22,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Sends hints without end, or a page of them.
 pub(super) async fn serve(
     context: Context,
-    query: DueQuery,
+    mut query: DueQuery,
     sink: Arc<Sink<v1::DueResponse>>,
 ) -> Result<(), Stop> {
+    query.limit = DUE.of(query.limit);
     if query.once {
         return page(&context, query, &sink).await;
     }

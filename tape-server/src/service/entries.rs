@@ -4,8 +4,9 @@ use super::read::{chunks, send};
 use super::{Context, MESSAGE_BYTES, Messages, Sink, Stop};
 use crate::failure::{of_journal, of_store};
 use std::sync::Arc;
+use tape_api::argument::STREAMS;
 use tape_core::id::{Seq, StreamId};
-use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX};
+use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_proto::convert::{InvalidField, StreamErasure};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -58,7 +59,6 @@ impl Entries for Context {
         request: Request<v1::CheckIndexRequest>,
     ) -> Result<Response<Self::CheckIndexStream>, Status> {
         let request = request.into_inner();
-        page_size(request.page_size)?;
         self.stream(|context, sink| check_index(context, request, sink))
     }
 }
@@ -66,15 +66,6 @@ impl Entries for Context {
 fn stream(name: &str) -> Result<StreamId, Failure> {
     let wrong = |error: tape_core::id::InvalidName| InvalidField::new("stream", error.problem.to_string());
     Ok(name.parse().map_err(wrong)?)
-}
-
-/// The requested size of a page, or the default.
-fn page_size(size: u32) -> Result<u32, Failure> {
-    if size > INDEX_PAGE_MAX {
-        let problem = format!("is {size}, the limit is {INDEX_PAGE_MAX}");
-        return Err(InvalidField::new("page_size", problem).into());
-    }
-    Ok(if size == 0 { INDEX_PAGE_MAX } else { size })
 }
 
 fn page_token(token: String) -> Option<PageToken> {
@@ -122,7 +113,7 @@ async fn check_index(
     request: v1::CheckIndexRequest,
     sink: Arc<Sink<v1::CheckIndexResponse>>,
 ) -> Result<(), Stop> {
-    let (limit, from) = (page_size(request.page_size)?, page_token(request.page_token));
+    let (limit, from) = (STREAMS.of(request.page_size), page_token(request.page_token));
     let page = context
         .engine()
         .check_index(from.as_ref(), limit, request.correct)
@@ -155,7 +146,7 @@ async fn check_index(
 
 impl Context {
     async fn stream_page(&self, request: v1::StreamsRequest) -> Result<v1::StreamsResponse, Failure> {
-        let (limit, from) = (page_size(request.page_size)?, page_token(request.page_token));
+        let (limit, from) = (STREAMS.of(request.page_size), page_token(request.page_token));
         let page = self.engine().streams(from.as_ref(), limit).await;
         let page = page.map_err(|error| of_store(&error))?;
         Ok(v1::StreamsResponse {

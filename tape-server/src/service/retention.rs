@@ -1,7 +1,8 @@
 //! Retention: runs that ended long ago are retired.
 
 use super::Context;
-use crate::failure::{of_journal, of_store};
+use crate::failure::{of_argument, of_journal, of_store};
+use tape_api::argument::{RETIRED, check_reason};
 use tape_engine::Retirement;
 use tape_proto::convert::RetirementQuery;
 use tape_proto::failure::Failure;
@@ -27,6 +28,7 @@ impl Retention for Context {
 impl Context {
     async fn retire_page(&self, request: v1::RetireRunsRequest) -> Result<v1::RetireRunsResponse, Failure> {
         let query = RetirementQuery::try_from(request)?;
+        check_reason(&query.reason).map_err(of_argument)?;
         let now = self.engine().now().await.map_err(|error| of_store(&error))?;
         let retirement = Retirement {
             tenant: query.tenant,
@@ -38,7 +40,7 @@ impl Context {
         let from = query.page_token.map(PageToken);
         let page = self
             .engine()
-            .retire_page(&retirement, from.as_ref(), query.page_size)
+            .retire_page(&retirement, from.as_ref(), RETIRED.of(query.page_size))
             .await
             .map_err(of_journal)?;
         let left = page.failed.into_iter();

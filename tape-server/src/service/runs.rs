@@ -2,20 +2,18 @@
 
 use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
+use tape_api::argument::RUNS;
 use tape_core::decider::Decider as _;
 use tape_core::id::StreamId;
-use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::{Missing, Rejection};
 use tape_proto::MESSAGE_BYTES_MAX;
-use tape_proto::convert::{ExecuteCommand, InvalidField, RunListQuery, RunQuestion};
+use tape_proto::convert::{ExecuteCommand, RunListQuery, RunQuestion};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::runs_server::Runs;
 use tape_store::contract::{PageToken, RunFilter};
 use tonic::{Request, Response, Status, Streaming};
 
-/// Runs of a page where the caller sets no size.
-const PAGE_RUNS: u32 = 100;
 /// Runs that are read from the store at once, whatever size the caller sets: each may have 256 KiB of labels.
 const RUNS_AT_ONCE: u32 = 512;
 /// Bytes of runs in one page: less than a message may have, overhead included.
@@ -97,14 +95,7 @@ impl Context {
 
     async fn list_page(&self, request: v1::ListRunsRequest) -> Result<v1::ListRunsResponse, Failure> {
         let query = RunListQuery::try_from(request)?;
-        let limit = query.page_size.unwrap_or(PAGE_RUNS);
-        if limit > PAGE_ENTRIES_MAX {
-            return Err(InvalidField::new(
-                "page_size",
-                format!("is {limit}, the limit is {PAGE_ENTRIES_MAX}"),
-            )
-            .into());
-        }
+        let limit = RUNS.of(query.page_size.unwrap_or_default());
         let token = query.page_token.map(PageToken);
         let filter = RunFilter {
             tenant: query.tenant,

@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::failure::{of_journal, of_store};
+use tape_api::argument::EVENTS;
 use tape_core::decider::Decider as _;
 use tape_core::id::{Seq, SessionId};
-use tape_core::limits::{BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
+use tape_core::limits::BATCH_BYTES_MAX;
 use tape_core::reply::{Limit, Missing, Rejection, Reply};
 use tape_engine::EventsFrom;
 use tape_proto::MESSAGE_BYTES_MAX;
@@ -82,13 +83,14 @@ impl Context {
     async fn session_view(&self, wire: v1::GetSessionRequest) -> Result<v1::GetSessionResponse, Failure> {
         let session = wire.session.ok_or_else(|| InvalidField::missing("session"))?;
         let session = SessionId::try_from(session).map_err(|error| error.within("session"))?;
-        if wire.events_max > PAGE_ENTRIES_MAX {
-            let problem = format!("is {}, the limit is {PAGE_ENTRIES_MAX}", wire.events_max);
-            return Err(InvalidField::new("events_max", problem).into());
-        }
         let from = match wire.page_token.as_str() {
             "" => None,
             token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
+        };
+        let wanted = match wire.events_max {
+            // Who asks without a token may want the state alone.
+            0 if from.is_none() => 0,
+            given => EVENTS.of(given),
         };
         let state = self.engine().session_state(&session).await.map_err(of_journal)?;
         let state = state.ok_or(Rejection::not_found(Missing::Session))?;
@@ -101,16 +103,12 @@ impl Context {
         }
         let left = room_beside(&view)?;
         // Events that do not fit beside the state come with the next page.
-        let max = if left < EVENTS_BYTES_MIN {
-            0
-        } else {
-            wire.events_max
-        };
+        let max = if left < EVENTS_BYTES_MIN { 0 } else { wanted };
         let after = Seq(wire.after_seq);
         let from = from.unwrap_or(EventsFrom::END);
         let page = self.engine().session_events(&session, from, after, max, left);
         let page = page.await.map_err(of_journal)?;
-        let older = page.older.filter(|_| wire.events_max > 0);
+        let older = page.older.filter(|_| wanted > 0);
         view.next_page_token = older.map(|from| from.to_string()).unwrap_or_default();
         view.events = page.events.into_iter().map(Into::into).collect();
         Ok(view)

@@ -6,7 +6,7 @@ mod pages;
 mod sessions;
 mod values;
 
-use crate::{Engine, Retirement as RetireBefore};
+use crate::{Engine, EventsFrom, Retirement as RetireBefore};
 use async_trait::async_trait;
 use failure::of_store;
 use futures::future::BoxFuture;
@@ -14,6 +14,7 @@ use futures::stream::BoxStream;
 use pages::{Reading, pages};
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::argument::{self, DUE, ENTRIES, EVENTS, RETIRED, RUNS, STREAMS, check_reason};
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_api::query::{
     FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
@@ -27,7 +28,6 @@ use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueComma
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
 use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
-use tape_core::limits::{INDEX_PAGE_MAX, RETIRED_PER_PAGE_MAX};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
@@ -101,8 +101,8 @@ impl Journal for Engine {
         from: OlderEvents,
         events_max: u32,
     ) -> Result<SessionEvents, JournalError> {
-        let from = from.0.parse().map_err(of_store)?;
-        sessions::events(self, session, from, events_max).await
+        let from = argument::token(Some(&from.0)).map_or(Ok(EventsFrom::END), str::parse);
+        sessions::events(self, session, from.map_err(of_store)?, EVENTS.of(events_max)).await
     }
 
     async fn value_state(
@@ -119,7 +119,8 @@ impl Journal for Engine {
 
     async fn read(&self, run: &RunId, after: Seq, limit: u32) -> Result<Vec<StoredEntry>, JournalError> {
         let stream = StreamId::Run(run.clone());
-        self.store().read(&stream, after, limit).await.map_err(of_store)
+        let page = self.store().read(&stream, after, ENTRIES.of(limit)).await;
+        page.map_err(of_store)
     }
 
     fn entries(&self, run: &RunId, after: Seq, until: Until) -> Pages {
@@ -169,7 +170,8 @@ impl Journal for Engine {
     ) -> Result<DuePage, JournalError> {
         let now = self.due_until().await.map_err(of_store)?;
         let until = now.plus_millis(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
-        let page = self.due_page(queue, until, token(from).as_ref(), limit).await;
+        let from = token(from);
+        let page = self.due_page(queue, until, from.as_ref(), DUE.of(limit)).await;
         let page = page.map_err(of_store)?;
         Ok(DuePage {
             work: page.hints.into_iter().map(|hint| due_work(hint, now)).collect(),
@@ -229,7 +231,8 @@ impl Journal for Engine {
             label,
             ..RunFilter::all(tenant)
         };
-        let page = self.store().runs(&filter, token(from).as_ref(), limit).await;
+        let from = token(from);
+        let page = self.store().runs(&filter, from.as_ref(), RUNS.of(limit)).await;
         let page = page.map_err(of_store)?;
         Ok(RunPage {
             runs: page.runs,
@@ -238,7 +241,7 @@ impl Journal for Engine {
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {
-        let page = Self::streams(self, token(from).as_ref(), INDEX_PAGE_MAX).await;
+        let page = Self::streams(self, token(from).as_ref(), STREAMS.max).await;
         let page = page.map_err(of_store)?;
         Ok(StreamPage {
             streams: page.streams,
@@ -259,6 +262,7 @@ impl Journal for Engine {
             reason,
             dry_run,
         } = retirement.clone();
+        check_reason(&reason)?;
         let older_than_ms = u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX);
         let now = self.now().await.map_err(of_store)?;
         let retirement = RetireBefore {
@@ -269,9 +273,7 @@ impl Journal for Engine {
             dry_run,
         };
         let from = token(from);
-        let page = self
-            .retire_page(&retirement, from.as_ref(), RETIRED_PER_PAGE_MAX)
-            .await?;
+        let page = self.retire_page(&retirement, from.as_ref(), RETIRED.max).await?;
         let left = page.failed.into_iter();
         Ok(RetiredPage {
             runs: page.runs,
@@ -288,7 +290,7 @@ impl Journal for Engine {
     }
 
     async fn check_index(&self, from: Option<&str>, correct: bool) -> Result<IndexPage, JournalError> {
-        let page = Self::check_index(self, token(from).as_ref(), INDEX_PAGE_MAX, correct).await?;
+        let page = Self::check_index(self, token(from).as_ref(), STREAMS.max, correct).await?;
         let findings = page.findings.into_iter().map(|finding| IndexFinding {
             kind: finding.problem.kind().to_owned(),
             problem: finding.problem.to_string(),
@@ -304,7 +306,7 @@ impl Journal for Engine {
 }
 
 fn token(from: Option<&str>) -> Option<PageToken> {
-    from.map(|from| PageToken(from.to_owned()))
+    argument::token(from).map(|from| PageToken(from.to_owned()))
 }
 
 fn due_work(hint: Hint, now: Timestamp) -> DueWork {

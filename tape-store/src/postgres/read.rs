@@ -98,7 +98,8 @@ pub(super) fn page(stream: &StreamId, after: Seq, rows: &[PgRow]) -> Result<Vec<
     };
     let first = asked(after, 0).max(begin);
     let mut entries = Vec::with_capacity(rows.len());
-    for (row, expected) in rows.iter().zip(first..) {
+    let numbers = std::iter::successors(Some(first), |n| n.checked_add(1));
+    for (row, expected) in rows.iter().zip(numbers) {
         let seq: i64 = get(row, 0)?;
         if seq != expected {
             let problem = "the entry is not there, and a later one is";

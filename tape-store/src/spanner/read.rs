@@ -80,9 +80,9 @@ pub(super) async fn entries(
                 problem,
             ))
         };
-        let mut numbered = entries.iter().zip(first.0..);
-        if let Some((_, expected)) = numbered.find(|(entry, expected)| entry.seq.0 != *expected) {
-            return missing(Seq(expected));
+        let mut numbered = entries.iter().zip(first.onward());
+        if let Some((_, expected)) = numbered.find(|(entry, expected)| entry.seq != *expected) {
+            return missing(expected);
         }
         if first.0 == after.0.saturating_add(1) {
             return Ok(entries);

@@ -115,7 +115,8 @@ pub(super) async fn entries(
         return Ok(Vec::new());
     };
     let mut entries = Vec::with_capacity(rows.len());
-    for (row, expected) in rows.iter().zip(first..) {
+    let numbers = std::iter::successors(Some(first), |n| n.checked_add(1));
+    for (row, expected) in rows.iter().zip(numbers) {
         let (own, of): (i64, Option<i64>) = (get(row, 1)?, get(row, 2)?);
         let seq: Option<i64> = get(row, 3)?;
         if (of, seq) != (Some(own), Some(expected)) {

@@ -64,8 +64,10 @@ pub(super) async fn a_payload_is_erased_and_an_entry_says_so(journal: Arc<dyn Jo
             },
         )
     };
-    let refused = journal.erase(&run.stream(), erasing(99)).await;
-    assert!(matches!(refused, Err(JournalError::Rejected(_))), "{refused:?}");
+    for beyond in [99, u64::MAX - 1, u64::MAX] {
+        let refused = journal.erase(&run.stream(), erasing(beyond)).await;
+        assert!(matches!(refused, Err(JournalError::Rejected(_))), "{refused:?}");
+    }
     let said = journal.erase(&run.stream(), erasing(1)).await.unwrap();
     journal.finish_erasures(&run.stream()).await.unwrap();
     let first = journal.read(&run.run, Seq::ZERO, 1).await.unwrap();

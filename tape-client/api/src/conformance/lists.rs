@@ -1,8 +1,8 @@
 //! Lists, indexes and retention.
 
 use super::agent::{Driven, ask, begin, run_id, text};
+use crate::Journal;
 use crate::query::{Retirement, RunQuery};
-use crate::{Journal, JournalError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,14 +54,6 @@ pub(super) async fn runs_are_listed_by_every_filter(journal: Arc<dyn Journal>) {
         ..all
     };
     assert_eq!(listed(&journal, &elsewhere).await, []);
-}
-
-pub(super) async fn a_token_of_another_list_is_refused(journal: Arc<dyn Journal>) {
-    let all = RunQuery::all(Tenant::new("t").unwrap());
-    let refused = journal.runs(&all, Some("not a token"), 10).await;
-    assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
-    let refused = journal.streams(Some("not a token")).await;
-    assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
 }
 
 pub(super) async fn streams_are_found_and_their_indexes_fit(journal: Arc<dyn Journal>) {

@@ -23,7 +23,7 @@ fn delta(key: &str, json: &str) -> Delta {
     Delta(BTreeMap::from([(Key::new(key).unwrap(), Some(json))]))
 }
 
-async fn create(journal: &Arc<dyn Journal>, session: &SessionId) {
+pub(super) async fn create(journal: &Arc<dyn Journal>, session: &SessionId) {
     let create = SessionCommand::Create {
         session: session.clone(),
         state: Delta::default(),
@@ -31,7 +31,12 @@ async fn create(journal: &Arc<dyn Journal>, session: &SessionId) {
     ask(journal, session, create).await.unwrap();
 }
 
-async fn append(journal: &Arc<dyn Journal>, session: &SessionId, event: &str, delta: Delta) -> Seq {
+pub(super) async fn append(
+    journal: &Arc<dyn Journal>,
+    session: &SessionId,
+    event: &str,
+    delta: Delta,
+) -> Seq {
     let append = SessionCommand::Append {
         event: EventId::new(event).unwrap(),
         expected: None,

@@ -219,3 +219,81 @@ async fn nothing_to_export_is_an_error() {
         assert!(!out(&output).contains("\"streams\""), "{args:?}");
     }
 }
+
+#[tokio::test]
+async fn a_run_that_is_named_twice_is_exported_and_counted_once() {
+    let seeded = Seeded::new().await;
+    let output = seeded.tape(&["export", DONE, DONE]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output), export(&seeded));
+    assert!(err(&output).ends_with("\n1 run, 7 entries verified, 0 payloads erased, 0 broken\n"));
+}
+
+#[tokio::test]
+async fn an_export_that_fails_says_of_which_run_or_file() {
+    let seeded = Seeded::new().await;
+    let missing = "acme/treasury/ann/s1/missing";
+    let refused = seeded.tape(&["export", DONE, missing]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).ends_with(&format!("tape: there is no run '{missing}'\n")));
+    let nowhere = seeded.dir.path().join("none/export.jsonl");
+    let refused = seeded.tape(&["export", DONE, "--out", nowhere.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        err(&refused).contains(nowhere.to_str().unwrap()),
+        "{}",
+        err(&refused)
+    );
+}
+
+/// The names in the directory of the store and of exports, without those of the store.
+fn files(seeded: &Seeded) -> Vec<String> {
+    let names = std::fs::read_dir(seeded.dir.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with("book.db")).collect()
+}
+
+#[tokio::test]
+async fn an_export_that_ends_early_leaves_the_one_before() {
+    let seeded = Seeded::new().await;
+    let path = seeded.dir.path().join("export.jsonl");
+    let file = path.to_str().unwrap();
+    assert!(seeded.tape(&["export", "--out", file, DONE]).status.success());
+    let before = std::fs::read_to_string(&path).unwrap();
+    let missing = "acme/treasury/ann/s1/missing";
+    let away = "--store=tape://127.0.0.1:1";
+    for args in [
+        &["export", "--out", file, missing][..],
+        &["export", "--out", file, DONE, missing],
+        &["export", "--out", file, "--tenant", "other"],
+        &["export", "--out", file, away, DONE],
+    ] {
+        let output = seeded.tape(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", err(&output));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before, "{args:?}");
+        assert_eq!(files(&seeded), ["export.jsonl"], "{args:?}");
+    }
+    // The reader of what is said about it is gone: it is cut short, too.
+    let mut cut = seeded.command(&["export", "--out", file, DONE]);
+    let status = cut.stdout(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    assert_eq!(files(&seeded), ["export.jsonl"]);
+}
+
+/// A pipe whose reader is gone.
+fn closed() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[tokio::test]
+async fn what_is_cut_short_is_no_success() {
+    let seeded = Seeded::new().await;
+    for args in [&["export", DONE][..], &["verify", DONE], &["agenda", "check"]] {
+        let status = seeded.command(args).stdout(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{args:?}");
+    }
+    // What only shows is read as far as the reader likes.
+    let mut runs = seeded.command(&["runs", "--tenant", "acme"]);
+    assert!(runs.stdout(closed()).status().unwrap().success());
+}

@@ -92,6 +92,59 @@ async fn runs_are_listed_with_the_version_that_began_them_where_any_has_one() {
 }
 
 #[tokio::test]
+async fn a_run_whose_version_was_erased_is_listed_as_such() {
+    let seeded = Seeded::new().await;
+    seeded.of_version("next", "2").await;
+    for run in ["acme/treasury/ann/s1/next", "acme/treasury/ann/s1/unknown"] {
+        let erased = seeded.tape(&[
+            "--as",
+            "olga",
+            "--yes",
+            "erase",
+            run,
+            "1",
+            "--reason",
+            "asked for",
+        ]);
+        assert!(erased.status.success(), "{erased:?}");
+    }
+    seeded.says(&["runs", "--tenant", "acme"], &expect![[r#"
+        2026-11-22 13:00:00.000  completed     (erased)  acme/treasury/ann/s1/next
+        2026-11-22 12:00:03.750  running       (erased)  acme/treasury/ann/s1/unknown  ALONE since 2026-11-22 12:00:33.750, last driven by agent-1
+        2026-11-22 12:00:02.750  suspended     -         acme/treasury/ann/s1/waiting
+        2026-11-22 12:00:00.000  completed     -         acme/treasury/ann/s1/done  desk=fx
+    "#]]);
+    seeded.says(
+        &[
+            "runs",
+            "--tenant",
+            "acme",
+            "--label",
+            "tape.erased=labels",
+            "--json",
+        ],
+        &expect![[r#"
+            {"agent_version":null,"begun":"2026-11-22 13:00:00.000","changed":"2026-11-22 13:00:00.000","damaged":null,"driver":null,"labels":{"tape.erased":"labels"},"run":"acme/treasury/ann/s1/next","status":"completed"}
+            {"agent_version":null,"begun":"2026-11-22 12:00:03.750","changed":"2026-11-22 12:00:03.750","damaged":null,"driver":{"alone_since":"2026-11-22 12:00:33.750","cancel":null,"last":"agent-1","redrive":"2026-11-22 12:00:33.750"},"labels":{"tape.erased":"labels"},"run":"acme/treasury/ann/s1/unknown","status":"running"}
+            {"cut":false,"listed":2}
+        "#]],
+    );
+    seeded.says(&["stuck", "--tenant", "acme"], &expect![[r#"
+        acme/treasury/ann/s1/waiting  since 2026-11-22 12:00:02.750
+          gate approval: it waits for an answer
+            tape approve acme/treasury/ann/s1/waiting approval --seen 3 --reason WHY
+            tape approve acme/treasury/ann/s1/waiting approval --seen 3 --deny --reason WHY
+        acme/treasury/ann/s1/unknown  since 2026-11-22 12:00:03.750
+          the run: it is to be driven again since 2026-11-22 12:00:33.750, and no worker has taken it: its labels were erased, and with them the version that began it, so that what chooses agents of app 'treasury' by version leaves it. It needs a `tape-reactor` with one agent for all versions, or its own program to begin it
+            tape cancel acme/treasury/ann/s1/unknown --reason WHY
+          effect #0.0 bank pay: it is to be asked about since 2026-11-22 12:00:04.250, and no worker has claimed it: it needs a `tape-reactor` with connector 'bank'
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --confirmed RESULT --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --failed --attempt 1 --reason WHY
+            tape settle acme/treasury/ann/s1/unknown '#0.0' --resend --attempt 1 --reason WHY
+    "#]]);
+}
+
+#[tokio::test]
 async fn a_run_is_shown_as_a_timeline() {
     let seeded = Seeded::new().await;
     seeded.says(&["show", DONE], &expect![[r#"

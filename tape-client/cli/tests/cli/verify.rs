@@ -206,7 +206,7 @@ async fn nothing_to_verify_is_an_error() {
     seeded.refuses(
         &["verify", "acme/treasury/ann/s1/missing"],
         &expect![[r#"
-        tape: there is no such run
+        tape: there is no run 'acme/treasury/ann/s1/missing'
     "#]],
     );
     seeded.refuses(
@@ -253,4 +253,30 @@ async fn a_feed_with_a_damaged_entry_says_so_and_ends_with_the_code_of_damage() 
             String::from_utf8(text.stdout).unwrap().lines().count() + 1
         );
     }
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_typed_must_be_that_of_the_run() {
+    let seeded = Seeded::new().await;
+    let other = expect![[r#"
+        tape: tenant: is 'other', and acme/treasury/ann/s1/done is of another
+    "#]];
+    for command in ["verify", "export"] {
+        seeded.refuses(&[command, DONE, "--tenant", "other"], &other);
+        let same = seeded.tape(&[command, DONE, "--tenant", "acme"]);
+        assert!(same.status.success(), "{command}");
+        // That of the environment is only what is meant where nothing is named.
+        let mut command = seeded.command(&[command, DONE]);
+        assert!(command.env("TAPE_TENANT", "other").status().unwrap().success());
+    }
+    let stream = "acme/run/treasury/ann/s1/done";
+    seeded.refuses(&["verify", "--stream", stream, "--tenant", "other"], &other);
+    seeded.refuses(
+        &["verify", "--all", "--tenant", "acme"],
+        &expect![[r#"
+        tape: tenant: is one, and --all means all of them: say one of the two
+    "#]],
+    );
+    let mut all = seeded.command(&["verify", "--all"]);
+    assert!(all.env("TAPE_TENANT", "other").status().unwrap().success());
 }

@@ -3,7 +3,6 @@
 use super::field::{InvalidField, name, optional_name, required};
 use crate::v1;
 use tape_core::id::{Principal, RunId, Tenant};
-use tape_core::limits::{RETIRED_PER_PAGE_MAX, TEXT_BYTES_MAX};
 
 /// Which runs to retire, on whose behalf and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub struct RetirementQuery {
     pub principal: Option<Principal>,
     /// Whether to count only and change nothing.
     pub dry_run: bool,
-    /// Most runs to look at, at most [`RETIRED_PER_PAGE_MAX`].
+    /// Most runs to look at; zero where the server chooses.
     pub page_size: u32,
     /// Where the page begins; none for the first.
     pub page_token: Option<String>,
@@ -27,27 +26,13 @@ pub struct RetirementQuery {
 impl TryFrom<v1::RetireRunsRequest> for RetirementQuery {
     type Error = InvalidField;
     fn try_from(wire: v1::RetireRunsRequest) -> Result<Self, InvalidField> {
-        if wire.reason.is_empty() {
-            return Err(InvalidField::missing("reason"));
-        }
-        if wire.reason.len() > TEXT_BYTES_MAX {
-            let problem = format!("has {} bytes, the limit is {TEXT_BYTES_MAX}", wire.reason.len());
-            return Err(InvalidField::new("reason", problem));
-        }
-        if wire.page_size > RETIRED_PER_PAGE_MAX {
-            let problem = format!("is {}, the limit is {RETIRED_PER_PAGE_MAX}", wire.page_size);
-            return Err(InvalidField::new("page_size", problem));
-        }
         Ok(Self {
             tenant: name("tenant", &wire.tenant)?,
             older_than_ms: wire.older_than_ms,
             reason: wire.reason,
             principal: optional_name("principal", wire.principal.as_ref())?,
             dry_run: wire.dry_run,
-            page_size: match wire.page_size {
-                0 => RETIRED_PER_PAGE_MAX,
-                given => given,
-            },
+            page_size: wire.page_size,
             page_token: (!wire.page_token.is_empty()).then_some(wire.page_token),
         })
     }

@@ -105,7 +105,7 @@ impl From<RunListQuery> for v1::ListRunsRequest {
 pub struct DueQuery {
     /// The queue.
     pub queue: Queue,
-    /// Most hints under way at a time and per shard.
+    /// Most hints under way at a time and per shard; zero where the server chooses.
     pub limit: u32,
     /// Work that is still due is pushed again after so many milliseconds; none where the server chooses.
     pub repeat_ms: Option<u64>,
@@ -118,13 +118,6 @@ pub struct DueQuery {
 impl TryFrom<v1::DueRequest> for DueQuery {
     type Error = InvalidField;
     fn try_from(wire: v1::DueRequest) -> Result<Self, InvalidField> {
-        let max = tape_core::limits::PAGE_ENTRIES_MAX;
-        if !(1..=max).contains(&wire.limit) {
-            return Err(InvalidField::new(
-                "limit",
-                format!("is {}, not between 1 and {max}", wire.limit),
-            ));
-        }
         if (1..100).contains(&wire.repeat_ms) {
             return Err(InvalidField::new(
                 "repeat_ms",

@@ -749,10 +749,11 @@ pub struct Begin {
     /// How long the lease lasts unless renewed: 100 ms to one hour.
     #[prost(uint64, tag = "3")]
     pub lease_ms: u64,
-    /// Takes the run from the holder of this epoch, which handed it over. Without it, the live lease of another holder refuses the caller.
+    /// Takes the run from the holder of this epoch, which handed it over. Refused where the run is at another epoch (`FENCED`) or that holder gave
+    /// it up (`NOT_FOUND`): each epoch is adopted once. Without it, the live lease of another holder refuses the caller.
     #[prost(uint64, optional, tag = "4")]
     pub adopt_epoch: ::core::option::Option<u64>,
-    /// Whether the caller is recovery, which takes only runs that are due.
+    /// Whether the caller is recovery, which takes only runs that are due. That is a re-drive, which counts once an agent has the run.
     #[prost(bool, tag = "5")]
     pub recovery: bool,
 }
@@ -1984,7 +1985,7 @@ pub struct ListRunsRequest {
     /// Only runs that began before this time.
     #[prost(int64, optional, tag = "6")]
     pub begun_before_us: ::core::option::Option<i64>,
-    /// Most runs of a page, at most 4096; zero for 100.
+    /// Most runs of a page; zero for 100. More than 4096 is taken as 4096.
     #[prost(uint32, tag = "7")]
     pub page_size: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
@@ -2135,7 +2136,7 @@ pub struct GetSessionRequest {
     /// Only events after this entry; zero for all.
     #[prost(uint64, tag = "2")]
     pub after_seq: u64,
-    /// Most events, the newest ones, at most 4096; zero for the state only.
+    /// Most events, the newest ones; more than 4096 is taken as 4096. Zero for the state only, or with `page_token` for 100.
     #[prost(uint32, tag = "3")]
     pub events_max: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
@@ -2371,7 +2372,8 @@ pub struct DueRequest {
     /// The queue.
     #[prost(enumeration = "Queue", tag = "1")]
     pub queue: i32,
-    /// Most hints under way at a time and per shard, 1 to 4096: work beyond them is pushed when earlier work is done.
+    /// Most hints under way at a time and per shard; zero for 100. More than 4096 is taken as 4096. Work beyond them is pushed when earlier
+    /// work is done.
     #[prost(uint32, tag = "2")]
     pub limit: u32,
     /// Work that is still due is pushed again after so many milliseconds, at least 100; zero for 30 seconds.
@@ -2449,7 +2451,7 @@ pub struct FinishErasuresResponse {}
 /// Asks for a page of the names of streams.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamsRequest {
-    /// Most names of the page, up to 500; zero lets the server choose.
+    /// Most names of the page; zero for 500. More than 500 is taken as 500.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
@@ -2505,7 +2507,7 @@ pub struct ReadStreamRequest {
 /// Asks for a page of the indexes to be compared with the streams.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CheckIndexRequest {
-    /// Most streams or pieces of due work that are checked, up to 500; zero lets the server choose.
+    /// Most streams or pieces of due work that are checked; zero for 500. More than 500 is taken as 500.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.
@@ -2565,7 +2567,7 @@ pub struct RetireRunsRequest {
     /// Whether only to count, and change nothing.
     #[prost(bool, tag = "5")]
     pub dry_run: bool,
-    /// Most runs that are looked at, at most 256; zero for 256.
+    /// Most runs that are looked at; zero for 256. More than 256 is taken as 256.
     #[prost(uint32, tag = "6")]
     pub page_size: u32,
     /// Where the page begins: `next_page_token` of the page before; empty for the first.

@@ -102,14 +102,20 @@ impl History<'_> {
             until: ms(now, begin.lease_ms),
         };
         match self.life() {
-            Life::New if begin.create.is_some() => return Ok(leased),
+            Life::New if begin.create.is_some() && begin.adopt.is_none() => return Ok(leased),
             Life::New => return no("NotFound"),
             Life::Ended(ending) => return Ok(R::Ended { ending }),
             Life::Compensating => return Ok(R::Compensating),
             Life::Running | Life::Suspended => {}
         }
-        let adopts = begin.adopt == Some(self.epoch());
-        need(adopts || self.driver(now).is_none(), "LeaseHeld")?;
+        match begin.adopt {
+            Some(epoch) => {
+                need(epoch == self.epoch(), "Fenced")?;
+                let holds = self.lease().is_some_and(|lease| !lease.given_up);
+                need(holds && self.life() == Life::Running, "NotFound")?;
+            }
+            None => need(self.driver(now).is_none(), "LeaseHeld")?,
+        }
         if self.cancelling() {
             return Ok(self.closing(RunOutcome::Cancelled { reason: self.why() }));
         }

@@ -3,7 +3,6 @@
 use crate::config::{AgentEntry, AgentKind, File, Misconfigured};
 use crate::parts::{check_command, check_is_there, unusable, variable};
 use std::sync::Arc;
-use std::time::Duration;
 use tape_core::id::{AgentVersion, App};
 use tape_environment::Environment;
 use tape_reactors::{AgentEngineRedriver, CommandRedriver, HttpRedriver, Redriver, Registry};
@@ -12,8 +11,7 @@ pub(crate) fn agents(file: &File, environment: &Arc<dyn Environment>) -> Result<
     let mut all = Registry::new();
     for (app, entry) in &file.agents {
         let of = format!("agents.{app}");
-        let names_none = entry.url.is_none() && entry.command.is_none();
-        if !names_none || entry.versions.is_empty() {
+        if entry.is_somewhere() || entry.versions.is_empty() {
             let place = Place::of(file, app, None, entry, environment);
             all = place.add(all, &of, entry)?;
         }
@@ -61,6 +59,7 @@ impl Place {
             (None, Some([program, args @ ..]), _) => {
                 Ok(self.fill(all, command(of, program, args, entry)?.environment(environment)))
             }
+            (None, Some([]), _) => Err(Misconfigured::no_program(of)),
             _ => Err(Misconfigured::NoAgent { of: of.to_owned() }),
         }
     }
@@ -78,7 +77,7 @@ fn endpoint(of: &str, url: &str, entry: &AgentEntry) -> Result<HttpRedriver, Mis
         return Err(not_of_its_kind(of, "method", AgentKind::AgentEngine));
     }
     no_env(of, entry)?;
-    let redriver = HttpRedriver::new(url, timeout(entry)).map_err(|source| unusable(of, source))?;
+    let redriver = HttpRedriver::new(url, entry.timeout()).map_err(|source| unusable(of, source))?;
     Ok(match &entry.secret_env {
         Some(from) => {
             let secret = variable(format!("{of}.secret_env"), from)?;
@@ -94,7 +93,7 @@ fn engine(of: &str, url: &str, entry: &AgentEntry) -> Result<AgentEngineRedriver
         return Err(not_of_its_kind(of, "secret_env", AgentKind::Http));
     }
     no_env(of, entry)?;
-    let redriver = AgentEngineRedriver::new(url, timeout(entry));
+    let redriver = AgentEngineRedriver::new(url, entry.timeout());
     let redriver = redriver.map_err(|source| unusable(of, source))?;
     Ok(match &entry.method {
         Some(method) => redriver.method(method),
@@ -120,13 +119,9 @@ fn command(
         });
     }
     check_command(of, program, args, &entry.env)?;
-    let redriver = CommandRedriver::new(program, args.iter().cloned(), timeout(entry));
+    let redriver = CommandRedriver::new(program, args.iter().cloned(), entry.timeout());
     check_is_there(of, redriver.is_there())?;
     Ok(redriver.inherit(entry.env.iter().cloned()))
-}
-
-const fn timeout(entry: &AgentEntry) -> Duration {
-    Duration::from_millis(entry.timeout_ms)
 }
 
 fn no_env(of: &str, entry: &AgentEntry) -> Result<(), Misconfigured> {

@@ -115,14 +115,13 @@ pub(crate) struct AgentEntry {
     pub(crate) env: Vec<String>,
     /// The method of the agent's class that Agent Engine is to call.
     pub(crate) method: Option<String>,
-    /// The longest that the agent works on a run in one re-drive.
-    #[serde(default = "an_hour")]
-    pub(crate) timeout_ms: u64,
+    /// The longest that the agent works on a run in one re-drive; by default an hour.
+    timeout_ms: Option<u64>,
     /// Runs of the app that are re-driven at once; by default a quarter of the queue's places.
     concurrency: Option<usize>,
     /// The environment variable with the secret that requests are signed with.
     pub(crate) secret_env: Option<String>,
-    /// Agents for the runs that these versions began.
+    /// Agents for the runs that these versions began. Each has settings of its own, and none of those beside it.
     #[serde(default)]
     pub(crate) versions: BTreeMap<AgentVersion, Self>,
 }
@@ -139,10 +138,8 @@ const fn sixteen() -> usize {
     16
 }
 
-const fn an_hour() -> u64 {
-    3_600_000
-}
-
+/// The longest that an agent works on a run in one re-drive, where it says nothing else.
+const WORK: Duration = Duration::from_hours(1);
 /// The longest wait that can be set, in milliseconds: a week.
 const WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Most calls or pieces of work under way at once.
@@ -185,9 +182,38 @@ pub(crate) enum Misconfigured {
     },
 }
 
+impl Misconfigured {
+    /// The error for the empty `command` of `of`.
+    pub(crate) fn no_program(of: &str) -> Self {
+        Self::Invalid {
+            key: format!("{of}.command"),
+            problem: "is empty: its first word is the program".to_owned(),
+        }
+    }
+}
+
 impl AgentEntry {
     fn check(&self, of: &str) -> Result<(), Misconfigured> {
-        within(&format!("{of}.timeout_ms"), self.timeout_ms, &(1..=WAIT_MS_MAX))?;
+        if let Some(given) = self.timeout_ms {
+            within(&format!("{of}.timeout_ms"), given, &(1..=WAIT_MS_MAX))?;
+        }
+        if let Some(given) = self.concurrency {
+            within(&format!("{of}.concurrency"), given, &(1..=PLACES_MAX))?;
+        }
+        self.check_versions(of)
+    }
+
+    fn check_versions(&self, of: &str) -> Result<(), Misconfigured> {
+        // A setting that no agent has is a mistake. Without its secret, the requests of all versions would not be signed.
+        let idle = !self.is_somewhere() && !self.versions.is_empty();
+        if let Some(key) = self.settings().filter(|_| idle).next() {
+            return Err(Misconfigured::Invalid {
+                key: format!("{of}.{key}"),
+                problem: "is of no agent: beside it stands no `url` or `command`, and each of the `versions` has settings \
+                          of its own"
+                    .to_owned(),
+            });
+        }
         for (version, entry) in &self.versions {
             let of = format!("{of}.versions.{version}");
             if !entry.versions.is_empty() {
@@ -196,9 +222,44 @@ impl AgentEntry {
                     problem: "is within a version already".to_owned(),
                 });
             }
+            if self.secret_env.is_some() && entry.is_endpoint() && entry.secret_env.is_none() {
+                return Err(Misconfigured::Invalid {
+                    key: format!("{of}.secret_env"),
+                    problem: "is not there, while the agent without a version has one: each has settings of its own"
+                        .to_owned(),
+                });
+            }
             entry.check(&of)?;
         }
         Ok(())
+    }
+
+    /// Whether the entry says where an agent is.
+    pub(crate) const fn is_somewhere(&self) -> bool {
+        self.url.is_some() || self.command.is_some()
+    }
+
+    /// Whether the agent is an endpoint of its own, whose requests can be signed.
+    const fn is_endpoint(&self) -> bool {
+        self.url.is_some() && matches!(self.kind, None | Some(AgentKind::Http))
+    }
+
+    /// The keys of the settings that are given of an agent, beside where it is.
+    fn settings(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("kind", self.kind.is_some()),
+            ("env", !self.env.is_empty()),
+            ("method", self.method.is_some()),
+            ("timeout_ms", self.timeout_ms.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+            ("secret_env", self.secret_env.is_some()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
+    }
+
+    /// The longest that the agent works on a run in one re-drive.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout_ms.map_or(WORK, Duration::from_millis)
     }
 }
 

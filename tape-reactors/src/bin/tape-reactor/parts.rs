@@ -23,6 +23,7 @@ pub(crate) fn connectors(
                     places,
                 )
             }
+            (None, Some([])) => return Err(Misconfigured::no_program(&format!("connectors.{name}"))),
             _ => {
                 return Err(Misconfigured::Neither {
                     connector: name.clone(),

@@ -49,7 +49,10 @@ impl Place {
 /// The shards that have more, each with the hint to continue after.
 fn read(token: &PageToken, queue: Queue, shards: u16) -> Result<Vec<(Shard, Option<Hint>)>, StoreError> {
     let places: Option<Vec<Place>> = serde_json::from_str(&token.0).ok();
-    let places = places.filter(|places| places.len() <= usize::from(shards));
+    // Each shard once, in their order: so they are written. A token without any is of no page.
+    let ordered = |places: &Vec<Place>| places.is_sorted_by(|one, next| one.shard < next.shard);
+    let known = |places: &Vec<Place>| places.last().is_some_and(|last| last.shard < shards);
+    let places = places.filter(|places| ordered(places) && known(places));
     let place = |place: Place| Some((Shard(place.shard), Some(place.hint(queue)?)));
     let places = places.and_then(|places| places.into_iter().map(place).collect());
     places.ok_or_else(|| StoreError::Invalid {

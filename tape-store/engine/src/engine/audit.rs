@@ -91,7 +91,7 @@ impl Parts {
         sorted.dedup();
         let mut rest = &sorted[..];
         while let Some(first) = rest.first().copied() {
-            let in_turn = rest.iter().zip(first.0..).take_while(|(seq, n)| seq.0 == *n);
+            let in_turn = rest.iter().zip(first.onward()).take_while(|(seq, n)| *seq == n);
             let limit = u32::try_from(in_turn.count()).map_or(PAGE, |entries| entries.min(PAGE));
             let page = self
                 .store

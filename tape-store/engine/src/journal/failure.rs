@@ -19,7 +19,10 @@ impl From<EngineError> for JournalError {
 pub(super) fn of_store(error: StoreError) -> JournalError {
     match error {
         StoreError::Unavailable { .. } => JournalError::unavailable(error),
-        StoreError::Invalid { .. } => JournalError::Invalid(error.to_string()),
+        // Named as the field of the contract is, so that both doors say the same.
+        StoreError::Invalid { what, problem } => {
+            JournalError::Invalid(format!("{}: {problem}", what.replace(' ', "_")))
+        }
         _ => JournalError::damaged(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Engine, EventsFrom};
 use tape_api::JournalError;
+use tape_api::argument::EVENTS;
 use tape_api::query::{OlderEvents, RecordedEvent, SessionEvents, SessionView};
 use tape_core::codec::decode;
 use tape_core::decider::Decider as _;
@@ -18,7 +19,7 @@ pub(super) async fn view(
     };
     let page = match events_max {
         0 => None,
-        max => Some(events(engine, session, EventsFrom::END, max).await?),
+        max => Some(events(engine, session, EventsFrom::END, EVENTS.of(max)).await?),
     };
     let (events, older) = page.map(|page| (page.events, page.older)).unwrap_or_default();
     Ok(Some(SessionView {

@@ -1,0 +1,115 @@
+//! The checks of arguments, once for every journal and for the server: how long a page is, where it begins, and what a reason is.
+//!
+//! Pages follow Google's AIP-158: a page of size zero has the usual size, and one that is larger than the largest has the largest.
+
+use crate::error::JournalError;
+use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX, TEXT_BYTES_MAX};
+
+/// An argument that no journal takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {problem}")]
+pub struct InvalidArgument {
+    /// Which: the name of its field.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl From<InvalidArgument> for JournalError {
+    fn from(invalid: InvalidArgument) -> Self {
+        Self::Invalid(invalid.to_string())
+    }
+}
+
+/// The sizes that the pages of a list may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// The size where the caller leaves it to the journal.
+    pub usual: u32,
+    /// The largest.
+    pub max: u32,
+}
+
+/// Pages of runs.
+pub const RUNS: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of the entries of a run.
+pub const ENTRIES: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of the events of a session.
+pub const EVENTS: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of due work, of each shard.
+pub const DUE: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of streams, and of indexes that are compared with them.
+pub const STREAMS: PageSize = PageSize::whole(INDEX_PAGE_MAX);
+/// Pages of runs that are looked at to be retired.
+pub const RETIRED: PageSize = PageSize::whole(RETIRED_PER_PAGE_MAX);
+
+/// The usual size of a page of which a caller may ask for thousands.
+const USUAL: u32 = 100;
+
+impl PageSize {
+    const fn up_to(max: u32) -> Self {
+        Self { usual: USUAL, max }
+    }
+
+    const fn whole(max: u32) -> Self {
+        Self { usual: max, max }
+    }
+
+    /// The size of a page for which `asked` were asked: the usual one for zero, and the largest at most.
+    #[must_use]
+    pub const fn of(self, asked: u32) -> u32 {
+        match asked {
+            0 => self.usual,
+            asked if asked > self.max => self.max,
+            asked => asked,
+        }
+    }
+}
+
+/// The token of a page; none for the first, which an empty token stands for, too.
+#[must_use]
+pub fn token(given: Option<&str>) -> Option<&str> {
+    given.filter(|token| !token.is_empty())
+}
+
+/// Checks a reason, which the record must have.
+///
+/// # Errors
+/// [`InvalidArgument`] where it is empty or longer than [`TEXT_BYTES_MAX`] bytes.
+pub fn check_reason(reason: &str) -> Result<(), InvalidArgument> {
+    if (1..=TEXT_BYTES_MAX).contains(&reason.len()) {
+        return Ok(());
+    }
+    Err(InvalidArgument {
+        what: "reason",
+        problem: format!("has {} bytes, not 1 to {TEXT_BYTES_MAX}", reason.len()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RETIRED, RUNS, check_reason, token};
+
+    #[test]
+    fn a_size_that_is_not_asked_for_is_the_usual_one_and_none_is_larger_than_the_largest() {
+        let sizes = |asked| (RUNS.of(asked), RETIRED.of(asked));
+        assert_eq!(sizes(0), (100, 256));
+        assert_eq!(sizes(1), (1, 1));
+        assert_eq!(sizes(4_096), (4_096, 256));
+        assert_eq!(sizes(u32::MAX), (4_096, 256));
+    }
+
+    #[test]
+    fn an_empty_token_is_that_of_the_first_page() {
+        assert_eq!(token(Some("")), None);
+        assert_eq!(token(Some("7")), Some("7"));
+    }
+
+    #[test]
+    fn a_reason_has_from_one_byte_to_as_many_as_a_text_may_have() {
+        assert!(check_reason(&"x".repeat(8_192)).is_ok());
+        for wrong in ["", &"x".repeat(8_193)] {
+            assert_eq!(check_reason(wrong).unwrap_err().what, "reason");
+        }
+    }
+}

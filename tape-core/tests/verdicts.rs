@@ -272,6 +272,7 @@ fn a_run_that_got_stuck_again_is_not_let_go_on() {
         while journal.state.stuck().is_none() {
             journal.wait(1_000_000);
             ask(journal, "begin r recovery there").unwrap();
+            ask(journal, "begin a adopts there").unwrap();
         }
     };
     stuck(&mut journal);
@@ -290,6 +291,7 @@ fn a_stuck_run_is_cancelled_at_once_whatever_its_lease_says() {
     while journal.state.stuck().is_none() {
         journal.wait(1_000_000);
         ask(&mut journal, "begin r recovery there").unwrap();
+        ask(&mut journal, "begin a adopts there").unwrap();
     }
     // By a slow clock, the lease of the last driver has not ended.
     journal.now = journal.now.minus_millis(1_000_000);

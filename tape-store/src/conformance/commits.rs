@@ -175,7 +175,7 @@ pub(super) async fn a_large_group_commits_what_fits(fixture: Fixture) {
     for pen in pens.iter_mut().step_by(2) {
         pen.write(store, &["one"]).await;
     }
-    let fits = |n: usize| n % 7 != 0;
+    let fits = |n: usize| !n.is_multiple_of(7);
     let batch = |(n, pen): (usize, &Pen)| {
         let seq = if fits(n) { pen.seq } else { pen.seq.next() };
         Pen { seq, ..pen.clone() }.batch(&TEXTS)

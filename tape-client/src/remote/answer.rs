@@ -135,7 +135,7 @@ impl<M> Messages<M> {
                 };
             }
         };
-        let message = async { Ok(incoming.message().await.map_err(failed)?) };
+        let message = async { incoming.message().await.map_err(failed) };
         self.link.within_over(self.number, timeout, message).await
     }
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 pub(crate) mod fields;
+mod links;
 pub(crate) mod samples;
+mod verifying;
 
 use serde_json::Value;
 use std::collections::BTreeMap;

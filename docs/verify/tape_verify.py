@@ -24,7 +24,7 @@ NEWEST_VERSION = 2
 PAYLOAD_MAX = 1 << 20
 # The page bounds no line. A longer one is not held in memory. It counts as not read, not as damage.
 LINE_MAX = 1 << 26
-# The depth that the page gives for canonical JSON. Python's own limit depends on the release.
+# The depth that the page gives for canonical JSON. It gives none for envelopes, and Python's own depends on the release.
 DEPTH_MAX = 127
 # A file that is no export has something wrong in every line.
 FILE_FINDINGS_MAX = 20
@@ -33,14 +33,10 @@ FILE_FINDINGS_MAX = 20
 class Wrong(Exception):
     """The file contradicts the page: something is broken."""
 
-
 class Unread(Exception):
     """The file has something that this program does not know, which is neither proof of damage nor of order."""
 
-
 class Finding(NamedTuple):
-    """What is wrong or not proved, and at which entry."""
-
     verdict: int
     entry: Optional[int]
     what: str
@@ -58,7 +54,6 @@ def shown(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """The beginning of a text from the file, for a message."""
     return f"'{shown(text[:80])}'"
 
 
@@ -67,7 +62,6 @@ def quoted(text: str) -> str:
 
 class Odd:
     """A number that is not written as the page writes numbers. Only members that are ignored may have it."""
-
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -78,7 +72,6 @@ def whole(text: str) -> object:
 
 
 def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    """Makes an object of its members."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise Wrong("an object has two members of one name")
@@ -90,17 +83,17 @@ def refused(text: str) -> None:
     raise Wrong(f"{text} is not JSON")
 
 
-TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*|[\[{]|[\]}]', re.DOTALL)
+TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 def check_depth(text: str) -> None:
-    """Refuses JSON that is too deep, before Python's reader runs into it."""
+    """Refuses JSON that is too deep for Python's reader. Only members that are ignored and values of the agent's own can be."""
     depth = 0
     for token in TOKEN.finditer(text) if text.count("[") + text.count("{") > DEPTH_MAX else ():
         first = text[token.start()]
         depth += (first in "[{") - (first in "]}")
         if depth > DEPTH_MAX:
-            raise Wrong(f"JSON that is more than {DEPTH_MAX} deep")
+            raise Unread(f"JSON that is more than {DEPTH_MAX} deep")
 
 
 def utf8(text: str) -> bytes:
@@ -124,14 +117,13 @@ def check_surrogates(value: Any) -> None:
 
 
 def parse_json(data: bytes) -> Any:
-    """Reads JSON."""
     try:
         text = data.decode("utf-8")
         check_depth(text)
         value = json.loads(text, object_pairs_hook=unique, parse_int=whole, parse_float=Odd, parse_constant=refused)
     except UnicodeDecodeError:
         raise Wrong("not UTF-8") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Wrong(f"not JSON: {error}") from None
     if "\\u" in text:
         check_surrogates(value)
@@ -152,8 +144,8 @@ def parse_base64(text: str) -> bytes:
 # ---- The table of fields ----
 #
 # A field is `name:type`. `name?` is optional. `name*` is always written, and readers do without it. `name@a|b` is there exactly where the
-# first field of the object has one of these words. A type is a scalar, an object of this table, `list<…>`, `map<…>`, `maybe<…>` (which may
-# be null), or the words that a text may be. `number_1` and `u32_1` begin at 1.
+# first field of the object has one of these words. A type is a scalar, an object of this table, `list<…>`, `map<…>`, `maybe<…>` (or
+# null), or the words that a text may be. `number_1` and `u32_1` begin at 1.
 
 OBJECTS_TABLE = """
 payload           | type:content_type len:number sha256:digest
@@ -193,18 +185,16 @@ line end          | end:text broken:maybe<text>
 line streams      | streams:number broken:number
 """
 
-# Each kind with its fields, its payloads and its words.
+# Kinds with their fields, their payloads and their words.
 KINDS_TABLE = """
 run.begun          | run:run_name labels?:map<text> input:payload forked_from?:lineage | input | labels
 run.checkpoint     | label:name state:payload scope?:scope | state |
 run.suspended      | resume_at?:time | |
-run.cancel_requested | reason:text | | reason
+run.cancel_requested run.retried run.cancelled | reason:text | | reason
 run.compensating   | then:unhappy_outcome | | then.error then.reason
 run.stuck          | reason:text | |
-run.retried        | reason:text | | reason
 run.completed      | output:payload | output |
 run.failed         | error:text | | error
-run.cancelled      | reason:text | | reason
 run.retired        | run:run_name labels?:map<text> epoch:number begun_at:time ended_at:time ending:run_outcome output?:payload
                      output_erased?:payload dropped:number previous:digest reason:text repeats?:list<number>
                    | output | labels reason ending.error ending.reason
@@ -229,14 +219,12 @@ obligation.started | effect:effect_id copy*:u16 attempt:u32_1 claim:work_lease i
 obligation.claim_renewed | effect:effect_id copy*:u16 until:time | |
 obligation.done    | effect:effect_id copy*:u16 by:settled_by result:payload | result | by.reason
 obligation.deferred | effect:effect_id copy*:u16 error:text not_done?:flag unreached?:flag next_at:time | | error
-obligation.stuck   | effect:effect_id copy*:u16 reason:text | | reason
-obligation.retried | effect:effect_id copy*:u16 reason:text | | reason
+obligation.stuck obligation.retried | effect:effect_id copy*:u16 reason:text | | reason
 gate.opened        | gate:name deadline?:time asked?:deadline scope?:scope | |
 gate.answered      | gate:name by:answered_by answer:payload | answer |
 signal.received    | gate:name id:name answer:payload | answer |
 timer.set          | timer:name due_at:time note:payload asked?:deadline scope?:scope | note |
-timer.fired        | timer:name | |
-timer.cancelled    | timer:name | |
+timer.fired timer.cancelled | timer:name | |
 budget.opened      | budget:name parent?:name currency:currency limit:number scope?:scope | |
 budget.reserved    | position:position spends:list<spend> | |
 budget.released    | position:position | |
@@ -257,7 +245,6 @@ payload.erasure_finished | through:number | |
 
 class Field(NamedTuple):
     """One field. `mark` is empty, `?` or `*`; with the words of `where` in the first field it is there."""
-
     name: str
     mark: str
     where: Tuple[str, ...]
@@ -265,8 +252,6 @@ class Field(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What the page says about a kind."""
-
     fields: List[Field]
     payloads: List[str]
     words: List[str]
@@ -279,13 +264,16 @@ def rows(table: str) -> Iterator[List[str]]:
 
 
 def fields_of(text: str) -> List[Field]:
-    """Reads the fields of an object."""
     matches = (re.fullmatch(r"(\w+)([?*]?)(?:@([\w|]+))?:(\S+)", item) for item in text.split())
     return [Field(m[1], m[2], tuple(m[3].split("|")) if m[3] else (), m[4]) for m in matches if m]
 
 
 OBJECTS = {name: fields_of(text) for name, text in rows(OBJECTS_TABLE + FRAME_TABLE)}
-KINDS = {name: Kind(fields_of(text), pays.split(), words.split()) for name, text, pays, words in rows(KINDS_TABLE)}
+KINDS = {
+    kind: Kind(fields_of(text), payloads.split(), words.split())
+    for kinds, text, payloads, words in rows(KINDS_TABLE)
+    for kind in kinds.split()
+}
 
 # ---- Checks of values by the table ----
 
@@ -295,7 +283,6 @@ NUMBERS = {"number": (0, 64), "number_1": (1, 64), "u32": (0, 32), "u32_1": (1, 
 
 
 def is_name(text: str, longest: int = 200) -> bool:
-    """Whether a text is a name."""
     return 1 <= len(utf8(text)) <= longest and not CONTROL.search(text)
 
 
@@ -314,7 +301,6 @@ def is_place(text: str, has_call: bool) -> bool:
 
 
 def like(pattern: str) -> Callable[[str], bool]:
-    """Whether all of a text has a form."""
     compiled = re.compile(pattern)
     return lambda text: compiled.fullmatch(text) is not None
 
@@ -334,7 +320,6 @@ TEXTS: Dict[str, Callable[[str], bool]] = {
 
 
 def check(type_: str, value: Any) -> None:
-    """Checks a value of any type of the table."""
     outer, _, inner = type_.rstrip(">").partition("<")
     if outer == "any" or (outer == "maybe" and value is None):
         return
@@ -343,33 +328,31 @@ def check(type_: str, value: Any) -> None:
     if outer == "maybe":
         check(inner, value)
     elif outer in NUMBERS:
-        check_number(outer, value)
+        least, bits = NUMBERS[outer]
+        # To Python a `bool` is a number too.
+        if type(value) is not int or not least <= value < 1 << bits:
+            raise Wrong(f"not a whole number of the type {outer}")
     elif outer in OBJECTS:
         check_object(OBJECTS[outer], value)
-        if outer == "deadline" and len(value) != 1:
-            raise Wrong("not exactly one member")
+        if outer in ("deadline", "currency") and not (len(value) == 1 and value.keys() <= {field.name for field in OBJECTS[outer]}):
+            raise Wrong("not an object with exactly one member that is known")
     elif outer in ("list", "map", "delta", "flag"):
         check_other(outer, inner, value)
     else:
-        fits = TEXTS.get(outer, lambda text: text in outer.split("|"))
-        if not isinstance(value, str) or not fits(value):
+        fits = TEXTS.get(outer)
+        if not isinstance(value, str) or not (fits(value) if fits else value in outer.split("|")):
             raise Wrong(f"{quoted(value) if isinstance(value, str) else 'it'} is not of the type {outer}")
 
 
-def check_number(type_: str, value: Any) -> None:
-    """Checks a whole number. To Python a `bool` is one too."""
-    least, bits = NUMBERS[type_]
-    if type(value) is not int or not least <= value < 1 << bits:
-        raise Wrong(f"not a whole number of the type {type_}")
-
-
 def check_other(outer: str, inner: str, value: Any) -> None:
-    """Checks arrays, objects without listed members, and flags."""
-    if not isinstance(value, {"list": list, "flag": bool}.get(outer, dict)):
+    shapes: Dict[str, type] = {"list": list, "flag": bool}
+    if not isinstance(value, shapes.get(outer, dict)):
         raise Wrong(f"not of the type {outer}")
-    for item in value if outer == "list" else ():
+    for item in value if isinstance(value, list) else ():
         check(inner, item)
-    for name, item in value.items() if isinstance(value, dict) else ():
+    for name, item in value.items() if isinstance(value, dict) and inner != "any" else ():
+        if not is_name(name):
+            raise Wrong(f"{quoted(name)} is not a name")
         if outer == "map":
             check_member(name, inner, item)
         elif item is not None:
@@ -378,7 +361,6 @@ def check_other(outer: str, inner: str, value: Any) -> None:
 
 
 def check_member(name: str, type_: str, value: Any) -> None:
-    """Checks a member, and says in which one something is wrong."""
     try:
         check(type_, value)
     except Wrong as wrong:
@@ -450,7 +432,6 @@ def check_names(kind: str, body: Dict[str, Any], parts: Dict[str, str]) -> None:
 
 
 def at_path(body: Any, path: str) -> Any:
-    """The value at a path of members, or None where one of them is not there."""
     for step in path.split("."):
         body = body.get(step) if isinstance(body, dict) else None
     return body
@@ -458,7 +439,6 @@ def at_path(body: Any, path: str) -> Any:
 
 class Place(NamedTuple):
     """A place in the words: its field, its type, and what the body has there."""
-
     path: str
     type: str
     left: Any
@@ -468,7 +448,6 @@ WORDS_TYPES = {"labels": "map<text>", "state": "delta", "delta": "delta", "finge
 
 
 def places_of(kind: str, body: Dict[str, Any]) -> Iterator[Place]:
-    """The places that the words of an entry have."""
     for path in KINDS[kind].words:
         left = at_path(body, path)
         if path == "refused[].problem":
@@ -492,7 +471,6 @@ def check_left(place: Place) -> None:
 
 
 def check_words(places: List[Place], data: bytes) -> None:
-    """Checks the words of an entry against the places that its body makes."""
     words = parse_json(data)
     if not isinstance(words, list) or len(words) != len(places):
         raise Wrong(f"the words are not an array of {len(places)}")
@@ -526,7 +504,6 @@ def cut(pieces: List[Tuple[str, Dict[str, Any]]], data: bytes) -> bytes:
 
 class Entry(NamedTuple):
     """An entry whose place in the chain is verified."""
-
     seq: int
     kind: str
     body: Dict[str, Any]
@@ -535,9 +512,8 @@ class Entry(NamedTuple):
 
 
 class Stream:
-    """Verifies one stream, entry by entry. `heads` are those that were published, each a number and a digest."""
-
-    def __init__(self, line: Dict[str, Any], heads: List[Tuple[int, str]]) -> None:
+    """Verifies one stream, entry by entry. `heads` are the digests that were published, by the number of their entry."""
+    def __init__(self, line: Dict[str, Any], heads: Dict[int, Set[str]]) -> None:
         self.name: str = line["stream"]
         self.findings: List[Finding] = []
         self.entries = self.dropped = 0
@@ -555,19 +531,19 @@ class Stream:
         self._named: Optional[str] = None
         self._head_digest = ""
         self._tag = tag_of(self.name)
-        self._kind, self._parts = "", {}  # type: str, Dict[str, str]
+        self._kind = ""
+        self._parts: Dict[str, str] = {}
         try:
             self._kind, self._parts = parse_name(self.name)
         except Wrong as wrong:
             self.find(BROKEN, None, str(wrong))
 
     def find(self, verdict: int, entry: Optional[int], what: str) -> None:
-        """Notes a finding."""
         self.findings.append(Finding(verdict, entry, what))
 
     def stop(self, verdict: int, entry: Optional[int], what: str) -> None:
         """Notes what makes it useless to go on: without a chain, what follows could be anything."""
-        if not self._stopped:
+        if not self._stopped or verdict not in {finding.verdict for finding in self.findings}:
             self.find(verdict, entry, what + "; nothing from here on is verified")
         self._stopped = True
 
@@ -576,7 +552,6 @@ class Stream:
         return f"{self._next - 1}:{self._previous.hex()}" if self.entries else ""
 
     def take(self, line: Dict[str, Any]) -> None:
-        """Verifies the next entry."""
         if self._stopped:
             return
         try:
@@ -591,12 +566,14 @@ class Stream:
                 step(entry)
             except Wrong as wrong:
                 self.find(BROKEN, entry.seq, str(wrong))
+            except Unread as unread:
+                self.find(NOT_PROVED, entry.seq, str(unread))
 
     def _chain(self, line: Dict[str, Any]) -> Entry:
         """Steps 2 to 5 of the page. A kind that is not known has a known chain all the same: only `v` may change that."""
         data = utf8(line["envelope"])
         envelope = parse_json(data)
-        version = envelope.get("v") if isinstance(envelope, dict) else None
+        version: Any = envelope.get("v") if isinstance(envelope, dict) else None
         check_member("v", "number_1", version)
         if version > NEWEST_VERSION:
             raise Unread(f"a newer build wrote version {version}")
@@ -653,7 +630,6 @@ class Stream:
             raise Wrong(f"{entry.kind} stands in a stream of another kind")
 
     def _check_meaning(self, entry: Entry) -> None:
-        """The body, and the bytes."""
         version, body = entry.envelope["v"], entry.body
         if "payload" not in entry.line:
             self.gone.add(entry.seq)
@@ -671,7 +647,6 @@ class Stream:
         self._check_bytes(entry)
 
     def _check_bytes(self, entry: Entry) -> None:
-        """Payloads and words: what the envelope says of them, and the bytes where they are there."""
         found = ((path, at_path(entry.body, path)) for path in KINDS[entry.kind].payloads)
         pieces = [(f"`{path}`", reference) for path, reference in found if reference is not None]
         for path, reference in pieces:
@@ -693,14 +668,13 @@ class Stream:
             self._head_digest = entry.line["digest"]
         if self._snapshot and self._snapshot["seq"] == entry.seq:
             self._named = entry.envelope.get("snapshot")
-        for seq, digest in self._heads:
-            if seq == entry.seq and digest != entry.line["digest"]:
-                raise Wrong(f"the head that was published here is {digest}")
+        for digest in self._heads.get(entry.seq, set()) - {entry.line["digest"]}:
+            raise Wrong(f"the head that was published here is {digest}")
 
     def finish(self) -> None:
         """Step 9 of the page, and what an export says about the end. Behind an entry that cannot be read, nothing is said."""
         if not self._stopped:
-            for seq, digest in self._heads:
+            for seq, digest in sorted((seq, digest) for seq, digests in self._heads.items() for digest in digests):
                 self._finish_head(seq, digest, "a published head")
             self._finish_own_head()
             for seq in sorted(self._destroyed):
@@ -745,12 +719,12 @@ class Stream:
 
 # ---- A file ----
 
-Heads = Dict[str, List[Tuple[int, str]]]
+# Of each stream by its name, of each entry by its number: the digests that were published.
+Heads = Dict[str, Dict[int, Set[str]]]
 
 
 class Export:
     """Verifies one file, line by line."""
-
     def __init__(self, heads: Heads) -> None:
         self.streams: Dict[str, Stream] = {}
         self.findings: List[Finding] = []
@@ -762,18 +736,17 @@ class Export:
         """Notes something about the file, or within a stream about the stream."""
         if self._current:
             self._current.stop(verdict, None, what)
-        elif len(self.findings) < FILE_FINDINGS_MAX:
+        elif len(self.findings) < FILE_FINDINGS_MAX or verdict not in {finding.verdict for finding in self.findings}:
             self.findings.append(Finding(verdict, None, what))
 
     def read(self, file: BinaryIO) -> None:
-        """Verifies all lines."""
         for number, data in enumerate(lines(file), 1):
             try:
                 self._take(data)
             except Wrong as wrong:
                 self.find(BROKEN, f"line {number}: {wrong}")
             except (Unread, MemoryError) as unread:
-                self.find(NOT_PROVED, f"line {number}: {unread or 'too much for the memory'}")
+                self.find(NOT_PROVED, f"line {number}: {str(unread) or 'too much for the memory'}")
         self._close()
         if not self._ended:
             self.find(BROKEN, "the file was cut off: it does not end with the number of its streams")
@@ -796,7 +769,7 @@ class Export:
             self._current = None
         self._close()
         self.streams.pop(line["stream"], None)
-        self._current = Stream(line, self._heads.get(line["stream"], []))
+        self._current = Stream(line, self._heads.get(line["stream"], {}))
 
     def _entry(self, line: Dict[str, Any]) -> None:
         if not self._current:
@@ -845,105 +818,94 @@ def lines(file: BinaryIO) -> Iterator[Optional[bytes]]:
 # ---- The program ----
 
 
-class Usage(Exception):
-    """The program was called in a wrong way."""
-
-
 def read_heads(path: str) -> Heads:
-    """Reads heads that were published."""
     heads: Heads = {}
     try:
         with open(path, "rb") as file:
             texts = file.read().decode("utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"{path}: {error}") from None
-    for number, text in enumerate(texts, 1):
-        match = re.fullmatch(r"([^ ]+) ([1-9][0-9]{0,19}):([0-9a-f]{64})", text.rstrip("\r"))
-        try:
+        for number, text in enumerate(texts, 1):
+            match = re.fullmatch(r"([^ ]+) ([1-9][0-9]{0,19}):([0-9a-f]{64})\r?", text)
             if match:
                 parse_name(match[1])
-                heads.setdefault(match[1], []).append((int(match[2]), match[3]))
+                heads.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(match[3])
             elif text.strip():
                 raise Wrong("not STREAM SEQ:DIGEST")
-        except Wrong as wrong:
-            raise Usage(f"{path}: line {number}: {wrong}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except Wrong as wrong:
+        raise argparse.ArgumentTypeError(f"line {number}: {wrong}") from None
     return heads
 
 
 class Report:
     """Prints what was found, and adds it up."""
-
     def __init__(self, is_json: bool) -> None:
-        self.is_json = is_json
-        self.verdicts: Set[int] = set()
-        self.sums = {"streams": 0, "entries": 0, "dropped": 0, "gone": 0, "broken": 0, "not_proved": 0}
+        self._is_json = is_json
+        self._verdicts: Set[int] = set()
+        self._sums = {"streams": 0, "entries": 0, "dropped": 0, "gone": 0, "broken": 0, "not proved": 0}
 
-    def line(self, members: Dict[str, Any], text: str) -> None:
-        """Prints one line in either form. JSON that is all ASCII has no control character but DEL."""
-        print(json.dumps(members).replace("\x7f", "\\u007f") if self.is_json else text)
-
-    def one(self, file: str, name: Optional[str], stream: Optional[Stream], findings: List[Finding]) -> None:
-        """Prints a stream, or what was found in a file beside its streams."""
+    def add(self, file: str, name: Optional[str], stream: Optional[Stream], findings: List[Finding]) -> None:
         verdict = worst({finding.verdict for finding in findings})
-        self.verdicts.add(verdict)
-        self.sums["broken"] += verdict == BROKEN
-        self.sums["not_proved"] += verdict == NOT_PROVED
+        self._verdicts.add(verdict)
         facts: Dict[str, Any] = {}
         if stream:
-            facts = {"entries": stream.entries, "dropped": stream.dropped, "gone": len(stream.gone)}
-            self.sums["streams"] += 1
-            for fact, count in facts.items():
-                self.sums[fact] += count
-            facts["head"] = stream.end()
-        listed = [{"verdict": VERDICTS[found.verdict], "entry": found.entry, "what": found.what} for found in findings]
-        if self.is_json:
-            self.line({"file": file, "stream": name, "verdict": VERDICTS[verdict], **facts, "findings": listed}, "")
-        elif not findings:
-            print(f"sound       {shown(name or file)} {facts['head'] or 'has no entries'}")
-        for finding in () if self.is_json else findings:
-            where = "" if finding.entry is None else f"entry {finding.entry}: "
-            print(f"{VERDICTS[finding.verdict]:<11} {shown(name or file)}  {where}{finding.what}")
+            facts = {"streams": 1, "entries": stream.entries, "dropped": stream.dropped, "gone": len(stream.gone)}
+        for fact, count in {**facts, VERDICTS[verdict]: 1}.items():
+            self._sums[fact] = self._sums.get(fact, 0) + count
+        if self._is_json:
+            listed = [{"verdict": VERDICTS[found.verdict], "entry": found.entry, "what": found.what} for found in findings]
+            head = stream.end() if stream else ""
+            print_json({"file": file, "stream": name, "verdict": VERDICTS[verdict], **facts, "head": head, "findings": listed})
+        elif stream and not findings:
+            print(f"sound       {shown(stream.name)} {stream.end() or 'has no entries'}")
+        for found in () if self._is_json else findings:
+            where = "" if found.entry is None else f"entry {found.entry}: "
+            print(f"{VERDICTS[found.verdict]:<11} {shown(name or file)}  {where}{found.what}")
 
     def end(self) -> int:
         """Prints the sums, and returns the exit code."""
-        verdict = worst(self.verdicts)
-        counted = ", ".join(f"{count} {fact.replace('_', ' ')}" for fact, count in self.sums.items())
-        self.line({"verdict": VERDICTS[verdict], **self.sums}, f"{VERDICTS[verdict]}: {counted}")
+        verdict = worst(self._verdicts)
+        self._sums.pop("sound", None)
+        if self._is_json:
+            print_json({"verdict": VERDICTS[verdict], **self._sums})
+        else:
+            print(f"{VERDICTS[verdict]}: " + ", ".join(f"{count} {fact}" for fact, count in self._sums.items()))
         return verdict
 
 
+def print_json(record: Dict[str, Any]) -> None:
+    """Prints JSON that is all ASCII. The only control character that it may have is DEL."""
+    print(json.dumps(record).replace("\x7f", "\\u007f"))
+
+
 def verify(paths: List[str], heads: Heads, report: Report) -> int:
-    """Verifies the files, and returns the exit code."""
     seen: Set[str] = set()
     for path in paths:
         export = Export(heads)
-        try:
-            with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
-                export.read(file)
-        except OSError as error:
-            raise Usage(f"{path}: {error.strerror}") from None
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            export.read(file)
         for name, stream in export.streams.items():
-            report.one(path, name, stream, stream.findings)
+            report.add(path, name, stream, stream.findings)
         if export.findings:
-            report.one(path, None, None, export.findings)
+            report.add(path, None, None, export.findings)
         seen.update(export.streams)
-    for name in heads.keys() - seen:
-        report.one("heads", name, None, [Finding(BROKEN, None, "a head of it was published, and no file has the stream")])
+    for name in sorted(heads.keys() - seen):
+        report.add("heads", name, None, [Finding(BROKEN, None, "a head of it was published, and no file has the stream")])
     return report.end()
 
 
+HELP = """Exits with 0 where everything is sound, with 1 where anything is broken, with 2 where it was called in a wrong way, and with 3
+where nothing is broken and something is not proved: a newer build wrote it, a head lies among dropped entries, bytes of version 1 are gone,
+or no entry names a snapshot. The line of a sound stream has its head, to publish."""
+HELP_HEADS = """heads that were published, one a line: STREAM SEQ:DIGEST, such as acme/run/app/ann/s1/i1 12:815c..., with the full name of
+the stream; each of these streams must be in one of the files"""
+
+
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="tape_verify.py",
-        description="Verifies exports of a Tape journal without Tape, as docs/format.md says.",
-        epilog="Exits with 0 where everything is sound, with 1 where anything is broken, with 2 where it was called in a wrong way, and with 3 "
-        "where nothing is broken and something is not proved: a newer build wrote it, a head lies among dropped entries, bytes of version 1 "
-        "are gone, or nothing names a snapshot.",
-    )
+    description = "Verifies exports of a Tape journal without Tape, as docs/format.md says."
+    parser = argparse.ArgumentParser(prog="tape_verify.py", description=description, epilog=HELP)
     parser.add_argument("files", metavar="FILE", nargs="+", help="what `tape export` wrote; - is standard input")
-    parser.add_argument("--heads", metavar="FILE", help="heads that were published, one a line: the full name of the stream, a space and "
-                        "SEQ:DIGEST, such as `acme/run/app/ann/s1/i1 12:815c…`; each of these streams must be in one of the files")  # fmt: skip
+    parser.add_argument("--heads", metavar="FILE", type=read_heads, default={}, help=HELP_HEADS)
     parser.add_argument("--json", action="store_true", help="prints JSON, an object a line: each stream, then the sums")
     options = parser.parse_args(arguments)
     # A name may have characters that the terminal's encoding does not have.
@@ -951,16 +913,15 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = verify(options.files, read_heads(options.heads) if options.heads else {}, Report(options.json))
+        code = verify(options.files, options.heads, Report(options.json))
         sys.stdout.flush()
         return code
-    except Usage as usage:
-        print(f"tape_verify.py: {shown(str(usage))}", file=sys.stderr)
-        return USAGE
     except BrokenPipeError:
         # The reader of the output is gone. Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return USAGE
+    except OSError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -695,8 +695,8 @@ class Stream:
 
     def _finish_own_head(self) -> None:
         if self._head is None:
-            if self.entries:
-                self.find(NOT_PROVED, None, "the journal had no head for it, so nothing says where it ends")
+            what = "where it ends" if self.entries else "whether it ever had entries"
+            self.find(NOT_PROVED, None, f"the journal had no head for it, so nothing says {what}")
         elif self.dropped < self._head["seq"] < self._next and self._head_digest != self._head["digest"]:
             self.find(BROKEN, self._head["seq"], "the journal's own head has another digest")
         else:

@@ -436,6 +436,8 @@ class ByHand(unittest.TestCase):
             lines = a_run().lines()
             lines[0]["head"] = head
             self.expect(code, "", join(lines))
+        empty = [{"stream": RUN, "head": None, "snapshot": None}, {"end": RUN, "broken": None}, {"streams": 1, "broken": 0}]
+        self.expect(tv.NOT_PROVED, "whether it ever had entries", join(empty))
 
     def test_snapshots(self) -> None:
         data = b'[3,{"seq":3}]'

@@ -33,8 +33,10 @@ FILE_FINDINGS_MAX = 20
 class Wrong(Exception):
     """The file contradicts the page: something is broken."""
 
+
 class Unread(Exception):
     """The file has something that this program does not know, which is neither proof of damage nor of order."""
+
 
 class Finding(NamedTuple):
     verdict: int
@@ -397,7 +399,8 @@ PART = re.compile(r"(?:[^%/.*> ]|%(?:25|2F|2E|2A|3E|20))*")
 
 def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
     """The kind of a stream and the parts of its name. A second spelling of a stream would have another tag, so there is none."""
-    tenant, kind, *rest = name.split("/") + [""] * ("/" not in name)
+    tenant, _, path = name.partition("/")
+    kind, *rest = path.split("/")
     titles = STREAMS.get((kind, len(rest)))
     if titles is None:
         raise Wrong("this is not the name of a stream")
@@ -626,7 +629,8 @@ class Stream:
         if entry.kind in ("run.begun", "session.created") and entry.seq != 1:
             raise Wrong(f"{entry.kind} is not the first entry")
         group = entry.kind.split(".")[0]
-        if group != "payload" and self._kind not in ("", group if ("session", "shared", "value", "claim").count(group) else "run"):
+        owner = group if group in ("session", "shared", "value", "claim") else "run"
+        if group != "payload" and self._kind not in ("", owner):
             raise Wrong(f"{entry.kind} stands in a stream of another kind")
 
     def _check_meaning(self, entry: Entry) -> None:

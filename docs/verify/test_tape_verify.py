@@ -321,6 +321,7 @@ class ByHand(unittest.TestCase):
             ({"result": {"type": "a", "len": (1 << 20) + 1, "sha256": EMPTY}}, "1 MiB"),
             ({"result": reference(b"s")}, "the bytes of `result`"),
             ({"undo": None}, "`undo`"),
+            ({"spent": {}}, "of the type list"),
             ({"spent": [{"budget": "b", "amount": 1 << 64}]}, "`amount`"),
         ]:
             with self.subTest(members):
@@ -332,6 +333,26 @@ class ByHand(unittest.TestCase):
         for currency, code in (("tokens", 0), ({"unit": "eur"}, 0), ("eur", 1), ({}, 1), ({"unit": ""}, 1)):
             journal = a_run().add(RUN, "budget.opened", {"budget": "b", "currency": currency, "limit": (1 << 64) - 1})
             self.expect(code, "", journal)
+
+    def test_chain(self) -> None:
+        lines = a_run().lines()
+        lines[3]["digest"] = EMPTY
+        self.expect(tv.BROKEN, "entry 3: the digest is not that", join(lines))
+        text = compact(a_run().streams[RUN][2]["envelope"])
+        self.expect(tv.BROKEN, "line break", self.changed(a_run(), RUN, 3, lambda e: e.update(text=text[:-1] + "\n}")))
+        self.expect(tv.SOUND, "", self.changed(a_run(), RUN, 3, lambda e: e.update(text=text[:-1] + ' , "x" : 1 }')))
+        moved = self.envelope(a_value(2), VALUE, 1, seq=7, entry={"kind": "value.kept", "body": {}})
+        self.expect(tv.NOT_PROVED, "value.kept", moved)
+        again = a_run().add(RUN, "run.begun", {"run": RUN_NAME, "input": reference(b"")})
+        self.expect(tv.BROKEN, "not the first entry", again)
+
+    def test_bytes(self) -> None:
+        for data, text in ((b"i", "end within `input`"), (b'in[{"desk":"fx"}]x', "1 bytes are left"), (b'in[{"desk":"f"', "the words")):
+            self.expect(tv.BROKEN, text, self.changed(a_run(), RUN, 1, lambda e: e.update(data=data)))
+        for payload, text in (("MS4xMA=", "not base64"), ("MS4xMB==", "stray bits"), ("MS4x\nMA==", "not base64"), ("é", "not base64")):
+            lines = a_value(2).lines()
+            lines[1]["payload"] = payload
+            self.expect(tv.BROKEN, text, join(lines))
 
     def test_missing_members_that_readers_do_without(self) -> None:
         body = {"effect": "#0.0", "connector": "c", "operation": "o", "args": reference(b""), "due_at": 1}
@@ -436,7 +457,7 @@ class ByHand(unittest.TestCase):
             lines = a_run().lines()
             lines[0]["head"] = head
             self.expect(code, "", join(lines))
-        empty = [{"stream": RUN, "head": None, "snapshot": None}, {"end": RUN, "broken": None}, {"streams": 1, "broken": 0}]
+        empty: List[Dict[str, Any]] = [{"stream": RUN, "head": None, "snapshot": None}, *lines[-2:]]
         self.expect(tv.NOT_PROVED, "whether it ever had entries", join(empty))
 
     def test_snapshots(self) -> None:
@@ -457,7 +478,7 @@ class ByHand(unittest.TestCase):
 
     def test_lines_of_the_export(self) -> None:
         good = a_run().lines()
-        unread = {**good[3], "envelope": '{"v":3}'}
+        unread: Dict[str, Any] = {**good[3], "envelope": '{"v":3}'}
         self.expect(tv.SOUND, "", join(good)[:-1])
         self.expect(tv.SOUND, "", join(good[:3] + good))
         for text, lines in [

@@ -85,8 +85,10 @@ fn output(handed: Handed) -> Handed {
     panic!("the child failed")
 }
 
-/// What a parent hands up, by a name.
-fn all() -> [(&'static str, Child, fn(Handed) -> Handed); 6] {
+/// A case: its name, what becomes of the child, and what the agent makes of it.
+type Case = (&'static str, Child, fn(Handed) -> Handed);
+
+fn all() -> [Case; 6] {
     [
         ("the child's failure", fails, output),
         ("the child's suspension", sleeps, |handed| handed),

@@ -54,6 +54,8 @@ pub struct Replay {
     at: Timestamp,
     epoch: Epoch,
     begun: Option<Box<Begun>>,
+    /// Whether the first entry was erased, and the labels with it.
+    labels_are_erased: bool,
     standing: Standing,
     cancel: Option<String>,
     scopes: BTreeMap<Scope, ScopeReplay>,
@@ -203,6 +205,7 @@ impl Replay {
                 self.fold_timer(entry.body)
             }
             EntryBody::PayloadErased(erased) => {
+                self.labels_are_erased |= erased.entries.contains(&Seq::ZERO.next());
                 let scopes = self.scopes.values_mut();
                 scopes.for_each(|scope| scope.erase(&erased.entries));
                 Ok(())
@@ -470,7 +473,8 @@ impl Replay {
     /// Whether the run began with what the agent gives it now.
     ///
     /// # Errors
-    /// [`Drift`] where it began with another input, or where labels are given and are not those it began with.
+    /// [`Drift`] where it began with another input, or where labels are given and are not those it began with. Labels that were erased
+    /// are equal to any.
     pub fn check_beginning(
         &self,
         input: Option<&Payload>,
@@ -481,7 +485,7 @@ impl Replay {
         if let Some(input) = input {
             differences.compare_payloads("input", &begun.input, input);
         }
-        for (key, value) in labels {
+        for (key, value) in labels.iter().filter(|_| !self.labels_are_erased) {
             let recorded = begun.labels.get(key);
             differences.compare(&format!("label '{key}'"), &recorded, &Some(value), |value| {
                 value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))

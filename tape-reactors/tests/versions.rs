@@ -9,7 +9,6 @@ use std::time::Duration;
 use tape_client::{AgentVersion, Begun, RunId, Tape};
 use tape_core::id::{App, Holder, Seq, StreamId};
 use tape_engine::Engine;
-use tape_reactors::api::Journal as _;
 use tape_reactors::{Options, Recovery, Redrive, RedriveError, Redriver, Registry, Runner};
 use tape_store::memory::MemoryStore;
 use tokio::sync::mpsc;

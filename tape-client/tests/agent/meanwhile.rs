@@ -272,7 +272,7 @@ async fn an_attempt_that_ends_after_another_call_has_confirmed_the_effect_gets_i
         let second: u32 = ask().run(async |_| Ok(7)).await.unwrap();
         Ok(second + 1)
     });
-    assert_eq!(first.await.unwrap(), 7, "the recorded one");
+    assert_eq!(Box::pin(first).await.unwrap(), 7, "the recorded one");
     run.complete(&()).await.unwrap();
 }
 

@@ -49,6 +49,7 @@ impl Replay {
                 let record = self.recorded_timer(&timer)?;
                 record.state = TimerState::Cancelled;
                 let scope = record.scope.clone();
+                self.refusals.go_on(&scope);
                 self.expect_name(&scope, Place::CancelledTimer(timer));
                 Ok(())
             }

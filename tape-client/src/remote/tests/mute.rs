@@ -127,12 +127,10 @@ impl Runs for Drivers {
             let leased = Leased {
                 epoch: 1,
                 until_us: 4_000_000_000_000_000,
-                ..Leased::default()
             };
             let reply = v1::ExecuteResponse {
                 seq: 2,
                 result: Some(Reply::Leased(leased)),
-                ..v1::ExecuteResponse::default()
             };
             Ok(v1::DriveResponse {
                 call: command?.call,

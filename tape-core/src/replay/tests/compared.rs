@@ -3,7 +3,7 @@
 use super::leftovers::named;
 use super::*;
 use crate::effect::{Mode, Semantics};
-use crate::entry::effect;
+use crate::entry::{effect, erasure};
 use crate::id::Operation;
 use crate::payload::Digest;
 use crate::time::Deadline;
@@ -108,6 +108,51 @@ pub(crate) fn deadlines_notes_states_and_beginnings_are_compared() {
     let labels = BTreeMap::from([("topic".parse().unwrap(), "x".to_owned())]);
     let drift = replay.check_beginning(None, &labels).unwrap_err();
     assert_eq!(drift.difference, "label 'topic': recorded none, asked \"x\"");
+}
+
+#[test]
+pub(crate) fn labels_that_were_erased_are_equal_to_any() {
+    let labels = BTreeMap::from([("topic".parse().unwrap(), "x".to_owned())]);
+    let mut journal = Journal::new();
+    let erase = |seq: u64| erasure::Erased {
+        entries: vec![Seq(seq)],
+        reason: "asked for".to_owned(),
+    };
+    journal.add(erase(2));
+    assert!(journal.replay.check_beginning(None, &labels).is_err());
+    journal.add(erase(1));
+    assert_eq!(journal.replay.check_beginning(None, &labels), Ok(()));
+}
+
+/// An agent that goes on from a refusal by cancelling a timer is told the refusal again.
+#[test]
+pub(crate) fn a_cancelled_timer_is_something_gone_on_to() {
+    let (place, asked) = (Place::Decision("#0".parse().unwrap()), ContentDigest::of(&"dear"));
+    let refusal = Refusal::BudgetExhausted {
+        budget: "usd".parse().unwrap(),
+        left: 1,
+        asked: 9,
+    };
+    for goes_on in [false, true] {
+        let mut journal = Journal::new();
+        named(&mut journal, "timer", "");
+        journal.add(Refused::new(&Scope::root(), &place, asked, refusal.clone()).sample(0));
+        if goes_on {
+            journal.add(timer::Cancelled {
+                timer: "t".parse().unwrap(),
+            });
+        }
+        journal.add(lease::Acquired {
+            epoch: Epoch(2),
+            holder: "two".parse().unwrap(),
+            until: at(60),
+            recovery: false,
+            redrives: 0,
+            retry_at: at(60),
+        });
+        let told = journal.replay.refused(&place, asked);
+        assert_eq!(told, goes_on.then(|| refusal.clone()));
+    }
 }
 
 #[test]

@@ -206,7 +206,7 @@ impl AgentEntry {
     fn check_versions(&self, of: &str) -> Result<(), Misconfigured> {
         // A setting that no agent has is a mistake. Without its secret, the requests of all versions would not be signed.
         let idle = !self.is_somewhere() && !self.versions.is_empty();
-        if let Some(key) = self.settings().filter(|_| idle).next() {
+        if let Some(key) = self.settings().find(|_| idle) {
             return Err(Misconfigured::Invalid {
                 key: format!("{of}.{key}"),
                 problem: "is of no agent: beside it stands no `url` or `command`, and each of the `versions` has settings \

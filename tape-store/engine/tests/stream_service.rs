@@ -16,6 +16,7 @@ use tape_engine::committer::Committer;
 use tape_engine::{EngineError, StreamService};
 use tape_store::clock::SystemClock;
 use tape_store::contract::JournalStore;
+use tape_store::layer::metrics::{Counts, MeteredStore};
 use tape_store::memory::MemoryStore;
 
 /// Counts up: a minimal decider.
@@ -30,6 +31,18 @@ enum Ask {
     Add(u64),
     /// Adds only where the total is as expected.
     From(u64, u64),
+    /// Adds, as the first of its stream.
+    First(u64),
+}
+
+impl Tally {
+    fn refuse(&self, expected: u64) -> Result<Decided, Rejection> {
+        Err(Rejection::VersionConflict {
+            what: Versioned::Value,
+            expected,
+            current: self.total,
+        })
+    }
 }
 
 impl CommandBody for Ask {
@@ -46,17 +59,18 @@ impl Decider for Tally {
         matches!(stream, StreamId::Value { .. })
     }
 
+    fn begins(command: &Ask) -> bool {
+        matches!(command, Ask::First(_))
+    }
+
     fn decide(&self, command: &Command<Ask>, _now: impl Into<Now>) -> Result<Decided, Rejection> {
         let n = match command.body {
             Ask::Add(n) => n,
+            Ask::First(0) => return self.refuse(0),
+            Ask::First(n) if self.seq == Seq::ZERO => n,
+            Ask::First(_) => return self.refuse(0),
             Ask::From(expected, n) if expected == self.total => n,
-            Ask::From(expected, _) => {
-                return Err(Rejection::VersionConflict {
-                    what: Versioned::Value,
-                    expected,
-                    current: self.total,
-                });
-            }
+            Ask::From(expected, _) => return self.refuse(expected),
         };
         let value = Payload::new("text/plain", Bytes::from(n.to_string())).unwrap();
         let reply = Reply {
@@ -162,6 +176,30 @@ async fn a_journal_with_an_old_state_answers_by_the_new_one() {
     let repeat = one.command(&stream("a"), ask(6, Ask::Add(0))).await.unwrap();
     assert_eq!(repeat.result, ReplyResult::Version { version: 8 });
     assert_eq!(two.state(&stream("a")).await.unwrap().unwrap().total, 8);
+}
+
+#[tokio::test]
+async fn a_stream_is_begun_without_a_look_and_only_once() {
+    let metered = Arc::new(MeteredStore::new(Arc::new(MemoryStore::new())));
+    let store: Arc<dyn JournalStore> = Arc::clone(&metered) as Arc<dyn JournalStore>;
+    let (one, two) = (journal(&store), journal(&store));
+    let begun = one.command(&stream("a"), ask(1, Ask::First(5))).await.unwrap();
+    assert_eq!(begun.seq, Seq(1));
+    let looks = |counts: Counts| (counts.heads, counts.reads, counts.conflicts);
+    assert_eq!(looks(metered.counts()), (0, 0, 0));
+    // Another process takes the stream not to be there; the commit is refused, and the rules decide on what is there.
+    let current = |refused: &Result<Reply, EngineError>| match refused {
+        Err(EngineError::Rejected(Rejection::VersionConflict { current, .. })) => Some(*current),
+        _ => None,
+    };
+    let refused = two.command(&stream("a"), ask(2, Ask::First(7))).await;
+    assert_eq!(current(&refused), Some(5), "{refused:?}");
+    assert_eq!(metered.counts().conflicts, 1);
+    // A refusal is never given on the ground of a stream that was only taken not to be there.
+    let three = journal(&store);
+    let refused = three.command(&stream("a"), ask(3, Ask::First(0))).await;
+    assert_eq!(current(&refused), Some(5), "{refused:?}");
+    assert_eq!(three.state(&stream("a")).await.unwrap().unwrap().seq, Seq(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

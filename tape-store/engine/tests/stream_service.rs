@@ -16,7 +16,7 @@ use tape_engine::committer::Committer;
 use tape_engine::{EngineError, StreamService};
 use tape_store::clock::SystemClock;
 use tape_store::contract::JournalStore;
-use tape_store::layer::metrics::{Counts, MeteredStore};
+use tape_store::layer::{Counts, MeteredStore};
 use tape_store::memory::MemoryStore;
 
 /// Counts up: a minimal decider.

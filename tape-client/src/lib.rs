@@ -31,6 +31,7 @@
 
 mod budget;
 mod client;
+mod connect;
 mod decision;
 mod effect;
 mod error;
@@ -53,7 +54,8 @@ mod url;
 mod value;
 mod watched;
 
-pub use client::{Connect, EffectOutcome, Tape};
+pub use client::{EffectOutcome, Tape};
+pub use connect::Connect;
 pub use decision::{Answer, Asking, Decision};
 pub use effect::{Call, CallError, Effect};
 pub use error::Error;

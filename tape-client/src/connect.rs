@@ -88,7 +88,7 @@ impl Connect {
         self
     }
 
-    /// Who acts, for the journal's record.
+    /// The principal that the journal records for what this client does.
     #[must_use]
     pub fn principal(mut self, principal: Principal) -> Self {
         self.settings.principal = Some(principal);

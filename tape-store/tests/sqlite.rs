@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod pen;
 mod process;
 mod sqlite_file;
 
+use pen::Pen;
 use process::{Child, role};
 use sqlite_file::{connect, engine, file, put, value};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -20,7 +22,7 @@ use tape_engine::EngineError;
 use tape_store::clock::Clock as _;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, JournalStore, Shard};
-use tape_store::error::StoreError;
+use tape_store::error::{CommitError, StoreError};
 use tape_store::sqlite::{Settings, SqliteStore};
 
 /// A journal of `n` entries of one value, closed.
@@ -105,6 +107,22 @@ async fn of_many_that_make_the_file_at_once_all_find_one_journal() {
         let opened = futures::future::join_all((0..4).map(|_| SqliteStore::open(&path))).await;
         assert!(opened.iter().all(Result::is_ok), "file {n}: {opened:?}");
     }
+}
+
+/// A stream that lost its head is told as damaged where a batch begins it anew, and the other batches of the commit are taken.
+#[tokio::test]
+async fn a_lost_head_refuses_its_own_batch_only() {
+    let (_dir, path) = file();
+    let store = SqliteStore::open(&path).await.unwrap();
+    Pen::new("lost").put(&store, "one", 1).await;
+    execute(&path, "DELETE FROM head").await;
+    let (lost, sound) = (Pen::new("lost"), Pen::new("sound"));
+    let answers = store
+        .commit(vec![lost.batch("again", 1), sound.batch("one", 1)])
+        .await;
+    let is_damage = matches!(&answers[0], Err(CommitError::Store(StoreError::Corrupt { .. })));
+    assert!(is_damage, "{answers:?}");
+    assert!(answers[1].is_ok(), "{answers:?}");
 }
 
 /// Each kind of damage to rows, and the error that reports it.

@@ -88,7 +88,7 @@ impl Context {
             token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
         };
         let wanted = match wire.events_max {
-            // Who asks without a token may want the state alone.
+            // On the first page, zero events means the state alone.
             0 if from.is_none() => 0,
             given => EVENTS.of(given),
         };

@@ -8,6 +8,7 @@ use super::append::{self, Statement};
 use super::index::{self, Changes};
 use super::writer::{Candidate, in_turn};
 use crate::contract::SnapshotChange;
+use crate::error::{CommitError, StoreError};
 use crate::upkeep::End;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
@@ -20,10 +21,10 @@ const BEGIN: &str = "BEGIN IMMEDIATE; \
     INSERT INTO stream(name) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING; ";
 const COMMIT: &str = "; SELECT name, id FROM stream WHERE name IN (SELECT value FROM json_each(?)); COMMIT";
 
-/// Where the streams of a JSON array of numbers and names end, with their places in the array.
+/// Where the streams of a JSON array of numbers and names end, with their places in the array; null where a stream lost its head.
 const ENDS: &str = "SELECT j.key, h.seq, h.epoch, e.digest FROM json_each(?) j \
-    CROSS JOIN head h ON h.stream = coalesce(j.value->>0, (SELECT id FROM stream WHERE stream.name = j.value->>1)) \
-    LEFT JOIN entry e ON e.pos = h.pos";
+    CROSS JOIN stream s ON s.id = coalesce(j.value->>0, (SELECT id FROM stream WHERE stream.name = j.value->>1)) \
+    LEFT JOIN head h ON h.stream = s.id LEFT JOIN entry e ON e.pos = h.pos";
 
 /// The numbers of the streams that began, by their names.
 pub(super) type Numbers = HashMap<String, i64>;
@@ -31,8 +32,8 @@ pub(super) type Numbers = HashMap<String, i64>;
 /// What became of a group of which not every batch fitted.
 pub(super) struct Sorted {
     pub(super) committed: Vec<Candidate>,
-    /// The others, and where their streams end.
-    pub(super) refused: Vec<(Candidate, End)>,
+    /// The others, and why.
+    pub(super) refused: Vec<(Candidate, CommitError)>,
     pub(super) numbers: Numbers,
 }
 
@@ -68,11 +69,14 @@ pub(super) async fn commit_fitting(
     let mut ends = ends(connection, &candidates).await?;
     let (mut committed, mut refused) = (Vec::new(), Vec::new());
     for (i, candidate) in candidates.into_iter().enumerate() {
-        let end = ends.remove(&i).unwrap_or_default();
-        if candidate.batch.check_end(end).is_ok() {
-            committed.push(candidate);
-        } else {
-            refused.push((candidate, end));
+        let end = ends.remove(&i).unwrap_or_else(|| Some(End::default()));
+        let headless = || CommitError::Store(StoreError::without_head(&candidate.batch.stream));
+        match end
+            .ok_or_else(headless)
+            .and_then(|end| candidate.batch.check_end(end))
+        {
+            Ok(()) => committed.push(candidate),
+            Err(error) => refused.push((candidate, error)),
         }
     }
     let numbers = if committed.is_empty() {
@@ -165,11 +169,11 @@ fn chunks(candidates: &[Candidate]) -> impl Iterator<Item = &[Candidate]> {
     })
 }
 
-/// Where the streams of candidates end, by the places of the candidates.
+/// Where the streams of candidates end, by the places of the candidates; none where a stream lost its head.
 async fn ends(
     connection: &mut SqliteConnection,
     candidates: &[Candidate],
-) -> Result<HashMap<usize, End>, sqlx::Error> {
+) -> Result<HashMap<usize, Option<End>>, sqlx::Error> {
     let asked: Vec<_> = candidates
         .iter()
         .map(|candidate| (candidate.stream, candidate.name()))
@@ -177,14 +181,15 @@ async fn ends(
     let asked = serde_json::to_string(&asked).expect("names and numbers are JSON");
     let rows = sqlx::query(ENDS).bind(asked).fetch_all(connection).await?;
     let end = |row: &SqliteRow| {
-        let (place, seq, epoch): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (place, seq): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+        let epoch = row.try_get::<Option<i64>, _>(2)?.unwrap_or_default();
         let digest = row.try_get::<Option<Vec<u8>>, _>(3)?;
         let digest = digest.and_then(|digest| digest.try_into().ok());
-        let end = End {
+        let end = seq.map(|seq| End {
             seq: Seq(seq.unsigned_abs()),
             epoch: Epoch(epoch.unsigned_abs()),
             digest: digest.map_or_else(Digest::default, Digest),
-        };
+        });
         Ok((usize::try_from(place).unwrap_or(usize::MAX), end))
     };
     rows.iter().map(end).collect()

@@ -295,9 +295,8 @@ fn answer(sorted: Sorted, names: &Names, answers: &mut [Option<Answer>]) {
         let seq = candidate.batch.last();
         answers[candidate.place] = Some(Ok(Committed { seq }));
     }
-    for (candidate, end) in sorted.refused {
-        let refused = candidate.batch.check_end(end);
-        answers[candidate.place] = Some(refused.and(Err(candidate.batch.conflict(end.seq))));
+    for (candidate, error) in sorted.refused {
+        answers[candidate.place] = Some(Err(error));
     }
 }
 

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 /// The version of the rules that compute due work and what lists show. A build that computes either differently from the same entries
 /// raises it. Indexes that agree with an earlier version are corrected.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A queue of due work. Each kind of worker reads one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod name;
 mod position;
+mod prefix;
 mod request;
 mod stream;
 
@@ -11,6 +12,7 @@ pub use name::{
     User, ValueName,
 };
 pub use position::{EffectId, Position, Scope};
+pub use prefix::{RunPrefix, StreamPrefix};
 pub use request::{RequestClock, RequestId};
 pub use stream::{RunId, SessionId, StreamId};
 

@@ -107,3 +107,9 @@ pub const INDEX_PAGE_MAX: u32 = 500;
 pub const PAGE_ENTRIES_MAX: u32 = 4_096;
 /// Most runs of one page that retention looks at.
 pub const RETIRED_PER_PAGE_MAX: u32 = 256;
+/// Most runs, sessions or values whose states one page of a list needs.
+pub const STATES_PER_PAGE_MAX: u32 = 256;
+/// Most runs that one page of a list or of a count of runs looks at.
+pub const RUNS_LOOKED_AT_MAX: u32 = 4_096;
+/// Most hints of each shard that a summary of a queue counts.
+pub const HINTS_COUNTED_MAX: u32 = 1_024;

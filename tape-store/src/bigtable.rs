@@ -13,6 +13,7 @@ mod hint;
 mod keys;
 mod links;
 mod migrate;
+mod named;
 mod partition;
 mod probe;
 mod read;
@@ -35,8 +36,8 @@ pub use settings::{Push, Settings, Target};
 
 use crate::anchor::{Anchored, Anchors};
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::page;
@@ -56,7 +57,7 @@ use table::{Change, Row, RowFilter, Rows, Table};
 use tail::LoggedUpTo;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 use tape_environment::{Environment, machine};
 use watch::Watch;
@@ -310,6 +311,15 @@ impl JournalStore for BigtableStore {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         runs::runs(&self.context, filter, from, page(limit)).await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        named::named(&self.context, prefix, from, page(limit)).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

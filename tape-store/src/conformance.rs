@@ -24,6 +24,7 @@ mod feed;
 mod histories;
 mod listing;
 mod lost;
+mod named;
 pub mod pen;
 mod reads;
 mod retention;
@@ -187,6 +188,8 @@ macro_rules! __conformance_list {
             listing::runs_are_listed_by_every_filter if always;
             listing::pages_of_runs_follow_each_other if always;
             listing::tenants_are_separate if always;
+            named::streams_are_listed_by_their_names if always;
+            named::a_page_of_names_begins_where_its_own_list_stopped if always;
             histories::random_histories_are_as_in_memory if always;
             retention::what_is_dropped_is_gone_and_the_rest_is_there if always;
             retention::what_became_of_dropped_batches_is_unknown if always;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Epoch, RunId, Seq, StreamId, Tenant};
+use tape_core::id::{Epoch, RunId, Seq, StreamId, StreamPrefix, Tenant};
 use tape_core::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use tape_core::payload::Digest;
 use tape_core::status::{RunStatus, Summary};
@@ -129,6 +129,19 @@ pub trait JournalStore: Send + Sync + 'static {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<RunPage, StoreError>;
+
+    /// Sessions or values whose names begin with a prefix, at most `limit` of them, in the order of the bytes of their names.
+    ///
+    /// # Behavior
+    /// Every such stream that has entries is listed, whatever it says: a deleted session too. The cost is that of the streams with the
+    /// prefix, however many others there are, also of the same tenant. A reader that pages from each page's token sees every stream present
+    /// throughout exactly once. A name that cannot be read is passed over. The token is of the same prefix, and is refused with another.
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError>;
 
     /// Erases the payload bytes of entries; their envelopes and the chain stay. Nothing happens where there is no such entry.
     ///
@@ -552,6 +565,15 @@ pub struct PageToken(pub String);
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<(RunId, Summary)>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<PageToken>,
+}
+
+/// A page of a list of sessions or values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamePage {
+    /// The streams, in the order of the bytes of their names.
+    pub streams: Vec<StreamId>,
     /// Where the next page begins; none at the end.
     pub next: Option<PageToken>,
 }

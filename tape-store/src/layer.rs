@@ -14,8 +14,8 @@ pub use retry::RetryingStore;
 
 use crate::announce::Announcements;
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::Upkeep;
@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 
 /// A store around another one. A layer implements only the methods that it changes; the inner store does the rest. A layer is a
@@ -109,6 +109,16 @@ pub trait Layer: Send + Sync + 'static {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         self.inner().runs(filter, from, limit).await
+    }
+
+    /// As [`JournalStore::named`].
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        self.inner().named(prefix, from, limit).await
     }
 
     /// As [`JournalStore::erase`].
@@ -206,6 +216,15 @@ impl<L: Layer> JournalStore for L {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         Layer::runs(self, filter, from, limit).await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        Layer::named(self, prefix, from, limit).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

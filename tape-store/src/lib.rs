@@ -24,6 +24,7 @@ pub mod layer;
 mod listing;
 pub mod memory;
 pub mod migrated;
+mod named;
 pub mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -2,11 +2,12 @@
 
 use crate::anchor::{Anchored, Anchors, Found};
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, FeedEntry, Head, Hint, JournalStore, PageToken,
-    RunFilter, RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, FeedEntry, Head, Hint, JournalStore, NamePage,
+    PageToken, RunFilter, RunPage, Shard, Snapshot, SnapshotChange, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::listing::Place;
+use crate::named::{self, Bounds};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
 use crate::wake::Wake;
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tape_core::agenda::{AgendaChange, Item, Queue};
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Epoch, Seq, StreamId};
+use tape_core::id::{Epoch, Seq, StreamId, StreamPrefix};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::payload::Digest;
 use tape_core::status::Summary;
@@ -43,6 +44,8 @@ struct State {
     feeds: HashMap<Shard, Vec<(usize, usize)>>,
     agenda: BTreeSet<(Queue, Shard, Timestamp, usize, Item)>,
     runs: BTreeMap<Place, usize>,
+    /// Sessions and values.
+    names: BTreeSet<String>,
     index_version: u32,
 }
 
@@ -308,6 +311,19 @@ impl JournalStore for MemoryStore {
         })
     }
 
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        let bounds = Bounds::of(prefix, from)?;
+        let state = self.lock();
+        let names = state.names.range(bounds.from..bounds.before);
+        let names = names.take(page(limit)).cloned();
+        Ok(named::page(names.collect(), crate::group::page(limit)))
+    }
+
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {
         let mut state = self.lock();
         let Some(id) = state.ids.get(stream).copied() else {
@@ -389,6 +405,7 @@ impl Upkeep for MemoryStore {
             return Ok(Indexed {
                 due: vec![false; hints.len()],
                 summary: None,
+                named: false,
             });
         };
         let log = &state.streams[id];
@@ -399,6 +416,7 @@ impl Upkeep for MemoryStore {
         Ok(Indexed {
             due: hints.iter().map(is_there).collect(),
             summary: log.summary.clone(),
+            named: true,
         })
     }
 
@@ -468,6 +486,9 @@ impl State {
             summary: None,
         });
         self.ids.insert(stream.clone(), id);
+        if stream.is_listed_by_name() {
+            self.names.insert(stream.to_string());
+        }
         id
     }
 

@@ -8,6 +8,7 @@ mod due;
 mod error;
 mod links;
 mod migrate;
+mod named;
 mod notices;
 #[cfg(test)]
 mod plans;
@@ -30,8 +31,8 @@ pub use settings::{Settings, Target};
 use crate::anchor::Anchors;
 use crate::announce::Announcements;
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, StoreTime, StreamKey, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, StoreTime, StreamKey, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -45,7 +46,7 @@ use std::time::Duration;
 use tail::Tail;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 use tape_environment::{Environment, Machine};
 use watch::Watch;
@@ -186,6 +187,15 @@ impl JournalStore for PostgresStore {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         runs::runs(&self.reads, filter, from, page(limit)).await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        named::named(&self.reads, prefix, from, page(limit)).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ mod due;
 mod error;
 mod link;
 mod migrate;
+mod named;
 mod probe;
 mod read;
 mod retention;
@@ -24,8 +25,8 @@ pub use settings::{Settings, Target};
 use crate::anchor::{Anchored, Anchors};
 use crate::contract::BatchId;
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard_of, page};
@@ -38,7 +39,7 @@ use link::Link;
 use std::sync::Arc;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 use tape_environment::{Environment, machine};
 use watch::Watch;
@@ -156,6 +157,15 @@ impl JournalStore for SpannerStore {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         runs::runs(&self.link, filter, from, page(limit)).await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        named::named(&self.link, prefix, from, page(limit)).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ mod erasure;
 mod error;
 mod index;
 mod log;
+mod named;
 mod names;
 mod place;
 #[cfg(test)]
@@ -38,8 +39,8 @@ pub use settings::Settings;
 
 use crate::anchor::Anchors;
 use crate::contract::{
-    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, StoreTime, TailPage,
+    Batch, Capabilities, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, StoreTime, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::group::{check_shard, page};
@@ -56,7 +57,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 use tape_environment::{Environment, machine};
 use tokio::sync::Mutex;
@@ -266,6 +267,16 @@ impl JournalStore for SqliteStore {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         self.reading(runs::runs(&self.readers, filter, from, page(limit)))
+            .await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        self.reading(named::named(&self.readers, prefix, from, page(limit)))
             .await
     }
 

@@ -69,6 +69,8 @@ pub struct Indexed {
     pub due: Vec<bool>,
     /// What lists show of a run; none where it is not listed, or the row cannot be read.
     pub summary: Option<Summary>,
+    /// Whether the stream is listed by its name, where it should be.
+    pub named: bool,
 }
 
 /// Changes to the indexes.
@@ -78,12 +80,14 @@ pub struct Correction {
     pub agenda: Vec<AgendaChange>,
     /// In the lists of runs.
     pub summary: Option<Summary>,
+    /// Whether the stream is to be listed by its name.
+    pub named: bool,
 }
 
 impl Correction {
     /// Whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.agenda.is_empty() && self.summary.is_none()
+        self.agenda.is_empty() && self.summary.is_none() && !self.named
     }
 }

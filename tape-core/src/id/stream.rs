@@ -63,6 +63,13 @@ impl RunId {
         ]
     }
 
+    /// Its name as names of streams have it after `tenant/run/`.
+    pub(super) fn path(&self) -> String {
+        let path = self.to_string();
+        path.split_once('/')
+            .map_or_else(String::new, |(_, path)| path.to_owned())
+    }
+
     /// The session this run belongs to.
     #[must_use]
     pub fn session(&self) -> SessionId {
@@ -278,7 +285,7 @@ impl From<StreamId> for String {
     }
 }
 
-fn write_escaped(part: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn write_escaped(part: &str, f: &mut impl fmt::Write) -> fmt::Result {
     let mut rest = part;
     while let Some(at) = rest.find(['%', '/', '.', '*', '>', ' ']) {
         write!(f, "{}%{:02X}", &rest[..at], rest.as_bytes()[at])?;
@@ -287,7 +294,7 @@ fn write_escaped(part: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(rest)
 }
 
-fn unescape(part: &str) -> Option<String> {
+pub(super) fn unescape(part: &str) -> Option<String> {
     let mut text = String::with_capacity(part.len());
     let mut rest = part;
     while let Some(at) = rest.find('%') {

@@ -2,7 +2,7 @@
 
 use super::end::{ABOUT, End, Listed, SNAPSHOT};
 use super::table::{self, Change, Mutation, RowFilter};
-use super::{TableContext, hint, keys};
+use super::{TableContext, hint, keys, named};
 use crate::contract::{Batch, Shard, SnapshotChange};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::sync::Arc;
@@ -77,7 +77,8 @@ impl Fitting {
         let new = self.listings(self.listed.as_deref());
         let new = new.into_iter().filter(|key| !old.contains(key));
         let pending = keys::pending_stream(self.shard, &self.batch.stream);
-        let keys = due.chain(new).chain([pending]);
+        let named = named::hint_of(self.shard, &self.batch.stream).filter(|_| !self.end.is_begun());
+        let keys = due.chain(new).chain([pending]).chain(named);
         keys.map(|key| hint::write(key, &self.end, now)).collect()
     }
 

@@ -163,6 +163,22 @@ pub(super) fn read_news(key: &[u8]) -> Option<StreamId> {
     std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
 }
 
+/// The hint that a stream is listed by its name.
+pub(super) fn named(shard: Shard, stream: &StreamId) -> Bytes {
+    Key::of_shard(b'd', shard).text(stream.to_string()).done()
+}
+
+/// Such hints of a shard whose names are from one text on and before another.
+pub(super) fn all_named(shard: Shard, from: &str, before: &str) -> Range {
+    let key = |text: &str| Key::of_shard(b'd', shard).text(text).done();
+    (key(from), key(before))
+}
+
+/// The stream of such a hint.
+pub(super) fn read_named(key: &[u8]) -> Option<StreamId> {
+    std::str::from_utf8(key.get(3..)?).ok()?.parse().ok()
+}
+
 /// A row of a shard's log.
 pub(super) fn log(shard: Shard, number: u64) -> Bytes {
     Key::of_shard(b'l', shard).number(number).done()

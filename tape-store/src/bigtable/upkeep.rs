@@ -7,7 +7,7 @@ use super::append::{AGENDA, agenda_cell, due_in};
 use super::end::{self, End, Listed};
 use super::hint::{self, Seen};
 use super::table::{self, Change, Rows};
-use super::{BigtableStore, ROWS_MAX, keys};
+use super::{BigtableStore, ROWS_MAX, keys, named};
 use crate::contract::{Hint, PageToken};
 use crate::error::StoreError;
 use crate::group::page;
@@ -58,7 +58,9 @@ impl Upkeep for BigtableStore {
         let shard = self.context.shard_of(stream);
         let key = |hint: &Hint| keys::due(shard, hint.queue, hint.due, stream, &hint.item);
         let listings = self.listings(stream, listed.as_deref());
-        let wanted: Vec<Bytes> = hints.iter().map(key).chain(listings.clone()).collect();
+        let name = named::hint_of(shard, stream);
+        let wanted = hints.iter().map(key).chain(listings.clone()).chain(name.clone());
+        let wanted: Vec<Bytes> = wanted.collect();
         let there = self.hints_there(wanted).await?;
         let due = hints
             .iter()
@@ -67,6 +69,7 @@ impl Upkeep for BigtableStore {
         Ok(Indexed {
             due: due.collect(),
             summary: listed.filter(|_| is_listed).map(|listed| listed.summary.clone()),
+            named: name.is_none_or(|key| there.contains(&key)),
         })
     }
 
@@ -89,7 +92,8 @@ impl Upkeep for BigtableStore {
             .agenda
             .iter()
             .filter_map(|change| Some(keys::due(shard, change.queue, change.due?, stream, &change.item)));
-        let hints = new.chain(self.listings(stream, listed.as_deref()));
+        let name = named::hint_of(shard, stream).filter(|_| correction.named);
+        let hints = new.chain(self.listings(stream, listed.as_deref())).chain(name);
         let written_at = context.environment.wall();
         let hints: Vec<Change> = hints.map(|key| hint::write(key, &now, written_at)).collect();
         context.change_all(DOING, hints).await?;

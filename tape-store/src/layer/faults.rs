@@ -2,8 +2,8 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, BatchId, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter,
-    RunPage, Shard, TailPage,
+    Batch, BatchId, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken,
+    RunFilter, RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -36,7 +36,7 @@ pub enum Point {
     Due,
     /// `tail` or `tail_end` is called.
     Tail,
-    /// `runs` is called.
+    /// `runs` or `named` is called.
     Runs,
     /// `erase` is called.
     BeforeErase,
@@ -248,6 +248,16 @@ impl Layer for FaultyStore {
     ) -> Result<RunPage, StoreError> {
         self.reach(Point::Runs).await?;
         self.inner.runs(filter, from, limit).await
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        self.reach(Point::Runs).await?;
+        self.inner.named(prefix, from, limit).await
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

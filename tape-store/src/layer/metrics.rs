@@ -2,8 +2,8 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken, RunFilter,
+    RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 
 macro_rules! counts {
@@ -82,7 +82,7 @@ counts! {
     tails,
     /// Entries that these calls returned.
     entries_tailed,
-    /// Calls of `runs`.
+    /// Calls of `runs` and `named`.
     lists,
     /// Entries that `erase` was called for.
     erased,
@@ -236,6 +236,16 @@ impl Layer for MeteredStore {
     ) -> Result<RunPage, StoreError> {
         add(&self.counters.lists, 1);
         self.note(self.inner.runs(filter, from, limit).await)
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        add(&self.counters.lists, 1);
+        self.note(self.inner.named(prefix, from, limit).await)
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

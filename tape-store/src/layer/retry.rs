@@ -2,8 +2,8 @@
 
 use super::Layer;
 use crate::contract::{
-    Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, PageToken, RunFilter, RunPage, Shard,
-    TailPage,
+    Batch, CommitOutcome, Committed, Cursor, Head, Hint, JournalStore, NamePage, PageToken, RunFilter,
+    RunPage, Shard, TailPage,
 };
 use crate::error::{CommitError, StoreError};
 use crate::upkeep::{Correction, End, Indexed, StreamPage, Upkeep};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{Seq, StreamId};
+use tape_core::id::{Seq, StreamId, StreamPrefix};
 use tape_core::time::Timestamp;
 
 /// A store that retries calls that were [`Unavailable`](StoreError::Unavailable), with a pause that doubles each time. It does not resolve
@@ -134,6 +134,15 @@ impl Layer for RetryingStore {
         limit: u32,
     ) -> Result<RunPage, StoreError> {
         again!(self, self.inner.runs(filter, from, limit))
+    }
+
+    async fn named(
+        &self,
+        prefix: &StreamPrefix,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<NamePage, StoreError> {
+        again!(self, self.inner.named(prefix, from, limit))
     }
 
     async fn erase(&self, stream: &StreamId, entries: &[Seq]) -> Result<(), StoreError> {

@@ -40,6 +40,16 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         index: Some(("tape_head_part", "tape_head(part, stream) WHERE part > 0")),
         sql: include_str!("schema2.sql"),
     },
+    Migration {
+        version: 3,
+        compatible_from: 1,
+        // The index of the names of sessions and values. Names of runs and of business keys are not in it.
+        index: Some((
+            "tape_head_named",
+            "tape_head(name) WHERE split_part(name, '/', 2) IN ('session', 'value')",
+        )),
+        sql: include_str!("schema3.sql"),
+    },
 ];
 
 const DOING: &str = "migrates the database";

@@ -6,7 +6,7 @@ mod postgres_server;
 
 use super::links::Links;
 use super::settings::Target;
-use super::{append, due, read, retention, runs, tail, writer};
+use super::{append, due, named, read, retention, runs, tail, writer};
 use crate::listing::filters_of_each_kind;
 use postgres_server::Database;
 use serde_json::Value;
@@ -25,6 +25,9 @@ fn grow(from: usize, to: usize) -> String {
     format!(
         "INSERT INTO tape_head(key, name, seq, epoch, part, digest) \
            SELECT tape_key(n), n, {ENTRIES}, 0, 1, {mark} FROM (SELECT 't/run/a/u/s/' || i AS n FROM generate_series({from}, {to} - 1) i) runs; \
+         INSERT INTO tape_head(key, stream, name, seq, epoch, part, digest) OVERRIDING SYSTEM VALUE \
+           SELECT tape_key(n), 1000000000 + i, n, 1, 0, 0, sha256('') \
+           FROM (SELECT i, 't/session/a/u/' || i AS n FROM generate_series({from}, {to} - 1) i) sessions; \
          INSERT INTO tape_entry(ord, stream, seq, part, digest, batch, envelope, payload) \
            SELECT h.stream, h.stream, q, 1, sha256(''), sha256((h.stream * 100 + q)::text::bytea), repeat('e', 200)::bytea, 'p' \
            FROM tape_head h, generate_series(1, {ENTRIES}) q WHERE h.digest = {mark}; \
@@ -75,6 +78,10 @@ fn statements(run: usize) -> Vec<(String, String)> {
         (
             due::DUE.to_owned(),
             format!("1, 500000000, {run}, tape_key('{name}'), 'run', 10, NULL"),
+        ),
+        (
+            named::NAMED.to_owned(),
+            "'t/session/a/u/7', 't/session/a/u0', 10".to_owned(),
         ),
         (tail::TAIL.to_owned(), format!("{run}, 0, 0, 10, 8000000")),
         (tail::BEYOND.to_owned(), "9000000000, 0, 0".to_owned()),

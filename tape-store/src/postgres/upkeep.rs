@@ -109,7 +109,9 @@ impl Upkeep for PostgresStore {
         let rows = self.reads.query(DOING, query).await?;
         let row = rows.first().map(listed).transpose()?;
         let summary = row.and_then(|row| row.summary().ok());
-        Ok(Indexed { due, summary })
+        // The database keeps the index of names.
+        let named = true;
+        Ok(Indexed { due, summary, named })
     }
 
     async fn reindex(

@@ -45,6 +45,11 @@ const MIGRATIONS: &[Migration] = &[
         compatible_from: 2,
         sql: include_str!("schema2.sql"),
     },
+    Migration {
+        version: 3,
+        compatible_from: 2,
+        sql: include_str!("schema3.sql"),
+    },
 ];
 
 const DOING: &str = "migrates the database";

@@ -51,7 +51,9 @@ impl Upkeep for SpannerStore {
         let stream = self.stream(stream);
         let due = due(&self.link, &stream, hints).await?;
         let summary = listed(&self.link, &stream).await?;
-        Ok(Indexed { due, summary })
+        // The database keeps the index of names.
+        let named = true;
+        Ok(Indexed { due, summary, named })
     }
 
     async fn reindex(

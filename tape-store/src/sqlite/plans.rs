@@ -1,6 +1,6 @@
 //! Every query is a search in an index that has its order, so it costs what it returns, whatever the history.
 
-use super::{SqliteStore, connect, due, index, read, retention, runs, settings::Settings};
+use super::{SqliteStore, connect, due, index, named, read, retention, runs, settings::Settings};
 use crate::contract::RunFilter;
 use crate::listing::{Place, filters_of_each_kind};
 use sqlx::sqlite::SqliteConnection;
@@ -39,6 +39,7 @@ async fn queries_are_searches() {
         (read::TAIL_END, &[]),
         (read::POSITION, &["walk"]),
         (due::DUE, &[]),
+        (named::NAMED, &[]),
         (index::GONE, &["j VIRTUAL"]),
         (index::RELIST, &["j VIRTUAL"]),
         (retention::ERASED, &["walk"]),
@@ -47,11 +48,13 @@ async fn queries_are_searches() {
         let plan = plan(&mut connection, query).await;
         assert_eq!(scans(&plan, own), Vec::<&String>::new(), "{query}: {plan:#?}");
     }
-    let due = plan(&mut connection, due::DUE).await;
-    assert!(
-        !due.iter().any(|step| step.contains("TEMP B-TREE")),
-        "due work is not sorted anew: {due:#?}"
-    );
+    for query in [due::DUE, named::NAMED] {
+        let plan = plan(&mut connection, query).await;
+        assert!(
+            !plan.iter().any(|step| step.contains("TEMP B-TREE")),
+            "{query} sorts nothing anew: {plan:#?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -100,7 +100,9 @@ async fn indexed(readers: &SqlitePool, stream: &StreamId, hints: &[Hint]) -> Res
     };
     let row = rows.map_err(failed)?.first().map(listed).transpose()?;
     let summary = row.and_then(|row| row.summary().ok());
-    Ok(Indexed { due, summary })
+    // The list of names is the index of the streams themselves.
+    let named = true;
+    Ok(Indexed { due, summary, named })
 }
 
 impl Writer {

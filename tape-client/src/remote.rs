@@ -356,13 +356,14 @@ impl Journal for Remote {
         let RunQuery {
             tenant,
             app,
-            status,
+            statuses,
             label,
+            ..
         } = query.clone();
         let query = RunListQuery {
             tenant,
             app,
-            status,
+            status: statuses.first().copied(),
             label,
             begun_from: None,
             begun_before: None,

@@ -3,7 +3,9 @@
 //! Pages follow Google's AIP-158: a page of size zero has the usual size, and one that is larger than the largest has the largest.
 
 use crate::error::JournalError;
-use tape_core::limits::{INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX, TEXT_BYTES_MAX};
+use tape_core::limits::{
+    INDEX_PAGE_MAX, PAGE_ENTRIES_MAX, RETIRED_PER_PAGE_MAX, STATES_PER_PAGE_MAX, TEXT_BYTES_MAX,
+};
 
 /// An argument that no journal takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +34,12 @@ pub struct PageSize {
 
 /// Pages of runs.
 pub const RUNS: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
+/// Pages of sessions: how many names a page looks at.
+pub const SESSIONS: PageSize = PageSize::up_to(STATES_PER_PAGE_MAX);
+/// Pages of values: how many names a page looks at.
+pub const VALUES: PageSize = PageSize::up_to(STATES_PER_PAGE_MAX);
+/// Pages of open gates. The gates of one run are on one page, so a page of one run may have more.
+pub const GATES: PageSize = PageSize::up_to(STATES_PER_PAGE_MAX);
 /// Pages of the entries of a run.
 pub const ENTRIES: PageSize = PageSize::up_to(PAGE_ENTRIES_MAX);
 /// Pages of the events of a session.
@@ -88,11 +96,12 @@ pub fn check_reason(reason: &str) -> Result<(), InvalidArgument> {
 
 #[cfg(test)]
 mod tests {
-    use super::{RETIRED, RUNS, check_reason, token};
+    use super::{RETIRED, RUNS, SESSIONS, check_reason, token};
 
     #[test]
     fn a_size_that_is_not_asked_for_is_the_usual_one_and_none_is_larger_than_the_largest() {
         let sizes = |asked| (RUNS.of(asked), RETIRED.of(asked));
+        assert_eq!((SESSIONS.of(0), SESSIONS.of(1_000)), (100, 256));
         assert_eq!(sizes(0), (100, 256));
         assert_eq!(sizes(1), (1, 1));
         assert_eq!(sizes(4_096), (4_096, 256));

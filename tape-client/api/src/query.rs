@@ -1,14 +1,25 @@
 //! The queries of a journal, and their answers.
 
+mod gates;
+mod names;
+mod runs;
+mod work;
+
+pub use gates::{GatePage, GateQuery, OpenGate};
+pub use names::{
+    DamagedStream, SessionPage, SessionQuery, SessionSummary, ValuePage, ValueQuery, ValueSummary,
+};
+pub use runs::{RunCounts, RunPage, RunQuery};
+pub use work::{DueFilter, KeyOwnership, QueueSummary};
+
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tape_core::codec::StoredEntry;
 use tape_core::entry::session::EventAppended;
-use tape_core::id::{App, Key, RunId, Seq, StreamId, Tenant};
+use tape_core::id::{RunId, Seq, StreamId, Tenant};
 use tape_core::payload::{Digest, Payload};
 use tape_core::state::Json;
-use tape_core::status::{RunStatus, Summary};
 use tape_core::subject::Pattern;
 use tape_core::time::Timestamp;
 
@@ -76,41 +87,6 @@ pub struct Transition {
     pub previous: Option<Payload>,
     /// When.
     pub at: Timestamp,
-}
-
-/// Which runs to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunQuery {
-    /// Only runs of this tenant.
-    pub tenant: Tenant,
-    /// Only runs of this app.
-    pub app: Option<App>,
-    /// Only runs in this status.
-    pub status: Option<RunStatus>,
-    /// Only runs with this label.
-    pub label: Option<(Key, String)>,
-}
-
-impl RunQuery {
-    /// All runs of a tenant.
-    #[must_use]
-    pub const fn all(tenant: Tenant) -> Self {
-        Self {
-            tenant,
-            app: None,
-            status: None,
-            label: None,
-        }
-    }
-}
-
-/// A page of a list of runs, newest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunPage {
-    /// The runs.
-    pub runs: Vec<(RunId, Summary)>,
-    /// Where the next page begins; none at the end.
-    pub next: Option<String>,
 }
 
 /// A page of the existing streams.

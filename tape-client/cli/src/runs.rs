@@ -67,10 +67,10 @@ impl Runs {
         let (mut listed, mut left, mut cut) = (0, self.limit, false);
         for status in self.statuses() {
             let query = RunQuery {
-                tenant: self.tenant.clone(),
                 app: self.app.clone(),
-                status,
+                statuses: status.into_iter().collect(),
                 label: self.label.clone().or_else(|| self.version_label()),
+                ..RunQuery::all(self.tenant.clone())
             };
             let mut pages = Pages::of(&query);
             while left > 0

@@ -8,6 +8,7 @@ use crate::text::time;
 use crate::{Context, Failure, overdue, show};
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use tape_client::core::causes::Causes;
 use tape_client::core::decider::Decider as _;
@@ -57,7 +58,7 @@ impl Stuck {
         for status in STATUSES {
             let query = RunQuery {
                 app: self.app.clone(),
-                status: Some(status),
+                statuses: BTreeSet::from([status]),
                 ..RunQuery::all(self.tenant.clone())
             };
             let looked = self.look(context, &query).await?;

@@ -9,8 +9,14 @@ mod audit;
 mod business_keys;
 mod erasure;
 mod events;
+mod gate_list;
+mod looks;
+mod name_lists;
 mod outlived;
+mod queues;
 mod retention;
+mod run_list;
+mod run_scan;
 mod sessions;
 mod upkeep;
 
@@ -25,6 +31,7 @@ use crate::stream_service::{EngineError, StreamService};
 use audit::Audits;
 use outlived::Outlived;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tape_api::query::DueFilter;
 use tape_core::agenda::Queue;
 use tape_core::command::{Command, ExternalCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::erasure::Erasure;
@@ -377,9 +384,28 @@ impl Engine {
         from: Option<&PageToken>,
         limit: u32,
     ) -> Result<DuePage, StoreError> {
+        self.due_page_of(queue, &DueFilter::default(), until, from, limit)
+            .await
+    }
+
+    /// The same for the work that fits a filter. It looks at as much work as [`Engine::due_page`] returns, and leaves out what does not fit.
+    /// So a page may be short, or empty, and not be the last; and all pages cost the due work of all tenants.
+    ///
+    /// # Errors
+    /// Those of [`Engine::due_page`].
+    pub async fn due_page_of(
+        &self,
+        queue: Queue,
+        filter: &DueFilter,
+        until: Timestamp,
+        from: Option<&PageToken>,
+        limit: u32,
+    ) -> Result<DuePage, StoreError> {
         let mut page = self.0.due_page(queue, until, from, limit).await?;
+        page.hints.retain(|hint| filter.fits(&hint.stream));
         if from.is_none() {
-            page.hints.extend(self.outlived(queue).await?);
+            self.read_clock().await?;
+            page.hints.extend(self.0.outlived(queue, filter).await?);
         }
         Ok(page)
     }
@@ -392,7 +418,7 @@ impl Engine {
     /// Those of [`Engine::now`].
     pub async fn outlived(&self, queue: Queue) -> Result<Vec<Hint>, StoreError> {
         self.read_clock().await?;
-        self.0.outlived(queue).await
+        self.0.outlived(queue, &DueFilter::default()).await
     }
 
     /// The time that requests are dated by: before the journal's was measured, the machine's.

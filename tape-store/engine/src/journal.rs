@@ -1,6 +1,6 @@
 //! The engine as a journal.
 
-mod failure;
+pub(crate) mod failure;
 mod feed;
 mod pages;
 mod sessions;
@@ -14,7 +14,7 @@ use futures::stream::BoxStream;
 use pages::{Reading, pages};
 use std::sync::Arc;
 use std::time::Duration;
-use tape_api::argument::{self, DUE, ENTRIES, EVENTS, RETIRED, RUNS, STREAMS, check_reason};
+use tape_api::argument::{self, DUE, ENTRIES, EVENTS, RETIRED, STREAMS, check_reason};
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_api::query::{
     FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
@@ -33,7 +33,7 @@ use tape_core::reply::Reply;
 use tape_core::run::Driver;
 use tape_core::time::Timestamp;
 use tape_environment::Environment;
-use tape_store::contract::{Hint, PageToken, RunFilter};
+use tape_store::contract::{Hint, PageToken};
 
 #[async_trait]
 impl Journal for Engine {
@@ -219,25 +219,7 @@ impl Journal for Engine {
     }
 
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
-        let RunQuery {
-            tenant,
-            app,
-            status,
-            label,
-        } = query.clone();
-        let filter = RunFilter {
-            app,
-            status,
-            label,
-            ..RunFilter::all(tenant)
-        };
-        let from = token(from);
-        let page = self.store().runs(&filter, from.as_ref(), RUNS.of(limit)).await;
-        let page = page.map_err(of_store)?;
-        Ok(RunPage {
-            runs: page.runs,
-            next: page.next.map(|token| token.0),
-        })
+        self.list_runs(query, from, limit).await
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {

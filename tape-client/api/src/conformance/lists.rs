@@ -45,7 +45,7 @@ pub(super) async fn runs_are_listed_by_every_filter(journal: Arc<dyn Journal>) {
         [begun[2].run.clone(), begun[0].run.clone()]
     );
     let running = RunQuery {
-        status: Some(RunStatus::Running),
+        statuses: BTreeSet::from([RunStatus::Running]),
         ..red
     };
     assert_eq!(listed(&journal, &running).await, [begun[0].run.clone()]);

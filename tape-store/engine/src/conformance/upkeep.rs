@@ -144,6 +144,7 @@ async fn spoil(store: &dyn JournalStore, stream: &StreamId) -> Hint {
             status: RunStatus::Stuck,
             ..indexed.summary.expect("it is listed")
         }),
+        named: false,
     };
     let end = end(store, stream).await;
     assert!(
@@ -241,7 +242,7 @@ pub(super) async fn a_correction_of_an_old_end_is_refused(fixture: Fixture) {
             was: None,
             due: Some(Timestamp::from_micros(5)),
         }],
-        summary: None,
+        ..Correction::default()
     };
     let never = End {
         epoch: Epoch(9),

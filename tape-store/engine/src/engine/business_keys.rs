@@ -1,11 +1,13 @@
 //! Business keys: one owner each, claimed before the owner's effect begins.
 
-use super::Parts;
+use super::{Engine, Parts};
 use crate::stream_service::{EngineError, damaged};
 use std::sync::Arc;
+use tape_api::JournalError;
+use tape_api::query::KeyOwnership;
 use tape_core::command::{Command, DriverCommand, KeyCommand, RunCommand};
 use tape_core::decider::Decider as _;
-use tape_core::id::{BusinessKey, ConnectorName, EffectId, RunId, Seq, StreamId};
+use tape_core::id::{BusinessKey, ConnectorName, EffectId, RunId, Seq, StreamId, Tenant};
 use tape_core::key_owner::{Ownership, OwnershipTrace};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::{Missing, Rejection};
@@ -39,6 +41,40 @@ impl Wanted {
             effect: self.effect.clone(),
             from,
         }
+    }
+}
+
+impl Engine {
+    /// The owner of a business key; none where the key was never taken. An owner whose effect never happened keeps the key until another
+    /// effect wants it.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] where the key's stream cannot be read.
+    pub async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError> {
+        let stream = StreamId::KeyOwner {
+            tenant: tenant.clone(),
+            connector: connector.clone(),
+            key: key.clone(),
+        };
+        let Some(state) = self.0.claims.state(&stream).await? else {
+            return Ok(None);
+        };
+        let Some((run, effect)) = state.owner().cloned() else {
+            return Ok(None);
+        };
+        // Every entry of the stream is a taking; the last one counts.
+        let taken = state.seq();
+        Ok(Some(KeyOwnership {
+            run,
+            effect,
+            taken,
+            taken_at: self.0.recorded_at(&stream, taken).await?,
+        }))
     }
 }
 

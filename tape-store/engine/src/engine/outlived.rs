@@ -8,9 +8,10 @@ use super::Parts;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tape_api::query::DueFilter;
 use tape_core::agenda::{Item, Queue};
 use tape_core::id::{StreamId, Tenant, ValueName};
-use tape_core::time::Timestamp;
+use tape_core::time::{Now, Timestamp};
 use tape_store::contract::{Hint, Shard};
 use tape_store::error::StoreError;
 use tokio::time::Instant;
@@ -19,9 +20,12 @@ use tokio::time::Instant;
 const PERIOD: Duration = Duration::from_secs(60);
 const HINTS_MAX: u32 = 64;
 
-/// How far each queue was checked.
+/// How far each queue was checked, and what was found and not returned yet.
 #[derive(Default)]
-pub(super) struct Outlived(Mutex<HashMap<Queue, Pass>>);
+pub(super) struct Outlived {
+    passes: Mutex<HashMap<Queue, Pass>>,
+    left: Mutex<HashMap<Queue, Vec<Hint>>>,
+}
 
 struct Pass {
     looked: Instant,
@@ -31,7 +35,7 @@ struct Pass {
 impl Outlived {
     /// The places to continue from, where the period is over.
     fn begin(&self, queue: Queue) -> Option<HashMap<u16, Hint>> {
-        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match rounds.get_mut(&queue) {
             Some(round) if now - round.looked < PERIOD => None,
@@ -48,10 +52,25 @@ impl Outlived {
     }
 
     fn end(&self, queue: Queue, after: HashMap<u16, Hint>) {
-        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(round) = rounds.get_mut(&queue) {
             round.after = after;
         }
+    }
+
+    /// Of what was found before and now, the work that fits. The rest stays for other readers; beyond `max`, a later pass finds it again.
+    fn share(&self, queue: Queue, found: Vec<Hint>, filter: &DueFilter, max: usize) -> Vec<Hint> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = left.entry(queue).or_default();
+        let is_same = |one: &Hint, other: &Hint| (&one.stream, &one.item) == (&other.stream, &other.item);
+        left.retain(|old| !found.iter().any(|new| is_same(old, new)));
+        left.extend(found);
+        let (fitting, mut rest): (Vec<Hint>, Vec<Hint>) = std::mem::take(left)
+            .into_iter()
+            .partition(|hint| filter.fits(&hint.stream));
+        rest.truncate(max);
+        *left = rest;
+        fitting
     }
 }
 
@@ -71,14 +90,25 @@ fn before(queue: Queue, due: Timestamp) -> Hint {
 impl Parts {
     /// Work of a queue whose right is over, whatever its hint says. Often empty although there is such work: it is searched once a minute,
     /// a part at a time.
-    pub(super) async fn outlived(&self, queue: Queue) -> Result<Vec<Hint>, StoreError> {
+    pub(super) async fn outlived(&self, queue: Queue, filter: &DueFilter) -> Result<Vec<Hint>, StoreError> {
         let now = self.clock.read();
         if queue == Queue::Timers || !now.is_sure() {
             return Ok(Vec::new());
         }
-        let Some(mut places) = self.outlived.begin(queue) else {
-            return Ok(Vec::new());
+        let found = match self.outlived.begin(queue) {
+            Some(places) => self.look_far_ahead(queue, places, now).await?,
+            None => Vec::new(),
         };
+        let max = HINTS_MAX as usize * usize::from(self.store.capabilities().shards);
+        Ok(self.outlived.share(queue, found, filter, max))
+    }
+
+    async fn look_far_ahead(
+        &self,
+        queue: Queue,
+        mut places: HashMap<u16, Hint>,
+        now: Now,
+    ) -> Result<Vec<Hint>, StoreError> {
         let (mut due, mut after) = (Vec::new(), HashMap::new());
         for shard in 0..self.store.capabilities().shards {
             let place = places

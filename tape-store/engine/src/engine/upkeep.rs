@@ -69,7 +69,7 @@ pub enum IndexProblem {
         /// When it is due by the index.
         due: Timestamp,
     },
-    /// Lists show the run wrongly, or not at all.
+    /// Lists show the stream wrongly, or not at all.
     Listed,
     /// The stream cannot be read.
     Unreadable {
@@ -431,6 +431,10 @@ impl Parts {
         }
         if implied.summary.is_some() && implied.summary != indexed.summary {
             correction.summary.clone_from(&implied.summary);
+            problems.push(IndexProblem::Listed);
+        }
+        if !indexed.named && implied.seq > Seq::ZERO {
+            correction.named = true;
             problems.push(IndexProblem::Listed);
         }
         Ok((problems, correction))

@@ -16,7 +16,7 @@ impl From<EngineError> for JournalError {
 }
 
 /// The journal's error for an error of a store. An error of an unknown kind needs a person.
-pub(super) fn of_store(error: StoreError) -> JournalError {
+pub(crate) fn of_store(error: StoreError) -> JournalError {
     match error {
         StoreError::Unavailable { .. } => JournalError::unavailable(error),
         // Named as the field of the contract is, so that both doors say the same.

@@ -121,7 +121,7 @@ async fn a_stream_that_is_busy_is_compared_in_a_later_pass() {
             was: Some(hint.due),
             due: None,
         }],
-        summary: None,
+        ..Correction::default()
     };
     let head = store.head(&stream).await.unwrap().unwrap();
     let end = super::end(&head);

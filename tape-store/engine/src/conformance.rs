@@ -18,12 +18,15 @@ mod dead_owners;
 mod engines;
 mod erasure;
 mod lost;
+mod name_queries;
 mod retention;
+mod run_queries;
 mod shared;
 mod snapshots;
 mod tampered;
 mod time;
 mod upkeep;
+mod work_queries;
 
 use tape_store::conformance::{Test, always};
 
@@ -75,6 +78,14 @@ macro_rules! __engine_conformance_list {
             upkeep::indexes_of_an_earlier_computation_are_made_current if always;
             upkeep::a_snapshot_that_was_changed_is_not_believed if always;
             upkeep::a_stream_in_the_place_of_another_is_found if always;
+            run_queries::runs_are_found_by_every_part_of_a_query if always;
+            run_queries::a_page_looks_at_a_bounded_number_of_runs if always;
+            name_queries::sessions_are_listed if always;
+            name_queries::values_are_listed if always;
+            work_queries::gates_that_wait_are_listed if always;
+            work_queries::the_owner_of_a_business_key_is_told if always;
+            work_queries::due_work_is_found_by_tenant_and_app if always;
+            work_queries::queues_are_summed_up if always;
         }
     };
 }

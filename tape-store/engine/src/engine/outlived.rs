@@ -135,3 +135,44 @@ impl Parts {
         Ok(due)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Outlived, before};
+    use tape_api::query::DueFilter;
+    use tape_core::agenda::Queue;
+    use tape_core::id::Tenant;
+    use tape_core::time::Timestamp;
+    use tape_store::contract::Hint;
+
+    fn of(tenant: &str) -> DueFilter {
+        DueFilter {
+            tenant: Some(Tenant::new(tenant).unwrap()),
+            app: None,
+        }
+    }
+
+    #[test]
+    fn what_one_reader_leaves_is_for_the_others() {
+        let outlived = Outlived::default();
+        let hint = |name: &str| Hint {
+            stream: format!("{name}/value/v").parse().unwrap(),
+            ..before(Queue::Outbox, Timestamp::from_micros(1))
+        };
+        let share = |found: Vec<Hint>, filter: &DueFilter| outlived.share(Queue::Outbox, found, filter, 2);
+        assert_eq!(
+            share(vec![hint("a"), hint("b"), hint("c")], &of("a")),
+            [hint("a")]
+        );
+        assert_eq!(share(Vec::new(), &of("a")), []);
+        assert_eq!(
+            share(vec![hint("b")], &of("b")),
+            [hint("b")],
+            "it is returned once"
+        );
+        assert_eq!(share(Vec::new(), &DueFilter::default()), [hint("c")]);
+        let many = ["a", "b", "c"].map(hint).to_vec();
+        assert_eq!(share(many, &of("x")), []);
+        assert_eq!(share(Vec::new(), &DueFilter::default()).len(), 2, "few are kept");
+    }
+}

@@ -79,6 +79,7 @@ macro_rules! __engine_conformance_list {
             upkeep::a_snapshot_that_was_changed_is_not_believed if always;
             upkeep::a_stream_in_the_place_of_another_is_found if always;
             run_queries::runs_are_found_by_every_part_of_a_query if always;
+            run_queries::a_run_that_changes_its_status_is_listed_once if always;
             run_queries::a_page_looks_at_a_bounded_number_of_runs if always;
             name_queries::sessions_are_listed if always;
             name_queries::values_are_listed if always;

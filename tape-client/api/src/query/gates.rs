@@ -13,7 +13,7 @@ pub struct GateQuery {
     pub app: Option<App>,
 }
 
-/// A page of open gates: by the status of their runs, then the newest runs first. It may be short, or empty, and not be the last.
+/// A page of open gates, those of the newest runs first. It may be short, or empty, and not be the last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatePage {
     /// The gates.

@@ -7,8 +7,10 @@ use tape_core::time::Timestamp;
 
 /// Which runs to list or count. A run has to fit every field that is given.
 ///
-/// The tenant, the app, one status, one label and the times are searched for in an index. The other fields are compared with each run that
-/// the index has, of which a page looks at a bounded number. So a page may be short or empty and still have a next one.
+/// The tenant, the app, the statuses, the label and the times are searched for in indexes. The prefix and the driver are compared with each
+/// run found there, of which a page looks at a bounded number. So a page may be short or empty and still have a next one.
+///
+/// A run that changes its status while a page is read may be missed where several statuses are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunQuery {
     /// Only runs of this tenant.

@@ -226,6 +226,40 @@ pub(super) async fn runs_are_found_by_every_part_of_a_query(fixture: Fixture) {
     assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
 }
 
+/// Runs that are suspended between two pages stay where they are in the list of those that have not ended.
+pub(super) async fn a_run_that_changes_its_status_is_listed_once(fixture: Fixture) {
+    let (engine, clock) = by_hand(&fixture);
+    let mut runs = Vec::new();
+    for n in 0..6 {
+        clock.advance_ms(1);
+        let run = RunId::new("acme", "app", "ann", "s", &format!("i{n}")).unwrap();
+        let epoch = begin(&engine, &run, "one").await;
+        runs.push((run, epoch));
+    }
+    runs.reverse();
+    let query = RunQuery {
+        statuses: BTreeSet::from([RunStatus::Running, RunStatus::Suspended]),
+        ..RunQuery::all(tenant("acme"))
+    };
+    let (mut found, mut from): (Vec<RunId>, Option<String>) = (Vec::new(), None);
+    // One that was listed, and one that was not.
+    for moved in [0, 4, 3, 1] {
+        let page = engine.list_runs(&query, from.as_deref(), 2).await.unwrap();
+        found.extend(page.runs.into_iter().map(|(run, _)| run));
+        from = page.next;
+        let (run, epoch) = &runs[moved];
+        suspend(&engine, run, *epoch).await;
+        if from.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<RunId> = runs.into_iter().map(|(run, _)| run).collect();
+    assert_eq!(found, expected);
+    assert_eq!(from, None);
+    let refused = engine.list_runs(&query, Some("[]"), 2).await;
+    assert!(matches!(refused, Err(JournalError::Invalid(_))), "{refused:?}");
+}
+
 /// Only the oldest of many runs has what is looked for. Each page looks at a bounded number of them, and the pages find it.
 pub(super) async fn a_page_looks_at_a_bounded_number_of_runs(fixture: Fixture) {
     let (engine, clock) = by_hand(&fixture);

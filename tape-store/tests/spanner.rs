@@ -368,7 +368,7 @@ async fn several_may_migrate_at_once() {
     let target = |parameters: &str| format!("{}{parameters}", database.url()).parse().unwrap();
     let refused = SpannerStore::open(&target("&migrate=never")).await;
     assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
-    let planned = Migrated { from: 0, to: 2 };
+    let planned = Migrated { from: 0, to: 3 };
     for _ in 0..2 {
         assert_eq!(migrate(&target(""), true).await.unwrap(), planned);
     }
@@ -377,7 +377,7 @@ async fn several_may_migrate_at_once() {
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
     assert_eq!(
         migrate(&target(""), false).await.unwrap(),
-        Migrated { from: 2, to: 2 }
+        Migrated { from: 3, to: 3 }
     );
     let mut shards = Vec::new();
     for server in &servers {
@@ -401,12 +401,12 @@ async fn a_schema_for_newer_builds_only_is_refused() {
             r#"{{"insert": {{"table": "tape_schema", "columns": ["version", "compatible_from"], "values": [["{version}", "{from}"]]}}}}"#
         )
     };
-    database.commit(&version("3", "2"));
-    SpannerStore::open(&target).await.unwrap();
     database.commit(&version("4", "3"));
+    SpannerStore::open(&target).await.unwrap();
+    database.commit(&version("5", "4"));
     let refused = SpannerStore::open(&target).await;
     assert!(
-        matches!(refused, Err(StoreError::NewerSchema { found: 4, known: 2 })),
+        matches!(refused, Err(StoreError::NewerSchema { found: 5, known: 3 })),
         "{refused:?}"
     );
 }
@@ -435,7 +435,7 @@ async fn ends_of_the_version_before_are_moved() {
     database.commit(&format!(
         r#"{{"insert": {{"table": "tape_head", "columns": ["id", "seq", "epoch", "digest"], "values": [{heads}]}}}},
            {{"delete": {{"table": "tape_end", "keySet": {{"all": true}}}}}},
-           {{"delete": {{"table": "tape_schema", "keySet": {{"keys": [["2"]]}}}}}}"#
+           {{"delete": {{"table": "tape_schema", "keySet": {{"keys": [["2"], ["3"]]}}}}}}"#
     ));
     let migrated = futures::future::join_all((0..3).map(|_| migrate(&target, false))).await;
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");

@@ -36,6 +36,9 @@
 //! | the search for due work continues after a page of stale hints | `costs::due_work_costs_what_is_due_whatever_has_ended` |
 //! | so does a list after a page of stale places | the same |
 //! | so does the search for pending streams | `late::pending_streams_of_commits_under_way_hides_no_other` |
+//! | a stream is listed by name only if it is there | `named::a_stream_that_was_never_made_is_not_listed` |
+//! | a list of names continues after a page of stale hints | the same |
+//! | a missing hint of a name is corrected | `named::a_stream_of_an_earlier_build_is_listed_once_that_is_corrected` |
 //! | a table that would delete entries is not opened | `rules::a_rule_of_age_is_refused_and_put_right` |
 //! | a pushed commit wakes readers, a hint does not | `pushed::commits_wake_and_nothing_else_does` |
 //! | commits count as pushed once all partitions are followed | the same |
@@ -56,6 +59,7 @@ mod heads;
 mod late;
 mod logbook;
 mod lost;
+mod named;
 mod overtaken;
 mod pushed;
 mod rules;

@@ -96,6 +96,10 @@ async fn listed(engine: &Engine, query: &RunQuery, limit: u32) -> Vec<RunId> {
             "a page has at most what was asked for"
         );
         runs.extend(page.runs.into_iter().map(|(run, _)| run));
+        assert!(
+            runs.len() <= RUNS.len() * TENANTS.len(),
+            "the pages come to an end"
+        );
         from = page.next;
         if from.is_none() {
             return runs;

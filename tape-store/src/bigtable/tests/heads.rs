@@ -13,7 +13,7 @@ use crate::migrated::Migrated;
 use bytes::Bytes;
 use tape_core::id::Seq;
 
-async fn change(table: &dyn Table, key: Bytes, mutations: Vec<Mutation>) {
+pub(super) async fn change(table: &dyn Table, key: Bytes, mutations: Vec<Mutation>) {
     let changed = table.mutate(vec![Change { key, mutations }]).await;
     assert!(changed.iter().all(Result::is_ok));
 }

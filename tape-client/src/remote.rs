@@ -358,15 +358,22 @@ impl Journal for Remote {
             app,
             statuses,
             label,
-            ..
+            prefix,
+            begun_from,
+            begun_before,
+            driver,
         } = query.clone();
+        if statuses.len() > 1 || prefix.is_some() || driver.is_some() {
+            let problem = "query: a server lists runs by one status, and not by the beginning of their names or a driver";
+            return Err(JournalError::Invalid(problem.to_owned()));
+        }
         let query = RunListQuery {
             tenant,
             app,
             status: statuses.first().copied(),
             label,
-            begun_from: None,
-            begun_before: None,
+            begun_from,
+            begun_before,
             page_size: Some(RUNS.of(limit)),
             page_token: from.map(str::to_owned),
         };

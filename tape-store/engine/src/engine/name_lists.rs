@@ -122,7 +122,9 @@ impl Parts {
         Ok(Some(ValueSummary {
             name,
             version: state.version(),
-            changed_at: self.recorded_at(stream, current.unwrap_or(state.seq())).await?,
+            changed_at: self
+                .recorded_at(stream, current.unwrap_or_else(|| state.seq()))
+                .await?,
             deleted: current.is_none(),
         }))
     }

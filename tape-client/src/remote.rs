@@ -1,14 +1,17 @@
 //! A journal behind a server.
 
 mod answer;
+mod commands;
 mod drive;
 mod due;
 mod failure;
 mod feed;
 mod link;
+mod lists;
 mod requests;
 mod sessions;
 mod values;
+mod versions;
 
 use crate::error::Error;
 use answer::{ANSWER_TIMEOUT, Messages, Silence, messages};
@@ -22,30 +25,33 @@ use link::Link;
 use requests::RequestIds;
 use std::sync::Arc;
 use std::time::Duration;
-use tape_api::argument::{ENTRIES, RETIRED, RUNS, check_reason};
+use tape_api::argument::{ENTRIES, GATES, RETIRED, RUNS, SESSIONS, VALUES, check_reason};
 use tape_api::due::{DueEffect, DueObligation, DuePage};
 use tape_api::query::{
-    FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
-    SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    FeedPage, GatePage, GateQuery, IndexFinding, IndexPage, KeyOwnership, OlderEvents, QueueSummary,
+    RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
+    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
 use tape_api::{Journal, JournalError, Pages};
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
-use tape_core::command::{Command, DriverCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
-use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{
+    BusinessKey, ConnectorName, EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant,
+    ValueName,
+};
 use tape_core::payload::Digest;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::run::Driver;
 use tape_environment::Environment;
-use tape_proto::convert::{
-    Only, RetirementQuery, RunListQuery, RunQuestion, StreamErasure, ValueChange, execute_request,
-};
+use tape_proto::convert::{Only, RetirementQuery, RunQuestion, StreamErasure, Tenants, ValueChange};
 use tape_proto::v1;
-use tape_proto::v1::entries_client::EntriesClient;
-use tape_proto::v1::retention_client::RetentionClient;
-use tape_proto::v1::runs_client::RunsClient;
+use tape_proto::v1::retention_service_client::RetentionServiceClient;
+use tape_proto::v1::run_service_client::RunServiceClient;
+use tape_proto::v1::stream_service_client::StreamServiceClient;
+use tape_proto::v1::work_service_client::WorkServiceClient;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -99,11 +105,7 @@ impl Remote {
     }
 
     /// Renews a lease.
-    async fn renew(
-        &self,
-        request: v1::ExecuteRequest,
-        lease_ms: u64,
-    ) -> Result<v1::ExecuteResponse, JournalError> {
+    async fn renew(&self, request: v1::DriveRequest, lease_ms: u64) -> Result<v1::Reply, JournalError> {
         let timeout = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_TIMEOUT_MIN);
         self.link.within(timeout, self.renewals.ask(request)).await
     }
@@ -123,7 +125,7 @@ impl Remote {
     ) -> Result<Option<v1::GetRunResponse>, JournalError> {
         let run = run.clone();
         let request = v1::GetRunRequest::from(RunQuestion { run, only });
-        let get = |channel| async move { runs(channel).get(request).await };
+        let get = |channel| async move { runs(channel).get_run(request).await };
         match self.link.ask(get).await {
             Ok(view) => Ok(Some(view)),
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => Ok(None),
@@ -139,27 +141,9 @@ impl Remote {
         asked.await.inspect_err(|failure| self.requests.learn(failure))
     }
 
-    async fn ask_run(&self, run: &RunId, command: Command<RunCommand>) -> Result<Reply, JournalError> {
-        let drives = matches!(command.body, RunCommand::Begin(_) | RunCommand::Drive(..));
-        let renews = match &command.body {
-            RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
-            _ => None,
-        };
-        let request = tape_proto::fitting(execute_request(run.clone(), command)).map_err(failed)?;
-        let response = match renews {
-            Some(lease_ms) => self.renew(request, lease_ms).await?,
-            None if drives => self.link.answer(self.commands.ask(request)).await?,
-            None => {
-                let execute = |channel| async move { runs(channel).execute(request).await };
-                self.link.ask(execute).await?
-            }
-        };
-        response.try_into().map_err(failed)
-    }
-
     async fn ask_erasure(&self, erasure: StreamErasure) -> Result<Seq, JournalError> {
-        let request = tape_proto::fitting(v1::EraseRequest::from(erasure)).map_err(failed)?;
-        let erase = |channel| async move { entries(channel).erase(request).await };
+        let request = tape_proto::fitting(v1::EraseEntriesRequest::from(erasure)).map_err(failed)?;
+        let erase = |channel| async move { streams(channel).erase_entries(request).await };
         Ok(Seq(self.link.ask(erase).await?.seq))
     }
 
@@ -178,15 +162,15 @@ impl Remote {
     /// Entries of a run, at most `limit`; zero for no such bound.
     fn entries_up_to(&self, run: &RunId, after: Seq, until: Until, limit: u64) -> Pages {
         let follow = until == Until::Forever;
-        let request = v1::ReadRequest {
+        let request = v1::ReadRunRequest {
             run: Some(run.clone().into()),
             after_seq: after.0,
             limit,
             follow,
         };
-        let read = |channel| async move { runs(channel).read(request).await };
+        let read = |channel| async move { runs(channel).read_run(request).await };
         let silence = if follow { Silence::NoNews } else { Silence::Hangs };
-        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        let page = |page: v1::ReadRunResponse| page.entries.into_iter().map(stored).collect();
         messages(&self.link, silence, read)
             .map(move |message| page(message?))
             .take_while(|page| std::future::ready(!is_not_there(page)))
@@ -199,12 +183,12 @@ const fn is_not_there(page: &Result<Vec<StoredEntry>, JournalError>) -> bool {
     matches!(page, Err(JournalError::Rejected(Rejection::NotFound { .. })))
 }
 
-fn runs(channel: Channel) -> RunsClient<Channel> {
-    RunsClient::new(channel).max_decoding_message_size(message_bytes_max())
+fn runs(channel: Channel) -> RunServiceClient<Channel> {
+    RunServiceClient::new(channel).max_decoding_message_size(message_bytes_max())
 }
 
-fn entries(channel: Channel) -> EntriesClient<Channel> {
-    EntriesClient::new(channel).max_decoding_message_size(message_bytes_max())
+fn streams(channel: Channel) -> StreamServiceClient<Channel> {
+    StreamServiceClient::new(channel).max_decoding_message_size(message_bytes_max())
 }
 
 const fn message_bytes_max() -> usize {
@@ -335,15 +319,17 @@ impl Journal for Remote {
     }
 
     async fn merge(&self, session: &SessionId) -> Result<(), JournalError> {
-        // A server returns the state of a session after it has merged the session's changes of shared state.
-        self.session_view(session, 0).await?;
+        let session = Some(session.clone().into());
+        let request = v1::MergeSessionRequest { session };
+        let merge = |channel| async move { WorkServiceClient::new(channel).merge_session(request).await };
+        self.link.ask(merge).await?;
         Ok(())
     }
 
     async fn finish_erasures(&self, stream: &StreamId) -> Result<(), JournalError> {
-        let stream = stream.to_string();
+        let stream = Some(stream.clone().into());
         let request = v1::FinishErasuresRequest { stream };
-        let finish = |channel| async move { entries(channel).finish_erasures(request).await };
+        let finish = |channel| async move { WorkServiceClient::new(channel).finish_erasures(request).await };
         self.link.ask(finish).await?;
         Ok(())
     }
@@ -353,43 +339,51 @@ impl Journal for Remote {
     }
 
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
-        let RunQuery {
-            tenant,
-            app,
-            statuses,
-            label,
-            prefix,
-            begun_from,
-            begun_before,
-            driver,
-        } = query.clone();
-        if statuses.len() > 1 || prefix.is_some() || driver.is_some() {
-            let problem = "query: a server lists runs by one status, and not by the beginning of their names or a driver";
-            return Err(JournalError::Invalid(problem.to_owned()));
-        }
-        let query = RunListQuery {
-            tenant,
-            app,
-            status: statuses.first().copied(),
-            label,
-            begun_from,
-            begun_before,
-            page_size: Some(RUNS.of(limit)),
-            page_token: from.map(str::to_owned),
-        };
-        let request = v1::ListRunsRequest::from(query);
-        let list = |channel| async move { runs(channel).list(request).await };
-        let page = self.link.ask(list).await?;
-        let runs = page
-            .runs
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, _>>()
-            .map_err(failed)?;
-        Ok(RunPage {
-            runs,
-            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
-        })
+        self.list_runs(query, from, RUNS.of(limit)).await
+    }
+
+    async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError> {
+        self.runs_counted(query, from).await
+    }
+
+    async fn open_gates(
+        &self,
+        query: &GateQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<GatePage, JournalError> {
+        self.list_gates(query, from, GATES.of(limit)).await
+    }
+
+    async fn sessions(
+        &self,
+        query: &SessionQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionPage, JournalError> {
+        self.list_sessions(query, from, SESSIONS.of(limit)).await
+    }
+
+    async fn values(
+        &self,
+        query: &ValueQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<ValuePage, JournalError> {
+        self.list_values(query, from, VALUES.of(limit)).await
+    }
+
+    async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError> {
+        self.business_key(tenant, connector, key).await
+    }
+
+    async fn queues(&self, tenant: Option<&Tenant>) -> Result<Vec<QueueSummary>, JournalError> {
+        self.list_queues(tenant).await
     }
 
     async fn erase(&self, stream: &StreamId, command: Command<Erasure>) -> Result<Seq, JournalError> {
@@ -421,7 +415,7 @@ impl Journal for Remote {
             page_token: from.map(str::to_owned),
         };
         let request = v1::RetireRunsRequest::from(query);
-        let retire = |channel| async move { RetentionClient::new(channel).retire(request).await };
+        let retire = |channel| async move { RetentionServiceClient::new(channel).retire_runs(request).await };
         let page = self.link.ask_upkeep(retire).await?;
         let left = page.left.into_iter().map(TryInto::try_into);
         Ok(RetiredPage {
@@ -433,37 +427,40 @@ impl Journal for Remote {
     }
 
     async fn reclaim(&self) -> Result<bool, JournalError> {
-        let request = v1::ReclaimRequest {};
-        let reclaim = |channel| async move { RetentionClient::new(channel).reclaim(request).await };
+        let request = v1::ReclaimSpaceRequest {};
+        let reclaim =
+            |channel| async move { RetentionServiceClient::new(channel).reclaim_space(request).await };
         Ok(self.link.ask_upkeep(reclaim).await?.more)
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {
-        let request = v1::StreamsRequest {
+        let request = v1::ListStreamsRequest {
+            tenants: Some(Tenants(None).into()),
             page_size: 0,
             page_token: from.unwrap_or_default().to_owned(),
         };
-        let streams = |channel| async move { entries(channel).streams(request).await };
-        let page = self.link.ask(streams).await?;
+        let list = |channel| async move { streams(channel).list_streams(request).await };
+        let page = self.link.ask(list).await?;
         let mut found = StreamPage {
             unreadable: page.unreadable,
             next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
             ..StreamPage::default()
         };
-        for name in page.streams {
-            match name.parse() {
+        for stream in page.streams {
+            match StreamId::try_from(stream) {
                 Ok(stream) => found.streams.push(stream),
-                Err(_) => found.unreadable.push(name),
+                Err(problem) => found
+                    .unreadable
+                    .push(format!("a stream of a newer build: {problem}")),
             }
         }
         Ok(found)
     }
 
     async fn stream_end(&self, stream: &StreamId) -> Result<Option<StreamEnd>, JournalError> {
-        let request = v1::EndRequest {
-            stream: stream.to_string(),
-        };
-        let end = |channel| async move { entries(channel).end(request).await };
+        let stream = Some(stream.clone().into());
+        let request = v1::GetStreamEndRequest { stream };
+        let end = |channel| async move { streams(channel).get_stream_end(request).await };
         let mut messages = Messages::open(&self.link, end).await?;
         let Some(first) = messages.next(Silence::Hangs).await? else {
             return Ok(None);
@@ -483,11 +480,11 @@ impl Journal for Remote {
 
     fn stream_entries(&self, stream: &StreamId) -> Pages {
         let request = v1::ReadStreamRequest {
-            stream: stream.to_string(),
+            stream: Some(stream.clone().into()),
             after_seq: 0,
         };
-        let read = |channel| async move { entries(channel).read(request).await };
-        let page = |page: v1::ReadResponse| page.entries.into_iter().map(stored).collect();
+        let read = |channel| async move { streams(channel).read_stream(request).await };
+        let page = |page: v1::ReadStreamResponse| page.entries.into_iter().map(stored).collect();
         messages(&self.link, Silence::Hangs, read)
             .map(move |message| page(message?))
             .boxed()
@@ -499,12 +496,12 @@ impl Journal for Remote {
             page_token: from.unwrap_or_default().to_owned(),
             correct,
         };
-        let check = |channel| async move { entries(channel).check_index(request).await };
+        let check = |channel| async move { streams(channel).check_index(request).await };
         let mut messages = Messages::open(&self.link, check).await?;
         let mut found = IndexPage::default();
         while let Some(message) = messages.next(Silence::Works).await? {
             let findings = message.findings.into_iter().map(|finding| IndexFinding {
-                stream: finding.stream,
+                stream: finding.stream_name,
                 kind: finding.kind,
                 problem: finding.problem,
                 corrected: finding.corrected,

@@ -1,6 +1,6 @@
 //! Subjects name entries in the feed; patterns choose them.
 
-use crate::id::{InvalidName, NameProblem, StreamId};
+use crate::id::{InvalidName, NameProblem, StreamId, Tenant};
 use crate::limits::PATTERN_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,6 +52,22 @@ impl Pattern {
     #[must_use]
     pub fn all() -> Self {
         Self(">".to_owned())
+    }
+
+    /// The tenant that all its subjects are of; none where it names no single one.
+    ///
+    /// ```
+    /// use tape_core::subject::Pattern;
+    /// let tenant = |pattern: &str| pattern.parse::<Pattern>().unwrap().tenant();
+    /// assert_eq!(tenant("acme%2E1.run.>").unwrap().as_str(), "acme.1");
+    /// assert!(tenant("*.run.>").is_none() && tenant(">").is_none());
+    /// ```
+    #[must_use]
+    pub fn tenant(&self) -> Option<Tenant> {
+        let token = self.0.split('.').next()?;
+        // The name of a stream of the tenant is read, so that escapes are read in one place.
+        let stream: StreamId = format!("{token}/shared/any").parse().ok()?;
+        Some(stream.tenant().clone())
     }
 
     /// Whether it matches `subject`.

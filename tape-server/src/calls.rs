@@ -5,6 +5,7 @@
 //! in their stream. Large messages never block small ones: renewals of leases pass.
 
 mod answer;
+mod refusal;
 mod request;
 
 use crate::memory::{Memory, TIMEOUT, kib};
@@ -27,8 +28,8 @@ const SMALL_BYTES: usize = 4 * 1024;
 const CONNECTION_KIB: usize = 64 * 1024;
 /// The memory of the largest message.
 const MESSAGE_KIB: usize = MESSAGE_BYTES_MAX / 1024 + 1;
-/// Unary calls whose answer may be large.
-const LARGE_ANSWERS: [&str; 4] = ["/Get", "/List", "/Streams", "/Retire"];
+/// The beginnings of the names of unary methods whose answers may be large.
+const LARGE_ANSWERS: [&str; 3] = ["Get", "List", "RetireRuns"];
 
 /// The share of one connection in the memory of calls. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -188,8 +189,8 @@ async fn serve<S>(
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
 {
-    let path = request.uri().path();
-    let reserved = match LARGE_ANSWERS.iter().any(|large| path.ends_with(large)) {
+    let path = request.uri().path().to_owned();
+    let reserved = match may_be_large(&path) {
         true => room.take_in_time(MESSAGE_BYTES_MAX).await?,
         false => None,
     };
@@ -200,7 +201,16 @@ where
         Err(never) => match never {},
     };
     drop(received);
+    if let Some(failure) = refusal::explained(&path, response.headers()) {
+        return Err(failure);
+    }
     answer::bounded(response, room, reserved).await
+}
+
+/// Whether the answer to the method at a path may be large.
+fn may_be_large(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    LARGE_ANSWERS.iter().any(|large| method.starts_with(large))
 }
 
 #[cfg(test)]

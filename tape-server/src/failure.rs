@@ -1,9 +1,11 @@
 //! Maps internal errors to the failures that callers get.
 
 use std::error::Error;
+use tape_api::JournalError;
 use tape_api::argument::InvalidArgument;
 use tape_core::causes::Causes;
 use tape_engine::EngineError;
+use tape_proto::convert::InvalidField;
 use tape_proto::failure::Failure;
 use tape_store::error::StoreError;
 
@@ -27,20 +29,32 @@ pub(crate) fn of_store(error: &StoreError) -> Failure {
             Failure::Unavailable(Causes(error).to_string())
         }
         StoreError::NewerSchema { .. } => Failure::NewerSchema(error.to_string()),
-        StoreError::Invalid { what, problem } => Failure::Invalid(tape_proto::convert::InvalidField::new(
-            what.replace(' ', "_"),
-            problem.clone(),
-        )),
+        StoreError::Invalid { what, problem } => {
+            Failure::Invalid(InvalidField::new(what.replace(' ', "_"), problem.clone()))
+        }
         other => damaged(other),
+    }
+}
+
+/// The failure for an error of a query.
+pub(crate) fn of_query(error: JournalError) -> Failure {
+    match error {
+        JournalError::Rejected(rejection) => Failure::Rejected(rejection),
+        JournalError::Invalid(text) => {
+            // It names the field as the contract does.
+            let (field, problem) = text.split_once(": ").unwrap_or(("request", &text));
+            InvalidField::new(field, problem.to_owned()).into()
+        }
+        JournalError::Unavailable(source) => Failure::Unavailable(Causes(source.as_ref()).to_string()),
+        // Damage needs a person, and so does an error that this build does not know.
+        JournalError::Damaged(source) => damaged(source.as_ref()),
+        other => damaged(&other),
     }
 }
 
 /// The failure for an argument that no journal takes.
 pub(crate) fn of_argument(invalid: InvalidArgument) -> Failure {
-    Failure::Invalid(tape_proto::convert::InvalidField::new(
-        invalid.what,
-        invalid.problem,
-    ))
+    Failure::Invalid(InvalidField::new(invalid.what, invalid.problem))
 }
 
 /// Stored bytes do not fit together. This is logged, since the operator of this server must look.

@@ -121,12 +121,14 @@ impl Health {
         let status = if serving { Serving } else { NotServing };
         let services = [
             "",
-            <v1::runs_server::RunsServer<Context> as NamedService>::NAME,
-            <v1::sessions_server::SessionsServer<Context> as NamedService>::NAME,
-            <v1::values_server::ValuesServer<Context> as NamedService>::NAME,
-            <v1::feed_server::FeedServer<Context> as NamedService>::NAME,
-            <v1::entries_server::EntriesServer<Context> as NamedService>::NAME,
-            <v1::retention_server::RetentionServer<Context> as NamedService>::NAME,
+            <v1::run_service_server::RunServiceServer<Context> as NamedService>::NAME,
+            <v1::session_service_server::SessionServiceServer<Context> as NamedService>::NAME,
+            <v1::value_service_server::ValueServiceServer<Context> as NamedService>::NAME,
+            <v1::feed_service_server::FeedServiceServer<Context> as NamedService>::NAME,
+            <v1::stream_service_server::StreamServiceServer<Context> as NamedService>::NAME,
+            <v1::work_service_server::WorkServiceServer<Context> as NamedService>::NAME,
+            <v1::server_service_server::ServerServiceServer<Context> as NamedService>::NAME,
+            <v1::retention_service_server::RetentionServiceServer<Context> as NamedService>::NAME,
         ];
         for service in services {
             self.0.set_service_status(service, status).await;

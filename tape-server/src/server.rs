@@ -192,7 +192,9 @@ async fn routes(context: &Context) -> (Health, Routes) {
         .add_service(context.sessions())
         .add_service(context.values())
         .add_service(context.feed())
-        .add_service(context.entries())
+        .add_service(context.streams())
+        .add_service(context.work())
+        .add_service(context.server())
         .add_service(context.retention())
         .add_service(health_service)
         .add_service(reflection);

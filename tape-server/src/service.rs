@@ -1,18 +1,22 @@
 //! The services of the contract, one a file, over one engine.
 
+mod commands;
 mod drive;
 mod due;
-mod entries;
 mod feed;
 mod frames;
+mod lists;
 mod read;
 mod readers;
 mod retention;
 mod runs;
 mod sessions;
+mod streams;
 mod tail;
 mod values;
+mod versions;
 mod watch;
+mod work;
 
 use crate::calls::Calls;
 use crate::change_notifier::ChangeNotifier;
@@ -20,22 +24,27 @@ use crate::drivers::Drivers;
 use crate::failure::of_store;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
-use drive::RunsService;
+use drive::Runs;
 use readers::{Held, Messages, Readers, Unsent, Writer};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tape_engine::Engine;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
-use tape_proto::v1::entries_server::EntriesServer;
-use tape_proto::v1::feed_server::FeedServer;
-use tape_proto::v1::retention_server::RetentionServer;
-use tape_proto::v1::runs_server::RunsServer;
-use tape_proto::v1::sessions_server::SessionsServer;
-use tape_proto::v1::values_server::ValuesServer;
+use tape_proto::v1::feed_service_server::FeedServiceServer;
+use tape_proto::v1::retention_service_server::RetentionServiceServer;
+use tape_proto::v1::run_service_server::RunServiceServer;
+use tape_proto::v1::server_service_server::ServerServiceServer;
+use tape_proto::v1::session_service_server::SessionServiceServer;
+use tape_proto::v1::stream_service_server::StreamServiceServer;
+use tape_proto::v1::value_service_server::ValueServiceServer;
+use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
 use tonic::{Response, Status};
 
+/// Bytes of a page in one message: less than a message may have, overhead included.
+const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4 * 3;
 /// The approximate bytes of entries in one message of a stream.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -70,29 +79,37 @@ impl Context {
         }))
     }
 
-    pub(crate) fn runs(&self) -> RunsService {
-        let others = RunsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        RunsService::new(self.clone(), others)
+    pub(crate) fn runs(&self) -> Runs {
+        let others = RunServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Runs::new(self.clone(), others)
     }
 
-    pub(crate) fn sessions(&self) -> SessionsServer<Self> {
-        SessionsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn sessions(&self) -> SessionServiceServer<Self> {
+        SessionServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn values(&self) -> ValuesServer<Self> {
-        ValuesServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn values(&self) -> ValueServiceServer<Self> {
+        ValueServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn feed(&self) -> FeedServer<Self> {
-        FeedServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn feed(&self) -> FeedServiceServer<Self> {
+        FeedServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn entries(&self) -> EntriesServer<Self> {
-        EntriesServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn streams(&self) -> StreamServiceServer<Self> {
+        StreamServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn retention(&self) -> RetentionServer<Self> {
-        RetentionServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn work(&self) -> WorkServiceServer<Self> {
+        WorkServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn server(&self) -> ServerServiceServer<Self> {
+        ServerServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn retention(&self) -> RetentionServiceServer<Self> {
+        RetentionServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// The memory of all calls.
@@ -112,7 +129,16 @@ impl Context {
     /// the call.
     async fn answer<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<Response<T>, Status> {
         let _call = self.0.gate.enter()?;
-        Ok(Response::new(work.await?))
+        match work.await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(failure) => Err(failure.status(self.retry_after(&failure))),
+        }
+    }
+
+    /// How long a caller should wait before trying again, where a time is known.
+    fn retry_after(&self, failure: &Failure) -> Option<Duration> {
+        let now = self.engine().known_time()?;
+        failure.retry_after(now)
     }
 
     /// Answers a call with a stream, fed by a task of its own until `work` ends, the reader leaves or the server shuts down.

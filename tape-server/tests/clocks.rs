@@ -15,7 +15,7 @@ mod postgres_server;
 #[path = "../../tape-store/tests/spanner_emulator/mod.rs"]
 mod spanner_emulator;
 
-use harness::{Server, begin, begin_effect, decision, execute, request, run};
+use harness::{Runs, Server, begin, begin_effect, decision, execute, request, run};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tape_core::command::{AttemptOutcome, DriverCommand, ExternalCommand, Held, RunCommand, WorkerCommand};
@@ -25,8 +25,6 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, Reply};
 use tape_core::time::Deadline;
 use tape_proto::failure::Failure;
-use tape_proto::v1::runs_client::RunsClient;
-use tonic::transport::Channel;
 
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -48,7 +46,7 @@ fn library() -> Option<&'static str> {
 /// A server whose machine shows another time.
 struct Skewed {
     _server: Server,
-    runs: RunsClient<Channel>,
+    runs: Runs,
     clock: PathBuf,
 }
 

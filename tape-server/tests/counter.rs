@@ -7,13 +7,12 @@ mod harness;
 #[path = "../../tape-store/tests/postgres_server/mod.rs"]
 mod postgres_server;
 
-use harness::Server;
+use harness::{Server, context};
 use std::time::Duration;
 use tape_environment::{Environment as _, Machine};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::values_client::ValuesClient;
-use tape_store::clock::{Clock as _, SystemClock};
+use tape_proto::v1::value_service_client::ValueServiceClient;
 use tokio::sync::watch;
 
 const CLIENTS: usize = 16;
@@ -44,7 +43,7 @@ impl Client {
         while !*over.borrow() {
             let put = v1::PutValueRequest {
                 value_id: value_id(),
-                request_id: SystemClock.request_id().0.as_bytes().to_vec().into(),
+                context: context(),
                 value: Some(v1::Payload {
                     content_type: "text/plain".to_owned(),
                     data: n.to_string().into(),
@@ -67,8 +66,8 @@ impl Client {
         loop {
             let server = self.server.borrow().clone();
             let sent = async {
-                let mut values = ValuesClient::connect(server).await.ok()?;
-                match values.put(put.clone()).await {
+                let mut values = ValueServiceClient::connect(server).await.ok()?;
+                match values.put_value(put.clone()).await {
                     Ok(reply) => Some(reply.into_inner().version),
                     Err(status) => match Failure::from(&status) {
                         Failure::Rejected(rejection) => panic!("{rejection}"),
@@ -113,8 +112,10 @@ async fn acknowledged_is_done(store: &str) {
     for client in clients {
         client.await.unwrap();
     }
-    let mut values = ValuesClient::connect(server.url()).await.unwrap();
-    let value = values.get(v1::GetValueRequest { value_id: value_id() }).await;
+    let mut values = ValueServiceClient::connect(server.url()).await.unwrap();
+    let value = values
+        .get_value(v1::GetValueRequest { value_id: value_id() })
+        .await;
     let (done, told) = (value.unwrap().into_inner().version, *count.borrow());
     assert_eq!(done, told, "each acknowledged change was made once, and no other");
 }

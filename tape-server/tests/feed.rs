@@ -3,18 +3,17 @@
 
 mod harness;
 
-use harness::{Server, begin, checkpoint, execute, request, run};
+use harness::{Runs, Server, all_tenants, begin, checkpoint, context, execute, request, run};
 use std::collections::{BTreeMap, HashMap};
 use tape_core::command::RunCommand;
-use tape_core::id::Epoch;
+use tape_core::id::{Epoch, StreamId};
 use tape_core::reply::{Missing, Rejection};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::entries_client::EntriesClient;
-use tape_proto::v1::feed_client::FeedClient;
-use tape_proto::v1::sessions_client::SessionsClient;
-use tape_proto::v1::values_client::ValuesClient;
-use tape_store::clock::{Clock as _, SystemClock};
+use tape_proto::v1::feed_service_client::FeedServiceClient;
+use tape_proto::v1::session_service_client::SessionServiceClient;
+use tape_proto::v1::stream_service_client::StreamServiceClient;
+use tape_proto::v1::value_service_client::ValueServiceClient;
 use tonic::transport::Channel;
 
 fn value_id() -> Option<v1::ValueId> {
@@ -31,27 +30,27 @@ fn text(text: &str) -> Option<v1::Payload> {
     })
 }
 
-fn id() -> bytes::Bytes {
-    SystemClock.request_id().0.as_bytes().to_vec().into()
-}
-
 /// Raises a counter by compare-and-set, as often as others let it.
-async fn count_up(mut values: ValuesClient<Channel>, rounds: u32) -> u32 {
+async fn count_up(mut values: ValueServiceClient<Channel>, rounds: u32) -> u32 {
     let mut won = 0;
     for _ in 0..rounds {
         let now = values
-            .get(v1::GetValueRequest { value_id: value_id() })
+            .get_value(v1::GetValueRequest { value_id: value_id() })
             .await
             .unwrap()
             .into_inner();
         let put = v1::PutValueRequest {
             value_id: value_id(),
-            request_id: id(),
+            context: context(),
             value: text(&(now.version + 1).to_string()),
             expected_version: Some(now.version),
             ..Default::default()
         };
-        match values.put(put).await.map_err(|status| Failure::from(&status)) {
+        match values
+            .put_value(put)
+            .await
+            .map_err(|status| Failure::from(&status))
+        {
             Ok(reply) => {
                 assert_eq!(reply.into_inner().version, now.version + 1);
                 won += 1;
@@ -67,12 +66,17 @@ async fn count_up(mut values: ValuesClient<Channel>, rounds: u32) -> u32 {
 async fn a_watcher_sees_each_transition_once_and_in_order_under_64_writers() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let values = ValuesClient::new(server.connect().await);
+    let values = ValueServiceClient::new(server.connect().await);
     let watch = v1::WatchValueRequest {
         value_id: value_id(),
         after_version: 0,
     };
-    let mut watched = values.clone().watch(watch.clone()).await.unwrap().into_inner();
+    let mut watched = values
+        .clone()
+        .watch_value(watch.clone())
+        .await
+        .unwrap()
+        .into_inner();
     let writers: Vec<_> = (0..64)
         .map(|_| tokio::spawn(count_up(values.clone(), 4)))
         .collect();
@@ -83,12 +87,18 @@ async fn a_watcher_sees_each_transition_once_and_in_order_under_64_writers() {
     assert!(won > 0);
     let delete = v1::DeleteValueRequest {
         value_id: value_id(),
-        request_id: id(),
+        context: context(),
         ..Default::default()
     };
-    let deleted = values.clone().delete(delete).await.unwrap().into_inner().version;
+    let deleted = values
+        .clone()
+        .delete_value(delete)
+        .await
+        .unwrap()
+        .into_inner()
+        .version;
     assert_eq!(deleted, won + 1);
-    let mut late = values.clone().watch(watch).await.unwrap().into_inner();
+    let mut late = values.clone().watch_value(watch).await.unwrap().into_inner();
     for watched in [&mut watched, &mut late] {
         let mut previous = None;
         for version in 1..=won {
@@ -112,10 +122,11 @@ async fn a_watcher_sees_each_transition_once_and_in_order_under_64_writers() {
 async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let mut feed = FeedClient::new(server.connect().await);
+    let mut feed = FeedServiceClient::new(server.connect().await);
     let tail = v1::TailRequest {
         pattern: "acme.run.>".into(),
-        from: v1::tail_request::From::Now.into(),
+        start: v1::tail_request::Start::Now.into(),
+        tenants: all_tenants(),
         ..Default::default()
     };
     let mut followed = feed.tail(tail).await.unwrap().into_inner();
@@ -123,13 +134,11 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     let channel = server.connect().await;
     let first = run("first");
     let begins = request(&first, begin(&first, 60_000, false));
-    execute(&mut v1::runs_client::RunsClient::new(channel.clone()), begins)
-        .await
-        .unwrap();
-    let mut seen: HashMap<String, u64> = HashMap::new();
+    execute(&mut Runs::new(channel.clone()), begins).await.unwrap();
+    let mut seen: HashMap<StreamId, u64> = HashMap::new();
     let writers: Vec<_> = (0..16)
         .map(|i| {
-            let mut runs = v1::runs_client::RunsClient::new(channel.clone());
+            let mut runs = Runs::new(channel.clone());
             tokio::spawn(async move {
                 let run = run(&format!("w{i}"));
                 execute(&mut runs, request(&run, begin(&run, 60_000, false)))
@@ -146,7 +155,7 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
         writer.await.unwrap();
     }
     let mut cursors: BTreeMap<u32, v1::ShardCursor> = BTreeMap::new();
-    while (0..16).any(|i| seen.get(&format!("acme/run/treasury/ann/s1/w{i}")) != Some(&32)) {
+    while (0..16).any(|i| seen.get(&StreamId::Run(run(&format!("w{i}")))) != Some(&32)) {
         let page = followed.message().await.unwrap().unwrap();
         note(&mut seen, page.entries);
         let place = page.position.unwrap();
@@ -155,7 +164,8 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     // From the beginning, a reader gets the same again and the rest; from the cursors, none of the earlier entries.
     let from_start = v1::TailRequest {
         pattern: ">".into(),
-        from: v1::tail_request::From::Beginning.into(),
+        start: v1::tail_request::Start::Beginning.into(),
+        tenants: all_tenants(),
         once: true,
         ..Default::default()
     };
@@ -168,25 +178,29 @@ async fn the_tail_is_complete_and_in_order_under_concurrent_writers() {
     assert_eq!(all.values().sum::<u64>(), 16 * 32 + 2);
     let resumed = v1::TailRequest {
         cursors: cursors.into_values().collect(),
-        tenant: Some("acme".into()),
+        tenants: Some(v1::Tenants {
+            which: Some(v1::tenants::Which::Only("acme".into())),
+        }),
         ..from_start
     };
     let mut pages = feed.tail(resumed).await.unwrap().into_inner();
     while let Some(page) = pages.message().await.unwrap() {
         for entry in page.entries {
-            assert!(
-                entry.stream.ends_with("first"),
-                "{} was seen before the cursor",
-                entry.stream
+            let stream = StreamId::try_from(entry.stream.unwrap()).unwrap();
+            assert_eq!(
+                stream,
+                StreamId::Run(first.clone()),
+                "it was seen before the cursor"
             );
         }
     }
 }
 
 /// Records the last entry of each stream; each entry must be the next one.
-fn note(seen: &mut HashMap<String, u64>, entries: Vec<v1::FeedEntry>) {
+fn note(seen: &mut HashMap<StreamId, u64>, entries: Vec<v1::FeedEntry>) {
     for entry in entries {
-        let last = seen.entry(entry.stream).or_default();
+        let stream = StreamId::try_from(entry.stream.unwrap()).unwrap();
+        let last = seen.entry(stream).or_default();
         *last += 1;
         assert_eq!(entry.entry.unwrap().seq, *last);
     }
@@ -206,8 +220,8 @@ fn append(event: &str, key: &str, json: &str) -> v1::AppendEventRequest {
     let set = [(key.to_owned(), json.to_owned())].into();
     v1::AppendEventRequest {
         session: session(),
-        request_id: id(),
-        event: event.into(),
+        context: context(),
+        event_id: event.into(),
         author: "user".into(),
         delta: Some(v1::Delta {
             set,
@@ -222,32 +236,40 @@ fn append(event: &str, key: &str, json: &str) -> v1::AppendEventRequest {
 async fn a_session_keeps_events_and_state_and_can_be_rewound() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let mut sessions = SessionsClient::new(server.connect().await);
+    let mut sessions = SessionServiceClient::new(server.connect().await);
     let create = v1::CreateSessionRequest {
         session: session(),
-        request_id: id(),
+        context: context(),
         ..Default::default()
     };
-    assert_eq!(sessions.create(create.clone()).await.unwrap().into_inner().seq, 1);
-    assert_eq!(sessions.create(create).await.unwrap().into_inner().seq, 1);
+    assert_eq!(
+        sessions
+            .create_session(create.clone())
+            .await
+            .unwrap()
+            .into_inner()
+            .seq,
+        1
+    );
+    assert_eq!(sessions.create_session(create).await.unwrap().into_inner().seq, 1);
     let first = sessions
-        .append(append("e1", "mood", "1.50"))
+        .append_event(append("e1", "mood", "1.50"))
         .await
         .unwrap()
         .into_inner()
         .seq;
     sessions
-        .append(append("e2", "user:name", "\"Ann\""))
+        .append_event(append("e2", "user:name", "\"Ann\""))
         .await
         .unwrap();
-    sessions.append(append("e3", "mood", "2")).await.unwrap();
+    sessions.append_event(append("e3", "mood", "2")).await.unwrap();
 
     let get = |events_max| v1::GetSessionRequest {
         session: session(),
         events_max,
         ..Default::default()
     };
-    let now = sessions.get(get(2)).await.unwrap().into_inner();
+    let now = sessions.get_session(get(2)).await.unwrap().into_inner();
     let state = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs
             .iter()
@@ -259,38 +281,48 @@ async fn a_session_keeps_events_and_state_and_can_be_rewound() {
 
     let rewind = v1::RewindSessionRequest {
         session: session(),
-        request_id: id(),
+        context: context(),
         to_seq: first,
         ..Default::default()
     };
-    let rewound = sessions.rewind(rewind.clone()).await.unwrap().into_inner();
-    assert_eq!(sessions.rewind(rewind).await.unwrap().into_inner(), rewound);
-    sessions.append(append("e4", "mood", "4")).await.unwrap();
-    let now = sessions.get(get(100)).await.unwrap().into_inner();
+    let rewound = sessions
+        .rewind_session(rewind.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        sessions.rewind_session(rewind).await.unwrap().into_inner(),
+        rewound
+    );
+    sessions.append_event(append("e4", "mood", "4")).await.unwrap();
+    let now = sessions.get_session(get(100)).await.unwrap().into_inner();
     assert_eq!(now.state, state(&[("mood", "4"), ("user:name", "\"Ann\"")]));
     assert_eq!(contents(&now), ["e1", "e4"]);
     assert_eq!(now.next_page_token, "");
 
-    let mut entries = EntriesClient::new(server.connect().await);
-    let erase = v1::EraseRequest {
-        stream: "acme/session/desk/ann/s1".into(),
-        request_id: id(),
+    let mut entries = StreamServiceClient::new(server.connect().await);
+    let stream = v1::StreamId {
+        kind: session().map(v1::stream_id::Kind::Session),
+    };
+    let erase = v1::EraseEntriesRequest {
+        stream: Some(stream),
+        context: context(),
         seqs: vec![first],
         reason: "on request".into(),
         ..Default::default()
     };
-    let erased = entries.erase(erase.clone()).await.unwrap().into_inner();
-    assert_eq!(entries.erase(erase).await.unwrap().into_inner(), erased);
-    let now = sessions.get(get(100)).await.unwrap().into_inner();
+    let erased = entries.erase_entries(erase.clone()).await.unwrap().into_inner();
+    assert_eq!(entries.erase_entries(erase).await.unwrap().into_inner(), erased);
+    let now = sessions.get_session(get(100)).await.unwrap().into_inner();
     assert!(now.events[0].payload_erased && !now.events[1].payload_erased);
 
     let delete = v1::DeleteSessionRequest {
         session: session(),
-        request_id: id(),
+        context: context(),
         ..Default::default()
     };
-    sessions.delete(delete).await.unwrap();
-    let gone = Failure::from(&sessions.get(get(1)).await.unwrap_err());
+    sessions.delete_session(delete).await.unwrap();
+    let gone = Failure::from(&sessions.get_session(get(1)).await.unwrap_err());
     assert_eq!(gone, Rejection::not_found(Missing::Session).into());
 }
 
@@ -308,10 +340,11 @@ fn contents(session: &v1::GetSessionResponse) -> Vec<String> {
 async fn a_tail_says_at_once_where_it_begins() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let mut feed = FeedClient::new(server.connect().await);
+    let mut feed = FeedServiceClient::new(server.connect().await);
     let tail = v1::TailRequest {
         pattern: ">".into(),
-        from: v1::tail_request::From::Now.into(),
+        start: v1::tail_request::Start::Now.into(),
+        tenants: all_tenants(),
         ..Default::default()
     };
     let mut followed = feed.tail(tail.clone()).await.unwrap().into_inner();

@@ -5,27 +5,28 @@ mod harness;
 #[path = "harness/raw.rs"]
 mod raw_bytes;
 
-use harness::{Driver, Server, begin, checkpoint, execute, read, request, run};
-use prost::bytes::Bytes;
+use harness::{Driver, Runs, Server, all_tenants, begin, checkpoint, context, execute, read, request, run};
 use raw_bytes::Raw;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
-use tape_core::id::RequestId;
 use tape_core::reply::{Missing, Rejection};
+use tape_proto::convert::RunCall;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::entries_client::EntriesClient;
-use tape_proto::v1::feed_client::FeedClient;
-use tape_proto::v1::runs_client::RunsClient;
-use tape_proto::v1::sessions_client::SessionsClient;
-use tape_proto::v1::values_client::ValuesClient;
-use tape_store::clock::{Clock as _, SystemClock};
+use tape_proto::v1::feed_service_client::FeedServiceClient;
+use tape_proto::v1::session_service_client::SessionServiceClient;
+use tape_proto::v1::stream_service_client::StreamServiceClient;
+use tape_proto::v1::value_service_client::ValueServiceClient;
+use tape_proto::v1::work_service_client::WorkServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-fn id() -> Bytes {
-    let request = RequestId::new(SystemClock.now(), 7);
-    Bytes::copy_from_slice(request.0.as_bytes())
+/// The command of a driver.
+fn drive(call: RunCall) -> v1::DriveRequest {
+    match call {
+        RunCall::Drive(request) => request,
+        other => panic!("{other:?} is no driver's"),
+    }
 }
 
 /// The field that a call was refused for.
@@ -42,11 +43,16 @@ fn field<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) -> String {
 async fn everything(channel: Channel) -> Vec<v1::Entry> {
     let all = v1::TailRequest {
         pattern: ">".into(),
-        from: v1::tail_request::From::Beginning.into(),
+        start: v1::tail_request::Start::Beginning.into(),
+        tenants: all_tenants(),
         once: true,
         ..Default::default()
     };
-    let mut pages = FeedClient::new(channel).tail(all).await.unwrap().into_inner();
+    let mut pages = FeedServiceClient::new(channel)
+        .tail(all)
+        .await
+        .unwrap()
+        .into_inner();
     let mut entries = Vec::new();
     while let Some(page) = pages.message().await.unwrap() {
         entries.extend(page.entries.into_iter().map(|entry| entry.entry.unwrap()));
@@ -59,7 +65,7 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let channel = server.connect().await;
-    let mut runs = RunsClient::new(channel.clone());
+    let mut runs = Runs::new(channel.clone());
     let there = run("there");
     execute(&mut runs, request(&there, begin(&there, 60_000, false)))
         .await
@@ -72,15 +78,16 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
             ..there.clone().into()
         })
     };
-    let bad = v1::ExecuteRequest {
+    let command = Some(v1::DriveRequest {
         run: bad_run(),
-        ..request(&there, begin(&there, 1, false))
-    };
-    assert_eq!(field(runs.execute(bad).await), "run.tenant");
-    assert_eq!(field(runs.read(v1::ReadRequest::default()).await), "run");
+        ..drive(request(&there, begin(&there, 1, false)))
+    });
+    let bad = v1::DriveOnceRequest { command };
+    assert_eq!(field(runs.drive_once(bad).await), "run.tenant");
+    assert_eq!(field(runs.read_run(v1::ReadRunRequest::default()).await), "run");
     assert_eq!(
         field(
-            runs.get(v1::GetRunRequest {
+            runs.get_run(v1::GetRunRequest {
                 run: bad_run(),
                 only: None
             })
@@ -88,25 +95,22 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         ),
         "run.tenant"
     );
-    let list = v1::ListRunsRequest {
-        tenant: "acme".into(),
-        status: 99,
+    let list = |statuses: &[i32]| v1::ListRunsRequest {
+        filter: Some(v1::RunFilter {
+            tenant: "acme".into(),
+            statuses: statuses.to_vec(),
+            ..Default::default()
+        }),
         ..Default::default()
     };
-    assert_eq!(field(runs.list(list.clone()).await), "status");
-    assert_eq!(
-        field(
-            runs.list(v1::ListRunsRequest {
-                status: 0,
-                page_token: "-1".into(),
-                ..list
-            })
-            .await
-        ),
-        "page_token"
-    );
+    assert_eq!(field(runs.list_runs(list(&[1, 99])).await), "filter.statuses");
+    let lost = v1::ListRunsRequest {
+        page_token: "-1".into(),
+        ..list(&[])
+    };
+    assert_eq!(field(runs.list_runs(lost).await), "page_token");
 
-    let mut sessions = SessionsClient::new(channel.clone());
+    let mut sessions = SessionServiceClient::new(channel.clone());
     let session = || {
         let name = || "n".to_owned();
         Some(v1::SessionId {
@@ -117,30 +121,30 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
         })
     };
     assert_eq!(
-        field(sessions.create(v1::CreateSessionRequest::default()).await),
+        field(sessions.create_session(v1::CreateSessionRequest::default()).await),
         "session"
     );
     let append = v1::AppendEventRequest {
         session: session(),
-        request_id: id(),
+        context: context(),
         ..Default::default()
     };
-    assert_eq!(field(sessions.append(append).await), "event");
+    assert_eq!(field(sessions.append_event(append).await), "event_id");
     assert_eq!(
-        field(sessions.get(v1::GetSessionRequest::default()).await),
+        field(sessions.get_session(v1::GetSessionRequest::default()).await),
         "session"
     );
     let rewind = v1::RewindSessionRequest {
         session: session(),
         ..Default::default()
     };
-    assert_eq!(field(sessions.rewind(rewind).await), "request_id");
+    assert_eq!(field(sessions.rewind_session(rewind).await), "context");
     assert_eq!(
-        field(sessions.delete(v1::DeleteSessionRequest::default()).await),
-        "request_id"
+        field(sessions.delete_session(v1::DeleteSessionRequest::default()).await),
+        "context"
     );
 
-    let mut values = ValuesClient::new(channel.clone());
+    let mut values = ValueServiceClient::new(channel.clone());
     let value_id = || {
         Some(v1::ValueId {
             tenant: "acme".into(),
@@ -149,65 +153,56 @@ async fn every_call_refuses_bad_input_and_writes_nothing() {
     };
     let put = v1::PutValueRequest {
         value_id: value_id(),
-        request_id: id(),
+        context: context(),
         ..Default::default()
     };
-    assert_eq!(field(values.put(put).await), "value");
+    assert_eq!(field(values.put_value(put).await), "value");
     assert_eq!(
-        field(values.delete(v1::DeleteValueRequest::default()).await),
+        field(values.delete_value(v1::DeleteValueRequest::default()).await),
         "value_id"
     );
     assert_eq!(
-        field(values.get(v1::GetValueRequest::default()).await),
+        field(values.get_value(v1::GetValueRequest::default()).await),
         "value_id"
     );
     assert_eq!(
-        field(values.watch(v1::WatchValueRequest::default()).await),
+        field(values.watch_value(v1::WatchValueRequest::default()).await),
         "value_id"
     );
 
-    let mut feed = FeedClient::new(channel.clone());
-    assert_eq!(field(feed.tail(v1::TailRequest::default()).await), "from");
+    let mut feed = FeedServiceClient::new(channel.clone());
+    assert_eq!(field(feed.tail(v1::TailRequest::default()).await), "tenants");
     let tail = v1::TailRequest {
-        pattern: "a..b".into(),
-        from: 1,
+        tenants: all_tenants(),
         ..Default::default()
     };
+    assert_eq!(field(feed.tail(tail.clone()).await), "start");
+    let tail = v1::TailRequest {
+        pattern: "a..b".into(),
+        start: 1,
+        ..tail
+    };
     assert_eq!(field(feed.tail(tail).await), "pattern");
-    assert_eq!(
-        field(
-            feed.due(v1::DueRequest {
-                limit: 1,
-                ..Default::default()
-            })
-            .await
-        ),
-        "queue"
-    );
-    assert_eq!(
-        field(
-            feed.due(v1::DueRequest {
-                queue: 1,
-                repeat_ms: 1,
-                ..Default::default()
-            })
-            .await
-        ),
-        "repeat_ms"
-    );
-    let mut entries = EntriesClient::new(channel.clone());
-    assert_eq!(
-        field(
-            entries
-                .erase(v1::EraseRequest {
-                    stream: "nowhere".into(),
-                    seqs: vec![1],
-                    ..Default::default()
-                })
-                .await
-        ),
-        "stream"
-    );
+    let mut work = WorkServiceClient::new(channel.clone());
+    assert_eq!(field(work.list_due(v1::ListDueRequest::default()).await), "queue");
+    let watch = v1::WatchDueRequest {
+        queue: 1,
+        ..Default::default()
+    };
+    assert_eq!(field(work.watch_due(watch.clone()).await), "tenants");
+    let watch = v1::WatchDueRequest {
+        tenants: all_tenants(),
+        repeat_ms: 1,
+        ..watch
+    };
+    assert_eq!(field(work.watch_due(watch).await), "repeat_ms");
+    let mut streams = StreamServiceClient::new(channel.clone());
+    let nowhere = v1::EraseEntriesRequest {
+        stream: Some(v1::StreamId::default()),
+        seqs: vec![1],
+        ..Default::default()
+    };
+    assert_eq!(field(streams.erase_entries(nowhere).await), "stream.kind");
 
     // The rules' own refusals.
     let over = execute(
@@ -240,28 +235,26 @@ async fn a_bad_command_on_a_stream_is_its_own_affair() {
     let mut driver = Driver::open(server.connect().await).await;
     let run = run("i1");
     driver.ask(&run, begin(&run, 60_000, false)).await.unwrap();
-    let nameless = v1::ExecuteRequest {
+    let nameless = v1::DriveRequest {
         run: None,
-        ..request(&run, begin(&run, 1, false))
+        ..drive(request(&run, begin(&run, 1, false)))
     };
-    driver.send(nameless).await;
+    driver.send(RunCall::Drive(nameless)).await;
     let (_, refused) = driver.receive().await.unwrap().unwrap();
     let Failure::Invalid(field) = refused.unwrap_err() else {
         panic!("a field is wrong")
     };
-    assert_eq!(field.path, "request.run");
-    let mut large = request(&run, RunCommand::Drive(Epoch(1), checkpoint(1)));
-    if let Some(v1::execute_request::Command::Drive(drive)) = &mut large.command
-        && let Some(v1::drive::Command::Checkpoint(checkpoint)) = &mut drive.command
-    {
+    assert_eq!(field.path, "run");
+    let mut large = drive(request(&run, RunCommand::Drive(Epoch(1), checkpoint(1))));
+    if let Some(v1::drive_request::Command::Checkpoint(checkpoint)) = &mut large.command {
         checkpoint.state.as_mut().unwrap().data = vec![0; 1024 * 1024 + 1].into();
     }
-    driver.send(large).await;
+    driver.send(RunCall::Drive(large)).await;
     let (_, refused) = driver.receive().await.unwrap().unwrap();
     let Failure::Invalid(field) = refused.unwrap_err() else {
         panic!("a field is wrong")
     };
-    assert_eq!(field.path, "request.drive.checkpoint.state.data");
+    assert_eq!(field.path, "checkpoint.state.data");
     driver.drive(&run, Epoch(1), checkpoint(1)).await.unwrap();
     assert_eq!(read(&mut server.runs().await, &run, 0).await.len(), 3);
 }
@@ -269,7 +262,7 @@ async fn a_bad_command_on_a_stream_is_its_own_affair() {
 async fn raw(channel: Channel, bytes: Vec<u8>) -> Status {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
-    let path = "/tape.v1.Runs/Execute".parse().unwrap();
+    let path = "/tape.v1.RunService/CancelRun".parse().unwrap();
     grpc.unary(tonic::Request::new(bytes), path, Raw)
         .await
         .unwrap_err()
@@ -290,7 +283,7 @@ async fn bytes_that_are_no_message_are_named() {
     let cut_off = raw(channel.clone(), vec![0x0a, 0x7f]).await;
     assert_eq!(cut_off.code(), Code::InvalidArgument, "{cut_off:?}");
     let too_large = raw(channel.clone(), vec![0; tape_proto::MESSAGE_BYTES_MAX + 1]).await;
-    assert_eq!(too_large.code(), Code::OutOfRange, "{too_large:?}");
+    assert_eq!(too_large.code(), Code::InvalidArgument, "{too_large:?}");
     assert!(too_large.message().contains("4194304"), "{too_large:?}");
     assert!(everything(channel).await.is_empty());
 }

@@ -6,9 +6,10 @@ mod harness;
 use harness::{Driver, Server, begin, checkpoint, execute, request, run};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
-use tape_core::command::{Create, DriverCommand, ExternalCommand, RunCommand};
+use tape_core::command::{Create, DriverCommand, RunCommand};
 use tape_core::id::Epoch;
 use tape_core::payload::Payload;
+use tape_proto::convert::RunCall;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 
@@ -19,15 +20,16 @@ async fn one_bad_message_costs_the_others_of_its_stream_nothing() {
     let mut driver = Driver::open(server.connect().await).await;
     let driven = run("driven");
     driver.ask(&driven, begin(&driven, 60_000, false)).await.unwrap();
-    let reason = "x".repeat(5 << 20);
-    let large = request(
-        &run("other"),
-        RunCommand::External(ExternalCommand::Cancel { reason }),
-    );
-    let unknown = v1::ExecuteRequest {
-        command: None,
-        ..request(&driven, begin(&driven, 60_000, false))
+    let error = "x".repeat(5 << 20);
+    let fail = RunCommand::Drive(Epoch(1), DriverCommand::Fail { error });
+    let large = request(&run("other"), fail);
+    let RunCall::Drive(known) = request(&driven, begin(&driven, 60_000, false)) else {
+        panic!("it is a driver's");
     };
+    let unknown = RunCall::Drive(v1::DriveRequest {
+        command: None,
+        ..known
+    });
     let good = request(&driven, RunCommand::Drive(Epoch(1), checkpoint(10)));
     let large = driver.send(large).await;
     let unknown = driver.send(unknown).await;
@@ -96,12 +98,14 @@ async fn pages_of_runs_with_long_labels_fit_messages() {
     let (mut found, mut page_token) = (0, String::new());
     loop {
         let query = v1::ListRunsRequest {
-            tenant: "acme".into(),
+            filter: Some(v1::RunFilter {
+                tenant: "acme".into(),
+                ..Default::default()
+            }),
             page_size: 100,
             page_token,
-            ..Default::default()
         };
-        let page = runs.list(query).await.unwrap().into_inner();
+        let page = runs.list_runs(query).await.unwrap().into_inner();
         assert!(!page.runs.is_empty());
         found += page.runs.len();
         page_token = page.next_page_token;

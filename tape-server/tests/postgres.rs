@@ -10,18 +10,19 @@ mod postgres_server;
 #[path = "../../tape-store/tests/proxy/mod.rs"]
 mod proxy;
 
-use harness::{Server, begin, binary, checkpoint, execute, read, request, request_as, run, verified_kinds};
+use harness::{
+    Runs, Server, begin, binary, checkpoint, execute, read, request, request_as, run, verified_kinds,
+};
 use postgres_server::{Cluster, Database};
 use proxy::Proxy;
 use std::time::Duration;
 use tape_core::command::RunCommand;
 use tape_core::id::{Epoch, RunId};
+use tape_proto::convert::RunCall;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::runs_client::RunsClient;
 use tape_store::clock::{Clock as _, SystemClock};
 use tonic::Streaming;
-use tonic::transport::Channel;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -35,7 +36,7 @@ const CHECKPOINT_BYTES: usize = 50_000;
 /// A server, one of its runs, and its answers to health checks.
 struct Outage {
     server: Server,
-    runs: RunsClient<Channel>,
+    runs: Runs,
     health: Streaming<HealthCheckResponse>,
     run: RunId,
     /// Commands that were acknowledged.
@@ -72,14 +73,14 @@ impl Outage {
         assert!(told.is_ok(), "health checks are never told {expected:?}");
     }
 
-    fn command(&self) -> v1::ExecuteRequest {
+    fn command(&self) -> RunCall {
         let id = SystemClock.request_id();
         let body = RunCommand::Drive(Epoch(1), checkpoint(CHECKPOINT_BYTES));
         request_as(id, &self.run, body)
     }
 
     /// Writes until the database refuses a write. Returns the refused command, and why.
-    async fn write_until_refused(&mut self) -> (v1::ExecuteRequest, Failure) {
+    async fn write_until_refused(&mut self) -> (RunCall, Failure) {
         loop {
             let command = self.command();
             match execute(&mut self.runs, command.clone()).await {
@@ -160,9 +161,13 @@ async fn a_database_that_does_not_answer() {
     let mut outage = Outage::on(&database.url_at(proxy.port())).await;
     proxy.hold();
     // The caller's own deadline holds, however long the server still waits.
-    let mut hurried = tonic::Request::new(outage.command());
+    let RunCall::Drive(command) = outage.command() else {
+        panic!("it is a driver's");
+    };
+    let command = Some(command);
+    let mut hurried = tonic::Request::new(v1::DriveOnceRequest { command });
     hurried.set_timeout(Duration::from_millis(100));
-    let status = outage.runs.execute(hurried).await.unwrap_err();
+    let status = outage.runs.drive_once(hurried).await.unwrap_err();
     assert!(
         matches!(
             status.code(),
@@ -233,12 +238,12 @@ async fn a_run_is_followed_while_the_feed_is_held_up() {
     let run = run("followed");
     let begun = request(&run, begin(&run, 60_000, false));
     execute(&mut mine.runs().await, begun).await.unwrap();
-    let follow = v1::ReadRequest {
+    let follow = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         follow: true,
         ..Default::default()
     };
-    let mut followed = mine.runs().await.read(follow).await.unwrap().into_inner();
+    let mut followed = mine.runs().await.read_run(follow).await.unwrap().into_inner();
     let mut seen = 0;
     for (n, server) in [&mine, &theirs, &mine, &theirs].into_iter().enumerate() {
         let checkpoint = RunCommand::Drive(Epoch(1), checkpoint(10));

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Server, begin, execute, read, request, run, verified_kinds};
+use harness::{Runs, Server, begin, execute, read, request, run, verified_kinds};
 use tape_core::command::{DriverCommand, ExternalCommand, RunCommand};
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::Epoch;
@@ -11,8 +11,7 @@ use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_core::status::RunStatus;
 use tape_proto::v1;
-use tape_proto::v1::retention_client::RetentionClient;
-use tape_proto::v1::runs_client::RunsClient;
+use tape_proto::v1::retention_service_client::RetentionServiceClient;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -20,7 +19,7 @@ const HOUR_MS: u64 = 3_600_000;
 const RUNS: usize = 7;
 
 /// Begins runs, and ends all but the last.
-async fn ended(runs: &mut RunsClient<Channel>) {
+async fn ended(runs: &mut Runs) {
     for n in 0..RUNS {
         let run = run(&format!("i{n}"));
         execute(runs, request(&run, begin(&run, HOUR_MS, false)))
@@ -47,10 +46,10 @@ fn all(dry_run: bool) -> v1::RetireRunsRequest {
 }
 
 /// All pages: how many runs and entries.
-async fn retire(retention: &mut RetentionClient<Channel>, first: v1::RetireRunsRequest) -> (u64, u64) {
+async fn retire(retention: &mut RetentionServiceClient<Channel>, first: v1::RetireRunsRequest) -> (u64, u64) {
     let (mut request, mut sum) = (first, (0, 0));
     loop {
-        let page = retention.retire(request.clone()).await.unwrap().into_inner();
+        let page = retention.retire_runs(request.clone()).await.unwrap().into_inner();
         assert_eq!(page.left, []);
         sum = (sum.0 + page.runs, sum.1 + page.entries);
         if page.next_page_token.is_empty() {
@@ -66,7 +65,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
     let server = Server::start(dir.path());
     let mut runs = server.runs().await;
     ended(&mut runs).await;
-    let mut retention = RetentionClient::new(server.connect().await);
+    let mut retention = RetentionServiceClient::new(server.connect().await);
     let young = v1::RetireRunsRequest {
         older_than_ms: HOUR_MS,
         ..all(false)
@@ -77,7 +76,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
     assert_eq!(retire(&mut retention, all(false)).await, (ended, ended * 3));
     assert_eq!(retire(&mut retention, all(false)).await, (0, 0));
     while retention
-        .reclaim(v1::ReclaimRequest {})
+        .reclaim_space(v1::ReclaimSpaceRequest {})
         .await
         .unwrap()
         .into_inner()
@@ -92,7 +91,7 @@ async fn what_ended_is_retired_page_by_page_and_stays_as_it_ended() {
         let ending = RunOutcome::Completed;
         assert_eq!(again.unwrap().result, ReplyResult::Ended { ending });
         let got = runs
-            .get(v1::GetRunRequest {
+            .get_run(v1::GetRunRequest {
                 run: Some(run.into()),
                 only: None,
             })
@@ -131,7 +130,7 @@ async fn a_run_that_is_retired_alone_is_dropped_by_the_next_retention() {
     let reply = execute(&mut runs, request(&run, retired)).await.unwrap();
     assert_eq!(reply.seq.0, 4);
     assert_eq!(read(&mut runs, &run, 0).await.len(), 4);
-    let mut retention = RetentionClient::new(server.connect().await);
+    let mut retention = RetentionServiceClient::new(server.connect().await);
     let ended = RUNS as u64 - 1;
     assert_eq!(retire(&mut retention, all(false)).await, (ended, ended * 3));
     assert_eq!(read(&mut runs, &run, 0).await.len(), 1);
@@ -143,7 +142,7 @@ async fn bad_requests_say_what_is_wrong_and_change_nothing() {
     let server = Server::start(dir.path());
     let mut runs = server.runs().await;
     ended(&mut runs).await;
-    let mut retention = RetentionClient::new(server.connect().await);
+    let mut retention = RetentionServiceClient::new(server.connect().await);
     for (bad, field) in [
         (
             v1::RetireRunsRequest {
@@ -182,7 +181,7 @@ async fn bad_requests_say_what_is_wrong_and_change_nothing() {
             "page_token",
         ),
     ] {
-        let refused = retention.retire(bad).await.unwrap_err();
+        let refused = retention.retire_runs(bad).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
         assert!(refused.message().contains(field), "{refused}");
     }

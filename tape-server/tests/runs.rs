@@ -4,19 +4,19 @@
 mod harness;
 
 use harness::{
-    Driver, Server, begin, begin_effect, checkpoint, decision, execute, read, request, request_as, run,
-    verified_kinds,
+    Driver, Server, all_tenants, begin, begin_effect, checkpoint, decision, execute, read, request,
+    request_as, run, verified_kinds,
 };
 use tape_core::command::{AttemptOutcome, DriverCommand, RunCommand};
 use tape_core::effect::{Mode, Status};
 use tape_core::entry::run::RunOutcome;
-use tape_core::id::{EffectId, Epoch, Position, Scope};
+use tape_core::id::{EffectId, Epoch, Position, Scope, StreamId};
 use tape_core::payload::Payload;
 use tape_core::reply::{Rejection, ReplyResult};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::entries_client::EntriesClient;
-use tape_proto::v1::feed_client::FeedClient;
+use tape_proto::v1::stream_service_client::StreamServiceClient;
+use tape_proto::v1::work_service_client::WorkServiceClient;
 use tape_store::clock::{Clock as _, SystemClock};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -47,12 +47,12 @@ async fn a_run_is_begun_driven_read_and_followed() {
     );
 
     // A reader that follows from the start sees the present entries, then new ones.
-    let follow = v1::ReadRequest {
+    let follow = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         follow: true,
         ..Default::default()
     };
-    let mut followed = runs.read(follow).await.unwrap().into_inner();
+    let mut followed = runs.read_run(follow).await.unwrap().into_inner();
     let mut seen = followed.message().await.unwrap().unwrap().entries;
     assert_eq!(seen.len(), 4);
     let finish = DriverCommand::FinishEffect {
@@ -102,18 +102,18 @@ async fn a_run_is_begun_driven_read_and_followed() {
     assert_eq!(read(&mut runs, &run, 0).await, seen);
     assert_eq!(read(&mut runs, &run, 4).await, seen[4..]);
 
-    let limited = v1::ReadRequest {
+    let limited = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         after_seq: 2,
         limit: 1,
         follow: true,
     };
-    let mut limited = runs.read(limited).await.unwrap().into_inner();
+    let mut limited = runs.read_run(limited).await.unwrap().into_inner();
     assert_eq!(limited.message().await.unwrap().unwrap().entries, seen[2..3]);
     assert!(limited.message().await.unwrap().is_none());
 
     let view = runs
-        .get(v1::GetRunRequest {
+        .get_run(v1::GetRunRequest {
             run: Some(run.clone().into()),
             only: None,
         })
@@ -123,14 +123,17 @@ async fn a_run_is_begun_driven_read_and_followed() {
     assert_eq!((view.head_seq, view.head_digest), (6, seen[5].digest.clone()));
     assert_eq!(view.summary.unwrap().status(), v1::RunStatus::Completed);
     let by_label = |value: &str| v1::ListRunsRequest {
-        tenant: "acme".into(),
-        label: Some(v1::list_runs_request::Label {
-            key: "desk".into(),
-            value: value.into(),
+        filter: Some(v1::RunFilter {
+            tenant: "acme".into(),
+            label: Some(v1::run_filter::Label {
+                key: "desk".into(),
+                value: value.into(),
+            }),
+            ..Default::default()
         }),
         ..Default::default()
     };
-    let found = runs.list(by_label("rates")).await.unwrap().into_inner().runs;
+    let found = runs.list_runs(by_label("rates")).await.unwrap().into_inner().runs;
     assert_eq!(
         found
             .into_iter()
@@ -139,7 +142,7 @@ async fn a_run_is_begun_driven_read_and_followed() {
         [run.into()]
     );
     assert!(
-        runs.list(by_label("fx"))
+        runs.list_runs(by_label("fx"))
             .await
             .unwrap()
             .into_inner()
@@ -211,13 +214,14 @@ async fn the_runs_of_a_dropped_connection_become_due_for_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let (gone, finished, kept) = (run("gone"), run("finished"), run("kept"));
-    let due = v1::DueRequest {
+    let due = v1::WatchDueRequest {
         queue: v1::Queue::Recovery.into(),
-        limit: 10,
+        tenants: all_tenants(),
+        hints_max: 10,
         ..Default::default()
     };
-    let mut due = FeedClient::new(server.connect().await)
-        .due(due)
+    let mut due = WorkServiceClient::new(server.connect().await)
+        .watch_due(due)
         .await
         .unwrap()
         .into_inner();
@@ -241,8 +245,8 @@ async fn the_runs_of_a_dropped_connection_become_due_for_recovery() {
     drop(driver);
 
     let hints = due.message().await.unwrap().unwrap().hints;
-    let streams: Vec<_> = hints.iter().map(|hint| hint.stream.as_str()).collect();
-    assert_eq!(streams, ["acme/run/treasury/ann/s1/gone"]);
+    let streams: Vec<_> = hints.into_iter().map(|hint| hint.stream.unwrap()).collect();
+    assert_eq!(streams, [StreamId::Run(gone.clone()).into()]);
     let mut runs = server.runs().await;
     let taken = execute(&mut runs, request(&gone, begin(&gone, HOUR_MS, true)))
         .await
@@ -295,11 +299,11 @@ async fn a_long_journal_is_one_streamed_read() {
         }
     }
     let mut runs = server.runs().await;
-    let request = v1::ReadRequest {
+    let request = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         ..Default::default()
     };
-    let mut pages = runs.read(request).await.unwrap().into_inner();
+    let mut pages = runs.read_run(request).await.unwrap().into_inner();
     let (mut messages, mut entries) = (0, Vec::new());
     while let Some(page) = pages.message().await.unwrap() {
         messages += 1;
@@ -319,28 +323,31 @@ async fn pages_of_any_size_are_served() {
     execute(&mut runs, request(&run, begin(&run, HOUR_MS, false)))
         .await
         .unwrap();
-    let mut feed = FeedClient::new(server.connect().await);
-    let mut entries = EntriesClient::new(server.connect().await);
+    let mut work = WorkServiceClient::new(server.connect().await);
+    let mut entries = StreamServiceClient::new(server.connect().await);
     for page_size in [0, 1, 5_000, u32::MAX] {
         let list = v1::ListRunsRequest {
-            tenant: "acme".into(),
+            filter: Some(v1::RunFilter {
+                tenant: "acme".into(),
+                ..Default::default()
+            }),
             page_size,
             ..Default::default()
         };
-        assert_eq!(runs.list(list).await.unwrap().into_inner().runs.len(), 1);
-        let due = v1::DueRequest {
+        assert_eq!(runs.list_runs(list).await.unwrap().into_inner().runs.len(), 1);
+        let due = v1::ListDueRequest {
             queue: v1::Queue::Timers.into(),
-            limit: page_size,
-            once: true,
-            ..Default::default()
-        };
-        let mut page = feed.due(due).await.unwrap().into_inner();
-        assert_eq!(page.message().await.unwrap().unwrap().hints, []);
-        let streams = v1::StreamsRequest {
+            tenants: all_tenants(),
             page_size,
             ..Default::default()
         };
-        let streams = entries.streams(streams).await.unwrap().into_inner();
+        assert_eq!(work.list_due(due).await.unwrap().into_inner().hints, []);
+        let streams = v1::ListStreamsRequest {
+            tenants: all_tenants(),
+            page_size,
+            ..Default::default()
+        };
+        let streams = entries.list_streams(streams).await.unwrap().into_inner();
         assert_eq!(streams.streams.len(), 1);
         let check = v1::CheckIndexRequest {
             page_size,

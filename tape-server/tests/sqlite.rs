@@ -11,8 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
+use tape_proto::convert::RunCall;
 use tape_proto::failure::Failure;
-use tape_proto::v1;
 use tape_store::clock::{Clock as _, SystemClock};
 use tonic::Streaming;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -37,7 +37,7 @@ async fn is_told(health: &mut Streaming<HealthCheckResponse>, expected: ServingS
     assert!(told.is_ok(), "health checks are never told {expected:?}");
 }
 
-fn command(bytes: usize) -> v1::ExecuteRequest {
+fn command(bytes: usize) -> RunCall {
     let body = RunCommand::Drive(Epoch(1), checkpoint(bytes));
     request_as(SystemClock.request_id(), &run("i1"), body)
 }

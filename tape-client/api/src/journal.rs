@@ -3,8 +3,9 @@
 use crate::due::{DueEffect, DueObligation, DuePage};
 use crate::error::JournalError;
 use crate::query::{
-    FeedPage, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery, SessionEvents, SessionView,
-    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    FeedPage, GatePage, GateQuery, IndexPage, KeyOwnership, OlderEvents, QueueSummary, RetiredPage,
+    Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery, SessionView,
+    StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -17,7 +18,10 @@ use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
-use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{
+    BusinessKey, ConnectorName, EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant,
+    ValueName,
+};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
@@ -166,6 +170,44 @@ pub trait Journal: Debug + Send + Sync + 'static {
 
     /// A page of at most `limit` runs, newest first.
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError>;
+
+    /// How many runs there are, a page at a time: each page looks at a bounded number of runs.
+    async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError>;
+
+    /// A page of the gates that wait, over the unfinished runs of a tenant.
+    async fn open_gates(
+        &self,
+        query: &GateQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<GatePage, JournalError>;
+
+    /// A page of sessions, in the order of their names.
+    async fn sessions(
+        &self,
+        query: &SessionQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionPage, JournalError>;
+
+    /// A page of values, without their bytes, in the order of their names.
+    async fn values(
+        &self,
+        query: &ValueQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<ValuePage, JournalError>;
+
+    /// The effect that has a business key; none where the key is not taken.
+    async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError>;
+
+    /// How much work of each queue is due, of a tenant or of all.
+    async fn queues(&self, tenant: Option<&Tenant>) -> Result<Vec<QueueSummary>, JournalError>;
 
     /// A page of the existing streams, of all tenants and kinds.
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError>;

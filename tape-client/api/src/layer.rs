@@ -4,8 +4,9 @@ use crate::due::{DueEffect, DueObligation, DuePage};
 use crate::error::JournalError;
 use crate::journal::{Journal, Pages};
 use crate::query::{
-    FeedPage, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery, SessionEvents, SessionView,
-    StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    FeedPage, GatePage, GateQuery, IndexPage, KeyOwnership, OlderEvents, QueueSummary, RetiredPage,
+    Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery, SessionView,
+    StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -18,7 +19,10 @@ use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
-use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{
+    BusinessKey, ConnectorName, EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant,
+    ValueName,
+};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
@@ -193,6 +197,56 @@ pub trait Layer: Debug + Send + Sync + 'static {
         self.inner().runs(query, from, limit).await
     }
 
+    /// As [`Journal::count_runs`].
+    async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError> {
+        self.inner().count_runs(query, from).await
+    }
+
+    /// As [`Journal::open_gates`].
+    async fn open_gates(
+        &self,
+        query: &GateQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<GatePage, JournalError> {
+        self.inner().open_gates(query, from, limit).await
+    }
+
+    /// As [`Journal::sessions`].
+    async fn sessions(
+        &self,
+        query: &SessionQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionPage, JournalError> {
+        self.inner().sessions(query, from, limit).await
+    }
+
+    /// As [`Journal::values`].
+    async fn values(
+        &self,
+        query: &ValueQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<ValuePage, JournalError> {
+        self.inner().values(query, from, limit).await
+    }
+
+    /// As [`Journal::key_owner`].
+    async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError> {
+        self.inner().key_owner(tenant, connector, key).await
+    }
+
+    /// As [`Journal::queues`].
+    async fn queues(&self, tenant: Option<&Tenant>) -> Result<Vec<QueueSummary>, JournalError> {
+        self.inner().queues(tenant).await
+    }
+
     /// As [`Journal::streams`].
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {
         self.inner().streams(from).await
@@ -361,6 +415,50 @@ impl<L: Layer> Journal for L {
 
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
         Layer::runs(self, query, from, limit).await
+    }
+
+    async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError> {
+        Layer::count_runs(self, query, from).await
+    }
+
+    async fn open_gates(
+        &self,
+        query: &GateQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<GatePage, JournalError> {
+        Layer::open_gates(self, query, from, limit).await
+    }
+
+    async fn sessions(
+        &self,
+        query: &SessionQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionPage, JournalError> {
+        Layer::sessions(self, query, from, limit).await
+    }
+
+    async fn values(
+        &self,
+        query: &ValueQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<ValuePage, JournalError> {
+        Layer::values(self, query, from, limit).await
+    }
+
+    async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError> {
+        Layer::key_owner(self, tenant, connector, key).await
+    }
+
+    async fn queues(&self, tenant: Option<&Tenant>) -> Result<Vec<QueueSummary>, JournalError> {
+        Layer::queues(self, tenant).await
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {

@@ -6,9 +6,9 @@
 
 mod command;
 mod drive;
+mod due;
 mod effect;
 mod entry;
-mod erasure;
 mod external;
 mod field;
 mod name;
@@ -18,14 +18,18 @@ mod retention;
 mod run;
 mod session;
 mod standing;
+mod stream;
 mod value;
+mod version;
 mod work;
 
-pub use command::{ExecuteCommand, execute_request};
-pub use erasure::StreamErasure;
+pub use command::{RunCall, RunRequest, run_call};
+pub use due::{DueFilter, DueHint, DueList, DueWatch};
 pub use field::InvalidField;
 pub use retention::RetirementQuery;
-pub use run::{DueQuery, RunListQuery};
+pub use run::RunFilter;
 pub use session::{SessionChange, SessionRequest, SessionRewind, read_state, session_request, write_state};
 pub use standing::{Only, RunQuestion};
+pub use stream::{StreamErasure, Tenants};
 pub use value::{ValueChange, ValueRequest};
+pub use version::{CONTRACT_VERSION, Program, Side, Versions};

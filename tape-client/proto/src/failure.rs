@@ -1,16 +1,22 @@
 //! Failures of a call: a [`v1::Error`] or a status on the wire, a [`Failure`] on both sides.
 
-use crate::convert::InvalidField;
+use crate::convert::{InvalidField, Side};
 use crate::rejection::{self, Metadata};
 use crate::v1;
-use crate::v1::error::Reason;
+use crate::v1::Reason;
 use std::collections::HashMap;
+use std::time::Duration;
+use tape_core::limits::REQUEST_AHEAD_MS_MAX;
 use tape_core::reply::Rejection;
+use tape_core::time::Timestamp;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// The domain of the reasons in a `google.rpc.ErrorInfo`.
-pub const ERROR_DOMAIN: &str = "tape.v1";
+pub const ERROR_DOMAIN: &str = "tape";
+
+/// The beginning of the names of reasons in the contract, which an `ErrorInfo` leaves out.
+const PREFIX: &str = "REASON_";
 
 /// Why a call was refused or failed. Variants are named by what the caller can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +63,28 @@ pub enum Failure {
     /// The caller's deadline passed; a write may still happen. Send it again with the same request id.
     #[error("the deadline of the call has passed")]
     Deadline,
+    /// Client and server have no version in common. Upgrade the side that is named.
+    #[error(
+        "{server} and {client} have no version of the {what} in common: the server knows {server_versions}, the client {client_versions}; \
+         upgrade the {upgrade}"
+    )]
+    VersionMismatch {
+        /// What they have no version of in common: `contract` or `entries`.
+        what: String,
+        /// The client and its release.
+        client: String,
+        /// The server and its release.
+        server: String,
+        /// The versions that the client knows.
+        client_versions: String,
+        /// The versions that the server knows.
+        server_versions: String,
+        /// The side to upgrade.
+        upgrade: Side,
+    },
+    /// The server does not know the method. It is of an earlier build, or no Tape server.
+    #[error("this server does not know the method {0}")]
+    UnknownMethod(String),
     /// A failure that this build does not know: a transport's error, or a newer server's reason.
     #[error("{message}")]
     Other {
@@ -80,9 +108,54 @@ impl Failure {
             Self::Contended(_) => Code::Aborted,
             Self::Overloaded { .. } | Self::SlowReader { .. } => Code::ResourceExhausted,
             Self::Damaged(_) => Code::DataLoss,
-            Self::NewerSchema(_) => Code::FailedPrecondition,
+            Self::NewerSchema(_) | Self::VersionMismatch { .. } => Code::FailedPrecondition,
+            Self::UnknownMethod(_) => Code::Unimplemented,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Other { code, .. } => *code,
+        }
+    }
+
+    /// How long to wait before trying again, where a time is known; `now` is the journal's time.
+    #[must_use]
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        let Self::Rejected(rejection) = self else {
+            return None;
+        };
+        let at = match rejection {
+            Rejection::LeaseHeld { until, .. } | Rejection::Claimed { until, .. } => *until,
+            Rejection::TooEarly { due, .. } => *due,
+            Rejection::NotDue { due } => (*due)?,
+            Rejection::RequestFromFuture { request, .. } => {
+                request.made_at()?.minus_millis(REQUEST_AHEAD_MS_MAX)
+            }
+            _ => return None,
+        };
+        Some(Duration::from_millis(at.millis_since(now)))
+    }
+
+    /// The failure as a status; with `retry_after`, it says when to try again.
+    #[must_use]
+    pub fn status(&self, retry_after: Option<Duration>) -> Status {
+        let (reason, metadata) = self.reason();
+        let metadata: HashMap<String, String> = metadata.into_iter().collect();
+        let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Status::with_error_details(self.code(), self.to_string(), details)
+    }
+
+    /// The failure as a message of a Drive stream; with `retry_after`, it says when to try again.
+    #[must_use]
+    pub fn error(&self, retry_after: Option<Duration>) -> v1::Error {
+        let (reason, metadata) = self.reason();
+        let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        v1::Error {
+            reason,
+            message: self.to_string(),
+            metadata,
+            code: self.code().into(),
+            retry_after_ms: retry_after.map(millis),
         }
     }
 
@@ -90,18 +163,34 @@ impl Failure {
         let pairs: &[(&str, &dyn ToString)] = match self {
             Self::Rejected(rejection) => {
                 let (reason, metadata) = rejection::write(rejection);
-                return (reason.as_str_name().to_owned(), metadata);
+                return (name(reason), metadata);
             }
             Self::Other { reason, .. } => return (reason.clone(), Metadata::new()),
             Self::Invalid(field) => &[("field", &field.path), ("problem", &field.problem)],
             Self::Overloaded { limit, max } => &[("limit", limit), ("max", max)],
             Self::SlowReader { resume } => &[("resume", resume)],
+            Self::UnknownMethod(method) => &[("method", method)],
+            Self::VersionMismatch {
+                what,
+                client,
+                server,
+                client_versions,
+                server_versions,
+                upgrade,
+            } => &[
+                ("what", what),
+                ("client", client),
+                ("server", server),
+                ("client_versions", client_versions),
+                ("server_versions", server_versions),
+                ("upgrade", upgrade),
+            ],
             _ => &[],
         };
         let metadata = pairs
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.to_string()));
-        (self.plain_reason().as_str_name().to_owned(), metadata.collect())
+        (name(self.plain_reason()), metadata.collect())
     }
 
     const fn plain_reason(&self) -> Reason {
@@ -116,6 +205,8 @@ impl Failure {
             Self::Damaged(_) => Reason::Damaged,
             Self::NewerSchema(_) => Reason::NewerSchema,
             Self::Deadline => Reason::Deadline,
+            Self::VersionMismatch { .. } => Reason::VersionMismatch,
+            Self::UnknownMethod(_) => Reason::UnknownMethod,
             Self::Rejected(_) | Self::Other { .. } => Reason::Unspecified,
         }
     }
@@ -127,7 +218,7 @@ impl Failure {
             message: message.to_owned(),
         };
         let field = |key: &str| metadata.get(key).cloned();
-        let Some(known) = Reason::from_str_name(reason) else {
+        let Some(known) = Reason::from_str_name(&format!("{PREFIX}{reason}")) else {
             return other();
         };
         match known {
@@ -155,21 +246,29 @@ impl Failure {
             Reason::Damaged => Self::Damaged(message.to_owned()),
             Reason::NewerSchema => Self::NewerSchema(message.to_owned()),
             Reason::Deadline => Self::Deadline,
+            Reason::VersionMismatch => mismatch(metadata).unwrap_or_else(other),
+            Reason::UnknownMethod => field("method").map_or_else(other, Self::UnknownMethod),
             rejected => rejection::read(rejected, metadata).map_or_else(other, Self::Rejected),
         }
     }
 }
 
-impl From<&Failure> for v1::Error {
-    fn from(failure: &Failure) -> Self {
-        let (reason, metadata) = failure.reason();
-        Self {
-            reason,
-            message: failure.to_string(),
-            metadata,
-            code: failure.code().into(),
-        }
-    }
+/// A reason without the prefix of its name in the contract.
+fn name(reason: Reason) -> String {
+    let name = reason.as_str_name();
+    name.strip_prefix(PREFIX).unwrap_or(name).to_owned()
+}
+
+fn mismatch(metadata: &Metadata) -> Option<Failure> {
+    let text = |key: &str| metadata.get(key).cloned();
+    Some(Failure::VersionMismatch {
+        what: text("what")?,
+        client: text("client")?,
+        server: text("server")?,
+        client_versions: text("client_versions")?,
+        server_versions: text("server_versions")?,
+        upgrade: Side::read(metadata.get("upgrade")?)?,
+    })
 }
 
 impl From<v1::Error> for Failure {
@@ -185,10 +284,7 @@ impl From<v1::Error> for Failure {
 
 impl From<&Failure> for Status {
     fn from(failure: &Failure) -> Self {
-        let (reason, metadata) = failure.reason();
-        let metadata: HashMap<String, String> = metadata.into_iter().collect();
-        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);
-        Self::with_error_details(failure.code(), failure.to_string(), details)
+        failure.status(None)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The wire contract of Tape: the messages and services of `proto/tape/v1/tape.proto`, and how they map onto the types of [`tape_core`].
+//! The wire contract of Tape: the messages and services of `proto/tape/v1`, and how they map onto the types of [`tape_core`].
 //!
-//! Read the `.proto` file for the contract itself. Only [`convert`] turns messages into commands and replies into messages. Errors are a
+//! Read the `.proto` files for the contract itself. Only [`convert`] turns messages into commands and replies into messages. Errors are a
 //! [`failure::Failure`] on both sides. This crate must not know how a journal is stored or how a client retries.
 
 pub mod codec;

@@ -1,7 +1,6 @@
 //! Rejections as a reason and texts by field name, and back.
 
-use crate::v1::EffectStatus;
-use crate::v1::error::Reason;
+use crate::v1::{EffectStatus, Reason};
 use crate::words;
 use std::collections::BTreeMap;
 use std::str::FromStr;

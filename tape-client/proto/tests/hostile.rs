@@ -3,10 +3,9 @@
 
 use prost::Message;
 use tape_core::limits::{NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use tape_proto::convert::{ExecuteCommand, SessionChange};
+use tape_proto::convert::{RunRequest, SessionChange};
 use tape_proto::v1;
-use tape_proto::v1::drive::{BeginEffect, Command as Drive, RecordDecision};
-use tape_proto::v1::execute_request::Command;
+use tape_proto::v1::drive_request::{BeginEffect, BeginRun, Command, RecordDecision, RestartEffect};
 
 fn run() -> v1::RunId {
     let name = || "n".to_owned();
@@ -26,23 +25,24 @@ fn payload() -> v1::Payload {
     }
 }
 
-fn request(command: Command) -> v1::ExecuteRequest {
-    v1::ExecuteRequest {
-        run: Some(run()),
+fn context() -> v1::RequestContext {
+    v1::RequestContext {
         request_id: vec![1; 16].into(),
-        command: Some(command),
         ..Default::default()
     }
 }
 
-fn drive(command: Drive) -> v1::ExecuteRequest {
-    request(Command::Drive(v1::Drive {
+fn drive(command: Command) -> v1::DriveRequest {
+    v1::DriveRequest {
+        call: 0,
+        run: Some(run()),
+        context: Some(context()),
         epoch: 1,
         command: Some(command),
-    }))
+    }
 }
 
-fn begin_effect(change: impl FnOnce(&mut v1::EffectSpec)) -> v1::ExecuteRequest {
+fn begin_effect(change: impl FnOnce(&mut v1::EffectSpec)) -> v1::DriveRequest {
     let mut spec = v1::EffectSpec {
         connector: "bank".into(),
         operation: "pay".into(),
@@ -56,57 +56,57 @@ fn begin_effect(change: impl FnOnce(&mut v1::EffectSpec)) -> v1::ExecuteRequest 
         position: Some(v1::Position::default()),
         call: 0,
     };
-    drive(Drive::BeginEffect(BeginEffect {
+    drive(Command::BeginEffect(BeginEffect {
         effect: Some(effect),
         spec: Some(spec),
     }))
 }
 
 #[track_caller]
-fn refused(wire: v1::ExecuteRequest, error: &str) {
-    assert_eq!(ExecuteCommand::try_from(wire).unwrap_err().to_string(), error);
+fn refused(wire: v1::DriveRequest, error: &str) {
+    assert_eq!(RunRequest::try_from(wire).unwrap_err().to_string(), error);
 }
 
 #[test]
 fn a_whole_request_is_taken() {
-    ExecuteCommand::try_from(begin_effect(|_| ())).unwrap();
+    RunRequest::try_from(begin_effect(|_| ())).unwrap();
 }
 
 #[test]
 fn missing_fields() {
-    refused(v1::ExecuteRequest::default(), "run: is missing");
+    refused(v1::DriveRequest::default(), "run: is missing");
     refused(
-        v1::ExecuteRequest {
+        v1::DriveRequest {
             run: Some(run()),
             ..Default::default()
         },
         "command: is missing",
     );
     refused(
-        request(Command::Drive(v1::Drive {
-            epoch: 1,
-            command: None,
-        })),
-        "drive: is missing",
+        v1::DriveRequest {
+            context: None,
+            ..begin_effect(|_| ())
+        },
+        "context: is missing",
     );
     refused(
-        request(Command::Begin(v1::Begin::default())),
-        "begin.holder: is empty",
+        drive(Command::BeginRun(BeginRun::default())),
+        "begin_run.holder: is empty",
     );
     refused(
-        drive(Drive::RecordDecision(RecordDecision {
+        drive(Command::RecordDecision(RecordDecision {
             position: Some(v1::Position::default()),
             ..Default::default()
         })),
-        "drive.record_decision.fingerprint: is missing",
+        "record_decision.fingerprint: is missing",
     );
     refused(
         begin_effect(|spec| spec.args = None),
-        "drive.begin_effect.spec.args: is missing",
+        "begin_effect.spec.args: is missing",
     );
     refused(
         begin_effect(|spec| spec.connector.clear()),
-        "drive.begin_effect.spec.connector: is empty",
+        "begin_effect.spec.connector: is empty",
     );
 }
 
@@ -114,11 +114,11 @@ fn missing_fields() {
 fn enum_values_that_are_unspecified_or_unknown() {
     refused(
         begin_effect(|spec| spec.semantics = 0),
-        "drive.begin_effect.spec.semantics: is not specified",
+        "begin_effect.spec.semantics: is not specified",
     );
     refused(
         begin_effect(|spec| spec.mode = 77),
-        "drive.begin_effect.spec.mode: has the value 77, which this build does not know",
+        "begin_effect.spec.mode: has the value 77, which this build does not know",
     );
 }
 
@@ -127,11 +127,11 @@ fn names_and_payloads_over_their_limits() {
     let long = "x".repeat(NAME_BYTES_MAX + 1);
     refused(
         begin_effect(|spec| spec.connector.clone_from(&long)),
-        "drive.begin_effect.spec.connector: has 201 bytes, the limit is 200",
+        "begin_effect.spec.connector: has 201 bytes, the limit is 200",
     );
     refused(
         begin_effect(|spec| spec.operation = "a\nb".into()),
-        "drive.begin_effect.spec.operation: has the control character U+000A at byte 1",
+        "begin_effect.spec.operation: has the control character U+000A at byte 1",
     );
     let data = vec![0; PAYLOAD_BYTES_MAX + 1].into();
     refused(
@@ -141,7 +141,7 @@ fn names_and_payloads_over_their_limits() {
                 data,
             })
         }),
-        "drive.begin_effect.spec.args.data: payload has 1048577 bytes, the limit is 1048576",
+        "begin_effect.spec.args.data: payload has 1048577 bytes, the limit is 1048576",
     );
     let spends = vec![
         v1::Spend {
@@ -155,51 +155,47 @@ fn names_and_payloads_over_their_limits() {
     ];
     refused(
         begin_effect(|spec| spec.reserve = spends),
-        "drive.begin_effect.spec.reserve[1].budget: is empty",
+        "begin_effect.spec.reserve[1].budget: is empty",
     );
     let mut wire = begin_effect(|_| ());
     let effect = v1::EffectId {
         position: Some(v1::Position::default()),
         call: 70_000,
     };
-    if let Some(Command::Drive(drive)) = &mut wire.command {
-        drive.command = Some(Drive::RestartEffect(v1::drive::RestartEffect {
-            effect: Some(effect),
-        }));
-    }
-    refused(
-        wire,
-        "drive.restart_effect.effect.call: is 70000, the limit is 65535",
-    );
+    wire.command = Some(Command::RestartEffect(RestartEffect { effect: Some(effect) }));
+    refused(wire, "restart_effect.effect.call: is 70000, the limit is 65535");
 }
 
 #[test]
 fn request_ids_principals_and_traces() {
-    let with = |change: fn(&mut v1::ExecuteRequest)| {
+    let with = |change: fn(&mut v1::RequestContext)| {
         let mut wire = begin_effect(|_| ());
-        change(&mut wire);
+        change(wire.context.as_mut().unwrap());
         wire
     };
-    refused(with(|r| r.request_id.clear()), "request_id: is missing");
+    refused(with(|r| r.request_id.clear()), "context.request_id: is missing");
     refused(
         with(|r| r.request_id = vec![0xff; 7].into()),
-        "request_id: is not a UUID: 16 bytes, or its text",
+        "context.request_id: is not a UUID: 16 bytes, or its text",
     );
-    refused(with(|r| r.principal = Some(String::new())), "principal: is empty");
+    refused(
+        with(|r| r.principal = Some(String::new())),
+        "context.principal: is empty",
+    );
     refused(
         with(|r| r.traceparent = Some("00-xyz".into())),
-        "traceparent: traceparent must have the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
+        "context.traceparent: traceparent must have the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
     );
     let text = with(|r| r.request_id = "67e55044-10b1-426f-9247-bb680e5fe0c8".into());
-    let id = ExecuteCommand::try_from(text).unwrap().command.request;
+    let id = RunRequest::try_from(text).unwrap().command.request;
     assert_eq!(id.to_string(), "67e5504410b1426f9247bb680e5fe0c8");
 }
 
 #[test]
 fn texts_that_are_not_utf8_do_not_decode() {
-    // Field 1 (run), of length 3: field 1 (tenant), of length 1, a lone continuation byte.
-    let bytes = [0x0a, 0x03, 0x0a, 0x01, 0x80];
-    let error = v1::ExecuteRequest::decode(bytes.as_slice())
+    // Field 2 (run), of length 3: field 1 (tenant), of length 1, a lone continuation byte.
+    let bytes = [0x12, 0x03, 0x0a, 0x01, 0x80];
+    let error = v1::DriveRequest::decode(bytes.as_slice())
         .unwrap_err()
         .to_string();
     assert!(error.contains("tenant") && error.contains("UTF-8"), "{error}");
@@ -224,9 +220,8 @@ fn changes_of_state() {
         };
         SessionChange::try_from(v1::CreateSessionRequest {
             session: Some(session),
-            request_id: vec![1; 16].into(),
+            context: Some(context()),
             state: Some(delta),
-            ..Default::default()
         })
         .map_err(|error| error.to_string())
     };

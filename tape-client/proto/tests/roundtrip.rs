@@ -11,8 +11,7 @@ use tape_core::id::Seq;
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_proto::convert::{
-    ExecuteCommand, SessionChange, SessionRequest, ValueChange, ValueRequest, execute_request,
-    session_request,
+    RunCall, RunRequest, SessionChange, SessionRequest, ValueChange, ValueRequest, run_call, session_request,
 };
 use tape_proto::failure::Failure;
 use tape_proto::v1;
@@ -23,11 +22,44 @@ fn sent<M: Message + Default>(message: M) -> M {
     M::decode(message.encode_to_vec().as_slice()).unwrap()
 }
 
+/// A call through the bytes of the wire.
+fn carried(call: RunCall) -> RunCall {
+    macro_rules! carry {
+        ($($call:ident),+) => {
+            match call {
+                $(RunCall::$call(request) => RunCall::$call(sent(request)),)+
+            }
+        };
+    }
+    carry!(
+        Drive,
+        SignalRun,
+        CancelRun,
+        RetryRun,
+        SettleEffect,
+        SettleObligation,
+        ReleaseClaim,
+        RetireRun,
+        ClaimEffect,
+        RenewEffectClaim,
+        FinishEffect,
+        LapseEffect,
+        ClaimObservation,
+        RecordObservation,
+        ClaimObligation,
+        RenewObligationClaim,
+        FinishObligation,
+        ExpireGate,
+        FireTimer,
+        ReleaseVanishedDriver
+    )
+}
+
 proptest! {
     #[test]
     fn run_commands((run, command) in any::run_command()) {
-        let wire = sent(execute_request(run.clone(), command.clone()));
-        prop_assert_eq!(ExecuteCommand::try_from(wire).unwrap(), ExecuteCommand { run, command });
+        let call = run_call(run.clone(), command.clone());
+        prop_assert_eq!(RunRequest::try_from(carried(call)).unwrap(), RunRequest { run, command });
     }
 
     #[test]
@@ -53,14 +85,14 @@ proptest! {
 
     #[test]
     fn replies(reply in any::reply()) {
-        let wire = sent(v1::ExecuteResponse::from(reply.clone()));
+        let wire = sent(v1::Reply::from(reply.clone()));
         prop_assert_eq!(Reply::try_from(wire).unwrap(), reply);
     }
 
     #[test]
     fn rejections_in_messages_and_in_statuses(rejection in any::rejection()) {
         let failure = Failure::from(rejection);
-        prop_assert_eq!(Failure::from(sent(v1::Error::from(&failure))), failure.clone());
+        prop_assert_eq!(Failure::from(sent(failure.error(None))), failure.clone());
         prop_assert_eq!(Failure::from(&Status::from(&failure)), failure);
     }
 
@@ -77,8 +109,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_request_or_a_named_field(bytes: Vec<u8>) {
-        if let Ok(wire) = v1::ExecuteRequest::decode(bytes.as_slice())
-            && let Err(error) = ExecuteCommand::try_from(wire)
+        if let Ok(wire) = v1::DriveRequest::decode(bytes.as_slice())
+            && let Err(error) = RunRequest::try_from(wire)
         {
             prop_assert!(!error.path.is_empty());
         }
@@ -104,6 +136,15 @@ fn other_failures_in_messages_and_in_statuses() {
         Failure::Damaged("entry 3 is damaged".into()),
         Failure::NewerSchema("use a newer build".into()),
         Failure::Deadline,
+        Failure::UnknownMethod("/tape.v1.RunService/Fork".into()),
+        Failure::VersionMismatch {
+            what: "contract".into(),
+            client: "tape-client/1".into(),
+            server: "tape-server/2".into(),
+            client_versions: "1-1".into(),
+            server_versions: "2-3".into(),
+            upgrade: tape_proto::convert::Side::Client,
+        },
         Failure::Other {
             code: tonic::Code::Internal,
             reason: String::new(),
@@ -111,7 +152,7 @@ fn other_failures_in_messages_and_in_statuses() {
         },
     ];
     for failure in failures {
-        assert_eq!(Failure::from(sent(v1::Error::from(&failure))), failure);
+        assert_eq!(Failure::from(sent(failure.error(None))), failure);
         assert_eq!(Failure::from(&Status::from(&failure)), failure);
     }
 }

@@ -54,7 +54,10 @@ impl Link {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         // The future of a call is large.
-        let asked = Box::pin(async { Ok(call(self.channel()).await.map_err(failed)?.into_inner()) });
+        let asked = Box::pin(async {
+            let channel = self.channel().await?;
+            Ok(call(channel).await.map_err(failed)?.into_inner())
+        });
         self.within(timeout, asked).await
     }
 

@@ -14,12 +14,12 @@ use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 /// Most commands that wait to be sent.
 const WAITING_MAX: usize = 1024;
 
-type Answer = oneshot::Sender<Result<v1::ExecuteResponse, JournalError>>;
+type Answer = oneshot::Sender<Result<v1::Reply, JournalError>>;
 
 #[derive(Debug)]
 pub(super) struct Drive {
@@ -28,7 +28,7 @@ pub(super) struct Drive {
 
 #[derive(Debug)]
 struct Asked {
-    request: v1::ExecuteRequest,
+    request: v1::DriveRequest,
     answer: Answer,
 }
 
@@ -40,7 +40,7 @@ impl Drive {
         Self { commands }
     }
 
-    pub(super) async fn ask(&self, request: v1::ExecuteRequest) -> Result<v1::ExecuteResponse, JournalError> {
+    pub(super) async fn ask(&self, request: v1::DriveRequest) -> Result<v1::Reply, JournalError> {
         let (answer, answered) = oneshot::channel();
         let gone = || JournalError::Unavailable("the connection was lost before the answer".into());
         self.commands
@@ -56,32 +56,46 @@ async fn keep(link: Link, mut asked: mpsc::Receiver<Asked>, lost: Arc<watch::Sen
         let mut changes = link.changes();
         let number = *changes.borrow_and_update();
         let mut connection = Connection::new(first);
-        let mut runs = runs(link.channel());
         let opened = tokio::select! {
             // A connection that was given up is not used, also where it opens at last.
             biased;
-            _ = changes.changed() => Err(given_up()),
-            opened = runs.drive(connection.outgoing()) => opened,
+            _ = changes.changed() => Err(failed(given_up())),
+            opened = open(&link, number, connection.outgoing()) => opened,
         };
-        let (open, failure) = match opened {
-            Ok(answers) => (
-                true,
-                connection
-                    .work(answers.into_inner(), &mut asked, &mut changes)
-                    .await,
-            ),
-            Err(status) => (false, Some(status)),
+        let answers = match opened {
+            Ok(answers) => answers,
+            Err(failure) => {
+                tracing::debug!(error = %failure, "the server does not open a stream");
+                connection.refuse(failure);
+                continue;
+            }
         };
-        let Some(status) = failure else { return };
+        let Some(status) = connection.work(answers, &mut asked, &mut changes).await else {
+            return;
+        };
         tracing::debug!(%status, "the connection to the server was lost");
-        if matches!(Wire::from(&status), Wire::Draining) {
-            // The server is shutting down. This connection leads to no other server.
-            link.give_up(number);
-        }
-        connection.fail(&status, open);
-        if open {
-            lost.send_modify(|n| *n += 1);
-        }
+        leave_draining(&link, number, &status);
+        link.agree_anew(number);
+        connection.break_off(&status);
+        lost.send_modify(|n| *n += 1);
+    }
+}
+
+async fn open(
+    link: &Link,
+    number: u64,
+    commands: UnboundedReceiverStream<v1::DriveRequest>,
+) -> Result<Streaming<v1::DriveResponse>, JournalError> {
+    let mut runs = runs(link.channel().await?);
+    let opened = runs.drive(commands).await;
+    let opened = opened.inspect_err(|status| leave_draining(link, number, status));
+    Ok(opened.map_err(failed)?.into_inner())
+}
+
+/// Gives up the connection to a server that is shutting down: it leads to no other server.
+fn leave_draining(link: &Link, number: u64, status: &Status) {
+    if matches!(Wire::from(status), Wire::Draining) {
+        link.give_up(number);
     }
 }
 
@@ -115,7 +129,7 @@ impl Connection {
         UnboundedReceiverStream::new(self.sent.take().expect("a connection is opened once"))
     }
 
-    fn ask(&mut self, Asked { request, answer }: Asked) {
+    fn ask(&mut self, Asked { mut request, answer }: Asked) {
         // The caller no longer waits. It may repeat the request by its id.
         if answer.is_closed() {
             return;
@@ -123,16 +137,14 @@ impl Connection {
         self.calls += 1;
         self.waiting.insert(self.calls, answer);
         // If the stream is gone, its answers end next, and that fails the waiting calls.
-        let _ = self.send.send(v1::DriveRequest {
-            call: self.calls,
-            request: Some(request),
-        });
+        request.call = self.calls;
+        let _ = self.send.send(request);
     }
 
     /// Works until the stream breaks, and returns its status; or until the client is gone.
     async fn work(
         &mut self,
-        mut answers: tonic::Streaming<v1::DriveResponse>,
+        mut answers: Streaming<v1::DriveResponse>,
         asked: &mut mpsc::Receiver<Asked>,
         changes: &mut watch::Receiver<u64>,
     ) -> Option<Status> {
@@ -164,13 +176,17 @@ impl Connection {
         let _ = answer.send(outcome);
     }
 
-    /// Tells the waiting calls that the stream is gone. If it was open, its status says nothing about their commands, so they try again.
-    fn fail(&mut self, status: &Status, open: bool) {
+    /// Tells the first call, which waits alone, why the stream was not opened.
+    fn refuse(mut self, failure: JournalError) {
+        if let Some((_, answer)) = self.waiting.pop_first() {
+            let _ = answer.send(Err(failure));
+        }
+    }
+
+    /// Tells the waiting calls that the stream is gone. Its status says nothing about their commands, so they try again.
+    fn break_off(&mut self, status: &Status) {
         for answer in std::mem::take(&mut self.waiting).into_values() {
-            let failure = match open {
-                true => JournalError::Unavailable(Wire::from(status).into()),
-                false => failed(status.clone()),
-            };
+            let failure = JournalError::Unavailable(Wire::from(status).into());
             let _ = answer.send(Err(failure));
         }
     }

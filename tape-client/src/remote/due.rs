@@ -14,13 +14,14 @@ use tape_api::backoff::Backoff;
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_core::agenda::Queue;
 use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{ConnectorName, EffectId, InvalidName, RunId, Seq, StreamId};
+use tape_core::id::{ConnectorName, EffectId, RunId, Seq};
 use tape_environment::Environment;
-use tape_proto::convert::{DueQuery, Only};
+use tape_proto::convert::{DueFilter, DueHint, DueList, DueWatch, InvalidField, Only, Tenants};
 use tape_proto::v1;
-use tape_proto::v1::feed_client::FeedClient;
+use tape_proto::v1::work_service_client::WorkServiceClient;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 /// Most pieces that the server pushes at a time; work beyond them is found by looking.
 const PUSHED_MAX: u32 = 256;
@@ -91,27 +92,29 @@ async fn follow(link: Link, environment: Arc<dyn Environment>, queue: Queue, pus
 }
 
 /// Pages of due work as they are pushed, until the connection is given up for another.
-fn pushed(link: &Link, queue: Queue) -> BoxStream<'static, Result<v1::DueResponse, JournalError>> {
-    let query = DueQuery {
-        queue,
-        limit: PUSHED_MAX,
+fn pushed(link: &Link, queue: Queue) -> BoxStream<'static, Result<v1::WatchDueResponse, JournalError>> {
+    let watch = DueWatch {
+        filter: of_all(queue),
+        hints_max: PUSHED_MAX,
         repeat_ms: None,
-        once: false,
-        page_token: None,
     };
-    due(link, Silence::NoNews, query)
+    let request = v1::WatchDueRequest::from(watch);
+    messages(link, Silence::NoNews, |channel| async move {
+        work(channel).watch_due(request).await
+    })
 }
 
-fn due(
-    link: &Link,
-    silence: Silence,
-    query: DueQuery,
-) -> BoxStream<'static, Result<v1::DueResponse, JournalError>> {
-    let request = v1::DueRequest::from(query);
-    messages(link, silence, |channel| async move {
-        let mut feed = FeedClient::new(channel).max_decoding_message_size(message_bytes_max());
-        feed.due(request).await
-    })
+/// The work of a queue, of all tenants.
+const fn of_all(queue: Queue) -> DueFilter {
+    DueFilter {
+        queue,
+        tenants: Tenants(None),
+        app: None,
+    }
+}
+
+fn work(channel: Channel) -> WorkServiceClient<Channel> {
+    WorkServiceClient::new(channel).max_decoding_message_size(message_bytes_max())
 }
 
 impl Remote {
@@ -121,21 +124,18 @@ impl Remote {
         from: Option<&str>,
         limit: u32,
     ) -> Result<DuePage, JournalError> {
-        let query = DueQuery {
-            queue,
-            limit: DUE.of(limit),
-            repeat_ms: None,
-            once: true,
+        let list = DueList {
+            filter: of_all(queue),
+            page_size: DUE.of(limit),
             page_token: from.map(str::to_owned),
         };
-        let mut messages = due(&self.link, Silence::Hangs, query);
-        let mut page = DuePage::default();
-        while let Some(message) = messages.next().await {
-            let message = message?;
-            page.work.extend(read(message.hints));
-            page.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
-        }
-        Ok(page)
+        let request = v1::ListDueRequest::from(list);
+        let list = |channel| async move { work(channel).list_due(request).await };
+        let page = self.link.ask(list).await?;
+        Ok(DuePage {
+            work: read(page.hints),
+            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+        })
     }
 
     pub(super) async fn read_effect(
@@ -186,45 +186,45 @@ fn connector(name: &str) -> Result<ConnectorName, JournalError> {
 /// queue is processed.
 fn read(hints: Vec<v1::Hint>) -> Vec<DueWork> {
     let read = |hint: v1::Hint| {
-        let read = hint.stream.parse::<StreamId>().and_then(|stream| {
-            let item = hint.item.parse()?;
-            Ok(DueWork {
-                stream,
-                item,
-                due_in: Duration::ZERO,
-            })
-        });
-        read.inspect_err(|problem| pass_over(&hint, problem)).ok()
+        let read = DueHint::try_from(hint.clone());
+        let read = read.inspect_err(|problem| pass_over(&hint, problem)).ok()?;
+        Some(DueWork {
+            stream: read.stream,
+            item: read.item,
+            due_in: Duration::ZERO,
+        })
     };
     hints.into_iter().filter_map(read).collect()
 }
 
-fn pass_over(hint: &v1::Hint, problem: &InvalidName) {
-    static LOGGED: LazyLock<Mutex<HashSet<(String, String)>>> = LazyLock::new(Mutex::default);
+fn pass_over(hint: &v1::Hint, problem: &InvalidField) {
+    static LOGGED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    let (stream, item) = (hint.stream.clone(), hint.item.clone());
-    if logged.len() < LOGGED_MAX && logged.insert((stream, item)) {
-        let v1::Hint { stream, item, .. } = hint;
-        tracing::warn!(stream, item, %problem, "due work cannot be read and is passed over: the server is of a newer build");
+    let hint = format!("{hint:?}");
+    if logged.len() < LOGGED_MAX && logged.insert(hint.clone()) {
+        tracing::warn!(hint, %problem, "due work cannot be read and is passed over: the server is of a newer build");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{read, v1};
+    use super::{RunId, read, v1};
 
     #[test]
     fn due_work_of_a_newer_build_does_not_hold_up_the_rest() {
-        let hint = |stream: &str, item: &str| v1::Hint {
-            stream: stream.to_owned(),
-            item: item.to_owned(),
+        let run = RunId::new("acme", "treasury", "ann", "s1", "i1").unwrap();
+        let hint = |stream: v1::StreamId, work: Option<v1::hint::Work>| v1::Hint {
+            stream: Some(stream),
+            work,
             due_us: 1,
         };
-        let run = "acme/run/treasury/ann/s1/i1";
+        let recovery = || Some(v1::hint::Work::Recovery(v1::hint::Recovery {}));
+        let run = v1::StreamId::from(tape_core::id::StreamId::Run(run));
+        // What this build does not know is a message without a kind.
         let work = read(vec![
-            hint(run, "review:later"),
-            hint("acme/gauge/rate", "run"),
-            hint(run, "run"),
+            hint(run.clone(), None),
+            hint(v1::StreamId::default(), recovery()),
+            hint(run, recovery()),
         ]);
         let items: Vec<_> = work.iter().map(|hint| hint.item.to_string()).collect();
         assert_eq!(items, ["run"]);

@@ -11,15 +11,18 @@ use std::time::Duration;
 use tape_api::JournalError;
 use tape_api::query::{DamagedEntry, FeedPage, Tail};
 use tape_core::codec::StoredEntry;
-use tape_core::id::{InvalidName, StreamId};
+use tape_core::id::{StreamId, Tenant};
 use tape_environment::Environment;
+use tape_proto::convert::{InvalidField, Tenants};
 use tape_proto::v1;
-use tape_proto::v1::feed_client::FeedClient;
+use tape_proto::v1::feed_service_client::FeedServiceClient;
 
 struct Reader {
     link: Link,
     environment: Arc<dyn Environment>,
     pattern: String,
+    /// The tenant that the pattern names; none where it names all.
+    tenant: Option<Tenant>,
     from_start: bool,
     /// Whether the feed ends once all is sent that is durable when it is opened.
     once: bool,
@@ -40,6 +43,7 @@ pub(super) fn tail(
         link,
         environment,
         pattern: tail.pattern.to_string(),
+        tenant: tail.pattern.tenant(),
         from_start: tail.from_start,
         once: !tail.follow,
         cursors: BTreeMap::new(),
@@ -97,21 +101,21 @@ impl Reader {
     }
 
     async fn open(&mut self) -> Result<&mut Messages<v1::TailResponse>, JournalError> {
-        use v1::tail_request::From;
-        let from = if self.from_start {
-            From::Beginning
+        use v1::tail_request::Start;
+        let start = if self.from_start {
+            Start::Beginning
         } else {
-            From::Now
+            Start::Now
         };
         let request = v1::TailRequest {
             pattern: self.pattern.clone(),
-            from: from.into(),
+            start: start.into(),
             cursors: self.cursors.values().cloned().collect(),
-            tenant: None,
+            tenants: Some(Tenants(self.tenant.clone()).into()),
             once: self.once,
         };
         let tail = |channel| async move {
-            let mut feed = FeedClient::new(channel).max_decoding_message_size(message_bytes_max());
+            let mut feed = FeedServiceClient::new(channel).max_decoding_message_size(message_bytes_max());
             feed.tail(request).await
         };
         Ok(self.open.insert(Messages::open(&self.link, tail).await?))
@@ -135,40 +139,48 @@ fn page(entries: Vec<v1::FeedEntry>, damaged: Vec<v1::DamagedEntry>) -> FeedPage
 
 fn told(damaged: v1::DamagedEntry) -> DamagedEntry {
     DamagedEntry {
-        stream: damaged.stream.and_then(|stream| stream.parse().ok()),
+        stream: damaged.stream.and_then(|stream| stream.try_into().ok()),
         problem: damaged.problem,
     }
 }
 
 fn entry(entry: v1::FeedEntry) -> Result<(StreamId, StoredEntry), DamagedEntry> {
-    let v1::FeedEntry { stream: name, entry } = entry;
+    let v1::FeedEntry { stream, entry } = entry;
     let seq = entry.as_ref().map_or(0, |entry| entry.seq);
-    let unreadable = |stream: Option<StreamId>, problem: String| DamagedEntry {
+    let stream = stream.map(StreamId::try_from);
+    let stream = match stream.unwrap_or_else(|| Err(InvalidField::missing("stream"))) {
+        Ok(stream) => stream,
+        Err(problem) => return Err(unreadable(seq, None, &problem.within("stream").to_string())),
+    };
+    match entry.map(StoredEntry::try_from) {
+        Some(Ok(stored)) => Ok((stream, stored)),
+        Some(Err(field)) => Err(unreadable(seq, Some(stream), &field.to_string())),
+        None => Err(unreadable(seq, Some(stream), "it has no contents")),
+    }
+}
+
+fn unreadable(seq: u64, stream: Option<StreamId>, problem: &str) -> DamagedEntry {
+    let of = stream.as_ref().map(|stream| format!(" of '{stream}'"));
+    let of = of.unwrap_or_default();
+    DamagedEntry {
         stream,
-        problem: format!("entry {seq} of '{name}' cannot be read by this build: {problem}"),
-    };
-    let stream: StreamId = name
-        .parse()
-        .map_err(|problem: InvalidName| unreadable(None, problem.to_string()))?;
-    let stored = match entry.map(StoredEntry::try_from) {
-        Some(Ok(stored)) => stored,
-        Some(Err(field)) => return Err(unreadable(Some(stream), field.to_string())),
-        None => return Err(unreadable(Some(stream), "it has no contents".to_owned())),
-    };
-    Ok((stream, stored))
+        problem: format!("entry {seq}{of} cannot be read by this build: {problem}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{page, v1};
+    use super::{StreamId, page, v1};
 
     #[test]
     fn what_a_build_cannot_read_is_told_in_its_place_and_the_rest_is_read() {
-        let run = "acme/run/treasury/ann/s1/i1";
-        let entry = |stream: &str, entry: Option<v1::Entry>| v1::FeedEntry {
-            stream: stream.to_owned(),
+        let run: StreamId = "acme/run/treasury/ann/s1/i1".parse().unwrap();
+        let entry = |stream: Option<&StreamId>, entry: Option<v1::Entry>| v1::FeedEntry {
+            // A kind of stream that this build does not know is a message without a kind.
+            stream: Some(stream.map_or_else(v1::StreamId::default, |stream| stream.clone().into())),
             entry,
         };
+        let run = Some(&run);
         let readable = v1::Entry {
             seq: 7,
             digest: vec![0; 32].into(),
@@ -176,7 +188,7 @@ mod tests {
         };
         let read = page(
             vec![
-                entry("acme/gauge/rate", Some(readable.clone())),
+                entry(None, Some(readable.clone())),
                 entry(run, None),
                 entry(run, Some(v1::Entry::default())),
                 entry(run, Some(readable)),
@@ -192,7 +204,7 @@ mod tests {
             .collect();
         expect_test::expect![[r#"
             [
-                "entry 7 of 'acme/gauge/rate' cannot be read by this build: stream: is not of the form tenant/run|session|shared|value|claim/...",
+                "entry 7 cannot be read by this build: stream.kind: is missing",
                 "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: it has no contents",
                 "entry 0 of 'acme/run/treasury/ann/s1/i1' cannot be read by this build: digest: has 0 bytes, a digest has 32",
             ]

@@ -1,9 +1,10 @@
 //! The connection to a server, and its replacement when it fails.
 
+use super::versions::negotiate;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tape_api::JournalError;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tonic::transport::{Channel, Endpoint};
 
 /// The longest wait for a connection.
@@ -23,11 +24,27 @@ pub(crate) struct Link(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     endpoint: Endpoint,
-    current: Mutex<Channel>,
+    current: Mutex<Connection>,
     /// The number of the connection: the count of connections that were given up.
     number: watch::Sender<u64>,
     /// The longest wait for an answer.
     answer_timeout: Duration,
+}
+
+/// A connection, and whether its server has agreed on versions.
+#[derive(Clone, Debug)]
+struct Connection {
+    channel: Channel,
+    agreed: Arc<OnceCell<()>>,
+}
+
+impl Connection {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            channel: endpoint.connect_lazy(),
+            agreed: Arc::default(),
+        }
+    }
 }
 
 impl Link {
@@ -47,16 +64,25 @@ impl Link {
             .keep_alive_timeout(sign_of_life)
             .keep_alive_while_idle(true);
         Ok(Self(Arc::new(Inner {
-            current: Mutex::new(endpoint.connect_lazy()),
+            current: Mutex::new(Connection::new(&endpoint)),
             endpoint,
             number: watch::Sender::new(0),
             answer_timeout,
         })))
     }
 
-    /// The connection as it is now.
-    pub(super) fn channel(&self) -> Channel {
-        self.current().clone()
+    /// The connection as it is now, once its server has agreed on versions.
+    pub(super) async fn channel(&self) -> Result<Channel, JournalError> {
+        let Connection { channel, agreed } = self.current().clone();
+        agreed.get_or_try_init(|| negotiate(channel.clone())).await?;
+        Ok(channel)
+    }
+
+    /// The server of connection `number` may have been replaced by another: versions are agreed on anew.
+    pub(super) fn agree_anew(&self, number: u64) {
+        if self.number() == number {
+            self.current().agreed = Arc::default();
+        }
     }
 
     /// Tells when the connection is given up for another.
@@ -80,14 +106,14 @@ impl Link {
         self.0.number.send_if_modified(|current| {
             let is_current = *current == number;
             if is_current {
-                *self.current() = self.0.endpoint.connect_lazy();
+                *self.current() = Connection::new(&self.0.endpoint);
                 *current += 1;
             }
             is_current
         });
     }
 
-    fn current(&self) -> MutexGuard<'_, Channel> {
+    fn current(&self) -> MutexGuard<'_, Connection> {
         self.0
             .current
             .lock()

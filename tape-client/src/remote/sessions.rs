@@ -15,11 +15,11 @@ use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::state::Delta;
 use tape_proto::convert::{SessionRequest, read_state, session_request};
 use tape_proto::v1;
-use tape_proto::v1::sessions_client::SessionsClient;
+use tape_proto::v1::session_service_client::SessionServiceClient;
 use tonic::transport::Channel;
 
-fn sessions(channel: Channel) -> SessionsClient<Channel> {
-    SessionsClient::new(channel).max_decoding_message_size(super::message_bytes_max())
+fn sessions(channel: Channel) -> SessionServiceClient<Channel> {
+    SessionServiceClient::new(channel).max_decoding_message_size(super::message_bytes_max())
 }
 
 impl Remote {
@@ -29,24 +29,24 @@ impl Remote {
         command: Command<SessionCommand>,
     ) -> Result<Reply, JournalError> {
         let request = session_request(session.clone(), command);
-        let reply = match request {
+        let seq = match request {
             Some(SessionRequest::Create(request)) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                let create = |channel| async move { sessions(channel).create(request).await };
-                self.link.ask(create).await?
+                let create = |channel| async move { sessions(channel).create_session(request).await };
+                self.link.ask(create).await?.seq
             }
             Some(SessionRequest::Append(request)) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                let append = |channel| async move { sessions(channel).append(request).await };
-                self.link.ask(append).await?
+                let append = |channel| async move { sessions(channel).append_event(request).await };
+                self.link.ask(append).await?.seq
             }
             Some(SessionRequest::Rewind(request)) => {
-                let rewind = |channel| async move { sessions(channel).rewind(request).await };
-                self.link.ask(rewind).await?
+                let rewind = |channel| async move { sessions(channel).rewind_session(request).await };
+                self.link.ask(rewind).await?.seq
             }
             Some(SessionRequest::Delete(request)) => {
-                let delete = |channel| async move { sessions(channel).delete(request).await };
-                self.link.ask(delete).await?
+                let delete = |channel| async move { sessions(channel).delete_session(request).await };
+                self.link.ask(delete).await?.seq
             }
             None => {
                 return Err(JournalError::Invalid(
@@ -54,7 +54,7 @@ impl Remote {
                 ));
             }
         };
-        Ok(recorded(reply.seq))
+        Ok(recorded(seq))
     }
 
     pub(super) async fn read_session(
@@ -106,7 +106,7 @@ impl Remote {
             events_max,
             page_token,
         };
-        let get = |channel| async move { sessions(channel).get(request).await };
+        let get = |channel| async move { sessions(channel).get_session(request).await };
         match self.link.ask(get).await {
             Ok(page) => Ok(Some(page)),
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => Ok(None),

@@ -10,10 +10,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 use tape_api::query::{OlderEvents, Retirement, RunQuery, Tail, Until};
 use tape_core::agenda::Queue;
-use tape_core::command::{Command, ExternalCommand, Rewind, RunCommand, SessionCommand, ValueCommand};
+use tape_core::command::{
+    Command, DriverCommand, ExternalCommand, Rewind, RunCommand, SessionCommand, ValueCommand,
+};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
-use tape_core::id::{EffectId, Position, RunId, Scope, Seq, StreamId, Tenant, ValueName};
+use tape_core::id::{EffectId, Epoch, Position, RunId, Scope, Seq, StreamId, Tenant, ValueName};
 use tape_core::payload::Payload;
 
 /// The time for an answer: none of these servers ever gives one, so it may be short.
@@ -198,4 +200,34 @@ fn acme() -> Tenant {
 
 fn limit() -> ValueName {
     ValueName::new("limit").unwrap()
+}
+
+/// A server that has no version in common refuses the client before anything else is asked, and says which side to upgrade.
+#[tokio::test]
+async fn a_mismatch_of_versions_is_told_at_once_by_every_call() {
+    let mute = Mute::start(Reads::Refused).await;
+    let (remote, run) = (remote(&mute), run_id());
+    let cancel = RunCommand::External(ExternalCommand::Cancel {
+        reason: "not wanted".to_owned(),
+    });
+    let cancelled = remote.run(&run, Command::new(remote.request_id(), cancel)).await;
+    let renewed = RunCommand::Drive(Epoch(1), DriverCommand::AcceptCancel);
+    let driven = remote.run(&run, Command::new(remote.request_id(), renewed)).await;
+    let read = remote.entries(&run, Seq::ZERO, Until::End).next().await.unwrap();
+    for told in [cancelled.map(drop), driven.map(drop), read.map(drop)] {
+        let Err(JournalError::Damaged(cause)) = told else {
+            panic!("{told:?}");
+        };
+        let text = cause.to_string();
+        for part in [
+            "tape-client/",
+            "tape-server/9.0.0",
+            "7-9",
+            "1-1",
+            "upgrade the client",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+    assert_eq!(mute.reads(), 0, "nothing was asked for");
 }

@@ -12,28 +12,27 @@ use tape_core::reply::{Rejection, Reply, ReplyResult};
 use tape_core::time::Timestamp;
 use tape_proto::convert::{ValueChange, ValueRequest};
 use tape_proto::v1;
-use tape_proto::v1::values_client::ValuesClient;
+use tape_proto::v1::value_service_client::ValueServiceClient;
 use tonic::transport::Channel;
 
-fn values(channel: Channel) -> ValuesClient<Channel> {
-    ValuesClient::new(channel).max_decoding_message_size(message_bytes_max())
+fn values(channel: Channel) -> ValueServiceClient<Channel> {
+    ValueServiceClient::new(channel).max_decoding_message_size(message_bytes_max())
 }
 
 impl Remote {
     pub(super) async fn ask_value(&self, change: ValueChange) -> Result<Reply, JournalError> {
-        let changed = match change.into() {
+        let version = match change.into() {
             ValueRequest::Put(request) => {
                 let request = tape_proto::fitting(request).map_err(failed)?;
-                let put = |channel| async move { values(channel).put(request).await };
-                self.link.ask(put).await?
+                let put = |channel| async move { values(channel).put_value(request).await };
+                self.link.ask(put).await?.version
             }
             ValueRequest::Delete(request) => {
-                let delete = |channel| async move { values(channel).delete(request).await };
-                self.link.ask(delete).await?
+                let delete = |channel| async move { values(channel).delete_value(request).await };
+                self.link.ask(delete).await?.version
             }
         };
         // The answer has the version of the change, not its entry.
-        let version = changed.version;
         Ok(Reply {
             seq: Seq::ZERO,
             result: ReplyResult::Version { version },
@@ -48,7 +47,7 @@ impl Remote {
         let request = v1::GetValueRequest {
             value_id: Some((tenant.clone(), name.clone()).into()),
         };
-        let get = |channel| async move { values(channel).get(request).await };
+        let get = |channel| async move { values(channel).get_value(request).await };
         let state = match self.link.ask(get).await {
             Ok(state) => state,
             Err(JournalError::Rejected(Rejection::NotFound { .. })) => return Ok(None),
@@ -72,7 +71,7 @@ impl Remote {
             value_id,
             after_version: after,
         };
-        let watch = |channel| async move { values(channel).watch(request).await };
+        let watch = |channel| async move { values(channel).watch_value(request).await };
         messages(&self.link, Silence::NoNews, watch)
             .map(|change| transition(change?))
             .boxed()

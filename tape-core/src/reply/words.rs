@@ -82,6 +82,8 @@ words! {
         LeaseOrClaim = "lease or claim",
         /// An entry of the stream.
         Entry = "entry",
+        /// The owner of a business key.
+        BusinessKey = "owner of the business key",
     }
 }
 

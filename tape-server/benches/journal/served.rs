@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tape_core::command::{Command, RunCommand};
 use tape_core::id::RunId;
 use tape_engine::Engine;
-use tape_proto::convert::execute_request;
+use tape_proto::convert::{RunCall, run_call};
 use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
-use tape_proto::v1::runs_client::RunsClient;
+use tape_proto::v1::run_service_client::RunServiceClient;
 use tape_server::config::Config;
 use tape_server::server::Server;
 use tokio::sync::{mpsc, oneshot};
@@ -116,7 +116,7 @@ async fn open(url: &str, figures: &mut Figures) {
         256,
     ))
     .await;
-    let mut runs = RunsClient::new(connect(url, 1).await.remove(0));
+    let mut runs = RunServiceClient::new(connect(url, 1).await.remove(0));
     let began = Instant::now();
     let (entries, messages) = read(&mut runs, &run).await;
     assert_eq!(entries.len() as u64, OPENED_ENTRIES, "nothing is missing");
@@ -136,12 +136,19 @@ async fn open(url: &str, figures: &mut Figures) {
     figures.say("decode_for_replay", decoded, "entries/s", 100_000.0);
 }
 
-async fn read(runs: &mut RunsClient<Channel>, run: &RunId) -> (Vec<tape_core::codec::StoredEntry>, u32) {
-    let request = v1::ReadRequest {
+async fn read(
+    runs: &mut RunServiceClient<Channel>,
+    run: &RunId,
+) -> (Vec<tape_core::codec::StoredEntry>, u32) {
+    let request = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         ..Default::default()
     };
-    let mut pages = runs.read(request).await.expect("the run is there").into_inner();
+    let mut pages = runs
+        .read_run(request)
+        .await
+        .expect("the run is there")
+        .into_inner();
     let (mut entries, mut messages) = (Vec::new(), 0);
     while let Some(page) = pages.message().await.expect("the journal is read") {
         messages += 1;
@@ -214,7 +221,15 @@ fn message_bytes() -> usize {
         tape_core::id::RequestId::from_u128(1),
         RunCommand::Drive(tape_core::id::Epoch(1), body),
     );
-    execute_request(run, command).encoded_len()
+    drive_request(run, command).encoded_len()
+}
+
+/// The message of a driver's command.
+fn drive_request(run: RunId, command: Command<RunCommand>) -> v1::DriveRequest {
+    match run_call(run, command) {
+        RunCall::Drive(request) => request,
+        other => panic!("{other:?} is no driver's"),
+    }
 }
 
 /// A Drive stream that many runs share.
@@ -239,7 +254,7 @@ impl Connection {
             commands,
             waiting: Mutex::default(),
         });
-        let answers = RunsClient::new(channel)
+        let answers = RunServiceClient::new(channel)
             .drive(ReceiverStream::new(receiver))
             .await;
         let mut answers = answers.expect("the stream opens").into_inner();
@@ -271,12 +286,11 @@ impl Connection {
             waiting.answers.insert(call, answer);
             call
         };
-        let request = Some(execute_request(run.clone(), command));
-        self.0
-            .commands
-            .send(v1::DriveRequest { call, request })
-            .await
-            .expect("the stream is open");
+        let request = v1::DriveRequest {
+            call,
+            ..drive_request(run.clone(), command)
+        };
+        self.0.commands.send(request).await.expect("the stream is open");
         match answered.await.expect("an answer comes") {
             Outcome::Reply(_) => {}
             Outcome::Error(error) => panic!("{error:?}"),

@@ -15,7 +15,7 @@ use tape_core::run::Run;
 use tape_core::session::Session;
 use tape_core::value::Value;
 use tape_engine::Engine;
-use tape_proto::convert::{ExecuteCommand, SessionChange, ValueChange};
+use tape_proto::convert::{RunRequest, SessionChange, ValueChange};
 use tape_proto::v1;
 use tape_store::clock::SystemClock;
 use tape_store::contract::{Cursor, Shard};
@@ -184,9 +184,9 @@ async fn command(rng: &mut StdRng, contract: &Contract, engine: &Engine) {
             }
         }
         _ => {
-            let execute = read::<v1::ExecuteRequest>(rng, contract, "ExecuteRequest");
-            if let Some(Ok(execute)) = execute.map(ExecuteCommand::try_from) {
-                let _ = engine.run(&execute.run, execute.command).await;
+            let drive = read::<v1::DriveRequest>(rng, contract, "DriveRequest");
+            if let Some(Ok(request)) = drive.map(RunRequest::try_from) {
+                let _ = engine.run(&request.run, request.command).await;
             }
         }
     }

@@ -79,13 +79,18 @@ fn put(room: &Room, bytes: usize, whole: bool) -> Called {
         true => message,
         false => message.slice(..bytes.min(64)),
     };
-    call(room, "/tape.v1.Values/Put", body(vec![part], whole), 10)
+    call(
+        room,
+        "/tape.v1.ValueService/PutValue",
+        body(vec![part], whole),
+        10,
+    )
 }
 
 fn get(room: &Room) -> Called {
     call(
         room,
-        "/tape.v1.Values/Get",
+        "/tape.v1.ValueService/GetValue",
         body(vec![message(20)], true),
         1 << 20,
     )

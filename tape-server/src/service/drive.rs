@@ -15,11 +15,11 @@ use std::time::Duration;
 use tape_core::command::{Command, ExternalCommand, RunCommand};
 use tape_core::id::RunId;
 use tape_core::reply::Reply;
-use tape_proto::convert::{ExecuteCommand, InvalidField};
+use tape_proto::convert::{InvalidField, RunRequest};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::drive_response::Outcome;
-use tape_proto::v1::runs_server::RunsServer;
+use tape_proto::v1::run_service_server::RunServiceServer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -30,7 +30,7 @@ use tonic::server::NamedService;
 use tonic_prost::ProstEncoder;
 
 /// The path of the stream's method.
-pub(crate) const PATH: &str = "/tape.v1.Runs/Drive";
+pub(crate) const PATH: &str = "/tape.v1.RunService/Drive";
 /// Answers that wait for a slow reader; then its commands wait too.
 const ANSWERS_WAITING_MAX: usize = 256;
 /// Leases that are released at the same time once a stream was closed.
@@ -41,22 +41,22 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(1);
 /// The service of runs. Its Drive stream is read message by message, so that an invalid one does not affect the others; all other calls
 /// are the generated server's.
 #[derive(Clone)]
-pub(crate) struct RunsService {
+pub(crate) struct Runs {
     context: Context,
-    others: RunsServer<Context>,
+    others: RunServiceServer<Context>,
 }
 
-impl RunsService {
-    pub(super) const fn new(context: Context, others: RunsServer<Context>) -> Self {
+impl Runs {
+    pub(super) const fn new(context: Context, others: RunServiceServer<Context>) -> Self {
         Self { context, others }
     }
 }
 
-impl NamedService for RunsService {
-    const NAME: &'static str = <RunsServer<Context> as NamedService>::NAME;
+impl NamedService for Runs {
+    const NAME: &'static str = <RunServiceServer<Context> as NamedService>::NAME;
 }
 
-impl Service<http::Request<Body>> for RunsService {
+impl Service<http::Request<Body>> for Runs {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Infallible>;
@@ -167,7 +167,7 @@ impl DriveStream {
         }
         let outcome = match done.outcome {
             Ok(reply) => Outcome::Reply(reply.into()),
-            Err(failure) => Outcome::Error((&failure).into()),
+            Err(failure) => Outcome::Error(failure.error(self.context.retry_after(&failure))),
         };
         self.answers
             .send(Ok(v1::DriveResponse {
@@ -184,12 +184,13 @@ async fn carry_out(context: Context, frame: Frame) -> Done {
         about: None,
         outcome: Err(problem.into()),
     };
-    let (v1::DriveRequest { call, request }, _held) = match frame {
+    let (request, _held) = match frame {
         Frame::Command(request, held) => (request, held),
         Frame::Bad { call, problem } => return refused(call, problem),
     };
-    match read(request) {
-        Ok(ExecuteCommand { run, command }) => {
+    let call = request.call;
+    match request.try_into() {
+        Ok(RunRequest { run, command }) => {
             let effect = LeaseEffect::of(&command.body);
             let outcome = context.engine().run(&run, command).await.map_err(of_journal);
             Done {
@@ -200,11 +201,6 @@ async fn carry_out(context: Context, frame: Frame) -> Done {
         }
         Err(invalid) => refused(call, invalid),
     }
-}
-
-fn read(request: Option<v1::ExecuteRequest>) -> Result<ExecuteCommand, InvalidField> {
-    let request = request.ok_or_else(|| InvalidField::missing("request"))?;
-    ExecuteCommand::try_from(request).map_err(|error| error.within("request"))
 }
 
 /// Releases the leases of a client that closed its stream and has not reconnected within the grace period.

@@ -1,15 +1,18 @@
 //! Due work, pushed as it becomes due.
 
-use super::read::chunks;
-use super::{Context, Sink, Stop};
+use super::read::{chunks, named};
+use super::{Context, PAGE_BYTES_MAX, Sink, Stop};
+use crate::failure::{of_query, of_store};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::argument::DUE;
+use tape_api::query::{DueFilter, QueueSummary};
 use tape_core::agenda::Item;
 use tape_core::id::StreamId;
 use tape_core::time::Timestamp;
-use tape_proto::convert::DueQuery;
+use tape_proto::convert::{DueHint, DueList, DueWatch, Tenants};
+use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_store::contract::{Hint, PageToken, Shard};
 use tokio::time::Instant;
@@ -19,17 +22,14 @@ const REPEAT: Duration = Duration::from_secs(30);
 /// The shortest pause between two reads under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Sends hints without end, or a page of them.
-pub(super) async fn serve(
+/// Sends work as it becomes due, without end.
+pub(super) async fn watch(
     context: Context,
-    mut query: DueQuery,
-    sink: Arc<Sink<v1::DueResponse>>,
+    mut watch: DueWatch,
+    sink: Arc<Sink<v1::WatchDueResponse>>,
 ) -> Result<(), Stop> {
-    query.limit = DUE.of(query.limit);
-    if query.once {
-        return page(&context, query, &sink).await;
-    }
-    let repeat = query.repeat_ms.map_or(REPEAT, Duration::from_millis);
+    watch.hints_max = DUE.of(watch.hints_max);
+    let repeat = watch.repeat_ms.map_or(REPEAT, Duration::from_millis);
     let mut pushed = Pushed {
         at: HashMap::new(),
         repeat,
@@ -37,9 +37,14 @@ pub(super) async fn serve(
     loop {
         let changed = context.store().changed();
         let now = context.engine().due_until().await?;
-        let (due, next) = look(&context, &query, now).await?;
+        let (due, next) = look(&context, &watch, now).await?;
         let fresh = pushed.fresh(due, Instant::now());
-        send(&sink, fresh, String::new()).await?;
+        for hints in chunks(
+            fresh.into_iter().map(write).collect(),
+            prost::Message::encoded_len,
+        ) {
+            sink.send(v1::WatchDueResponse { hints }).await?;
+        }
         let next = next.map_or(repeat, |at| {
             Duration::from_millis(at.millis_since(now) + 1).min(repeat)
         });
@@ -52,64 +57,111 @@ pub(super) async fn serve(
     }
 }
 
-/// Sends the work due now, from the caller's place on.
-async fn page(context: &Context, query: DueQuery, sink: &Sink<v1::DueResponse>) -> Result<(), Stop> {
-    let from = query.page_token.map(PageToken);
-    let now = context.engine().due_until().await?;
-    let page = context
-        .engine()
-        .due_page(query.queue, now, from.as_ref(), query.limit);
-    let page = page.await?;
-    let next = page.next.map(|token| token.0).unwrap_or_default();
-    if page.hints.is_empty() {
-        let hints = Vec::new();
-        return sink
-            .send(v1::DueResponse {
-                hints,
-                next_page_token: next,
-            })
-            .await;
+impl Context {
+    /// A page of the work that is due now.
+    pub(super) async fn due_page(&self, wire: v1::ListDueRequest) -> Result<v1::ListDueResponse, Failure> {
+        let list = DueList::try_from(wire)?;
+        let (queue, filter) = (list.filter.queue, filter(&list.filter));
+        let from = list.page_token.map(PageToken);
+        let now = self
+            .engine()
+            .due_until()
+            .await
+            .map_err(|error| of_store(&error))?;
+        let mut limit = DUE.of(list.page_size);
+        // Names may be long: a page is read again with fewer pieces until it fits a message.
+        loop {
+            let page = self
+                .engine()
+                .due_page_of(queue, &filter, now, from.as_ref(), limit)
+                .await;
+            let page = page.map_err(|error| of_store(&error))?;
+            let hints: Vec<v1::Hint> = page.hints.into_iter().map(write).collect();
+            let bytes: usize = hints.iter().map(prost::Message::encoded_len).sum();
+            if bytes <= PAGE_BYTES_MAX || limit <= 1 {
+                return Ok(v1::ListDueResponse {
+                    hints,
+                    next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
+                });
+            }
+            limit /= 2;
+        }
     }
-    send(sink, page.hints, next).await
+
+    /// How much work of each queue is due.
+    pub(super) async fn queues(
+        &self,
+        wire: v1::ListQueuesRequest,
+    ) -> Result<v1::ListQueuesResponse, Failure> {
+        let Tenants(tenant) = named("tenants", wire.tenants)?;
+        let queues = self.engine().queues(tenant.as_ref()).await.map_err(of_query)?;
+        let summary = |summary: QueueSummary| v1::list_queues_response::QueueSummary {
+            queue: v1::Queue::from(summary.queue).into(),
+            due: summary.due,
+            more: summary.more,
+            oldest_due_us: summary.oldest_due.map(Timestamp::as_micros),
+        };
+        Ok(v1::ListQueuesResponse {
+            queues: queues.into_iter().map(summary).collect(),
+        })
+    }
 }
 
-/// Sends hints in messages of bounded size; the last one has the token.
-async fn send(sink: &Sink<v1::DueResponse>, hints: Vec<Hint>, next: String) -> Result<(), Stop> {
-    let hints: Vec<v1::Hint> = hints.into_iter().map(write).collect();
-    let mut left = chunks(hints, prost::Message::encoded_len).into_iter().peekable();
-    while let Some(hints) = left.next() {
-        let next_page_token = if left.peek().is_none() {
-            next.clone()
-        } else {
-            String::new()
-        };
-        sink.send(v1::DueResponse {
-            hints,
-            next_page_token,
-        })
-        .await?;
+fn filter(wire: &tape_proto::convert::DueFilter) -> DueFilter {
+    DueFilter {
+        tenant: wire.tenants.0.clone(),
+        app: wire.app.clone(),
     }
-    Ok(())
 }
 
 /// The work that is due now, and when more becomes due.
 async fn look(
     context: &Context,
-    query: &DueQuery,
+    watch: &DueWatch,
     now: Timestamp,
 ) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
-    let (mut due, mut next) = (context.engine().outlived(query.queue).await?, None);
+    let filter = filter(&watch.filter);
+    let mut due = context.engine().outlived(watch.filter.queue).await?;
+    due.retain(|hint| filter.fits(&hint.stream));
+    let mut next = None;
     for shard in (0..context.store().capabilities().shards).map(Shard) {
-        // Hints come in the order of their times: the first that is not due yet says when to look again.
-        let hints = context
-            .store()
-            .due(query.queue, shard, Timestamp::MAX, None, query.limit)
-            .await?;
-        let (ripe, later): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| hint.due <= now);
-        due.extend(ripe);
-        next = next.into_iter().chain(later.first().map(|hint| hint.due)).min();
+        let (found, later) = look_at(context, shard, watch, &filter, now).await?;
+        due.extend(found);
+        next = next.into_iter().chain(later).min();
     }
     Ok((due, next))
+}
+
+/// The same in one shard. Work that the filter passes over does not count towards the most hints: another tenant's backlog hides none.
+async fn look_at(
+    context: &Context,
+    shard: Shard,
+    watch: &DueWatch,
+    filter: &DueFilter,
+    now: Timestamp,
+) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
+    let (queue, most) = (watch.filter.queue, watch.hints_max as usize);
+    let (mut due, mut after) = (Vec::new(), None);
+    loop {
+        let page = context
+            .store()
+            .due(queue, shard, Timestamp::MAX, after.as_ref(), watch.hints_max)
+            .await?;
+        let whole = page.len() >= most;
+        after = page.last().cloned();
+        for hint in page {
+            // Hints come in the order of their times: the first that is not due yet says when to look again.
+            if hint.due > now {
+                return Ok((due, Some(hint.due)));
+            }
+            if due.len() < most && filter.fits(&hint.stream) {
+                due.push(hint);
+            }
+        }
+        if !whole || due.len() >= most {
+            return Ok((due, None));
+        }
+    }
 }
 
 /// The pushed work that is still due.
@@ -138,12 +190,11 @@ impl Pushed {
     }
 }
 
-fn write(hint: Hint) -> v1::Hint {
-    v1::Hint {
-        stream: hint.stream.to_string(),
-        item: hint.item.to_string(),
-        due_us: hint.due.as_micros(),
-    }
+pub(super) fn write(hint: Hint) -> v1::Hint {
+    let Hint {
+        stream, item, due, ..
+    } = hint;
+    DueHint { stream, item, due }.into()
 }
 
 #[cfg(test)]

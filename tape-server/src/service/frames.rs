@@ -241,7 +241,11 @@ mod tests {
     }
 
     fn command(call: u64) -> Vec<u8> {
-        v1::DriveRequest { call, request: None }.encode_to_vec()
+        v1::DriveRequest {
+            call,
+            ..Default::default()
+        }
+        .encode_to_vec()
     }
 
     fn frames(chunks: Vec<Result<Bytes, Status>>) -> Frames {

@@ -1,9 +1,9 @@
-//! Reads a run's journal from a place on.
+//! Reads a stream from a place on.
 
 use super::{Context, Held, MESSAGE_BYTES, Sink, Stop};
 use std::sync::Arc;
 use tape_core::codec::StoredEntry;
-use tape_core::id::{RunId, Seq, StreamId};
+use tape_core::id::{Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
 use tape_core::reply::{Missing, Rejection};
 use tape_engine::page_to_end;
@@ -14,37 +14,80 @@ use tape_proto::v1;
 /// The request of a reader.
 pub(super) struct Request {
     stream: StreamId,
+    /// What does not exist where the stream does not.
+    missing: Missing,
     after: Seq,
     follow: bool,
     limit: u64,
 }
 
-impl TryFrom<v1::ReadRequest> for Request {
+impl TryFrom<v1::ReadRunRequest> for Request {
     type Error = InvalidField;
-    fn try_from(wire: v1::ReadRequest) -> Result<Self, InvalidField> {
-        let run = wire.run.ok_or_else(|| InvalidField::missing("run"))?;
-        let run = RunId::try_from(run).map_err(|error| error.within("run"))?;
-        let limit = if wire.limit == 0 { u64::MAX } else { wire.limit };
+    fn try_from(wire: v1::ReadRunRequest) -> Result<Self, InvalidField> {
         Ok(Self {
-            stream: StreamId::Run(run),
+            stream: StreamId::Run(named("run", wire.run)?),
+            missing: Missing::Run,
             after: Seq(wire.after_seq),
             follow: wire.follow,
-            limit,
+            limit: limit(wire.limit),
         })
     }
 }
 
+impl TryFrom<v1::ReadSessionRequest> for Request {
+    type Error = InvalidField;
+    fn try_from(wire: v1::ReadSessionRequest) -> Result<Self, InvalidField> {
+        Ok(Self {
+            stream: StreamId::Session(named("session", wire.session)?),
+            missing: Missing::Session,
+            after: Seq(wire.after_seq),
+            follow: wire.follow,
+            limit: limit(wire.limit),
+        })
+    }
+}
+
+/// A part of a request that must be there.
+pub(super) fn named<W, T>(field: &str, wire: Option<W>) -> Result<T, InvalidField>
+where
+    T: TryFrom<W, Error = InvalidField>,
+{
+    let wire = wire.ok_or_else(|| InvalidField::missing(field))?;
+    T::try_from(wire).map_err(|error| error.within(field))
+}
+
+const fn limit(wire: u64) -> u64 {
+    if wire == 0 { u64::MAX } else { wire }
+}
+
+/// A message with entries of one stream.
+pub(super) trait OfEntries: prost::Message {
+    fn of(entries: Vec<v1::Entry>) -> Self;
+}
+
+macro_rules! of_entries {
+    ($($message:ident),+) => {$(
+        impl OfEntries for v1::$message {
+            fn of(entries: Vec<v1::Entry>) -> Self {
+                Self { entries }
+            }
+        }
+    )+};
+}
+
+of_entries!(ReadRunResponse, ReadSessionResponse, ReadStreamResponse);
+
 /// Sends entries to the end, or without end.
-pub(super) async fn serve(
+pub(super) async fn serve<M: OfEntries>(
     context: Context,
     mut request: Request,
-    sink: Arc<Sink<v1::ReadResponse>>,
+    sink: Arc<Sink<M>>,
 ) -> Result<(), Stop> {
     let store = context.store();
     if store.head(&request.stream).await?.is_none() {
-        // Entries without a head are damage, not a missing run.
+        // Entries without a head are damage, not a missing stream.
         page_to_end(store.as_ref(), &request.stream, Seq::ZERO, 1).await?;
-        return Err(Failure::from(Rejection::not_found(Missing::Run)).into());
+        return Err(Failure::from(Rejection::not_found(request.missing)).into());
     }
     let mut subscription = None;
     loop {
@@ -79,8 +122,8 @@ fn page_size(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX).min(PAGE_ENTRIES_MAX)
 }
 
-pub(super) async fn send(
-    sink: &Sink<v1::ReadResponse>,
+pub(super) async fn send<M: OfEntries>(
+    sink: &Sink<M>,
     held: &mut Held,
     page: Vec<StoredEntry>,
 ) -> Result<(), Stop> {
@@ -88,8 +131,8 @@ pub(super) async fn send(
     for entries in chunks(page, StoredEntry::size) {
         let last = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
         let entries = entries.into_iter().map(Into::into).collect();
-        let message = v1::ReadResponse { entries };
-        sink.send_of(held, message, format!("entry {last}")).await?;
+        sink.send_of(held, M::of(entries), format!("entry {last}"))
+            .await?;
     }
     Ok(())
 }

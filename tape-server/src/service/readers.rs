@@ -221,7 +221,7 @@ mod tests {
     use crate::memory::ALL_KIB;
     use futures::{FutureExt as _, StreamExt as _};
     use tape_proto::failure::Failure;
-    use tape_proto::v1::ReclaimResponse as Message;
+    use tape_proto::v1::ReclaimSpaceResponse as Message;
 
     const MESSAGE: Message = Message { more: true };
 

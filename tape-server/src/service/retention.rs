@@ -7,20 +7,30 @@ use tape_engine::Retirement;
 use tape_proto::convert::RetirementQuery;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::retention_server::Retention;
+use tape_proto::v1::retention_service_server::RetentionService;
 use tape_store::contract::PageToken;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
-impl Retention for Context {
-    async fn retire(
+impl RetentionService for Context {
+    async fn retire_runs(
         &self,
         request: Request<v1::RetireRunsRequest>,
     ) -> Result<Response<v1::RetireRunsResponse>, Status> {
         self.answer(self.retire_page(request.into_inner())).await
     }
 
-    async fn reclaim(&self, _: Request<v1::ReclaimRequest>) -> Result<Response<v1::ReclaimResponse>, Status> {
+    async fn retire_run(
+        &self,
+        request: Request<v1::RetireRunRequest>,
+    ) -> Result<Response<v1::RetireRunResponse>, Status> {
+        self.command(request.into_inner()).await
+    }
+
+    async fn reclaim_space(
+        &self,
+        _: Request<v1::ReclaimSpaceRequest>,
+    ) -> Result<Response<v1::ReclaimSpaceResponse>, Status> {
         self.answer(self.reclaim_piece()).await
     }
 }
@@ -54,9 +64,9 @@ impl Context {
         })
     }
 
-    async fn reclaim_piece(&self) -> Result<v1::ReclaimResponse, Failure> {
+    async fn reclaim_piece(&self) -> Result<v1::ReclaimSpaceResponse, Failure> {
         let more = self.engine().reclaim().await;
         let more = more.map_err(|error| of_store(&error))?;
-        Ok(v1::ReclaimResponse { more })
+        Ok(v1::ReclaimSpaceResponse { more })
     }
 }

@@ -1,18 +1,19 @@
 //! Sessions: their commands, their state and their newest events.
 
-use super::Context;
+use super::read::named;
+use super::{Context, Messages, read};
 use crate::failure::{of_journal, of_store};
 use tape_api::argument::EVENTS;
 use tape_core::decider::Decider as _;
 use tape_core::id::{Seq, SessionId};
 use tape_core::limits::BATCH_BYTES_MAX;
-use tape_core::reply::{Limit, Missing, Rejection, Reply};
+use tape_core::reply::{Limit, Missing, Rejection};
 use tape_engine::EventsFrom;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::convert::{InvalidField, SessionChange, SessionRewind, write_state};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::sessions_server::Sessions;
+use tape_proto::v1::session_service_server::SessionService;
 use tonic::{Request, Response, Status};
 
 /// The least room for events in an answer: the largest event fits.
@@ -21,68 +22,85 @@ const EVENTS_BYTES_MIN: usize = BATCH_BYTES_MAX;
 const FRAME_BYTES: usize = 256 * 1024;
 
 #[tonic::async_trait]
-impl Sessions for Context {
-    async fn create(
+impl SessionService for Context {
+    type ReadSessionStream = Messages<v1::ReadSessionResponse>;
+
+    async fn create_session(
         &self,
         request: Request<v1::CreateSessionRequest>,
-    ) -> Result<Response<v1::SessionReply>, Status> {
-        self.answer(self.change_session(request.into_inner())).await
+    ) -> Result<Response<v1::CreateSessionResponse>, Status> {
+        let reply = self.change_session(request.into_inner());
+        self.answer(async { Ok(v1::CreateSessionResponse { seq: reply.await? }) })
+            .await
     }
 
-    async fn append(
+    async fn append_event(
         &self,
         request: Request<v1::AppendEventRequest>,
-    ) -> Result<Response<v1::SessionReply>, Status> {
-        self.answer(self.change_session(request.into_inner())).await
+    ) -> Result<Response<v1::AppendEventResponse>, Status> {
+        let reply = self.change_session(request.into_inner());
+        self.answer(async { Ok(v1::AppendEventResponse { seq: reply.await? }) })
+            .await
     }
 
-    async fn get(
+    async fn get_session(
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
         self.answer(self.session_view(request.into_inner())).await
     }
 
-    async fn rewind(
+    async fn read_session(
         &self,
-        request: Request<v1::RewindSessionRequest>,
-    ) -> Result<Response<v1::SessionReply>, Status> {
-        self.answer(self.rewind_session(request.into_inner())).await
+        request: Request<v1::ReadSessionRequest>,
+    ) -> Result<Response<Self::ReadSessionStream>, Status> {
+        let request = read::Request::try_from(request.into_inner()).map_err(Failure::from)?;
+        self.stream(|context, sink| read::serve(context, request, sink))
     }
 
-    async fn delete(
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        self.answer(self.session_page(request.into_inner())).await
+    }
+
+    async fn rewind_session(
+        &self,
+        request: Request<v1::RewindSessionRequest>,
+    ) -> Result<Response<v1::RewindSessionResponse>, Status> {
+        self.answer(self.rewind(request.into_inner())).await
+    }
+
+    async fn delete_session(
         &self,
         request: Request<v1::DeleteSessionRequest>,
-    ) -> Result<Response<v1::SessionReply>, Status> {
-        self.answer(self.change_session(request.into_inner())).await
+    ) -> Result<Response<v1::DeleteSessionResponse>, Status> {
+        let reply = self.change_session(request.into_inner());
+        self.answer(async { Ok(v1::DeleteSessionResponse { seq: reply.await? }) })
+            .await
     }
 }
 
 impl Context {
-    async fn change_session<W>(&self, wire: W) -> Result<v1::SessionReply, Failure>
+    async fn change_session<W>(&self, wire: W) -> Result<u64, Failure>
     where
         W: TryInto<SessionChange, Error = InvalidField>,
     {
         let SessionChange { session, command } = wire.try_into()?;
-        self.engine()
-            .session(&session, command)
-            .await
-            .map(|reply| write(&reply))
-            .map_err(of_journal)
+        let reply = self.engine().session(&session, command).await;
+        Ok(reply.map_err(of_journal)?.seq.0)
     }
 
-    async fn rewind_session(&self, wire: v1::RewindSessionRequest) -> Result<v1::SessionReply, Failure> {
+    async fn rewind(&self, wire: v1::RewindSessionRequest) -> Result<v1::RewindSessionResponse, Failure> {
         let SessionRewind { session, to } = wire.try_into()?;
-        self.engine()
-            .rewind_session(&session, to)
-            .await
-            .map(|reply| write(&reply))
-            .map_err(of_journal)
+        let reply = self.engine().rewind_session(&session, to).await;
+        let seq = reply.map_err(of_journal)?.seq.0;
+        Ok(v1::RewindSessionResponse { seq })
     }
 
     async fn session_view(&self, wire: v1::GetSessionRequest) -> Result<v1::GetSessionResponse, Failure> {
-        let session = wire.session.ok_or_else(|| InvalidField::missing("session"))?;
-        let session = SessionId::try_from(session).map_err(|error| error.within("session"))?;
+        let session: SessionId = named("session", wire.session)?;
         let from = match wire.page_token.as_str() {
             "" => None,
             token => Some(token.parse::<EventsFrom>().map_err(|error| of_store(&error))?),
@@ -129,8 +147,4 @@ fn room_beside(view: &v1::GetSessionResponse) -> Result<usize, Failure> {
         }
         .into()
     })
-}
-
-const fn write(reply: &Reply) -> v1::SessionReply {
-    v1::SessionReply { seq: reply.seq.0 }
 }

@@ -1,13 +1,12 @@
 //! The feed of all streams, shard by shard, as entries become durable.
 
-use super::read::chunks;
+use super::read::{chunks, named};
 use super::{Context, Held, Sink, Stop};
 use crate::failure::{damaged, of_store};
 use std::sync::Arc;
-use tape_core::id::Tenant;
-use tape_proto::convert::InvalidField;
+use tape_proto::convert::{InvalidField, Tenants};
 use tape_proto::v1;
-use tape_proto::v1::tail_request::From;
+use tape_proto::v1::tail_request::Start as Wire;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard};
 use tape_wal::{Feed, FeedError, Filter, Page, Start};
 
@@ -22,17 +21,14 @@ pub(super) struct Request {
 impl TryFrom<v1::TailRequest> for Request {
     type Error = InvalidField;
     fn try_from(wire: v1::TailRequest) -> Result<Self, InvalidField> {
-        let tenant: Option<Tenant> = wire
-            .tenant
-            .map(|tenant| invalid("tenant", tenant.parse()))
-            .transpose()?;
-        let start = match From::try_from(wire.from) {
-            Ok(From::Beginning) => Start::Beginning,
-            Ok(From::Now) => Start::Now,
-            Ok(From::Unspecified) => return Err(InvalidField::new("from", "is not specified")),
+        let Tenants(tenant) = named("tenants", wire.tenants)?;
+        let start = match Wire::try_from(wire.start) {
+            Ok(Wire::Beginning) => Start::Beginning,
+            Ok(Wire::Now) => Start::Now,
+            Ok(Wire::Unspecified) => return Err(InvalidField::new("start", "is not specified")),
             Err(_) => {
-                let problem = format!("has the value {}, which this build does not know", wire.from);
-                return Err(InvalidField::new("from", problem));
+                let problem = format!("has the value {}, which this build does not know", wire.start);
+                return Err(InvalidField::new("start", problem));
             }
         };
         let cursors = wire.cursors.into_iter().map(cursor).collect::<Result<_, _>>()?;
@@ -124,7 +120,7 @@ async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards
         entries: entries
             .into_iter()
             .map(|entry| v1::FeedEntry {
-                stream: entry.stream.to_string(),
+                stream: Some(entry.stream.into()),
                 entry: Some(entry.entry.into()),
             })
             .collect(),
@@ -153,12 +149,12 @@ fn damage_size(damaged: &DamagedEntry) -> usize {
 
 fn wire(damaged: DamagedEntry) -> v1::DamagedEntry {
     v1::DamagedEntry {
-        stream: damaged.stream.map(|stream| stream.to_string()),
+        stream: damaged.stream.map(Into::into),
         problem: damaged.problem,
     }
 }
 
-impl std::convert::From<FeedError> for Stop {
+impl From<FeedError> for Stop {
     fn from(error: FeedError) -> Self {
         Self::Failed(match error {
             FeedError::Store(error) => of_store(&error),

@@ -1,5 +1,6 @@
 //! Values: their commands and their present state.
 
+use super::read::named;
 use super::{Context, Messages, watch};
 use crate::failure::of_journal;
 use tape_core::id::{Tenant, ValueName};
@@ -7,43 +8,65 @@ use tape_core::reply::{Reply, ReplyResult};
 use tape_proto::convert::{InvalidField, ValueChange};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::values_server::Values;
+use tape_proto::v1::value_service_server::ValueService;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
-impl Values for Context {
-    type WatchStream = Messages<v1::WatchValueResponse>;
+impl ValueService for Context {
+    type WatchValueStream = Messages<v1::WatchValueResponse>;
 
-    async fn put(&self, request: Request<v1::PutValueRequest>) -> Result<Response<v1::ValueReply>, Status> {
-        self.answer(self.change_value(request.into_inner())).await
+    async fn put_value(
+        &self,
+        request: Request<v1::PutValueRequest>,
+    ) -> Result<Response<v1::PutValueResponse>, Status> {
+        let version = self.change_value(request.into_inner());
+        self.answer(async {
+            Ok(v1::PutValueResponse {
+                version: version.await?,
+            })
+        })
+        .await
     }
 
-    async fn delete(
+    async fn delete_value(
         &self,
         request: Request<v1::DeleteValueRequest>,
-    ) -> Result<Response<v1::ValueReply>, Status> {
-        self.answer(self.change_value(request.into_inner())).await
+    ) -> Result<Response<v1::DeleteValueResponse>, Status> {
+        let version = self.change_value(request.into_inner());
+        self.answer(async {
+            Ok(v1::DeleteValueResponse {
+                version: version.await?,
+            })
+        })
+        .await
     }
 
-    async fn get(
+    async fn get_value(
         &self,
         request: Request<v1::GetValueRequest>,
     ) -> Result<Response<v1::GetValueResponse>, Status> {
         self.answer(self.value_now(request.into_inner())).await
     }
 
-    async fn watch(
+    async fn list_values(
+        &self,
+        request: Request<v1::ListValuesRequest>,
+    ) -> Result<Response<v1::ListValuesResponse>, Status> {
+        self.answer(self.value_page(request.into_inner())).await
+    }
+
+    async fn watch_value(
         &self,
         request: Request<v1::WatchValueRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    ) -> Result<Response<Self::WatchValueStream>, Status> {
         let request = request.into_inner();
-        let (tenant, name) = value_id(request.value_id)?;
+        let (tenant, name) = named("value_id", request.value_id).map_err(Failure::from)?;
         self.stream(|context, sink| watch::serve(context, tenant, name, request.after_version, sink))
     }
 }
 
 impl Context {
-    async fn change_value<W>(&self, wire: W) -> Result<v1::ValueReply, Failure>
+    async fn change_value<W>(&self, wire: W) -> Result<u64, Failure>
     where
         W: TryInto<ValueChange, Error = InvalidField>,
     {
@@ -57,13 +80,11 @@ impl Context {
             .value(&tenant, &name, command)
             .await
             .map_err(of_journal)?;
-        Ok(v1::ValueReply {
-            version: version(&reply),
-        })
+        Ok(version(&reply))
     }
 
     async fn value_now(&self, wire: v1::GetValueRequest) -> Result<v1::GetValueResponse, Failure> {
-        let (tenant, name) = value_id(wire.value_id)?;
+        let (tenant, name): (Tenant, ValueName) = named("value_id", wire.value_id)?;
         let state = self
             .engine()
             .value_state(&tenant, &name)
@@ -76,13 +97,6 @@ impl Context {
             value: value.map(Into::into),
         })
     }
-}
-
-fn value_id(wire: Option<v1::ValueId>) -> Result<(Tenant, ValueName), Failure> {
-    let id = wire.ok_or_else(|| InvalidField::missing("value_id"))?;
-    Ok(id
-        .try_into()
-        .map_err(|error: InvalidField| error.within("value_id"))?)
 }
 
 const fn version(reply: &Reply) -> u64 {

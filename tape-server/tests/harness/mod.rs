@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tape_core::command::{Begin, Create, DriverCommand, RunCommand};
@@ -10,10 +11,12 @@ use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{EffectId, Epoch, Position, RequestId, RunId, Scope};
 use tape_core::payload::Payload;
 use tape_core::reply::Reply;
-use tape_proto::convert::execute_request;
+use tape_proto::convert::{RunCall, run_call};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::runs_client::RunsClient;
+use tape_proto::v1::retention_service_client::RetentionServiceClient;
+use tape_proto::v1::run_service_client::RunServiceClient;
+use tape_proto::v1::work_service_client::WorkServiceClient;
 use tape_store::clock::{Clock as _, SystemClock};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -88,8 +91,8 @@ impl Server {
         Channel::from_shared(self.url()).unwrap().connect().await.unwrap()
     }
 
-    pub(crate) async fn runs(&self) -> RunsClient<Channel> {
-        RunsClient::new(self.connect().await)
+    pub(crate) async fn runs(&self) -> Runs {
+        Runs::new(self.connect().await)
     }
 
     pub(crate) fn kill(&mut self) {
@@ -195,25 +198,64 @@ pub(crate) fn begin_effect(k: u32, mode: Mode) -> DriverCommand {
     }
 }
 
+/// The service of runs, and the connection to it.
+#[derive(Clone)]
+pub(crate) struct Runs {
+    service: RunServiceClient<Channel>,
+    channel: Channel,
+}
+
+impl Runs {
+    pub(crate) fn new(channel: Channel) -> Self {
+        let service = RunServiceClient::new(channel.clone());
+        Self { service, channel }
+    }
+}
+
+impl Deref for Runs {
+    type Target = RunServiceClient<Channel>;
+    fn deref(&self) -> &Self::Target {
+        &self.service
+    }
+}
+
+impl DerefMut for Runs {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.service
+    }
+}
+
 /// A request with an id of its own.
-pub(crate) fn request(run: &RunId, body: RunCommand) -> v1::ExecuteRequest {
+pub(crate) fn request(run: &RunId, body: RunCommand) -> RunCall {
     request_as(SystemClock.request_id(), run, body)
 }
 
-pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> v1::ExecuteRequest {
-    execute_request(run.clone(), tape_core::command::Command::new(id, body))
+pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> RunCall {
+    run_call(run.clone(), tape_core::command::Command::new(id, body))
 }
 
 /// Sends a command in a call of its own.
-pub(crate) async fn execute(
-    runs: &mut RunsClient<Channel>,
-    request: v1::ExecuteRequest,
-) -> Result<Reply, Failure> {
-    let response = runs
-        .execute(request)
-        .await
-        .map_err(|status| Failure::from(&status))?;
-    Ok(response.into_inner().try_into().unwrap())
+pub(crate) async fn execute(runs: &mut Runs, call: RunCall) -> Result<Reply, Failure> {
+    macro_rules! reply {
+        ($answer:expr) => {{
+            let answer = $answer.await.map_err(|status| Failure::from(&status))?;
+            Ok(answer.into_inner().reply.unwrap().try_into().unwrap())
+        }};
+    }
+    let channel = runs.channel.clone();
+    match call {
+        RunCall::Drive(request) => {
+            let command = Some(request);
+            reply!(runs.drive_once(v1::DriveOnceRequest { command }))
+        }
+        RunCall::CancelRun(request) => reply!(runs.cancel_run(request)),
+        RunCall::RetireRun(request) => reply!(RetentionServiceClient::new(channel).retire_run(request)),
+        RunCall::ClaimEffect(request) => reply!(WorkServiceClient::new(channel).claim_effect(request)),
+        RunCall::RenewEffectClaim(request) => {
+            reply!(WorkServiceClient::new(channel).renew_effect_claim(request))
+        }
+        other => unimplemented!("{other:?}"),
+    }
 }
 
 /// A Drive stream whose answers are awaited one by one.
@@ -226,7 +268,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) async fn open(channel: Channel) -> Self {
         let (commands, receiver) = mpsc::channel(64);
-        let answers = RunsClient::new(channel)
+        let answers = RunServiceClient::new(channel)
             .drive(ReceiverStream::new(receiver))
             .await
             .unwrap()
@@ -238,12 +280,12 @@ impl Driver {
         }
     }
 
-    pub(crate) async fn send(&mut self, request: v1::ExecuteRequest) -> u64 {
-        self.calls += 1;
-        let request = v1::DriveRequest {
-            call: self.calls,
-            request: Some(request),
+    pub(crate) async fn send(&mut self, call: RunCall) -> u64 {
+        let RunCall::Drive(mut request) = call else {
+            panic!("{call:?} is no driver's");
         };
+        self.calls += 1;
+        request.call = self.calls;
         self.commands.as_ref().unwrap().send(request).await.unwrap();
         self.calls
     }
@@ -260,6 +302,15 @@ impl Driver {
             Outcome::Reply(reply) => (message.call, Ok(reply.try_into().unwrap())),
             Outcome::Error(error) => (message.call, Err(error.into())),
         }))
+    }
+
+    /// The next answer, which is a refusal.
+    pub(crate) async fn refusal(&mut self) -> v1::Error {
+        let message = self.answers.message().await.unwrap().expect("the stream is open");
+        match message.outcome.unwrap() {
+            v1::drive_response::Outcome::Error(error) => error,
+            v1::drive_response::Outcome::Reply(reply) => panic!("{reply:?}"),
+        }
     }
 
     pub(crate) async fn ask(&mut self, run: &RunId, body: RunCommand) -> Result<Reply, Failure> {
@@ -285,18 +336,32 @@ impl Driver {
 }
 
 /// The entries of a run's journal.
-pub(crate) async fn read(runs: &mut RunsClient<Channel>, run: &RunId, after_seq: u64) -> Vec<v1::Entry> {
-    let request = v1::ReadRequest {
+pub(crate) async fn read(runs: &mut Runs, run: &RunId, after_seq: u64) -> Vec<v1::Entry> {
+    let request = v1::ReadRunRequest {
         run: Some(run.clone().into()),
         after_seq,
         ..Default::default()
     };
-    let mut pages = runs.read(request).await.unwrap().into_inner();
+    let mut pages = runs.read_run(request).await.unwrap().into_inner();
     let mut entries = Vec::new();
     while let Some(page) = pages.message().await.unwrap() {
         entries.extend(page.entries);
     }
     entries
+}
+
+/// What a request says of itself: an id of its own.
+pub(crate) fn context() -> Option<v1::RequestContext> {
+    Some(v1::RequestContext {
+        request_id: SystemClock.request_id().0.as_bytes().to_vec().into(),
+        ..Default::default()
+    })
+}
+
+/// All tenants.
+pub(crate) fn all_tenants() -> Option<v1::Tenants> {
+    let which = v1::tenants::Which::All(v1::tenants::All {});
+    Some(v1::Tenants { which: Some(which) })
 }
 
 /// The kinds of the entries of a run, after their chain was verified from the first on.

@@ -175,6 +175,13 @@ impl Engine {
         Ok(self.0.clock.read())
     }
 
+    /// The time of the journal; none before it was measured.
+    #[must_use]
+    pub fn known_time(&self) -> Option<Timestamp> {
+        let unmeasured = self.0.clock.unsettled().is_some();
+        (!unmeasured).then(|| self.0.clock.now())
+    }
+
     /// How the time of the journal is known here; none before it was measured, and for a clock that is not measured.
     #[must_use]
     pub fn skew(&self) -> Option<Skew> {

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tape_api::argument::{self, DUE, ENTRIES, EVENTS, RETIRED, STREAMS, check_reason};
 use tape_api::due::{DueEffect, DueObligation, DuePage, DueWork};
 use tape_api::query::{
-    FeedPage, IndexFinding, IndexPage, OlderEvents, RetiredPage, Retirement, RunPage, RunQuery,
-    SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Until, Versioned,
+    FeedPage, GatePage, GateQuery, IndexFinding, IndexPage, KeyOwnership, OlderEvents, QueueSummary,
+    RetiredPage, Retirement, RunCounts, RunPage, RunQuery, SessionEvents, SessionPage, SessionQuery,
+    SessionView, StreamEnd, StreamPage, Tail, Transition, Until, ValuePage, ValueQuery, Versioned,
 };
 use tape_api::{Journal, JournalError, Pages};
 use tape_core::agenda::Queue;
@@ -27,7 +28,10 @@ use tape_core::codec::StoredEntry;
 use tape_core::command::{Command, Rewind, RunCommand, SessionCommand, ValueCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::erasure::Erasure;
-use tape_core::id::{EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant, ValueName};
+use tape_core::id::{
+    BusinessKey, ConnectorName, EffectId, Principal, RequestId, RunId, Seq, SessionId, StreamId, Tenant,
+    ValueName,
+};
 use tape_core::payload::Digest;
 use tape_core::reply::Reply;
 use tape_core::run::Driver;
@@ -220,6 +224,50 @@ impl Journal for Engine {
 
     async fn runs(&self, query: &RunQuery, from: Option<&str>, limit: u32) -> Result<RunPage, JournalError> {
         self.list_runs(query, from, limit).await
+    }
+
+    async fn count_runs(&self, query: &RunQuery, from: Option<&str>) -> Result<RunCounts, JournalError> {
+        Self::count_runs(self, query, from).await
+    }
+
+    async fn open_gates(
+        &self,
+        query: &GateQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<GatePage, JournalError> {
+        Self::open_gates(self, query, from, limit).await
+    }
+
+    async fn sessions(
+        &self,
+        query: &SessionQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionPage, JournalError> {
+        self.list_sessions(query, from, limit).await
+    }
+
+    async fn values(
+        &self,
+        query: &ValueQuery,
+        from: Option<&str>,
+        limit: u32,
+    ) -> Result<ValuePage, JournalError> {
+        self.list_values(query, from, limit).await
+    }
+
+    async fn key_owner(
+        &self,
+        tenant: &Tenant,
+        connector: &ConnectorName,
+        key: &BusinessKey,
+    ) -> Result<Option<KeyOwnership>, JournalError> {
+        Self::key_owner(self, tenant, connector, key).await
+    }
+
+    async fn queues(&self, tenant: Option<&Tenant>) -> Result<Vec<QueueSummary>, JournalError> {
+        Self::queues(self, tenant).await
     }
 
     async fn streams(&self, from: Option<&str>) -> Result<StreamPage, JournalError> {

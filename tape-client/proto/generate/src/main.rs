@@ -9,14 +9,29 @@ use anyhow::Context as _;
 use prost::Message as _;
 use std::path::{Path, PathBuf};
 
-const CONTRACT: &str = "tape/v1/tape.proto";
+/// The folder of the contract's files, below the folder of all of them.
+const CONTRACT: &str = "tape/v1";
 
 fn proto() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The contract's files, in the order of their names.
+fn files() -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(proto().join("proto").join(CONTRACT))? {
+        let name = file?.file_name();
+        let name = name.to_str().context("a file's name is no text")?;
+        if name.ends_with(".proto") {
+            names.push(format!("{CONTRACT}/{name}"));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn generate(into: &Path) -> anyhow::Result<()> {
-    let set = protox::compile([CONTRACT], [proto().join("proto")])?;
+    let set = protox::compile(files()?, [proto().join("proto")])?;
     // Comments become documentation of the code; who asks a server for its contract needs none.
     let mut bare = set.clone();
     for file in &mut bare.file {

@@ -1,99 +1,168 @@
-//! A complete request on a run.
+//! Requests on runs, and the calls that send them.
 
-use super::field::{InvalidField, name, optional, optional_name, required};
-use super::name::{request_bytes, request_id};
+use super::field::{InvalidField, name, optional, required};
+use super::name::{context, stamped};
+use super::{drive, external, work};
 use crate::v1;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use tape_core::command::{Begin, Command, Create, RunCommand};
-use tape_core::entry::TraceParent;
-use tape_core::entry::run::Lineage;
-use tape_core::id::{Epoch, Key, RunId, Seq};
+use tape_core::id::{Epoch, Key, RunId};
+use tape_core::reply::Reply;
 
 /// A request on a run: the run and the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecuteCommand {
+pub struct RunRequest {
     /// The run.
     pub run: RunId,
     /// The command.
     pub command: Command<RunCommand>,
 }
 
-/// The message that sends `command` to `run`.
-#[must_use]
-pub fn execute_request(run: RunId, command: Command<RunCommand>) -> v1::ExecuteRequest {
-    use v1::execute_request::Command as Wire;
-    let body = match command.body {
-        RunCommand::Begin(begin) => Wire::Begin(begin.into()),
-        RunCommand::Drive(epoch, command) => Wire::Drive(v1::Drive {
-            epoch: epoch.0,
-            command: Some(command.into()),
-        }),
-        RunCommand::Work(command) => Wire::Work(v1::Work {
-            command: Some(command.into()),
-        }),
-        RunCommand::External(command) => Wire::External(v1::ExternalCommand {
-            command: Some(command.into()),
-        }),
+macro_rules! run_calls {
+    ($($call:ident($request:ident) -> $response:ident;)+) => {
+        /// The call that sends a command to a run.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum RunCall {
+            /// Over a Drive stream, or by `DriveOnce`.
+            Drive(v1::DriveRequest),
+            $(#[doc = concat!("The method `", stringify!($call), "`.")] $call(v1::$request),)+
+        }
+
+        $(
+            impl From<v1::$request> for RunCall {
+                fn from(request: v1::$request) -> Self {
+                    Self::$call(request)
+                }
+            }
+
+            impl From<Reply> for v1::$response {
+                fn from(reply: Reply) -> Self {
+                    Self { reply: Some(reply.into()) }
+                }
+            }
+
+            impl TryFrom<v1::$response> for Reply {
+                type Error = InvalidField;
+                fn try_from(wire: v1::$response) -> Result<Self, InvalidField> {
+                    required("reply", wire.reply)
+                }
+            }
+        )+
+
+        impl TryFrom<RunCall> for RunRequest {
+            type Error = InvalidField;
+            fn try_from(call: RunCall) -> Result<Self, InvalidField> {
+                match call {
+                    RunCall::Drive(request) => request.try_into(),
+                    $(RunCall::$call(request) => request.try_into(),)+
+                }
+            }
+        }
     };
-    v1::ExecuteRequest {
-        run: Some(run.into()),
-        request_id: request_bytes(command.request),
-        principal: command.principal.map(Into::into),
-        traceparent: command.trace.map(Into::into),
-        command: Some(body),
+}
+
+run_calls! {
+    SignalRun(SignalRunRequest) -> SignalRunResponse;
+    CancelRun(CancelRunRequest) -> CancelRunResponse;
+    RetryRun(RetryRunRequest) -> RetryRunResponse;
+    SettleEffect(SettleEffectRequest) -> SettleEffectResponse;
+    SettleObligation(SettleObligationRequest) -> SettleObligationResponse;
+    ReleaseClaim(ReleaseClaimRequest) -> ReleaseClaimResponse;
+    RetireRun(RetireRunRequest) -> RetireRunResponse;
+    ClaimEffect(ClaimEffectRequest) -> ClaimEffectResponse;
+    RenewEffectClaim(RenewEffectClaimRequest) -> RenewEffectClaimResponse;
+    FinishEffect(FinishEffectRequest) -> FinishEffectResponse;
+    LapseEffect(LapseEffectRequest) -> LapseEffectResponse;
+    ClaimObservation(ClaimObservationRequest) -> ClaimObservationResponse;
+    RecordObservation(RecordObservationRequest) -> RecordObservationResponse;
+    ClaimObligation(ClaimObligationRequest) -> ClaimObligationResponse;
+    RenewObligationClaim(RenewObligationClaimRequest) -> RenewObligationClaimResponse;
+    FinishObligation(FinishObligationRequest) -> FinishObligationResponse;
+    ExpireGate(ExpireGateRequest) -> ExpireGateResponse;
+    FireTimer(FireTimerRequest) -> FireTimerResponse;
+    ReleaseVanishedDriver(ReleaseVanishedDriverRequest) -> ReleaseVanishedDriverResponse;
+}
+
+/// Reads the request of each method of a family of commands: its name, and the command that its fields are.
+macro_rules! requests {
+    ($family:ident: $($request:ident($wire:ident) => $command:expr;)+) => {$(
+        impl TryFrom<$crate::v1::$request> for $crate::convert::RunRequest {
+            type Error = $crate::convert::InvalidField;
+            fn try_from($wire: $crate::v1::$request) -> Result<Self, Self::Error> {
+                let body = tape_core::command::RunCommand::$family($command);
+                $crate::convert::command::request($wire.run, $wire.context, body)
+            }
+        }
+    )+};
+}
+pub(super) use requests;
+
+impl From<Reply> for v1::DriveOnceResponse {
+    fn from(reply: Reply) -> Self {
+        Self {
+            reply: Some(reply.into()),
+        }
     }
 }
 
-impl From<ExecuteCommand> for v1::ExecuteRequest {
-    fn from(execute: ExecuteCommand) -> Self {
-        execute_request(execute.run, execute.command)
+/// The call that sends `command` to `run`.
+#[must_use]
+pub fn run_call(run: RunId, command: Command<RunCommand>) -> RunCall {
+    use v1::drive_request::Command as Wire;
+    let (run, context, body) = (Some(run.into()), context(&command), command.body);
+    match body {
+        RunCommand::Begin(begin) => drive_call(run, context, 0, Wire::BeginRun(begin.into())),
+        RunCommand::Drive(epoch, command) => drive_call(run, context, epoch.0, command.into()),
+        RunCommand::Work(command) => work::call(run, context, command),
+        RunCommand::External(command) => external::call(run, context, command),
     }
 }
 
-impl TryFrom<v1::ExecuteRequest> for ExecuteCommand {
+fn drive_call(
+    run: Option<v1::RunId>,
+    context: Option<v1::RequestContext>,
+    epoch: u64,
+    command: v1::drive_request::Command,
+) -> RunCall {
+    RunCall::Drive(v1::DriveRequest {
+        call: 0,
+        run,
+        context,
+        epoch,
+        command: Some(command),
+    })
+}
+
+/// The request of a call.
+pub(super) fn request(
+    run: Option<v1::RunId>,
+    context: Option<v1::RequestContext>,
+    body: RunCommand,
+) -> Result<RunRequest, InvalidField> {
+    Ok(RunRequest {
+        run: required("run", run)?,
+        command: stamped(context, body)?,
+    })
+}
+
+impl TryFrom<v1::DriveRequest> for RunRequest {
     type Error = InvalidField;
-    fn try_from(wire: v1::ExecuteRequest) -> Result<Self, InvalidField> {
+    fn try_from(wire: v1::DriveRequest) -> Result<Self, InvalidField> {
+        use v1::drive_request::Command as Wire;
         let run: RunId = required("run", wire.run)?;
-        let body = wire.command.ok_or_else(|| InvalidField::missing("command"))?;
-        let body = read_body(body, &run)?;
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let body = match wire.command.ok_or_else(|| InvalidField::missing("command"))? {
+            Wire::BeginRun(begin) => {
+                let begin = read_begin(begin, &run).map_err(|error| error.within("begin_run"))?;
+                RunCommand::Begin(begin)
+            }
+            command => RunCommand::Drive(Epoch(wire.epoch), drive::read(command)?),
+        };
+        let command = stamped(wire.context, body)?;
         Ok(Self { run, command })
     }
 }
 
-/// A command with its principal and request id.
-pub(super) fn stamped<B>(
-    request: &Bytes,
-    principal: Option<&String>,
-    traceparent: Option<String>,
-    body: B,
-) -> Result<Command<B>, InvalidField> {
-    let trace = traceparent.map(TraceParent::try_from).transpose();
-    Ok(Command {
-        request: request_id(request)?,
-        principal: optional_name("principal", principal)?,
-        trace: trace.map_err(|error| InvalidField::new("traceparent", error.to_string()))?,
-        body,
-    })
-}
-
-fn read_body(wire: v1::execute_request::Command, run: &RunId) -> Result<RunCommand, InvalidField> {
-    use v1::execute_request::Command as Wire;
-    match wire {
-        Wire::Begin(begin) => read_begin(begin, run)
-            .map(RunCommand::Begin)
-            .map_err(|error| error.within("begin")),
-        Wire::Drive(drive) => Ok(RunCommand::Drive(
-            Epoch(drive.epoch),
-            required("drive", drive.command)?,
-        )),
-        Wire::Work(work) => required("work", work.command).map(RunCommand::Work),
-        Wire::External(external) => required("external", external.command).map(RunCommand::External),
-    }
-}
-
-fn read_begin(wire: v1::Begin, run: &RunId) -> Result<Begin, InvalidField> {
+fn read_begin(wire: v1::drive_request::BeginRun, run: &RunId) -> Result<Begin, InvalidField> {
     Ok(Begin {
         run: run.clone(),
         create: optional("create", wire.create)?,
@@ -104,7 +173,7 @@ fn read_begin(wire: v1::Begin, run: &RunId) -> Result<Begin, InvalidField> {
     })
 }
 
-impl From<Begin> for v1::Begin {
+impl From<Begin> for v1::drive_request::BeginRun {
     fn from(begin: Begin) -> Self {
         Self {
             create: begin.create.map(Into::into),
@@ -116,42 +185,22 @@ impl From<Begin> for v1::Begin {
     }
 }
 
-impl TryFrom<v1::begin::Create> for Create {
+impl TryFrom<v1::drive_request::begin_run::Create> for Create {
     type Error = InvalidField;
-    fn try_from(wire: v1::begin::Create) -> Result<Self, InvalidField> {
+    fn try_from(wire: v1::drive_request::begin_run::Create) -> Result<Self, InvalidField> {
         Ok(Self {
             labels: read_labels(wire.labels)?,
             input: required("input", wire.input)?,
-            forked_from: optional("forked_from", wire.forked_from)?,
+            forked_from: None,
         })
     }
 }
 
-impl From<Create> for v1::begin::Create {
+impl From<Create> for v1::drive_request::begin_run::Create {
     fn from(create: Create) -> Self {
         Self {
             labels: write_labels(create.labels),
             input: Some(create.input.into()),
-            forked_from: create.forked_from.map(Into::into),
-        }
-    }
-}
-
-impl TryFrom<v1::begin::Lineage> for Lineage {
-    type Error = InvalidField;
-    fn try_from(wire: v1::begin::Lineage) -> Result<Self, InvalidField> {
-        Ok(Self {
-            run: required("run", wire.run)?,
-            through: Seq(wire.through_seq),
-        })
-    }
-}
-
-impl From<Lineage> for v1::begin::Lineage {
-    fn from(lineage: Lineage) -> Self {
-        Self {
-            run: Some(lineage.run.into()),
-            through_seq: lineage.through.0,
         }
     }
 }

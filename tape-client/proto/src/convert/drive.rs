@@ -2,21 +2,20 @@
 
 use super::field::{InvalidField, name, optional, optional_name, repeated, required};
 use crate::v1;
-use crate::v1::drive::Command as Wire;
+use crate::v1::drive_request::Command as Wire;
 use tape_core::command::{DriverCommand, RecordDecision};
 use tape_core::entry::decision::Usage;
 use tape_core::id::Seq;
 
-impl TryFrom<Wire> for DriverCommand {
-    type Error = InvalidField;
-    fn try_from(wire: Wire) -> Result<Self, InvalidField> {
-        let field = field(&wire);
-        read(wire).map_err(|error| error.within(field))
-    }
+/// A command of a driver, except the one that begins a run.
+pub(super) fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
+    let field = field(&wire);
+    read_fields(wire).map_err(|error| error.within(field))
 }
 
 const fn field(wire: &Wire) -> &'static str {
     match wire {
+        Wire::BeginRun(_) => "begin_run",
         Wire::RenewLease(_) => "renew_lease",
         Wire::ReleaseLease(_) => "release_lease",
         Wire::RecordDecision(_) => "record_decision",
@@ -38,8 +37,14 @@ const fn field(wire: &Wire) -> &'static str {
     }
 }
 
-fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
+fn read_fields(wire: Wire) -> Result<DriverCommand, InvalidField> {
     Ok(match wire {
+        Wire::BeginRun(_) => {
+            return Err(InvalidField::new(
+                "holder",
+                "begins a run, which is no command of its driver",
+            ));
+        }
         Wire::RenewLease(c) => DriverCommand::RenewLease { lease_ms: c.lease_ms },
         Wire::ReleaseLease(c) => DriverCommand::ReleaseLease {
             redrive_in_ms: c.redrive_in_ms,
@@ -109,9 +114,9 @@ fn read(wire: Wire) -> Result<DriverCommand, InvalidField> {
     })
 }
 
-impl TryFrom<v1::drive::RecordDecision> for RecordDecision {
+impl TryFrom<v1::drive_request::RecordDecision> for RecordDecision {
     type Error = InvalidField;
-    fn try_from(wire: v1::drive::RecordDecision) -> Result<Self, InvalidField> {
+    fn try_from(wire: v1::drive_request::RecordDecision) -> Result<Self, InvalidField> {
         Ok(Self {
             position: required("position", wire.position)?,
             fingerprint: required("fingerprint", wire.fingerprint)?,
@@ -125,7 +130,7 @@ impl TryFrom<v1::drive::RecordDecision> for RecordDecision {
     }
 }
 
-impl From<RecordDecision> for v1::drive::RecordDecision {
+impl From<RecordDecision> for v1::drive_request::RecordDecision {
     fn from(decision: RecordDecision) -> Self {
         Self {
             position: Some(decision.position.into()),
@@ -140,9 +145,9 @@ impl From<RecordDecision> for v1::drive::RecordDecision {
     }
 }
 
-impl From<v1::drive::Usage> for Usage {
-    fn from(wire: v1::drive::Usage) -> Self {
-        let v1::drive::Usage {
+impl From<v1::drive_request::Usage> for Usage {
+    fn from(wire: v1::drive_request::Usage) -> Self {
+        let v1::drive_request::Usage {
             input_tokens,
             output_tokens,
             cost_micro_usd,
@@ -155,7 +160,7 @@ impl From<v1::drive::Usage> for Usage {
     }
 }
 
-impl From<Usage> for v1::drive::Usage {
+impl From<Usage> for v1::drive_request::Usage {
     fn from(usage: Usage) -> Self {
         let Usage {
             input_tokens,
@@ -172,7 +177,7 @@ impl From<Usage> for v1::drive::Usage {
 
 impl From<DriverCommand> for Wire {
     fn from(command: DriverCommand) -> Self {
-        use v1::drive as wire;
+        use v1::drive_request as wire;
         match command {
             DriverCommand::RenewLease { lease_ms } => Self::RenewLease(wire::RenewLease { lease_ms }),
             DriverCommand::ReleaseLease {

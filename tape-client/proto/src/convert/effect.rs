@@ -123,14 +123,14 @@ impl TryFrom<v1::AttemptOutcome> for AttemptOutcome {
                     detail,
                 })
             }
-            How::Retry(retry) => Ok(Self::Retry {
-                error: retry.error,
-                after_ms: retry.after_ms,
+            How::Deferred(deferred) => Ok(Self::Retry {
+                error: deferred.error,
+                after_ms: deferred.after_ms,
             }),
             How::Unknown(unknown) => Ok(Self::Unknown { cause: unknown.cause }),
-            How::Repeat(repeat) => Ok(Self::Repeat {
-                cause: repeat.cause,
-                after_ms: repeat.after_ms,
+            How::RepeatRequested(asked) => Ok(Self::Repeat {
+                cause: asked.cause,
+                after_ms: asked.after_ms,
             }),
             How::Unreached(unreached) => Ok(Self::Unreached {
                 error: unreached.error,
@@ -160,7 +160,9 @@ fn read_confirmed(wire: v1::attempt_outcome::Confirmed) -> Result<AttemptOutcome
 
 impl From<AttemptOutcome> for v1::AttemptOutcome {
     fn from(ending: AttemptOutcome) -> Self {
-        use v1::attempt_outcome::{Confirmed, Failed, How, Repeat, Retry, Spends, Unknown, Unreached};
+        use v1::attempt_outcome::{
+            Confirmed, Deferred, Failed, How, RepeatRequested, Spends, Unknown, Unreached,
+        };
         let how = match ending {
             AttemptOutcome::Confirmed { result, undo, spent } => How::Confirmed(Confirmed {
                 result: Some(result.into()),
@@ -177,9 +179,11 @@ impl From<AttemptOutcome> for v1::AttemptOutcome {
                 error,
                 detail: detail.map(Into::into),
             }),
-            AttemptOutcome::Retry { error, after_ms } => How::Retry(Retry { error, after_ms }),
+            AttemptOutcome::Retry { error, after_ms } => How::Deferred(Deferred { error, after_ms }),
             AttemptOutcome::Unknown { cause } => How::Unknown(Unknown { cause }),
-            AttemptOutcome::Repeat { cause, after_ms } => How::Repeat(Repeat { cause, after_ms }),
+            AttemptOutcome::Repeat { cause, after_ms } => {
+                How::RepeatRequested(RepeatRequested { cause, after_ms })
+            }
             AttemptOutcome::Unreached { error } => How::Unreached(Unreached { error }),
         };
         Self { how: Some(how) }

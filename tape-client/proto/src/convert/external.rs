@@ -1,88 +1,72 @@
-//! Commands from outside.
+//! Commands from outside: what people decide, and what is due by time.
 
+use super::command::{RunCall, requests};
 use super::field::{InvalidField, name, optional, required};
 use crate::v1;
-use crate::v1::external_command::Command as Wire;
 use tape_core::command::{Claimed, ExternalCommand, Verdict};
 use tape_core::id::{Epoch, Seq};
 use tape_core::time::Timestamp;
 
-impl TryFrom<Wire> for ExternalCommand {
-    type Error = InvalidField;
-    fn try_from(wire: Wire) -> Result<Self, InvalidField> {
-        let field = field(&wire);
-        read(wire).map_err(|error| error.within(field))
+requests! {
+    External:
+    SignalRunRequest(wire) => ExternalCommand::Signal {
+        gate: name("gate", &wire.gate)?,
+        id: name("id", &wire.id)?,
+        answer: required("answer", wire.answer)?,
+        seen: wire.seen_seq.map(Seq),
+    };
+    ExpireGateRequest(wire) => ExternalCommand::ExpireGate {
+        gate: name("gate", &wire.gate)?,
+    };
+    FireTimerRequest(wire) => ExternalCommand::FireTimer {
+        timer: name("timer", &wire.timer)?,
+    };
+    CancelRunRequest(wire) => ExternalCommand::Cancel { reason: wire.reason };
+    ReleaseVanishedDriverRequest(wire) => ExternalCommand::DriverVanished {
+        epoch: Epoch(wire.epoch),
+        seen: Seq(wire.seen_seq),
+        grace_ms: wire.grace_ms,
+    };
+    SettleEffectRequest(wire) => ExternalCommand::SettleEffect {
+        effect: required("effect", wire.effect)?,
+        verdict: required("verdict", wire.verdict)?,
+        reason: wire.reason,
+        seen: Seq(wire.seen_seq),
+    };
+    SettleObligationRequest(wire) => ExternalCommand::SettleObligation {
+        obligation: required("obligation", wire.obligation)?,
+        retry: tries_again(wire.verdict)?,
+        reason: wire.reason,
+        seen: Seq(wire.seen_seq),
+    };
+    RetryRunRequest(wire) => ExternalCommand::RetryRun {
+        reason: wire.reason,
+        seen: Seq(wire.seen_seq),
+    };
+    ReleaseClaimRequest(wire) => ExternalCommand::ReleaseClaim {
+        claimed: required("claimed", wire.claimed)?,
+        until: Timestamp::from_micros(wire.until_us),
+        reason: wire.reason,
+    };
+    RetireRunRequest(wire) => ExternalCommand::Retire {
+        ended: None,
+        reason: wire.reason,
+        last: None,
+    };
+}
+
+fn tries_again(verdict: Option<v1::settle_obligation_request::Verdict>) -> Result<bool, InvalidField> {
+    use v1::settle_obligation_request::Verdict as Wire;
+    match verdict.ok_or_else(|| InvalidField::missing("verdict"))? {
+        Wire::Done(_) => Ok(false),
+        Wire::TryAgain(_) => Ok(true),
     }
 }
 
-const fn field(wire: &Wire) -> &'static str {
-    match wire {
-        Wire::Signal(_) => "signal",
-        Wire::ExpireGate(_) => "expire_gate",
-        Wire::FireTimer(_) => "fire_timer",
-        Wire::Cancel(_) => "cancel",
-        Wire::DriverVanished(_) => "driver_vanished",
-        Wire::SettleEffect(_) => "settle_effect",
-        Wire::SettleObligation(_) => "settle_obligation",
-        Wire::ReleaseClaim(_) => "release_claim",
-        Wire::RetryRun(_) => "retry_run",
-        Wire::Retire(_) => "retire",
-    }
-}
-
-fn read(wire: Wire) -> Result<ExternalCommand, InvalidField> {
-    Ok(match wire {
-        Wire::Signal(c) => ExternalCommand::Signal {
-            gate: name("gate", &c.gate)?,
-            id: name("id", &c.id)?,
-            answer: required("answer", c.answer)?,
-            seen: c.seen_seq.map(Seq),
-        },
-        Wire::ExpireGate(c) => ExternalCommand::ExpireGate {
-            gate: name("gate", &c.gate)?,
-        },
-        Wire::FireTimer(c) => ExternalCommand::FireTimer {
-            timer: name("timer", &c.timer)?,
-        },
-        Wire::Cancel(c) => ExternalCommand::Cancel { reason: c.reason },
-        Wire::DriverVanished(c) => ExternalCommand::DriverVanished {
-            epoch: Epoch(c.epoch),
-            seen: Seq(c.seen_seq),
-            grace_ms: c.grace_ms,
-        },
-        Wire::SettleEffect(c) => ExternalCommand::SettleEffect {
-            effect: required("effect", c.effect)?,
-            verdict: required("verdict", c.verdict)?,
-            reason: c.reason,
-            seen: Seq(c.seen_seq),
-        },
-        Wire::SettleObligation(c) => ExternalCommand::SettleObligation {
-            obligation: required("obligation", c.obligation)?,
-            retry: c.retry,
-            reason: c.reason,
-            seen: Seq(c.seen_seq),
-        },
-        Wire::RetryRun(c) => ExternalCommand::RetryRun {
-            reason: c.reason,
-            seen: Seq(c.seen_seq),
-        },
-        Wire::ReleaseClaim(c) => ExternalCommand::ReleaseClaim {
-            claimed: required("claimed", c.claimed)?,
-            until: Timestamp::from_micros(c.until_us),
-            reason: c.reason,
-        },
-        Wire::Retire(c) => ExternalCommand::Retire {
-            ended: None,
-            reason: c.reason,
-            last: None,
-        },
-    })
-}
-
-impl TryFrom<v1::external_command::release_claim::Claimed> for Claimed {
+impl TryFrom<v1::release_claim_request::Claimed> for Claimed {
     type Error = InvalidField;
-    fn try_from(wire: v1::external_command::release_claim::Claimed) -> Result<Self, InvalidField> {
-        use v1::external_command::release_claim::Claimed as Wire;
+    fn try_from(wire: v1::release_claim_request::Claimed) -> Result<Self, InvalidField> {
+        use v1::release_claim_request::Claimed as Wire;
         Ok(match wire {
             Wire::Effect(effect) => Self::Effect(required("effect", Some(effect))?),
             Wire::Obligation(obligation) => Self::Obligation(required("obligation", Some(obligation))?),
@@ -90,7 +74,7 @@ impl TryFrom<v1::external_command::release_claim::Claimed> for Claimed {
     }
 }
 
-impl From<Claimed> for v1::external_command::release_claim::Claimed {
+impl From<Claimed> for v1::release_claim_request::Claimed {
     fn from(claimed: Claimed) -> Self {
         match claimed {
             Claimed::Effect(effect) => Self::Effect(effect.into()),
@@ -99,10 +83,10 @@ impl From<Claimed> for v1::external_command::release_claim::Claimed {
     }
 }
 
-impl TryFrom<v1::external_command::settle_effect::Verdict> for Verdict {
+impl TryFrom<v1::settle_effect_request::Verdict> for Verdict {
     type Error = InvalidField;
-    fn try_from(wire: v1::external_command::settle_effect::Verdict) -> Result<Self, InvalidField> {
-        use v1::external_command::settle_effect::Verdict as Wire;
+    fn try_from(wire: v1::settle_effect_request::Verdict) -> Result<Self, InvalidField> {
+        use v1::settle_effect_request::Verdict as Wire;
         Ok(match wire {
             Wire::Confirmed(confirmed) => Self::Confirmed {
                 result: required("confirmed.result", confirmed.result)?,
@@ -114,9 +98,9 @@ impl TryFrom<v1::external_command::settle_effect::Verdict> for Verdict {
     }
 }
 
-impl From<Verdict> for v1::external_command::settle_effect::Verdict {
+impl From<Verdict> for v1::settle_effect_request::Verdict {
     fn from(verdict: Verdict) -> Self {
-        use v1::external_command::settle_effect::{Confirmed, Failed, Resend};
+        use v1::settle_effect_request::{Confirmed, Failed, Resend};
         match verdict {
             Verdict::Confirmed { result, undo } => Self::Confirmed(Confirmed {
                 result: Some(result.into()),
@@ -128,70 +112,108 @@ impl From<Verdict> for v1::external_command::settle_effect::Verdict {
     }
 }
 
-impl From<ExternalCommand> for Wire {
-    fn from(command: ExternalCommand) -> Self {
-        use v1::external_command as wire;
-        match command {
-            ExternalCommand::Signal {
-                gate,
-                id,
-                answer,
-                seen,
-            } => Self::Signal(wire::Signal {
-                gate: gate.into(),
-                id: id.into(),
-                answer: Some(answer.into()),
-                seen_seq: seen.map(|seen| seen.0),
-            }),
-            ExternalCommand::ExpireGate { gate } => Self::ExpireGate(wire::ExpireGate { gate: gate.into() }),
-            ExternalCommand::FireTimer { timer } => Self::FireTimer(wire::FireTimer { timer: timer.into() }),
-            ExternalCommand::Cancel { reason } => Self::Cancel(wire::Cancel { reason }),
-            ExternalCommand::DriverVanished {
-                epoch,
-                seen,
-                grace_ms,
-            } => Self::DriverVanished(wire::DriverVanished {
-                epoch: epoch.0,
-                grace_ms,
-                seen_seq: seen.0,
-            }),
-            ExternalCommand::SettleEffect {
-                effect,
-                verdict,
-                reason,
-                seen,
-            } => Self::SettleEffect(wire::SettleEffect {
-                effect: Some(effect.into()),
-                verdict: Some(verdict.into()),
-                reason,
-                seen_seq: seen.0,
-            }),
-            ExternalCommand::SettleObligation {
-                obligation,
-                retry,
-                reason,
-                seen,
-            } => Self::SettleObligation(wire::SettleObligation {
-                obligation: Some(obligation.into()),
-                retry,
-                reason,
-                seen_seq: seen.0,
-            }),
-            ExternalCommand::RetryRun { reason, seen } => Self::RetryRun(wire::RetryRun {
-                reason,
-                seen_seq: seen.0,
-            }),
-            ExternalCommand::ReleaseClaim {
-                claimed,
-                until,
-                reason,
-            } => Self::ReleaseClaim(wire::ReleaseClaim {
-                claimed: Some(claimed.into()),
-                until_us: until.as_micros(),
-                reason,
-            }),
-            // The server reads the last entry.
-            ExternalCommand::Retire { reason, .. } => Self::Retire(wire::Retire { reason }),
+/// The call that sends a command from outside.
+pub(super) fn call(
+    run: Option<v1::RunId>,
+    context: Option<v1::RequestContext>,
+    command: ExternalCommand,
+) -> RunCall {
+    match command {
+        ExternalCommand::Signal {
+            gate,
+            id,
+            answer,
+            seen,
+        } => v1::SignalRunRequest {
+            run,
+            context,
+            gate: gate.into(),
+            id: id.into(),
+            answer: Some(answer.into()),
+            seen_seq: seen.map(|seen| seen.0),
         }
+        .into(),
+        ExternalCommand::ExpireGate { gate } => v1::ExpireGateRequest {
+            run,
+            context,
+            gate: gate.into(),
+        }
+        .into(),
+        ExternalCommand::FireTimer { timer } => v1::FireTimerRequest {
+            run,
+            context,
+            timer: timer.into(),
+        }
+        .into(),
+        ExternalCommand::Cancel { reason } => v1::CancelRunRequest { run, context, reason }.into(),
+        ExternalCommand::DriverVanished {
+            epoch,
+            seen,
+            grace_ms,
+        } => v1::ReleaseVanishedDriverRequest {
+            run,
+            context,
+            epoch: epoch.0,
+            grace_ms,
+            seen_seq: seen.0,
+        }
+        .into(),
+        ExternalCommand::SettleEffect {
+            effect,
+            verdict,
+            reason,
+            seen,
+        } => v1::SettleEffectRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            verdict: Some(verdict.into()),
+            reason,
+            seen_seq: seen.0,
+        }
+        .into(),
+        ExternalCommand::SettleObligation {
+            obligation,
+            retry,
+            reason,
+            seen,
+        } => v1::SettleObligationRequest {
+            run,
+            context,
+            obligation: Some(obligation.into()),
+            verdict: Some(verdict(retry)),
+            reason,
+            seen_seq: seen.0,
+        }
+        .into(),
+        ExternalCommand::RetryRun { reason, seen } => v1::RetryRunRequest {
+            run,
+            context,
+            reason,
+            seen_seq: seen.0,
+        }
+        .into(),
+        ExternalCommand::ReleaseClaim {
+            claimed,
+            until,
+            reason,
+        } => v1::ReleaseClaimRequest {
+            run,
+            context,
+            claimed: Some(claimed.into()),
+            until_us: until.as_micros(),
+            reason,
+        }
+        .into(),
+        // The server reads the last entry.
+        ExternalCommand::Retire { reason, .. } => v1::RetireRunRequest { run, context, reason }.into(),
+    }
+}
+
+const fn verdict(retry: bool) -> v1::settle_obligation_request::Verdict {
+    use v1::settle_obligation_request::{Done, TryAgain, Verdict};
+    match retry {
+        true => Verdict::TryAgain(TryAgain {}),
+        false => Verdict::Done(Done {}),
     }
 }

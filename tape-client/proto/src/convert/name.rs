@@ -1,8 +1,10 @@
 //! Names and keys.
 
-use super::field::{InvalidField, name, required};
+use super::field::{InvalidField, name, optional_name, required};
 use crate::v1;
 use bytes::Bytes;
+use tape_core::command::Command;
+use tape_core::entry::TraceParent;
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::{EffectId, Position, RequestId, RunId, SessionId, Tenant, ValueName};
 
@@ -132,8 +134,32 @@ fn small(field: &str, number: u32) -> Result<u16, InvalidField> {
         .map_err(|_| InvalidField::new(field, format!("is {number}, the limit is {}", u16::MAX)))
 }
 
+/// A command with its request id, its principal and its trace.
+pub(super) fn stamped<B>(context: Option<v1::RequestContext>, body: B) -> Result<Command<B>, InvalidField> {
+    let wire = context.ok_or_else(|| InvalidField::missing("context"))?;
+    let read = |wire: v1::RequestContext| {
+        let trace = wire.traceparent.map(TraceParent::try_from).transpose();
+        Ok(Command {
+            request: request_id(&wire.request_id)?,
+            principal: optional_name("principal", wire.principal.as_ref())?,
+            trace: trace.map_err(|error| InvalidField::new("traceparent", error.to_string()))?,
+            body,
+        })
+    };
+    read(wire).map_err(|error: InvalidField| error.within("context"))
+}
+
+/// What a request says of itself, for the wire.
+pub(super) fn context<B>(command: &Command<B>) -> Option<v1::RequestContext> {
+    Some(v1::RequestContext {
+        request_id: Bytes::copy_from_slice(command.request.0.as_bytes()),
+        principal: command.principal.clone().map(Into::into),
+        traceparent: command.trace.clone().map(Into::into),
+    })
+}
+
 /// A request id: the 16 bytes of a UUID, or its text.
-pub(super) fn request_id(bytes: &Bytes) -> Result<RequestId, InvalidField> {
+fn request_id(bytes: &Bytes) -> Result<RequestId, InvalidField> {
     let wrong = || InvalidField::new("request_id", "is not a UUID: 16 bytes, or its text");
     if let Ok(bytes) = <[u8; 16]>::try_from(bytes.as_ref()) {
         return Ok(RequestId(uuid::Uuid::from_bytes(bytes)));
@@ -145,9 +171,4 @@ pub(super) fn request_id(bytes: &Bytes) -> Result<RequestId, InvalidField> {
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(wrong)
-}
-
-/// The 16 bytes of a request id.
-pub(super) fn request_bytes(request: RequestId) -> Bytes {
-    Bytes::copy_from_slice(request.0.as_bytes())
 }

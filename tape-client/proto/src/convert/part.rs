@@ -45,21 +45,21 @@ impl From<Payload> for v1::Payload {
 impl TryFrom<v1::Deadline> for Deadline {
     type Error = InvalidField;
     fn try_from(wire: v1::Deadline) -> Result<Self, InvalidField> {
-        match wire.when {
-            Some(v1::deadline::When::AtUs(micros)) => Ok(Self::At(Timestamp::from_micros(micros))),
-            Some(v1::deadline::When::InMs(millis)) => Ok(Self::InMs(millis)),
-            None => Err(InvalidField::missing("when")),
+        match wire.time {
+            Some(v1::deadline::Time::AtUs(micros)) => Ok(Self::At(Timestamp::from_micros(micros))),
+            Some(v1::deadline::Time::InMs(millis)) => Ok(Self::InMs(millis)),
+            None => Err(InvalidField::missing("time")),
         }
     }
 }
 
 impl From<Deadline> for v1::Deadline {
     fn from(deadline: Deadline) -> Self {
-        let when = match deadline {
-            Deadline::At(at) => v1::deadline::When::AtUs(at.as_micros()),
-            Deadline::InMs(millis) => v1::deadline::When::InMs(millis),
+        let time = match deadline {
+            Deadline::At(at) => v1::deadline::Time::AtUs(at.as_micros()),
+            Deadline::InMs(millis) => v1::deadline::Time::InMs(millis),
         };
-        Self { when: Some(when) }
+        Self { time: Some(time) }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::field::{InvalidField, convert, known, name, optional_name};
 use crate::v1;
-use crate::v1::execute_response as wire;
+use crate::v1::reply as wire;
 use tape_core::entry::gate::AnsweredBy;
 use tape_core::entry::run::RunOutcome;
 use tape_core::id::{Epoch, Seq};
 use tape_core::reply::{Reply, ReplyResult};
 use tape_core::time::Timestamp;
 
-impl From<Reply> for v1::ExecuteResponse {
+impl From<Reply> for v1::Reply {
     fn from(reply: Reply) -> Self {
         Self {
             seq: reply.seq.0,
@@ -18,9 +18,9 @@ impl From<Reply> for v1::ExecuteResponse {
     }
 }
 
-impl TryFrom<v1::ExecuteResponse> for Reply {
+impl TryFrom<v1::Reply> for Reply {
     type Error = InvalidField;
-    fn try_from(wire: v1::ExecuteResponse) -> Result<Self, InvalidField> {
+    fn try_from(wire: v1::Reply) -> Result<Self, InvalidField> {
         let result = wire.result.ok_or_else(|| InvalidField::missing("result"))?;
         Ok(Self {
             seq: Seq(wire.seq),

@@ -1,8 +1,7 @@
 //! Sessions: their commands and their state.
 
-use super::command::stamped;
 use super::field::{InvalidField, name, optional, optional_name, required};
-use super::name::request_bytes;
+use super::name::{context, stamped};
 use crate::v1;
 use std::collections::BTreeMap;
 use tape_core::command::{Command, Rewind, SessionCommand};
@@ -64,7 +63,7 @@ impl TryFrom<v1::CreateSessionRequest> for SessionChange {
             session: session.clone(),
             state,
         };
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let command = stamped(wire.context, body)?;
         Ok(Self { session, command })
     }
 }
@@ -73,14 +72,14 @@ impl TryFrom<v1::AppendEventRequest> for SessionChange {
     type Error = InvalidField;
     fn try_from(wire: v1::AppendEventRequest) -> Result<Self, InvalidField> {
         let body = SessionCommand::Append {
-            event: name("event", &wire.event)?,
+            event: name("event_id", &wire.event_id)?,
             expected: wire.expected_seq.map(Seq),
             invocation: optional_name("invocation", wire.invocation.as_ref())?,
             author: wire.author,
             delta: optional("delta", wire.delta)?.unwrap_or_default(),
             content: required("content", wire.content)?,
         };
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let command = stamped(wire.context, body)?;
         Ok(Self {
             session: required("session", wire.session)?,
             command,
@@ -92,7 +91,7 @@ impl TryFrom<v1::DeleteSessionRequest> for SessionChange {
     type Error = InvalidField;
     fn try_from(wire: v1::DeleteSessionRequest) -> Result<Self, InvalidField> {
         let body = SessionCommand::Delete;
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let command = stamped(wire.context, body)?;
         Ok(Self {
             session: required("session", wire.session)?,
             command,
@@ -112,15 +111,11 @@ pub struct SessionRewind {
 impl TryFrom<v1::RewindSessionRequest> for SessionRewind {
     type Error = InvalidField;
     fn try_from(wire: v1::RewindSessionRequest) -> Result<Self, InvalidField> {
-        let to = stamped(
-            &wire.request_id,
-            wire.principal.as_ref(),
-            wire.traceparent,
-            Rewind {
-                to: Seq(wire.to_seq),
-                expected: wire.expected_seq.map(Seq),
-            },
-        )?;
+        let rewind = Rewind {
+            to: Seq(wire.to_seq),
+            expected: wire.expected_seq.map(Seq),
+        };
+        let to = stamped(wire.context, rewind)?;
         Ok(Self {
             session: required("session", wire.session)?,
             to,
@@ -144,15 +139,12 @@ pub enum SessionRequest {
 /// The request that sends `command` to `session`; none where the wire has none, as for commands that only servers send.
 #[must_use]
 pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> Option<SessionRequest> {
-    let (session, request_id) = (Some(session.into()), request_bytes(command.request));
-    let (principal, traceparent) = (command.principal.map(Into::into), command.trace.map(Into::into));
+    let (session, context) = (Some(session.into()), context(&command));
     let delta = |delta: Delta| (!delta.is_empty()).then(|| delta.into());
     Some(match command.body {
         SessionCommand::Create { state, .. } => SessionRequest::Create(v1::CreateSessionRequest {
             session,
-            request_id,
-            principal,
-            traceparent,
+            context,
             state: delta(state),
         }),
         SessionCommand::Append {
@@ -164,10 +156,8 @@ pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> 
             content,
         } => SessionRequest::Append(v1::AppendEventRequest {
             session,
-            request_id,
-            principal,
-            traceparent,
-            event: event.into(),
+            context,
+            event_id: event.into(),
             expected_seq: expected.map(|seq| seq.0),
             invocation: invocation.map(Into::into),
             author,
@@ -176,18 +166,11 @@ pub fn session_request(session: SessionId, command: Command<SessionCommand>) -> 
         }),
         SessionCommand::Rewind { to, expected, .. } => SessionRequest::Rewind(v1::RewindSessionRequest {
             session,
-            request_id,
-            principal,
-            traceparent,
+            context,
             to_seq: to.0,
             expected_seq: expected.map(|seq| seq.0),
         }),
-        SessionCommand::Delete => SessionRequest::Delete(v1::DeleteSessionRequest {
-            session,
-            request_id,
-            principal,
-            traceparent,
-        }),
+        SessionCommand::Delete => SessionRequest::Delete(v1::DeleteSessionRequest { session, context }),
         SessionCommand::MarkMerged { .. } => return None,
     })
 }

@@ -160,9 +160,9 @@ impl Room {
 }
 
 fn driver(driver: Driver) -> Option<view::Driver> {
-    use view::driver::Is;
-    let is = match driver {
-        Driver::Driven { holder, until } => Is::Driven(view::Lease {
+    use view::driver::State;
+    let state = match driver {
+        Driver::Driven { holder, until } => State::Driven(view::Lease {
             holder: holder.to_string(),
             until_us: until.as_micros(),
         }),
@@ -172,28 +172,28 @@ fn driver(driver: Driver) -> Option<view::Driver> {
             redrive_at,
             // `cancel_reason` says it.
             cancel: _,
-        } => Is::Alone(view::Alone {
+        } => State::Alone(view::Alone {
             last: last.map(|holder| holder.to_string()),
             since_us: since.as_micros(),
             redrive_us: redrive_at.as_micros(),
         }),
         Driver::Unneeded => return None,
     };
-    Some(view::Driver { is: Some(is) })
+    Some(view::Driver { state: Some(state) })
 }
 
 impl TryFrom<v1::GetRunResponse> for Driver {
     type Error = InvalidField;
 
     fn try_from(run: v1::GetRunResponse) -> Result<Self, InvalidField> {
-        use view::driver::Is;
-        Ok(match run.driver.and_then(|driver| driver.is) {
+        use view::driver::State;
+        Ok(match run.driver.and_then(|driver| driver.state) {
             None => Self::Unneeded,
-            Some(Is::Driven(lease)) => Self::Driven {
+            Some(State::Driven(lease)) => Self::Driven {
                 holder: name("driver.driven.holder", &lease.holder)?,
                 until: Timestamp::from_micros(lease.until_us),
             },
-            Some(Is::Alone(alone)) => Self::Alone {
+            Some(State::Alone(alone)) => Self::Alone {
                 last: optional_name("driver.alone.last", alone.last.as_ref())?,
                 since: Timestamp::from_micros(alone.since_us),
                 redrive_at: Timestamp::from_micros(alone.redrive_us),

@@ -1,8 +1,7 @@
 //! Values.
 
-use super::command::stamped;
 use super::field::{InvalidField, required};
-use super::name::request_bytes;
+use super::name::{context, stamped};
 use crate::v1;
 use tape_core::command::{Command, ValueCommand};
 use tape_core::id::{Tenant, ValueName};
@@ -26,7 +25,7 @@ impl TryFrom<v1::PutValueRequest> for ValueChange {
             value: required("value", wire.value)?,
             expected: wire.expected_version,
         };
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let command = stamped(wire.context, body)?;
         Ok(Self {
             tenant,
             name,
@@ -42,7 +41,7 @@ impl TryFrom<v1::DeleteValueRequest> for ValueChange {
         let body = ValueCommand::Delete {
             expected: wire.expected_version,
         };
-        let command = stamped(&wire.request_id, wire.principal.as_ref(), wire.traceparent, body)?;
+        let command = stamped(wire.context, body)?;
         Ok(Self {
             tenant,
             name,
@@ -63,22 +62,17 @@ pub enum ValueRequest {
 impl From<ValueChange> for ValueRequest {
     fn from(change: ValueChange) -> Self {
         let (value_id, command) = (Some((change.tenant, change.name).into()), change.command);
-        let request_id = request_bytes(command.request);
-        let (principal, traceparent) = (command.principal.map(Into::into), command.trace.map(Into::into));
+        let context = context(&command);
         match command.body {
             ValueCommand::Put { value, expected } => Self::Put(v1::PutValueRequest {
                 value_id,
-                request_id,
-                principal,
-                traceparent,
+                context,
                 value: Some(value.into()),
                 expected_version: expected,
             }),
             ValueCommand::Delete { expected } => Self::Delete(v1::DeleteValueRequest {
                 value_id,
-                request_id,
-                principal,
-                traceparent,
+                context,
                 expected_version: expected,
             }),
         }

@@ -1,231 +1,103 @@
 //! Commands of a worker.
 
+use super::command::{RunCall, requests};
 use super::field::{InvalidField, convert, known, name, optional, repeated, required};
 use crate::v1;
-use crate::v1::work::Command as Wire;
-use crate::v1::work::{
-    ClaimEffect, ClaimObligation, FinishClaimed, FinishObligation, LapseEffect, RecordObservation,
-    RenewEffectClaim, RenewObligationClaim, renew_effect_claim,
-};
 use tape_core::command::{Held, UndoOutcome, WorkerCommand};
-use tape_core::entry::obligation::ObligationId;
-use tape_core::id::{EffectId, Holder};
 
-impl TryFrom<Wire> for WorkerCommand {
-    type Error = InvalidField;
-    fn try_from(wire: Wire) -> Result<Self, InvalidField> {
-        let field = field(&wire);
-        read(wire).map_err(|error| error.within(field))
-    }
-}
-
-const fn field(wire: &Wire) -> &'static str {
-    match wire {
-        Wire::ClaimEffect(_) => "claim_effect",
-        Wire::FinishClaimed(_) => "finish_claimed",
-        Wire::LapseEffect(_) => "lapse_effect",
-        Wire::ClaimObservation(_) => "claim_observation",
-        Wire::RecordObservation(_) => "record_observation",
-        Wire::RenewEffectClaim(_) => "renew_effect_claim",
-        Wire::ClaimObligation(_) => "claim_obligation",
-        Wire::RenewObligationClaim(_) => "renew_obligation_claim",
-        Wire::FinishObligation(_) => "finish_obligation",
-    }
-}
-
-fn read(wire: Wire) -> Result<WorkerCommand, InvalidField> {
-    Ok(match wire {
-        Wire::ClaimEffect(c) => {
-            let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::ClaimEffect {
-                effect,
-                holder,
-                claim_ms,
-            }
-        }
-        Wire::ClaimObservation(c) => {
-            let (effect, holder, claim_ms) = effect_claim(c)?;
-            WorkerCommand::ClaimObservation {
-                effect,
-                holder,
-                claim_ms,
-            }
-        }
-        Wire::RenewEffectClaim(c) => WorkerCommand::RenewEffectClaim {
-            effect: required("effect", c.effect)?,
-            holder: name("holder", &c.holder)?,
-            held: c.held.map(Into::into),
-            claim_ms: c.claim_ms,
-        },
-        Wire::FinishClaimed(c) => WorkerCommand::FinishClaimed {
-            effect: required("effect", c.effect)?,
-            holder: name("holder", &c.holder)?,
-            attempt: c.attempt,
-            ending: required("ending", c.ending)?,
-        },
-        Wire::LapseEffect(c) => WorkerCommand::LapseEffect {
-            effect: required("effect", c.effect)?,
-        },
-        Wire::RecordObservation(c) => WorkerCommand::RecordObservation {
-            effect: required("effect", c.effect)?,
-            holder: name("holder", &c.holder)?,
-            observation: c.observation,
-            outcome: known::<v1::Outcome, _>("outcome", c.outcome)?,
-            result: required("result", c.result)?,
-            undo: optional("undo", c.undo)?,
-            undo_duplicates: repeated("undo_duplicates", c.undo_duplicates)?,
-            why: c.why,
-        },
-        Wire::ClaimObligation(c) => {
-            let (obligation, holder, claim_ms) = obligation_claim(c)?;
-            WorkerCommand::ClaimObligation {
-                obligation,
-                holder,
-                claim_ms,
-            }
-        }
-        Wire::RenewObligationClaim(c) => WorkerCommand::RenewObligationClaim {
-            obligation: required("obligation", c.obligation)?,
-            holder: name("holder", &c.holder)?,
-            attempt: c.attempt,
-            claim_ms: c.claim_ms,
-        },
-        Wire::FinishObligation(c) => finish_obligation(c)?,
-    })
-}
-
-fn effect_claim(wire: ClaimEffect) -> Result<(EffectId, Holder, u64), InvalidField> {
-    Ok((
-        required("effect", wire.effect)?,
-        name("holder", &wire.holder)?,
-        wire.claim_ms,
-    ))
-}
-
-fn obligation_claim(wire: ClaimObligation) -> Result<(ObligationId, Holder, u64), InvalidField> {
-    Ok((
-        required("obligation", wire.obligation)?,
-        name("holder", &wire.holder)?,
-        wire.claim_ms,
-    ))
-}
-
-fn finish_obligation(wire: FinishObligation) -> Result<WorkerCommand, InvalidField> {
-    use v1::work::finish_obligation::Outcome;
-    Ok(WorkerCommand::FinishObligation {
+requests! {
+    Work:
+    ClaimEffectRequest(wire) => WorkerCommand::ClaimEffect {
+        effect: required("effect", wire.effect)?,
+        holder: name("holder", &wire.holder)?,
+        claim_ms: wire.claim_ms,
+    };
+    ClaimObservationRequest(wire) => WorkerCommand::ClaimObservation {
+        effect: required("effect", wire.effect)?,
+        holder: name("holder", &wire.holder)?,
+        claim_ms: wire.claim_ms,
+    };
+    RenewEffectClaimRequest(wire) => WorkerCommand::RenewEffectClaim {
+        effect: required("effect", wire.effect)?,
+        holder: name("holder", &wire.holder)?,
+        held: wire.held.map(Into::into),
+        claim_ms: wire.claim_ms,
+    };
+    FinishEffectRequest(wire) => WorkerCommand::FinishClaimed {
+        effect: required("effect", wire.effect)?,
+        holder: name("holder", &wire.holder)?,
+        attempt: wire.attempt,
+        ending: required("ending", wire.ending)?,
+    };
+    LapseEffectRequest(wire) => WorkerCommand::LapseEffect {
+        effect: required("effect", wire.effect)?,
+    };
+    RecordObservationRequest(wire) => WorkerCommand::RecordObservation {
+        effect: required("effect", wire.effect)?,
+        holder: name("holder", &wire.holder)?,
+        observation: wire.observation,
+        outcome: known::<v1::Outcome, _>("outcome", wire.outcome)?,
+        result: required("result", wire.result)?,
+        undo: optional("undo", wire.undo)?,
+        undo_duplicates: repeated("undo_duplicates", wire.undo_duplicates)?,
+        why: wire.why,
+    };
+    ClaimObligationRequest(wire) => WorkerCommand::ClaimObligation {
+        obligation: required("obligation", wire.obligation)?,
+        holder: name("holder", &wire.holder)?,
+        claim_ms: wire.claim_ms,
+    };
+    RenewObligationClaimRequest(wire) => WorkerCommand::RenewObligationClaim {
         obligation: required("obligation", wire.obligation)?,
         holder: name("holder", &wire.holder)?,
         attempt: wire.attempt,
-        ending: match wire.outcome.ok_or_else(|| InvalidField::missing("outcome"))? {
-            Outcome::Done(result) => UndoOutcome::Done {
-                result: convert("done", result)?,
-            },
-            Outcome::Unknown(cause) => UndoOutcome::Unknown { cause },
-            Outcome::Retry(error) => UndoOutcome::Retry { error },
-            Outcome::Stuck(reason) => UndoOutcome::Stuck { reason },
-            Outcome::Unreached(error) => UndoOutcome::Unreached { error },
+        claim_ms: wire.claim_ms,
+    };
+    FinishObligationRequest(wire) => WorkerCommand::FinishObligation {
+        obligation: required("obligation", wire.obligation)?,
+        holder: name("holder", &wire.holder)?,
+        attempt: wire.attempt,
+        ending: read_undo_outcome(wire.outcome)?,
+    };
+}
+
+fn read_undo_outcome(
+    outcome: Option<v1::finish_obligation_request::Outcome>,
+) -> Result<UndoOutcome, InvalidField> {
+    use v1::finish_obligation_request::Outcome;
+    Ok(match outcome.ok_or_else(|| InvalidField::missing("outcome"))? {
+        Outcome::Done(result) => UndoOutcome::Done {
+            result: convert("done", result)?,
         },
+        Outcome::Unknown(cause) => UndoOutcome::Unknown { cause },
+        Outcome::Deferred(error) => UndoOutcome::Retry { error },
+        Outcome::Stuck(reason) => UndoOutcome::Stuck { reason },
+        Outcome::Unreached(error) => UndoOutcome::Unreached { error },
     })
 }
 
-impl From<WorkerCommand> for Wire {
-    fn from(command: WorkerCommand) -> Self {
-        match command {
-            WorkerCommand::ClaimEffect {
-                effect,
-                holder,
-                claim_ms,
-            } => Self::ClaimEffect(write_effect_claim(effect, holder, claim_ms)),
-            WorkerCommand::ClaimObservation {
-                effect,
-                holder,
-                claim_ms,
-            } => Self::ClaimObservation(write_effect_claim(effect, holder, claim_ms)),
-            WorkerCommand::RenewEffectClaim {
-                effect,
-                holder,
-                held,
-                claim_ms,
-            } => Self::RenewEffectClaim(RenewEffectClaim {
-                effect: Some(effect.into()),
-                holder: holder.into(),
-                claim_ms,
-                held: held.map(Into::into),
-            }),
-            WorkerCommand::FinishClaimed {
-                effect,
-                holder,
-                attempt,
-                ending,
-            } => Self::FinishClaimed(FinishClaimed {
-                effect: Some(effect.into()),
-                holder: holder.into(),
-                attempt,
-                ending: Some(ending.into()),
-            }),
-            WorkerCommand::LapseEffect { effect } => Self::LapseEffect(LapseEffect {
-                effect: Some(effect.into()),
-            }),
-            WorkerCommand::RecordObservation {
-                effect,
-                holder,
-                observation,
-                outcome,
-                result,
-                undo,
-                undo_duplicates,
-                why,
-            } => Self::RecordObservation(RecordObservation {
-                effect: Some(effect.into()),
-                holder: holder.into(),
-                observation,
-                outcome: v1::Outcome::from(outcome).into(),
-                result: Some(result.into()),
-                undo: undo.map(Into::into),
-                undo_duplicates: undo_duplicates.into_iter().map(Into::into).collect(),
-                why,
-            }),
-            WorkerCommand::ClaimObligation {
-                obligation,
-                holder,
-                claim_ms,
-            } => Self::ClaimObligation(write_obligation_claim(obligation, holder, claim_ms)),
-            WorkerCommand::RenewObligationClaim {
-                obligation,
-                holder,
-                attempt,
-                claim_ms,
-            } => Self::RenewObligationClaim(RenewObligationClaim {
-                obligation: Some(obligation.into()),
-                holder: holder.into(),
-                claim_ms,
-                attempt,
-            }),
-            WorkerCommand::FinishObligation {
-                obligation,
-                holder,
-                attempt,
-                ending,
-            } => Self::FinishObligation(FinishObligation {
-                obligation: Some(obligation.into()),
-                holder: holder.into(),
-                attempt,
-                outcome: Some(write_undo_outcome(ending)),
-            }),
-        }
+fn write_undo_outcome(ending: UndoOutcome) -> v1::finish_obligation_request::Outcome {
+    use v1::finish_obligation_request::Outcome;
+    match ending {
+        UndoOutcome::Done { result } => Outcome::Done(result.into()),
+        UndoOutcome::Unknown { cause } => Outcome::Unknown(cause),
+        UndoOutcome::Retry { error } => Outcome::Deferred(error),
+        UndoOutcome::Stuck { reason } => Outcome::Stuck(reason),
+        UndoOutcome::Unreached { error } => Outcome::Unreached(error),
     }
 }
 
-impl From<renew_effect_claim::Held> for Held {
-    fn from(wire: renew_effect_claim::Held) -> Self {
+impl From<v1::renew_effect_claim_request::Held> for Held {
+    fn from(wire: v1::renew_effect_claim_request::Held) -> Self {
+        use v1::renew_effect_claim_request::Held as Wire;
         match wire {
-            renew_effect_claim::Held::Attempt(attempt) => Self::Attempt(attempt),
-            renew_effect_claim::Held::Observation(observation) => Self::Observation(observation),
+            Wire::Attempt(attempt) => Self::Attempt(attempt),
+            Wire::Observation(observation) => Self::Observation(observation),
         }
     }
 }
 
-impl From<Held> for renew_effect_claim::Held {
+impl From<Held> for v1::renew_effect_claim_request::Held {
     fn from(held: Held) -> Self {
         match held {
             Held::Attempt(attempt) => Self::Attempt(attempt),
@@ -234,29 +106,132 @@ impl From<Held> for renew_effect_claim::Held {
     }
 }
 
-fn write_undo_outcome(ending: UndoOutcome) -> v1::work::finish_obligation::Outcome {
-    use v1::work::finish_obligation::Outcome;
-    match ending {
-        UndoOutcome::Done { result } => Outcome::Done(result.into()),
-        UndoOutcome::Unknown { cause } => Outcome::Unknown(cause),
-        UndoOutcome::Retry { error } => Outcome::Retry(error),
-        UndoOutcome::Stuck { reason } => Outcome::Stuck(reason),
-        UndoOutcome::Unreached { error } => Outcome::Unreached(error),
-    }
-}
-
-fn write_effect_claim(effect: EffectId, holder: Holder, claim_ms: u64) -> ClaimEffect {
-    ClaimEffect {
-        effect: Some(effect.into()),
-        holder: holder.into(),
-        claim_ms,
-    }
-}
-
-fn write_obligation_claim(obligation: ObligationId, holder: Holder, claim_ms: u64) -> ClaimObligation {
-    ClaimObligation {
-        obligation: Some(obligation.into()),
-        holder: holder.into(),
-        claim_ms,
+/// The call that sends a worker's command.
+pub(super) fn call(
+    run: Option<v1::RunId>,
+    context: Option<v1::RequestContext>,
+    command: WorkerCommand,
+) -> RunCall {
+    match command {
+        WorkerCommand::ClaimEffect {
+            effect,
+            holder,
+            claim_ms,
+        } => v1::ClaimEffectRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            holder: holder.into(),
+            claim_ms,
+        }
+        .into(),
+        WorkerCommand::ClaimObservation {
+            effect,
+            holder,
+            claim_ms,
+        } => v1::ClaimObservationRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            holder: holder.into(),
+            claim_ms,
+        }
+        .into(),
+        WorkerCommand::RenewEffectClaim {
+            effect,
+            holder,
+            held,
+            claim_ms,
+        } => v1::RenewEffectClaimRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            holder: holder.into(),
+            claim_ms,
+            held: held.map(Into::into),
+        }
+        .into(),
+        WorkerCommand::FinishClaimed {
+            effect,
+            holder,
+            attempt,
+            ending,
+        } => v1::FinishEffectRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            holder: holder.into(),
+            attempt,
+            ending: Some(ending.into()),
+        }
+        .into(),
+        WorkerCommand::LapseEffect { effect } => v1::LapseEffectRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+        }
+        .into(),
+        WorkerCommand::RecordObservation {
+            effect,
+            holder,
+            observation,
+            outcome,
+            result,
+            undo,
+            undo_duplicates,
+            why,
+        } => v1::RecordObservationRequest {
+            run,
+            context,
+            effect: Some(effect.into()),
+            holder: holder.into(),
+            observation,
+            outcome: v1::Outcome::from(outcome).into(),
+            result: Some(result.into()),
+            undo: undo.map(Into::into),
+            undo_duplicates: undo_duplicates.into_iter().map(Into::into).collect(),
+            why,
+        }
+        .into(),
+        WorkerCommand::ClaimObligation {
+            obligation,
+            holder,
+            claim_ms,
+        } => v1::ClaimObligationRequest {
+            run,
+            context,
+            obligation: Some(obligation.into()),
+            holder: holder.into(),
+            claim_ms,
+        }
+        .into(),
+        WorkerCommand::RenewObligationClaim {
+            obligation,
+            holder,
+            attempt,
+            claim_ms,
+        } => v1::RenewObligationClaimRequest {
+            run,
+            context,
+            obligation: Some(obligation.into()),
+            holder: holder.into(),
+            claim_ms,
+            attempt,
+        }
+        .into(),
+        WorkerCommand::FinishObligation {
+            obligation,
+            holder,
+            attempt,
+            ending,
+        } => v1::FinishObligationRequest {
+            run,
+            context,
+            obligation: Some(obligation.into()),
+            holder: holder.into(),
+            attempt,
+            outcome: Some(write_undo_outcome(ending)),
+        }
+        .into(),
     }
 }

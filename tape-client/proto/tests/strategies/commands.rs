@@ -12,7 +12,6 @@ use tape_core::command::{
 use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Outcome, Semantics, Undo};
 use tape_core::entry::TraceParent;
 use tape_core::entry::decision::Usage;
-use tape_core::entry::run::Lineage;
 use tape_core::fingerprint::{Fingerprint, Part};
 use tape_core::id::{Epoch, RequestId, RunId, Seq, SessionId};
 use tape_core::payload::Digest;
@@ -345,18 +344,12 @@ pub(crate) fn outside_command() -> BoxedStrategy<ExternalCommand> {
 }
 
 pub(crate) fn begin(run: RunId) -> impl Strategy<Value = Begin> {
-    let lineage = (self::run(), any::<u64>()).prop_map(|(run, through)| Lineage {
-        run,
-        through: Seq(through),
+    let create = (btree_map(name(), text(), 0..3), payload());
+    let create = create.prop_map(|(labels, input)| Create {
+        labels,
+        input,
+        forked_from: None,
     });
-    let create =
-        (btree_map(name(), text(), 0..3), payload(), of(lineage)).prop_map(|(labels, input, forked_from)| {
-            Create {
-                labels,
-                input,
-                forked_from,
-            }
-        });
     (of(create), name(), any::<u64>(), of(any::<u64>()), any::<bool>()).prop_map(
         move |(create, holder, lease_ms, adopt, recovery)| Begin {
             run: run.clone(),

@@ -1,4 +1,5 @@
 //! Arbitrary words of the core.
+#![allow(dead_code, reason = "each test uses its part")]
 
 mod commands;
 
@@ -233,6 +234,7 @@ pub(crate) fn rejection() -> BoxedStrategy<Rejection> {
             (select(Limit::ALL), any::<u64>(), any::<u64>())
                 .prop_map(|(limit, max, given)| R::LimitExceeded { limit, max, given }),
             (select(Field::ALL), text()).prop_map(|(field, problem)| R::Invalid { field, problem }),
+            text().prop_map(|what| R::Erased { what }),
         ],
     ]
     .boxed()

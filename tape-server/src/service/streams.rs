@@ -1,58 +1,55 @@
-//! Calls on the entries of any stream.
+//! Streams of any kind: reading, erasing and checking them.
 
-use super::read::{chunks, send};
+use super::read::{chunks, named, send};
 use super::{Context, MESSAGE_BYTES, Messages, Sink, Stop};
 use crate::failure::{of_journal, of_store};
 use std::sync::Arc;
 use tape_api::argument::STREAMS;
 use tape_core::id::{Seq, StreamId};
 use tape_core::limits::PAGE_ENTRIES_MAX;
-use tape_proto::convert::{InvalidField, StreamErasure};
+use tape_proto::convert::{StreamErasure, Tenants};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_proto::v1::entries_server::Entries;
+use tape_proto::v1::stream_service_server::StreamService;
 use tape_store::contract::PageToken;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
-impl Entries for Context {
-    async fn erase(&self, request: Request<v1::EraseRequest>) -> Result<Response<v1::EraseResponse>, Status> {
-        self.answer(self.erase_entries(request.into_inner())).await
+impl StreamService for Context {
+    type GetStreamEndStream = Messages<v1::GetStreamEndResponse>;
+    type ReadStreamStream = Messages<v1::ReadStreamResponse>;
+    type CheckIndexStream = Messages<v1::CheckIndexResponse>;
+
+    async fn erase_entries(
+        &self,
+        request: Request<v1::EraseEntriesRequest>,
+    ) -> Result<Response<v1::EraseEntriesResponse>, Status> {
+        self.answer(self.erase(request.into_inner())).await
     }
 
-    async fn finish_erasures(
+    async fn list_streams(
         &self,
-        request: Request<v1::FinishErasuresRequest>,
-    ) -> Result<Response<v1::FinishErasuresResponse>, Status> {
-        self.answer(self.finish(request.into_inner())).await
-    }
-
-    async fn streams(
-        &self,
-        request: Request<v1::StreamsRequest>,
-    ) -> Result<Response<v1::StreamsResponse>, Status> {
+        request: Request<v1::ListStreamsRequest>,
+    ) -> Result<Response<v1::ListStreamsResponse>, Status> {
         self.answer(self.stream_page(request.into_inner())).await
     }
 
-    type EndStream = Messages<v1::EndResponse>;
-
-    async fn end(&self, request: Request<v1::EndRequest>) -> Result<Response<Self::EndStream>, Status> {
-        let stream = stream(&request.into_inner().stream)?;
+    async fn get_stream_end(
+        &self,
+        request: Request<v1::GetStreamEndRequest>,
+    ) -> Result<Response<Self::GetStreamEndStream>, Status> {
+        let stream = named("stream", request.into_inner().stream).map_err(Failure::from)?;
         self.stream(|context, sink| send_end(context, stream, sink))
     }
 
-    type ReadStream = Messages<v1::ReadResponse>;
-
-    async fn read(
+    async fn read_stream(
         &self,
         request: Request<v1::ReadStreamRequest>,
-    ) -> Result<Response<Self::ReadStream>, Status> {
+    ) -> Result<Response<Self::ReadStreamStream>, Status> {
         let request = request.into_inner();
-        let stream = stream(&request.stream)?;
+        let stream = named("stream", request.stream).map_err(Failure::from)?;
         self.stream(move |context, sink| send_entries(context, stream, Seq(request.after_seq), sink))
     }
-
-    type CheckIndexStream = Messages<v1::CheckIndexResponse>;
 
     async fn check_index(
         &self,
@@ -63,21 +60,20 @@ impl Entries for Context {
     }
 }
 
-fn stream(name: &str) -> Result<StreamId, Failure> {
-    let wrong = |error: tape_core::id::InvalidName| InvalidField::new("stream", error.problem.to_string());
-    Ok(name.parse().map_err(wrong)?)
-}
-
 fn page_token(token: String) -> Option<PageToken> {
     (!token.is_empty()).then_some(PageToken(token))
 }
 
 /// Sends where a stream ends, and its snapshot in parts.
-async fn send_end(context: Context, stream: StreamId, sink: Arc<Sink<v1::EndResponse>>) -> Result<(), Stop> {
+async fn send_end(
+    context: Context,
+    stream: StreamId,
+    sink: Arc<Sink<v1::GetStreamEndResponse>>,
+) -> Result<(), Stop> {
     let Some(head) = context.store().head(&stream).await? else {
         return Ok(());
     };
-    let mut message = v1::EndResponse {
+    let mut message = v1::GetStreamEndResponse {
         seq: head.seq.0,
         digest: head.digest.0.to_vec().into(),
         ..Default::default()
@@ -97,7 +93,7 @@ async fn send_entries(
     context: Context,
     stream: StreamId,
     mut after: Seq,
-    sink: Arc<Sink<v1::ReadResponse>>,
+    sink: Arc<Sink<v1::ReadStreamResponse>>,
 ) -> Result<(), Stop> {
     loop {
         let mut held = sink.page().await;
@@ -125,10 +121,10 @@ async fn check_index(
         .map(|finding| v1::check_index_response::Finding {
             kind: finding.problem.kind().to_owned(),
             problem: finding.problem.to_string(),
-            stream: finding.stream,
+            stream_name: finding.stream,
             corrected: finding.corrected,
         });
-    let size = |found: &v1::check_index_response::Finding| found.stream.len() + found.problem.len() + 32;
+    let size = |found: &v1::check_index_response::Finding| found.stream_name.len() + found.problem.len() + 32;
     for findings in chunks(found.collect(), size) {
         let message = v1::CheckIndexResponse {
             findings,
@@ -145,26 +141,26 @@ async fn check_index(
 }
 
 impl Context {
-    async fn stream_page(&self, request: v1::StreamsRequest) -> Result<v1::StreamsResponse, Failure> {
-        let (limit, from) = (STREAMS.of(request.page_size), page_token(request.page_token));
+    async fn stream_page(&self, wire: v1::ListStreamsRequest) -> Result<v1::ListStreamsResponse, Failure> {
+        let Tenants(tenant) = named("tenants", wire.tenants)?;
+        let (limit, from) = (STREAMS.of(wire.page_size), page_token(wire.page_token));
         let page = self.engine().streams(from.as_ref(), limit).await;
         let page = page.map_err(|error| of_store(&error))?;
-        Ok(v1::StreamsResponse {
-            streams: page.streams.iter().map(ToString::to_string).collect(),
-            unreadable: page.unreadable,
+        let wanted = |stream: &StreamId| tenant.as_ref().is_none_or(|tenant| stream.tenant() == tenant);
+        Ok(v1::ListStreamsResponse {
+            streams: page.streams.into_iter().filter(wanted).map(Into::into).collect(),
+            unreadable: if tenant.is_none() {
+                page.unreadable
+            } else {
+                Vec::new()
+            },
             next_page_token: page.next.map(|token| token.0).unwrap_or_default(),
         })
     }
 
-    async fn erase_entries(&self, wire: v1::EraseRequest) -> Result<v1::EraseResponse, Failure> {
+    async fn erase(&self, wire: v1::EraseEntriesRequest) -> Result<v1::EraseEntriesResponse, Failure> {
         let StreamErasure { stream, command } = wire.try_into()?;
         let reply = self.engine().erase(&stream, command).await.map_err(of_journal)?;
-        Ok(v1::EraseResponse { seq: reply.seq.0 })
-    }
-
-    async fn finish(&self, wire: v1::FinishErasuresRequest) -> Result<v1::FinishErasuresResponse, Failure> {
-        let stream = StreamId::try_from(wire)?;
-        self.engine().finish_erasures(&stream).await.map_err(of_journal)?;
-        Ok(v1::FinishErasuresResponse {})
+        Ok(v1::EraseEntriesResponse { seq: reply.seq.0 })
     }
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 
+#[allow(unused_imports, reason = "each test uses its part")]
 pub(crate) use commands::*;
 use proptest::collection::vec;
 use proptest::option::of;

@@ -105,7 +105,7 @@ impl Remote {
     }
 
     /// Renews a lease.
-    async fn renew(&self, request: v1::DriveRequest, lease_ms: u64) -> Result<v1::Reply, JournalError> {
+    async fn renew(&self, request: Box<v1::DriveRequest>, lease_ms: u64) -> Result<v1::Reply, JournalError> {
         let timeout = Duration::from_millis(lease_ms / RENEWALS_PER_LEASE).max(RENEWAL_TIMEOUT_MIN);
         self.link.within(timeout, self.renewals.ask(request)).await
     }

@@ -44,7 +44,6 @@ async fn count_up(mut values: ValueServiceClient<Channel>, rounds: u32) -> u32 {
             context: context(),
             value: text(&(now.version + 1).to_string()),
             expected_version: Some(now.version),
-            ..Default::default()
         };
         match values
             .put_value(put)
@@ -309,7 +308,6 @@ async fn a_session_keeps_events_and_state_and_can_be_rewound() {
         context: context(),
         seqs: vec![first],
         reason: "on request".into(),
-        ..Default::default()
     };
     let erased = entries.erase_entries(erase.clone()).await.unwrap().into_inner();
     assert_eq!(entries.erase_entries(erase).await.unwrap().into_inner(), erased);
@@ -319,7 +317,6 @@ async fn a_session_keeps_events_and_state_and_can_be_rewound() {
     let delete = v1::DeleteSessionRequest {
         session: session(),
         context: context(),
-        ..Default::default()
     };
     sessions.delete_session(delete).await.unwrap();
     let gone = Failure::from(&sessions.get_session(get(1)).await.unwrap_err());

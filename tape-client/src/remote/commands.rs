@@ -8,6 +8,7 @@ use tape_core::id::RunId;
 use tape_core::reply::Reply;
 use tape_proto::convert::{RunCall, run_call};
 use tape_proto::fitting;
+use tape_proto::v1;
 use tape_proto::v1::retention_service_client::RetentionServiceClient;
 use tape_proto::v1::work_service_client::WorkServiceClient;
 use tonic::transport::Channel;
@@ -30,6 +31,23 @@ impl Remote {
             RunCommand::Drive(_, DriverCommand::RenewLease { lease_ms }) => Some(*lease_ms),
             _ => None,
         };
+        match run_call(run.clone(), command) {
+            RunCall::Drive(request) => {
+                // It is moved often on its way.
+                let request = Box::new(fitting(request).map_err(failed)?);
+                let reply = match lease_ms {
+                    Some(lease_ms) => self.renew(request, lease_ms).await?,
+                    None => self.link.answer(self.commands.ask(request)).await?,
+                };
+                reply.try_into().map_err(failed)
+            }
+            // The future of a call is large, and drivers have no use for it.
+            call => Box::pin(self.call(call)).await,
+        }
+    }
+
+    /// Sends a command by its method.
+    async fn call(&self, call: RunCall) -> Result<Reply, JournalError> {
         macro_rules! unary {
             ($client:ident.$method:ident($request:ident)) => {{
                 let request = fitting($request).map_err(failed)?;
@@ -37,14 +55,11 @@ impl Remote {
                 self.link.ask(call).await?.try_into()
             }};
         }
-        let reply = match run_call(run.clone(), command) {
-            RunCall::Drive(request) => {
-                let request = fitting(request).map_err(failed)?;
-                match lease_ms {
-                    Some(lease_ms) => self.renew(request, lease_ms).await?,
-                    None => self.link.answer(self.commands.ask(request)).await?,
-                }
-                .try_into()
+        let reply = match call {
+            RunCall::Drive(command) => {
+                let command = Some(command);
+                let request = v1::DriveOnceRequest { command };
+                unary!(runs.drive_once(request))
             }
             RunCall::SignalRun(request) => unary!(runs.signal_run(request)),
             RunCall::CancelRun(request) => unary!(runs.cancel_run(request)),

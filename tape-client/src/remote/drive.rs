@@ -28,7 +28,7 @@ pub(super) struct Drive {
 
 #[derive(Debug)]
 struct Asked {
-    request: v1::DriveRequest,
+    request: Box<v1::DriveRequest>,
     answer: Answer,
 }
 
@@ -40,7 +40,7 @@ impl Drive {
         Self { commands }
     }
 
-    pub(super) async fn ask(&self, request: v1::DriveRequest) -> Result<v1::Reply, JournalError> {
+    pub(super) async fn ask(&self, request: Box<v1::DriveRequest>) -> Result<v1::Reply, JournalError> {
         let (answer, answered) = oneshot::channel();
         let gone = || JournalError::Unavailable("the connection was lost before the answer".into());
         self.commands
@@ -138,7 +138,7 @@ impl Connection {
         self.waiting.insert(self.calls, answer);
         // If the stream is gone, its answers end next, and that fails the waiting calls.
         request.call = self.calls;
-        let _ = self.send.send(request);
+        let _ = self.send.send(*request);
     }
 
     /// Works until the stream breaks, and returns its status; or until the client is gone.

@@ -105,6 +105,13 @@ impl From<Reply> for v1::DriveOnceResponse {
     }
 }
 
+impl TryFrom<v1::DriveOnceResponse> for Reply {
+    type Error = InvalidField;
+    fn try_from(wire: v1::DriveOnceResponse) -> Result<Self, InvalidField> {
+        required("reply", wire.reply)
+    }
+}
+
 /// The call that sends `command` to `run`.
 #[must_use]
 pub fn run_call(run: RunId, command: Command<RunCommand>) -> RunCall {

@@ -367,7 +367,7 @@ fn json_is_brought_into_the_form_of_the_page() {
     }
     for vector in document.vectors["floats"].as_array().unwrap() {
         let float: f64 = text(vector, "read").parse().unwrap();
-        assert_eq!(serde_json::to_string(&float).unwrap(), text(vector, "written"));
+        assert_eq!(tape_core::json::text(&float).unwrap(), text(vector, "written"));
     }
 }
 

@@ -122,7 +122,7 @@ fn in_one_form(string: &str) -> Cow<'_, str> {
     }
     let text: Result<String, _> = serde_json::from_str(string);
     text.and_then(|text| serde_json::to_string(&text))
-        .map_or(string.into(), Cow::Owned)
+        .map_or_else(|_| string.into(), Cow::Owned)
 }
 
 /// Splits a text that is known to be JSON.

@@ -293,29 +293,29 @@ fn amounts_of_budgets() {
         format!("b:{}", BUDGET_UNITS_MAX + 1),
         format!("b:{BUDGET_UNITS_MAX},b:1"),
     ];
-    let finish = |spent: &str| format!("finish #0.0 1 ok spent={spent}");
-    let ways: [(&[&str], &dyn Fn(&str) -> String); 4] = [
-        (&[], &|spends| format!("reserve #0 spends={spends}")),
-        (&[], &|spends| format!("decide #0 spent={spends}")),
-        (&["decide #0"], &|spends| {
-            format!("effect #0.0 inline idempotent reserve={spends}")
-        }),
-        (&["decide #0", "effect #0.0 inline idempotent"], &finish),
+    let ways: [(&[&str], &str); 4] = [
+        (&[], "reserve #0 spends="),
+        (&[], "decide #0 spent="),
+        (&["decide #0"], "effect #0.0 inline idempotent reserve="),
+        (
+            &["decide #0", "effect #0.0 inline idempotent"],
+            "finish #0.0 1 ok spent=",
+        ),
     ];
     for (before, way) in ways {
         let mut run = Quick::begun();
         run.line(&format!("budget b {BUDGET_UNITS_MAX}")).unwrap();
         before.iter().for_each(|line| drop(run.line(line).unwrap()));
         for more in &one_more {
-            over(run.line(&way(more)), Limit::BudgetUnits, most);
+            over(run.line(&format!("{way}{more}")), Limit::BudgetUnits, most);
         }
-        let uncountable = run.line(&way("b:18446744073709551615,b:18446744073709551615"));
+        let uncountable = run.line(&format!("{way}b:{max},b:{max}", max = u64::MAX));
         let bound = Limit::BudgetUnits;
         assert!(
             matches!(uncountable, Err(Rejection::LimitExceeded { limit, .. }) if limit == bound),
             "{uncountable:?}"
         );
-        run.line(&way(&format!("b:{BUDGET_UNITS_MAX}"))).unwrap();
+        run.line(&format!("{way}b:{BUDGET_UNITS_MAX}")).unwrap();
     }
 }
 

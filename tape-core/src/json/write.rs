@@ -121,7 +121,7 @@ mod tests {
 
     /// What the page says of a float that is above 0, said in another way: the digits are shifted within a row of zeros.
     fn by_the_page(digits: &str, exponent: i32) -> String {
-        if exponent >= 16 || exponent < -5 {
+        if !(-5..16).contains(&exponent) {
             let (first, rest) = digits.split_at(1);
             let point = if rest.is_empty() { "" } else { "." };
             let sign = if exponent < 0 { "-" } else { "+" };

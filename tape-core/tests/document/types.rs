@@ -16,8 +16,8 @@ pub(crate) enum Type {
     OneOf(Vec<String>),
     /// A text of a form, by the name of the form.
     Text(String),
-    List(Box<Type>),
-    Map(Box<Type>),
+    List(Box<Self>),
+    Map(Box<Self>),
     Delta,
     /// An object that a section describes.
     Object(String),

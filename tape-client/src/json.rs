@@ -1,16 +1,16 @@
-//! JSON of the agent's own values, in one canonical form: its digest must not depend on the order of a map, and numbers are recorded and
-//! sent exactly as the value was serialized.
+//! JSON of the agent's own values, in one canonical form: its digest must not depend on the order of a map nor on the release of a library,
+//! and numbers are recorded and sent exactly as the value was serialized.
 
 use crate::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tape_core::json::canonical;
+use tape_core::json;
 use tape_core::payload::Payload;
 
 /// The JSON text of `value`, the members of its objects sorted by name. It is never parsed on the way, so no number changes.
 pub(crate) fn text(what: &'static str, value: &(impl Serialize + ?Sized)) -> Result<String, Error> {
-    let text = serde_json::to_string(value).map_err(|error| Error::invalid(what, error))?;
-    canonical(&text).map_err(|error| Error::invalid(what, error))
+    let text = json::text(value).map_err(|error| Error::invalid(what, error))?;
+    json::canonical(&text).map_err(|error| Error::invalid(what, error))
 }
 
 /// The JSON text of `value` as a payload.

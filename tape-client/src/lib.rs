@@ -19,9 +19,10 @@
 //! # JSON
 //!
 //! A value that an agent gives as `impl Serialize` is written as JSON once, the members of its objects sorted by name. This text is
-//! recorded, sent and compared. A hash set has no fixed order and causes drift in the next process: use a sorted set. Numbers keep their
-//! digits; to keep them in the agent too, read a value as a type that holds them, such as `f64`, `u128` or `serde_json::value::RawValue`. A
-//! `serde_json::Value` reads `1.10` as `1.1` and has no `1e400`.
+//! recorded, sent and compared. Floats are written by a rule of Tape's own, and a text has one form, however it was escaped. A hash set
+//! has no fixed order and causes drift in the next process: use a sorted set. Numbers keep their digits; to keep them in the agent too, read
+//! a value as a type that holds them, such as `f64`, `u128` or `serde_json::value::RawValue`. A `serde_json::Value` reads `1.10` as `1.1`
+//! and has no `1e400`.
 //!
 //! Cargo features of `serde_json` apply to the whole program, whichever crate enables them. Tape switches on `float_roundtrip`, so that
 //! floats are read exactly, and `raw_value`. A program that switches on `arbitrary_precision` or `preserve_order` changes what its own

@@ -1,6 +1,6 @@
 //! Digests of model requests, small enough to record with every decision and detailed enough to explain drift.
 
-use crate::json::{InvalidJson, Letters};
+use crate::json::{self, InvalidJson, Letters};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX};
 use crate::payload::Digest;
 use serde::{Deserialize, Serialize};
@@ -56,11 +56,11 @@ impl Fingerprint {
     /// A [`Value`] may have lost digits of numbers already; [`Fingerprint::of_json_text`] keeps all of them.
     #[must_use]
     pub fn of_json(request: &Value) -> Self {
-        let text = request.to_string();
+        let text = json::text(request).unwrap_or_else(|_| request.to_string());
         Letters::parse(&text).map_or_else(|_| Self::of_bytes(text.as_bytes()), |letters| Self::of(&letters))
     }
 
-    /// As [`Fingerprint::of_json`], of a text. Numbers and strings are compared as written.
+    /// As [`Fingerprint::of_json`], of a text. Numbers are compared as written.
     ///
     /// # Errors
     /// [`InvalidJson`] where the text is not JSON.

@@ -1,16 +1,20 @@
-//! JSON texts in one canonical form, with every number and string kept as written.
+//! JSON texts in one canonical form, with every number kept as written.
 //!
 //! Recorded values are compared by digest and sent to upstreams as recorded. A number that is parsed and written again may change (`1.10`,
-//! `-0.0`, `1e400`, an integer of 30 digits). So this module splits texts without parsing their numbers and strings.
+//! `-0.0`, `1e400`, an integer of 30 digits). So this module splits texts without parsing their numbers. Strings and names have one form:
+//! another way to escape the same text is the same value.
+
+mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+pub use write::text;
 
 /// The deepest nesting of arrays and objects: the most that `serde_json` reads back.
 const DEPTH_MAX: u32 = 127;
 
-/// A JSON value as it is written. [`Display`](fmt::Display) writes it without white space, the members of objects sorted by name.
+/// A JSON value with its numbers as they are written. [`Display`](fmt::Display) writes it without white space, the members of objects sorted by name.
 ///
 /// ```
 /// use tape_core::json::Letters;
@@ -25,7 +29,7 @@ pub enum Letters<'a> {
     /// Elements in order.
     Array(Vec<Self>),
     /// A string, number, boolean or null: its text.
-    Scalar(&'a str),
+    Scalar(Cow<'a, str>),
 }
 
 /// A text is not JSON, or is nested too deeply.
@@ -72,7 +76,13 @@ pub fn word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// The one form of a JSON text: no white space, the members of objects sorted by name, everything else as written.
+/// The one form of a JSON text: no white space, the members of objects sorted by name, names and strings with no more escapes than JSON
+/// needs, everything else as written. A string with a lone surrogate is no text and stays as it is.
+///
+/// ```
+/// use tape_core::json::canonical;
+/// assert_eq!(canonical(r#"["\u0061\/", 1.10]"#).unwrap(), r#"["a/",1.10]"#);
+/// ```
 ///
 /// # Errors
 /// [`InvalidJson`] where the text is not JSON.
@@ -105,6 +115,16 @@ impl fmt::Display for Letters<'_> {
     }
 }
 
+/// The one form of a string, in its quotes.
+fn in_one_form(string: &str) -> Cow<'_, str> {
+    if !string.contains('\\') {
+        return string.into();
+    }
+    let text: Result<String, _> = serde_json::from_str(string);
+    text.and_then(|text| serde_json::to_string(&text))
+        .map_or_else(|_| string.into(), Cow::Owned)
+}
+
 /// Splits a text that is known to be JSON.
 struct Scanner<'a> {
     text: &'a str,
@@ -117,8 +137,8 @@ impl<'a> Scanner<'a> {
         match self.peek() {
             Some(b'{') => self.object(deeper()?),
             Some(b'[') => self.array(deeper()?),
-            Some(b'"') => Ok(Letters::Scalar(self.string())),
-            _ => Ok(Letters::Scalar(self.word())),
+            Some(b'"') => Ok(Letters::Scalar(in_one_form(self.string()))),
+            _ => Ok(Letters::Scalar(self.word().into())),
         }
     }
 
@@ -223,6 +243,21 @@ mod tests {
         assert_eq!(canonical(" [ ] ").unwrap(), "[]");
         assert_eq!(canonical("{ }").unwrap(), "{}");
         assert_eq!(canonical(r#"  "ä\n\\"  "#).unwrap(), r#""ä\n\\""#);
+    }
+
+    #[test]
+    fn a_text_has_one_form_however_it_is_escaped() {
+        for (string, form) in [
+            (r#""\u0061\/\u00e4\ud83d\ude00\u007f""#, "\"a/ä😀\u{7f}\""),
+            (r#""\u000a\u0008\u0022\u005c\u001F""#, r#""\n\b\"\\\u001f""#),
+            (r#""cut \ud83d""#, r#""cut \ud83d""#),
+            (r#""\ude00 \u0061""#, r#""\ude00 \u0061""#),
+        ] {
+            assert_eq!(canonical(string).unwrap(), form);
+            assert_eq!(canonical(form).unwrap(), form);
+            assert_eq!(canonical(&format!("[{string}]")).unwrap(), format!("[{form}]"));
+        }
+        assert!(canonical(r#"{"cut \ud83d":1}"#).is_err());
     }
 
     #[test]

@@ -38,8 +38,11 @@ pub const TIMERS_MAX: usize = 1_024;
 pub const BUFFERED_SIGNALS_MAX: usize = 256;
 /// Most budgets in one run.
 pub const BUDGETS_MAX: usize = 64;
-/// Highest limit of a budget, in units of its currency: every store and every client language counts up to it exactly.
-pub const BUDGET_UNITS_MAX: u64 = i64::MAX as u64;
+/// Highest number that a new entry has: programs that keep numbers as doubles read it exactly. Times are at most as far from 1970, in
+/// microseconds, which is in the year 2255. Entries of earlier builds may have higher ones.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// Highest limit of a budget and highest amount of it, in units of its currency.
+pub const BUDGET_UNITS_MAX: u64 = NUMBER_MAX;
 /// Deepest budget tree.
 pub const BUDGET_DEPTH_MAX: usize = 8;
 /// Most spends in one reservation.

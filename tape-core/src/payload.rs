@@ -167,7 +167,8 @@ impl Payload {
     /// Where the text is over [`PAYLOAD_BYTES_MAX`]; use [`Payload::new`] for values of unknown size.
     #[must_use]
     pub fn json(value: &serde_json::Value) -> Self {
-        Self::new(Self::JSON, value.to_string()).expect("the caller knows that the value is small")
+        let text = crate::json::text(value).expect("a value has a JSON form");
+        Self::new(Self::JSON, text).expect("the caller knows that the value is small")
     }
 
     /// What can be kept of `bytes`: all of them if they fit into a payload, otherwise an [`Unkept`] in their place. So an act that happened

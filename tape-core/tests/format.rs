@@ -8,6 +8,7 @@ mod document;
 use bytes::Bytes;
 use document::fields::{Fields, members};
 use document::samples::{Sample, all};
+use document::types::Type;
 use document::{Document, Section};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,10 @@ fn every_kind_has_exactly_the_fields_of_the_page() {
     }
     for (name, section) in document.kinds.iter().chain(&document.types) {
         for field in &section.fields {
+            if let Type::OneOf(words) = Type::of(&document, &field.of) {
+                let unseen = words.into_iter().find(|word| !fields.words.contains(word));
+                assert_eq!(unseen, None, "no entry has this word of {name} {}", field.name);
+            }
             let place = (name.clone(), field.name.clone());
             let (there, absent) = fields.seen[&place];
             assert!(there > 0, "no entry has {place:?}");
@@ -367,7 +372,7 @@ fn json_is_brought_into_the_form_of_the_page() {
     }
     for vector in document.vectors["floats"].as_array().unwrap() {
         let float: f64 = text(vector, "read").parse().unwrap();
-        assert_eq!(serde_json::to_string(&float).unwrap(), text(vector, "written"));
+        assert_eq!(tape_core::json::text(&float).unwrap(), text(vector, "written"));
     }
 }
 

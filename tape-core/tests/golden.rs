@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use support::names::{begin_command, payload, run_id};
-use tape_core::chain::{StreamTag, link, link_v1};
+use tape_core::chain::{Chain, StreamTag, link, link_v1};
 use tape_core::codec::{DecodeError, Stamp, StoredEntry, VERSION, decode, open, with_snapshot};
 use tape_core::decider::{restore, snapshot};
 use tape_core::entry::value;
@@ -43,8 +43,12 @@ fn stamp(full: bool) -> Stamp {
     }
 }
 
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
 fn file(kind: &str, form: &str, version: u32) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{kind}.{form}.v{version}.json"))
+    golden().join(format!("{kind}.{form}.v{version}.json"))
 }
 
 fn read(path: &PathBuf) -> StoredEntry {
@@ -153,6 +157,24 @@ fn an_entry_that_names_its_command_reads_and_writes_as_it_was_first_written() {
     assert_eq!(decode(&stored).unwrap(), entry);
 }
 
+/// It is decided two seconds before the entry before it: the clock was set back.
+#[test]
+fn an_entry_that_is_decided_before_the_last_one_reads_and_writes_as_it_was_first_written() {
+    let first = Stamp {
+        at: at(2_000),
+        ..stamp(true)
+    };
+    let (_, mut before) = tape_core::codec::seal(&tag(), &PREVIOUS, Seq(41), &first, put_body().into());
+    before.digest = PREVIOUS;
+    let mut chain = Chain::after(&run_id().into(), &before).unwrap();
+    let (entry, stored) = chain.seal(&stamp(true), put_body().into());
+    assert_eq!((entry.at, entry.decided_at), (at(2_000), at(0)));
+    let path = file("value.put", "late", VERSION);
+    update(&path, &stored);
+    assert_eq!(read(&path), stored);
+    assert_eq!(decode(&stored).unwrap(), entry);
+}
+
 #[test]
 fn every_file_is_read() {
     let files = |(form, bodies): (&str, Vec<EntryBody>)| -> Vec<PathBuf> {
@@ -164,11 +186,10 @@ fn every_file_is_read() {
         bodies.iter().flat_map(versions).collect()
     };
     let mut known: BTreeSet<PathBuf> = forms().into_iter().flat_map(files).collect();
-    known.insert(file("value.put", "bound", VERSION));
-    known.insert(file("value.put", "asked", VERSION));
+    known.extend(["bound", "asked", "late"].map(|form| file("value.put", form, VERSION)));
+    known.insert(golden().join("README.md"));
     known.retain(|path| path.exists());
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let found = std::fs::read_dir(directory)
+    let found = std::fs::read_dir(golden())
         .unwrap()
         .map(|file| file.unwrap().path());
     assert_eq!(found.collect::<BTreeSet<_>>(), known);

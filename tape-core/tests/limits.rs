@@ -8,15 +8,17 @@ use support::names::payload;
 use support::quick::{Quick, over};
 use support::run_line;
 use tape_core::command::AttemptOutcome;
-use tape_core::command::{DriverCommand, ExternalCommand, RunCommand};
+use tape_core::command::{DriverCommand, ExternalCommand, RecordDecision, RunCommand};
+use tape_core::entry::decision::Usage;
+use tape_core::entry::run::Lineage;
 use tape_core::fingerprint::{Fingerprint, Part};
-use tape_core::id::{BusinessKey, ConnectorName, Key, Scope, Tenant};
+use tape_core::id::{BusinessKey, ConnectorName, Key, Scope, Seq, Tenant};
 use tape_core::limits::*;
 use tape_core::payload::{Digest, InvalidPayload, Payload};
-use tape_core::reply::{Field, Limit, Rejection};
+use tape_core::reply::{Decided, Field, Limit, Rejection};
 use tape_core::run::Run;
 use tape_core::subject::Pattern;
-use tape_core::time::Timestamp;
+use tape_core::time::{Deadline, Timestamp};
 
 /// Checks that `max` commands made by `line` are accepted, and one more is refused.
 #[track_caller]
@@ -258,12 +260,6 @@ fn budgets() {
         Limit::BudgetUnits,
         most,
     );
-    let uncountable = ["most:18446744073709551615"; 2].join(",");
-    let exhausted = run.line(&format!("reserve #0 spends={uncountable}"));
-    assert!(
-        matches!(exhausted, Err(Rejection::BudgetExhausted { .. })),
-        "{exhausted:?}"
-    );
     let mut run = Quick::begun();
     run.line("budget b0 1").unwrap();
     for n in 1..BUDGET_DEPTH_MAX {
@@ -289,9 +285,136 @@ fn budgets() {
     }
 }
 
+/// Amounts that an entry records are bounded each and, of one budget, together.
+#[test]
+fn amounts_of_budgets() {
+    let most = usize::try_from(BUDGET_UNITS_MAX).unwrap();
+    let one_more = [
+        format!("b:{}", BUDGET_UNITS_MAX + 1),
+        format!("b:{BUDGET_UNITS_MAX},b:1"),
+    ];
+    let ways: [(&[&str], &str); 4] = [
+        (&[], "reserve #0 spends="),
+        (&[], "decide #0 spent="),
+        (&["decide #0"], "effect #0.0 inline idempotent reserve="),
+        (
+            &["decide #0", "effect #0.0 inline idempotent"],
+            "finish #0.0 1 ok spent=",
+        ),
+    ];
+    for (before, way) in ways {
+        let mut run = Quick::begun();
+        run.line(&format!("budget b {BUDGET_UNITS_MAX}")).unwrap();
+        before.iter().for_each(|line| drop(run.line(line).unwrap()));
+        for more in &one_more {
+            over(run.line(&format!("{way}{more}")), Limit::BudgetUnits, most);
+        }
+        let uncountable = run.line(&format!("{way}b:{max},b:{max}", max = u64::MAX));
+        let bound = Limit::BudgetUnits;
+        assert!(
+            matches!(uncountable, Err(Rejection::LimitExceeded { limit, .. }) if limit == bound),
+            "{uncountable:?}"
+        );
+        run.line(&format!("{way}b:{BUDGET_UNITS_MAX}")).unwrap();
+    }
+}
+
+/// The field of a refusal for a number over [`NUMBER_MAX`].
+#[track_caller]
+fn invalid(found: Result<Decided, Rejection>) -> Field {
+    match found {
+        Err(Rejection::Invalid { field, problem }) => {
+            assert!(problem.contains(&NUMBER_MAX.to_string()), "{problem}");
+            field
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn usage() {
+    let record = |usage: Usage| {
+        let mut run = Quick::begun();
+        let RunCommand::Drive(_, DriverCommand::RecordDecision(decision)) =
+            run_line::command("decide #0", &run.state)
+        else {
+            panic!("a decision")
+        };
+        run.drive(DriverCommand::RecordDecision(RecordDecision {
+            usage,
+            ..decision
+        }))
+    };
+    let usage = |number: [u64; 3]| Usage {
+        input_tokens: number[0],
+        output_tokens: number[1],
+        cost_micro_usd: number[2],
+    };
+    record(usage([NUMBER_MAX; 3])).unwrap();
+    for over in 0..3 {
+        let mut numbers = [NUMBER_MAX; 3];
+        numbers[over] += 1;
+        assert_eq!(invalid(record(usage(numbers))), Field::Command);
+    }
+}
+
+/// A time, and a wait that ends at it, are within the numbers that an entry has, counted in microseconds. The journal's time is 0.
+#[test]
+fn times() {
+    let most = i64::try_from(NUMBER_MAX).unwrap();
+    let at = |micros| Deadline::At(Timestamp::from_micros(micros));
+    let right = [at(most), at(-most), Deadline::InMs(NUMBER_MAX / 1_000)];
+    let wrong = [
+        at(most + 1),
+        at(-most - 1),
+        at(i64::MIN),
+        Deadline::InMs(NUMBER_MAX / 1_000 + 1),
+        Deadline::InMs(u64::MAX),
+    ];
+    let gate = |deadline| DriverCommand::OpenGate {
+        gate: "g".parse().unwrap(),
+        deadline: Some(deadline),
+    };
+    let timer = |due| DriverCommand::SetTimer {
+        timer: "t".parse().unwrap(),
+        due,
+        note: payload("note"),
+    };
+    let suspend = |resume| DriverCommand::Suspend {
+        seen: Seq(2),
+        resume: Some(resume),
+    };
+    let ways: [(&dyn Fn(Deadline) -> DriverCommand, Field); 3] = [
+        (&gate, Field::Command),
+        (&timer, Field::Command),
+        (&suspend, Field::Resume),
+    ];
+    for (way, field) in ways {
+        for wrong in wrong {
+            assert_eq!(invalid(Quick::begun().drive(way(wrong))), field, "{wrong:?}");
+        }
+        for right in right {
+            Quick::begun().drive(way(right)).unwrap();
+        }
+    }
+}
+
+/// No build replays a fork, so none is begun: its effects would happen again.
+#[test]
+fn forks() {
+    let mut begin = support::names::begin("a1", 1_000);
+    let create = begin.create.as_mut().unwrap();
+    create.forked_from = Some(Lineage {
+        run: support::names::run_id(),
+        through: Seq(9),
+    });
+    let refused = Quick::<Run>::default().ask(RunCommand::Begin(begin)).unwrap_err();
+    assert_eq!(refused.to_string(), "run: forks are not built yet");
+}
+
 #[test]
 fn fingerprints_and_names_of_models() {
-    let decide = |change: &dyn Fn(&mut tape_core::command::RecordDecision)| {
+    let decide = |change: &dyn Fn(&mut RecordDecision)| {
         let mut run = Quick::begun();
         let RunCommand::Drive(_, DriverCommand::RecordDecision(mut decision)) =
             run_line::command("decide #0", &run.state)

@@ -40,7 +40,7 @@ pub struct Create {
     pub labels: BTreeMap<Key, String>,
     /// What the agent is given.
     pub input: Payload,
-    /// The run whose prefix it replays.
+    /// The run whose prefix it is to replay. Forks are not built yet, so a command with one is refused.
     pub forked_from: Option<Lineage>,
 }
 

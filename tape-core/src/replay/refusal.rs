@@ -168,13 +168,15 @@ impl Refusals {
 
     pub(super) fn fold(&mut self, sample: &Recorded) {
         self.next = self.next.max(sample.n.saturating_add(1));
+        let bytes = sample.value.bytes();
+        let refused = bytes.and_then(|bytes| serde_json::from_slice::<Refused>(bytes).ok());
+        // What was refused was asked for after all refusals before it.
+        if let Some(refused) = &refused {
+            self.go_on(&refused.scope);
+        }
         if self.own.remove(&sample.n) {
             return;
         }
-        let refused = sample
-            .value
-            .bytes()
-            .and_then(|bytes| serde_json::from_slice(bytes).ok());
         if let Some(refused) = refused {
             let went_on = false;
             self.untold.insert(sample.n, Untold { refused, went_on });
@@ -307,6 +309,22 @@ mod tests {
             }
             refusals.drive_again();
             assert_eq!(refusals.tell(&at, of).is_some(), told, "{later:?}");
+        }
+    }
+
+    #[test]
+    fn a_further_refusal_is_what_an_agent_went_on_to_in_its_own_scope() {
+        let (at, of) = place();
+        let scope = |name: &str| Scope::root().child(name).unwrap();
+        for (later, told) in [("a", [0].as_slice()), ("b", &[])] {
+            let mut refusals = Refusals::default();
+            refusals.fold(&sample(&scope("a"), 0));
+            refusals.fold(&sample(&scope(later), 1));
+            refusals.drive_again();
+            for left in told {
+                assert_eq!(refusals.tell(&at, of), Some(refusal(*left)), "{later}");
+            }
+            assert_eq!(refusals.tell(&at, of), None, "{later}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! Budgets: a reservation never takes reserved and spent amounts over the limit.
 
 use super::Run;
-use super::check::room;
+use super::check::{room, units};
 use crate::budget::{Currency, Spend};
 use crate::entry::budget::{Opened, Released, Reserved};
 use crate::id::{BudgetName, Position};
-use crate::limits::{BUDGET_DEPTH_MAX, BUDGET_UNITS_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
+use crate::limits::{BUDGET_DEPTH_MAX, BUDGETS_MAX, SCOPES_MAX, SPENDS_MAX};
 use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,13 +54,7 @@ impl Run {
                 Err(exists)
             };
         }
-        if limit > BUDGET_UNITS_MAX {
-            return Err(Rejection::LimitExceeded {
-                limit: Limit::BudgetUnits,
-                max: BUDGET_UNITS_MAX,
-                given: limit,
-            });
-        }
+        units(limit)?;
         room(Limit::Budgets, self.budgets.len(), BUDGETS_MAX)?;
         if let Some(parent) = parent {
             self.check_parent(parent, currency)?;
@@ -96,14 +90,14 @@ impl Run {
         line.take(BUDGET_DEPTH_MAX)
     }
 
-    /// Refuses spends of budgets that do not exist.
+    /// Refuses spends of budgets that do not exist, and amounts, alone or together, that no budget has.
     pub(super) fn check_spends(&self, spends: &[Spend]) -> Result<(), Rejection> {
         room(Limit::Spends, spends.len().saturating_sub(1), SPENDS_MAX)?;
         let unknown = |spend: &&Spend| !self.budgets.contains_key(&spend.budget);
-        match spends.iter().find(unknown) {
-            None => Ok(()),
-            Some(spend) => Err(Rejection::none_named(Missing::Budget, &spend.budget)),
+        if let Some(spend) = spends.iter().find(unknown) {
+            return Err(Rejection::none_named(Missing::Budget, &spend.budget));
         }
+        self.totals(spends).into_values().try_for_each(units)
     }
 
     /// Refuses a reservation that exceeds what a budget, or an ancestor of it, has left.
@@ -122,8 +116,7 @@ impl Run {
         Ok(())
     }
 
-    /// The total of the spends for each budget, ancestors included. A total that saturates is more than any budget has left, see
-    /// [`BUDGET_UNITS_MAX`].
+    /// The total of the spends for each budget, ancestors included. One that saturates is over every bound.
     fn totals(&self, spends: &[Spend]) -> BTreeMap<BudgetName, u64> {
         let mut totals = BTreeMap::new();
         for spend in spends {

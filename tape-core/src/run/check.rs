@@ -2,8 +2,9 @@
 
 use crate::effect::Status;
 use crate::id::EffectId;
-use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::{BUDGET_UNITS_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
 use crate::reply::{Field, Limit, Rejection};
+use crate::time::{Deadline, Timestamp};
 
 /// Checks a text that an entry carries inline.
 pub(crate) fn text(field: Field, text: &str) -> Result<(), Rejection> {
@@ -35,6 +36,41 @@ pub(super) fn room(limit: Limit, count: usize, max: usize) -> Result<(), Rejecti
             given: count as u64 + 1,
         })
     }
+}
+
+/// Checks an amount of a budget, or its limit.
+pub(super) fn units(given: u64) -> Result<(), Rejection> {
+    if given <= BUDGET_UNITS_MAX {
+        return Ok(());
+    }
+    Err(Rejection::LimitExceeded {
+        limit: Limit::BudgetUnits,
+        max: BUDGET_UNITS_MAX,
+        given,
+    })
+}
+
+/// Checks a number of the caller's that an entry records and no other bound holds.
+pub(super) fn number(what: &str, given: u64) -> Result<(), Rejection> {
+    if given <= NUMBER_MAX {
+        return Ok(());
+    }
+    Err(Rejection::Invalid {
+        field: Field::Command,
+        problem: format!("{what} is at most {NUMBER_MAX}, {given} was given"),
+    })
+}
+
+/// The time that the caller asks for, where an entry can record it.
+pub(super) fn moment(field: Field, asked: Deadline, now: Timestamp) -> Result<Timestamp, Rejection> {
+    let at = asked.resolve(now);
+    if at.as_micros().unsigned_abs() <= NUMBER_MAX {
+        return Ok(at);
+    }
+    Err(Rejection::Invalid {
+        field,
+        problem: format!("{at} is more than {NUMBER_MAX} microseconds from 1970"),
+    })
 }
 
 /// Checks the length of a lease or claim.

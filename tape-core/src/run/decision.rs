@@ -1,10 +1,10 @@
 //! Decisions: each position is answered once.
 
 use super::Run;
-use super::check::room;
+use super::check::{number, room};
 use crate::budget::Spend;
 use crate::command::RecordDecision;
-use crate::entry::decision::Recorded;
+use crate::entry::decision::{Recorded, Usage};
 use crate::id::{Position, Scope};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX, NAME_BYTES_MAX, SCOPES_MAX};
 use crate::reply::{Decided, Limit, Rejection};
@@ -36,6 +36,7 @@ impl Run {
     pub(super) fn record_decision(&self, decision: &RecordDecision) -> Result<Decided, Rejection> {
         self.check_position(&decision.position)?;
         check_decision(decision)?;
+        check_usage(decision.usage)?;
         self.check_spends(&decision.spent)?;
         self.append(Recorded {
             position: decision.position.clone(),
@@ -89,6 +90,12 @@ impl Run {
         self.fold_reservation_released(position);
         self.charge(spent);
     }
+}
+
+fn check_usage(usage: Usage) -> Result<(), Rejection> {
+    number("the usage of input tokens", usage.input_tokens)?;
+    number("the usage of output tokens", usage.output_tokens)?;
+    number("the usage's cost", usage.cost_micro_usd)
 }
 
 fn check_decision(decision: &RecordDecision) -> Result<(), Rejection> {

@@ -70,7 +70,7 @@ impl Run {
                 state: state.clone(),
                 scope: Scope::root(),
             }),
-            C::Suspend { seen, resume } => self.suspend(*seen, resume.map(|d| d.resolve(now)), now),
+            C::Suspend { seen, resume } => self.suspend(*seen, *resume, now),
             C::Complete { output } => self.complete(output),
             C::Fail { error } => {
                 text(Field::Error, error)?;

@@ -1,14 +1,14 @@
 //! Gates: durable waits for a named signal. The first answer counts; later senders are told so.
 
 use super::Run;
-use super::check::room;
+use super::check::{moment, room};
 use crate::entry::EntryBody;
 use crate::entry::gate::{Answered, AnsweredBy, Opened, SignalReceived};
 use crate::id::{GateName, Principal, Scope, Seq, SignalId};
 use crate::limits::{BUFFERED_SIGNALS_MAX, GATES_MAX};
 use crate::payload::{ContentDigest, Payload};
 use crate::reply::decided;
-use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,10 @@ impl Run {
         asked: Option<Deadline>,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
+        let deadline = asked.map(|asked| moment(Field::Command, asked, now));
         let opened = EntryBody::from(Opened {
             gate: gate.clone(),
-            deadline: asked.map(|asked| asked.resolve(now)),
+            deadline: deadline.transpose()?,
             asked,
             scope: Scope::root(),
         });

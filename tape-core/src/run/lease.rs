@@ -187,6 +187,16 @@ impl Run {
 
     pub(super) fn begin(&self, begin: &Begin, now: Now) -> Result<Decided, Rejection> {
         lease_length(begin.lease_ms)?;
+        if begin
+            .create
+            .as_ref()
+            .is_some_and(|create| create.forked_from.is_some())
+        {
+            return Err(Rejection::Invalid {
+                field: Field::Run,
+                problem: "forks are not built yet".to_owned(),
+            });
+        }
         match &self.phase {
             Phase::New => self.begin_new(begin, now.at()),
             Phase::Ended { ending } => Ok(self.already(ReplyResult::Ended {
@@ -515,7 +525,7 @@ fn begun(run: &RunId, create: &Create) -> Result<Begun, Rejection> {
         run: run.clone(),
         labels: create.labels.clone(),
         input: create.input.clone(),
-        forked_from: create.forked_from.clone(),
+        forked_from: None,
     })
 }
 

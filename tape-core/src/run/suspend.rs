@@ -1,10 +1,11 @@
 //! Suspension: a run waits without a driver.
 
+use super::check::moment;
 use super::{Effect, Gate, Run};
 use crate::entry::run::Suspended;
 use crate::id::{EffectId, Seq};
 use crate::reply::{Decided, Field, Rejection};
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
 
 impl Run {
     /// Only a driver makes the next attempt at an inline effect. If the run is suspended before that attempt, it is driven again when the
@@ -12,7 +13,7 @@ impl Run {
     pub(super) fn suspend(
         &self,
         seen: Seq,
-        resume_at: Option<Timestamp>,
+        resume: Option<Deadline>,
         now: Timestamp,
     ) -> Result<Decided, Rejection> {
         self.is_there(seen)?;
@@ -26,6 +27,9 @@ impl Run {
             });
         }
         let attempts = self.effects.values().filter(|effect| effect.is_drivers());
+        let resume_at = resume
+            .map(|asked| moment(Field::Resume, asked, now))
+            .transpose()?;
         let resume_at = attempts.filter_map(|effect| effect.due).chain(resume_at).min();
         if resume_at.is_none() && !self.will_be_woken() {
             return Err(Rejection::Invalid {

@@ -1,12 +1,12 @@
 //! Timers: a time that wakes the run.
 
 use super::Run;
-use super::check::room;
+use super::check::{moment, room};
 use crate::entry::timer::{Cancelled, Fired, Set};
 use crate::id::{Scope, Seq, TimerName};
 use crate::limits::TIMERS_MAX;
 use crate::payload::Payload;
-use crate::reply::{Decided, Limit, Missing, Rejection, ReplyResult};
+use crate::reply::{Decided, Field, Limit, Missing, Rejection, ReplyResult};
 use crate::time::Deadline;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl Run {
         room(Limit::Timers, self.timers.len(), TIMERS_MAX)?;
         self.append(Set {
             timer: timer.clone(),
-            due_at: asked.resolve(now),
+            due_at: moment(Field::Command, asked, now)?,
             note: note.clone(),
             asked: Some(asked),
             scope: Scope::root(),

@@ -1,10 +1,11 @@
 //! Whether JSON has the fields that the page says, of the types that it says, in the order that it says.
 
-use super::{Document, Section};
+use super::types::Type;
+use super::{Document, Field, Section, schema, validator};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Compares entries with the page, and remembers which fields there were.
@@ -12,6 +13,9 @@ pub(crate) struct Fields<'a> {
     document: &'a Document,
     /// For each field of each section, how often it was there and how often it was not.
     pub(crate) seen: BTreeMap<(String, String), (u32, u32)>,
+    /// The words of fixed lists that there were.
+    pub(crate) words: BTreeSet<String>,
+    schema: Value,
 }
 
 impl<'a> Fields<'a> {
@@ -19,6 +23,8 @@ impl<'a> Fields<'a> {
         Self {
             document,
             seen: BTreeMap::new(),
+            words: BTreeSet::new(),
+            schema: schema::of(document),
         }
     }
 
@@ -37,6 +43,7 @@ impl<'a> Fields<'a> {
             "{name} has its fields in another order: {object}"
         );
         for field in &section.fields {
+            Self::check_dependent(name, field, &all);
             let (there, absent) = self
                 .seen
                 .entry((name.to_owned(), field.name.clone()))
@@ -48,58 +55,64 @@ impl<'a> Fields<'a> {
                 }
                 Some((_, value)) => {
                     *there += 1;
-                    self.check_type(&field.of, value, field.optional);
+                    assert!(
+                        !(field.optional && field.of == "flag" && value == "false"),
+                        "{name}: {object}"
+                    );
+                    self.check_type(&Type::of(self.document, &field.of), value);
                 }
             }
         }
     }
 
-    fn check_type(&mut self, of: &str, json: &str, optional: bool) {
-        if let Some(of) = of.strip_prefix("list of ") {
-            let all: Vec<Box<RawValue>> = serde_json::from_str(json).unwrap();
-            all.iter().for_each(|one| self.check_type(of, one.get(), false));
-        } else if let Some(of) = of.strip_prefix("map of ") {
-            let all = members(json);
-            assert!(all.is_sorted_by_key(|(name, _)| name.clone()), "{json}");
-            all.iter().for_each(|(_, one)| self.check_type(of, one, false));
-        } else if let Some(section) = self.document.types.get(of) {
-            // A currency is a text or an object.
-            if json.starts_with('{') {
-                self.check(of, section, json);
-            } else {
-                assert_eq!(of, "currency");
-                assert!(["\"micro_usd\"", "\"tokens\""].contains(&json), "{json}");
+    fn check_type(&mut self, of: &Type, json: &str) {
+        match of {
+            Type::List(of) => {
+                let all: Vec<Box<RawValue>> = serde_json::from_str(json).unwrap();
+                all.iter().for_each(|one| self.check_type(of, one.get()));
             }
-        } else {
-            let value: Value = serde_json::from_str(json).unwrap();
-            assert!(is(of, &value, optional), "{json} is not a {of}");
+            Type::Map(of) => {
+                let all = members(json);
+                assert!(all.is_sorted_by_key(|(name, _)| name.clone()), "{json}");
+                all.iter().for_each(|(_, one)| self.check_type(of, one));
+            }
+            Type::Object(name) => {
+                let section = &self.document.types[name];
+                match serde_json::from_str(json).unwrap() {
+                    Value::String(text) => assert!(section.or_texts.contains(&text), "{json} is no {name}"),
+                    _ => self.check(name, section, json),
+                }
+            }
+            Type::OneOf(words) => {
+                let word: String = serde_json::from_str(json).unwrap();
+                assert!(words.contains(&word), "{json} is not one of {words:?}");
+                self.words.insert(word);
+            }
+            other => {
+                let problem = validator::problem(
+                    &self.schema,
+                    &other.schema(),
+                    &serde_json::from_str(json).unwrap(),
+                );
+                assert_eq!(problem, None, "{json}");
+            }
         }
     }
-}
 
-fn is(of: &str, value: &Value, optional: bool) -> bool {
-    let below = |bits: u32| value.as_u64().is_some_and(|n| n < 1 << bits);
-    let hex = |len: usize| {
-        let digit = |c: char| c.is_ascii_hexdigit() && !c.is_ascii_uppercase();
-        value
-            .as_str()
-            .is_some_and(|text| text.len() == len && text.chars().all(digit))
-    };
-    match of {
-        "number" => value.is_u64(),
-        "u32" => below(32),
-        "u16" => below(16),
-        "time" => value.is_i64(),
-        "flag" => *value == Value::Bool(true) || (value.is_boolean() && !optional),
-        "digest" => hex(64),
-        "request id" => hex(32),
-        "text" | "scope" | "position" | "effect id" => value.is_string(),
-        "name" | "business key" => value.as_str().is_some_and(|text| !text.is_empty()),
-        "object" => value.is_object(),
-        "delta" => value
-            .as_object()
-            .is_some_and(|keys| keys.values().all(|value| value.is_string() || value.is_null())),
-        _ => panic!("the page has no type '{of}'"),
+    /// A field that depends on another is there exactly where that has one of some words.
+    fn check_dependent(name: &str, field: &Field, all: &[(String, String)]) {
+        let Some((other, words)) = &field.with else {
+            return;
+        };
+        let value = all.iter().find(|(member, _)| member == other);
+        let word: String = serde_json::from_str(&value.unwrap().1).unwrap();
+        let there = all.iter().any(|(member, _)| *member == field.name);
+        assert_eq!(
+            there,
+            words.contains(&word),
+            "{} of {name} where {other} is {word}",
+            field.name
+        );
     }
 }
 

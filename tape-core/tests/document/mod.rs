@@ -5,6 +5,10 @@
 pub(crate) mod fields;
 mod links;
 pub(crate) mod samples;
+mod schema;
+mod streams;
+pub(crate) mod types;
+mod validator;
 mod verifying;
 
 use serde_json::Value;
@@ -28,12 +32,22 @@ pub(crate) struct Section {
     pub(crate) payloads: Vec<String>,
     /// Paths of the fields that are words, in order.
     pub(crate) words: Vec<String>,
+    /// Whether an object of the type has exactly one of its members.
+    pub(crate) one_member: bool,
+    /// Texts that may stand in place of an object of the type.
+    pub(crate) or_texts: Vec<String>,
+    /// The first paragraph.
+    pub(crate) about: String,
+    introduced: bool,
 }
 
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) of: String,
     pub(crate) optional: bool,
+    /// The field and the words of it with which this one is always there, where it depends on another.
+    pub(crate) with: Option<(String, Vec<String>)>,
+    pub(crate) meaning: String,
 }
 
 impl Document {
@@ -73,7 +87,8 @@ impl Document {
             (false, "envelope".to_owned())
         } else {
             let heading = line.strip_prefix("#### ")?;
-            (!heading.starts_with("Type "), codes(heading).remove(0))
+            let is_type = heading.starts_with("Type ") || heading.starts_with("Members of ");
+            (!is_type, codes(heading).remove(0))
         };
         let sections = if is_kind { &mut self.kinds } else { &mut self.types };
         let before = sections.insert(name.clone(), Section::default());
@@ -88,22 +103,58 @@ impl Section {
             self.payloads = codes(line);
         } else if line.starts_with("Words: ") {
             self.words = codes(line);
+        } else if line.starts_with("Exactly one member.") {
+            self.one_member = true;
+            self.or_texts = codes(line);
         } else if line.starts_with("| `") {
-            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            let [name, of, present, _] = cells[..] else {
-                panic!("a row has four cells: {line}");
+            self.fields.push(Field::of_row(line));
+        } else if !self.introduced && !line.starts_with('|') {
+            self.introduced = line.is_empty() && !self.about.is_empty();
+            let space = if self.about.is_empty() || line.is_empty() {
+                ""
+            } else {
+                " "
             };
-            assert!(["always", "optional"].contains(&present), "{line}");
-            self.fields.push(Field {
-                name: codes(name).remove(0),
-                of: of.to_owned(),
-                optional: present == "optional",
-            });
+            self.about += &format!("{space}{line}");
         }
     }
 }
 
+impl Field {
+    fn of_row(line: &str) -> Self {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, of, present, meaning] = cells[..] else {
+            panic!("a row has four cells: {line}");
+        };
+        assert!(["always", "optional"].contains(&present), "{line}");
+        Self {
+            name: codes(name).remove(0),
+            of: of.to_owned(),
+            optional: present == "optional",
+            with: present_where(meaning),
+            meaning: meaning.to_owned(),
+        }
+    }
+}
+
+impl Field {
+    /// Whether readers take a value for the field where it is missing, though builds always write it.
+    pub(crate) fn is_read_as_missing(&self, section: &Section) -> bool {
+        let all = section.about.contains("Readers take a member that is missing as");
+        all || self.meaning.contains("readers take a missing one as")
+    }
+}
+
+/// The field and its words in `present where ... is ... or ...`.
+fn present_where(meaning: &str) -> Option<(String, Vec<String>)> {
+    let (_, said) = meaning.split_once("present where ")?;
+    let said = said.split([';', '.', '(']).next().unwrap();
+    let mut said = codes(said);
+    let field = said.remove(0);
+    Some((field, said))
+}
+
 /// What stands between pairs of backquotes.
-fn codes(text: &str) -> Vec<String> {
+pub(crate) fn codes(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

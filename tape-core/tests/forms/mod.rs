@@ -1,6 +1,7 @@
 //! Entries in every form that was ever written.
 
 mod bodies;
+mod variants;
 
 use crate::support::names::{effect, obligation, payload, run_id, session_id, spend};
 pub(crate) use bodies::bodies;
@@ -12,7 +13,7 @@ use tape_core::entry::effect::{AfterObservation, WorkLease};
 use tape_core::entry::run::RunOutcome;
 use tape_core::entry::{budget, effect as acts, gate, lease, obligation as undoing};
 use tape_core::entry::{run, session, timer};
-use tape_core::id::{Epoch, Key, Seq};
+use tape_core::id::{Epoch, Key, Scope, Seq};
 use tape_core::payload::Digest;
 use tape_core::time::Deadline;
 
@@ -218,7 +219,7 @@ fn given_up() -> Vec<EntryBody> {
 }
 
 /// Every form of every kind.
-pub(crate) fn forms() -> [(&'static str, Vec<EntryBody>); 6] {
+pub(crate) fn forms() -> [(&'static str, Vec<EntryBody>); 14] {
     [
         ("bare", bodies(false)),
         ("full", bodies(true)),
@@ -226,5 +227,13 @@ pub(crate) fn forms() -> [(&'static str, Vec<EntryBody>); 6] {
         ("unreached", unreached()),
         ("dated", dated()),
         ("given_up", given_up()),
+        ("by_a_person", variants::by_a_person()),
+        ("twice", variants::twice()),
+        ("inconclusive", variants::inconclusive()),
+        ("overdue", variants::overdue()),
+        ("read_only", variants::read_only()),
+        ("most", variants::most()),
+        ("of_the_app", variants::of_the_app()),
+        ("without_the_last", variants::without_the_last()),
     ]
 }

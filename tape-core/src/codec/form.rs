@@ -42,13 +42,12 @@ fn check_text(text: &str, envelope: &Known<'_>) -> Result<(), String> {
     }
     let written = serde_json::to_string(envelope).map_err(|error| error.to_string())?;
     let written = Letters::parse(&written).map_err(|error| error.to_string())?;
-    let mut found = Letters::parse(text).map_err(|error| error.to_string())?;
+    let found = Letters::parse(text).map_err(|error| error.to_string())?;
     found.check_texts().map_err(|error| error.to_string())?;
     check_letters(&written, &found)?;
     // Where something else cannot stand in the place of a null, the member is known.
-    if replace_nulls(Some(&written), &mut found)
-        && serde_json::from_str::<Known<'_>>(&found.to_string()).is_err()
-    {
+    let mut probe = String::new();
+    if write_probe(Some(&written), &found, &mut probe) && serde_json::from_str::<Known<'_>>(&probe).is_err() {
         return Err("a member that has no value is null instead of absent".to_owned());
     }
     Ok(())
@@ -111,32 +110,40 @@ fn check_letters(written: &Letters<'_>, found: &Letters<'_>) -> Result<(), Strin
     }
 }
 
-/// Replaces each null that was not written by what no member is, and tells whether there are any. Numbers that were not written become
-/// zero: those of unknown members may be of any size, which cannot be read in every order of members.
-fn replace_nulls(written: Option<&Letters<'_>>, found: &mut Letters<'_>) -> bool {
+/// Writes what was found with each null that was not written replaced by what no member is, and tells whether there are any. Numbers that
+/// were not written become zero: those of unknown members may be of any size, which cannot be read in every order of members.
+fn write_probe(written: Option<&Letters<'_>>, found: &Letters<'_>, probe: &mut String) -> bool {
+    let mut any = false;
     match found {
-        Letters::Object(members) => members.iter_mut().fold(false, |any, (name, value)| {
-            let written = written.and_then(|written| written.get(name));
-            replace_nulls(written, value) || any
-        }),
-        Letters::Array(elements) => {
-            let elements = elements.iter_mut().enumerate();
-            elements.fold(false, |any, (n, value)| {
-                replace_nulls(element(written, n), value) || any
-            })
+        Letters::Object(members) => {
+            probe.push('{');
+            for (n, (name, value)) in members.iter().enumerate() {
+                probe.push_str(if n == 0 { "" } else { "," });
+                probe.push_str(&serde_json::Value::from(name.as_ref()).to_string());
+                probe.push(':');
+                any |= write_probe(written.and_then(|written| written.get(name)), value, probe);
+            }
+            probe.push('}');
         }
-        Letters::Scalar(_) if written.is_some() => false,
-        Letters::Scalar("null") => {
-            *found = Letters::Object([("".into(), Letters::Scalar("0"))].into());
-            true
+        Letters::Array(elements) => {
+            probe.push('[');
+            for (n, value) in elements.iter().enumerate() {
+                probe.push_str(if n == 0 { "" } else { "," });
+                any |= write_probe(element(written, n), value, probe);
+            }
+            probe.push(']');
         }
         Letters::Scalar(text) => {
-            if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-                *text = "0";
-            }
-            false
+            let text: &str = text;
+            any = written.is_none() && text == "null";
+            probe.push_str(match written {
+                None if any => r#"{"":0}"#,
+                None if text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => "0",
+                _ => text,
+            });
         }
     }
+    any
 }
 
 fn element<'a, 'b>(written: Option<&'a Letters<'b>>, n: usize) -> Option<&'a Letters<'b>> {

@@ -409,7 +409,7 @@ async fn what_a_newer_build_wrote_is_not_proved() {
     let seeded = Seeded::new().await;
     seeded
         .execute(&format!(
-            "UPDATE entry SET envelope = replace(envelope, '\"v\":2', '\"v\":3') WHERE seq = 4 \
+            "UPDATE entry SET envelope = CAST(replace(CAST(envelope AS TEXT), '\"v\":2', '\"v\":3') AS BLOB) WHERE seq = 4 \
              AND stream = (SELECT id FROM stream WHERE name = '{STREAM}')"
         ))
         .await;

@@ -18,7 +18,6 @@ mod rewritten;
 
 use changes::Change;
 use journals::Base;
-use meaning::Meaning;
 use outsider::Outsider;
 use random::Random;
 use std::io::BufReader;
@@ -83,7 +82,7 @@ fn check(bases: &[Base], outsider: &mut Outsider, seed: u64, n: usize) -> Result
     if heads.is_some() {
         return Ok(());
     }
-    let counts = || Meaning::of(&change.data) != Meaning::of(&base.data);
+    let counts = || !base.meaning.is_that_of(&change.data);
     match (change.counts.unwrap_or_else(counts), mine) {
         (true, Verdict::Proved) => Err(format!("taken as whole: {told}")),
         (false, Verdict::Broken | Verdict::NotProved) => {
@@ -103,7 +102,7 @@ async fn every_change_that_counts_is_refused_by_both_verifiers_and_no_other() {
         let theirs = outsider.answer();
         assert_eq!(mine, Verdict::Proved, "{}: {why}", base.name);
         assert_eq!(theirs.0, Verdict::Proved, "{}: {}", base.name, theirs.1);
-        assert!(Meaning::of(&base.data).is_some());
+        assert!(base.meaning.is_that_of(&base.data));
     }
     let seed = setting("TAPE_SEED").map_or(SEED, |seed| seed as u64);
     let only = setting("TAPE_MUTATION");

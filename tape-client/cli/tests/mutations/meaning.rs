@@ -61,6 +61,47 @@ impl Meaning {
         let whole = !meaning.footer.is_empty() && meaning.streams.values().all(|stream| stream.ended);
         whole.then_some(meaning)
     }
+
+    /// Whether a file means what this one does, or lacks bytes that were erased in it and were still there.
+    pub(crate) fn is_that_of(&self, data: &[u8]) -> bool {
+        let Some(other) = Self::of(data) else { return false };
+        let streams = self.streams.iter().all(|(name, stream)| {
+            let other = other.streams.get(name);
+            other.is_some_and(|other| stream.is_that_of(other))
+        });
+        streams && self.streams.len() == other.streams.len() && self.footer == other.footer
+    }
+}
+
+impl Stream {
+    fn is_that_of(&self, other: &Self) -> bool {
+        let pairs = || self.lines.iter().zip(&other.lines);
+        let same = |mine: &Value, other: &Value| {
+            let mut without = mine.clone();
+            mine == other
+                || (self.erases(mine) && without["payload"].take().is_string() && {
+                    without.as_object_mut().unwrap().remove("payload");
+                    without == *other
+                })
+        };
+        self.lines.len() == other.lines.len() && pairs().all(|(mine, other)| same(mine, other))
+    }
+
+    /// Whether a later entry erases the bytes of this one.
+    fn erases(&self, line: &Value) -> bool {
+        let seq = &line["seq"];
+        self.lines.iter().any(|later| {
+            let envelope: Value = later["envelope"]
+                .as_str()
+                .map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+            let entry = &envelope["entry"];
+            entry["kind"] == "payload.erased"
+                && later["seq"].as_u64() > seq.as_u64()
+                && entry["body"]["entries"]
+                    .as_array()
+                    .is_some_and(|all| all.contains(seq))
+        })
+    }
 }
 
 fn known(line: &str) -> Option<(&'static str, Value)> {

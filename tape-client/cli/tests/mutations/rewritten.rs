@@ -3,7 +3,7 @@
 
 use crate::changes::Change;
 use crate::forgeries::Forged;
-use crate::journals::{Base, heads, written};
+use crate::journals::Base;
 use crate::random::Random;
 use serde_json::Value;
 
@@ -76,11 +76,6 @@ pub(crate) fn any(base: &Base, random: &mut Random) -> (Change, Base) {
         file.fit(begin);
         what = format!("line {} has {to} for {from}", at + 1);
     }
-    let rewritten = Base {
-        name: base.name.clone(),
-        heads: heads(&file.lines),
-        data: written(&file.lines),
-        lines: file.lines,
-    };
+    let rewritten = Base::of(base.name.clone(), file.lines);
     (Change::new(what, rewritten.data.clone()), rewritten)
 }

@@ -21,10 +21,9 @@ SOUND, BROKEN, USAGE, NOT_PROVED = 0, 1, 2, 3
 VERDICTS = {SOUND: "sound", BROKEN: "broken", NOT_PROVED: "not proved"}
 
 NEWEST_VERSION = 2
-PAYLOAD_MAX = 1 << 20
 # The page bounds no line. A longer one is not held in memory. It counts as not read, not as damage.
 LINE_MAX = 1 << 26
-# The depth that the page gives for canonical JSON. It gives none for envelopes, and Python's own depends on the release.
+# The depth of arrays and objects in a line, an envelope or words.
 DEPTH_MAX = 127
 # A file that is no export has something wrong in every line.
 FILE_FINDINGS_MAX = 20
@@ -62,6 +61,11 @@ def quoted(text: str) -> str:
 # ---- JSON: what two readers could read differently is refused ----
 
 
+class Members(Dict[str, Any]):
+    """An object. Of members of one name it has the last, and it knows their names."""
+    doubled: Set[str] = set()
+
+
 class Odd:
     """A number that is not written as the page writes numbers. Only members that are ignored may have it."""
     def __init__(self, text: str) -> None:
@@ -73,11 +77,12 @@ def whole(text: str) -> object:
     return int(text) if len(text) <= 20 and text != "-0" else Odd(text)
 
 
-def unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise Wrong("an object has two members of one name")
-    return members
+def members(pairs: List[Tuple[str, Any]]) -> Members:
+    found = Members(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        found.doubled = {name for name in found if names.count(name) > 1}
+    return found
 
 
 def refused(text: str) -> None:
@@ -89,13 +94,13 @@ TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 
 
 def check_depth(text: str) -> None:
-    """Refuses JSON that is too deep for Python's reader. Only members that are ignored and values of the agent's own can be."""
+    """Refuses JSON that is too deep. Python's reader would end with an error of its own."""
     depth = 0
     for token in TOKEN.finditer(text) if text.count("[") + text.count("{") > DEPTH_MAX else ():
         first = text[token.start()]
         depth += (first in "[{") - (first in "]}")
         if depth > DEPTH_MAX:
-            raise Unread(f"JSON that is more than {DEPTH_MAX} deep")
+            raise Wrong(f"JSON that is more than {DEPTH_MAX} deep")
 
 
 def utf8(text: str) -> bytes:
@@ -118,11 +123,11 @@ def check_surrogates(value: Any) -> None:
             pending.extend(item.values() if isinstance(item, dict) else ())
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, hook: Callable[[List[Tuple[str, Any]]], Any] = members) -> Any:
     try:
         text = data.decode("utf-8")
         check_depth(text)
-        value = json.loads(text, object_pairs_hook=unique, parse_int=whole, parse_float=Odd, parse_constant=refused)
+        value = json.loads(text, object_pairs_hook=hook, parse_int=whole, parse_float=Odd, parse_constant=refused)
     except UnicodeDecodeError:
         raise Wrong("not UTF-8") from None
     except ValueError as error:
@@ -130,6 +135,43 @@ def parse_json(data: bytes) -> Any:
     if "\\u" in text:
         check_surrogates(value)
     return value
+
+
+JSON_TOKEN = re.compile(
+    r"""[ \t\n\r]*(?:("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*")|([\[{])|([\]}])|([,:])"""
+    r"""|(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)(?![\w.+-]))[ \t\n\r]*"""
+)
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is JSON of any depth, such as a value of state. Its numbers and escapes may mean anything."""
+    closing: List[str] = []
+    # What may come next: a value, a name, a colon, or what follows a value; `first` where the object or array may also end.
+    awaited, first, start = "value", False, 0
+    while start < len(text):
+        token = JSON_TOKEN.match(text, start)
+        if not token:
+            return False
+        start, (string, opens, closes, sign) = token.end(), token.groups()
+        if opens and awaited == "value":
+            closing.append("]" if opens == "[" else "}")
+            awaited, first = "value" if opens == "[" else "name", True
+            continue
+        if closes and closing[-1:] == [closes] and (awaited == "next" or first):
+            closing.pop()
+            awaited = "next"
+        elif string and awaited == "name":
+            awaited = "colon"
+        elif sign == ":" and awaited == "colon":
+            awaited = "value"
+        elif sign == "," and awaited == "next" and closing:
+            awaited = "value" if closing[-1] == "]" else "name"
+        elif awaited == "value" and not (opens or closes or sign):
+            awaited = "next"
+        else:
+            return False
+        first = False
+    return awaited == "next" and not closing
 
 
 def parse_base64(text: str) -> bytes:
@@ -145,12 +187,12 @@ def parse_base64(text: str) -> bytes:
 
 # ---- The table of fields ----
 #
-# A field is `name:type`. `name?` is optional. `name*` is always written, and readers do without it. `name@a|b` is there exactly where the
-# first field of the object has one of these words. A type is a scalar, an object of this table, `list<…>`, `map<…>`, `maybe<…>` (or
+# A field is `name:type`. `name?` is optional. `name*` is always written, and readers do without it. `name@a|b` is there where the
+# first field of the object has one of these words; with another word there, it is a member that is not known. A type is a scalar, an object of this table, `list<…>`, `map<…>`, `maybe<…>` (or
 # null), or the words that a text may be. `number_1` and `u32_1` begin at 1.
 
 OBJECTS_TABLE = """
-payload           | type:content_type len:number sha256:digest
+payload           | type:text len:number sha256:digest
 run_name          | tenant:name app:name user:name session:name invocation:name
 session_name      | tenant:name app:name user:name session:name
 lineage           | run:run_name through:number
@@ -317,7 +359,6 @@ TEXTS: Dict[str, Callable[[str], bool]] = {
     "digest": like("[0-9a-f]{64}"),
     "half_digest": like("[0-9a-f]{32}"),
     "trace": like("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
-    "content_type": like("[ -~]{1,100}"),
 }
 
 
@@ -359,7 +400,8 @@ def check_other(outer: str, inner: str, value: Any) -> None:
             check_member(name, inner, item)
         elif item is not None:
             check_member(name, "text", item)
-            parse_json(utf8(item))
+            if not is_json(item):
+                raise Wrong(f"the value of {quoted(name)} is not JSON")
 
 
 def check_member(name: str, type_: str, value: Any) -> None:
@@ -374,12 +416,16 @@ def check_object(fields: List[Field], value: Any) -> None:
     if not isinstance(value, dict):
         raise Wrong("not an object")
     for field in fields:
-        is_there = field.name in value
-        if is_there:
+        # With another word in the first field, it is a member that is not known.
+        if field.where and value[fields[0].name] not in field.where:
+            value.pop(field.name, None)
+        elif field.name in value:
+            if field.name in getattr(value, "doubled", ()):
+                raise Wrong(f"`{field.name}` stands twice")
             check_member(field.name, field.type, value[field.name])
-        if field.where and is_there != (value[fields[0].name] in field.where):
-            raise Wrong(f"`{field.name}` is {'there' if is_there else 'missing'} with `{fields[0].name}` {value[fields[0].name]}")
-        if not is_there and not field.mark and not field.where:
+        elif field.where and field.mark != "?":
+            raise Wrong(f"`{field.name}` is missing with `{fields[0].name}` {value[fields[0].name]}")
+        elif not field.mark:
             raise Wrong(f"`{field.name}` is missing")
 
 
@@ -468,13 +514,14 @@ def check_left(place: Place) -> None:
     if place.type == "delta":
         is_moved = place.left is None or all(value is None for value in place.left.values())
     else:
-        is_moved = place.left is None or (place.type == "text" and place.left == "")
+        is_moved = not place.left
     if not is_moved:
         raise Wrong(f"`{place.path}` stands in the envelope; from version 2 on it is words")
 
 
 def check_words(places: List[Place], data: bytes) -> None:
-    words = parse_json(data)
+    # Of doubled names in words the last one counts, also of those that the page lists.
+    words = parse_json(data, dict)
     if not isinstance(words, list) or len(words) != len(places):
         raise Wrong(f"the words are not an array of {len(places)}")
     if all(word is None for word in words):
@@ -527,6 +574,8 @@ class Stream:
         self._stopped = self._retired = False
         self._previous, self._next, self._version = bytes(32), 1, 1
         self._before = self._dropped_digest = ""
+        self._earlier: Optional[int] = None
+        self._at: Optional[int] = None
         self._destroyed: Set[int] = set()
         self._unproved: Set[int] = set()
         self._named: Optional[str] = None
@@ -574,7 +623,9 @@ class Stream:
         """Steps 2 to 5 of the page. A kind that is not known has a known chain all the same: only `v` may change that."""
         data = utf8(line["envelope"])
         envelope = parse_json(data)
-        version: Any = envelope.get("v") if isinstance(envelope, dict) else None
+        if not isinstance(envelope, dict) or "v" in envelope.doubled:
+            raise Wrong("the envelope is not an object with one `v`")
+        version: Any = envelope.get("v")
         check_member("v", "number_1", version)
         if version > NEWEST_VERSION:
             raise Unread(f"a newer build wrote version {version}")
@@ -593,6 +644,7 @@ class Stream:
             raise Unread(f"a newer build wrote the kind {quoted(entry.kind)}")
         self._before = self._previous.hex()
         self._previous, self._next, self._version = digest.digest(), entry.seq + 1, version
+        self._earlier, self._at = self._at, envelope["at"]
         return entry
 
     def _check_seq(self, entry: Entry) -> None:
@@ -612,6 +664,11 @@ class Stream:
 
     def _check_order(self, entry: Entry) -> None:
         """What the page says about an entry and those before it, as far as every build kept to it."""
+        at, decided = entry.envelope["at"], entry.envelope.get("decided")
+        if entry.envelope["v"] > 1 and self._earlier is not None and at < self._earlier:
+            raise Wrong(f"its time is {at}, that of the entry before is {self._earlier}")
+        if entry.envelope["v"] > 1 and decided is not None and decided >= at:
+            raise Wrong(f"it was decided at {decided}, which is not before its time, {at}")
         was_retired = self._retired
         self._retired = was_retired or entry.kind == "run.retired"
         if was_retired and not entry.kind.startswith("payload."):
@@ -643,9 +700,6 @@ class Stream:
     def _check_bytes(self, entry: Entry) -> None:
         found = ((path, at_path(entry.body, path)) for path in KINDS[entry.kind].payloads)
         pieces = [(f"`{path}`", reference) for path, reference in found if reference is not None]
-        for path, reference in pieces:
-            if reference["len"] > PAYLOAD_MAX:
-                raise Wrong(f"{path} has more than 1 MiB")
         places = list(places_of(entry.kind, entry.body)) if entry.envelope["v"] > 1 else []
         for place in places:
             check_left(place)

@@ -108,6 +108,32 @@ pub enum ChainError {
         /// What does not fit.
         problem: String,
     },
+    /// A newer build wrote an entry: nothing from there on can be verified. This proves neither damage nor that all is whole.
+    #[error("entry {seq} cannot be read: {problem}")]
+    Newer {
+        /// The entry.
+        seq: Seq,
+        /// What is not known.
+        problem: String,
+    },
+    /// An entry can be read, but is not in the one form that it has, so that other readers may read it otherwise or not at all.
+    #[error("entry {seq} is not in the form of the journal: {problem}")]
+    Form {
+        /// The entry.
+        seq: Seq,
+        /// What is in another form.
+        problem: String,
+    },
+    /// An entry has an earlier time than the one before it, which no build writes in this version.
+    #[error("entry {seq} has the time {at}, the entry before it has the later time {before}")]
+    TimeWentBack {
+        /// The entry.
+        seq: Seq,
+        /// Its time.
+        at: Timestamp,
+        /// The time of the entry before it.
+        before: Timestamp,
+    },
     /// Payload bytes are not what was written.
     #[error("the payload of entry {seq} was changed: {problem}")]
     PayloadChanged {
@@ -270,6 +296,15 @@ impl Chain {
     /// Where and how the chain breaks.
     pub fn follow(&mut self, stored: &StoredEntry) -> Result<Opened, ChainError> {
         let opened = crate::codec::open(stored);
+        if let Err(error) = &opened
+            && self.is_beyond(stored, error)
+        {
+            let problem = error.to_string();
+            return Err(ChainError::Newer {
+                seq: stored.seq,
+                problem,
+            });
+        }
         let before = self.end_before(stored, opened.as_ref().ok())?;
         let opened = opened.map_err(|error| self.explain(&before, stored, &error))?;
         let (seq, version) = (stored.seq, opened.version);
@@ -314,13 +349,22 @@ impl Chain {
         }
     }
 
+    /// Whether a newer build wrote an entry in a way that leaves no place in the chain to check: in a later version, or as the first entry
+    /// of a stream whose earlier ones were dropped.
+    fn is_beyond(&self, stored: &StoredEntry, error: &DecodeError) -> bool {
+        match error {
+            DecodeError::NewerVersion { .. } => true,
+            DecodeError::UnknownKind { .. } => self.seq == Seq::ZERO && stored.seq != Seq(1),
+            _ => false,
+        }
+    }
+
     /// Tells whether an entry that cannot be read was changed or was written like that.
     fn explain(&self, before: &Before, stored: &StoredEntry, error: &DecodeError) -> ChainError {
         let (seq, recorded) = (stored.seq, stored.digest);
         let computed = link(&self.tag, &before.digest, &stored.envelope);
-        let newer = matches!(error, DecodeError::NewerVersion { .. });
         let as_written = [computed, link_v1(&before.digest, &stored.envelope)].contains(&recorded);
-        if !newer && !as_written {
+        if !as_written {
             return ChainError::Changed {
                 seq,
                 recorded,
@@ -332,6 +376,7 @@ impl Chain {
             DecodeError::DamagedPayload { .. } | DecodeError::PayloadLength { .. } => {
                 ChainError::PayloadChanged { seq, problem }
             }
+            DecodeError::UnknownKind { .. } => ChainError::Newer { seq, problem },
             _ => ChainError::Unreadable { seq, problem },
         }
     }
@@ -389,6 +434,8 @@ fn stream_of(body: &EntryBody, found: &StreamId) -> Option<StreamId> {
 #[derive(Clone, Debug)]
 pub struct Verifier {
     chain: Chain,
+    /// The time of the last entry.
+    at: Timestamp,
     erased: u64,
     gone: Gone,
     dropped: u64,
@@ -405,6 +452,7 @@ impl Verifier {
         }
         Self {
             chain: Chain::new(stream),
+            at: Timestamp::MIN,
             erased: 0,
             gone: Gone::default(),
             dropped: 0,
@@ -427,6 +475,11 @@ impl Verifier {
     pub fn take(&mut self, stored: &StoredEntry) -> Result<Opened, ChainError> {
         let begins = self.chain.seq() == Seq::ZERO;
         let opened = self.chain.follow(stored)?;
+        self.check_time(&opened)?;
+        crate::codec::check_form(stored).map_err(|problem| ChainError::Form {
+            seq: stored.seq,
+            problem,
+        })?;
         if let EntryBody::RunRetired(retired) = &opened.entry.body
             && begins
         {
@@ -441,6 +494,16 @@ impl Verifier {
         }
         self.compare((self.chain.seq(), self.chain.digest()))?;
         Ok(opened)
+    }
+
+    /// Builds that wrote version 1 let time go back where the clock did. An engine opens such streams, so only what verifies checks this.
+    fn check_time(&mut self, opened: &Opened) -> Result<(), ChainError> {
+        let (seq, at) = (opened.entry.seq, opened.entry.at);
+        let before = std::mem::replace(&mut self.at, at);
+        if opened.version > 1 && at < before {
+            return Err(ChainError::TimeWentBack { seq, at, before });
+        }
+        Ok(())
     }
 
     /// Compares an entry with the published head at its sequence number, if there is one.

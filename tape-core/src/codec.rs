@@ -19,6 +19,9 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
+mod form;
+pub use form::check_form;
+
 /// The version of the envelope this build writes.
 pub const VERSION: u32 = 2;
 
@@ -101,8 +104,9 @@ pub enum DecodeError {
     },
 }
 
+/// An envelope; `E` is its entry, of which a reader may need no more than the kind.
 #[derive(Serialize, Deserialize)]
-struct Envelope<'a> {
+struct Envelope<E> {
     v: u32,
     seq: Seq,
     at: Timestamp,
@@ -118,13 +122,16 @@ struct Envelope<'a> {
     snapshot: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cmd: Option<ContentDigest>,
-    entry: Cow<'a, EntryBody>,
+    entry: E,
     /// The words of the body, which are stored outside it; none where it has none. Bodies of version 1 contain their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<WordsRef>,
 }
 
-impl Envelope<'_> {
+/// An envelope with an entry of a kind that this build knows.
+type Known<'a> = Envelope<Cow<'a, EntryBody>>;
+
+impl Known<'_> {
     fn to_bytes(&self) -> Bytes {
         Bytes::from(serde_json::to_vec(self).expect("every entry body has a JSON form"))
     }
@@ -253,7 +260,7 @@ pub fn with_snapshot(
     sealed: &StoredEntry,
     snapshot: Digest,
 ) -> Result<StoredEntry, DecodeError> {
-    let mut envelope: Envelope<'_> =
+    let mut envelope: Known<'_> =
         serde_json::from_slice(&sealed.envelope).map_err(|source| explain(sealed, source))?;
     envelope.snapshot = Some(snapshot);
     let envelope = envelope.to_bytes();
@@ -297,7 +304,7 @@ pub fn decode(stored: &StoredEntry) -> Result<Entry, DecodeError> {
 /// # Errors
 /// [`DecodeError`] says what is wrong with the bytes.
 pub fn open(stored: &StoredEntry) -> Result<Opened, DecodeError> {
-    let envelope: Envelope<'_> =
+    let envelope: Known<'_> =
         serde_json::from_slice(&stored.envelope).map_err(|source| explain(stored, source))?;
     if envelope.v > VERSION {
         return Err(DecodeError::NewerVersion {
@@ -409,19 +416,29 @@ struct Kind {
 fn explain(stored: &StoredEntry, source: serde_json::Error) -> DecodeError {
     #[derive(Deserialize)]
     struct Probe {
-        v: u32,
-        entry: Option<Kind>,
+        v: u64,
+    }
+    /// A newer build may write other kinds in this version, but no other envelope.
+    #[derive(Deserialize)]
+    struct Other {
+        kind: String,
+        #[serde(rename = "body")]
+        _body: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
     }
     let seq = stored.seq;
-    match serde_json::from_slice::<Probe>(&stored.envelope) {
-        Ok(probe) if probe.v > VERSION => DecodeError::NewerVersion {
-            seq,
-            version: probe.v,
-        },
-        Ok(Probe {
-            entry: Some(Kind { kind }),
-            ..
-        }) if !EntryBody::KINDS.contains(&kind.as_str()) => DecodeError::UnknownKind { seq, kind },
+    let version = serde_json::from_slice::<Probe>(&stored.envelope).map_or(0, |probe| probe.v);
+    if version > u64::from(VERSION) {
+        let version = u32::try_from(version).unwrap_or(u32::MAX);
+        return DecodeError::NewerVersion { seq, version };
+    }
+    match serde_json::from_slice::<Envelope<Other>>(&stored.envelope) {
+        Ok(envelope) if version > 0 && !EntryBody::KINDS.contains(&envelope.entry.kind.as_str()) => {
+            let (row, envelope, kind) = (seq, envelope.seq, envelope.entry.kind);
+            if envelope != row {
+                return DecodeError::WrongRow { row, envelope };
+            }
+            DecodeError::UnknownKind { seq, kind }
+        }
         _ => DecodeError::Damaged { seq, source },
     }
 }

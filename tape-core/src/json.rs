@@ -54,6 +54,23 @@ impl<'a> Letters<'a> {
         Scanner { text, at: 0 }.value(DEPTH_MAX)
     }
 
+    /// Checks that every text has a character for each of its escapes. Half of a surrogate pair has none, and readers differ in what they
+    /// take it for.
+    ///
+    /// # Errors
+    /// [`InvalidJson::Syntax`] where a text has half of a pair.
+    pub fn check_texts(&self) -> Result<(), InvalidJson> {
+        match self {
+            Self::Object(members) => members.values().try_for_each(Self::check_texts),
+            Self::Array(elements) => elements.iter().try_for_each(Self::check_texts),
+            Self::Scalar(text) if text.contains("\\u") => {
+                serde_json::from_str::<String>(text)?;
+                Ok(())
+            }
+            Self::Scalar(_) => Ok(()),
+        }
+    }
+
     /// A member of an object.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Self> {

@@ -48,6 +48,14 @@ pub enum AuditError {
     },
 }
 
+impl AuditError {
+    /// Whether a newer build wrote what cannot be read: then nothing is proved from there on, neither damage nor that all is whole.
+    #[must_use]
+    pub const fn is_newer(&self) -> bool {
+        matches!(self, Self::Chain(ChainError::Newer { .. }))
+    }
+}
+
 /// What is known of a stream's snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotFinding {
@@ -56,9 +64,10 @@ pub enum SnapshotFinding {
     None,
     /// It agrees with the entries.
     Verified,
-    /// It cannot be compared: another version of the rules took it, entries up to it are dropped, or payloads up to it are erased. It is
-    /// used only where its entry names it.
+    /// Its entry names it, and it cannot be compared: another version of the rules took it, or payloads up to it are erased.
     Unchecked,
+    /// No entry that is verified names it, so nothing proves it: the entry is of version 1, or was dropped. No engine uses it.
+    Unnamed,
 }
 
 /// The result of verifying an intact stream.
@@ -151,7 +160,7 @@ impl Audit {
             verifier: Verifier::new(stream, published),
             fold: Fold::of(stream),
             finding: match snapshot {
-                Some(_) => SnapshotFinding::Unchecked,
+                Some(_) => SnapshotFinding::Unnamed,
                 None => SnapshotFinding::None,
             },
             snapshot,
@@ -175,8 +184,10 @@ impl Audit {
     }
 
     fn compare(&self, seq: Seq, bytes: &[u8], named: Option<Digest>) -> Result<SnapshotFinding, AuditError> {
-        if named.is_some_and(|named| named != Digest::of(bytes)) {
-            return Err(AuditError::SnapshotReplaced { seq });
+        match named {
+            None => return Ok(SnapshotFinding::Unnamed),
+            Some(named) if named != Digest::of(bytes) => return Err(AuditError::SnapshotReplaced { seq }),
+            Some(_) => {}
         }
         match self.fold.is(bytes) {
             Some(true) => Ok(SnapshotFinding::Verified),
@@ -192,23 +203,30 @@ impl Audit {
         self.verifier.seq()
     }
 
+    /// What is verified so far. It proves nothing about later entries, nor that there are none.
+    #[must_use]
+    pub fn so_far(&self) -> Verified {
+        Verified {
+            head: (self.verifier.seq(), self.verifier.digest()),
+            erased: self.verifier.erased(),
+            unproved: self.verifier.unproved(),
+            dropped: self.verifier.dropped(),
+            uncovered: self.verifier.uncovered(),
+            snapshot: self.finding,
+        }
+    }
+
     /// Ends the stream.
     ///
     /// # Errors
     /// What is broken. A published head among dropped entries is not an error: [`Verified::uncovered`] has it.
     pub fn finish(self) -> Result<Verified, AuditError> {
         let end = self.verifier.seq();
-        if let Some((seq, _)) = self.snapshot.filter(|(seq, _)| *seq > end) {
+        if let Some((seq, _)) = self.snapshot.as_ref().filter(|(seq, _)| *seq > end) {
+            let seq = *seq;
             return Err(AuditError::SnapshotBeyond { seq, end });
         }
-        let mut verified = Verified {
-            head: (end, self.verifier.digest()),
-            erased: self.verifier.erased(),
-            unproved: self.verifier.unproved(),
-            dropped: self.verifier.dropped(),
-            uncovered: self.verifier.uncovered(),
-            snapshot: self.finding,
-        };
+        let mut verified = self.so_far();
         match self.verifier.finish() {
             Ok(head) => verified.head = head,
             Err(ChainError::HeadDropped { .. }) => {}

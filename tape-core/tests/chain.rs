@@ -105,7 +105,7 @@ fn an_edit_is_found() {
     let (whole, head) = journal();
     for (i, edited) in whole.iter().enumerate() {
         let mut journal = whole.clone();
-        journal[i].envelope = replaced(edited, "\"at\":0", "\"at\":1");
+        journal[i].envelope = replaced(edited, "\"req\":", "\"by\":\"eve\",\"req\":");
         let error = verify(&journal, None).unwrap_err();
         assert!(
             matches!(error, ChainError::Changed { seq, .. } if seq == edited.seq),

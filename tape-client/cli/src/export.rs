@@ -3,7 +3,7 @@
 use crate::name::{RunPath, of_tenant, tenant};
 use crate::replacement::Replacement;
 use crate::text::plain_json;
-use crate::verify::{Count, Heads, Sink, Verify};
+use crate::verify::{Count, Damage, Heads, Sink, Verify};
 use crate::{Context, Failure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -63,12 +63,12 @@ impl Export {
         let mut count = Count::default();
         let Some(path) = self.out.clone() else {
             self.write(context, &mut io::stdout(), &mut count).await?;
-            return count.end(context);
+            return count.end(&mut context.print);
         };
         let mut file = Replacement::of(&path).map_err(|error| at(&path, &error))?;
         self.write(context, &mut file, &mut count).await?;
         file.complete().map_err(|error| at(&path, &error))?;
-        count.end(context)
+        count.end(&mut context.print)
     }
 
     async fn write(
@@ -184,7 +184,8 @@ impl<W: Write> Sink for Lines<W> {
         })
     }
 
-    fn end(&mut self, stream: &StreamId, broken: Option<&str>) -> io::Result<()> {
+    fn end(&mut self, stream: &StreamId, broken: Option<&Damage>) -> io::Result<()> {
+        let broken = broken.map(|broken| &broken.public);
         self.line(&json!({"end": stream.to_string(), "broken": broken}))
     }
 }
@@ -214,7 +215,7 @@ mod tests {
         let text = written(|lines| {
             lines.begin(&stream, None).unwrap();
             lines.begin(&stream, None).unwrap();
-            lines.end(&stream, Some("gone")).unwrap();
+            lines.end(&stream, Some(&"gone".to_owned().into())).unwrap();
             lines.finish(1).unwrap();
         });
         let begin = "{\"stream\":\"acme/value/rate\",\"head\":null,\"snapshot\":null}\n";

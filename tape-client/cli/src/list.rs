@@ -44,7 +44,7 @@ impl<'a> Pages<'a> {
 
 /// Prints the length of a list: for people only if it is empty or cut, for programs always.
 pub(crate) fn end(context: &mut Context<'_>, listed: usize, cut: Option<&str>) -> Result<(), Failure> {
-    if context.json {
+    if context.print.json {
         return context.value(&json!({"listed": listed, "cut": cut.is_some()}));
     }
     match cut {

@@ -118,12 +118,39 @@ fn tenant_is_typed(given: &ArgMatches) -> bool {
 /// The context of a command.
 struct Context<'a> {
     tape: Tape,
-    json: bool,
     consent: Consent,
-    out: &'a mut (dyn Write + Send),
+    print: Printer<'a>,
 }
 
 impl Context<'_> {
+    /// As [`Printer::say`].
+    fn say(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        self.print.say(value, text)
+    }
+
+    /// Writes a note for people. With `--json` it is left out, since programs read the state themselves.
+    fn note(&mut self, text: &str) -> Result<(), Failure> {
+        if self.print.json { Ok(()) } else { self.line(text) }
+    }
+
+    /// As [`Printer::value`].
+    fn value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        self.print.value(value)
+    }
+
+    /// As [`Printer::line`].
+    fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.print.line(text)
+    }
+}
+
+/// Prints what commands say.
+struct Printer<'a> {
+    json: bool,
+    out: &'a mut (dyn Write + Send),
+}
+
+impl Printer<'_> {
     /// Writes a result: the value as JSON if `--json` is given, otherwise the text as a line.
     fn say(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
         if self.json {
@@ -131,11 +158,6 @@ impl Context<'_> {
         } else {
             self.line(text)
         }
-    }
-
-    /// Writes a note for people. With `--json` it is left out, since programs read the state themselves.
-    fn note(&mut self, text: &str) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.line(text) }
     }
 
     /// Writes one line of JSON, the members of objects sorted by name, numbers as recorded, and strings with escapes for characters that
@@ -228,14 +250,15 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure> {
     let consent = Consent::of(cli.command.weight(), cli.principal.is_some(), cli.yes)?;
-    let tape = connect(cli.store, cli.principal).await?;
-    let mut context = Context {
-        tape,
-        json: cli.json,
-        consent,
-        out,
+    let mut print = Printer { json: cli.json, out };
+    let command = match cli.command {
+        // A file is verified without a journal.
+        Command::Verify(verify) if verify.reads_file() => return verify.run_on_file(&mut print),
+        command => command,
     };
-    let code = carry_out(cli.command, &mut context).await?;
+    let tape = connect(cli.store, cli.principal).await?;
+    let mut context = Context { tape, consent, print };
+    let code = carry_out(command, &mut context).await?;
     context.consent.check();
     Ok(code)
 }

@@ -183,7 +183,7 @@ fn tell(
     column: Option<usize>,
 ) -> Result<(), Failure> {
     let (status, begun) = (summary.status.as_str(), time(summary.begun_at));
-    if context.json {
+    if context.print.json {
         let version = agent_version::of(&summary.labels);
         let (of, damaged) = match standing {
             Standing::Driver(of) => (driver::json(of), None),

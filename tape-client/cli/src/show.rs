@@ -78,7 +78,7 @@ impl Show {
         let run = self.run.0;
         let reading = read(context, &run).await?;
         let stream = StreamId::Run(run.clone());
-        if context.json {
+        if context.print.json {
             let entries = reading.entries.iter().map(|entry| JsonEntry::of(&stream, entry));
             let driver = context.tape.driver(&run).await?;
             context.value(&Shown {

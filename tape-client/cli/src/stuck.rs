@@ -132,7 +132,7 @@ fn tell(
     matters: &[Matter],
 ) -> Result<(), Failure> {
     let since = time(summary.changed_at);
-    if context.json {
+    if context.print.json {
         for Matter { what, why, remedies } in matters {
             let remedies: Vec<String> = remedies.iter().map(Remedy::to_string).collect();
             let line =

@@ -60,7 +60,7 @@ impl Tail {
             for (stream, stored) in page.entries {
                 told.entry(context, stream, &stored)?;
             }
-            context.out.flush()?;
+            context.print.out.flush()?;
         }
         if told.entries + told.damaged == 0 {
             context.note("no entries")?;
@@ -96,7 +96,7 @@ impl Told {
             }
         };
         self.entries += 1;
-        if context.json {
+        if context.print.json {
             return context.value(&JsonEntry::of(&stream, &entry));
         }
         let (at, seq, line) = (time(entry.at), entry.seq, Line::of(&stream, &entry).text());
@@ -112,7 +112,7 @@ impl Told {
     ) -> Result<(), Failure> {
         self.damaged += 1;
         let (stream, problem) = (damaged.stream.as_ref().map(ToString::to_string), &damaged.problem);
-        if context.json {
+        if context.print.json {
             context.value(&json!({"damaged": problem, "stream": stream, "seq": seq}))?;
         }
         let stream = stream.unwrap_or_else(|| "a stream".to_owned());

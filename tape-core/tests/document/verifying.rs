@@ -1,7 +1,7 @@
 //! What the page says of rules that are checked, of rules that are not, and of entries that cannot be read.
 
 use bytes::Bytes;
-use tape_core::chain::{StreamTag, link};
+use tape_core::chain::{ChainError, StreamTag, Verifier, link, link_v1};
 use tape_core::codec::{DecodeError, StoredEntry, decode};
 use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Seq, StreamId};
@@ -55,10 +55,100 @@ fn rules_that_nothing_checks_may_be_broken() {
     let snapshot = Digest::of(b"no snapshot at the end of a commit");
     let envelopes = [
         put(1, &format!(r#""at":5,"req":"{FIRST}""#)),
-        put(2, &format!(r#""at":3,"req":"{SECOND}","snapshot":"{snapshot}""#)),
-        put(3, &format!(r#""req":"{FIRST}","at": 4,"decided":9"#)),
+        put(2, &format!(r#""at":5,"req":"{SECOND}","snapshot":"{snapshot}""#)),
+        put(3, &format!(r#""req":"{FIRST}","at": 9,"decided":8"#)),
     ];
     verify(&envelopes).unwrap();
+}
+
+#[test]
+fn time_never_goes_back_and_a_decision_is_before_its_time() {
+    let first = put(1, &format!(r#""at":5,"req":"{FIRST}""#));
+    let told = |members: &str| {
+        let second = put(2, &format!(r#"{members},"req":"{SECOND}""#));
+        verify(&[first.clone(), second]).map_err(|error| error.to_string())
+    };
+    let back = "entry 2 has the time 4us, the entry before it has the later time 5us";
+    assert_eq!(told(r#""at":4"#).unwrap_err(), back);
+    told(r#""at":9,"decided":-1"#).unwrap();
+    for decided in [9, 10] {
+        let broken = told(&format!(r#""at":9,"decided":{decided}"#)).unwrap_err();
+        assert!(broken.contains("which is not before its time, 9us"), "{broken}");
+    }
+}
+
+#[test]
+fn an_entry_is_verified_only_in_the_form_that_it_is_written_in() {
+    let members = format!(r#""at":5,"req":"{FIRST}""#);
+    let whole = put(1, &members);
+    let digest = Digest::of(b"1").to_string();
+    for (from, to) in [
+        (digest.as_str(), digest.to_uppercase().as_str()),
+        (FIRST, &FIRST.to_uppercase()),
+        (r#""at":5"#, r#""at":5,"by":null"#),
+        (r#""version":1"#, r#""version":1,"previous":null"#),
+        (r#""at":5"#, "\"at\":5\n"),
+        (r#""at":5"#, r#""at":5,"new":"\ud800""#),
+        (
+            r#""at":5"#,
+            &format!(r#""at":5,"new":{}{}"#, "[".repeat(127), "]".repeat(127)),
+        ),
+    ] {
+        let other = whole.replace(from, to);
+        assert_ne!(other, whole);
+        let broken = verify(&[other]).unwrap_err().to_string();
+        assert!(
+            broken.starts_with("entry 1 is not in the form of the journal: "),
+            "{to}: {broken}"
+        );
+    }
+    for (from, to) in [
+        (r#""at":5"#, r#""new":null,"at": 5"#),
+        (r#""version":1"#, r#""new":[null,1e400],"version":1"#),
+        ("text/plain", "text\\/pl\\u0061in"),
+        (
+            r#""at":5"#,
+            &format!(r#""at":5,"new":{}{}"#, "[".repeat(126), "]".repeat(126)),
+        ),
+    ] {
+        verify(&[whole.replace(from, to)]).unwrap();
+    }
+}
+
+#[test]
+fn words_are_verified_only_where_they_can_be_erased_and_say_something() {
+    let cancelled = |version: u32, left: &str, words: &str| {
+        let stream: StreamId = "acme/run/a/u/s/i".parse().unwrap();
+        let (len, sha256) = (words.len(), Digest::of(words.as_bytes()));
+        let envelope = format!(
+            r#"{{"v":{version},"seq":1,"at":5,"req":"{FIRST}","entry":{{"kind":"run.cancelled","body":{{"reason":"{left}"}}}},"words":{{"len":{len},"sha256":"{sha256}"}}}}"#
+        );
+        let digest = link(&StreamTag::of(&stream), &Digest::default(), envelope.as_bytes());
+        let digest = if version == 1 {
+            link_v1(&Digest::default(), envelope.as_bytes())
+        } else {
+            digest
+        };
+        let mut verifier = Verifier::new(&stream, None);
+        verifier.check(&StoredEntry {
+            seq: Seq(1),
+            envelope: Bytes::from(envelope),
+            payload: Some(Bytes::from(words.to_owned())),
+            digest,
+        })
+    };
+    cancelled(2, "", r#"["late"]"#).unwrap();
+    for (version, left, words) in [
+        (2, "late", r#"["late"]"#),
+        (2, "", "[null]"),
+        (1, "", r#"["late"]"#),
+    ] {
+        let broken = cancelled(version, left, words).unwrap_err();
+        assert!(
+            matches!(broken, ChainError::Form { .. }),
+            "{left} {words}: {broken}"
+        );
+    }
 }
 
 #[test]

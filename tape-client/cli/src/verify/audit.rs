@@ -1,26 +1,33 @@
-//! Verifies one stream against every source that knows where it ends.
+//! Reads a stream of a journal and verifies it.
 
 use crate::{Context, Failure};
 use futures::StreamExt as _;
 use std::io;
+use tape_cli::stream::{Known, Sound, StreamAudit};
 use tape_client::core::causes::Causes;
-use tape_client::core::chain::ChainError;
 use tape_client::core::codec::{StoredEntry, kind};
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
-use tape_client::core::verify::{Audit, AuditError, Verified};
 use tape_client::{Error, StreamEnd};
 
-/// An entry that the stream must have, and the source that says so.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub(super) by: &'static str,
-    pub(super) seq: Seq,
-    pub(super) digest: Digest,
+/// The result of verifying a stream, or what is broken.
+pub(super) type Finding = Result<Sound, Damage>;
+
+/// What is broken in a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    /// As it is printed.
+    pub(crate) what: String,
+    /// As it stands in a file that others get: without the names of files and machines that errors of stores have.
+    pub(crate) public: String,
 }
 
-/// The result of verifying a stream, or what is broken.
-pub(super) type Finding = Result<Verified, String>;
+impl From<String> for Damage {
+    fn from(what: String) -> Self {
+        let public = what.clone();
+        Self { what, public }
+    }
+}
 
 /// Gets what is read of the streams that are verified, as it is stored.
 pub(crate) trait Sink {
@@ -29,7 +36,7 @@ pub(crate) trait Sink {
     /// The next entry that there is, before it is verified.
     fn entry(&mut self, stored: &StoredEntry) -> io::Result<()>;
     /// The stream was read, and this is broken.
-    fn end(&mut self, stream: &StreamId, broken: Option<&str>) -> io::Result<()>;
+    fn end(&mut self, stream: &StreamId, broken: Option<&Damage>) -> io::Result<()>;
 }
 
 /// Keeps nothing.
@@ -40,7 +47,7 @@ impl Sink for () {
     fn entry(&mut self, _: &StoredEntry) -> io::Result<()> {
         Ok(())
     }
-    fn end(&mut self, _: &StreamId, _: Option<&str>) -> io::Result<()> {
+    fn end(&mut self, _: &StreamId, _: Option<&Damage>) -> io::Result<()> {
         Ok(())
     }
 }
@@ -55,7 +62,7 @@ pub(super) async fn audit(
 ) -> Result<Finding, Failure> {
     // The end is requested first, because entries that are written meanwhile come after it.
     let end = match context.tape.stream_end(stream).await {
-        Err(error) => Err(damage(error)?),
+        Err(error) => Err(lost(error, "the journal cannot say where it ends")?),
         Ok(end) => Ok(end),
     };
     let head = end.as_ref().ok().and_then(Option::as_ref).map(|end| Known {
@@ -66,84 +73,64 @@ pub(super) async fn audit(
     let known: Vec<Known> = head.into_iter().chain(feed).collect();
     let told = end.as_ref().ok().and_then(Option::as_ref);
     let snapshot = told.and_then(|end| end.snapshot.clone());
-    let audit = Audit::new(stream, published.iter().copied(), snapshot);
+    let audit = StreamAudit::new(stream, published.iter().copied(), known, snapshot);
     sink.begin(stream, told)?;
-    let mut found = walk(context, stream, audit.clone(), &known, sink).await?;
-    if let Err(Broken { overtaken: true, .. }) = found {
+    let mut found = walk(context, stream, audit.clone(), sink).await?;
+    if let Err(Walked::Overtaken(_)) = found {
         sink.begin(stream, told)?;
-        found = walk(context, stream, audit, &known, sink).await?;
+        found = walk(context, stream, audit, sink).await?;
     }
-    let found = found.map_err(|broken| broken.what);
-    Ok(found.and_then(|verified| end.map(|_| verified)))
+    let found = found.map_err(|walked| match walked {
+        Walked::Broken(damage) | Walked::Overtaken(damage) => damage,
+    });
+    Ok(found.and_then(|sound| end.map(|_| sound)))
 }
 
-/// What is broken in a stream.
-struct Broken {
-    what: String,
-    /// Whether entries were dropped while they were read: then the remaining ones are read again.
-    overtaken: bool,
-}
-
-impl From<String> for Broken {
-    fn from(what: String) -> Self {
-        Self {
-            what,
-            overtaken: false,
-        }
-    }
+/// Why a stream was not read to its end.
+enum Walked {
+    Broken(Damage),
+    /// Entries were dropped while they were read: the remaining ones are read again.
+    Overtaken(Damage),
 }
 
 async fn walk(
     context: &Context<'_>,
     stream: &StreamId,
-    mut audit: Audit,
-    known: &[Known],
+    mut audit: StreamAudit,
     sink: &mut dyn Sink,
-) -> Result<Result<Verified, Broken>, Failure> {
+) -> Result<Result<Sound, Walked>, Failure> {
     let mut pages = context.tape.stream_entries(stream);
+    let mut last = Seq::ZERO;
     while let Some(page) = pages.next().await {
         let page = match page {
-            Err(error) => return Ok(Err(damage(error)?.into())),
+            Err(error) => {
+                let public = format!("the journal cannot give out what comes after entry {last}");
+                return Ok(Err(Walked::Broken(lost(error, &public)?)));
+            }
             Ok(page) => page,
         };
         for stored in page {
             sink.entry(&stored)?;
+            last = stored.seq;
             if let Err(broken) = audit.check(&stored) {
-                let gap = matches!(broken, AuditError::Chain(ChainError::Gap { .. }));
-                let overtaken = gap && stands_for_others(&stored);
-                let what = broken.to_string();
-                return Ok(Err(Broken { what, overtaken }));
-            }
-            if let Some(other) = another(known, stored.seq, stored.digest) {
-                return Ok(Err(other.into()));
+                let overtaken = broken.is_gap && stands_for_others(&stored);
+                let damage = Damage::from(broken.what);
+                return Ok(Err(if overtaken {
+                    Walked::Overtaken(damage)
+                } else {
+                    Walked::Broken(damage)
+                }));
             }
         }
     }
-    if let Some(missing) = missing(known, audit.seq()) {
-        return Ok(Err(missing.into()));
-    }
-    Ok(audit.finish().map_err(|broken| broken.to_string().into()))
+    Ok(audit
+        .finish()
+        .map_err(|broken| Walked::Broken(broken.what.into())))
 }
 
 /// Whether an entry replaces those before it.
 fn stands_for_others(stored: &StoredEntry) -> bool {
     kind(stored).is_ok_and(|kind| kind == "run.retired")
-}
-
-/// The source that knows this entry by another digest.
-fn another(known: &[Known], seq: Seq, digest: Digest) -> Option<String> {
-    let Known {
-        by, digest: other, ..
-    } = known
-        .iter()
-        .find(|known| known.seq == seq && known.digest != digest)?;
-    Some(format!("entry {seq} has digest {digest}, {by} has {other}"))
-}
-
-/// The source that knows of entries after the last.
-fn missing(known: &[Known], end: Seq) -> Option<String> {
-    let Known { by, seq, .. } = known.iter().find(|known| known.seq > end)?;
-    Some(format!("its entries end at {end}, {by} is at entry {seq}"))
 }
 
 /// What is damaged, in a line.
@@ -157,42 +144,8 @@ pub(super) fn damage(error: Error) -> Result<String, Failure> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Known, another, missing};
-    use tape_client::core::id::Seq;
-    use tape_client::core::payload::Digest;
-
-    fn known(by: &'static str, seq: u64, of: &str) -> Known {
-        let (seq, digest) = (Seq(seq), Digest::of(of.as_bytes()));
-        Known { by, seq, digest }
-    }
-
-    #[test]
-    fn an_entry_that_somebody_knows_as_another_is_told() {
-        let knows = [known("its head", 3, "c"), known("the feed", 2, "b")];
-        let told = |seq, of: &str| another(&knows, Seq(seq), Digest::of(of.as_bytes()));
-        let (found, expected) = (Digest::of(b"x"), Digest::of(b"b"));
-        let changed = format!("entry 2 has digest {found}, the feed has {expected}");
-        assert_eq!(told(2, "x"), Some(changed));
-        assert!(told(3, "b").is_some_and(|told| told.contains("its head has")));
-        for (seq, of) in [(1, "x"), (2, "b"), (3, "c"), (4, "x")] {
-            assert_eq!(told(seq, of), None, "entry {seq}");
-        }
-    }
-
-    #[test]
-    fn entries_that_somebody_knows_of_are_missed() {
-        let knows = [known("its head", 3, "c"), known("the feed", 5, "e")];
-        let told = |end| missing(&knows, Seq(end));
-        assert_eq!(
-            told(2).as_deref(),
-            Some("its entries end at 2, its head is at entry 3")
-        );
-        assert_eq!(
-            told(4).as_deref(),
-            Some("its entries end at 4, the feed is at entry 5")
-        );
-        assert_eq!(told(5), None);
-    }
+/// Damage that a store or server tells of, and how a file says it.
+fn lost(error: Error, public: &str) -> Result<Damage, Failure> {
+    let (what, public) = (damage(error)?, public.to_owned());
+    Ok(Damage { what, public })
 }

@@ -2,14 +2,11 @@
 
 use crate::name::RunPath;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::path::Path;
+pub(crate) use tape_cli::exported::Heads;
 use tape_client::Error;
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
-
-/// The published heads of each stream.
-pub(crate) type Heads = BTreeMap<StreamId, Vec<(Seq, Digest)>>;
 
 /// A line that has a head; others are skipped.
 #[derive(Deserialize)]

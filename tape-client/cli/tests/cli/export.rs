@@ -297,3 +297,144 @@ async fn what_is_cut_short_is_no_success() {
     let mut runs = seeded.command(&["runs", "--tenant", "acme"]);
     assert!(runs.stdout(closed()).status().unwrap().success());
 }
+
+/// What `tape verify --file` says of a file, without a journal: its code and its output.
+fn of_file(seeded: &Seeded, file: &str, args: &[&str]) -> (Option<i32>, String) {
+    let path = seeded.dir.path().join("given.jsonl");
+    std::fs::write(&path, file).unwrap();
+    let mut command = seeded.command(&[&["verify", "--file", path.to_str().unwrap()], args].concat());
+    let output = command.env_remove("TAPE_URL").output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", err(&output));
+    (output.status.code(), out(&output))
+}
+
+#[tokio::test]
+async fn a_file_is_verified_without_a_journal_and_as_one() {
+    let seeded = Seeded::new().await;
+    let exported = seeded.tape(&["export", "--tenant", "acme"]);
+    let file = out(&exported);
+    for json in [&["--json"][..], &[]] {
+        let journal = out(&seeded.tape(&[&["verify", "--tenant", "acme"], json].concat()));
+        let mut journal: Vec<&str> = journal.lines().collect();
+        let (code, said) = of_file(&seeded, &file, json);
+        let mut said: Vec<&str> = said.lines().collect();
+        assert_eq!((code, said.pop()), (Some(0), journal.pop()));
+        said.sort_unstable();
+        journal.sort_unstable();
+        assert_eq!(said, journal);
+    }
+    let mut command = seeded.command(&["verify", "--file", "-"]);
+    let path = seeded.dir.path().join("given.jsonl");
+    let piped = command
+        .stdin(std::fs::File::open(path).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(out(&piped), of_file(&seeded, &file, &[]).1);
+}
+
+#[tokio::test]
+async fn a_file_must_have_what_was_published_and_what_is_named() {
+    let seeded = Seeded::new().await;
+    let (file, head) = (export(&seeded), head(&seeded));
+    assert_eq!(of_file(&seeded, &file, &[DONE, "--head", &head]).0, Some(0));
+    let cut = file.replace(file.lines().nth(7).unwrap(), "");
+    let cut = cut.replace("\n\n", "\n");
+    let sixth: serde_json::Value = serde_json::from_str(cut.lines().nth(6).unwrap()).unwrap();
+    let old = head.split_once(':').unwrap().1;
+    let cut = cut.replace(
+        &format!("{{\"seq\":7,\"digest\":\"{old}\"}}"),
+        &serde_json::json!({"seq": 6, "digest": sixth["digest"]}).to_string(),
+    );
+    assert_eq!(
+        of_file(&seeded, &cut, &[]).0,
+        Some(0),
+        "only the published head tells"
+    );
+    let (code, said) = of_file(&seeded, &cut, &[DONE, "--head", &head]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("the journal ends at entry 6, before the published head at entry 7"),
+        "{said}"
+    );
+    let waiting = "acme/treasury/ann/s1/waiting";
+    let (code, said) = of_file(&seeded, &file, &[waiting]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&format!("BROKEN  {waiting}  ")), "{said}");
+    let misused = seeded.tape(&["verify", "--file", "/nowhere", "--head", &head]);
+    assert_eq!(misused.status.code(), Some(2), "{}", err(&misused));
+    for other in ["--all", "--quick"] {
+        assert_eq!(
+            seeded.tape(&["verify", "--file", "x", other]).status.code(),
+            Some(2)
+        );
+    }
+    assert_eq!(
+        seeded
+            .tape(&["verify", "--file", "/nowhere/to/be/found"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[tokio::test]
+async fn the_file_of_a_damaged_journal_is_broken_and_says_nothing_of_the_machine() {
+    for damage in [
+        "DELETE FROM entry WHERE seq = 4 AND stream = ID",
+        "DELETE FROM head WHERE stream = ID",
+        "UPDATE entry SET digest = x'00' WHERE seq = 4 AND stream = ID",
+        "UPDATE entry SET payload = x'00' WHERE seq = 4 AND stream = ID",
+        "UPDATE head SET seq = 9 WHERE stream = ID",
+    ] {
+        let seeded = Seeded::new().await;
+        let id = format!("(SELECT id FROM stream WHERE name = '{STREAM}')");
+        seeded.execute(&damage.replace("ID", &id)).await;
+        let file = out(&seeded.tape(&["export", "--tenant", "acme"]));
+        for told in [seeded.dir.path().to_str().unwrap(), "book.db", "row ", "table "] {
+            assert!(!file.contains(told), "{damage}: {told}: {file}");
+        }
+        let (code, said) = of_file(&seeded, &file, &[]);
+        assert_eq!(code, Some(1), "{damage}: {said}");
+        assert!(
+            said.contains(&format!("BROKEN  {DONE}  the export says: "))
+                || said.contains(&format!("BROKEN  {DONE}  ")),
+            "{damage}: {said}"
+        );
+    }
+}
+
+/// An entry of a newer build proves neither that the run is damaged nor that it is whole.
+#[tokio::test]
+async fn what_a_newer_build_wrote_is_not_proved() {
+    let seeded = Seeded::new().await;
+    seeded
+        .execute(&format!(
+            "UPDATE entry SET envelope = CAST(replace(CAST(envelope AS TEXT), '\"v\":2', '\"v\":3') AS BLOB) WHERE seq = 4 \
+             AND stream = (SELECT id FROM stream WHERE name = '{STREAM}')"
+        ))
+        .await;
+    let journal = seeded.tape(&["verify", DONE]);
+    let told = "not proved: entry 4 cannot be read: entry 4 has version 3, this build knows 2: a newer build wrote it; \
+                nothing from there on is verified";
+    assert_eq!(journal.status.code(), Some(3), "{}", out(&journal));
+    assert!(
+        out(&journal).starts_with(&format!("PARTLY  {DONE}  {told}  head 3:")),
+        "{}",
+        out(&journal)
+    );
+    let exported = seeded.tape(&["export", DONE]);
+    assert_eq!(exported.status.code(), Some(3), "{}", err(&exported));
+    let file = out(&exported);
+    assert!(
+        file.contains("\"seq\":7,"),
+        "a newer build can verify all of it: {file}"
+    );
+    assert!(
+        file.ends_with(&format!(
+            "{{\"broken\":null,\"end\":\"{STREAM}\"}}\n{{\"broken\":0,\"streams\":1}}\n"
+        )),
+        "{file}"
+    );
+    let (code, said) = of_file(&seeded, &file, &[]);
+    assert_eq!((code, said), (Some(3), out(&journal)));
+}

@@ -68,7 +68,7 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     let json = String::from_utf8(seeded.tape(&["verify", DONE, "--json"]).stdout).unwrap();
     assert!(
         json.ends_with(
-            "{\"broken\":0,\"dropped\":0,\"entries\":9,\"erased\":1,\"runs\":1,\"snapshots\":1,\"streams\":0,\"uncovered\":0,\"unproved\":0}\n"
+            "{\"broken\":0,\"doubted\":0,\"dropped\":0,\"entries\":9,\"erased\":1,\"runs\":1,\"snapshots\":1,\"streams\":0,\"uncovered\":0,\"unproved\":0}\n"
         ),
         "{json}"
     );
@@ -219,6 +219,7 @@ async fn nothing_to_verify_is_an_error() {
                tape verify [OPTIONS] --stream <STREAM>
                tape verify [OPTIONS] --tenant <TENANT>
                tape verify [OPTIONS] --all
+               tape verify [OPTIONS] --file <FILE>
 
         For more information, try '--help'.
     "#]],

@@ -1,13 +1,14 @@
 //! `tape verify`.
 
 mod audit;
+mod checkpoint;
 mod heads;
 
 use crate::name::{RunPath, misused, of_tenant, path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure};
-pub(crate) use audit::Sink;
-use audit::{Finding, Known, audit, damage};
+use audit::{Finding, Known, audit};
+pub(crate) use audit::{Sink, damage};
 use clap::Args;
 use futures::StreamExt as _;
 pub(crate) use heads::Heads;
@@ -44,11 +45,12 @@ const NOT_PROVED: u8 = 3;
 #[derive(Debug, Default, Args)]
 #[command(
     override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
-                      tape verify [OPTIONS] --tenant <TENANT>\n       tape verify [OPTIONS] --all"
+                      tape verify [OPTIONS] --tenant <TENANT>\n       tape verify [OPTIONS] --all\n       \
+                      tape verify [OPTIONS] --checkpoint <FILE> --heads <FILE> --key <KEY>"
 )]
 pub(crate) struct Verify {
     /// The run.
-    #[arg(required_unless_present_any = ["stream", "tenant", "all"])]
+    #[arg(required_unless_present_any = ["stream", "tenant", "all", "checkpoint"])]
     run: Option<RunPath>,
     /// A stream of any kind by its full name, such as acme/value/rate.
     #[arg(long, conflicts_with = "run")]
@@ -62,9 +64,16 @@ pub(crate) struct Verify {
     /// A head of the run or stream that was published earlier: the journal must still have it.
     #[arg(long, value_name = "SEQ:DIGEST", value_parser = heads::head, conflicts_with = "all")]
     head: Option<(Seq, Digest)>,
-    /// Heads that were published earlier, as `tape verify --json` printed them: the journal must still have them.
+    /// Heads that were published earlier, as `tape verify --json` or `tape heads` printed them: the journal must still have them.
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
+    /// A checkpoint of the log that --heads names: only the lines that it covers are used. Without RUN, --stream, --tenant or --all, the
+    /// tenant of the log is verified.
+    #[arg(long, value_name = "FILE", requires_all = ["heads", "key"])]
+    checkpoint: Option<PathBuf>,
+    /// The public key that must have signed the checkpoint, or a file that has it.
+    #[arg(long, value_name = "KEY", requires = "checkpoint")]
+    key: Option<String>,
     /// Does not read the feed, which is otherwise read completely. A stream that was truncated together with its head is then not found.
     #[arg(long)]
     quick: bool,
@@ -97,14 +106,14 @@ impl Verify {
         }
     }
 
-    /// A tenant of the environment does not count where runs, a stream or all tenants are named.
+    /// A tenant of the environment does not count where runs, a stream, all tenants or a log are named.
     pub(crate) fn forget_tenant(&mut self) {
-        if self.run.is_some() || self.stream.is_some() || self.all {
+        if self.run.is_some() || self.stream.is_some() || self.all || self.checkpoint.is_some() {
             self.tenant = None;
         }
     }
 
-    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         if self.all && self.tenant.is_some() {
             return Err(misused(
                 "is one, and --all means all of them: say one of the two".to_owned(),
@@ -112,10 +121,7 @@ impl Verify {
         }
         let named = self.run.iter().map(|RunPath(run)| StreamId::Run(run.clone()));
         of_tenant(self.tenant.as_ref(), named.chain(self.stream.clone()))?;
-        let mut heads = match &self.heads {
-            Some(path) => heads::read(path).map_err(Failure::Misused)?,
-            None => Heads::new(),
-        };
+        let mut heads = self.published()?;
         let mut count = Count::default();
         let one = self.run.as_ref().map(|RunPath(run)| StreamId::Run(run.clone()));
         match one.or_else(|| self.stream.clone()) {
@@ -315,7 +321,7 @@ async fn list(
 }
 
 /// The first part of the names of a tenant's streams, percent-encoded.
-fn path_of(tenant: &Tenant) -> String {
+pub(crate) fn path_of(tenant: &Tenant) -> String {
     let name = tape_client::core::id::ValueName::new("any").expect("it is a name");
     let tenant = tenant.clone();
     let path = StreamId::Value { tenant, name }.to_string();

@@ -150,7 +150,7 @@ fn missing(known: &[Known], end: Seq) -> Option<String> {
 ///
 /// # Errors
 /// The error itself, if it is not about damage of the journal.
-pub(super) fn damage(error: Error) -> Result<String, Failure> {
+pub(crate) fn damage(error: Error) -> Result<String, Failure> {
     match error {
         Error::Damaged { source } => Ok(Causes(source.as_ref()).to_string()),
         other => Err(other.into()),

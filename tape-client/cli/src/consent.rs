@@ -23,6 +23,7 @@ impl Command {
             | Self::Show(_)
             | Self::Verify(_)
             | Self::Export(_)
+            | Self::Heads(_)
             | Self::Tail(_)
             | Self::Signal(_) => Weight::Light,
             Self::Approve(_) | Self::Retry(_) => Weight::Decides,

@@ -3,14 +3,17 @@
 mod act;
 mod age;
 mod agenda;
+mod checkpoint;
 mod consent;
 mod driver;
 mod erase;
 mod export;
 mod foreseen;
+mod heads;
 mod list;
 mod name;
 mod overdue;
+mod published;
 mod release;
 mod remedy;
 mod replacement;
@@ -80,6 +83,7 @@ enum Command {
     Show(show::Show),
     Verify(verify::Verify),
     Export(export::Export),
+    Heads(heads::Heads),
     Tail(tail::Tail),
     Signal(act::Signal),
     Approve(act::Approve),
@@ -98,13 +102,17 @@ impl Command {
         match self {
             Self::Verify(command) => command.forget_tenant(),
             Self::Export(command) => command.forget_tenant(),
+            Self::Heads(command) => command.forget_tenant(),
             _ => {}
         }
     }
 
     /// Whether the exit code says something about all that there is, so that a part of it is no success.
     const fn vouches(&self) -> bool {
-        matches!(self, Self::Verify(_) | Self::Export(_) | Self::Agenda(_))
+        matches!(
+            self,
+            Self::Verify(_) | Self::Export(_) | Self::Heads(_) | Self::Agenda(_)
+        )
     }
 }
 
@@ -193,6 +201,9 @@ enum Failure {
     /// There is nothing to verify.
     #[error("{0}: there is nothing to verify")]
     Empty(String),
+    /// A log of heads or a checkpoint of it does not hold.
+    #[error("{0}")]
+    Log(String),
     #[error("nothing was done: this {0}. Without a terminal to ask on, add --yes")]
     NotAgreed(String),
     #[error("nothing was done")]
@@ -252,8 +263,9 @@ async fn run(cli: Cli, out: &mut (dyn Write + Send)) -> Result<ExitCode, Failure
     let consent = Consent::of(cli.command.weight(), cli.principal.is_some(), cli.yes)?;
     let mut print = Printer { json: cli.json, out };
     let command = match cli.command {
-        // A file is verified without a journal.
+        // A file is verified, and a log of heads is read, without a journal.
         Command::Verify(verify) if verify.reads_file() => return verify.run_on_file(&mut print),
+        Command::Heads(heads) if heads.needs_no_journal() => return heads.without_journal(&mut print),
         command => command,
     };
     let tape = connect(cli.store, cli.principal).await?;
@@ -270,6 +282,7 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Show(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
+        Command::Heads(command) => command.run(context).await,
         Command::Tail(command) => command.run(context).await,
         Command::Signal(command) => command.run(context).await,
         Command::Approve(command) => command.run(context).await,

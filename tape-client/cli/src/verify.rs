@@ -1,14 +1,15 @@
 //! `tape verify`.
 
 mod audit;
+mod checkpoint;
 mod file;
 mod heads;
 
 use crate::name::{RunPath, misused, of_tenant, path, tenant};
 use crate::text::counted;
 use crate::{Context, Failure, Printer};
-pub(crate) use audit::{Damage, Sink};
-use audit::{Finding, audit, damage};
+pub(crate) use audit::{Damage, Sink, damage};
+use audit::{Finding, audit};
 use clap::Args;
 use futures::StreamExt as _;
 pub(crate) use heads::Heads;
@@ -49,11 +50,12 @@ const NOT_PROVED: u8 = 3;
 #[command(
     override_usage = "tape verify [OPTIONS] <RUN>\n       tape verify [OPTIONS] --stream <STREAM>\n       \
                       tape verify [OPTIONS] --tenant <TENANT>\n       tape verify [OPTIONS] --all\n       \
-                      tape verify [OPTIONS] --file <FILE>"
+                      tape verify [OPTIONS] --file <FILE>\n       \
+                      tape verify [OPTIONS] --checkpoint <FILE> --heads <FILE> --key <KEY>"
 )]
 pub(crate) struct Verify {
     /// The run.
-    #[arg(required_unless_present_any = ["stream", "tenant", "all", "file"])]
+    #[arg(required_unless_present_any = ["stream", "tenant", "all", "file", "checkpoint"])]
     run: Option<RunPath>,
     /// A stream of any kind by its full name, such as acme/value/rate.
     #[arg(long, conflicts_with = "run")]
@@ -70,9 +72,16 @@ pub(crate) struct Verify {
     /// A head of the run or stream that was published earlier: the journal must still have it.
     #[arg(long, value_name = "SEQ:DIGEST", value_parser = heads::head, conflicts_with = "all")]
     head: Option<(Seq, Digest)>,
-    /// Heads that were published earlier, as `tape verify --json` printed them: the journal must still have them.
+    /// Heads that were published earlier, as `tape verify --json` or `tape heads` printed them: the journal must still have them.
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
+    /// A checkpoint of the log that --heads names: only the lines that it covers are used. Without RUN, --stream, --tenant or --all, the
+    /// tenant of the log is verified.
+    #[arg(long, value_name = "FILE", requires_all = ["heads", "key"])]
+    checkpoint: Option<PathBuf>,
+    /// The public key that must have signed the checkpoint, or a file that has it.
+    #[arg(long, value_name = "KEY", requires = "checkpoint")]
+    key: Option<String>,
     /// Does not read the feed, which is otherwise read completely. A stream that was truncated together with its head is then not found.
     #[arg(long)]
     quick: bool,
@@ -111,14 +120,15 @@ impl Verify {
         self.file.is_some()
     }
 
-    /// A tenant of the environment does not count where runs, a stream, all tenants or a file are named.
+    /// A tenant of the environment does not count where runs, a stream, all tenants, a file or a log are named.
     pub(crate) fn forget_tenant(&mut self) {
-        if self.run.is_some() || self.stream.is_some() || self.all || self.reads_file() {
+        let named = self.run.is_some() || self.stream.is_some() || self.all;
+        if named || self.reads_file() || self.checkpoint.is_some() {
             self.tenant = None;
         }
     }
 
-    pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         if self.all && self.tenant.is_some() {
             return Err(misused(
                 "is one, and --all means all of them: say one of the two".to_owned(),
@@ -145,14 +155,6 @@ impl Verify {
     fn named(&self) -> Option<StreamId> {
         let run = self.run.as_ref().map(|RunPath(run)| StreamId::Run(run.clone()));
         run.or_else(|| self.stream.clone())
-    }
-
-    /// The heads of `--heads`.
-    fn published(&self) -> Result<Heads, Failure> {
-        match &self.heads {
-            Some(path) => heads::read(path).map_err(Failure::Misused),
-            None => Ok(Heads::new()),
-        }
     }
 
     /// One stream, which must be there unless heads of it were published.
@@ -356,7 +358,7 @@ async fn list(
 }
 
 /// The first part of the names of a tenant's streams, percent-encoded.
-fn path_of(tenant: &Tenant) -> String {
+pub(crate) fn path_of(tenant: &Tenant) -> String {
     let name = tape_client::core::id::ValueName::new("any").expect("it is a name");
     let tenant = tenant.clone();
     let path = StreamId::Value { tenant, name }.to_string();

@@ -137,7 +137,7 @@ fn stands_for_others(stored: &StoredEntry) -> bool {
 ///
 /// # Errors
 /// The error itself, if it is not about damage of the journal.
-pub(super) fn damage(error: Error) -> Result<String, Failure> {
+pub(crate) fn damage(error: Error) -> Result<String, Failure> {
     match error {
         Error::Damaged { source } => Ok(Causes(source.as_ref()).to_string()),
         other => Err(other.into()),

@@ -13,8 +13,9 @@ use tape_client::core::id::StreamId;
 
 impl Verify {
     /// Verifies the file.
-    pub(crate) fn run_on_file(self, print: &mut Printer<'_>) -> Result<ExitCode, Failure> {
-        let path = self.file.as_deref().unwrap_or_else(|| Path::new("-"));
+    pub(crate) fn run_on_file(mut self, print: &mut Printer<'_>) -> Result<ExitCode, Failure> {
+        let path = self.file.clone().unwrap_or_else(|| "-".into());
+        let path = path.as_path();
         let named = self.named();
         of_tenant(self.tenant.as_ref(), named.clone())?;
         let mut heads = self.published()?;

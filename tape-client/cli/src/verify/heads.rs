@@ -1,12 +1,13 @@
-//! Published heads: the lines of an earlier `tape verify --json`.
+//! Published heads: the lines of an earlier `tape verify --json`, or of `tape heads`.
 
 use crate::name::RunPath;
+use crate::published::Published;
+pub(super) use crate::published::head;
 use serde::Deserialize;
 use std::path::Path;
 pub(crate) use tape_cli::exported::Heads;
 use tape_client::Error;
-use tape_client::core::id::{Seq, StreamId};
-use tape_client::core::payload::Digest;
+use tape_client::core::id::StreamId;
 
 /// A line that has a head; others are skipped.
 #[derive(Deserialize)]
@@ -14,16 +15,6 @@ struct Line {
     run: Option<String>,
     stream: Option<String>,
     head: Option<String>,
-}
-
-/// Reads a head, as `tape verify` prints it.
-pub(super) fn head(text: &str) -> Result<(Seq, Digest), String> {
-    let form = || "a head is SEQ:DIGEST, as `tape verify` prints it".to_owned();
-    let (seq, digest) = text.split_once(':').ok_or_else(form)?;
-    Ok((
-        Seq(seq.parse().map_err(|_| form())?),
-        digest.parse().map_err(|_| form())?,
-    ))
 }
 
 /// Reads a file of heads.
@@ -39,18 +30,29 @@ pub(super) fn read(path: &Path) -> Result<Heads, Error> {
 fn parse(text: &str) -> Result<Heads, String> {
     let mut heads = Heads::new();
     for (n, line) in (1..).zip(text.lines()) {
-        let wrong = |problem: String| format!("line {n}: {problem}");
-        let line: Line = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
-        let Some(text) = line.head else { continue };
-        let head = head(&text).map_err(wrong)?;
-        let stream = match (line.stream, line.run) {
-            (Some(name), _) => name.parse().map_err(|error| wrong(format!("{error}")))?,
-            (None, Some(run)) => StreamId::Run(run.parse::<RunPath>().map_err(wrong)?.0),
-            (None, None) => return Err(wrong("it does not say of which stream the head is".to_owned())),
-        };
-        heads.entry(stream).or_default().push(head);
+        let found = published(line).map_err(|problem| format!("line {n}: {problem}"))?;
+        if let Some(Published { stream, head }) = found {
+            heads.entry(stream).or_default().push(head);
+        }
     }
     Ok(heads)
+}
+
+/// The head that a line has, if any.
+fn published(line: &str) -> Result<Option<Published>, String> {
+    // The name of a stream may begin with a brace, but no line of text ends with one.
+    if !line.trim_end().ends_with('}') {
+        return line.parse().map(Some);
+    }
+    let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let Some(text) = line.head else { return Ok(None) };
+    let head = head(&text)?;
+    let stream = match (line.stream, line.run) {
+        (Some(name), _) => name.parse().map_err(|error| format!("{error}"))?,
+        (None, Some(run)) => StreamId::Run(run.parse::<RunPath>()?.0),
+        (None, None) => return Err("it does not say of which stream the head is".to_owned()),
+    };
+    Ok(Some(Published { stream, head }))
 }
 
 #[cfg(test)]
@@ -80,10 +82,29 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_text_are_read_beside_them() {
+        let digest = Digest::of(b"head");
+        let text = format!(
+            "acme/run/treasury/ann/s1/i1 7:{digest}\n{{\"stream\":\"{{b/value/rate\",\"head\":\"2:{digest}\"}}\n{{b/value/rate 3:{digest}\n"
+        );
+        let heads = parse(&text).unwrap();
+        let read = heads
+            .iter()
+            .map(|(stream, heads)| (stream.to_string(), heads.len()));
+        let expected = [("acme/run/treasury/ann/s1/i1", 1), ("{b/value/rate", 2)];
+        assert_eq!(
+            read.collect::<Vec<_>>(),
+            expected.map(|(name, n)| (name.to_owned(), n))
+        );
+    }
+
+    #[test]
     fn a_line_that_is_wrong_is_told() {
         let digest = Digest::of(b"head");
         for (line, told) in [
             ("ok".to_owned(), "line 1: "),
+            (format!("acme/treasury/ann/s1/i1 7:{digest}"), "line 1: "),
+            ("acme/value/rate 7".to_owned(), "SEQ:DIGEST"),
             (format!("{{\"head\":\"7:{digest}\"}}"), "of which stream"),
             (
                 format!("{{\"stream\":\"acme\",\"head\":\"7:{digest}\"}}"),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![cfg(feature = "sqlite")]
 
+mod checkpoint;
 mod consent;
 mod export;
 mod outsider;

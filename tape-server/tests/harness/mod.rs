@@ -236,25 +236,39 @@ pub(crate) fn request_as(id: RequestId, run: &RunId, body: RunCommand) -> RunCal
 
 /// Sends a command in a call of its own.
 pub(crate) async fn execute(runs: &mut Runs, call: RunCall) -> Result<Reply, Failure> {
-    macro_rules! reply {
-        ($answer:expr) => {{
-            let answer = $answer.await.map_err(|status| Failure::from(&status))?;
+    macro_rules! answer {
+        ($client:ident.$method:ident($request:expr)) => {{
+            let answer = $client.$method($request).await;
+            let answer = answer.map_err(|status| Failure::from(&status))?;
             Ok(answer.into_inner().reply.unwrap().try_into().unwrap())
         }};
     }
-    let channel = runs.channel.clone();
+    let mut work = WorkServiceClient::new(runs.channel.clone());
+    let mut retention = RetentionServiceClient::new(runs.channel.clone());
     match call {
         RunCall::Drive(request) => {
             let command = Some(request);
-            reply!(runs.drive_once(v1::DriveOnceRequest { command }))
+            answer!(runs.drive_once(v1::DriveOnceRequest { command }))
         }
-        RunCall::CancelRun(request) => reply!(runs.cancel_run(request)),
-        RunCall::RetireRun(request) => reply!(RetentionServiceClient::new(channel).retire_run(request)),
-        RunCall::ClaimEffect(request) => reply!(WorkServiceClient::new(channel).claim_effect(request)),
-        RunCall::RenewEffectClaim(request) => {
-            reply!(WorkServiceClient::new(channel).renew_effect_claim(request))
-        }
-        other => unimplemented!("{other:?}"),
+        RunCall::RetireRun(request) => answer!(retention.retire_run(request)),
+        RunCall::ClaimEffect(request) => answer!(work.claim_effect(request)),
+        RunCall::RenewEffectClaim(request) => answer!(work.renew_effect_claim(request)),
+        RunCall::FinishEffect(request) => answer!(work.finish_effect(request)),
+        RunCall::LapseEffect(request) => answer!(work.lapse_effect(request)),
+        RunCall::ClaimObservation(request) => answer!(work.claim_observation(request)),
+        RunCall::RecordObservation(request) => answer!(work.record_observation(request)),
+        RunCall::ClaimObligation(request) => answer!(work.claim_obligation(request)),
+        RunCall::RenewObligationClaim(request) => answer!(work.renew_obligation_claim(request)),
+        RunCall::FinishObligation(request) => answer!(work.finish_obligation(request)),
+        RunCall::ExpireGate(request) => answer!(work.expire_gate(request)),
+        RunCall::FireTimer(request) => answer!(work.fire_timer(request)),
+        RunCall::ReleaseVanishedDriver(request) => answer!(work.release_vanished_driver(request)),
+        RunCall::SignalRun(request) => answer!(runs.signal_run(request)),
+        RunCall::CancelRun(request) => answer!(runs.cancel_run(request)),
+        RunCall::RetryRun(request) => answer!(runs.retry_run(request)),
+        RunCall::SettleEffect(request) => answer!(runs.settle_effect(request)),
+        RunCall::SettleObligation(request) => answer!(runs.settle_obligation(request)),
+        RunCall::ReleaseClaim(request) => answer!(runs.release_claim(request)),
     }
 }
 

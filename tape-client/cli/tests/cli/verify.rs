@@ -220,6 +220,7 @@ async fn nothing_to_verify_is_an_error() {
                tape verify [OPTIONS] --tenant <TENANT>
                tape verify [OPTIONS] --all
                tape verify [OPTIONS] --file <FILE>
+               tape verify [OPTIONS] --checkpoint <FILE> --heads <FILE> --key <KEY>
 
         For more information, try '--help'.
     "#]],

@@ -80,7 +80,7 @@ impl Parts {
 fn leading<T>(looked: &[Vec<T>], room: usize, is_first: bool) -> usize {
     let mut total = 0;
     let fits = |found: &&Vec<T>| {
-        let has_room = total + found.len() <= room || (is_first && total == 0);
+        let has_room = found.is_empty() || total + found.len() <= room || (is_first && total == 0);
         total += found.len();
         has_room
     };

@@ -239,9 +239,10 @@ class TheVectors(unittest.TestCase):
         for case in vector("fingerprint"):
             self.assertEqual(sha256(case["canonical"].encode()), case["digest"])
         self.assertEqual(sha256(vector("snapshot")["bytes"].encode()), vector("snapshot")["sha256"])
-        content = vector("content")
-        self.assertEqual(sha256(content["form"].encode()), content["sha256"])
-        tv.check("effect_spec", tv.parse_json(content["form"].encode()))
+        for content in vector("content"):
+            self.assertEqual(sha256(content["form"].encode()), content["sha256"])
+            kind = content["what"].replace(" ", "_")
+            tv.check(kind, tv.parse_json(content["form"].encode()))
 
     def test_keys(self) -> None:
         for case in vector("keys"):

@@ -12,7 +12,7 @@ use tape_core::command::{DriverCommand, RecordDecision};
 use tape_core::entry::decision::{Recorded, Usage};
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{BudgetName, Position};
-use tape_core::payload::{ContentDigest, Payload};
+use tape_core::payload::Payload;
 
 /// A decision about to be asked for.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Asking {
         let spends = spends(&self.reserve)?;
         let doing = run.doing().await?;
         let turn = run.take_turn("decision")?;
-        let of = ContentDigest::of(&fingerprint);
+        let of = fingerprint.content_digest();
         let at = run.replay().next_decision(&run.scope);
         run.refused_before(&at, of)?;
         let next = run.ask(|replay| replay.decide(&run.scope, &fingerprint)).await?;

@@ -1,6 +1,7 @@
 //! The version of the agent that began a run: a label of the journal's own. It is erased with the other labels.
 
 use crate::id::{AgentVersion, Key};
+use crate::reply::{Field, Rejection};
 use std::collections::BTreeMap;
 
 /// How names begin that are the journal's own: users give no label and no sample such a name.
@@ -55,6 +56,21 @@ pub fn key() -> Key {
 pub fn of(labels: &BTreeMap<Key, String>) -> Option<AgentVersion> {
     let version = labels.get(&key())?;
     AgentVersion::new(version).ok()
+}
+
+/// Refuses labels with names of the journal's own, but for the version of the agent: an agent's label could pass for what the journal says.
+///
+/// # Errors
+/// [`Rejection::Invalid`] names the label.
+pub(crate) fn check_labels(labels: &BTreeMap<Key, String>) -> Result<(), Rejection> {
+    let own = |name: &&Key| name.as_str().starts_with(OWN) && name.as_str() != KEY;
+    match labels.keys().find(own) {
+        Some(name) => Err(Rejection::Invalid {
+            field: Field::Label,
+            problem: format!("'{name}' is a name of the journal's own: names that begin with '{OWN}' are"),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The labels of a run whose labels were erased: one that says so. Without it, the run would look like one of no version.

@@ -2,7 +2,7 @@
 
 use crate::json::{self, InvalidJson, Letters};
 use crate::limits::{FINGERPRINT_PARTS_MAX, FINGERPRINT_PREVIEW_BYTES_MAX};
-use crate::payload::Digest;
+use crate::payload::{ContentDigest, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -40,6 +40,15 @@ pub struct Part {
 }
 
 impl Fingerprint {
+    /// The content digest by which refusals name the request. Its parts do not count: they are for people.
+    #[must_use]
+    pub fn content_digest(&self) -> ContentDigest {
+        ContentDigest::of(&Self {
+            digest: self.digest,
+            parts: Vec::new(),
+        })
+    }
+
     /// The fingerprint of a request without parts.
     #[must_use]
     pub fn of_bytes(request: &[u8]) -> Self {

@@ -388,14 +388,26 @@ fn fingerprints_are_made_as_the_page_says() {
         assert_eq!(made.digest.to_string(), text(vector, "digest"));
         assert_eq!(serde_json::to_value(&made.parts).unwrap(), vector["parts"]);
     }
-    let vector = &document.vectors["content"];
-    let spec: EffectSpec = serde_json::from_str(text(vector, "form")).unwrap();
-    assert_eq!(serde_json::to_string(&spec).unwrap(), text(vector, "form"));
-    assert_eq!(
-        Digest::of(text(vector, "form").as_bytes()).to_string(),
-        text(vector, "sha256")
-    );
-    assert_eq!(hex(&ContentDigest::of(&spec).0), text(vector, "of"));
+    for vector in document.vectors["content"].as_array().unwrap() {
+        let form = text(vector, "form");
+        assert_eq!(Digest::of(form.as_bytes()).to_string(), text(vector, "sha256"));
+        let of = match text(vector, "what") {
+            "effect spec" => {
+                let spec: EffectSpec = serde_json::from_str(form).unwrap();
+                assert_eq!(serde_json::to_string(&spec).unwrap(), form);
+                ContentDigest::of(&spec)
+            }
+            _ => {
+                let asked = Fingerprint::of_json_text(
+                    "{\"model\":\"m\",\"messages\":[\"hi\",\"pay Ann\"],\"tools\":[]}",
+                )
+                .unwrap();
+                assert!(!asked.parts.is_empty());
+                asked.content_digest()
+            }
+        };
+        assert_eq!(hex(&of.0), text(vector, "of"));
+    }
 }
 
 #[test]

@@ -412,6 +412,26 @@ fn forks() {
     assert_eq!(refused.to_string(), "run: forks are not built yet");
 }
 
+/// A label that says that labels were erased is the journal's own, and so are those that later builds may have.
+#[test]
+fn labels_with_names_of_the_journals_own() {
+    let begin = |name: &str| {
+        let mut begin = support::names::begin("a1", 1_000);
+        let create = begin.create.as_mut().unwrap();
+        create.labels = [(name.parse().unwrap(), "labels".to_owned())].into();
+        Quick::<Run>::default().ask(RunCommand::Begin(begin))
+    };
+    for own in ["tape.erased", "tape.later"] {
+        let refused = begin(own).unwrap_err();
+        let told =
+            format!("label: '{own}' is a name of the journal's own: names that begin with 'tape.' are");
+        assert_eq!(refused.to_string(), told);
+    }
+    for agents in ["tape.agent_version", "tapes", "tape"] {
+        begin(agents).unwrap();
+    }
+}
+
 #[test]
 fn fingerprints_and_names_of_models() {
     let decide = |change: &dyn Fn(&mut RecordDecision)| {

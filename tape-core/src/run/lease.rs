@@ -3,6 +3,7 @@
 use super::check::{lease_length, room, text};
 use super::{Effect, Obligation, Phase, Run};
 use crate::agenda::{Item, Queue};
+use crate::agent_version;
 use crate::command::{Begin, Create};
 use crate::decider::Decider as _;
 use crate::entry::EntryBody;
@@ -516,6 +517,7 @@ impl Run {
 fn begun(run: &RunId, create: &Create) -> Result<Begun, Rejection> {
     let labels = create.labels.len();
     room(Limit::Labels, labels.saturating_sub(1), LABELS_MAX)?;
+    agent_version::check_labels(&create.labels)?;
     create
         .labels
         .values()

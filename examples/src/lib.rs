@@ -7,6 +7,7 @@
 //!   its backing without Tape.
 //! - [`upstream`]: a service that acts, with a durable [`ledger`] of its own; [`model`]: a service that decides and counts its questions;
 //!   [`http`] calls them. [`non_idempotent_upstream`] is an upstream that ignores idempotency keys, and loses and delays answers.
+//! - [`acts`]: an upstream in a file that programs in several languages write.
 //! - [`stops`]: where a process will be killed, and how an agent reports it; [`child`] and [`parent`]: the two ends of the pipe
 //!   between the supervisor and the processes it starts.
 //! - [`processes`]: the common part of every supervisor.
@@ -14,6 +15,7 @@
 //!   retries their start until it succeeds; [`recovery`]: Tape's recovery, which brings killed agents back.
 //! - [`record`]: a journal read back and verified; [`seed`]: random choices that are the same on every machine.
 
+pub mod acts;
 pub mod child;
 pub mod http;
 pub mod interrupt;

@@ -5,6 +5,7 @@
 
 mod consent;
 mod export;
+mod lists;
 mod outsider;
 mod retention;
 mod seeded;

@@ -9,9 +9,7 @@ use futures::stream::{BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 use tape_api::argument::check_reason;
-use tape_api::query::{
-    FeedPage, IndexPage, RetiredPage, Retirement, RunPage, RunQuery, StreamEnd, StreamPage, Tail, Until,
-};
+use tape_api::query::{FeedPage, IndexPage, RetiredPage, Retirement, StreamEnd, Tail, Until};
 use tape_api::{Journal, JournalError};
 use tape_core::codec::StoredEntry;
 use tape_core::command::{Claimed, Command, ExternalCommand, RunCommand, Verdict};
@@ -283,14 +281,6 @@ impl Tape {
         .await
     }
 
-    /// Lists runs, newest first, a page of at most `limit` at a time.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where the journal is out of reach.
-    pub async fn runs(&self, query: &RunQuery, page: Option<String>, limit: u32) -> Result<RunPage, Error> {
-        until_answered(self.tries(), || self.journal.runs(query, page.as_deref(), limit)).await
-    }
-
     /// Where a run ends by the journal's own account: its last entry and the chain digest there; none where there is no such run.
     ///
     /// # Errors
@@ -371,15 +361,6 @@ impl Tape {
     /// [`Error::Unavailable`] where the journal is out of reach.
     pub async fn reclaim(&self) -> Result<bool, Error> {
         until_answered(self.tries(), || self.journal.reclaim()).await
-    }
-
-    /// A page of the existing streams, of all tenants and kinds. A reader that pages to the end sees every stream that exists throughout
-    /// exactly once.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where the journal is out of reach.
-    pub async fn streams(&self, page: Option<String>) -> Result<StreamPage, Error> {
-        until_answered(self.tries(), || self.journal.streams(page.as_deref())).await
     }
 
     /// Where a stream of any kind ends by the journal's own account, with its snapshot; none where it is not there.

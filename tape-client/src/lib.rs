@@ -40,6 +40,7 @@ mod gate;
 mod host;
 mod json;
 mod lease;
+mod lists;
 mod open;
 mod patch;
 #[cfg(feature = "remote")]
@@ -73,8 +74,10 @@ pub use value::Value;
 
 pub use tape_api as api;
 pub use tape_api::query::{
-    DamagedEntry, FeedPage, IndexFinding, IndexPage, OlderEvents, RecordedEvent, RetiredPage, Retirement,
-    RunPage, RunQuery, SessionEvents, SessionView, StreamEnd, StreamPage, Tail, Transition, Versioned,
+    DamagedEntry, DamagedStream, FeedPage, GatePage, GateQuery, IndexFinding, IndexPage, KeyOwnership,
+    OlderEvents, OpenGate, QueueSummary, RecordedEvent, RetiredPage, Retirement, RunCounts, RunPage,
+    RunQuery, SessionEvents, SessionPage, SessionQuery, SessionSummary, SessionView, StreamEnd, StreamPage,
+    Tail, Transition, ValuePage, ValueQuery, ValueSummary, Versioned,
 };
 pub use tape_api::{Journal, JournalError, Source};
 pub use tape_core as core;

@@ -13,7 +13,12 @@ mod arguments;
 mod commands;
 mod due;
 mod entries;
+mod gates;
+mod keys;
 mod lists;
+mod names;
+mod queues;
+mod runs;
 mod sessions;
 mod values;
 
@@ -98,7 +103,19 @@ macro_rules! __journal_conformance_list {
             arguments::an_empty_token_is_that_of_the_first_page;
             arguments::a_garbled_token_is_refused_by_every_list;
             arguments::a_reason_is_checked_before_a_token;
-            lists::runs_are_listed_by_every_filter;
+            runs::runs_are_listed_by_every_filter;
+            runs::runs_of_other_tenants_are_never_among_them;
+            runs::runs_are_listed_by_the_beginning_of_their_names;
+            runs::runs_are_listed_by_when_they_began;
+            runs::runs_are_listed_by_the_driver_that_has_them_now;
+            runs::runs_are_counted_by_every_filter;
+            runs::the_counts_of_all_pages_add_up;
+            gates::gates_that_wait_are_listed_with_what_an_answer_needs;
+            gates::gates_that_take_no_answer_are_not_listed;
+            names::sessions_are_listed_in_the_order_of_their_names;
+            names::values_are_listed_in_the_order_of_their_names;
+            keys::a_business_key_has_one_owner;
+            queues::what_is_due_is_summed_up_by_queue_and_tenant;
             lists::streams_are_found_and_their_indexes_fit;
             lists::a_run_that_is_retired_says_how_it_ended;
         }

@@ -20,6 +20,11 @@ impl Command {
         match self {
             Self::Runs(_)
             | Self::Stuck(_)
+            | Self::Gates(_)
+            | Self::Sessions(_)
+            | Self::Values(_)
+            | Self::Queues(_)
+            | Self::Key(_)
             | Self::Show(_)
             | Self::Verify(_)
             | Self::Export(_)

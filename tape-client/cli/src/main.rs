@@ -10,20 +10,26 @@ mod erase;
 mod export;
 mod foreseen;
 mod heads;
+mod gates;
+mod key;
 mod list;
+mod moment;
 mod name;
 mod overdue;
 mod published;
+mod queues;
 mod release;
 mod remedy;
 mod replacement;
 mod retention;
 mod runs;
+mod sessions;
 mod show;
 mod stuck;
 mod tail;
 mod text;
 mod timeline;
+mod values;
 mod verify;
 
 use clap::parser::ValueSource;
@@ -80,6 +86,11 @@ struct Cli {
 enum Command {
     Runs(runs::Runs),
     Stuck(stuck::Stuck),
+    Gates(gates::Gates),
+    Sessions(sessions::Sessions),
+    Values(values::Values),
+    Queues(queues::Queues),
+    Key(key::Key),
     Show(show::Show),
     Verify(verify::Verify),
     Export(export::Export),
@@ -103,6 +114,7 @@ impl Command {
             Self::Verify(command) => command.forget_tenant(),
             Self::Export(command) => command.forget_tenant(),
             Self::Heads(command) => command.forget_tenant(),
+            Self::Queues(command) => command.forget_tenant(),
             _ => {}
         }
     }
@@ -279,6 +291,11 @@ async fn carry_out(command: Command, context: &mut Context<'_>) -> Result<ExitCo
     match command {
         Command::Runs(command) => command.run(context).await,
         Command::Stuck(command) => command.run(context).await,
+        Command::Gates(command) => command.run(context).await,
+        Command::Sessions(command) => command.run(context).await,
+        Command::Values(command) => command.run(context).await,
+        Command::Queues(command) => command.run(context).await,
+        Command::Key(command) => command.run(context).await,
         Command::Show(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,

@@ -1,19 +1,22 @@
 //! `tape runs`.
 
 use crate::list::{self, Pages};
+use crate::moment::{Moment, moment};
 use crate::name::{path, tenant};
 use crate::text::time;
 use crate::{Context, Failure, driver};
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use tape_client::core::agent_version::{self, BegunBy, OWN};
 use tape_client::core::causes::Causes;
-use tape_client::core::id::{AgentVersion, App, Key, Tenant};
+use tape_client::core::id::{AgentVersion, App, Holder, Key, RunPrefix, Tenant};
 use tape_client::core::payload::ERASED;
 use tape_client::core::run::Driver;
 use tape_client::core::status::{RunStatus, Summary};
+use tape_client::core::time::Timestamp;
 use tape_client::{Error, RunId, RunQuery, Tape};
 
 /// Lists runs, newest first. For each, where any of a page has one, the version of the agent that began it. For each that has not ended: its driver and the end of the lease, or since when it has no driver.
@@ -25,18 +28,33 @@ pub(crate) struct Runs {
     /// Only runs of this app.
     #[arg(long)]
     app: Option<App>,
-    /// Only runs in this status.
+    /// Only runs in this status; may be given several times.
     #[arg(long, value_parser = status)]
-    status: Option<RunStatus>,
+    status: Vec<RunStatus>,
+    /// Only runs whose names begin with this, after the tenant: such as treasury/ann/. Names are compared as they are printed.
+    #[arg(long, value_name = "PREFIX")]
+    name: Option<RunPrefix>,
     /// Only runs with this label.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     label: Option<(Key, String)>,
     /// Begun by this version of the agent alone.
     #[arg(long, value_name = "VERSION")]
     agent_version: Option<AgentVersion>,
+    /// Only runs that this holder drives now.
+    #[arg(long, value_name = "HOLDER")]
+    driver: Option<Holder>,
     /// Only runs that need a driver and have none.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "driver")]
     driverless: bool,
+    /// Only runs that began at this time or later: a time in UTC, such as 2026-11-22 or '2026-11-22 12:00:00', or an age, such as 12h.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// Only runs that began before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
+    /// Counts the runs by status, instead of listing them.
+    #[arg(long, conflicts_with_all = ["driverless", "limit"])]
+    count: bool,
     /// Most runs to list.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -64,34 +82,42 @@ const ASKED_MAX: usize = 8;
 
 impl Runs {
     pub(crate) async fn run(self, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-        let (mut listed, mut left, mut cut) = (0, self.limit, false);
-        for status in self.statuses() {
-            let query = RunQuery {
-                app: self.app.clone(),
-                statuses: status.into_iter().collect(),
-                label: self.label.clone().or_else(|| self.version_label()),
-                ..RunQuery::all(self.tenant.clone())
-            };
-            let mut pages = Pages::of(&query);
-            while left > 0
-                && let Some(runs) = pages.next(context, left).await?
-            {
-                let found = self.list(context, runs).await?;
-                listed += found;
-                left = left.saturating_sub(u32::try_from(found).unwrap_or(u32::MAX));
-            }
-            cut |= !pages.is_over();
+        let query = self.query(context.tape.now());
+        if self.count {
+            self.tell_counts(context, &query).await?;
+            return Ok(ExitCode::SUCCESS);
         }
-        let cut = cut.then(|| format!("{listed} are listed, and there may be more; --limit N lists more"));
+        let (mut pages, mut listed, mut left) = (Pages::of(&query), 0, self.limit);
+        while left > 0
+            && let Some(page) = pages.next(context, left).await?
+        {
+            let found = self.list(context, page.items).await?;
+            listed += found;
+            left = left.saturating_sub(u32::try_from(found).unwrap_or(u32::MAX));
+        }
+        let cut = (!pages.is_over()).then(|| list::more(listed));
         list::end(context, listed, cut.as_deref())?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn statuses(&self) -> Vec<Option<RunStatus>> {
-        match self.status {
-            None if self.driverless => DRIVEN.map(Some).into(),
-            status => vec![status],
+    fn query(&self, now: Timestamp) -> RunQuery {
+        RunQuery {
+            tenant: self.tenant.clone(),
+            app: self.app.clone(),
+            statuses: self.statuses(),
+            label: self.label.clone().or_else(|| self.version_label()),
+            prefix: self.name.clone(),
+            begun_from: self.since.map(|since| since.from(now)),
+            begun_before: self.until.map(|until| until.from(now)),
+            driver: self.driver.clone(),
         }
+    }
+
+    fn statuses(&self) -> BTreeSet<RunStatus> {
+        if self.driverless && self.status.is_empty() {
+            return BTreeSet::from(DRIVEN);
+        }
+        self.status.iter().copied().collect()
     }
 
     fn version_label(&self) -> Option<(Key, String)> {
@@ -101,6 +127,35 @@ impl Runs {
 
     fn is_of_version(&self, summary: &Summary) -> bool {
         self.agent_version.is_none() || self.agent_version == agent_version::of(&summary.labels)
+    }
+
+    /// Adds up the counts of all pages.
+    async fn tell_counts(&self, context: &mut Context<'_>, query: &RunQuery) -> Result<(), Failure> {
+        if self.label.is_some() && self.agent_version.is_some() {
+            return Err(Failure::Misused(Error::Invalid {
+                what: "--count",
+                problem: "counts by one label: say --label or --agent-version".to_owned(),
+            }));
+        }
+        let (mut counts, mut from) = (BTreeMap::<&str, u64>::new(), None);
+        loop {
+            let page = context.tape.count_runs(query, from).await?;
+            for (status, runs) in page.by_status {
+                *counts.entry(status.as_str()).or_default() += runs;
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        let runs: u64 = counts.values().sum();
+        if context.json {
+            return context.value(&json!({"counts": counts, "runs": runs}));
+        }
+        for (status, runs) in counts {
+            context.line(&format!("{status:<12}  {runs}"))?;
+        }
+        context.line(&format!("{:<12}  {runs}", "all"))
     }
 
     /// Lists those of a page of runs that are asked for. How many that were.

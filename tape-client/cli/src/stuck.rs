@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use tape_client::core::causes::Causes;
 use tape_client::core::decider::Decider as _;
 use tape_client::core::effect::{Status, Unreached};
-use tape_client::core::id::{App, EffectId, GateName, Tenant};
+use tape_client::core::id::{App, EffectId, GateName, Seq, Tenant};
 use tape_client::core::run::{Effect, Gate, Obligation, ObligationStatus, Run};
 use tape_client::core::status::{RunStatus, Summary};
 use tape_client::{Error, RunId, RunQuery};
@@ -81,10 +81,10 @@ impl Stuck {
     async fn look(&self, context: &mut Context<'_>, query: &RunQuery) -> Result<Looked, Failure> {
         let (mut pages, mut left, mut listed) = (Pages::of(query), self.limit, 0);
         while left > 0
-            && let Some(runs) = pages.next(context, left).await?
+            && let Some(page) = pages.next(context, left).await?
         {
-            left = left.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
-            for (run, summary) in runs {
+            left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
+            for (run, summary) in page.items {
                 let matters = match show::read(context, &run).await {
                     Ok(reading) => self.matters(context, &run, &reading.state),
                     // A run that cannot be read must not hide the others.
@@ -256,17 +256,22 @@ fn gate(run: &str, name: &GateName, gate: &Gate) -> Option<Matter> {
         return None;
     };
     let until = deadline.map(|at| format!(" until {}", time(at)));
-    let approve = || {
-        Remedy::new("approve")
-            .name(run)
-            .name(name)
-            .option("--seen", opened)
-    };
     Some(Matter {
         what: format!("gate {name}"),
         why: format!("it waits for an answer{}", until.unwrap_or_default()),
-        remedies: vec![because(approve()), because(approve().words("--deny"))],
+        remedies: answers(run, name, *opened).into(),
     })
+}
+
+/// The answers that a person can give to a gate that the entry `opened` opened.
+pub(crate) fn answers(run: &str, gate: &GateName, opened: Seq) -> [Remedy; 2] {
+    let approve = || {
+        Remedy::new("approve")
+            .name(run)
+            .name(gate)
+            .option("--seen", opened)
+    };
+    [because(approve()), because(approve().words("--deny"))]
 }
 
 pub(crate) fn because(remedy: Remedy) -> Remedy {

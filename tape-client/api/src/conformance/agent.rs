@@ -8,10 +8,12 @@ use tape_core::effect::{EffectPolicy, EffectSpec, Mode, Semantics, Undo};
 use tape_core::entry::decision::Usage;
 use tape_core::fingerprint::Fingerprint;
 use tape_core::id::{
-    ConnectorName, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, StreamId,
+    BusinessKey, ConnectorName, EffectId, Epoch, Holder, Key, Operation, Position, RunId, Scope, StreamId,
+    Tenant,
 };
 use tape_core::payload::Payload;
 use tape_core::reply::{Reply, ReplyResult};
+use tape_core::time::Deadline;
 
 pub(super) fn run_id(tenant: &str, name: &str) -> RunId {
     RunId::new(tenant, "app", "user", "session", name).unwrap()
@@ -25,7 +27,18 @@ pub(super) fn holder(name: &str) -> Holder {
     Holder::new(name).unwrap()
 }
 
+/// Tenants whose names begin with each other, and whose escaped names look like each other's names.
+pub(super) const TENANTS: [&str; 4] = ["a", "ab", "a/b", "a%2Fb"];
+
+pub(super) fn tenant(name: &str) -> Tenant {
+    Tenant::new(name).unwrap()
+}
+
 pub(super) fn begin(run: &RunId, topic: &str) -> RunCommand {
+    begin_as(run, topic, "driver")
+}
+
+fn begin_as(run: &RunId, topic: &str, driver: &str) -> RunCommand {
     RunCommand::Begin(Begin {
         run: run.clone(),
         create: Some(Create {
@@ -33,7 +46,7 @@ pub(super) fn begin(run: &RunId, topic: &str) -> RunCommand {
             input: text("go"),
             forked_from: None,
         }),
-        holder: holder("driver"),
+        holder: holder(driver),
         lease_ms: 600_000,
         adopt: None,
         recovery: false,
@@ -59,7 +72,11 @@ pub(super) struct Driven {
 
 impl Driven {
     pub(super) async fn begin(journal: &Arc<dyn Journal>, run: RunId, topic: &str) -> Self {
-        let reply = ask(journal, &run, begin(&run, topic)).await.unwrap();
+        Self::begin_as(journal, run, topic, "driver").await
+    }
+
+    pub(super) async fn begin_as(journal: &Arc<dyn Journal>, run: RunId, topic: &str, driver: &str) -> Self {
+        let reply = ask(journal, &run, begin_as(&run, topic, driver)).await.unwrap();
         let ReplyResult::Leased { epoch, .. } = reply.result else {
             panic!("it was not begun: {reply:?}");
         };
@@ -77,6 +94,13 @@ impl Driven {
     pub(super) async fn drive(&self, command: DriverCommand) -> Reply {
         let command = RunCommand::Drive(self.epoch, command);
         ask(&self.journal, &self.run, command).await.unwrap()
+    }
+
+    /// Lets the run wait without a driver.
+    pub(super) async fn suspend(&self) {
+        let (seen, _) = self.journal.head(&self.run).await.unwrap().unwrap();
+        let resume = Some(Deadline::InMs(600_000));
+        self.drive(DriverCommand::Suspend { seen, resume }).await;
     }
 
     pub(super) async fn work(&self, command: WorkerCommand) -> Reply {
@@ -101,6 +125,11 @@ impl Driven {
 
     /// Begins an effect that a worker carries out and that can be undone.
     pub(super) async fn effect(&self, call: u16) -> EffectId {
+        self.effect_with_key(call, None).await
+    }
+
+    /// The same with a business key.
+    pub(super) async fn effect_with_key(&self, call: u16, key: Option<&str>) -> EffectId {
         let effect = EffectId {
             position: first(),
             call,
@@ -111,7 +140,7 @@ impl Driven {
             semantics: Semantics::Idempotent,
             mode: Mode::Outbox,
             args: text("args"),
-            business_key: None,
+            business_key: key.map(|key| BusinessKey::new(key).unwrap()),
             undo: Some(Undo {
                 operation: Operation::new("refund").unwrap(),
                 args: text("args"),

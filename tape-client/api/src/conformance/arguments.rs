@@ -3,7 +3,9 @@
 use super::agent::{Driven, ask, begin, run_id};
 use super::sessions::{append, create};
 use crate::argument::{DUE, ENTRIES, EVENTS, RUNS};
-use crate::query::{OlderEvents, Retirement, RunQuery};
+use crate::query::{
+    GatePage, GateQuery, OlderEvents, Retirement, RunQuery, SessionPage, SessionQuery, ValuePage, ValueQuery,
+};
 use crate::{Journal, JournalError};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -27,6 +29,20 @@ const GARBLED: [&str; 7] = [
 
 fn acme() -> Tenant {
     Tenant::new("t").unwrap()
+}
+
+fn gates() -> GateQuery {
+    GateQuery {
+        tenant: acme(),
+        app: None,
+    }
+}
+
+fn values() -> ValueQuery {
+    ValueQuery {
+        tenant: acme(),
+        prefix: None,
+    }
 }
 
 /// A run with one entry and one effect more than a page of the usual size has.
@@ -96,6 +112,12 @@ pub(super) async fn a_page_that_is_too_large_is_the_largest(journal: Arc<dyn Jou
         assert_eq!(entries.len(), 2);
         let runs = journal.runs(&RunQuery::all(acme()), None, size).await.unwrap();
         assert_eq!((runs.runs.len(), runs.next), (1, None));
+        let gates = journal.open_gates(&gates(), None, size).await.unwrap();
+        assert_eq!(gates, GatePage::default());
+        let sessions = journal.sessions(&SessionQuery::all(acme()), None, size).await;
+        assert_eq!(sessions.unwrap(), SessionPage::default());
+        let values = journal.values(&values(), None, size).await.unwrap();
+        assert_eq!(values, ValuePage::default());
         let due = journal
             .due(Queue::Outbox, Duration::ZERO, None, size)
             .await
@@ -111,6 +133,18 @@ pub(super) async fn an_empty_token_is_that_of_the_first_page(journal: Arc<dyn Jo
         journal.runs(&all, first, 10).await.unwrap(),
         journal.runs(&all, None, 10).await.unwrap()
     );
+    assert_eq!(
+        journal.count_runs(&all, first).await.unwrap(),
+        journal.count_runs(&all, None).await.unwrap()
+    );
+    assert!(journal.open_gates(&gates(), first, 10).await.is_ok());
+    assert!(
+        journal
+            .sessions(&SessionQuery::all(acme()), first, 10)
+            .await
+            .is_ok()
+    );
+    assert!(journal.values(&values(), first, 10).await.is_ok());
     let due = async |from| journal.due(Queue::Outbox, Duration::ZERO, from, 1).await.unwrap();
     let named = |page: crate::due::DuePage| page.work.into_iter().map(|work| work.item).next();
     assert_eq!(named(due(first).await), named(due(None).await));
@@ -154,6 +188,11 @@ pub(super) async fn a_garbled_token_is_refused_by_every_list(journal: Arc<dyn Jo
     for garbled in GARBLED {
         let (token, from) = ("page_token", Some(garbled));
         refused(journal.runs(&all, from, 10).await, token, garbled);
+        refused(journal.count_runs(&all, from).await, token, garbled);
+        refused(journal.open_gates(&gates(), from, 10).await, token, garbled);
+        let sessions = SessionQuery::all(acme());
+        refused(journal.sessions(&sessions, from, 10).await, token, garbled);
+        refused(journal.values(&values(), from, 10).await, token, garbled);
         refused(journal.streams(from).await, token, garbled);
         let retired = journal.retire(&retirement("old"), None, from).await;
         refused(retired, token, garbled);

@@ -11,7 +11,7 @@ use tape_core::command::{AttemptOutcome, DriverCommand, WorkerCommand};
 use tape_core::entry::obligation::ObligationId;
 use tape_core::id::EffectId;
 
-const CLAIM_MS: u64 = 600_000;
+pub(super) const CLAIM_MS: u64 = 600_000;
 
 /// All that is due, in pages of one piece a shard.
 async fn due(journal: &Arc<dyn Journal>, queue: Queue) -> Vec<DueWork> {
@@ -38,7 +38,7 @@ fn claim(effect: &EffectId) -> WorkerCommand {
 }
 
 /// The work is due at the time of the entry, which a server's clock may reach a moment later.
-async fn until_due(journal: &Arc<dyn Journal>, queue: Queue, pieces: usize) -> Vec<DueWork> {
+pub(super) async fn until_due(journal: &Arc<dyn Journal>, queue: Queue, pieces: usize) -> Vec<DueWork> {
     loop {
         let work = due(journal, queue).await;
         if work.len() >= pieces {

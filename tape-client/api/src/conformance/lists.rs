@@ -1,60 +1,15 @@
-//! Lists, indexes and retention.
+//! Streams, indexes and retention.
 
 use super::agent::{Driven, ask, begin, run_id, text};
 use crate::Journal;
-use crate::query::{Retirement, RunQuery};
+use crate::query::Retirement;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tape_core::command::DriverCommand;
 use tape_core::entry::run::RunOutcome;
-use tape_core::id::{App, Key, Principal, RunId, StreamId, Tenant};
+use tape_core::id::{Principal, StreamId, Tenant};
 use tape_core::reply::ReplyResult;
-use tape_core::status::RunStatus;
-
-async fn listed(journal: &Arc<dyn Journal>, query: &RunQuery) -> Vec<RunId> {
-    let (mut runs, mut from): (Vec<RunId>, Option<String>) = (Vec::new(), None);
-    loop {
-        let page = journal.runs(query, from.as_deref(), 1).await.unwrap();
-        runs.extend(page.runs.into_iter().map(|(run, _)| run));
-        from = page.next;
-        if from.is_none() {
-            return runs;
-        }
-    }
-}
-
-pub(super) async fn runs_are_listed_by_every_filter(journal: Arc<dyn Journal>) {
-    let mut begun = Vec::new();
-    for (name, topic) in [("i", "red"), ("j", "blue"), ("k", "red")] {
-        begun.push(Driven::begin(&journal, run_id("t", name), topic).await);
-    }
-    Driven::begin(&journal, run_id("u", "other"), "red").await;
-    begun[2]
-        .drive(DriverCommand::Complete { output: text("done") })
-        .await;
-    let all = RunQuery::all(Tenant::new("t").unwrap());
-    let newest_first: Vec<RunId> = begun.iter().rev().map(|run| run.run.clone()).collect();
-    assert_eq!(listed(&journal, &all).await, newest_first);
-    let red = RunQuery {
-        label: Some((Key::new("topic").unwrap(), "red".to_owned())),
-        ..all.clone()
-    };
-    assert_eq!(
-        listed(&journal, &red).await,
-        [begun[2].run.clone(), begun[0].run.clone()]
-    );
-    let running = RunQuery {
-        statuses: BTreeSet::from([RunStatus::Running]),
-        ..red
-    };
-    assert_eq!(listed(&journal, &running).await, [begun[0].run.clone()]);
-    let elsewhere = RunQuery {
-        app: Some(App::new("elsewhere").unwrap()),
-        ..all
-    };
-    assert_eq!(listed(&journal, &elsewhere).await, []);
-}
 
 pub(super) async fn streams_are_found_and_their_indexes_fit(journal: Arc<dyn Journal>) {
     let mut begun = BTreeSet::new();

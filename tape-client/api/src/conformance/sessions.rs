@@ -9,7 +9,7 @@ use tape_core::id::{EventId, Key, RunId, Seq, SessionId};
 use tape_core::reply::Reply;
 use tape_core::state::{Delta, Json};
 
-async fn ask(
+pub(super) async fn ask(
     journal: &Arc<dyn Journal>,
     session: &SessionId,
     body: SessionCommand,

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod consent;
 mod export;
+mod lists;
 mod outsider;
 mod retention;
 mod seeded;

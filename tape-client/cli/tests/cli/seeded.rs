@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tape_client::core::id::Holder;
 use tape_client::core::time::Timestamp;
-use tape_client::{Answer, CallError, Currency, EffectPolicy, RunId, Tape};
+use tape_client::{Answer, CallError, Connect, Currency, EffectPolicy, RunId, Tape};
 use tape_engine::Engine;
 use tape_store::clock::ManualClock;
 
@@ -42,11 +42,16 @@ impl Seeded {
         seeded
     }
 
-    /// A run that a version of the agent began, an hour after the others, and completed.
-    pub(crate) async fn of_version(&self, invocation: &str, version: &str) {
+    /// The journal an hour after the runs were made.
+    pub(crate) async fn later(&self) -> Connect {
         let store = tape_store::open::open(&self.url()).await.unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_795_352_400_000_000)));
-        let connect = Tape::over(Engine::new(store, clock)).agent_version(version);
+        Tape::over(Engine::new(store, clock))
+    }
+
+    /// A run that a version of the agent began, an hour after the others, and completed.
+    pub(crate) async fn of_version(&self, invocation: &str, version: &str) {
+        let connect = self.later().await.agent_version(version);
         let tape = connect.connect().await.unwrap();
         let run = tape.run(id(invocation)).label("desk", "fx").begin().await;
         run.unwrap().driving().unwrap().complete(&()).await.unwrap();

@@ -41,7 +41,7 @@ fn tell(context: &mut Context<'_>, open: OpenGate) -> Result<(), Failure> {
     let run = path(&open.run);
     let remedies = answers(&run, &open.gate, open.opened);
     let (opened, deadline) = (time(open.opened_at), open.deadline.map(time));
-    if context.json {
+    if context.print.json {
         let remedies = remedies.iter().map(Remedy::to_string);
         let remedies: Vec<String> = remedies.collect();
         return context.value(

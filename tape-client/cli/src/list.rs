@@ -162,7 +162,7 @@ fn tell_damaged(context: &mut Context<'_>, damaged: &DamagedStream) -> Result<()
         StreamId::Run(run) => (path(run), Remedy::new("verify").name(path(run))),
         other => (other.to_string(), Remedy::new("verify").option("--stream", other)),
     };
-    if context.json {
+    if context.print.json {
         return context.value(
             &json!({"stream": stream.to_string(), "damaged": problem, "remedies": [remedy.to_string()]}),
         );

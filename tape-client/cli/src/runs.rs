@@ -149,7 +149,7 @@ impl Runs {
             }
         }
         let runs: u64 = counts.values().sum();
-        if context.json {
+        if context.print.json {
             return context.value(&json!({"counts": counts, "runs": runs}));
         }
         for (status, runs) in counts {

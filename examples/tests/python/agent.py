@@ -67,14 +67,14 @@ def branch(name, bank):
 
 def treasury(run, bank):
     told, given, invoice = {}, run.input(), "invoice*7 " + run.run.name.invocation
-    run.budget("day", 9223372036854775807)
+    run.budget("day", 9007199254740991)
     run.budget("desk", 100000, parent="day")
     rate = run.sample("rate", lambda: 0.0000125)
     taken = {"now": run.now(), "random": run.random(), "uuid": run.uuid()}
     run.checkpoint("sampled", {"rate": rate, **taken})
 
     answer = {"response": {"pay": [1.10, 2], "to": "Ännchen"}, "model": "m-1", "rationale": "sie ist dran", "policy_version": "p/2",
-              "usage": {"input_tokens": 12, "output_tokens": 3, "cost_micro_usd": 9007199254740993}, "spent": [("desk", 12)]}
+              "usage": {"input_tokens": 12, "output_tokens": 3, "cost_micro_usd": 9007199254740991}, "spent": [("desk", 12)]}
     plan = run.decide({**HARD, "input": given, "rate": rate}, lambda: answer, reserve=[("desk", 50)])
     pay = {"amount": plan.response["pay"][0], "to": plan.response["to"], "rate": rate}
     told["paid"] = run.effect(plan, "bank", "transfer", pay, lambda key: bank.act("transfer", pay, key, [("desk", 15)]),

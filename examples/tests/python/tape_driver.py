@@ -282,7 +282,7 @@ class Scope:
             parts = [parts_pb2.FingerprintPart(**part) for part in of.get("parts", ())]
             asked = parts_pb2.Fingerprint(digest=bytes.fromhex(of["digest"]), parts=parts)
             run.command("record_decision", position=decision.place, fingerprint=asked, **answer)
-        _, kept = self.ask(("decision", decision.name), of["digest"], record, of)
+        _, kept = self.ask(("decision", decision.name), of["digest"], record, {"digest": of["digest"]})
         self.k += 1
         decision.response = run.journal.value(kept)
         return decision

@@ -161,7 +161,10 @@ async fn streams_are_listed_by_tenant() {
         let expected = ["i", "j"].map(|name| stream(&run_of(tenant, "app", name)));
         let seen = listed(only(tenant)).await;
         assert_eq!(seen.len(), 2, "{tenant}: each once");
-        assert!(expected.iter().all(|stream| seen.contains(stream)), "{tenant}: {seen:?}");
+        assert!(
+            expected.iter().all(|stream| seen.contains(stream)),
+            "{tenant}: {seen:?}"
+        );
     }
     assert_eq!(listed(only("b")).await, []);
     assert_eq!(listed(all_tenants()).await.len(), 6);

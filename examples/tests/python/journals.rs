@@ -21,14 +21,15 @@ const OF_THE_DRIVE: [&str; 8] = [
 /// Samples that are taken from the machine; the checkpoint repeats their values.
 const TAKEN: [&str; 4] = ["now", "random", "uuid", "sampled"];
 
-/// The entries of a run, without what differs between two drives of the same agent. Renewals of leases are left out, and branches that run
+/// The entries of a run, without what differs between two drives of the same agent. Renewals and releases of leases are left out, and branches that run
 /// side by side come last, each by itself.
 pub(crate) async fn essence(tape: &Tape, run: &str) -> Result<Vec<Value>> {
     let pages: Vec<_> = tape.journal(&run_id(run)).try_collect().await?;
     let mut entries = Vec::new();
     for entry in pages.into_iter().flatten() {
         let envelope: Value = serde_json::from_slice(&entry.envelope)?;
-        if envelope["entry"]["kind"] != "lease.renewed" {
+        let kind = &envelope["entry"]["kind"];
+        if kind != "lease.renewed" && kind != "lease.released" {
             entries.push(comparable(envelope));
         }
     }

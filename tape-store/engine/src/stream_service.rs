@@ -71,6 +71,16 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// Whether what is stored is not what was written. Lists pass over a stream with damage, and name it.
+    pub(crate) const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Store(StoreError::Corrupt { .. })
+        )
+    }
+}
+
 impl From<Rejection> for EngineError {
     fn from(rejection: Rejection) -> Self {
         match rejection {

@@ -195,6 +195,19 @@ async fn gates_are_listed_with_what_answers_them() {
 }
 
 #[tokio::test]
+async fn a_damaged_run_hides_no_gate() {
+    let seeded = Seeded::new().await;
+    let damage = "UPDATE entry SET digest = x'00' WHERE seq = 4 AND stream = (SELECT id FROM stream WHERE name LIKE '%/unknown')";
+    seeded.execute(damage).await;
+    let said = String::from_utf8(seeded.tape(&["gates", "--tenant", "acme"]).stdout).unwrap();
+    assert!(said.contains("s1/waiting  suspended  gate approval"), "{said}");
+    assert!(
+        said.contains("s1/unknown  DAMAGED: the store is damaged at row 4"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn sessions_are_listed_by_their_names() {
     let seeded = Seeded::new().await;
     let tape = later(&seeded).await;

@@ -18,7 +18,6 @@ use tape_core::limits::{ERASED_AT_ONCE_MAX, PAGE_ENTRIES_MAX};
 use tape_core::reply::{Rejection, Reply};
 use tape_core::session::Session;
 use tape_core::state::{Delta, StateScope};
-use tape_store::error::StoreError;
 
 /// How often an erasure is prepared again because the stream moved on meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
@@ -180,7 +179,7 @@ impl Parts {
     async fn drop_retired(&self, stream: &StreamId, retired: Seq) -> Result<(), EngineError> {
         match self.audit(stream).await {
             Ok(_) => Ok(self.store.drop_before(&[(stream.clone(), retired)]).await?),
-            Err(EngineError::Damaged { .. } | EngineError::Store(StoreError::Corrupt { .. })) => Ok(()),
+            Err(error) if error.is_damage() => Ok(()),
             Err(error) => Err(error),
         }
     }

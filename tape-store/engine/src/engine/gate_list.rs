@@ -74,7 +74,7 @@ impl Parts {
                 .into_iter()
                 .map(async |(run, _)| match self.gates(&run).await {
                     Ok(gates) => Ok(gates.into_iter().map(Ok).collect()),
-                    Err(error @ EngineError::Damaged { .. }) => Ok(vec![Err(DamagedStream {
+                    Err(error) if error.is_damage() => Ok(vec![Err(DamagedStream {
                         stream: StreamId::Run(run),
                         problem: Causes(&error).to_string(),
                     })]),

@@ -29,7 +29,7 @@ where
         for (stream, looked) in streams.iter().zip(join_all(looks).await) {
             match looked {
                 Ok(looked) => seen.extend(looked),
-                Err(error @ EngineError::Damaged { .. }) => damaged.push(DamagedStream {
+                Err(error) if error.is_damage() => damaged.push(DamagedStream {
                     stream: stream.clone(),
                     problem: Causes(&error).to_string(),
                 }),

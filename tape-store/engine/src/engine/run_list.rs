@@ -152,7 +152,7 @@ impl Parts {
             Ok(state) => Ok(state.is_some_and(
                 |run| matches!(run.driver(now), Driver::Driven { holder, .. } if holder == *by),
             )),
-            Err(EngineError::Damaged { .. }) => Ok(false),
+            Err(error) if error.is_damage() => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -8,6 +8,7 @@ mod failure;
 mod feed;
 mod link;
 mod lists;
+mod pages;
 mod requests;
 mod sessions;
 mod values;
@@ -22,6 +23,7 @@ use failure::failed;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt as _};
 use link::Link;
+use pages::next_page;
 use requests::RequestIds;
 use std::sync::Arc;
 use std::time::Duration;
@@ -422,7 +424,7 @@ impl Journal for Remote {
             runs: page.runs,
             entries: page.entries,
             left: left.collect::<Result<_, _>>().map_err(failed)?,
-            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -443,7 +445,7 @@ impl Journal for Remote {
         let page = self.link.ask(list).await?;
         let mut found = StreamPage {
             unreadable: page.unreadable,
-            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
             ..StreamPage::default()
         };
         for stream in page.streams {
@@ -508,7 +510,7 @@ impl Journal for Remote {
             });
             found.findings.extend(findings);
             found.looked_at += message.looked_at;
-            found.next = (!message.next_page_token.is_empty()).then_some(message.next_page_token);
+            found.next = next_page(from, message.next_page_token)?;
         }
         Ok(found)
     }

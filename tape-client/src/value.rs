@@ -23,7 +23,7 @@ impl Value {
         Self { tape, tenant, name }
     }
 
-    /// The value as it is now; none where it was never set.
+    /// The value as it is now; none where it was never set. A deleted value has a version, and no payload.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the journal is out of reach.
@@ -47,7 +47,8 @@ impl Value {
         .await
     }
 
-    /// Sets it if it has the version `expected`, zero for none. Returns its version.
+    /// Sets it if it has the version `expected`: that which [`Value::get`] tells, also of a deleted value, and zero where it was never set.
+    /// Returns its new version.
     ///
     /// # Errors
     /// [`Error::Rejected`] with [`VersionConflict`](tape_core::reply::Rejection::VersionConflict) where it has another.

@@ -63,12 +63,11 @@ impl Value {
     }
 
     fn check(&self, expected: Option<u64>) -> Result<(), Rejection> {
-        let current = if self.current.is_some() { self.version } else { 0 };
         match expected {
-            Some(expected) if expected != current => Err(Rejection::VersionConflict {
+            Some(expected) if expected != self.version => Err(Rejection::VersionConflict {
                 what: Versioned::Value,
                 expected,
-                current,
+                current: self.version,
             }),
             _ => Ok(()),
         }

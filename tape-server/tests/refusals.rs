@@ -6,6 +6,7 @@ mod harness;
 mod raw_bytes;
 
 use harness::{Driver, Server, begin, execute, request, run};
+use prost::Message as _;
 use raw_bytes::Raw;
 use std::path::Path;
 use tape_proto::failure::{ERROR_DOMAIN, Failure};
@@ -98,6 +99,7 @@ async fn a_client_with_no_version_in_common_is_told_which_side_to_upgrade() {
     for (contract, entries, what, side) in [
         (range(2, 9), range(1, 9), "contract", "server"),
         (range(1, 1), range(1, 1), "entries", "client"),
+        (range(1, 1), range(3, 9), "entries", "server"),
     ] {
         let status = service.negotiate(client(contract, entries)).await.unwrap_err();
         assert_eq!(
@@ -119,6 +121,40 @@ async fn a_client_with_no_version_in_common_is_told_which_side_to_upgrade() {
     ] {
         let status = service.negotiate(wrong).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD");
+    }
+}
+
+/// Each path leads from the request to the field, through a command that is in a field of another.
+#[tokio::test]
+async fn a_refusal_names_the_path_of_the_field_in_the_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let channel = server.connect().await;
+    let key = v1::GetBusinessKeyRequest {
+        business_key: Some(v1::BusinessKeyId {
+            tenant: "acme".to_owned(),
+            connector: "bank".to_owned(),
+            key: String::new(),
+        }),
+    };
+    let without_run = v1::DriveOnceRequest {
+        command: Some(v1::DriveRequest::default()),
+    };
+    let first = v1::NegotiateRequest {
+        client: "some-client/0.9".to_owned(),
+        contract: Some(v1::VersionRange { first: 0, last: 1 }),
+        entries: None,
+    };
+    for (method, bytes, path) in [
+        ("RunService/GetBusinessKey", key.encode_to_vec(), "business_key.key"),
+        ("RunService/DriveOnce", without_run.encode_to_vec(), "command.run"),
+        ("RunService/DriveOnce", Vec::new(), "command"),
+        ("ServerService/Negotiate", first.encode_to_vec(), "contract.first"),
+    ] {
+        let status = refused(&channel, &format!("/tape.v1.{method}"), &bytes, false).await;
+        assert_eq!(reason(&status), "INVALID_FIELD", "{method}");
+        let metadata = status.get_details_error_info().unwrap().metadata;
+        assert_eq!(metadata["field"], path, "{method}: {status:?}");
     }
 }
 

@@ -63,13 +63,14 @@ pub enum Failure {
     /// The caller's deadline passed; a write may still happen. Send it again with the same request id.
     #[error("the deadline of the call has passed")]
     Deadline,
-    /// Client and server have no version in common. Upgrade the side that is named.
+    /// Client and server know no version of the contract in common, or the server gives out entries that the client cannot read. Upgrade the
+    /// side that is named.
     #[error(
-        "{server} and {client} have no version of the {what} in common: the server knows {server_versions}, the client {client_versions}; \
-         upgrade the {upgrade}"
+        "{server} and {client} cannot work together: of the {what}, the server has versions {server_versions}, the client knows \
+         {client_versions}; upgrade the {upgrade}"
     )]
     VersionMismatch {
-        /// What they have no version of in common: `contract` or `entries`.
+        /// What they do not agree on: `contract` or `entries`.
         what: String,
         /// The client and its release.
         client: String,

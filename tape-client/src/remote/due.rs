@@ -2,6 +2,7 @@
 
 use super::answer::{Silence, messages};
 use super::link::Link;
+use super::pages::next_page;
 use super::{Remote, message_bytes_max};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt as _};
@@ -134,7 +135,7 @@ impl Remote {
         let page = self.link.ask(list).await?;
         Ok(DuePage {
             work: read(page.hints),
-            next: (!page.next_page_token.is_empty()).then_some(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 

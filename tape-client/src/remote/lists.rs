@@ -1,6 +1,7 @@
 //! Lists of a server, and its summaries of due work.
 
 use super::failure::failed;
+use super::pages::next_page;
 use super::{Remote, message_bytes_max, runs};
 use tape_api::JournalError;
 use tape_api::query::{
@@ -35,7 +36,7 @@ impl Remote {
         let found = page.runs.into_iter().map(TryInto::try_into);
         Ok(RunPage {
             runs: found.collect::<Result<_, InvalidField>>().map_err(failed)?,
-            next: next(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -57,7 +58,7 @@ impl Remote {
         Ok(RunCounts {
             by_status: counts.collect::<Result<_, InvalidField>>().map_err(failed)?,
             looked_at: page.looked_at,
-            next: next(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -78,7 +79,7 @@ impl Remote {
         Ok(GatePage {
             gates: page.gates.into_iter().map(gate).collect::<Result<_, _>>()?,
             damaged: page.damaged.into_iter().map(damaged).collect::<Result<_, _>>()?,
-            next: next(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -111,7 +112,7 @@ impl Remote {
         Ok(SessionPage {
             sessions: page.sessions.into_iter().map(session).collect::<Result<_, _>>()?,
             damaged: page.damaged.into_iter().map(damaged).collect::<Result<_, _>>()?,
-            next: next(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -137,7 +138,7 @@ impl Remote {
         Ok(ValuePage {
             values: page.values.into_iter().map(value).collect::<Result<_, _>>()?,
             damaged: page.damaged.into_iter().map(damaged).collect::<Result<_, _>>()?,
-            next: next(page.next_page_token),
+            next: next_page(from, page.next_page_token)?,
         })
     }
 
@@ -260,8 +261,4 @@ where
 
 fn token(from: Option<&str>) -> String {
     from.unwrap_or_default().to_owned()
-}
-
-fn next(token: String) -> Option<String> {
-    (!token.is_empty()).then_some(token)
 }

@@ -1,6 +1,7 @@
 //! Sessions behind a server.
 
 use super::failure::failed;
+use super::pages::next_page;
 use super::{Remote, stored};
 use std::collections::{BTreeMap, VecDeque};
 use tape_api::JournalError;
@@ -121,7 +122,7 @@ impl Remote {
         mut page: v1::GetSessionResponse,
         events_max: u32,
     ) -> Result<SessionEvents, JournalError> {
-        let mut events = VecDeque::new();
+        let (mut events, mut from) = (VecDeque::new(), None);
         loop {
             for event in page.events.into_iter().rev() {
                 if let Some(event) = event_of(event)? {
@@ -130,10 +131,11 @@ impl Remote {
             }
             let found = u32::try_from(events.len()).unwrap_or(u32::MAX);
             let left = events_max.saturating_sub(found);
-            let older = (!page.next_page_token.is_empty()).then_some(page.next_page_token);
+            let older = next_page(from.as_deref(), page.next_page_token)?;
             match older {
                 Some(token) if left > 0 => {
-                    let next = self.session_page(session, token, left).await?;
+                    let next = self.session_page(session, token.clone(), left).await?;
+                    from = Some(token);
                     // If the session was deleted meanwhile, the events read so far are returned.
                     page = next.unwrap_or_default();
                 }

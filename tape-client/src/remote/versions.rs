@@ -12,15 +12,21 @@ use tonic::transport::Channel;
 /// The name of this client in negotiations.
 const PROGRAM: &str = "tape-client";
 
-/// Tells the server which versions this client knows. A server that has none in common refuses it.
+/// Tells the server which versions this client knows. A server that cannot work with them refuses it,
+/// and this client refuses a server that it cannot work with.
 ///
 /// # Errors
-/// [`JournalError::Damaged`] where client and server have no version in common; it says which of them to upgrade.
+/// [`JournalError::Damaged`] where client and server cannot work together; it says which of them to upgrade.
 pub(super) async fn negotiate(channel: Channel) -> Result<(), JournalError> {
-    let request = NegotiateRequest::from(Program::of_this_build(PROGRAM));
+    let client = Program::of_this_build(PROGRAM);
+    let request = NegotiateRequest::from(client.clone());
     let answer = ServerServiceClient::new(channel).negotiate(request).await;
     match answer.map_err(Failure::from) {
-        Ok(_) => Ok(()),
+        Ok(answer) => {
+            let server = Program::try_from(answer.into_inner()).map_err(|_| silent())?;
+            // What this client does not know, an older server may not have refused.
+            server.accepts(&client).map_err(failed)
+        }
         // A router in between may not know the service for a while.
         Err(
             Failure::Other {
@@ -28,9 +34,13 @@ pub(super) async fn negotiate(channel: Channel) -> Result<(), JournalError> {
                 ..
             }
             | Failure::UnknownMethod(_),
-        ) => Err(JournalError::unavailable(
-            "it does not say which versions it knows: it is no Tape server, or one of an earlier build",
-        )),
+        ) => Err(silent()),
         Err(failure) => Err(failed(failure)),
     }
+}
+
+fn silent() -> JournalError {
+    JournalError::unavailable(
+        "it does not say which versions it knows: it is no Tape server, or one of an earlier build",
+    )
 }

@@ -241,7 +241,8 @@ pub enum Rejection {
     /// The stream has forgotten the outcomes of requests of that age. The request is not executed. Only the journal shows whether it was
     /// executed before.
     #[error(
-        "request {request} is too old to know: replies up to {forgotten} are forgotten. If it was sent before, look at the journal          whether it was executed; else send it under a new id, made at {now}"
+        "request {request} is too old to know: replies up to {forgotten} are forgotten. If it was sent before, look at the journal \
+         whether it was executed; else send it under a new id, made at {now}"
     )]
     RequestTooOld {
         /// The id.

@@ -7,7 +7,7 @@ use tape_api::argument::RUNS;
 use tape_api::query::{
     DamagedStream, GateQuery, OpenGate, RunQuery, SessionQuery, SessionSummary, ValueQuery, ValueSummary,
 };
-use tape_core::id::{InvalidName, StreamId, Tenant};
+use tape_core::id::{InvalidName, Tenant};
 use tape_core::reply::{Missing, Rejection};
 use tape_core::time::Timestamp;
 use tape_proto::convert::{InvalidField, RunFilter};
@@ -128,16 +128,7 @@ impl Context {
         &self,
         wire: v1::GetBusinessKeyRequest,
     ) -> Result<v1::GetBusinessKeyResponse, Failure> {
-        let kind = wire.business_key.map(v1::stream_id::Kind::BusinessKey);
-        let key = kind.map(|kind| v1::StreamId { kind: Some(kind) });
-        let StreamId::KeyOwner {
-            tenant,
-            connector,
-            key,
-        } = named("business_key", key)?
-        else {
-            return Err(InvalidField::missing("business_key").into());
-        };
+        let (tenant, connector, key) = named("business_key", wire.business_key)?;
         let owner = self.engine().key_owner(&tenant, &connector, &key).await;
         let owner = owner.map_err(of_query)?;
         let owner = owner.ok_or_else(|| Rejection::not_found(Missing::BusinessKey))?;

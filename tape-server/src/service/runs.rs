@@ -6,7 +6,7 @@ use tape_core::decider::Decider as _;
 use tape_core::id::StreamId;
 use tape_core::reply::{Missing, Rejection};
 use tape_proto::MESSAGE_BYTES_MAX;
-use tape_proto::convert::{InvalidField, RunQuestion};
+use tape_proto::convert::RunQuestion;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::run_service_server::RunService;
@@ -29,9 +29,7 @@ impl RunService for Context {
         &self,
         request: Request<v1::DriveOnceRequest>,
     ) -> Result<Response<v1::DriveOnceResponse>, Status> {
-        let missing = || Failure::from(InvalidField::missing("command"));
-        let command = request.into_inner().command.ok_or_else(missing)?;
-        self.command(command).await
+        self.command(request.into_inner()).await
     }
 
     async fn read_run(

@@ -152,6 +152,13 @@ pub(super) fn request(
     })
 }
 
+impl TryFrom<v1::DriveOnceRequest> for RunRequest {
+    type Error = InvalidField;
+    fn try_from(wire: v1::DriveOnceRequest) -> Result<Self, InvalidField> {
+        required("command", wire.command)
+    }
+}
+
 impl TryFrom<v1::DriveRequest> for RunRequest {
     type Error = InvalidField;
     fn try_from(wire: v1::DriveRequest) -> Result<Self, InvalidField> {

@@ -6,7 +6,7 @@ use crate::v1;
 use crate::v1::stream_id::Kind;
 use tape_core::command::Command;
 use tape_core::erasure::Erasure;
-use tape_core::id::{Seq, StreamId, Tenant};
+use tape_core::id::{BusinessKey, ConnectorName, Seq, StreamId, Tenant};
 
 impl TryFrom<v1::StreamId> for StreamId {
     type Error = InvalidField;
@@ -19,7 +19,14 @@ impl TryFrom<v1::StreamId> for StreamId {
                 let (tenant, name) = required("value", Some(value))?;
                 Ok(Self::Value { tenant, name })
             }
-            Kind::BusinessKey(key) => read_key(&key).map_err(|error| error.within("business_key")),
+            Kind::BusinessKey(key) => {
+                let (tenant, connector, key) = required("business_key", Some(key))?;
+                Ok(Self::KeyOwner {
+                    tenant,
+                    connector,
+                    key,
+                })
+            }
         }
     }
 }
@@ -32,13 +39,15 @@ fn read_shared(wire: &v1::SharedStateId) -> Result<StreamId, InvalidField> {
     })
 }
 
-/// The stream of the owner of a business key.
-pub(super) fn read_key(wire: &v1::BusinessKeyId) -> Result<StreamId, InvalidField> {
-    Ok(StreamId::KeyOwner {
-        tenant: name("tenant", &wire.tenant)?,
-        connector: name("connector", &wire.connector)?,
-        key: name("key", &wire.key)?,
-    })
+impl TryFrom<v1::BusinessKeyId> for (Tenant, ConnectorName, BusinessKey) {
+    type Error = InvalidField;
+    fn try_from(wire: v1::BusinessKeyId) -> Result<Self, InvalidField> {
+        Ok((
+            name("tenant", &wire.tenant)?,
+            name("connector", &wire.connector)?,
+            name("key", &wire.key)?,
+        ))
+    }
 }
 
 impl From<StreamId> for v1::StreamId {

@@ -28,6 +28,11 @@ impl Versions {
         last: VERSION,
     };
 
+    /// Whether all versions of another range are in this one.
+    const fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
     /// Whether a version is in both.
     const fn meets(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
@@ -44,7 +49,10 @@ impl TryFrom<v1::VersionRange> for Versions {
     type Error = InvalidField;
     fn try_from(wire: v1::VersionRange) -> Result<Self, InvalidField> {
         let v1::VersionRange { first, last } = wire;
-        if first == 0 || last < first {
+        if first == 0 {
+            return Err(InvalidField::new("first", "is 0, and the first version is 1"));
+        }
+        if last < first {
             let problem = format!("is {last}, and the first version is {first}");
             return Err(InvalidField::new("last", problem));
         }
@@ -108,8 +116,13 @@ impl Program {
             return Err(mismatch("contract", ours, theirs, older));
         }
         let (ours, theirs) = (self.entries, client.entries);
-        if theirs.last < ours.last {
-            return Err(mismatch("entries", ours, theirs, Side::Client));
+        if !theirs.covers(ours) {
+            let older = if theirs.last < ours.last {
+                Side::Client
+            } else {
+                Side::Server
+            };
+            return Err(mismatch("entries", ours, theirs, older));
         }
         Ok(())
     }
@@ -220,12 +233,14 @@ mod tests {
     fn what_has_no_version_in_common_is_told_which_side_is_older() {
         let server = program("server/3", (2, 3), (1, 3));
         let told = |contract, entries| upgrade(&program("client/9", contract, entries), &server);
-        for (contract, entries) in [((2, 2), (1, 3)), ((3, 9), (1, 4)), ((1, 2), (3, 3))] {
+        for (contract, entries) in [((2, 2), (1, 3)), ((3, 9), (1, 4))] {
             assert_eq!(told(contract, entries), None, "{contract:?} {entries:?}");
         }
         assert_eq!(told((1, 1), (1, 3)), Some(("contract".to_owned(), Side::Client)));
         assert_eq!(told((4, 5), (1, 3)), Some(("contract".to_owned(), Side::Server)));
         assert_eq!(told((2, 3), (1, 2)), Some(("entries".to_owned(), Side::Client)));
+        assert_eq!(told((2, 3), (2, 3)), Some(("entries".to_owned(), Side::Server)));
+        assert_eq!(told((2, 3), (4, 9)), Some(("entries".to_owned(), Side::Server)));
     }
 
     #[test]

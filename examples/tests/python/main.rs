@@ -10,10 +10,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use interpreter::Python;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::pin::pin;
 use tape_client::core::id::{Epoch, GateName, SignalId};
-
-use tape_client::{Begun, Payload};
+use tape_client::{Begun, Payload, Tail};
 use tape_examples::programs::program;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -236,13 +235,13 @@ async fn what_a_run_did_is_undone_where_it_fails_or_is_cancelled() -> Result<()>
 
 /// Waits until the run has ended: its one act is undone, once.
 async fn is_undone(world: &World, run: &str, end: &str) -> Result<()> {
-    while journals::essence(&world.tape, run)
-        .await?
-        .last()
-        .is_none_or(|last| last["entry"]["kind"] != end)
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let ends = world.tape.tail(&Tail {
+        pattern: format!("acme.run.treasury.*.*.{run}.{end}").parse()?,
+        from_start: true,
+        follow: true,
+    });
+    let seen = ends.try_filter(|page| std::future::ready(!page.entries.is_empty()));
+    pin!(seen).try_next().await?;
     let ledger = world.ledger(run)?;
     let of = |n: usize, name: &str| ledger[n][name].as_str().unwrap_or_default().to_owned();
     assert_eq!(ledger.len(), 2, "{ledger:?}");

@@ -20,6 +20,8 @@ use tape_core::payload::Payload;
 
 /// The time for an answer: none of these servers ever gives one, so it may be short.
 const ANSWER: Duration = Duration::from_millis(50);
+/// The time for an answer that does come.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(30);
 
 fn remote(mute: &Mute) -> Remote {
@@ -206,7 +208,9 @@ fn limit() -> ValueName {
 #[tokio::test]
 async fn a_mismatch_of_versions_is_told_at_once_by_every_call() {
     let mute = Mute::start(Reads::Refused).await;
-    let (remote, run) = (remote(&mute), run_id());
+    let machine = tape_environment::machine();
+    let remote = Remote::answered_within(PATIENCE, &mute.address, LEASE, machine).unwrap();
+    let run = run_id();
     let cancel = RunCommand::External(ExternalCommand::Cancel {
         reason: "not wanted".to_owned(),
     });

@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import unicodedata
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections import deque
+from typing import Any, BinaryIO, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 SOUND, BROKEN, USAGE, NOT_PROVED = 0, 1, 2, 3
 VERDICTS = {SOUND: "sound", BROKEN: "broken", NOT_PROVED: "not proved"}
@@ -578,6 +579,11 @@ class Stream:
         self._at: Optional[int] = None
         self._destroyed: Set[int] = set()
         self._unproved: Set[int] = set()
+        # Entries with bytes that no erasure lists so far, and the others: the first erasure that lists one, and its number.
+        self._kept: Set[int] = set()
+        self._listed: Deque[Tuple[int, int]] = deque()
+        # The first erasure, after the snapshot was taken, of an entry up to there.
+        self._outdated: Optional[int] = None
         self._named: Optional[str] = None
         self._head_digest = ""
         self._tag = tag_of(self.name)
@@ -685,17 +691,43 @@ class Stream:
         if "payload" not in entry.line:
             self.gone.add(entry.seq)
         check_object(KINDS[entry.kind].fields, body)
-        if entry.kind == "payload.erased":
-            self._destroyed.difference_update(body["entries"])
-            self._unproved.difference_update(body["entries"])
-        if "payload" not in entry.line:
-            (self._unproved if version == 1 else self._destroyed).add(entry.seq)
+        self._account(entry)
         if version == 1 and entry.envelope.keys() & {"words", "snapshot"}:
             raise Wrong("version 1 has neither words nor a snapshot")
         if entry.kind == "run.retired" and (body["dropped"] < 1 or body["dropped"] != entry.seq - 1 or body["previous"] != self._before):
             raise Wrong("`dropped` or `previous` is not the number or the digest of the entry before")
         check_names(entry.kind, body, self._parts)
         self._check_bytes(entry)
+
+    def _account(self, entry: Entry) -> None:
+        """Bytes that are gone need an erasure, and what is erased is gone once an entry says that the erasure is finished."""
+        if entry.kind == "payload.erased":
+            self._list(entry.seq, entry.body["entries"])
+        elif entry.kind == "payload.erasure_finished":
+            self._check_finished(entry)
+        if "payload" not in entry.line:
+            (self._unproved if entry.envelope["v"] == 1 else self._destroyed).add(entry.seq)
+        elif entry.line["payload"]:
+            self._kept.add(entry.seq)
+
+    def _list(self, erasure: int, entries: List[int]) -> None:
+        self._destroyed.difference_update(entries)
+        self._unproved.difference_update(entries)
+        listed = self._kept.intersection(entries)
+        self._kept -= listed
+        self._listed.extend((erasure, covered) for covered in sorted(listed))
+        taken = self._snapshot["seq"] if self._snapshot else erasure
+        if self._outdated is None and taken < erasure and any(covered <= taken for covered in entries):
+            self._outdated = erasure
+
+    def _check_finished(self, entry: Entry) -> None:
+        through = entry.body["through"]
+        while self._listed and self._listed[0][0] <= through:
+            _, covered = self._listed.popleft()
+            self.find(BROKEN, covered, f"its bytes are there, and entry {entry.seq} says that they were erased")
+        if self._snapshot and self._outdated is not None and self._outdated <= through:
+            self.find(BROKEN, self._snapshot["seq"], f"the snapshot is of before an erasure, and entry {entry.seq} says that this is finished")
+            self._outdated = None
 
     def _check_bytes(self, entry: Entry) -> None:
         found = ((path, at_path(entry.body, path)) for path in KINDS[entry.kind].payloads)

@@ -221,6 +221,8 @@ class TheVectors(unittest.TestCase):
 
     def export(self, case: Dict[str, Any]) -> List[Dict[str, Any]]:
         lines: List[Dict[str, Any]] = []
+        bodies = [json.loads(entry["envelope"])["entry"] for entry in case["entries"]]
+        erased = [seq for body in bodies if body["kind"] == "payload.erased" for seq in body["body"]["entries"]]
         for entry in case["entries"]:
             version = json.loads(entry["envelope"])["v"]
             tag = bytes.fromhex(case["tag"]) if version == 2 else b""
@@ -228,7 +230,10 @@ class TheVectors(unittest.TestCase):
             self.assertEqual((len(hashed), sha256(hashed)), (entry["hashed_bytes"], entry["digest"]))
             self.assertEqual("".join(piece["bytes"] for piece in entry["pieces"]), entry["payload"])
             payload = base64.b64encode(entry["payload"].encode()).decode()
-            lines.append({"seq": entry["seq"], "digest": entry["digest"], "envelope": entry["envelope"], "payload": payload})
+            line = {"seq": entry["seq"], "digest": entry["digest"], "envelope": entry["envelope"], "payload": payload}
+            if entry["seq"] in erased:
+                del line["payload"]
+            lines.append(line)
         head = {"seq": lines[-1]["seq"], "digest": lines[-1]["digest"]}
         first = {"stream": case["stream"], "head": head, "snapshot": None}
         return [first, *lines, {"end": case["stream"], "broken": None}, {"streams": 1, "broken": 0}]
@@ -447,6 +452,42 @@ class ByHand(unittest.TestCase):
         kept = self.changed(a_run(), RUN, 2, lambda e: e.update(data=b'["timeout"]'))
         self.expect(tv.SOUND, "", kept)
         self.expect(tv.BROKEN, "the words", self.changed(kept, RUN, 2, lambda e: e.update(data=b'["timeouT"]')))
+
+    def test_erased_bytes_that_come_back(self) -> None:
+        def kept(data: Optional[bytes], *entries: Tuple[str, int]) -> Journal:
+            journal = self.changed(a_run(), RUN, 2, lambda e: e.update(data=data))
+            for kind, number in entries:
+                erased = {"entries": [number], "reason": ""}
+                journal.add(RUN, kind, erased if kind == "payload.erased" else {"through": number})
+            return journal
+
+        bytes_, finished = b'["timeout"]', "payload.erasure_finished"
+        self.expect(tv.SOUND, "", kept(None, (finished, 4)))
+        self.expect(tv.SOUND, "", kept(bytes_, (finished, 3)))
+        self.expect(tv.BROKEN, "entry 2: its bytes are there, and entry 5", kept(bytes_, (finished, 4)))
+        self.expect(tv.BROKEN, "entry 2: its bytes are there, and entry 6", kept(bytes_, (finished, 3), (finished, 9)))
+        # Listed again, it is of the first erasure all the same. An entry without bytes has none that could come back.
+        self.expect(tv.BROKEN, "entry 2: its bytes are there", kept(bytes_, ("payload.erased", 2), (finished, 4)))
+        empty = kept(None).add(RUN, "timer.fired", {"timer": "t"}).add(RUN, "payload.erased", {"entries": [5], "reason": ""})
+        self.expect(tv.SOUND, "", empty.add(RUN, finished, {"through": 6}))
+        # An erasure covers neither itself nor what follows it.
+        self.expect(tv.SOUND, "", self.body(kept(None, (finished, 4)), RUN, 4, entries=[2, 4, 5]))
+
+    def test_snapshots_of_before_an_erasure(self) -> None:
+        data = b'[3,{"seq":3}]'
+        for seq, entries, through, code in [
+            (3, [2], 4, tv.BROKEN),
+            (3, [3, 9], 4, tv.BROKEN),
+            (2, [3], 4, tv.SOUND),
+            (3, [2], 3, tv.SOUND),
+            (4, [2], 4, tv.SOUND),
+        ]:
+            with self.subTest((seq, entries, through)):
+                journal = self.envelope(self.body(a_run(), RUN, 4, entries=entries), RUN, seq, snapshot=sha256(data))
+                for gone in (2, 3):
+                    self.changed(journal, RUN, gone, lambda e, g=gone: e.update(data=None if g in entries else e["data"] or b'["timeout"]'))
+                journal.snapshots[RUN] = {"seq": seq, "sha256": sha256(data), "bytes": base64.b64encode(data).decode()}
+                self.expect(code, "of before an erasure" if code else "", journal.add(RUN, "payload.erasure_finished", {"through": through}))
 
     def test_names(self) -> None:
         for name in ("", "acme", "acme/run/a/u/s", "acme/value/a.b", "acme/value/a%2e", "acme/value/%41", "acme/value/", "acme/x/y"):

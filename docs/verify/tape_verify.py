@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections import deque
+from collections import Counter, deque
 from typing import Any, BinaryIO, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 SOUND, BROKEN, USAGE, NOT_PROVED = 0, 1, 2, 3
@@ -81,8 +81,8 @@ def whole(text: str) -> object:
 def members(pairs: List[Tuple[str, Any]]) -> Members:
     found = Members(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        found.doubled = {name for name in found if names.count(name) > 1}
+        counts = Counter(name for name, _ in pairs)
+        found.doubled = {name for name, count in counts.items() if count > 1}
     return found
 
 
@@ -91,15 +91,19 @@ def refused(text: str) -> None:
     raise Wrong(f"{text} is not JSON")
 
 
-TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+# An escape or one sign. A pattern of a whole text would be tried anew at each quote where the text has no end.
+TOKEN = re.compile(r'\\.|["\[{\]}]', re.DOTALL)
 
 
 def check_depth(text: str) -> None:
     """Refuses JSON that is too deep. Python's reader would end with an error of its own."""
-    depth = 0
+    depth, is_outside = 0, True
     for token in TOKEN.finditer(text) if text.count("[") + text.count("{") > DEPTH_MAX else ():
-        first = text[token.start()]
-        depth += (first in "[{") - (first in "]}")
+        sign = token[0]
+        if sign == '"':
+            is_outside = not is_outside
+        elif is_outside and len(sign) == 1:
+            depth += 1 if sign in "[{" else -1
         if depth > DEPTH_MAX:
             raise Wrong(f"JSON that is more than {DEPTH_MAX} deep")
 
@@ -139,13 +143,25 @@ def parse_json(data: bytes, hook: Callable[[List[Tuple[str, Any]]], Any] = membe
 
 
 JSON_TOKEN = re.compile(
-    r"""[ \t\n\r]*(?:("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*")|([\[{])|([\]}])|([,:])"""
-    r"""|(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)(?![\w.+-]))[ \t\n\r]*"""
+    r"""[ \t\n\r]*(?:(")|([\[{])|([\]}])|([,:])"""
+    r"""|(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)(?![\w.+-]))"""
 )
+# What is left of a text up to its end, or up to and with an escape. Python keeps more than a hundred bytes for each turn of a repeated group,
+# so no pattern here repeats one.
+STRING_PART = re.compile(r"""[^"\\\x00-\x1f]*(?:(")|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))""")
+
+
+def end_of_string(text: str, start: int) -> Optional[int]:
+    """Where a text ends whose quote stands before `start`; None where it has no end or what may not stand in it."""
+    part = STRING_PART.match(text, start)
+    while part and not part[1]:
+        part = STRING_PART.match(text, part.end())
+    return part.end() if part else None
 
 
 def is_json(text: str) -> bool:
     """Whether a text is JSON of any depth, such as a value of state. Its numbers and escapes may mean anything."""
+    text = text.rstrip(" \t\n\r")
     closing: List[str] = []
     # What may come next: a value, a name, a colon, or what follows a value; `first` where the object or array may also end.
     awaited, first, start = "value", False, 0
@@ -153,7 +169,11 @@ def is_json(text: str) -> bool:
         token = JSON_TOKEN.match(text, start)
         if not token:
             return False
-        start, (string, opens, closes, sign) = token.end(), token.groups()
+        quote, opens, closes, sign = token.groups()
+        end = end_of_string(text, token.end()) if quote else token.end()
+        if end is None:
+            return False
+        start = end
         if opens and awaited == "value":
             closing.append("]" if opens == "[" else "}")
             awaited, first = "value" if opens == "[" else "name", True
@@ -161,7 +181,7 @@ def is_json(text: str) -> bool:
         if closes and closing[-1:] == [closes] and (awaited == "next" or first):
             closing.pop()
             awaited = "next"
-        elif string and awaited == "name":
+        elif quote and awaited == "name":
             awaited = "colon"
         elif sign == ":" and awaited == "colon":
             awaited = "value"
@@ -441,7 +461,7 @@ STREAMS = {
     ("value", 1): ("name",),
     ("claim", 2): ("connector", "key"),
 }
-PART = re.compile(r"(?:[^%/.*> ]|%(?:25|2F|2E|2A|3E|20))*")
+UNESCAPED = re.compile(r"[/.*> ]|%(?!25|2F|2E|2A|3E|20)")
 
 
 def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
@@ -453,7 +473,7 @@ def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
         raise Wrong("this is not the name of a stream")
     parts = {}
     for title, part in zip(("tenant",) + titles, [tenant] + rest):
-        parts[title] = re.sub("%(..)", lambda match: chr(int(match[1], 16)), part) if PART.fullmatch(part) else ""
+        parts[title] = re.sub("%(..)", lambda match: chr(int(match[1], 16)), part) if not UNESCAPED.search(part) else ""
         if not is_name(parts[title], 256 if title == "key" else 200):
             raise Wrong(f"the {title} in the name is empty, too long, or not escaped as names are")
     return kind, parts

@@ -15,6 +15,7 @@ import os
 import random
 import re
 import tempfile
+import tracemalloc
 import unittest
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -634,6 +635,48 @@ class HostileBytes(unittest.TestCase):
         with mock.patch.object(tv, "LINE_MAX", 1000):
             code, out = verify(b"x" * 5000 + b"\n" + a_run().bytes())
         self.assertEqual(code, tv.NOT_PROVED, out)
+
+    def test_hostile_files_cost_what_their_size_says(self) -> None:
+        """With a cost that grows with the square of the size, each of these would take minutes."""
+        size = 400_000
+        doubled = "{" + ",".join(f'"{number}":0,"{number}":0' for number in range(size // 8)) + "}"
+        for text in (doubled, "[" * 200 + '\\"' * size, "[" * 200 + '"' + '\\"' * size, "[" * 200 + '"\\' * size, '"' * size):
+            with self.subTest(text[:30]), contextlib.suppress(tv.Wrong):
+                self.assertEqual(len(tv.parse_json(text.encode()).doubled), size // 8)
+        body = {"entries": list(range(1, 30_000)), "reason": ""}
+        journal = Journal()
+        for version in range(1, 5_000):
+            journal.add(VALUE, "value.put", {"version": version, "value": reference(b"1")}, b"1")
+        journal.add(VALUE, "payload.erased", body)
+        for _ in range(5_000):
+            journal.add(VALUE, "payload.erasure_finished", {"through": 1})
+        self.assertEqual(verify(journal.bytes())[0], tv.SOUND)
+
+    def test_json_of_state_takes_no_memory_by_the_character(self) -> None:
+        size = 400_000
+        for text, is_json in (
+            ('"' + "a" * size + '"', True),
+            ('"' + "\\n" * size + '"', True),
+            ('"' + "\\n" * size, False),
+            ("1" * size + "x", False),
+            (" " * size, False),
+            ("[" * size, False),
+        ):
+            with self.subTest(text[:9]):
+                tracemalloc.start()
+                self.assertEqual(tv.is_json(text), is_json)
+                _, peak = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                self.assertLess(peak, 16 * size)
+
+    def test_long_names_take_no_memory_by_the_character(self) -> None:
+        size = 400_000
+        tracemalloc.start()
+        with self.assertRaises(tv.Wrong):
+            tv.parse_name("acme/value/" + "a" * size)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        self.assertLess(peak, 16 * size)
 
     def test_usage(self) -> None:
         absent, export = str(HERE / "is-not-there"), str(HERE / "export.jsonl")

@@ -22,6 +22,8 @@ SOUND, BROKEN, USAGE, NOT_PROVED = 0, 1, 2, 3
 VERDICTS = {SOUND: "sound", BROKEN: "broken", NOT_PROVED: "not proved"}
 
 NEWEST_VERSION = 2
+# No number that a build writes is greater, but one of an earlier build may be.
+NUMBER_MAX = (1 << 53) - 1
 # The page bounds no line. A longer one is not held in memory. It counts as not read, not as damage.
 LINE_MAX = 1 << 26
 # The depth of arrays and objects in a line, an envelope or words.
@@ -248,6 +250,7 @@ line stream       | stream:text head:maybe<head> snapshot:maybe<snapshot>
 line seq          | seq:number_1 digest:digest envelope:text payload?:text
 line end          | end:text broken:maybe<text>
 line streams      | streams:number broken:number
+line head         | run?:text stream?:text head?:text
 """
 
 # Kinds with their fields, their payloads and their words.
@@ -918,32 +921,47 @@ def lines(file: BinaryIO) -> Iterator[Optional[bytes]]:
 # ---- The program ----
 
 
-def printed_head(text: str) -> str:
-    """The head in a line of `tape verify --json`, in the other form; empty where the line has none."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Wrong(str(error)) from None
-    if not line.get("head"):
-        return ""
-    # The names of runs are printed without the word `run`.
-    tenant, _, rest = str(line.get("run", "")).partition("/")
-    return f"{line.get('stream') or f'{tenant}/run/{rest}'} {line['head']}"
+class Published(NamedTuple):
+    """A head that was published: the stream's name, the number of the entry, and its digest."""
+    stream: str
+    seq: int
+    digest: str
+
+
+def published(text: str) -> Optional[Published]:
+    """The head in a line of a file of heads; None in a line of `tape verify --json` that has none, such as the last one."""
+    # The name of a stream may begin with a brace, but no head ends with one.
+    if not text.endswith("}"):
+        name, _, head = text.partition(" ")
+    else:
+        line = parse_json(utf8(text))
+        check_object(OBJECTS["line head"], line)
+        if "head" not in line:
+            return None
+        if ("run" in line) == ("stream" in line):
+            raise Wrong("it does not say of which stream the head is")
+        # The names of runs are printed without the word `run`.
+        tenant, _, rest = line.get("run", "").partition("/")
+        name, head = line.get("stream", f"{tenant}/run/{rest}"), line["head"]
+    parse_name(name)
+    match = re.fullmatch("([1-9][0-9]{0,15}):([0-9a-f]{64})", head)
+    if not match or int(match[1]) > NUMBER_MAX:
+        raise Wrong("not STREAM SEQ:DIGEST, and no line of `tape verify --json`")
+    return Published(name, int(match[1]), match[2])
 
 
 def read_heads(path: str) -> Heads:
     heads: Heads = {}
+    number = 0
     try:
         with open(path, "rb") as file:
             texts = file.read().decode("utf-8").split("\n")
-        for number, text in enumerate(texts, 1):
-            published = printed_head(text) if text.startswith("{") else text
-            match = re.fullmatch(r"([^ ]+) ([1-9][0-9]{0,19}):([0-9a-f]{64})\r?", published)
-            if match:
-                parse_name(match[1])
-                heads.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(match[3])
-            elif published.strip():
-                raise Wrong("not STREAM SEQ:DIGEST, and no line of `tape verify --json`")
+        for number, text in enumerate(texts[:-1] if texts[-1] == "" else texts, 1):
+            head = published(text[:-1] if text.endswith("\r") else text)
+            if head:
+                heads.setdefault(head.stream, {}).setdefault(head.seq, set()).add(head.digest)
+        if not heads:
+            raise Wrong("the file has no head")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except Wrong as wrong:

@@ -6,6 +6,7 @@ journals in one file.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
 import hashlib
@@ -527,6 +528,18 @@ class ByHand(unittest.TestCase):
         self.expect(tv.BROKEN, "published here", a_run(), json.dumps({"run": printed, "head": f"3:{last['digest']}"}))
         for text in ("{", json.dumps({"head": f"4:{EMPTY}"}), f"{RUN}", f"{RUN} 1:ab", f"{RUN} 01:{EMPTY}", f"acme/a/u/s/i 1:{EMPTY}", f"{RUN} 1:{EMPTY} x"):
             self.expect(tv.USAGE, "line 1", a_run(), text)
+
+    def test_files_of_heads(self) -> None:
+        """`tape` has the same cases."""
+        for text, is_right in json.loads((HERE / "heads.json").read_text(encoding="utf-8")):
+            with self.subTest(text), tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "heads")
+                path.write_bytes(text.replace(":D", ":" + EMPTY).encode())
+                if is_right:
+                    self.assertTrue(tv.read_heads(str(path)))
+                else:
+                    with self.assertRaises(argparse.ArgumentTypeError):
+                        tv.read_heads(str(path))
 
     def test_own_heads(self) -> None:
         for head, code in (

@@ -377,6 +377,23 @@ async fn a_file_must_have_what_was_published_and_what_is_named() {
     );
 }
 
+/// A tenant that is typed narrows nothing in silence; one of the environment is not meant where a file is named.
+#[tokio::test]
+async fn a_tenant_that_is_typed_must_be_that_of_the_file() {
+    let seeded = Seeded::new().await;
+    assert_eq!(
+        of_file(&seeded, &export(&seeded), &["--tenant", "acme"]).0,
+        Some(0)
+    );
+    let path = seeded.dir.path().join("given.jsonl");
+    let verify = ["verify", "--file", path.to_str().unwrap()];
+    let refused = seeded.tape(&[&verify[..], &["--tenant", "other"]].concat());
+    assert_eq!((refused.status.code(), out(&refused)), (Some(2), String::new()));
+    assert!(err(&refused).contains("is of another"), "{}", err(&refused));
+    let mut command = seeded.command(&verify);
+    assert!(command.env("TAPE_TENANT", "other").status().unwrap().success());
+}
+
 #[tokio::test]
 async fn the_file_of_a_damaged_journal_is_broken_and_says_nothing_of_the_machine() {
     for damage in [

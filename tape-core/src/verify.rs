@@ -48,6 +48,9 @@ pub enum AuditError {
         /// The entry that says that the erasure is finished.
         finished: Seq,
     },
+    /// The snapshot is said to be of before the first entry. No build takes one there.
+    #[error("the snapshot is of entry 0, and entries are numbered from 1")]
+    SnapshotOfNothing,
     /// The snapshot is of an entry that does not exist.
     #[error("the snapshot is of entry {seq}, the entries end at {end}")]
     SnapshotBeyond {
@@ -270,9 +273,10 @@ impl Audit {
     /// What is broken. A published head among dropped entries is not an error: [`Verified::uncovered`] has it.
     pub fn finish(self) -> Result<Verified, AuditError> {
         let end = self.verifier.seq();
-        if let Some((seq, _)) = self.snapshot.as_ref().filter(|(seq, _)| *seq > end) {
-            let seq = *seq;
-            return Err(AuditError::SnapshotBeyond { seq, end });
+        match self.snapshot.as_ref().map(|(seq, _)| *seq) {
+            Some(Seq::ZERO) => return Err(AuditError::SnapshotOfNothing),
+            Some(seq) if seq > end => return Err(AuditError::SnapshotBeyond { seq, end }),
+            _ => {}
         }
         let mut verified = self.so_far();
         match self.verifier.finish() {

@@ -377,6 +377,30 @@ async fn a_file_must_have_what_was_published_and_what_is_named() {
     );
 }
 
+/// No entry has the number 0, and the file has no form for a snapshot of it.
+#[tokio::test]
+async fn a_snapshot_of_no_entry_is_damage() {
+    let seeded = Seeded::new().await;
+    let statement =
+        format!("INSERT OR REPLACE INTO snapshot SELECT id, 0, x'5b5d' FROM stream WHERE name = '{STREAM}'");
+    seeded.execute(&statement).await;
+    let verified = seeded.tape(&["verify", DONE]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(
+        out(&verified).contains("the snapshot is of entry 0"),
+        "{}",
+        out(&verified)
+    );
+    let exported = seeded.tape(&["export", DONE]);
+    assert_eq!(exported.status.code(), Some(1));
+    let file = out(&exported);
+    assert!(
+        file.lines().next().unwrap().contains("\"snapshot\":null"),
+        "{file}"
+    );
+    assert_eq!(of_file(&seeded, &file, &[]).0, Some(1));
+}
+
 /// A tenant that is typed narrows nothing in silence; one of the environment is not meant where a file is named.
 #[tokio::test]
 async fn a_tenant_that_is_typed_must_be_that_of_the_file() {

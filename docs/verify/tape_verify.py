@@ -28,6 +28,8 @@ NUMBER_MAX = (1 << 53) - 1
 LINE_MAX = 1 << 26
 # The depth of arrays and objects in a line, an envelope or words.
 DEPTH_MAX = 127
+# Most characters of a text in what is printed. All names of streams have fewer.
+PRINTED_MAX = 4096
 # A file that is no export has something wrong in every line.
 FILE_FINDINGS_MAX = 20
 
@@ -55,6 +57,12 @@ def shown(text: str) -> str:
     """The text without what steers a terminal or reorders a line. A backslash is doubled, so that no two texts look the same."""
     unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
     return "".join("\\\\" if c == "\\" else f"\\u{{{ord(c):x}}}" if unicodedata.category(c) in unsafe else c for c in text)
+
+
+def brief(text: str) -> str:
+    """A text with its middle left out where it is longer than any name of a stream."""
+    part, left = PRINTED_MAX // 2, len(text) - PRINTED_MAX
+    return f"{text[:part]} [{left} characters] {text[-part:]}" if left > 0 else text
 
 
 def quoted(text: str) -> str:
@@ -883,7 +891,7 @@ class Export:
         if not self._current or self._current.name != line["end"]:
             raise Wrong(f"it ends {quoted(line['end'])}, which does not stand before it")
         if line["broken"] is not None:
-            self._current.find(BROKEN, None, f"Tape itself found: {shown(line['broken'])}")
+            self._current.find(BROKEN, None, f"Tape itself found: {shown(brief(line['broken']))}")
         self._close(is_cut=False)
 
     def _finish(self, line: Dict[str, Any]) -> None:
@@ -977,6 +985,7 @@ class Report:
         self._sums = {"streams": 0, "entries": 0, "dropped": 0, "gone": 0, "broken": 0, "not proved": 0}
 
     def add(self, file: str, name: Optional[str], stream: Optional[Stream], findings: List[Finding]) -> None:
+        name = None if name is None else brief(name)
         verdict = worst({finding.verdict for finding in findings})
         self._verdicts.add(verdict)
         facts: Dict[str, Any] = {}

@@ -602,6 +602,19 @@ class ByHand(unittest.TestCase):
         self.assertFalse(re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out), repr(out))
         self.assertIn("\\u{1b}[2J\\u{202e}\\u{9b}", out)
 
+    def test_texts_of_any_length_are_told_in_short(self) -> None:
+        long = "x" * 1_000_000
+        said = a_run().lines()[:-2] + [{"end": RUN, "broken": long}, {"streams": 1, "broken": 0}]
+        kind = self.envelope(a_run(), RUN, 3, entry={"kind": long, "body": {}})
+        for data in (Journal().add(long, "value.deleted", {"version": 1}).bytes(), join(said), kind.bytes()):
+            for arguments in ((), ("--json",)):
+                code, out = verify(data, arguments=arguments)
+                self.assertNotEqual(code, tv.SOUND)
+                self.assertLess(len(out), 20_000)
+        longest = "/".join(["%25" * 200, "run"] + ["%25" * 200] * 4)
+        tv.parse_name(longest)
+        self.assertEqual(tv.brief(longest), longest)
+
     def test_json_output(self) -> None:
         code, out = verify(a_run().bytes(), arguments=("--json",))
         lines = [json.loads(line) for line in out.splitlines()]

@@ -6,7 +6,7 @@ mod file;
 mod heads;
 
 use crate::name::{RunPath, misused, of_tenant, path, tenant};
-use crate::text::counted;
+use crate::text::{counted, quoted};
 use crate::{Context, Failure, Printer};
 pub(crate) use audit::{Damage, Sink, damage};
 use audit::{Finding, audit};
@@ -416,10 +416,13 @@ impl Count {
         } else {
             &mut self.streams
         }) += 1;
-        let sound = match finding {
+        let mut sound = match finding {
             Ok(sound) => sound,
             Err(broken) => return self.broken(print, (what, &name), "", &broken.what),
         };
+        for doubt in &mut sound.doubts {
+            *doubt = quoted(doubt);
+        }
         let verified = &sound.verified;
         let (seq, digest) = verified.head;
         self.entries += seq.0 - verified.dropped;
@@ -443,6 +446,8 @@ impl Count {
         broken: &str,
     ) -> Result<(), Failure> {
         self.broken += 1;
+        // Of what is damaged, a name may have any length.
+        let (name, broken) = (quoted(name), quoted(broken));
         let text = format!("BROKEN  {of}{name}  {broken}");
         print.say(&json!({what: name, "ok": false, "broken": broken}), &text)
     }

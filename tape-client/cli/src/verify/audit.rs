@@ -1,5 +1,6 @@
 //! Reads a stream of a journal and verifies it.
 
+use crate::text::quoted;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
 use std::io;
@@ -27,6 +28,7 @@ pub(crate) struct Damage {
 
 impl From<String> for Damage {
     fn from(what: String) -> Self {
+        let what = quoted(&what);
         let public = what.clone();
         Self { what, public }
     }

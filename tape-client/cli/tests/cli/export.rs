@@ -377,6 +377,19 @@ async fn a_file_must_have_what_was_published_and_what_is_named() {
     );
 }
 
+/// A name that is none may have any length.
+#[tokio::test]
+async fn a_name_of_any_length_is_told_in_short() {
+    let seeded = Seeded::new().await;
+    let name = "a".repeat(1_000_000);
+    let file = export(&seeded).replace(STREAM, &name);
+    for args in [&[][..], &["--json"]] {
+        let (code, said) = of_file(&seeded, &file, args);
+        assert_eq!(code, Some(1));
+        assert!(said.len() < 20_000, "{} bytes", said.len());
+    }
+}
+
 /// No entry has the number 0, and the file has no form for a snapshot of it.
 #[tokio::test]
 async fn a_snapshot_of_no_entry_is_damage() {

@@ -598,6 +598,7 @@ class Stream:
     def __init__(self, line: Dict[str, Any], heads: Dict[int, Set[str]]) -> None:
         self.name: str = line["stream"]
         self.findings: List[Finding] = []
+        self._verdicts: Set[int] = set()
         self.entries = self.dropped = 0
         self.gone: Set[int] = set()
         self._head: Optional[Dict[str, Any]] = line["head"]
@@ -627,10 +628,11 @@ class Stream:
 
     def find(self, verdict: int, entry: Optional[int], what: str) -> None:
         self.findings.append(Finding(verdict, entry, what))
+        self._verdicts.add(verdict)
 
     def stop(self, verdict: int, entry: Optional[int], what: str) -> None:
         """Notes what makes it useless to go on: without a chain, what follows could be anything."""
-        if not self._stopped or verdict not in {finding.verdict for finding in self.findings}:
+        if not self._stopped or verdict not in self._verdicts:
             self.find(verdict, entry, what + "; nothing from here on is verified")
         self._stopped = True
 

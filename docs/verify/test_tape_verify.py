@@ -669,6 +669,13 @@ class HostileBytes(unittest.TestCase):
         for text in (doubled, "[" * 200 + '\\"' * size, "[" * 200 + '"' + '\\"' * size, "[" * 200 + '"\\' * size, '"' * size):
             with self.subTest(text[:30]), contextlib.suppress(tv.Wrong):
                 self.assertEqual(len(tv.parse_json(text.encode()).doubled), size // 8)
+        # Each of these lines is something wrong with a stream that has many findings.
+        stream = tv.Stream({"stream": VALUE, "head": None, "snapshot": None}, {})
+        for number in range(50_000):
+            stream.find(tv.BROKEN, number, "")
+        for _ in range(50_000):
+            stream.stop(tv.BROKEN, None, "")
+        self.assertEqual(len(stream.findings), 50_001)
         body = {"entries": list(range(1, 30_000)), "reason": ""}
         journal = Journal()
         for version in range(1, 5_000):

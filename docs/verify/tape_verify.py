@@ -15,16 +15,21 @@ import os
 import re
 import sys
 import unicodedata
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections import Counter, deque
+from typing import Any, BinaryIO, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 SOUND, BROKEN, USAGE, NOT_PROVED = 0, 1, 2, 3
 VERDICTS = {SOUND: "sound", BROKEN: "broken", NOT_PROVED: "not proved"}
 
 NEWEST_VERSION = 2
+# No number that a build writes is greater, but one of an earlier build may be.
+NUMBER_MAX = (1 << 53) - 1
 # The page bounds no line. A longer one is not held in memory. It counts as not read, not as damage.
 LINE_MAX = 1 << 26
 # The depth of arrays and objects in a line, an envelope or words.
 DEPTH_MAX = 127
+# Most characters of a text in what is printed. All names of streams have fewer.
+PRINTED_MAX = 4096
 # A file that is no export has something wrong in every line.
 FILE_FINDINGS_MAX = 20
 
@@ -54,6 +59,12 @@ def shown(text: str) -> str:
     return "".join("\\\\" if c == "\\" else f"\\u{{{ord(c):x}}}" if unicodedata.category(c) in unsafe else c for c in text)
 
 
+def brief(text: str) -> str:
+    """A text with its middle left out where it is longer than any name of a stream."""
+    part, left = PRINTED_MAX // 2, len(text) - PRINTED_MAX
+    return f"{text[:part]} [{left} characters] {text[-part:]}" if left > 0 else text
+
+
 def quoted(text: str) -> str:
     return f"'{shown(text[:80])}'"
 
@@ -80,8 +91,8 @@ def whole(text: str) -> object:
 def members(pairs: List[Tuple[str, Any]]) -> Members:
     found = Members(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        found.doubled = {name for name in found if names.count(name) > 1}
+        counts = Counter(name for name, _ in pairs)
+        found.doubled = {name for name, count in counts.items() if count > 1}
     return found
 
 
@@ -90,15 +101,19 @@ def refused(text: str) -> None:
     raise Wrong(f"{text} is not JSON")
 
 
-TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+# An escape or one sign. A pattern of a whole text would be tried anew at each quote where the text has no end.
+TOKEN = re.compile(r'\\.|["\[{\]}]', re.DOTALL)
 
 
 def check_depth(text: str) -> None:
     """Refuses JSON that is too deep. Python's reader would end with an error of its own."""
-    depth = 0
+    depth, is_outside = 0, True
     for token in TOKEN.finditer(text) if text.count("[") + text.count("{") > DEPTH_MAX else ():
-        first = text[token.start()]
-        depth += (first in "[{") - (first in "]}")
+        sign = token[0]
+        if sign == '"':
+            is_outside = not is_outside
+        elif is_outside and len(sign) == 1:
+            depth += 1 if sign in "[{" else -1
         if depth > DEPTH_MAX:
             raise Wrong(f"JSON that is more than {DEPTH_MAX} deep")
 
@@ -138,13 +153,25 @@ def parse_json(data: bytes, hook: Callable[[List[Tuple[str, Any]]], Any] = membe
 
 
 JSON_TOKEN = re.compile(
-    r"""[ \t\n\r]*(?:("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*")|([\[{])|([\]}])|([,:])"""
-    r"""|(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)(?![\w.+-]))[ \t\n\r]*"""
+    r"""[ \t\n\r]*(?:(")|([\[{])|([\]}])|([,:])"""
+    r"""|(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)(?![\w.+-]))"""
 )
+# What is left of a text up to its end, or up to and with an escape. Python keeps more than a hundred bytes for each turn of a repeated group,
+# so no pattern here repeats one.
+STRING_PART = re.compile(r"""[^"\\\x00-\x1f]*(?:(")|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))""")
+
+
+def end_of_string(text: str, start: int) -> Optional[int]:
+    """Where a text ends whose quote stands before `start`; None where it has no end or what may not stand in it."""
+    part = STRING_PART.match(text, start)
+    while part and not part[1]:
+        part = STRING_PART.match(text, part.end())
+    return part.end() if part else None
 
 
 def is_json(text: str) -> bool:
     """Whether a text is JSON of any depth, such as a value of state. Its numbers and escapes may mean anything."""
+    text = text.rstrip(" \t\n\r")
     closing: List[str] = []
     # What may come next: a value, a name, a colon, or what follows a value; `first` where the object or array may also end.
     awaited, first, start = "value", False, 0
@@ -152,7 +179,11 @@ def is_json(text: str) -> bool:
         token = JSON_TOKEN.match(text, start)
         if not token:
             return False
-        start, (string, opens, closes, sign) = token.end(), token.groups()
+        quote, opens, closes, sign = token.groups()
+        end = end_of_string(text, token.end()) if quote else token.end()
+        if end is None:
+            return False
+        start = end
         if opens and awaited == "value":
             closing.append("]" if opens == "[" else "}")
             awaited, first = "value" if opens == "[" else "name", True
@@ -160,7 +191,7 @@ def is_json(text: str) -> bool:
         if closes and closing[-1:] == [closes] and (awaited == "next" or first):
             closing.pop()
             awaited = "next"
-        elif string and awaited == "name":
+        elif quote and awaited == "name":
             awaited = "colon"
         elif sign == ":" and awaited == "colon":
             awaited = "value"
@@ -227,6 +258,7 @@ line stream       | stream:text head:maybe<head> snapshot:maybe<snapshot>
 line seq          | seq:number_1 digest:digest envelope:text payload?:text
 line end          | end:text broken:maybe<text>
 line streams      | streams:number broken:number
+line head         | run?:text stream?:text head?:text
 """
 
 # Kinds with their fields, their payloads and their words.
@@ -440,7 +472,7 @@ STREAMS = {
     ("value", 1): ("name",),
     ("claim", 2): ("connector", "key"),
 }
-PART = re.compile(r"(?:[^%/.*> ]|%(?:25|2F|2E|2A|3E|20))*")
+UNESCAPED = re.compile(r"[/.*> ]|%(?!25|2F|2E|2A|3E|20)")
 
 
 def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
@@ -452,7 +484,7 @@ def parse_name(name: str) -> Tuple[str, Dict[str, str]]:
         raise Wrong("this is not the name of a stream")
     parts = {}
     for title, part in zip(("tenant",) + titles, [tenant] + rest):
-        parts[title] = re.sub("%(..)", lambda match: chr(int(match[1], 16)), part) if PART.fullmatch(part) else ""
+        parts[title] = re.sub("%(..)", lambda match: chr(int(match[1], 16)), part) if not UNESCAPED.search(part) else ""
         if not is_name(parts[title], 256 if title == "key" else 200):
             raise Wrong(f"the {title} in the name is empty, too long, or not escaped as names are")
     return kind, parts
@@ -566,6 +598,7 @@ class Stream:
     def __init__(self, line: Dict[str, Any], heads: Dict[int, Set[str]]) -> None:
         self.name: str = line["stream"]
         self.findings: List[Finding] = []
+        self._verdicts: Set[int] = set()
         self.entries = self.dropped = 0
         self.gone: Set[int] = set()
         self._head: Optional[Dict[str, Any]] = line["head"]
@@ -578,6 +611,11 @@ class Stream:
         self._at: Optional[int] = None
         self._destroyed: Set[int] = set()
         self._unproved: Set[int] = set()
+        # Entries with bytes that no erasure lists so far, and the others: the first erasure that lists one, and its number.
+        self._kept: Set[int] = set()
+        self._listed: Deque[Tuple[int, int]] = deque()
+        # The first erasure, after the snapshot was taken, of an entry up to there.
+        self._outdated: Optional[int] = None
         self._named: Optional[str] = None
         self._head_digest = ""
         self._tag = tag_of(self.name)
@@ -590,10 +628,11 @@ class Stream:
 
     def find(self, verdict: int, entry: Optional[int], what: str) -> None:
         self.findings.append(Finding(verdict, entry, what))
+        self._verdicts.add(verdict)
 
     def stop(self, verdict: int, entry: Optional[int], what: str) -> None:
         """Notes what makes it useless to go on: without a chain, what follows could be anything."""
-        if not self._stopped or verdict not in {finding.verdict for finding in self.findings}:
+        if not self._stopped or verdict not in self._verdicts:
             self.find(verdict, entry, what + "; nothing from here on is verified")
         self._stopped = True
 
@@ -685,17 +724,43 @@ class Stream:
         if "payload" not in entry.line:
             self.gone.add(entry.seq)
         check_object(KINDS[entry.kind].fields, body)
-        if entry.kind == "payload.erased":
-            self._destroyed.difference_update(body["entries"])
-            self._unproved.difference_update(body["entries"])
-        if "payload" not in entry.line:
-            (self._unproved if version == 1 else self._destroyed).add(entry.seq)
+        self._account(entry)
         if version == 1 and entry.envelope.keys() & {"words", "snapshot"}:
             raise Wrong("version 1 has neither words nor a snapshot")
         if entry.kind == "run.retired" and (body["dropped"] < 1 or body["dropped"] != entry.seq - 1 or body["previous"] != self._before):
             raise Wrong("`dropped` or `previous` is not the number or the digest of the entry before")
         check_names(entry.kind, body, self._parts)
         self._check_bytes(entry)
+
+    def _account(self, entry: Entry) -> None:
+        """Bytes that are gone need an erasure, and what is erased is gone once an entry says that the erasure is finished."""
+        if entry.kind == "payload.erased":
+            self._list(entry.seq, entry.body["entries"])
+        elif entry.kind == "payload.erasure_finished":
+            self._check_finished(entry)
+        if "payload" not in entry.line:
+            (self._unproved if entry.envelope["v"] == 1 else self._destroyed).add(entry.seq)
+        elif entry.line["payload"]:
+            self._kept.add(entry.seq)
+
+    def _list(self, erasure: int, entries: List[int]) -> None:
+        self._destroyed.difference_update(entries)
+        self._unproved.difference_update(entries)
+        listed = self._kept.intersection(entries)
+        self._kept -= listed
+        self._listed.extend((erasure, covered) for covered in sorted(listed))
+        taken = self._snapshot["seq"] if self._snapshot else erasure
+        if self._outdated is None and taken < erasure and any(covered <= taken for covered in entries):
+            self._outdated = erasure
+
+    def _check_finished(self, entry: Entry) -> None:
+        through = entry.body["through"]
+        while self._listed and self._listed[0][0] <= through:
+            _, covered = self._listed.popleft()
+            self.find(BROKEN, covered, f"its bytes are there, and entry {entry.seq} says that they were erased")
+        if self._snapshot and self._outdated is not None and self._outdated <= through:
+            self.find(BROKEN, self._snapshot["seq"], f"the snapshot is of before an erasure, and entry {entry.seq} says that this is finished")
+            self._outdated = None
 
     def _check_bytes(self, entry: Entry) -> None:
         found = ((path, at_path(entry.body, path)) for path in KINDS[entry.kind].payloads)
@@ -828,7 +893,7 @@ class Export:
         if not self._current or self._current.name != line["end"]:
             raise Wrong(f"it ends {quoted(line['end'])}, which does not stand before it")
         if line["broken"] is not None:
-            self._current.find(BROKEN, None, f"Tape itself found: {shown(line['broken'])}")
+            self._current.find(BROKEN, None, f"Tape itself found: {shown(brief(line['broken']))}")
         self._close(is_cut=False)
 
     def _finish(self, line: Dict[str, Any]) -> None:
@@ -866,32 +931,47 @@ def lines(file: BinaryIO) -> Iterator[Optional[bytes]]:
 # ---- The program ----
 
 
-def printed_head(text: str) -> str:
-    """The head in a line of `tape verify --json`, in the other form; empty where the line has none."""
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Wrong(str(error)) from None
-    if not line.get("head"):
-        return ""
-    # The names of runs are printed without the word `run`.
-    tenant, _, rest = str(line.get("run", "")).partition("/")
-    return f"{line.get('stream') or f'{tenant}/run/{rest}'} {line['head']}"
+class Published(NamedTuple):
+    """A head that was published: the stream's name, the number of the entry, and its digest."""
+    stream: str
+    seq: int
+    digest: str
+
+
+def published(text: str) -> Optional[Published]:
+    """The head in a line of a file of heads; None in a line of `tape verify --json` that has none, such as the last one."""
+    # The name of a stream may begin with a brace, but no head ends with one.
+    if not text.endswith("}"):
+        name, _, head = text.partition(" ")
+    else:
+        line = parse_json(utf8(text))
+        check_object(OBJECTS["line head"], line)
+        if "head" not in line:
+            return None
+        if ("run" in line) == ("stream" in line):
+            raise Wrong("it does not say of which stream the head is")
+        # The names of runs are printed without the word `run`.
+        tenant, _, rest = line.get("run", "").partition("/")
+        name, head = line.get("stream", f"{tenant}/run/{rest}"), line["head"]
+    parse_name(name)
+    match = re.fullmatch("([1-9][0-9]{0,15}):([0-9a-f]{64})", head)
+    if not match or int(match[1]) > NUMBER_MAX:
+        raise Wrong("not STREAM SEQ:DIGEST, and no line of `tape verify --json`")
+    return Published(name, int(match[1]), match[2])
 
 
 def read_heads(path: str) -> Heads:
     heads: Heads = {}
+    number = 0
     try:
         with open(path, "rb") as file:
             texts = file.read().decode("utf-8").split("\n")
-        for number, text in enumerate(texts, 1):
-            published = printed_head(text) if text.startswith("{") else text
-            match = re.fullmatch(r"([^ ]+) ([1-9][0-9]{0,19}):([0-9a-f]{64})\r?", published)
-            if match:
-                parse_name(match[1])
-                heads.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(match[3])
-            elif published.strip():
-                raise Wrong("not STREAM SEQ:DIGEST, and no line of `tape verify --json`")
+        for number, text in enumerate(texts[:-1] if texts[-1] == "" else texts, 1):
+            head = published(text[:-1] if text.endswith("\r") else text)
+            if head:
+                heads.setdefault(head.stream, {}).setdefault(head.seq, set()).add(head.digest)
+        if not heads:
+            raise Wrong("the file has no head")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except Wrong as wrong:
@@ -907,6 +987,7 @@ class Report:
         self._sums = {"streams": 0, "entries": 0, "dropped": 0, "gone": 0, "broken": 0, "not proved": 0}
 
     def add(self, file: str, name: Optional[str], stream: Optional[Stream], findings: List[Finding]) -> None:
+        name = None if name is None else brief(name)
         verdict = worst({finding.verdict for finding in findings})
         self._verdicts.add(verdict)
         facts: Dict[str, Any] = {}

@@ -6,6 +6,7 @@ journals in one file.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
 import hashlib
@@ -15,6 +16,7 @@ import os
 import random
 import re
 import tempfile
+import tracemalloc
 import unittest
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -221,6 +223,8 @@ class TheVectors(unittest.TestCase):
 
     def export(self, case: Dict[str, Any]) -> List[Dict[str, Any]]:
         lines: List[Dict[str, Any]] = []
+        bodies = [json.loads(entry["envelope"])["entry"] for entry in case["entries"]]
+        erased = [seq for body in bodies if body["kind"] == "payload.erased" for seq in body["body"]["entries"]]
         for entry in case["entries"]:
             version = json.loads(entry["envelope"])["v"]
             tag = bytes.fromhex(case["tag"]) if version == 2 else b""
@@ -228,7 +232,10 @@ class TheVectors(unittest.TestCase):
             self.assertEqual((len(hashed), sha256(hashed)), (entry["hashed_bytes"], entry["digest"]))
             self.assertEqual("".join(piece["bytes"] for piece in entry["pieces"]), entry["payload"])
             payload = base64.b64encode(entry["payload"].encode()).decode()
-            lines.append({"seq": entry["seq"], "digest": entry["digest"], "envelope": entry["envelope"], "payload": payload})
+            line = {"seq": entry["seq"], "digest": entry["digest"], "envelope": entry["envelope"], "payload": payload}
+            if entry["seq"] in erased:
+                del line["payload"]
+            lines.append(line)
         head = {"seq": lines[-1]["seq"], "digest": lines[-1]["digest"]}
         first = {"stream": case["stream"], "head": head, "snapshot": None}
         return [first, *lines, {"end": case["stream"], "broken": None}, {"streams": 1, "broken": 0}]
@@ -448,6 +455,42 @@ class ByHand(unittest.TestCase):
         self.expect(tv.SOUND, "", kept)
         self.expect(tv.BROKEN, "the words", self.changed(kept, RUN, 2, lambda e: e.update(data=b'["timeouT"]')))
 
+    def test_erased_bytes_that_come_back(self) -> None:
+        def kept(data: Optional[bytes], *entries: Tuple[str, int]) -> Journal:
+            journal = self.changed(a_run(), RUN, 2, lambda e: e.update(data=data))
+            for kind, number in entries:
+                erased = {"entries": [number], "reason": ""}
+                journal.add(RUN, kind, erased if kind == "payload.erased" else {"through": number})
+            return journal
+
+        bytes_, finished = b'["timeout"]', "payload.erasure_finished"
+        self.expect(tv.SOUND, "", kept(None, (finished, 4)))
+        self.expect(tv.SOUND, "", kept(bytes_, (finished, 3)))
+        self.expect(tv.BROKEN, "entry 2: its bytes are there, and entry 5", kept(bytes_, (finished, 4)))
+        self.expect(tv.BROKEN, "entry 2: its bytes are there, and entry 6", kept(bytes_, (finished, 3), (finished, 9)))
+        # Listed again, it is of the first erasure all the same. An entry without bytes has none that could come back.
+        self.expect(tv.BROKEN, "entry 2: its bytes are there", kept(bytes_, ("payload.erased", 2), (finished, 4)))
+        empty = kept(None).add(RUN, "timer.fired", {"timer": "t"}).add(RUN, "payload.erased", {"entries": [5], "reason": ""})
+        self.expect(tv.SOUND, "", empty.add(RUN, finished, {"through": 6}))
+        # An erasure covers neither itself nor what follows it.
+        self.expect(tv.SOUND, "", self.body(kept(None, (finished, 4)), RUN, 4, entries=[2, 4, 5]))
+
+    def test_snapshots_of_before_an_erasure(self) -> None:
+        data = b'[3,{"seq":3}]'
+        for seq, entries, through, code in [
+            (3, [2], 4, tv.BROKEN),
+            (3, [3, 9], 4, tv.BROKEN),
+            (2, [3], 4, tv.SOUND),
+            (3, [2], 3, tv.SOUND),
+            (4, [2], 4, tv.SOUND),
+        ]:
+            with self.subTest((seq, entries, through)):
+                journal = self.envelope(self.body(a_run(), RUN, 4, entries=entries), RUN, seq, snapshot=sha256(data))
+                for gone in (2, 3):
+                    self.changed(journal, RUN, gone, lambda e, g=gone: e.update(data=None if g in entries else e["data"] or b'["timeout"]'))
+                journal.snapshots[RUN] = {"seq": seq, "sha256": sha256(data), "bytes": base64.b64encode(data).decode()}
+                self.expect(code, "of before an erasure" if code else "", journal.add(RUN, "payload.erasure_finished", {"through": through}))
+
     def test_names(self) -> None:
         for name in ("", "acme", "acme/run/a/u/s", "acme/value/a.b", "acme/value/a%2e", "acme/value/%41", "acme/value/", "acme/x/y"):
             journal = Journal().add(name, "value.deleted", {"version": 1})
@@ -485,6 +528,18 @@ class ByHand(unittest.TestCase):
         self.expect(tv.BROKEN, "published here", a_run(), json.dumps({"run": printed, "head": f"3:{last['digest']}"}))
         for text in ("{", json.dumps({"head": f"4:{EMPTY}"}), f"{RUN}", f"{RUN} 1:ab", f"{RUN} 01:{EMPTY}", f"acme/a/u/s/i 1:{EMPTY}", f"{RUN} 1:{EMPTY} x"):
             self.expect(tv.USAGE, "line 1", a_run(), text)
+
+    def test_files_of_heads(self) -> None:
+        """`tape` has the same cases."""
+        for text, is_right in json.loads((HERE / "heads.json").read_text(encoding="utf-8")):
+            with self.subTest(text), tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "heads")
+                path.write_bytes(text.replace(":D", ":" + EMPTY).encode())
+                if is_right:
+                    self.assertTrue(tv.read_heads(str(path)))
+                else:
+                    with self.assertRaises(argparse.ArgumentTypeError):
+                        tv.read_heads(str(path))
 
     def test_own_heads(self) -> None:
         for head, code in (
@@ -547,6 +602,19 @@ class ByHand(unittest.TestCase):
         self.assertFalse(re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out), repr(out))
         self.assertIn("\\u{1b}[2J\\u{202e}\\u{9b}", out)
 
+    def test_texts_of_any_length_are_told_in_short(self) -> None:
+        long = "x" * 1_000_000
+        said = a_run().lines()[:-2] + [{"end": RUN, "broken": long}, {"streams": 1, "broken": 0}]
+        kind = self.envelope(a_run(), RUN, 3, entry={"kind": long, "body": {}})
+        for data in (Journal().add(long, "value.deleted", {"version": 1}).bytes(), join(said), kind.bytes()):
+            for arguments in ((), ("--json",)):
+                code, out = verify(data, arguments=arguments)
+                self.assertNotEqual(code, tv.SOUND)
+                self.assertLess(len(out), 20_000)
+        longest = "/".join(["%25" * 200, "run"] + ["%25" * 200] * 4)
+        tv.parse_name(longest)
+        self.assertEqual(tv.brief(longest), longest)
+
     def test_json_output(self) -> None:
         code, out = verify(a_run().bytes(), arguments=("--json",))
         lines = [json.loads(line) for line in out.splitlines()]
@@ -593,6 +661,55 @@ class HostileBytes(unittest.TestCase):
         with mock.patch.object(tv, "LINE_MAX", 1000):
             code, out = verify(b"x" * 5000 + b"\n" + a_run().bytes())
         self.assertEqual(code, tv.NOT_PROVED, out)
+
+    def test_hostile_files_cost_what_their_size_says(self) -> None:
+        """With a cost that grows with the square of the size, each of these would take minutes."""
+        size = 400_000
+        doubled = "{" + ",".join(f'"{number}":0,"{number}":0' for number in range(size // 8)) + "}"
+        for text in (doubled, "[" * 200 + '\\"' * size, "[" * 200 + '"' + '\\"' * size, "[" * 200 + '"\\' * size, '"' * size):
+            with self.subTest(text[:30]), contextlib.suppress(tv.Wrong):
+                self.assertEqual(len(tv.parse_json(text.encode()).doubled), size // 8)
+        # Each of these lines is something wrong with a stream that has many findings.
+        stream = tv.Stream({"stream": VALUE, "head": None, "snapshot": None}, {})
+        for number in range(50_000):
+            stream.find(tv.BROKEN, number, "")
+        for _ in range(50_000):
+            stream.stop(tv.BROKEN, None, "")
+        self.assertEqual(len(stream.findings), 50_001)
+        body = {"entries": list(range(1, 30_000)), "reason": ""}
+        journal = Journal()
+        for version in range(1, 5_000):
+            journal.add(VALUE, "value.put", {"version": version, "value": reference(b"1")}, b"1")
+        journal.add(VALUE, "payload.erased", body)
+        for _ in range(5_000):
+            journal.add(VALUE, "payload.erasure_finished", {"through": 1})
+        self.assertEqual(verify(journal.bytes())[0], tv.SOUND)
+
+    def test_json_of_state_takes_no_memory_by_the_character(self) -> None:
+        size = 400_000
+        for text, is_json in (
+            ('"' + "a" * size + '"', True),
+            ('"' + "\\n" * size + '"', True),
+            ('"' + "\\n" * size, False),
+            ("1" * size + "x", False),
+            (" " * size, False),
+            ("[" * size, False),
+        ):
+            with self.subTest(text[:9]):
+                tracemalloc.start()
+                self.assertEqual(tv.is_json(text), is_json)
+                _, peak = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                self.assertLess(peak, 16 * size)
+
+    def test_long_names_take_no_memory_by_the_character(self) -> None:
+        size = 400_000
+        tracemalloc.start()
+        with self.assertRaises(tv.Wrong):
+            tv.parse_name("acme/value/" + "a" * size)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        self.assertLess(peak, 16 * size)
 
     def test_usage(self) -> None:
         absent, export = str(HERE / "is-not-there"), str(HERE / "export.jsonl")

@@ -9,9 +9,11 @@
 //! version 1 continues with version 2 and never goes back.
 //!
 //! Missing bytes count as erased only where a later [`Erased`](crate::entry::erasure::Erased) entry of the stream covers them. Builds that
-//! wrote version 1 recorded no erasures: for their entries, nothing proves whether missing bytes were erased or destroyed.
+//! wrote version 1 recorded no erasures: for their entries, nothing proves whether missing bytes were erased or destroyed. Bytes that are
+//! there though a [`Finished`](crate::entry::erasure::Finished) entry says that they were erased are broken: someone put them back.
 
 mod gone;
+mod kept;
 
 use crate::codec::{DecodeError, Opened, Stamp, StoredEntry, VERSION};
 use crate::entry::{Entry, EntryBody};
@@ -19,6 +21,7 @@ use crate::id::{Seq, StreamId};
 use crate::payload::Digest;
 use crate::time::Timestamp;
 use gone::Gone;
+use kept::Kept;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
@@ -151,6 +154,14 @@ pub enum ChainError {
         first: Seq,
         /// The number of such entries.
         entries: u64,
+    },
+    /// Erased payload bytes are there, though the stream records that their erasure is finished.
+    #[error("the payload of entry {entry} is there, and entry {finished} says that it was erased")]
+    PayloadBack {
+        /// The first such entry.
+        entry: Seq,
+        /// The entry that says that the erasure is finished.
+        finished: Seq,
     },
     /// An entry that replaces the entries before it does not agree with them.
     #[error(
@@ -438,6 +449,7 @@ pub struct Verifier {
     at: Timestamp,
     erased: u64,
     gone: Gone,
+    kept: Kept,
     dropped: u64,
     published: BTreeMap<Seq, Vec<Digest>>,
 }
@@ -455,6 +467,7 @@ impl Verifier {
             at: Timestamp::MIN,
             erased: 0,
             gone: Gone::default(),
+            kept: Kept::default(),
             dropped: 0,
             published,
         }
@@ -488,6 +501,11 @@ impl Verifier {
             self.compare(end)?;
         }
         self.gone.take(&opened, stored.payload.is_some());
+        let has_bytes = stored.payload.as_ref().is_some_and(|bytes| !bytes.is_empty());
+        if let Some(entry) = self.kept.take(&opened, has_bytes) {
+            let finished = stored.seq;
+            return Err(ChainError::PayloadBack { entry, finished });
+        }
         if stored.payload.is_none() {
             // An entry without payloads has erased words.
             self.erased += opened.entry.body.payloads().len().max(1) as u64;

@@ -6,7 +6,7 @@
 use crate::chain::{ChainError, Verifier};
 use crate::codec::StoredEntry;
 use crate::decider::{Decider, ReplayError, restore};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryBody};
 use crate::id::{Seq, StreamId};
 use crate::key_owner::KeyOwner;
 use crate::payload::Digest;
@@ -38,6 +38,19 @@ pub enum AuditError {
         /// The entry.
         seq: Seq,
     },
+    /// The snapshot may have what was erased after it was taken, though the stream records that the erasure is finished.
+    #[error(
+        "the snapshot after entry {seq} is of before an erasure, and entry {finished} says that this is finished"
+    )]
+    SnapshotBack {
+        /// The entry.
+        seq: Seq,
+        /// The entry that says that the erasure is finished.
+        finished: Seq,
+    },
+    /// The snapshot is said to be of before the first entry. No build takes one there.
+    #[error("the snapshot is of entry 0, and entries are numbered from 1")]
+    SnapshotOfNothing,
     /// The snapshot is of an entry that does not exist.
     #[error("the snapshot is of entry {seq}, the entries end at {end}")]
     SnapshotBeyond {
@@ -53,6 +66,18 @@ impl AuditError {
     #[must_use]
     pub const fn is_newer(&self) -> bool {
         matches!(self, Self::Chain(ChainError::Newer { .. }))
+    }
+
+    /// The entry that says that an erasure is finished whose bytes were read. One who read them before that entry was there has to read again
+    /// to know whether they are still there.
+    #[must_use]
+    pub const fn finished(&self) -> Option<Seq> {
+        match self {
+            Self::Chain(ChainError::PayloadBack { finished, .. }) | Self::SnapshotBack { finished, .. } => {
+                Some(*finished)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -100,6 +125,8 @@ pub struct Audit {
     fold: Fold,
     snapshot: Option<(Seq, Bytes)>,
     finding: SnapshotFinding,
+    /// The first erasure, after the snapshot was taken, of an entry up to there.
+    outdated: Option<Seq>,
 }
 
 /// The folded state of a stream's entries.
@@ -164,6 +191,7 @@ impl Audit {
                 None => SnapshotFinding::None,
             },
             snapshot,
+            outdated: None,
         }
     }
 
@@ -174,10 +202,33 @@ impl Audit {
     pub fn check(&mut self, stored: &StoredEntry) -> Result<(), AuditError> {
         let opened = self.verifier.take(stored)?;
         self.fold.apply(&opened.entry)?;
+        self.check_erasure(&opened.entry)?;
         match &self.snapshot {
             Some((seq, bytes)) if *seq == stored.seq => {
                 self.finding = self.compare(*seq, bytes, opened.snapshot)?;
                 Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The commit of an erasure replaces the snapshot before it.
+    fn check_erasure(&mut self, entry: &Entry) -> Result<(), AuditError> {
+        let Some(seq) = self.snapshot.as_ref().map(|(seq, _)| *seq) else {
+            return Ok(());
+        };
+        match &entry.body {
+            EntryBody::PayloadErased(erased) if seq < entry.seq => {
+                if erased.entries.iter().any(|covered| *covered <= seq) {
+                    self.outdated.get_or_insert(entry.seq);
+                }
+                Ok(())
+            }
+            EntryBody::ErasureFinished(finished)
+                if self.outdated.is_some_and(|erasure| erasure <= finished.through) =>
+            {
+                let finished = entry.seq;
+                Err(AuditError::SnapshotBack { seq, finished })
             }
             _ => Ok(()),
         }
@@ -222,9 +273,10 @@ impl Audit {
     /// What is broken. A published head among dropped entries is not an error: [`Verified::uncovered`] has it.
     pub fn finish(self) -> Result<Verified, AuditError> {
         let end = self.verifier.seq();
-        if let Some((seq, _)) = self.snapshot.as_ref().filter(|(seq, _)| *seq > end) {
-            let seq = *seq;
-            return Err(AuditError::SnapshotBeyond { seq, end });
+        match self.snapshot.as_ref().map(|(seq, _)| *seq) {
+            Some(Seq::ZERO) => return Err(AuditError::SnapshotOfNothing),
+            Some(seq) if seq > end => return Err(AuditError::SnapshotBeyond { seq, end }),
+            _ => {}
         }
         let mut verified = self.so_far();
         match self.verifier.finish() {

@@ -6,6 +6,7 @@
 mod erased;
 mod support;
 
+use bytes::Bytes;
 use erased::{erase, erase_also, forgotten, is_proved, read_again, request, run, say};
 use std::collections::BTreeMap;
 use support::names::{payload, session_id};
@@ -14,7 +15,7 @@ use tape_core::agenda::{Item, Queue};
 use tape_core::agent_version::BegunBy;
 use tape_core::codec::decode;
 use tape_core::command::{Command, ExternalCommand, RunCommand, SessionCommand, SharedCommand, ValueCommand};
-use tape_core::decider::Decider;
+use tape_core::decider::{Decider, snapshot};
 use tape_core::effect::Status;
 use tape_core::entry::EntryBody;
 use tape_core::erasure::ErasureCommand;
@@ -27,6 +28,7 @@ use tape_core::shared::Shared;
 use tape_core::state::{Delta, Json};
 use tape_core::status::RunStatus;
 use tape_core::value::Value;
+use tape_core::verify::Audit;
 
 /// No envelope has texts of people or models.
 #[test]
@@ -105,6 +107,43 @@ fn an_erasure_is_due_until_the_store_has_carried_it_out() {
         .decide_erasure(&Command::new(request(100), finish.body), journal.now)
         .unwrap();
     assert!(again.entries.is_empty());
+}
+
+/// Once an erasure is finished, neither the bytes nor a snapshot of before are accepted.
+#[test]
+fn what_was_erased_and_comes_back_is_found() {
+    let mut journal = run(&["begin a1 topic=secret", "decide #0", "complete"]);
+    let before = (
+        Seq(3),
+        Bytes::from(snapshot(&run(&["begin a1", "decide #0"]).state)),
+    );
+    let bytes = journal.stored[0].payload.clone();
+    erase(&mut journal, &[1]).unwrap();
+    let through = journal.state.erasures().unwrap().last();
+    let found = |journal: &Journal<Run>, bytes: Option<Bytes>, snapshot: Option<(Seq, Bytes)>| {
+        let mut stored = journal.stored.clone();
+        stored[0].payload = bytes;
+        let mut audit = Audit::new(journal.stream(), [], snapshot);
+        stored
+            .iter()
+            .try_for_each(|stored| audit.check(stored))
+            .map_err(|error| (error.finished(), error.to_string()))
+    };
+    found(&journal, bytes.clone(), Some(before.clone())).unwrap();
+    let finish = Command::new(request(99), ErasureCommand::Finish { through });
+    let decided = journal.state.decide_erasure(&finish, journal.now).unwrap();
+    journal.append(&finish, &decided);
+    found(&journal, None, None).unwrap();
+    let finished = journal.state.seq();
+    let told = format!("the payload of entry 1 is there, and entry {finished} says that it was erased");
+    assert_eq!(found(&journal, bytes, None), Err((Some(finished), told)));
+    let told = format!(
+        "the snapshot after entry 3 is of before an erasure, and entry {finished} says that this is finished"
+    );
+    assert_eq!(found(&journal, None, Some(before)), Err((Some(finished), told)));
+    // It is of the erasure itself, or of no entry that was erased.
+    found(&journal, None, Some((through, Bytes::new()))).unwrap();
+    found(&journal, None, Some((Seq::ZERO, Bytes::new()))).unwrap();
 }
 
 #[test]

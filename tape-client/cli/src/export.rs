@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tape_client::StreamEnd;
 use tape_client::core::codec::StoredEntry;
-use tape_client::core::id::{StreamId, Tenant};
+use tape_client::core::id::{Seq, StreamId, Tenant};
 use tape_client::core::payload::Digest;
 
 /// Writes runs, or all streams of a tenant, as they are stored, for programs that verify them without Tape.
@@ -156,7 +156,9 @@ impl<W: Write> Lines<W> {
 impl<W: Write> Sink for Lines<W> {
     fn begin(&mut self, stream: &StreamId, end: Option<&StreamEnd>) -> io::Result<()> {
         self.streams.insert(stream.clone());
+        // One of no entry is damage, and has no form in a file.
         let snapshot = end.and_then(|end| end.snapshot.as_ref());
+        let snapshot = snapshot.filter(|(seq, _)| *seq > Seq::ZERO);
         self.line(&Begin {
             stream: stream.to_string(),
             head: end.map(|end| Head {

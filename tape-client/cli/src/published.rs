@@ -3,19 +3,26 @@
 use std::fmt;
 use std::str::FromStr;
 use tape_client::core::id::{Seq, StreamId};
+use tape_client::core::limits::NUMBER_MAX;
 use tape_client::core::payload::Digest;
 
 /// Where a stream ended: its last entry, and the chain digest there.
 pub(crate) type Head = (Seq, Digest);
 
-/// Reads a head, as `tape verify` prints it.
+/// Reads a head, as `tape verify` prints it. It has exactly one text form.
 pub(crate) fn head(text: &str) -> Result<Head, String> {
     let form = || "a head is SEQ:DIGEST, as `tape verify` prints it".to_owned();
     let (seq, digest) = text.split_once(':').ok_or_else(form)?;
-    Ok((
-        Seq(seq.parse().map_err(|_| form())?),
-        digest.parse().map_err(|_| form())?,
-    ))
+    let seq = Seq(seq.parse().map_err(|_| form())?);
+    let digest: Digest = digest.parse().map_err(|_| form())?;
+    // A number with a sign or zeros before it, or a digest in upper case, is another text.
+    if format!("{seq}:{digest}") != text {
+        return Err(form());
+    }
+    if !(1..=NUMBER_MAX).contains(&seq.0) {
+        return Err(format!("a head is of an entry from 1 to {NUMBER_MAX}"));
+    }
+    Ok((seq, digest))
 }
 
 /// Where a stream ended when its head was published. It has exactly one text form.
@@ -41,7 +48,7 @@ impl FromStr for Published {
         let stream = name.parse().map_err(|error| format!("{error}"))?;
         let head = head(of)?;
         let published = Self { stream, head };
-        // A number with a sign or zeros before it, or a digest in upper case, is another line.
+        // A name with another escape is another line.
         if published.to_string() == text {
             Ok(published)
         } else {
@@ -65,6 +72,8 @@ mod tests {
             format!("a%20b/value/rate +12:{digest}"),
             format!("a%20b/value/rate 012:{digest}"),
             format!("a%20b/value/rate 12:{upper}"),
+            format!("a%20b/value/rate 0:{digest}"),
+            format!("a%20b/value/rate 9007199254740992:{digest}"),
             format!("a%20b/value/rate  12:{digest}"),
             format!("a%20b/value/rate 12:{digest} "),
             format!("a%20b/value/rate 12:{digest}\r"),

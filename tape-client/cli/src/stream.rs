@@ -43,20 +43,28 @@ pub struct Broken {
     pub what: String,
     /// Whether an entry has another number than the next.
     pub is_gap: bool,
+    /// The entry that says that an erasure is finished whose bytes were read: see [`AuditError::finished`].
+    pub finished: Option<Seq>,
 }
 
 impl From<String> for Broken {
     fn from(what: String) -> Self {
-        let is_gap = false;
-        Self { what, is_gap }
+        Self {
+            what,
+            is_gap: false,
+            finished: None,
+        }
     }
 }
 
 impl From<AuditError> for Broken {
     fn from(error: AuditError) -> Self {
         let is_gap = matches!(error, AuditError::Chain(ChainError::Gap { .. }));
-        let what = error.to_string();
-        Self { what, is_gap }
+        Self {
+            what: error.to_string(),
+            is_gap,
+            finished: error.finished(),
+        }
     }
 }
 

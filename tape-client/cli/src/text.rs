@@ -11,6 +11,8 @@ use tape_client::core::time::Timestamp;
 const PREVIEW_CHARS: usize = 80;
 /// Most characters of a line of an error.
 const LINE_CHARS: usize = 600;
+/// Most characters of what a journal or file says that may be of any length. All names of streams have fewer.
+const QUOTED_CHARS: usize = 4096;
 
 /// A point in time, in UTC.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -119,24 +121,30 @@ pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
 
 /// A text with the middle of its overlong lines left out, such as a name into which a file was pasted by mistake.
 pub(crate) fn cut(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(cut_line).collect();
+    let lines: Vec<String> = text.split('\n').map(|line| shorter(line, LINE_CHARS)).collect();
     lines.join("\n")
 }
 
-fn cut_line(line: &str) -> String {
-    let chars = line.chars().count();
-    if chars <= LINE_CHARS {
-        return line.to_owned();
+/// What a journal or file says, with its middle left out where it is longer than any name of a stream.
+pub(crate) fn quoted(text: &str) -> String {
+    shorter(text, QUOTED_CHARS)
+}
+
+fn shorter(text: &str, most: usize) -> String {
+    let chars = text.chars().count();
+    if chars <= most {
+        return text.to_owned();
     }
-    let part = LINE_CHARS / 2;
-    let begin: String = line.chars().take(part).collect();
-    let end: String = line.chars().skip(chars - part).collect();
+    let part = most / 2;
+    let begin: String = text.chars().take(part).collect();
+    let end: String = text.chars().skip(chars - part).collect();
     format!("{begin} [{} characters] {end}", chars - 2 * part)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LINE_CHARS, cut, plain, plain_json};
+    use super::{LINE_CHARS, QUOTED_CHARS, cut, plain, plain_json, quoted};
+    use tape_client::core::id::StreamId;
 
     #[test]
     fn json_keeps_its_value_and_steers_no_terminal() {
@@ -155,6 +163,16 @@ mod tests {
             plain("a\r\n\t\u{1b}[31m \u{7f}\u{9b}2J \u{2028}\u{202e}\u{2066}"),
             r"a\r\n\t\u{1b}[31m \u{7f}\u{9b}2J \u{2028}\u{202e}\u{2066}"
         );
+    }
+
+    #[test]
+    fn the_longest_name_of_a_stream_is_quoted_whole() {
+        let part = "%25".repeat(200);
+        let name = format!("{part}/run/{part}/{part}/{part}/{part}");
+        name.parse::<StreamId>().unwrap();
+        assert_eq!(quoted(&name), name);
+        let long = quoted(&"a".repeat(10_000_000));
+        assert!(long.len() < QUOTED_CHARS + 40, "{}", long.len());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod file;
 mod heads;
 
 use crate::name::{RunPath, misused, of_tenant, path, tenant};
-use crate::text::counted;
+use crate::text::{counted, quoted};
 use crate::{Context, Failure, Printer};
 pub(crate) use audit::{Damage, Sink, damage};
 use audit::{Finding, audit};
@@ -94,6 +94,9 @@ type Ends = BTreeMap<StreamId, Known>;
 #[derive(Default)]
 pub(crate) struct Count {
     runs: u64,
+    /// Published heads that were compared, and those of other streams than the one that is named.
+    heads: u64,
+    left_out: u64,
     streams: u64,
     entries: u64,
     erased: u64,
@@ -141,14 +144,33 @@ impl Verify {
         match self.named() {
             Some(stream) => {
                 let mut published = heads.remove(&stream).unwrap_or_default();
+                if published.is_empty() {
+                    self.check_heads_of(&stream)?;
+                }
                 published.extend(self.head);
+                (count.heads, count.left_out) = (published.len() as u64, number_of(&heads));
                 self.one(context, &stream, &published, &mut count, &mut ())
                     .await?;
             }
             None if self.head.is_some() => return Err(head_of_none()),
-            None => self.many(context, heads, &mut count, &mut ()).await?,
+            None => {
+                of_tenant(self.tenant.as_ref(), heads.keys().cloned())?;
+                count.heads = number_of(&heads);
+                self.many(context, heads, &mut count, &mut ()).await?;
+            }
         }
         count.end(&mut context.print)
+    }
+
+    /// Refuses a file of heads that has none of the stream that is named: nothing would be compared.
+    fn check_heads_of(&self, stream: &StreamId) -> Result<(), Failure> {
+        self.heads.as_ref().map_or(Ok(()), |path| {
+            let problem = format!("{}: it has no head of {stream}", path.display());
+            Err(Failure::Misused(Error::Invalid {
+                what: "heads",
+                problem,
+            }))
+        })
     }
 
     /// The run or stream that is named.
@@ -317,6 +339,11 @@ fn broken(finding: &Finding) -> Option<&Damage> {
     finding.as_ref().err()
 }
 
+/// How many heads there are.
+fn number_of(heads: &Heads) -> u64 {
+    heads.values().map(|heads| heads.len() as u64).sum()
+}
+
 fn head_of_none() -> Failure {
     let problem = "a head is of one run or stream: say which, or give --heads FILE".to_owned();
     Failure::Misused(Error::Invalid {
@@ -389,10 +416,13 @@ impl Count {
         } else {
             &mut self.streams
         }) += 1;
-        let sound = match finding {
+        let mut sound = match finding {
             Ok(sound) => sound,
             Err(broken) => return self.broken(print, (what, &name), "", &broken.what),
         };
+        for doubt in &mut sound.doubts {
+            *doubt = quoted(doubt);
+        }
         let verified = &sound.verified;
         let (seq, digest) = verified.head;
         self.entries += seq.0 - verified.dropped;
@@ -416,6 +446,8 @@ impl Count {
         broken: &str,
     ) -> Result<(), Failure> {
         self.broken += 1;
+        // Of what is damaged, a name may have any length.
+        let (name, broken) = (quoted(name), quoted(broken));
         let text = format!("BROKEN  {of}{name}  {broken}");
         print.say(&json!({what: name, "ok": false, "broken": broken}), &text)
     }
@@ -447,6 +479,8 @@ impl Count {
     fn say(&self, print: &mut Printer<'_>) -> Result<(), Failure> {
         let Self {
             runs,
+            heads,
+            left_out,
             streams,
             entries,
             erased,
@@ -460,6 +494,7 @@ impl Count {
         let line = json!({
             "runs": runs, "streams": streams, "entries": entries, "erased": erased, "dropped": dropped,
             "snapshots": snapshots, "uncovered": uncovered, "unproved": unproved, "doubted": doubted, "broken": broken,
+            "heads": heads, "heads_left_out": left_out,
         });
         let runs = counted(runs, "run", "runs");
         let others = some(streams, |n| {
@@ -469,6 +504,10 @@ impl Count {
         let snapshots = some(snapshots, |n| {
             format!("{} verified, ", counted(n, "snapshot", "snapshots"))
         });
+        let heads = some(heads, |n| {
+            format!("{} compared, ", counted(n, "published head", "published heads"))
+        });
+        let left_out = some(left_out, |n| format!("{n} of other streams not compared, "));
         let dropped = some(dropped, |n| {
             format!("{} dropped, ", counted(n, "entry", "entries"))
         });
@@ -486,7 +525,7 @@ impl Count {
             format!("{} not proved, ", counted(n, "stream", "streams"))
         });
         let text = format!(
-            "{runs}, {others}{entries} verified, {snapshots}{dropped}{uncovered}{erased}, {unproved}{doubted}{broken} broken"
+            "{runs}, {others}{entries} verified, {snapshots}{heads}{left_out}{dropped}{uncovered}{erased}, {unproved}{doubted}{broken} broken"
         );
         print.say(&line, &text)
     }

@@ -20,7 +20,7 @@ use tape_core::chain::{Chain, Verifier};
 use tape_core::codec::{Stamp, StoredEntry, decode};
 use tape_core::command::{Command, CommandBody};
 use tape_core::decider::{Decider, restore, snapshot};
-use tape_core::entry::Entry;
+use tape_core::entry::{Entry, EntryBody};
 use tape_core::id::{Principal, RequestId, Seq, StreamId};
 use tape_core::reply::{Decided, Rejection};
 use tape_core::time::Timestamp;
@@ -111,6 +111,9 @@ impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
             let before = self.state.agenda();
             self.state.apply(&entry).unwrap();
             self.reindex(&before);
+            if let EntryBody::ErasureFinished(finished) = body {
+                self.destroy(finished.through);
+            }
             self.entries.push(entry);
             self.stored.push(stored);
         }
@@ -121,6 +124,21 @@ impl<S: Decider + PartialEq + std::fmt::Debug> Journal<S> {
                 "a reply names the last entry"
             );
         }
+    }
+
+    /// The bytes of all erasures up to an entry are gone before an entry says so.
+    fn destroy(&mut self, through: Seq) {
+        let erasures = self.entries.iter().filter(|entry| entry.seq <= through);
+        let listed = erasures.filter_map(|entry| match &entry.body {
+            EntryBody::PayloadErased(erased) => Some(erased.entries.clone()),
+            _ => None,
+        });
+        let listed: Vec<Seq> = listed.flatten().collect();
+        let erased = self
+            .stored
+            .iter_mut()
+            .filter(|stored| listed.contains(&stored.seq));
+        erased.for_each(|stored| stored.payload = None);
     }
 
     fn reindex(&mut self, before: &Agenda) {

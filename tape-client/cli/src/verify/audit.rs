@@ -1,5 +1,6 @@
 //! Reads a stream of a journal and verifies it.
 
+use crate::text::quoted;
 use crate::{Context, Failure};
 use futures::StreamExt as _;
 use std::io;
@@ -9,6 +10,9 @@ use tape_client::core::codec::{StoredEntry, kind};
 use tape_client::core::id::{Seq, StreamId};
 use tape_client::core::payload::Digest;
 use tape_client::{Error, StreamEnd};
+
+/// How often a stream is read anew, where entries are dropped or erased while it is read.
+const ANEW_MAX: u32 = 3;
 
 /// The result of verifying a stream, or what is broken.
 pub(super) type Finding = Result<Sound, Damage>;
@@ -24,6 +28,7 @@ pub(crate) struct Damage {
 
 impl From<String> for Damage {
     fn from(what: String) -> Self {
+        let what = quoted(&what);
         let public = what.clone();
         Self { what, public }
     }
@@ -60,6 +65,24 @@ pub(super) async fn audit(
     feed: Option<Known>,
     sink: &mut dyn Sink,
 ) -> Result<Finding, Failure> {
+    let mut anew = 0;
+    loop {
+        match read(context, stream, published, feed, sink).await? {
+            Err(Walked::Overtaken(_)) if anew < ANEW_MAX => anew += 1,
+            Err(Walked::Broken(damage) | Walked::Overtaken(damage)) => return Ok(Err(damage)),
+            Ok(sound) => return Ok(Ok(sound)),
+        }
+    }
+}
+
+/// Reads a stream once.
+async fn read(
+    context: &Context<'_>,
+    stream: &StreamId,
+    published: &[(Seq, Digest)],
+    feed: Option<Known>,
+    sink: &mut dyn Sink,
+) -> Result<Result<Sound, Walked>, Failure> {
     // The end is requested first, because entries that are written meanwhile come after it.
     let end = match context.tape.stream_end(stream).await {
         Err(error) => Err(lost(error, "the journal cannot say where it ends")?),
@@ -75,28 +98,24 @@ pub(super) async fn audit(
     let snapshot = told.and_then(|end| end.snapshot.clone());
     let audit = StreamAudit::new(stream, published.iter().copied(), known, snapshot);
     sink.begin(stream, told)?;
-    let mut found = walk(context, stream, audit.clone(), sink).await?;
-    if let Err(Walked::Overtaken(_)) = found {
-        sink.begin(stream, told)?;
-        found = walk(context, stream, audit, sink).await?;
-    }
-    let found = found.map_err(|walked| match walked {
-        Walked::Broken(damage) | Walked::Overtaken(damage) => damage,
-    });
-    Ok(found.and_then(|sound| end.map(|_| sound)))
+    let begun_at = told.map_or(Seq::ZERO, |end| end.seq);
+    let found = walk(context, stream, audit, begun_at, sink).await?;
+    Ok(found.and_then(|sound| end.map(|_| sound).map_err(Walked::Broken)))
 }
 
 /// Why a stream was not read to its end.
 enum Walked {
     Broken(Damage),
-    /// Entries were dropped while they were read: the remaining ones are read again.
+    /// Entries were dropped or erased while they were read: what remains is read again.
     Overtaken(Damage),
 }
 
+/// Reads the entries of a stream that ended at `begun_at` before.
 async fn walk(
     context: &Context<'_>,
     stream: &StreamId,
     mut audit: StreamAudit,
+    begun_at: Seq,
     sink: &mut dyn Sink,
 ) -> Result<Result<Sound, Walked>, Failure> {
     let mut pages = context.tape.stream_entries(stream);
@@ -113,7 +132,9 @@ async fn walk(
             sink.entry(&stored)?;
             last = stored.seq;
             if let Err(broken) = audit.check(&stored) {
-                let overtaken = broken.is_gap && stands_for_others(&stored);
+                let dropped = broken.is_gap && stands_for_others(&stored);
+                let erased = broken.finished.is_some_and(|finished| finished > begun_at);
+                let overtaken = dropped || erased;
                 let damage = Damage::from(broken.what);
                 return Ok(Err(if overtaken {
                     Walked::Overtaken(damage)

@@ -1,6 +1,6 @@
 //! `tape verify --file`: verifies what `tape export` wrote, without a journal.
 
-use super::{Count, Verify, head_of_none};
+use super::{Count, Verify, head_of_none, number_of};
 use crate::name::of_tenant;
 use crate::{Failure, Printer};
 use std::fs::File;
@@ -17,8 +17,11 @@ impl Verify {
         let path = self.file.clone().unwrap_or_else(|| "-".into());
         let path = path.as_path();
         let named = self.named();
-        of_tenant(self.tenant.as_ref(), named.clone())?;
+        // A log names a tenant too, but only one that was asked for narrows the file.
+        let tenant = self.tenant.clone();
+        of_tenant(tenant.as_ref(), named.clone())?;
         let mut heads = self.published()?;
+        of_tenant(tenant.as_ref(), heads.keys().cloned())?;
         match (&named, self.head) {
             // A stream that is named must be in the file, as one of which a head was published.
             (Some(stream), head) => heads.entry(stream.clone()).or_default().extend(head),
@@ -26,7 +29,14 @@ impl Verify {
             (None, None) => {}
         }
         let found = read(path, &heads).map_err(|error| unreadable(path, &error))?;
-        let mut count = Count::default();
+        of_tenant(
+            tenant.as_ref(),
+            found.streams.keys().filter_map(|name| name.parse().ok()),
+        )?;
+        let mut count = Count {
+            heads: number_of(&heads),
+            ..Count::default()
+        };
         count.file(print, &path.display().to_string(), found)?;
         count.end(print)
     }

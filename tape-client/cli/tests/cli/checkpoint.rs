@@ -525,24 +525,74 @@ async fn keys_are_made_read_and_kept_secret() {
     assert!(said(&signed).starts_with(&format!("{text}\n\u{2014} ")));
 }
 
-/// The program that the page shows, which shares nothing with the command.
-#[tokio::test]
-async fn the_program_of_the_page_verifies_a_checkpoint_without_tape() {
+/// Where OpenSSL is installed: runs the program that the page shows, which shares nothing with the command.
+fn program_of_the_page(publisher: &Publisher) -> Option<impl Fn() -> Output> {
     if Command::new("openssl").arg("version").output().is_err() {
         eprintln!("openssl is not installed: skipped");
-        return;
+        return None;
     }
     let page = include_str!("../../../../docs/checkpoints.md");
     let (_, program) = page.split_once("\n```python\n").unwrap();
     let (program, _) = program.split_once("```\n").unwrap();
-    let publisher = Publisher::new().await;
     publisher.write("verify.py", program);
+    let files = ["verify.py", "log", "first", "key.pub"].map(|file| publisher.at(file));
+    Some(move || Command::new("python3").args(&files).output().unwrap())
+}
+
+#[tokio::test]
+async fn the_program_of_the_page_takes_what_is_signed_in_its_one_form_alone() {
+    let publisher = Publisher::new().await;
+    let Some(run) = program_of_the_page(&publisher) else {
+        return;
+    };
+    publisher.publish("first");
+    publisher.write("sign.py", include_str!("sign.py"));
+    // The root over one line is its hash.
+    let signed = |size: &str, log: &str| {
+        publisher.write("log", log);
+        let leaf = [b"\0", log.strip_suffix('\n').unwrap().as_bytes()].concat();
+        let root = STANDARD.encode(Sha256::digest(leaf));
+        publisher.write("text", &format!("{ORIGIN}\n{size}\n{root}\n"));
+        let files = ["sign.py", "key", "text", "first"].map(|file| publisher.at(file));
+        let sign = Command::new("python3").args(files).output().unwrap();
+        assert!(sign.status.success(), "{}", complained(&sign));
+        run()
+    };
+    let whole = format!("acme/value/rate 1:{}\n", "ab".repeat(32));
+    let taken = signed("1", &whole);
+    assert!(taken.status.success(), "{}", complained(&taken));
+    for size in ["01", "+1", "0", " 1", "1_0", ""] {
+        let refused = signed(size, &whole);
+        assert_eq!(refused.status.code(), Some(1), "{size}");
+        assert!(
+            complained(&refused).contains("the size is not"),
+            "{size}: {refused:?}"
+        );
+    }
+    for (from, to) in [
+        (" 1:", " 0:"),
+        (" 1:", " 01:"),
+        (" 1:", "  1:"),
+        ("rate 1:", "rate 1:A"),
+        ("\n", "\r\n"),
+    ] {
+        let refused = signed("1", &whole.replace(from, to));
+        assert_eq!(refused.status.code(), Some(1), "{to:?}");
+        assert!(
+            complained(&refused).contains("a line that is no head"),
+            "{to:?}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_program_of_the_page_verifies_a_checkpoint_without_tape() {
+    let publisher = Publisher::new().await;
+    let Some(run) = program_of_the_page(&publisher) else {
+        return;
+    };
     let note = publisher.publish("first");
     let log = publisher.read("log");
-    let run = || {
-        let files = ["verify.py", "log", "first", "key.pub"].map(|file| publisher.at(file));
-        Command::new("python3").args(files).output().unwrap()
-    };
     let whole = run();
     assert!(whole.status.success(), "{}", complained(&whole));
     assert_eq!(said(&whole), log);

@@ -377,6 +377,60 @@ async fn a_file_must_have_what_was_published_and_what_is_named() {
     );
 }
 
+/// A name that is none may have any length.
+#[tokio::test]
+async fn a_name_of_any_length_is_told_in_short() {
+    let seeded = Seeded::new().await;
+    let name = "a".repeat(1_000_000);
+    let file = export(&seeded).replace(STREAM, &name);
+    for args in [&[][..], &["--json"]] {
+        let (code, said) = of_file(&seeded, &file, args);
+        assert_eq!(code, Some(1));
+        assert!(said.len() < 20_000, "{} bytes", said.len());
+    }
+}
+
+/// No entry has the number 0, and the file has no form for a snapshot of it.
+#[tokio::test]
+async fn a_snapshot_of_no_entry_is_damage() {
+    let seeded = Seeded::new().await;
+    let statement =
+        format!("INSERT OR REPLACE INTO snapshot SELECT id, 0, x'5b5d' FROM stream WHERE name = '{STREAM}'");
+    seeded.execute(&statement).await;
+    let verified = seeded.tape(&["verify", DONE]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(
+        out(&verified).contains("the snapshot is of entry 0"),
+        "{}",
+        out(&verified)
+    );
+    let exported = seeded.tape(&["export", DONE]);
+    assert_eq!(exported.status.code(), Some(1));
+    let file = out(&exported);
+    assert!(
+        file.lines().next().unwrap().contains("\"snapshot\":null"),
+        "{file}"
+    );
+    assert_eq!(of_file(&seeded, &file, &[]).0, Some(1));
+}
+
+/// A tenant that is typed narrows nothing in silence; one of the environment is not meant where a file is named.
+#[tokio::test]
+async fn a_tenant_that_is_typed_must_be_that_of_the_file() {
+    let seeded = Seeded::new().await;
+    assert_eq!(
+        of_file(&seeded, &export(&seeded), &["--tenant", "acme"]).0,
+        Some(0)
+    );
+    let path = seeded.dir.path().join("given.jsonl");
+    let verify = ["verify", "--file", path.to_str().unwrap()];
+    let refused = seeded.tape(&[&verify[..], &["--tenant", "other"]].concat());
+    assert_eq!((refused.status.code(), out(&refused)), (Some(2), String::new()));
+    assert!(err(&refused).contains("is of another"), "{}", err(&refused));
+    let mut command = seeded.command(&verify);
+    assert!(command.env("TAPE_TENANT", "other").status().unwrap().success());
+}
+
 #[tokio::test]
 async fn the_file_of_a_damaged_journal_is_broken_and_says_nothing_of_the_machine() {
     for damage in [

@@ -68,7 +68,7 @@ async fn an_erased_payload_leaves_the_chain_whole_and_a_truncated_journal_is_fou
     let json = String::from_utf8(seeded.tape(&["verify", DONE, "--json"]).stdout).unwrap();
     assert!(
         json.ends_with(
-            "{\"broken\":0,\"doubted\":0,\"dropped\":0,\"entries\":9,\"erased\":1,\"runs\":1,\"snapshots\":1,\"streams\":0,\"uncovered\":0,\"unproved\":0}\n"
+            "{\"broken\":0,\"doubted\":0,\"dropped\":0,\"entries\":9,\"erased\":1,\"heads\":0,\"heads_left_out\":0,\"runs\":1,\"snapshots\":1,\"streams\":0,\"uncovered\":0,\"unproved\":0}\n"
         ),
         "{json}"
     );
@@ -254,6 +254,41 @@ async fn a_feed_with_a_damaged_entry_says_so_and_ends_with_the_code_of_damage() 
             lines.lines().count(),
             String::from_utf8(text.stdout).unwrap().lines().count() + 1
         );
+    }
+}
+
+#[tokio::test]
+async fn heads_that_would_not_be_compared_are_refused_and_the_others_counted() {
+    let seeded = Seeded::new().await;
+    let heads = seeded.dir.path().join("heads");
+    let verify = |args: &[&str]| {
+        let heads = ["verify", "--heads", heads.to_str().unwrap()];
+        let output = seeded.tape(&[&heads, args].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let print = |args: &[&str]| std::fs::write(&heads, seeded.tape(args).stdout).unwrap();
+    print(&["verify", DONE, "--json"]);
+    for (args, told) in [
+        (&["--tenant", "acme"][..], "verified, 1 published head compared, "),
+        (&["--all"], "1 published head compared, "),
+        (&[DONE], "1 published head compared, "),
+    ] {
+        let (code, said) = verify(args);
+        assert_eq!(code, Some(0), "{args:?}: {said}");
+        assert!(said.contains(told), "{args:?}: {said}");
+    }
+    for args in [&["--tenant", "other"][..], &["acme/treasury/ann/s1/waiting"]] {
+        assert_eq!(verify(args), (Some(2), String::new()), "{args:?}");
+    }
+    print(&["heads", "--tenant", "acme"]);
+    let (code, said) = verify(&[DONE]);
+    assert_eq!(code, Some(0));
+    let told = "1 published head compared, 2 of other streams not compared, ";
+    assert!(said.contains(told), "{said}");
+    for empty in ["", "{\"broken\":0}\n"] {
+        std::fs::write(&heads, empty).unwrap();
+        assert_eq!(verify(&["--all"]), (Some(2), String::new()), "{empty}");
     }
 }
 

@@ -10,7 +10,7 @@ use tape_cli::exported::Heads;
 use tape_client::core::chain::{Chain, link_v1};
 use tape_client::core::codec::{Stamp, StoredEntry};
 use tape_client::core::entry::EntryBody;
-use tape_client::core::entry::erasure::Erased;
+use tape_client::core::entry::erasure::{Erased, Finished};
 use tape_client::core::entry::value::Put;
 use tape_client::core::id::{
     EventId, GateName, Holder, Key, Principal, RequestId, Seq, SignalId, StreamId, Tenant, ValueName,
@@ -287,13 +287,24 @@ fn put(version: u64) -> EntryBody {
 
 /// A value with an erasure that the store has not carried out: the bytes of one entry are gone, those of another are there.
 fn unfinished_erasure() -> Vec<Value> {
+    erasure(&[])
+}
+
+/// The same where the journal says that the erasures through these entries are finished.
+pub(crate) fn erasure(finished: &[u64]) -> Vec<Value> {
     let stream: StreamId = "beta/value/phone%20number".parse().unwrap();
     let mut chain = Chain::new(&stream);
     let erased = Erased {
         entries: vec![Seq(1), Seq(2)],
         reason: "asked for".to_owned(),
     };
-    let bodies = [put(1), put(2), put(3), erased.into()];
+    let finished = finished.iter().map(|through| {
+        let through = Seq(*through);
+        Finished { through }.into()
+    });
+    let bodies = [put(1), put(2), put(3), erased.into()]
+        .into_iter()
+        .chain(finished);
     let mut entries: Vec<StoredEntry> = (0..)
         .zip(bodies)
         .map(|(n, body)| chain.seal(&stamp(n), body).1)

@@ -20,8 +20,10 @@ use changes::Change;
 use journals::Base;
 use outsider::Outsider;
 use random::Random;
+use serde_json::{Value, json};
 use std::io::BufReader;
 use tape_cli::exported::{self, Verdict};
+use tape_client::core::payload::Digest;
 
 const MUTATIONS: usize = 10_000;
 const SEED: u64 = 20_261_129;
@@ -89,6 +91,41 @@ fn check(bases: &[Base], outsider: &mut Outsider, seed: u64, n: usize) -> Result
             Err(format!("refused, though nothing changed: {told}"))
         }
         _ => Ok(()),
+    }
+}
+
+/// A finished erasure leaves no bytes, and no snapshot of before it.
+#[test]
+fn what_was_erased_and_comes_back_is_broken_for_both_verifiers() {
+    let mut outsider = Outsider::start();
+    let snapshot = |seq: u64| {
+        let sha256 = Digest::of(b"[]").to_string();
+        json!({"seq": seq, "sha256": sha256, "bytes": "W10="})
+    };
+    for (finished, without_bytes, snapshot, expected) in [
+        (&[][..], false, Value::Null, Verdict::Proved),
+        (&[3][..], false, Value::Null, Verdict::Proved),
+        (&[4][..], false, Value::Null, Verdict::Broken),
+        (&[3, 9][..], false, Value::Null, Verdict::Broken),
+        (&[4][..], true, Value::Null, Verdict::Proved),
+        (&[3][..], true, snapshot(2), Verdict::NotProved),
+        (&[4][..], true, snapshot(2), Verdict::Broken),
+        (&[4][..], true, snapshot(4), Verdict::NotProved),
+    ] {
+        let mut lines = journals::erasure(finished);
+        if without_bytes {
+            lines[2].as_object_mut().unwrap().remove("payload");
+        }
+        lines[0]["snapshot"] = snapshot;
+        lines.push(json!({"streams": 1, "broken": 0}));
+        let base = Base::of("an erasure", lines);
+        outsider.ask(&base, &base.data);
+        let (mine, theirs) = (tape(&base, &base.data), outsider.answer());
+        assert_eq!(
+            (mine.0, theirs.0),
+            (expected, expected),
+            "{finished:?}: {mine:?} {theirs:?}"
+        );
     }
 }
 

@@ -29,7 +29,7 @@ impl Default for Audits {
 
 /// Why an audit failed.
 enum Broken {
-    /// Entries were dropped while they were read: the audit starts again with the rest.
+    /// Entries were dropped or erased while they were read: the audit starts again with the rest.
     Overtaken,
     Found(EngineError),
 }
@@ -73,7 +73,7 @@ impl Parts {
             }
             for stored in &page {
                 let checked = audit.check(stored);
-                checked.map_err(|error| broken(stream, stored, error))?;
+                checked.map_err(|error| broken(stream, stored, head.as_ref(), error))?;
                 check_head(stream, stored, head.as_ref())?;
             }
         }
@@ -107,9 +107,14 @@ impl Parts {
     }
 }
 
-fn broken(stream: &StreamId, stored: &StoredEntry, error: AuditError) -> Broken {
+fn broken(stream: &StreamId, stored: &StoredEntry, head: Option<&Head>, error: AuditError) -> Broken {
     let gap = matches!(error, AuditError::Chain(ChainError::Gap { .. }));
-    if gap && kind(stored).is_ok_and(|kind| kind == "run.retired") {
+    let dropped = gap && kind(stored).is_ok_and(|kind| kind == "run.retired");
+    // What was read before an erasure was finished may be gone now.
+    let erased = error
+        .finished()
+        .is_some_and(|finished| head.is_none_or(|head| head.seq < finished));
+    if dropped || erased {
         return Broken::Overtaken;
     }
     Broken::Found(damaged(stream, Arc::new(error)))

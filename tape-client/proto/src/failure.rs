@@ -54,7 +54,8 @@ pub enum Failure {
     /// The reader of a stream took nothing for too long, and the waiting messages were dropped. Continue reading after `resume`.
     #[error("the reader is too slow; it can go on after {}", if resume.is_empty() { "where it was" } else { resume })]
     SlowReader {
-        /// The last item that was sent, in words; empty where none was.
+        /// The last item that was received: `entry` or `version` and its number, or `the last cursor of each shard`. Empty where none
+        /// of these was received: due work has no places, and is pushed again to a new reader.
         resume: String,
     },
     /// Stored bytes are damaged; a person must look at them.

@@ -22,6 +22,7 @@ use crate::calls::Calls;
 use crate::change_notifier::ChangeNotifier;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
+use crate::rare::Rare;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
 use drive::Runs;
@@ -59,6 +60,8 @@ struct Shared {
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
+    /// Clients that are refused for their versions.
+    mismatches: Rare,
     lease_grace_ms: u64,
     max_commands: u32,
 }
@@ -74,6 +77,7 @@ impl Context {
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),
+            mismatches: Rare::default(),
             lease_grace_ms,
             max_commands,
         }))

@@ -14,11 +14,13 @@ use tape_core::time::Timestamp;
 use tape_proto::convert::{DueHint, DueList, DueWatch, Tenants};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_store::contract::{Hint, PageToken, Shard};
+use tape_store::contract::{Hint, JournalStore, PageToken, Shard};
 use tokio::time::Instant;
 
 /// Work that is still due is pushed again after this long, where the caller does not set a time.
 const REPEAT: Duration = Duration::from_secs(30);
+/// Work that is read at once. A caller that wants little must not make the server read the backlog of others in little pages.
+const SCAN: u32 = 1024;
 /// The shortest pause between two reads under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -125,7 +127,7 @@ async fn look(
     due.retain(|hint| filter.fits(&hint.stream));
     let mut next = None;
     for shard in (0..context.store().capabilities().shards).map(Shard) {
-        let (found, later) = look_at(context, shard, watch, &filter, now).await?;
+        let (found, later) = look_at(context.store().as_ref(), shard, watch, &filter, now).await?;
         due.extend(found);
         next = next.into_iter().chain(later).min();
     }
@@ -134,7 +136,7 @@ async fn look(
 
 /// The same in one shard. Work that the filter passes over does not count towards the most hints: another tenant's backlog hides none.
 async fn look_at(
-    context: &Context,
+    store: &dyn JournalStore,
     shard: Shard,
     watch: &DueWatch,
     filter: &DueFilter,
@@ -143,11 +145,10 @@ async fn look_at(
     let (queue, most) = (watch.filter.queue, watch.hints_max as usize);
     let (mut due, mut after) = (Vec::new(), None);
     loop {
-        let page = context
-            .store()
-            .due(queue, shard, Timestamp::MAX, after.as_ref(), watch.hints_max)
+        let page = store
+            .due(queue, shard, Timestamp::MAX, after.as_ref(), SCAN)
             .await?;
-        let whole = page.len() >= most;
+        let whole = page.len() >= SCAN as usize;
         after = page.last().cloned();
         for hint in page {
             // Hints come in the order of their times: the first that is not due yet says when to look again.
@@ -199,19 +200,80 @@ pub(super) fn write(hint: Hint) -> v1::Hint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, HashMap, Hint, Instant, Item, Pushed, StreamId, Timestamp};
+    use super::{
+        DueWatch, Duration, HashMap, Hint, Instant, Item, JournalStore, Pushed, SCAN, Shard, Stop, StreamId,
+        Tenants, Timestamp, filter, look_at,
+    };
+    use std::sync::atomic::{AtomicU32, Ordering};
     use tape_core::agenda::Queue;
     use tape_core::id::RunId;
+    use tape_store::error::StoreError;
+    use tape_store::layer::Layer;
+    use tape_store::memory::MemoryStore;
+
+    fn hint(tenant: &str, due: i64) -> Hint {
+        Hint {
+            queue: Queue::Recovery,
+            stream: StreamId::Run(RunId::new(tenant, "a", "u", "s", "i").unwrap()),
+            item: Item::Run,
+            due: Timestamp::from_micros(due),
+        }
+    }
+
+    /// Due work of one tenant behind much of another. It counts how often it is read.
+    struct Backlog {
+        inner: MemoryStore,
+        others: i64,
+        reads: AtomicU32,
+    }
+
+    #[async_trait::async_trait]
+    impl Layer for Backlog {
+        fn inner(&self) -> &dyn JournalStore {
+            &self.inner
+        }
+
+        async fn due(
+            &self,
+            _: Queue,
+            _: Shard,
+            _: Timestamp,
+            after: Option<&Hint>,
+            limit: u32,
+        ) -> Result<Vec<Hint>, StoreError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let from = after.map_or(0, |hint| hint.due.as_micros() + 1);
+            let upto = (from + i64::from(limit)).min(self.others + 1);
+            let tenant = |due| if due < self.others { "theirs" } else { "mine" };
+            Ok((from..upto).map(|due| hint(tenant(due), due)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_wants_little_reads_the_backlog_of_others_in_large_pages() {
+        let store = Backlog {
+            inner: MemoryStore::new(),
+            others: 10_000,
+            reads: AtomicU32::new(0),
+        };
+        let watch = DueWatch {
+            filter: tape_proto::convert::DueFilter {
+                queue: Queue::Recovery,
+                tenants: Tenants(Some("mine".parse().unwrap())),
+                app: None,
+            },
+            hints_max: 1,
+            repeat_ms: None,
+        };
+        let found = look_at(&store, Shard(0), &watch, &filter(&watch.filter), Timestamp::MAX).await;
+        let (due, _) = found.unwrap_or_else(|_: Stop| panic!("the store fails no call"));
+        assert_eq!(due, [hint("mine", 10_000)]);
+        assert_eq!(store.reads.load(Ordering::Relaxed), 10_001_u32.div_ceil(SCAN));
+    }
 
     #[test]
     fn a_hint_is_pushed_once_until_its_time_changes_or_it_lies_too_long() {
-        let stream = StreamId::Run(RunId::new("t", "a", "u", "s", "i").unwrap());
-        let hint = |due| Hint {
-            queue: Queue::Recovery,
-            stream: stream.clone(),
-            item: Item::Run,
-            due: Timestamp::from_micros(due),
-        };
+        let hint = |due| hint("t", due);
         let mut pushed = Pushed {
             at: HashMap::new(),
             repeat: Duration::from_secs(1),

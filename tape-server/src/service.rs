@@ -42,6 +42,7 @@ use tape_proto::v1::value_service_server::ValueServiceServer;
 use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
+use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 /// Bytes of a page in one message: less than a message may have, overhead included.
@@ -60,6 +61,8 @@ struct Shared {
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
+    /// Turns of watches of due work.
+    looks: Semaphore,
     /// Clients that are refused for their versions.
     mismatches: Rare,
     lease_grace_ms: u64,
@@ -77,6 +80,7 @@ impl Context {
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),
+            looks: Semaphore::new(due::LOOKS_MAX),
             mismatches: Rare::default(),
             lease_grace_ms,
             max_commands,

@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const REPEAT: Duration = Duration::from_secs(30);
 /// Work that is read at once. A caller that wants little must not make the server read the backlog of others in little pages.
 const SCAN: u32 = 1024;
+/// Watches that read the store at a time: every commit wakes all of them, and others must find readers of the store free.
+pub(super) const LOOKS_MAX: usize = 2;
 /// The shortest pause between two reads under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -116,12 +118,14 @@ fn filter(wire: &tape_proto::convert::DueFilter) -> DueFilter {
     }
 }
 
-/// The work that is due now, and when more becomes due.
+/// The work that is due now, and when more becomes due. Waits for its turn.
 async fn look(
     context: &Context,
     watch: &DueWatch,
     now: Timestamp,
 ) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
+    let turn = context.0.looks.acquire().await;
+    let _turn = turn.expect("the turns are never closed");
     let filter = filter(&watch.filter);
     let mut due = context.engine().outlived(watch.filter.queue).await?;
     due.retain(|hint| filter.fits(&hint.stream));
@@ -199,12 +203,15 @@ pub(super) fn write(hint: Hint) -> v1::Hint {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::{
-        DueWatch, Duration, HashMap, Hint, Instant, Item, JournalStore, Pushed, SCAN, Shard, Stop, StreamId,
-        Tenants, Timestamp, filter, look_at,
+        Context, DueWatch, Duration, HashMap, Hint, Instant, Item, JournalStore, LOOKS_MAX, Pushed, SCAN,
+        Shard, Stop, StreamId, Tenants, Timestamp, filter, look, look_at,
     };
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use crate::shutdown::Gate;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
     use tape_core::agenda::Queue;
     use tape_core::id::RunId;
     use tape_store::error::StoreError;
@@ -249,6 +256,66 @@ mod tests {
         }
     }
 
+    /// A store whose index is read slowly. It counts how many read it at a time.
+    struct Slow {
+        inner: MemoryStore,
+        reading: AtomicUsize,
+        most: Arc<AtomicUsize>,
+    }
+
+    #[async_trait::async_trait]
+    impl Layer for Slow {
+        fn inner(&self) -> &dyn JournalStore {
+            &self.inner
+        }
+
+        async fn due(
+            &self,
+            queue: Queue,
+            shard: Shard,
+            until: Timestamp,
+            after: Option<&Hint>,
+            limit: u32,
+        ) -> Result<Vec<Hint>, StoreError> {
+            let reading = self.reading.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(reading, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.reading.fetch_sub(1, Ordering::Relaxed);
+            self.inner.due(queue, shard, until, after, limit).await
+        }
+    }
+
+    fn watch_of(tenant: &str) -> DueWatch {
+        DueWatch {
+            filter: tape_proto::convert::DueFilter {
+                queue: Queue::Recovery,
+                tenants: Tenants(Some(tenant.parse().unwrap())),
+                app: None,
+            },
+            hints_max: 1,
+            repeat_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn watches_that_wake_together_read_the_store_by_turns() {
+        let most = Arc::new(AtomicUsize::new(0));
+        let store = Slow {
+            inner: MemoryStore::new(),
+            reading: AtomicUsize::new(0),
+            most: Arc::clone(&most),
+        };
+        let engine = tape_engine::Engine::start_in(Arc::new(store), tape_environment::machine());
+        let (context, watch) = (Context::new(engine, Gate::default(), 0, 1), watch_of("mine"));
+        // The engine looks for outlived work by itself, at the first look alone.
+        let now = context.engine().due_until().await.unwrap();
+        assert!(look(&context, &watch, now).await.is_ok());
+        most.store(0, Ordering::Relaxed);
+        let looks = (0..50).map(|_| look(&context, &watch, now));
+        assert!(futures::future::join_all(looks).await.iter().all(Result::is_ok));
+        assert_eq!(most.load(Ordering::Relaxed), LOOKS_MAX);
+    }
+
     #[tokio::test]
     async fn a_caller_that_wants_little_reads_the_backlog_of_others_in_large_pages() {
         let store = Backlog {
@@ -256,15 +323,7 @@ mod tests {
             others: 10_000,
             reads: AtomicU32::new(0),
         };
-        let watch = DueWatch {
-            filter: tape_proto::convert::DueFilter {
-                queue: Queue::Recovery,
-                tenants: Tenants(Some("mine".parse().unwrap())),
-                app: None,
-            },
-            hints_max: 1,
-            repeat_ms: None,
-        };
+        let watch = watch_of("mine");
         let found = look_at(&store, Shard(0), &watch, &filter(&watch.filter), Timestamp::MAX).await;
         let (due, _) = found.unwrap_or_else(|_: Stop| panic!("the store fails no call"));
         assert_eq!(due, [hint("mine", 10_000)]);

@@ -1,22 +1,25 @@
 //! The memory of calls: requests that were received and not executed yet, and answers that their readers have not taken yet.
 //!
-//! All of it comes from one budget, and one connection has a bounded share of it. A request announces its size: where there is no room it
-//! is refused, and its body is not read. A call whose answer may be large waits until there is room for it. Messages of a Drive stream wait
-//! in their stream. Large messages never block small ones: renewals of leases pass.
+//! All of it comes from one budget, and one connection has a bounded share of it. A request takes memory as its bytes come: where there is
+//! no room it is refused, and the rest is not read. A call whose answer may be large waits until there is room for it, once its request is
+//! whole. Messages of a Drive stream wait in their stream. Large messages never block small ones: renewals of leases pass.
 
 mod answer;
 mod refusal;
 mod request;
 
-use crate::memory::{Memory, TIMEOUT, kib};
+use crate::memory::{ALL_KIB, Memory, TIMEOUT, kib};
 use crate::port::Caller;
-use request::{Received, Request};
+use crate::rare::Rare;
+use request::{Request, Reserved};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
@@ -43,13 +46,18 @@ impl Default for Part {
 
 /// The memory of all calls of a server. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Calls(Memory);
+pub(crate) struct Calls {
+    all: Memory,
+    /// Refusals for want of room.
+    refusals: Arc<Rare>,
+}
 
 /// The same, for the calls of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     part: Part,
     all: Memory,
+    refusals: Arc<Rare>,
 }
 
 /// Memory that a call holds.
@@ -61,7 +69,10 @@ pub(crate) struct Held {
 
 impl Default for Calls {
     fn default() -> Self {
-        Self(Memory::new(MESSAGE_KIB))
+        Self {
+            all: Memory::new(MESSAGE_KIB),
+            refusals: Arc::default(),
+        }
     }
 }
 
@@ -70,7 +81,8 @@ impl Calls {
     pub(crate) fn of(&self, caller: Option<&Caller>) -> Room {
         Room {
             part: caller.map(|caller| caller.part.clone()).unwrap_or_default(),
-            all: self.0.clone(),
+            all: self.all.clone(),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 }
@@ -91,15 +103,25 @@ impl Room {
 
     /// The same without waiting.
     fn try_take(&self, bytes: usize) -> Result<Option<Held>, Failure> {
+        let mut held = None;
+        self.grow(&mut held, bytes)?;
+        Ok(held)
+    }
+
+    /// Takes what a message of `bytes` bytes needs beyond what is held for it, without waiting.
+    fn grow(&self, held: &mut Option<Held>, bytes: usize) -> Result<(), Failure> {
         if bytes <= SMALL_BYTES {
-            return Ok(None);
+            return Ok(());
         }
-        let kib = kib(bytes);
-        let part = Arc::clone(&self.part.0).try_acquire_many_owned(kib);
-        let part = part.map_err(|_| no_room("KiB under way on one connection", CONNECTION_KIB))?;
-        let all = self.all.try_take(kib);
-        let all = all.ok_or_else(|| no_room("KiB under way in the server", crate::memory::ALL_KIB))?;
-        Ok(Some(Held { part, all }))
+        let more = kib(bytes).saturating_sub(held.as_ref().map_or(0, Held::kib));
+        let part = Arc::clone(&self.part.0).try_acquire_many_owned(more);
+        let part = part.map_err(|_| self.full("KiB under way on one connection", CONNECTION_KIB))?;
+        let all = self.all.try_take(more).ok_or_else(|| self.full_server())?;
+        match held {
+            Some(held) => held.merge(part, all),
+            None => *held = Some(Held { part, all }),
+        }
+        Ok(())
     }
 
     #[cfg(test)]
@@ -110,18 +132,45 @@ impl Room {
     /// Waits for room no longer than a peer may be idle.
     async fn take_in_time(&self, bytes: usize) -> Result<Option<Held>, Failure> {
         let taken = tokio::time::timeout(TIMEOUT, self.take(bytes)).await;
-        taken.map_err(|_| no_room("KiB under way", CONNECTION_KIB))
+        taken.map_err(|_| self.full("KiB under way", CONNECTION_KIB))
     }
-}
 
-fn no_room(limit: &str, max: usize) -> Failure {
-    Failure::Overloaded {
-        limit: limit.to_owned(),
-        max: max as u64,
+    /// Waits until a message that holds memory, and was waited for for `waited`, has taken too long.
+    pub(crate) async fn timeout_after(&self, waited: Duration) {
+        self.all.timeout_after(waited).await;
+    }
+
+    fn full_server(&self) -> Failure {
+        self.full("KiB under way in the server", ALL_KIB)
+    }
+
+    /// The refusal for want of room. The log has one line a minute about it.
+    fn full(&self, limit: &str, max: usize) -> Failure {
+        if let Some(before) = self.refusals.note(Instant::now()) {
+            tracing::warn!(
+                limit,
+                max,
+                before,
+                "there is no room for more calls: they are refused"
+            );
+        }
+        Failure::Overloaded {
+            limit: limit.to_owned(),
+            max: max as u64,
+        }
     }
 }
 
 impl Held {
+    fn kib(&self) -> u32 {
+        u32::try_from(self.all.num_permits()).unwrap_or(u32::MAX)
+    }
+
+    fn merge(&mut self, part: OwnedSemaphorePermit, all: OwnedSemaphorePermit) {
+        self.part.merge(part);
+        self.all.merge(all);
+    }
+
     /// Gives back all memory beyond `bytes` bytes.
     fn shrink_to(&mut self, bytes: usize) {
         for permit in [&mut self.part, &mut self.all] {
@@ -190,17 +239,13 @@ where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
 {
     let path = request.uri().path().to_owned();
-    let reserved = match may_be_large(&path) {
-        true => room.take_in_time(MESSAGE_BYTES_MAX).await?,
-        false => None,
-    };
-    let received = Received::default();
-    let request = request.map(|body| Body::new(Request::new(body, room.clone(), received.clone())));
+    let (reserved, large) = (Reserved::default(), may_be_large(&path));
+    let request = request.map(|body| Body::new(Request::new(body, room.clone(), reserved.clone(), large)));
     let response = match inner.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
-    drop(received);
+    let reserved = reserved.into_answer();
     if let Some(failure) = refusal::explained(&path, response.headers()) {
         return Err(failure);
     }

@@ -22,6 +22,7 @@ mod failure;
 mod health;
 mod memory;
 mod port;
+mod rare;
 pub mod server;
 mod service;
 pub mod shutdown;

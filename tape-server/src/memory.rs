@@ -47,11 +47,17 @@ impl Memory {
 
     /// Waits as long as a peer may be idle.
     pub(crate) async fn timeout(&self) {
-        tokio::time::sleep(TIMEOUT_MIN).await;
-        let mut waited = TIMEOUT_MIN;
+        self.timeout_after(Duration::ZERO).await;
+    }
+
+    /// The same for a peer that was waited for for `waited` already.
+    pub(crate) async fn timeout_after(&self, mut waited: Duration) {
+        tokio::time::sleep(TIMEOUT_MIN.saturating_sub(waited)).await;
+        waited = waited.max(TIMEOUT_MIN);
         while waited < TIMEOUT && self.free_kib() >= self.most {
-            tokio::time::sleep(LOOK_EVERY).await;
-            waited += LOOK_EVERY;
+            let pause = LOOK_EVERY.min(TIMEOUT - waited);
+            tokio::time::sleep(pause).await;
+            waited += pause;
         }
     }
 }

@@ -22,11 +22,12 @@ use crate::calls::Calls;
 use crate::change_notifier::ChangeNotifier;
 use crate::drivers::Drivers;
 use crate::failure::of_store;
+use crate::rare::Rare;
 use crate::shutdown::Gate;
 pub(crate) use drive::PATH as DRIVE;
 use drive::Runs;
 use readers::{Held, Messages, Readers, Unsent, Writer};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tape_engine::Engine;
 use tape_proto::MESSAGE_BYTES_MAX;
@@ -41,6 +42,7 @@ use tape_proto::v1::value_service_server::ValueServiceServer;
 use tape_proto::v1::work_service_server::WorkServiceServer;
 use tape_store::contract::JournalStore;
 use tape_store::error::StoreError;
+use tokio::sync::Semaphore;
 use tonic::{Response, Status};
 
 /// Bytes of a page in one message: less than a message may have, overhead included.
@@ -59,6 +61,10 @@ struct Shared {
     drivers: Drivers,
     readers: Readers,
     calls: Calls,
+    /// Turns of watches of due work.
+    looks: Semaphore,
+    /// Clients that are refused for their versions.
+    mismatches: Rare,
     lease_grace_ms: u64,
     max_commands: u32,
 }
@@ -74,6 +80,8 @@ impl Context {
             drivers,
             readers: Readers::default(),
             calls: Calls::default(),
+            looks: Semaphore::new(due::LOOKS_MAX),
+            mismatches: Rare::default(),
             lease_grace_ms,
             max_commands,
         }))
@@ -172,8 +180,6 @@ impl Context {
 struct Sink<T> {
     writer: Writer<T>,
     readers: Readers,
-    /// Where a dropped reader continues: the place for its next request.
-    resume: Mutex<String>,
 }
 
 impl<T: prost::Message> Sink<T> {
@@ -182,7 +188,6 @@ impl<T: prost::Message> Sink<T> {
         let sink = Self {
             writer,
             readers: readers.clone(),
-            resume: Mutex::default(),
         };
         (sink, messages)
     }
@@ -193,14 +198,12 @@ impl<T: prost::Message> Sink<T> {
     }
 
     async fn send(&self, message: T) -> Result<(), Stop> {
-        Ok(self.writer.send(message, None).await?)
+        Ok(self.writer.send(message, None, None).await?)
     }
 
-    /// Sends a message of a page. A reader that is dropped after it continues after `place`.
+    /// Sends a message of a page. A reader that is dropped once it has it continues after `place`.
     async fn send_of(&self, held: &mut Held, message: T, place: String) -> Result<(), Stop> {
-        self.writer.send(message, Some(held)).await?;
-        *self.resume.lock().expect("nothing panics while it holds a place") = place;
-        Ok(())
+        Ok(self.writer.send(message, Some(held), Some(place)).await?)
     }
 
     /// Sends the reader the reason why its stream ends.
@@ -208,10 +211,8 @@ impl<T: prost::Message> Sink<T> {
         match stop {
             Stop::Failed(failure) => self.writer.fail(failure),
             Stop::Slow => {
-                let resume = self.resume.lock().map(|place| place.clone());
-                let resume = resume.unwrap_or_default();
+                let resume = self.writer.cut();
                 tracing::info!(%resume, "a reader takes nothing; it is told where to go on");
-                self.writer.cut(Failure::SlowReader { resume });
             }
             // The reader is gone.
             Stop::Gone => {}

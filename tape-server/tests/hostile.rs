@@ -7,6 +7,7 @@ mod raw_bytes;
 
 use harness::{Driver, Runs, Server, all_tenants, begin, checkpoint, context, execute, read, request, run};
 use raw_bytes::Raw;
+use std::time::Duration;
 use tape_core::command::RunCommand;
 use tape_core::id::Epoch;
 use tape_core::reply::{Missing, Rejection};
@@ -286,4 +287,40 @@ async fn bytes_that_are_no_message_are_named() {
     assert_eq!(too_large.code(), Code::InvalidArgument, "{too_large:?}");
     assert!(too_large.message().contains("4194304"), "{too_large:?}");
     assert!(everything(channel).await.is_empty());
+}
+
+/// Calls a method and sends no request.
+async fn silent(channel: Channel) {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let never = tonic::Request::new(tokio_stream::pending::<Vec<u8>>());
+    let path = "/tape.v1.RunService/GetRun".parse().unwrap();
+    let told = grpc.client_streaming(never, path, Raw).await.map(drop);
+    panic!("it is answered: {told:?}");
+}
+
+#[tokio::test]
+async fn calls_that_send_no_request_hold_up_no_other_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let (mut runs, there) = (server.runs().await, run("there"));
+    execute(&mut runs, request(&there, begin(&there, 60_000, false)))
+        .await
+        .unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let channel = server.connect().await;
+        for _ in 0..40 {
+            calls.spawn(silent(channel.clone()));
+        }
+    }
+    // All of them are under way by then, and none is over.
+    let early = tokio::time::timeout(Duration::from_secs(1), calls.join_next()).await;
+    assert!(early.is_err(), "{early:?}");
+    let get = v1::GetRunRequest {
+        run: Some(there.into()),
+        only: None,
+    };
+    let got = tokio::time::timeout(Duration::from_secs(10), runs.get_run(get)).await;
+    got.expect("it waits for none of them").unwrap();
 }

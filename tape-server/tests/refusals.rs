@@ -158,6 +158,28 @@ async fn a_refusal_names_the_path_of_the_field_in_the_request() {
     }
 }
 
+#[tokio::test]
+async fn clients_that_are_refused_again_and_again_have_one_line_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, store) = (dir.path().join("log"), dir.path().join("tape.db"));
+    let mut command = harness::binary();
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let server = Server::start_by(command, &format!("sqlite:{}", store.display()), &[]);
+    let mut service = ServerServiceClient::new(server.connect().await);
+    for n in 0..50 {
+        let range = Some(v1::VersionRange { first: 9, last: 9 });
+        let client = v1::NegotiateRequest {
+            client: format!("old-client/{n}"),
+            contract: range,
+            entries: range,
+        };
+        let status = service.negotiate(client).await.unwrap_err();
+        assert_eq!(reason(&status), "VERSION_MISMATCH");
+    }
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(log.matches("a client is refused").count(), 1, "{log}");
+}
+
 /// Over both ways to a run: as a call of its own, and on a stream.
 #[tokio::test]
 async fn a_refusal_says_when_to_try_again() {

@@ -55,6 +55,7 @@ use names::Names;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tape_core::agenda::Queue;
 use tape_core::codec::StoredEntry;
 use tape_core::id::{Seq, StreamId, StreamPrefix};
@@ -120,6 +121,8 @@ impl SqliteStore {
         let access = connect::prepare(path, settings, environment.as_ref()).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.readers.max(1))
+            // Waiting for a reader is no fault: the pool would log each wait under load, and one that is too long fails.
+            .acquire_slow_threshold(Duration::MAX)
             .test_before_acquire(false);
         let reader = connect::reader(path, settings, access);
         let readers = pool.connect_with(reader.clone()).await;

@@ -93,6 +93,7 @@ macro_rules! __journal_conformance_list {
             sessions::a_session_is_what_its_events_made_it;
             sessions::shared_state_is_carried_over;
             values::each_change_of_a_value_is_seen_once_and_in_order;
+            values::a_value_that_was_erased_is_seen_as_erased;
             due::due_work_is_found_and_passed_over_while_a_worker_has_it;
             due::an_undo_is_found_and_passed_over_while_a_worker_has_it;
             due::pages_of_due_work_follow_each_other;

@@ -81,9 +81,11 @@ pub struct Versioned {
 pub struct Transition {
     /// The version it came to.
     pub version: u64,
-    /// The new value; none where it was deleted.
+    /// The new value; none where it was deleted, or its bytes were erased since.
     pub value: Option<Payload>,
-    /// The old value; none where it was not set.
+    /// Whether it was set to a value whose bytes were erased since.
+    pub erased: bool,
+    /// The old value; none where it was not set, or its bytes were erased since.
     pub previous: Option<Payload>,
     /// When.
     pub at: Timestamp,

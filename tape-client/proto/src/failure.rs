@@ -15,6 +15,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of the reasons in a `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "tape";
 
+/// How long a caller waits before it sends what a server had no room for again: memory that stalled peers hold is free by then.
+const OVERLOADED_PAUSE: Duration = Duration::from_secs(2);
+
 /// The beginning of the names of reasons in the contract, which an `ErrorInfo` leaves out.
 const PREFIX: &str = "REASON_";
 
@@ -51,7 +54,8 @@ pub enum Failure {
     /// The reader of a stream took nothing for too long, and the waiting messages were dropped. Continue reading after `resume`.
     #[error("the reader is too slow; it can go on after {}", if resume.is_empty() { "where it was" } else { resume })]
     SlowReader {
-        /// The last item that was sent, in words; empty where none was.
+        /// The last item that was received: `entry` or `version` and its number, or `the last cursor of each shard`. Empty where none
+        /// of these was received: due work has no places, and is pushed again to a new reader.
         resume: String,
     },
     /// Stored bytes are damaged; a person must look at them.
@@ -134,9 +138,11 @@ impl Failure {
         Some(Duration::from_millis(at.millis_since(now)))
     }
 
-    /// The failure as a status; with `retry_after`, it says when to try again.
+    /// The failure as a status; with `retry_after`, it says when to try again. [`Failure::Overloaded`] says so in any case.
     #[must_use]
     pub fn status(&self, retry_after: Option<Duration>) -> Status {
+        let pause = matches!(self, Self::Overloaded { .. }).then_some(OVERLOADED_PAUSE);
+        let retry_after = retry_after.or(pause);
         let (reason, metadata) = self.reason();
         let metadata: HashMap<String, String> = metadata.into_iter().collect();
         let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata);

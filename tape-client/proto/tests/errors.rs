@@ -202,3 +202,13 @@ fn a_refusal_says_when_to_try_again_where_a_time_is_known() {
     assert_eq!(unknown.retry_after(now), None);
     assert!(unknown.status(None).get_details_retry_info().is_none());
 }
+
+#[test]
+fn what_a_server_has_no_room_for_is_to_be_sent_again() {
+    let full = Failure::Overloaded {
+        limit: "KiB under way in the server".to_owned(),
+        max: 262_144,
+    };
+    let info = Status::from(&full).get_details_retry_info().unwrap();
+    assert!(info.retry_delay.unwrap() >= Duration::from_secs(1));
+}

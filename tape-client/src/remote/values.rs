@@ -82,6 +82,7 @@ fn transition(change: v1::WatchValueResponse) -> Result<Transition, JournalError
     Ok(Transition {
         version: change.version,
         value: change.value.map(TryInto::try_into).transpose().map_err(failed)?,
+        erased: change.erased,
         previous: change
             .previous
             .map(TryInto::try_into)

@@ -7,8 +7,10 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tape_proto::MESSAGE_BYTES_MAX;
 use tape_proto::failure::Failure;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
@@ -73,36 +75,42 @@ fn call(room: &Room, path: &'static str, request: Body, answer: usize) -> Called
     })
 }
 
-fn put(room: &Room, bytes: usize, whole: bool) -> Called {
-    let message = message(bytes);
-    let part = match whole {
-        true => message,
-        false => message.slice(..bytes.min(64)),
-    };
-    call(
-        room,
-        "/tape.v1.ValueService/PutValue",
-        body(vec![part], whole),
-        10,
-    )
+fn put(room: &Room, request: Body) -> Called {
+    call(room, "/tape.v1.ValueService/PutValue", request, 10)
+}
+
+fn get_by(room: &Room, request: Body) -> Called {
+    call(room, "/tape.v1.ValueService/GetValue", request, 1 << 20)
 }
 
 fn get(room: &Room) -> Called {
-    call(
-        room,
-        "/tape.v1.ValueService/GetValue",
-        body(vec![message(20)], true),
-        1 << 20,
-    )
+    get_by(room, whole(20))
+}
+
+fn whole(bytes: usize) -> Body {
+    body(vec![message(bytes)], true)
+}
+
+/// The largest message but for its last bytes, which do not come.
+struct Cut(Bytes);
+
+impl Cut {
+    fn new() -> Self {
+        Self(message(MESSAGE_BYTES_MAX).slice(..MESSAGE_BYTES_MAX))
+    }
+
+    fn body(&self) -> Body {
+        body(vec![self.0.clone()], false)
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_do_not_come_whole_take_the_part_of_their_connection_and_only_for_a_while() {
     let calls = Calls::default();
     let room = calls.of(None);
-    let mut under_way = Vec::new();
+    let (cut, mut under_way) = (Cut::new(), Vec::new());
     for _ in 0..PEERS_CALLS {
-        let mut half = put(&room, MESSAGE_BYTES_MAX, false);
+        let mut half = put(&room, cut.body());
         match (&mut half).now_or_never() {
             None => under_way.push(half),
             Some(Err(Failure::Overloaded { .. })) => {}
@@ -110,9 +118,11 @@ async fn requests_that_do_not_come_whole_take_the_part_of_their_connection_and_o
         }
     }
     assert_eq!(under_way.len(), CONNECTION_KIB / MESSAGE_KIB);
-    put(&room, 100, true).await.expect("what is small is not held up");
+    put(&room, whole(100))
+        .await
+        .expect("what is small is not held up");
     let other = calls.of(None);
-    put(&other, MESSAGE_BYTES_MAX, true)
+    put(&other, whole(MESSAGE_BYTES_MAX))
         .await
         .expect("another connection has a part of its own");
     for half in under_way {
@@ -120,7 +130,65 @@ async fn requests_that_do_not_come_whole_take_the_part_of_their_connection_and_o
         assert_eq!(told, Err(Failure::Deadline));
     }
     assert_eq!(room.free_kib(), ALL_KIB);
-    put(&room, MESSAGE_BYTES_MAX, true).await.unwrap();
+    put(&room, whole(MESSAGE_BYTES_MAX)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_without_their_requests_take_no_memory_and_hold_up_nobody() {
+    let calls = Calls::default();
+    let header = message(MESSAGE_BYTES_MAX).slice(..5);
+    let mut open = Vec::new();
+    for part in [Vec::new(), vec![header]] {
+        let room = calls.of(None);
+        for _ in 0..PEERS_CALLS {
+            for begin in [put, get_by] {
+                let mut call = begin(&room, body(part.clone(), false));
+                assert!((&mut call).now_or_never().is_none(), "it waits for the rest");
+                open.push(call);
+            }
+        }
+        assert_eq!(room.free_kib(), ALL_KIB);
+        let told = get(&room).now_or_never().expect("it waits for nobody");
+        told.expect("there is room for its answer");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_do_not_come_whole_make_room_soon_for_others() {
+    let (calls, cut) = (Calls::default(), Cut::new());
+    let mut under_way = Vec::new();
+    for _ in 0..=ALL_KIB / CONNECTION_KIB {
+        let room = calls.of(None);
+        let halves = (0..CONNECTION_KIB / MESSAGE_KIB).map(|_| tokio::spawn(put(&room, cut.body())));
+        under_way.extend(halves);
+    }
+    // By then all of them have run.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let room = calls.of(None);
+    assert!(room.free_kib() < MESSAGE_KIB);
+    let asked = Instant::now();
+    get(&room).await.expect("it has room in time");
+    assert!(asked.elapsed() < TIMEOUT / 5, "{:?}", asked.elapsed());
+    for half in under_way {
+        let told = half.await.unwrap().map(drop);
+        // Once there is room again, those that are left have their time.
+        let ended = matches!(told, Err(Failure::Overloaded { .. } | Failure::Deadline));
+        assert!(ended, "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_hold_memory_do_not_wait_for_more() {
+    let (calls, cut) = (Calls::default(), Cut::new());
+    let room = calls.of(None);
+    let mut under_way = Vec::new();
+    while room.free_kib() > ALL_KIB - CONNECTION_KIB + 2 * MESSAGE_KIB {
+        let mut half = put(&room, cut.body());
+        assert!((&mut half).now_or_never().is_none());
+        under_way.push(half);
+    }
+    let told = get_by(&room, whole(MESSAGE_BYTES_MAX)).now_or_never();
+    assert!(matches!(told, Some(Err(Failure::Overloaded { .. }))));
 }
 
 #[tokio::test(start_paused = true)]

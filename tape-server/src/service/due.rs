@@ -14,11 +14,15 @@ use tape_core::time::Timestamp;
 use tape_proto::convert::{DueHint, DueList, DueWatch, Tenants};
 use tape_proto::failure::Failure;
 use tape_proto::v1;
-use tape_store::contract::{Hint, PageToken, Shard};
+use tape_store::contract::{Hint, JournalStore, PageToken, Shard};
 use tokio::time::Instant;
 
 /// Work that is still due is pushed again after this long, where the caller does not set a time.
 const REPEAT: Duration = Duration::from_secs(30);
+/// Work that is read at once. A caller that wants little must not make the server read the backlog of others in little pages.
+const SCAN: u32 = 1024;
+/// Watches that read the store at a time: every commit wakes all of them, and others must find readers of the store free.
+pub(super) const LOOKS_MAX: usize = 2;
 /// The shortest pause between two reads under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -114,18 +118,20 @@ fn filter(wire: &tape_proto::convert::DueFilter) -> DueFilter {
     }
 }
 
-/// The work that is due now, and when more becomes due.
+/// The work that is due now, and when more becomes due. Waits for its turn.
 async fn look(
     context: &Context,
     watch: &DueWatch,
     now: Timestamp,
 ) -> Result<(Vec<Hint>, Option<Timestamp>), Stop> {
+    let turn = context.0.looks.acquire().await;
+    let _turn = turn.expect("the turns are never closed");
     let filter = filter(&watch.filter);
     let mut due = context.engine().outlived(watch.filter.queue).await?;
     due.retain(|hint| filter.fits(&hint.stream));
     let mut next = None;
     for shard in (0..context.store().capabilities().shards).map(Shard) {
-        let (found, later) = look_at(context, shard, watch, &filter, now).await?;
+        let (found, later) = look_at(context.store().as_ref(), shard, watch, &filter, now).await?;
         due.extend(found);
         next = next.into_iter().chain(later).min();
     }
@@ -134,7 +140,7 @@ async fn look(
 
 /// The same in one shard. Work that the filter passes over does not count towards the most hints: another tenant's backlog hides none.
 async fn look_at(
-    context: &Context,
+    store: &dyn JournalStore,
     shard: Shard,
     watch: &DueWatch,
     filter: &DueFilter,
@@ -143,11 +149,10 @@ async fn look_at(
     let (queue, most) = (watch.filter.queue, watch.hints_max as usize);
     let (mut due, mut after) = (Vec::new(), None);
     loop {
-        let page = context
-            .store()
-            .due(queue, shard, Timestamp::MAX, after.as_ref(), watch.hints_max)
+        let page = store
+            .due(queue, shard, Timestamp::MAX, after.as_ref(), SCAN)
             .await?;
-        let whole = page.len() >= most;
+        let whole = page.len() >= SCAN as usize;
         after = page.last().cloned();
         for hint in page {
             // Hints come in the order of their times: the first that is not due yet says when to look again.
@@ -198,20 +203,136 @@ pub(super) fn write(hint: Hint) -> v1::Hint {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
-    use super::{Duration, HashMap, Hint, Instant, Item, Pushed, StreamId, Timestamp};
+    use super::{
+        Context, DueWatch, Duration, HashMap, Hint, Instant, Item, JournalStore, LOOKS_MAX, Pushed, SCAN,
+        Shard, Stop, StreamId, Tenants, Timestamp, filter, look, look_at,
+    };
+    use crate::shutdown::Gate;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
     use tape_core::agenda::Queue;
     use tape_core::id::RunId;
+    use tape_store::error::StoreError;
+    use tape_store::layer::Layer;
+    use tape_store::memory::MemoryStore;
+
+    fn hint(tenant: &str, due: i64) -> Hint {
+        Hint {
+            queue: Queue::Recovery,
+            stream: StreamId::Run(RunId::new(tenant, "a", "u", "s", "i").unwrap()),
+            item: Item::Run,
+            due: Timestamp::from_micros(due),
+        }
+    }
+
+    /// Due work of one tenant behind much of another. It counts how often it is read.
+    struct Backlog {
+        inner: MemoryStore,
+        others: i64,
+        reads: AtomicU32,
+    }
+
+    #[async_trait::async_trait]
+    impl Layer for Backlog {
+        fn inner(&self) -> &dyn JournalStore {
+            &self.inner
+        }
+
+        async fn due(
+            &self,
+            _: Queue,
+            _: Shard,
+            _: Timestamp,
+            after: Option<&Hint>,
+            limit: u32,
+        ) -> Result<Vec<Hint>, StoreError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            let from = after.map_or(0, |hint| hint.due.as_micros() + 1);
+            let upto = (from + i64::from(limit)).min(self.others + 1);
+            let tenant = |due| if due < self.others { "theirs" } else { "mine" };
+            Ok((from..upto).map(|due| hint(tenant(due), due)).collect())
+        }
+    }
+
+    /// A store whose index is read slowly. It counts how many read it at a time.
+    struct Slow {
+        inner: MemoryStore,
+        reading: AtomicUsize,
+        most: Arc<AtomicUsize>,
+    }
+
+    #[async_trait::async_trait]
+    impl Layer for Slow {
+        fn inner(&self) -> &dyn JournalStore {
+            &self.inner
+        }
+
+        async fn due(
+            &self,
+            queue: Queue,
+            shard: Shard,
+            until: Timestamp,
+            after: Option<&Hint>,
+            limit: u32,
+        ) -> Result<Vec<Hint>, StoreError> {
+            let reading = self.reading.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(reading, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.reading.fetch_sub(1, Ordering::Relaxed);
+            self.inner.due(queue, shard, until, after, limit).await
+        }
+    }
+
+    fn watch_of(tenant: &str) -> DueWatch {
+        DueWatch {
+            filter: tape_proto::convert::DueFilter {
+                queue: Queue::Recovery,
+                tenants: Tenants(Some(tenant.parse().unwrap())),
+                app: None,
+            },
+            hints_max: 1,
+            repeat_ms: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn watches_that_wake_together_read_the_store_by_turns() {
+        let most = Arc::new(AtomicUsize::new(0));
+        let store = Slow {
+            inner: MemoryStore::new(),
+            reading: AtomicUsize::new(0),
+            most: Arc::clone(&most),
+        };
+        let engine = tape_engine::Engine::start_in(Arc::new(store), tape_environment::machine());
+        let (context, watch) = (Context::new(engine, Gate::default(), 0, 1), watch_of("mine"));
+        // The engine looks for outlived work by itself, at the first look alone.
+        let now = context.engine().due_until().await.unwrap();
+        assert!(look(&context, &watch, now).await.is_ok());
+        most.store(0, Ordering::Relaxed);
+        let looks = (0..50).map(|_| look(&context, &watch, now));
+        assert!(futures::future::join_all(looks).await.iter().all(Result::is_ok));
+        assert_eq!(most.load(Ordering::Relaxed), LOOKS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_wants_little_reads_the_backlog_of_others_in_large_pages() {
+        let store = Backlog {
+            inner: MemoryStore::new(),
+            others: 10_000,
+            reads: AtomicU32::new(0),
+        };
+        let watch = watch_of("mine");
+        let found = look_at(&store, Shard(0), &watch, &filter(&watch.filter), Timestamp::MAX).await;
+        let (due, _) = found.unwrap_or_else(|_: Stop| panic!("the store fails no call"));
+        assert_eq!(due, [hint("mine", 10_000)]);
+        assert_eq!(store.reads.load(Ordering::Relaxed), 10_001_u32.div_ceil(SCAN));
+    }
 
     #[test]
     fn a_hint_is_pushed_once_until_its_time_changes_or_it_lies_too_long() {
-        let stream = StreamId::Run(RunId::new("t", "a", "u", "s", "i").unwrap());
-        let hint = |due| Hint {
-            queue: Queue::Recovery,
-            stream: stream.clone(),
-            item: Item::Run,
-            due: Timestamp::from_micros(due),
-        };
+        let hint = |due| hint("t", due);
         let mut pushed = Pushed {
             at: HashMap::new(),
             repeat: Duration::from_secs(1),

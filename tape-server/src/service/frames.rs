@@ -31,7 +31,7 @@ pub(super) struct Frames {
     /// Bytes of a refused message that are still to come.
     skipped: u64,
     room: Room,
-    /// The memory for the message under way, and the time that it has left.
+    /// The memory for the message under way, and how long it was waited for.
     coming: Option<(Option<Held>, Duration)>,
 }
 
@@ -119,13 +119,25 @@ impl Frames {
 
     /// The next frame; none where a message under way takes too long. Only the time spent waiting here counts.
     async fn receive(&mut self) -> Option<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        let Some((_, left)) = &mut self.coming else {
+        let Some((held, waited)) = &mut self.coming else {
             return Some(self.body.frame().await);
         };
         let begun = Instant::now();
-        let read = tokio::time::timeout(*left, self.body.frame()).await;
-        *left = left.saturating_sub(begun.elapsed());
-        read.ok()
+        let (before, room) = (*waited, &self.room);
+        let patience = async {
+            match held {
+                // Memory is held for what was only announced: it has less time while others wait for some.
+                Some(_) => room.timeout_after(before).await,
+                None => tokio::time::sleep(TIMEOUT.saturating_sub(before)).await,
+            }
+        };
+        let read = tokio::select! {
+            biased;
+            read = self.body.frame() => Some(read),
+            () = patience => None,
+        };
+        *waited += begun.elapsed();
+        read
     }
 
     /// Takes memory for the message under way, once its length is known.
@@ -137,7 +149,7 @@ impl Frames {
         let length = header.get_u32() as usize;
         if self.coming.is_none() && length <= MESSAGE_BYTES_MAX {
             let held = self.room.take(length).await;
-            self.coming = Some((held, TIMEOUT));
+            self.coming = Some((held, Duration::ZERO));
         }
     }
 
@@ -226,12 +238,14 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::{End, Frame, Frames, number};
     use crate::calls::Calls;
+    use crate::memory::TIMEOUT;
     use bytes::Bytes;
     use futures::{FutureExt as _, StreamExt as _, stream};
     use http_body_util::StreamBody;
     use prost::Message as _;
     use tape_proto::MESSAGE_BYTES_MAX;
     use tape_proto::v1;
+    use tokio::time::Instant;
     use tonic::Status;
     use tonic::body::Body;
 
@@ -318,6 +332,30 @@ mod tests {
         assert!(matches!(frames.next().await, Err(End::Broken)));
         drop(frames);
         assert_eq!(room.free_kib(), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_come_whole_makes_room_soon_for_others() {
+        let calls = Calls::default();
+        let begun = Bytes::from(framed(0, &vec![0; MESSAGE_BYTES_MAX])).slice(..64);
+        let mut streams = Vec::new();
+        loop {
+            let room = calls.of(None);
+            let chunks = stream::iter([Ok::<_, Status>(hyper::body::Frame::data(begun.clone()))]);
+            let body = Body::new(StreamBody::new(chunks.chain(stream::pending())));
+            let mut frames = Frames::new(body, None, room.clone());
+            streams.push(tokio::spawn(async move { frames.next().await.err() }));
+            tokio::task::yield_now().await;
+            if room.free_kib() < MESSAGE_BYTES_MAX / 1024 {
+                break;
+            }
+        }
+        let asked = Instant::now();
+        calls.of(None).take(MESSAGE_BYTES_MAX).await;
+        assert!(asked.elapsed() < TIMEOUT / 5, "{:?}", asked.elapsed());
+        for stream in streams {
+            assert_eq!(stream.await.unwrap(), Some(End::Broken));
+        }
     }
 
     #[tokio::test]

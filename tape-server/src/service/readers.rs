@@ -65,8 +65,19 @@ struct Queue<T> {
     gone: Notify,
 }
 
+/// A message in a queue.
+struct Waiting<T> {
+    message: Result<T, Status>,
+    /// Its part of the memory.
+    _memory: Option<OwnedSemaphorePermit>,
+    /// Where a reader that has it goes on.
+    place: Option<String>,
+}
+
 struct State<T> {
-    waiting: VecDeque<(Result<T, Status>, Option<OwnedSemaphorePermit>)>,
+    waiting: VecDeque<Waiting<T>>,
+    /// The place of the last message that was taken: what waits may be dropped. Empty where none was.
+    resume: String,
     reader: Option<Waker>,
     is_reader_gone: bool,
     is_done: bool,
@@ -86,6 +97,7 @@ pub(super) fn queue<T>(readers: &Readers) -> (Writer<T>, Messages<T>) {
     let queue = Arc::new(Queue {
         state: Mutex::new(State {
             waiting: VecDeque::new(),
+            resume: String::new(),
             reader: None,
             is_reader_gone: false,
             is_done: false,
@@ -107,6 +119,15 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
+    fn end(&mut self, failure: Failure) {
+        self.waiting.push_back(Waiting {
+            message: Err(failure.into()),
+            _memory: None,
+            place: None,
+        });
+        self.wake();
+    }
+
     fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -115,8 +136,14 @@ impl<T> State<T> {
 }
 
 impl<T: prost::Message> Writer<T> {
-    /// Puts a message into the queue, with its part of the memory that is held. Waits while the queue is full.
-    pub(super) async fn send(&self, message: T, held: Option<&mut Held>) -> Result<(), Unsent> {
+    /// Puts a message into the queue, with its part of the memory that is held. Waits while the queue is full. A reader that is dropped once
+    /// it has the message continues after `place`.
+    pub(super) async fn send(
+        &self,
+        message: T,
+        held: Option<&mut Held>,
+        place: Option<String>,
+    ) -> Result<(), Unsent> {
         let memory = held.and_then(|held| held.split(message.encoded_len()));
         let room = async {
             loop {
@@ -140,7 +167,11 @@ impl<T: prost::Message> Writer<T> {
             () = self.readers.0.timeout() => return Err(Unsent::Slow),
         }
         let mut state = self.queue.state();
-        state.waiting.push_back((Ok(message), memory));
+        state.waiting.push_back(Waiting {
+            message: Ok(message),
+            _memory: memory,
+            place,
+        });
         state.wake();
         Ok(())
     }
@@ -149,21 +180,18 @@ impl<T: prost::Message> Writer<T> {
 impl<T> Writer<T> {
     /// Ends the stream with a failure, after the waiting messages.
     pub(super) fn fail(&self, failure: Failure) {
-        self.end(failure, false);
+        self.queue.state().end(failure);
     }
 
-    /// Ends the stream with a failure, and drops the messages that wait.
-    pub(super) fn cut(&self, failure: Failure) {
-        self.end(failure, true);
-    }
-
-    fn end(&self, failure: Failure, drops: bool) {
+    /// Drops the messages that wait, and tells the reader that it is too slow. Returns where it goes on.
+    pub(super) fn cut(&self) -> String {
         let mut state = self.queue.state();
-        if drops {
-            state.waiting.clear();
-        }
-        state.waiting.push_back((Err(failure.into()), None));
-        state.wake();
+        state.waiting.clear();
+        let resume = state.resume.clone();
+        state.end(Failure::SlowReader {
+            resume: resume.clone(),
+        });
+        resume
     }
 
     /// Waits until the reader is gone.
@@ -191,7 +219,10 @@ impl<T> Stream for Messages<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.state();
-        if let Some((message, _)) = state.waiting.pop_front() {
+        if let Some(Waiting { message, place, .. }) = state.waiting.pop_front() {
+            if let Some(place) = place {
+                state.resume = place;
+            }
             self.0.taken.notify_one();
             return Poll::Ready(Some(message));
         }
@@ -227,8 +258,21 @@ mod tests {
 
     fn filled(readers: &Readers) -> (Writer<Message>, Messages<Message>) {
         let (writer, messages) = queue(readers);
-        while matches!(writer.send(MESSAGE, None).now_or_never(), Some(Ok(()))) {}
+        let mut sent = 0;
+        while matches!(send(&writer, sent + 1).now_or_never(), Some(Ok(()))) {
+            sent += 1;
+        }
         (writer, messages)
+    }
+
+    /// Sends a message after which the reader continues after the `n`-th entry.
+    async fn send(writer: &Writer<Message>, n: u32) -> Result<(), Unsent> {
+        writer.send(MESSAGE, None, Some(format!("entry {n}"))).await
+    }
+
+    /// How the stream ends.
+    async fn end(mut messages: Messages<Message>) -> Failure {
+        Failure::from(&messages.next().await.unwrap().unwrap_err())
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,7 +287,7 @@ mod tests {
             read
         });
         for _ in 0..100 {
-            writer.send(MESSAGE, None).await.unwrap();
+            writer.send(MESSAGE, None, None).await.unwrap();
         }
         drop(writer);
         assert_eq!(reading.await.unwrap(), 100);
@@ -251,17 +295,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_dropped_and_what_waited_for_it() {
+        let (writer, messages) = filled(&Readers::default());
+        assert_eq!(send(&writer, 9).await, Err(Unsent::Slow));
+        assert_eq!(writer.cut(), "");
+        let resume = String::new();
+        assert_eq!(end(messages).await, Failure::SlowReader { resume });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_dropped_goes_on_after_the_last_message_that_it_took() {
         let (writer, mut messages) = filled(&Readers::default());
-        assert_eq!(writer.send(MESSAGE, None).await, Err(Unsent::Slow));
-        let resume = "entry 7".to_owned();
-        writer.cut(Failure::SlowReader { resume });
-        let status = messages.next().await.unwrap().unwrap_err();
-        assert_eq!(
-            Failure::from(&status),
-            Failure::SlowReader {
-                resume: "entry 7".to_owned()
-            }
-        );
+        for _ in 0..2 {
+            messages.next().await.unwrap().unwrap();
+        }
+        // A message without a place changes nothing, and those that are dropped do not either.
+        writer.send(MESSAGE, None, None).await.unwrap();
+        send(&writer, 6).await.unwrap();
+        assert_eq!(send(&writer, 7).await, Err(Unsent::Slow));
+        assert_eq!(writer.cut(), "entry 2");
+        let resume = "entry 2".to_owned();
+        assert_eq!(end(messages).await, Failure::SlowReader { resume });
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,7 +322,7 @@ mod tests {
         let (writer, messages) = filled(&Readers::default());
         drop(messages);
         writer.gone().await;
-        assert_eq!(writer.send(MESSAGE, None).await, Err(Unsent::Gone));
+        assert_eq!(send(&writer, 9).await, Err(Unsent::Gone));
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +334,7 @@ mod tests {
             .collect();
         assert!(readers.page().now_or_never().is_none(), "there is no more memory");
         let (writer, mut messages) = queue(&readers);
-        writer.send(MESSAGE, held.last_mut()).await.unwrap();
+        writer.send(MESSAGE, held.last_mut(), None).await.unwrap();
         for held in &mut held {
             held.shrink_to(0);
         }

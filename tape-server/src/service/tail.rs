@@ -10,6 +10,9 @@ use tape_proto::v1::tail_request::Start as Wire;
 use tape_store::contract::{Cursor, DamagedEntry, FeedEntry, Shard};
 use tape_wal::{Feed, FeedError, Filter, Page, Start};
 
+/// Where a reader that was dropped goes on: it has a cursor of each shard that it had messages of, and the others stay where it asked for.
+const PLACE: &str = "the last cursor of each shard";
+
 /// The request of a reader.
 pub(super) struct Request {
     filter: Filter,
@@ -109,7 +112,6 @@ async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards
     let damage: usize = page.damaged.iter().map(damage_size).sum();
     held.shrink_to(page.entries.iter().map(size).sum::<usize>() + damage);
     let shard = page.shard.0;
-    let place = |cursor: &Cursor| format!("shard {shard} cursor {:?}", cursor.0);
     let mut parts = chunks(page.entries, size);
     let last = parts.pop().unwrap_or_default();
     let message = |cursor: &Cursor, entries: Vec<FeedEntry>, damaged: Vec<DamagedEntry>| v1::TailResponse {
@@ -129,14 +131,14 @@ async fn send(sink: &Sink<v1::TailResponse>, held: &mut Held, page: Page, shards
     };
     for part in parts {
         let message = message(&page.before, part, Vec::new());
-        sink.send_of(held, message, place(&page.before)).await?;
+        sink.send_of(held, message, PLACE.to_owned()).await?;
     }
     for damaged in chunks(page.damaged, damage_size) {
         let message = message(&page.before, Vec::new(), damaged);
-        sink.send_of(held, message, place(&page.before)).await?;
+        sink.send_of(held, message, PLACE.to_owned()).await?;
     }
     let message = message(&page.after, last, Vec::new());
-    sink.send_of(held, message, place(&page.after)).await
+    sink.send_of(held, message, PLACE.to_owned()).await
 }
 
 fn size(entry: &FeedEntry) -> usize {

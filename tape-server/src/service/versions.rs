@@ -5,6 +5,7 @@ use tape_proto::convert::Program;
 use tape_proto::failure::Failure;
 use tape_proto::v1;
 use tape_proto::v1::server_service_server::ServerService;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// The name of this program in negotiations.
@@ -19,7 +20,11 @@ impl ServerService for Context {
         let client = Program::try_from(request.into_inner()).map_err(Failure::from)?;
         let server = Program::of_this_build(PROGRAM);
         server.accepts(&client).inspect_err(|mismatch| {
-            tracing::warn!(client = client.name, %mismatch, "a client is refused");
+            if let Some(before) = self.0.mismatches.note(Instant::now()) {
+                // The caller chose a part of it. A field that is a text is escaped in the log, and cannot look like another line.
+                let mismatch = mismatch.to_string();
+                tracing::warn!(mismatch, before, "a client is refused");
+            }
         })?;
         Ok(Response::new(server.into()))
     }

@@ -56,9 +56,11 @@ fn transition(stored: &StoredEntry) -> Result<Option<v1::WatchValueResponse>, St
         EntryBody::ValueDeleted(deleted) => (deleted.version, None),
         _ => return Ok(None),
     };
+    let erased = value.as_ref().is_some_and(|value| value.bytes().is_none());
     Ok(Some(v1::WatchValueResponse {
         version,
-        value: value.map(Into::into),
+        value: value.filter(|_| !erased).map(Into::into),
+        erased,
         previous: None,
         at_us: entry.at.as_micros(),
     }))

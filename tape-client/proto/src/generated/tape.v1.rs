@@ -7311,15 +7311,18 @@ pub struct WatchValueResponse {
     /// The version after the transition.
     #[prost(uint64, tag = "1")]
     pub version: u64,
-    /// The new value; none if it was deleted.
+    /// The new value; none if it was deleted, or if its bytes were erased since.
     #[prost(message, optional, tag = "2")]
     pub value: ::core::option::Option<Payload>,
-    /// The value before; none if it was never set or was deleted.
+    /// The value before; none if it was never set, was deleted, or was erased since.
     #[prost(message, optional, tag = "3")]
     pub previous: ::core::option::Option<Payload>,
     /// When.
     #[prost(int64, tag = "4")]
     pub at_us: i64,
+    /// Whether it was set to a value whose bytes were erased since.
+    #[prost(bool, tag = "5")]
+    pub erased: bool,
 }
 /// Generated client implementations.
 pub mod value_service_client {

@@ -51,9 +51,11 @@ fn transition(entry: Entry) -> Option<Transition> {
         EntryBody::ValueDeleted(deleted) => (deleted.version, None),
         _ => return None,
     };
+    let erased = value.as_ref().is_some_and(|value| value.bytes().is_none());
     Some(Transition {
         version,
-        value,
+        value: value.filter(|_| !erased),
+        erased,
         previous: None,
         at: entry.at,
     })

@@ -8,6 +8,7 @@ use super::{Engine, Parts};
 use crate::stream_service::EngineError;
 use std::sync::Arc;
 use std::time::Duration;
+use tape_api::query::DueFilter;
 use tape_core::agenda::{self, Agenda, AgendaChange, Item, Queue};
 use tape_core::causes::Causes;
 use tape_core::decider::Decider;
@@ -323,7 +324,8 @@ impl Parts {
         limit: u32,
         correct: bool,
     ) -> Result<Option<PageToken>, EngineError> {
-        let due = self.due_page(queue, Timestamp::MAX, from, limit).await?;
+        let all = DueFilter::default();
+        let due = self.due_page(queue, &all, Timestamp::MAX, from, limit).await?;
         for hint in due.hints {
             page.looked_at += 1;
             let stream = hint.stream.clone();

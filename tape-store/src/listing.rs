@@ -167,7 +167,7 @@ impl RunFilter {
     pub fn fits(&self, run: &RunId, summary: &Summary) -> bool {
         let label = |(key, value): &(_, String)| summary.labels.get(key) == Some(value);
         self.app.as_ref().is_none_or(|app| *app == run.app)
-            && self.status.is_none_or(|status| status == summary.status)
+            && (self.statuses.is_empty() || self.statuses.contains(&summary.status))
             && self.label.as_ref().is_none_or(label)
             && self.begun_from.is_none_or(|from| summary.begun_at >= from)
             && self.begun_before.is_none_or(|before| summary.begun_at < before)
@@ -180,16 +180,20 @@ pub(crate) fn filters_of_each_kind() -> Vec<RunFilter> {
     use tape_core::id::{App, Key, Tenant};
     let all = RunFilter::all(Tenant::new("t").expect("a name"));
     let app = Some(App::new("a").expect("a name"));
-    let status = Some(RunStatus::Completed);
+    let statuses = [
+        vec![],
+        vec![RunStatus::Completed],
+        vec![RunStatus::Running, RunStatus::Suspended, RunStatus::Completed],
+    ];
     let label = Some((Key::new("k").expect("a name"), "v".to_owned()));
     let mut filters = Vec::new();
-    for chosen in 0..8 {
-        filters.push(RunFilter {
+    for chosen in 0..4 {
+        filters.extend(statuses.iter().map(|statuses| RunFilter {
             app: app.clone().filter(|_| chosen & 1 > 0),
-            status: status.filter(|_| chosen & 2 > 0),
-            label: label.clone().filter(|_| chosen & 4 > 0),
+            statuses: statuses.iter().copied().collect(),
+            label: label.clone().filter(|_| chosen & 2 > 0),
             ..all.clone()
-        });
+        }));
     }
     filters
 }

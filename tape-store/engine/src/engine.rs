@@ -16,7 +16,6 @@ mod outlived;
 mod queues;
 mod retention;
 mod run_list;
-mod run_merge;
 mod run_scan;
 mod sessions;
 mod upkeep;

@@ -8,6 +8,7 @@
 
 use super::Parts;
 use crate::stream_service::{EngineError, damaged};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tape_core::codec::decode;
 use tape_core::command::{Command, ExternalCommand, RunCommand};
@@ -71,7 +72,7 @@ impl Parts {
     ) -> Result<RetiredPage, EngineError> {
         let place = Place::read(from)?;
         let filter = RunFilter {
-            status: Some(place.status),
+            statuses: BTreeSet::from([place.status]),
             // What ended before a time began before it.
             begun_before: Some(retirement.ended_before),
             ..RunFilter::all(retirement.tenant.clone())
